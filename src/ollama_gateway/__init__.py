@@ -1,0 +1,1 @@
+"""Ollama Gateway: several machines that run Ollama, as one Ollama."""

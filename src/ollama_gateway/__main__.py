@@ -1,0 +1,1 @@
+"""`gatewayctl`, also as `python -m ollama_gateway`."""

@@ -1,0 +1,266 @@
+"""What a key is: its text, the rights it stands for, and the port of the stores that keep it.
+
+A key of ours reads `ogw_<id>_<secret><checksum>`: an id of 8 characters that may be shown, 256
+bits of secret, and a CRC-32 of all that stands before it. The alphabets have no `_`, so the parts
+are cut exactly. A CRC finds every typo within 32 bits in a row; it is no defence and need not be
+one, it only keeps typos from the store.
+
+Keys made elsewhere are imported as they are, so a text that does not begin with `ogw_` may be a
+key as well, unless it ends like one of ours: then its prefix is mistyped.
+
+The rules: a store sees SHA-256 digests only (256 random bits need no slow hash), a text of a key
+appears in no repr and no exception, and whatever is wrong with a key the client is told the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol, TypedDict, Unpack
+
+import attrs
+
+from ollama_gateway.errors import BadRequest, Unauthorized
+from ollama_gateway.wire.names import MAX_PATTERN, ModelName, matches
+
+PREFIX: Final = "ogw_"
+MIN_IMPORTED: Final = 20
+"""Characters an imported secret has at least."""
+MAX_TEXT: Final = 512
+"""Characters a credential has at most."""
+
+ENDPOINT_GROUPS: Final = ("inference", "embeddings", "read", "manage")
+DEFAULT_GROUPS: Final = frozenset({"inference", "embeddings", "read"})
+
+_ID_ALPHABET: Final = string.ascii_lowercase + "234567"
+_ALPHABET: Final = string.ascii_letters + string.digits
+_ID: Final = 8
+_SECRET: Final = 43  # 62**43 > 2**256
+_CHECKSUM: Final = 6  # 62**6 > 2**32
+_OURS: Final = re.compile(
+    rf"{PREFIX}[a-z2-7]{{{_ID}}}_[A-Za-z0-9]{{{_SECRET + _CHECKSUM}}}", re.ASCII
+)
+_OURS_LENGTH: Final = len(PREFIX) + _ID + 1 + _SECRET + _CHECKSUM
+_IMPORTED: Final = re.compile(rf"[!-~]{{{MIN_IMPORTED},{MAX_TEXT}}}")
+
+
+class StoreError(Exception):
+    """The store cannot be used; one line for the operator, with the way out where one is known."""
+
+
+class KeyRefused(Exception):
+    """What was asked of the store cannot be done: no such key, a name taken, a wrong value."""
+
+
+@attrs.frozen
+class NewSecret:
+    """A key's text, to be shown once."""
+
+    id: str
+    text: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Claim:
+    """A credential that may be a key: all a store needs to look it up."""
+
+    digest: str = attrs.field(repr=False)
+    """SHA-256 of the text, in hex."""
+
+
+def new_id() -> str:
+    """Make an id: 40 random bits in 8 characters."""
+    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID))
+
+
+def generate(key_id: str | None = None) -> NewSecret:
+    """Make a secret, for a new key or for the one with this id."""
+    key_id = key_id or new_id()
+    secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET))
+    body = f"{PREFIX}{key_id}_{secret}"
+    return NewSecret(key_id, body + _checksum(body))
+
+
+def read_claim(text: str) -> Claim:
+    """Judge a credential by its text alone.
+
+    Raises:
+        Unauthorized: it cannot be a key, whatever the store holds.
+
+    """
+    if text.startswith(PREFIX):
+        good = _is_ours(text)
+    else:
+        tail = PREFIX + text[len(PREFIX) - _OURS_LENGTH :]
+        good = _IMPORTED.fullmatch(text) is not None and not _is_ours(tail)
+    if not good:
+        raise Unauthorized
+    return Claim(digest_of(text))
+
+
+def digest_of(text: str) -> str:
+    """Hash a key's text as stores hold it: SHA-256 in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_ours(text: str) -> bool:
+    return _OURS.fullmatch(text) is not None and text.endswith(_checksum(text[:-_CHECKSUM]))
+
+
+def _checksum(body: str) -> str:
+    rest, signs = zlib.crc32(body.encode()), ""
+    for _ in range(_CHECKSUM):
+        rest, sign = divmod(rest, len(_ALPHABET))
+        signs += _ALPHABET[sign]
+    return signs
+
+
+def _check_name(_key: object, _field: object, name: str) -> None:
+    if not (1 <= len(name) <= 100 and name.isprintable() and name == name.strip()):
+        raise KeyRefused("a key's name has 1 to 100 visible characters")
+
+
+def _check_models(_key: object, _field: object, models: tuple[str, ...]) -> None:
+    if not models:
+        raise KeyRefused("a key needs at least one model pattern; '*' is all but cloud models")
+    for pattern in models:
+        if not _is_pattern(pattern):
+            raise KeyRefused(f"{pattern[:60]!r} is neither a model name nor a pattern")
+
+
+def _is_pattern(text: str) -> bool:
+    """Whether a pattern can match anything: a model name, or visible ASCII with wildcards."""
+    if any(wildcard in text for wildcard in "*?["):
+        return re.fullmatch(rf"[!-~]{{1,{MAX_PATTERN}}}", text) is not None
+    try:
+        ModelName.parse(text)
+    except BadRequest:
+        return False
+    return True
+
+
+def _check_endpoints(_key: object, _field: object, endpoints: frozenset[str]) -> None:
+    wrong = sorted(endpoints.difference(ENDPOINT_GROUPS))
+    if wrong or not endpoints:
+        what = f"{wrong[0][:60]!r} is no endpoint group" if wrong else "no endpoint group given"
+        raise KeyRefused(f"{what}; there are {', '.join(ENDPOINT_GROUPS)}")
+
+
+@attrs.frozen
+class APIKey:
+    """A key as the store knows it: who, what it may do, until when; never its secret.
+
+    Raises:
+        KeyRefused: a name, a pattern or a group that no key may have.
+
+    """
+
+    id: str
+    name: str = attrs.field(validator=_check_name)
+    models: tuple[str, ...] = attrs.field(default=("*",), validator=_check_models)
+    endpoints: frozenset[str] = attrs.field(default=DEFAULT_GROUPS, validator=_check_endpoints)
+    created_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def is_active(self, now: datetime) -> bool:
+        """Whether it opens anything at this moment."""
+        return self.status(now) == "active"
+
+    def status(self, now: datetime) -> str:
+        """`active`, `expired` or `revoked`."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= now:
+            return "expired"
+        return "active"
+
+    def principal(self) -> Principal:
+        """Say who acts when this key is presented."""
+        return Principal(self.id, self.name, self.models, self.endpoints)
+
+
+@attrs.frozen
+class Principal:
+    """Who a request acts for, and what it may do."""
+
+    key_id: str
+    key_name: str
+    models: tuple[str, ...]
+    endpoints: frozenset[str]
+
+    def may_use(self, name: ModelName) -> bool:
+        """Whether one of the key's patterns covers this model."""
+        return any(matches(pattern, name) for pattern in self.models)
+
+    def may_call(self, group: str) -> bool:
+        """Whether the key has this endpoint group."""
+        return group in self.endpoints
+
+
+class Changes(TypedDict, total=False):
+    """What may be changed in a key after it was made; what is left out stays."""
+
+    name: str
+    models: tuple[str, ...]
+    endpoints: frozenset[str]
+    expires_at: datetime | None
+
+
+class Imported(Protocol):
+    """A key made elsewhere."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - see the class
+    @property
+    def text(self) -> str: ...  # noqa: D102
+
+
+class KeyStore(Protocol):
+    """Where keys are kept; may block, and is used by one thread at a time.
+
+    Every method raises `StoreError` when the store cannot be used, and `KeyRefused` when what is
+    asked cannot be done. A key is named by its id, or by its name where only one unrevoked key
+    (or, without one, only one revoked key) has it.
+    """
+
+    def create(
+        self,
+        name: str,
+        models: tuple[str, ...] = ...,
+        endpoints: frozenset[str] = ...,
+        expires_at: datetime | None = None,
+    ) -> tuple[APIKey, str]:
+        """Make a key; returns it and its text, which is nowhere else."""
+
+    def list(self) -> tuple[APIKey, ...]:
+        """All keys, revoked ones too, oldest first."""
+
+    def get(self, wanted: str) -> APIKey:
+        """One key, by id or name."""
+
+    def update(self, wanted: str, **changes: Unpack[Changes]) -> APIKey:
+        """Change a key that is not revoked; returns it as it is now."""
+
+    def rotate(self, wanted: str, grace: timedelta = ...) -> tuple[APIKey, str]:
+        """Give an active key a new text; the old ones live on for `grace`, by default not."""
+
+    def revoke(self, wanted: str) -> APIKey:
+        """End a key for good; a revoked one stays as it is."""
+
+    def add_imported(self, entries: Sequence[Imported]) -> tuple[APIKey, ...]:
+        """Take in keys made elsewhere, all or none."""
+
+    def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
+        """Look up secrets that have not expired; whether the key is active, the caller judges."""
+
+    def count_active(self) -> int:
+        """How many keys open something now."""
+
+    def close(self) -> None:
+        """Let go of the store; using it afterwards is a `StoreError`."""

@@ -1,0 +1,1 @@
+"""Downstream: sockets, connections, routes, and the one place an error becomes HTTP."""

@@ -1,0 +1,238 @@
+"""One client connection: hypercorn's Trio `TCPServer` with every way out made safe.
+
+The rules it keeps:
+
+* Nothing that happens here reaches another connection: what is not a cancellation ends this
+  connection and is logged.
+* Reading never stops while a response is pending (see `protocol.py`), so a client that leaves is
+  seen at once, and the application gets its `http.disconnect`.
+* Every wait has a deadline: the request head, the idle time, each write. They are deadlines on the
+  scope of the pending read, moved when the state changes, not tasks.
+* An answer given while the client still sends is followed by a half-close and a short time of
+  reading on (lingering); otherwise the kernel answers the unread bytes by a reset, which can
+  overtake the answer.
+* A cut response never looks complete: where only the close marks its end (HTTP/1.0), it is a reset.
+* However it ends, it ends in `aclose_forcefully`: a graceful close under cancellation would leave
+  the socket open and the client waiting.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+import attrs
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState, Scope
+from hypercorn.utils import parse_socket_addr
+
+from ollama_gateway.log import get_logger
+from ollama_gateway.server.protocol import Protocol, Refusal
+
+MAX_RECEIVE: Final = 65536
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+log = get_logger("connection")
+
+App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
+
+
+@attrs.frozen
+class ConnectionLimits:
+    """What one connection may take; seconds and bytes.
+
+    The idle time is above the 90 s after which Go's clients (the `ollama` CLI) drop an idle
+    connection by themselves, so that the client is the one to close.
+    """
+
+    head_timeout: float = 10.0
+    idle_timeout: float = 120.0
+    write_timeout: float = 30.0
+    linger_timeout: float = 1.0
+    linger_bytes: int = 1024 * 1024
+    read_ahead: int = 256 * 1024
+    farewell: float = 5.0
+    """How long an application may take to end after its client is gone."""
+
+
+class _AppTasks(TaskGroup):
+    """hypercorn's task group with its application wrapper replaced: ours contains nothing."""
+
+    async def spawn_app(
+        self, app: Any, config: Config, scope: Scope, send: Callable[[Any], Awaitable[None]]
+    ) -> Callable[[Any], Awaitable[None]]:
+        inbox, outbox = trio.open_memory_channel[Any](config.max_app_queue_size)
+        self.spawn(_run_app, app, scope, outbox.receive, send)
+        return inbox.send
+
+
+async def _run_app(
+    app: App,
+    scope: Scope,
+    receive: Callable[[], Awaitable[Any]],
+    send: Callable[[Any], Awaitable[None]],
+) -> None:
+    try:
+        await app(scope, receive, send)
+    finally:
+        await send(None)  # hypercorn's sign that no more will come: an unfinished answer is cut
+
+
+class Connection(TCPServer):
+    """One accepted stream, from the first byte to the close. Run it once, by `run()`."""
+
+    def __init__(
+        self,
+        app: App,
+        config: Config,
+        context: WorkerContext,
+        stream: trio.SocketStream,
+        refusal: Refusal,
+        limits: ConnectionLimits,
+    ) -> None:
+        super().__init__(
+            cast("Any", app), config, context, ConnectionState({}), cast("Any", stream)
+        )
+        self.stream: trio.SocketStream = stream  # type: ignore[assignment]  # plain, not TLS
+        self._tasks = _AppTasks()
+        self.http = Protocol(
+            cast("Any", self.app),
+            self.config,
+            cast("Any", self.context),
+            cast("Any", self._tasks),
+            parse_socket_addr(stream.socket.family, stream.socket.getpeername()),
+            parse_socket_addr(stream.socket.family, stream.socket.getsockname()),
+            self.protocol_send,
+            refusal,
+        )
+        self._limits = limits
+        self._reading = trio.CancelScope()
+        self._deadline = trio.current_time() + limits.head_timeout
+        self._finished = False
+
+    async def run(self) -> None:
+        """Serve requests until either side ends the connection; never raises but cancellation."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._serve(nursery)
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("connection broke")
+        except* Exception as errors:  # noqa: BLE001 - containment: one connection, logged, closed
+            log.error("connection failed", exc_info=errors)
+        finally:
+            await trio.aclose_forcefully(self.stream)
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        self._tasks._nursery = nursery  # noqa: SLF001 - hypercorn opens it in __aenter__
+        feeding = trio.CancelScope()
+        nursery.start_soon(_in_scope, feeding, self.http.feed)
+        await self._read()
+        nursery.cancel_scope.deadline = trio.current_time() + self._limits.farewell
+        await self.http.handle(Closed())
+        feeding.cancel()
+        if self._finished:
+            await self._part()
+
+    async def _read(self) -> None:
+        while not self._finished:
+            with trio.CancelScope(deadline=self._deadline) as self._reading:
+                if not await self._read_some():
+                    return
+            if self._reading.cancelled_caught and not self._finished:
+                await self._time_is_up()
+
+    async def _read_some(self) -> bool:
+        """Read once; False when the peer has ended (a half-close counts as one)."""
+        try:
+            data = await self.stream.receive_some(MAX_RECEIVE)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        if not data:
+            return False
+        if self.http.is_between_requests:
+            self._set_deadline(self._limits.head_timeout)
+        unclaimed = self.http.receive(bytes(data))
+        if not self.http.response_is_pending:
+            await self.http.caught_up()
+        return unclaimed <= self._limits.read_ahead or not self.http.response_is_pending
+
+    async def _time_is_up(self) -> None:
+        if self.http.is_between_requests:
+            self._finished = True
+        elif self.http.is_idle:
+            await self.http.refuse_slow_head()
+
+    def _set_deadline(self, seconds: float) -> None:
+        self._deadline = trio.current_time() + seconds
+        self._reading.deadline = self._deadline
+
+    async def protocol_send(self, event: Event) -> None:
+        """hypercorn's way out: bytes, the end of the connection, or a change of its idleness."""
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        elif isinstance(event, Closed):
+            self._finish()
+        elif isinstance(event, Updated) and event.idle:
+            early = not self.http.is_between_requests
+            self._set_deadline(self._limits.head_timeout if early else self._limits.idle_timeout)
+        else:
+            self._set_deadline(float("inf"))
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            async with self.send_lock:
+                with trio.fail_after(self._limits.write_timeout):
+                    await self.stream.send_all(data)
+        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._reset_on_close()
+            self._finish()
+            await self.http.handle(Closed())
+
+    def _reset_on_close(self) -> None:
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+
+    def drain(self, grace: float) -> None:
+        """Close if no request is on its way; otherwise the answer will say `Connection: close`.
+
+        Args:
+            grace: seconds for a connection just accepted to send its first request.
+
+        """
+        if self.http.is_between_requests:
+            self._set_deadline(0 if self.http.keep_alive_requests else grace)
+
+    def _finish(self) -> None:
+        self._finished = True
+        self._reading.cancel()
+
+    async def _part(self) -> None:
+        """Close so that the peer can tell a whole answer from a cut one, and can read it."""
+        if self.http.response_is_cut:
+            if self.http.end_is_close:
+                self._reset_on_close()
+            return
+        if not self.http.client_still_sends:
+            return
+        with trio.move_on_after(self._limits.linger_timeout):
+            await self._linger()
+
+    async def _linger(self) -> None:
+        try:
+            await self.stream.send_eof()
+            left = self._limits.linger_bytes
+            while left > 0 and (data := await self.stream.receive_some(MAX_RECEIVE)):
+                left -= len(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the peer has closed too: nothing is left to wait for
+
+
+async def _in_scope(scope: trio.CancelScope, fn: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await fn()

@@ -1,0 +1,177 @@
+"""The listening sockets: our own accept loop round `Connection`.
+
+hypercorn's worker puts every connection in the nursery of the server, so one bad request ends
+them all; here a connection contains itself, and this loop owns three things more: the cap on
+connections, what happens when the process is out of file descriptors, and the drain.
+
+A drain is three steps: the backlog is accepted to its end, then the sockets close, then idle
+connections close and the others answer what they have. Its deadline is the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import attrs
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.worker_context import WorkerContext
+
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.log import get_logger
+from ollama_gateway.server.connection import App, Connection, ConnectionLimits
+from ollama_gateway.server.protocol import Refusal
+
+BACKLOG: Final = 1024
+HEAD_LIMIT: Final = 32 * 1024
+"""Bytes of a request line and headers; nginx's four buffers of 8 KiB."""
+BODY_EVENTS_QUEUED: Final = 2
+"""Pieces of a body (64 KiB at most, each) that wait in front of an application."""
+FIRST_REQUEST_GRACE: Final = 1.0
+"""Seconds that a connection from the backlog has for its first request while draining."""
+OUT_OF_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+
+OUT_OF_FILES_PAUSE: Final = 0.1
+"""Seconds to wait for a file descriptor to come free (trio.serve_listeners waits as long)."""
+
+Start = Callable[[Callable[[socket.socket], Awaitable[None]], socket.socket], None]
+
+log = get_logger("listener")
+
+
+def _worker_context() -> WorkerContext:
+    return WorkerContext(max_requests=None)
+
+
+class AddressTaken(Exception):
+    """The address cannot be bound; the message is one line for the operator."""
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening TCP sockets for every address of `host`; raises AddressTaken with the reason."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return [_listen(family, address) for family, _, _, _, address in found]
+    except OSError as error:
+        reason = error.strerror or "unknown address"
+        raise AddressTaken(f"cannot listen on {host}:{port}: {reason}") from error
+
+
+def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def hypercorn_config() -> Config:
+    """What hypercorn's classes read from their configuration; everything else is ours."""
+    config = Config()
+    config.include_server_header = False
+    config.h11_max_incomplete_size = HEAD_LIMIT
+    config.max_app_queue_size = BODY_EVENTS_QUEUED
+    config.keep_alive_max_requests = 1_000_000_000
+    config.errorlog = None
+    config.accesslog = None
+    return config
+
+
+@attrs.define(eq=False)
+class Listener:
+    """Serves `app` on bound sockets until told to drain.
+
+    `serve()` returns when every connection has ended after a drain, or its deadline has passed
+    and the rest were closed.
+    """
+
+    app: App
+    refusal: Refusal
+    max_connections: int
+    limits: ConnectionLimits = attrs.field(factory=ConnectionLimits)
+    connections: set[Connection] = attrs.field(factory=set, init=False)
+    _config: Config = attrs.field(factory=hypercorn_config, init=False)
+    _context: WorkerContext = attrs.field(factory=_worker_context, init=False)
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _draining: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    async def serve(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept and serve until `drain`, then until its deadline."""
+        with self._scope:
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    for sock in sockets:
+                        accepting.start_soon(self._accept, sock, connections.start_soon)
+                    await self._draining.wait()
+                    accepting.cancel_scope.cancel()
+                for sock in sockets:
+                    self._take(sock, connections.start_soon)
+                    sock.close()
+                await trio.lowlevel.checkpoint()
+                await self._context.terminated.set()
+                for connection in self.connections:
+                    connection.drain(FIRST_REQUEST_GRACE)
+
+    def drain(self, seconds: float) -> None:
+        """Stop accepting once the backlog is empty; close what is left after `seconds`."""
+        self._draining.set()
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
+
+    async def _accept(self, sock: socket.socket, start: Start) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            if not self._take(sock, start):
+                await trio.sleep(OUT_OF_FILES_PAUSE)
+
+    def _take(self, sock: socket.socket, start: Start) -> bool:
+        """Accept all that is waiting; False when the process has no room for another file."""
+        while True:
+            try:
+                client, _ = sock.accept()
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                if error.errno in OUT_OF_FILES:
+                    log.warning("cannot accept", reason=error.strerror)
+                    return False
+                continue  # that client is gone already (accept(2): ECONNABORTED and its kin)
+            if len(self.connections) >= self.max_connections:
+                self._turn_away(client)
+            else:
+                start(self._serve, client)
+
+    async def _serve(self, client: socket.socket) -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+        try:
+            connection = Connection(
+                self.app, self._config, self._context, stream, self.refusal, self.limits
+            )
+        except OSError:  # it left between accept and here
+            await trio.aclose_forcefully(stream)
+            return
+        self.connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self.connections.discard(connection)
+
+    def _turn_away(self, client: socket.socket) -> None:
+        """Answer 503 and close, without a task: a flood must cost nothing."""
+        headers, body = self.refusal(Unavailable("too many connections", reason="connection_cap"))
+        head = b"".join(b"%s: %s\r\n" % header for header in headers)
+        with client:
+            client.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            with contextlib.suppress(OSError):  # gone, or its buffer is full: nothing to tell it
+                client.send(b"HTTP/1.1 503 \r\nconnection: close\r\n%s\r\n%s" % (head, body))
+                client.shutdown(socket.SHUT_WR)

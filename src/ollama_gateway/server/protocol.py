@@ -1,0 +1,225 @@
+"""HTTP/1.1 for one connection: hypercorn's `H11Protocol`, fed by one task and never stuck.
+
+Stock hypercorn lets the reading task walk into three places where it stops for good: it pauses
+when a second request arrives early (and then no longer sees the client leave), it blocks when an
+application answers without reading the body, and it upgrades to h2c or websocket before anyone
+was asked. Here reading and feeding are two tasks:
+
+* the connection's reader calls `receive()`, which only stores bytes and never blocks;
+* `feed()` is the only task that takes events out of h11 and hands them to the application.
+
+So while a response is pending the reader goes on reading: early bytes of the next request wait in
+h11's buffer (bounded by `read_ahead`), and the end of the connection is seen at once. While a body
+arrives, the reader waits until the feeder caught up, which is back-pressure.
+
+`Upgrade` and `PRI` are ordinary requests here; what hypercorn and h11 refuse by themselves gets
+our error response. `docs/decisions/accept-loop.md` lists the private names relied on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Body, EndBody, Request, Response
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
+
+from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout
+
+_FOLDED_LINE: Final = re.compile(rb"\n[ \t]")
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+
+Refusal = Callable[[GatewayError], tuple[list[tuple[bytes, bytes]], bytes]]
+"""Turns an error met before a request was understood into response headers and body."""
+
+
+class Protocol(H11Protocol):
+    """One connection's HTTP/1.1; `receive` and `feed` replace hypercorn's single read loop."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        task_group: TaskGroup,
+        client: tuple[str, int] | None,
+        server: tuple[str, int] | None,
+        send: Callable[[Event], Awaitable[None]],
+        refusal: Refusal,
+    ) -> None:
+        state = ConnectionState({"send_continue": self.send_continue})
+        super().__init__(app, config, context, task_group, state, False, client, server, send)  # noqa: FBT003 - hypercorn's signature: ssl
+        self.connection = h11.Connection(
+            h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
+        )
+        self._refusal = refusal
+        self._arrived = trio.Event()
+        self._caught_up = trio.Event()
+        self._unread = 0
+        """Bytes received since the last request was whole: a partial head, or early bytes."""
+
+    @property
+    def http(self) -> h11.Connection:
+        """The h11 connection (hypercorn's type allows a websocket here, which never happens)."""
+        return cast("h11.Connection", self.connection)
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is being received or answered."""
+        return self.http.our_state is h11.IDLE and self.http.their_state is h11.IDLE
+
+    @property
+    def is_between_requests(self) -> bool:
+        """Idle, and not a byte of a next request has come."""
+        return self.is_idle and not self._unread
+
+    @property
+    def response_is_pending(self) -> bool:
+        """The request is whole, its answer is not."""
+        return self.http.their_state in {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}
+
+    @property
+    def response_is_cut(self) -> bool:
+        """The answer was begun and not ended."""
+        return self.http.our_state is h11.SEND_BODY
+
+    @property
+    def client_still_sends(self) -> bool:
+        """Closing now would meet unread bytes: the kernel would send a reset after the answer."""
+        return self.http.their_state in {h11.SEND_BODY, h11.ERROR} or self._unread > 0
+
+    @property
+    def end_is_close(self) -> bool:
+        """The body's end is marked by the close alone (HTTP/1.0)."""
+        return self.http.their_http_version in {None, b"1.0"}
+
+    def receive(self, data: bytes) -> int:
+        """Store what the socket gave; returns how many bytes no request has claimed yet."""
+        self._unread += len(data)
+        self.http.receive_data(data)
+        self._caught_up = trio.Event()
+        self._arrived.set()
+        return self._unread
+
+    async def caught_up(self) -> None:
+        """Wait until the feeder has handed on everything it could."""
+        await self._caught_up.wait()
+
+    async def feed(self) -> None:
+        """Hand h11's events to the application, for as long as the connection lives."""
+        while True:
+            await self._arrived.wait()
+            self._arrived = trio.Event()
+            await self._handle_events()
+            self._caught_up.set()
+
+    async def _handle_events(self) -> None:
+        while not self.response_is_pending:
+            try:
+                self._check_head()
+                event = self.http.next_event()
+            except h11.RemoteProtocolError as error:
+                await self.refuse(_refused(error.error_status_hint))
+                return
+            except GatewayError as error:
+                await self.refuse(error)
+                return
+            if isinstance(event, h11.Request):
+                await self.send(Updated(idle=False))
+                await self._create_stream(event)
+            elif isinstance(event, h11.Data) and self.stream is not None:
+                self._unread = 0
+                await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
+            elif isinstance(event, h11.EndOfMessage) and self.stream is not None:
+                self._unread = len(self.http.trailing_data[0])
+                await self.stream.handle(EndBody(stream_id=STREAM_ID))
+            else:
+                return  # h11 needs more bytes
+
+    def _check_head(self) -> None:
+        """Raise for a head that h11 lets pass: its own limit holds for partial heads only."""
+        if self.http.their_state is not h11.IDLE or not self._unread:
+            return
+        buffer = self.http.trailing_data[0]
+        end = _HEAD_END.search(buffer)
+        size = end.start() if end else len(buffer)
+        if size > self.config.h11_max_incomplete_size:
+            raise HeadersTooLarge
+        if _FOLDED_LINE.search(buffer, 0, size):
+            raise BadRequest("folded header lines are not accepted", reason="bad_request_head")
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        self._unread = 0
+        self.keep_alive_requests += 1
+        self.stream = HTTPStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii"),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+
+    async def send_continue(self) -> None:
+        """Send `100 Continue` if the client waits for one: called when the body is wanted."""
+        if self.http.they_are_waiting_for_100_continue:
+            await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send a part of a response; the last one before a drain says `Connection: close`."""
+        if isinstance(event, Response) and self.context.terminated.is_set():
+            headers = [*event.headers, (b"connection", b"close")]
+            event = Response(STREAM_ID, headers=headers, status_code=event.status_code)
+        await super().stream_send(event)
+
+    async def _maybe_recycle(self) -> None:
+        await super()._maybe_recycle()
+        if self.is_idle:
+            self._arrived.set()  # early bytes of a next request may be waiting
+
+    async def handle(self, event: Event) -> None:
+        """Tell the application that the client is gone; bytes go through `receive`."""
+        if isinstance(event, Closed):
+            await super().handle(event)
+
+    async def refuse_slow_head(self) -> None:
+        """Answer a client whose request head did not come in time."""
+        await self.refuse(RequestTimeout(reason="slow_head"))
+
+    async def refuse(self, error: GatewayError) -> None:
+        """Answer by our own error response where none has begun, and close."""
+        if self.http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            headers, body = self._refusal(error)
+            head = [*headers, *self.config.response_headers("h11"), (b"connection", b"close")]
+            response = h11.Response(status_code=error.status, headers=cast("Any", head))
+            parts = (response, h11.Data(data=body), h11.EndOfMessage())
+            await self.send(RawData(b"".join(self.http.send(part) or b"" for part in parts)))
+        await self.send(Closed())
+
+
+def _refused(status_hint: int) -> GatewayError:
+    """What h11 would not read, as one of our errors; its own text holds bytes of the client."""
+    if status_hint == HeadersTooLarge.status:
+        return HeadersTooLarge()
+    return BadRequest("the request is not valid HTTP", reason="bad_request_head")

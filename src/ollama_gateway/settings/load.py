@@ -1,0 +1,119 @@
+"""From a file and the environment to `Settings`, or to everything that is wrong with them.
+
+`load` goes on after a problem for as long as it can find more, and raises one `SettingsError`
+with all of them; nothing that an operator can write, in a file or in a variable, raises anything
+else. The order is the order of the files here: `files` finds and reads, `tables` lays the
+environment over the document, `typed` gives units and types, `checks` looks at values together.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from ollama_gateway.settings import checks, files, tables
+from ollama_gateway.settings.model import SECTIONS, Backend, Settings
+from ollama_gateway.settings.typed import converter, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ollama_gateway.settings.tables import Origin, Table
+
+_LONGEST_LINE: Final = 500
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used.
+
+    Args:
+        problems: every one of them as a line `path: message`; never with a secret in it.
+
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@attrs.frozen
+class Loaded:
+    """Settings in force, and where they come from."""
+
+    settings: Settings
+    source: Path | None
+    """The TOML file, None when there is none."""
+    warnings: tuple[str, ...] = ()
+    """What is in order but not what it may seem, as lines `path: message`."""
+    origins: Mapping[str, Origin] = attrs.field(factory=dict)
+    """Where each setting's value comes from, by its path (`server.bind`, `backends[0].url`)."""
+
+
+def load(
+    config: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    cwd: Path = Path(),
+) -> Loaded:
+    """The settings in force; raises `SettingsError`.
+
+    Args:
+        config: the file asked for on the command line.
+        environ: the environment; `cwd/.env` fills in what it lacks, empty values count as unset.
+        cwd: what relative paths are relative to, and where `gateway.toml` and `.env` may lie.
+
+    """
+    problems: list[str] = []
+    env = _without_empty({**files.read_dotenv(cwd, problems), **_without_empty(environ)})
+    source, document = files.find(config, env, cwd, problems)
+    made = converter(env, cwd)
+
+    sections = [
+        (table, typed(table, SECTIONS[name], made, problems))
+        for name, table in tables.sections(document, env, problems).items()
+    ]
+    listed = tables.backends(document, env, problems)
+    backends = [
+        (table, typed(_placed(table, place), Backend, made, problems))
+        for place, table in enumerate(listed, start=1)
+    ]
+
+    whole = [(table, value) for table, value in sections if value is not None]
+    usable = [(table, backend) for table, backend in backends if backend is not None]
+    problems += [*checks.of_sections(whole), *checks.of_backends(usable)]
+    problems += [*checks.duplicates(listed), *checks.of_header_names(listed)]
+    if problems:
+        raise SettingsError(tuple(dict.fromkeys(map(_clipped, problems))))
+    settings = Settings(
+        **{table.path: value for table, value in whole},
+        backends=tuple(backend for _, backend in usable),
+    )
+    warnings = [*tables.unknown_variables(env), *checks.warnings(whole, usable)]
+    return Loaded(settings, source, tuple(map(_clipped, warnings)), _origins(whole, usable))
+
+
+def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if value}
+
+
+def _placed(table: Table, place: int) -> Table:
+    """A backend without a priority gets its place in the list."""
+    return attrs.evolve(table, values={"priority": place, **table.values})
+
+
+def _clipped(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + "..."
+
+
+def _origins(
+    sections: list[tuple[Table, Any]], backends: list[tuple[Table, Backend]]
+) -> dict[str, Origin]:
+    named = [(table.path, table, value) for table, value in sections]
+    named += [(f"backends[{i}]", table, value) for i, (table, value) in enumerate(backends)]
+    return {
+        f"{path}.{field.name}": table.origin_of(field.name)
+        for path, table, value in named
+        for field in attrs.fields(type(value))
+    }

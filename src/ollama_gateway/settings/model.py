@@ -1,0 +1,273 @@
+"""Every setting there is: its name, its default, its unit, its meaning.
+
+The attributes are typed in the units the program works in: durations are seconds, sizes bytes,
+paths expanded, secrets `Secret`, nothing empty where None says it better. How a value is written
+in TOML or in the environment is the business of the annotation (`Kind`, see `units.py`). These
+values are read by `build.py` alone; what lies below it gets plain values.
+
+`NOT_YET` and `NO_EFFECT_YET` name what this version does not do. The first are refused, because
+who sets them relies on them; the second only tune something and give a warning. A feature that
+gets built removes its line here and in `docs/configuration.md`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import attrs
+
+from ollama_gateway.settings import places, units
+from ollama_gateway.settings.places import Address
+from ollama_gateway.settings.secret import Secret
+from ollama_gateway.settings.units import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_count = units.number_from_text
+
+Duration = Annotated[float, Kind(units.seconds, show=units.show_seconds)]
+SomeDuration = Annotated[float, Kind(units.some_seconds, show=units.show_seconds)]
+HedgeDelay = Annotated[
+    float | Literal["auto", "off"], Kind(units.hedge_delay, show=units.show_seconds)
+]
+Size = Annotated[int, Kind(units.some_bytes, show=units.show_bytes)]
+Count = Annotated[int, Kind(units.counted(0), _count)]
+Positive = Annotated[int, Kind(units.counted(1), _count)]
+Ratio = Annotated[float, Kind(units.ratio, _count)]
+Flag = Annotated[bool, Kind(units.flag, units.flag_from_text)]
+Words = Annotated[tuple[str, ...], Kind(units.words, units.list_from_text, list)]
+Bind = Annotated[Address, Kind(places.address, show=str)]
+Name = Annotated[str, Kind(places.name)]
+Url = Annotated[str, Kind(places.url)]
+Directory = Annotated[Path, Kind(places.path, show=places.show_path)]
+SecretOrNone = Secret | None
+File = Annotated[Path | None, Kind(places.path_or_none, show=places.show_path)]
+AuditMode = Annotated[Literal["buffered", "strict"], Kind(units.one_of("buffered", "strict"))]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"],
+    Kind(units.one_of("debug", "info", "warning", "error")),
+]
+LogFormat = Annotated[Literal["auto", "text", "json"], Kind(units.one_of("auto", "text", "json"))]
+
+
+@attrs.frozen
+class Server:
+    """What clients and operators connect to."""
+
+    bind: Bind = attrs.field(default=Address("127.0.0.1", 11435))
+    """The address clients connect to."""
+    admin_bind: Bind = attrs.field(default=Address("127.0.0.1", 11436))
+    """The address of /healthz, /readyz, /metrics, /status.json."""
+    admin_token: SecretOrNone = None
+    """Bearer token of the admin listener; required when that is not on loopback."""
+    processes: Positive = 1
+    """Operating system processes that serve; more than one needs Redis."""
+    drain_timeout: Duration = 30.0
+    """Seconds that streams in flight have to finish after SIGTERM."""
+    max_body: Size = 64 * 2**20
+    """Bytes of one request's body."""
+    max_body_total: Size = 2**30
+    """Bytes of all bodies held at once."""
+    max_connections: Positive = 4096
+    """Client connections at once."""
+    allowed_origins: Words = ()
+    """Origins of browsers that are answered (CORS)."""
+    trusted_proxies: Words = ()
+    """Networks whose `X-Forwarded-For` is believed."""
+    tls_cert: File = None
+    """Certificate chain (PEM) of the client listener; with `tls_key`."""
+    tls_key: File = None
+    """Private key (PEM) of the client listener; with `tls_cert`."""
+    expose_backend: Flag = False
+    """Whether responses name their backend in `X-Gateway-Backend`."""
+
+
+@attrs.frozen
+class Backend:
+    """One Ollama server."""
+
+    name: Name
+    """Its name in logs, metrics and commands; unique."""
+    url: Url
+    """Its base URL, http or https, without a trailing slash; a path is a prefix."""
+    priority: Count = 1
+    """Lower is tried first, equal ones form a tier; by default its place in the list, from 1."""
+    slots: Count = 0
+    """Requests at once; 0 is no cap."""
+    auth_token: SecretOrNone = None
+    """Sent to it as `Authorization: Bearer`."""
+    headers: dict[str, Secret] = attrs.field(factory=dict)
+    """Further headers sent to it; values are never shown."""
+    models: Words = ("*",)
+    """Globs of the models it is used for."""
+    ca_file: File = None
+    """Certificates (PEM) its own is checked against, in place of the system's."""
+    client_cert: File = None
+    """Certificate chain (PEM) shown to it, with the key in it or in `client_key`."""
+    client_key: File = None
+    """Private key (PEM) of `client_cert`."""
+    verify: Flag = True
+    """Whether its certificate is checked at all."""
+
+
+@attrs.frozen
+class Discovery:
+    """How backends are polled."""
+
+    interval: SomeDuration = 10.0
+    """Seconds between two polls of a backend."""
+    timeout: SomeDuration = 3.0
+    """Seconds a poll may take, and the start may wait for the first ones."""
+
+
+@attrs.frozen
+class Race:
+    """How a request finds the backend that answers it."""
+
+    hedge_after: HedgeDelay = 2.0
+    """Seconds without a first chunk until the next backend starts beside the first."""
+    max_attempts: Positive = 3
+    """Backends tried for one request, hedges included."""
+    max_hedge_ratio: Ratio = 0.05
+    """Hedges as a share of requests, 0 to 1."""
+    queue_timeout: Duration = 120.0
+    """Seconds a request may wait for a free slot."""
+    connect_timeout: SomeDuration = 2.0
+    """Seconds to connect to a backend, TLS included."""
+    first_chunk_timeout: SomeDuration = 285.0
+    """Seconds from arrival to the first chunk of a streamed answer, over queue and attempts."""
+    idle_timeout: SomeDuration = 300.0
+    """Seconds between two chunks of a stream."""
+    total_timeout: SomeDuration = 1800.0
+    """Seconds from arrival to the end of an answer."""
+
+
+def _default_data_dir() -> Path:
+    return places.path("~/.local/share/ollama-gateway")
+
+
+@attrs.frozen
+class Storage:
+    """Where the gateway keeps what must survive it."""
+
+    data_dir: Directory = attrs.field(factory=_default_data_dir)
+    """Directory of the SQLite files: keys, journal."""
+    database_url: SecretOrNone = None
+    """`postgresql://...`, for keys and audit of many machines."""
+
+
+@attrs.frozen
+class Redis:
+    """What several gateways share."""
+
+    url: SecretOrNone = None
+    """`redis://`, `rediss://` or `unix://`; a secret, as it may hold a password."""
+
+
+@attrs.frozen
+class Audit:
+    """The trail of who asked what."""
+
+    mode: AuditMode = "buffered"
+    """`strict` refuses to serve what it could not record."""
+    keep: SomeDuration = 400 * 86_400.0
+    """Seconds a row is kept."""
+    chain_key: SecretOrNone = None
+    """Rows are chained by an HMAC with this key."""
+
+
+@attrs.frozen
+class Limits:
+    """The limits of keys that set none of their own; 0 is none."""
+
+    requests_per_minute: Count = 0
+    """Requests in a window of 60 s."""
+    concurrent_requests: Count = 0
+    """Requests at once."""
+    tokens_per_day: Count = 0
+    """Tokens, prompt and answer, in a day."""
+    tokens_per_month: Count = 0
+    """Tokens, prompt and answer, in a month."""
+    default_output_tokens: Positive = 4096
+    """Tokens reserved where a client with a token budget bounds nothing."""
+
+
+@attrs.frozen
+class Auth:
+    """Who may come without a key."""
+
+    anonymous_networks: Words = ()
+    """Networks whose requests without a key are served as `anonymous_key`."""
+    anonymous_key: SecretOrNone = None
+    """The key they are served as."""
+
+
+@attrs.frozen
+class Log:
+    """What is written to stderr."""
+
+    level: LogLevel = "info"
+    """The least level written."""
+    format: LogFormat = "auto"
+    """`auto`: text on a terminal, JSON lines otherwise."""
+
+
+@attrs.frozen
+class Settings:
+    """All settings, as they are in force."""
+
+    server: Server = Server()
+    backends: tuple[Backend, ...] = ()
+    discovery: Discovery = Discovery()
+    race: Race = Race()
+    storage: Storage = attrs.field(factory=Storage)
+    redis: Redis = Redis()
+    audit: Audit = Audit()
+    limits: Limits = Limits()
+    auth: Auth = Auth()
+    log: Log = Log()
+
+
+def fields_of(cls: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
+    """The attributes of a class of settings, their annotations resolved."""
+    return tuple(attrs.fields(attrs.resolve_types(cls)))
+
+
+SECTIONS: Final[Mapping[str, type[Any]]] = {
+    field.name: field.type
+    for field in fields_of(Settings)
+    if field.name != "backends" and field.type is not None
+}
+"""Every `[section]` and its class, in the order of the file; `[[backends]]` stands apart."""
+
+_UNSUPPORTED: Final = "not supported by this version yet"
+
+NOT_YET: Final[Mapping[str, str]] = {
+    "server.processes": f"more than one process is {_UNSUPPORTED}",
+    "server.allowed_origins": f"answering browsers of other origins is {_UNSUPPORTED}",
+    "server.trusted_proxies": f"trusting a proxy's headers is {_UNSUPPORTED}",
+    "server.tls_cert": f"TLS for clients is {_UNSUPPORTED}",
+    "server.tls_key": f"TLS for clients is {_UNSUPPORTED}",
+    "backends[].slots": f"a cap on a backend's requests is {_UNSUPPORTED}",
+    "storage.database_url": f"PostgreSQL is {_UNSUPPORTED}",
+    "audit.mode": f"strict audit is {_UNSUPPORTED}",
+    "audit.chain_key": f"chaining audit rows is {_UNSUPPORTED}",
+    "limits.requests_per_minute": f"a limit on requests is {_UNSUPPORTED}",
+    "limits.concurrent_requests": f"a limit on concurrency is {_UNSUPPORTED}",
+    "limits.tokens_per_day": f"a token budget is {_UNSUPPORTED}",
+    "limits.tokens_per_month": f"a token budget is {_UNSUPPORTED}",
+    "auth.anonymous_networks": f"access without a key is {_UNSUPPORTED}",
+    "auth.anonymous_key": f"access without a key is {_UNSUPPORTED}",
+}
+"""Settings refused when they are not at their default, and what to say."""
+
+NO_EFFECT_YET: Final[Mapping[str, str]] = {
+    "race.hedge_after": "hedging is not built; this has no effect yet",
+    "race.max_hedge_ratio": "hedging is not built; this has no effect yet",
+    "race.queue_timeout": "no request is queued; this has no effect yet",
+    "audit.keep": "no audit rows are stored; this has no effect yet",
+    "limits.default_output_tokens": "there are no token budgets; this has no effect yet",
+}
+"""Settings that give a warning when they are given at all, and what to say."""

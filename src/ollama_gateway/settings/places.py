@@ -1,0 +1,131 @@
+"""Addresses, URLs, names and paths: settings that point at something.
+
+The readers here are strict, because what they let through is used much later, by libraries whose
+own errors would be a surprise there: `urlsplit` drops tabs and newlines silently, a path with a
+NUL fails at its first use. A URL is never repeated in a message, since the usual mistake in one
+is a password.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+import attrs
+
+from ollama_gateway.settings.units import shown
+
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
+_BIND = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_URL = re.compile(r"[!#-;=?-\[\]_a-z~]*")
+
+
+@attrs.frozen
+class Address:
+    """Where a listener listens."""
+
+    host: str
+    """A name or an IP address, without brackets."""
+    port: int
+    """0 lets the system choose."""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it; a name other than `localhost` may be anything."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+
+def address(value: object) -> Address:
+    """`"host:port"`, an IPv6 address in brackets."""
+    match = _BIND.fullmatch(value) if isinstance(value, str) else None
+    host = match and (match["v6"] or match["host"])
+    if match is None or not host or not _is_host(host, v6=bool(match["v6"])):
+        raise ValueError(f'{shown(value)} is not an address like "127.0.0.1:11435", "[::1]:11435"')
+    if int(match["port"]) > 65535:  # noqa: PLR2004 - the largest port
+        raise ValueError(f"{match['port']} is not a port from 0 to 65535")
+    return Address(host, int(match["port"]))
+
+
+def _is_host(host: str, *, v6: bool) -> bool:
+    if not v6:
+        return _HOST.fullmatch(host) is not None
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def url(value: object) -> str:
+    """The base URL of a backend, without a trailing slash; a path is kept as a prefix."""
+    if not isinstance(value, str) or not value:
+        raise ValueError('must be a URL like "http://10.0.0.5:11434"')
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        # From None: the foreign text repeats the URL.
+        raise ValueError("is not a URL: the host or the port (1 to 65535) is wrong") from None
+    if fault := _fault_of(value, parts, port):
+        raise ValueError(fault)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+
+
+def _fault_of(value: str, parts: SplitResult, port: int | None) -> str | None:
+    """The first thing that is wrong with a backend's URL, or None."""
+    host = parts.hostname or ""
+    faults = {
+        "must begin with http:// or https://": parts.scheme not in ("http", "https")
+        or "://" not in value,
+        "must not hold credentials; use auth_token or headers": "@" in parts.netloc,
+        "must not have a query or a fragment": "?" in value or "#" in value,
+        "holds a character that does not belong in a URL": not _URL.fullmatch(value),
+        "has no host": not host,
+        "has a host that is neither a name nor an IP address": not _is_host(host, v6=":" in host),
+        "has port 0, which is not one from 1 to 65535": port == 0,
+    }
+    return next((fault for fault, found in faults.items() if found), None)
+
+
+def is_name(text: str) -> bool:
+    """Whether a backend may be called that."""
+    return _NAME.fullmatch(text) is not None
+
+
+def name(value: object) -> str:
+    """A backend's name: it stands in logs, metrics and headers."""
+    if not isinstance(value, str) or not is_name(value):
+        # Not repeated: `name=url` written without the name puts a whole URL here.
+        raise ValueError("must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    return value
+
+
+def path(value: object) -> Path:
+    """A path, `~` expanded."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f"{shown(value)} is not a path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{shown(value)}: there is no such home directory") from None
+
+
+def path_or_none(value: object) -> Path | None:
+    """A path, or None for the empty string."""
+    return None if value == "" else path(value)
+
+
+def show_path(value: Path | None) -> str:
+    """A path as it is written, nothing for none."""
+    return "" if value is None else str(value)

@@ -1,0 +1,107 @@
+"""Secrets: a value that can be used and not printed.
+
+A `Secret` shows itself only to `reveal()`. It is no attrs class on purpose: `attrs.asdict` and
+`attrs.astuple` would open it. In the settings a secret is a string, `{ env = "NAME" }` or
+`{ file = "/run/secrets/name" }`; what goes wrong with one is told by the name of the variable or
+the file, never by the content, and a string where something else was meant is not repeated.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import TYPE_CHECKING, Final, final
+
+from ollama_gateway.settings import files, places
+from ollama_gateway.settings.units import printable, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+LIMIT: Final = 64 * 1024
+"""Bytes; the largest file with a secret."""
+
+_FORMS: Final = 'must be a string, { env = "NAME" } or { file = "PATH" }'
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LINE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+
+
+@final
+class Secret:
+    """A text that no repr, str, format, asdict or JSON shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself, for the one place that sends or compares it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(_encoded(self), _encoded(other))
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def _encoded(secret: Secret) -> bytes:
+    return secret.reveal().encode("utf-8", "surrogatepass")
+
+
+def read_secret(value: object, environ: Mapping[str, str], cwd: Path) -> Secret:
+    """A secret from its setting; raises `ValueError` without the content.
+
+    Args:
+        value: the string itself, `{"env": NAME}` or `{"file": PATH}`.
+        environ: where variables are looked up; an empty one counts as not set.
+        cwd: what a relative path is relative to.
+
+    """
+    match value:
+        case str():
+            return _checked(value, "it")
+        case {"env": str(name), **rest} if not rest:
+            return _from_variable(name, environ)
+        case {"file": str(name), **rest} if not rest:
+            return _from_file(name, cwd)
+        case _:
+            raise ValueError(_FORMS)
+
+
+def _checked(text: str, what: str) -> Secret:
+    """Every secret can be sent in a header, whichever it is: one rule to remember."""
+    if not text:
+        raise ValueError(f"{what} is empty")
+    if not _LINE.fullmatch(text):
+        raise ValueError(f"{what} is not one line of printable ASCII without blanks at its ends")
+    return Secret(text)
+
+
+def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:
+    if not _VARIABLE.fullmatch(name):
+        # Not repeated: it is most likely the secret itself.
+        raise ValueError("what follows env is not the name of an environment variable")
+    if not environ.get(name):
+        raise ValueError(f"the environment variable {shown(name)} is not set")
+    return _checked(environ[name], f"the environment variable {name}")
+
+
+def _from_file(name: str, cwd: Path) -> Secret:
+    try:
+        text = files.read_text(cwd / places.path(name), LIMIT)
+    except (OSError, ValueError) as exc:
+        raise ValueError(f"the file {printable(name)}: {files.why(exc)}") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    return _checked(text, f"the file {printable(name)}")

@@ -1,0 +1,176 @@
+"""From a document and the environment to tables: raw values, and what the operator calls them.
+
+A `Table` is one `[section]` or one backend before it is typed. It knows for each value whether it
+came from a variable, so that a complaint names what has to be changed: `server.bind` in the file,
+`GATEWAY_SERVER_BIND` in the environment. The environment wins over the file, value by value;
+backends come whole from one source: `OLLAMA_BACKENDS`, else the file, else the legacy pair.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import attrs
+
+from ollama_gateway.settings.model import SECTIONS, fields_of
+from ollama_gateway.settings.units import Kind, printable, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Origin = Literal["default", "file", "environment"]
+
+VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
+    f"GATEWAY_{section}_{field.name}".upper(): (section, field.name)
+    for section, cls in SECTIONS.items()
+    for field in fields_of(cls)
+}
+"""Every variable that stands for a `[section] key`."""
+
+OTHER_VARIABLES: Final = (
+    "GATEWAY_CONFIG",
+    "OLLAMA_BACKENDS",
+    "OLLAMA_BASE_URL",
+    "OLLAMA_AUTH_TOKEN",
+)
+"""The variables beside them."""
+
+DEFAULT_URL: Final = "http://127.0.0.1:11434"
+"""Where Ollama listens when nobody says otherwise."""
+
+
+@attrs.frozen
+class Table:
+    """One table of settings before it is typed."""
+
+    path: str
+    """What its keys' names begin with: `server`, `backends[1]`, `OLLAMA_BACKENDS[1]`."""
+    values: dict[str, object]
+    origin: Origin
+    """Where the values come from that no variable stands for."""
+    variables: Mapping[str, str] = {}
+    """The variable that each of those values came from which came from one of its own."""
+
+    def name_of(self, key: str) -> str:
+        """What the operator calls one value."""
+        return self.variables.get(key) or f"{self.path}.{printable(key)}"
+
+    def origin_of(self, key: str) -> Origin:
+        """Where one value comes from."""
+        if key in self.variables:
+            return "environment"
+        return self.origin if key in self.values else "default"
+
+
+def kind_of(annotation: object) -> Kind | None:
+    """The `Kind` an annotation carries, if any."""
+    found = getattr(annotation, "__metadata__", ())
+    return next((item for item in found if isinstance(item, Kind)), None)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or nothing."""
+    found = difflib.get_close_matches(word[:80], list(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def sections(
+    document: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
+) -> dict[str, Table]:
+    """One table for each section, the environment already over the file."""
+    problems += [
+        f"{printable(key)}: unknown setting{_nearest_top(key)}"
+        for key in document
+        if key not in SECTIONS and key != "backends"
+    ]
+    return {name: _section(name, document.get(name, {}), environ, problems) for name in SECTIONS}
+
+
+def _nearest_top(key: str) -> str:
+    owner = next((s for s, cls in SECTIONS.items() if key in attrs.fields_dict(cls)), None)
+    return (
+        nearest(key, [*SECTIONS, "backends"])
+        if owner is None
+        else f" (did you mean {owner}.{key}?)"
+    )
+
+
+def _section(name: str, found: object, environ: Mapping[str, str], problems: list[str]) -> Table:
+    if not isinstance(found, dict):
+        problems.append(f"{name}: {shown(found)} where a table belongs: [{name}]")
+        found = {}
+    values = dict(found)
+    variables = {}
+    for field in fields_of(SECTIONS[name]):
+        variable = f"GATEWAY_{name}_{field.name}".upper()
+        if variable in environ:
+            kind = kind_of(field.type)
+            text = environ[variable]
+            values[field.name] = kind.from_text(text) if kind else text
+            variables[field.name] = variable
+    return Table(name, values, "file", variables)
+
+
+def unknown_variables(environ: Iterable[str]) -> list[str]:
+    """A warning for each `GATEWAY_...` variable that means nothing."""
+    known = {*VARIABLES, "GATEWAY_CONFIG"}
+    return [
+        f"{printable(name)}: unknown variable{nearest(name, known)}"
+        for name in sorted(environ)
+        if name.startswith("GATEWAY_") and name not in known
+    ]
+
+
+def backends(
+    document: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
+) -> list[Table]:
+    """One table for each backend, all from the first source that names any."""
+    if text := environ.get("OLLAMA_BACKENDS"):
+        return _listed("OLLAMA_BACKENDS", "environment", _from_text(text, problems), problems)
+    if "backends" in document:
+        return _listed("backends", "file", document["backends"], problems)
+    pair = {"url": "OLLAMA_BASE_URL", "auth_token": "OLLAMA_AUTH_TOKEN"}
+    variables = {key: name for key, name in pair.items() if name in environ}
+    values: dict[str, object] = {"name": "default", "url": DEFAULT_URL}
+    values |= {key: environ[name] for key, name in variables.items()}
+    return [Table("backends[0]", values, "default", variables)]
+
+
+def _listed(path: str, origin: Origin, found: object, problems: list[str]) -> list[Table]:
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        problems.append(f"{path}: {shown(found)} where a list of tables belongs")
+        return []
+    if not found:
+        problems.append(f"{path}: at least one backend is needed")
+    wrong = [(i, item) for i, item in enumerate(found) if not isinstance(item, dict)]
+    problems += [f"{path}[{i}]: {shown(item)} where a table belongs" for i, item in wrong]
+    return [
+        Table(f"{path}[{index}]", item, origin)
+        for index, item in enumerate(found)
+        if isinstance(item, dict)
+    ]
+
+
+def _from_text(text: str, problems: list[str]) -> list[Any] | None:
+    """The raw backends of `OLLAMA_BACKENDS`; None after a problem. The text may hold secrets."""
+    if not text.lstrip().startswith(("[", "{")):
+        pairs = [item.split("=", 1) for item in text.split(",") if item.strip()]
+        if any(len(pair) == 1 for pair in pairs):
+            problems.append("OLLAMA_BACKENDS: must be name=url,name=url or a JSON list of backends")
+            return None
+        return [{"name": name.strip(), "url": url.strip()} for name, url in pairs]
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as exc:
+        problems.append(f"OLLAMA_BACKENDS: is not JSON: {exc.msg} at character {exc.pos + 1}")
+    except (ValueError, RecursionError):
+        problems.append("OLLAMA_BACKENDS: is not JSON: nested too deeply, or a number too long")
+    else:
+        if isinstance(found, list):
+            return found
+        problems.append("OLLAMA_BACKENDS: must be name=url,name=url or a JSON list of backends")
+    return None

@@ -1,0 +1,209 @@
+"""Durations, sizes, numbers and words: how a setting is read, and how it is shown again.
+
+A `Kind` is what an annotation in `model.py` carries. It reads a TOML value into the plain unit
+the rest of the program uses (seconds, bytes), turns the text of an environment variable into
+such a TOML value, and shows a value in the form it is written in. A reader raises `ValueError`
+with half a sentence that follows the setting's path; the text never spans lines and holds at
+most a clipped, escaped copy of what was given. `from_text` never fails: text it cannot turn into
+something better goes to the reader as it is, which then says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+import attrs
+
+Reader = Callable[[object], Any]
+
+LONGEST: Final = 36_500 * 86_400.0
+"""Seconds; the longest duration taken, so that no later sum or timedelta overflows."""
+
+LARGEST: Final = 2**63 - 1
+"""The largest whole number taken: what SQLite and PostgreSQL hold."""
+
+_CLIP: Final = 60
+_SECONDS: Final = {"ms": "0.001", "s": "1", "m": "60", "h": "3600", "d": "86400"}
+_BYTES: Final = {
+    "": 1,
+    "b": 1,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+}
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]{1,19}) ?([A-Za-z]{0,3})")
+
+
+def _itself(value: object) -> object:
+    return value
+
+
+@attrs.frozen
+class Kind:
+    """How one kind of setting is read and shown."""
+
+    read: Reader
+    """From a TOML value to the program's unit; raises `ValueError`."""
+    from_text: Callable[[str], object] = str
+    """From an environment variable's text to a TOML value; never fails."""
+    show: Callable[[Any], object] = _itself
+    """From the program's unit to what JSON and a settings file hold."""
+
+
+def shown(value: object) -> str:
+    """A value for a message: text escaped and clipped, what may be long by its type only."""
+    if isinstance(value, str):
+        return json.dumps(value if len(value) <= _CLIP else value[:_CLIP] + "...")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "a number beyond 64 bits"  # Python refuses to print thousands of digits
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return {list: "a list", dict: "a table"}.get(type(value), "a date or time")
+
+
+def printable(text: str) -> str:
+    """Text for one line of a terminal: as it is when that is safe, else quoted and escaped."""
+    return text if text.isprintable() else json.dumps(text)
+
+
+def seconds(value: object) -> float:
+    """A duration such as `"250ms"`, in seconds; zero is allowed."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{shown(value)} is not a duration like "250ms", "30s", "5m"')
+    # Decimal: 9 * 0.001 as floats is not 0.009.
+    total = float(Decimal(match[1]) * Decimal(_SECONDS[match[2]]))
+    if total > LONGEST:
+        raise ValueError(f"{shown(value)} is longer than {show_seconds(LONGEST)}")
+    return total
+
+
+def some_seconds(value: object) -> float:
+    """A duration longer than zero, in seconds."""
+    total = seconds(value)
+    if total == 0:
+        raise ValueError("must be longer than 0s")
+    return total
+
+
+def hedge_delay(value: object) -> object:
+    """A duration longer than zero, in seconds, or one of the words `auto` and `off`."""
+    return value if value in ("auto", "off") else some_seconds(value)
+
+
+def show_seconds(value: object) -> object:
+    """Seconds in the largest unit that holds them whole; words as they are."""
+    if not isinstance(value, float | int):
+        return value
+    exact = Decimal(repr(float(value)))
+    for unit in ("d", "h", "m", "s", "ms"):
+        count = exact / Decimal(_SECONDS[unit])
+        if count == int(count) and (count or unit == "s"):
+            return f"{int(count)}{unit}"
+    return f"{exact:f}s"
+
+
+def some_bytes(value: object) -> int:
+    """A size such as `"64MiB"`, or a plain count, in bytes; never zero."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return counted(1)(value)
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    factor = _BYTES.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(f'{shown(value)} is not a size like "512KiB", "64MiB", "1GiB"')
+    return counted(1)(int(match[1]) * factor)
+
+
+def show_bytes(value: int) -> str:
+    """Bytes in the largest binary unit that holds them whole."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if value and value % _BYTES[unit.lower()] == 0:
+            return f"{value // _BYTES[unit.lower()]}{unit}"
+    return f"{value}B"
+
+
+def counted(least: int) -> Callable[[object], int]:
+    """A reader of whole numbers from `least` up to 64 bits."""
+
+    def read(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{shown(value)} is not a whole number")  # noqa: TRY004 - one class
+        if not least <= value <= LARGEST:
+            raise ValueError(f"{shown(value)} is not a whole number from {least} up to 64 bits")
+        return value
+
+    return read
+
+
+def ratio(value: object) -> float:
+    """A number from 0 to 1."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1:  # type: ignore[operator]
+        raise ValueError(f"{shown(value)} is not a number from 0 to 1")
+    return float(value)  # type: ignore[arg-type]
+
+
+def flag(value: object) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{shown(value)} is not true or false")  # noqa: TRY004 - one class
+    return value
+
+
+def words(value: object) -> tuple[str, ...]:
+    """A list of strings, none of them empty."""
+    if not isinstance(value, list):
+        raise ValueError(f"{shown(value)} is not a list of strings")  # noqa: TRY004 - one class
+    for item in value:
+        if not isinstance(item, str) or not item:
+            raise ValueError(f"{shown(item)} in the list is not a string with something in it")
+    return tuple(value)
+
+
+def one_of(*choices: str) -> Reader:
+    """A reader of one of a few words."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            listed = ", ".join(f'"{choice}"' for choice in choices)
+            raise ValueError(f"{shown(value)} is not one of {listed}")
+        return value
+
+    return read
+
+
+def number_from_text(text: str) -> object:
+    """A number where the text is one."""
+    if re.fullmatch(r"[+-]?[0-9]{1,20}", text):
+        return int(text)
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+def flag_from_text(text: str) -> object:
+    """`true`, `false`, `1` and `0`, in any case."""
+    return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+
+
+def list_from_text(text: str) -> object:
+    """A JSON list where the text begins like one, else what stands between commas."""
+    if not text.lstrip().startswith("["):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

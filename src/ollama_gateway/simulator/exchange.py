@@ -1,0 +1,188 @@
+"""One request and the writing of its answer, with the faults its script asks for.
+
+The answer is written through three calls: `respond` (one piece, `Content-Length`), or `start`,
+`chunk` and `finish` (a stream; chunked, or to HTTP/1.0 ended by the close). Every piece is counted
+here, so that "cut after two chunks" means the same in every dialect. A cut leaves as `Cut`, which
+the connection turns into a close.
+
+The last piece and the terminator go out in one write, and `is_ending` is set before it: a client
+that leaves once it has everything has not left too early.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Awaitable, Callable, Iterable
+
+import anyio
+import attrs
+import h11
+
+from ollama_gateway.simulator.script import NOTHING, Script
+
+Headers = Iterable[tuple[str, str]]
+
+
+class Cut(Exception):  # noqa: N818 - an order, not an error
+    """The script says: close the connection here."""
+
+
+@attrs.define(eq=False)
+class Seen:
+    """What the simulator saw of one request; times are of `anyio.current_time()`.
+
+    Args:
+        path: with the query, as it was sent.
+        gone_at: when the client closed before the answer was complete.
+        finished_at: when the last byte of the answer was handed over.
+
+    """
+
+    method: str
+    path: str
+    headers: list[tuple[bytes, bytes]]
+    at: float
+    body: bytes = b""
+    gone_at: float | None = None
+    finished_at: float | None = None
+
+    def header(self, name: str) -> str | None:
+        """Give the first header of that name, in whatever case."""
+        wanted = name.lower().encode()
+        for key, value in self.headers:
+            if key.lower() == wanted:
+                return value.decode("latin-1")
+        return None
+
+
+@attrs.define(eq=False)
+class Exchange:
+    """A request that was read in full, and the way to answer it.
+
+    Args:
+        seen: the request.
+        path: percent-decoded, without the query.
+
+    """
+
+    seen: Seen
+    path: str
+    query: str
+    _http: h11.Connection
+    _send: Callable[[bytes], Awaitable[None]]
+    script: Script = NOTHING
+    extra: list[tuple[str, str]] = attrs.field(factory=list)
+    is_ending: bool = False
+    _chunks: int = 0
+
+    @property
+    def method(self) -> str:
+        """The request's method."""
+        return self.seen.method
+
+    async def respond(self, status: int, body: bytes = b"", kind: str = "") -> None:
+        """Send an answer of one piece; `kind` is its content type, empty for none."""
+        await self._fault()
+        length = ("Content-Length", str(len(body)))
+        data = self._head(status, kind, [length])
+        if self.method != "HEAD":
+            data += await self._halved(data, body)
+        data += self._http.send(h11.EndOfMessage()) or b""
+        await self._last(data)
+
+    async def start(self, status: int, kind: str) -> None:
+        """Send nothing yet, but decide the head of a stream; the first chunk carries it."""
+        await self._fault()
+        self._pending = self._head(status, kind, [])
+
+    async def chunk(self, data: bytes) -> None:
+        """Send one record of a stream."""
+        await self._write(self._framed(data))
+        self._chunks += 1
+        await self._fault()
+
+    async def finish(self, data: bytes = b"") -> None:
+        """Send the last record, if there is one, and the end of the stream."""
+        if data and self._chunks + 1 in (self.script.cut_after, self.script.hang_after):
+            await self.chunk(data)
+        piece = self._framed(data) if data else self._taken()
+        await self._last(piece + (self._http.send(h11.EndOfMessage()) or b""))
+
+    async def raw(self, data: bytes, drip: float) -> None:
+        """Send bytes that are whatever the script says, one at a time where they drip.
+
+        Raises:
+            Cut: always; nothing can follow.
+
+        """
+        for piece in [bytes([byte]) for byte in data] if drip else [data]:
+            await self._send(piece)
+            await anyio.sleep(drip)
+        raise Cut
+
+    _pending: bytes = b""
+
+    def _taken(self) -> bytes:
+        pending, self._pending = self._pending, b""
+        return pending
+
+    def _framed(self, data: bytes) -> bytes:
+        return self._taken() + (self._http.send(h11.Data(data=data)) or b"")
+
+    def _head(self, status: int, kind: str, framing: list[tuple[str, str]]) -> bytes:
+        """Write status line and headers in the order Go's server has them."""
+        own = [*self.extra, *self.script.headers]
+        own += [("Content-Type", kind)] if kind else []
+        date = ("Date", email.utils.formatdate(usegmt=True))
+        headers = [*sorted(own), date, *framing]
+        reason = h11_reason(status)
+        data = self._http.send(h11.Response(status_code=status, headers=headers, reason=reason))
+        if self._http.their_http_version == b"1.0":
+            data = (data or b"").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+        return data or b""
+
+    async def _halved(self, head: bytes, body: bytes) -> bytes:
+        """Give the framed body; where the script breaks an answer of one piece, half of it."""
+        if not (self.script.cut_after or self.script.hang_after):
+            return self._http.send(h11.Data(data=body)) or b""
+        await self._write(head + (self._http.send(h11.Data(data=body[: len(body) // 2])) or b""))
+        self._chunks = max(self.script.cut_after or 0, self.script.hang_after or 0)
+        await self._fault()
+        raise Cut
+
+    async def _fault(self) -> None:
+        if self.script.hang_after == self._chunks:
+            await anyio.sleep_forever()
+        if self.script.cut_after == self._chunks:
+            raise Cut
+
+    async def _write(self, data: bytes) -> None:
+        await self._send(data)
+
+    async def _last(self, data: bytes) -> None:
+        self.is_ending = True
+        await self._send(data)
+        self.seen.finished_at = anyio.current_time()
+
+
+def h11_reason(status: int) -> bytes:
+    """Give Go's reason phrase for a status."""
+    return _REASONS.get(status, b"")
+
+
+_REASONS = {
+    200: b"OK",
+    204: b"No Content",
+    301: b"Moved Permanently",
+    307: b"Temporary Redirect",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    429: b"Too Many Requests",
+    500: b"Internal Server Error",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}

@@ -1,0 +1,58 @@
+"""A model the simulator hosts: what it says, how fast, and what the listings tell about it.
+
+A value; what a server knows about it at run time (loaded or not, until when) is the simulator's.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+
+import attrs
+
+SIZE = 2_019_393_189
+MODIFIED = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+@attrs.frozen
+class Model:
+    """A hosted model.
+
+    Args:
+        name: as `ollama list` shows it; `:latest` is filled in where a tag is missing.
+        tokens: what it answers, one chunk each, whatever it is asked.
+        prompt_tokens: the size of every prompt, reported as usage.
+        capabilities: of `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`.
+        digest: 64 hex digits; made from the name where not given.
+        size: bytes.
+        modified_at: with a time zone; listings are sorted by it, newest first.
+        context_length: tokens.
+        embedding_length: what `/api/show` claims.
+        vector_length: how many figures an embedding really has.
+        load_time: seconds a request waits for the load when the model is not loaded.
+        first_token: seconds from there to the first token.
+        between_tokens: seconds between one token and the next.
+
+    """
+
+    name: str
+    tokens: tuple[str, ...] = attrs.field(default=("Hel", "lo"), converter=tuple)
+    prompt_tokens: int = 11
+    capabilities: tuple[str, ...] = attrs.field(default=("completion",), converter=tuple)
+    digest: str = attrs.field(kw_only=True)
+    size: int = attrs.field(default=SIZE, kw_only=True)
+    modified_at: datetime.datetime = attrs.field(default=MODIFIED, kw_only=True)
+    context_length: int = attrs.field(default=8192, kw_only=True)
+    embedding_length: int = attrs.field(default=4096, kw_only=True)
+    vector_length: int = attrs.field(default=8, kw_only=True)
+    load_time: float = attrs.field(default=0, kw_only=True)
+    first_token: float = attrs.field(default=0, kw_only=True)
+    between_tokens: float = attrs.field(default=0, kw_only=True)
+
+    @digest.default
+    def _default_digest(self) -> str:
+        return _digest(self.name)

@@ -1,0 +1,95 @@
+"""What goes wrong for one request, and the queue of such scripts.
+
+A script is consumed by the first request it matches. Without `path` it matches inference requests
+only (a poll of the listings must not eat it); to break a listing, name its path.
+
+Chunks are counted as they are written: in a stream each record is one (for `/v1` each `data:`
+event, `[DONE]` included), in an answer of one piece the whole body is one.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Script:
+    """What goes wrong; everything is off by default, and the fields combine.
+
+    Args:
+        before: seconds of delay before anything else happens.
+        status: answer with this status instead, before the first chunk, in the dialect's shape.
+        error: its text; also the text of `error_after`.
+        headers: extra response headers.
+        error_after: after so many tokens the runner fails, as the real one does in that dialect;
+            0, or an answer of one piece, gives a 500.
+        cut_after: after so many chunks the connection is closed without a terminator. 0: before
+            the head. An answer of one piece is cut in the middle of its body.
+        reset: the cut is a TCP reset.
+        hang_after: after so many chunks nothing more is sent until the client goes. 0: before the
+            head. An answer of one piece hangs in the middle of its body.
+        no_done: the stream ends cleanly without its terminal marker.
+        raw: exactly these bytes in place of a response, then a close.
+        drip: with `raw`, seconds between single bytes.
+
+    """
+
+    before: float = attrs.field(default=0, kw_only=True)
+    status: int | None = attrs.field(default=None, kw_only=True)
+    error: str = attrs.field(default="", kw_only=True)
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    error_after: int | None = attrs.field(default=None, kw_only=True)
+    cut_after: int | None = attrs.field(default=None, kw_only=True)
+    reset: bool = attrs.field(default=False, kw_only=True)
+    hang_after: int | None = attrs.field(default=None, kw_only=True)
+    no_done: bool = attrs.field(default=False, kw_only=True)
+    raw: bytes | None = attrs.field(default=None, kw_only=True)
+    drip: float = attrs.field(default=0, kw_only=True)
+
+
+NOTHING = Script()
+
+
+@attrs.define(eq=False)
+class _Entry:
+    script: Script
+    model: tuple[str, ...] | None
+    path: str | None
+    left: int | None
+
+    def matches(self, path: str, model: tuple[str, ...] | None, *, inference: bool) -> bool:
+        if self.path is None and not inference:
+            return False
+        return self.path in (None, path) and self.model in (None, model)
+
+
+@attrs.define(eq=False)
+class Scripts:
+    """The queue, in the order in which the scripts were given."""
+
+    _entries: list[_Entry] = attrs.field(factory=list)
+
+    def add(
+        self, script: Script, model: tuple[str, ...] | None, path: str | None, times: int | None
+    ) -> None:
+        """Queue a script for `times` requests (None: for ever)."""
+        self._entries.append(_Entry(script, model, path, times))
+
+    def clear(self) -> None:
+        """Forget every script that is still queued."""
+        self._entries.clear()
+
+    def take(self, path: str, model: tuple[str, ...] | None, *, inference: bool) -> Script:
+        """Give the script for a request and count it; `NOTHING` where none matches."""
+        for entry in self._entries:
+            if entry.matches(path, model, inference=inference):
+                self._use(entry)
+                return entry.script
+        return NOTHING
+
+    def _use(self, entry: _Entry) -> None:
+        if entry.left is None:
+            return
+        entry.left -= 1
+        if entry.left <= 0:
+            self._entries.remove(entry)

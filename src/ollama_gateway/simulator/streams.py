@@ -1,0 +1,80 @@
+"""A pair of byte streams in memory that behave as the two ends of a socket.
+
+Built on AnyIO's memory object streams: bounded in bytes (pieces of at most 4 KiB, 16 of them in
+each direction), so that a reader that does not read holds the writer up. Closing one end gives the
+other `EndOfStream` once it has read what was sent; aborting it gives `BrokenResourceError` at
+once, as a reset does. There is no clock and no thread in it: under Trio's autojump clock it costs
+no time.
+"""
+
+from __future__ import annotations
+
+import anyio
+import attrs
+from anyio.abc import ByteStream, ObjectReceiveStream, ObjectSendStream
+
+PIECE = 4096
+PIECES = 16
+
+
+@attrs.define(eq=False)
+class _Line:
+    """What both ends know: whether one of them was reset."""
+
+    is_reset: bool = False
+
+
+@attrs.define(eq=False, slots=False)
+class MemoryByteStream(ByteStream):
+    """One end of a pair; made by `memory_pair`."""
+
+    _sender: ObjectSendStream[bytes]
+    _receiver: ObjectReceiveStream[bytes]
+    _line: _Line
+    _rest: bytes = b""
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Receive what is there, at most `max_bytes`."""
+        if not self._rest:
+            self._rest = await self._next_piece()
+        data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
+        return data
+
+    async def _next_piece(self) -> bytes:
+        try:
+            piece = await self._receiver.receive()
+        except anyio.EndOfStream:
+            if self._line.is_reset:
+                raise anyio.BrokenResourceError from None
+            raise
+        if self._line.is_reset:
+            raise anyio.BrokenResourceError
+        return piece
+
+    async def send(self, item: bytes) -> None:
+        """Send all of it; waits while the other end has 64 KiB unread."""
+        for start in range(0, len(item), PIECE):
+            await self._sender.send(bytes(item[start : start + PIECE]))
+
+    async def send_eof(self) -> None:
+        """Close the sending half only."""
+        await self._sender.aclose()
+
+    async def aclose(self) -> None:
+        """Close both halves."""
+        await self._sender.aclose()
+        await self._receiver.aclose()
+
+    async def abort(self) -> None:
+        """Close both halves as a TCP reset does: what was not read yet is lost."""
+        self._line.is_reset = True
+        await self.aclose()
+
+
+def memory_pair() -> tuple[MemoryByteStream, MemoryByteStream]:
+    """Make two connected ends."""
+    line = _Line()
+    one_out, other_in = anyio.create_memory_object_stream[bytes](PIECES)
+    other_out, one_in = anyio.create_memory_object_stream[bytes](PIECES)
+    one = MemoryByteStream(one_out, one_in, line)
+    return one, MemoryByteStream(other_out, other_in, line)

@@ -1,0 +1,160 @@
+"""Which headers pass through the gateway, and which requests are refused by their head alone.
+
+Both directions are allow-lists. Ollama copies *every* header of a `:cloud` request to its cloud,
+so one that passes because nobody thought of it is a credential given away; a header nobody listed
+stays here. The gateway adds the backend's credentials, framing and `Host` by itself.
+
+`check_head` refuses what an HTTP parser tolerates and what two servers in a row may read
+differently: the body that one of them sees is then the next request of the other. h11 accepts a
+good part of it. The rule: a head is plain or it is refused, and the refusal quotes none of it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from ollama_gateway.errors import BadRequest, HeadersTooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+UPSTREAM: Final = frozenset(
+    {
+        b"accept",
+        b"accept-language",
+        b"anthropic-beta",
+        b"anthropic-version",
+        b"content-type",
+        b"openai-beta",
+        b"traceparent",
+        b"tracestate",
+        b"user-agent",  # Ollama shapes /api/show for one client by it
+    }
+)
+"""Request headers that go to a backend: what an answer may depend on, and tracing."""
+
+DOWNSTREAM: Final = frozenset({b"cache-control", b"content-type"})
+"""Response headers that come back; length and framing are the gateway's own."""
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+VERSIONS: Final = frozenset({"1.0", "1.1"})
+MAX_KEY_HEADERS: Final = (b"x-api-key", b"api-key")
+
+_TARGET: Final = 8192
+"""Bytes in a request target, path and query together."""
+MAX_HEADERS: Final = 100
+"""Header lines in a request; their bytes are bounded where they are read."""
+
+_TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
+# A token of RFC 9110 without `_`: CGI and nginx take `Content_Length` for `Content-Length`.
+_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_HOST: Final = re.compile(
+    rb"(?: [A-Za-z0-9._~-]{1,253} | \[ [0-9A-Fa-f:.]{2,45} \] ) (?: :[0-9]{1,5} )?", re.VERBOSE
+)
+_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
+
+
+def upstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What of a client's request headers goes to a backend, names in lower case, in order."""
+    return _kept(headers, UPSTREAM)
+
+
+def downstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What of a backend's response headers goes to the client, names in lower case, in order."""
+    return _kept(headers, DOWNSTREAM)
+
+
+def credential(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The API key a client presents; None if it presents none.
+
+    `Authorization: Bearer KEY`, else `x-api-key`, else `api-key`; of several the first. Empty ones
+    count as absent. A byte beyond ASCII becomes U+FFFD, which is in no key.
+    """
+    pairs = list(headers)
+    bearers = (_bearer(value) for value in _values(pairs, b"authorization"))
+    plain = (_text(value) for name in _KEY_HEADERS for value in _values(pairs, name))
+    return next((key for key in (*bearers, *plain) if key), None)
+
+
+def check_head(
+    method: str, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Refuse a request whose head is not plain HTTP/1.
+
+    `Upgrade` is no error: whoever asks is answered in HTTP/1.1, as the standard allows.
+
+    Args:
+        method: as sent; methods are case-sensitive.
+        target: the whole request target, path and query, undecoded.
+        version: `1.0` or `1.1`.
+        headers: in order, duplicates kept, values without the white space around them.
+
+    Raises:
+        BadRequest: with a line that says what is wrong, and nothing of what was sent.
+        HeadersTooLarge: more than `MAX_HEADERS` of them.
+
+    """
+    if method not in METHODS:
+        raise _refused("this method is not supported")
+    if version not in VERSIONS:
+        raise _refused("this HTTP version is not supported")
+    if len(target) > MAX_TARGET:
+        raise _refused("the request target is too long")
+    if not _TARGET.fullmatch(target):
+        raise _refused("the request target must be a plain path")
+    if len(headers) > MAX_HEADERS:
+        raise HeadersTooLarge
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise _refused("a header is malformed")
+    _check_host(version, _values(headers, b"host"))
+    _check_framing(
+        version, _values(headers, b"content-length"), _values(headers, b"transfer-encoding")
+    )
+
+
+def _check_host(version: str, hosts: list[bytes]) -> None:
+    if len(hosts) > 1 or (version == "1.1" and not hosts):
+        raise _refused("exactly one Host header is required")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise _refused("the Host header is malformed")
+
+
+def _check_framing(version: str, lengths: list[bytes], codings: list[bytes]) -> None:
+    if lengths and codings:
+        raise _refused("Content-Length and Transfer-Encoding exclude each other")
+    if codings and version == "1.0":
+        raise _refused("Transfer-Encoding needs HTTP/1.1")
+    if codings and [coding.lower() for coding in codings] != [b"chunked"]:
+        raise _refused("this Transfer-Encoding is not supported")
+    if lengths and not (len(lengths) == 1 and _LENGTH.fullmatch(lengths[0])):
+        raise _refused("the Content-Length header is malformed")
+
+
+def _bearer(value: bytes) -> str:
+    scheme, _, key = _text(value).partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _text(value: bytes) -> str:
+    return value.decode("ascii", "replace").strip()
+
+
+def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
+    return [value for name, value in headers if name.lower() == wanted]
+
+
+def _kept(
+    headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]
+) -> list[tuple[bytes, bytes]]:
+    pairs = [(name.lower(), value) for name, value in headers]
+    # What Connection names is meant for this hop only, whatever it is (RFC 9110, 7.6.1).
+    tokens = b",".join(_values(pairs, b"connection")).split(b",")
+    passing = allowed - {token.strip().lower() for token in tokens}
+    return [(name, value) for name, value in pairs if name in passing]
+
+
+def _refused(message: str) -> BadRequest:
+    return BadRequest(message, reason="bad_request_head")

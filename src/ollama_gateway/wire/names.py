@@ -1,0 +1,160 @@
+"""Model names, read as Ollama reads them.
+
+`[scheme://][host/][namespace/]model[:tag]`, with defaults for what is missing. Several texts name
+one model (`m1`, `M1:latest`, `https://registry.ollama.ai/library/m1`), so whoever compares texts
+lets a key in by one spelling and keeps it out by another. The rule: a text is parsed once, where it
+enters, and from then on names are compared, mapped and stored by `ModelName.key` alone.
+
+A suffix says where a model runs. `:local` only restates the default and is dropped. `:cloud` and
+`-cloud` send the prompt out of the house, to Ollama's cloud, so a cloud name is a model of its own
+with a key of its own, and a pattern covers it only when it says `cloud` itself.
+
+The grammar admits ASCII only. Go's and Python's case folding agree there, and no look-alike
+letter can be a name.
+
+Facts: types/model/name.go and internal/modelref/modelref.go of Ollama v0.33.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from typing import Final
+
+import attrs
+
+from ollama_gateway.errors import BadRequest
+
+DEFAULT_HOST: Final = "registry.ollama.ai"
+DEFAULT_NAMESPACE: Final = "library"
+DEFAULT_TAG: Final = "latest"
+
+MAX_PATTERN: Final = 256
+"""Characters in a pattern with wildcards; a longer one matches nothing."""
+
+_REASON: Final = "invalid_model_name"
+
+# Go's unicode.IsSpace; str.strip() would take \x1c to \x1f too, which Ollama refuses.
+_SPACE: Final = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+_NAME: Final = re.compile(
+    r"""
+    (?: (?: (?: [a-z][a-z0-9+.-]{0,31}:// )?
+            (?P<host> \w[\w.:-]{0,349} ) / )?
+        (?P<namespace> \w[\w-]{0,79} ) / )?
+    (?P<model> \w[\w.-]{0,79} )
+    (?: : (?P<tag> \w[\w.-]{0,79} ) )?
+    """,
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
+)
+
+
+@attrs.frozen
+class ModelName:
+    """A model's full name, each part spelled as written; names are equal as Ollama's are.
+
+    The tag of a cloud name ends in `cloud`: `cloud` itself where no tag was given, else
+    `<tag>-cloud`, the form in which Ollama stores such names.
+    """
+
+    host: str = attrs.field(eq=str.lower)
+    namespace: str = attrs.field(eq=str.lower)
+    model: str = attrs.field(eq=str.lower)
+    tag: str = attrs.field(eq=str.lower)
+
+    @classmethod
+    def parse(cls, text: str) -> ModelName:
+        """Read a name as a client, a backend's list or a pattern spells it.
+
+        Raises:
+            BadRequest: it is empty, or no name by Ollama's grammar (digests are not).
+
+        """
+        text = text.strip(_SPACE)
+        if not text:
+            raise BadRequest("model is required", reason=_REASON)
+        base, source = _split_source(text)
+        if source and _split_source(base)[1]:
+            raise BadRequest("use either :local or :cloud, not both", reason=_REASON)
+        parts = _NAME.fullmatch(base)
+        if parts is None:
+            raise BadRequest("invalid model name", reason=_REASON)
+        tag = parts["tag"]
+        if source == "cloud":
+            tag = f"{tag}-cloud" if tag else "cloud"
+        return cls(
+            host=parts["host"] or DEFAULT_HOST,
+            namespace=parts["namespace"] or DEFAULT_NAMESPACE,
+            model=parts["model"],
+            tag=tag or DEFAULT_TAG,
+        )
+
+    @functools.cached_property
+    def key(self) -> str:
+        """The full name in lower case: the model's identity, for maps and comparisons."""
+        return f"{self.host}/{self.namespace}/{self.model}:{self.tag}".lower()
+
+    @functools.cached_property
+    def short(self) -> str:
+        """The name as Ollama lists it: no default host and namespace, always a tag."""
+        name = f"{self.model}:{self.tag}"
+        if self.host.lower() != DEFAULT_HOST:
+            return f"{self.host}/{self.namespace}/{name}"
+        if self.namespace.lower() != DEFAULT_NAMESPACE:
+            return f"{self.namespace}/{name}"
+        return name
+
+    @property
+    def cloud(self) -> bool:
+        """Whether Ollama sends requests for this name to its cloud."""
+        return self.tag.lower() == "cloud" or self.tag.lower().endswith("-cloud")
+
+    def __str__(self) -> str:
+        return self.short
+
+
+def matches(pattern: str, name: ModelName) -> bool:
+    """Whether a key's model pattern covers this name; never raises.
+
+    A pattern without `* ? [` is a name, defaults filled in; one that cannot be parsed covers
+    nothing. Any other is matched without regard to case against the whole of `name.short`, tag
+    included. A cloud name is covered only by a pattern that ends in `cloud`.
+    """
+    pattern = pattern.strip(_SPACE).casefold()
+    if not any(wildcard in pattern for wildcard in "*?["):
+        return _key_of(pattern) == name.key
+    if len(pattern) > MAX_PATTERN or (name.cloud and not pattern.endswith("cloud")):
+        return False
+    return _glob(pattern).match(name.short.lower()) is not None
+
+
+def _split_source(text: str) -> tuple[str, str]:
+    """Cut off a source suffix: the rest, and `cloud`, `local` or nothing."""
+    before, colon, after = text.rpartition(":")
+    if not colon:
+        return text, ""
+    suffix = after.strip(_SPACE)
+    match suffix.lower():
+        case "cloud" | "local" as source:
+            return before, source
+        case folded if folded.endswith("-cloud") and "/" not in suffix:
+            return f"{before}:{suffix[: -len('-cloud')]}", "cloud"
+    return text, ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _key_of(pattern: str) -> str | None:
+    try:
+        return ModelName.parse(pattern).key
+    except BadRequest:
+        return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _glob(pattern: str) -> re.Pattern[str]:
+    # Since Python 3.11 each `*` is an atomic group: no pattern can make the match explode.
+    return re.compile(fnmatch.translate(pattern))
