@@ -138,16 +138,6 @@ class HeadersTooLarge(GatewayError):
     default_message = "the request headers are too large"
 
 
-class ClientGone(GatewayError):
-    """499: the client left; nobody reads this answer, the log does (nginx's number for it)."""
-
-    status = 499
-    blame = Blame.CLIENT
-    outcome = "client_gone"
-    default_reason = "client_gone"
-    default_message = "the client left"
-
-
 class InternalError(GatewayError):
     """500: a defect of the gateway; the log has the trace, the client a request id."""
 

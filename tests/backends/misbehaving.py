@@ -189,8 +189,10 @@ async def talking_to(
 ) -> AsyncIterator[tuple[Transport, MemoryBackend]]:
     """Give a transport and the backend behind it, and check at the end that nothing is left.
 
-    Needs virtual time: a side that never ends fails the test after an hour.
+    Needs virtual time (the fixture `autojump_clock`), in which a side that never ends fails the
+    test after an hour.
     """
+    assert isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)
     with trio.fail_after(HOUR):
         async with trio.open_nursery() as nursery:
             backend = MemoryBackend(script, nursery)
@@ -212,8 +214,8 @@ async def listening(
         try:
             async with wrap(stream) as wrapped:
                 await script(Peer(wrapped))
-        except trio.BrokenResourceError:
-            pass  # the client went
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client went, or the script had closed what is below TLS
 
     with trio.fail_after(HOUR):
         async with trio.open_nursery() as playing, trio.open_nursery() as accepting:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.names import MAX_PATTERN, ModelName, matches
+from ollama_gateway.wire.names import ModelName, matches
 
 _PART = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,12}", fullmatch=True)
 _WRITTEN = st.builds(
@@ -21,7 +21,6 @@ _WRITTEN = st.builds(
         _PART.map(":{}".format),
     ),
 )
-_GLOBBISH = st.text(st.sampled_from("*?[]!^-&|~:a/mz0.cloud") | st.characters(), max_size=40)
 
 
 @pytest.mark.parametrize(
@@ -225,66 +224,7 @@ def test_cloud_spellings_are_one_model() -> None:
     assert {name.key for name in names} == {"registry.ollama.ai/library/x:20b-cloud"}
 
 
-@pytest.mark.parametrize(
-    ("pattern", "text"),
-    [
-        ("llama3", "LLAMA3:latest"),
-        ("Library/Llama3", "llama3"),
-        (" llama3 ", "llama3"),
-        ("llama3:local", "llama3"),
-        ("*", "llama3"),
-        ("*", "me/m2:v1"),
-        ("*", "host/ns/m"),
-        ("LLAMA*", "llama3:8b"),
-        ("llama3:*", "llama3"),
-        ("*:latest", "llama3"),
-        ("me/*", "Me/M2"),
-        ("llama?:8[a-c]", "llama3:8B"),
-        ("x:20b:cloud", "x:20b-cloud"),
-        ("x:cloud", "x:cloud"),
-        ("*cloud", "x:cloud"),
-        ("*CLOUD", "x:20b:cloud"),
-        ("x:*-cloud", "x:20b-cloud"),
-    ],
-)
-def test_pattern_covers(pattern: str, text: str) -> None:
-    """A plain pattern is a name in any spelling; wildcards see the short name with its tag."""
-    assert matches(pattern, ModelName.parse(text))
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text"),
-    [
-        ("llama3", "llama3:8b"),
-        ("llama3", "llama3:cloud"),
-        ("llama3", "me/llama3"),
-        ("llama?", "llama3"),
-        ("library/*", "llama3"),
-        ("", "llama3"),
-        ("bad name", "llama3"),
-        ("*", "x:cloud"),
-        ("x*", "x:20b:cloud"),
-        ("x:*", "x:cloud"),
-        ("x:clou?", "x:cloud"),
-        ("x:[c]loud*", "x:cloud"),
-        ("*-cloud", "x:cloud"),
-        ("x:cloud", "x"),
-        ("[", "llama3"),
-        ("*" * (MAX_PATTERN + 1), "llama3"),
-    ],
-)
-def test_pattern_does_not_cover(pattern: str, text: str) -> None:
-    """No pattern reaches further than it says, above all not into the cloud."""
-    assert not matches(pattern, ModelName.parse(text))
-
-
-def test_hostile_pattern_is_cheap() -> None:
-    """The worst of patterns has no quantifier that could backtrack into another."""
-    pattern = ("*a" * (MAX_PATTERN // 2))[: MAX_PATTERN - 1] + "z"
-    assert not matches(pattern, ModelName.parse("a" * 80 + ":" + "a" * 80))
-
-
-@given(st.text() | _WRITTEN | _GLOBBISH)
+@given(st.text() | _WRITTEN)
 @example("\ud800")
 @example("x:\u0130cloud")
 def test_parse_raises_only_bad_request(text: str) -> None:
@@ -317,20 +257,3 @@ def test_equality_is_key_equality(one: str, other: str) -> None:
     assert (left == right) is (left.key == right.key)
     assert left == ModelName.parse(one.upper().replace("HTTPS://", "https://"))
     assert hash(left) == hash(ModelName.parse(one.lower()))
-
-
-@given(_GLOBBISH | st.text(), _WRITTEN)
-@example("[a[:x]*", "m")
-@example("[[a]*", "m")
-@example("[!]*", "m")
-@example("[z-a]*", "m")
-@example("[a--b||c&&d~~e]*", "m")
-@example("\ud800*", "m")
-def test_matches_never_raises(pattern: str, text: str) -> None:
-    """Any pattern is an answer, and no cloud name is covered by one that does not say so."""
-    try:
-        name = ModelName.parse(text)
-    except BadRequest:
-        return
-    if matches(pattern, name) and name.cloud:
-        assert pattern.strip().casefold().endswith("cloud")

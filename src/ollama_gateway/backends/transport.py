@@ -148,7 +148,7 @@ class _Connection:
     _parser: h11.Connection
     _max_head: int
     _received: int = 0
-    _write_error: Exception | None = None
+    _is_written: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -162,10 +162,10 @@ class _Connection:
                 return await self._ask_while_writing(head, content)
             await self._write(head + content)
             return await self._read_head()
-        except httpx.TransportError:
-            if self._write_error is None:
+        except httpx.TransportError as error:
+            if self._is_written:
                 raise
-        raise httpx.WriteError("the backend broke off the request") from self._write_error
+            raise httpx.WriteError("the backend broke off the request") from error
 
     async def _ask_while_writing(self, head: bytes, content: bytes) -> h11.Response:
         async with anyio.create_task_group() as tasks:
@@ -182,13 +182,13 @@ class _Connection:
         return outcome
 
     async def _write(self, *parts: bytes) -> None:
-        """Write, and keep an error for later: an answer may have come before it."""
-        try:
+        # An error here is left to the reader: an answer may have come before it, and if none
+        # did, a connection that takes no more bytes gives none either.
+        with suppress(*_BROKEN):
             for part in parts:
                 for start in range(0, len(part), ONE_WRITE):
                     await self._stream.send(part[start : start + ONE_WRITE])
-        except _BROKEN as error:
-            self._write_error = error
+            self._is_written = True
 
     async def _read_head(self) -> h11.Response:
         for _ in range(MAX_INTERIM + 1):

@@ -73,6 +73,11 @@ class Claim:
     """SHA-256 of the text, in hex."""
 
 
+def utc_now() -> datetime:
+    """Tell the time by the wall clock, in UTC."""
+    return datetime.now(UTC)
+
+
 def new_id() -> str:
     """Make an id: 40 random bits in 8 characters."""
     return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID))
@@ -164,7 +169,7 @@ class APIKey:
     name: str = attrs.field(validator=_check_name)
     models: tuple[str, ...] = attrs.field(default=("*",), validator=_check_models)
     endpoints: frozenset[str] = attrs.field(default=DEFAULT_GROUPS, validator=_check_endpoints)
-    created_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    created_at: datetime = attrs.field(factory=utc_now)
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
 
@@ -212,13 +217,13 @@ class Changes(TypedDict, total=False):
     expires_at: datetime | None
 
 
-class Imported(Protocol):
-    """A key made elsewhere."""
+@attrs.frozen
+class Imported:
+    """A key made elsewhere, and the line of the file it came from, to name it by."""
 
-    @property
-    def name(self) -> str: ...  # noqa: D102 - see the class
-    @property
-    def text(self) -> str: ...  # noqa: D102
+    name: str
+    text: str = attrs.field(repr=False)
+    line: int
 
 
 class KeyStore(Protocol):
@@ -254,7 +259,7 @@ class KeyStore(Protocol):
         """End a key for good; a revoked one stays as it is."""
 
     def add_imported(self, entries: Sequence[Imported]) -> tuple[APIKey, ...]:
-        """Take in keys made elsewhere, all or none."""
+        """Take in keys made elsewhere, all or none; a refusal names every wrong line."""
 
     def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
         """Look up secrets that have not expired; whether the key is active, the caller judges."""

@@ -124,8 +124,8 @@ class Connection(TCPServer):
                 await self._serve(nursery)
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection broke")
-        except* Exception as errors:  # noqa: BLE001 - containment: one connection, logged, closed
-            log.error("connection failed", exc_info=errors)
+        except* Exception as errors:
+            log.exception("connection failed", exc_info=errors)
         finally:
             await trio.aclose_forcefully(self.stream)
 

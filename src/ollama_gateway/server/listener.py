@@ -52,23 +52,25 @@ class AddressTaken(Exception):
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening TCP sockets for every address of `host`; raises AddressTaken with the reason."""
+    """TCP sockets bound to every address of `host`; raises AddressTaken with the reason.
+
+    They do not listen yet: a client that comes too early is refused, not kept waiting.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return [_listen(family, address) for family, _, _, _, address in found]
+        return [_bound(family, address) for family, _, _, _, address in found]
     except OSError as error:
         reason = error.strerror or "unknown address"
         raise AddressTaken(f"cannot listen on {host}:{port}: {reason}") from error
 
 
-def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
+def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-        sock.listen(BACKLOG)
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
     except OSError:
         sock.close()
@@ -107,7 +109,12 @@ class Listener:
     _draining: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept and serve until `drain`, then until its deadline."""
+        """Accept and serve until `drain`, then until its deadline; raises AddressTaken."""
+        try:
+            for sock in sockets:
+                sock.listen(BACKLOG)
+        except OSError as error:
+            raise AddressTaken("another process has taken the address") from error
         with self._scope:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:

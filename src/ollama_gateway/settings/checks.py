@@ -101,7 +101,7 @@ def warnings(
             yield f"{table.name_of('url')}: the same server as {first}"
 
 
-def _not_yet(table: Table, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - any section
+def _not_yet(table: Table, value: Any, path: str) -> Iterator[str]:
     for field in attrs.fields(type(value)):
         sentence = NOT_YET.get(f"{path}.{field.name}")
         if sentence and getattr(value, field.name) != field.default:

@@ -94,6 +94,8 @@ def _parse(text: str) -> dict[str, Any]:
 def read_dotenv(cwd: Path, problems: list[str]) -> dict[str, str]:
     """The variables of `./.env`; none when it is absent. `${NAME}` stays as it stands."""
     try:
+        if (cwd / ".env").is_dir():
+            return {}  # a virtual environment is often called that
         text = read_text(cwd / ".env")
     except FileNotFoundError:
         return {}

@@ -69,7 +69,9 @@ def shown(value: object) -> str:
         return "a number beyond 64 bits"  # Python refuses to print thousands of digits
     if value is None or isinstance(value, bool | int | float):
         return json.dumps(value)
-    return {list: "a list", dict: "a table"}.get(type(value), "a date or time")
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a table"
+    return "a date or time"
 
 
 def printable(text: str) -> str:

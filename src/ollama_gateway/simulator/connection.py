@@ -10,17 +10,15 @@ The rule: whatever happens on a connection ends with the connection, never with 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 import anyio
 import attrs
 import h11
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream
 
 from ollama_gateway.simulator.exchange import Cut, Exchange, Seen
-from ollama_gateway.simulator.streams import MemoryByteStream
 
 MAX_HEAD = 1 << 20
 MAX_EARLY = 1 << 18
@@ -31,7 +29,7 @@ BAD_REQUEST = (
 BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
-class Gone(Exception):  # noqa: N818 - a fact, not an error
+class Gone(Exception):
     """The client closed the connection."""
 
 

@@ -23,7 +23,7 @@ from ollama_gateway.simulator.script import NOTHING, Script
 Headers = Iterable[tuple[str, str]]
 
 
-class Cut(Exception):  # noqa: N818 - an order, not an error
+class Cut(Exception):
     """The script says: close the connection here."""
 
 

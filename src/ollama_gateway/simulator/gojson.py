@@ -27,7 +27,7 @@ _ESCAPES = str.maketrans(
 _LONG = 400
 
 
-class BadBody(ValueError):  # noqa: N818 - a body, not a defect
+class BadBody(ValueError):
     """A request body that Go would not decode; the text is Go's."""
 
 
@@ -101,9 +101,7 @@ def _constant(word: str) -> Any:
     raise ValueError(word)
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_fold, parse_int=_integer, parse_constant=_constant
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_int=_integer, parse_constant=_constant)
 
 
 def _kind(value: object) -> str:

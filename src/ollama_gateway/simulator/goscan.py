@@ -18,7 +18,7 @@ _PLAIN = re.compile(rb'[^"\\\x00-\x1f]+')
 _ASCII = 0x80
 
 
-class _Failed(Exception):  # noqa: N818 - never leaves this file
+class _Failed(Exception):
     pass
 
 

@@ -21,7 +21,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 
 
-class InvalidName(ValueError):  # noqa: N818 - it is caught by this name right below the surface
+class InvalidName(ValueError):
     """A string that is no model name; the text is Ollama's."""
 
 
@@ -63,7 +63,7 @@ def parse(text: str) -> Name:
     """
     bare = text.strip()
     stem, local, cloud = _suffix(bare)
-    if local and (cloud or _suffix(stem)[2]) or cloud and _suffix(stem)[1]:
+    if (local and (cloud or _suffix(stem)[2])) or (cloud and _suffix(stem)[1]):
         raise InvalidName(f'use either :local or :cloud, not both: "{bare}"')
     name = _split(stem if local or _is_source(bare) else bare)
     return attrs.evolve(name, cloud=cloud)

@@ -39,12 +39,12 @@ DOWNSTREAM: Final = frozenset({b"cache-control", b"content-type"})
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 VERSIONS: Final = frozenset({"1.0", "1.1"})
-MAX_KEY_HEADERS: Final = (b"x-api-key", b"api-key")
-
-_TARGET: Final = 8192
+MAX_TARGET: Final = 8192
 """Bytes in a request target, path and query together."""
 MAX_HEADERS: Final = 100
 """Header lines in a request; their bytes are bounded where they are read."""
+
+_KEY_HEADERS: Final = (b"x-api-key", b"api-key")
 
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 # A token of RFC 9110 without `_`: CGI and nginx take `Content_Length` for `Content-Length`.

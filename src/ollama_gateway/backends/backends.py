@@ -1,0 +1,143 @@
+"""The backends and what is known of them now; changed only by functions that do not await.
+
+A backend is *up* from its first good poll until three polls in a row have failed. Its models
+leave the lists when it goes down, but stay known for routing: a model whose backends are all down
+is a 503 that says when to come back, not a 403 (`find` tells the two apart). When a backend goes
+down, its attempts without a good chunk are cancelled at once: they are waiting for nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+import anyio
+import attrs
+import httpx
+
+from ollama_gateway.backends.catalog import Catalog, Listing
+from ollama_gateway.log import get_logger
+from ollama_gateway.wire.names import ModelName
+
+FAILED_POLLS_TO_DOWN: Final = 3
+REMEMBERED: Final = 24 * 3600.0
+"""Seconds for which a model that is listed nowhere stays known for routing."""
+
+log = get_logger("backends")
+
+
+class ModelDown(Exception):
+    """The model is known, and no backend that hosts it is up."""
+
+
+class ModelUnknown(Exception):
+    """No backend hosts the model, nor did for as long as is remembered."""
+
+
+@attrs.define(eq=False)
+class Backend:
+    """One Ollama server: how to reach it, and how it does."""
+
+    name: str
+    url: httpx.URL
+    transport: httpx.AsyncBaseTransport = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """Sent with every request; may hold secrets."""
+    priority: int = 1
+    patterns: tuple[str, ...] = ("*",)
+    listing: Listing | None = attrs.field(default=None, init=False, repr=False)
+    failed_polls: int = attrs.field(default=0, init=False)
+    error: str | None = attrs.field(default=None, init=False)
+    """Why the last poll failed: a fixed text of ours."""
+    polls: int = attrs.field(default=0, init=False)
+    polled_in: float | None = attrs.field(default=None, init=False)
+    """Seconds that the last good poll took."""
+    waiting: set[anyio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
+    """Scopes of the attempts that have no good chunk yet."""
+
+    @property
+    def is_up(self) -> bool:
+        """Answered a poll, and not failed three in a row since."""
+        return self.listing is not None and self.failed_polls < FAILED_POLLS_TO_DOWN
+
+    def hosts(self, model: ModelName) -> bool:
+        """Whether the last listing has the model; a cloud name is served without being listed."""
+        return self.listing is not None and (model.key in self.listing.models or model.cloud)
+
+
+@attrs.define(eq=False)
+class Backends:
+    """All backends in order of preference, and the catalog of those that are up."""
+
+    all: tuple[Backend, ...]
+    catalog: Catalog = attrs.field(factory=Catalog, init=False)
+    last_version: str | None = attrs.field(default=None, init=False)
+    _last_seen: dict[str, float] = attrs.field(factory=dict, init=False)
+
+    @classmethod
+    def of(cls, backends: Iterable[Backend]) -> Backends:
+        """Order by priority; equal priorities keep the order of the settings."""
+        return cls(tuple(sorted(backends, key=lambda backend: backend.priority)))
+
+    @property
+    def were_all_polled(self) -> bool:
+        """Whether the first round of discovery is over."""
+        return all(backend.polls for backend in self.all)
+
+    def find(self, model: ModelName, now: float) -> Iterator[Backend]:
+        """Candidates for a model, best first, each judged when its turn comes.
+
+        Raises ModelDown or ModelUnknown at once where there is none now.
+        """
+        if not any(backend.is_up and backend.hosts(model) for backend in self.all):
+            raise ModelDown if self._is_known(model, now) else ModelUnknown
+        return (b for b in self.all if b.is_up and b.hosts(model))
+
+    def polled(self, backend: Backend, listing: Listing, now: float, took: float = 0) -> None:
+        """A poll succeeded: the catalog is what it says."""
+        if not backend.is_up:
+            log.info("backend up", backend=backend.name, models=len(listing.models))
+        backend.polls += 1
+        backend.failed_polls, backend.error, backend.polled_in = 0, None, took
+        backend.listing = listing
+        self._renew(now)
+
+    def failed(self, backend: Backend, reason: str, now: float) -> None:
+        """A poll failed; the third in a row takes the backend out and ends its attempts."""
+        was_up = backend.is_up
+        backend.polls += 1
+        backend.failed_polls += 1
+        backend.error = reason
+        if backend.is_up:
+            return
+        for scope in backend.waiting:
+            scope.cancel()
+        if was_up or backend.polls == 1:
+            log.warning("backend down", backend=backend.name, reason=reason)
+        self._renew(now)
+
+    def restore(self, backend: Backend, listing: Listing, now: float) -> None:
+        """Take over what another process saw, until this one has polled by itself."""
+        if backend.polls == 0:
+            backend.listing = listing
+            self._renew(now)
+
+    def _renew(self, now: float) -> None:
+        up = [(b.name, b.listing) for b in self.all if b.is_up and b.listing is not None]
+        drifting = self.catalog.drifting
+        self.catalog = Catalog.union(up)
+        self.last_version = self.catalog.version or self.last_version
+        for key in self.catalog.drifting - drifting:
+            log.warning(
+                "digests differ between backends", model=key, backends=self.catalog.hosts[key]
+            )
+        for backend in self.all:
+            if backend.is_up and backend.listing is not None:
+                self._last_seen.update(dict.fromkeys(backend.listing.models, now))
+        self._last_seen = {k: at for k, at in self._last_seen.items() if now - at < REMEMBERED}
+
+    def _is_known(self, model: ModelName, now: float) -> bool:
+        if not self.were_all_polled or model.cloud:
+            return True
+        return now - self._last_seen.get(model.key, -math.inf) < REMEMBERED

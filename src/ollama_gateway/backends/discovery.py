@@ -1,0 +1,111 @@
+"""Discovery: one worker a backend asks what it has, in parallel, never by an inference request.
+
+A poll is `/api/version` and `/api/tags`, and `/api/ps` on top: Ollama can hold `/api/ps` back
+while it loads a model, so its silence is no failure and the last answer stays. A poll that fails
+is repeated sooner than the interval, so that a dead backend is known within seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import anyio
+import attrs
+import httpx
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.catalog import Listing
+
+MAX_ANSWER: Final = 16 * 1024 * 1024
+"""Bytes of one answer to a poll."""
+RETRY_AFTER_FAILURE: Final = 2.0
+"""Seconds, where the interval is longer: three failures are seen within `3 * (2 s + timeout)`."""
+
+
+class PollFailed(Exception):
+    """A backend did not answer a poll as an Ollama does; the message is a fixed text of ours."""
+
+
+async def poll(backend: Backend, timeout: float) -> Listing:
+    """Ask a backend what it hosts; raises PollFailed within `timeout` seconds (twice that in all).
+
+    The same transport, headers and address as a request's.
+    """
+    client = httpx.AsyncClient(transport=backend.transport, trust_env=False, timeout=None)  # noqa: S113 - deadlines are scopes
+    try:
+        with anyio.fail_after(timeout):
+            version = await _get(client, backend, "/api/version")
+            tags = await _get(client, backend, "/api/tags")
+    except TimeoutError:
+        raise PollFailed("no answer in time") from None
+    running: object = None
+    with anyio.move_on_after(timeout):
+        try:
+            running = await _get(client, backend, "/api/ps")
+        except PollFailed:
+            running = None
+    listing = Listing.read(version, tags, running, backend.patterns)
+    if running is None and backend.listing is not None:
+        return attrs.evolve(listing, running=backend.listing.running)
+    return listing
+
+
+async def _get(client: httpx.AsyncClient, backend: Backend, path: str) -> object:
+    headers = {**backend.headers, "accept": "application/json", "accept-encoding": "identity"}
+    url = backend.url.copy_with(path=backend.url.path.rstrip("/") + path)
+    try:
+        async with client.stream("GET", url, headers=headers) as response:
+            if response.status_code != httpx.codes.OK:
+                raise PollFailed(f"{path} answered {response.status_code}")
+            return json.loads(await _read(response))
+    except httpx.ConnectTimeout:
+        raise PollFailed("no connection in time") from None
+    except httpx.ConnectError:
+        raise PollFailed("cannot connect") from None
+    except (httpx.TransportError, ValueError, RecursionError):
+        raise PollFailed(f"{path} did not answer as an Ollama does") from None
+
+
+async def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_ANSWER:
+            raise ValueError("too long")
+    return bytes(body)
+
+
+@attrs.frozen
+class Discovery:
+    """Keeps `backends` true; `watch` is one worker's life."""
+
+    backends: Backends
+    interval: float
+    timeout: float
+    _all_polled: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+
+    async def watch(self, backend: Backend) -> None:
+        """Poll one backend for ever."""
+        while True:
+            await self.poll_once(backend)
+            failed = backend.failed_polls > 0
+            await anyio.sleep(min(self.interval, RETRY_AFTER_FAILURE) if failed else self.interval)
+
+    async def poll_once(self, backend: Backend) -> None:
+        """Poll one backend and record the outcome."""
+        started = anyio.current_time()
+        try:
+            listing = await poll(backend, self.timeout)
+        except PollFailed as failure:
+            self.backends.failed(backend, str(failure), anyio.current_time())
+        else:
+            now = anyio.current_time()
+            self.backends.polled(backend, listing, now, took=now - started)
+        if self.backends.were_all_polled:
+            self._all_polled.set()
+
+    async def first_round(self) -> None:
+        """Wait until every backend was polled once, or `timeout` has passed."""
+        with anyio.move_on_after(self.timeout):
+            await self._all_polled.wait()

@@ -1,0 +1,144 @@
+"""The catalog in Redis: what one gateway has seen, for another to start from.
+
+A convenience, never a condition: without Redis, or with one that is down, every process finds out
+by itself. One hash holds a field a backend, `{"url", "at", "version", "models", "running"}` as
+JSON, with the moment it was written; the layout's version is in the key's name.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, cast
+
+import anyio
+import anyio.to_thread
+import attrs
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ollama_gateway.backends.backends import Backends
+from ollama_gateway.backends.catalog import Listing
+
+KEY: Final = "ollama-gateway:1:catalog"
+LIFETIME: Final = 24 * 3600
+"""Seconds for which a copy is worth anything: as long as a model is remembered for routing."""
+TIMEOUT: Final = 1.0
+"""Seconds for one call to Redis."""
+
+
+class RedisDown(Exception):
+    """Redis did not answer; its own text may hold the address and stays behind."""
+
+
+@attrs.frozen
+class Copy:
+    """What Redis holds."""
+
+    listings: Mapping[str, Listing]
+    """By backend name, for the backends that still have the same URL."""
+    age: float
+    """Seconds since the newest of them was written."""
+
+    @property
+    def size(self) -> int:
+        """How many different models it names."""
+        return len({key for listing in self.listings.values() for key in listing.models})
+
+
+class SharedCatalog:
+    """Reads and writes the copy; blocking calls, to be made in a thread."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def read(self, urls: Mapping[str, str]) -> Copy | None:
+        """The copy for the backends in `urls` (name -> URL); None when there is none.
+
+        Raises RedisDown. What is there but not as written by a gateway is left out.
+        """
+        try:
+            fields = cast("dict[bytes, bytes]", self._redis.hgetall(KEY))
+        except redis.RedisError as error:
+            raise RedisDown("Redis does not answer") from error
+        listings, newest = {}, 0.0
+        for name, url in urls.items():
+            document = _document(fields.get(name.encode()))
+            if document.get("url") == url and isinstance(document.get("at"), int | float):
+                listings[name] = Listing.read(
+                    document, document, {"models": document.get("running")}, ("*",)
+                )
+                newest = max(newest, float(document["at"]))
+        return Copy(listings, max(0.0, time.time() - newest)) if listings else None
+
+    def write(self, urls: Mapping[str, str], listings: Mapping[str, Listing]) -> None:
+        """Replace what is known of these backends; raises RedisDown."""
+        fields = {
+            name: json.dumps(
+                {
+                    "url": urls[name],
+                    "at": time.time(),
+                    "version": listing.version,
+                    "models": list(listing.models.values()),
+                    "running": list(listing.running.values()),
+                }
+            )
+            for name, listing in listings.items()
+        }
+        try:
+            with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hset(KEY, mapping=cast("Any", fields))
+                pipeline.expire(KEY, LIFETIME)
+                pipeline.execute()
+        except redis.RedisError as error:
+            raise RedisDown("Redis does not answer") from error
+
+
+def _document(field: bytes | None) -> dict[str, Any]:
+    try:
+        document = json.loads(field or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+
+
+@attrs.frozen
+class CatalogCopier:
+    """Starts a process from the copy, and keeps the copy up to date."""
+
+    shared: SharedCatalog
+    backends: Backends
+    interval: float
+
+    async def restore(self) -> None:
+        """Take over what others saw; silently nothing when Redis is down."""
+        try:
+            copy = await anyio.to_thread.run_sync(self.shared.read, self._urls())
+        except RedisDown:
+            return
+        for backend in self.backends.all if copy else ():
+            if copy and (listing := copy.listings.get(backend.name)):
+                self.backends.restore(backend, listing, anyio.current_time())
+
+    async def watch(self) -> None:
+        """Publish for ever; a Redis that is away is tried again at the next turn."""
+        while True:
+            await anyio.sleep(self.interval)
+            up = {b.name: b.listing for b in self.backends.all if b.is_up and b.listing}
+            if up:
+                try:
+                    write = partial(self.shared.write, self._urls(), up)
+                    await anyio.to_thread.run_sync(write)
+                except RedisDown:
+                    continue
+
+    def _urls(self) -> dict[str, str]:
+        return {backend.name: str(backend.url) for backend in self.backends.all}

@@ -1,0 +1,191 @@
+"""From settings to parts: the only reader of the settings, and the seam for tests.
+
+`build` is a block: what it yields lives until the block is left. It is also the keepers' place in
+the tree (see `supervisor.py`): what must be closed and drained, never cancelled, is opened here.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import attrs
+import httpx
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.connecting import tcp
+from ollama_gateway.backends.discovery import Discovery
+from ollama_gateway.backends.shared import CatalogCopier, SharedCatalog
+from ollama_gateway.backends.transport import Transport
+from ollama_gateway.batcher import Runner, in_thread
+from ollama_gateway.flow.exchange import Deadlines, Exchange
+from ollama_gateway.keys import open_keys
+from ollama_gateway.ledger.log import RowMetrics, log_row
+from ollama_gateway.ledger.record import Ledger, Sink
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.admin import Admin
+from ollama_gateway.server.app import App
+from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.listener import Listener
+from ollama_gateway.server.listings import Listings
+from ollama_gateway.server.routes import gateway_routes
+from ollama_gateway.settings import model as settings_model
+
+ADMIN_CONNECTIONS = 64
+ADMIN_BODIES = 1024 * 1024
+
+Settings = settings_model.Settings
+Watcher = Callable[[], Awaitable[None]]
+Transports = Mapping[str, httpx.AsyncBaseTransport]
+
+
+class TLSFilesBroken(Exception):
+    """A backend's certificate files cannot be used; names the setting, not what is in them."""
+
+
+@attrs.frozen
+class Gateway:
+    """The parts of one process, put together."""
+
+    app: App
+    listener: Listener
+    admin: Admin
+    admin_listener: Listener
+    backends: Backends
+    discovery: Discovery
+    metrics: Metrics
+    watchers: Mapping[str, Watcher]
+    copier: CatalogCopier | None
+
+
+@asynccontextmanager
+async def build(
+    settings: Settings,
+    *,
+    transports: Transports | None = None,
+    runner: Runner = in_thread,
+    sinks: tuple[Sink, ...] = (log_row,),
+) -> AsyncIterator[Gateway]:
+    """The gateway that `settings` describe, with its keepers running.
+
+    Args:
+        settings: valid settings.
+        transports: by backend name, in place of TCP; for tests.
+        runner: where the stores' blocking work runs.
+        sinks: what becomes of finished rows, besides the metrics.
+
+    """
+    metrics = Metrics()
+    backends = build_backends(settings, transports)
+    discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
+    async with open_keys(settings.storage.data_dir / "keys.db", runner=runner) as keys:
+        serving = Exchange(
+            keys,
+            Ledger((*sinks, RowMetrics(metrics))),
+            backends,
+            Deadlines(
+                settings.race.first_chunk_timeout,
+                settings.race.idle_timeout,
+                settings.race.total_timeout,
+            ),
+            settings.race.max_attempts,
+            settings.server.expose_backend,
+        )
+        showing = attrs.evolve(serving, ledger=Ledger(()))
+        app = App(
+            gateway_routes(serving.serve, showing.serve, Listings(keys, backends).handlers()),
+            BodyBudget(settings.server.max_body, settings.server.max_body_total),
+            metrics,
+        )
+        listener = Listener(app, app.refusal, settings.server.max_connections)
+        token = settings.server.admin_token
+        admin = Admin(
+            backends,
+            metrics,
+            token.reveal() if token else None,
+            lambda: keys.is_readable,
+            lambda: app.requests_running,
+            lambda: len(listener.connections),
+        )
+        admin_app = App(admin.routes(), BodyBudget(ADMIN_BODIES, ADMIN_BODIES), metrics)
+        copier = _copier(settings, backends)
+        yield Gateway(
+            app,
+            listener,
+            admin,
+            Listener(admin_app, admin_app.refusal, ADMIN_CONNECTIONS),
+            backends,
+            discovery,
+            metrics,
+            _watchers(discovery, copier),
+            copier,
+        )
+
+
+def build_backends(settings: Settings, transports: Transports | None = None) -> Backends:
+    """The backends of the settings, each with its transport; raises TLSFilesBroken."""
+    found = transports or {}
+    return Backends.of(
+        Backend(
+            backend.name,
+            httpx.URL(backend.url),
+            found.get(backend.name) or _transport(backend, settings.race.connect_timeout),
+            _headers(backend),
+            backend.priority,
+            backend.models,
+        )
+        for backend in settings.backends
+    )
+
+
+def _headers(backend: settings_model.Backend) -> dict[str, str]:
+    headers = {name.lower(): value.reveal() for name, value in backend.headers.items()}
+    if backend.auth_token is not None:
+        headers["authorization"] = f"Bearer {backend.auth_token.reveal()}"
+    return headers
+
+
+def _transport(backend: settings_model.Backend, connect_timeout: float) -> Transport:
+    url = httpx.URL(backend.url)
+    secure = url.scheme == "https"
+    context = _ssl_context(backend) if secure else None
+    port = url.port or (443 if secure else 80)
+    return Transport(tcp(url.host, port, connect_timeout=connect_timeout, ssl_context=context))
+
+
+def _ssl_context(backend: settings_model.Backend) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=backend.ca_file)
+        if backend.client_cert is not None:
+            context.load_cert_chain(backend.client_cert, backend.client_key)
+    except (OSError, ssl.SSLError) as error:
+        raise TLSFilesBroken(f"backend {backend.name}: its TLS files cannot be used") from error
+    if not backend.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
+    if settings.redis.url is None:
+        return None
+    shared = SharedCatalog(settings.redis.url.reveal())
+    return CatalogCopier(shared, backends, settings.discovery.interval)
+
+
+def _watchers(discovery: Discovery, copier: CatalogCopier | None) -> dict[str, Watcher]:
+    watchers: dict[str, Watcher] = {
+        f"discovery:{backend.name}": _worker(discovery, backend)
+        for backend in discovery.backends.all
+    }
+    if copier is not None:
+        watchers["catalog"] = copier.watch
+    return watchers
+
+
+def _worker(discovery: Discovery, backend: Backend) -> Watcher:
+    async def work() -> None:
+        await discovery.watch(backend)
+
+    return work

@@ -1,0 +1,164 @@
+"""`gatewayctl probe` and `gatewayctl models`: what the backends say, without a running gateway."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+import attrs
+import trio
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.catalog import Catalog, Listing, names
+from ollama_gateway.backends.discovery import PollFailed, poll
+from ollama_gateway.build import TLSFilesBroken, build_backends
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.settings import Settings
+
+
+@attrs.frozen
+class Probe:
+    """What one backend answered, or why it did not."""
+
+    name: str
+    url: str
+    ok: bool
+    version: str | None = None
+    latency_ms: float | None = None
+    models: list[str] = attrs.field(factory=list)
+    loaded: list[str] = attrs.field(factory=list)
+    error: str | None = None
+
+
+def probe(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """Ask every backend as a request would reach it; exit 1 when any of them fails."""
+    backends = _backends(load_or_exit(config).settings)
+    found = trio.run(probe_all, backends.all, load_or_exit(config).settings.discovery.timeout)
+    probes = [report for report, _listing in found]
+    if as_json:
+        print_json([attrs.asdict(report) for report in probes])
+    else:
+        Console().print(_probe_table(probes))
+    raise typer.Exit(0 if all(report.ok for report in probes) else 1)
+
+
+def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """List the models of each backend and their union, from the copy in Redis where there is one."""
+    settings = load_or_exit(config).settings
+    backends = _backends(settings)
+    listings, cache = _shared_listings(settings, backends)
+    if not listings:
+        found = trio.run(probe_all, backends.all, settings.discovery.timeout)
+        listings = {report.name: listing for report, listing in found if listing}
+    union = names(Catalog.union(listings.items()).models.values())
+    by_backend = {
+        backend.name: names(listings[backend.name].models.values())
+        if backend.name in listings
+        else []
+        for backend in backends.all
+    }
+    if as_json:
+        print_json({"backends": by_backend, "union": union, "cache": cache})
+    else:
+        _print_models(by_backend, union, cache, set(listings))
+    raise typer.Exit(0 if len(listings) == len(backends.all) else 1)
+
+
+async def probe_all(
+    backends: tuple[Backend, ...], timeout: float
+) -> list[tuple[Probe, Listing | None]]:
+    """Probe all at once, each within its own deadline; in the order given."""
+    found: dict[str, tuple[Probe, Listing | None]] = {}
+
+    async def ask(backend: Backend) -> None:
+        found[backend.name] = await _probe(backend, timeout)
+
+    async with anyio.create_task_group() as probes:
+        for backend in backends:
+            probes.start_soon(ask, backend)
+    return [found[backend.name] for backend in backends]
+
+
+async def _probe(backend: Backend, timeout: float) -> tuple[Probe, Listing | None]:
+    started = anyio.current_time()
+    try:
+        listing = await poll(backend, timeout)
+    except PollFailed as failure:
+        return Probe(backend.name, str(backend.url), ok=False, error=str(failure)), None
+    report = Probe(
+        backend.name,
+        str(backend.url),
+        ok=True,
+        version=listing.version,
+        latency_ms=round((anyio.current_time() - started) * 1000, 1),
+        models=names(listing.models.values()),
+        loaded=names(listing.running.values()),
+    )
+    return report, listing
+
+
+def _backends(settings: Settings) -> Backends:
+    try:
+        return build_backends(settings)
+    except TLSFilesBroken as error:
+        typer.echo(f"gatewayctl: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _shared_listings(
+    settings: Settings, backends: Backends
+) -> tuple[dict[str, Listing], dict[str, Any]]:
+    live = {"source": "live", "age_s": 0.0, "size": None}
+    if settings.redis.url is None:
+        return {}, live
+    from ollama_gateway.backends.shared import (  # noqa: PLC0415 - redis only where configured
+        RedisDown,
+        SharedCatalog,
+    )
+
+    shared = SharedCatalog(settings.redis.url.reveal())
+    try:
+        copy = shared.read({backend.name: str(backend.url) for backend in backends.all})
+    except RedisDown as error:
+        typer.echo(f"gatewayctl models: {error}, asking the backends", err=True)
+        return {}, live
+    if copy is None:
+        return {}, {**live, "size": 0}
+    cache = {"source": "redis", "age_s": round(copy.age, 1), "size": copy.size}
+    return dict(copy.listings), cache
+
+
+def _probe_table(probes: list[Probe]) -> Table:
+    table = Table("backend", "url", "state", "version", "ms", "models", "loaded")
+    for report in probes:
+        table.add_row(
+            report.name,
+            report.url,
+            "up" if report.ok else f"down: {report.error}",
+            report.version or "-",
+            "-" if report.latency_ms is None else f"{report.latency_ms:.0f}",
+            str(len(report.models)),
+            str(len(report.loaded)),
+        )
+    return table
+
+
+def _print_models(
+    by_backend: dict[str, list[str]], union: list[str], cache: dict[str, Any], known: set[str]
+) -> None:
+    table = Table("backend", "models")
+    for name, listed in by_backend.items():
+        table.add_row(name, "\n".join(listed) if name in known else "(does not answer)")
+    console = Console()
+    console.print(table)
+    size = "no Redis" if cache["size"] is None else f"{cache['size']} in Redis"
+    console.print(f"union: {len(union)} models; source: {cache['source']}; {size}")
+
+
+def print_json(value: object) -> None:
+    """The result of a command, for programs."""
+    typer.echo(json.dumps(value, indent=2))

@@ -1,0 +1,153 @@
+"""`gatewayctl config check|show`, and how every command comes to its settings.
+
+stdout carries the result alone: `ok: FILE`, the table, or one JSON object. Problems and warnings
+go to stderr, one a line, each beginning with the path of its setting or the name of its variable.
+Secrets are shown as `(set)` or `(not set)`, whatever the form of the output.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ollama_gateway.settings import Loaded, Secret, SettingsError, load
+from ollama_gateway.settings.model import SECTIONS, fields_of
+from ollama_gateway.settings.tables import kind_of
+from ollama_gateway.settings.units import printable
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The settings, in TOML; else $GATEWAY_CONFIG, ./gateway.toml, "
+        "/etc/ollama-gateway/gateway.toml.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+EXIT_SETTINGS = 2
+"""The exit code for settings that cannot be used."""
+
+app = typer.Typer(no_args_is_help=True, help="Look at the settings without starting anything.")
+
+
+@attrs.frozen
+class Row:
+    """One setting as it is shown."""
+
+    path: str
+    value: Any
+    """A value that JSON can hold, in the form a settings file has it."""
+    origin: str
+    """`default`, `file` or `environment`."""
+
+
+def load_or_exit(config: Path | None) -> Loaded:
+    """The settings in force, warnings on stderr; without them the problems, and exit code 2."""
+    try:
+        loaded = load(config)
+    except SettingsError as exc:
+        _complain(exc)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    _warn(loaded)
+    return loaded
+
+
+@app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """Say whether the settings are good, or everything that is wrong with them."""
+    if not as_json:
+        typer.echo(f"ok: {_source(load_or_exit(config))}")
+        return
+    try:
+        loaded = load(config)
+    except SettingsError as exc:
+        typer.echo(json.dumps({"ok": False, "problems": exc.problems}))
+        _complain(exc)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    _warn(loaded)
+    source = None if loaded.source is None else str(loaded.source)
+    typer.echo(json.dumps({"ok": True, "source": source, "warnings": loaded.warnings}))
+
+
+@app.command()
+def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """Print every setting in force and where it comes from; secrets stay hidden."""
+    loaded = load_or_exit(config)
+    rows = rows_of(loaded)
+    if as_json:
+        settings = {row.path: {"value": row.value, "origin": row.origin} for row in rows}
+        source = None if loaded.source is None else str(loaded.source)
+        typer.echo(json.dumps({"source": source, "settings": settings}, indent=2))
+    elif sys.stdout.isatty():
+        Console().print(_table(rows))
+    else:
+        _print_plain(rows)
+
+
+def rows_of(loaded: Loaded) -> list[Row]:
+    """Every setting in force, in the order of the file."""
+    settings = loaded.settings
+    server, *rest = [(name, getattr(settings, name)) for name in SECTIONS]
+    backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
+    return [
+        Row(path, _visible(getattr(value, field.name), field.type), loaded.origins[path])
+        for name, value in [server, *backends, *rest]
+        for field in fields_of(type(value))
+        for path in [f"{name}.{field.name}"]
+    ]
+
+
+def _visible(value: object, annotation: object) -> Any:
+    """A value as JSON and without what it hides."""
+    if isinstance(value, Secret):
+        return "(set)"
+    if isinstance(value, dict):
+        return {name: _visible(item, Secret) for name, item in value.items()}
+    kind = kind_of(annotation)
+    # Only secrets are read without a kind.
+    return kind.show(value) if kind else "(not set)"
+
+
+def _complain(exc: SettingsError) -> None:
+    for problem in exc.problems:
+        typer.echo(problem, err=True)
+
+
+def _warn(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _source(loaded: Loaded) -> str:
+    if loaded.source is None:
+        return "no file, defaults and environment alone"
+    return printable(str(loaded.source))
+
+
+def _text(value: Any) -> str:
+    return printable(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _print_plain(rows: list[Row]) -> None:
+    texts = [_text(row.value) for row in rows]
+    paths, values = max(len(row.path) for row in rows), max(map(len, texts))
+    for row, text in zip(rows, texts, strict=True):
+        typer.echo(f"{row.path:{paths}}  {text:{values}}  {row.origin}")
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table("setting", "value", "from")
+    for row in rows:
+        # Text: a value is not markup.
+        table.add_row(Text(row.path), Text(_text(row.value)), row.origin)
+    return table

@@ -1,0 +1,75 @@
+"""`gatewayctl init URL...`: look at the given servers and write a commented `gateway.toml`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+from rich.console import Console
+
+from ollama_gateway.build import build_backends
+from ollama_gateway.cli.backends import Probe, probe_all
+from ollama_gateway.settings import Settings, SettingsError, load
+
+UrlsArgument = Annotated[list[str], typer.Argument(metavar="URL...", help="Ollama servers.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
+
+HEAD = """\
+# Ollama Gateway. Every setting, its default and its unit: docs/configuration.md
+
+[server]
+bind = "127.0.0.1:11435"        # for clients; "0.0.0.0:11435" to serve other machines
+admin_bind = "127.0.0.1:11436"  # /healthz /readyz /metrics /status.json
+"""
+
+
+def init(
+    urls: UrlsArgument,
+    output: OutputOption = Path("gateway.toml"),
+    force: ForceOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Probe the given servers and write settings for them; servers that are down are kept."""
+    if output.exists() and not force:
+        typer.echo(f"{output} exists: --force overwrites it, --output names another", err=True)
+        raise typer.Exit(2)
+    settings = _settings(urls)
+    found = trio.run(probe_all, build_backends(settings).all, settings.discovery.timeout)
+    probes = [probe for probe, _listing in found]
+    text = HEAD + "".join(map(_table, probes))
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"cannot write {output}: {error.strerror}", err=True)
+        raise typer.Exit(1) from None
+    console = Console()
+    for probe in probes:
+        state = f"{len(probe.models)} models" if probe.ok else f"down: {probe.error}"
+        console.print(f"{probe.name}  {probe.url}  {state}", highlight=False)
+    console.print(f"wrote {output}; next: gatewayctl keys create NAME; gatewayctl serve")
+
+
+def _settings(urls: list[str]) -> Settings:
+    """Settings that hold these backends alone, checked as a file's would be."""
+    backends = [
+        {"name": f"ollama-{number}", "url": url if "://" in url else f"http://{url}"}
+        for number, url in enumerate(urls, start=1)
+    ]
+    try:
+        return load(environ={"OLLAMA_BACKENDS": json.dumps(backends)}, cwd=Path("/")).settings
+    except SettingsError as error:
+        for problem in error.problems:
+            typer.echo(problem, err=True)
+        raise typer.Exit(2) from None
+
+
+def _table(probe: Probe) -> str:
+    state = f"Ollama {probe.version}, {len(probe.models)} models" if probe.ok else "did not answer"
+    listed = "".join(f"#   {name}\n" for name in probe.models[:20])
+    return (
+        f"\n# {state} when this was written\n{listed}[[backends]]\n"
+        f"name = {json.dumps(probe.name)}\nurl = {json.dumps(probe.url)}\n"
+    )

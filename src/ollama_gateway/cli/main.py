@@ -1,0 +1,21 @@
+"""`gatewayctl`: the commands, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from ollama_gateway.cli import backends, config, demo, health, init, keys, serve
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Ollama Gateway: several machines that run Ollama, as one Ollama.",
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("init")(init.init)
+app.command("probe")(backends.probe)
+app.command("models")(backends.models)
+app.command("health")(health.health)
+app.add_typer(keys.app, name="keys", help="Create, list, change and revoke API keys.")
+app.add_typer(config.app, name="config", help="Check and show the settings.")

@@ -1,0 +1,1 @@
+"""One request: `exchange.py` is the whole story, on one screen."""

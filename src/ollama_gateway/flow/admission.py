@@ -1,0 +1,88 @@
+"""From bytes to a call that may be made: what is authorised here is what is served.
+
+The order is: may this key use this kind of endpoint (before the body is read), can the body be
+understood in exactly one way, does it name a model this key may use. A model that nobody hosts
+and one that the key may not use end in the same error; only the log knows the difference.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, Protocol
+
+import anyio.to_thread
+import attrs
+
+from ollama_gateway.backends.backends import Backend
+from ollama_gateway.errors import Forbidden, UnsupportedEncoding
+from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.wire import body as json_body
+from ollama_gateway.wire.headers import upstream_headers
+from ollama_gateway.wire.names import ModelName
+
+PARSED_IN_PLACE: Final = 256 * 1024
+"""Bytes: a larger body is parsed in a thread, to keep the others' streams moving."""
+
+
+class Rights(Protocol):
+    """What a principal may do."""
+
+    def may_call(self, group: str) -> bool:
+        """Whether an endpoint group is open to this key."""
+        ...
+
+    def may_use(self, name: ModelName) -> bool:
+        """Whether a model is open to this key."""
+        ...
+
+
+@attrs.frozen
+class Call:
+    """A request that may be made: to any backend that hosts the model."""
+
+    endpoint: Endpoint
+    model: ModelName
+    asked: str
+    """The model's name as the client wrote it."""
+    streams: bool
+    headers: Headers = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+    def body_for(self, backend: Backend) -> bytes:
+        """The client's bytes, but `/api/embeddings` gets the backend's own spelling of the name.
+
+        That one route compares names with case (server/routes.go, EmbeddingsHandler).
+        """
+        if self.endpoint.path != "/api/embeddings" or backend.listing is None:
+            return self.body
+        listed = backend.listing.models.get(self.model.key, {}).get("name", self.asked)
+        if listed == self.asked:
+            return self.body
+        document = json_body.parse(self.body)
+        others = {k: v for k, v in document.items() if k.casefold() != "model"}
+        return json.dumps({"model": listed, **others}).encode()
+
+
+def may_call(rights: Rights, ask: Ask) -> None:
+    """Refuse what can be refused before a byte of the body is read: Forbidden, 415."""
+    if not rights.may_call(ask.endpoint.group):
+        raise Forbidden(reason="endpoint_not_allowed")
+    for name, value in ask.headers:
+        if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            raise UnsupportedEncoding
+
+
+async def read_call(rights: Rights, ask: Ask, body: bytes) -> Call:
+    """Read the body and authorise its model; raises BadRequest or Forbidden."""
+    if len(body) > PARSED_IN_PLACE:
+        document = await anyio.to_thread.run_sync(json_body.parse, body)
+    else:
+        document = json_body.parse(body)
+    asked = json_body.model_of(document, legacy=ask.path == "/api/show")
+    model = ModelName.parse(asked)
+    default = ask.endpoint.streams_by_default
+    streams = default is not None and json_body.wants_stream(document, default=default)
+    if not rights.may_use(model):
+        raise Forbidden(reason="model_not_allowed")
+    headers = upstream_headers(ask.headers)
+    return Call(ask.endpoint, model, asked, streams, headers, body)

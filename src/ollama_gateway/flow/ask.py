@@ -1,0 +1,88 @@
+"""A request as the flow sees it: what was asked, and the way back to the client."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from ollama_gateway.wire.dialects import Dialect
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Downstream(Protocol):
+    """The client's side of a request."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left; what is sent then goes nowhere."""
+        ...
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a status went out: from then on errors are events in the stream."""
+        ...
+
+    async def body(self) -> bytes:
+        """The whole request body; raises BodyTooLarge, RequestTimeout, ClientGone, Unavailable."""
+        ...
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the head of a streamed answer."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send a part of a streamed answer; waits for a client that reads slowly."""
+        ...
+
+    async def end(self) -> None:
+        """End a streamed answer; without this it is cut, and the client can tell."""
+        ...
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer."""
+        ...
+
+
+@attrs.frozen
+class Endpoint:
+    """One route that is served by a backend."""
+
+    path: str
+    dialect: Dialect
+    group: str
+    """The right it needs: inference, embeddings, read or manage."""
+    streams_by_default: bool | None = None
+    """Ollama's default of `stream`; None where the route never streams."""
+
+
+@attrs.define
+class Ask:
+    """One request, before anyone knows whether it may be served."""
+
+    request_id: str
+    endpoint: Endpoint
+    credential: str | None = attrs.field(repr=False)
+    headers: Headers = attrs.field(repr=False)
+    client: str
+    arrived: float
+    """Seconds on the event loop's clock."""
+    downstream: Downstream
+    parameter: str = ""
+    """What the route's path holds behind its last slash, where it takes something there."""
+
+    @property
+    def path(self) -> str:
+        """The route, without parameters or key."""
+        return self.endpoint.path
+
+    @property
+    def dialect_name(self) -> str:
+        """The dialect of the route."""
+        return self.endpoint.dialect.name
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left."""
+        return self.downstream.is_gone

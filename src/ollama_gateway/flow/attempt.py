@@ -1,0 +1,207 @@
+"""One attempt: a request to one backend, up to its first good chunk.
+
+A good chunk is the first whole frame of a 2xx that is not an error. Until there is one, nothing
+of the attempt can be seen by the client, so everything that goes wrong here is an
+`AttemptFailed`, and the race tries the next candidate. Three kinds of answers are final instead,
+because every backend would give the same: they are raised as `BackendRefused` and are the
+client's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Final, cast
+
+import anyio
+import attrs
+import httpx
+
+from ollama_gateway.backends.backends import Backend
+from ollama_gateway.errors import Blame, GatewayError
+from ollama_gateway.flow.admission import Call
+from ollama_gateway.ledger.record import Attempt
+from ollama_gateway.wire.dialects import Reading
+from ollama_gateway.wire.frames import Frames, FrameTooLong, frames_for
+
+CLIENTS_OWN: Final = {400, 413, 415, 422}
+"""Statuses that say the request is wrong, wherever it goes."""
+MAX_ERROR_BODY: Final = 64 * 1024
+"""Bytes of a backend's error answer that are read."""
+_PLACES: Final = re.compile(r"\w+://\S+|(?<![\w.])/[\w.@/-]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b")
+
+
+class AttemptFailed(Exception):
+    """This backend did not give a good chunk; another may.
+
+    Args:
+        reason: the operator's word for it.
+        status: the HTTP status, where the backend gave one.
+        message: the backend's error text, without addresses and paths.
+        retry_after: seconds, where the backend said so.
+
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        message: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason, self.status, self.message = reason, status, message
+        self.retry_after = retry_after
+
+
+class BackendRefused(GatewayError):
+    """The backend's own 4xx (or a wrong option), in its own words: every one would say it."""
+
+    blame = Blame.CLIENT
+    default_reason = "backend_refused"
+
+    def __init__(self, status: int, message: str | None) -> None:
+        super().__init__(message or "bad request")
+        self.status = status
+
+
+@attrs.define(eq=False)
+class Answer:
+    """A backend's answer from its first good chunk on. Whoever holds it closes it."""
+
+    backend: Backend
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    frames: Frames
+    first: list[bytes]
+    """The frames that came with the first good chunk."""
+    _response: httpx.Response
+    _chunks: AsyncIterator[bytes]
+
+    async def next(self) -> list[bytes]:
+        """The next whole frames, at least one; empty at the end. Raises AttemptFailed."""
+        return await _next_frames(self._chunks, self.frames)
+
+    async def aclose(self) -> None:
+        """Close the connection to the backend; quick, and safe under cancellation."""
+        await self._response.aclose()
+
+
+async def attempt(backend: Backend, call: Call, note: Attempt) -> Answer:
+    """Ask one backend; raises AttemptFailed or BackendRefused.
+
+    Ends at once with `backend_down` when discovery finds that the backend is gone.
+    """
+    with anyio.CancelScope() as scope:
+        backend.waiting.add(scope)
+        try:
+            return await _ask(backend, call)
+        except AttemptFailed as failure:
+            note.reason = failure.reason
+            raise
+        finally:
+            backend.waiting.discard(scope)
+    note.reason = "backend_down"
+    raise AttemptFailed("backend_down")
+
+
+async def _ask(backend: Backend, call: Call) -> Answer:
+    try:
+        response = await backend.transport.handle_async_request(_request(backend, call))
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise AttemptFailed("connect_failed") from error
+    except httpx.TransportError as error:
+        raise AttemptFailed("connection_broken") from error
+    try:
+        return await _first_chunk(backend, call, response)
+    except BaseException:
+        await response.aclose()
+        raise
+
+
+def _request(backend: Backend, call: Call) -> httpx.Request:
+    url = backend.url.copy_with(path=backend.url.path.rstrip("/") + call.endpoint.path)
+    headers = [(b"accept-encoding", b"identity"), *call.headers]
+    headers += [(name.encode(), value.encode()) for name, value in backend.headers.items()]
+    return httpx.Request("POST", url, headers=headers, content=call.body_for(backend))
+
+
+async def _first_chunk(backend: Backend, call: Call, response: httpx.Response) -> Answer:
+    chunks = cast("httpx.AsyncByteStream", response.stream).__aiter__()
+    if not response.is_success:
+        raise await _failure(call, response, chunks)
+    frames = frames_for(response.headers.get("content-type", ""))
+    if frames is None or "content-encoding" in response.headers:
+        raise AttemptFailed("not_an_ollama")
+    first = await _next_frames(chunks, frames)
+    if not first:
+        raise AttemptFailed("empty_answer")
+    read = call.endpoint.dialect.read if frames.streamed else call.endpoint.dialect.read_body
+    _check(read(first[0]))
+    return Answer(
+        backend, response.status_code, response.headers.raw, frames, first, response, chunks
+    )
+
+
+def _check(reading: Reading) -> None:
+    if reading.is_garbled:
+        raise AttemptFailed("garbled_answer")
+    if reading.error is not None:
+        raise AttemptFailed("error_as_answer", message=scrubbed(reading.error))
+
+
+async def _failure(call: Call, response: httpx.Response, chunks: AsyncIterator[bytes]) -> Exception:
+    """What a status that is not 2xx means: for the client, or for the race."""
+    status = response.status_code
+    text = call.endpoint.dialect.read_body(await _error_body(chunks)).error
+    if status in CLIENTS_OWN:
+        return BackendRefused(status, text)
+    if status == httpx.codes.INTERNAL_SERVER_ERROR and text and text.startswith('option "'):
+        return BackendRefused(status, text)
+    return AttemptFailed(
+        f"status_{status}",
+        status=status,
+        message=scrubbed(text) if text else None,
+        retry_after=_seconds(response.headers.get("retry-after", "")),
+    )
+
+
+async def _error_body(chunks: AsyncIterator[bytes]) -> bytes:
+    body = b""
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_ERROR_BODY:
+                return b""
+    except httpx.TransportError:
+        return b""
+    return body
+
+
+async def _next_frames(chunks: AsyncIterator[bytes], frames: Frames) -> list[bytes]:
+    try:
+        while True:
+            try:
+                data = await anext(chunks)
+            except StopAsyncIteration:
+                return frames.finish()
+            if whole := frames.feed(data):
+                return whole
+    except httpx.TransportError as error:
+        raise AttemptFailed("connection_broken") from error
+    except FrameTooLong as error:
+        raise AttemptFailed("frame_too_long") from error
+
+
+def _seconds(retry_after: str) -> float | None:
+    return (
+        min(float(retry_after), 3600.0)
+        if retry_after.isascii() and retry_after.isdecimal()
+        else None
+    )
+
+
+def scrubbed(text: str) -> str:
+    """A backend's error text without URLs, absolute paths and IP addresses, on one line."""
+    return _PLACES.sub("(hidden)", " ".join(text.split()))

@@ -1,0 +1,114 @@
+"""One request, from the key to the last byte: the whole path, on one screen.
+
+Each line may end the request with the errors named behind it; each block gives back what it took,
+inside out, on every way out. Deadlines are scopes round a part of the path: until the first good
+chunk of a stream `first_chunk_timeout` counts from the arrival, over all attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import anyio
+import attrs
+
+from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
+from ollama_gateway.errors import Forbidden, Unavailable, UpstreamTimeout
+from ollama_gateway.flow.admission import Call, Rights, may_call, read_call
+from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.attempt import Answer, attempt
+from ollama_gateway.flow.race import race
+from ollama_gateway.flow.relay import relay
+from ollama_gateway.ledger.record import Attempt, Caller, Ledger, Row
+
+
+class Principal(Rights, Caller, Protocol):
+    """Who asks, and what they may do."""
+
+
+class Keys(Protocol):
+    """Finds out who asks."""
+
+    async def identify(self, credential: str | None, /) -> Principal:
+        """Raises Unauthorized, or Unavailable when that cannot be found out."""
+        ...
+
+
+@attrs.frozen
+class Deadlines:
+    """Seconds; the settings of `[race]`."""
+
+    first_chunk: float
+    idle: float
+    total: float
+
+
+@attrs.frozen
+class Exchange:
+    """Serves inference and embeddings."""
+
+    keys: Keys
+    ledger: Ledger
+    backends: Backends
+    deadlines: Deadlines
+    max_attempts: int
+    expose_backend: bool = False
+
+    async def serve(self, ask: Ask) -> None:
+        """Serve one request to its end; raises GatewayError, before or after the first byte."""
+        principal = await self.keys.identify(ask.credential)  # 401, before a byte of the body
+        async with self.ledger.record(principal, ask) as row:  # exactly one row
+            may_call(principal, ask)  # 403, 415
+            body = await ask.downstream.body()  # 408, 413, 503
+            call = await read_call(principal, ask, body)  # 400, the one 403
+            row.model, row.bytes_in = call.model.short, len(body)
+            with _until(ask.arrived + self.deadlines.total):  # 504
+                candidates = self.candidates(call)  # 503, the one 403
+                patience = self._patience(call, ask)
+                async with race(
+                    candidates, _attempts(call, ask, row), self.max_attempts, patience
+                ) as winner:  # 502, 503, 504
+                    row.backend = winner.backend.name
+                    row.ttft = anyio.current_time() - ask.arrived
+                    await relay(winner, ask, row, self.deadlines.idle, self._exposed(winner))
+
+    def candidates(self, call: Call) -> Iterator[Backend]:
+        """Who may serve the call, best first."""
+        try:
+            return self.backends.find(call.model, anyio.current_time())
+        except ModelDown:
+            raise Unavailable from None
+        except ModelUnknown:
+            raise Forbidden(reason="unknown_model") from None
+
+    def _exposed(self, winner: Answer) -> Headers:
+        name = winner.backend.name.encode()
+        return [(b"x-gateway-backend", name)] if self.expose_backend else []
+
+    def _patience(self, call: Call, ask: Ask) -> float:
+        """Seconds left for the first good chunk; a whole answer has the total time for it."""
+        allowed = self.deadlines.first_chunk if call.streams else self.deadlines.total
+        return ask.arrived + allowed - anyio.current_time()
+
+
+def _attempts(call: Call, ask: Ask, row: Row) -> Callable[[Backend], Awaitable[Answer]]:
+    """The race's way to start an attempt, which leaves a note in the row."""
+
+    async def start(backend: Backend) -> Answer:
+        note = Attempt(backend.name, anyio.current_time() - ask.arrived)
+        row.attempts.append(note)
+        answer = await attempt(backend, call, note)
+        note.first_chunk = anyio.current_time() - ask.arrived
+        return answer
+
+    return start
+
+
+@contextmanager
+def _until(deadline: float) -> Iterator[None]:
+    with anyio.CancelScope(deadline=deadline) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise UpstreamTimeout("the answer took too long", reason="total_timeout")

@@ -1,0 +1,89 @@
+"""From the first good chunk to the end: whole frames, unchanged, as fast as the client reads.
+
+From here on there is no second backend. Only the dialect's own terminal marker makes a stream
+complete: all of Ollama's failures in the middle of a stream end with a valid body. What is not
+complete raises, and `server/app.py` turns that into an error event and an abnormal close.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
+from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.attempt import Answer, AttemptFailed, scrubbed
+from ollama_gateway.ledger.record import Row
+from ollama_gateway.wire.dialects import Dialect, Usage
+from ollama_gateway.wire.headers import downstream_headers
+
+
+async def relay(answer: Answer, ask: Ask, row: Row, idle_timeout: float, extra: Headers) -> None:
+    """Send the answer to the client; `idle_timeout` is seconds between two chunks."""
+    row.status = answer.status
+    headers = downstream_headers(answer.headers) + extra
+    if answer.frames.streamed:
+        await ask.downstream.start(answer.status, headers)
+        await _stream(answer, ask, row, idle_timeout)
+        return
+    body = answer.first[0]
+    _count(row, [body], ask.endpoint.dialect.read_body(body).usage)
+    await ask.downstream.respond(answer.status, headers, body)
+
+
+async def _stream(answer: Answer, ask: Ask, row: Row, idle_timeout: float) -> None:
+    frames = answer.first
+    while frames:
+        whole, failure, is_last = _examine(frames, ask.endpoint.dialect, row)
+        if whole:
+            await ask.downstream.send(b"".join(whole))
+        if failure is not None:
+            raise failure
+        if is_last:
+            await ask.downstream.end()
+            return
+        frames = await _next(answer, idle_timeout)
+    raise UpstreamFailed("the backend's answer ended early", reason="no_terminal_marker")
+
+
+def _examine(
+    frames: list[bytes], dialect: Dialect, row: Row
+) -> tuple[list[bytes], GatewayError | None, bool]:
+    """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
+    for place, frame in enumerate(frames):
+        reading = dialect.read(frame)
+        if reading.error is not None or reading.is_garbled:
+            _count(row, frames[:place], None)
+            return frames[:place], _failure(reading.error), False
+        if reading.usage is not None:
+            row.prompt_tokens, row.completion_tokens = (
+                reading.usage.prompt,
+                reading.usage.completion,
+            )
+        if reading.is_last:
+            _count(row, frames[: place + 1], None)
+            return frames[: place + 1], None, True
+    _count(row, frames, None)
+    return frames, None, False
+
+
+def _failure(error: str | None) -> GatewayError:
+    if error is None:
+        return UpstreamFailed("the backend's answer broke", reason="garbled_answer")
+    return UpstreamFailed(scrubbed(error), reason="error_in_stream")
+
+
+def _count(row: Row, frames: list[bytes], usage: Usage | None) -> None:
+    row.chunks += len(frames)
+    row.bytes_out += sum(map(len, frames))
+    if usage is not None:
+        row.prompt_tokens, row.completion_tokens = usage.prompt, usage.completion
+
+
+async def _next(answer: Answer, idle_timeout: float) -> list[bytes]:
+    try:
+        with anyio.fail_after(idle_timeout):
+            return await answer.next()
+    except TimeoutError:
+        raise UpstreamTimeout("the backend stopped answering", reason="idle_timeout") from None
+    except AttemptFailed as failure:
+        raise UpstreamFailed("the backend's answer broke off", reason=failure.reason) from failure

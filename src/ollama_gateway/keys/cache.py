@@ -1,0 +1,149 @@
+"""Who asks: from a credential to a principal, mostly without asking the store.
+
+A key that was found is used without a look-up for `FRESH` seconds and looked up again after that,
+so that whatever is changed or revoked takes effect within a second, in every process. A key that
+was not found is never remembered, so a new key works at once. Look-ups that happen together are
+one batch. While the store is failing, a key that was seen within `STALE` goes on working, and all
+that cannot be judged is a 503: "cannot say" must not read as "wrong key".
+
+The rules: a hit awaits nothing; every age counts from before the look-up began, so it is never
+understated; every refusal of a credential is the same `Unauthorized`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final
+
+import anyio
+import attrs
+import structlog
+
+from ollama_gateway.batcher import BatcherFull, BatchFailed
+from ollama_gateway.errors import Unauthorized, Unavailable
+from ollama_gateway.keys.key import APIKey, Principal, read_claim, utc_now
+
+FRESH: Final = 0.8
+"""Seconds a found key is used without a look-up; with the look-up itself, within a second."""
+STALE: Final = 600.0
+"""Seconds a found key goes on working while the store is failing."""
+PATIENCE: Final = 3.0
+"""Seconds a look-up may take; after that the store counts as failing."""
+CAPACITY: Final = 10_000
+"""Keys held; the one not used for longest goes first."""
+
+Find = Callable[[str], Awaitable[APIKey | None]]
+"""Looks up one digest; raises `BatchFailed` or `BatcherFull` when it cannot."""
+
+_log = structlog.get_logger(__name__)
+
+
+@attrs.frozen
+class _Seen:
+    """What a look-up found, by `anyio.current_time()`."""
+
+    key: APIKey
+    asked_at: float
+    ask_again_at: float
+
+
+@attrs.frozen
+class CacheStatistics:
+    """The cache at one moment."""
+
+    keys: int
+    """Keys held."""
+    store_failing: bool
+    """Whether the last look-up failed."""
+
+
+class KeyCache:
+    """Identifies credentials, asking `find` where it must.
+
+    Args:
+        find: looks up a digest, usually `Batcher.submit` over a store's `find`.
+        now: the wall clock, for the expiry of keys.
+        capacity: keys held.
+
+    """
+
+    def __init__(
+        self, find: Find, *, now: Callable[[], datetime] = utc_now, capacity: int = CAPACITY
+    ) -> None:
+        self._find = find
+        self._now = now
+        self._capacity = capacity
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._failing = False
+
+    def __repr__(self) -> str:
+        return f"<KeyCache {len(self._seen)} keys{', store failing' if self._failing else ''}>"
+
+    def statistics(self) -> CacheStatistics:
+        """Count what is held."""
+        return CacheStatistics(len(self._seen), self._failing)
+
+    async def identify(self, credential: str | None) -> Principal:
+        """Say who presents this credential.
+
+        Raises:
+            Unauthorized: none was given, or it is no key, or the key is not (or no longer) good.
+            Unavailable: the store is failing and the key is not known here.
+
+        """
+        if credential is None:
+            raise Unauthorized
+        digest = read_claim(credential).digest
+        key = self._fresh(digest) or await self._look_up(digest)
+        if key is None or not key.is_active(self._now()):
+            raise Unauthorized
+        return key.principal()
+
+    def _fresh(self, digest: str) -> APIKey | None:
+        seen = self._seen.get(digest)
+        if seen is None:
+            return None
+        self._seen.move_to_end(digest)
+        return seen.key if anyio.current_time() < seen.ask_again_at else None
+
+    async def _look_up(self, digest: str) -> APIKey | None:
+        asked_at = anyio.current_time()
+        try:
+            with anyio.fail_after(PATIENCE):
+                key = await self._find(digest)
+        except (BatchFailed, BatcherFull, TimeoutError) as error:
+            return self._without_store(digest, error)
+        self._note_store(None)
+        self._remember(digest, key, asked_at)
+        return key
+
+    def _remember(self, digest: str, key: APIKey | None, asked_at: float) -> None:
+        before = self._seen.get(digest)
+        if key is None:
+            self._seen.pop(digest, None)
+        elif before is None or before.asked_at <= asked_at:  # else a later look-up was faster
+            self._seen[digest] = _Seen(key, asked_at, asked_at + FRESH)
+            self._seen.move_to_end(digest)
+        while len(self._seen) > self._capacity:
+            self._seen.popitem(last=False)
+
+    def _without_store(self, digest: str, error: Exception) -> APIKey:
+        self._note_store(error)
+        seen, now = self._seen.get(digest), anyio.current_time()
+        if seen is None or now >= seen.asked_at + STALE:
+            raise Unavailable(
+                "API keys cannot be checked now, try again", reason="keys_unavailable"
+            ) from error
+        # A store that hangs must not cost every request its patience.
+        self._seen[digest] = attrs.evolve(seen, ask_again_at=now + FRESH)
+        return seen.key
+
+    def _note_store(self, error: Exception | None) -> None:
+        """Log the turns only: a store that fails, fails for every request."""
+        if error is not None and not self._failing:
+            _log.error("key store failing", cause=str(error.__cause__ or error))
+        if error is None and self._failing:
+            _log.info("key store works again")
+        self._failing = error is not None

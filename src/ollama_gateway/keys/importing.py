@@ -1,0 +1,78 @@
+"""A file of keys made elsewhere: lines `name,key`, read whole before anything is stored.
+
+Blank lines and lines that begin with `#` are skipped. Everything wrong with the file is told at
+once, by line number; the rule: no message holds a key, or what may be one by a slip of the comma.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from ollama_gateway.errors import Unauthorized
+from ollama_gateway.keys.key import (
+    MAX_TEXT,
+    MIN_IMPORTED,
+    PREFIX,
+    Imported,
+    KeyRefused,
+    check_name,
+    read_claim,
+)
+
+
+def read_keys(text: str) -> tuple[Imported, ...]:
+    """Read a file's text.
+
+    Raises:
+        KeyRefused: with a line for each problem.
+
+    """
+    problems: list[str] = []
+    entries: list[Imported] = []
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            try:
+                entries.append(_read_line(stripped, number))
+            except KeyRefused as error:
+                problems.append(f"line {number}: {error}")
+    problems += _repeated(entries)
+    if not entries and not problems:
+        problems.append("there is no key in it")
+    if problems:
+        raise KeyRefused("\n".join(problems))
+    return tuple(entries)
+
+
+def _read_line(line: str, number: int) -> Imported:
+    name, comma, key = (part.strip() for part in line.partition(","))
+    if not comma:
+        raise KeyRefused("not of the form name,key")
+    check_name(name)
+    try:
+        read_claim(key)
+    except Unauthorized:
+        raise KeyRefused(_what_is_wrong(key)) from None
+    return Imported(name, key, number)
+
+
+def _what_is_wrong(key: str) -> str:
+    if len(key) < MIN_IMPORTED:
+        return f"the key is shorter than {MIN_IMPORTED} characters"
+    if len(key) > MAX_TEXT:
+        return f"the key is longer than {MAX_TEXT} characters"
+    if any(not "!" <= sign <= "~" for sign in key):
+        return "the key has characters other than visible ASCII"
+    return f"the key reads like an {PREFIX} key, and its checksum is wrong"
+
+
+def _repeated(entries: list[Imported]) -> list[str]:
+    problems = []
+    for what in (attrs.fields(Imported).name, attrs.fields(Imported).text):
+        first: dict[str, int] = {}
+        for entry in entries:
+            line = first.setdefault(getattr(entry, what.name), entry.line)
+            if line != entry.line:
+                noun = "name" if what.name == "name" else "key"
+                problems.append(f"line {entry.line}: the same {noun} as in line {line}")
+    return problems

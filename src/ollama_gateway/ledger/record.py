@@ -1,0 +1,138 @@
+"""The row of one request, and the block that makes sure there is exactly one.
+
+`Ledger.record` is entered once the key is known. However the block is left, by its end, an error,
+or a cancellation, the row is completed and handed to every sink. In this version the sinks are
+the log and the metrics; nothing is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+import anyio
+import attrs
+
+from ollama_gateway.errors import GatewayError
+
+
+@attrs.define
+class Attempt:
+    """One backend asked for one request; times in seconds after the request arrived."""
+
+    backend: str
+    started: float
+    first_chunk: float | None = None
+    reason: str | None = None
+    """Why it failed; None while it runs and when it answered."""
+
+
+@attrs.define
+class Row:
+    """Who asked what, who answered, and how it ended. Never a prompt, an answer or a key."""
+
+    request_id: str
+    key_id: str
+    key_name: str
+    endpoint: str
+    dialect: str
+    client: str
+    started_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    model: str | None = None
+    backend: str | None = None
+    outcome: str = "completed"
+    """completed, refused, client_gone, upstream_failed, timed_out, killed."""
+    reason: str | None = None
+    status: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    chunks: int = 0
+    ttft: float | None = None
+    """Seconds until the first good chunk."""
+    duration: float = 0.0
+    """Seconds."""
+    attempts: list[Attempt] = attrs.field(factory=list)
+
+    def fail(self, error: GatewayError) -> None:
+        """The request ended in `error`."""
+        self.outcome, self.reason = error.outcome, error.reason
+        self.status = self.status or error.status
+
+
+class Asked(Protocol):
+    """What a row takes from the request."""
+
+    request_id: str
+    client: str
+    arrived: float
+
+    @property
+    def path(self) -> str:
+        """The route, without parameters or key."""
+        ...
+
+    @property
+    def dialect_name(self) -> str:
+        """The dialect of the route."""
+        ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left."""
+        ...
+
+
+class Caller(Protocol):
+    """Who asks: the key's id and name."""
+
+    @property
+    def key_id(self) -> str:
+        """The key's public id."""
+        ...
+
+    @property
+    def key_name(self) -> str:
+        """The name that its owner gave it."""
+        ...
+
+
+Sink = Callable[[Row], None]
+
+
+@attrs.frozen
+class Ledger:
+    """Hands every finished row to its sinks."""
+
+    sinks: Sequence[Sink]
+
+    @asynccontextmanager
+    async def record(self, caller: Caller, ask: Asked) -> AsyncIterator[Row]:
+        """The life of one row: it is written when the block is left, whatever the reason."""
+        row = Row(
+            request_id=ask.request_id,
+            key_id=caller.key_id,
+            key_name=caller.key_name,
+            endpoint=ask.path,
+            dialect=ask.dialect_name,
+            client=ask.client,
+        )
+        try:
+            yield row
+        except GatewayError as error:
+            row.fail(error)
+            raise
+        except anyio.get_cancelled_exc_class():
+            left = ("client_gone", "client_gone") if ask.is_gone else ("killed", "draining")
+            row.outcome, row.reason = left
+            raise
+        except BaseException:
+            row.outcome, row.reason, row.status = "upstream_failed", "internal", 500
+            raise
+        finally:
+            row.duration = anyio.current_time() - ask.arrived
+            for sink in self.sinks:
+                sink(row)

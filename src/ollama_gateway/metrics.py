@@ -1,0 +1,89 @@
+"""Figures for Prometheus, on a registry of the process's own; changed by plain functions.
+
+Labels are bounded: routes, outcomes and backends are the gateway's own words, and a model is
+counted under its name only once a backend has answered for it, so that no client can make labels.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+UNKNOWN = "-"
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """All figures of one process."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "ollama_gateway_requests",
+            "Requests with a valid key.",
+            ["endpoint", "model", "backend", "outcome"],
+            registry=registry,
+        )
+        self._first_chunk = Histogram(
+            "ollama_gateway_first_chunk_seconds",
+            "From arrival to the first good chunk.",
+            ["endpoint", "backend"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._attempts = Counter(
+            "ollama_gateway_attempts",
+            "Requests made to backends.",
+            ["backend", "result"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "ollama_gateway_refused",
+            "Requests that ended before a key was known.",
+            ["reason"],
+            registry=registry,
+        )
+        self._restarts = Counter(
+            "ollama_gateway_watcher_restarts",
+            "Watchers that crashed and were started again.",
+            ["watcher"],
+            registry=registry,
+        )
+        self._up = Gauge(
+            "ollama_gateway_backend_up", "1 while a backend is up.", ["backend"], registry=registry
+        )
+        self._connections = Gauge(
+            "ollama_gateway_connections", "Open client connections.", registry=registry
+        )
+
+    def request(self, endpoint: str, model: str | None, backend: str | None, outcome: str) -> None:
+        """Count one request with a valid key; the model only where a backend answered."""
+        named = model if backend and model else UNKNOWN
+        self._requests.labels(endpoint, named, backend or UNKNOWN, outcome).inc()
+
+    def first_chunk(self, endpoint: str, backend: str, seconds: float) -> None:
+        """Note how long the first good chunk took."""
+        self._first_chunk.labels(endpoint, backend).observe(seconds)
+
+    def attempt(self, backend: str, result: str) -> None:
+        """Count one attempt by its end."""
+        self._attempts.labels(backend, result).inc()
+
+    def refused(self, reason: str) -> None:
+        """Count a request that ended before a key was known."""
+        self._refused.labels(reason).inc()
+
+    def restarted(self, watcher: str) -> None:
+        """Count a watcher's crash."""
+        self._restarts.labels(watcher).inc()
+
+    def backend_up(self, backend: str, *, is_up: bool) -> None:
+        """Say whether a backend is up."""
+        self._up.labels(backend).set(is_up)
+
+    def connections(self, count: int) -> None:
+        """Say how many client connections are open."""
+        self._connections.set(count)
+
+    def page(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)

@@ -1,0 +1,109 @@
+"""The operator's listener: alive, ready, figures. Never on the public address.
+
+With `server.admin_token` set, everything but `/healthz` asks for it as a bearer token.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+
+from ollama_gateway.backends.backends import Backends
+from ollama_gateway.errors import Unauthorized
+from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.routes import OLLAMA, Handler, Route, Routes
+
+JSON: Final[Headers] = [(b"content-type", b"application/json")]
+FIGURES: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+
+
+@attrs.define(eq=False)
+class Admin:
+    """Handlers of the admin listener."""
+
+    backends: Backends
+    metrics: Metrics
+    token: str | None = attrs.field(repr=False)
+    keys_are_readable: Callable[[], bool]
+    requests_running: Callable[[], int]
+    connections_open: Callable[[], int]
+    is_draining: bool = False
+
+    def routes(self) -> Routes:
+        """The table of the admin listener."""
+        handlers: Mapping[str, Handler] = {
+            "/healthz": self.health,
+            "/readyz": self.ready,
+            "/metrics": self.figures,
+            "/status.json": self.status,
+        }
+        table = {}
+        for path, handler in handlers.items():
+            route = Route(Endpoint(path, OLLAMA, "admin"), handler)
+            table[path] = {"GET": route, "HEAD": route}
+        return Routes(table, {})
+
+    def why_not_ready(self) -> list[str]:
+        """What keeps a request from being admitted now; empty when nothing does."""
+        reasons = []
+        if self.is_draining:
+            reasons.append("draining")
+        if not any(backend.is_up for backend in self.backends.all):
+            reasons.append("no backend is up")
+        if not self.keys_are_readable():
+            reasons.append("the key store does not answer")
+        return reasons
+
+    async def health(self, ask: Ask) -> None:
+        """`/healthz`: the process answers."""
+        await ask.downstream.respond(200, JSON, b'{"alive":true}')
+
+    async def ready(self, ask: Ask) -> None:
+        """`/readyz`: 200, or 503 with the reasons."""
+        self._check(ask)
+        reasons = self.why_not_ready()
+        body = json.dumps({"ready": not reasons, "reasons": reasons}).encode()
+        await ask.downstream.respond(503 if reasons else 200, JSON, body)
+
+    async def figures(self, ask: Ask) -> None:
+        """`/metrics`, for Prometheus."""
+        self._check(ask)
+        self.metrics.connections(self.connections_open())
+        for backend in self.backends.all:
+            self.metrics.backend_up(backend.name, is_up=backend.is_up)
+        await ask.downstream.respond(200, FIGURES, self.metrics.page())
+
+    async def status(self, ask: Ask) -> None:
+        """`/status.json`: what `gatewayctl` and dashboards show."""
+        self._check(ask)
+        status = {
+            "ready": not self.why_not_ready(),
+            "reasons": self.why_not_ready(),
+            "requests": self.requests_running(),
+            "connections": self.connections_open(),
+            "models": len(self.backends.catalog.models),
+            "backends": [
+                {
+                    "name": backend.name,
+                    "priority": backend.priority,
+                    "up": backend.is_up,
+                    "error": backend.error,
+                    "failed_polls": backend.failed_polls,
+                    "version": backend.listing.version if backend.listing else None,
+                    "models": len(backend.listing.models) if backend.listing else 0,
+                    "loaded": len(backend.listing.running) if backend.listing else 0,
+                }
+                for backend in self.backends.all
+            ],
+        }
+        await ask.downstream.respond(200, JSON, json.dumps(status).encode())
+
+    def _check(self, ask: Ask) -> None:
+        given = (ask.credential or "").encode("utf-8", "replace")
+        if self.token is not None and not hmac.compare_digest(given, self.token.encode()):
+            raise Unauthorized("invalid admin token")

@@ -1,0 +1,180 @@
+"""From ASGI to a request and back: the one place where an error becomes HTTP.
+
+Every request runs in a cancel scope: the client leaving cancels it, a drain puts a deadline on it.
+Whatever ends it, the client gets one of three things: a whole answer, an error in the dialect of
+the path, or, where an answer had begun, an error event and a connection that ends abnormally, so
+that a cut stream never looks complete.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import anyio
+import attrs
+
+from ollama_gateway.errors import (
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+)
+from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.log import get_logger
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.downstream import ASGIDownstream, Receive, Send
+from ollama_gateway.server.refusals import RefusalLog
+from ollama_gateway.server.routes import Routes, dialect_of
+from ollama_gateway.wire.dialects import Dialect
+from ollama_gateway.wire.headers import check_head, credential
+
+FAREWELL: Final = 1.0
+"""Seconds that a request has for its error event when a drain ends it."""
+PLAIN: Final[Headers] = [(b"content-type", b"text/plain")]
+JSON: Final[Headers] = [(b"content-type", b"application/json; charset=utf-8")]
+
+log = get_logger("app")
+
+
+@attrs.define(eq=False)
+class App:
+    """The ASGI application of a listener."""
+
+    routes: Routes
+    bodies: BodyBudget
+    metrics: Metrics
+    refusals: RefusalLog = attrs.field(factory=RefusalLog)
+    _running: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
+    _deadline: float = attrs.field(default=math.inf, init=False)
+
+    @property
+    def requests_running(self) -> int:
+        """How many requests are being served."""
+        return len(self._running)
+
+    def drain(self, seconds: float) -> None:
+        """End all requests, also those still to come, when `seconds` have passed."""
+        self._deadline = anyio.current_time() + seconds
+        for request in self._running:
+            request.deadline = self._deadline
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        request_id = new_request_id()
+        with self.bodies.room() as room:
+            downstream = ASGIDownstream(
+                receive,
+                send,
+                room,
+                scope["state"].get("send_continue"),
+                _content_length(scope["headers"]),
+                [(b"x-request-id", request_id.encode())],
+            )
+            with self._request() as request:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(downstream.listen, request)
+                    await self._serve(scope, downstream, request_id)
+                    tasks.cancel_scope.cancel()
+            if request.cancelled_caught and not downstream.is_gone:
+                with anyio.move_on_after(FAREWELL):
+                    error = Unavailable("the gateway is shutting down", reason="draining")
+                    await self._fail(error, downstream, dialect_of(scope["path"]))
+
+    @contextmanager
+    def _request(self) -> Iterator[anyio.CancelScope]:
+        with anyio.CancelScope(deadline=self._deadline) as scope:
+            self._running.add(scope)
+            try:
+                yield scope
+            finally:
+                self._running.discard(scope)
+
+    async def _serve(self, scope: Any, downstream: ASGIDownstream, request_id: str) -> None:
+        try:
+            await self._route(scope, downstream, request_id)
+        except GatewayError as error:
+            await self._fail(error, downstream, dialect_of(scope["path"]))
+        except Exception:
+            log.exception("request failed", request_id=request_id)
+            await self._fail(InternalError(), downstream, dialect_of(scope["path"]))
+
+    async def _route(self, scope: Any, downstream: ASGIDownstream, request_id: str) -> None:
+        headers: Headers = scope["headers"]
+        client = (scope["client"] or ("",))[0]
+        try:
+            check_head(scope["method"], scope["raw_path"], scope["http_version"], headers)
+            route = self.routes.find(scope["method"], scope["raw_path"].decode("ascii"))
+        except GatewayError as error:
+            self.refused(error, client, request_id)
+            raise
+        ask = Ask(
+            request_id,
+            route.endpoint,
+            credential(headers),
+            headers,
+            client,
+            anyio.current_time(),
+            downstream,
+            route.parameter,
+        )
+        try:
+            await route.handler(ask)
+        except Unauthorized as error:
+            self.refused(error, client, request_id)
+            raise
+
+    async def _fail(
+        self, error: GatewayError, downstream: ASGIDownstream, dialect: Dialect
+    ) -> None:
+        if downstream.is_gone:
+            return
+        if downstream.has_started:
+            await downstream.send(dialect.error_event(error))
+            return  # without the end of the answer: the connection is closed abnormally
+        headers, body = error_response(error, dialect)
+        await downstream.respond(error.status, headers, body)
+
+    def refused(self, error: GatewayError, client: str, request_id: str) -> None:
+        """Count and log a request that ended before a key was known."""
+        self.metrics.refused(error.reason)
+        self.refusals.note(error, client, request_id)
+
+    def refusal(self, error: GatewayError) -> tuple[Headers, bytes]:
+        """The answer to what never became a request; see `server.protocol.Refusal`."""
+        request_id = new_request_id()
+        self.refused(error, "", request_id)
+        headers, body = error_response(error, dialect_of("/"))
+        length = (b"content-length", b"%d" % len(body))
+        return [*headers, length, (b"x-request-id", request_id.encode())], body
+
+
+def new_request_id() -> str:
+    """The name of a request: in its response, its log line and its row."""
+    return uuid.uuid4().hex
+
+
+def error_response(error: GatewayError, dialect: Dialect) -> tuple[Headers, bytes]:
+    """Headers and one-line body of an error."""
+    if isinstance(error, NotFound | MethodNotAllowed):
+        allow = [(b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else []
+        return PLAIN + allow, error.message.encode()
+    headers = list(JSON)
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+    if error.reason == "bad_request_head":
+        headers.append((b"connection", b"close"))  # what follows may not be a request at all
+    return headers, dialect.error_body(error)
+
+
+def _content_length(headers: Headers) -> int | None:
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            return int(value[:20])
+    return None

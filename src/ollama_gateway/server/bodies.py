@@ -1,0 +1,60 @@
+"""Request bodies: bounded each, bounded all together, bounded in time.
+
+A body has ten seconds, and one more for each KiB that has come: a slow line is no fault, one byte
+a second is. All bodies that are held at one time share `total`; over it a request is refused
+rather than queued, since it is the waiting bodies that fill the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+
+from ollama_gateway.errors import Unavailable
+
+GRACE: Final = 10.0
+"""Seconds before the rate counts."""
+SLOWEST: Final = 1024
+"""Bytes a second."""
+
+
+@attrs.define
+class BodyBudget:
+    """How much memory all bodies may take together; `held` goes up and down by `room`."""
+
+    limit: int
+    """Bytes of one body."""
+    total: int
+    """Bytes of all bodies."""
+    held: int = attrs.field(default=0, init=False)
+
+    @contextmanager
+    def room(self) -> Iterator[Room]:
+        """Room for one body, given back when the block is left."""
+        room = Room(self)
+        try:
+            yield room
+        finally:
+            self.held -= room.taken
+
+
+@attrs.define
+class Room:
+    """One request's share of the budget."""
+
+    budget: BodyBudget
+    taken: int = 0
+
+    def take(self, size: int) -> None:
+        """Take room for `size` more bytes; raises Unavailable when all together hold too much."""
+        if self.budget.held + size > self.budget.total:
+            raise Unavailable(
+                "the gateway holds too many request bodies, try again",
+                reason="bodies_full",
+                retry_after=1,
+            )
+        self.budget.held += size
+        self.taken += size

@@ -1,0 +1,96 @@
+"""The table of routes: method and path -> what serves it.
+
+Paths are compared with case and without a trailing slash, as Ollama's router does; an unknown
+path and a wrong method get its answers, in plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import attrs
+
+from ollama_gateway.errors import MethodNotAllowed, NotFound
+from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.wire.dialects import Dialect
+from ollama_gateway.wire.dialects.ollama import OllamaDialect
+from ollama_gateway.wire.dialects.openai import OpenAIDialect
+
+Handler = Callable[[Ask], Awaitable[None]]
+
+OLLAMA: Final[Dialect] = OllamaDialect()
+OPENAI: Final[Dialect] = OpenAIDialect()
+
+INFERENCE: Final = (
+    Endpoint("/api/chat", OLLAMA, "inference", streams_by_default=True),
+    Endpoint("/api/generate", OLLAMA, "inference", streams_by_default=True),
+    Endpoint("/api/embed", OLLAMA, "embeddings"),
+    Endpoint("/api/embeddings", OLLAMA, "embeddings"),
+    Endpoint("/v1/chat/completions", OPENAI, "inference", streams_by_default=False),
+    Endpoint("/v1/completions", OPENAI, "inference", streams_by_default=False),
+    Endpoint("/v1/embeddings", OPENAI, "embeddings"),
+)
+SHOW: Final = Endpoint("/api/show", OLLAMA, "read")
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect in which errors on a path are told."""
+    return OPENAI if path.startswith("/v1/") else OLLAMA
+
+
+@attrs.frozen
+class Route:
+    """What serves a method on a path."""
+
+    endpoint: Endpoint
+    handler: Handler
+    parameter: str = ""
+
+
+@attrs.frozen
+class Routes:
+    """Finds the route; `under` holds those that take one more path segment."""
+
+    table: Mapping[str, Mapping[str, Route]]
+    """By path, then by method."""
+    under: Mapping[str, Mapping[str, Route]]
+    """By the path before the last segment."""
+
+    def find(self, method: str, path: str) -> Route:
+        """The route; raises NotFound or MethodNotAllowed."""
+        methods, parameter = self.table.get(path), ""
+        if methods is None:
+            parent, _, parameter = path.rpartition("/")
+            methods = self.under.get(parent) if parameter else None
+        if methods is None:
+            raise NotFound
+        if method not in methods:
+            raise MethodNotAllowed(", ".join(methods))
+        return attrs.evolve(methods[method], parameter=parameter)
+
+
+def gateway_routes(serve: Handler, show: Handler, listings: Mapping[str, Handler]) -> Routes:
+    """The public listener's routes.
+
+    Args:
+        serve: inference and embeddings.
+        show: `POST /api/show`, from a backend that hosts the model.
+        listings: the catalog's views by path; all but `/api/ps` answer HEAD too, as in Ollama.
+
+    """
+    table = {endpoint.path: {"POST": Route(endpoint, serve)} for endpoint in INFERENCE}
+    table[SHOW.path] = {"POST": Route(SHOW, show)}
+    under: dict[str, dict[str, Route]] = {}
+    for path, handler in listings.items():
+        route = Route(Endpoint(path, dialect_of(path), "read"), handler)
+        methods = {"GET": route} if path in {"/api/ps", "/v1/models/"} else _get_and_head(route)
+        if path.endswith("/") and path != "/":
+            under[path.rstrip("/")] = methods
+        else:
+            table[path] = methods
+    return Routes(table, under)
+
+
+def _get_and_head(route: Route) -> dict[str, Route]:
+    return {"HEAD": route, "GET": route}

@@ -1,0 +1,59 @@
+"""What differs between the APIs that Ollama speaks: one file each, one interface.
+
+A dialect is stateless. It reads frames of a backend (is it an error, is it the end, what did it
+cost) and writes the gateway's own errors so that its clients' parsers raise them.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from ollama_gateway.errors import GatewayError
+
+
+@attrs.frozen
+class Usage:
+    """Tokens that a backend reported: of the prompt, and generated."""
+
+    prompt: int
+    completion: int
+
+
+@attrs.frozen
+class Reading:
+    """What a frame means to the gateway."""
+
+    error: str | None = None
+    """The backend's error text, where the frame is an error."""
+    is_last: bool = False
+    """The dialect's own terminal marker: nothing but this makes a stream complete."""
+    usage: Usage | None = None
+    is_garbled: bool = False
+    """Not a frame of this dialect at all."""
+
+
+class Dialect(Protocol):
+    """One API family's shapes."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in logs and metrics."""
+        ...
+
+    def read(self, frame: bytes) -> Reading:
+        """What a whole frame of a stream means."""
+        ...
+
+    def read_body(self, body: bytes) -> Reading:
+        """What a whole JSON answer means; it is complete by being whole."""
+        ...
+
+    def error_body(self, error: GatewayError) -> bytes:
+        """The gateway's error as a JSON body: one line."""
+        ...
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """The gateway's error as a frame in the middle of a stream."""
+        ...

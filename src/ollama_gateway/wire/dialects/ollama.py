@@ -1,0 +1,49 @@
+"""Ollama's native API: NDJSON, `done: true` at the end, errors as one string."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+
+from ollama_gateway.errors import GatewayError
+from ollama_gateway.wire.dialects import Reading, Usage
+from ollama_gateway.wire.dialects.reading import GARBLED, error_text, json_object, usage_of
+
+
+@attrs.frozen
+class OllamaDialect:
+    """`/api/*`."""
+
+    name: str = "ollama"
+
+    def read(self, frame: bytes) -> Reading:
+        """Intermediate lines are known by their look; the first, last and odd ones are parsed."""
+        if frame.startswith(b'{"model"') and b'"done":true' not in frame:
+            return Reading()
+        document = json_object(frame)
+        if document is None:
+            return GARBLED
+        if "error" in document:
+            return Reading(error=error_text(document["error"]))
+        return Reading(is_last=document.get("done") is True, usage=self._usage(document))
+
+    def read_body(self, body: bytes) -> Reading:
+        """A JSON answer is complete by being whole; `done` is absent from embeddings."""
+        document = json_object(body)
+        if document is None:
+            return GARBLED
+        if "error" in document:
+            return Reading(error=error_text(document["error"]))
+        return Reading(is_last=True, usage=self._usage(document))
+
+    def error_body(self, error: GatewayError) -> bytes:
+        """`{"error":"text"}` on one line: the CLI shows only the first (api/client.go)."""
+        return json.dumps({"error": error.message}, separators=(",", ":")).encode()
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """The line that every Ollama client raises on."""
+        return self.error_body(error) + b"\n"
+
+    def _usage(self, document: dict[str, object]) -> Usage | None:
+        return usage_of(document, "prompt_eval_count", "eval_count")

@@ -1,0 +1,41 @@
+"""What both dialects need to read a backend's JSON without trusting it."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, cast
+
+from ollama_gateway.wire.dialects import Reading, Usage
+
+GARBLED: Final = Reading(is_garbled=True)
+ERROR_TEXT_LIMIT: Final = 500
+"""Characters of a backend's error text that are handed on."""
+
+
+def json_object(data: bytes) -> dict[str, object] | None:
+    """The JSON object in `data`; None for anything else, however broken."""
+    try:
+        document = json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, object]", document) if isinstance(document, dict) else None
+
+
+def error_text(value: object) -> str:
+    """A backend's error in either shape, `"text"` or `{"message": "text"}`, bounded."""
+    if isinstance(value, dict):
+        value = value.get("message")
+    return value[:ERROR_TEXT_LIMIT] if isinstance(value, str) else "backend error"
+
+
+def usage_of(document: object, prompt: str, completion: str) -> Usage | None:
+    """Token counts under two names; absent counts as 0, both absent or null as no report.
+
+    Older Ollamas leave `prompt_eval_count` out on a full cache hit.
+    """
+    if not isinstance(document, dict):
+        return None
+    counts = [document.get(name) for name in (prompt, completion)]
+    if counts == [None, None]:
+        return None
+    return Usage(*(count if type(count) is int and count >= 0 else 0 for count in counts))

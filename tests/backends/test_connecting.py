@@ -1,0 +1,232 @@
+"""Real sockets of this machine, on the real clock but for the black hole; nothing waits on it."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+import attrs
+import httpx
+import pytest
+import trio
+import trustme
+from anyio.abc import SocketAttribute
+
+from ollama_gateway.backends.connecting import tcp
+from ollama_gateway.backends.transport import Transport
+from tests.backends.asking import CHUNKED, MIB, OK, chunk, fetch, is_cancelled_at, post
+from tests.backends.misbehaving import Peer, answers, answers_and_stays, listening
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+HOST = "127.0.0.1"
+REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
+
+
+@attrs.frozen
+class Certificates:
+    """A server's context and that of a client who trusts it."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+    def wrap(self, stream: trio.SocketStream) -> trio.SSLStream[trio.SocketStream]:
+        """Speak TLS on an accepted connection; closing it says so first."""
+        return trio.SSLStream(stream, self.server, server_side=True)
+
+
+@pytest.fixture(scope="module")
+def certificates() -> Certificates:
+    """Make an authority and a certificate for 127.0.0.1."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(HOST).configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return Certificates(server, client)
+
+
+def transport_to(port: int, ssl_context: ssl.SSLContext | None = None) -> Transport:
+    """Make a transport whose deadline is no part of the test."""
+    return Transport(tcp(HOST, port, connect_timeout=60, ssl_context=ssl_context))
+
+
+async def test_stream_without_delay() -> None:
+    """An answer streams through a real socket, one that does not hold small writes back."""
+    async with listening(answers(CHUNKED + chunk(b"hi"), b"0\r\n\r\n")) as port:
+        connect = tcp(HOST, port, connect_timeout=60)
+        stream = await connect()
+        raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - no Django
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        await stream.aclose()
+
+        assert await fetch(Transport(connect), post()) == (200, [b"hi"])
+
+
+async def test_by_name() -> None:
+    """A host given by name is looked up."""
+    async with listening(answers(OK + b"\r\nhi")) as port:
+        transport = Transport(tcp("localhost", port, connect_timeout=60))
+
+        assert await fetch(transport, post()) == (200, [b"hi"])
+
+
+@pytest.mark.parametrize("host", [HOST, "a" * 64 + ".invalid"])
+async def test_nobody_there(host: str) -> None:
+    """A refused connection and a name that cannot be one are the same error."""
+    with socket.socket() as bound:  # and not listening
+        bound.bind((HOST, 0))
+        transport = Transport(tcp(host, bound.getsockname()[1], connect_timeout=60))
+        with pytest.raises(httpx.ConnectError, match=r"^cannot connect to the backend$"):
+            await transport.handle_async_request(post())
+
+    assert transport.open_connections == 0
+
+
+async def reset_at_once(peer: Peer) -> None:
+    """Reset the connection instead of answering."""
+    await peer.hear_request()
+    peer.reset()
+
+
+async def reset_in_a_chunk(peer: Peer) -> None:
+    """Reset the connection after the half of a chunk."""
+    await peer.hear_request()
+    await peer.say(CHUNKED + b"5\r\nhi")
+    peer.reset()
+
+
+async def test_reset_before_the_head() -> None:
+    """A backend that resets the connection instead of answering is a read error."""
+    async with listening(reset_at_once) as port:
+        transport = transport_to(port)
+        with pytest.raises(httpx.ReadError, match=r"^the connection to the backend broke$"):
+            await transport.handle_async_request(post())
+        assert transport.open_connections == 0
+
+
+async def test_reset_in_a_chunk() -> None:
+    """What came before a reset is handed on, then it is a read error."""
+    async with listening(reset_in_a_chunk) as port:
+        transport = transport_to(port)
+        response = await transport.handle_async_request(post())
+        body = aiter(response.stream)  # type: ignore[arg-type]
+        assert await anext(body) == b"hi"
+        with pytest.raises(httpx.ReadError):
+            await anext(body)
+        assert transport.open_connections == 0
+
+
+async def refuse_unread(peer: Peer) -> None:
+    """Answer and close with the request unread: the kernel makes a reset of that."""
+    await peer.say(REFUSAL)
+
+
+@pytest.mark.parametrize("size", [13, 8 * MIB])
+async def test_refused_unread(size: int) -> None:
+    """An answer is used although the connection broke while the request was being written."""
+    async with listening(refuse_unread) as port:
+        assert await fetch(transport_to(port), post(b"x" * size)) == (413, [b"big"])
+
+
+async def test_upload_and_stream_over_tls(certificates: Certificates) -> None:
+    """A large body goes out, and the answer comes in, over TLS."""
+    seen = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal seen
+        await peer.hear_request()
+        seen = len(peer.heard)
+        await peer.say(CHUNKED + chunk(b"hi"), b"0\r\n\r\n")
+
+    async with listening(script, certificates.wrap) as port:
+        transport = transport_to(port, certificates.client)
+        assert await fetch(transport, post(b"x" * 8 * MIB)) == (200, [b"hi"])
+
+    assert seen > 8 * MIB
+
+
+async def test_end_over_tls(certificates: Certificates) -> None:
+    """A body that ends with its connection is whole when TLS says that it was closed."""
+    async with listening(answers(OK + b"\r\nhi"), certificates.wrap) as port:
+        transport = transport_to(port, certificates.client)
+        assert await fetch(transport, post()) == (200, [b"hi"])
+
+
+async def test_cut_over_tls(certificates: Certificates) -> None:
+    """Such a body is cut when the connection went without a word of TLS."""
+
+    async def cut(peer: Peer) -> None:
+        await peer.hear_request()
+        await peer.say(OK + b"\r\nhi")
+        assert isinstance(peer.stream, trio.SSLStream)
+        await trio.aclose_forcefully(peer.stream.transport_stream)
+
+    async with listening(cut, certificates.wrap) as port:
+        transport = transport_to(port, certificates.client)
+        with pytest.raises(httpx.ReadError):
+            await fetch(transport, post())
+        assert transport.open_connections == 0
+
+
+async def test_tls_where_the_backend_has_none() -> None:
+    """A plain server behind an https address cannot be connected to."""
+
+    async def speak_plain(peer: Peer) -> None:
+        await peer.hear()
+        await peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await peer.hear_to_the_end()
+
+    async with listening(speak_plain) as port:
+        transport = transport_to(port, ssl.create_default_context())
+        with pytest.raises(httpx.ConnectError):
+            await transport.handle_async_request(post())
+        assert transport.open_connections == 0
+
+
+async def test_no_tls_where_the_backend_has_it(certificates: Certificates) -> None:
+    """A TLS server behind an http address answers with an alert, which is not HTTP."""
+    async with listening(answers(OK + b"\r\n"), certificates.wrap) as port:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await transport_to(port).handle_async_request(post())
+
+
+async def test_certificate_of_a_stranger(certificates: Certificates) -> None:
+    """A certificate that nobody vouches for is no connection."""
+    async with listening(answers(OK + b"\r\n"), certificates.wrap) as port:
+        transport = transport_to(port, ssl.create_default_context())
+        with pytest.raises(httpx.ConnectError) as caught:
+            await transport.handle_async_request(post())
+
+    assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+
+
+async def test_handshake_that_never_ends(autojump_clock: MockClock) -> None:
+    """The connect timeout covers the TLS handshake."""
+    with socket.create_server((HOST, 0)) as silent:
+        port = silent.getsockname()[1]
+        context = ssl.create_default_context()
+        transport = Transport(tcp(HOST, port, connect_timeout=2, ssl_context=context))
+        with pytest.raises(
+            httpx.ConnectTimeout, match=r"^connecting to the backend took too long$"
+        ):
+            await transport.handle_async_request(post())
+
+    assert autojump_clock.current_time() == pytest.approx(2)
+    assert transport.open_connections == 0
+
+
+@pytest.mark.parametrize("size", [13, MIB])
+async def test_cancelled_at_every_step_over_tls(certificates: Certificates, size: int) -> None:
+    """A cancel in a handshake, or anywhere after it, leaves no connection open."""
+    script = answers_and_stays(CHUNKED + chunk(b"a"), chunk(b"b"), b"0\r\n\r\n")
+    async with listening(script, certificates.wrap) as port:
+        transport = transport_to(port, certificates.client)
+        for step in itertools.count(1):
+            cancelled = await is_cancelled_at(step, transport, post(b"x" * size))
+            assert transport.open_connections == 0
+            if not cancelled:
+                break
