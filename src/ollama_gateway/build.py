@@ -104,7 +104,7 @@ async def build(
             backends,
             metrics,
             token.reveal() if token else None,
-            lambda: keys.is_readable,
+            lambda: not keys.statistics().store_failing,
             lambda: app.requests_running,
             lambda: len(listener.connections),
         )

@@ -18,8 +18,8 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """A logger whose lines carry `logger=name`; cheap, to be made once a module."""
-    return cast("FilteringBoundLogger", structlog.get_logger(logger=name))
+    """A logger whose lines carry `component=name`; cheap, to be made once a module."""
+    return cast("FilteringBoundLogger", structlog.get_logger(component=name))
 
 
 def configure(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:

@@ -37,6 +37,7 @@ from ollama_gateway.wire.headers import check_head, credential
 
 FAREWELL: Final = 1.0
 """Seconds that a request has for its error event when a drain ends it."""
+KEY_PREFIX: Final = "/k/"
 PLAIN: Final[Headers] = [(b"content-type", b"text/plain")]
 JSON: Final[Headers] = [(b"content-type", b"application/json; charset=utf-8")]
 
@@ -85,7 +86,7 @@ class App:
             if request.cancelled_caught and not downstream.is_gone:
                 with anyio.move_on_after(FAREWELL):
                     error = Unavailable("the gateway is shutting down", reason="draining")
-                    await self._fail(error, downstream, dialect_of(scope["path"]))
+                    await self._fail(error, downstream, dialect_of(split_key(scope["path"])[0]))
 
     @contextmanager
     def _request(self) -> Iterator[anyio.CancelScope]:
@@ -100,24 +101,25 @@ class App:
         try:
             await self._route(scope, downstream, request_id)
         except GatewayError as error:
-            await self._fail(error, downstream, dialect_of(scope["path"]))
+            await self._fail(error, downstream, dialect_of(split_key(scope["path"])[0]))
         except Exception:
             log.exception("request failed", request_id=request_id)
-            await self._fail(InternalError(), downstream, dialect_of(scope["path"]))
+            await self._fail(InternalError(), downstream, dialect_of(split_key(scope["path"])[0]))
 
     async def _route(self, scope: Any, downstream: ASGIDownstream, request_id: str) -> None:
         headers: Headers = scope["headers"]
         client = (scope["client"] or ("",))[0]
         try:
             check_head(scope["method"], scope["raw_path"], scope["http_version"], headers)
-            route = self.routes.find(scope["method"], scope["raw_path"].decode("ascii"))
+            path, key = split_key(scope["raw_path"].decode("ascii"))
+            route = self.routes.find(scope["method"], path)
         except GatewayError as error:
             self.refused(error, client, request_id)
             raise
         ask = Ask(
             request_id,
             route.endpoint,
-            credential(headers),
+            key or credential(headers),
             headers,
             client,
             anyio.current_time(),
@@ -158,6 +160,17 @@ class App:
 def new_request_id() -> str:
     """The name of a request: in its response, its log line and its row."""
     return uuid.uuid4().hex
+
+
+def split_key(path: str) -> tuple[str, str | None]:
+    """`/k/KEY/api/tags` -> `/api/tags` and the key: for clients that cannot send a header.
+
+    The `ollama` CLI keeps a path that stands in `OLLAMA_HOST`.
+    """
+    if not path.startswith(KEY_PREFIX):
+        return path, None
+    key, _, rest = path.removeprefix(KEY_PREFIX).partition("/")
+    return f"/{rest}", key
 
 
 def error_response(error: GatewayError, dialect: Dialect) -> tuple[Headers, bytes]:

@@ -12,6 +12,7 @@ that leaves once it has everything has not left too early.
 from __future__ import annotations
 
 import email.utils
+import http
 from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
@@ -74,6 +75,7 @@ class Exchange:
     extra: list[tuple[str, str]] = attrs.field(factory=list)
     is_ending: bool = False
     _chunks: int = 0
+    _pending: bytes = b""
 
     @property
     def method(self) -> str:
@@ -86,7 +88,7 @@ class Exchange:
         length = ("Content-Length", str(len(body)))
         data = self._head(status, kind, [length])
         if self.method != "HEAD":
-            data += await self._halved(data, body)
+            data = await self._framed_body(data, body)
         data += self._http.send(h11.EndOfMessage()) or b""
         await self._last(data)
 
@@ -97,7 +99,7 @@ class Exchange:
 
     async def chunk(self, data: bytes) -> None:
         """Send one record of a stream."""
-        await self._write(self._framed(data))
+        await self._send(self._framed(data))
         self._chunks += 1
         await self._fault()
 
@@ -120,8 +122,6 @@ class Exchange:
             await anyio.sleep(drip)
         raise Cut
 
-    _pending: bytes = b""
-
     def _taken(self) -> bytes:
         pending, self._pending = self._pending, b""
         return pending
@@ -135,19 +135,21 @@ class Exchange:
         own += [("Content-Type", kind)] if kind else []
         date = ("Date", email.utils.formatdate(usegmt=True))
         headers = [*sorted(own), date, *framing]
-        reason = h11_reason(status)
-        data = self._http.send(h11.Response(status_code=status, headers=headers, reason=reason))
+        head = h11.Response(status_code=status, headers=headers, reason=_reason(status))
+        data = self._http.send(head) or b""
         if self._http.their_http_version == b"1.0":
-            data = (data or b"").replace(b"HTTP/1.1", b"HTTP/1.0", 1)
-        return data or b""
+            data = data.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+        return data
 
-    async def _halved(self, head: bytes, body: bytes) -> bytes:
-        """Give the framed body; where the script breaks an answer of one piece, half of it."""
-        if not (self.script.cut_after or self.script.hang_after):
-            return self._http.send(h11.Data(data=body)) or b""
-        await self._write(head + (self._http.send(h11.Data(data=body[: len(body) // 2])) or b""))
-        self._chunks = max(self.script.cut_after or 0, self.script.hang_after or 0)
-        await self._fault()
+    async def _framed_body(self, head: bytes, body: bytes) -> bytes:
+        """Give head and body framed; where the script breaks an answer of one piece, send half."""
+        script = self.script
+        if not (script.cut_after or script.hang_after):
+            return head + (self._http.send(h11.Data(data=body)) or b"")
+        half = body[: len(body) // 2]
+        await self._send(head + (self._http.send(h11.Data(data=half)) or b""))
+        if script.hang_after:
+            await anyio.sleep_forever()
         raise Cut
 
     async def _fault(self) -> None:
@@ -156,33 +158,14 @@ class Exchange:
         if self.script.cut_after == self._chunks:
             raise Cut
 
-    async def _write(self, data: bytes) -> None:
-        await self._send(data)
-
     async def _last(self, data: bytes) -> None:
         self.is_ending = True
         await self._send(data)
         self.seen.finished_at = anyio.current_time()
 
 
-def h11_reason(status: int) -> bytes:
-    """Give Go's reason phrase for a status."""
-    return _REASONS.get(status, b"")
-
-
-_REASONS = {
-    200: b"OK",
-    204: b"No Content",
-    301: b"Moved Permanently",
-    307: b"Temporary Redirect",
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    429: b"Too Many Requests",
-    500: b"Internal Server Error",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}
+def _reason(status: int) -> bytes:
+    try:
+        return http.HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""

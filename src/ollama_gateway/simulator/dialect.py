@@ -1,0 +1,90 @@
+"""How a route's family speaks: the shape of its errors, and what `stream` is by default.
+
+A handler refuses by raising `Refusal`; the server turns it into bytes here and nowhere else.
+Another dialect (`/v1/messages`) is one more `Dialect` value beside its handlers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from ollama_gateway.simulator.exchange import Exchange
+from ollama_gateway.simulator.gojson import dumps
+
+JSON = "application/json"
+JSON_UTF8 = "application/json; charset=utf-8"
+NDJSON = "application/x-ndjson"
+SSE = "text/event-stream"
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a defect
+    """An error answer.
+
+    Args:
+        status: HTTP status.
+        message: Ollama's text.
+        is_early: raised before the handler proper (Ollama's middleware): other framing on `/v1`.
+        is_native: in the native shape on every path.
+
+    """
+
+    def __init__(
+        self, status: int, message: str, *, is_early: bool = False, is_native: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.is_early = is_early
+        self.is_native = is_native
+
+
+@attrs.frozen
+class Dialect:
+    """A family of routes: `/api` or `/v1`.
+
+    Args:
+        error: status and text to the JSON object of an error.
+        kind: content type of answers of one piece.
+        newline: what ends such an answer.
+        streams: what an absent `stream` means.
+
+    """
+
+    error: Callable[[int, str], dict[str, object]]
+    kind: str
+    newline: bytes
+    streams: bool
+
+    async def answer(self, exchange: Exchange, value: object) -> None:
+        """Send a JSON answer of one piece."""
+        await exchange.respond(200, dumps(value) + self.newline, self.kind)
+
+    async def refuse(self, exchange: Exchange, refusal: Refusal, *, streamed: bool) -> None:
+        """Send an error answer; `streamed` gives it the framing of one from the runner."""
+        if refusal.is_native or refusal.is_early:
+            shape = NATIVE if refusal.is_native else self
+            body = dumps(shape.error(refusal.status, refusal.message))
+            await exchange.respond(refusal.status, body, JSON_UTF8)
+            return
+        body = dumps(self.error(refusal.status, refusal.message)) + self.newline
+        if streamed:
+            await exchange.start(refusal.status, JSON)
+            await exchange.finish(body)
+            return
+        await exchange.respond(refusal.status, body, self.kind)
+
+
+def _native_error(_status: int, message: str) -> dict[str, object]:
+    return {"error": message}
+
+
+def _openai_error(status: int, message: str) -> dict[str, object]:
+    kinds = {400: "invalid_request_error", 404: "not_found_error"}
+    kind = kinds.get(status, "api_error")
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+
+
+NATIVE = Dialect(_native_error, JSON_UTF8, b"", streams=True)
+OPENAI = Dialect(_openai_error, JSON, b"\n", streams=False)

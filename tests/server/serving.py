@@ -1,0 +1,101 @@
+"""Real sockets round a listener, and applications to put behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+import trio.testing
+
+from ollama_gateway.errors import GatewayError
+from ollama_gateway.server.app import error_response
+from ollama_gateway.server.connection import App, ConnectionLimits
+from ollama_gateway.server.listener import Listener, bind
+from ollama_gateway.server.routes import OLLAMA
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+PATIENCE = 20.0
+"""Seconds after which a test that waits for the network has failed."""
+
+
+def refusal(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The gateway's error response, without its counting."""
+    headers, body = error_response(error, OLLAMA)
+    return [*headers, (b"content-length", b"%d" % len(body))], body
+
+
+@attrs.define
+class Peer:
+    """A listener under test, and how to reach it."""
+
+    listener: Listener
+    port: int
+
+    async def connect(self) -> trio.SocketStream:
+        """A new client connection."""
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    async def exchange(self, data: bytes) -> bytes:
+        """Send bytes and read until the other side ends; a reset counts as an end."""
+        stream = await self.connect()
+        async with stream:
+            await stream.send_all(data)
+            return await read_to_end(stream)
+
+    async def is_serving(self) -> bool:
+        """Whether a plain request on a new connection is answered."""
+        answer = await self.exchange(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+        return answer.startswith(b"HTTP/1.1 200 ")
+
+    async def wait_until_quiet(self) -> None:
+        """Wait until no connection is left."""
+        while self.listener.connections:
+            await trio.sleep(0.001)
+
+
+async def read_to_end(stream: trio.SocketStream) -> bytes:
+    """All that comes until the end; a reset counts as one."""
+    data = b""
+    try:
+        while chunk := await stream.receive_some(65536):
+            data += chunk
+    except trio.BrokenResourceError:
+        data += b"<reset>"
+    return data
+
+
+@asynccontextmanager
+async def serving(
+    app: App, limits: ConnectionLimits | None = None, max_connections: int = 1000
+) -> AsyncIterator[Peer]:
+    """A listener on a free port for the length of the block; ends every task with it."""
+    listener = Listener(app, refusal, max_connections, limits or ConnectionLimits())
+    sockets = bind("127.0.0.1", 0)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listener.serve, sockets)
+            await trio.testing.wait_all_tasks_blocked()
+            yield Peer(listener, sockets[0].getsockname()[1])
+            nursery.cancel_scope.cancel()
+
+
+async def respond(send: Send, status: int = 200, body: bytes = b"ok") -> None:
+    """A whole answer."""
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def hello(_scope: Any, receive: Receive, send: Send) -> None:
+    """Read the body and answer, or stop when the client left."""
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return
+        if not event["more_body"]:
+            break
+    await respond(send)
