@@ -6,7 +6,14 @@ counted under its name only once a backend has answered for it, so that no clien
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 UNKNOWN = "-"
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -16,6 +23,7 @@ class Metrics:
     """All figures of one process."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series for each, that nobody reads
         registry = self.registry = CollectorRegistry()
         self._requests = Counter(
             "ollama_gateway_requests",

@@ -65,6 +65,11 @@ class Backend:
         """Whether the last listing has the model; a cloud name is served without being listed."""
         return self.listing is not None and (model.key in self.listing.models or model.cloud)
 
+    def spelling(self, model: ModelName) -> str | None:
+        """How the backend itself writes the model's name; None for what it does not list."""
+        entry = self.listing.models.get(model.key) if self.listing else None
+        return entry["name"] if entry else None
+
 
 @attrs.define(eq=False)
 class Backends:

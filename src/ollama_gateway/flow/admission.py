@@ -53,10 +53,8 @@ class Call:
 
         That one route compares names with case (server/routes.go, EmbeddingsHandler).
         """
-        if self.endpoint.path != "/api/embeddings" or backend.listing is None:
-            return self.body
-        listed = backend.listing.models.get(self.model.key, {}).get("name", self.asked)
-        if listed == self.asked:
+        listed = backend.spelling(self.model)
+        if self.endpoint.path != "/api/embeddings" or listed in {None, self.asked}:
             return self.body
         document = json_body.parse(self.body)
         others = {k: v for k, v in document.items() if k.casefold() != "model"}

@@ -71,6 +71,7 @@ class Exchange:
                     candidates, _attempts(call, ask, row), self.max_attempts, patience
                 ) as winner:  # 502, 503, 504
                     row.backend = winner.backend.name
+                    row.model = winner.backend.spelling(call.model) or row.model
                     row.ttft = anyio.current_time() - ask.arrived
                     await relay(winner, ask, row, self.deadlines.idle, self._exposed(winner))
 

@@ -29,7 +29,7 @@ FRESH: Final = 0.8
 """Seconds a found key is used without a look-up; with the look-up itself, within a second."""
 STALE: Final = 600.0
 """Seconds a found key goes on working while the store is failing."""
-PATIENCE: Final = 3.0
+PATIENCE: Final = 2.0
 """Seconds a look-up may take; after that the store counts as failing."""
 CAPACITY: Final = 10_000
 """Keys held; the one not used for longest goes first."""

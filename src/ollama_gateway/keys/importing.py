@@ -6,7 +6,7 @@ once, by line number; the rule: no message holds a key, or what may be one by a 
 
 from __future__ import annotations
 
-import attrs
+from collections.abc import Iterator
 
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.key import (
@@ -27,7 +27,7 @@ def read_keys(text: str) -> tuple[Imported, ...]:
         KeyRefused: with a line for each problem.
 
     """
-    problems: list[str] = []
+    problems: list[tuple[int, str]] = []
     entries: list[Imported] = []
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         stripped = line.strip()
@@ -35,12 +35,12 @@ def read_keys(text: str) -> tuple[Imported, ...]:
             try:
                 entries.append(_read_line(stripped, number))
             except KeyRefused as error:
-                problems.append(f"line {number}: {error}")
+                problems.append((number, str(error)))
     problems += _repeated(entries)
-    if not entries and not problems:
-        problems.append("there is no key in it")
     if problems:
-        raise KeyRefused("\n".join(problems))
+        raise KeyRefused("\n".join(f"line {number}: {what}" for number, what in sorted(problems)))
+    if not entries:
+        raise KeyRefused("there is no key in it")
     return tuple(entries)
 
 
@@ -66,13 +66,11 @@ def _what_is_wrong(key: str) -> str:
     return f"the key reads like an {PREFIX} key, and its checksum is wrong"
 
 
-def _repeated(entries: list[Imported]) -> list[str]:
-    problems = []
-    for what in (attrs.fields(Imported).name, attrs.fields(Imported).text):
-        first: dict[str, int] = {}
-        for entry in entries:
-            line = first.setdefault(getattr(entry, what.name), entry.line)
-            if line != entry.line:
-                noun = "name" if what.name == "name" else "key"
-                problems.append(f"line {entry.line}: the same {noun} as in line {line}")
-    return problems
+def _repeated(entries: list[Imported]) -> Iterator[tuple[int, str]]:
+    names: dict[str, int] = {}
+    texts: dict[str, int] = {}
+    for entry in entries:
+        for noun, value, seen in (("name", entry.name, names), ("key", entry.text, texts)):
+            first = seen.setdefault(value, entry.line)
+            if first != entry.line:
+                yield entry.line, f"the same {noun} as in line {first}"

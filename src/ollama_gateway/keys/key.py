@@ -125,9 +125,14 @@ def _checksum(body: str) -> str:
     return signs
 
 
-def _check_name(_key: object, _field: object, name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise `KeyRefused` for what no key may be called; the message does not repeat it."""
     if not (1 <= len(name) <= 100 and name.isprintable() and name == name.strip()):
         raise KeyRefused("a key's name has 1 to 100 visible characters")
+
+
+def _check_name(_key: object, _field: object, name: str) -> None:
+    check_name(name)
 
 
 def _check_models(_key: object, _field: object, models: tuple[str, ...]) -> None:

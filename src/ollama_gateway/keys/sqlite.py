@@ -60,6 +60,7 @@ _SCHEMA: Final = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
+
 class SQLiteKeys:
     """The store in the file at `path`; makes the file, and its directory, where there is none.
 
@@ -245,7 +246,7 @@ class SQLiteKeys:
 
     def _problems(self, entry: Imported) -> Iterator[str]:
         if self._select("WHERE keys.name = ? AND keys.revoked_at IS NULL", entry.name):
-            yield f"line {entry.line}: name {entry.name!r} is taken"
+            yield f"line {entry.line}: a key of this name exists"  # a slip may put a secret there
         digest = (digest_of(entry.text),)
         if self._connection.execute("SELECT 1 FROM secrets WHERE digest = ?", digest).fetchone():
             yield f"line {entry.line}: this key is in the store already"

@@ -74,7 +74,7 @@ class App:
                 receive,
                 send,
                 room,
-                scope["state"].get("send_continue"),
+                scope.get("state", {}).get("send_continue"),
                 _content_length(scope["headers"]),
                 [(b"x-request-id", request_id.encode())],
             )

@@ -70,7 +70,7 @@ class Dialect:
             return
         body = dumps(self.error(refusal.status, refusal.message)) + self.newline
         if streamed:
-            await exchange.start(refusal.status, JSON)
+            exchange.start(refusal.status, JSON)
             await exchange.finish(body)
             return
         await exchange.respond(refusal.status, body, self.kind)

@@ -84,7 +84,6 @@ class Exchange:
 
     async def respond(self, status: int, body: bytes = b"", kind: str = "") -> None:
         """Send an answer of one piece; `kind` is its content type, empty for none."""
-        await self._fault()
         length = ("Content-Length", str(len(body)))
         data = self._head(status, kind, [length])
         if self.method != "HEAD":
@@ -92,16 +91,15 @@ class Exchange:
         data += self._http.send(h11.EndOfMessage()) or b""
         await self._last(data)
 
-    async def start(self, status: int, kind: str) -> None:
-        """Send nothing yet, but decide the head of a stream; the first chunk carries it."""
-        await self._fault()
+    def start(self, status: int, kind: str) -> None:
+        """Decide the head of a stream; the first chunk carries it."""
         self._pending = self._head(status, kind, [])
 
     async def chunk(self, data: bytes) -> None:
         """Send one record of a stream."""
         await self._send(self._framed(data))
         self._chunks += 1
-        await self._fault()
+        await self.fault()
 
     async def finish(self, data: bytes = b"") -> None:
         """Send the last record, if there is one, and the end of the stream."""
@@ -152,7 +150,13 @@ class Exchange:
             await anyio.sleep_forever()
         raise Cut
 
-    async def _fault(self) -> None:
+    async def fault(self) -> None:
+        """Hang or cut, where the script says so after the chunks written so far.
+
+        Raises:
+            Cut: where the connection is to be closed.
+
+        """
         if self.script.hang_after == self._chunks:
             await anyio.sleep_forever()
         if self.script.cut_after == self._chunks:

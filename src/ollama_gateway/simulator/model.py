@@ -10,12 +10,14 @@ import hashlib
 
 import attrs
 
+from ollama_gateway.simulator.names import parse
+
 SIZE = 2_019_393_189
 MODIFIED = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
 
-def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+def _short(name: str) -> str:
+    return parse(name).short
 
 
 @attrs.frozen
@@ -39,7 +41,7 @@ class Model:
 
     """
 
-    name: str
+    name: str = attrs.field(converter=_short)
     tokens: tuple[str, ...] = attrs.field(default=("Hel", "lo"), converter=tuple)
     prompt_tokens: int = 11
     capabilities: tuple[str, ...] = attrs.field(default=("completion",), converter=tuple)
@@ -55,4 +57,4 @@ class Model:
 
     @digest.default
     def _default_digest(self) -> str:
-        return _digest(self.name)
+        return hashlib.sha256(self.name.encode()).hexdigest()

@@ -10,8 +10,10 @@ no time.
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import attrs
-from anyio.abc import ByteStream, ObjectReceiveStream, ObjectSendStream
+from anyio.abc import ByteStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 PIECE = 4096
 PIECES = 16
@@ -28,8 +30,8 @@ class _Line:
 class MemoryByteStream(ByteStream):
     """One end of a pair; made by `memory_pair`."""
 
-    _sender: ObjectSendStream[bytes]
-    _receiver: ObjectReceiveStream[bytes]
+    _sender: MemoryObjectSendStream[bytes]
+    _receiver: MemoryObjectReceiveStream[bytes]
     _line: _Line
     _rest: bytes = b""
 
@@ -60,10 +62,15 @@ class MemoryByteStream(ByteStream):
         """Close the sending half only."""
         await self._sender.aclose()
 
+    def close(self) -> None:
+        """Close both halves without a checkpoint."""
+        self._sender.close()
+        self._receiver.close()
+
     async def aclose(self) -> None:
         """Close both halves."""
-        await self._sender.aclose()
-        await self._receiver.aclose()
+        self.close()
+        await anyio.lowlevel.checkpoint()
 
     async def abort(self) -> None:
         """Close both halves as a TCP reset does: what was not read yet is lost."""

@@ -1,0 +1,86 @@
+"""`python -m ollama_gateway.simulator --port P --model NAME...`: one simulator, until a signal."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+
+import anyio
+
+from ollama_gateway.simulator.model import Model
+from ollama_gateway.simulator.names import InvalidName
+from ollama_gateway.simulator.simulator import Simulator
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
+_WORDS = "Hello from a simulated model that says a handful of words and then stops .".split()
+
+
+def _seconds(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration like 50ms or 0.2s")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _arguments(given: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ollama_gateway.simulator", description="A simulated Ollama."
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=11434, help="0 takes a free one")
+    parser.add_argument("--model", action="extend", nargs="+", required=True, metavar="NAME")
+    parser.add_argument("--token-delay", type=_seconds, default=0.05, metavar="50ms")
+    parser.add_argument("--first-token", type=_seconds, default=0.0, metavar="0.2s")
+    parser.add_argument("--tokens", type=int, default=len(_WORDS), metavar="N")
+    parser.add_argument("--version", default="0.33.0")
+    return parser.parse_args(given)
+
+
+def _tokens(count: int) -> tuple[str, ...]:
+    words = [_WORDS[index % len(_WORDS)] for index in range(count)]
+    return tuple(words[:1] + [f" {word}" for word in words[1:]])
+
+
+def _models(options: argparse.Namespace) -> list[Model]:
+    return [
+        Model(
+            name,
+            _tokens(options.tokens),
+            first_token=options.first_token,
+            between_tokens=options.token_delay,
+        )
+        for name in options.model
+    ]
+
+
+async def _serve(simulator: Simulator, host: str, port: int) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as tasks:
+            bound = await tasks.start(simulator.serve, host, port)
+            print(f"simulated Ollama on http://{host}:{bound}", file=sys.stderr, flush=True)  # noqa: T201
+            async for _ in signals:
+                tasks.cancel_scope.cancel()
+
+
+def main() -> int:
+    """Run a simulator until SIGTERM or SIGINT; 1 where the address cannot be had."""
+    options = _arguments(sys.argv[1:])
+    try:
+        models = _models(options)
+    except InvalidName as error:
+        print(f"--model: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    simulator = Simulator(models, version=options.version, is_recording=False)
+    try:
+        anyio.run(_serve, simulator, options.host, options.port, backend="trio")
+    except* OSError as group:
+        print(f"cannot listen: {group.exceptions[0]}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

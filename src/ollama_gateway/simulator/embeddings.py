@@ -1,0 +1,162 @@
+"""`/api/embed`, `/api/embeddings` and `/v1/embeddings`.
+
+A vector is made from the model's name and the text alone, so that equal inputs give equal vectors
+on every server. It is of length 1, except on `/api/embeddings`, which never normalised.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import struct
+
+import anyio
+
+from ollama_gateway.simulator import ask
+from ollama_gateway.simulator.clock import nanoseconds
+from ollama_gateway.simulator.dialect import NATIVE, OPENAI, Refusal
+from ollama_gateway.simulator.exchange import Exchange
+from ollama_gateway.simulator.generation import FAILURE, RunnerFailed
+from ollama_gateway.simulator.gojson import Shape
+from ollama_gateway.simulator.library import Library
+from ollama_gateway.simulator.model import Model
+
+EMBED = Shape(
+    "api",
+    "EmbedRequest",
+    {
+        "model": "string",
+        "truncate": "bool",
+        "dimensions": "int",
+        "options": "map[string]interface {}",
+    },
+)
+EMBEDDING = Shape(
+    "api",
+    "EmbeddingRequest",
+    {"model": "string", "prompt": "string", "options": "map[string]interface {}"},
+)
+OPENAI_EMBED = Shape(
+    "openai",
+    "EmbedRequest",
+    {"model": "string", "dimensions": "int", "encoding_format": "string"},
+)
+LEGACY_LENGTH = 5.0
+
+
+def vector(model: Model, text: str, dimensions: int = 0) -> list[float]:
+    """Make the vector of a text: length 1, cut to `dimensions` where that is positive."""
+    size = model.vector_length
+    seed = hashlib.shake_256(f"{model.name}\0{text}".encode("utf-8", "replace")).digest(4 * size)
+    raw = [word / 2**31 for word in struct.unpack(f"<{size}i", seed)]
+    return _scaled(raw[:dimensions] if 0 < dimensions < size else raw, 1.0)
+
+
+def _scaled(figures: list[float], length: float) -> list[float]:
+    norm = math.sqrt(sum(figure * figure for figure in figures)) or 1.0
+    return [_single(figure / norm * length) for figure in figures]
+
+
+def _single(figure: float) -> float:
+    """Round to a 32-bit float, written as short as it may be."""
+    single = struct.unpack("<f", struct.pack("<f", figure))[0]
+    for digits in range(6, 10):
+        short = float(f"{single:.{digits}g}")
+        if struct.pack("<f", short) == struct.pack("<f", single):
+            return short
+    return float(single)
+
+
+async def embed(library: Library, exchange: Exchange) -> None:
+    """POST /api/embed."""
+    fields = ask.native_fields(exchange.seen.body, EMBED)
+    texts = _texts(fields.get("input"))
+    text = fields.get("model", "")
+    model, load, start = await _loaded(library, exchange, fields, text)
+    answer: dict[str, object] = {"model": text, "embeddings": _vectors(model, texts, fields)}
+    if texts:
+        answer["total_duration"] = nanoseconds(anyio.current_time() - start)
+        answer["load_duration"] = nanoseconds(load)
+        answer["prompt_eval_count"] = model.prompt_tokens * len(texts)
+    await NATIVE.answer(exchange, answer)
+
+
+async def embeddings(library: Library, exchange: Exchange) -> None:
+    """POST /api/embeddings."""
+    fields = ask.native_fields(exchange.seen.body, EMBEDDING)
+    text = fields.get("model", "")
+    if not text:
+        raise Refusal(400, "model is required")
+    model, _, _ = await _loaded(library, exchange, fields, text, exact=True)
+    prompt = fields.get("prompt", "")
+    figures = _scaled(vector(model, prompt), LEGACY_LENGTH) if prompt else []
+    await NATIVE.answer(exchange, {"embedding": figures})
+
+
+async def openai_embeddings(library: Library, exchange: Exchange) -> None:
+    """POST /v1/embeddings."""
+    fields = ask.openai_fields(exchange.seen.body, OPENAI_EMBED)
+    encoding = fields.get("encoding_format", "float") or "float"
+    _check_encoding(encoding)
+    if fields.get("input", []) == []:
+        raise Refusal(400, "invalid input", is_early=True)
+    texts = _texts(fields["input"] or [""])
+    text = fields.get("model", "")
+    model, _, _ = await _loaded(library, exchange, fields, text)
+    rows = [
+        {"object": "embedding", "embedding": _encoded(figures, encoding), "index": index}
+        for index, figures in enumerate(_vectors(model, texts, fields))
+    ]
+    count = model.prompt_tokens * len(texts)
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    await OPENAI.answer(exchange, {"object": "list", "data": rows, "model": text, "usage": usage})
+
+
+async def _loaded(
+    library: Library, exchange: Exchange, fields: ask.Fields, text: str, *, exact: bool = False
+) -> tuple[Model, float, float]:
+    """Find and load the model; give it with the seconds of the load and the time of the start."""
+    if not text:
+        raise Refusal(404, "model '' not found")
+    missing = f'model "{text}" not found, try pulling it first'
+    model = ask.find(library, text, missing, exact=exact)
+    ask.check_options(fields)
+    start = anyio.current_time()
+    load = await library.ensure(model, ask.keep_alive(fields))
+    try:
+        await anyio.sleep(model.first_token)
+    finally:
+        library.release(model)
+    if exchange.script.error_after is not None:
+        raise RunnerFailed(500, exchange.script.error or FAILURE)
+    return model, load, start
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value else []
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Refusal(400, "invalid input type")
+    return value
+
+
+def _vectors(model: Model, texts: list[str], fields: ask.Fields) -> list[list[float]]:
+    return [vector(model, text, fields.get("dimensions", 0)) for text in texts]
+
+
+def _check_encoding(encoding: str) -> None:
+    if encoding not in ("float", "base64"):
+        message = (
+            f"Invalid value for 'encoding_format' = {encoding}."
+            " Supported values: ['float', 'base64']."
+        )
+        raise Refusal(400, message, is_early=True)
+
+
+def _encoded(figures: list[float], encoding: str) -> object:
+    if encoding == "float":
+        return figures
+    return base64.b64encode(struct.pack(f"<{len(figures)}f", *figures)).decode()

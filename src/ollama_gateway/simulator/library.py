@@ -1,0 +1,122 @@
+"""What one server has: its models, and which of them are loaded until when.
+
+Times are seconds of `anyio.current_time()`, so that residency runs out under virtual time too. It
+is looked at when somebody asks; nothing runs in the background. A load is waited for by all who
+need the model, once; when the one who started it leaves, the load is lost, as in Ollama.
+"""
+
+from __future__ import annotations
+
+import math
+
+import anyio
+import attrs
+
+from ollama_gateway.simulator.model import Model
+from ollama_gateway.simulator.names import Name, parse
+
+KEEP_ALIVE = 300.0
+
+
+@attrs.define(eq=False)
+class Library:
+    """Models and their residency.
+
+    Args:
+        version: what `/api/version` says.
+        keep_alive: seconds a model stays loaded where no request says otherwise.
+        loaded: canonical short name to the time when it will be unloaded (inf: never).
+
+    """
+
+    version: str
+    keep_alive: float = KEEP_ALIVE
+    loaded: dict[str, float] = attrs.field(factory=dict)
+    _models: dict[str, Model] = attrs.field(factory=dict)
+    _ghosts: set[str] = attrs.field(factory=set)
+    _keeps: dict[str, float] = attrs.field(factory=dict)
+    _loads: dict[str, anyio.Lock] = attrs.field(factory=dict)
+
+    def add(self, model: Model) -> None:
+        """Host a model; one of the same name is replaced."""
+        self._ghosts.discard(model.name)
+        self._models[model.name] = model
+
+    def remove(self, name: str) -> None:
+        """Host a model no more; unknown names are none of its business."""
+        short = self._spelling(name)
+        self.loaded.pop(short, None)
+        self._models.pop(short, None)
+
+    def ghost(self, name: str) -> None:
+        """List a model that every use of will miss."""
+        short = self._spelling(name)
+        self._models.setdefault(short, Model(short))
+        self.loaded.pop(short, None)
+        self._ghosts.add(short)
+
+    def listed(self) -> list[Model]:
+        """Give all models, newest first."""
+        return sorted(self._models.values(), key=lambda model: -model.modified_at.timestamp())
+
+    def find(self, name: Name, *, exact: bool = False) -> Model | None:
+        """Give the hosted model of that name; `exact` looks at the case too."""
+        for model in self._models.values():
+            own = parse(model.name)
+            same = own == name if exact else own.folded == name.folded
+            if same and model.name not in self._ghosts:
+                return model
+        return None
+
+    def load(self, name: str, keep_alive: float | None = None) -> None:
+        """Mark a model as loaded from now on; negative `keep_alive` seconds mean for ever."""
+        short = self._spelling(name)
+        keep = self._keep(short, keep_alive)
+        self.loaded[short] = anyio.current_time() + (math.inf if keep < 0 else keep)
+
+    def unload(self, name: str) -> None:
+        """Unload a model at once."""
+        self.loaded.pop(self._spelling(name), None)
+
+    def resident(self) -> list[tuple[Model, float]]:
+        """Give what is loaded with the seconds left, latest to go first."""
+        now = anyio.current_time()
+        self._expire(now)
+        rows = [(self._models[name], until - now) for name, until in self.loaded.items()]
+        return sorted(rows, key=lambda row: -row[1])
+
+    async def ensure(self, model: Model, keep_alive: float | None) -> float:
+        """Load a model unless it is; give the seconds that took."""
+        start = anyio.current_time()
+        async with self._loads.setdefault(model.name, anyio.Lock()):
+            self._expire(anyio.current_time())
+            if model.name not in self.loaded:
+                await anyio.sleep(model.load_time)
+        self._keep(model.name, keep_alive)
+        self.loaded[model.name] = math.inf
+        return anyio.current_time() - start
+
+    def release(self, model: Model) -> None:
+        """Count the residency from now on: a request has ended."""
+        keep = self._keep(model.name, None)
+        if keep == 0:
+            self.loaded.pop(model.name, None)
+        elif model.name in self.loaded:
+            self.loaded[model.name] = anyio.current_time() + keep
+
+    def _keep(self, short: str, seconds: float | None) -> float:
+        if seconds is not None:
+            self._keeps[short] = seconds
+        return self._keeps.get(short, self.keep_alive)
+
+    def _expire(self, now: float) -> None:
+        for name in [name for name, until in self.loaded.items() if until <= now]:
+            del self.loaded[name]
+
+    def _spelling(self, name: str) -> str:
+        """Give the listed spelling of a name, or its canonical one where it is not listed."""
+        wanted = parse(name)
+        for short in self._models:
+            if parse(short).folded == wanted.folded:
+                return short
+        return wanted.short

@@ -1,0 +1,252 @@
+"""A server that behaves as Ollama does and needs no GPU: START HERE.
+
+A connection (`connection.py`) reads requests and hands each over as an `Exchange`; this file
+notes it, finds its route and its script, and lets the route's handler answer. The handlers know
+only the `Library` (which models, which of them loaded) and the exchange. What fails on purpose is
+a `Script`; nothing else in here fails.
+
+Nothing of the gateway is imported, not even its reading of model names: what one side misreads,
+the other must not misread with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import anyio
+import attrs
+from anyio.abc import ByteStream, SocketAttribute, TaskStatus
+
+from ollama_gateway.simulator.connection import Connection
+from ollama_gateway.simulator.dialect import Refusal
+from ollama_gateway.simulator.exchange import Exchange, Seen
+from ollama_gateway.simulator.generation import RunnerFailed
+from ollama_gateway.simulator.gojson import BadBody, loads
+from ollama_gateway.simulator.library import KEEP_ALIVE, Library
+from ollama_gateway.simulator.model import Model
+from ollama_gateway.simulator.names import InvalidName, parse
+from ollama_gateway.simulator.routes import Route, reach
+from ollama_gateway.simulator.script import Script, Scripts
+
+
+@attrs.define(eq=False, init=False)
+class Simulator:
+    """One simulated Ollama.
+
+    Args:
+        models: what it hosts.
+        version: what it says it is.
+        keep_alive: seconds a model stays loaded by default.
+        is_recording: keep what was seen; a server that runs for days does not.
+
+    Attributes:
+        seen: the requests so far, oldest first, noted as soon as their head was read.
+        in_flight: inference requests being answered now.
+        most_in_flight: the most there ever were at once.
+
+    """
+
+    seen: list[Seen]
+    in_flight: int
+    most_in_flight: int
+    _is_recording: bool
+    _library: Library
+    _scripts: Scripts
+    _is_down: bool
+    _scopes: set[anyio.CancelScope]
+
+    def __init__(
+        self,
+        models: Iterable[Model] = (),
+        *,
+        version: str = "0.33.0",
+        keep_alive: float = KEEP_ALIVE,
+        is_recording: bool = True,
+    ) -> None:
+        self.seen = []
+        self.in_flight = self.most_in_flight = 0
+        self._is_recording = is_recording
+        self._library = Library(version, keep_alive)
+        self._scripts = Scripts()
+        self._is_down = False
+        self._scopes = set()
+        for model in models:
+            self._library.add(model)
+
+    @property
+    def loaded(self) -> dict[str, float]:
+        """Canonical short name to the `anyio.current_time()` of its unloading."""
+        return self._library.loaded
+
+    @property
+    def down(self) -> bool:
+        """Whether the server is away; setting it is `go_down` and `come_back`."""
+        return self._is_down
+
+    @down.setter
+    def down(self, value: bool) -> None:
+        if value:
+            self.go_down()
+        else:
+            self.come_back()
+
+    def go_down(self) -> None:
+        """Close every connection at once, and each new one as soon as it is made."""
+        self._is_down = True
+        for scope in self._scopes:
+            scope.cancel()
+
+    def come_back(self) -> None:
+        """Serve again; what was loaded is not, as after a restart."""
+        self._is_down = False
+        self._library.loaded.clear()
+
+    def add_model(self, model: Model) -> None:
+        """Host one more model."""
+        self._library.add(model)
+
+    def remove_model(self, name: str) -> None:
+        """Host a model no more: neither listed nor served."""
+        self._library.remove(name)
+
+    def ghost(self, name: str) -> None:
+        """List a model whose every use is a 404."""
+        self._library.ghost(name)
+
+    def load(self, name: str, keep_alive: float | None = None) -> None:
+        """Have a model loaded from now on, for `keep_alive` seconds (negative: for ever)."""
+        self._library.load(name, keep_alive)
+
+    def unload(self, name: str) -> None:
+        """Have a model unloaded."""
+        self._library.unload(name)
+
+    def script(
+        self,
+        script: Script,
+        *,
+        model: str | None = None,
+        path: str | None = None,
+        times: int | None = 1,
+    ) -> None:
+        """Let a script befall the next requests that match.
+
+        Args:
+            script: what goes wrong.
+            model: only requests for this model, however they spell it.
+            path: only this path; without it, only inference requests.
+            times: how often; None means from now on.
+
+        """
+        folded = parse(model).folded if model is not None else None
+        self._scripts.add(script, folded, path, times)
+
+    def clear_scripts(self) -> None:
+        """Forget the scripts that are still queued."""
+        self._scripts.clear()
+
+    async def serve_stream(self, stream: ByteStream) -> None:
+        """Serve one connection until it is closed, and close it."""
+        with anyio.CancelScope() as scope:
+            try:
+                if not self._is_down:
+                    self._scopes.add(scope)
+                    await Connection(stream, self._note, self._answer).serve()
+            finally:
+                self._scopes.discard(scope)
+                await anyio.aclose_forcefully(stream)
+
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen on TCP until cancelled; `started` tells the port.
+
+        Raises:
+            OSError: the address cannot be had.
+
+        """
+        listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
+        async with listener:
+            task_status.started(int(listener.extra(SocketAttribute.local_port)))
+            await listener.serve(self.serve_stream)
+
+    def _note(self, seen: Seen) -> None:
+        if self._is_recording:
+            self.seen.append(seen)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        route = await reach(exchange)
+        if route is None:
+            return
+        fields = _peek(exchange.seen.body)
+        exchange.script = self._scripts.take(
+            exchange.path, _model_in(fields), inference=route.is_inference
+        )
+        if not route.is_inference:
+            await self._handle(exchange, route, fields)
+            return
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await self._handle(exchange, route, fields)
+        finally:
+            self.in_flight -= 1
+
+    async def _handle(self, exchange: Exchange, route: Route, fields: dict[str, Any]) -> None:
+        """Let the script or the handler answer; a refusal gets its bytes here."""
+        try:
+            await _befall(exchange)
+            await route.handler(self._library, exchange)
+        except Refusal as refusal:
+            wants_stream = fields.get("stream")
+            is_stream = route.dialect.streams if wants_stream is None else wants_stream is True
+            streamed = (
+                is_stream
+                and route.is_inference
+                and "embed" not in exchange.path
+                and isinstance(refusal, RunnerFailed)
+            )
+            await route.dialect.refuse(exchange, refusal, streamed=streamed)
+
+
+async def _befall(exchange: Exchange) -> None:
+    """Do what the script says before a handler is reached.
+
+    Raises:
+        RunnerFailed: where the script gives a status.
+        Cut: where it closes the connection.
+
+    """
+    script = exchange.script
+    await anyio.sleep(script.before)
+    if script.raw is not None:
+        await exchange.raw(script.raw, script.drip)
+    await exchange.fault()
+    if script.status is not None:
+        raise RunnerFailed(script.status, script.error or "scripted failure")
+
+
+def _peek(body: bytes) -> dict[str, Any]:
+    """Read what a script may be matched by; bad bodies match nothing."""
+    if not body:
+        return {}
+    try:
+        value = loads(body)
+    except BadBody:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _model_in(fields: dict[str, Any]) -> tuple[str, ...] | None:
+    text = fields.get("model") or fields.get("name")
+    if not isinstance(text, str):
+        return None
+    try:
+        return parse(text).folded
+    except InvalidName:
+        return None

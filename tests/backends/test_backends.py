@@ -1,0 +1,141 @@
+"""Up, down and remembered: what polls mean for routing and for the lists."""
+
+from __future__ import annotations
+
+import anyio
+import httpx
+import pytest
+
+from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
+from ollama_gateway.wire.names import ModelName
+from tests.backends.test_catalog import entry, listing
+
+M = ModelName.parse("m:1")
+DAY = 24 * 3600.0
+
+
+def backends(*priorities: int) -> Backends:
+    """Backends named by letters, none polled yet."""
+    return Backends.of(
+        Backend(name, httpx.URL("http://h"), httpx.AsyncHTTPTransport(), priority=priority)
+        for name, priority in zip("abc", priorities, strict=False)
+    )
+
+
+def names(known: Backends, model: ModelName = M, now: float = 0) -> list[str]:
+    """The candidates, in order."""
+    return [backend.name for backend in known.find(model, now)]
+
+
+def test_candidates_come_in_order_of_priority() -> None:
+    """Lower numbers first; equal numbers as in the settings."""
+    known = backends(2, 1, 2)
+    for backend in known.all:
+        known.polled(backend, listing(entry("m:1")), 0)
+
+    assert names(known) == ["b", "a", "c"]
+
+
+def test_two_failed_polls_change_nothing_and_the_third_takes_it_out() -> None:
+    """A backend leaves lists and candidates at its third failure in a row, not before."""
+    known = backends(1)
+    known.polled(known.all[0], listing(entry("m:1")), 0)
+    for _ in range(2):
+        known.failed(known.all[0], "no answer", 1)
+    assert names(known) == ["a"]
+
+    known.failed(known.all[0], "no answer", 1)
+
+    assert known.catalog.models == {}
+    with pytest.raises(ModelDown):
+        names(known)
+
+
+def test_one_good_poll_brings_it_back() -> None:
+    """A backend returns by itself."""
+    known = backends(1)
+    for _ in range(5):
+        known.failed(known.all[0], "no answer", 0)
+
+    known.polled(known.all[0], listing(entry("m:1")), 1)
+
+    assert names(known) == ["a"]
+
+
+def test_a_model_is_forgotten_after_a_day() -> None:
+    """A model that is down is remembered for 24 hours; then it is like one that never was."""
+    known = backends(1)
+    known.polled(known.all[0], listing(entry("m:1")), 0)
+    for _ in range(3):
+        known.failed(known.all[0], "no answer", 1)
+
+    with pytest.raises(ModelDown):
+        names(known, now=DAY - 1)
+    with pytest.raises(ModelUnknown):
+        names(known, now=DAY + 1)
+
+
+def test_before_the_first_round_no_model_is_unknown() -> None:
+    """Until every backend was polled, any permitted name may turn up."""
+    known = backends(1, 2)
+    known.polled(known.all[0], listing(), 0)
+    with pytest.raises(ModelDown):
+        names(known)
+
+    known.polled(known.all[1], listing(), 0)
+
+    with pytest.raises(ModelUnknown):
+        names(known)
+
+
+def test_candidates_are_judged_when_their_turn_comes() -> None:
+    """A backend that goes down during the race is no candidate any more."""
+    known = backends(1, 2, 3)
+    for backend in known.all:
+        known.polled(backend, listing(entry("m:1")), 0)
+    candidates = known.find(M, 0)
+    assert next(candidates).name == "a"
+
+    for _ in range(3):
+        known.failed(known.all[1], "no answer", 0)
+
+    assert next(candidates).name == "c"
+
+
+async def test_attempts_on_a_backend_that_goes_down_are_cancelled() -> None:
+    """The third failed poll cancels the scopes of attempts that wait for that backend."""
+    known = backends(1)
+    backend = known.all[0]
+    known.polled(backend, listing(entry("m:1")), 0)
+    scope = anyio.CancelScope()
+    backend.waiting.add(scope)
+    for _ in range(2):
+        known.failed(backend, "no answer", 0)
+    assert not scope.cancel_called
+
+    known.failed(backend, "no answer", 0)
+
+    assert scope.cancel_called
+
+
+def test_the_last_version_is_kept() -> None:
+    """`/api/version` still has an answer when every backend is down."""
+    known = backends(1)
+    known.polled(known.all[0], listing(version="0.9"), 0)
+    for _ in range(3):
+        known.failed(known.all[0], "no answer", 0)
+
+    assert (known.catalog.version, known.last_version) == (None, "0.9")
+
+
+def test_a_copy_from_elsewhere_never_overrules_a_poll() -> None:
+    """What another process saw counts only until this one has looked."""
+    known = backends(1)
+    known.restore(known.all[0], listing(entry("m:1")), 0)
+    assert names(known) == ["a"]
+    known.polled(known.all[0], listing(), 0)
+
+    known.restore(known.all[0], listing(entry("m:1")), 0)
+
+    with pytest.raises(ModelDown):
+        names(known)

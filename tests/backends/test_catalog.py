@@ -1,0 +1,86 @@
+"""The catalog: the union over backends, and what a listing keeps of a poll."""
+
+from __future__ import annotations
+
+import pytest
+
+from ollama_gateway.backends.catalog import Catalog, Entry, Listing
+
+
+def entry(name: str, *, modified: str = "2026-01-01", digest: str = "a" * 64) -> Entry:
+    """An entry of `/api/tags`."""
+    return {"name": name, "model": name, "modified_at": modified, "digest": digest, "size": 1}
+
+
+def listing(
+    *entries: Entry, version: str = "0.33.0", patterns: tuple[str, ...] = ("*",)
+) -> Listing:
+    """What a poll gave."""
+    return Listing.read({"version": version}, {"models": list(entries)}, {}, patterns)
+
+
+def test_the_union_lists_a_model_once() -> None:
+    """Names equal to Ollama are one model, hosted by both, in the order of the backends."""
+    union = Catalog.union([("a", listing(entry("m1:latest"))), ("b", listing(entry("M1:latest")))])
+
+    assert [e["name"] for e in union.models.values()] == ["m1:latest"]
+    assert list(union.hosts.values()) == [("a", "b")]
+
+
+def test_the_newest_comes_first() -> None:
+    """Ollama sorts by modification, newest first; the union does too."""
+    union = Catalog.union(
+        [
+            ("a", listing(entry("old:1", modified="2024"))),
+            ("b", listing(entry("new:1", modified="2026"))),
+        ]
+    )
+
+    assert [e["name"] for e in union.models.values()] == ["new:1", "old:1"]
+
+
+def test_a_drifting_digest_is_taken_from_one_backend() -> None:
+    """One name with two digests is listed once, whole, from the most recently modified."""
+    new = entry("m:1", modified="2026", digest="b" * 64)
+    union = Catalog.union([("a", listing(entry("m:1", modified="2024"))), ("b", listing(new))])
+
+    assert list(union.models.values()) == [new]
+    assert union.drifting == frozenset(union.models)
+
+
+@pytest.mark.parametrize(
+    ("versions", "lowest"),
+    [
+        (("0.9.1", "0.33.0"), "0.9.1"),
+        (("0.33.0-rc2", "0.34.0"), "0.33.0-rc2"),
+        (("", "1.0"), "1.0"),
+    ],
+)
+def test_the_lowest_version_counts(versions: tuple[str, str], lowest: str) -> None:
+    """Clients must not be promised what one of the backends cannot do."""
+    union = Catalog.union([(v, listing(version=v)) for v in versions])
+
+    assert union.version == lowest
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        None,
+        [],
+        {"models": None},
+        {"models": "x"},
+        {"models": [None, 5, {}, {"name": 5}, {"name": "m:1"}, {"name": "m:1", "digest": "ab"}]},
+        {"models": [{"name": "bad name\n", "digest": "a" * 64}]},
+    ],
+)
+def test_what_is_no_model_is_left_out(hostile: object) -> None:
+    """Entries without a valid name and a digest that the CLI can slice are not listed."""
+    assert Listing.read({"version": 5}, hostile, hostile, ("*",)).models == {}
+
+
+def test_a_backends_own_patterns_choose_its_models() -> None:
+    """`models` of a backend's settings limits what it is used for."""
+    found = listing(entry("llama3:8b"), entry("qwen:7b"), patterns=("llama*",))
+
+    assert [e["name"] for e in found.models.values()] == ["llama3:8b"]

@@ -1,0 +1,169 @@
+"""Stories: client -> gateway -> simulator, all in memory, in virtual time.
+
+Everything between the ASGI edge and the backends' streams is the real thing, on the real SQLite
+store (its work runs in place, since virtual time takes a waiting thread for idle).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from ollama_gateway.backends.transport import Transport
+from ollama_gateway.batcher import in_place
+from ollama_gateway.build import Gateway, build
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.ledger.record import Row
+from ollama_gateway.settings import load
+from ollama_gateway.simulator import Model, Simulator, memory_server
+
+CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@attrs.define
+class Reply:
+    """What one client saw."""
+
+    status: int = 0
+    headers: dict[str, str] = attrs.field(factory=dict)
+    body: bytes = b""
+    is_complete: bool = False
+    """Whether the answer was ended, not cut."""
+    first_chunk_at: float | None = None
+    ended_at: float | None = None
+
+    @property
+    def document(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The body as NDJSON."""
+        return [json.loads(line) for line in self.body.splitlines()]
+
+    @property
+    def text(self) -> str:
+        """The words of a native chat."""
+        return "".join(line["message"]["content"] for line in self.lines if "message" in line)
+
+
+@attrs.define
+class Story:
+    """A gateway, its simulators and the rows it wrote."""
+
+    gateway: Gateway
+    simulators: Mapping[str, Simulator]
+    store: SQLiteKeys
+    key: str
+    rows: list[Row]
+
+    async def ask(
+        self,
+        path: str = "/api/chat",
+        body: object = CHAT,
+        *,
+        method: str = "POST",
+        key: str | None = "",
+        leave_at: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send one request and wait for its end; `leave_at` is seconds until the client leaves."""
+        reply = Reply()
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if method in {"GET", "HEAD"}:
+            raw = b""
+        inbox = [{"type": "http.request", "body": raw, "more_body": False}]
+        given = {"host": "h", "content-length": str(len(raw)), **(headers or {})}
+        if key is not None:
+            given["authorization"] = f"Bearer {key or self.key}"
+
+        async def receive() -> Any:
+            if inbox:
+                return inbox.pop()
+            await trio.sleep(float("inf") if leave_at is None else leaving - trio.current_time())
+            return {"type": "http.disconnect"}
+
+        async def send(event: Any) -> None:
+            await trio.lowlevel.checkpoint()
+            note(reply, event)
+
+        leaving = trio.current_time() + (leave_at or 0)
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "http_version": "1.1",
+            "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+            "client": ("192.0.2.7", 4000),
+        }
+        await self.gateway.app(scope, receive, send)
+        reply.ended_at = trio.current_time()
+        return reply
+
+    async def poll(self) -> None:
+        """Look at every backend once, as discovery does."""
+        for backend in self.gateway.backends.all:
+            await self.gateway.discovery.poll_once(backend)
+
+
+def note(reply: Reply, event: Any) -> None:
+    """Take down what went to the client."""
+    if event["type"] == "http.response.start":
+        reply.status = event["status"]
+        reply.headers = {n.decode(): v.decode() for n, v in event["headers"]}
+    elif event["type"] == "http.response.body":
+        if event.get("body") and reply.first_chunk_at is None:
+            reply.first_chunk_at = trio.current_time()
+        reply.body += event.get("body", b"")
+        reply.is_complete = not event.get("more_body", False)
+
+
+@asynccontextmanager
+async def story(
+    *,
+    settings: Mapping[str, str] | None = None,
+    models: tuple[Model, ...] = (Model("m1:latest"),),
+    **simulators: Simulator,
+) -> AsyncIterator[Story]:
+    """A gateway before simulators (by name; `a` and `b` with `models` where none are given)."""
+    simulators = simulators or {"a": Simulator(models), "b": Simulator(models)}
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        backends = [{"name": name, "url": f"http://{name}"} for name in simulators]
+        environment = {
+            "OLLAMA_BACKENDS": json.dumps(backends),
+            "GATEWAY_STORAGE_DATA_DIR": str(directory),
+            "GATEWAY_SERVER_EXPOSE_BACKEND": "true",
+            **(settings or {}),
+        }
+        transports = {
+            name: Transport(await stack.enter_async_context(memory_server(simulator)))
+            for name, simulator in simulators.items()
+        }
+        store = SQLiteKeys(directory / "keys.db")
+        stack.callback(store.close)
+        _, key = store.create("tester")
+        rows: list[Row] = []
+        gateway = await stack.enter_async_context(
+            build(
+                load(environ=environment, cwd=directory).settings,
+                transports=transports,
+                runner=in_place,
+                sinks=(rows.append,),
+            )
+        )
+        told = Story(gateway, simulators, store, key, rows)
+        await told.poll()
+        yield told
+        assert [transport.open_connections for transport in transports.values()] == [0] * len(
+            transports
+        ), "an upstream connection was left open"
