@@ -19,6 +19,7 @@ import trio
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.batcher import in_place
 from ollama_gateway.build import Gateway, build
+from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.settings import load
@@ -149,7 +150,7 @@ async def story(
             name: Transport(await stack.enter_async_context(memory_server(simulator)))
             for name, simulator in simulators.items()
         }
-        store = SQLiteKeys(directory / "keys.db")
+        store = SQLiteKeys(directory / FILE_NAME)
         stack.callback(store.close)
         _, key = store.create("tester")
         rows: list[Row] = []

@@ -20,7 +20,7 @@ from ollama_gateway.backends.shared import CatalogCopier, SharedCatalog
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.flow.exchange import Deadlines, Exchange
-from ollama_gateway.keys import open_keys
+from ollama_gateway.keys import FILE_NAME, open_keys
 from ollama_gateway.ledger.log import RowMetrics, log_row
 from ollama_gateway.ledger.record import Ledger, Sink
 from ollama_gateway.metrics import Metrics
@@ -79,7 +79,7 @@ async def build(
     metrics = Metrics()
     backends = build_backends(settings, transports)
     discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
-    async with open_keys(settings.storage.data_dir / "keys.db", runner=runner) as keys:
+    async with open_keys(settings.storage.data_dir / FILE_NAME, runner=runner) as keys:
         serving = Exchange(
             keys,
             Ledger((*sinks, RowMetrics(metrics))),

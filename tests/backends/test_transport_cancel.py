@@ -3,14 +3,18 @@ from __future__ import annotations
 
 import itertools
 import random
+import ssl
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
+import attrs
 import httpx
 import pytest
 import trio
 import trio.testing
+from anyio.abc import ByteStream
 
+from ollama_gateway.backends.transport import Transport
 from tests.backends.asking import CHUNKED, MIB, OK, chunk, fetch, is_cancelled_at, post
 from tests.backends.misbehaving import (
     Peer,
@@ -69,6 +73,63 @@ async def test_closed_in_the_middle(autojump_clock: MockClock) -> None:
         assert trio.current_time() == before
         with pytest.raises(httpx.ReadError):
             await anext(aiter(response.stream))  # type: ignore[arg-type]
+
+
+async def test_closed_with_the_last_bytes(autojump_clock: MockClock) -> None:
+    """The connection is gone when the last chunk is handed on, before its reader asks for more."""
+    script = answers_and_stays(CHUNKED, chunk(b"a") + b"0\r\n\r\n")
+    async with talking_to(script) as (transport, _):
+        response = await transport.handle_async_request(post())
+        assert await anext(aiter(response.stream)) == b"a"  # type: ignore[arg-type]
+        assert transport.open_connections == 0
+
+
+@attrs.define(eq=False)
+class Stubborn(ByteStream):
+    """A stream that would wait for its peer's farewell, as TLS does, or complains of it."""
+
+    stream: ByteStream
+    farewell: Callable[[], Awaitable[None]]
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Read from below."""
+        return await self.stream.receive(max_bytes)
+
+    async def send(self, item: bytes) -> None:
+        """Write below."""
+        await self.stream.send(item)
+
+    async def send_eof(self) -> None:
+        """Half-close below."""
+        await self.stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Say farewell, and close below even so."""
+        try:
+            await self.farewell()
+        finally:
+            await self.stream.aclose()
+
+
+async def complain() -> None:
+    """Fail as OpenSSL does when the peer has sent more than it should."""
+    raise ssl.SSLError(1, "application data after close notify")
+
+
+@pytest.mark.parametrize("farewell", [trio.sleep_forever, complain])
+async def test_closing_is_forced(
+    autojump_clock: MockClock, farewell: Callable[[], Awaitable[None]]
+) -> None:
+    """A stream that does not part in peace delays no answer and spoils none."""
+    async with talking_to(answers_and_stays(*STREAM)) as (_, backend):
+
+        async def connect() -> ByteStream:
+            return Stubborn(await backend.connect(), farewell)
+
+        transport = Transport(connect)
+        assert await fetch(transport, post()) == (200, [b"a", b"b", b"c"])
+        assert transport.open_connections == 0
+        assert autojump_clock.current_time() == 0
 
 
 async def test_closed_in_a_cancelled_scope(autojump_clock: MockClock) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from anyio.abc import ByteStream
     from trio.testing import MockClock
 
+BOTH = CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n"
+
 
 @pytest.mark.parametrize(
     "pieces",
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
         pytest.param([CHUNKED + b"5\r\nhi"], id="half a chunk"),
         pytest.param([CHUNKED + chunk(b"hi") + b"xyz\r\n"], id="bad chunk size"),
         pytest.param([CHUNKED + b"2\r\nhiXX0\r\n\r\n"], id="bad chunk end"),
-        pytest.param([CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n" + chunk(b"hi")], id="CL and TE"),
+        pytest.param([BOTH + chunk(b"hi") + b"0\r\n\r\n"], id="CL and TE"),
         pytest.param([OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi"], id="two CL"),
         pytest.param([OK + b"Transfer-Encoding: gzip\r\n\r\nhi"], id="another TE"),
         pytest.param([b"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n"], id="status 999"),

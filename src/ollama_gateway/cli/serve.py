@@ -11,7 +11,8 @@ import typer
 from ollama_gateway import log
 from ollama_gateway.build import Gateway, TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, load_or_exit
-from ollama_gateway.keys import StoreError
+from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys.key import StoreError
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.server.listener import AddressTaken
 from ollama_gateway.settings import Settings
@@ -36,7 +37,7 @@ def serve(config: ConfigOption = None) -> None:
 
 def _say_how_to_make_a_key(settings: Settings) -> None:
     """Say which store is used, and how to make a first key."""
-    path = settings.storage.data_dir / "keys.db"
+    path = settings.storage.data_dir / FILE_NAME
     store = SQLiteKeys(path)
     try:
         keys = store.count_active()

@@ -19,11 +19,12 @@ from typing import Final
 
 import anyio
 import attrs
-import structlog
+
 
 from ollama_gateway.batcher import BatcherFull, BatchFailed
 from ollama_gateway.errors import Unauthorized, Unavailable
 from ollama_gateway.keys.key import APIKey, Principal, read_claim, utc_now
+from ollama_gateway.log import get_logger
 
 FRESH: Final = 0.8
 """Seconds a found key is used without a look-up; with the look-up itself, within a second."""
@@ -37,7 +38,7 @@ CAPACITY: Final = 10_000
 Find = Callable[[str], Awaitable[APIKey | None]]
 """Looks up one digest; raises `BatchFailed` or `BatcherFull` when it cannot."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger("keys")
 
 
 @attrs.frozen

@@ -34,6 +34,9 @@ MIN_IMPORTED: Final = 20
 MAX_TEXT: Final = 512
 """Characters a credential has at most."""
 
+MAX_NAME: Final = 100
+"""Characters in a key's name."""
+
 ENDPOINT_GROUPS: Final = ("inference", "embeddings", "read", "manage")
 DEFAULT_GROUPS: Final = frozenset({"inference", "embeddings", "read"})
 
@@ -127,8 +130,8 @@ def _checksum(body: str) -> str:
 
 def check_name(name: str) -> None:
     """Raise `KeyRefused` for what no key may be called; the message does not repeat it."""
-    if not (1 <= len(name) <= 100 and name.isprintable() and name == name.strip()):
-        raise KeyRefused("a key's name has 1 to 100 visible characters")
+    if not (1 <= len(name) <= MAX_NAME and name.isprintable() and name == name.strip()):
+        raise KeyRefused(f"a key's name has 1 to {MAX_NAME} visible characters")
 
 
 def _check_name(_key: object, _field: object, name: str) -> None:

@@ -15,7 +15,7 @@ from ollama_gateway.simulator.simulator import Simulator
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
-_WORDS = "Hello from a simulated model that says a handful of words and then stops .".split()
+_WORDS = ("Hello", "from", "a", "simulated", "model,", "which", "needs", "no", "GPU.")
 
 
 def _seconds(text: str) -> float:
@@ -56,13 +56,18 @@ def _models(options: argparse.Namespace) -> list[Model]:
     ]
 
 
-async def _serve(simulator: Simulator, host: str, port: int) -> None:
+async def _serve(simulator: Simulator, host: str, port: int) -> int:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as tasks:
-            bound = await tasks.start(simulator.serve, host, port)
+            try:
+                bound = await tasks.start(simulator.serve, host, port)
+            except OSError as error:
+                print(f"cannot listen on {host}:{port}: {error}", file=sys.stderr)  # noqa: T201
+                return 1
             print(f"simulated Ollama on http://{host}:{bound}", file=sys.stderr, flush=True)  # noqa: T201
             async for _ in signals:
                 tasks.cancel_scope.cancel()
+    return 0
 
 
 def main() -> int:
@@ -74,12 +79,7 @@ def main() -> int:
         print(f"--model: {error}", file=sys.stderr)  # noqa: T201
         return 2
     simulator = Simulator(models, version=options.version, is_recording=False)
-    try:
-        anyio.run(_serve, simulator, options.host, options.port, backend="trio")
-    except* OSError as group:
-        print(f"cannot listen: {group.exceptions[0]}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    return anyio.run(_serve, simulator, options.host, options.port, backend="trio")
 
 
 if __name__ == "__main__":

@@ -18,12 +18,27 @@ THINK = (True, False, "high", "medium", "low", "max")
 MAX_TOP_LOGPROBS = 20
 
 _INTEGERS = (
-    "num_ctx num_batch num_gpu main_gpu num_thread num_keep seed num_predict top_k repeat_last_n"
-    " draft_num_predict"
-).split()
+    "num_ctx",
+    "num_batch",
+    "num_gpu",
+    "main_gpu",
+    "num_thread",
+    "num_keep",
+    "seed",
+    "num_predict",
+    "top_k",
+    "repeat_last_n",
+    "draft_num_predict",
+)
 _FLOATS = (
-    "top_p min_p typical_p temperature repeat_penalty presence_penalty frequency_penalty"
-).split()
+    "top_p",
+    "min_p",
+    "typical_p",
+    "temperature",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
 
 Fields = dict[str, Any]
 

@@ -6,7 +6,7 @@ and is still told.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import re
 import time
@@ -20,12 +20,12 @@ _NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
 
 def rfc3339(ns: int) -> str:
     """Write nanoseconds since 1970 as Go does: UTC, trailing zeros of the fraction dropped."""
-    moment = datetime.datetime.fromtimestamp(ns // SECOND, datetime.UTC)
+    moment = dt.datetime.fromtimestamp(ns // SECOND, dt.UTC)
     fraction = f".{ns % SECOND:09d}".rstrip("0").rstrip(".")
     return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
-def moment(value: datetime.datetime) -> str:
+def moment(value: dt.datetime) -> str:
     """Write a date as Go does."""
     return rfc3339(int(value.timestamp()) * SECOND + value.microsecond * 1000)
 

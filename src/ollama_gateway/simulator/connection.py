@@ -11,15 +11,19 @@ raised, so that the test that met it fails.
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 import anyio
 import attrs
 import h11
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 
 from ollama_gateway.simulator.exchange import Cut, Exchange, Seen
+from ollama_gateway.simulator.streams import MemoryByteStream
 
 MAX_HEAD = 1 << 20
 MAX_EARLY = 1 << 18
@@ -142,7 +146,7 @@ class Connection:
         if isinstance(self._stream, MemoryByteStream):
             await self._stream.abort()
             return
-        raw = self._stream.extra(SocketAttribute.raw_socket, None)
+        raw = self._stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - no Django
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

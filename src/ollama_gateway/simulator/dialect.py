@@ -19,7 +19,7 @@ NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a defect
+class Refusal(Exception):
     """An error answer.
 
     Args:

@@ -77,7 +77,7 @@ async def model(library: Library, exchange: Exchange) -> None:
     await OPENAI.answer(exchange, _entry(found, text))
 
 
-def _details(model: Model) -> dict[str, object]:
+def _details() -> dict[str, object]:
     return {
         "parent_model": "",
         "format": "gguf",
@@ -99,7 +99,7 @@ def _tag(model: Model) -> dict[str, object]:
         "modified_at": clock.moment(model.modified_at),
         "size": model.size,
         "digest": model.digest,
-        "details": _details(model) | lengths,
+        "details": _details() | lengths,
         "capabilities": list(model.capabilities),
     }
 
@@ -110,7 +110,7 @@ def _running(model: Model, left: float) -> dict[str, object]:
         "model": model.name,
         "size": model.size,
         "digest": model.digest,
-        "details": _details(model),
+        "details": _details(),
         "expires_at": clock.now(left),
         "size_vram": model.size,
         "context_length": model.context_length,
@@ -130,7 +130,7 @@ def _shown(model: Model) -> dict[str, object]:
     return {
         "modelfile": _modelfile(model),
         "template": TEMPLATE,
-        "details": _details(model),
+        "details": _details(),
         "model_info": _info(model),
         "tensors": [{"name": "token_embd.weight", "type": "F32", "shape": [1]}],
         "capabilities": list(model.capabilities),

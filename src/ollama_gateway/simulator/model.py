@@ -5,7 +5,7 @@ A value; what a server knows about it at run time (loaded or not, until when) is
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 
 import attrs
@@ -13,7 +13,7 @@ import attrs
 from ollama_gateway.simulator.names import parse
 
 SIZE = 2_019_393_189
-MODIFIED = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+MODIFIED = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
 def _short(name: str) -> str:
@@ -42,12 +42,12 @@ class Model:
     """
 
     name: str = attrs.field(converter=_short)
-    tokens: tuple[str, ...] = attrs.field(default=("Hel", "lo"), converter=tuple)
+    tokens: tuple[str, ...] = ("Hel", "lo")
     prompt_tokens: int = 11
-    capabilities: tuple[str, ...] = attrs.field(default=("completion",), converter=tuple)
+    capabilities: tuple[str, ...] = ("completion",)
     digest: str = attrs.field(kw_only=True)
     size: int = attrs.field(default=SIZE, kw_only=True)
-    modified_at: datetime.datetime = attrs.field(default=MODIFIED, kw_only=True)
+    modified_at: dt.datetime = attrs.field(default=MODIFIED, kw_only=True)
     context_length: int = attrs.field(default=8192, kw_only=True)
     embedding_length: int = attrs.field(default=4096, kw_only=True)
     vector_length: int = attrs.field(default=8, kw_only=True)

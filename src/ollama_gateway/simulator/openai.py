@@ -230,7 +230,10 @@ def _effort(fields: ask.Fields) -> str | None:
     inner = nested.get("effort") if isinstance(nested, dict) else None
     effort: Any = fields.get("reasoning_effort", inner)
     if effort is not None and effort not in EFFORTS:
-        message = f'invalid reasoning value: \'{effort}\' (must be "high", "medium", "low", "max", or "none")'
+        message = (
+            f"invalid reasoning value: '{effort}'"
+            ' (must be "high", "medium", "low", "max", or "none")'
+        )
         raise Refusal(400, message, is_early=True)
     return str(effort) if effort is not None else None
 

@@ -37,11 +37,13 @@ ORIGINS = [
 PREFLIGHT = [
     (
         "Access-Control-Allow-Headers",
-        "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,"
-        "X-Stainless-Arch,X-Stainless-Async,X-Stainless-Custom-Poll-Interval,"
-        "X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,"
-        "X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,"
-        "X-Stainless-Runtime-Version,X-Stainless-Timeout",
+        (
+            "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,"
+            "X-Stainless-Arch,X-Stainless-Async,X-Stainless-Custom-Poll-Interval,"
+            "X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,"
+            "X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,"
+            "X-Stainless-Runtime-Version,X-Stainless-Timeout"
+        ),
     ),
     ("Access-Control-Allow-Methods", "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"),
     ("Access-Control-Max-Age", "43200"),

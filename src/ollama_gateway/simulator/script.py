@@ -37,7 +37,7 @@ class Script:
     before: float = attrs.field(default=0, kw_only=True)
     status: int | None = attrs.field(default=None, kw_only=True)
     error: str = attrs.field(default="", kw_only=True)
-    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), kw_only=True)
     error_after: int | None = attrs.field(default=None, kw_only=True)
     cut_after: int | None = attrs.field(default=None, kw_only=True)
     reset: bool = attrs.field(default=False, kw_only=True)

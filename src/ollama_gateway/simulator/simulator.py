@@ -172,7 +172,8 @@ class Simulator:
         """
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
         async with listener:
-            task_status.started(int(listener.extra(SocketAttribute.local_port)))
+            bound: int = listener.extra(SocketAttribute.local_port)  # noqa: S610 - no Django
+            task_status.started(bound)
             await listener.serve(self.serve_stream)
 
     def _note(self, seen: Seen) -> None:

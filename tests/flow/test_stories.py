@@ -1,0 +1,342 @@
+"""Whole requests in virtual time: failover, leaving, deadlines, and the row each one leaves."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from ollama_gateway.simulator import Model, Script, Simulator
+from tests.story import CHAT, Story, story
+
+Clock = trio.testing.MockClock
+SLOW = Model("m1:latest", tokens=("a", "b", "c"), first_token=1, between_tokens=1)
+OPENAI = {"model": "m1", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+
+def outcome(told: Story) -> tuple[str, str | None]:
+    """How the only row ended."""
+    assert len(told.rows) == 1, "one row for one request"
+    return told.rows[0].outcome, told.rows[0].reason
+
+
+async def test_a_chat_streams_through(autojump_clock: Clock) -> None:  # noqa: ARG001 - virtual time
+    """A chat's bytes are the backend's own, sent as they come, and its row says who served it."""
+    async with story(models=(SLOW,)) as told:
+        reply = await told.ask()
+
+    assert (reply.status, reply.text, reply.is_complete) == (200, "abc", True)
+    assert reply.headers["content-type"] == "application/x-ndjson"
+    assert (reply.first_chunk_at, reply.ended_at) == (1, 3)
+    row = told.rows[0]
+    assert (row.outcome, row.backend, row.model, row.status) == ("completed", "a", "m1:latest", 200)
+    assert (row.prompt_tokens, row.completion_tokens, row.ttft) == (11, 3, 1)
+    assert row.request_id == reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (Script(status=500, error="boom"), "status_500"),
+        (Script(status=503, error="busy"), "status_503"),
+        (Script(status=429, error="slow down"), "status_429"),
+        (Script(status=404, error="model 'm1' not found"), "status_404"),
+        (Script(status=302, error="elsewhere"), "status_302"),
+        (Script(status=401, error="who"), "status_401"),
+        (Script(cut_after=0), "connection_broken"),
+        (Script(raw=b"SSH-2.0-x\r\n\r\n"), "connection_broken"),
+        (Script(raw=b""), "connection_broken"),
+        (
+            Script(raw=b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n<html>"),
+            "not_an_ollama",
+        ),
+        (
+            Script(
+                raw=b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n"
+                b"content-encoding: gzip\r\n\r\n\x1f\x8b"
+            ),
+            "not_an_ollama",
+        ),
+        (
+            Script(raw=b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n"),
+            "empty_answer",
+        ),
+        (
+            Script(raw=b'HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n{"mod'),
+            "empty_answer",
+        ),
+        (
+            Script(raw=b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\nhello\n"),
+            "garbled_answer",
+        ),
+        (
+            Script(
+                raw=b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n"
+                b'{"error":"out of memory"}\n'
+            ),
+            "error_as_answer",
+        ),
+        (
+            Script(
+                raw=b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n"
+                b"content-length: 100\r\n\r\n{"
+            ),
+            "connection_broken",
+        ),
+    ],
+)
+async def test_nobody_notices_a_backend_that_fails_before_its_first_chunk(
+    autojump_clock: Clock,  # noqa: ARG001
+    script: Script,
+    reason: str,
+) -> None:
+    """Whatever the first backend does before a good chunk, the second one answers."""
+    async with story() as told:
+        told.simulators["a"].script(script)
+        reply = await told.ask()
+
+    assert (reply.status, reply.text, reply.is_complete) == (200, "Hello", True)
+    assert reply.headers["x-gateway-backend"] == "b"
+    assert [(a.backend, a.reason) for a in told.rows[0].attempts] == [("a", reason), ("b", None)]
+    assert outcome(told) == ("completed", None)
+
+
+async def test_a_refused_connection_is_the_next_candidate(
+    autojump_clock: Clock,  # noqa: ARG001
+) -> None:
+    """A backend that died since its last poll costs a client nothing."""
+    async with story() as told:
+        told.simulators["a"].go_down()
+        reply = await told.ask()
+
+    assert (reply.status, reply.text) == (200, "Hello")
+    assert told.rows[0].attempts[0].reason == "connect_failed"
+
+
+@pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/completions"])
+async def test_whole_answers_fail_over_too(
+    autojump_clock: Clock,  # noqa: ARG001
+    path: str,
+) -> None:
+    """A non-streamed answer that is cut in its middle is asked for again elsewhere."""
+    body = {**OPENAI, "prompt": "hi", "stream": False}
+    async with story() as told:
+        told.simulators["a"].script(Script(cut_after=1))
+        reply = await told.ask(path, body)
+
+    assert (reply.status, reply.is_complete) == (200, True)
+    assert reply.headers["content-length"] == str(len(reply.body))
+    assert told.rows[0].backend == "b"
+    assert (told.rows[0].prompt_tokens, told.rows[0].completion_tokens) == (11, 2)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (Script(cut_after=1), "connection_broken"),
+        (Script(error_after=1, error="boom at http://10.0.0.1:1/x"), "error_in_stream"),
+        (Script(no_done=True), "no_terminal_marker"),
+    ],
+)
+async def test_after_the_first_chunk_a_failure_is_told_and_the_stream_is_cut(
+    autojump_clock: Clock,  # noqa: ARG001
+    script: Script,
+    reason: str,
+) -> None:
+    """An error event in the dialect, then no end: a cut stream never looks complete."""
+    async with story() as told:
+        told.simulators["a"].script(script)
+        reply = await told.ask()
+
+    assert (reply.status, reply.is_complete) == (200, False)
+    assert set(reply.lines[-1]) == {"error"}
+    assert "10.0.0.1" not in reply.body.decode()
+    assert told.simulators["b"].seen[3:] == []
+    assert outcome(told) == ("upstream_failed", reason)
+
+
+async def test_an_openai_stream_is_cut_with_an_event_its_client_raises(
+    autojump_clock: Clock,  # noqa: ARG001
+) -> None:
+    """Ollama ends a failed /v1 stream without a word; the gateway says that it failed."""
+    async with story() as told:
+        told.simulators["a"].script(Script(error_after=1, error="boom"))
+        reply = await told.ask("/v1/chat/completions", OPENAI)
+
+    assert not reply.is_complete
+    assert reply.body.endswith(b"\n\n")
+    assert b'data: {"error":{"message":' in reply.body.split(b"\n\n")[-2]
+    assert b"[DONE]" not in reply.body
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "message"),
+    [
+        (Script(status=400, error="exceeds context"), 400, "exceeds context"),
+        (
+            Script(status=500, error='option "num_ctx" must be of type integer'),
+            500,
+            'option "num_ctx" must be of type integer',
+        ),
+    ],
+)
+async def test_the_clients_own_error_is_passed_on(
+    autojump_clock: Clock,  # noqa: ARG001
+    script: Script,
+    status: int,
+    message: str,
+) -> None:
+    """What every backend would say is said at once, in the backend's words."""
+    async with story() as told:
+        told.simulators["a"].script(script)
+        reply = await told.ask()
+
+    assert (reply.status, reply.document) == (status, {"error": message})
+    assert len(told.rows[0].attempts) == 1
+    assert outcome(told) == ("refused", "backend_refused")
+
+
+async def test_a_huge_error_body_is_not_read(autojump_clock: Clock) -> None:  # noqa: ARG001
+    """A 400 of 50 MiB becomes a short one, and its bytes are not kept."""
+    head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\r\n"
+    async with story() as told:
+        told.simulators["a"].script(Script(raw=head + b"x" * 50 * 2**20))
+        reply = await told.ask()
+
+    assert (reply.status, reply.document) == (400, {"error": "bad request"})
+
+
+async def test_all_backends_failing_gives_the_last_ones_status(
+    autojump_clock: Clock,  # noqa: ARG001
+) -> None:
+    """When every attempt failed, the client reads the last error, without places in it."""
+    async with story() as told:
+        for simulator in told.simulators.values():
+            simulator.script(Script(status=500, error="no room in /var/lib/x at 10.0.0.1:80"))
+        reply = await told.ask()
+
+    assert reply.status == 500
+    assert reply.document == {"error": "no room in (hidden) at (hidden)"}
+    assert outcome(told) == ("upstream_failed", "status_500")
+
+
+async def test_a_model_the_last_backend_lacks_is_the_generic_403(
+    autojump_clock: Clock,  # noqa: ARG001
+) -> None:
+    """A listed model that turns out to be gone reads like one that never was."""
+    async with story() as told:
+        for simulator in told.simulators.values():
+            simulator.script(Script(status=404, error="model 'm1' not found"))
+        gone = await told.ask()
+        never = await told.ask(body={**CHAT, "model": "nope"})
+
+    assert (gone.status, gone.body) == (403, never.body) == (never.status, gone.body)
+    assert [row.reason for row in told.rows] == ["backend_lacks_model", "unknown_model"]
+
+
+async def test_a_hanging_backend_that_discovery_loses_is_left(
+    autojump_clock: Clock,  # noqa: ARG001
+) -> None:
+    """Three failed polls end the attempts that wait for that backend; another one answers."""
+    async with story() as told, trio.open_nursery() as nursery:
+        told.simulators["a"].script(Script(hang_after=0))
+
+        async def lose() -> None:
+            await trio.sleep(5)
+            for _ in range(3):
+                told.gateway.backends.failed(told.gateway.backends.all[0], "no answer", 5)
+
+        nursery.start_soon(lose)
+        reply = await told.ask()
+
+    assert (reply.text, reply.ended_at) == ("Hello", 5)
+    assert told.rows[0].attempts[0].reason == "backend_down"
+
+
+@pytest.mark.parametrize(
+    ("setting", "script", "status", "reason", "at"),
+    [
+        ("FIRST_CHUNK_TIMEOUT", Script(hang_after=0), 504, "first_chunk_timeout", 7),
+        ("FIRST_CHUNK_TIMEOUT", Script(before=9), 504, "first_chunk_timeout", 7),
+        ("IDLE_TIMEOUT", Script(hang_after=1), 200, "idle_timeout", 7),
+        ("TOTAL_TIMEOUT", Script(hang_after=1), 200, "total_timeout", 7),
+    ],
+)
+async def test_deadlines(
+    autojump_clock: Clock,  # noqa: ARG001
+    setting: str,
+    script: Script,
+    status: int,
+    reason: str,
+    at: float,
+) -> None:
+    """A backend that stops answering is cut by the deadline of the phase it is in."""
+    async with story(settings={f"GATEWAY_RACE_{setting}": "7s"}) as told:
+        told.simulators["a"].script(script)
+        reply = await told.ask()
+
+    assert (reply.status, reply.ended_at) == (status, at)
+    assert "error" in reply.lines[-1]
+    assert outcome(told) == ("timed_out", reason)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("leave_at", [0.5, 1.5, 2.5])
+async def test_a_client_that_leaves_ends_the_upstream_request(
+    autojump_clock: Clock,  # noqa: ARG001
+    leave_at: float,
+    *,
+    stream: bool,
+) -> None:
+    """Before the first chunk or in the stream, streamed or not: the backend sees it at once."""
+    async with story(models=(SLOW,)) as told:
+        await told.ask(body={**CHAT, "stream": stream}, leave_at=leave_at)
+        await trio.testing.wait_all_tasks_blocked()
+        seen = told.simulators["a"].seen[-1]
+
+    assert seen.gone_at == leave_at
+    assert outcome(told) == ("client_gone", "client_gone")
+    assert told.gateway.app.requests_running == 0
+    assert told.gateway.app.bodies.held == 0
+
+
+@pytest.mark.parametrize(("drain_at", "status"), [(0.5, 503), (1.5, 200)])
+async def test_a_drain_ends_what_is_left_with_an_error(
+    autojump_clock: Clock,  # noqa: ARG001
+    drain_at: float,
+    status: int,
+) -> None:
+    """At its deadline a request gets a 503, or an error event where its answer had begun."""
+    async with story(models=(SLOW,)) as told:
+        told.gateway.app.drain(drain_at)
+        reply = await told.ask()
+
+    assert (reply.status, reply.ended_at) == (status, drain_at)
+    assert reply.lines[-1] == {"error": "the gateway is shutting down"}
+    assert outcome(told) == ("killed", "draining")
+
+
+async def test_what_goes_upstream(autojump_clock: Clock) -> None:  # noqa: ARG001
+    """The body's bytes as they are, framed by length, and none of the client's credentials."""
+    body = b'{ "model":"m1", "messages": [ ], "odd": 1.10 }'
+    secrets = {"cookie": "c", "origin": "http://x", "x-forwarded-for": "1.1.1.1", "te": "trailers"}
+    async with story() as told:
+        await told.ask(body=body, headers={**secrets, "user-agent": "ollama/0.33"})
+        seen = told.simulators["a"].seen[-1]
+
+    headers = {name.decode().lower(): value.decode() for name, value in seen.headers}
+    assert seen.body == body
+    assert headers["content-length"] == str(len(body))
+    assert headers["accept-encoding"] == "identity"
+    assert headers["user-agent"] == "ollama/0.33"
+    assert headers["host"] == "a"
+    assert not set(headers) & {*secrets, "authorization", "x-api-key", "transfer-encoding"}
+
+
+async def test_embeddings_get_the_backends_spelling(autojump_clock: Clock) -> None:  # noqa: ARG001
+    """`/api/embeddings` is the one route that compares names with case."""
+    embedder = Model("Nomic:latest", capabilities=("embedding",))
+    async with story(a=Simulator([embedder])) as told:
+        reply = await told.ask("/api/embeddings", {"model": "nomic", "prompt": "hi"})
+
+    assert (reply.status, list(reply.document)) == (200, ["embedding"])
