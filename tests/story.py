@@ -130,13 +130,13 @@ def note(reply: Reply, event: Any) -> None:
 
 @asynccontextmanager
 async def story(
+    given: Mapping[str, Simulator] | None = None,
     *,
     settings: Mapping[str, str] | None = None,
     models: tuple[Model, ...] = (Model("m1:latest"),),
-    **simulators: Simulator,
 ) -> AsyncIterator[Story]:
     """A gateway before simulators (by name; `a` and `b` with `models` where none are given)."""
-    simulators = simulators or {"a": Simulator(models), "b": Simulator(models)}
+    simulators = given or {"a": Simulator(models), "b": Simulator(models)}
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         backends = [{"name": name, "url": f"http://{name}"} for name in simulators]

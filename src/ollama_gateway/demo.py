@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +25,10 @@ from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.supervisor import drain, supervise
 
 MODEL: Final = "llama3.2:3b"
-WORDS: Final = (
+SENTENCE: Final = (
     "The gateway holds back until a backend has said its first word, "
     "so a backend that dies before it is never noticed."
-).split(" ")
+)
 THINKING: Final = 0.8
 """Seconds before the first word: time to kill a backend in."""
 
@@ -58,7 +59,7 @@ async def show() -> None:
                 ready.set()
 
             async with trio.open_nursery() as gateways:
-                gateways.start_soon(_supervise, settings, on_ready)
+                gateways.start_soon(partial(supervise, settings, on_ready=on_ready))
                 await ready.wait()
                 gateway, address = running[0]
                 headers = {"authorization": f"Bearer {key}"}
@@ -68,10 +69,6 @@ async def show() -> None:
                     await _play(Stage(console, client, simulators), address)
                 drain(gateway, 1)
         nursery.cancel_scope.cancel()
-
-
-async def _supervise(settings: Settings, on_ready: object) -> None:
-    await supervise(settings, on_ready=on_ready)  # type: ignore[arg-type]
 
 
 async def _play(stage: Stage, address: str) -> None:
@@ -95,7 +92,7 @@ async def _play(stage: Stage, address: str) -> None:
 
 async def _kill_when_asked(stage: Stage) -> None:
     victim = stage.simulators["gpu-1"]
-    while not victim.in_flight:
+    while not victim.in_flight:  # noqa: ASYNC110 - the simulator shows figures, not events
         await trio.sleep(0.01)
     await trio.sleep(THINKING / 2)
     victim.go_down()
@@ -113,7 +110,7 @@ async def _chat(stage: Stage) -> None:
 
 
 def _simulator() -> Simulator:
-    tokens = tuple(f"{word} " for word in WORDS)
+    tokens = tuple(f"{word} " for word in SENTENCE.split())
     chat = Model(MODEL, tokens=tokens, first_token=THINKING, between_tokens=0.06)
     return Simulator([chat, Model("nomic-embed-text:latest", capabilities=("embedding",))])
 

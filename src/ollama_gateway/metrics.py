@@ -23,7 +23,7 @@ class Metrics:
     """All figures of one process."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series for each, that nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series nobody reads
         registry = self.registry = CollectorRegistry()
         self._requests = Counter(
             "ollama_gateway_requests",

@@ -22,7 +22,7 @@ import trio
 from ollama_gateway.build import Gateway, Settings, Transports, Watcher, build
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.server.listener import bind
+from ollama_gateway.server.listener import bind, listen
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
@@ -45,36 +45,30 @@ async def supervise(
     Args:
         settings: valid settings.
         transports: by backend name, in place of TCP; for tests.
-        on_ready: called with the gateway and its address when the listener is about to open.
+        on_ready: called with the gateway and its address once clients can connect.
 
     """
     public = bind(settings.server.bind.host, settings.server.bind.port)
     admin = bind(settings.server.admin_bind.host, settings.server.admin_bind.port)
-    async with build(settings, transports=transports) as gateway:
-        async with trio.open_nursery() as watchers:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with (
+            build(settings, transports=transports) as gateway,  # the keepers
+            trio.open_nursery() as watchers,
+        ):
+            watchers.start_soon(_drain_when_told, gateway, signals, settings.server.drain_timeout)
             if gateway.copier is not None:
                 await gateway.copier.restore()
             for name, watch in gateway.watchers.items():
                 watchers.start_soon(keep_running, name, watch, gateway.metrics)
             await gateway.discovery.first_round()
+            listen([*public, *admin])
             on_ready(gateway, address_of(public))
-            await _serve(gateway, public, admin, settings.server.drain_timeout)
+            async with trio.open_nursery() as servers:
+                servers.start_soon(gateway.admin_listener.serve, admin)
+                await gateway.listener.serve(public)
+                servers.cancel_scope.cancel()
             watchers.cancel_scope.cancel()
     log.info("stopped")
-
-
-async def _serve(
-    gateway: Gateway,
-    public: Sequence[socket.socket],
-    admin: Sequence[socket.socket],
-    drain_timeout: float,
-) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as servers:
-            servers.start_soon(gateway.admin_listener.serve, admin)
-            servers.start_soon(_drain_when_told, gateway, signals, drain_timeout)
-            await gateway.listener.serve(public)
-            servers.cancel_scope.cancel()
 
 
 async def _drain_when_told(

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - a test asks for the clock, and needs no more of it
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

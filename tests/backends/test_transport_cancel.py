@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - a test asks for the clock, and needs no more of it
 from __future__ import annotations
 
 import itertools
@@ -7,6 +6,7 @@ import ssl
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
+import anyio
 import attrs
 import httpx
 import pytest
@@ -108,7 +108,7 @@ class Stubborn(ByteStream):
         try:
             await self.farewell()
         finally:
-            await self.stream.aclose()
+            await anyio.aclose_forcefully(self.stream)
 
 
 async def complain() -> None:

@@ -93,7 +93,7 @@ def failed(reason: str = "connection_broken", status: int | None = None) -> Atte
     ],
 )
 async def test_a_failure_starts_the_next_at_once(
-    autojump_clock: trio.testing.MockClock,  # noqa: ARG001 - virtual time
+    autojump_clock: trio.testing.MockClock,
     scenario: dict[str, tuple[float, Outcome]],
     winner: str,
     started: dict[str, float],
@@ -107,7 +107,7 @@ async def test_a_failure_starts_the_next_at_once(
 
 
 async def test_at_most_so_many_attempts(
-    autojump_clock: trio.testing.MockClock,  # noqa: ARG001
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The number of attempts is bounded, whatever the number of candidates."""
     track = Track({name: (1, failed()) for name in "abcde"})
@@ -117,7 +117,7 @@ async def test_at_most_so_many_attempts(
 
 
 async def test_the_clients_own_error_ends_the_race(
-    autojump_clock: trio.testing.MockClock,  # noqa: ARG001
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A 400 would be a 400 anywhere: no other backend is asked."""
     track = Track({"a": (1, BackendRefused(400, "no")), "b": (0, GOOD)})
@@ -129,7 +129,7 @@ async def test_the_clients_own_error_ends_the_race(
 
 
 async def test_with_a_stagger_the_first_good_chunk_wins(
-    autojump_clock: trio.testing.MockClock,  # noqa: ARG001
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The shape holds for hedging: the next starts beside a slow one, the loser ends at once."""
     track = Track({"a": (5, GOOD), "b": (1, GOOD), "c": (9, GOOD)})
@@ -140,7 +140,7 @@ async def test_with_a_stagger_the_first_good_chunk_wins(
 
 
 async def test_a_photo_finish_has_one_winner_and_leaves_nothing_open(
-    autojump_clock: trio.testing.MockClock,  # noqa: ARG001
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Two answers in one instant: one wins, both are closed in the end."""
     track = Track({"a": (2, GOOD), "b": (1, GOOD)})
@@ -163,7 +163,7 @@ async def test_a_photo_finish_has_one_winner_and_leaves_nothing_open(
     ],
 )
 async def test_when_all_fail_the_last_one_speaks(
-    autojump_clock: trio.testing.MockClock,  # noqa: ARG001
+    autojump_clock: trio.testing.MockClock,
     failures: list[AttemptFailed],
     error: type[GatewayError],
     status: int,
@@ -180,7 +180,7 @@ async def test_when_all_fail_the_last_one_speaks(
 
 
 async def test_patience_covers_all_attempts_together(
-    autojump_clock: trio.testing.MockClock,  # noqa: ARG001
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The first good chunk has one deadline, however many attempts it took."""
     track = Track({"a": (3, failed()), "b": (10, GOOD)})
@@ -191,7 +191,7 @@ async def test_patience_covers_all_attempts_together(
 
 @pytest.mark.parametrize("moment", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
 async def test_a_client_that_leaves_at_any_moment_leaves_nothing_open(
-    autojump_clock: trio.testing.MockClock,  # noqa: ARG001
+    autojump_clock: trio.testing.MockClock,
     moment: float,
 ) -> None:
     """Cancelled before, between or during attempts, or with a winner in hand: all is closed."""

@@ -20,7 +20,7 @@ def outcome(told: Story) -> tuple[str, str | None]:
     return told.rows[0].outcome, told.rows[0].reason
 
 
-async def test_a_chat_streams_through(autojump_clock: Clock) -> None:  # noqa: ARG001 - virtual time
+async def test_a_chat_streams_through(autojump_clock: Clock) -> None:
     """A chat's bytes are the backend's own, sent as they come, and its row says who served it."""
     async with story(models=(SLOW,)) as told:
         reply = await told.ask()
@@ -86,7 +86,7 @@ async def test_a_chat_streams_through(autojump_clock: Clock) -> None:  # noqa: A
     ],
 )
 async def test_nobody_notices_a_backend_that_fails_before_its_first_chunk(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
     script: Script,
     reason: str,
 ) -> None:
@@ -102,7 +102,7 @@ async def test_nobody_notices_a_backend_that_fails_before_its_first_chunk(
 
 
 async def test_a_refused_connection_is_the_next_candidate(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
 ) -> None:
     """A backend that died since its last poll costs a client nothing."""
     async with story() as told:
@@ -115,7 +115,7 @@ async def test_a_refused_connection_is_the_next_candidate(
 
 @pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/completions"])
 async def test_whole_answers_fail_over_too(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
     path: str,
 ) -> None:
     """A non-streamed answer that is cut in its middle is asked for again elsewhere."""
@@ -139,7 +139,7 @@ async def test_whole_answers_fail_over_too(
     ],
 )
 async def test_after_the_first_chunk_a_failure_is_told_and_the_stream_is_cut(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
     script: Script,
     reason: str,
 ) -> None:
@@ -156,7 +156,7 @@ async def test_after_the_first_chunk_a_failure_is_told_and_the_stream_is_cut(
 
 
 async def test_an_openai_stream_is_cut_with_an_event_its_client_raises(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
 ) -> None:
     """Ollama ends a failed /v1 stream without a word; the gateway says that it failed."""
     async with story() as told:
@@ -181,7 +181,7 @@ async def test_an_openai_stream_is_cut_with_an_event_its_client_raises(
     ],
 )
 async def test_the_clients_own_error_is_passed_on(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
     script: Script,
     status: int,
     message: str,
@@ -196,7 +196,7 @@ async def test_the_clients_own_error_is_passed_on(
     assert outcome(told) == ("refused", "backend_refused")
 
 
-async def test_a_huge_error_body_is_not_read(autojump_clock: Clock) -> None:  # noqa: ARG001
+async def test_a_huge_error_body_is_not_read(autojump_clock: Clock) -> None:
     """A 400 of 50 MiB becomes a short one, and its bytes are not kept."""
     head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\r\n"
     async with story() as told:
@@ -207,7 +207,7 @@ async def test_a_huge_error_body_is_not_read(autojump_clock: Clock) -> None:  # 
 
 
 async def test_all_backends_failing_gives_the_last_ones_status(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
 ) -> None:
     """When every attempt failed, the client reads the last error, without places in it."""
     async with story() as told:
@@ -221,7 +221,7 @@ async def test_all_backends_failing_gives_the_last_ones_status(
 
 
 async def test_a_model_the_last_backend_lacks_is_the_generic_403(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
 ) -> None:
     """A listed model that turns out to be gone reads like one that never was."""
     async with story() as told:
@@ -235,7 +235,7 @@ async def test_a_model_the_last_backend_lacks_is_the_generic_403(
 
 
 async def test_a_hanging_backend_that_discovery_loses_is_left(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
 ) -> None:
     """Three failed polls end the attempts that wait for that backend; another one answers."""
     async with story() as told, trio.open_nursery() as nursery:
@@ -263,7 +263,7 @@ async def test_a_hanging_backend_that_discovery_loses_is_left(
     ],
 )
 async def test_deadlines(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
     setting: str,
     script: Script,
     status: int,
@@ -283,7 +283,7 @@ async def test_deadlines(
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("leave_at", [0.5, 1.5, 2.5])
 async def test_a_client_that_leaves_ends_the_upstream_request(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
     leave_at: float,
     *,
     stream: bool,
@@ -302,7 +302,7 @@ async def test_a_client_that_leaves_ends_the_upstream_request(
 
 @pytest.mark.parametrize(("drain_at", "status"), [(0.5, 503), (1.5, 200)])
 async def test_a_drain_ends_what_is_left_with_an_error(
-    autojump_clock: Clock,  # noqa: ARG001
+    autojump_clock: Clock,
     drain_at: float,
     status: int,
 ) -> None:
@@ -316,7 +316,7 @@ async def test_a_drain_ends_what_is_left_with_an_error(
     assert outcome(told) == ("killed", "draining")
 
 
-async def test_what_goes_upstream(autojump_clock: Clock) -> None:  # noqa: ARG001
+async def test_what_goes_upstream(autojump_clock: Clock) -> None:
     """The body's bytes as they are, framed by length, and none of the client's credentials."""
     body = b'{ "model":"m1", "messages": [ ], "odd": 1.10 }'
     secrets = {"cookie": "c", "origin": "http://x", "x-forwarded-for": "1.1.1.1", "te": "trailers"}
@@ -333,10 +333,10 @@ async def test_what_goes_upstream(autojump_clock: Clock) -> None:  # noqa: ARG00
     assert not set(headers) & {*secrets, "authorization", "x-api-key", "transfer-encoding"}
 
 
-async def test_embeddings_get_the_backends_spelling(autojump_clock: Clock) -> None:  # noqa: ARG001
+async def test_embeddings_get_the_backends_spelling(autojump_clock: Clock) -> None:
     """`/api/embeddings` is the one route that compares names with case."""
     embedder = Model("Nomic:latest", capabilities=("embedding",))
-    async with story(a=Simulator([embedder])) as told:
+    async with story({"a": Simulator([embedder])}) as told:
         reply = await told.ask("/api/embeddings", {"model": "nomic", "prompt": "hi"})
 
     assert (reply.status, list(reply.document)) == (200, ["embedding"])

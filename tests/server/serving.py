@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,11 +11,15 @@ import attrs
 import trio
 import trio.testing
 
-from ollama_gateway.errors import GatewayError
+from ollama_gateway.errors import GatewayError, Unauthorized
+from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.app import App as Gateway
 from ollama_gateway.server.app import error_response
+from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.connection import App, ConnectionLimits
 from ollama_gateway.server.listener import Listener, bind
-from ollama_gateway.server.routes import OLLAMA
+from ollama_gateway.server.routes import OLLAMA, Route, Routes
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -34,6 +39,8 @@ class Peer:
 
     listener: Listener
     port: int
+    tasks_at_rest: int
+    """Tasks that live while no client is there: the test's own and the listener's."""
 
     async def connect(self) -> trio.SocketStream:
         """A new client connection."""
@@ -41,19 +48,21 @@ class Peer:
 
     async def exchange(self, data: bytes) -> bytes:
         """Send bytes and read until the other side ends; a reset counts as an end."""
-        stream = await self.connect()
-        async with stream:
-            await stream.send_all(data)
+        async with await self.connect() as stream:
+            with contextlib.suppress(trio.BrokenResourceError):  # it may end before it has read all
+                await stream.send_all(data)
             return await read_to_end(stream)
 
     async def is_serving(self) -> bool:
         """Whether a plain request on a new connection is answered."""
-        answer = await self.exchange(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+        answer = await self.exchange(PLAIN_REQUEST)
         return answer.startswith(b"HTTP/1.1 200 ")
 
     async def wait_until_quiet(self) -> None:
-        """Wait until no connection is left."""
-        while self.listener.connections:
+        """Wait until no connection and no task of one is left."""
+        while self.listener.connections or trio.lowlevel.current_statistics().tasks_living > (
+            self.tasks_at_rest
+        ):
             await trio.sleep(0.001)
 
 
@@ -79,8 +88,45 @@ async def serving(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listener.serve, sockets)
             await trio.testing.wait_all_tasks_blocked()
-            yield Peer(listener, sockets[0].getsockname()[1])
+            tasks = trio.lowlevel.current_statistics().tasks_living
+            yield Peer(listener, sockets[0].getsockname()[1], tasks)
             nursery.cancel_scope.cancel()
+
+
+PLAIN_REQUEST = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+
+
+def gateway(max_body: int = 16 * 1024 * 1024, max_all: int = 64 * 1024 * 1024) -> Gateway:
+    """The gateway's own application, with four routes.
+
+    `/` answers, `/body` tells the length of the body it read, `/key` refuses without reading,
+    `/cut` begins an answer and fails.
+    """
+    handlers = {"/": _greet, "/body": _measure, "/key": _refuse, "/cut": _cut}
+    table = {}
+    for path, handler in handlers.items():
+        route = Route(Endpoint(path, OLLAMA, "read"), handler)
+        table[path] = {"GET": route, "HEAD": route, "POST": route}
+    return Gateway(Routes(table, {}), BodyBudget(max_body, max_all), Metrics())
+
+
+async def _greet(ask: Ask) -> None:
+    await ask.downstream.respond(200, [], b"hello")
+
+
+async def _measure(ask: Ask) -> None:
+    body = await ask.downstream.body()
+    await ask.downstream.respond(200, [], b"%d" % len(body))
+
+
+async def _refuse(_ask: Ask) -> None:
+    raise Unauthorized
+
+
+async def _cut(ask: Ask) -> None:
+    await ask.downstream.start(200, [])
+    await ask.downstream.send(b"begun")
+    raise Unauthorized
 
 
 async def respond(send: Send, status: int = 200, body: bytes = b"ok") -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import anyio
 import attrs
 import trio
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.catalog import Catalog, Listing, names
 from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build import TLSFilesBroken, build_backends
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.output import print_json, print_table
 from ollama_gateway.settings import Settings
 
 
@@ -36,18 +34,18 @@ class Probe:
 
 def probe(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Ask every backend as a request would reach it; exit 1 when any of them fails."""
-    backends = _backends(load_or_exit(config).settings)
-    found = trio.run(probe_all, backends.all, load_or_exit(config).settings.discovery.timeout)
+    settings = load_or_exit(config).settings
+    found = trio.run(probe_all, _backends(settings).all, settings.discovery.timeout)
     probes = [report for report, _listing in found]
     if as_json:
         print_json([attrs.asdict(report) for report in probes])
     else:
-        Console().print(_probe_table(probes))
+        print_table(_rows(probes))
     raise typer.Exit(0 if all(report.ok for report in probes) else 1)
 
 
 def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """List the models of each backend and their union, from the copy in Redis where there is one."""
+    """List the models of each backend and their union, from Redis where a copy is there."""
     settings = load_or_exit(config).settings
     backends = _backends(settings)
     listings, cache = _shared_listings(settings, backends)
@@ -132,33 +130,30 @@ def _shared_listings(
     return dict(copy.listings), cache
 
 
-def _probe_table(probes: list[Probe]) -> Table:
-    table = Table("backend", "url", "state", "version", "ms", "models", "loaded")
-    for report in probes:
-        table.add_row(
-            report.name,
-            report.url,
-            "up" if report.ok else f"down: {report.error}",
-            report.version or "-",
-            "-" if report.latency_ms is None else f"{report.latency_ms:.0f}",
-            str(len(report.models)),
-            str(len(report.loaded)),
-        )
-    return table
+def _rows(probes: list[Probe]) -> list[tuple[str, ...]]:
+    head = ("backend", "url", "state", "version", "ms", "models", "loaded")
+    return [head, *map(_row, probes)]
+
+
+def _row(report: Probe) -> tuple[str, ...]:
+    return (
+        report.name,
+        report.url,
+        "up" if report.ok else f"down: {report.error}",
+        report.version or "-",
+        "-" if report.latency_ms is None else f"{report.latency_ms:.0f}",
+        str(len(report.models)),
+        str(len(report.loaded)),
+    )
 
 
 def _print_models(
     by_backend: dict[str, list[str]], union: list[str], cache: dict[str, Any], known: set[str]
 ) -> None:
-    table = Table("backend", "models")
+    rows = [("backend", "model")]
     for name, listed in by_backend.items():
-        table.add_row(name, "\n".join(listed) if name in known else "(does not answer)")
-    console = Console()
-    console.print(table)
+        missing = "(no models)" if name in known else "(does not answer)"
+        rows += [(name, model) for model in listed] or [(name, missing)]
+    print_table(rows)
     size = "no Redis" if cache["size"] is None else f"{cache['size']} in Redis"
-    console.print(f"union: {len(union)} models; source: {cache['source']}; {size}")
-
-
-def print_json(value: object) -> None:
-    """The result of a command, for programs."""
-    typer.echo(json.dumps(value, indent=2))
+    typer.echo(f"union: {len(union)} models; source: {cache['source']}; {size}")

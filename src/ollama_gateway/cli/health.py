@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from ollama_gateway.cli.backends import print_json
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.output import print_json
 from ollama_gateway.settings import Settings
 
 TIMEOUT = 5.0

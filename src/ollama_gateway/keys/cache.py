@@ -20,7 +20,6 @@ from typing import Final
 import anyio
 import attrs
 
-
 from ollama_gateway.batcher import BatcherFull, BatchFailed
 from ollama_gateway.errors import Unauthorized, Unavailable
 from ollama_gateway.keys.key import APIKey, Principal, read_claim, utc_now
@@ -32,6 +31,9 @@ STALE: Final = 600.0
 """Seconds a found key goes on working while the store is failing."""
 PATIENCE: Final = 2.0
 """Seconds a look-up may take; after that the store counts as failing."""
+DOUBT: Final = 5.0
+"""Seconds a failure speaks for the store; then the next request has to find out, or a gateway that
+gets no requests because it is not ready would never be ready again."""
 CAPACITY: Final = 10_000
 """Keys held; the one not used for longest goes first."""
 
@@ -57,7 +59,7 @@ class CacheStatistics:
     keys: int
     """Keys held."""
     store_failing: bool
-    """Whether the last look-up failed."""
+    """Whether the last look-up failed, no more than `DOUBT` ago."""
 
 
 class KeyCache:
@@ -77,14 +79,17 @@ class KeyCache:
         self._now = now
         self._capacity = capacity
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
-        self._failing = False
+        self._failed_at: float | None = None
 
     def __repr__(self) -> str:
-        return f"<KeyCache {len(self._seen)} keys{', store failing' if self._failing else ''}>"
+        state = "works" if self._failed_at is None else "failing"
+        return f"<KeyCache {len(self._seen)} keys, store {state}>"
 
     def statistics(self) -> CacheStatistics:
         """Count what is held."""
-        return CacheStatistics(len(self._seen), self._failing)
+        failed_at = self._failed_at
+        failing = failed_at is not None and anyio.current_time() < failed_at + DOUBT
+        return CacheStatistics(len(self._seen), failing)
 
     async def identify(self, credential: str | None) -> Principal:
         """Say who presents this credential.
@@ -143,8 +148,8 @@ class KeyCache:
 
     def _note_store(self, error: Exception | None) -> None:
         """Log the turns only: a store that fails, fails for every request."""
-        if error is not None and not self._failing:
+        if error is not None and self._failed_at is None:
             _log.error("key store failing", cause=str(error.__cause__ or error))
-        if error is None and self._failing:
+        if error is None and self._failed_at is not None:
             _log.info("key store works again")
-        self._failing = error is not None
+        self._failed_at = anyio.current_time() if error is not None else None

@@ -60,6 +60,10 @@ class KeyRefused(Exception):
     """What was asked of the store cannot be done: no such key, a name taken, a wrong value."""
 
 
+class WrongValue(KeyRefused):
+    """A name, a pattern or an endpoint group that no key may have, in any store."""
+
+
 @attrs.frozen
 class NewSecret:
     """A key's text, to be shown once."""
@@ -129,9 +133,9 @@ def _checksum(body: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raise `KeyRefused` for what no key may be called; the message does not repeat it."""
+    """Raise `WrongValue` for what no key may be called; the message does not repeat it."""
     if not (1 <= len(name) <= MAX_NAME and name.isprintable() and name == name.strip()):
-        raise KeyRefused(f"a key's name has 1 to {MAX_NAME} visible characters")
+        raise WrongValue(f"a key's name has 1 to {MAX_NAME} visible characters")
 
 
 def _check_name(_key: object, _field: object, name: str) -> None:
@@ -140,10 +144,10 @@ def _check_name(_key: object, _field: object, name: str) -> None:
 
 def _check_models(_key: object, _field: object, models: tuple[str, ...]) -> None:
     if not models:
-        raise KeyRefused("a key needs at least one model pattern; '*' is all but cloud models")
+        raise WrongValue("a key needs at least one model pattern; '*' is all but cloud models")
     for pattern in models:
         if not _is_pattern(pattern):
-            raise KeyRefused(f"{pattern[:60]!r} is neither a model name nor a pattern")
+            raise WrongValue(f"{pattern[:60]!r} is neither a model name nor a pattern")
 
 
 def _is_pattern(text: str) -> bool:
@@ -161,7 +165,7 @@ def _check_endpoints(_key: object, _field: object, endpoints: frozenset[str]) ->
     wrong = sorted(endpoints.difference(ENDPOINT_GROUPS))
     if wrong or not endpoints:
         what = f"{wrong[0][:60]!r} is no endpoint group" if wrong else "no endpoint group given"
-        raise KeyRefused(f"{what}; there are {', '.join(ENDPOINT_GROUPS)}")
+        raise WrongValue(f"{what}; there are {', '.join(ENDPOINT_GROUPS)}")
 
 
 @attrs.frozen
@@ -169,7 +173,7 @@ class APIKey:
     """A key as the store knows it: who, what it may do, until when; never its secret.
 
     Raises:
-        KeyRefused: a name, a pattern or a group that no key may have.
+        WrongValue: a name, a pattern or a group that no key may have.
 
     """
 

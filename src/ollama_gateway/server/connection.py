@@ -12,12 +12,14 @@ The rules it keeps:
   reading on (lingering); otherwise the kernel answers the unread bytes by a reset, which can
   overtake the answer.
 * A cut response never looks complete: where only the close marks its end (HTTP/1.0), it is a reset.
+* No application can hold the connection by not reading: the end of its input waits for nobody.
 * However it ends, it ends in `aclose_forcefully`: a graceful close under cancellation would leave
   the socket open and the client waiting.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -68,9 +70,31 @@ class _AppTasks(TaskGroup):
     async def spawn_app(
         self, app: Any, config: Config, scope: Scope, send: Callable[[Any], Awaitable[None]]
     ) -> Callable[[Any], Awaitable[None]]:
-        inbox, outbox = trio.open_memory_channel[Any](config.max_app_queue_size)
-        self.spawn(_run_app, app, scope, outbox.receive, send)
-        return inbox.send
+        inbox = _Inbox(*trio.open_memory_channel[Any](config.max_app_queue_size))
+        self.spawn(_run_app, app, scope, inbox.receive, send)
+        return inbox.put
+
+
+@attrs.frozen
+class _Inbox:
+    """What an application receives: the pieces of a body, then for ever that the client left."""
+
+    _sender: trio.MemorySendChannel[Any]
+    _receiver: trio.MemoryReceiveChannel[Any]
+
+    async def put(self, event: Any) -> None:
+        """Wait until a piece of the body has room; its end overtakes a piece that still waits."""
+        if event["type"] == "http.disconnect":
+            self._sender.close()
+            return
+        with contextlib.suppress(trio.ClosedResourceError):  # answered: nobody wants this piece
+            await self._sender.send(event)
+
+    async def receive(self) -> Any:
+        try:
+            return await self._receiver.receive()
+        except trio.EndOfChannel:
+            return {"type": "http.disconnect"}
 
 
 async def _run_app(
@@ -127,6 +151,8 @@ class Connection(TCPServer):
         except* Exception as errors:
             log.exception("connection failed", exc_info=errors)
         finally:
+            if self.http.response_is_cut and self.http.end_is_close:
+                self._reset_on_close()
             await trio.aclose_forcefully(self.stream)
 
     async def _serve(self, nursery: trio.Nursery) -> None:
@@ -190,6 +216,9 @@ class Connection(TCPServer):
             async with self.send_lock:
                 with trio.fail_after(self._limits.write_timeout):
                     await self.stream.send_all(data)
+        except trio.Cancelled:
+            self._reset_on_close()  # a part may be out, of what h11 counts as sent
+            raise
         except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
             self._reset_on_close()
             self._finish()
@@ -213,12 +242,8 @@ class Connection(TCPServer):
         self._reading.cancel()
 
     async def _part(self) -> None:
-        """Close so that the peer can tell a whole answer from a cut one, and can read it."""
-        if self.http.response_is_cut:
-            if self.http.end_is_close:
-                self._reset_on_close()
-            return
-        if not self.http.client_still_sends:
+        """Give the peer the time to read a whole answer, where closing now would reset it."""
+        if self.http.response_is_cut or not self.http.client_still_sends:
             return
         with trio.move_on_after(self._limits.linger_timeout):
             await self._linger()

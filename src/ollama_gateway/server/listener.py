@@ -38,7 +38,7 @@ OUT_OF_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 OUT_OF_FILES_PAUSE: Final = 0.1
 """Seconds to wait for a file descriptor to come free (trio.serve_listeners waits as long)."""
 
-Start = Callable[[Callable[[socket.socket], Awaitable[None]], socket.socket], None]
+Start = Callable[[Callable[[Connection], Awaitable[None]], Connection], None]
 
 log = get_logger("listener")
 
@@ -78,6 +78,15 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
     return sock
 
 
+def listen(sockets: Sequence[socket.socket]) -> None:
+    """Let clients connect; raises AddressTaken. Doing it twice does nothing."""
+    try:
+        for sock in sockets:
+            sock.listen(BACKLOG)
+    except OSError as error:
+        raise AddressTaken("another process has taken the address") from error
+
+
 def hypercorn_config() -> Config:
     """What hypercorn's classes read from their configuration; everything else is ours."""
     config = Config()
@@ -110,12 +119,10 @@ class Listener:
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Accept and serve until `drain`, then until its deadline; raises AddressTaken."""
-        try:
+        listen(sockets)
+        with contextlib.ExitStack() as ends, self._scope:
             for sock in sockets:
-                sock.listen(BACKLOG)
-        except OSError as error:
-            raise AddressTaken("another process has taken the address") from error
-        with self._scope:
+                ends.callback(sock.close)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     for sock in sockets:
@@ -125,7 +132,6 @@ class Listener:
                 for sock in sockets:
                     self._take(sock, connections.start_soon)
                     sock.close()
-                await trio.lowlevel.checkpoint()
                 await self._context.terminated.set()
                 for connection in self.connections:
                     connection.drain(FIRST_REQUEST_GRACE)
@@ -142,10 +148,10 @@ class Listener:
                 await trio.sleep(OUT_OF_FILES_PAUSE)
 
     def _take(self, sock: socket.socket, start: Start) -> bool:
-        """Accept all that is waiting; False when the process has no room for another file."""
-        while True:
+        """Accept what is waiting; False when the process has no room for another file."""
+        for _ in range(BACKLOG):
             try:
-                client, _ = sock.accept()
+                client, _address = sock.accept()
             except BlockingIOError:
                 return True
             except OSError as error:
@@ -156,18 +162,27 @@ class Listener:
             if len(self.connections) >= self.max_connections:
                 self._turn_away(client)
             else:
-                start(self._serve, client)
+                self._admit(client, start)
+        return True
 
-    async def _serve(self, client: socket.socket) -> None:
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+    def _admit(self, client: socket.socket, start: Start) -> None:
+        """Count it at once: the cap and a drain must see a connection before its task has run."""
         try:
             connection = Connection(
-                self.app, self._config, self._context, stream, self.refusal, self.limits
+                self.app,
+                self._config,
+                self._context,
+                trio.SocketStream(trio.socket.from_stdlib_socket(client)),
+                self.refusal,
+                self.limits,
             )
         except OSError:  # it left between accept and here
-            await trio.aclose_forcefully(stream)
+            client.close()
             return
         self.connections.add(connection)
+        start(self._serve, connection)
+
+    async def _serve(self, connection: Connection) -> None:
         try:
             await connection.run()
         finally:
@@ -179,6 +194,7 @@ class Listener:
         head = b"".join(b"%s: %s\r\n" % header for header in headers)
         with client:
             client.setblocking(False)  # noqa: FBT003 - the standard library's signature
-            with contextlib.suppress(OSError):  # gone, or its buffer is full: nothing to tell it
+            with contextlib.suppress(OSError):  # gone, or nothing more to read
                 client.send(b"HTTP/1.1 503 \r\nconnection: close\r\n%s\r\n%s" % (head, body))
                 client.shutdown(socket.SHUT_WR)
+                client.recv(HEAD_LIMIT)  # unread bytes would make the close a reset

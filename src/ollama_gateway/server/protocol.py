@@ -36,6 +36,8 @@ from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge, Req
 
 _FOLDED_LINE: Final = re.compile(rb"\n[ \t]")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
+_REQUEST_IS_COMING: Final = {h11.IDLE, h11.SEND_BODY, h11.ERROR}
+"""Not listed by its ends: with `Upgrade` or `CONNECT` h11 has one more, waiting for our word."""
 
 Refusal = Callable[[GatewayError], tuple[list[tuple[bytes, bytes]], bytes]]
 """Turns an error met before a request was understood into response headers and body."""
@@ -84,12 +86,12 @@ class Protocol(H11Protocol):
     @property
     def response_is_pending(self) -> bool:
         """The request is whole, its answer is not."""
-        return self.http.their_state in {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}
+        return self.http.their_state not in _REQUEST_IS_COMING
 
     @property
     def response_is_cut(self) -> bool:
         """The answer was begun and not ended."""
-        return self.http.our_state is h11.SEND_BODY
+        return self.http.our_state in {h11.SEND_BODY, h11.ERROR}
 
     @property
     def client_still_sends(self) -> bool:
@@ -98,8 +100,8 @@ class Protocol(H11Protocol):
 
     @property
     def end_is_close(self) -> bool:
-        """The body's end is marked by the close alone (HTTP/1.0)."""
-        return self.http.their_http_version in {None, b"1.0"}
+        """The body's end is marked by the close alone (HTTP/1.0 and before)."""
+        return (self.http.their_http_version or b"") < b"1.1"
 
     def receive(self, data: bytes) -> int:
         """Store what the socket gave; returns how many bytes no request has claimed yet."""
@@ -189,7 +191,7 @@ class Protocol(H11Protocol):
     async def stream_send(self, event: StreamEvent) -> None:
         """Send a part of a response; the last one before a drain says `Connection: close`."""
         if isinstance(event, Response) and self.context.terminated.is_set():
-            headers = [*event.headers, (b"connection", b"close")]
+            headers = _closing(event.headers)
             event = Response(STREAM_ID, headers=headers, status_code=event.status_code)
         await super().stream_send(event)
 
@@ -211,11 +213,17 @@ class Protocol(H11Protocol):
         """Answer by our own error response where none has begun, and close."""
         if self.http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers, body = self._refusal(error)
-            head = [*headers, *self.config.response_headers("h11"), (b"connection", b"close")]
+            head = _closing([*headers, *self.config.response_headers("h11")])
             response = h11.Response(status_code=error.status, headers=cast("Any", head))
             parts = (response, h11.Data(data=body), h11.EndOfMessage())
             await self.send(RawData(b"".join(self.http.send(part) or b"" for part in parts)))
         await self.send(Closed())
+
+
+def _closing(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers with `Connection: close`, once."""
+    kept = [header for header in headers if header[0].lower() != b"connection"]
+    return [*kept, (b"connection", b"close")]
 
 
 def _refused(status_hint: int) -> GatewayError:

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from ollama_gateway.settings import places
+from ollama_gateway.settings import files, places
 from ollama_gateway.settings.model import NO_EFFECT_YET, NOT_YET, Backend, Redis, Server
-from ollama_gateway.settings.units import show_bytes, shown
+from ollama_gateway.settings.units import printable, show_bytes, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -155,7 +155,7 @@ def _of_backend(table: Table, backend: Backend) -> Iterator[str]:
 
 def _unreadable(path: Path) -> str | None:
     try:
-        path.open("rb").close()
-    except OSError as exc:
-        return f"the file {shown(str(path))}: {(exc.strerror or 'cannot be read').lower()}"
+        files.open_regular(path).close()
+    except (OSError, ValueError) as exc:
+        return f"the file {printable(str(path))}: {files.why(exc)}"
     return None

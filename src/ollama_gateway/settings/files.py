@@ -12,7 +12,7 @@ import io
 import stat
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from dotenv import dotenv_values
 
@@ -29,12 +29,17 @@ SYSTEM_FILE: Path = Path("/etc/ollama-gateway/gateway.toml")
 """Read when nothing nearer is there."""
 
 
-def read_text(path: Path, limit: int = LIMIT) -> str:
-    """The text of a regular file in UTF-8 of at most `limit` bytes; raises OSError, ValueError."""
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, open for reading; raises OSError, ValueError."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise ValueError("is a directory" if stat.S_ISDIR(mode) else "is not a regular file")
-    with path.open("rb") as file:
+    return path.open("rb")
+
+
+def read_text(path: Path, limit: int = LIMIT) -> str:
+    """The text of a regular file in UTF-8 of at most `limit` bytes; raises OSError, ValueError."""
+    with open_regular(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"is larger than {limit} bytes")

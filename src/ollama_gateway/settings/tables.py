@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 
 from ollama_gateway.settings.model import SECTIONS, fields_of
-from ollama_gateway.settings.units import Kind, printable, shown
+from ollama_gateway.settings.units import Kind, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,9 +49,9 @@ class Table:
     """What its keys' names begin with: `server`, `backends[1]`, `OLLAMA_BACKENDS[1]`."""
     values: dict[str, object]
     origin: Origin
-    """Where the values come from that no variable stands for."""
+    """Where all other values come from."""
     variables: Mapping[str, str] = {}
-    """The variable that each of those values came from which came from one of its own."""
+    """By key: the variable that stands for this one value, where one is set."""
 
     def name_of(self, key: str) -> str:
         """What the operator calls one value."""
@@ -70,9 +70,9 @@ def kind_of(annotation: object) -> Kind | None:
     return next((item for item in found if isinstance(item, Kind)), None)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """` (did you mean ...?)`, or nothing."""
-    found = difflib.get_close_matches(word[:80], list(known), n=1)
+    found = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=cutoff)
     return f" (did you mean {found[0]}?)" if found else ""
 
 
@@ -90,16 +90,14 @@ def sections(
 
 def _nearest_top(key: str) -> str:
     owner = next((s for s, cls in SECTIONS.items() if key in attrs.fields_dict(cls)), None)
-    return (
-        nearest(key, [*SECTIONS, "backends"])
-        if owner is None
-        else f" (did you mean {owner}.{key}?)"
-    )
+    if owner is not None:
+        return f" (did you mean {owner}.{key}?)"
+    return nearest(key, [*SECTIONS, "backends"])
 
 
 def _section(name: str, found: object, environ: Mapping[str, str], problems: list[str]) -> Table:
     if not isinstance(found, dict):
-        problems.append(f"{name}: {shown(found)} where a table belongs: [{name}]")
+        problems.append(f"{name}: must be a table: [{name}]")
         found = {}
     values = dict(found)
     variables = {}
@@ -117,10 +115,17 @@ def unknown_variables(environ: Iterable[str]) -> list[str]:
     """A warning for each `GATEWAY_...` variable that means nothing."""
     known = {*VARIABLES, "GATEWAY_CONFIG"}
     return [
-        f"{printable(name)}: unknown variable{nearest(name, known)}"
+        f"{printable(name)}: unknown variable{_nearest_variable(name, known)}"
         for name in sorted(environ)
         if name.startswith("GATEWAY_") and name not in known
     ]
+
+
+def _nearest_variable(name: str, known: Iterable[str]) -> str:
+    if name.startswith("GATEWAY_BACKEND"):
+        return " (did you mean OLLAMA_BACKENDS?)"
+    # They all begin alike, which must not count as being near.
+    return nearest(name, known, cutoff=0.85)
 
 
 def backends(
@@ -142,12 +147,13 @@ def _listed(path: str, origin: Origin, found: object, problems: list[str]) -> li
     if found is None:
         return []
     if not isinstance(found, list):
-        problems.append(f"{path}: {shown(found)} where a list of tables belongs")
+        problems.append(f"{path}: must be a list of tables")
         return []
     if not found:
         problems.append(f"{path}: at least one backend is needed")
-    wrong = [(i, item) for i, item in enumerate(found) if not isinstance(item, dict)]
-    problems += [f"{path}[{i}]: {shown(item)} where a table belongs" for i, item in wrong]
+    # Not repeated: what stands there may be a URL with a password.
+    wrong = [index for index, item in enumerate(found) if not isinstance(item, dict)]
+    problems += [f"{path}[{index}]: must be a table" for index in wrong]
     return [
         Table(f"{path}[{index}]", item, origin)
         for index, item in enumerate(found)

@@ -153,5 +153,8 @@ class Connection:
 
 def _seen(head: h11.Request) -> Seen:
     return Seen(
-        head.method.decode(), head.target.decode(), list(head.headers), anyio.current_time()
+        head.method.decode("latin-1"),
+        head.target.decode("latin-1"),
+        list(head.headers),
+        anyio.current_time(),
     )

@@ -123,11 +123,8 @@ async def _loaded(
     model = ask.find(library, text, missing, exact=exact)
     ask.check_options(fields)
     start = anyio.current_time()
-    load = await library.ensure(model, ask.keep_alive(fields))
-    try:
+    async with library.use(model, ask.keep_alive(fields)) as load:
         await anyio.sleep(model.first_token)
-    finally:
-        library.release(model)
     if exchange.script.error_after is not None:
         raise RunnerFailed(500, exchange.script.error or FAILURE)
     return model, load, start

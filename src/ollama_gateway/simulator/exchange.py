@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import email.utils
 import http
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 import anyio
 import attrs
@@ -21,7 +21,7 @@ import h11
 
 from ollama_gateway.simulator.script import NOTHING, Script
 
-Headers = Iterable[tuple[str, str]]
+NO_CONTENT = 204
 
 
 class Cut(Exception):
@@ -84,8 +84,8 @@ class Exchange:
 
     async def respond(self, status: int, body: bytes = b"", kind: str = "") -> None:
         """Send an answer of one piece; `kind` is its content type, empty for none."""
-        length = ("Content-Length", str(len(body)))
-        data = self._head(status, kind, [length])
+        length = [("Content-Length", str(len(body)))] if status != NO_CONTENT else []
+        data = self._head(status, kind, length)
         if self.method != "HEAD":
             data = await self._framed_body(data, body)
         data += self._http.send(h11.EndOfMessage()) or b""
@@ -132,7 +132,10 @@ class Exchange:
         own = [*self.extra, *self.script.headers]
         own += [("Content-Type", kind)] if kind else []
         date = ("Date", email.utils.formatdate(usegmt=True))
-        headers = [*sorted(own), date, *framing]
+        headers = [
+            (name.encode(), value.encode("latin-1"))
+            for name, value in [*sorted(own), date, *framing]
+        ]
         head = h11.Response(status_code=status, headers=headers, reason=_reason(status))
         data = self._http.send(head) or b""
         if self._http.their_http_version == b"1.0":

@@ -14,7 +14,6 @@ import attrs
 from ollama_gateway.simulator.clock import nanoseconds
 from ollama_gateway.simulator.dialect import Refusal
 from ollama_gateway.simulator.exchange import Exchange
-from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.script import Script
 
@@ -73,6 +72,12 @@ class Rendering(Protocol):
 class Generation:
     """Yields `Token`s and, unless it is told otherwise, one `Done`.
 
+    Args:
+        model: must be in use.
+        script: what goes wrong.
+        load: the seconds that loading took.
+        limit: the most tokens to say; 0 or less for all there are.
+
     Raises:
         RunnerFailed: from the iteration, where the script says so.
 
@@ -81,11 +86,16 @@ class Generation:
     _model: Model
     _script: Script
     _load: float
-    _tokens: tuple[str, ...]
+    _limit: int
     _spoken: int = 0
     _is_over: bool = False
     _start: float = attrs.field(factory=anyio.current_time)
-    _first: float = 0
+    _first: float = attrs.field(factory=anyio.current_time)
+
+    @property
+    def _tokens(self) -> tuple[str, ...]:
+        tokens = self._model.tokens
+        return tokens[: self._limit] if self._limit > 0 else tokens
 
     def __aiter__(self) -> Generation:
         return self
@@ -100,6 +110,8 @@ class Generation:
             await self._wait()
             self._spoken += 1
             return Token(self._tokens[self._spoken - 1])
+        if not self._tokens:
+            await self._wait()
         self._is_over = True
         if self._script.no_done:
             raise StopAsyncIteration
@@ -132,15 +144,6 @@ class Generation:
             tokens=len(self._tokens),
             time=nanoseconds(now - self._first),
         )
-
-
-async def run(
-    library: Library, exchange: Exchange, model: Model, *, limit: int, keep_alive: float | None
-) -> Generation:
-    """Load the model and start an answer of at most `limit` tokens (0 or less: all of them)."""
-    load = await library.ensure(model, keep_alive)
-    tokens = model.tokens[:limit] if limit > 0 else model.tokens
-    return Generation(model, exchange.script, load, tokens)
 
 
 async def stream(

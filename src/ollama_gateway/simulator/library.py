@@ -7,7 +7,10 @@ need the model, once; when the one who started it leaves, the load is lost, as i
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import math
+from collections.abc import AsyncIterator
 
 import anyio
 import attrs
@@ -36,6 +39,7 @@ class Library:
     _ghosts: set[str] = attrs.field(factory=set)
     _keeps: dict[str, float] = attrs.field(factory=dict)
     _loads: dict[str, anyio.Lock] = attrs.field(factory=dict)
+    _users: collections.Counter[str] = attrs.field(factory=collections.Counter)
 
     def add(self, model: Model) -> None:
         """Host a model; one of the same name is replaced."""
@@ -71,47 +75,55 @@ class Library:
     def load(self, name: str, keep_alive: float | None = None) -> None:
         """Mark a model as loaded from now on; negative `keep_alive` seconds mean for ever."""
         short = self._spelling(name)
-        keep = self._keep(short, keep_alive)
-        self.loaded[short] = anyio.current_time() + (math.inf if keep < 0 else keep)
+        self.loaded[short] = anyio.current_time() + self._keep(short, keep_alive)
 
     def unload(self, name: str) -> None:
-        """Unload a model at once."""
-        self.loaded.pop(self._spelling(name), None)
+        """Unload a model at once; what a request said of its residency is forgotten."""
+        short = self._spelling(name)
+        self.loaded.pop(short, None)
+        self._keeps.pop(short, None)
 
     def resident(self) -> list[tuple[Model, float]]:
         """Give what is loaded with the seconds left, latest to go first."""
         now = anyio.current_time()
-        self._expire(now)
-        rows = [(self._models[name], until - now) for name, until in self.loaded.items()]
+        self.expire()
+        rows = [
+            (self._models[name], until - now)
+            for name, until in self.loaded.items()
+            if name in self._models
+        ]
         return sorted(rows, key=lambda row: -row[1])
 
-    async def ensure(self, model: Model, keep_alive: float | None) -> float:
-        """Load a model unless it is; give the seconds that took."""
+    @contextlib.asynccontextmanager
+    async def use(self, model: Model, keep_alive: float | None) -> AsyncIterator[float]:
+        """Hold a model loaded while the block lasts; gives the seconds its load took."""
         start = anyio.current_time()
         async with self._loads.setdefault(model.name, anyio.Lock()):
-            self._expire(anyio.current_time())
+            self.expire()
             if model.name not in self.loaded:
                 await anyio.sleep(model.load_time)
-        self._keep(model.name, keep_alive)
-        self.loaded[model.name] = math.inf
-        return anyio.current_time() - start
-
-    def release(self, model: Model) -> None:
-        """Count the residency from now on: a request has ended."""
-        keep = self._keep(model.name, None)
-        if keep == 0:
-            self.loaded.pop(model.name, None)
-        elif model.name in self.loaded:
-            self.loaded[model.name] = anyio.current_time() + keep
+            self.load(model.name, keep_alive)
+        self._users[model.name] += 1
+        try:
+            yield anyio.current_time() - start
+        finally:
+            self._users[model.name] -= 1
+            if model.name in self.loaded:
+                self.load(model.name)
 
     def _keep(self, short: str, seconds: float | None) -> float:
+        """Give the residency of a model, after a request that may have set it."""
         if seconds is not None:
-            self._keeps[short] = seconds
+            self._keeps[short] = math.inf if seconds < 0 else seconds
         return self._keeps.get(short, self.keep_alive)
 
-    def _expire(self, now: float) -> None:
+    def expire(self) -> None:
+        """Unload what has had its time, unless it is in use."""
+        now = anyio.current_time()
         for name in [name for name, until in self.loaded.items() if until <= now]:
-            del self.loaded[name]
+            if not self._users[name]:
+                del self.loaded[name]
+                self._keeps.pop(name, None)
 
     def _spelling(self, name: str) -> str:
         """Give the listed spelling of a name, or its canonical one where it is not listed."""

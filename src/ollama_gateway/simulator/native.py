@@ -12,7 +12,7 @@ import attrs
 from ollama_gateway.simulator import ask, clock
 from ollama_gateway.simulator.dialect import NATIVE, NDJSON, Refusal
 from ollama_gateway.simulator.exchange import Exchange
-from ollama_gateway.simulator.generation import Done, run, stream
+from ollama_gateway.simulator.generation import Done, Generation, stream
 from ollama_gateway.simulator.gojson import Shape, dumps
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
@@ -146,8 +146,8 @@ async def _reside(
         await NATIVE.answer(exchange, rendering.empty("unload"))
         return
     ask.check_options(fields)
-    await library.ensure(model, keep)
-    library.release(model)
+    async with library.use(model, keep):
+        pass
     await NATIVE.answer(exchange, rendering.empty("load"))
 
 
@@ -156,14 +156,10 @@ async def _generate(
 ) -> None:
     ask.check_options(fields)
     limit = ask.limit_of(fields.get("options", {}).get("num_predict"))
-    try:
-        generation = await run(
-            library, exchange, model, limit=limit, keep_alive=ask.keep_alive(fields)
-        )
+    async with library.use(model, ask.keep_alive(fields)) as load:
+        generation = Generation(model, exchange.script, load, limit)
         if fields.get("stream", True):
             await stream(exchange, generation, NDJSON, rendering)
             return
         text, done = await generation.collect()
-    finally:
-        library.release(model)
     await NATIVE.answer(exchange, rendering.record(text, done))

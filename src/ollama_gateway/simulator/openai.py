@@ -16,7 +16,7 @@ import attrs
 from ollama_gateway.simulator import ask
 from ollama_gateway.simulator.dialect import OPENAI, SSE, Refusal
 from ollama_gateway.simulator.exchange import Exchange
-from ollama_gateway.simulator.generation import Done, Rendering, run, stream
+from ollama_gateway.simulator.generation import Done, Generation, stream
 from ollama_gateway.simulator.gojson import Shape, dumps
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
@@ -193,8 +193,8 @@ async def completions(library: Library, exchange: Exchange) -> None:
     if fields.get("prompt"):
         await _generate(library, exchange, model, fields, rendering)
         return
-    await library.ensure(model, None)
-    library.release(model)
+    async with library.use(model, None):
+        pass
     if fields.get("stream", False):
         await exchange.respond(200, rendering.loaded(), SSE)
         return
@@ -209,15 +209,12 @@ async def _generate(
     rendering: _Chat | _Completion,
 ) -> None:
     limit = ask.limit_of(fields.get("max_tokens"))
-    writer: Rendering = rendering
-    try:
-        generation = await run(library, exchange, model, limit=limit, keep_alive=None)
+    async with library.use(model, None) as load:
+        generation = Generation(model, exchange.script, load, limit)
         if fields.get("stream", False):
-            await stream(exchange, generation, SSE, writer)
+            await stream(exchange, generation, SSE, rendering)
             return
         text, done = await generation.collect()
-    finally:
-        library.release(model)
     await OPENAI.answer(exchange, rendering.whole(text, done))
 
 

@@ -11,6 +11,7 @@ import fnmatch
 import posixpath
 import re
 from collections.abc import Awaitable, Callable
+from urllib.parse import quote
 
 import attrs
 
@@ -34,6 +35,7 @@ ORIGINS = [
     "vscode-webview://*",
     "vscode-file://*",
 ]
+SAFE = "/:@!$&'()*+,;=~"
 PREFLIGHT = [
     (
         "Access-Control-Allow-Headers",
@@ -57,6 +59,7 @@ class Route:
     Args:
         is_inference: it runs a model: it is counted as in flight, and scripts without a path
             match it.
+        can_stream: `stream` means something in it.
 
     """
 
@@ -64,14 +67,15 @@ class Route:
     dialect: Dialect
     handler: Handler
     is_inference: bool = False
+    can_stream: bool = False
 
 
 def _read(handler: Handler, dialect: Dialect = NATIVE, *, head: bool = False) -> Route:
     return Route(("HEAD", "GET") if head else ("GET",), dialect, handler)
 
 
-def _run(handler: Handler, dialect: Dialect = NATIVE) -> Route:
-    return Route(("POST",), dialect, handler, is_inference=True)
+def _run(handler: Handler, dialect: Dialect = NATIVE, *, can_stream: bool = True) -> Route:
+    return Route(("POST",), dialect, handler, is_inference=True, can_stream=can_stream)
 
 
 ROUTES = {
@@ -83,11 +87,11 @@ ROUTES = {
     "/api/show": Route(("POST",), NATIVE, listings.show),
     "/api/chat": _run(native.chat),
     "/api/generate": _run(native.generate),
-    "/api/embed": _run(embeddings.embed),
-    "/api/embeddings": _run(embeddings.embeddings),
+    "/api/embed": _run(embeddings.embed, can_stream=False),
+    "/api/embeddings": _run(embeddings.embeddings, can_stream=False),
     "/v1/chat/completions": _run(openai.chat, OPENAI),
     "/v1/completions": _run(openai.completions, OPENAI),
-    "/v1/embeddings": _run(embeddings.openai_embeddings, OPENAI),
+    "/v1/embeddings": _run(embeddings.openai_embeddings, OPENAI, can_stream=False),
     "/v1/models": _read(listings.models, OPENAI),
 }
 MODEL = _read(listings.model, OPENAI)
@@ -132,12 +136,12 @@ def _redirect(exchange: Exchange) -> tuple[int, str] | None:
 
 
 async def _move(exchange: Exchange, status: int, path: str) -> None:
-    location = path + (f"?{exchange.query}" if exchange.query else "")
+    location = quote(path, safe=SAFE) + (f"?{exchange.query}" if exchange.query else "")
     exchange.extra.append(("Location", location))
     if exchange.method != "GET":
         await exchange.respond(status)
         return
-    body = f'<a href="{location}">Moved Permanently</a>.\n\n'.encode()
+    body = f'<a href="{location}">Moved Permanently</a>.\n\n'.encode("latin-1")
     await exchange.respond(status, body, "text/html; charset=utf-8")
 
 

@@ -75,6 +75,9 @@ class Scripts:
         """Queue a script for `times` requests (None: for ever)."""
         self._entries.append(_Entry(script, model, path, times))
 
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
     def clear(self) -> None:
         """Forget every script that is still queued."""
         self._entries.clear()

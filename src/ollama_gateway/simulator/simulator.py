@@ -27,7 +27,7 @@ from ollama_gateway.simulator.library import KEEP_ALIVE, Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import InvalidName, parse
 from ollama_gateway.simulator.routes import Route, reach
-from ollama_gateway.simulator.script import Script, Scripts
+from ollama_gateway.simulator.script import NOTHING, Script, Scripts
 
 
 @attrs.define(eq=False, init=False)
@@ -77,6 +77,7 @@ class Simulator:
     @property
     def loaded(self) -> dict[str, float]:
         """Canonical short name to the `anyio.current_time()` of its unloading."""
+        self._library.expire()
         return self._library.loaded
 
     @property
@@ -184,34 +185,31 @@ class Simulator:
         route = await reach(exchange)
         if route is None:
             return
-        fields = _peek(exchange.seen.body)
-        exchange.script = self._scripts.take(
-            exchange.path, _model_in(fields), inference=route.is_inference
-        )
+        exchange.script = self._script_for(exchange, route)
         if not route.is_inference:
-            await self._handle(exchange, route, fields)
+            await self._handle(exchange, route)
             return
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            await self._handle(exchange, route, fields)
+            await self._handle(exchange, route)
         finally:
             self.in_flight -= 1
 
-    async def _handle(self, exchange: Exchange, route: Route, fields: dict[str, Any]) -> None:
+    def _script_for(self, exchange: Exchange, route: Route) -> Script:
+        if not self._scripts:
+            return NOTHING
+        model = _model_in(_peek(exchange.seen.body))
+        return self._scripts.take(exchange.path, model, inference=route.is_inference)
+
+    async def _handle(self, exchange: Exchange, route: Route) -> None:
         """Let the script or the handler answer; a refusal gets its bytes here."""
         try:
             await _befall(exchange)
             await route.handler(self._library, exchange)
         except Refusal as refusal:
-            wants_stream = fields.get("stream")
-            is_stream = route.dialect.streams if wants_stream is None else wants_stream is True
-            streamed = (
-                is_stream
-                and route.is_inference
-                and "embed" not in exchange.path
-                and isinstance(refusal, RunnerFailed)
-            )
+            is_late = route.can_stream and isinstance(refusal, RunnerFailed)
+            streamed = is_late and _is_stream(exchange, route)
             await route.dialect.refuse(exchange, refusal, streamed=streamed)
 
 
@@ -232,10 +230,13 @@ async def _befall(exchange: Exchange) -> None:
         raise RunnerFailed(script.status, script.error or "scripted failure")
 
 
+def _is_stream(exchange: Exchange, route: Route) -> bool:
+    wanted = _peek(exchange.seen.body).get("stream")
+    return route.dialect.streams if wanted is None else wanted is True
+
+
 def _peek(body: bytes) -> dict[str, Any]:
     """Read what a script may be matched by; bad bodies match nothing."""
-    if not body:
-        return {}
     try:
         value = loads(body)
     except BadBody:

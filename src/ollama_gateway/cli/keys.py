@@ -1,0 +1,271 @@
+"""`gatewayctl keys`: make, look at, change and end API keys, straight in the store.
+
+No running gateway is asked and none is told: each looks the store up again within a second. Every
+command says on stderr which store it uses. The one place where a key's text appears is stdout of
+`create` and `rotate`, once.
+
+Exit codes: 1 when the store refuses (no such key, a name taken) or cannot be used, 2 for what is
+wrong on the command line or in the settings.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys.importing import read_keys
+from ollama_gateway.keys.key import (
+    DEFAULT_GROUPS,
+    ENDPOINT_GROUPS,
+    APIKey,
+    Changes,
+    KeyRefused,
+    StoreError,
+    WrongValue,
+    utc_now,
+)
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.settings.units import printable, seconds, some_seconds
+
+app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
+
+MAX_FILE: Final = 16 * 2**20
+"""Bytes read of a file to import."""
+
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="A key's id, or its name.")]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--models", metavar="GLOB", help="Models it may use, e.g. 'llama3*'; repeatable."),
+]
+EndpointsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoints",
+        metavar="GROUP",
+        help=f"What it may call: {', '.join(ENDPOINT_GROUPS)}; repeatable.",
+    ),
+]
+ExpiresOption = Annotated[
+    str | None,
+    typer.Option("--expires", metavar="TIME", help="How long it lasts, e.g. 90d; or never."),
+]
+GraceOption = Annotated[
+    str, typer.Option("--grace", metavar="TIME", help="How long the old text lives on, e.g. 24h.")
+]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What to call it; shown in logs and listings.")],
+    models: ModelsOption = None,
+    endpoints: EndpointsOption = None,
+    expires: ExpiresOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Make a key and print it, once; by default for all models and all but `manage`."""
+    expires_at = _expiry(expires) if expires is not None else None
+    with _store(config) as store:
+        key, text = store.create(
+            name,
+            _split(models) if models is not None else ("*",),
+            frozenset(_split(endpoints)) if endpoints is not None else DEFAULT_GROUPS,
+            expires_at,
+        )
+    _print_secret(key, text, as_json=as_json)
+
+
+@app.command("list")
+def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """List all keys, revoked ones too."""
+    with _store(config) as store:
+        keys = store.list()
+    if as_json:
+        print_json([_as_json(key) for key in keys])
+    else:
+        print_table([_ROW, *(_row(key) for key in keys)])
+
+
+@app.command()
+def show(
+    key: KeyArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Show one key; its text is nowhere to be had."""
+    with _store(config) as store:
+        _print_key(store.get(key), as_json=as_json)
+
+
+@app.command()
+def update(
+    key: KeyArgument,
+    name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
+    models: ModelsOption = None,
+    endpoints: EndpointsOption = None,
+    expires: ExpiresOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Change what a key is called, what it may do or how long; the rest stays."""
+    changes: Changes = {}
+    if name is not None:
+        changes["name"] = name
+    if models is not None:
+        changes["models"] = _split(models)
+    if endpoints is not None:
+        changes["endpoints"] = frozenset(_split(endpoints))
+    if expires is not None:
+        changes["expires_at"] = _expiry(expires)
+    if not changes:
+        raise typer.BadParameter("give --name, --models, --endpoints or --expires")
+    with _store(config) as store:
+        _print_key(store.update(key, **changes), as_json=as_json)
+
+
+@app.command()
+def rotate(
+    key: KeyArgument,
+    grace: GraceOption = "0s",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Give a key a new text and print it, once; the old one ends now, or after --grace."""
+    try:
+        left = timedelta(seconds=seconds(grace))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--grace") from None
+    with _store(config) as store:
+        found, text = store.rotate(key, left)
+    _print_secret(found, text, as_json=as_json)
+
+
+@app.command()
+def revoke(
+    key: KeyArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """End a key for good, in every running gateway within a second."""
+    with _store(config) as store:
+        _print_key(store.revoke(key), as_json=as_json)
+
+
+@app.command("import")
+def import_keys(
+    file: Annotated[Path, typer.Argument(help="Lines `name,key`; - is stdin.", allow_dash=True)],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Take in keys that exist already, all of a file or none; only hashes are stored."""
+    with _store(config) as store:
+        keys = store.add_imported(read_keys(_read(file)))
+    if as_json:
+        print_json([_as_json(key) for key in keys])
+    else:
+        typer.echo(f"imported {len(keys)} keys")
+
+
+@contextmanager
+def _store(config: Path | None) -> Iterator[SQLiteKeys]:
+    """Open the store of the settings; what it refuses ends the command."""
+    path = load_or_exit(config).settings.storage.data_dir / FILE_NAME
+    typer.echo(f"keys: sqlite {printable(str(path))}", err=True)
+    try:
+        with closing(SQLiteKeys(path)) as store:
+            yield store
+    except (StoreError, KeyRefused) as error:
+        for line in str(error).splitlines():
+            typer.echo(f"gatewayctl keys: {line}", err=True)
+        raise typer.Exit(2 if isinstance(error, WrongValue) else 1) from None
+
+
+def _split(values: Sequence[str]) -> tuple[str, ...]:
+    """Each value may hold several with commas between; order kept, repetitions dropped."""
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _expiry(text: str) -> datetime | None:
+    if text == "never":
+        return None
+    try:
+        return utc_now() + timedelta(seconds=some_seconds(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}, or never", param_hint="--expires") from None
+
+
+def _read(file: Path) -> str:
+    try:
+        if str(file) == "-":
+            content = sys.stdin.buffer.read(MAX_FILE + 1)
+        else:
+            with file.open("rb") as stream:
+                content = stream.read(MAX_FILE + 1)
+    except OSError as error:
+        raise KeyRefused(f"{printable(str(file))}: {error.strerror}") from None
+    if len(content) > MAX_FILE:
+        raise KeyRefused(f"{printable(str(file))} is larger than {MAX_FILE >> 20} MiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise KeyRefused(f"{printable(str(file))} is not UTF-8 text") from None
+
+
+def _as_json(key: APIKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "status": key.status(utc_now()),
+        "models": list(key.models),
+        "endpoints": _groups(key),
+        "created_at": _time(key.created_at),
+        "expires_at": _time(key.expires_at),
+        "revoked_at": _time(key.revoked_at),
+    }
+
+
+def _print_secret(key: APIKey, text: str, *, as_json: bool) -> None:
+    if not as_json:
+        typer.echo(text)
+        typer.echo(f"This is key {key.id} ({key.name}). It is not shown again.", err=True)
+        return
+    shown = _as_json(key)
+    order = ("name", "models", "endpoints", "expires_at")
+    print_json({"id": key.id, "key": text, **{field: shown[field] for field in order}})
+
+
+def _print_key(key: APIKey, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_as_json(key))
+        return
+    for field, value in _as_json(key).items():
+        listed = ", ".join(value) if isinstance(value, list) else value
+        typer.echo(f"{field + ':':<12}{listed if listed is not None else '-'}")
+
+
+_ROW: Final = ("id", "name", "status", "models", "endpoints", "created", "expires")
+
+
+def _row(key: APIKey) -> tuple[str, ...]:
+    status = key.status(utc_now())
+    models, groups = ",".join(key.models), ",".join(_groups(key))
+    times = [_time(when) or "-" for when in (key.created_at, key.expires_at)]
+    return (key.id, key.name, status, models, groups, *times)
+
+
+def _groups(key: APIKey) -> list[str]:
+    return [group for group in ENDPOINT_GROUPS if group in key.endpoints]
+
+
+def _time(when: datetime | None) -> str | None:
+    return when.isoformat(timespec="seconds").replace("+00:00", "Z") if when else None

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError, digest_of
+from ollama_gateway.keys.sqlite import SQLiteKeys
+
+
+def test_only_the_owner_may_read_the_store(tmp_path: Path) -> None:
+    """Directory 0700, file and its companions 0600, whatever the umask."""
+    path = tmp_path / "data" / "keys.db"
+    with closing(SQLiteKeys(path)) as store:
+        store.create("ci")
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert modes == {"keys.db": 0o600, "keys.db-wal": 0o600, "keys.db-shm": 0o600}
+
+
+def test_no_file_holds_a_key(tmp_path: Path) -> None:
+    """The bytes of the store contain the digest, and neither the text nor its secret."""
+    with closing(SQLiteKeys(tmp_path / "keys.db")) as store:
+        _, text = store.create("ci")
+        content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert digest_of(text).encode() in content
+    assert text.split("_")[2].encode() not in content
+
+
+def test_keys_outlive_the_store_object(tmp_path: Path) -> None:
+    """A store opened again holds what was created before."""
+    with closing(SQLiteKeys(tmp_path / "keys.db")) as store:
+        key, _ = store.create("ci")
+    with closing(SQLiteKeys(tmp_path / "keys.db")) as store:
+        assert store.list() == (key,)
+
+
+def test_a_change_is_seen_by_another_process_at_once(tmp_path: Path) -> None:
+    """A second connection finds a new key, and loses a revoked one, without reopening."""
+    path = tmp_path / "keys.db"
+    with closing(SQLiteKeys(path)) as gateway, closing(SQLiteKeys(path)) as command:
+        key, text = command.create("ci")
+        assert gateway.find([digest_of(text)]) == [key]
+        assert gateway.find([digest_of(text)]) != [command.revoke("ci"), None]
+        (seen,) = gateway.find([digest_of(text)])
+        assert seen is not None
+        assert seen.revoked_at is not None
+
+
+def test_the_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """Of several that find no file one makes the tables, and all of them work."""
+    ready = threading.Barrier(8)
+    outcomes: list[object] = []
+
+    def open_and_create(number: int) -> None:
+        ready.wait(timeout=30)
+        try:
+            with closing(SQLiteKeys(tmp_path / "data" / "keys.db")) as store:
+                outcomes.append(store.create(f"key-{number}")[0].name)
+        except StoreError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=open_and_create, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, outcomes)) == [f"key-{n}" for n in range(8)]
+
+
+def a_directory(path: Path) -> None:
+    """Put a directory where the file belongs."""
+    path.mkdir()
+
+
+def garbage(path: Path) -> None:
+    """Put something else there."""
+    path.write_bytes(b"this is not a database, and long enough to be sure of it" * 100)
+
+
+def a_newer_schema(path: Path) -> None:
+    """Put there what a later version would."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+
+
+def somebody_elses(path: Path) -> None:
+    """Put there a database with other tables."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE keys (fits INTEGER)")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (a_directory, "Is a directory"),
+        (garbage, "file is not a database"),
+        (a_newer_schema, r"newer version \(schema 2, this one knows 1\): upgrade"),
+        (somebody_elses, "table keys already exists"),
+    ],
+)
+def test_what_is_no_store_is_one_clear_line(
+    tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    """The error names the file and what is wrong with it."""
+    path = tmp_path / "keys.db"
+    spoil(path)
+    with pytest.raises(StoreError, match=message) as caught:
+        SQLiteKeys(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    """A file in the way of the directory is named as the reason."""
+    (tmp_path / "data").write_text("in the way")
+    with pytest.raises(StoreError, match="File exists|Not a directory"):
+        SQLiteKeys(tmp_path / "data" / "keys.db")
+
+
+def test_a_file_moved_away_is_noticed(tmp_path: Path) -> None:
+    """Under an open connection a moved, then a replaced file is an error; put back, it works."""
+    path, aside = tmp_path / "keys.db", tmp_path / "aside.db"
+    with closing(SQLiteKeys(path)) as store:
+        key, text = store.create("ci")
+        path.rename(aside)
+        with pytest.raises(StoreError, match="is gone"):
+            store.find([digest_of(text)])
+        garbage(path)
+        with pytest.raises(StoreError, match="was replaced while in use: restart"):
+            store.find([digest_of(text)])
+        aside.replace(path)
+        assert store.find([digest_of(text)]) == [key]
+
+
+def test_a_row_that_something_else_wrote_is_an_error_of_the_store(tmp_path: Path) -> None:
+    """Rights that cannot be read open nothing."""
+    path = tmp_path / "keys.db"
+    with closing(SQLiteKeys(path)) as store:
+        key, text = store.create("ci")
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("UPDATE keys SET models = 'all of them'")
+        with pytest.raises(StoreError, match=f"row of key {key.id} cannot be read"):
+            store.find([digest_of(text)])
+
+
+def test_a_change_that_fails_leaves_no_trace(tmp_path: Path) -> None:
+    """After a refusal in the middle of a transaction the store is open and unchanged."""
+    with closing(SQLiteKeys(tmp_path / "keys.db")) as store:
+        store.create("ci")
+        for _ in range(3):
+            with pytest.raises(KeyRefused):
+                store.create("ci")
+        assert [key.name for key in store.list()] == ["ci"]
+        assert isinstance(store.create("cd")[0], APIKey)
+
+
+def test_a_locked_store_is_read_and_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another process is in a change, look-ups go on, and a change gives up with a line."""
+    monkeypatch.setattr("ollama_gateway.keys.sqlite.BUSY_SECONDS", 0)
+    path = tmp_path / "keys.db"
+    with closing(SQLiteKeys(path)) as store, closing(sqlite3.connect(path)) as other:
+        key, text = store.create("ci")
+        other.execute("BEGIN IMMEDIATE")
+        assert store.find([digest_of(text)]) == [key]
+        with pytest.raises(StoreError, match="database is locked"):
+            store.create("cd")

@@ -1,0 +1,282 @@
+"""The suite that every store of keys passes; SQLite's own behaviour is in `test_sqlite.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ollama_gateway.keys.key import (
+    DEFAULT_GROUPS,
+    APIKey,
+    Imported,
+    KeyRefused,
+    KeyStore,
+    StoreError,
+    digest_of,
+)
+from ollama_gateway.keys.sqlite import SQLiteKeys
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+LEGACY = "sk-legacy-0123456789abcdef"
+
+
+@attrs.define
+class WallClock:
+    """A wall clock that is set by hand."""
+
+    time: datetime = START
+
+    def __call__(self) -> datetime:
+        """Tell the time."""
+        return self.time
+
+
+@pytest.fixture
+def clock() -> WallClock:
+    """The time the store sees."""
+    return WallClock()
+
+
+def open_sqlite(directory: Path, clock: WallClock) -> KeyStore:
+    """The store of one machine."""
+    return SQLiteKeys(directory / "keys.db", now=clock)
+
+
+@pytest.fixture(params=[open_sqlite])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: WallClock) -> Iterator[KeyStore]:
+    """An empty store."""
+    opener: Callable[[Path, WallClock], KeyStore] = request.param
+    with closing(opener(tmp_path, clock)) as opened:
+        yield opened
+
+
+def found(store: KeyStore, *texts: str) -> list[APIKey | None]:
+    """What a look-up of these texts finds, in their order."""
+    return list(store.find([digest_of(text) for text in texts]))
+
+
+def test_a_created_key_is_found_by_its_text(store: KeyStore) -> None:
+    """What was created comes back whole, whichever way it is asked for."""
+    key, text = store.create("ci", ("llama3*", "m1"), frozenset({"read"}), START + HOUR)
+    whole = APIKey(key.id, "ci", ("llama3*", "m1"), frozenset({"read"}), START, START + HOUR)
+    assert key == whole
+    assert found(store, text) == [whole]
+    assert store.get("ci") == store.get(key.id) == whole
+    assert store.list() == (whole,)
+    assert text.startswith(f"ogw_{key.id}_")
+
+
+def test_a_key_has_defaults(store: KeyStore) -> None:
+    """All models, all groups but `manage`, no end."""
+    key, _ = store.create("ci")
+    assert (key.models, key.endpoints, key.expires_at) == (("*",), DEFAULT_GROUPS, None)
+
+
+def test_a_batch_is_answered_in_its_order(store: KeyStore) -> None:
+    """One look-up answers a thousand digests, repeated and unknown ones too."""
+    (one, one_text), (two, two_text) = store.create("one"), store.create("two")
+    unknown = [f"unknown-{n}" for n in range(1000)]
+    assert found(store, two_text, *unknown, one_text, two_text) == [two, *[None] * 1000, one, two]
+    assert found(store) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "%",
+        "*",
+        "_",
+        "\x00",
+        "' OR '1'='1",
+        "'; DROP TABLE keys; --",
+        '{"$ne": null}',
+        "é",
+        '["',
+    ],
+)
+def test_odd_texts_find_nothing_and_harm_nothing(store: KeyStore, text: str) -> None:
+    """Neither as a secret, nor as a digest, nor as a name do they mean more than themselves."""
+    key, good = store.create("ci")
+    assert found(store, text) == [None]
+    assert list(store.find([text])) == [None]
+    with pytest.raises(KeyRefused, match="no key"):
+        store.get(text)
+    assert found(store, good) == [key]
+
+
+@pytest.mark.parametrize("name", ["%", "*", "' OR '1'='1", "'; DROP TABLE keys; --", "[bold]", "é"])
+def test_odd_names_are_names(store: KeyStore, name: str) -> None:
+    """A name is data: it is kept and found as it was given."""
+    store.create("other")
+    key, _ = store.create(name)
+    assert store.get(name) == key
+
+
+def test_a_stolen_digest_finds_nothing(store: KeyStore) -> None:
+    """The digest of a key, presented as a key, is hashed again and unknown."""
+    _, text = store.create("ci")
+    assert found(store, digest_of(text)) == [None]
+
+
+def test_a_name_belongs_to_one_living_key(store: KeyStore) -> None:
+    """A second key of a name is refused until the first is revoked."""
+    first, _ = store.create("ci")
+    with pytest.raises(KeyRefused, match=f"taken by key {first.id}"):
+        store.create("ci")
+    store.revoke("ci")
+    second, _ = store.create("ci")
+    assert store.get("ci") == second
+    assert [key.id for key in store.list()] == [first.id, second.id]
+
+
+def test_an_ambiguous_name_says_so(store: KeyStore) -> None:
+    """When only revoked keys have the name, and several, the message lists their ids."""
+    ids = []
+    for _ in range(2):
+        ids.append(store.create("ci")[0].id)
+        store.revoke("ci")
+    with pytest.raises(KeyRefused, match="several keys") as caught:
+        store.get("ci")
+    assert all(key_id in str(caught.value) for key_id in ids)
+    assert store.get(ids[0]).id == ids[0]
+
+
+def test_an_id_wins_over_a_name(store: KeyStore) -> None:
+    """A key named like the id of another one does not hide it."""
+    first, _ = store.create("ci")
+    store.create(first.id)
+    assert store.get(first.id) == first
+
+
+def test_what_is_updated_changes_and_the_rest_stays(store: KeyStore) -> None:
+    """Each property by itself, an expiry also back to never."""
+    key, text = store.create("ci", expires_at=START + HOUR)
+    assert store.update("ci", models=("m1",)) == attrs.evolve(key, models=("m1",))
+    store.update("ci", name="cd", endpoints=frozenset({"read"}), expires_at=None)
+    after = attrs.evolve(
+        key, name="cd", models=("m1",), endpoints=frozenset({"read"}), expires_at=None
+    )
+    assert found(store, text) == [after]
+
+
+def test_a_refused_update_changes_nothing(store: KeyStore) -> None:
+    """A name that is taken, a wrong pattern, an unknown or a revoked key."""
+    store.create("other")
+    key, _ = store.create("ci")
+    with pytest.raises(KeyRefused, match="taken"):
+        store.update("ci", name="other", models=("m1",))
+    with pytest.raises(KeyRefused, match="pattern"):
+        store.update("ci", models=("a b",))
+    with pytest.raises(KeyRefused, match="no key"):
+        store.update("cd", models=("m1",))
+    assert store.get("ci") == key
+    store.revoke("ci")
+    with pytest.raises(KeyRefused, match="revoked"):
+        store.update("ci", models=("m1",))
+
+
+def test_rotation_ends_the_old_text_at_once(store: KeyStore) -> None:
+    """Without grace only the new text is found; id, name and rights stay."""
+    key, old = store.create("ci", ("m1",))
+    rotated, new = store.rotate("ci")
+    assert rotated == key
+    assert found(store, old, new) == [None, key]
+
+
+def test_rotation_with_grace_keeps_the_old_text_that_long(
+    store: KeyStore, clock: WallClock
+) -> None:
+    """Both texts work until the grace has passed, to the microsecond."""
+    key, old = store.create("ci")
+    _, new = store.rotate("ci", HOUR)
+    clock.time = START + HOUR - timedelta(microseconds=1)
+    assert found(store, old, new) == [key, key]
+    clock.time = START + HOUR
+    assert found(store, old, new) == [None, key]
+
+
+def test_a_second_rotation_never_lengthens_a_grace(store: KeyStore, clock: WallClock) -> None:
+    """The oldest text ends when it was to end, and a rotation without grace ends all."""
+    key, first = store.create("ci")
+    _, second = store.rotate("ci", HOUR)
+    _, third = store.rotate("ci", 5 * HOUR)
+    clock.time = START + HOUR
+    assert found(store, first, second, third) == [None, key, key]
+    _, fourth = store.rotate("ci")
+    assert found(store, first, second, third, fourth) == [None, None, None, key]
+
+
+def test_a_dead_key_is_not_rotated(store: KeyStore, clock: WallClock) -> None:
+    """Nobody is handed a new text that opens nothing."""
+    store.create("old", expires_at=START + HOUR)
+    store.create("gone")
+    store.revoke("gone")
+    clock.time = START + HOUR
+    with pytest.raises(KeyRefused, match="expired"):
+        store.rotate("old")
+    with pytest.raises(KeyRefused, match="revoked"):
+        store.rotate("gone")
+
+
+def test_revocation_is_for_good(store: KeyStore, clock: WallClock) -> None:
+    """A revoked key is still found, and says since when; revoking it again changes nothing."""
+    key, text = store.create("ci")
+    revoked = store.revoke("ci")
+    assert revoked == attrs.evolve(key, revoked_at=START)
+    clock.time += HOUR
+    assert store.revoke(key.id) == revoked
+    assert found(store, text) == [revoked]
+
+
+def test_active_keys_are_counted(store: KeyStore, clock: WallClock) -> None:
+    """Neither revoked nor expired ones count."""
+    assert store.count_active() == 0
+    store.create("one")
+    store.create("two", expires_at=START + HOUR)
+    store.create("three")
+    store.revoke("three")
+    assert store.count_active() == 2
+    clock.time = START + HOUR
+    assert store.count_active() == 1
+
+
+def test_imported_keys_are_found_by_their_own_text(store: KeyStore) -> None:
+    """A key made elsewhere works as it is; rotated, it becomes one of ours."""
+    (key,) = store.add_imported([Imported("legacy", LEGACY, 1)])
+    assert found(store, LEGACY) == [key]
+    assert (key.models, key.endpoints) == (("*",), DEFAULT_GROUPS)
+    _, text = store.rotate("legacy")
+    assert text.startswith(f"ogw_{key.id}_")
+    assert found(store, LEGACY, text) == [None, key]
+
+
+def test_an_import_is_all_or_nothing(store: KeyStore) -> None:
+    """Every line that collides is named, none by its key, and nothing of the file is stored."""
+    store.add_imported([Imported("legacy", LEGACY, 1)])
+    entries = [
+        Imported("new", "sk-new-0123456789abcdef", 1),
+        Imported("legacy", "sk-other-0123456789abcdef", 2),
+        Imported("again", LEGACY, 4),
+    ]
+    with pytest.raises(KeyRefused) as caught:
+        store.add_imported(entries)
+    assert str(caught.value).splitlines() == [
+        "line 2: a key of this name exists",
+        "line 4: this key is in the store already",
+    ]
+    assert [key.name for key in store.list()] == ["legacy"]
+
+
+def test_a_closed_store_says_so(store: KeyStore) -> None:
+    """Every use of a closed store is the store's error, not a library's."""
+    store.close()
+    for use in (store.list, store.count_active, lambda: store.find(["x"]), lambda: store.get("x")):
+        with pytest.raises(StoreError):
+            use()

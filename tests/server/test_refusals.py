@@ -1,0 +1,230 @@
+"""Bad keys, bodies and names: a definite one-line answer, and a generic one where it matters."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import trio.testing
+
+from ollama_gateway.errors import Unauthorized
+from ollama_gateway.simulator import Model, Simulator
+from tests.story import CHAT, Reply, story
+
+Clock = trio.testing.MockClock
+DUPLICATE = b'{"model":"m1","MODEL":"other","messages":[]}'
+
+
+def same(one: Reply, other: Reply) -> bool:
+    """Whether a client could tell two answers apart (the request id aside)."""
+    strip = [{k: v for k, v in r.headers.items() if k != "x-request-id"} for r in (one, other)]
+    return (one.status, one.body, strip[0]) == (other.status, other.body, strip[1])
+
+
+async def test_the_generic_403(autojump_clock: Clock) -> None:
+    """What nobody hosts and what the key may not use cannot be told apart; the row knows."""
+    async with story({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as told:
+        _, key = told.store.create("narrow", ("m1", "no-such-model"))
+        hosted = await told.ask(body={**CHAT, "model": "secret:1"}, key=key)
+        unknown = await told.ask(body={**CHAT, "model": "no-such-model"}, key=key)
+        neither = await told.ask(body={**CHAT, "model": "zzz"}, key=key)
+        retrieved = [
+            await told.ask(f"/v1/models/{name}", method="GET", key=key)
+            for name in ("secret:1", "no-such-model")
+        ]
+
+    assert hosted.status == 403
+    assert same(hosted, unknown)
+    assert same(hosted, neither)
+    assert same(retrieved[0], retrieved[1])
+    reasons = [row.reason for row in told.rows]
+    assert reasons == ["model_not_allowed", "unknown_model", "model_not_allowed"]
+
+
+async def test_endpoint_groups(autojump_clock: Clock) -> None:
+    """A key without a group's right gets the same 403, before its body is read."""
+    async with story() as told:
+        _, key = told.store.create("embedder", endpoints=frozenset({"embeddings"}))
+        chat = await told.ask(key=key)
+        tags = await told.ask("/api/tags", method="GET", key=key)
+
+    assert (chat.status, tags.status) == (403, 403)
+    assert told.rows[0].reason == "endpoint_not_allowed"
+    assert told.rows[0].bytes_in == 0
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        "x",
+        "ogw_",
+        "ogw_aaaaaaaa_" + "b" * 49,
+        "' OR '1'='1 AND more than twenty",
+        "%" * 30,
+        "*" * 30,
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "k" * 100_000,
+        "clé-clé-clé-clé-clé-clé",
+    ],
+)
+async def test_all_bad_keys_get_one_answer(
+    autojump_clock: Clock,
+    key: str | None,
+) -> None:
+    """Missing, malformed and unknown keys are the same 401, and leave no row."""
+    async with story() as told:
+        reply = await told.ask(key=key)
+
+    assert (reply.status, reply.document) == (401, {"error": Unauthorized.default_message})
+    assert told.rows == []
+
+
+async def test_a_typing_error_in_a_key_is_told_like_any_other(
+    autojump_clock: Clock,
+) -> None:
+    """The right id with a wrong secret reads like no key at all."""
+    async with story() as told:
+        wrong = told.key[:-8] + ("a" if told.key[-8] != "a" else "b") + told.key[-7:]
+
+        assert same(await told.ask(key=wrong), await told.ask(key=None))
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "missing request body"),
+        (b"{bad", None),
+        (b'{"model":"m1"', None),
+        (b"null", None),
+        (b"[]", None),
+        (b'"x"', None),
+        (b"{}", "model is required"),
+        (b'{"model":""}', "model is required"),
+        (b'{"model":5}', None),
+        (b'{"model":null}', "model is required"),
+        (b'{"model":"m1","x":NaN}', None),
+        (b'{"model":"m1","x":' + b"9" * 5000 + b"}", None),
+        (b'{"model":"m1","x":"\xff"}', None),
+        (b'\xef\xbb\xbf{"model":"m1"}', None),
+        (b'{"model":"m1"}{"model":"m2"}', None),
+        (b'{"model":"m1"} x', None),
+        (DUPLICATE, None),
+        (b'{"model":"m1","model":"m1"}', None),
+        (b'{"model":"m1","stream":true,"Stream":false}', None),
+        ('{"model":"m1","\u017ftream":true,"stream":false}'.encode(), None),
+        (b'{"model":"m1","x":' + b"[" * 5000 + b"]" * 5000 + b"}", None),
+        (b'{"model":"m1","stream":"true"}', None),
+        (b'{"model":"m1","stream":1}', None),
+        (b"\x1f\x8b\x08\x00", None),
+    ],
+)
+async def test_bodies_that_could_be_read_in_two_ways_or_none_are_400(
+    autojump_clock: Clock,
+    body: bytes,
+    text: str | None,
+) -> None:
+    """A body has exactly one reading, the backend's; everything else is a 400, on one line."""
+    async with story() as told:
+        reply = await told.ask(body=body)
+
+    assert reply.status == 400
+    assert reply.body.count(b"\n") == 0
+    assert text in {None, reply.document["error"]}
+    assert told.simulators["a"].seen[3:] == []
+    assert [row.outcome for row in told.rows] == ["refused"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["x" * 10_000, " \t", "a\x00b", "a\nb", "bad name", "a/b/c/d", "x:", "m\u0456", "m1@sha256:ab"],
+)
+async def test_names_that_break_the_grammar_are_400_for_everyone(
+    autojump_clock: Clock,
+    model: str,
+) -> None:
+    """Ollama would say the same, so nothing is disclosed."""
+    async with story() as told:
+        reply = await told.ask(body={**CHAT, "model": model})
+
+    assert reply.status == 400
+    assert reply.document["error"] in {"invalid model name", "model is required"}
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["m1", "M1", "m1:latest", "library/m1", " m1 ", "registry.ollama.ai/library/m1", "m1:local"],
+)
+async def test_equal_names_are_one_model(
+    autojump_clock: Clock,
+    model: str,
+) -> None:
+    """What Ollama takes for the same model is authorised and served as the same."""
+    async with story() as told:
+        _, key = told.store.create("narrow", ("m1",))
+        reply = await told.ask(body={**CHAT, "model": model}, key=key)
+
+    assert reply.status == 200
+    assert reply.lines[0]["model"] == model
+    assert told.rows[0].model == "m1:latest"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({**CHAT, "options": {"num_predict": value}}, 200) for value in (-1, -2, 0, 2**31, 1.5, None)]
+    + [({**CHAT, "options": {"num_predict": "10"}}, 500)]
+    + [({**CHAT, "messages": value}, 200) for value in ([], None)]
+    + [({**CHAT, "messages": {}}, 400)]
+    + [({**CHAT, "tools": [{"type": "function"}] * 10_000}, 400)]
+    + [({**CHAT, "messages": [{"role": "user", "content": "x"}] * 100_000}, 200)],
+)
+async def test_what_only_the_backend_can_judge_reaches_it_unchanged(
+    autojump_clock: Clock,
+    body: dict[str, Any],
+    status: int,
+) -> None:
+    """Odd options, messages and tools are the backend's to answer; their bytes are not touched."""
+    raw = json.dumps(body).encode()
+    async with story() as told:
+        reply = await told.ask(body=raw)
+        seen = told.simulators["a"].seen[-1]
+
+    assert seen.body == raw
+    assert reply.status == status
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "br"])
+async def test_an_encoded_body_is_415(autojump_clock: Clock, encoding: str) -> None:
+    """A body that the gateway cannot read is not passed on unread."""
+    async with story() as told:
+        reply = await told.ask(body=b"\x1f\x8b", headers={"content-encoding": encoding})
+
+    assert reply.status == 415
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_errors_are_in_the_dialect_of_the_path(
+    autojump_clock: Clock,
+    path: str,
+) -> None:
+    """A string for Ollama's clients, an object for OpenAI's; with the request id on both."""
+    async with story() as told:
+        reply = await told.ask(path, b"{}")
+
+    error = reply.document["error"]
+    assert error == "model is required" if path == "/api/chat" else error["type"]
+    assert len(reply.headers["x-request-id"]) == 32
+
+
+async def test_secrets_and_words_stay_out_of_rows(
+    autojump_clock: Clock,
+) -> None:
+    """A row holds neither the key, nor the prompt, nor the answer."""
+    async with story() as told:
+        await told.ask(body={**CHAT, "messages": [{"role": "user", "content": "my secret"}]})
+
+    row = repr(told.rows[0])
+    assert told.key not in row
+    assert "my secret" not in row
+    assert "Hel" not in row

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ollama_gateway.cli.config import app, load_or_exit, rows_of
+from ollama_gateway.settings import load
+from ollama_gateway.settings.tables import VARIABLES
+
+RUN = CliRunner()
+
+SECRETS = """
+[server]
+admin_token = "hunter2"
+[redis]
+url = "redis://:hunter2@redis"
+[[backends]]
+name = "a"
+url = "http://a"
+auth_token = { env = "TOKEN" }
+headers = { "X-Key" = "hunter2" }
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The commands read the real environment and directory: both are made clean."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("GATEWAY_", "OLLAMA_")):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+def test_check_of_a_good_file() -> None:
+    """stdout says ok and the file, warnings go to stderr."""
+    Path("gateway.toml").write_text("[audit]\nkeep = '1d'\n")
+    done = RUN.invoke(app, ["check"])
+    assert (done.exit_code, done.stdout) == (0, "ok: gateway.toml\n")
+    assert done.stderr == "warning: audit.keep: no audit rows are stored; this has no effect yet\n"
+
+
+def test_check_of_a_named_file(tmp_path: Path) -> None:
+    """--config is the file."""
+    file = tmp_path / "a.toml"
+    file.write_text("")
+    done = RUN.invoke(app, ["check", "--config", str(file)])
+    assert (done.exit_code, done.stdout) == (0, f"ok: {file}\n")
+
+
+def test_check_without_a_file() -> None:
+    """It says that there is none."""
+    done = RUN.invoke(app, ["check"])
+    assert (done.exit_code, done.stdout) == (0, "ok: no file, defaults and environment alone\n")
+
+
+@pytest.mark.parametrize("command", [["check"], ["show"], ["show", "--json"]])
+def test_problems_are_lines_of_stderr_and_exit_2(command: list[str]) -> None:
+    """All of them, one a line, and nothing on stdout."""
+    Path("gateway.toml").write_text("[server]\nbind = 3\nx = 1\n")
+    done = RUN.invoke(app, command)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "server.x: unknown setting",
+        'server.bind: 3 is not an address like "127.0.0.1:11435", "[::1]:11435"',
+    ]
+
+
+def test_check_as_json() -> None:
+    """One object, whether good or not."""
+    good = RUN.invoke(app, ["check", "--json"])
+    assert json.loads(good.stdout) == {"ok": True, "source": None, "warnings": []}
+    Path("gateway.toml").write_text("x = 1\n")
+    bad = RUN.invoke(app, ["check", "--json"])
+    assert bad.exit_code == 2
+    assert json.loads(bad.stdout) == {"ok": False, "problems": ["x: unknown setting"]}
+    assert bad.stderr == "x: unknown setting\n"
+
+
+def test_show_tells_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the form that a settings file has, with default, file or environment beside it."""
+    Path("gateway.toml").write_text("[server]\nmax_body = '1048576B'\n")
+    monkeypatch.setenv("GATEWAY_SERVER_DRAIN_TIMEOUT", "60s")
+    lines = [line.split() for line in RUN.invoke(app, ["show"]).stdout.splitlines()]
+    assert ["server.max_body", "1MiB", "file"] in lines
+    assert ["server.drain_timeout", "1m", "environment"] in lines
+    assert ["server.bind", "127.0.0.1:11435", "default"] in lines
+    assert ["server.admin_token", "(not", "set)", "default"] in lines
+
+
+def test_show_as_json_has_every_setting() -> None:
+    """The same as one object, by path."""
+    Path("gateway.toml").write_text(SECRETS.replace('{ env = "TOKEN" }', '"x"'))
+    shown = json.loads(RUN.invoke(app, ["show", "--json"]).stdout)
+    assert shown["source"] == "gateway.toml"
+    paths = {path for path in shown["settings"] if not path.startswith("backends")}
+    assert paths == {".".join(pair) for pair in VARIABLES.values()}
+    assert shown["settings"]["race.idle_timeout"] == {"value": "5m", "origin": "default"}
+    assert shown["settings"]["backends[0].headers"]["value"] == {"X-Key": "(set)"}
+    assert shown["settings"]["backends[0].models"]["value"] == ["*"]
+
+
+@pytest.mark.parametrize("command", [["check"], ["check", "--json"], ["show"], ["show", "--json"]])
+def test_no_command_prints_a_secret(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Good settings or bad, text or JSON, stdout or stderr."""
+    monkeypatch.setenv("TOKEN", "hunter2")
+    for end, code in (("", 0), ("nonsense = 1\nurl = 3\n", 2)):
+        Path("gateway.toml").write_text(SECRETS + end)
+        done = RUN.invoke(app, command)
+        assert done.exit_code == code
+        assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_odd_text_in_a_value_stays_on_its_line(tmp_path: Path) -> None:
+    """Escape sequences and undecodable bytes are shown escaped."""
+    environ = {"GATEWAY_STORAGE_DATA_DIR": "/a\x1b[0m\n\udcff"}
+    (row,) = [r for r in rows_of(load(None, environ, tmp_path)) if r.path == "storage.data_dir"]
+    assert json.dumps(row.value) == r'"/a\u001b[0m\n\udcff"'
+
+
+def test_show_prints_odd_text_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal is never sent what a value holds."""
+    monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", "/a\x1b[0m\n\udcff")
+    done = RUN.invoke(app, ["show"])
+    assert done.exit_code == 0
+    assert r'"/a\u001b[0m\n\udcff"' in done.stdout
+
+
+def test_load_or_exit_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """Other commands get settings, or end as `config check` does."""
+    assert load_or_exit(None).source is None
+    with pytest.raises(typer.Exit) as caught:
+        load_or_exit(Path("missing.toml"))
+    assert caught.value.exit_code == 2
+    assert capsys.readouterr().err == "missing.toml: no such file or directory\n"

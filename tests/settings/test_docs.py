@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+
+from ollama_gateway.settings import NO_EFFECT_YET, NOT_YET, Backend, Settings, load
+from ollama_gateway.settings.model import SECTIONS, fields_of
+from ollama_gateway.settings.tables import OTHER_VARIABLES, VARIABLES
+from tests.settings.conftest import Load
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "configuration.md").read_text(encoding="utf-8")
+EXAMPLE = (DOCS / ".env.example").read_text(encoding="utf-8")
+# Every variable of the example, as it is once the "# " is gone.
+UNCOMMENTED = re.sub(r"^# (?=[A-Z_]+=)", "", EXAMPLE, flags=re.MULTILINE)
+TABLES = {**SECTIONS, "backends[]": Backend}
+PATHS = [f"{name}.{field.name}" for name, cls in TABLES.items() for field in fields_of(cls)]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_page_has_a_row_for_every_setting(path: str) -> None:
+    """With the mark of those that are not in force, and only of those."""
+    rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{path}`")]
+    assert len(rows) == 1
+    assert ("¹" in rows[0]) is (path in NOT_YET)
+    assert ("²" in rows[0]) is (path in NO_EFFECT_YET)
+
+
+def test_the_page_has_no_row_for_anything_else() -> None:
+    """A setting that went is gone from the page."""
+    rows = set(re.findall(r"^\| `([a-z_]+(?:\[\])?\.[a-z_]+)`", PAGE, flags=re.MULTILINE))
+    assert rows == set(PATHS)
+
+
+def test_the_page_lists_what_is_not_in_force() -> None:
+    """Once more in words, under its own heading."""
+    part = PAGE.partition("## Not in force yet")[2].partition("\n## ")[0]
+    assert not [path for path in [*NOT_YET, *NO_EFFECT_YET] if f"`{path}" not in part]
+
+
+def test_the_page_names_every_variable_of_its_own() -> None:
+    """Those that stand for no `[section] key`."""
+    assert not [name for name in OTHER_VARIABLES if f"`{name}`" not in PAGE]
+
+
+def test_the_example_of_the_page_is_the_defaults(loaded: Load) -> None:
+    """The whole file loads, holds every setting, and changes none."""
+    (toml,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    found = loaded(toml, {"GPU1_TOKEN": "t"})
+    assert found.settings == Settings(backends=found.settings.backends)
+    assert set(found.origins.values()) == {"file"}
+    assert [warning.partition(":")[0] for warning in found.warnings] == list(NO_EFFECT_YET)
+
+
+def test_the_example_of_the_environment_is_complete_and_known() -> None:
+    """Each variable once, and no other."""
+    names = re.findall(r"^([A-Z_]+)=", UNCOMMENTED, flags=re.MULTILINE)
+    assert sorted(names) == sorted([*VARIABLES, *OTHER_VARIABLES])
+
+
+def test_the_example_of_the_environment_is_the_defaults(tmp_path: Path) -> None:
+    """As it stands it sets nothing, and with every line in force it changes nothing."""
+    assert dotenv_values(stream=io.StringIO(EXAMPLE)) == {}
+    (tmp_path / ".env").write_text(UNCOMMENTED, encoding="utf-8")
+    found = load(None, {}, tmp_path)
+    assert found.settings == load(None, {}, tmp_path / "none").settings
+    assert found.origins["server.bind"] == "environment"

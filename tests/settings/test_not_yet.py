@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from ollama_gateway.settings import NO_EFFECT_YET, NOT_YET, Backend
+from ollama_gateway.settings.model import SECTIONS
+from tests.settings.conftest import Load, Problems
+
+OTHER = {
+    "server.processes": "2",
+    "server.allowed_origins": "['https://a']",
+    "server.trusted_proxies": "['10.0.0.0/8']",
+    "server.tls_cert": "'a.pem'",
+    "server.tls_key": "'a.pem'",
+    "backends[].slots": "1",
+    "storage.database_url": "'postgresql://a'",
+    "audit.mode": "'strict'",
+    "audit.chain_key": "'k'",
+    "limits.requests_per_minute": "1",
+    "limits.concurrent_requests": "1",
+    "limits.tokens_per_day": "1",
+    "limits.tokens_per_month": "1",
+    "auth.anonymous_networks": "['10.0.0.0/8']",
+    "auth.anonymous_key": "'k'",
+}
+"""A value other than the default for each setting that is refused."""
+
+TUNING = {
+    "race.hedge_after": "'2s'",
+    "race.max_hedge_ratio": "0.05",
+    "race.queue_timeout": "'2m'",
+    "audit.keep": "'400d'",
+    "limits.default_output_tokens": "4096",
+}
+"""A value for each setting that has no effect."""
+
+
+def toml_of(path: str, value: str) -> str:
+    """A file that gives this one setting."""
+    section, _, key = path.partition(".")
+    if section == "backends[]":
+        return f"[[backends]]\nname = 'a'\nurl = 'http://a'\n{key} = {value}\n"
+    return f"[{section}]\n{key} = {value}\n"
+
+
+def test_the_lists_are_the_ones_tested() -> None:
+    """A new entry needs its line above, and names a setting that exists."""
+    assert set(OTHER) == set(NOT_YET)
+    assert set(TUNING) == set(NO_EFFECT_YET)
+    for path in [*NOT_YET, *NO_EFFECT_YET]:
+        section, _, key = path.partition(".")
+        assert key in attrs.fields_dict(Backend if section == "backends[]" else SECTIONS[section])
+
+
+@pytest.mark.parametrize("path", OTHER)
+def test_what_someone_would_rely_on_is_refused(problems: Problems, path: str) -> None:
+    """Never silently ignored: the start ends."""
+    found = problems(toml_of(path, OTHER[path]))
+    refusal = f"{path.replace('[]', '[0]')}: {NOT_YET[path]}"
+    assert refusal in found
+    assert refusal.endswith("is not supported by this version yet")
+
+
+@pytest.mark.parametrize("path", TUNING)
+def test_what_only_tunes_is_a_warning(loaded: Load, path: str) -> None:
+    """Given at all, even at its default, it is said to do nothing."""
+    assert loaded(toml_of(path, TUNING[path])).warnings == (f"{path}: {NO_EFFECT_YET[path]}",)
+    assert NO_EFFECT_YET[path].endswith("has no effect yet")
+
+
+def test_hedging_switched_off_is_in_force(loaded: Load) -> None:
+    """`off` is what this version does."""
+    assert loaded("[race]\nhedge_after = 'off'").warnings == ()
+
+
+def test_tls_needs_both_halves(problems: Problems) -> None:
+    """The missing one is named as well."""
+    found = problems("[server]\ntls_cert = 'a'")
+    assert "server.tls_key: is missing: tls_cert and tls_key go together" in found

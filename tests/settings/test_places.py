@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_gateway.settings import Address, places
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:11435", Address("127.0.0.1", 11435)),
+        ("0.0.0.0:0", Address("0.0.0.0", 0)),  # noqa: S104 - nothing listens here
+        ("localhost:65535", Address("localhost", 65535)),
+        ("[::1]:80", Address("::1", 80)),
+    ],
+)
+def test_an_address_reads_and_shows_the_same(text: str, expected: Address) -> None:
+    """Host and port apart for the program, together with brackets for the operator."""
+    assert places.address(text) == expected
+    assert str(expected) == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        ":80",
+        "host",
+        "host:",
+        "host:65536",
+        "host:-1",
+        "::1:80",
+        "[::1]",
+        "[x]:80",
+        "[]:80",
+        "a b:80",
+        "http://a:80",
+        "host:80\n",
+        "-a:80",
+        "host:٣",
+        80,
+        None,
+        ["a:80"],
+    ],
+)
+def test_what_is_no_address_is_refused(value: object) -> None:
+    """A host, a colon and a port are needed, and an IPv6 address stands in brackets."""
+    with pytest.raises(ValueError, match="is not a"):
+        places.address(value)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("LocalHost", True),
+        ("0.0.0.0", False),  # noqa: S104 - nothing listens here
+        ("::", False),
+        ("10.0.0.1", False),
+        ("gpu", False),
+    ],
+)
+def test_loopback(host: str, *, expected: bool) -> None:
+    """Only what cannot be reached from outside is loopback; an unknown name is not."""
+    assert Address(host, 1).is_loopback is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://10.0.0.5:11434", "http://10.0.0.5:11434"),
+        ("http://10.0.0.5:11434/", "http://10.0.0.5:11434"),
+        ("https://gpu.example/ollama/", "https://gpu.example/ollama"),
+        ("HTTP://GPU_1:80", "http://gpu_1:80"),
+        ("http://[fd00::1]:1", "http://[fd00::1]:1"),
+        ("http://gpu:", "http://gpu"),
+        ("http://gpu/a@b", "http://gpu/a@b"),
+    ],
+)
+def test_a_backend_url_is_made_plain(text: str, expected: str) -> None:
+    """Scheme and host are lower case, a path stays as a prefix, trailing slashes go."""
+    assert places.url(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("", "must be a URL"),
+        (3, "must be a URL"),
+        ("10.0.0.5:11434", "http://"),
+        ("gpu:11434", "http://"),
+        ("http:gpu", "http://"),
+        ("unix:///run/ollama.sock", "http://"),
+        ("file:///etc/passwd", "http://"),
+        ("ftp://gpu", "http://"),
+        ("http://user:hunter2@gpu", "credentials"),
+        ("http://hunter2@gpu", "credentials"),
+        ("http://gpu?key=hunter2", "query"),
+        ("http://gpu?", "query"),
+        ("http://gpu/#hunter2", "fragment"),
+        ("http://", "has no host"),
+        ("http:///path", "has no host"),
+        ("http://:80", "has no host"),
+        ("http://gpu:0", "port 0"),
+        ("http://gpu:65536", "port"),
+        ("http://gpu:x", "port"),
+        ("http://[::1", "host or the port"),
+        ("http://[nonsense]", "host"),
+        ("http://-gpu-", "neither a name"),
+        ("http://g pu", "character"),
+        ("http://gpu\n", "character"),
+        ("http://gpu\x00", "character"),
+        ("http://gpü", "character"),
+        ("http://gpu\\x", "character"),
+    ],
+)
+def test_a_wrong_backend_url_says_why(value: object, why: str) -> None:
+    """Each kind of mistake has its own words, and the URL is not repeated."""
+    with pytest.raises(ValueError, match=why) as caught:
+        places.url(value)
+    assert "hunter2" not in str(caught.value)
+
+
+@given(st.text() | st.text("htp:/@[]?#.%1a", max_size=20).map(lambda tail: "http://" + tail))
+def test_any_text_is_a_url_or_a_value_error(text: str) -> None:
+    """Whatever is written, the answer is a URL that reads as itself, or words."""
+    try:
+        found = places.url(text)
+    except ValueError:
+        return
+    assert places.url(found) == found
+
+
+@pytest.mark.parametrize("text", ["a", "gpu-1", "A.b_c-9", "x" * 64])
+def test_a_good_name(text: str) -> None:
+    """Letters, digits, dot, underscore, hyphen."""
+    assert places.name(text) == text
+
+
+@pytest.mark.parametrize("value", ["", "a b", "gpu\n", "é", "a/b", "x" * 65, 1, None])
+def test_a_bad_name(value: object) -> None:
+    """What would need quoting in logs and metrics is refused."""
+    with pytest.raises(ValueError, match="1 to 64 of the characters"):
+        places.name(value)
+
+
+def test_paths_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~` is the home directory."""
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert places.path("~/data") == Path("/home/ada/data")
+
+
+@pytest.mark.parametrize("value", ["", "a\0b", 3, None, "~no-such-user-here/x"])
+def test_a_bad_path(value: object) -> None:
+    """What the system would refuse later, with a trace, is refused here."""
+    with pytest.raises(ValueError, match=r"is not a path|no such home"):
+        places.path(value)
+
+
+def test_an_empty_path_is_none_where_that_is_allowed() -> None:
+    """`ca_file = ""` means none."""
+    assert places.path_or_none("") is None

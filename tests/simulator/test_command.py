@@ -1,0 +1,162 @@
+"""The command line as a real process, asked by the real clients, and the server on real sockets."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import ollama
+import openai
+import pytest
+from anyio.abc import TaskGroup
+
+from ollama_gateway.simulator import Model, Script, Simulator
+from tests.simulator.client import ask, request
+
+COMMAND = [sys.executable, "-m", "ollama_gateway.simulator"]
+CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
+DEADLINE = 30
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command on a free port; gives the process and its address."""
+    process = subprocess.Popen(
+        [*COMMAND, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            yield process, line.rpartition(" ")[2].strip()
+        finally:
+            process.kill()
+
+
+def test_the_real_clients_list_and_stream() -> None:
+    """PyPI's `ollama` and `openai` list the models and stream a chat from a real process."""
+    models = ("--model", "llama3.2:3b", "mistral", "--tokens", "3", "--token-delay", "1ms")
+    with running(*models) as (_, address):
+        native = ollama.Client(address)
+        names = [model.model for model in native.list().models]
+        message = {"role": "user", "content": "hi"}
+        parts = list(native.chat("mistral", [message], stream=True))
+        embedded = native.embed("mistral", ["a", "b"])
+
+        with openai.OpenAI(base_url=f"{address}/v1", api_key="none") as client:
+            ids = [model.id for model in client.models.list()]
+            chunks = list(
+                client.chat.completions.create(
+                    model="mistral", messages=[{"role": "user", "content": "hi"}], stream=True
+                )
+            )
+        native._client.close()
+
+    assert names == ids == ["llama3.2:3b", "mistral:latest"]
+    assert "".join(part.message.content or "" for part in parts) == "Hello from a"
+    assert (parts[-1].done, parts[-1].eval_count) == (True, 3)
+    assert len(embedded.embeddings) == 2
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert (text, chunks[-1].choices[0].finish_reason) == ("Hello from a", "stop")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(number: signal.Signals) -> None:
+    """The process ends with 0 and has said its address in one line."""
+    with running("--model", "m1") as (process, address):
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=DEADLINE)
+
+    assert address.startswith("http://127.0.0.1:")
+    assert (process.returncode, rest) == (0, "")
+
+
+def test_a_taken_port_is_one_line() -> None:
+    """When the address cannot be had it says so and exits 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [*COMMAND, "--port", port, "--model", "m1"],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"cannot listen on 127.0.0.1:{port}")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--model", "bad name"], ["--model", "m1", "--first-token", "x"], []]
+)
+def test_bad_arguments_exit_2(arguments: list[str]) -> None:
+    """No model, no name and no duration are usage errors."""
+    ended = subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, timeout=DEADLINE, check=False
+    )
+
+    assert ended.returncode == 2
+
+
+async def start(tasks: TaskGroup, simulator: Simulator) -> int:
+    """Serve on a free port."""
+    port = await tasks.start(simulator.serve)
+    assert isinstance(port, int)
+    return port
+
+
+async def test_a_cut_is_a_reset_on_a_socket_too() -> None:
+    """A client reads the chunk that was sent, then a reset in place of the end."""
+    simulator = Simulator([Model("m1")])
+    simulator.script(Script(cut_after=0, reset=True))
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            port = await start(tasks, simulator)
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                await stream.send(request("POST", "/api/chat", CHAT))
+                with pytest.raises(anyio.BrokenResourceError):
+                    await stream.receive()
+            tasks.cancel_scope.cancel()
+
+
+async def test_a_socket_that_closes_is_noticed() -> None:
+    """While the answer hangs the client's close ends the request."""
+    simulator = Simulator([Model("m1")])
+    simulator.script(Script(hang_after=1))
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            port = await start(tasks, simulator)
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                await stream.send(request("POST", "/api/chat", CHAT))
+                await stream.receive()
+            while simulator.in_flight:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    assert simulator.seen[0].gone_at is not None
+
+
+async def test_going_down_closes_sockets() -> None:
+    """Connections under way end at once, new ones as soon as they are made."""
+    simulator = Simulator([Model("m1")])
+    with anyio.fail_after(DEADLINE):
+        async with anyio.create_task_group() as tasks:
+            port = await start(tasks, simulator)
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                before = await ask(stream, "GET", "/api/version")
+                simulator.go_down()
+                with pytest.raises(anyio.EndOfStream):
+                    await stream.receive()
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                    await stream.receive()
+            tasks.cancel_scope.cancel()
+
+    assert before.status == 200

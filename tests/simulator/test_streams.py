@@ -1,0 +1,84 @@
+"""The pair of memory streams: what a socket's two ends would do."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+import trio.testing
+
+from ollama_gateway.simulator import Model, Simulator, memory_pair, memory_server
+
+Clock = trio.testing.MockClock
+
+
+async def test_bytes_come_in_order_and_in_any_size() -> None:
+    """What one end sends the other reads, as much at a time as it likes."""
+    one, other = memory_pair()
+    async with one, other:
+        await one.send(b"abcdef")
+        assert await other.receive(2) == b"ab"
+        assert await other.receive() == b"cdef"
+        await other.send(b"back")
+        assert await one.receive() == b"back"
+
+
+async def test_a_writer_is_held_up_at_64_kib(
+    autojump_clock: Clock,
+) -> None:
+    """A send beyond the bound waits for the reader."""
+    one, other = memory_pair()
+    async with one, other:
+        await one.send(bytes(65_536))
+        with anyio.move_on_after(1) as scope:
+            await one.send(b"x")
+        assert scope.cancelled_caught
+        read = 0
+        while read < 65_536:
+            read += len(await other.receive())
+        await one.send(b"y")
+        assert await other.receive() == b"y"
+
+
+async def test_a_close_is_an_end_to_the_other_side() -> None:
+    """What was sent before is still read; sending to a closed end fails."""
+    one, other = memory_pair()
+    async with other:
+        await one.send(b"last")
+        await one.aclose()
+        assert await other.receive() == b"last"
+        with pytest.raises(anyio.EndOfStream):
+            await other.receive()
+        with pytest.raises(anyio.BrokenResourceError):
+            await other.send(b"x")
+        with pytest.raises(anyio.ClosedResourceError):
+            await one.receive()
+
+
+async def test_a_half_close_leaves_the_other_way_open() -> None:
+    """After the end of one direction the other still carries."""
+    one, other = memory_pair()
+    async with one, other:
+        await one.send_eof()
+        with pytest.raises(anyio.EndOfStream):
+            await other.receive()
+        await other.send(b"still")
+        assert await one.receive() == b"still"
+
+
+async def test_an_abort_loses_what_was_not_read() -> None:
+    """The other side meets a broken stream, also in place of bytes on their way."""
+    one, other = memory_pair()
+    async with other:
+        await one.send(b"lost")
+        await one.abort()
+        with pytest.raises(anyio.BrokenResourceError):
+            await other.receive()
+
+
+async def test_a_server_in_memory_closes_what_it_gave_out() -> None:
+    """After its block every stream is closed, also those that nobody closed."""
+    async with memory_server(Simulator([Model("m1")])) as connect:
+        stream = await connect()
+
+    with pytest.raises(anyio.ClosedResourceError):
+        await stream.receive()

@@ -1,0 +1,24 @@
+"""One fleet a module: starting processes is what these tests spend their time on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.smoke.fleet import Fleet, fleet
+
+
+@pytest.fixture
+def own_fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet that the test may break."""
+    with fleet(tmp_path / "data", GATEWAY_SERVER_DRAIN_TIMEOUT="2s") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet that the test leaves as it is."""
+    with fleet(tmp_path_factory.mktemp("data")) as started:
+        yield started

@@ -1,0 +1,128 @@
+"""`gatewayctl` beside a running gateway, as processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.smoke.fleet import Fleet, ctl, free_port, running
+
+
+def status_with(fleet: Fleet, key: str) -> int:
+    """The status that `/api/tags` has for a key."""
+    ask = urllib.request.Request(  # noqa: S310 - our own server
+        f"{fleet.url}/api/tags", headers={"Authorization": f"Bearer {key}"}
+    )
+    try:
+        with urllib.request.urlopen(ask) as response:  # noqa: S310
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_probe_and_models(own_fleet: Fleet) -> None:
+    """`probe` exits 1 and says which backend is down; `models` groups and counts the union."""
+    assert own_fleet.ctl("probe").returncode == 0
+    found = own_fleet.ctl_json("models")
+    assert found["backends"] == {"a": ["shared:1", "only-a:1"], "b": ["shared:1", "only-b:1"]}
+    assert sorted(found["union"]) == ["only-a:1", "only-b:1", "shared:1"]
+    assert found["cache"]["size"] is None
+
+    own_fleet.simulators["a"].popen.kill()
+    own_fleet.simulators["a"].popen.wait()
+    probed = own_fleet.ctl("probe", "--json")
+
+    assert probed.returncode == 1
+    by_name = {report["name"]: report for report in json.loads(probed.stdout)}
+    assert (by_name["a"]["ok"], by_name["a"]["error"]) == (False, "cannot connect")
+    assert (by_name["b"]["ok"], by_name["b"]["version"]) == (True, "0.33.0")
+    assert "cannot connect" in own_fleet.ctl("probe").stdout
+
+
+def test_keys_take_effect_in_a_running_gateway(shared_fleet: Fleet) -> None:
+    """A new key works at once; a revoked one stops working by itself, soon."""
+    made = shared_fleet.ctl_json("keys", "create", "later")
+    assert status_with(shared_fleet, made["key"]) == 200
+
+    assert shared_fleet.ctl("keys", "revoke", made["id"]).returncode == 0
+    deadline = time.monotonic() + 20
+    while status_with(shared_fleet, made["key"]) == 200:
+        assert time.monotonic() < deadline, "the revoked key still works"
+    assert status_with(shared_fleet, made["key"]) == 401
+
+
+def test_health(shared_fleet: Fleet) -> None:
+    """`health` is 0 while the process lives, `--ready` while it would serve."""
+    assert shared_fleet.ctl("health", "--ready").stdout.strip() == "ready"
+    nobody = {**shared_fleet.environment, "GATEWAY_SERVER_ADMIN_BIND": f"127.0.0.1:{free_port()}"}
+    assert ctl("health", environment=nobody).returncode == 1
+
+
+def test_a_taken_port_is_one_line_and_exit_1(shared_fleet: Fleet) -> None:
+    """A second gateway on the same address says so, in one line."""
+    second = shared_fleet.ctl("serve")
+
+    assert second.returncode == 1
+    assert second.stderr.splitlines()[-1].startswith("gatewayctl serve: cannot listen on 127.0.0.1")
+    assert "Traceback" not in second.stderr
+
+
+def test_wrong_settings_are_exit_2(tmp_path: Path) -> None:
+    """Every wrong setting is named, and nothing starts."""
+    config = tmp_path / "gateway.toml"
+    config.write_text('[server]\nbindd = "x"\n[race]\nidle_timeout = "5 parsecs"\n')
+    ended = ctl("serve", "--config", str(config), environment={})
+
+    assert ended.returncode == 2
+    assert "server.bindd" in ended.stderr
+    assert "race.idle_timeout" in ended.stderr
+
+
+def test_serve_without_a_key_says_how_to_make_one(tmp_path: Path) -> None:
+    """The first start tells the operator what to do next, and which store is used."""
+    environment = {
+        "GATEWAY_STORAGE_DATA_DIR": str(tmp_path),
+        "GATEWAY_SERVER_BIND": "127.0.0.1:0",
+        "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.1:0",
+        "OLLAMA_BACKENDS": f"a=http://127.0.0.1:{free_port()}",
+    }
+    with running("ollama_gateway", "serve", environment=environment) as gateway:
+        gateway.wait_for("serving")
+        assert gateway.stop() == 0
+
+    assert any("gatewayctl keys create" in line for line in gateway.lines)
+    assert any(str(tmp_path / "keys.db") in line for line in gateway.lines)
+
+
+def test_init_writes_settings_that_load(own_fleet: Fleet, tmp_path: Path) -> None:
+    """`init` probes the servers and writes a file that `config check` accepts."""
+    url = own_fleet.environment["OLLAMA_BACKENDS"].split(",")[0].partition("=")[2]
+    output = tmp_path / "gateway.toml"
+    made = ctl("init", url, "127.0.0.1:1", "--output", str(output), environment={})
+
+    assert made.returncode == 0
+    assert "shared:1" in output.read_text()
+    assert ctl("config", "check", "--config", str(output), environment={}).returncode == 0
+    assert ctl("init", url, "--output", str(output), environment={}).returncode == 2
+
+
+def test_the_demo_shows_the_main_job() -> None:
+    """`gatewayctl demo` ends by itself, and its last chats come from the second backend."""
+    shown = ctl("demo", environment={})
+
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("gpu-2: ") == 2
+    assert "No client saw an error." in shown.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_0(own_fleet: Fleet, number: signal.Signals) -> None:
+    """An idle gateway that is told to stop stops."""
+    assert own_fleet.gateway.stop(number) == 0

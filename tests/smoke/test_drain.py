@@ -1,0 +1,79 @@
+"""The end of a process: streams finish, clients that do not read hold up nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+
+from tests.smoke.fleet import Fleet
+
+CHAT = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]}).encode()
+
+
+def begun_chat(fleet: Fleet) -> socket.socket:
+    """A connection on which the first chunk of a chat has arrived."""
+    client = socket.create_connection(("127.0.0.1", fleet.port), timeout=20)
+    head = f"host: h\r\nauthorization: Bearer {fleet.key}\r\ncontent-length: {len(CHAT)}\r\n\r\n"
+    client.sendall(b"POST /api/chat HTTP/1.1\r\n" + head.encode() + CHAT)
+    received = b""
+    while b'"done":false' not in received:
+        received += client.recv(65536)
+    return client
+
+
+def rest_of(client: socket.socket) -> bytes:
+    """All that still comes."""
+    received = b""
+    while data := client.recv(65536):
+        received += data
+    return received
+
+
+def test_a_stream_finishes_before_the_process_ends(own_fleet: Fleet) -> None:
+    """SIGTERM in the middle of a stream: the client reads it to its end; exit code 0."""
+    with begun_chat(own_fleet) as client:
+        own_fleet.gateway.popen.send_signal(signal.SIGTERM)
+        rest = rest_of(client)
+
+    assert b'"done":true' in rest
+    assert rest.endswith(b"0\r\n\r\n")
+    assert own_fleet.gateway.popen.wait(20) == 0
+
+
+def test_a_second_signal_ends_it_at_once(own_fleet: Fleet) -> None:
+    """Who cannot wait for the drain says so by a second signal."""
+    own_fleet.simulators["a"].popen.send_signal(signal.SIGSTOP)
+    try:
+        client = socket.create_connection(("127.0.0.1", own_fleet.port), timeout=20)
+        with client:
+            head = f"host: h\r\nx-api-key: {own_fleet.key}\r\ncontent-length: {len(CHAT)}\r\n\r\n"
+            client.sendall(b"POST /api/chat HTTP/1.1\r\n" + head.encode() + CHAT)
+            own_fleet.gateway.popen.send_signal(signal.SIGTERM)
+            own_fleet.gateway.wait_for("draining")
+            own_fleet.gateway.popen.send_signal(signal.SIGTERM)
+
+            assert own_fleet.gateway.popen.wait(20) == 1
+    finally:
+        own_fleet.simulators["a"].popen.send_signal(signal.SIGCONT)
+
+
+def test_a_hanging_stream_is_told_at_the_end_of_the_drain(own_fleet: Fleet) -> None:
+    """At `drain_timeout` what still runs gets an error event, and the process ends with 0."""
+    with begun_chat(own_fleet) as client:
+        own_fleet.simulators["a"].popen.send_signal(signal.SIGSTOP)
+        own_fleet.gateway.popen.send_signal(signal.SIGTERM)
+        rest = rest_of(client)
+        own_fleet.simulators["a"].popen.send_signal(signal.SIGCONT)
+
+    assert b'{"error":"the gateway is shutting down"}' in rest
+    assert not rest.endswith(b"0\r\n\r\n")
+    assert own_fleet.gateway.popen.wait(20) == 0
+
+
+def test_a_client_that_stopped_reading_holds_up_nothing(own_fleet: Fleet) -> None:
+    """A full socket does not keep the process from ending by `drain_timeout`."""
+    with begun_chat(own_fleet):
+        own_fleet.gateway.popen.send_signal(signal.SIGTERM)
+
+        assert own_fleet.gateway.popen.wait(20) == 0
