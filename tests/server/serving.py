@@ -60,10 +60,20 @@ class Peer:
 
     async def wait_until_quiet(self) -> None:
         """Wait until no connection and no task of one is left."""
-        while self.listener.connections or trio.lowlevel.current_statistics().tasks_living > (
-            self.tasks_at_rest
-        ):
-            await trio.sleep(0.001)
+        await wait_until(
+            lambda: (
+                not self.listener.connections
+                and trio.lowlevel.current_statistics().tasks_living <= self.tasks_at_rest
+            )
+        )
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what only the kernel can bring about; the block's deadline bounds it."""
+    while True:
+        if condition():
+            return
+        await trio.sleep(0.001)
 
 
 async def read_to_end(stream: trio.SocketStream) -> bytes:

@@ -34,7 +34,7 @@ REFUSED: Final = {
     "TLS ClientHello": CLIENT_HELLO,
     "PROXY v1": b"PROXY TCP4 192.0.2.1 192.0.2.2 5 6\r\nGET / HTTP/1.1\r\nhost: h\r\n\r\n",
     "PROXY v2": b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes(12),
-    "HTTP/0.9": b"GET /\r\n",
+    "HTTP/0.9": b"GET /\r\n\r\n",
     "HTTP/1.2": b"GET / HTTP/1.2\r\nhost: h\r\n\r\n",
     "HTTP/9.9": b"GET / HTTP/9.9\r\nhost: h\r\n\r\n",
     "CONNECT": b"CONNECT host:443 HTTP/1.1\r\nhost: host:443\r\n\r\n\x16\x03\x01early",

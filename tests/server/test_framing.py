@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from ollama_gateway.server.connection import ConnectionLimits
-from tests.server.serving import Peer, gateway, serving
+from tests.server.serving import Peer, gateway, serving, wait_until
 
 CLOSED: Final = 0
 """In place of a status: the connection ended without an answer."""
@@ -59,7 +59,7 @@ FRAMING: Final[dict[str, tuple[bytes, set[int]]]] = {
     "a bare CR ends the head": (GET + b"a: b\r\r\n\r\n", {400}),
     "a bare LF in the chunk header": (CHUNKED + b"5\nhello\r\n0\r\n\r\n", {200, 400}),
     "a bare CR in the chunk header": (CHUNKED + b"5\rhello\r\n0\r\n\r\n", {400}),
-    "a bare LF after the last chunk": (CHUNKED + b"5\r\nhello\r\n0\n\n", {200, 400}),
+    "a bare LF after the last chunk": (CHUNKED + b"5\r\nhello\r\n0\n\n\r\n", {400}),
     "a bare CR after the last chunk": (CHUNKED + b"5\r\nhello\r\n0\r\r\r\n\r\n", {400}),
     "no CRLF after a chunk": (CHUNKED + b"5\r\nhello0\r\n\r\n", {400}),
     "a wrong footer": (CHUNKED + b"5\r\nhelloXX0\r\n\r\n", {400}),
@@ -67,7 +67,7 @@ FRAMING: Final[dict[str, tuple[bytes, set[int]]]] = {
     "a signed chunk size": (CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n", {400}),
     "a chunk size of 0x": (CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n", {400}),
     "a chunk size beyond 64 bits": (CHUNKED + b"f" * 21 + b"\r\nhello\r\n0\r\n\r\n", {400}),
-    "an endless chunk header": (CHUNKED + b"5;" + b"x" * 100_000, {400}),
+    "an endless chunk header": (CHUNKED + b"5;" + b"x" * 100_000, {431}),
     "garbage after the body": (POST + b"content-length: 5\r\n\r\nhello\x00\x01\r\n\r\n", {200}),
     "an empty line first": (b"\r\n" + GET + b"\r\n", {200, 400}),
     "spaces in the request line": (b"GET  /  HTTP/1.1\r\nhost: h\r\n\r\n", {400}),
@@ -234,8 +234,7 @@ async def test_over_the_cap_a_client_is_turned_away() -> None:
                 answer = await peer.exchange(b"")
                 assert answer.startswith(b"HTTP/1.1 503 ")
                 assert answer.lower().count(b"connection: close") == 1
-            while len(peer.listener.connections) == 2:
-                await trio.sleep(0.001)
+            await wait_until(lambda: len(peer.listener.connections) < 2)
             assert await peer.is_serving()
 
 

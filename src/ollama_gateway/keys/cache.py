@@ -126,13 +126,12 @@ class KeyCache:
         return key
 
     def _remember(self, digest: str, key: APIKey | None, asked_at: float) -> None:
-        before = self._seen.get(digest)
         if key is None:
             self._seen.pop(digest, None)
-        elif before is None or before.asked_at <= asked_at:  # else a later look-up was faster
-            self._seen[digest] = _Seen(key, asked_at, asked_at + FRESH)
-            self._seen.move_to_end(digest)
-        while len(self._seen) > self._capacity:
+            return
+        self._seen[digest] = _Seen(key, asked_at, asked_at + FRESH)
+        self._seen.move_to_end(digest)
+        if len(self._seen) > self._capacity:
             self._seen.popitem(last=False)
 
     def _without_store(self, digest: str, error: Exception) -> APIKey:

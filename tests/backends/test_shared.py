@@ -1,0 +1,84 @@
+"""The catalog in Redis: what one process saw, another one starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import redis
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.shared import KEY, CatalogCopier, RedisDown, SharedCatalog
+from tests.backends.test_catalog import entry, listing
+from tests.redis_server import redis_server
+from tests.smoke.fleet import free_port
+
+URLS = {"a": "http://a", "b": "http://b"}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A real Redis."""
+    with redis_server() as started:
+        yield started
+
+
+def test_what_is_written_is_read(url: str) -> None:
+    """Models, loaded models and version survive the way through Redis; the size counts models."""
+    shared = SharedCatalog(url)
+    found = listing(entry("m:1"), entry("n:1"), version="0.9")
+    shared.write(URLS, {"a": found, "b": listing(entry("m:1"))})
+
+    copy = shared.read(URLS)
+
+    assert copy is not None
+    assert (copy.listings["a"], copy.size) == (found, 2)
+    assert copy.age >= 0
+
+
+def test_a_backend_that_moved_is_left_out(url: str) -> None:
+    """A copy counts only for the address it was made at."""
+    shared = SharedCatalog(url)
+    shared.write(URLS, {"a": listing(entry("m:1")), "b": listing(entry("n:1"))})
+
+    copy = shared.read({"a": "http://elsewhere", "b": "http://b"})
+
+    assert copy is not None
+    assert list(copy.listings) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"", b"null", b"[]", b"{", b"\xff", b'{"url":"http://a","at":"x"}', b"[" * 100_000],
+)
+def test_garbage_in_redis_is_no_copy(url: str, field: bytes) -> None:
+    """What no gateway wrote is left out, whatever it is."""
+    with redis.Redis.from_url(url) as client:
+        client.delete(KEY)
+        client.hset(KEY, "a", field)
+
+    assert SharedCatalog(url).read(URLS) is None
+
+
+def test_a_redis_that_is_away_says_only_that() -> None:
+    """The error names neither address nor library."""
+    shared = SharedCatalog(f"redis://:secret@127.0.0.1:{free_port()}/0")
+
+    with pytest.raises(RedisDown) as caught:
+        shared.read(URLS)
+    with pytest.raises(RedisDown):
+        shared.write(URLS, {"a": listing()})
+
+    assert str(caught.value) == "Redis does not answer"
+
+
+async def test_a_fresh_process_starts_from_the_copy(url: str) -> None:
+    """Before its first poll a process knows what others saw; without Redis it just waits."""
+    SharedCatalog(url).write(URLS, {"a": listing(entry("m:1"))})
+    for where, models in ((url, 1), (f"redis://127.0.0.1:{free_port()}/0", 0)):
+        backends = Backends.of([Backend("a", httpx.URL("http://a"), httpx.AsyncHTTPTransport())])
+
+        await CatalogCopier(SharedCatalog(where), backends, 1).restore()
+
+        assert len(backends.catalog.models) == models

@@ -1,0 +1,95 @@
+"""How requests end before their time: deadlines, leaving clients, drains, lost backends."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from ollama_gateway.simulator import Script
+from tests.flow.test_stories import SLOW, outcome
+from tests.story import CHAT, story
+
+Clock = trio.testing.MockClock
+
+
+async def test_a_hanging_backend_that_discovery_loses_is_left(
+    autojump_clock: Clock,
+) -> None:
+    """Three failed polls end the attempts that wait for that backend; another one answers."""
+    async with story() as told, trio.open_nursery() as nursery:
+        told.simulators["a"].script(Script(hang_after=0))
+
+        async def lose() -> None:
+            await trio.sleep(5)
+            for _ in range(3):
+                told.gateway.backends.failed(told.gateway.backends.all[0], "no answer", 5)
+
+        nursery.start_soon(lose)
+        reply = await told.ask()
+
+    assert (reply.text, reply.ended_at) == ("Hello", 5)
+    assert told.rows[0].attempts[0].reason == "backend_down"
+
+
+@pytest.mark.parametrize(
+    ("setting", "script", "status", "reason", "at"),
+    [
+        ("FIRST_CHUNK_TIMEOUT", Script(hang_after=0), 504, "first_chunk_timeout", 7),
+        ("FIRST_CHUNK_TIMEOUT", Script(before=9), 504, "first_chunk_timeout", 7),
+        ("IDLE_TIMEOUT", Script(hang_after=1), 200, "idle_timeout", 7),
+        ("TOTAL_TIMEOUT", Script(hang_after=1), 200, "total_timeout", 7),
+    ],
+)
+async def test_deadlines(
+    autojump_clock: Clock,
+    setting: str,
+    script: Script,
+    status: int,
+    reason: str,
+    at: float,
+) -> None:
+    """A backend that stops answering is cut by the deadline of the phase it is in."""
+    async with story(settings={f"GATEWAY_RACE_{setting}": "7s"}) as told:
+        told.simulators["a"].script(script)
+        reply = await told.ask()
+
+    assert (reply.status, reply.ended_at) == (status, at)
+    assert "error" in reply.lines[-1]
+    assert outcome(told) == ("timed_out", reason)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("leave_at", [0.5, 1.5, 2.5])
+async def test_a_client_that_leaves_ends_the_upstream_request(
+    autojump_clock: Clock,
+    leave_at: float,
+    *,
+    stream: bool,
+) -> None:
+    """Before the first chunk or in the stream, streamed or not: the backend sees it at once."""
+    async with story(models=(SLOW,)) as told:
+        await told.ask(body={**CHAT, "stream": stream}, leave_at=leave_at)
+        await trio.testing.wait_all_tasks_blocked()
+        seen = told.simulators["a"].seen[-1]
+
+    assert seen.gone_at == leave_at
+    assert outcome(told) == ("client_gone", "client_gone")
+    assert told.gateway.app.requests_running == 0
+    assert told.gateway.app.bodies.held == 0
+
+
+@pytest.mark.parametrize(("drain_at", "status"), [(0.5, 503), (1.5, 200)])
+async def test_a_drain_ends_what_is_left_with_an_error(
+    autojump_clock: Clock,
+    drain_at: float,
+    status: int,
+) -> None:
+    """At its deadline a request gets a 503, or an error event where its answer had begun."""
+    async with story(models=(SLOW,)) as told:
+        told.gateway.app.drain(drain_at)
+        reply = await told.ask()
+
+    assert (reply.status, reply.ended_at) == (status, drain_at)
+    assert reply.lines[-1] == {"error": "the gateway is shutting down"}
+    assert outcome(told) == ("killed", "draining")

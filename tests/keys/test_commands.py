@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ollama_gateway.cli.keys import app
+from ollama_gateway.keys.key import digest_of
+from ollama_gateway.keys.sqlite import SQLiteKeys
+
+LEGACY = "sk-legacy-0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings from the environment alone, with an empty data directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
+    monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path / "data"
+
+
+def run(*arguments: str, stdin: str | bytes = "") -> Result:
+    """Run `gatewayctl keys ...`."""
+    return CliRunner().invoke(app, arguments, input=stdin)
+
+
+def ran(*arguments: str) -> str:
+    """What a command that succeeds prints."""
+    result = run(*arguments)
+    assert (result.exit_code, result.exception) == (0, None), result.stderr
+    return result.stdout
+
+
+def as_json(*arguments: str) -> Any:
+    """The same as a value."""
+    return json.loads(ran(*arguments, "--json"))
+
+
+def is_known(data_dir: Path, text: str) -> bool:
+    """Whether the store finds this key."""
+    with closing(SQLiteKeys(data_dir / "keys.db")) as store:
+        return store.find([digest_of(text)]) != [None]
+
+
+def test_create_prints_the_key_once_and_alone(data_dir: Path) -> None:
+    """stdout is the key; stderr says which store, and never the key; no listing has it."""
+    result = run("create", "ci")
+    text = result.stdout.removesuffix("\n")
+    assert is_known(data_dir, text)
+    assert result.stderr.splitlines()[0] == f"keys: sqlite {data_dir / 'keys.db'}"
+    assert text not in result.stderr
+    for command in (["list"], ["show", "ci"], ["revoke", "ci"]):
+        assert text[13:] not in ran(*command) + ran(*command, "--json")
+
+
+def test_create_as_json() -> None:
+    """`{id, key, name, models, endpoints, expires_at}`; values by option or with commas between."""
+    made = as_json(
+        "create", "ci", "--models", "llama3*,m1", "--models", "m1", "--endpoints", "read"
+    )
+    assert list(made) == ["id", "key", "name", "models", "endpoints", "expires_at"]
+    assert made["key"].startswith(f"ogw_{made['id']}_")
+    assert (made["name"], made["models"], made["endpoints"], made["expires_at"]) == (
+        "ci",
+        ["a*", "m1"],
+        ["read"],
+        None,
+    )
+    assert as_json("create", "cd")["endpoints"] == ["inference", "embeddings", "read"]
+
+
+def test_an_expiry_is_a_duration() -> None:
+    """A key made for 90 days ends 90 days after it was made."""
+    as_json("create", "ci", "--expires", "90d")
+    shown = as_json("show", "ci")
+    assert shown["status"] == "active"
+    assert shown["expires_at"].endswith("Z")
+    assert shown["expires_at"] > shown["created_at"]
+    assert as_json("update", "ci", "--expires", "never")["expires_at"] is None
+
+
+def test_list_is_a_plain_table_without_a_terminal() -> None:
+    """One line a key, in the order they were made, columns apart by blanks alone."""
+    assert ran("list").split() == [
+        "id",
+        "name",
+        "status",
+        "models",
+        "endpoints",
+        "created",
+        "expires",
+    ]
+    key_id = as_json("create", "ci", "--models", "m1")["id"]
+    ran("create", "[red]")
+    ran("revoke", "[red]")
+    lines = [line.split() for line in ran("list").splitlines()]
+    assert lines[1][:5] == [key_id, "ci", "active", "m1", "inference,embeddings,read"]
+    assert lines[2][1:3] == ["[red]", "revoked"]
+
+
+def test_list_as_json() -> None:
+    """Every field of every key but secrets."""
+    assert as_json("list") == []
+    ran("create", "ci")
+    (listed,) = as_json("list")
+    assert list(listed) == [
+        "id",
+        "name",
+        "status",
+        "models",
+        "endpoints",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+    ]
+    assert as_json("show", "ci") == listed
+
+
+def test_update_changes_what_is_given() -> None:
+    """The rest stays, and an update of nothing is a usage error."""
+    before = as_json("create", "ci", "--models", "m1")
+    after = as_json("update", "ci", "--name", "cd", "--endpoints", "read,manage")
+    assert (after["id"], after["name"], after["models"]) == (before["id"], "cd", ["m1"])
+    assert after["endpoints"] == ["read", "manage"]
+    assert run("update", "cd").exit_code == 2
+
+
+def test_rotate_prints_the_new_key(data_dir: Path) -> None:
+    """The old one ends at once, or lives on with --grace."""
+    first = as_json("create", "ci")["key"]
+    second = ran("rotate", "ci").removesuffix("\n")
+    third = as_json("rotate", "ci", "--grace", "24h")["key"]
+    assert [is_known(data_dir, text) for text in (first, second, third)] == [False, True, True]
+
+
+def test_revoke_says_what_it_revoked() -> None:
+    """Also for a key that was revoked already."""
+    ran("create", "ci")
+    assert as_json("revoke", "ci")["status"] == "revoked"
+    assert as_json("revoke", "ci")["status"] == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "nobody"], "no key 'nobody': `gatewayctl keys list` shows them"),
+        (["revoke", "nobody"], "no key 'nobody'"),
+        (["rotate", "nobody"], "no key 'nobody'"),
+        (["update", "nobody", "--name", "x"], "no key 'nobody'"),
+        (["show", "' OR '1'='1"], "no key"),
+        (["create", "taken"], "name 'taken' is taken by key "),
+        (["import", "missing.csv"], "missing.csv: No such file or directory"),
+    ],
+)
+def test_what_the_store_refuses_is_exit_code_1(arguments: list[str], message: str) -> None:
+    """One line on stderr, nothing on stdout."""
+    ran("create", "taken")
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith(f"gatewayctl keys: {message}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["create"], "Missing argument"),
+        (["create", ""], "1 to 100 visible characters"),
+        (["create", "x", "--endpoints", "inferense"], "inference, embeddings, read, manage"),
+        (["create", "x", "--models", ""], "at least one model pattern"),
+        (["create", "x", "--models", "a b"], "neither a model name nor a pattern"),
+        (["create", "x", "--expires", "90"], "is not a duration"),
+        (["create", "x", "--expires", "0d"], "longer than 0s"),
+        (["rotate", "x", "--grace", "-1h"], "is not a duration"),
+        (["create", "x", "--config", "missing.toml"], "missing.toml"),
+        (["create", "x", "--requests-per-minute", "5"], "No such option"),
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], message: str) -> None:
+    """The message says what would be right, and no key was made."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert as_json("list") == []
+
+
+def test_a_store_that_cannot_be_used_is_exit_code_1(data_dir: Path) -> None:
+    """The line names the file and what is wrong with it."""
+    data_dir.mkdir()
+    (data_dir / "keys.db").write_bytes(b"garbage" * 1000)
+    result = run("list")
+    assert result.exit_code == 1
+    path = data_dir / "keys.db"
+    assert result.stderr.splitlines()[-1] == f"gatewayctl keys: {path}: file is not a database"
+
+
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_import_takes_in_keys_as_they_are(data_dir: Path, tmp_path: Path, source: str) -> None:
+    """From a file or from stdin; the keys work, and are stored as hashes."""
+    text = f"# old proxy\n\nlegacy,{LEGACY}\nother,{LEGACY}-2\n"
+    (tmp_path / "keys.csv").write_text(text)
+    result = run("import", "keys.csv") if source == "file" else run("import", "-", stdin=text)
+    assert (result.exit_code, result.stdout) == (0, "imported 2 keys\n")
+    assert is_known(data_dir, LEGACY)
+    assert [key["name"] for key in as_json("list")] == ["legacy", "other"]
+
+
+def test_an_import_with_a_problem_takes_in_nothing() -> None:
+    """Every wrong line is named, in the file and against the store; no key is printed."""
+    bad = run("import", "-", stdin=f"legacy,{LEGACY}\nno comma\nshort,{LEGACY[:19]}\n")
+    assert bad.stderr.splitlines()[1:] == [
+        "gatewayctl keys: line 2: not of the form name,key",
+        "gatewayctl keys: line 3: the key is shorter than 20 characters",
+    ]
+    assert as_json("list") == []
+    assert run("import", "-", "--json", stdin=f"legacy,{LEGACY}").exit_code == 0
+    again = run("import", "-", stdin=f"new,{LEGACY}-2\nlegacy,{LEGACY}\n")
+    assert again.stderr.splitlines()[1:] == [
+        "gatewayctl keys: line 2: a key of this name exists",
+        "gatewayctl keys: line 2: this key is in the store already",
+    ]
+    assert (bad.exit_code, again.exit_code) == (1, 1)
+    assert [key["name"] for key in as_json("list")] == ["legacy"]
+    assert LEGACY[:19] not in bad.output + again.output
+
+
+def test_a_file_that_is_no_text_is_refused() -> None:
+    """Bytes that are not UTF-8 are one line, not a trace."""
+    result = run("import", "-", stdin=b"legacy,\xff\xfe" + LEGACY.encode())
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "gatewayctl keys: - is not UTF-8 text"

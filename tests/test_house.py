@@ -1,0 +1,114 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from ollama_gateway.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "ollama_gateway"
+LONGEST = 300
+"""Lines of a file; above that nobody reads it whole."""
+AT_HOME: dict[str, set[str]] = {
+    "redis": {"backends/shared.py"},
+    "sqlite3": {"keys/sqlite.py"},
+    "h11": {"backends/transport.py", "server/protocol.py"},
+    "hypercorn": {"server/connection.py", "server/listener.py", "server/protocol.py"},
+    "trio": {
+        "supervisor.py",
+        "server/connection.py",
+        "server/listener.py",
+        "server/protocol.py",
+        "demo.py",
+        "cli/serve.py",
+        "cli/demo.py",
+        "cli/init.py",
+        "cli/backends.py",
+    },
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("library", AT_HOME)
+def test_a_library_is_imported_only_where_it_is_at_home(library: str) -> None:
+    """Each client library stands behind one seam; the simulator has its own world."""
+    found = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if library in imported(path) and "simulator" not in path.parts
+    }
+
+    assert found == AT_HOME[library]
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    """Source and tests are read whole, so they are short."""
+    long = [
+        f"{path.relative_to(ROOT)}: {lines}"
+        for folder in (SOURCE, ROOT / "tests")
+        for path in folder.rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > LONGEST
+    ]
+
+    assert long == []
+
+
+def test_wire_neither_waits_nor_does_io() -> None:
+    """Protocol code is plain functions over bytes."""
+    for path in (SOURCE / "wire").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await)], path
+        assert not imported(path) & {"anyio", "trio", "socket", "os", "pathlib"}, path
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_commands_in_the_docs_exist(page: str) -> None:
+    """Every `gatewayctl ...` that a page shows is a command."""
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    root = get_command(app)
+    for shown in re.findall(r"gatewayctl ([a-z]+(?: [a-z]+)?)", path.read_text()):
+        group, _, command = shown.partition(" ")
+        assert group in root.commands, shown  # type: ignore[attr-defined]
+        known = getattr(root.commands[group], "commands", None)  # type: ignore[attr-defined]
+        assert known is None or not command or command in known, shown
+
+
+def test_python_in_the_readme_compiles() -> None:
+    """The snippets that people copy are Python."""
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+    assert len(snippets) == 2
+    for snippet in snippets:
+        compile(snippet, "README.md", "exec")
+
+
+def test_every_test_says_what_it_shows() -> None:
+    """A test's docstring is the fact it shows."""
+    silent = [
+        f"{path.name}:{node.name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not ast.get_docstring(node)
+    ]
+
+    assert silent == []

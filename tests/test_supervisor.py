@@ -1,0 +1,43 @@
+"""The supervisor's parts that need no process: watchers that crash."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.supervisor import keep_running
+
+
+async def test_a_crashed_watcher_starts_again_with_growing_pauses(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Pauses double up to half a minute, each crash is counted, and nothing else is hit."""
+    metrics, starts = Metrics(), []
+
+    async def watch() -> None:
+        starts.append(trio.current_time())
+        raise RuntimeError("broken")
+
+    with trio.move_on_after(100):
+        await keep_running("discovery:a", watch, metrics)
+
+    assert starts == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5, 91.5]
+    assert b'watcher_restarts_total{watcher="discovery:a"} 9.0' in metrics.page()
+
+
+async def test_a_watcher_that_ran_long_starts_again_soon(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """One crash after a long life is not punished for the ones before."""
+    starts: list[float] = []
+
+    async def watch() -> None:
+        starts.append(trio.current_time())
+        await trio.sleep(60)
+        raise RuntimeError("broken")
+
+    with trio.move_on_after(200):
+        await keep_running("discovery:a", watch, Metrics())
+
+    assert starts == [0, 60.5, 121, 181.5]
