@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -41,6 +42,8 @@ class Peer:
     port: int
     tasks_at_rest: int
     """Tasks that live while no client is there: the test's own and the listener's."""
+    has_ended: trio.Event
+    """`serve()` has returned."""
 
     async def connect(self) -> trio.SocketStream:
         """A new client connection."""
@@ -87,6 +90,11 @@ async def read_to_end(stream: trio.SocketStream) -> bytes:
     return data
 
 
+async def _serve(listener: Listener, sockets: list[socket.socket], has_ended: trio.Event) -> None:
+    await listener.serve(sockets)
+    has_ended.set()
+
+
 @asynccontextmanager
 async def serving(
     app: App, limits: ConnectionLimits | None = None, max_connections: int = 1000
@@ -96,10 +104,11 @@ async def serving(
     sockets = bind("127.0.0.1", 0)
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(listener.serve, sockets)
+            has_ended = trio.Event()
+            nursery.start_soon(_serve, listener, sockets, has_ended)
             await trio.testing.wait_all_tasks_blocked()
             tasks = trio.lowlevel.current_statistics().tasks_living
-            yield Peer(listener, sockets[0].getsockname()[1], tasks)
+            yield Peer(listener, sockets[0].getsockname()[1], tasks, has_ended)
             nursery.cancel_scope.cancel()
 
 

@@ -9,7 +9,7 @@ import anyio
 import trio.testing
 
 from ollama_gateway.simulator import Model, Simulator, memory_server
-from tests.simulator.client import ask
+from tests.simulator.client import ask, request
 
 Clock = trio.testing.MockClock
 OLD = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
@@ -70,6 +70,19 @@ async def test_ps_tells_what_is_loaded_until_it_expires(
     ]
     assert [entry["name"] for entry in still] == ["m1:latest"]
     assert gone == []
+
+
+async def test_a_model_in_use_is_not_unloaded(
+    autojump_clock: Clock,  # noqa: ARG001 - virtual time
+) -> None:
+    """While an answer takes longer than the residency its model is still listed."""
+    async with memory_server(Simulator([Model("m1", between_tokens=1000)])) as connect:
+        stream = await connect()
+        await stream.send(request("POST", "/api/chat", CHAT))
+        await anyio.sleep(900)
+        ps = await ask(await connect(), "GET", "/api/ps")
+
+    assert [entry["name"] for entry in ps.document["models"]] == ["m1:latest"]
 
 
 async def test_keep_alive_changes_the_residency(

@@ -6,9 +6,35 @@ import anyio
 import pytest
 import trio.testing
 
-from ollama_gateway.simulator import Model, Simulator, memory_pair, memory_server
+from ollama_gateway.simulator import MemoryByteStream, Model, Simulator, memory_pair, memory_server
+from tests.simulator.client import ask
 
 Clock = trio.testing.MockClock
+
+
+class Lagging(MemoryByteStream):
+    """An end whose writer learns a second late that its bytes went out."""
+
+    async def send(self, item: bytes) -> None:
+        """Send, then dally."""
+        await super().send(item)
+        await anyio.sleep(1)
+
+
+async def test_a_client_that_has_everything_may_leave(
+    autojump_clock: Clock,  # noqa: ARG001 - virtual time
+) -> None:
+    """A close while the last write is still returning is not a leaving in the middle."""
+    simulator = Simulator([Model("m1")])
+    client, server = memory_pair()
+    async with anyio.create_task_group() as tasks:
+        lagging = Lagging(server._sender, server._receiver, server._line)
+        tasks.start_soon(simulator.serve_stream, lagging)
+        await ask(client, "GET", "/api/version")
+        await client.aclose()
+
+    assert simulator.seen[0].gone_at is None
+    assert simulator.seen[0].finished_at == simulator.seen[0].at + 1
 
 
 async def test_bytes_come_in_order_and_in_any_size() -> None:

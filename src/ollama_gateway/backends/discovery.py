@@ -8,7 +8,7 @@ is repeated sooner than the interval, so that a dead backend is known within sec
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Final, cast
 
 import anyio
 import attrs
@@ -32,17 +32,16 @@ async def poll(backend: Backend, timeout: float) -> Listing:
 
     The same transport, headers and address as a request's.
     """
-    client = httpx.AsyncClient(transport=backend.transport, trust_env=False, timeout=None)  # noqa: S113 - deadlines are scopes
     try:
         with anyio.fail_after(timeout):
-            version = await _get(client, backend, "/api/version")
-            tags = await _get(client, backend, "/api/tags")
+            version = await _get(backend, "/api/version")
+            tags = await _get(backend, "/api/tags")
     except TimeoutError:
         raise PollFailed("no answer in time") from None
     running: object = None
     with anyio.move_on_after(timeout):
         try:
-            running = await _get(client, backend, "/api/ps")
+            running = await _get(backend, "/api/ps")
         except PollFailed:
             running = None
     listing = Listing.read(version, tags, running, backend.patterns)
@@ -51,14 +50,19 @@ async def poll(backend: Backend, timeout: float) -> Listing:
     return listing
 
 
-async def _get(client: httpx.AsyncClient, backend: Backend, path: str) -> object:
+async def _get(backend: Backend, path: str) -> object:
     headers = {**backend.headers, "accept": "application/json", "accept-encoding": "identity"}
     url = backend.url.copy_with(path=backend.url.path.rstrip("/") + path)
     try:
-        async with client.stream("GET", url, headers=headers) as response:
+        response = await backend.transport.handle_async_request(
+            httpx.Request("GET", url, headers=headers)
+        )
+        try:
             if response.status_code != httpx.codes.OK:
                 raise PollFailed(f"{path} answered {response.status_code}")
-            return json.loads(await _read(response))
+            return json.loads(await _read(cast("httpx.AsyncByteStream", response.stream)))
+        finally:
+            await response.aclose()
     except httpx.ConnectTimeout:
         raise PollFailed("no connection in time") from None
     except httpx.ConnectError:
@@ -67,9 +71,9 @@ async def _get(client: httpx.AsyncClient, backend: Backend, path: str) -> object
         raise PollFailed(f"{path} did not answer as an Ollama does") from None
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(stream: httpx.AsyncByteStream) -> bytes:
     body = bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in stream:
         body += chunk
         if len(body) > MAX_ANSWER:
             raise ValueError("too long")

@@ -189,8 +189,12 @@ class Protocol(H11Protocol):
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Send a part of a response; the last one before a drain says `Connection: close`."""
-        if isinstance(event, Response) and self.context.terminated.is_set():
+        """Send a part of a response; the connection's last one says `Connection: close`.
+
+        It is the last while draining, and where it does not wait for the end of the request.
+        """
+        is_last = self.context.terminated.is_set() or self.http.their_state is h11.SEND_BODY
+        if isinstance(event, Response) and is_last:
             headers = _closing(event.headers)
             event = Response(STREAM_ID, headers=headers, status_code=event.status_code)
         await super().stream_send(event)
