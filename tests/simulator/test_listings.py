@@ -73,7 +73,7 @@ async def test_ps_tells_what_is_loaded_until_it_expires(
 
 
 async def test_a_model_in_use_is_not_unloaded(
-    autojump_clock: Clock,  # noqa: ARG001 - virtual time
+    autojump_clock: Clock,
 ) -> None:
     """While an answer takes longer than the residency its model is still listed."""
     async with memory_server(Simulator([Model("m1", between_tokens=1000)])) as connect:

@@ -22,7 +22,7 @@ class Lagging(MemoryByteStream):
 
 
 async def test_a_client_that_has_everything_may_leave(
-    autojump_clock: Clock,  # noqa: ARG001 - virtual time
+    autojump_clock: Clock,
 ) -> None:
     """A close while the last write is still returning is not a leaving in the middle."""
     simulator = Simulator([Model("m1")])

@@ -1,0 +1,207 @@
+"""Request bodies: bounded in size, in time, and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ollama_gateway.errors import BodyTooLarge, GatewayError, RequestTimeout, Unavailable
+from ollama_gateway.server.bodies import GRACE, SLOWEST, BodyBudget
+from ollama_gateway.server.downstream import ASGIDownstream
+from tests.server.serving import gateway, serving, wait_until
+
+KIBIBYTE = 1024
+POST = b"POST /body HTTP/1.1\r\nhost: h\r\nconnection: close\r\n"
+
+
+@attrs.define(eq=False)
+class Script:
+    """A client by the clock: after so many seconds, so many bytes; then what ends it."""
+
+    steps: Sequence[tuple[float, int]]
+    last: Any
+    sent: list[Any] = attrs.field(factory=list, init=False)
+    is_asked: bool = attrs.field(default=False, init=False)
+    _next: int = attrs.field(default=0, init=False)
+
+    async def receive(self) -> Any:
+        """The next ASGI event."""
+        self.is_asked = True
+        if self._next == len(self.steps):
+            self._next += 1
+            return self.last
+        if self._next > len(self.steps):
+            await trio.sleep_forever()
+        seconds, size = self.steps[self._next]
+        self._next += 1
+        await trio.sleep(seconds)
+        return {"type": "http.request", "body": b"x" * size, "more_body": True}
+
+    async def send(self, event: Any) -> None:
+        """Keep what the client would read."""
+        self.sent.append(event)
+
+
+END = {"type": "http.request", "body": b"", "more_body": False}
+MORE = {"type": "http.request", "body": b"", "more_body": True}
+GONE = {"type": "http.disconnect"}
+
+
+async def read(
+    script: Script, budget: BodyBudget, announced: int | None = None
+) -> bytes | GatewayError | None:
+    """The body, the error that reading it raised, or None where the client left."""
+    with budget.room() as room:
+        downstream = ASGIDownstream(
+            script.receive, script.send, room, None, announced, answer_headers=[]
+        )
+        with anyio.CancelScope() as request:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(downstream.listen, request)
+                try:
+                    return await downstream.body()
+                except GatewayError as error:
+                    return error
+                finally:
+                    tasks.cancel_scope.cancel()
+    assert downstream.is_gone
+    return None
+
+
+def roomy() -> BodyBudget:
+    """One MiB each, four together."""
+    return BodyBudget(1024 * KIBIBYTE, 4096 * KIBIBYTE)
+
+
+async def test_a_body_arrives_whole(autojump_clock: MockClock) -> None:
+    """The pieces are joined in order, and the room is given back."""
+    budget = roomy()
+    assert await read(Script([(0, 3), (1, 4)], END), budget) == b"x" * 7
+    assert budget.held == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds"),
+    [
+        ([], GRACE),
+        ([(1, 1)] * 100, GRACE),
+        ([(5, KIBIBYTE)] * 100, 10 + 2),
+        ([(3, KIBIBYTE)] * 100, 10 + 4),
+    ],
+    ids=["silence", "a byte a second", "a fifth of the rate", "a third of the rate"],
+)
+async def test_a_dripped_body_is_too_slow(
+    steps: list[tuple[float, int]], seconds: float, autojump_clock: MockClock
+) -> None:
+    """After ten seconds, and one more for each KiB that came, the client is told 408."""
+    budget = roomy()
+    started = trio.current_time()
+    error = await read(Script(steps, MORE), budget)
+    assert isinstance(error, RequestTimeout)
+    assert error.reason == "slow_body"
+    assert trio.current_time() - started == pytest.approx(seconds, abs=0.01)
+    assert budget.held == 0
+
+
+async def test_a_slow_line_is_no_fault(autojump_clock: MockClock) -> None:
+    """At the slowest rate a body may take as long as it needs."""
+    started = trio.current_time()
+    body = await read(Script([(1, SLOWEST)] * 600, END), roomy())
+    assert isinstance(body, bytes)
+    assert trio.current_time() - started == pytest.approx(600)
+
+
+async def test_a_body_announced_too_large_is_not_read(autojump_clock: MockClock) -> None:
+    """413 before a byte of it was asked for."""
+    script = Script([(0, 10)], END)
+    budget = roomy()
+    assert isinstance(await read(script, budget, announced=budget.limit + 1), BodyTooLarge)
+    assert not script.is_asked
+
+
+@pytest.mark.parametrize(("extra", "fits"), [(0, True), (1, False)])
+async def test_the_limit_is_exact(extra: int, fits: bool, autojump_clock: MockClock) -> None:  # noqa: FBT001 - a table's column
+    """A body without a length of its own is cut off one byte above the limit, not before."""
+    budget = roomy()
+    script = Script([(0, 64 * KIBIBYTE)] * 16 + [(0, extra)], END)
+    body = await read(script, budget)
+    assert isinstance(body, bytes) == fits
+    assert isinstance(body, BodyTooLarge) != fits
+    assert budget.held == 0
+
+
+async def test_all_bodies_share_one_room(autojump_clock: MockClock) -> None:
+    """Of five bodies at one time the one too many is refused; all room comes back."""
+    budget = roomy()
+    results: list[Any] = []
+    most = 0
+
+    async def client() -> None:
+        nonlocal most
+        steps = [(1.0, 64 * KIBIBYTE)] * 16
+        results.append(await read(Script(steps, END), budget))
+        most = max(most, budget.held)
+
+    async with trio.open_nursery() as clients:
+        for _ in range(5):
+            clients.start_soon(client)
+    refused = [result for result in results if isinstance(result, Unavailable)]
+    assert {error.reason for error in refused} == {"bodies_full"}
+    assert len(refused) == 1
+    assert sum(isinstance(result, bytes) for result in results) == 4
+    assert 0 < most <= budget.total
+    assert budget.held == 0
+
+
+async def test_a_client_that_leaves_gives_its_room_back(autojump_clock: MockClock) -> None:
+    """The request is cancelled in the middle of its body and holds nothing."""
+    budget = roomy()
+    assert await read(Script([(1, KIBIBYTE)], GONE), budget) is None
+    assert budget.held == 0
+
+
+async def test_over_the_limit_over_the_wire() -> None:
+    """Announced, dripped without a length, or sent: a body over the limit is answered by 413."""
+    app = gateway(max_body=100_000)
+    async with serving(app) as peer:
+        announced = await peer.exchange(POST + b"content-length: 100001\r\n\r\n")
+        chunks = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
+        chunked = await peer.exchange(POST + b"transfer-encoding: chunked\r\n\r\n" + chunks * 8)
+        assert announced.startswith(b"HTTP/1.1 413 ")
+        assert chunked.startswith(b"HTTP/1.1 413 ")
+        await peer.wait_until_quiet()
+        assert app.bodies.held == 0
+
+
+async def test_all_together_over_the_wire() -> None:
+    """While others hold the room a body is refused by 503 with Retry-After, later it fits."""
+    app = gateway(max_body=100_000, max_all=150_000)
+    body = POST + b"content-length: 100000\r\n\r\n" + b"x" * 100_000
+    async with serving(app) as peer:
+        async with await peer.connect() as holder:
+            await holder.send_all(body[:-1])
+            await wait_until(lambda: app.bodies.held == 99_999)
+            refused = await peer.exchange(body)
+            assert refused.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1\r\n" in refused
+        await wait_until(lambda: app.bodies.held == 0)
+        assert (await peer.exchange(body)).endswith(b"100000")
+        await peer.wait_until_quiet()
+        assert app.bodies.held == 0
+
+
+def test_a_room_is_empty_when_it_is_left() -> None:
+    """What was taken is given back, and a refusal takes nothing."""
+    budget = BodyBudget(limit=10, total=10)
+    with budget.room() as room:
+        room.take(10)
+        with pytest.raises(Unavailable):
+            room.take(1)
+        assert budget.held == 10
+    assert budget.held == 0

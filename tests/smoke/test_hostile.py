@@ -1,0 +1,75 @@
+"""Hostile bytes at a running process while others stream: nobody notices, nothing leaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.server.test_deadly import ANSWERED_IN_HTTP_1, REFUSED
+from tests.smoke.fleet import Fleet
+from tests.smoke.test_clients import native_chat
+
+STREAMS = 8
+ROUNDS = 5
+
+
+def attack(fleet: Fleet, data: bytes) -> bytes:
+    """What a hostile request gets: an answer, or an end."""
+    with socket.create_connection(("127.0.0.1", fleet.port), timeout=20) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        try:
+            return client.recv(65536)
+        except ConnectionResetError:
+            return b""
+
+
+def status(fleet: Fleet) -> Any:
+    """The gateway's own figures."""
+    address = fleet.environment["GATEWAY_SERVER_ADMIN_BIND"]
+    with urllib.request.urlopen(f"http://{address}/status.json") as response:
+        return json.load(response)
+
+
+def open_files(fleet: Fleet) -> int:
+    """How many file descriptors the gateway holds."""
+    return len(os.listdir(f"/proc/{fleet.gateway.popen.pid}/fd"))  # noqa: PTH208 - /proc
+
+
+def quiet(fleet: Fleet) -> bool:
+    """Whether no client is connected and nothing is being served."""
+    figures = status(fleet)
+    return (figures["connections"], figures["requests"]) == (0, 0)
+
+
+def test_what_ends_stock_hypercorn_disturbs_nobody(own_fleet: Fleet) -> None:
+    """The deadly requests, again and again, beside streams: all end well, all is given back."""
+    expected = native_chat(own_fleet)
+    files = open_files(own_fleet)
+    with ThreadPoolExecutor(STREAMS) as pool:
+        chats = [pool.submit(native_chat, own_fleet) for _ in range(STREAMS)]
+        for _ in range(ROUNDS):
+            for data in [*ANSWERED_IN_HTTP_1.values(), *REFUSED.values()]:
+                attack(own_fleet, data)
+
+        assert [chat.result() for chat in chats] == [expected] * STREAMS
+    assert own_fleet.gateway.popen.poll() is None
+    deadline = time.monotonic() + 20
+    while not quiet(own_fleet) or open_files(own_fleet) > files:
+        assert time.monotonic() < deadline, (status(own_fleet), open_files(own_fleet), files)
+    assert not any("Traceback" in line for line in own_fleet.gateway.lines)
+
+
+def test_the_admin_routes_are_not_public(own_fleet: Fleet) -> None:
+    """Health and figures answer on the admin address, and only there."""
+    for path in ("/healthz", "/readyz", "/metrics", "/status.json"):
+        public = attack(own_fleet, f"GET {path} HTTP/1.1\r\nhost: h\r\n\r\n".encode())
+        assert public.startswith(b"HTTP/1.1 404 ")
+        address = own_fleet.environment["GATEWAY_SERVER_ADMIN_BIND"]
+        with urllib.request.urlopen(f"http://{address}{path}") as response:
+            assert response.status == 200
