@@ -170,8 +170,7 @@ def _ssl_context(backend: settings_model.Backend) -> ssl.SSLContext:
 def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
     if settings.redis.url is None:
         return None
-    shared = SharedCatalog(settings.redis.url.reveal())
-    return CatalogCopier(shared, backends, settings.discovery.interval)
+    return CatalogCopier(SharedCatalog(settings.redis.url.reveal()), backends)
 
 
 def _watchers(discovery: Discovery, copier: CatalogCopier | None) -> dict[str, Watcher]:

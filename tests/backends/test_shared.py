@@ -79,6 +79,6 @@ async def test_a_fresh_process_starts_from_the_copy(url: str) -> None:
     for where, models in ((url, 1), (f"redis://127.0.0.1:{free_port()}/0", 0)):
         backends = Backends.of([Backend("a", httpx.URL("http://a"), httpx.AsyncHTTPTransport())])
 
-        await CatalogCopier(SharedCatalog(where), backends, 1).restore()
+        await CatalogCopier(SharedCatalog(where), backends).restore()
 
         assert len(backends.catalog.models) == models

@@ -108,7 +108,8 @@ class Stubborn(ByteStream):
         try:
             await self.farewell()
         finally:
-            await anyio.aclose_forcefully(self.stream)
+            with anyio.move_on_after(1, shield=True):  # or its Cancelled would hide a complaint
+                await self.stream.aclose()
 
 
 async def complain() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.smoke.fleet import Fleet, ctl, free_port, running
+from tests.redis_server import redis_server
+from tests.smoke.fleet import Fleet, ctl, fleet, free_port, running
 
 
 def status_with(fleet: Fleet, key: str) -> int:
@@ -44,6 +45,21 @@ def test_probe_and_models(own_fleet: Fleet) -> None:
     assert (by_name["a"]["ok"], by_name["a"]["error"]) == (False, "cannot connect")
     assert (by_name["b"]["ok"], by_name["b"]["version"]) == (True, "0.33.0")
     assert "cannot connect" in own_fleet.ctl("probe").stdout
+
+
+def test_models_come_from_redis_where_there_is_one(tmp_path: Path) -> None:
+    """A gateway publishes its catalog; `models` reads it, whether the backends live or not."""
+    with redis_server() as url, fleet(tmp_path, GATEWAY_REDIS_URL=url) as started:
+        deadline = time.monotonic() + 20
+        while (found := started.ctl_json("models"))["cache"]["source"] != "redis":
+            assert time.monotonic() < deadline, found
+        for simulator in started.simulators.values():
+            simulator.popen.kill()
+            simulator.popen.wait()
+        again = started.ctl_json("models")
+
+    assert found["cache"]["size"] == len(found["union"]) == 3
+    assert (again["backends"], again["union"]) == (found["backends"], found["union"])
 
 
 def test_keys_take_effect_in_a_running_gateway(shared_fleet: Fleet) -> None:

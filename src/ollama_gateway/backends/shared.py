@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Final, cast
 
 import anyio
@@ -28,6 +27,8 @@ LIFETIME: Final = 24 * 3600
 """Seconds for which a copy is worth anything: as long as a model is remembered for routing."""
 TIMEOUT: Final = 1.0
 """Seconds for one call to Redis."""
+TICK: Final = 1.0
+"""Seconds between looks at the catalog, which every poll replaces."""
 
 
 class RedisDown(Exception):
@@ -116,7 +117,6 @@ class CatalogCopier:
 
     shared: SharedCatalog
     backends: Backends
-    interval: float
 
     async def restore(self) -> None:
         """Take over what others saw; silently nothing when Redis is down."""
@@ -129,16 +129,19 @@ class CatalogCopier:
                 self.backends.restore(backend, listing, anyio.current_time())
 
     async def watch(self) -> None:
-        """Publish for ever; a Redis that is away is tried again at the next turn."""
+        """Publish what polls find, for ever; a Redis that is away is tried again soon."""
+        published = None
         while True:
-            await anyio.sleep(self.interval)
+            await anyio.sleep(TICK)
+            catalog = self.backends.catalog
             up = {b.name: b.listing for b in self.backends.all if b.is_up and b.listing}
-            if up:
-                try:
-                    write = partial(self.shared.write, self._urls(), up)
-                    await anyio.to_thread.run_sync(write)
-                except RedisDown:
-                    continue
+            if catalog is published or not up:
+                continue
+            try:
+                await anyio.to_thread.run_sync(self.shared.write, self._urls(), up)
+                published = catalog
+            except RedisDown:
+                continue
 
     def _urls(self) -> dict[str, str]:
         return {backend.name: str(backend.url) for backend in self.backends.all}
