@@ -138,3 +138,14 @@ async def test_an_uploader_that_leaves_is_noticed(framing: bytes) -> None:
             await stream.send_all(HEAD % (b"/body", framing) + PIECE)
         await peer.wait_until_quiet()
         assert (app.requests_running, app.bodies.held) == (0, 0)
+
+
+async def test_the_end_comes_before_the_lingering() -> None:
+    """A refused client sees the end of its answer while the gateway still reads what it sends."""
+    async with serving(gateway(), ConnectionLimits(linger_timeout=1000, farewell=1000)) as peer:
+        async with await peer.connect() as stream:
+            await stream.send_all(b"no request at all\r\n\r\n")
+            assert (await read_to_end(stream)).startswith(b"HTTP/1.1 400 ")
+            assert len(peer.listener.connections) == 1
+            await stream.send_all(b"more of it")
+        await peer.wait_until_quiet()
