@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -13,6 +16,10 @@ import trio.testing
 from ollama_gateway import log
 from ollama_gateway.ledger.log import log_row
 from tests.story import story
+
+KEY = "the-key"
+PATIENCE = 20.0
+"""Seconds for a thread to write a few lines."""
 
 
 @pytest.fixture
@@ -27,8 +34,9 @@ def test_a_line_is_one_line_whatever_is_in_it() -> None:
     """Line ends and escape codes in values are escaped, so no client can write lines of its own."""
     for style in ("json", "text"):
         out = io.StringIO()
-        log.configure("info", style, out)
+        writer = log.configure("info", style, out)
         log.get_logger("x").info("event", value='a\nb\x1b[31m"')
+        writer.drain(PATIENCE)
 
         assert out.getvalue().count("\n") == 1
         assert "\x1b" not in out.getvalue()
@@ -38,11 +46,56 @@ def test_a_line_is_one_line_whatever_is_in_it() -> None:
 def test_levels_are_kept() -> None:
     """What is below the level is not written."""
     out = io.StringIO()
-    log.configure("warning", "json", out)
+    writer = log.configure("warning", "json", out)
     log.get_logger("x").info("quiet")
     log.get_logger("x").warning("loud")
+    writer.drain(PATIENCE)
 
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["loud"]
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_trace_shows_no_values(style: str) -> None:
+    """Local variables hold keys and prompts: a trace names lines of code only."""
+
+    def fail(key: str) -> None:
+        raise RuntimeError("broken " + str(len(key)))
+
+    out = io.StringIO()
+    writer = log.configure("info", style, out)
+    try:
+        fail(KEY)
+    except RuntimeError:
+        log.get_logger("x").exception("failed")
+    writer.drain(PATIENCE)
+
+    assert "broken 7" in out.getvalue()
+    assert "the-key" not in out.getvalue()
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    """With the disk full lines are lost, and what was being logged goes on."""
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it raises, as writing does
+    writer = log.LineWriter(full)
+    for _ in range(10):
+        writer.write("x" * 100_000)
+    writer.drain(PATIENCE)
+    with contextlib.suppress(OSError):
+        full.close()
+
+
+def test_a_stream_that_blocks_holds_up_nobody() -> None:
+    """A pipe that nobody reads takes 64 KiB; more lines than that are taken without a wait."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w") as pipe:
+        writer = log.LineWriter(pipe)
+        for _ in range(3 * log.LINES_WAITING):
+            writer.write("x" * 100 + "\n")
+        assert writer.lines_waiting == log.LINES_WAITING
+        os.set_blocking(writing, False)
+        writer.drain(PATIENCE)
 
 
 @pytest.mark.usefixtures("restored")
@@ -52,11 +105,12 @@ async def test_an_exchange_is_one_line_with_the_rows_fields(
     """Who, what, which backend, attempts, outcome and reason, times, tokens; no words, no key."""
     out = io.StringIO()
     async with story() as told:
-        log.configure("info", "json", out)
+        writer = log.configure("info", "json", out)
         await told.ask()
         await told.ask(body={"model": "nope", "messages": [{"role": "user", "content": "psst"}]})
         for row in told.rows:
             log_row(row)
+    writer.drain(PATIENCE)
 
     served, refused = [json.loads(line) for line in out.getvalue().splitlines()]
     assert (served["outcome"], served["backend"], served["model"]) == (

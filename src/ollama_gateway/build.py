@@ -27,7 +27,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.listener import Listener
+from ollama_gateway.server.listener import Listener, connections_that_fit
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.routes import gateway_routes
 from ollama_gateway.settings import model as settings_model
@@ -98,7 +98,8 @@ async def build(
             BodyBudget(settings.server.max_body, settings.server.max_body_total),
             metrics,
         )
-        listener = Listener(app, app.refusal, settings.server.max_connections)
+        room = connections_that_fit(settings.server.max_connections)
+        listener = Listener(app, app.refusal, room)
         token = settings.server.admin_token
         admin = Admin(
             backends,

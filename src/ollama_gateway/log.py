@@ -1,15 +1,19 @@
 """Logs: one line an event, readable on a terminal, JSON lines otherwise, always to stderr.
 
-Written off the event loop's hot path by nothing more than being short: a line is formatted and
-written once. Values are escaped by the renderers, so client text cannot forge a line. No prompt,
+A line is formatted where it is made and written by a thread (`LineWriter`), since a stream can
+block or fail. Values are escaped by the renderers, so client text cannot forge a line. No prompt,
 answer or key is ever handed to a logger; that is the callers' rule, kept by tests.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import sys
-from typing import TextIO, cast
+import threading
+import time
+from typing import Final, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
@@ -17,13 +21,56 @@ from structlog.typing import FilteringBoundLogger, Processor
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
+LINES_WAITING: Final = 10_000
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger whose lines carry `component=name`; cheap, to be made once a module."""
     return cast("FilteringBoundLogger", structlog.get_logger(component=name))
 
 
-def configure(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:
-    """Set up logging for the process.
+class LineWriter:
+    """Writes lines from a thread of its own, so that no stream can hold up or end the gateway.
+
+    A pipe that nobody reads blocks, a full disk and a closed pipe raise: lines that find the queue
+    full or cannot be written are lost, and what was being logged goes on.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: queue.Queue[str] = queue.Queue(LINES_WAITING)
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    @property
+    def lines_waiting(self) -> int:
+        """How many lines are queued."""
+        return self._lines.qsize()
+
+    def write(self, text: str) -> None:
+        """Queue a line; never blocks, never raises."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(text)
+
+    def flush(self) -> None:
+        """Nothing to do: the thread flushes after each line."""
+
+    def drain(self, seconds: float) -> None:
+        """Wait until what is queued is written, at most so long."""
+        deadline = time.monotonic() + seconds
+        while self._lines.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def _run(self) -> None:
+        while True:
+            line = self._lines.get()
+            with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
+                self._stream.write(line)
+                self._stream.flush()
+            self._lines.task_done()
+
+
+def configure(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> LineWriter:
+    """Set up logging for the process; returns its writer, to be drained at the end.
 
     Args:
         level: one of `LEVELS`.
@@ -32,9 +79,16 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
 
     """
     out = stream or sys.stderr
+    writer = LineWriter(out)
     as_text = style == "text" or (style == "auto" and out.isatty())
     renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(),
+                # the default prints local variables, and those hold keys and prompts
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -45,7 +99,8 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", writer)),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=out, format="%(levelname)s %(message)s")
+    return writer

@@ -118,6 +118,16 @@ async def test_attempts_on_a_backend_that_goes_down_are_cancelled() -> None:
     assert scope.cancel_called
 
 
+def test_a_cloud_name_goes_where_the_settings_allow() -> None:
+    """Cloud models are served unlisted, but not by a backend whose `models` leave them out."""
+    known = backends(1, 2)
+    known.all[0].patterns = ("llama*",)
+    for backend in known.all:
+        known.polled(backend, listing(entry("m:1")), 0)
+
+    assert names(known, ModelName.parse("gpt-oss:120b-cloud")) == ["b"]
+
+
 def test_the_last_version_is_kept() -> None:
     """`/api/version` still has an answer when every backend is down."""
     known = backends(1)

@@ -21,6 +21,7 @@ from ollama_gateway.errors import (
 )
 from ollama_gateway.flow.attempt import Answer, AttemptFailed, BackendRefused
 from ollama_gateway.flow.race import race
+from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import WholeBody
 
 GOOD = "good"
@@ -63,7 +64,9 @@ class Track:
                 track.closed[backend.name] = trio.current_time()
 
         response = httpx.Response(200, stream=Stream())
-        return Answer(backend, 200, [], WholeBody(), [b"{}"], response, response.aiter_raw())
+        return Answer(
+            backend, 200, [], WholeBody(), [b"{}"], Reading(), response, response.aiter_raw()
+        )
 
 
 async def run(
@@ -159,6 +162,8 @@ async def test_a_photo_finish_has_one_winner_and_leaves_nothing_open(
         ([failed("status_503", 503)], UpstreamFailed, 503),
         ([failed("status_302", 302)], UpstreamFailed, 502),
         ([failed("status_404", 404)], Forbidden, 403),
+        ([failed("status_500", 500), failed("status_404", 404)], UpstreamFailed, 500),
+        ([failed("connect_failed"), failed("status_404", 404)], Unavailable, 503),
         ([], Unavailable, 503),
     ],
 )

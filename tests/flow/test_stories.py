@@ -155,6 +155,20 @@ async def test_after_the_first_chunk_a_failure_is_told_and_the_stream_is_cut(
     assert outcome(told) == ("upstream_failed", reason)
 
 
+async def test_an_error_whose_body_drips_delays_the_next_by_a_second(
+    autojump_clock: Clock,
+) -> None:
+    """The status is enough to go on: the text of an error is waited for shortly."""
+    head = b"HTTP/1.1 500 Oops\r\ncontent-type: application/json\r\n\r\n"
+    async with story() as told:
+        told.simulators["a"].script(Script(raw=head + b" " * 1000, drip=0.01))
+        reply = await told.ask()
+
+    assert (reply.text, reply.headers["x-gateway-backend"]) == ("Hello", "b")
+    assert reply.ended_at is not None
+    assert reply.ended_at < 2
+
+
 async def test_an_openai_stream_is_cut_with_an_event_its_client_raises(
     autojump_clock: Clock,
 ) -> None:

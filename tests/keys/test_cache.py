@@ -1,76 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
 import attrs
 import pytest
-import structlog.testing
 import trio.testing
 
-from ollama_gateway.batcher import Batcher, in_place
-from ollama_gateway.errors import GatewayError, Unauthorized, Unavailable
+from ollama_gateway.batcher import in_place
+from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys import open_keys
-from ollama_gateway.keys.cache import KeyCache
-from ollama_gateway.keys.key import APIKey, generate
+from ollama_gateway.keys.key import generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
-
-S = TypeVar("S")
-START = datetime(2026, 1, 1, tzinfo=UTC)
-MINUTE = 60.0
-
-
-@attrs.define
-class Look:
-    """A cache over the real store, and what it asked of it."""
-
-    cache: KeyCache
-    batches: list[int]
-    """How many digests each look-up had."""
-
-    async def status(self, text: str | None) -> int:
-        """What a client with this credential is answered."""
-        try:
-            await self.cache.identify(text)
-        except GatewayError as error:
-            return error.status
-        return 200
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the store is."""
-    return tmp_path / "keys.db"
-
-
-@pytest.fixture
-def command(path: Path) -> Iterator[SQLiteKeys]:
-    """The store as `gatewayctl keys`, another process, has it open."""
-    with closing(SQLiteKeys(path)) as store:
-        yield store
-
-
-def virtual_now() -> datetime:
-    """A wall clock that goes with the virtual time."""
-    return START + timedelta(seconds=anyio.current_time())
-
-
-@asynccontextmanager
-async def looking(path: Path, capacity: int = 10_000) -> AsyncIterator[Look]:
-    """A gateway's view of the store, in virtual time."""
-    with closing(SQLiteKeys(path, now=virtual_now)) as store:
-        batches: list[int] = []
-
-        def find(digests: Sequence[str]) -> Sequence[APIKey | None]:
-            batches.append(len(digests))
-            return store.find(digests)
-
-        async with Batcher(find, runner=in_place).opened() as batcher:
-            yield Look(KeyCache(batcher.submit, now=virtual_now, capacity=capacity), batches)
+from tests.keys.looking import START, looking
 
 
 async def test_a_key_is_identified_with_its_rights(path: Path, command: SQLiteKeys) -> None:
@@ -231,153 +174,3 @@ async def test_the_cache_is_bounded(path: Path, command: SQLiteKeys) -> None:
         assert look.batches == []
         assert await look.status(texts[1]) == 200
         assert look.batches == [1]
-
-
-def moved_away(path: Path) -> None:
-    """The file is gone."""
-    path.rename(path.with_name("aside"))
-
-
-def replaced(path: Path) -> None:
-    """The file is garbage, the real one aside."""
-    moved_away(path)
-    path.write_bytes(b"garbage" * 1000)
-
-
-@pytest.mark.parametrize("spoil", [moved_away, replaced])
-async def test_a_failing_store_refuses_nobody_it_knows(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
-    spoil: Callable[[Path], None],
-) -> None:
-    """A known key works for 10 minutes; what cannot be judged is a 503, never a 401; it heals."""
-    _, known = command.create("known")
-    _, unknown = command.create("unknown")
-    async with looking(path) as look:
-        assert await look.status(known) == 200
-        spoil(path)
-        with pytest.raises(Unavailable) as caught:
-            await look.cache.identify(unknown)
-        assert caught.value.reason == "keys_unavailable"
-        assert caught.value.retry_after is not None
-        assert str(path) not in str(caught.value)
-        assert look.cache.statistics().store_failing
-        for _ in range(9):
-            await anyio.sleep(MINUTE)
-            assert await look.status(known) == 200
-        await anyio.sleep(MINUTE - 0.0625)
-        assert await look.status(known) == 200
-        await anyio.sleep(1)
-        assert await look.status(known) == 503
-        path.with_name("aside").replace(path)
-        assert [await look.status(text) for text in (known, unknown)] == [200, 200]
-        assert not look.cache.statistics().store_failing
-
-
-async def test_malformed_keys_are_401_also_while_the_store_fails(
-    path: Path, command: SQLiteKeys
-) -> None:
-    """What needs no store to be refused is refused."""
-    command.create("ci")
-    async with looking(path) as look:
-        moved_away(path)
-        assert [await look.status(text) for text in (None, "", "ogw_x")] == [401] * 3
-
-
-async def test_a_failing_store_is_asked_once_in_a_while(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """A known key asks a failing store once in 0.8 s, and its state is no longer held after 5 s."""
-    _, text = command.create("ci")
-    async with looking(path) as look:
-        assert await look.status(text) == 200
-        moved_away(path)
-        for _ in range(32):
-            await anyio.sleep(0.125)
-            assert await look.status(text) == 200
-        assert len(look.batches) == 5
-        await anyio.sleep(4)
-        assert look.cache.statistics().store_failing
-        await anyio.sleep(1.5)
-        assert not look.cache.statistics().store_failing
-
-
-async def test_a_revocation_counts_as_soon_as_the_store_is_back(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """Working from the cache ends within a second of the store's return."""
-    _, text = command.create("ci")
-    async with looking(path) as look:
-        assert await look.status(text) == 200
-        command.revoke("ci")
-        moved_away(path)
-        await anyio.sleep(30)
-        assert await look.status(text) == 200
-        path.with_name("aside").replace(path)
-        await anyio.sleep(0.875)
-        assert await look.status(text) == 401
-
-
-async def test_a_store_that_hangs_counts_as_failing(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """After 2 s without an answer a known key works from the cache, an unknown one gets 503."""
-    _, known = command.create("known")
-    _, unknown = command.create("unknown")
-    pause = 0.0
-
-    async def hanging(work: Callable[[], S], /) -> S:
-        await anyio.sleep(pause)
-        return work()
-
-    async with open_keys(path, runner=hanging, now=virtual_now) as keys:
-        look = Look(keys, [])
-        assert await look.status(known) == 200
-        pause = 3600.0
-        await anyio.sleep(1)
-        assert await look.status(known) == 200
-        assert anyio.current_time() == 3
-        assert await look.status(known) == 200
-        assert anyio.current_time() == 3
-        assert await look.status(unknown) == 503
-        assert anyio.current_time() == 5
-
-
-async def test_the_turns_of_the_store_are_logged_once(path: Path, command: SQLiteKeys) -> None:
-    """One line when the store begins to fail, one when it works again, and no key in them."""
-    _, text = command.create("ci")
-    with structlog.testing.capture_logs() as lines:
-        async with looking(path) as look:
-            moved_away(path)
-            assert [await look.status(text) for _ in range(5)] == [503] * 5
-            path.with_name("aside").replace(path)
-            assert [await look.status(text) for _ in range(5)] == [200] * 5
-    assert [line["event"] for line in lines] == ["key store failing", "key store works again"]
-    assert "is gone" in lines[0]["cause"]
-    assert text not in str(lines)
-
-
-async def test_no_secret_is_in_what_may_be_printed(path: Path, command: SQLiteKeys) -> None:
-    """Neither reprs nor exceptions, with all that caused them, hold a key or its digest."""
-    _, text = command.create("ci")
-    secret = text.split("_")[2]
-    async with looking(path) as look:
-        await look.cache.identify(text)
-        printed = [repr(look.cache), repr(command), repr(command.list()), repr(look)]
-        moved_away(path)
-        with pytest.raises(Unavailable) as caught:
-            await look.cache.identify(generate().text)
-        error: BaseException | None = caught.value
-        while error is not None:
-            printed += [repr(error), str(error)]
-            error = error.__cause__
-    assert len(printed) == 4 + 2 * 4  # Unavailable, BatchFailed, StoreError, FileNotFoundError
-    assert not any(secret in line or "ogw_" in line for line in printed)
-    assert printed[0] == "<KeyCache 1 keys, store works>"

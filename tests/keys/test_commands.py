@@ -69,7 +69,7 @@ def test_create_as_json() -> None:
     assert made["key"].startswith(f"ogw_{made['id']}_")
     assert (made["name"], made["models"], made["endpoints"], made["expires_at"]) == (
         "ci",
-        ["a*", "m1"],
+        ["llama3*", "m1"],
         ["read"],
         None,
     )

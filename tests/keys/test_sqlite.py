@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -72,6 +74,22 @@ def test_the_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     assert sorted(map(str, outcomes)) == [f"key-{n}" for n in range(8)]
 
 
+def test_opening_a_store_drops_no_lock_of_this_process(tmp_path: Path) -> None:
+    """After a second store was opened and closed here, another process still sees the first.
+
+    A process that took itself for the last one would delete the log that the first writes to.
+    """
+    path, log = tmp_path / "keys.db", tmp_path / "keys.db-wal"
+    visit = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); list(c.execute(sys.argv[2]))"
+    with closing(SQLiteKeys(path)) as store:
+        key, _ = store.create("ci")
+        SQLiteKeys(path).close()
+        subprocess.run([sys.executable, "-c", visit, path, "SELECT * FROM keys"], check=True)
+        assert log.exists()
+        assert store.list() == (key,)
+    assert not log.exists()
+
+
 def a_directory(path: Path) -> None:
     """Put a directory where the file belongs."""
     path.mkdir()
@@ -97,7 +115,7 @@ def somebody_elses(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (a_directory, "Is a directory"),
+        (a_directory, "unable to open database file"),
         (garbage, "file is not a database"),
         (a_newer_schema, r"newer version \(schema 2, this one knows 1\): upgrade"),
         (somebody_elses, "table keys already exists"),

@@ -16,7 +16,7 @@ import anyio
 import attrs
 import httpx
 
-from ollama_gateway.backends.catalog import Catalog, Listing
+from ollama_gateway.backends.catalog import Catalog, Listing, allows
 from ollama_gateway.log import get_logger
 from ollama_gateway.wire.names import ModelName
 
@@ -63,7 +63,9 @@ class Backend:
 
     def hosts(self, model: ModelName) -> bool:
         """Whether the last listing has the model; a cloud name is served without being listed."""
-        return self.listing is not None and (model.key in self.listing.models or model.cloud)
+        if self.listing is None:
+            return False
+        return model.key in self.listing.models or (model.cloud and allows(self.patterns, model))
 
     def spelling(self, model: ModelName) -> str | None:
         """How the backend itself writes the model's name; None for what it does not list."""

@@ -55,14 +55,14 @@ def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for entry in models[:MAX_MODELS]:
         name = _name_of(entry)
-        if name is not None and any(_allows(pattern, name) for pattern in patterns):
+        if name is not None and allows(patterns, name):
             found.setdefault(name.key, entry)
     return found
 
 
-def _allows(pattern: str, name: ModelName) -> bool:
-    """A backend's own `models`: `*` means all it has, its cloud stubs included."""
-    return pattern == "*" or matches(pattern, name)
+def allows(patterns: tuple[str, ...], name: ModelName) -> bool:
+    """A backend's own `models`: `*` means all it has, cloud models included."""
+    return any(pattern == "*" or matches(pattern, name) for pattern in patterns)
 
 
 def _name_of(entry: object) -> ModelName | None:

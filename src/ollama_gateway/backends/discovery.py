@@ -8,7 +8,7 @@ is repeated sooner than the interval, so that a dead backend is known within sec
 from __future__ import annotations
 
 import json
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 import anyio
 import attrs
@@ -19,6 +19,8 @@ from ollama_gateway.backends.catalog import Listing
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer to a poll."""
+RUNNING_TIMEOUT: Final = 1.0
+"""Seconds for `/api/ps`: a start waits for a poll, and must not wait for a model to load."""
 RETRY_AFTER_FAILURE: Final = 2.0
 """Seconds, where the interval is longer: three failures are seen within `3 * (2 s + timeout)`."""
 
@@ -28,7 +30,7 @@ class PollFailed(Exception):
 
 
 async def poll(backend: Backend, timeout: float) -> Listing:
-    """Ask a backend what it hosts; raises PollFailed within `timeout` seconds (twice that in all).
+    """Ask a backend what it hosts; raises PollFailed within `timeout` seconds.
 
     The same transport, headers and address as a request's.
     """
@@ -39,7 +41,7 @@ async def poll(backend: Backend, timeout: float) -> Listing:
     except TimeoutError:
         raise PollFailed("no answer in time") from None
     running: object = None
-    with anyio.move_on_after(timeout):
+    with anyio.move_on_after(min(timeout, RUNNING_TIMEOUT)):
         try:
             running = await _get(backend, "/api/ps")
         except PollFailed:
@@ -60,7 +62,8 @@ async def _get(backend: Backend, path: str) -> object:
         try:
             if response.status_code != httpx.codes.OK:
                 raise PollFailed(f"{path} answered {response.status_code}")
-            return json.loads(await _read(cast("httpx.AsyncByteStream", response.stream)))
+            body = await _read(cast("httpx.AsyncByteStream", response.stream))
+            return json.loads(body, parse_constant=_no_constant)
         finally:
             await response.aclose()
     except httpx.ConnectTimeout:
@@ -69,6 +72,10 @@ async def _get(backend: Backend, path: str) -> object:
         raise PollFailed("cannot connect") from None
     except (httpx.TransportError, ValueError, RecursionError):
         raise PollFailed(f"{path} did not answer as an Ollama does") from None
+
+
+def _no_constant(_literal: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON: they would break every client's list")
 
 
 async def _read(stream: httpx.AsyncByteStream) -> bytes:

@@ -121,7 +121,9 @@ class CatalogCopier:
     async def restore(self) -> None:
         """Take over what others saw; silently nothing when Redis is down."""
         try:
-            copy = await anyio.to_thread.run_sync(self.shared.read, self._urls())
+            copy = await anyio.to_thread.run_sync(
+                self.shared.read, self._urls(), abandon_on_cancel=True
+            )
         except RedisDown:
             return
         for backend in self.backends.all if copy else ():
@@ -138,7 +140,9 @@ class CatalogCopier:
             if catalog is published or not up:
                 continue
             try:
-                await anyio.to_thread.run_sync(self.shared.write, self._urls(), up)
+                await anyio.to_thread.run_sync(
+                    self.shared.write, self._urls(), up, abandon_on_cancel=True
+                )
                 published = catalog
             except RedisDown:
                 continue

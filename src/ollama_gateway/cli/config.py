@@ -32,7 +32,7 @@ ConfigOption = Annotated[
         "/etc/ollama-gateway/gateway.toml.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 EXIT_SETTINGS = 2
 """The exit code for settings that cannot be used."""

@@ -14,10 +14,11 @@ from ollama_gateway.build import build_backends
 from ollama_gateway.cli.backends import Probe, probe_all
 from ollama_gateway.settings import Settings, SettingsError, load
 
-UrlsArgument = Annotated[list[str], typer.Argument(metavar="URL...", help="Ollama servers.")]
+UrlsArgument = Annotated[list[str], typer.Argument(metavar="URL", help="Ollama servers.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
 
+DEFAULT_FILE = Path("gateway.toml")
 HEAD = """\
 # Ollama Gateway. Every setting, its default and its unit: docs/configuration.md
 
@@ -29,7 +30,7 @@ admin_bind = "127.0.0.1:11436"  # /healthz /readyz /metrics /status.json
 
 def init(
     urls: UrlsArgument,
-    output: OutputOption = Path("gateway.toml"),
+    output: OutputOption = DEFAULT_FILE,
     force: ForceOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Probe the given servers and write settings for them; servers that are down are kept."""
@@ -49,7 +50,11 @@ def init(
     for probe in probes:
         state = f"{len(probe.models)} models" if probe.ok else f"down: {probe.error}"
         console.print(f"{probe.name}  {probe.url}  {state}", highlight=False)
-    console.print(f"wrote {output}; next: gatewayctl keys create NAME; gatewayctl serve")
+    option = "" if output == DEFAULT_FILE else f" --config {output}"
+    console.print(
+        f"wrote {output}; next: gatewayctl keys create NAME{option}; gatewayctl serve{option}",
+        soft_wrap=True,
+    )
 
 
 def _settings(urls: list[str]) -> Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 import trio
@@ -14,10 +13,12 @@ from ollama_gateway.cli.config import ConfigOption, load_or_exit
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.key import StoreError
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.server.listener import AddressTaken
+from ollama_gateway.server.listener import AddressTaken, raise_file_limit
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import supervise
 
+LAST_LINES = 1.0
+"""Seconds for the last log lines to be written."""
 OPERATIONAL = (AddressTaken, StoreError, TLSFilesBroken)
 """What can keep a gateway with valid settings from starting; each with one line to say."""
 
@@ -25,14 +26,17 @@ OPERATIONAL = (AddressTaken, StoreError, TLSFilesBroken)
 def serve(config: ConfigOption = None) -> None:
     """Serve until SIGTERM or SIGINT: then drain, and exit 0; a second signal ends it at once."""
     settings = load_or_exit(config).settings
-    log.configure(settings.log.level, settings.log.format)
+    writer = log.configure(settings.log.level, settings.log.format)
+    raise_file_limit()
     try:
         _say_how_to_make_a_key(settings)
         trio.run(partial(supervise, settings, on_ready=partial(_announce, settings)))
     except* OPERATIONAL as errors:
         for error in errors.exceptions:
-            print(f"gatewayctl serve: {error}", file=sys.stderr)  # noqa: T201
+            typer.echo(f"gatewayctl serve: {error}", err=True)
         raise typer.Exit(1) from None
+    finally:
+        writer.drain(LAST_LINES)
 
 
 def _say_how_to_make_a_key(settings: Settings) -> None:
@@ -43,9 +47,9 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
         keys = store.count_active()
     finally:
         store.close()
-    print(f"keys: sqlite {path} ({keys} active)", file=sys.stderr)  # noqa: T201
+    typer.echo(f"keys: sqlite {path} ({keys} active)", err=True)
     if keys == 0:
-        print("no API key yet: make one with `gatewayctl keys create NAME`", file=sys.stderr)  # noqa: T201
+        typer.echo("no API key yet: make one with `gatewayctl keys create NAME`", err=True)
 
 
 def _announce(settings: Settings, gateway: Gateway, address: str) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Final, cast
 
 import anyio
+import anyio.to_thread
 import attrs
 import httpx
 
@@ -26,9 +28,18 @@ from ollama_gateway.wire.frames import Frames, FrameTooLong, frames_for
 
 CLIENTS_OWN: Final = {400, 413, 415, 422}
 """Statuses that say the request is wrong, wherever it goes."""
+READ_IN_PLACE: Final = 256 * 1024
+"""Bytes: a larger answer is parsed in a thread, one at a time."""
 MAX_ERROR_BODY: Final = 64 * 1024
 """Bytes of a backend's error answer that are read."""
-_PLACES: Final = re.compile(r"\w+://\S+|(?<![\w.])/[\w.@/-]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b")
+ERROR_BODY_TIMEOUT: Final = 1.0
+"""Seconds for that: the next candidate waits for it."""
+_PLACES: Final = re.compile(
+    r"\w+://\S+"  # URLs
+    r"|(?<![\w.])/[\w.@/-]+|\b[A-Z]:\\\S+"  # absolute paths
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-fA-F:]+\](?::\d+)?"  # IP addresses
+    r"|\b(?:[\w-]+\.)*[\w-]+\.[\w-]+:\d{2,5}\b|\blocalhost:\d+|\blookup \S+"  # host names
+)
 
 
 class AttemptFailed(Exception):
@@ -76,6 +87,8 @@ class Answer:
     frames: Frames
     first: list[bytes]
     """The frames that came with the first good chunk."""
+    reading: Reading
+    """What the first of them means."""
     _response: httpx.Response
     _chunks: AsyncIterator[bytes]
 
@@ -130,7 +143,7 @@ def _request(backend: Backend, call: Call) -> httpx.Request:
 async def _first_chunk(backend: Backend, call: Call, response: httpx.Response) -> Answer:
     chunks = cast("httpx.AsyncByteStream", response.stream).__aiter__()
     if not response.is_success:
-        raise await _failure(call, response, chunks)
+        raise await _failure(backend, call, response, chunks)
     frames = frames_for(response.headers.get("content-type", ""))
     if frames is None or "content-encoding" in response.headers:
         raise AttemptFailed("not_an_ollama")
@@ -138,23 +151,42 @@ async def _first_chunk(backend: Backend, call: Call, response: httpx.Response) -
     if not first:
         raise AttemptFailed("empty_answer")
     read = call.endpoint.dialect.read if frames.streamed else call.endpoint.dialect.read_body
-    _check(read(first[0]))
+    if len(first[0]) > READ_IN_PLACE:
+        reading = await anyio.to_thread.run_sync(read, first[0], limiter=_large_answers())
+    else:
+        reading = read(first[0])
+    _check(reading, backend)
     return Answer(
-        backend, response.status_code, response.headers.raw, frames, first, response, chunks
+        backend,
+        response.status_code,
+        response.headers.raw,
+        frames,
+        first,
+        reading,
+        response,
+        chunks,
     )
 
 
-def _check(reading: Reading) -> None:
+@cache
+def _large_answers() -> anyio.CapacityLimiter:
+    return anyio.CapacityLimiter(1)
+
+
+def _check(reading: Reading, backend: Backend) -> None:
     if reading.is_garbled:
         raise AttemptFailed("garbled_answer")
     if reading.error is not None:
-        raise AttemptFailed("error_as_answer", message=scrubbed(reading.error))
+        raise AttemptFailed("error_as_answer", message=scrubbed(reading.error, backend))
 
 
-async def _failure(call: Call, response: httpx.Response, chunks: AsyncIterator[bytes]) -> Exception:
+async def _failure(
+    backend: Backend, call: Call, response: httpx.Response, chunks: AsyncIterator[bytes]
+) -> Exception:
     """What a status that is not 2xx means: for the client, or for the race."""
     status = response.status_code
-    text = call.endpoint.dialect.read_body(await _error_body(chunks)).error
+    error = call.endpoint.dialect.read_body(await _error_body(chunks)).error
+    text = None if error is None else scrubbed(error, backend)
     if status in CLIENTS_OWN:
         return BackendRefused(status, text)
     if status == httpx.codes.INTERNAL_SERVER_ERROR and text and text.startswith('option "'):
@@ -162,21 +194,23 @@ async def _failure(call: Call, response: httpx.Response, chunks: AsyncIterator[b
     return AttemptFailed(
         f"status_{status}",
         status=status,
-        message=scrubbed(text) if text else None,
+        message=text,
         retry_after=_seconds(response.headers.get("retry-after", "")),
     )
 
 
 async def _error_body(chunks: AsyncIterator[bytes]) -> bytes:
     body = b""
-    try:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_ERROR_BODY:
-                return b""
-    except httpx.TransportError:
-        return b""
-    return body
+    with anyio.move_on_after(ERROR_BODY_TIMEOUT):
+        try:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MAX_ERROR_BODY:
+                    return b""
+        except httpx.TransportError:
+            return b""
+        return body
+    return b""
 
 
 async def _next_frames(chunks: AsyncIterator[bytes], frames: Frames) -> list[bytes]:
@@ -202,6 +236,7 @@ def _seconds(retry_after: str) -> float | None:
     )
 
 
-def scrubbed(text: str) -> str:
-    """A backend's error text without URLs, absolute paths and IP addresses, on one line."""
-    return _PLACES.sub("(hidden)", " ".join(text.split()))
+def scrubbed(text: str, backend: Backend) -> str:
+    """A backend's error text on one line, without what says where things are."""
+    line = " ".join(text.split())
+    return _PLACES.sub("(hidden)", line).replace(backend.url.host, "(hidden)")

@@ -103,13 +103,17 @@ async def _close(answers: Sequence[Answer]) -> None:
 
 
 def verdict(failures: Sequence[AttemptFailed]) -> GatewayError:
-    """What the client is told when no attempt gave a good chunk: the last one's own words."""
+    """What the client is told when no attempt gave a good chunk: the last one's own words.
+
+    A 404 says only that this backend has lost the model, so it speaks when there is nothing else.
+    """
     if not failures:
         return Unavailable()
-    last = failures[-1]
-    if last.status == httpx.codes.NOT_FOUND:
+    found = [failure for failure in failures if failure.status != httpx.codes.NOT_FOUND]
+    if not found:
         return Forbidden(reason="backend_lacks_model")
-    if all(failure.reason in NOTHING_REACHED for failure in failures):
+    last = found[-1]
+    if all(failure.reason in NOTHING_REACHED for failure in found):
         return Unavailable()
     wait = last.retry_after or (RETRY_AFTER if last.status in FULL else None)
     passed_on = last.status if last.status in FULL or (last.status or 0) >= 500 else None  # noqa: PLR2004

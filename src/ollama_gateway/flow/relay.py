@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import anyio
 
+from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.attempt import Answer, AttemptFailed, scrubbed
@@ -26,14 +27,14 @@ async def relay(answer: Answer, ask: Ask, row: Row, idle_timeout: float, extra: 
         await _stream(answer, ask, row, idle_timeout)
         return
     body = answer.first[0]
-    _count(row, [body], ask.endpoint.dialect.read_body(body).usage)
+    _count(row, [body], answer.reading.usage)
     await ask.downstream.respond(answer.status, headers, body)
 
 
 async def _stream(answer: Answer, ask: Ask, row: Row, idle_timeout: float) -> None:
     frames = answer.first
     while frames:
-        whole, failure, is_last = _examine(frames, ask.endpoint.dialect, row)
+        whole, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer.backend)
         if whole:
             await ask.downstream.send(b"".join(whole))
         if failure is not None:
@@ -46,14 +47,14 @@ async def _stream(answer: Answer, ask: Ask, row: Row, idle_timeout: float) -> No
 
 
 def _examine(
-    frames: list[bytes], dialect: Dialect, row: Row
+    frames: list[bytes], dialect: Dialect, row: Row, backend: Backend
 ) -> tuple[list[bytes], GatewayError | None, bool]:
     """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
     for place, frame in enumerate(frames):
         reading = dialect.read(frame)
         if reading.error is not None or reading.is_garbled:
             _count(row, frames[:place], None)
-            return frames[:place], _failure(reading.error), False
+            return frames[:place], _failure(reading.error, backend), False
         if reading.usage is not None:
             row.prompt_tokens, row.completion_tokens = (
                 reading.usage.prompt,
@@ -66,10 +67,10 @@ def _examine(
     return frames, None, False
 
 
-def _failure(error: str | None) -> GatewayError:
+def _failure(error: str | None, backend: Backend) -> GatewayError:
     if error is None:
         return UpstreamFailed("the backend's answer broke", reason="garbled_answer")
-    return UpstreamFailed(scrubbed(error), reason="error_in_stream")
+    return UpstreamFailed(scrubbed(error, backend), reason="error_in_stream")
 
 
 def _count(row: Row, frames: list[bytes], usage: Usage | None) -> None:

@@ -1,4 +1,4 @@
-"""A key as a row of the table `keys`, and back: text for times, JSON for lists.
+"""The tables of a store in SQL, and a key as a row: text for times, JSON for lists.
 
 Times are written in UTC and in one width, so that SQL compares their texts as times.
 """
@@ -11,6 +11,27 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError
+
+SCHEMA_VERSION: Final = 1
+
+SCHEMA: Final = (
+    """CREATE TABLE keys (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        models TEXT NOT NULL,
+        endpoints TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        expires_at TEXT,
+        revoked_at TEXT
+    )""",
+    "CREATE UNIQUE INDEX one_living_name ON keys (name) WHERE revoked_at IS NULL",
+    """CREATE TABLE secrets (
+        digest TEXT PRIMARY KEY,
+        key_id TEXT NOT NULL REFERENCES keys (id),
+        expires_at TEXT
+    )""",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
 
 COLUMNS: Final = (
     "keys.id, keys.name, keys.models, keys.endpoints,"

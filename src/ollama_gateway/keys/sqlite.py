@@ -15,8 +15,10 @@ import hmac
 import json
 import os
 import sqlite3
+import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Unpack
@@ -35,30 +37,10 @@ from ollama_gateway.keys.key import (
     new_id,
     utc_now,
 )
-from ollama_gateway.keys.rows import COLUMNS, to_key, to_row, to_text
+from ollama_gateway.keys.rows import COLUMNS, SCHEMA, SCHEMA_VERSION, to_key, to_row, to_text
 
-SCHEMA_VERSION: Final = 1
 BUSY_SECONDS: Final = 2.0
 """How long a change waits for another process's change."""
-
-_SCHEMA: Final = (
-    """CREATE TABLE keys (
-        id TEXT PRIMARY KEY,
-        name TEXT NOT NULL,
-        models TEXT NOT NULL,
-        endpoints TEXT NOT NULL,
-        created_at TEXT NOT NULL,
-        expires_at TEXT,
-        revoked_at TEXT
-    )""",
-    "CREATE UNIQUE INDEX one_living_name ON keys (name) WHERE revoked_at IS NULL",
-    """CREATE TABLE secrets (
-        digest TEXT PRIMARY KEY,
-        key_id TEXT NOT NULL REFERENCES keys (id),
-        expires_at TEXT
-    )""",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
 
 
 class SQLiteKeys:
@@ -82,7 +64,7 @@ class SQLiteKeys:
             )
         try:
             with _translated(path):
-                self._prepare()
+                self._prepare_patiently()
         except StoreError:
             self._connection.close()
             raise
@@ -186,12 +168,25 @@ class SQLiteKeys:
         """Close the file."""
         self._connection.close()
 
+    def _prepare_patiently(self) -> None:
+        # Of two that turn a new file to WAL, SQLite refuses one at once, without its usual wait.
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._prepare()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
         if self._version() == 0:
             with self._transaction():
                 if self._version() == 0:  # no other process was faster
-                    for statement in _SCHEMA:
+                    for statement in SCHEMA:
                         self._connection.execute(statement)
         if self._version() > SCHEMA_VERSION:
             raise StoreError(
@@ -283,11 +278,11 @@ def _translated(path: Path) -> Iterator[None]:
 def _make_private(path: Path) -> tuple[int, int]:
     """Make what is missing of directory and file, for nobody else to read."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        return _identity(os.fstat(file))
-    finally:
-        os.close(file)
+    with suppress(FileExistsError):
+        # Nothing is opened here: closing a descriptor of the file would drop the locks that
+        # SQLite holds on it elsewhere in this process (POSIX).
+        os.mknod(path, stat.S_IFREG | 0o600)
+    return _identity(path.stat())
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

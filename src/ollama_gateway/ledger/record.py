@@ -126,8 +126,10 @@ class Ledger:
             row.fail(error)
             raise
         except anyio.get_cancelled_exc_class():
-            left = ("client_gone", "client_gone") if ask.is_gone else ("killed", "draining")
-            row.outcome, row.reason = left
+            if ask.is_gone:
+                row.outcome, row.reason = "client_gone", "client_gone"
+            else:
+                row.outcome, row.reason, row.status = "killed", "draining", row.status or 503
             raise
         except BaseException:
             row.outcome, row.reason, row.status = "upstream_failed", "internal", 500

@@ -1,8 +1,9 @@
 """Request bodies: bounded each, bounded all together, bounded in time.
 
-A body has ten seconds, and one more for each KiB that has come: a slow line is no fault, one byte
-a second is. All bodies that are held at one time share `total`; over it a request is refused
-rather than queued, since it is the waiting bodies that fill the memory.
+A body must come at 1 KiB a second or faster, with ten seconds to spare at any time: a slow line
+is no fault, one byte a second and silence are. All bodies that are held at one time share `total`;
+over it a request is refused rather than queued, since it is the waiting bodies that fill the
+memory.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import attrs
 from ollama_gateway.errors import Unavailable
 
 GRACE: Final = 10.0
-"""Seconds before the rate counts."""
+"""Seconds that a body may be behind its slowest rate, or silent."""
 SLOWEST: Final = 1024
 """Bytes a second."""
 

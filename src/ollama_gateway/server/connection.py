@@ -39,6 +39,7 @@ from ollama_gateway.log import get_logger
 from ollama_gateway.server.protocol import Protocol, Refusal
 
 MAX_RECEIVE: Final = 65536
+WRITE_PIECE: Final = 65536
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 log = get_logger("connection")
@@ -194,6 +195,8 @@ class Connection(TCPServer):
             self._finished = True
         elif self.http.is_idle:
             await self.http.refuse_slow_head()
+        else:
+            self._set_deadline(float("inf"))  # what is going on has deadlines of its own
 
     def _set_deadline(self, seconds: float) -> None:
         self._deadline = trio.current_time() + seconds
@@ -214,15 +217,21 @@ class Connection(TCPServer):
     async def _write(self, data: bytes) -> None:
         try:
             async with self.send_lock:
-                with trio.fail_after(self._limits.write_timeout):
-                    await self.stream.send_all(data)
+                await self._send_in_pieces(memoryview(data))
         except trio.Cancelled:
-            self._reset_on_close()  # a part may be out, of what h11 counts as sent
+            self._reset_on_close()  # a part may be out, of what h11 counts as sent:
+            self._finish()  # nothing that came behind it would make sense
             raise
         except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
             self._reset_on_close()
             self._finish()
             await self.http.handle(Closed())
+
+    async def _send_in_pieces(self, data: memoryview) -> None:
+        """Each piece has the write timeout for itself: a slow reader is not a dead one."""
+        for start in range(0, 0 if self._finished else len(data), WRITE_PIECE):
+            with trio.fail_after(self._limits.write_timeout):
+                await self.stream.send_all(data[start : start + WRITE_PIECE])
 
     def _reset_on_close(self) -> None:
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)

@@ -37,6 +37,7 @@ class ASGIDownstream:
     """Sent with every answer: the request id."""
     is_gone: bool = attrs.field(default=False, init=False)
     has_started: bool = attrs.field(default=False, init=False)
+    _head_is_out: bool = attrs.field(default=False, init=False)
     _wanted: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _whole: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _deadline: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
@@ -64,7 +65,8 @@ class ASGIDownstream:
             try:
                 self.room.take(len(data))
                 self._parts.append(data)
-                self._deadline.deadline += len(data) / SLOWEST
+                earned = self._deadline.deadline + len(data) / SLOWEST
+                self._deadline.deadline = min(earned, anyio.current_time() + GRACE)
             except GatewayError as problem:
                 self._problem = problem
         if self._problem is not None:
@@ -93,9 +95,12 @@ class ASGIDownstream:
         self._wanted.set()
         head = [*headers, *self.answer_headers]
         await self.transmit({"type": "http.response.start", "status": status, "headers": head})
+        self._head_is_out = True
 
     async def send(self, data: bytes) -> None:
         """Send a part of the answer; returns when the kernel has taken it."""
+        if not self._head_is_out:
+            return  # its head was cancelled half-way: the connection is being reset
         await self.transmit({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:

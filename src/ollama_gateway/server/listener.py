@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -35,6 +36,8 @@ FIRST_REQUEST_GRACE: Final = 1.0
 """Seconds that a connection from the backlog has for its first request while draining."""
 OUT_OF_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
+FILES_OF_OUR_OWN: Final = 40
+"""Descriptors for stores, listeners, polls and logs."""
 OUT_OF_FILES_PAUSE: Final = 0.1
 """Seconds to wait for a file descriptor to come free (trio.serve_listeners waits as long)."""
 
@@ -85,6 +88,24 @@ def listen(sockets: Sequence[socket.socket]) -> None:
             sock.listen(BACKLOG)
     except OSError as error:
         raise AddressTaken("another process has taken the address") from error
+
+
+def raise_file_limit() -> None:
+    """Let the process open as many files as it may: the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse: the cap knows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def connections_that_fit(wanted: int) -> int:
+    """How many clients there is room for: each may need a file of its own upstream."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    fitting = max(1, (soft - FILES_OF_OUR_OWN) // 2)
+    if fitting < wanted:
+        log.warning("fewer connections than set: the limit of open files", connections=fitting)
+    return min(wanted, fitting)
 
 
 def hypercorn_config() -> Config:

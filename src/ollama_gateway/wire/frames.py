@@ -46,16 +46,17 @@ class LineFrames:
     """NDJSON: a frame is a line with its newline."""
 
     streamed: ClassVar[bool] = True
-    _rest: bytes = attrs.field(default=b"", init=False)
+    _rest: bytearray = attrs.field(factory=bytearray, init=False)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes, give the lines that are whole now; raises FrameTooLong."""
         whole, newline, rest = data.rpartition(b"\n")
         if not newline:
-            self._rest = _bounded(self._rest + data)
+            _extend(self._rest, data)
             return []
-        lines = (self._rest + whole).split(b"\n")
-        self._rest = _bounded(rest)
+        lines = (bytes(self._rest) + whole).split(b"\n")
+        self._rest.clear()
+        _extend(self._rest, rest)
         return [line + b"\n" for line in lines if line.strip()]
 
     def finish(self) -> list[bytes]:
@@ -68,17 +69,19 @@ class EventFrames:
     """Server-sent events: a frame is an event with the blank line after it."""
 
     streamed: ClassVar[bool] = True
-    _rest: bytes = attrs.field(default=b"", init=False)
+    _rest: bytearray = attrs.field(factory=bytearray, init=False)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes, give the events that are whole now; raises FrameTooLong."""
-        buffer = self._rest + data
+        seen = max(0, len(self._rest) - 2)  # a blank line may have begun in its last two bytes
+        self._rest += data
         events, start = [], 0
-        for end in _EVENT_END.finditer(buffer):
-            if event := buffer[start : end.end()].lstrip(b"\r\n"):
+        for end in _EVENT_END.finditer(self._rest, seen):
+            if event := bytes(self._rest[start : end.end()]).lstrip(b"\r\n"):
                 events.append(event)
             start = end.end()
-        self._rest = _bounded(buffer[start:])
+        del self._rest[:start]
+        _extend(self._rest, b"")
         return events
 
     def finish(self) -> list[bytes]:
@@ -110,10 +113,10 @@ class WholeBody:
         return [b"".join(self._parts)] if self._size else []
 
 
-def _bounded(rest: bytes) -> bytes:
+def _extend(rest: bytearray, data: bytes) -> None:
+    rest += data
     if len(rest) > MAX_FRAME:
         raise FrameTooLong
-    return rest
 
 
 def frames_for(content_type: str) -> Frames | None:

@@ -19,7 +19,11 @@ class OllamaDialect:
 
     def read(self, frame: bytes) -> Reading:
         """Intermediate lines are known by their look; the first, last and odd ones are parsed."""
-        if frame.startswith(b'{"model"') and b'"done":true' not in frame:
+        if (
+            b'"done":false' in frame
+            and b'"done":true' not in frame
+            and frame.startswith(b'{"model"')
+        ):
             return Reading()
         document = json_object(frame)
         if document is None:

@@ -1,0 +1,37 @@
+"""What of a backend's error text reaches a client."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from ollama_gateway.backends.backends import Backend
+from ollama_gateway.flow.attempt import scrubbed
+
+BACKEND = Backend("a", httpx.URL("http://gpu-1:11434"), httpx.AsyncHTTPTransport())
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("out of memory", "out of memory"),
+        ("two\nlines\t here", "two lines here"),
+        ('"m" does not support tools', '"m" does not support tools'),
+        (
+            "registry.ollama.ai/library/m1:latest does not support insert",
+            "registry.ollama.ai/library/m1:latest does not support insert",
+        ),
+        ('Post "http://127.0.0.1:4321/x": EOF', 'Post "(hidden) EOF'),
+        ("open /root/.ollama/models/x: no such file", "open (hidden): no such file"),
+        ("dial tcp 10.0.0.5:11434: refused", "dial tcp (hidden): refused"),
+        ("dial tcp [fd00::1]:11434: refused", "dial tcp (hidden): refused"),
+        ("lookup gpu-9.internal on", "(hidden) on"),
+        ("gpu-9.internal:11434 is down", "(hidden) is down"),
+        ("localhost:11434 is down", "(hidden) is down"),
+        ("gpu-1 is down", "(hidden) is down"),
+        ("open C:\\models\\x", "open (hidden)"),
+    ],
+)
+def test_places_are_hidden_and_models_are_not(text: str, seen: str) -> None:
+    """Hosts, addresses and paths are hidden; names of models and plain words stay."""
+    assert scrubbed(text, BACKEND) == seen
