@@ -139,6 +139,7 @@ class Connection(TCPServer):
         )
         self._limits = limits
         self._reading = trio.CancelScope()
+        self._feeding = trio.CancelScope()
         self._deadline = trio.current_time() + limits.head_timeout
         self._finished = False
 
@@ -158,12 +159,11 @@ class Connection(TCPServer):
 
     async def _serve(self, nursery: trio.Nursery) -> None:
         self._tasks._nursery = nursery  # noqa: SLF001 - hypercorn opens it in __aenter__
-        feeding = trio.CancelScope()
-        nursery.start_soon(_in_scope, feeding, self.http.feed)
+        nursery.start_soon(_in_scope, self._feeding, self.http.feed)
         await self._read()
         nursery.cancel_scope.deadline = trio.current_time() + self._limits.farewell
         await self.http.handle(Closed())
-        feeding.cancel()
+        self._feeding.cancel()
         if self._finished:
             await self._part()
 
@@ -249,6 +249,7 @@ class Connection(TCPServer):
     def _finish(self) -> None:
         self._finished = True
         self._reading.cancel()
+        self._feeding.cancel()  # an early next request is not begun any more
 
     async def _part(self) -> None:
         """Give the peer the time to read a whole answer, where closing now would reset it."""
