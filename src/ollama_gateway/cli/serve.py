@@ -28,18 +28,20 @@ def serve(config: ConfigOption = None) -> None:
     settings = load_or_exit(config).settings
     writer = log.configure(settings.log.level, settings.log.format)
     raise_file_limit()
+    has_failed = False
     try:
-        _say_how_to_make_a_key(settings)
+        _say_how_to_make_a_key(settings, writer)
         trio.run(partial(supervise, settings, on_ready=partial(_announce, settings)))
     except* OPERATIONAL as errors:
         for error in errors.exceptions:
-            typer.echo(f"gatewayctl serve: {error}", err=True)
-        raise typer.Exit(1) from None
+            writer.write(f"gatewayctl serve: {error}\n")
+        has_failed = True
     finally:
         writer.drain(LAST_LINES)
+    raise typer.Exit(int(has_failed))
 
 
-def _say_how_to_make_a_key(settings: Settings) -> None:
+def _say_how_to_make_a_key(settings: Settings, writer: log.LineWriter) -> None:
     """Say which store is used, and how to make a first key."""
     path = settings.storage.data_dir / FILE_NAME
     store = SQLiteKeys(path)
@@ -47,9 +49,9 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
         keys = store.count_active()
     finally:
         store.close()
-    typer.echo(f"keys: sqlite {path} ({keys} active)", err=True)
+    writer.write(f"keys: sqlite {path} ({keys} active)\n")
     if keys == 0:
-        typer.echo("no API key yet: make one with `gatewayctl keys create NAME`", err=True)
+        writer.write("no API key yet: make one with `gatewayctl keys create NAME`\n")
 
 
 def _announce(settings: Settings, gateway: Gateway, address: str) -> None:

@@ -1,0 +1,46 @@
+"""A standard error that is closed or full costs log lines, nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.smoke.fleet import PATIENCE, clean_environment, ctl, free_port
+
+
+@pytest.mark.parametrize("where", ["closed pipe", "full disk"])
+def test_the_gateway_serves_and_ends_with_0(tmp_path: Path, where: str) -> None:
+    """It starts, answers and drains with nowhere to log to."""
+    environment = {
+        "GATEWAY_STORAGE_DATA_DIR": str(tmp_path),
+        "GATEWAY_SERVER_BIND": "127.0.0.1:0",
+        "GATEWAY_SERVER_ADMIN_BIND": f"127.0.0.1:{free_port()}",
+        "OLLAMA_BACKENDS": f"a=http://127.0.0.1:{free_port()}",
+    }
+    made = ctl("keys", "create", "x", environment=environment)
+    assert made.returncode == 0
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed, Path("/dev/full").open("wb") as full:
+        gateway = subprocess.Popen(
+            [sys.executable, "-m", "ollama_gateway", "serve"],
+            env={**clean_environment(), **environment},
+            stderr=closed if where == "closed pipe" else full,
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while ctl("health", environment=environment).returncode != 0:
+            assert gateway.poll() is None, "it ended"
+            assert time.monotonic() < deadline, "it does not answer"
+        gateway.send_signal(signal.SIGTERM)
+
+        assert gateway.wait(PATIENCE) == 0
+    finally:
+        gateway.kill()
+        gateway.wait(PATIENCE)
