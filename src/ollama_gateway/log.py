@@ -8,12 +8,13 @@ answer or key is ever handed to a logger; that is the callers' rule, kept by tes
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import queue
 import sys
 import threading
 import time
-from typing import Final, TextIO, cast
+from typing import BinaryIO, Final, TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
@@ -37,7 +38,7 @@ class LineWriter:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream = _unbuffered(stream)
         self._lines: queue.Queue[str] = queue.Queue(LINES_WAITING)
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
@@ -67,6 +68,17 @@ class LineWriter:
                 self._stream.write(line)
                 self._stream.flush()
             self._lines.task_done()
+
+
+def _unbuffered(stream: TextIO) -> TextIO:
+    """The same file without a buffer of Python: what stays in one makes the exit code 120."""
+    try:
+        raw = io.FileIO(stream.fileno(), "w", closefd=False)
+    except OSError:  # a stream in memory has no file
+        return stream
+    return io.TextIOWrapper(
+        cast("BinaryIO", raw), "utf-8", errors="backslashreplace", write_through=True
+    )
 
 
 def configure(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> LineWriter:
