@@ -75,6 +75,7 @@ class Story:
         key: str | None = "",
         leave_at: float | None = None,
         headers: Mapping[str, str] | None = None,
+        is_admin: bool = False,
     ) -> Reply:
         """Send one request and wait for its end; `leave_at` is seconds until the client leaves."""
         reply = Reply()
@@ -97,7 +98,7 @@ class Story:
             note(reply, event)
 
         leaving = trio.current_time() + (leave_at or 0)
-        scope = {
+        scope: Any = {
             "type": "http",
             "method": method,
             "path": path,
@@ -106,7 +107,8 @@ class Story:
             "headers": [(name.encode(), value.encode()) for name, value in given.items()],
             "client": ("192.0.2.7", 4000),
         }
-        await self.gateway.app(scope, receive, send)
+        listener = self.gateway.admin_listener if is_admin else self.gateway.listener
+        await listener.app(scope, receive, send)
         reply.ended_at = trio.current_time()
         return reply
 

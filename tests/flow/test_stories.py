@@ -272,3 +272,23 @@ async def test_embeddings_get_the_backends_spelling(autojump_clock: Clock) -> No
         reply = await told.ask("/api/embeddings", {"model": "nomic", "prompt": "hi"})
 
     assert (reply.status, list(reply.document)) == (200, ["embedding"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/api/embed", {"input": ["a", "b"]}, "embeddings"),
+        ("/api/embeddings", {"prompt": "a"}, "embedding"),
+        ("/v1/embeddings", {"input": "a"}, "data"),
+    ],
+)
+async def test_embeddings_pass(
+    autojump_clock: Clock, path: str, body: dict[str, object], field: str
+) -> None:
+    """The three ways to ask for vectors are served and leave a row each."""
+    async with story() as told:
+        reply = await told.ask(path, {"model": "m1", **body})
+
+    assert reply.status == 200
+    assert field in reply.document
+    assert [(row.outcome, row.endpoint) for row in told.rows] == [("completed", path)]
