@@ -74,6 +74,26 @@ def test_the_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     assert sorted(map(str, outcomes)) == [f"key-{n}" for n in range(8)]
 
 
+def test_a_store_being_made_elsewhere_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where SQLite refuses at once to turn a new file to WAL, opening it tries again."""
+    path, naps = tmp_path / "keys.db", 0
+    with closing(sqlite3.connect(path, timeout=0)) as other:
+        other.execute("CREATE TABLE elsewhere (x)")
+        other.execute("BEGIN IMMEDIATE")
+
+        def release(_seconds: float) -> None:
+            nonlocal naps
+            naps += 1
+            other.rollback()
+
+        monkeypatch.setattr("time.sleep", release)
+        with closing(SQLiteKeys(path)) as store:
+            assert store.list() == ()
+    assert naps == 1
+
+
 def test_opening_a_store_drops_no_lock_of_this_process(tmp_path: Path) -> None:
     """After a second store was opened and closed here, another process still sees the first.
 
