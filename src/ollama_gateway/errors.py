@@ -17,7 +17,7 @@ from typing import ClassVar
 
 
 class Blame(enum.Enum):
-    """Whose fault an error is: decides the log level and who is asked to act."""
+    """Whose fault an error is."""
 
     CLIENT = "client"
     GATEWAY = "gateway"

@@ -51,8 +51,6 @@ class Backend:
     error: str | None = attrs.field(default=None, init=False)
     """Why the last poll failed: a fixed text of ours."""
     polls: int = attrs.field(default=0, init=False)
-    polled_in: float | None = attrs.field(default=None, init=False)
-    """Seconds that the last good poll took."""
     waiting: set[anyio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
     """Scopes of the attempts that have no good chunk yet."""
 
@@ -66,6 +64,15 @@ class Backend:
         if self.listing is None:
             return False
         return model.key in self.listing.models or (model.cloud and allows(self.patterns, model))
+
+    def request(
+        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], content: bytes = b""
+    ) -> httpx.Request:
+        """A request or a poll as this backend gets it: its own address, host and headers."""
+        own = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        url = self.url.copy_with(path=self.url.path.rstrip("/") + path)
+        sent = [(b"accept-encoding", b"identity"), *headers, *own]
+        return httpx.Request(method, url, headers=sent, content=content)
 
     def spelling(self, model: ModelName) -> str | None:
         """How the backend itself writes the model's name; None for what it does not list."""
@@ -101,12 +108,12 @@ class Backends:
             raise ModelDown if self._is_known(model, now) else ModelUnknown
         return (b for b in self.all if b.is_up and b.hosts(model))
 
-    def polled(self, backend: Backend, listing: Listing, now: float, took: float = 0) -> None:
+    def polled(self, backend: Backend, listing: Listing, now: float) -> None:
         """A poll succeeded: the catalog is what it says."""
         if not backend.is_up:
             log.info("backend up", backend=backend.name, models=len(listing.models))
         backend.polls += 1
-        backend.failed_polls, backend.error, backend.polled_in = 0, None, took
+        backend.failed_polls, backend.error = 0, None
         backend.listing = listing
         self._renew(now)
 

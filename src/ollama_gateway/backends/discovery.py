@@ -53,11 +53,9 @@ async def poll(backend: Backend, timeout: float) -> Listing:
 
 
 async def _get(backend: Backend, path: str) -> object:
-    headers = {**backend.headers, "accept": "application/json", "accept-encoding": "identity"}
-    url = backend.url.copy_with(path=backend.url.path.rstrip("/") + path)
     try:
         response = await backend.transport.handle_async_request(
-            httpx.Request("GET", url, headers=headers)
+            backend.request("GET", path, [(b"accept", b"application/json")])
         )
         try:
             if response.status_code != httpx.codes.OK:
@@ -105,14 +103,12 @@ class Discovery:
 
     async def poll_once(self, backend: Backend) -> None:
         """Poll one backend and record the outcome."""
-        started = anyio.current_time()
         try:
             listing = await poll(backend, self.timeout)
         except PollFailed as failure:
             self.backends.failed(backend, str(failure), anyio.current_time())
         else:
-            now = anyio.current_time()
-            self.backends.polled(backend, listing, now, took=now - started)
+            self.backends.polled(backend, listing, anyio.current_time())
         if self.backends.were_all_polled:
             self._all_polled.set()
 

@@ -8,22 +8,17 @@ and one that the key may not use end in the same error; only the log knows the d
 from __future__ import annotations
 
 import json
-from functools import cache
-from typing import Final, Protocol
+from typing import Protocol
 
-import anyio
-import anyio.to_thread
 import attrs
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Forbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.flow.parsing import parsed
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.headers import upstream_headers
 from ollama_gateway.wire.names import ModelName
-
-PARSED_IN_PLACE: Final = 256 * 1024
-"""Bytes: a larger body is parsed in a thread, to keep the others' streams moving."""
 
 
 class Rights(Protocol):
@@ -63,12 +58,6 @@ class Call:
         return json.dumps({"model": listed, **others}).encode()
 
 
-@cache
-def _large_bodies() -> anyio.CapacityLimiter:
-    """One at a time: what JSON becomes in memory can be many times its bytes."""
-    return anyio.CapacityLimiter(1)
-
-
 def may_call(rights: Rights, ask: Ask) -> None:
     """Refuse what can be refused before a byte of the body is read: Forbidden, 415."""
     if not rights.may_call(ask.endpoint.group):
@@ -80,10 +69,7 @@ def may_call(rights: Rights, ask: Ask) -> None:
 
 async def read_call(rights: Rights, ask: Ask, body: bytes) -> Call:
     """Read the body and authorise its model; raises BadRequest or Forbidden."""
-    if len(body) > PARSED_IN_PLACE:
-        document = await anyio.to_thread.run_sync(json_body.parse, body, limiter=_large_bodies())
-    else:
-        document = json_body.parse(body)
+    document = await parsed(json_body.parse, body)
     asked = json_body.model_of(document, legacy=ask.path == "/api/show")
     model = ModelName.parse(asked)
     default = ask.endpoint.streams_by_default

@@ -25,7 +25,7 @@ class Downstream(Protocol):
         ...
 
     async def body(self) -> bytes:
-        """The whole request body; raises BodyTooLarge, RequestTimeout, ClientGone, Unavailable."""
+        """The whole request body; raises BodyTooLarge, RequestTimeout, Unavailable."""
         ...
 
     async def start(self, status: int, headers: Headers) -> None:

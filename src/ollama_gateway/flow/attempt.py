@@ -11,25 +11,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from functools import cache
 from typing import Final, cast
 
 import anyio
-import anyio.to_thread
 import attrs
 import httpx
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Blame, GatewayError
 from ollama_gateway.flow.admission import Call
+from ollama_gateway.flow.parsing import parsed
 from ollama_gateway.ledger.record import Attempt
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, frames_for
 
 CLIENTS_OWN: Final = {400, 413, 415, 422}
 """Statuses that say the request is wrong, wherever it goes."""
-READ_IN_PLACE: Final = 256 * 1024
-"""Bytes: a larger answer is parsed in a thread, one at a time."""
 MAX_ERROR_BODY: Final = 64 * 1024
 """Bytes of a backend's error answer that are read."""
 ERROR_BODY_TIMEOUT: Final = 1.0
@@ -120,8 +117,10 @@ async def attempt(backend: Backend, call: Call, note: Attempt) -> Answer:
 
 
 async def _ask(backend: Backend, call: Call) -> Answer:
+    body = call.body_for(backend)
+    request = backend.request("POST", call.endpoint.path, call.headers, body)
     try:
-        response = await backend.transport.handle_async_request(_request(backend, call))
+        response = await backend.transport.handle_async_request(request)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise AttemptFailed("connect_failed") from error
     except httpx.TransportError as error:
@@ -131,13 +130,6 @@ async def _ask(backend: Backend, call: Call) -> Answer:
     except BaseException:
         await response.aclose()
         raise
-
-
-def _request(backend: Backend, call: Call) -> httpx.Request:
-    url = backend.url.copy_with(path=backend.url.path.rstrip("/") + call.endpoint.path)
-    headers = [(b"accept-encoding", b"identity"), *call.headers]
-    headers += [(name.encode(), value.encode()) for name, value in backend.headers.items()]
-    return httpx.Request("POST", url, headers=headers, content=call.body_for(backend))
 
 
 async def _first_chunk(backend: Backend, call: Call, response: httpx.Response) -> Answer:
@@ -151,10 +143,7 @@ async def _first_chunk(backend: Backend, call: Call, response: httpx.Response) -
     if not first:
         raise AttemptFailed("empty_answer")
     read = call.endpoint.dialect.read if frames.streamed else call.endpoint.dialect.read_body
-    if len(first[0]) > READ_IN_PLACE:
-        reading = await anyio.to_thread.run_sync(read, first[0], limiter=_large_answers())
-    else:
-        reading = read(first[0])
+    reading = await parsed(read, first[0])
     _check(reading, backend)
     return Answer(
         backend,
@@ -166,11 +155,6 @@ async def _first_chunk(backend: Backend, call: Call, response: httpx.Response) -
         response,
         chunks,
     )
-
-
-@cache
-def _large_answers() -> anyio.CapacityLimiter:
-    return anyio.CapacityLimiter(1)
 
 
 def _check(reading: Reading, backend: Backend) -> None:

@@ -27,7 +27,8 @@ async def relay(answer: Answer, ask: Ask, row: Row, idle_timeout: float, extra: 
         await _stream(answer, ask, row, idle_timeout)
         return
     body = answer.first[0]
-    _count(row, [body], answer.reading.usage)
+    _count(row, [body])
+    _note_usage(row, answer.reading.usage)
     await ask.downstream.respond(answer.status, headers, body)
 
 
@@ -53,17 +54,13 @@ def _examine(
     for place, frame in enumerate(frames):
         reading = dialect.read(frame)
         if reading.error is not None or reading.is_garbled:
-            _count(row, frames[:place], None)
+            _count(row, frames[:place])
             return frames[:place], _failure(reading.error, backend), False
-        if reading.usage is not None:
-            row.prompt_tokens, row.completion_tokens = (
-                reading.usage.prompt,
-                reading.usage.completion,
-            )
+        _note_usage(row, reading.usage)
         if reading.is_last:
-            _count(row, frames[: place + 1], None)
+            _count(row, frames[: place + 1])
             return frames[: place + 1], None, True
-    _count(row, frames, None)
+    _count(row, frames)
     return frames, None, False
 
 
@@ -73,9 +70,12 @@ def _failure(error: str | None, backend: Backend) -> GatewayError:
     return UpstreamFailed(scrubbed(error, backend), reason="error_in_stream")
 
 
-def _count(row: Row, frames: list[bytes], usage: Usage | None) -> None:
+def _count(row: Row, frames: list[bytes]) -> None:
     row.chunks += len(frames)
     row.bytes_out += sum(map(len, frames))
+
+
+def _note_usage(row: Row, usage: Usage | None) -> None:
     if usage is not None:
         row.prompt_tokens, row.completion_tokens = usage.prompt, usage.completion
 
