@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import attrs
 import redis
 
 from tests.smoke.fleet import PATIENCE, free_port
@@ -26,22 +28,75 @@ def executable() -> str:
     return path
 
 
-@contextmanager
-def redis_server(port: int | None = None) -> Iterator[str]:
-    """Its URL; nothing is kept on disk, and it is gone when the block is left."""
-    chosen = port or free_port()
-    with tempfile.TemporaryDirectory() as directory:
-        server = subprocess.Popen(
-            [executable(), "--port", str(chosen), "--bind", "127.0.0.1", "--save", ""],
-            cwd=directory,
+@attrs.define
+class RedisServer:
+    """One private server; it can be stopped in every way, and come back."""
+
+    port: int
+    directory: str
+    options: tuple[str, ...] = ()
+    popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, empty; nothing is kept on disk."""
+        self.popen = subprocess.Popen(
+            [
+                executable(),
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+                *self.options,
+            ],
+            cwd=self.directory,
             stdout=subprocess.DEVNULL,
         )
+        _wait_for(self.port)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal: SIGSTOP hangs it, SIGCONT lets it go on, SIGKILL ends it."""
+        assert self.popen is not None
+        self.popen.send_signal(number)
+        if number == signal.SIGKILL:
+            self.popen.wait(PATIENCE)
+
+
+@contextmanager
+def private_redis(*options: str, port: int | None = None) -> Iterator[RedisServer]:
+    """A server for the length of the block, with options of redis.conf."""
+    with tempfile.TemporaryDirectory() as directory:
+        server = RedisServer(port or free_port(), directory, options)
+        server.start()
         try:
-            _wait_for(chosen)
-            yield f"redis://127.0.0.1:{chosen}/0"
+            yield server
         finally:
-            server.kill()
-            server.wait(PATIENCE)
+            server.signal(signal.SIGKILL)
+
+
+@contextmanager
+def redis_server(port: int | None = None, *, cluster: bool = False) -> Iterator[str]:
+    """Its URL; as a cluster it is the only node and has all slots."""
+    options = ("--cluster-enabled", "yes") if cluster else ()
+    with private_redis(*options, port=port) as server:
+        if cluster:
+            with redis.Redis(port=server.port) as client:
+                client.execute_command("CLUSTER ADDSLOTS", *range(16384))
+                _wait_until(lambda: b"cluster_state:ok" in _cluster_info(client))
+        yield server.url
+
+
+def _cluster_info(client: redis.Redis) -> bytes:
+    found: bytes = client.execute_command("CLUSTER", "INFO", NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline, "redis-server did not get ready"
+        time.sleep(0.01)
 
 
 def _wait_for(port: int) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import attrs
 import httpx
@@ -20,9 +21,12 @@ from ollama_gateway.backends.shared import CatalogCopier, SharedCatalog
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.flow.exchange import Deadlines, Exchange
-from ollama_gateway.keys import FILE_NAME, open_keys
+from ollama_gateway.keys import FILE_NAME, find_key, open_keys
 from ollama_gateway.ledger.log import RowMetrics, log_row
 from ollama_gateway.ledger.record import Ledger, Sink
+from ollama_gateway.limits import open_limits
+from ollama_gateway.limits.leases import Limits, OwnLimits
+from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.app import App
@@ -79,10 +83,14 @@ async def build(
     metrics = Metrics()
     backends = build_backends(settings, transports)
     discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
-    async with open_keys(settings.storage.data_dir / FILE_NAME, runner=runner) as keys:
+    async with (
+        open_keys(settings.storage.data_dir / FILE_NAME, runner=runner) as keys,
+        _open_limits(settings, metrics, runner) as limits,
+    ):
         serving = Exchange(
             keys,
             Ledger((*sinks, RowMetrics(metrics))),
+            limits,
             backends,
             Deadlines(
                 settings.race.first_chunk_timeout,
@@ -106,6 +114,8 @@ async def build(
             metrics,
             token.reveal() if token else None,
             lambda: not keys.statistics().store_failing,
+            limits,
+            partial(_limits_of, settings, runner),
             lambda: app.requests_running,
             lambda: len(listener.connections),
         )
@@ -122,6 +132,31 @@ async def build(
             _watchers(discovery, copier),
             copier,
         )
+
+
+def _open_limits(
+    settings: Settings, metrics: Metrics, runner: Runner
+) -> AbstractAsyncContextManager[Limits]:
+    limits, url = settings.limits, settings.redis.url
+    quota = Quota(
+        limits.requests_per_minute,
+        limits.concurrent_requests,
+        limits.tokens_per_day,
+        limits.tokens_per_month,
+    )
+    return open_limits(
+        settings.storage.data_dir,
+        url.reveal() if url else None,
+        quota,
+        limits.default_output_tokens,
+        metrics,
+        runner=runner,
+    )
+
+
+async def _limits_of(settings: Settings, runner: Runner, key_id: str) -> OwnLimits | None:
+    key = await find_key(settings.storage.data_dir / FILE_NAME, key_id, runner=runner)
+    return key.limits if key else None
 
 
 def build_backends(settings: Settings, transports: Transports | None = None) -> Backends:

@@ -129,6 +129,34 @@ class UnsupportedEncoding(GatewayError):
     default_message = "this Content-Encoding is not supported"
 
 
+class LimitReached(GatewayError):
+    """429: a limit of the key is reached; always with `retry_after`.
+
+    Args:
+        message: one line that names the limit.
+        reason: `rate`, `concurrency` or `budget`.
+        retry_after: seconds.
+        headers: what else tells the client how its limits stand.
+
+    """
+
+    status = 429
+    blame = Blame.CLIENT
+    default_reason = "rate"
+    default_message = "a limit of this key is reached"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        reason: str | None = None,
+        retry_after: float = 1,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        super().__init__(message, reason=reason, retry_after=retry_after)
+        self.headers = headers
+
+
 class HeadersTooLarge(GatewayError):
     """431: the request head is over its limit."""
 

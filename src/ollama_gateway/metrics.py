@@ -50,6 +50,23 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self._limited = Counter(
+            "ollama_gateway_limited",
+            "Requests refused by a limit of their key.",
+            ["limit"],
+            registry=registry,
+        )
+        self._surprises = Counter(
+            "ollama_gateway_prompt_surprises",
+            "Prompts with more tokens than the bound that was reserved for them.",
+            ["model"],
+            registry=registry,
+        )
+        self._settlements = Gauge(
+            "ollama_gateway_settlements_waiting",
+            "Ended reservations that the quota store has not confirmed.",
+            registry=registry,
+        )
         self._restarts = Counter(
             "ollama_gateway_watcher_restarts",
             "Watchers that crashed and were started again.",
@@ -79,6 +96,18 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """Count a request that ended before a key was known."""
         self._refused.labels(reason).inc()
+
+    def limited(self, limit: str) -> None:
+        """Count a request refused by a limit: `rate`, `concurrency` or `budget`."""
+        self._limited.labels(limit).inc()
+
+    def surprised(self, model: str) -> None:
+        """Count a prompt that was longer than its bound."""
+        self._surprises.labels(model).inc()
+
+    def settlements(self, count: int) -> None:
+        """Say how many settlements wait for the quota store."""
+        self._settlements.set(count)
 
     def restarted(self, watcher: str) -> None:
         """Count a watcher's crash."""

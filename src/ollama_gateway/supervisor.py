@@ -40,7 +40,8 @@ async def supervise(
     transports: Transports | None = None,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
 ) -> None:
-    """Run a gateway until it is told to stop; raises AddressTaken, StoreError, TLSFilesBroken.
+    """Run a gateway until it is told to stop; raises AddressTaken, StoreError,
+    SpendingError, TLSFilesBroken.
 
     Args:
         settings: valid settings.

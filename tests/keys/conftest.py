@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.keys.store import KeyStore
+from tests.keys.stores import WallClock, open_sqlite
 
 
 @pytest.fixture
@@ -20,3 +23,31 @@ def command(path: Path) -> Iterator[SQLiteKeys]:
     """The store as `gatewayctl keys`, another process, has it open."""
     with closing(SQLiteKeys(path)) as store:
         yield store
+
+
+@pytest.fixture
+def clock() -> WallClock:
+    """The time the store sees."""
+    return WallClock()
+
+
+@pytest.fixture(params=[open_sqlite])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: WallClock) -> Iterator[KeyStore]:
+    """An empty store."""
+    opener: Callable[[Path, WallClock], KeyStore] = request.param
+    with closing(opener(tmp_path, clock)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Settings from the environment alone: an empty data directory, no gateway that answers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
+    monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    with socket.socket() as taken:  # bound and not listening: a connect is refused
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("GATEWAY_SERVER_ADMIN_BIND", f"127.0.0.1:{taken.getsockname()[1]}")
+        yield tmp_path / "data"

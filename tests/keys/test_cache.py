@@ -4,14 +4,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import anyio
-import attrs
 import pytest
 import trio.testing
 
 from ollama_gateway.batcher import in_place
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys import open_keys
-from ollama_gateway.keys.key import generate
+from ollama_gateway.keys.key import Principal, generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from tests.keys.looking import START, looking
 
@@ -132,7 +131,7 @@ async def test_a_change_takes_effect_within_a_second(
         await anyio.sleep(0.875)
         assert await look.status(old) == 401
         principal = await look.cache.identify(new)
-    assert attrs.astuple(principal) == (key.id, "cd", ("m1",), frozenset({"read"}))
+    assert principal == Principal(key.id, "cd", ("m1",), frozenset({"read"}))
 
 
 async def test_a_new_key_works_at_once(path: Path, command: SQLiteKeys) -> None:

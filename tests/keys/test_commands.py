@@ -1,46 +1,18 @@
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from ollama_gateway.cli.keys import app
 from ollama_gateway.keys.key import digest_of
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from tests.keys.commands import as_json, ran, run
 
 LEGACY = "sk-legacy-0123456789abcdef"
 
 
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Settings from the environment alone, with an empty data directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
-    monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path / "data"
-
-
-def run(*arguments: str, stdin: str | bytes = "") -> Result:
-    """Run `gatewayctl keys ...`."""
-    return CliRunner().invoke(app, arguments, input=stdin)
-
-
-def ran(*arguments: str) -> str:
-    """What a command that succeeds prints."""
-    result = run(*arguments)
-    assert (result.exit_code, result.exception) == (0, None), result.stderr
-    return result.stdout
-
-
-def as_json(*arguments: str) -> Any:
-    """The same as a value."""
-    return json.loads(ran(*arguments, "--json"))
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 def is_known(data_dir: Path, text: str) -> bool:
@@ -61,11 +33,19 @@ def test_create_prints_the_key_once_and_alone(data_dir: Path) -> None:
 
 
 def test_create_as_json() -> None:
-    """`{id, key, name, models, endpoints, expires_at}`; values by option or with commas between."""
+    """Its text, and what it is; values by option or with commas between."""
     made = as_json(
         "create", "ci", "--models", "llama3*,m1", "--models", "m1", "--endpoints", "read"
     )
-    assert list(made) == ["id", "key", "name", "models", "endpoints", "expires_at"]
+    assert list(made) == [
+        "id",
+        "key",
+        "name",
+        "models",
+        "endpoints",
+        "limits",
+        "expires_at",
+    ]
     assert made["key"].startswith(f"ogw_{made['id']}_")
     assert (made["name"], made["models"], made["endpoints"], made["expires_at"]) == (
         "ci",
@@ -96,6 +76,7 @@ def test_list_is_a_plain_table_without_a_terminal() -> None:
         "endpoints",
         "created",
         "expires",
+        "limits",
     ]
     key_id = as_json("create", "ci", "--models", "m1")["id"]
     ran("create", "[red]")
@@ -116,11 +97,12 @@ def test_list_as_json() -> None:
         "status",
         "models",
         "endpoints",
+        "limits",
         "created_at",
         "expires_at",
         "revoked_at",
     ]
-    assert as_json("show", "ci") == listed
+    assert as_json("show", "ci") == {**listed, "usage": None}
 
 
 def test_update_changes_what_is_given() -> None:
@@ -179,7 +161,7 @@ def test_what_the_store_refuses_is_exit_code_1(arguments: list[str], message: st
         (["create", "x", "--expires", "0d"], "longer than 0s"),
         (["rotate", "x", "--grace", "-1h"], "is not a duration"),
         (["create", "x", "--config", "missing.toml"], "missing.toml"),
-        (["create", "x", "--requests-per-minute", "5"], "No such option"),
+        (["create", "x", "--requests-per-hour", "5"], "No such option"),
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], message: str) -> None:

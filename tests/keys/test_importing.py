@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_gateway.keys.importing import read_keys
-from ollama_gateway.keys.key import Imported, KeyRefused, generate
+from ollama_gateway.keys.key import KeyRefused, generate
+from ollama_gateway.keys.store import Imported
 
 ONE = "sk-one-0123456789abcdef"
 TWO = "sk-two-0123456789,abcdef"

@@ -123,7 +123,7 @@ def garbage(path: Path) -> None:
 def a_newer_schema(path: Path) -> None:
     """Put there what a later version would."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
 
 
 def somebody_elses(path: Path) -> None:
@@ -137,7 +137,7 @@ def somebody_elses(path: Path) -> None:
     [
         (a_directory, "unable to open database file"),
         (garbage, "file is not a database"),
-        (a_newer_schema, r"newer version \(schema 2, this one knows 1\): upgrade"),
+        (a_newer_schema, r"newer version \(schema 3, this one knows 2\): upgrade"),
         (somebody_elses, "table keys already exists"),
     ],
 )

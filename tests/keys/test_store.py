@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import attrs
 import pytest
@@ -13,52 +10,15 @@ import pytest
 from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
     APIKey,
-    Imported,
     KeyRefused,
-    KeyStore,
     StoreError,
     digest_of,
 )
-from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.keys.store import Imported, KeyStore
+from tests.keys.stores import START, WallClock, found
 
-START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 LEGACY = "sk-legacy-0123456789abcdef"
-
-
-@attrs.define
-class WallClock:
-    """A wall clock that is set by hand."""
-
-    time: datetime = START
-
-    def __call__(self) -> datetime:
-        """Tell the time."""
-        return self.time
-
-
-@pytest.fixture
-def clock() -> WallClock:
-    """The time the store sees."""
-    return WallClock()
-
-
-def open_sqlite(directory: Path, clock: WallClock) -> KeyStore:
-    """The store of one machine."""
-    return SQLiteKeys(directory / "keys.db", now=clock)
-
-
-@pytest.fixture(params=[open_sqlite])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: WallClock) -> Iterator[KeyStore]:
-    """An empty store."""
-    opener: Callable[[Path, WallClock], KeyStore] = request.param
-    with closing(opener(tmp_path, clock)) as opened:
-        yield opened
-
-
-def found(store: KeyStore, *texts: str) -> list[APIKey | None]:
-    """What a look-up of these texts finds, in their order."""
-    return list(store.find([digest_of(text) for text in texts]))
 
 
 def test_a_created_key_is_found_by_its_text(store: KeyStore) -> None:

@@ -17,10 +17,6 @@ OTHER = {
     "storage.database_url": "'postgresql://a'",
     "audit.mode": "'strict'",
     "audit.chain_key": "'k'",
-    "limits.requests_per_minute": "1",
-    "limits.concurrent_requests": "1",
-    "limits.tokens_per_day": "1",
-    "limits.tokens_per_month": "1",
     "auth.anonymous_networks": "['10.0.0.0/8']",
     "auth.anonymous_key": "'k'",
 }
@@ -31,7 +27,6 @@ TUNING = {
     "race.max_hedge_ratio": "0.05",
     "race.queue_timeout": "'2m'",
     "audit.keep": "'400d'",
-    "limits.default_output_tokens": "4096",
 }
 """A value for each setting that has no effect."""
 

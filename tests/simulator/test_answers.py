@@ -18,7 +18,7 @@ from tests.simulator.recorded_routes import ROUTES
 
 async def replay(probe: Probe) -> Answer:
     """Send a probe to a fresh simulator."""
-    simulator = Simulator([Model("m1")], version="0.0.0")
+    simulator = Simulator([Model("m1", prompt_tokens=11)], version="0.0.0")
     async with memory_server(simulator) as connect:
         stream = await connect()
         return await ask(stream, probe.method, probe.path, probe.body, dict(probe.headers))

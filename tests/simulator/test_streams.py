@@ -6,19 +6,11 @@ import anyio
 import pytest
 import trio.testing
 
-from ollama_gateway.simulator import MemoryByteStream, Model, Simulator, memory_pair, memory_server
+from ollama_gateway.simulator import Model, Simulator, memory_pair, memory_server
 from tests.simulator.client import ask
+from tests.simulator.ends import Lagging, pair_with
 
 Clock = trio.testing.MockClock
-
-
-class Lagging(MemoryByteStream):
-    """An end whose writer learns a second late that its bytes went out."""
-
-    async def send(self, item: bytes) -> None:
-        """Send, then dally."""
-        await super().send(item)
-        await anyio.sleep(1)
 
 
 async def test_a_client_that_has_everything_may_leave(
@@ -26,10 +18,9 @@ async def test_a_client_that_has_everything_may_leave(
 ) -> None:
     """A close while the last write is still returning is not a leaving in the middle."""
     simulator = Simulator([Model("m1")])
-    client, server = memory_pair()
+    client, server = pair_with(Lagging)
     async with anyio.create_task_group() as tasks:
-        lagging = Lagging(server._sender, server._receiver, server._line)
-        tasks.start_soon(simulator.serve_stream, lagging)
+        tasks.start_soon(simulator.serve_stream, server)
         await ask(client, "GET", "/api/version")
         await client.aclose()
 

@@ -79,6 +79,13 @@ class Backend:
         entry = self.listing.models.get(model.key) if self.listing else None
         return entry["name"] if entry else None
 
+    def context(self, model: ModelName) -> int | None:
+        """The context that the backend lists for a model (`/api/tags`, since Ollama 0.30)."""
+        entry = self.listing.models.get(model.key) if self.listing else None
+        details = entry.get("details") if entry else None
+        tokens = details.get("context_length") if isinstance(details, dict) else None
+        return tokens if type(tokens) is int and tokens > 0 else None
+
 
 @attrs.define(eq=False)
 class Backends:
@@ -107,6 +114,11 @@ class Backends:
         if not any(backend.is_up and backend.hosts(model) for backend in self.all):
             raise ModelDown if self._is_known(model, now) else ModelUnknown
         return (b for b in self.all if b.is_up and b.hosts(model))
+
+    def context(self, model: ModelName) -> int | None:
+        """Tokens that the model was trained for, the most of any backend; None if none says."""
+        found = (backend.context(model) for backend in self.all)
+        return max((tokens for tokens in found if tokens), default=None)
 
     def polled(self, backend: Backend, listing: Listing, now: float) -> None:
         """A poll succeeded: the catalog is what it says."""

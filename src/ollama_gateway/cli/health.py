@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
-import httpx
 import typer
 
+from ollama_gateway.cli.admin import Answer, NoAnswer, ask
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.output import print_json
-from ollama_gateway.settings import Settings
-
-TIMEOUT = 5.0
-"""Seconds for the admin listener to answer."""
-ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens everywhere
+from ollama_gateway.settings import Server
 
 ReadyOption = Annotated[bool, typer.Option("--ready", help="Exit by readiness, not by life.")]
 
@@ -24,26 +21,28 @@ def health(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Exit 0 while the gateway is alive; say whether it is ready, and why not."""
-    settings = load_or_exit(config).settings
-    state = _ask(settings)
+    server = load_or_exit(config).settings.server
+    state = _state(server)
     if as_json:
         print_json(state)
     elif not state["alive"]:
-        typer.echo(f"not running: nothing answers on {settings.server.admin_bind}")
+        typer.echo(f"not running: nothing answers on {server.admin_bind}")
     else:
         typer.echo("ready" if state["ready"] else f"not ready: {', '.join(state['reasons'])}")
     raise typer.Exit(0 if state["ready"] or (state["alive"] and not ready) else 1)
 
 
-def _ask(settings: Settings) -> dict[str, Any]:
-    bind, token = settings.server.admin_bind, settings.server.admin_token
-    host = ANY.get(bind.host, bind.host)
-    address = f"http://[{host}]:{bind.port}" if ":" in host else f"http://{host}:{bind.port}"
-    headers = {"authorization": f"Bearer {token.reveal()}"} if token else {}
+def _state(server: Server) -> dict[str, Any]:
     try:
-        with httpx.Client(base_url=address, trust_env=False, timeout=TIMEOUT) as client:
-            client.get("/healthz").raise_for_status()
-            readiness = client.get("/readyz", headers=headers).json()
-            return {"alive": True, **readiness}
-    except (httpx.HTTPError, ValueError):
-        return {"alive": False, "ready": False, "reasons": ["not running"]}
+        if ask(server, "/healthz").status == HTTPStatus.OK:
+            return {"alive": True, **_readiness(ask(server, "/readyz"))}
+    except NoAnswer:
+        pass
+    return {"alive": False, "ready": False, "reasons": ["not running"]}
+
+
+def _readiness(answer: Answer) -> dict[str, Any]:
+    match answer.value:
+        case {"ready": bool(), "reasons": [*reasons]} if all(isinstance(r, str) for r in reasons):
+            return answer.value
+    return {"ready": False, "reasons": [f"readiness is not told, the status is {answer.status}"]}

@@ -1,8 +1,8 @@
 """`gatewayctl keys`: make, look at, change and end API keys, straight in the store.
 
-No running gateway is asked and none is told: each looks the store up again within a second. Every
-command says on stderr which store it uses. The one place where a key's text appears is stdout of
-`create` and `rotate`, once.
+No running gateway is told of a change: each looks the store up again within a second. One is asked
+by `show` alone, for what is used of a key's limits. Every command says on stderr which store it
+uses. The one place where a key's text appears is stdout of `create` and `rotate`, once.
 
 Exit codes: 1 when the store refuses (no such key, a name taken) or cannot be used, 2 for what is
 wrong on the command line or in the settings.
@@ -11,15 +11,33 @@ wrong on the command line or in the settings.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import attrs
 import typer
 
+from ollama_gateway.cli.admin import NoAnswer
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.key_limits import Used, ask_used, in_words, used_lines
+from ollama_gateway.cli.key_options import (
+    ConcurrentOption,
+    EndpointsOption,
+    ExpiresOption,
+    GraceOption,
+    KeyArgument,
+    ModelsOption,
+    PerDayOption,
+    PerMinuteOption,
+    PerMonthOption,
+    read_expiry,
+    read_grace,
+    read_limits,
+    read_list,
+)
 from ollama_gateway.cli.output import print_json, print_table
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.importing import read_keys
@@ -27,59 +45,46 @@ from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
     ENDPOINT_GROUPS,
     APIKey,
-    Changes,
+    KeyLimits,
     KeyRefused,
     StoreError,
     WrongValue,
     utc_now,
 )
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.settings.units import printable, seconds, some_seconds
+from ollama_gateway.keys.store import Changes
+from ollama_gateway.settings import Server, Settings
+from ollama_gateway.settings.units import printable
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
 
 MAX_FILE: Final = 16 * 2**20
 """Bytes read of a file to import."""
 
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="A key's id, or its name.")]
-ModelsOption = Annotated[
-    list[str] | None,
-    typer.Option("--models", metavar="GLOB", help="Models it may use, e.g. 'llama3*'; repeatable."),
-]
-EndpointsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--endpoints",
-        metavar="GROUP",
-        help=f"What it may call: {', '.join(ENDPOINT_GROUPS)}; repeatable.",
-    ),
-]
-ExpiresOption = Annotated[
-    str | None,
-    typer.Option("--expires", metavar="TIME", help="How long it lasts, e.g. 90d; or never."),
-]
-GraceOption = Annotated[
-    str, typer.Option("--grace", metavar="TIME", help="How long the old text lives on, e.g. 24h.")
-]
-
 
 @app.command()
-def create(
+def create(  # noqa: PLR0913, PLR0917 - one for each option
     name: Annotated[str, typer.Argument(help="What to call it; shown in logs and listings.")],
     models: ModelsOption = None,
     endpoints: EndpointsOption = None,
     expires: ExpiresOption = None,
+    requests_per_minute: PerMinuteOption = None,
+    concurrent: ConcurrentOption = None,
+    tokens_per_day: PerDayOption = None,
+    tokens_per_month: PerMonthOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Make a key and print it, once; by default for all models and all but `manage`."""
-    expires_at = _expiry(expires) if expires is not None else None
+    expires_at = read_expiry(expires) if expires is not None else None
+    limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
     with _store(config) as store:
         key, text = store.create(
             name,
-            _split(models) if models is not None else ("*",),
-            frozenset(_split(endpoints)) if endpoints is not None else DEFAULT_GROUPS,
+            read_list(models) if models is not None else ("*",),
+            frozenset(read_list(endpoints)) if endpoints is not None else DEFAULT_GROUPS,
             expires_at,
+            KeyLimits(**limits),
         )
     _print_secret(key, text, as_json=as_json)
 
@@ -101,34 +106,50 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Show one key; its text is nowhere to be had."""
-    with _store(config) as store:
-        _print_key(store.get(key), as_json=as_json)
+    """Show one key, and what is used of its limits; its text is nowhere to be had."""
+    settings = load_or_exit(config).settings
+    with _opened(settings) as store:
+        found = store.get(key)
+    used = _used(settings.server, found)
+    if as_json:
+        usage = None if used is None else {n: attrs.asdict(one) for n, one in used.items()}
+        print_json({**_as_json(found), "usage": usage})
+        return
+    _print_key(found, as_json=False)
+    for line in used_lines(used) if used is not None else ():
+        typer.echo(line)
 
 
 @app.command()
-def update(
+def update(  # noqa: PLR0913, PLR0917 - one for each option
     key: KeyArgument,
     name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
     models: ModelsOption = None,
     endpoints: EndpointsOption = None,
     expires: ExpiresOption = None,
+    requests_per_minute: PerMinuteOption = None,
+    concurrent: ConcurrentOption = None,
+    tokens_per_day: PerDayOption = None,
+    tokens_per_month: PerMonthOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Change what a key is called, what it may do or how long; the rest stays."""
+    """Change what a key is called, what it may do, how much or how long; the rest stays."""
     changes: Changes = {}
     if name is not None:
         changes["name"] = name
     if models is not None:
-        changes["models"] = _split(models)
+        changes["models"] = read_list(models)
     if endpoints is not None:
-        changes["endpoints"] = frozenset(_split(endpoints))
+        changes["endpoints"] = frozenset(read_list(endpoints))
     if expires is not None:
-        changes["expires_at"] = _expiry(expires)
-    if not changes:
-        raise typer.BadParameter("give --name, --models, --endpoints or --expires")
+        changes["expires_at"] = read_expiry(expires)
+    limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
+    if not changes and not limits:
+        raise typer.BadParameter("give --name, --models, --endpoints, --expires or a limit")
     with _store(config) as store:
+        if limits:
+            changes["limits"] = attrs.evolve(store.get(key).limits, **limits)
         _print_key(store.update(key, **changes), as_json=as_json)
 
 
@@ -140,10 +161,7 @@ def rotate(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Give a key a new text and print it, once; the old one ends now, or after --grace."""
-    try:
-        left = timedelta(seconds=seconds(grace))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--grace") from None
+    left = read_grace(grace)
     with _store(config) as store:
         found, text = store.rotate(key, left)
     _print_secret(found, text, as_json=as_json)
@@ -177,8 +195,14 @@ def import_keys(
 
 @contextmanager
 def _store(config: Path | None) -> Iterator[SQLiteKeys]:
+    with _opened(load_or_exit(config).settings) as store:
+        yield store
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[SQLiteKeys]:
     """Open the store of the settings; what it refuses ends the command."""
-    path = load_or_exit(config).settings.storage.data_dir / FILE_NAME
+    path = settings.storage.data_dir / FILE_NAME
     typer.echo(f"keys: sqlite {printable(str(path))}", err=True)
     try:
         with closing(SQLiteKeys(path)) as store:
@@ -187,21 +211,6 @@ def _store(config: Path | None) -> Iterator[SQLiteKeys]:
         for line in str(error).splitlines():
             typer.echo(f"gatewayctl keys: {line}", err=True)
         raise typer.Exit(2 if isinstance(error, WrongValue) else 1) from None
-
-
-def _split(values: Sequence[str]) -> tuple[str, ...]:
-    """Each value may hold several with commas between; order kept, repetitions dropped."""
-    parts = (part.strip() for value in values for part in value.split(","))
-    return tuple(dict.fromkeys(part for part in parts if part))
-
-
-def _expiry(text: str) -> datetime | None:
-    if text == "never":
-        return None
-    try:
-        return utc_now() + timedelta(seconds=some_seconds(text))
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}, or never", param_hint="--expires") from None
 
 
 def _read(file: Path) -> str:
@@ -221,6 +230,15 @@ def _read(file: Path) -> str:
         raise KeyRefused(f"{printable(str(file))} is not UTF-8 text") from None
 
 
+def _used(server: Server, key: APIKey) -> dict[str, Used] | None:
+    try:
+        return ask_used(server, key.id)
+    except NoAnswer:
+        address = server.admin_bind
+        typer.echo(f"usage is not known: no gateway answers on {address}", err=True)
+        return None
+
+
 def _as_json(key: APIKey) -> dict[str, Any]:
     return {
         "id": key.id,
@@ -228,6 +246,7 @@ def _as_json(key: APIKey) -> dict[str, Any]:
         "status": key.status(utc_now()),
         "models": list(key.models),
         "endpoints": _groups(key),
+        "limits": attrs.asdict(key.limits),
         "created_at": _time(key.created_at),
         "expires_at": _time(key.expires_at),
         "revoked_at": _time(key.revoked_at),
@@ -240,7 +259,7 @@ def _print_secret(key: APIKey, text: str, *, as_json: bool) -> None:
         typer.echo(f"This is key {key.id} ({key.name}). It is not shown again.", err=True)
         return
     shown = _as_json(key)
-    order = ("name", "models", "endpoints", "expires_at")
+    order = ("name", "models", "endpoints", "limits", "expires_at")
     print_json({"id": key.id, "key": text, **{field: shown[field] for field in order}})
 
 
@@ -248,19 +267,19 @@ def _print_key(key: APIKey, *, as_json: bool) -> None:
     if as_json:
         print_json(_as_json(key))
         return
-    for field, value in _as_json(key).items():
+    for field, value in {**_as_json(key), "limits": in_words(key.limits)}.items():
         listed = ", ".join(value) if isinstance(value, list) else value
         typer.echo(f"{field + ':':<12}{listed if listed is not None else '-'}")
 
 
-_ROW: Final = ("id", "name", "status", "models", "endpoints", "created", "expires")
+_ROW: Final = ("id", "name", "status", "models", "endpoints", "created", "expires", "limits")
 
 
 def _row(key: APIKey) -> tuple[str, ...]:
     status = key.status(utc_now())
     models, groups = ",".join(key.models), ",".join(_groups(key))
     times = [_time(when) or "-" for when in (key.created_at, key.expires_at)]
-    return (key.id, key.name, status, models, groups, *times)
+    return (key.id, key.name, status, models, groups, *times, in_words(key.limits))
 
 
 def _groups(key: APIKey) -> list[str]:

@@ -8,6 +8,7 @@ and one that the key may not use end in the same error; only the log knows the d
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Protocol
 
 import attrs
@@ -16,13 +17,20 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Forbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
 from ollama_gateway.flow.parsing import parsed
+from ollama_gateway.limits.leases import OwnLimits
 from ollama_gateway.wire import body as json_body
+from ollama_gateway.wire.bounds import Measure, measure, measure_inputs, with_generation
 from ollama_gateway.wire.headers import upstream_headers
 from ollama_gateway.wire.names import ModelName
 
 
 class Rights(Protocol):
-    """What a principal may do."""
+    """What a principal may do, and how much of it."""
+
+    @property
+    def limits(self) -> OwnLimits:
+        """The limits that its key sets."""
+        ...
 
     def may_call(self, group: str) -> bool:
         """Whether an endpoint group is open to this key."""
@@ -44,6 +52,8 @@ class Call:
     streams: bool
     headers: Headers = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
+    measure: Measure | None = None
+    """How much there is to read and to write, where that is limited."""
 
     def body_for(self, backend: Backend) -> bytes:
         """The client's bytes, but `/api/embeddings` gets the backend's own spelling of the name.
@@ -67,7 +77,7 @@ def may_call(rights: Rights, ask: Ask) -> None:
             raise UnsupportedEncoding
 
 
-async def read_call(rights: Rights, ask: Ask, body: bytes) -> Call:
+async def read_call(rights: Rights, ask: Ask, body: bytes, *, is_measured: bool) -> Call:
     """Read the body and authorise its model; raises BadRequest or Forbidden."""
     document = await parsed(json_body.parse, body)
     asked = json_body.model_of(document, legacy=ask.path == "/api/show")
@@ -77,4 +87,23 @@ async def read_call(rights: Rights, ask: Ask, body: bytes) -> Call:
     if not rights.may_use(model):
         raise Forbidden(reason="model_not_allowed")
     headers = upstream_headers(ask.headers)
-    return Call(ask.endpoint, model, asked, streams, headers, body)
+    size = _measure(ask.endpoint, document, len(body)) if is_measured else None
+    return Call(ask.endpoint, model, asked, streams, headers, body, size)
+
+
+def _measure(endpoint: Endpoint, document: dict[str, object], size: int) -> Measure:
+    if endpoint.inputs is not None:
+        return measure_inputs(document, size, endpoint.inputs)
+    return measure(document, size, endpoint.bounds)
+
+
+async def bounded(call: Call, generation: int | None) -> Call:
+    """The call with its answer's tokens bounded, in the field that Ollama reads; None: as it is.
+
+    Raises BadRequest where that field cannot stand.
+    """
+    if generation is None or not call.endpoint.bounds:
+        return call
+    field = call.endpoint.bounds[0]
+    write = partial(with_generation, field=field, tokens=generation)
+    return attrs.evolve(call, body=await parsed(write, call.body))

@@ -55,6 +55,10 @@ class Endpoint:
     """The right it needs: inference, embeddings, read or manage."""
     streams_by_default: bool | None = None
     """Ollama's default of `stream`; None where the route never streams."""
+    bounds: tuple[tuple[str, ...], ...] = ()
+    """Where a client may bound its answer's tokens; the first is the field that Ollama reads."""
+    inputs: str | None = None
+    """The field that holds what is to be embedded, where the route embeds."""
 
 
 @attrs.define

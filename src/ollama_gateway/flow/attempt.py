@@ -107,7 +107,7 @@ async def attempt(backend: Backend, call: Call, note: Attempt) -> Answer:
         backend.waiting.add(scope)
         try:
             return await _ask(backend, call)
-        except AttemptFailed as failure:
+        except (AttemptFailed, BackendRefused) as failure:
             note.reason = failure.reason
             raise
         finally:

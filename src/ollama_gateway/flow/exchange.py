@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -16,12 +17,14 @@ import attrs
 
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.errors import Forbidden, Unavailable, UpstreamTimeout
-from ollama_gateway.flow.admission import Call, Rights, may_call, read_call
+from ollama_gateway.flow.admission import Call, Rights, bounded, may_call, read_call
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.attempt import Answer, attempt
 from ollama_gateway.flow.race import race
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.ledger.record import Attempt, Caller, Ledger, Row
+from ollama_gateway.limits.leases import Demand, Limits
+from ollama_gateway.limits.quota import Quota
 
 
 class Principal(Rights, Caller, Protocol):
@@ -51,6 +54,7 @@ class Exchange:
 
     keys: Keys
     ledger: Ledger
+    limits: Limits
     backends: Backends
     deadlines: Deadlines
     max_attempts: int
@@ -62,18 +66,22 @@ class Exchange:
         async with self.ledger.record(principal, ask) as row:  # exactly one row
             may_call(principal, ask)  # 403, 415
             body = await ask.downstream.body()  # 408, 413, 503
-            call = await read_call(principal, ask, body)  # 400, the one 403
+            quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
+            call = await read_call(principal, ask, body, is_measured=quota.has_budget)  # 400, 403
             row.model, row.bytes_in = call.model.short, len(body)
             with _until(ask.arrived + self.deadlines.total):  # 504
                 candidates = self.candidates(call)  # 503, the one 403
-                patience = self._patience(call, ask)
-                async with race(
-                    candidates, _attempts(call, ask, row), self.max_attempts, patience
-                ) as winner:  # 502, 503, 504
-                    row.backend = winner.backend.name
-                    row.model = winner.backend.spelling(call.model) or row.model
-                    row.ttft = anyio.current_time() - ask.arrived
-                    await relay(winner, ask, row, self.deadlines.idle, self._exposed(winner))
+                async with self.limits.reserve(self._demand(call, quota), row) as lease:  # 429, 503
+                    call = await bounded(call, lease.generation)  # 400
+                    start, patience = _attempts(call, ask, row), self._patience(call, ask)
+                    racing = race(candidates, start, self.max_attempts, patience)
+                    async with racing as winner:  # 502, 503, 504
+                        row.backend = winner.backend.name
+                        row.model = winner.backend.spelling(call.model) or row.model
+                        row.ttft = anyio.current_time() - ask.arrived
+                        extra = lease.headers + self._exposed(winner)
+                        settle = partial(self.limits.settle, lease)
+                        await relay(winner, ask, row, settle, self.deadlines.idle, extra)
 
     def candidates(self, call: Call) -> Iterator[Backend]:
         """Who may serve the call, best first."""
@@ -83,6 +91,10 @@ class Exchange:
             raise Unavailable from None
         except ModelUnknown:
             raise Forbidden(reason="unknown_model") from None
+
+    def _demand(self, call: Call, quota: Quota) -> Demand:
+        context = self.backends.context(call.model) if call.measure else None
+        return Demand(quota, call.model.key, call.measure, context)
 
     def _exposed(self, winner: Answer) -> Headers:
         name = winner.backend.name.encode()

@@ -3,9 +3,14 @@
 From here on there is no second backend. Only the dialect's own terminal marker makes a stream
 complete: all of Ollama's failures in the middle of a stream end with a valid body. What is not
 complete raises, and `server/app.py` turns that into an error event and an abnormal close.
+
+What the request held is settled when its end is seen, before that end is sent on: whoever has a
+whole answer can ask again at once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import anyio
 
@@ -18,24 +23,39 @@ from ollama_gateway.wire.dialects import Dialect, Usage
 from ollama_gateway.wire.headers import downstream_headers
 
 
-async def relay(answer: Answer, ask: Ask, row: Row, idle_timeout: float, extra: Headers) -> None:
-    """Send the answer to the client; `idle_timeout` is seconds between two chunks."""
+async def relay(
+    answer: Answer,
+    ask: Ask,
+    row: Row,
+    settle: Callable[[], None],
+    idle_timeout: float,
+    extra: Headers,
+) -> None:
+    """Send the answer to the client, `extra` among its headers.
+
+    `settle` is called when all of it is there; `idle_timeout` is seconds between two chunks.
+    """
     row.status = answer.status
     headers = downstream_headers(answer.headers) + extra
     if answer.frames.streamed:
         await ask.downstream.start(answer.status, headers)
-        await _stream(answer, ask, row, idle_timeout)
+        await _stream(answer, ask, row, settle, idle_timeout)
         return
     body = answer.first[0]
     _count(row, [body])
     _note_usage(row, answer.reading.usage)
+    settle()
     await ask.downstream.respond(answer.status, headers, body)
 
 
-async def _stream(answer: Answer, ask: Ask, row: Row, idle_timeout: float) -> None:
+async def _stream(
+    answer: Answer, ask: Ask, row: Row, settle: Callable[[], None], idle_timeout: float
+) -> None:
     frames = answer.first
     while frames:
         whole, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer.backend)
+        if is_last:
+            settle()
         if whole:
             await ask.downstream.send(b"".join(whole))
         if failure is not None:
@@ -78,6 +98,7 @@ def _count(row: Row, frames: list[bytes]) -> None:
 def _note_usage(row: Row, usage: Usage | None) -> None:
     if usage is not None:
         row.prompt_tokens, row.completion_tokens = usage.prompt, usage.completion
+        row.tokens_source = "reported"
 
 
 async def _next(answer: Answer, idle_timeout: float) -> list[bytes]:

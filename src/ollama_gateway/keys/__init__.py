@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from ollama_gateway.batcher import Batcher, Runner, in_thread
+from ollama_gateway.errors import Unavailable
 from ollama_gateway.keys.cache import KeyCache
-from ollama_gateway.keys.key import utc_now
+from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError, utc_now
 from ollama_gateway.keys.sqlite import SQLiteKeys
 
 FILE_NAME: Final = "keys.db"
@@ -30,3 +31,24 @@ async def open_keys(
     with closing(await runner(lambda: SQLiteKeys(path, now=now))) as store:
         async with Batcher(store.find, runner=runner).opened() as batcher:
             yield KeyCache(batcher.submit, now=now)
+
+
+async def find_key(path: Path, key_id: str, *, runner: Runner = in_thread) -> APIKey | None:
+    """Look up one key by its id, on a connection of its own: for operators, not for requests.
+
+    Raises:
+        Unavailable: the store cannot be used.
+
+    """
+
+    def find() -> APIKey:
+        with closing(SQLiteKeys(path)) as store:
+            return store.get(key_id)
+
+    try:
+        key = await runner(find)
+    except KeyRefused:
+        return None
+    except StoreError as error:
+        raise Unavailable("the key store does not answer", reason="keys_unavailable") from error
+    return key if key.id == key_id else None

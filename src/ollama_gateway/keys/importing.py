@@ -13,11 +13,11 @@ from ollama_gateway.keys.key import (
     MAX_TEXT,
     MIN_IMPORTED,
     PREFIX,
-    Imported,
     KeyRefused,
     check_name,
     read_claim,
 )
+from ollama_gateway.keys.store import Imported
 
 
 def read_keys(text: str) -> tuple[Imported, ...]:

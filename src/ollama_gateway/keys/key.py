@@ -1,4 +1,4 @@
-"""What a key is: its text, the rights it stands for, and the port of the stores that keep it.
+"""What a key is: its text, and the rights it stands for.
 
 A key of ours reads `ogw_<id>_<secret><checksum>`: an id of 8 characters that may be shown, 256
 bits of secret, and a CRC-32 of all that stands before it. The alphabets have no `_`, so the parts
@@ -19,9 +19,8 @@ import re
 import secrets
 import string
 import zlib
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, TypedDict, Unpack
+from datetime import UTC, datetime
+from typing import Final
 
 import attrs
 
@@ -36,6 +35,9 @@ MAX_TEXT: Final = 512
 
 MAX_NAME: Final = 100
 """Characters in a key's name."""
+
+MAX_LIMIT: Final = 10**12
+"""The largest limit a key may have; more bounds nobody."""
 
 ENDPOINT_GROUPS: Final = ("inference", "embeddings", "read", "manage")
 DEFAULT_GROUPS: Final = frozenset({"inference", "embeddings", "read"})
@@ -61,7 +63,7 @@ class KeyRefused(Exception):
 
 
 class WrongValue(KeyRefused):
-    """A name, a pattern or an endpoint group that no key may have, in any store."""
+    """A name, a pattern, an endpoint group or a limit that no key may have, in any store."""
 
 
 @attrs.frozen
@@ -168,6 +170,31 @@ def _check_endpoints(_key: object, _field: object, endpoints: frozenset[str]) ->
         raise WrongValue(f"{what}; there are {', '.join(ENDPOINT_GROUPS)}")
 
 
+def _check_limit(_limits: object, field: attrs.Attribute[int | None], limit: int | None) -> None:
+    # A store may hand in anything; `True` and 1.0 are numbers of other kinds.
+    if limit is not None and (type(limit) is not int or not 0 <= limit <= MAX_LIMIT):
+        raise WrongValue(f"{field.name} is not a whole number from 0 to {MAX_LIMIT}")
+
+
+@attrs.frozen
+class KeyLimits:
+    """A key's own limits: None is the settings' default, 0 is none whatever the default.
+
+    Raises:
+        WrongValue: one is no whole number from 0 to `MAX_LIMIT`.
+
+    """
+
+    requests_per_minute: int | None = attrs.field(default=None, validator=_check_limit)
+    """Requests in a window of 60 s."""
+    concurrent_requests: int | None = attrs.field(default=None, validator=_check_limit)
+    """Requests at once."""
+    tokens_per_day: int | None = attrs.field(default=None, validator=_check_limit)
+    """Tokens, prompt and answer, in a day (UTC)."""
+    tokens_per_month: int | None = attrs.field(default=None, validator=_check_limit)
+    """Tokens, prompt and answer, in a month (UTC)."""
+
+
 @attrs.frozen
 class APIKey:
     """A key as the store knows it: who, what it may do, until when; never its secret.
@@ -184,6 +211,7 @@ class APIKey:
     created_at: datetime = attrs.field(factory=utc_now)
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    limits: KeyLimits = KeyLimits()
 
     def is_active(self, now: datetime) -> bool:
         """Whether it opens anything at this moment."""
@@ -199,7 +227,7 @@ class APIKey:
 
     def principal(self) -> Principal:
         """Say who acts when this key is presented."""
-        return Principal(self.id, self.name, self.models, self.endpoints)
+        return Principal(self.id, self.name, self.models, self.endpoints, self.limits)
 
 
 @attrs.frozen
@@ -210,6 +238,7 @@ class Principal:
     key_name: str
     models: tuple[str, ...]
     endpoints: frozenset[str]
+    limits: KeyLimits = KeyLimits()
 
     def may_use(self, name: ModelName) -> bool:
         """Whether one of the key's patterns covers this model."""
@@ -218,66 +247,3 @@ class Principal:
     def may_call(self, group: str) -> bool:
         """Whether the key has this endpoint group."""
         return group in self.endpoints
-
-
-class Changes(TypedDict, total=False):
-    """What may be changed in a key after it was made; what is left out stays."""
-
-    name: str
-    models: tuple[str, ...]
-    endpoints: frozenset[str]
-    expires_at: datetime | None
-
-
-@attrs.frozen
-class Imported:
-    """A key made elsewhere, and the line of the file it came from, to name it by."""
-
-    name: str
-    text: str = attrs.field(repr=False)
-    line: int
-
-
-class KeyStore(Protocol):
-    """Where keys are kept; may block, and is used by one thread at a time.
-
-    Every method raises `StoreError` when the store cannot be used, and `KeyRefused` when what is
-    asked cannot be done. A key is named by its id, or by its name where only one unrevoked key
-    (or, without one, only one revoked key) has it.
-    """
-
-    def create(
-        self,
-        name: str,
-        models: tuple[str, ...] = ...,
-        endpoints: frozenset[str] = ...,
-        expires_at: datetime | None = None,
-    ) -> tuple[APIKey, str]:
-        """Make a key; returns it and its text, which is nowhere else."""
-
-    def list(self) -> tuple[APIKey, ...]:
-        """All keys, revoked ones too, oldest first."""
-
-    def get(self, wanted: str) -> APIKey:
-        """One key, by id or name."""
-
-    def update(self, wanted: str, **changes: Unpack[Changes]) -> APIKey:
-        """Change a key that is not revoked; returns it as it is now."""
-
-    def rotate(self, wanted: str, grace: timedelta = ...) -> tuple[APIKey, str]:
-        """Give an active key a new text; the old ones live on for `grace`, by default not."""
-
-    def revoke(self, wanted: str) -> APIKey:
-        """End a key for good; a revoked one stays as it is."""
-
-    def add_imported(self, entries: Sequence[Imported]) -> tuple[APIKey, ...]:
-        """Take in keys made elsewhere, all or none; a refusal names every wrong line."""
-
-    def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
-        """Look up secrets that have not expired; whether the key is active, the caller judges."""
-
-    def count_active(self) -> int:
-        """How many keys open something now."""
-
-    def close(self) -> None:
-        """Let go of the store; using it afterwards is a `StoreError`."""

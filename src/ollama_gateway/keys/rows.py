@@ -1,6 +1,8 @@
 """The tables of a store in SQL, and a key as a row: text for times, JSON for lists.
 
-Times are written in UTC and in one width, so that SQL compares their texts as times.
+Times are written in UTC and in one width, so that SQL compares their texts as times. The tables
+grow by steps: a new file takes all of them, an older one those it lacks. A step that was released
+is never changed.
 """
 
 from __future__ import annotations
@@ -8,35 +10,63 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
-from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError
+import attrs
 
-SCHEMA_VERSION: Final = 1
+from ollama_gateway.keys.key import APIKey, KeyLimits, KeyRefused, StoreError
 
-SCHEMA: Final = (
-    """CREATE TABLE keys (
-        id TEXT PRIMARY KEY,
-        name TEXT NOT NULL,
-        models TEXT NOT NULL,
-        endpoints TEXT NOT NULL,
-        created_at TEXT NOT NULL,
-        expires_at TEXT,
-        revoked_at TEXT
-    )""",
-    "CREATE UNIQUE INDEX one_living_name ON keys (name) WHERE revoked_at IS NULL",
-    """CREATE TABLE secrets (
-        digest TEXT PRIMARY KEY,
-        key_id TEXT NOT NULL REFERENCES keys (id),
-        expires_at TEXT
-    )""",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
+STEPS: Final = (
+    (
+        """CREATE TABLE keys (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            models TEXT NOT NULL,
+            endpoints TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            expires_at TEXT,
+            revoked_at TEXT
+        )""",
+        "CREATE UNIQUE INDEX one_living_name ON keys (name) WHERE revoked_at IS NULL",
+        """CREATE TABLE secrets (
+            digest TEXT PRIMARY KEY,
+            key_id TEXT NOT NULL REFERENCES keys (id),
+            expires_at TEXT
+        )""",
+    ),
+    (
+        "ALTER TABLE keys ADD COLUMN requests_per_minute INTEGER",
+        "ALTER TABLE keys ADD COLUMN concurrent_requests INTEGER",
+        "ALTER TABLE keys ADD COLUMN tokens_per_day INTEGER",
+        "ALTER TABLE keys ADD COLUMN tokens_per_month INTEGER",
+    ),
 )
+"""The statements that lead from each version of the schema, from 0 (an empty file), to the next."""
 
-COLUMNS: Final = (
-    "keys.id, keys.name, keys.models, keys.endpoints,"
-    " keys.created_at, keys.expires_at, keys.revoked_at"
+SCHEMA_VERSION: Final = len(STEPS)
+
+_NAMES: Final = (
+    "id",
+    "name",
+    "models",
+    "endpoints",
+    "created_at",
+    "expires_at",
+    "revoked_at",
+    "requests_per_minute",
+    "concurrent_requests",
+    "tokens_per_day",
+    "tokens_per_month",
 )
+_LISTED: Final = ", ".join(_NAMES)
+_PLACES: Final = ", ".join("?" for _ in _NAMES)
+
+COLUMNS: Final = ", ".join(f"keys.{name}" for name in _NAMES)
+"""What `to_key` reads, in its order."""
+INSERT: Final = f"INSERT INTO keys ({_LISTED}) VALUES ({_PLACES})"  # noqa: S608 - constants
+"""Takes `to_row`."""
+UPDATE: Final = f"UPDATE keys SET ({_LISTED}) = ({_PLACES}) WHERE id = ?"  # noqa: S608 - constants
+"""Takes `to_row` and an id."""
 
 
 def to_text(when: datetime) -> str:
@@ -44,7 +74,7 @@ def to_text(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def to_row(key: APIKey) -> tuple[str | None, ...]:
+def to_row(key: APIKey) -> tuple[str | int | None, ...]:
     """Write a key in the order of `COLUMNS`."""
     return (
         key.id,
@@ -54,12 +84,13 @@ def to_row(key: APIKey) -> tuple[str | None, ...]:
         to_text(key.created_at),
         to_text(key.expires_at) if key.expires_at else None,
         to_text(key.revoked_at) if key.revoked_at else None,
+        *attrs.astuple(key.limits),
     )
 
 
-def to_key(row: Sequence[str]) -> APIKey:
+def to_key(row: Sequence[Any]) -> APIKey:
     """Read a row; raises `StoreError` where something else has written into it."""
-    key_id, name, models, endpoints, created, expires, revoked = row
+    key_id, name, models, endpoints, created, expires, revoked, *limits = row
     try:
         return APIKey(
             id=key_id,
@@ -69,6 +100,7 @@ def to_key(row: Sequence[str]) -> APIKey:
             created_at=datetime.fromisoformat(created),
             expires_at=datetime.fromisoformat(expires) if expires else None,
             revoked_at=datetime.fromisoformat(revoked) if revoked else None,
+            limits=KeyLimits(*limits),
         )
     except (KeyRefused, ValueError, TypeError) as error:
         raise StoreError(f"the row of key {key_id} cannot be read: {error}") from error

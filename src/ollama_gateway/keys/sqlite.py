@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import hmac
 import json
-import os
 import sqlite3
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Unpack
 
 import attrs
 
+from ollama_gateway.keys.file import identity, make_private
 from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
     APIKey,
-    Changes,
-    Imported,
+    KeyLimits,
     KeyRefused,
     StoreError,
     digest_of,
@@ -37,7 +35,17 @@ from ollama_gateway.keys.key import (
     new_id,
     utc_now,
 )
-from ollama_gateway.keys.rows import COLUMNS, SCHEMA, SCHEMA_VERSION, to_key, to_row, to_text
+from ollama_gateway.keys.rows import (
+    COLUMNS,
+    INSERT,
+    SCHEMA_VERSION,
+    STEPS,
+    UPDATE,
+    to_key,
+    to_row,
+    to_text,
+)
+from ollama_gateway.keys.store import Changes, Imported
 
 BUSY_SECONDS: Final = 2.0
 """How long a change waits for another process's change."""
@@ -57,7 +65,7 @@ class SQLiteKeys:
         self._path = path
         self._now = now
         with _translated(path):
-            self._identity = _make_private(path)
+            self._identity = make_private(path)
             # A batcher uses the store from one worker thread at a time, and not always the same.
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -78,10 +86,11 @@ class SQLiteKeys:
         models: tuple[str, ...] = ("*",),
         endpoints: frozenset[str] = DEFAULT_GROUPS,
         expires_at: datetime | None = None,
+        limits: KeyLimits = KeyLimits(),  # noqa: B008 - frozen
     ) -> tuple[APIKey, str]:
         """Make a key; returns it and its text."""
         secret = generate()
-        key = APIKey(secret.id, name, models, endpoints, self._now(), expires_at)
+        key = APIKey(secret.id, name, models, endpoints, self._now(), expires_at, limits=limits)
         with self._change():
             self._refuse_taken(name)
             self._insert(key)
@@ -183,16 +192,21 @@ class SQLiteKeys:
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
-        if self._version() == 0:
+        if self._version() < SCHEMA_VERSION:
             with self._transaction():
-                if self._version() == 0:  # no other process was faster
-                    for statement in SCHEMA:
-                        self._connection.execute(statement)
+                self._migrate()
         if self._version() > SCHEMA_VERSION:
             raise StoreError(
                 f"{self._path} was written by a newer version (schema {self._version()}, this one"
                 f" knows {SCHEMA_VERSION}): upgrade this program"
             )
+
+    def _migrate(self) -> None:
+        """Take the steps this file lacks: none, where another process was faster."""
+        for version in range(self._version(), SCHEMA_VERSION):
+            for statement in STEPS[version]:
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {version + 1}")
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
@@ -200,7 +214,7 @@ class SQLiteKeys:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         with _translated(self._path):
-            if _identity(self._path.stat()) != self._identity:
+            if identity(self._path) != self._identity:
                 raise StoreError(f"{self._path} was replaced while in use: restart what uses it")
             yield
 
@@ -247,7 +261,7 @@ class SQLiteKeys:
             yield f"line {entry.line}: this key is in the store already"
 
     def _insert(self, key: APIKey) -> None:
-        self._connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?)", to_row(key))
+        self._connection.execute(INSERT, to_row(key))
 
     def _insert_secret(self, key: APIKey, text: str) -> None:
         self._connection.execute(
@@ -255,11 +269,7 @@ class SQLiteKeys:
         )
 
     def _write(self, key: APIKey) -> None:
-        self._connection.execute(
-            "UPDATE keys SET (id, name, models, endpoints, created_at, expires_at, revoked_at)"
-            " = (?, ?, ?, ?, ?, ?, ?) WHERE id = ?",
-            (*to_row(key), key.id),
-        )
+        self._connection.execute(UPDATE, (*to_row(key), key.id))
 
 
 @contextmanager
@@ -272,21 +282,9 @@ def _translated(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or 'cannot be used'}") from error
     except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
-
-
-def _make_private(path: Path) -> tuple[int, int]:
-    """Make what is missing of directory and file, for nobody else to read."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        # Nothing is opened here: closing a descriptor of the file would drop the locks that
-        # SQLite holds on it elsewhere in this process (POSIX).
-        os.mknod(path, stat.S_IFREG | 0o600)
-    return _identity(path.stat())
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+        # Of a text that is not UTF-8 the message holds the text, line feeds and all.
+        what = str(error) if str(error).isprintable() else "a row cannot be read"
+        raise StoreError(f"{path}: {what}") from error
 
 
 def _checked(digest: str, found: tuple[str, APIKey] | None) -> APIKey | None:

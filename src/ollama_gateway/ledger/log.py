@@ -27,6 +27,7 @@ def log_row(row: Row) -> None:
         status=row.status,
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
+        tokens_source=row.tokens_source,
         ttft_ms=_milliseconds(row.ttft),
         duration_ms=_milliseconds(row.duration),
         bytes_in=row.bytes_in,

@@ -48,6 +48,8 @@ class Row:
     status: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    tokens_source: str | None = None
+    """`reported` by the backend, or `counted` here where it was cut before it could report."""
     bytes_in: int = 0
     bytes_out: int = 0
     chunks: int = 0
@@ -56,6 +58,11 @@ class Row:
     duration: float = 0.0
     """Seconds."""
     attempts: list[Attempt] = attrs.field(factory=list)
+
+    @property
+    def was_worked_on(self) -> bool:
+        """Whether some backend was asked and did not fail: it has worked, to the end or not."""
+        return any(attempt.reason is None for attempt in self.attempts)
 
     def fail(self, error: GatewayError) -> None:
         """The request ended in `error`."""

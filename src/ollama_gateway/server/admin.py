@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.errors import Unauthorized
+from ollama_gateway.errors import NotFound, Unauthorized
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.limits.leases import Limits, OwnLimits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.routes import OLLAMA, Handler, Route, Routes
 
@@ -30,6 +31,9 @@ class Admin:
     metrics: Metrics
     token: str | None = attrs.field(repr=False)
     keys_are_readable: Callable[[], bool]
+    limits: Limits
+    limits_of: Callable[[str], Awaitable[OwnLimits | None]]
+    """The limits that a key sets, by its id; None where there is no such key."""
     requests_running: Callable[[], int]
     connections_open: Callable[[], int]
     is_draining: bool = False
@@ -46,7 +50,8 @@ class Admin:
         for path, handler in handlers.items():
             route = Route(Endpoint(path, OLLAMA, "admin"), handler)
             table[path] = {"GET": route, "HEAD": route}
-        return Routes(table, {})
+        usage = Route(Endpoint("/limits", OLLAMA, "admin"), self.usage)
+        return Routes(table, {"/limits": {"GET": usage}})
 
     def why_not_ready(self) -> list[str]:
         """What keeps a request from being admitted now; empty when nothing does."""
@@ -57,6 +62,8 @@ class Admin:
             reasons.append("no backend is up")
         if not self.keys_are_readable():
             reasons.append("the key store does not answer")
+        if self.limits.store.why_not is not None:
+            reasons.append(self.limits.store.why_not)
         return reasons
 
     async def health(self, ask: Ask) -> None:
@@ -74,6 +81,7 @@ class Admin:
         """`/metrics`, for Prometheus."""
         self._check(ask)
         self.metrics.connections(self.connections_open())
+        self.metrics.settlements(self.limits.store.settlements_waiting)
         for backend in self.backends.all:
             self.metrics.backend_up(backend.name, is_up=backend.is_up)
         await ask.downstream.respond(200, FIGURES, self.metrics.page())
@@ -87,6 +95,13 @@ class Admin:
             "requests": self.requests_running(),
             "connections": self.connections_open(),
             "models": len(self.backends.catalog.models),
+            "limits": {
+                "store": self.limits.store.name,
+                "why_not": self.limits.store.why_not,
+                "requests": self.limits.open,
+                "settlements_waiting": self.limits.store.settlements_waiting,
+                "spending_file_failing": self.limits.spending.is_failing,
+            },
             "backends": [
                 {
                     "name": backend.name,
@@ -102,6 +117,28 @@ class Admin:
             ],
         }
         await ask.downstream.respond(200, JSON, json.dumps(status).encode())
+
+    async def usage(self, ask: Ask) -> None:
+        """`/limits/KEY_ID`: what a key has used of its limits; 404, 503 where a store is away."""
+        self._check(ask)
+        own = await self.limits_of(ask.parameter)
+        if own is None:
+            raise NotFound
+        standings = await self.limits.standings(ask.parameter, own)
+        body = {
+            "key_id": ask.parameter,
+            "store": self.limits.store.name,
+            "limits": {
+                name: {
+                    "limit": standing.limit,
+                    "used": standing.used,
+                    "left": standing.left,
+                    "reset_s": round(standing.reset, 1),
+                }
+                for name, standing in standings.items()
+            },
+        }
+        await ask.downstream.respond(200, JSON, json.dumps(body).encode())
 
     def _check(self, ask: Ask) -> None:
         given = (ask.credential or "").encode("utf-8", "replace")

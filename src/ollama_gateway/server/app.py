@@ -20,6 +20,7 @@ import attrs
 from ollama_gateway.errors import (
     GatewayError,
     InternalError,
+    LimitReached,
     MethodNotAllowed,
     NotFound,
     Unauthorized,
@@ -181,6 +182,8 @@ def error_response(error: GatewayError, dialect: Dialect) -> tuple[Headers, byte
     headers = list(JSON)
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+    if isinstance(error, LimitReached):
+        headers += error.headers
     if error.reason == "bad_request_head":
         headers.append((b"connection", b"close"))  # what follows may not be a request at all
     return headers, dialect.error_body(error)

@@ -22,14 +22,25 @@ Handler = Callable[[Ask], Awaitable[None]]
 OLLAMA: Final[Dialect] = OllamaDialect()
 OPENAI: Final[Dialect] = OpenAIDialect()
 
+NUM_PREDICT: Final = (("options", "num_predict"),)
+MAX_TOKENS: Final = (("max_tokens",),)
+MAX_COMPLETION_TOKENS: Final = (*MAX_TOKENS, ("max_completion_tokens",))
+"""Ollama ignores the second one (openai/openai.go); who gives it alone wishes the same."""
+
 INFERENCE: Final = (
-    Endpoint("/api/chat", OLLAMA, "inference", streams_by_default=True),
-    Endpoint("/api/generate", OLLAMA, "inference", streams_by_default=True),
-    Endpoint("/api/embed", OLLAMA, "embeddings"),
-    Endpoint("/api/embeddings", OLLAMA, "embeddings"),
-    Endpoint("/v1/chat/completions", OPENAI, "inference", streams_by_default=False),
-    Endpoint("/v1/completions", OPENAI, "inference", streams_by_default=False),
-    Endpoint("/v1/embeddings", OPENAI, "embeddings"),
+    Endpoint("/api/chat", OLLAMA, "inference", streams_by_default=True, bounds=NUM_PREDICT),
+    Endpoint("/api/generate", OLLAMA, "inference", streams_by_default=True, bounds=NUM_PREDICT),
+    Endpoint("/api/embed", OLLAMA, "embeddings", inputs="input"),
+    Endpoint("/api/embeddings", OLLAMA, "embeddings", inputs="prompt"),
+    Endpoint(
+        "/v1/chat/completions",
+        OPENAI,
+        "inference",
+        streams_by_default=False,
+        bounds=MAX_COMPLETION_TOKENS,
+    ),
+    Endpoint("/v1/completions", OPENAI, "inference", streams_by_default=False, bounds=MAX_TOKENS),
+    Endpoint("/v1/embeddings", OPENAI, "embeddings", inputs="input"),
 )
 SHOW: Final = Endpoint("/api/show", OLLAMA, "read")
 

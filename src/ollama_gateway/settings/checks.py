@@ -46,6 +46,7 @@ def of_sections(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
             yield from _of_server(table, value)
         if isinstance(value, Redis):
             yield from _of_redis(table, value)
+    yield from _of_processes(parts)
 
 
 def of_backends(parts: Sequence[tuple[Table, Backend]]) -> Iterator[str]:
@@ -125,6 +126,16 @@ def _of_server(table: Table, server: Server) -> Iterator[str]:
     if (server.tls_cert is None) != (server.tls_key is None):
         missing = "tls_key" if server.tls_key is None else "tls_cert"
         yield f"{table.name_of(missing)}: is missing: tls_cert and tls_key go together"
+
+
+def _of_processes(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
+    has_redis = any(isinstance(value, Redis) and value.url is not None for _, value in parts)
+    for table, value in parts:
+        if isinstance(value, Server) and value.processes > 1 and not has_redis:
+            yield (
+                f"{table.name_of('processes')}: more than one process needs redis.url, since each"
+                " would count the limits of keys by itself"
+            )
 
 
 def _of_redis(table: Table, redis: Redis) -> Iterator[str]:

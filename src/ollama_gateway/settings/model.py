@@ -254,10 +254,6 @@ NOT_YET: Final[Mapping[str, str]] = {
     "storage.database_url": f"PostgreSQL is {_UNSUPPORTED}",
     "audit.mode": f"strict audit is {_UNSUPPORTED}",
     "audit.chain_key": f"chaining audit rows is {_UNSUPPORTED}",
-    "limits.requests_per_minute": f"a limit on requests is {_UNSUPPORTED}",
-    "limits.concurrent_requests": f"a limit on concurrency is {_UNSUPPORTED}",
-    "limits.tokens_per_day": f"a token budget is {_UNSUPPORTED}",
-    "limits.tokens_per_month": f"a token budget is {_UNSUPPORTED}",
     "auth.anonymous_networks": f"access without a key is {_UNSUPPORTED}",
     "auth.anonymous_key": f"access without a key is {_UNSUPPORTED}",
 }
@@ -268,6 +264,5 @@ NO_EFFECT_YET: Final[Mapping[str, str]] = {
     "race.max_hedge_ratio": "hedging is not built; this has no effect yet",
     "race.queue_timeout": "no request is queued; this has no effect yet",
     "audit.keep": "no audit rows are stored; this has no effect yet",
-    "limits.default_output_tokens": "there are no token budgets; this has no effect yet",
 }
 """Settings that give a warning when they are given at all, and what to say."""

@@ -1,6 +1,7 @@
 """A faithful Ollama that needs no GPU, scriptable to fail; start reading in `simulator.py`."""
 
 from ollama_gateway.simulator.exchange import Seen
+from ollama_gateway.simulator.figures import Figures
 from ollama_gateway.simulator.memory import memory_server
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.script import Script
@@ -8,6 +9,7 @@ from ollama_gateway.simulator.simulator import Simulator
 from ollama_gateway.simulator.streams import MemoryByteStream, memory_pair
 
 __all__ = [
+    "Figures",
     "MemoryByteStream",
     "Model",
     "Script",

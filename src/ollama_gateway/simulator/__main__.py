@@ -9,6 +9,7 @@ import sys
 
 import anyio
 
+from ollama_gateway.simulator.figures import PATH
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import InvalidName
 from ollama_gateway.simulator.simulator import Simulator
@@ -35,6 +36,8 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--token-delay", type=_seconds, default=0.05, metavar="50ms")
     parser.add_argument("--first-token", type=_seconds, default=0.0, metavar="0.2s")
     parser.add_argument("--tokens", type=int, default=len(_WORDS), metavar="N")
+    parser.add_argument("--hidden-prompt", type=int, default=0, metavar="N")
+    parser.add_argument("--figures", action="store_true", help=f"answer GET {PATH}")
     parser.add_argument("--version", default="0.33.0")
     return parser.parse_args(given)
 
@@ -51,6 +54,7 @@ def _models(options: argparse.Namespace) -> list[Model]:
             _tokens(options.tokens),
             first_token=options.first_token,
             between_tokens=options.token_delay,
+            hidden_prompt=options.hidden_prompt,
         )
         for name in options.model
     ]
@@ -78,7 +82,9 @@ def main() -> int:
     except InvalidName as error:
         print(f"--model: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    simulator = Simulator(models, version=options.version, is_recording=False)
+    simulator = Simulator(
+        models, version=options.version, is_recording=False, shows_figures=options.figures
+    )
     return anyio.run(_serve, simulator, options.host, options.port, backend="trio")
 
 

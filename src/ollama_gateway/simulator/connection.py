@@ -3,7 +3,7 @@
 While an answer is under way a second task goes on reading. What comes early (a pipelined request)
 stays in h11's buffer for the next cycle; an end of the stream means that the client has gone, and
 the exchange is cancelled on the spot, as Ollama's runner is. A half-close counts as a close, as it
-does in Go.
+does in Go. Who counts exchanges cannot wait for the watcher's turn: it asks the socket itself.
 
 The rule: what a client does ends its connection at most. A defect of the simulator itself is
 raised, so that the test that met it fails.
@@ -55,6 +55,11 @@ class Connection:
     _http: h11.Connection = attrs.field(
         factory=lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     )
+    _socket: socket.socket | None = attrs.field(init=False)
+
+    @_socket.default
+    def _raw_socket(self) -> socket.socket | None:
+        return self._stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - no Django
 
     async def serve(self) -> None:
         """Answer requests one after the other until the connection is over."""
@@ -85,7 +90,9 @@ class Connection:
 
     async def _exchange(self, seen: Seen) -> bool:
         path, _, query = seen.path.partition("?")
-        exchange = Exchange(seen, unquote(path), query, self._http, self._stream.send)
+        exchange = Exchange(
+            seen, unquote(path), query, self._http, self._stream.send, self._is_client_gone
+        )
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, exchange, tasks.cancel_scope)
@@ -113,6 +120,11 @@ class Connection:
             if not exchange.is_ending:
                 exchange.seen.gone_at = anyio.current_time()
                 scope.cancel()
+
+    def _is_client_gone(self) -> bool:
+        if isinstance(self._stream, MemoryByteStream):
+            return self._stream.is_peer_gone()
+        return self._socket is not None and _is_closed(self._socket)
 
     async def _event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -146,9 +158,18 @@ class Connection:
         if isinstance(self._stream, MemoryByteStream):
             await self._stream.abort()
             return
-        raw = self._stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - no Django
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _is_closed(connected: socket.socket) -> bool:
+    """Look, without taking anything, whether the peer has closed or reset a connection."""
+    try:
+        return connected.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _seen(head: h11.Request) -> Seen:

@@ -12,8 +12,9 @@ import math
 import struct
 
 import anyio
+import attrs
 
-from ollama_gateway.simulator import ask
+from ollama_gateway.simulator import ask, prompts
 from ollama_gateway.simulator.clock import nanoseconds
 from ollama_gateway.simulator.dialect import NATIVE, OPENAI, Refusal
 from ollama_gateway.simulator.exchange import Exchange
@@ -73,24 +74,23 @@ async def embed(library: Library, exchange: Exchange) -> None:
     fields = ask.native_fields(exchange.seen.body, EMBED)
     texts = _texts(fields.get("input"))
     text = fields.get("model", "")
-    model, load, start = await _loaded(library, exchange, fields, text)
-    answer: dict[str, object] = {"model": text, "embeddings": _vectors(model, texts, fields)}
+    run = await _run(library, exchange, fields, texts)
+    answer: dict[str, object] = {"model": text, "embeddings": _vectors(run.model, texts, fields)}
     if texts:
-        answer["total_duration"] = nanoseconds(anyio.current_time() - start)
-        answer["load_duration"] = nanoseconds(load)
-        answer["prompt_eval_count"] = model.prompt_tokens * len(texts)
+        answer["total_duration"] = nanoseconds(anyio.current_time() - run.start)
+        answer["load_duration"] = nanoseconds(run.load)
+        answer["prompt_eval_count"] = run.prompt
     await NATIVE.answer(exchange, answer)
 
 
 async def embeddings(library: Library, exchange: Exchange) -> None:
     """POST /api/embeddings."""
     fields = ask.native_fields(exchange.seen.body, EMBEDDING)
-    text = fields.get("model", "")
-    if not text:
+    if not fields.get("model"):
         raise Refusal(400, "model is required")
-    model, _, _ = await _loaded(library, exchange, fields, text, exact=True)
     prompt = fields.get("prompt", "")
-    figures = _scaled(vector(model, prompt), LEGACY_LENGTH) if prompt else []
+    run = await _run(library, exchange, fields, [prompt] if prompt else [], exact=True)
+    figures = _scaled(vector(run.model, prompt), LEGACY_LENGTH) if prompt else []
     await NATIVE.answer(exchange, {"embedding": figures})
 
 
@@ -102,32 +102,56 @@ async def openai_embeddings(library: Library, exchange: Exchange) -> None:
     if fields.get("input", []) == []:
         raise Refusal(400, "invalid input", is_early=True)
     texts = _texts(fields["input"] or [""])
-    text = fields.get("model", "")
-    model, _, _ = await _loaded(library, exchange, fields, text)
+    run = await _run(library, exchange, fields, texts)
     rows = [
         {"object": "embedding", "embedding": _encoded(figures, encoding), "index": index}
-        for index, figures in enumerate(_vectors(model, texts, fields))
+        for index, figures in enumerate(_vectors(run.model, texts, fields))
     ]
-    count = model.prompt_tokens * len(texts)
-    usage = {"prompt_tokens": count, "total_tokens": count}
-    await OPENAI.answer(exchange, {"object": "list", "data": rows, "model": text, "usage": usage})
+    usage = {"prompt_tokens": run.prompt, "total_tokens": run.prompt}
+    answer = {"object": "list", "data": rows, "model": fields["model"], "usage": usage}
+    await OPENAI.answer(exchange, answer)
 
 
-async def _loaded(
-    library: Library, exchange: Exchange, fields: ask.Fields, text: str, *, exact: bool = False
-) -> tuple[Model, float, float]:
-    """Find and load the model; give it with the seconds of the load and the time of the start."""
+@attrs.frozen
+class _Run:
+    """A model that has read its texts.
+
+    Args:
+        start: time of `anyio.current_time()`.
+        load: the seconds that loading took.
+        prompt: tokens of all the texts.
+
+    """
+
+    model: Model
+    start: float
+    load: float
+    prompt: int
+
+
+async def _run(
+    library: Library,
+    exchange: Exchange,
+    fields: ask.Fields,
+    texts: list[str],
+    *,
+    exact: bool = False,
+) -> _Run:
+    """Find and load the model, and have it read the texts."""
+    text = fields.get("model", "")
     if not text:
         raise Refusal(404, "model '' not found")
     missing = f'model "{text}" not found, try pulling it first'
     model = ask.find(library, text, missing, exact=exact)
     ask.check_options(fields)
     start = anyio.current_time()
+    prompt = prompts.of_texts(model, texts)
     async with library.use(model, ask.keep_alive(fields)) as load:
+        library.prompt_tokens += prompt
         await anyio.sleep(model.first_token)
     if exchange.script.error_after is not None:
         raise RunnerFailed(500, exchange.script.error or FAILURE)
-    return model, load, start
+    return _Run(model, start, load, prompt)
 
 
 def _texts(value: object) -> list[str]:

@@ -63,6 +63,7 @@ class Exchange:
     Args:
         seen: the request.
         path: percent-decoded, without the query.
+        is_client_gone: looks at the connection whether the client has closed it.
 
     """
 
@@ -71,6 +72,7 @@ class Exchange:
     query: str
     _http: h11.Connection
     _send: Callable[[bytes], Awaitable[None]]
+    _is_client_gone: Callable[[], bool]
     script: Script = NOTHING
     extra: list[tuple[str, str]] = attrs.field(factory=list)
     is_ending: bool = False
@@ -81,6 +83,11 @@ class Exchange:
     def method(self) -> str:
         """The request's method."""
         return self.seen.method
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether there is more of the answer to come, and a client that waits for it."""
+        return not self.is_ending and not self._is_client_gone()
 
     async def respond(self, status: int, body: bytes = b"", kind: str = "") -> None:
         """Send an answer of one piece; `kind` is its content type, empty for none."""

@@ -14,6 +14,7 @@ import attrs
 from ollama_gateway.simulator.clock import nanoseconds
 from ollama_gateway.simulator.dialect import Refusal
 from ollama_gateway.simulator.exchange import Exchange
+from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.script import Script
 
@@ -73,9 +74,11 @@ class Generation:
     """Yields `Token`s and, unless it is told otherwise, one `Done`.
 
     Args:
+        library: told of the prompt at once, and of each token when it is generated.
         model: must be in use.
         script: what goes wrong.
         load: the seconds that loading took.
+        prompt: its size in tokens.
         limit: the most tokens to say; 0 or less for all there are.
 
     Raises:
@@ -83,14 +86,19 @@ class Generation:
 
     """
 
+    _library: Library
     _model: Model
     _script: Script
     _load: float
+    _prompt: int
     _limit: int
     _spoken: int = 0
     _is_over: bool = False
     _start: float = attrs.field(factory=anyio.current_time)
     _first: float = attrs.field(factory=anyio.current_time)
+
+    def __attrs_post_init__(self) -> None:
+        self._library.prompt_tokens += self._prompt
 
     @property
     def _tokens(self) -> tuple[str, ...]:
@@ -109,6 +117,7 @@ class Generation:
         if self._spoken < len(self._tokens):
             await self._wait()
             self._spoken += 1
+            self._library.completion_tokens += 1
             return Token(self._tokens[self._spoken - 1])
         if not self._tokens:
             await self._wait()
@@ -139,7 +148,7 @@ class Generation:
             reason="length" if is_cut else "stop",
             total=nanoseconds(now - self._start + self._load),
             load=nanoseconds(self._load),
-            prompt_tokens=self._model.prompt_tokens,
+            prompt_tokens=self._prompt,
             prompt_time=nanoseconds(self._first - self._start),
             tokens=len(self._tokens),
             time=nanoseconds(now - self._first),

@@ -1,4 +1,4 @@
-"""What one server has: its models, and which of them are loaded until when.
+"""What one server has: its models, which of them are loaded until when, what they have served.
 
 Times are seconds of `anyio.current_time()`, so that residency runs out under virtual time too. It
 is looked at when somebody asks; nothing runs in the background. A load is waited for by all who
@@ -23,18 +23,22 @@ KEEP_ALIVE = 300.0
 
 @attrs.define(eq=False)
 class Library:
-    """Models and their residency.
+    """Models, their residency and their work.
 
     Args:
         version: what `/api/version` says.
         keep_alive: seconds a model stays loaded where no request says otherwise.
         loaded: canonical short name to the time when it will be unloaded (inf: never).
+        prompt_tokens: of all prompts that a model has begun with.
+        completion_tokens: generated so far.
 
     """
 
     version: str
     keep_alive: float = KEEP_ALIVE
     loaded: dict[str, float] = attrs.field(factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     _models: dict[str, Model] = attrs.field(factory=dict)
     _ghosts: set[str] = attrs.field(factory=set)
     _keeps: dict[str, float] = attrs.field(factory=dict)

@@ -27,7 +27,7 @@ class Model:
     Args:
         name: as `ollama list` shows it; `:latest` is filled in where a tag is missing.
         tokens: what it answers, one chunk each, whatever it is asked.
-        prompt_tokens: the size of every prompt, reported as usage.
+        prompt_tokens: the size of every prompt; None counts each (`prompts.py`).
         capabilities: of `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`.
         digest: 64 hex digits; made from the name where not given.
         size: bytes.
@@ -35,6 +35,7 @@ class Model:
         context_length: tokens.
         embedding_length: what `/api/show` claims.
         vector_length: how many figures an embedding really has.
+        hidden_prompt: tokens of a system prompt of its own, added to what each request reports.
         load_time: seconds a request waits for the load when the model is not loaded.
         first_token: seconds from there to the first token.
         between_tokens: seconds between one token and the next.
@@ -43,7 +44,7 @@ class Model:
 
     name: str = attrs.field(converter=_short)
     tokens: tuple[str, ...] = ("Hel", "lo")
-    prompt_tokens: int = 11
+    prompt_tokens: int | None = None
     capabilities: tuple[str, ...] = ("completion",)
     digest: str = attrs.field(kw_only=True)
     size: int = attrs.field(default=SIZE, kw_only=True)
@@ -51,6 +52,7 @@ class Model:
     context_length: int = attrs.field(default=8192, kw_only=True)
     embedding_length: int = attrs.field(default=4096, kw_only=True)
     vector_length: int = attrs.field(default=8, kw_only=True)
+    hidden_prompt: int = attrs.field(default=0, kw_only=True)
     load_time: float = attrs.field(default=0, kw_only=True)
     first_token: float = attrs.field(default=0, kw_only=True)
     between_tokens: float = attrs.field(default=0, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import attrs
 
-from ollama_gateway.simulator import ask, clock
+from ollama_gateway.simulator import ask, clock, prompts
 from ollama_gateway.simulator.dialect import NATIVE, NDJSON, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import Done, Generation, stream
@@ -110,7 +110,8 @@ async def chat(library: Library, exchange: Exchange) -> None:
         await _reside(library, exchange, model, fields, rendering)
         return
     ask.check_abilities(model, text, fields, "chat")
-    await _generate(library, exchange, model, fields, rendering)
+    prompt = prompts.of_fields(model, fields, "messages", "tools")
+    await _generate(library, exchange, model, fields, prompt, rendering)
 
 
 async def generate(library: Library, exchange: Exchange) -> None:
@@ -133,7 +134,9 @@ async def generate(library: Library, exchange: Exchange) -> None:
     if is_empty:
         await _reside(library, exchange, model, fields, rendering)
         return
-    await _generate(library, exchange, model, fields, rendering)
+    parts = ("system", "prompt", "suffix", "images", "context")
+    prompt = prompts.of_fields(model, fields, *parts)
+    await _generate(library, exchange, model, fields, prompt, rendering)
 
 
 async def _reside(
@@ -152,12 +155,17 @@ async def _reside(
 
 
 async def _generate(
-    library: Library, exchange: Exchange, model: Model, fields: ask.Fields, rendering: _Rendering
+    library: Library,
+    exchange: Exchange,
+    model: Model,
+    fields: ask.Fields,
+    prompt: int,
+    rendering: _Rendering,
 ) -> None:
     ask.check_options(fields)
     limit = ask.limit_of(fields.get("options", {}).get("num_predict"))
     async with library.use(model, ask.keep_alive(fields)) as load:
-        generation = Generation(model, exchange.script, load, limit)
+        generation = Generation(library, model, exchange.script, load, prompt, limit)
         if fields.get("stream", True):
             await stream(exchange, generation, NDJSON, rendering)
             return

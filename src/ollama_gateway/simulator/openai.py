@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from ollama_gateway.simulator import ask
+from ollama_gateway.simulator import ask, prompts
 from ollama_gateway.simulator.dialect import OPENAI, SSE, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import Done, Generation, stream
@@ -178,7 +178,8 @@ async def chat(library: Library, exchange: Exchange) -> None:
     model = ask.find(library, text, f"model '{text}' not found")
     ask.check_abilities(model, text, fields, "chat")
     rendering = _Chat(text, _wants_usage(fields))
-    await _generate(library, exchange, model, fields, rendering)
+    prompt = prompts.of_fields(model, fields, "messages", "tools")
+    await _generate(library, exchange, model, fields, prompt, rendering)
 
 
 async def completions(library: Library, exchange: Exchange) -> None:
@@ -191,7 +192,8 @@ async def completions(library: Library, exchange: Exchange) -> None:
     ask.check_abilities(model, text, fields, "generate")
     rendering = _Completion(text, _wants_usage(fields))
     if fields.get("prompt"):
-        await _generate(library, exchange, model, fields, rendering)
+        prompt = prompts.of_fields(model, fields, "prompt", "suffix")
+        await _generate(library, exchange, model, fields, prompt, rendering)
         return
     async with library.use(model, None):
         pass
@@ -206,11 +208,12 @@ async def _generate(
     exchange: Exchange,
     model: Model,
     fields: ask.Fields,
+    prompt: int,
     rendering: _Chat | _Completion,
 ) -> None:
     limit = ask.limit_of(fields.get("max_tokens"))
     async with library.use(model, None) as load:
-        generation = Generation(model, exchange.script, load, limit)
+        generation = Generation(library, model, exchange.script, load, prompt, limit)
         if fields.get("stream", False):
             await stream(exchange, generation, SSE, rendering)
             return

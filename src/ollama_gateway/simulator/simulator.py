@@ -19,8 +19,9 @@ import attrs
 from anyio.abc import ByteStream, SocketAttribute, TaskStatus
 
 from ollama_gateway.simulator.connection import Connection
-from ollama_gateway.simulator.dialect import Refusal
+from ollama_gateway.simulator.dialect import NATIVE, Refusal
 from ollama_gateway.simulator.exchange import Exchange, Seen
+from ollama_gateway.simulator.figures import PATH, Figures
 from ollama_gateway.simulator.generation import RunnerFailed
 from ollama_gateway.simulator.gojson import BadBody, loads
 from ollama_gateway.simulator.library import KEEP_ALIVE, Library
@@ -39,18 +40,20 @@ class Simulator:
         version: what it says it is.
         keep_alive: seconds a model stays loaded by default.
         is_recording: keep what was seen; a server that runs for days does not.
+        shows_figures: answer `GET /simulator/figures`, which no real Ollama has.
 
     Attributes:
         seen: the requests so far, oldest first, noted as soon as their head was read.
-        in_flight: inference requests being answered now.
-        most_in_flight: the most there ever were at once.
+        most_in_flight: the most inference requests that were ever served at once.
 
     """
 
     seen: list[Seen]
-    in_flight: int
     most_in_flight: int
     _is_recording: bool
+    _shows_figures: bool
+    _requests: int
+    _exchanges: set[Exchange]
     _library: Library
     _scripts: Scripts
     _is_down: bool
@@ -63,16 +66,35 @@ class Simulator:
         version: str = "0.33.0",
         keep_alive: float = KEEP_ALIVE,
         is_recording: bool = True,
+        shows_figures: bool = False,
     ) -> None:
         self.seen = []
-        self.in_flight = self.most_in_flight = 0
+        self.most_in_flight = self._requests = 0
         self._is_recording = is_recording
+        self._shows_figures = shows_figures
+        self._exchanges = set()
         self._library = Library(version, keep_alive)
         self._scripts = Scripts()
         self._is_down = False
         self._scopes = set()
         for model in models:
             self._library.add(model)
+
+    @property
+    def in_flight(self) -> int:
+        """Inference requests being served now, as their connections are at this moment."""
+        return sum(exchange.is_in_flight for exchange in self._exchanges)
+
+    @property
+    def figures(self) -> Figures:
+        """What was served so far."""
+        return Figures(
+            self.in_flight,
+            self.most_in_flight,
+            self._requests,
+            self._library.prompt_tokens,
+            self._library.completion_tokens,
+        )
 
     @property
     def loaded(self) -> dict[str, float]:
@@ -182,6 +204,9 @@ class Simulator:
             self.seen.append(seen)
 
     async def _answer(self, exchange: Exchange) -> None:
+        if self._shows_figures and (exchange.method, exchange.path) == ("GET", PATH):
+            await NATIVE.answer(exchange, attrs.asdict(self.figures))
+            return
         route = await reach(exchange)
         if route is None:
             return
@@ -189,12 +214,18 @@ class Simulator:
         if not route.is_inference:
             await self._handle(exchange, route)
             return
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self._count(exchange)
         try:
             await self._handle(exchange, route)
         finally:
-            self.in_flight -= 1
+            self._exchanges.remove(exchange)
+
+    def _count(self, exchange: Exchange) -> None:
+        """Count a newcomer; only where it may make the most is each connection looked at."""
+        self._requests += 1
+        self._exchanges.add(exchange)
+        if len(self._exchanges) > self.most_in_flight:
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
     def _script_for(self, exchange: Exchange, route: Route) -> Script:
         if not self._scripts:

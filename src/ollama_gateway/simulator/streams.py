@@ -62,6 +62,12 @@ class MemoryByteStream(ByteStream):
         """Close the sending half only."""
         await self._sender.aclose()
 
+    def is_peer_gone(self) -> bool:
+        """Look whether the other end has closed or reset; bytes not read yet hide a close."""
+        way = self._receiver.statistics()
+        is_read = not self._rest and not way.current_buffer_used
+        return self._line.is_reset or (is_read and not way.open_send_streams)
+
     def close(self) -> None:
         """Close both halves without a checkpoint."""
         self._sender.close()

@@ -60,7 +60,7 @@ def lookup(document: dict[str, object], key: str) -> object | None:
     """
     if key in document:
         return document[key]
-    return next((value for name, value in document.items() if _go_fold(name) == key), None)
+    return next((value for name, value in document.items() if go_fold(name) == key), None)
 
 
 def model_of(document: dict[str, object], *, legacy: bool = False) -> str:
@@ -141,7 +141,8 @@ def _is_shallow(document: dict[str, object]) -> bool:
     return False
 
 
-def _go_fold(name: str) -> str:
+def go_fold(name: str) -> str:
+    """The name as Go's encoding/json compares the names of fields."""
     return name.replace("\u017f", "s").lower()
 
 

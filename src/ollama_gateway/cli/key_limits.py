@@ -1,0 +1,110 @@
+"""A key's limits for people: its own in a few words, and what is used of those in force.
+
+Only a running gateway knows what is used, and which defaults are in force. What its admin listener
+says of that is checked to the last figure; anything odd counts as no answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from itertools import pairwise
+from typing import Final
+from urllib.parse import quote
+
+import attrs
+
+from ollama_gateway.cli.admin import NoAnswer, ask
+from ollama_gateway.keys.key import KeyLimits
+from ollama_gateway.settings import Server
+from ollama_gateway.settings.units import LARGEST, LONGEST
+
+_UNITS: Final = ("/min", " at once", "/day", "/month")
+_THOUSANDS: Final = ("", "k", "M", "G", "T")
+_TIMES: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+@attrs.frozen
+class Used:
+    """One limit in force, and how much of it is used."""
+
+    limit: int
+    used: int
+    left: int
+    reset_s: float
+    """Seconds until all of it is free again, if nothing more is asked."""
+
+
+def in_words(limits: KeyLimits) -> str:
+    """What a key sets itself, e.g. `60/min 4 at once 100k/day`; `-` when that is nothing."""
+    pairs = zip(attrs.astuple(limits), _UNITS, strict=True)
+    words = [_count(limit) + unit for limit, unit in pairs if limit is not None]
+    return " ".join(words) or "-"
+
+
+def ask_used(server: Server, key_id: str) -> dict[str, Used]:
+    """Ask the running gateway what is used of a key's limits in force, by name.
+
+    Raises:
+        NoAnswer: no gateway answers, or not as one would.
+
+    """
+    answer = ask(server, f"/limits/{quote(key_id, safe='')}")
+    limits = answer.value.get("limits")
+    is_answer = answer.status == HTTPStatus.OK and answer.value.get("key_id") == key_id
+    if not is_answer or not isinstance(limits, dict) or not limits.keys() <= _LINES.keys():
+        raise NoAnswer
+    # In an order of our own: that of the answer may be any.
+    return {name: _read(limits[name]) for name in _LINES if name in limits}
+
+
+def used_lines(used: Mapping[str, Used]) -> list[str]:
+    """One line for each limit."""
+    if not used:
+        return ["usage:      no limit is in force"]
+    return [_LINES[name].format(**_texts(one)) for name, one in used.items()]
+
+
+_LINES: Final = {
+    "rate": "requests:          {used} of {limit} in the last minute, {left} left",
+    "concurrency": "at once:           {used} of {limit} now, {left} left",
+    "day": "tokens today:      {used} of {limit}, {left} left, resets in {reset}",
+    "month": "tokens this month: {used} of {limit}, {left} left, resets in {reset}",
+}
+
+
+def _read(value: object) -> Used:
+    match value:
+        case {"limit": limit, "used": used, "left": left, "reset_s": reset} if (
+            all(type(count) is int and 0 <= count <= LARGEST for count in (limit, used, left))
+            and type(reset) in (int, float)
+            and 0 <= reset <= LONGEST
+        ):
+            return Used(limit, used, left, reset)
+    raise NoAnswer
+
+
+def _count(limit: int) -> str:
+    """A number in the largest unit that holds it whole."""
+    if limit == 0:
+        return "unlimited"
+    size = 0
+    while limit % 1000 == 0 and size + 1 < len(_THOUSANDS):
+        limit, size = limit // 1000, size + 1
+    return f"{limit:,}{_THOUSANDS[size]}"
+
+
+def _texts(used: Used) -> dict[str, str]:
+    counts = {name: f"{getattr(used, name):,}" for name in ("used", "limit", "left")}
+    return {**counts, "reset": _duration(used.reset_s)}
+
+
+def _duration(seconds: float) -> str:
+    """The two largest units, rounded up, e.g. `5 h 12 min`."""
+    total = math.ceil(seconds)
+    for (unit, size), (smaller, step) in pairwise(_TIMES):
+        if total >= size:
+            whole, rest = divmod(math.ceil(total / step) * step, size)
+            return f"{whole} {unit}" + (f" {rest // step} {smaller}" if rest else "")
+    return f"{total} s"

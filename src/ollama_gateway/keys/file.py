@@ -1,0 +1,29 @@
+"""The file of a store: made for its owner alone, and known again by what it is, not by its name.
+
+Nothing is opened here: closing a descriptor of the file would drop the locks that SQLite holds on
+it elsewhere in this process (POSIX).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+Identity = tuple[int, int]
+"""Device and inode: another file under the same name has another."""
+
+
+def make_private(path: Path) -> Identity:
+    """Make what is missing of directory and file, for nobody else to read; raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mknod(path, stat.S_IFREG | 0o600)
+    return identity(path)
+
+
+def identity(path: Path) -> Identity:
+    """Which file the path leads to now; raises OSError, FileNotFoundError when to none."""
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,93 @@
+"""The limits of keys: `quota.py` says what they are, `leases.py` how a request uses them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from ollama_gateway.batcher import Runner, in_thread
+from ollama_gateway.limits.calendar import Moment, moment, utc_now
+from ollama_gateway.limits.leases import Limits
+from ollama_gateway.limits.memory import MemoryQuota
+from ollama_gateway.limits.quota import Quota, QuotaStore
+from ollama_gateway.limits.spending import Contribution, Spending, open_spending, others
+from ollama_gateway.metrics import Metrics
+
+
+@asynccontextmanager
+async def open_limits(
+    directory: Path,
+    redis_url: str | None,
+    defaults: Quota,
+    default_output: int,
+    metrics: Metrics,
+    *,
+    runner: Runner = in_thread,
+    now: Callable[[], datetime] = utc_now,
+) -> AsyncIterator[Limits]:
+    """Limits for the length of a block, counted in Redis where there is one, else here.
+
+    Args:
+        directory: where the record of spending is kept.
+        redis_url: as in the settings.
+        defaults: the limits of keys that set none.
+        default_output: tokens reserved for an answer that its client does not bound.
+        metrics: counts refusals and surprises.
+        runner: where blocking work runs.
+        now: the wall clock.
+
+    Raises:
+        SpendingError: the record cannot be opened.
+
+    """
+    async with open_spending(directory, runner=runner, now=now) as spending:
+        recorded = partial(runner, partial(others, directory, spending.identity))
+        async with _open_store(redis_url, spending, recorded, runner, now) as store:
+            limits = Limits(store, spending, defaults, default_output, metrics)
+            async with limits.opened():
+                yield limits
+
+
+@asynccontextmanager
+async def _open_store(
+    redis_url: str | None,
+    spending: Spending,
+    recorded: Callable[[], Awaitable[Sequence[Contribution]]],
+    runner: Runner,
+    now: Callable[[], datetime],
+) -> AsyncIterator[QuotaStore]:
+    if redis_url is None:
+        spent = _sum([_own(spending), *await recorded()])
+        yield MemoryQuota(partial(_moment, now), spent)
+        return
+    from ollama_gateway.limits.redis import RedisQuota  # noqa: PLC0415 - only where it is used
+    from ollama_gateway.limits.scripts import Scripts  # noqa: PLC0415
+
+    async def contributions() -> Sequence[Contribution]:
+        dead = [given for given in await recorded() if not given.is_alive]
+        return [_own(spending), *dead]  # its own as of now: the last thing that is done
+
+    async with RedisQuota(Scripts(redis_url), contributions, runner=runner).opened() as store:
+        yield store
+
+
+def _own(spending: Spending) -> Contribution:
+    return Contribution(spending.identity, spending.totals(), is_alive=True)
+
+
+def _sum(contributions: Sequence[Contribution]) -> Mapping[str, Mapping[int, int]]:
+    found: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for contribution in contributions:
+        for key_id, days in contribution.totals.items():
+            found[key_id].update(days)
+    return found
+
+
+def _moment(now: Callable[[], datetime]) -> Moment:
+    return moment(anyio.current_time(), now())

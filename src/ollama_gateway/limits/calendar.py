@@ -1,0 +1,51 @@
+"""Days and months as numbers: the periods of budgets, in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+import attrs
+
+_EPOCH: Final = date(1970, 1, 1)
+
+
+@attrs.frozen
+class Moment:
+    """A moment: its periods, how long they still last, and the clock that measures spans."""
+
+    time: float
+    """Seconds on a clock that never jumps."""
+    day: int
+    """Days since 1970-01-01."""
+    month: int
+    """Months since year 0: `12 * year + month - 1`."""
+    day_ends: float
+    """Seconds until the next day."""
+    month_ends: float
+    """Seconds until the next month."""
+
+
+def moment(time: float, now: datetime) -> Moment:
+    """The moment at which the steady clock says `time` and the wall clock `now` (with a zone)."""
+    utc = now.astimezone(UTC)
+    midnight = utc.replace(hour=0, minute=0, second=0, microsecond=0)
+    next_month = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return Moment(
+        time,
+        (utc.date() - _EPOCH).days,
+        month_of((utc.date() - _EPOCH).days),
+        (midnight + timedelta(days=1) - utc).total_seconds(),
+        (next_month - utc).total_seconds(),
+    )
+
+
+def month_of(day: int) -> int:
+    """The month that a day is in, both as numbers."""
+    when = _EPOCH + timedelta(days=day)
+    return 12 * when.year + when.month - 1
+
+
+def utc_now() -> datetime:
+    """Tell the time by the wall clock, in UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,294 @@
+"""The requests that hold something of their keys' limits, from their admission to their end.
+
+`Limits.reserve` is a block: entered when a request is admitted, it gives back what was reserved on
+every way out. What is charged then is, in this order: what the backend reported; what can be
+counted, where a backend had begun to work and was cut (the client left, a deadline, a drain);
+nothing, where no backend had. The relay settles a little earlier, before the last bytes leave: a
+client that has its answer has its place back too.
+
+A keeper tells the store once a second what is open here and how far it has come, so that what a
+dead gateway held is free when its leases end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+import anyio
+import attrs
+
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.keeper import beside
+from ollama_gateway.limits.prompt import PromptBounds, estimate
+from ollama_gateway.limits.quota import (
+    Grant,
+    Quota,
+    QuotaStore,
+    Refusal,
+    Renewal,
+    Standings,
+    Wish,
+)
+from ollama_gateway.limits.replies import REASONS, Headers, headers_of, refused
+from ollama_gateway.limits.spending import Spending
+from ollama_gateway.log import get_logger
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.wire.bounds import Measure
+
+HEARTBEAT: Final = 1.0
+"""Seconds between two renewals."""
+RETRY: Final = 0.2
+"""Seconds between two tries while the store is failing."""
+START: Final = 3.0
+"""Seconds that a start waits for the store; then it is not ready, and goes on trying."""
+LEAST: Final = 256
+"""Tokens below which a generation is not cut to fit a budget."""
+
+log = get_logger("limits")
+
+
+class OwnLimits(Protocol):
+    """The limits of a key as it sets them; None is the default's, 0 is none."""
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """Admissions in 60 s."""
+        ...
+
+    @property
+    def concurrent_requests(self) -> int | None:
+        """Requests at once."""
+        ...
+
+    @property
+    def tokens_per_day(self) -> int | None:
+        """Tokens in a day, UTC."""
+        ...
+
+    @property
+    def tokens_per_month(self) -> int | None:
+        """Tokens in a month, UTC."""
+        ...
+
+
+class Meter(Protocol):
+    """What is known of a request's use so far: its row."""
+
+    request_id: str
+    key_id: str
+    chunks: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    tokens_source: str | None
+
+    @property
+    def was_worked_on(self) -> bool:
+        """Whether some backend was asked and did not fail."""
+        ...
+
+
+@attrs.frozen
+class Demand:
+    """What a call needs of its key's limits."""
+
+    quota: Quota
+    model: str
+    """The model's key."""
+    measure: Measure | None = None
+    """Of the request's body; where the key has a budget."""
+    context: int | None = None
+    """Tokens that the model was trained for, where that is known."""
+
+
+@attrs.define(eq=False)
+class Lease:
+    """What one request holds; settled once."""
+
+    meter: Meter
+    demand: Demand
+    prompt: int = 0
+    """Tokens of the prompt, at most."""
+    grant: Grant | None = None
+    """None where the key has no limits."""
+    is_settled: bool = False
+
+    @property
+    def generation(self) -> int | None:
+        """Tokens that the answer may have, to be said to the backend; None: as the client said."""
+        measure = self.demand.measure
+        return (
+            None if measure is None or measure.inputs or not self.grant else self.grant.generation
+        )
+
+    @property
+    def headers(self) -> Headers:
+        """What the client is told of its limits."""
+        return headers_of(self.grant.usage.standings(self.demand.quota)) if self.grant else []
+
+    @property
+    def used(self) -> int:
+        """Tokens used so far: reported, or counted."""
+        meter, measure = self.meter, self.demand.measure
+        if meter.prompt_tokens is not None:
+            return meter.prompt_tokens + (meter.completion_tokens or 0)
+        if measure is None or not meter.was_worked_on:
+            return 0
+        return estimate(measure, self.prompt) + self.answered
+
+    @property
+    def answered(self) -> int:
+        """Tokens of the answer that can be counted: a chunk is one; an embedding has none."""
+        measure = self.demand.measure
+        return 0 if measure is None or measure.inputs else self.meter.chunks
+
+
+@attrs.define(eq=False)
+class Limits:
+    """Admits requests within the limits of their keys.
+
+    Args:
+        store: where they are counted.
+        spending: the record from which budgets are rebuilt.
+        defaults: the limits of keys that set none.
+        default_output: tokens reserved for an answer that its client does not bound.
+        metrics: counts refusals and surprises.
+
+    """
+
+    store: QuotaStore
+    spending: Spending
+    defaults: Quota
+    default_output: int
+    metrics: Metrics
+    prompts: PromptBounds = attrs.field(factory=PromptBounds)
+    _open: dict[str, Lease] = attrs.field(factory=dict, init=False)
+    _is_ready: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _stirred: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+
+    @property
+    def open(self) -> int:
+        """Requests that hold something."""
+        return len(self._open)
+
+    def quota_of(self, own: OwnLimits, group: str = "inference") -> Quota:
+        """The limits in force for a key; what only reads is not limited."""
+        if group == "read":
+            return Quota()
+        return Quota(
+            *(
+                default if value is None else value
+                for value, default in (
+                    (own.requests_per_minute, self.defaults.requests_per_minute),
+                    (own.concurrent_requests, self.defaults.concurrent_requests),
+                    (own.tokens_per_day, self.defaults.tokens_per_day),
+                    (own.tokens_per_month, self.defaults.tokens_per_month),
+                )
+            )
+        )
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Limits]:
+        """Renew what is open for the length of a block; entered when the store admits, or 3 s."""
+        async with beside(self._renew_for_ever):
+            with anyio.move_on_after(START):
+                await self._is_ready.wait()
+            yield self
+
+    @asynccontextmanager
+    async def reserve(self, demand: Demand, meter: Meter) -> AsyncIterator[Lease]:
+        """Hold what the request needs for the length of the block.
+
+        Raises LimitReached (429), or Unavailable where the store cannot say.
+        """
+        lease = Lease(meter, demand)
+        if demand.quota.is_empty:
+            yield lease
+            return
+        await self._admit(lease)
+        try:
+            yield lease
+        finally:
+            self.settle(lease)
+
+    def settle(self, lease: Lease) -> None:
+        """Charge what was used and give the rest back; once, then nothing."""
+        if lease.is_settled or lease.grant is None:
+            return
+        lease.is_settled = True
+        held, used = lease.grant.held, lease.used
+        self._open.pop(held.request_id, None)
+        self.store.settle(held, used)
+        if held.tokens:
+            self.spending.end(held.request_id, used)
+            self._note(lease)
+
+    async def standings(self, key_id: str, own: OwnLimits) -> Standings:
+        """How a key's limits stand; raises Unavailable."""
+        quota = self.quota_of(own)
+        if quota.is_empty:
+            return {}
+        usage = await self.store.usage(key_id)
+        return usage.standings(quota)
+
+    async def _admit(self, lease: Lease) -> None:
+        wish = self._wish(lease)
+        outcome = await self.store.reserve(wish)
+        if isinstance(outcome, Refusal):
+            self.metrics.limited(REASONS[outcome.limit])
+            raise refused(outcome, wish.quota)
+        lease.grant, held = outcome, outcome.held
+        self._open[held.request_id] = lease
+        self._stirred.set()
+        if held.tokens:
+            self.spending.begin(held.request_id, held.key_id, held.day, wish.prompt)
+
+    def _wish(self, lease: Lease) -> Wish:
+        demand, measure, meter = lease.demand, lease.demand.measure, lease.meter
+        if measure is None:
+            return Wish(meter.request_id, meter.key_id, demand.quota)
+        lease.prompt = self.prompts.bound(demand.model, measure, demand.context)
+        if measure.inputs:
+            return Wish(meter.request_id, meter.key_id, demand.quota, lease.prompt)
+        asked = measure.asked or self.default_output
+        least = min(asked, LEAST)
+        return Wish(meter.request_id, meter.key_id, demand.quota, lease.prompt, asked, least)
+
+    def _note(self, lease: Lease) -> None:
+        """Mark what was counted, and learn from what was reported."""
+        meter, measure = lease.meter, lease.demand.measure
+        if measure is None:
+            return
+        if meter.prompt_tokens is None:
+            if meter.was_worked_on:
+                meter.prompt_tokens = estimate(measure, lease.prompt)
+                meter.completion_tokens, meter.tokens_source = lease.answered, "counted"
+        elif self.prompts.learn(lease.demand.model, measure, lease.prompt, meter.prompt_tokens):
+            self.metrics.surprised(lease.demand.model)
+            log.warning(
+                "a prompt had more tokens than its bound",
+                model=lease.demand.model,
+                bound=lease.prompt,
+                reported=meter.prompt_tokens,
+            )
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            try:
+                await self.store.renew(self._renewals)
+            except Unavailable:
+                pause = RETRY
+            else:
+                pause = RETRY if self.store.why_not else HEARTBEAT
+            if self.store.why_not is None:
+                self._is_ready.set()
+            await anyio.sleep(pause)
+            if not (self._open or self.store.is_shared):
+                self._stirred = anyio.Event()
+                await self._stirred.wait()
+
+    def _renewals(self) -> Sequence[Renewal]:
+        return [
+            Renewal(lease.grant.held, lease.used) for lease in self._open.values() if lease.grant
+        ]

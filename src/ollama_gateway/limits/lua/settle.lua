@@ -1,0 +1,25 @@
+-- ARGV: offset, request id, tokens used, carried (1: this reservation was open when Redis lost it),
+-- day, month, tokens reserved
+-- Answers what it found: "open", "expired", "ended" or "unknown".
+local id, used = ARGV[2], tonumber(ARGV[3])
+local record, has_ended = read(id)
+if record and call('ZREM', LEASES, id) == 1 then
+  charge(record, -record.tokens, used)
+  call('HDEL', HELD, id)
+  return 'open'
+end
+if has_ended then
+  return 'ended'
+end
+local now = clock(ARGV[1])
+if record then
+  charge(record, 0, used - record.used)
+  bury(id, now)
+  return 'expired'
+end
+if ARGV[4] == '1' then
+  charge({ tokens = tonumber(ARGV[7]), day = ARGV[5], month = ARGV[6] }, 0, used)
+  call('PEXPIRE', BUDGET, KEPT)
+end
+bury(id, now)
+return 'unknown'

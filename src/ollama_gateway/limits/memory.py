@@ -1,0 +1,264 @@
+"""Limits counted in this process: plain functions, so each is a transaction.
+
+This is also the readable form of what the Lua scripts do in Redis; one suite of tests holds both
+to the same answers. An account is a key's whole state. Its dicts are ordered by time: what is
+renewed goes to the end, so what has expired stands in front and nothing is ever searched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
+
+import attrs
+
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.calendar import Moment, month_of
+from ollama_gateway.limits.quota import (
+    LEASE,
+    REMEMBERED,
+    WINDOW,
+    Grant,
+    Held,
+    LimitName,
+    Quota,
+    Refusal,
+    Renewal,
+    Usage,
+    Wish,
+)
+
+SOON: Final = 1.0
+"""Seconds after which a place, or tokens that others hold, may be free; nobody can know."""
+
+T = TypeVar("T")
+Period = tuple[LimitName, int]
+"""`("day", 20781)` or `("month", 24322)`."""
+
+
+@attrs.define
+class _Open:
+    """An open or expired reservation."""
+
+    held: Held
+    used: int
+    until: float
+    """When it expires; once it has, when it is forgotten."""
+
+
+@attrs.define
+class Account:
+    """What one key has asked for, holds and has spent."""
+
+    lease: float = LEASE
+    admissions: deque[float] = attrs.field(factory=deque)
+    open: OrderedDict[str, _Open] = attrs.field(factory=OrderedDict)
+    expired: OrderedDict[str, _Open] = attrs.field(factory=OrderedDict)
+    ended: OrderedDict[str, float] = attrs.field(factory=OrderedDict)
+    """Requests that were settled before they were reserved, and when that is forgotten."""
+    reserved: Counter[Period] = attrs.field(factory=Counter)
+    spent: Counter[Period] = attrs.field(factory=Counter)
+    month: int = 0
+    """The month whose periods are kept, with the one before."""
+
+    def reserve(self, wish: Wish, now: Moment) -> Grant | Refusal | None:
+        """Admit a request or not; None where it has ended already."""
+        self._pass_time(now)
+        if wish.request_id in self.expired or wish.request_id in self.ended:
+            return None
+        if found := self.open.get(wish.request_id):  # said twice: the same answer
+            return self._grant(wish, found.held, now)
+        room = self._room(wish.quota, now)
+        limit = self._reached(wish, room)
+        if limit is not None:
+            wait = self._wait(limit, wish, now)
+            return Refusal(limit, wait, self.usage(now))
+        tokens = min([wish.prompt + wish.generation, *room.values()]) if room else 0
+        held = Held(wish.request_id, wish.key_id, tokens, now.day, now.month)
+        self._enter(held, 0, now)
+        if wish.quota.requests_per_minute:
+            self.admissions.append(now.time)
+        return self._grant(wish, held, now)
+
+    def settle(self, held: Held, used: int, now: Moment) -> None:
+        """End a reservation; what is not known leaves a mark that refuses it later."""
+        self._pass_time(now)
+        if found := self.open.pop(held.request_id, None):
+            self._add(self.reserved, found.held, -found.held.tokens)
+            self._add(self.spent, found.held, used)
+        elif found := self.expired.pop(held.request_id, None):
+            self._add(self.spent, found.held, used - found.used)
+            self.ended[held.request_id] = now.time + REMEMBERED
+        else:
+            self.ended.setdefault(held.request_id, now.time + REMEMBERED)
+
+    def renew(self, renewal: Renewal, now: Moment) -> None:
+        """Keep a reservation open, or open it again."""
+        self._pass_time(now)
+        if renewal.held.request_id in self.ended:
+            return
+        if found := self.open.pop(renewal.held.request_id, None):
+            self._add(self.reserved, found.held, -found.held.tokens)
+        if found := self.expired.pop(renewal.held.request_id, None):
+            self._add(self.spent, found.held, -found.used)
+        self._enter(renewal.held, renewal.used, now)
+
+    def usage(self, now: Moment) -> Usage:
+        """What is used of each limit."""
+        self._pass_time(now)
+        return Usage(
+            len(self.admissions),
+            self.admissions[-1] + WINDOW - now.time if self.admissions else 0.0,
+            len(self.open),
+            self._value(("day", now.day)),
+            self._value(("month", now.month)),
+            now.day_ends,
+            now.month_ends,
+        )
+
+    def _grant(self, wish: Wish, held: Held, now: Moment) -> Grant:
+        generation = held.tokens - wish.prompt if held.tokens else wish.generation
+        return Grant(held, generation, self.usage(now))
+
+    def _room(self, quota: Quota, now: Moment) -> dict[LimitName, int]:
+        """Tokens left in each budget that is set."""
+        found: dict[LimitName, int] = {}
+        if quota.tokens_per_day:
+            found["day"] = quota.tokens_per_day - self._value(("day", now.day))
+        if quota.tokens_per_month:
+            found["month"] = quota.tokens_per_month - self._value(("month", now.month))
+        return found
+
+    def _reached(self, wish: Wish, room: Mapping[LimitName, int]) -> LimitName | None:
+        """The limit that the wish meets first."""
+        quota = wish.quota
+        if quota.requests_per_minute and len(self.admissions) >= quota.requests_per_minute:
+            return "rate"
+        if quota.concurrent_requests and len(self.open) >= quota.concurrent_requests:
+            return "concurrency"
+        short: list[LimitName] = [n for n, left in room.items() if wish.prompt + wish.least > left]
+        return short[-1] if short else None
+
+    def _wait(self, limit: LimitName, wish: Wish, now: Moment) -> float:
+        """Seconds until another try can succeed."""
+        if limit == "rate":
+            oldest = self.admissions[len(self.admissions) - wish.quota.requests_per_minute]
+            return oldest + WINDOW - now.time
+        if limit == "concurrency":
+            return SOON
+        budget, period, ends = (
+            (wish.quota.tokens_per_day, now.day, now.day_ends)
+            if limit == "day"
+            else (wish.quota.tokens_per_month, now.month, now.month_ends)
+        )
+        fits = self.spent[limit, period] + wish.prompt + wish.least <= budget
+        return SOON if fits else ends
+
+    def _value(self, period: Period) -> int:
+        return self.reserved[period] + self.spent[period]
+
+    def _enter(self, held: Held, used: int, now: Moment) -> None:
+        self.open[held.request_id] = _Open(held, used, now.time + self.lease)
+        self._add(self.reserved, held, held.tokens)
+
+    def _add(self, counter: Counter[Period], held: Held, tokens: int) -> None:
+        if held.tokens:
+            counter["day", held.day] += tokens
+            counter["month", held.month] += tokens
+
+    def _pass_time(self, now: Moment) -> None:
+        """Let go of what has had its time."""
+        while self.admissions and self.admissions[0] <= now.time - WINDOW:
+            self.admissions.popleft()
+        while (first := _first(self.open)) and first.until <= now.time:
+            del self.open[first.held.request_id]
+            self._add(self.reserved, first.held, -first.held.tokens)
+            self._add(self.spent, first.held, first.used)
+            first.until = now.time + REMEMBERED
+            self.expired[first.held.request_id] = first
+        while (past := _first(self.expired)) and past.until <= now.time:
+            del self.expired[past.held.request_id]
+        while (end := _first(self.ended)) and end <= now.time:
+            self.ended.popitem(last=False)
+        if now.month != self.month:
+            self._forget_periods(now)
+
+    def _forget_periods(self, now: Moment) -> None:
+        """Drop what no budget asks for any more; the last month may still be settled."""
+        self.month = now.month
+        for counter in (self.reserved, self.spent):
+            for name, period in list(counter):
+                month = period if name == "month" else month_of(period)
+                if month < now.month - 1:
+                    del counter[name, period]
+
+
+def _first(entries: OrderedDict[str, T]) -> T | None:
+    return next(iter(entries.values()), None)
+
+
+class MemoryQuota:
+    """The limits of all keys, in this process; see `QuotaStore`. Async by the port: nothing waits.
+
+    Args:
+        now: the present moment.
+        spent: tokens spent so far, by key and day, as they were recorded before a restart.
+
+    """
+
+    def __init__(
+        self, now: Callable[[], Moment], spent: Mapping[str, Mapping[int, int]] | None = None
+    ) -> None:
+        self._now = now
+        self._accounts: dict[str, Account] = {}
+        for key_id, days in (spent or {}).items():
+            account = self.account(key_id)
+            for day, tokens in days.items():
+                account.spent["day", day] += tokens
+                account.spent["month", month_of(day)] += tokens
+
+    def account(self, key_id: str) -> Account:
+        """The state of a key, from its first use on."""
+        return self._accounts.setdefault(key_id, Account())
+
+    async def reserve(self, wish: Wish) -> Grant | Refusal:
+        """Admit a request or not."""
+        outcome = self.account(wish.key_id).reserve(wish, self._now())
+        if outcome is None:
+            raise Unavailable("this request has ended already", reason="quota_unavailable")
+        return outcome
+
+    def settle(self, held: Held, used: int) -> None:
+        """End a reservation at `used` tokens."""
+        self.account(held.key_id).settle(held, used, self._now())
+
+    async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
+        """Keep reservations open."""
+        now = self._now()
+        for renewal in read():
+            self.account(renewal.held.key_id).renew(renewal, now)
+
+    async def usage(self, key_id: str) -> Usage:
+        """What a key has used."""
+        return self._accounts.get(key_id, Account()).usage(self._now())
+
+    @property
+    def name(self) -> str:
+        """Which one it is."""
+        return "memory"
+
+    @property
+    def is_shared(self) -> bool:
+        """It is this process's own."""
+        return False
+
+    @property
+    def settlements_waiting(self) -> int:
+        """None ever wait."""
+        return 0
+
+    @property
+    def why_not(self) -> None:
+        """Nothing can keep it from answering."""
+        return None

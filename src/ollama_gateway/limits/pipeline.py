@@ -1,0 +1,158 @@
+"""The way to Redis: operations in batches, settlements until they are confirmed, its clock.
+
+Callers hand in operations and one thread runs them, a batch at a time. A settlement is not handed
+in but left here: it must not be lost, so it waits until Redis has confirmed it, and once more is
+harmless. Settlements go first in every batch, so that what a client's last request gave back is
+there for its next one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from typing import Any, Final
+
+import anyio
+import attrs
+
+from ollama_gateway.batcher import Batcher, BatcherFull, BatchFailed, Runner
+from ollama_gateway.keeper import beside
+from ollama_gateway.limits.operations import Operation, Reserve, Settle
+from ollama_gateway.limits.scripts import Batch, RedisDown, Scripts
+from ollama_gateway.log import get_logger
+
+RETRY: Final = 0.2
+"""Seconds between two tries while Redis is failing."""
+MAX_SETTLEMENTS: Final = 100_000
+"""Settlements that wait for Redis; of more, the oldest is left to its lease's end."""
+SETTLEMENTS_A_BATCH: Final = 1000
+CLOSING: Final = 5.0
+"""Seconds at the end for settlements that Redis has not confirmed."""
+
+log = get_logger("limits")
+
+
+@attrs.frozen
+class Seen:
+    """What the last answer said of Redis."""
+
+    epoch: str | None
+    """`NAME:OPENS`; None where Redis has lost everything."""
+    time: float
+    """Its clock, in seconds."""
+    at: float
+    """Our clock when the answer was there."""
+
+
+class Pipeline:
+    """Carries operations to Redis.
+
+    Args:
+        scripts: used by this object alone.
+        runner: where blocking calls run.
+
+    """
+
+    def __init__(self, scripts: Scripts, runner: Runner) -> None:
+        self.seen: Seen | None = None
+        self.is_failing = False
+        self._scripts = scripts
+        self._batcher = Batcher[Sequence[Operation], Sequence[Any]](self._run, runner=runner)
+        self._settlements: deque[Settle] = deque()
+        self._stirred = anyio.Event()
+
+    @property
+    def settlements_waiting(self) -> int:
+        """Settlements that Redis has not confirmed."""
+        return len(self._settlements)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Run for the length of a block; settlements are confirmed before it is left, or 5 s."""
+        with closing(self._scripts):
+            async with self._batcher.opened():
+                try:
+                    async with beside(self._confirm_for_ever):
+                        yield
+                finally:
+                    with anyio.move_on_after(CLOSING, shield=True):
+                        await self._confirm()
+
+    async def submit(self, *operations: Operation) -> Sequence[Any]:
+        """What the operations read; none ask for the epoch and the time alone.
+
+        Raises:
+            RedisDown: one of them failed, or nothing can be said of any.
+
+        """
+        try:
+            outcomes = await self._batcher.submit(operations)
+        except (BatchFailed, BatcherFull) as error:
+            self._note(failing=True)
+            raise RedisDown("Redis does not answer") from error
+        for outcome in outcomes:
+            if isinstance(outcome, RedisDown):
+                self._note(failing=True)
+                raise outcome
+        self._note(failing=False)
+        return outcomes
+
+    def settle(self, settlement: Settle) -> None:
+        """Hand in a settlement; it takes effect before whatever is submitted later."""
+        if len(self._settlements) >= MAX_SETTLEMENTS:
+            self._settlements.popleft()
+        self._settlements.append(settlement)
+        self._stirred.set()
+
+    def redis_time(self) -> float:
+        """What Redis's clock says now, or a little less; 0 before the first answer."""
+        seen = self.seen
+        return seen.time + time.monotonic() - seen.at if seen else 0.0
+
+    async def _confirm_for_ever(self) -> None:
+        while True:
+            await self._stirred.wait()
+            self._stirred = anyio.Event()
+            await self._confirm()
+
+    async def _confirm(self) -> None:
+        while self._settlements:
+            try:
+                await self.submit()
+            except RedisDown:
+                await anyio.sleep(RETRY)
+
+    def _run(self, items: Sequence[Sequence[Operation]]) -> Sequence[Sequence[Any]]:
+        """One batch, in the batcher's thread."""
+        count = min(len(self._settlements), SETTLEMENTS_A_BATCH)
+        settlements = [self._settlements.popleft() for _ in range(count)]
+        try:
+            batch = self._scripts.run([*settlements, *itertools.chain(*items)])
+        except RedisDown:
+            self._settlements.extendleft(reversed(settlements))
+            raise
+        self.seen = Seen(batch.epoch, batch.time, time.monotonic())
+        outcomes = iter(batch.outcomes)
+        refused = [s for s in settlements if isinstance(next(outcomes), RedisDown)]
+        self._settlements.extendleft(reversed(refused))
+        answers = [[_in_epoch(batch, op, next(outcomes)) for op in item] for item in items]
+        # Whoever asked for the time alone learns that a settlement was refused.
+        return [answer or [RedisDown("refused")] * bool(refused) for answer in answers]
+
+    def _note(self, *, failing: bool) -> None:
+        """Log the turns only: a store that fails, fails for every request."""
+        if failing and not self.is_failing:
+            log.error("quota store failing")
+        if self.is_failing and not failing:
+            log.info("quota store works again")
+        self.is_failing = failing
+
+
+def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:
+    """What was admitted by a Redis that had lost everything does not count."""
+    if isinstance(operation, Reserve) and operation.epoch != batch.epoch:
+        return RedisDown("Redis lost everything")
+    return outcome

@@ -1,0 +1,209 @@
+"""What a limit is, what is asked of a store of limits, and what it answers.
+
+A request is admitted by one reservation: its place in the rate's log, its place among the
+requests at once, and its tokens of the day and the month, all in one step or none. Settling
+replaces the tokens reserved by those used and gives the place back.
+
+The life of a reservation, by its request's id:
+
+    (unknown) ── reserve ──► open ── settle ──► settled
+        │                    │  ▲                  ▲
+        │            lease ends  renew             │
+        │                    ▼  │                  │
+        │                   expired ── settle ─────┤
+        └─────────── settle (a tombstone) ─────────┘
+
+An expired reservation holds no place and counts what was last told of it; it may come back, or be
+settled by the real figure. From settled there is no way: to settle again changes nothing, and what
+was settled before it was reserved is never admitted. (Nobody reserves again after an answer, so one
+that was settled as usual needs no mark.) A store that lost everything is told of open reservations
+by `renew`.
+
+A budget belongs to the UTC day and month in which it was reserved, whenever it is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, Protocol
+
+import attrs
+
+LEASE: Final = 30.0
+"""Seconds without a renewal after which a reservation has expired."""
+WINDOW: Final = 60.0
+"""Seconds: at most so many admissions in any span of this length."""
+REMEMBERED: Final = 3600.0
+"""Seconds for which what ended is remembered, so that what comes late changes nothing."""
+
+LimitName = Literal["rate", "concurrency", "day", "month"]
+
+
+@attrs.frozen
+class Quota:
+    """The limits of one key; 0 is none."""
+
+    requests_per_minute: int = 0
+    concurrent_requests: int = 0
+    tokens_per_day: int = 0
+    tokens_per_month: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is limited, so that no store needs to be asked."""
+        return self == _NOTHING
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether tokens are limited."""
+        return bool(self.tokens_per_day or self.tokens_per_month)
+
+
+_NOTHING: Final = Quota()
+
+
+@attrs.frozen
+class Wish:
+    """What a request asks for; tokens are upper bounds."""
+
+    request_id: str
+    key_id: str
+    quota: Quota
+    prompt: int = 0
+    """Tokens of the prompt, at most."""
+    generation: int = 0
+    """Tokens of the answer, at most."""
+    least: int = 0
+    """Where the budget has no room for `generation`, it may shrink to this."""
+
+
+@attrs.frozen
+class Held:
+    """What a store holds for a request; whoever settles or renews hands it back."""
+
+    request_id: str
+    key_id: str
+    tokens: int
+    """Reserved: the prompt's bound and the generation's."""
+    day: int
+    """Days since 1970-01-01, UTC."""
+    month: int
+    """Months since year 0: `12 * year + month - 1`, UTC."""
+
+
+@attrs.frozen
+class Standing:
+    """One limit at one moment."""
+
+    limit: int
+    used: int
+    reset: float
+    """Seconds until it is wholly free again, if nothing more is asked of it; for concurrency 0."""
+
+    @property
+    def left(self) -> int:
+        """What may still be asked for; a limit that was lowered can have less than nothing."""
+        return max(0, self.limit - self.used)
+
+
+Standings = Mapping[LimitName, Standing]
+"""The limits that are set, by name."""
+
+
+@attrs.frozen
+class Usage:
+    """What a key has used at one moment; spans are seconds."""
+
+    admissions: int
+    """In the last 60 s, where they are limited."""
+    window_ends: float
+    """Until the last of them leaves the window."""
+    open: int
+    """Requests at once."""
+    day: int
+    """Tokens reserved and spent today, where the key has a budget."""
+    month: int
+    day_ends: float
+    month_ends: float
+
+    def standings(self, quota: Quota) -> Standings:
+        """How the limits of a quota stand."""
+        found: dict[LimitName, Standing] = {
+            "rate": Standing(quota.requests_per_minute, self.admissions, self.window_ends),
+            "concurrency": Standing(quota.concurrent_requests, self.open, 0.0),
+            "day": Standing(quota.tokens_per_day, self.day, self.day_ends),
+            "month": Standing(quota.tokens_per_month, self.month, self.month_ends),
+        }
+        return {name: standing for name, standing in found.items() if standing.limit}
+
+
+@attrs.frozen
+class Grant:
+    """Admitted."""
+
+    held: Held
+    generation: int
+    """Tokens that the answer may have: as wished, or less."""
+    usage: Usage
+    """With this request in it."""
+
+
+@attrs.frozen
+class Refusal:
+    """Not admitted, and nothing was changed."""
+
+    limit: LimitName
+    retry_after: float
+    """Seconds until another try can succeed, as far as can be known."""
+    usage: Usage
+
+
+@attrs.frozen
+class Renewal:
+    """An open reservation, and the tokens it has used so far."""
+
+    held: Held
+    used: int
+
+
+class QuotaStore(Protocol):
+    """Where the limits are counted: in this process, or in Redis for many."""
+
+    async def reserve(self, wish: Wish) -> Grant | Refusal:
+        """Admit a request or not; raises Unavailable within 250 ms when that cannot be said."""
+        ...
+
+    def settle(self, held: Held, used: int) -> None:
+        """End a reservation at `used` tokens; takes effect before any later `reserve` from here."""
+        ...
+
+    async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
+        """Say what is open in this process; raises Unavailable.
+
+        `read` tells it anew each time, since it changes while the store is waited for.
+        """
+        ...
+
+    async def usage(self, key_id: str) -> Usage:
+        """What a key has used; raises Unavailable."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Which one it is, for the operator: `memory` or `redis`."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes count in it, so that it is asked even while nothing is open."""
+        ...
+
+    @property
+    def settlements_waiting(self) -> int:
+        """Settlements that are not confirmed yet."""
+        ...
+
+    @property
+    def why_not(self) -> str | None:
+        """What keeps it from admitting anything now, for the operator; None when nothing does."""
+        ...

@@ -1,0 +1,190 @@
+"""Limits counted in Redis, for many gateways: what to believe of its answers.
+
+Too late. Redis executes what it has received, however long ago the client gave up. So a
+reservation and a renewal carry the last moment, in Redis's own time, at which they may have an
+effect, and whoever gave up on a reservation settles it at nothing: that ends it if it was made, and
+leaves a mark that refuses it if it is still to come.
+
+Forgotten. Redis may come back empty. Then its epoch is missing; one gateway begins a new one, and
+each joins it before it admits anything: it adds, once, what its record says was spent, and opens
+its reservations again. What was settled before that moment is in the record, so its settlement
+finds nothing and changes nothing; what is settled after it was carried over and counts. The epoch
+opens for admissions when every gateway has had the time to join.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+import attrs
+
+from ollama_gateway.batcher import Runner, in_thread
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.operations import Epoch, Given, Look, Refill, Renew, Reserve, Settle
+from ollama_gateway.limits.pipeline import Pipeline
+from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
+from ollama_gateway.limits.scripts import TIMEOUT, RedisDown, Scripts
+from ollama_gateway.limits.spending import Contribution
+from ollama_gateway.log import get_logger
+
+PATIENCE: Final = TIMEOUT
+"""Seconds a request waits for Redis."""
+
+Contributions = Callable[[], Awaitable[Sequence[Contribution]]]
+"""What records of spending say: this process's own as of the moment it is returned."""
+
+log = get_logger("limits")
+
+
+@attrs.frozen
+class _Joining:
+    """An epoch being joined, and what was spent when that began."""
+
+    epoch: str
+    contributions: Sequence[Contribution]
+
+
+class RedisQuota:
+    """The limits of all keys, in Redis; see `QuotaStore`.
+
+    Args:
+        scripts: used by this object alone.
+        contributions: what to add to a Redis that has lost everything.
+        runner: where blocking calls run.
+
+    """
+
+    name: Final = "redis"
+    is_shared: Final = True
+
+    def __init__(
+        self, scripts: Scripts, contributions: Contributions, *, runner: Runner = in_thread
+    ) -> None:
+        self._pipeline = Pipeline(scripts, runner)
+        self._contributions = contributions
+        self._carried: set[str] = set()
+        self._joining: _Joining | None = None
+        self._joined: str | None = None
+
+    def __repr__(self) -> str:
+        waiting = self.settlements_waiting
+        return f"<RedisQuota {self.why_not or 'works'}, {waiting} settlements waiting>"
+
+    @property
+    def settlements_waiting(self) -> int:
+        """Settlements that Redis has not confirmed."""
+        return self._pipeline.settlements_waiting
+
+    @property
+    def why_not(self) -> str | None:
+        """What keeps it from admitting anything now."""
+        if self._pipeline.is_failing or self._pipeline.seen is None:
+            return "the quota store does not answer"
+        if not self._is_joined or self._opens_in() > 0:
+            return "the quota store is being filled again"
+        return None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[RedisQuota]:
+        """Run for the length of a block; settlements are confirmed before it is left, or 5 s."""
+        async with self._pipeline.opened():
+            yield self
+
+    async def reserve(self, wish: Wish) -> Grant | Refusal:
+        """Admit a request or not; raises Unavailable within 250 ms."""
+        if self.why_not is not None:
+            raise _unavailable(max(1.0, self._opens_in()))
+        asked = Reserve(wish, self._pipeline.redis_time() + PATIENCE, self._joined)
+        outcome: Grant | Refusal | None = None
+        try:
+            with anyio.CancelScope(deadline=anyio.current_time() + PATIENCE):
+                (outcome,) = await self._pipeline.submit(asked)
+        except RedisDown as error:
+            raise _unavailable() from error
+        finally:
+            if outcome is None:  # given up, for whatever reason: it may have been admitted
+                self.settle(Held(wish.request_id, wish.key_id, 0, 0, 0), 0)
+        if outcome is None:
+            raise _unavailable()
+        return outcome
+
+    def settle(self, held: Held, used: int) -> None:
+        """End a reservation at `used` tokens; asked of Redis until it has confirmed it."""
+        self._pipeline.settle(Settle(held, used, held.request_id in self._carried))
+        self._carried.discard(held.request_id)
+
+    async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
+        """Say what is open in this process, and join the epoch in force; raises Unavailable."""
+        try:
+            await self._renew(read())
+            if not self._is_joined:
+                await self._join(read)
+        except RedisDown as error:
+            raise _unavailable() from error
+
+    async def usage(self, key_id: str) -> Usage:
+        """What a key has used; raises Unavailable."""
+        try:
+            with anyio.fail_after(PATIENCE):
+                (found,) = await self._pipeline.submit(Look(key_id))
+        except (RedisDown, TimeoutError) as error:
+            raise _unavailable() from error
+        usage: Usage = found
+        return usage
+
+    @property
+    def _is_joined(self) -> bool:
+        seen = self._pipeline.seen
+        return seen is not None and seen.epoch is not None and seen.epoch == self._joined
+
+    def _opens_in(self) -> float:
+        """Seconds until the epoch that was joined admits."""
+        opens = float((self._joined or ":0").partition(":")[2]) / 1000
+        return opens - self._pipeline.redis_time()
+
+    async def _renew(self, renewals: Sequence[Renewal]) -> None:
+        """Renew; where nothing is open this still tells the epoch and the time."""
+        by_key = defaultdict[str, list[Renewal]](list)
+        for renewal in renewals:
+            by_key[renewal.held.key_id].append(renewal)
+        if self._pipeline.seen is None:
+            await self._pipeline.submit()
+        not_after = self._pipeline.redis_time() + PATIENCE
+        renews = [Renew(key_id, tuple(found), not_after) for key_id, found in by_key.items()]
+        await self._pipeline.submit(*renews)
+
+    async def _join(self, read: Callable[[], Sequence[Renewal]]) -> None:
+        """Add what was spent, once an epoch and record; open again what is open."""
+        (epoch,) = await self._pipeline.submit(Epoch(secrets.token_hex(8)))
+        if self._joining is None or self._joining.epoch != epoch:
+            contributions = await self._contributions()
+            # Nothing is waited for between the record's totals and this: a settlement is either
+            # in the totals, or it ends a reservation that is carried over.
+            self._carried = {renewal.held.request_id for renewal in read()}
+            self._joining = _Joining(epoch, contributions)
+            log.info("joining the quota store", epoch=epoch.partition(":")[0])
+        for contribution in self._joining.contributions:
+            await self._give(contribution, epoch)
+        await self._renew(read())
+        self._joined = epoch
+
+    async def _give(self, contribution: Contribution, epoch: str) -> None:
+        giver = contribution.identity
+        (was_given,) = await self._pipeline.submit(Given(giver, epoch))
+        if not was_given:
+            totals = contribution.totals.items()
+            await self._pipeline.submit(*(Refill(key, giver, days) for key, days in totals))
+            await self._pipeline.submit(Given(giver, epoch, mark=True))
+
+
+def _unavailable(retry_after: float = 1.0) -> Unavailable:
+    return Unavailable(
+        "the limits cannot be checked now, try again",
+        reason="quota_unavailable",
+        retry_after=retry_after,
+    )

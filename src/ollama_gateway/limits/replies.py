@@ -1,0 +1,74 @@
+"""What a client is told of its limits: headers as OpenAI's API has them, and the refusal.
+
+OpenAI's clients read `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`
+(platform.openai.com/docs/guides/rate-limits); `reset` is a duration like `6m0s`. Of two token
+budgets the one with less left is told. Concurrency has no headers there, and none here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from ollama_gateway.errors import LimitReached
+from ollama_gateway.limits.quota import LimitName, Quota, Refusal, Standing, Standings
+
+Headers = list[tuple[bytes, bytes]]
+
+REASONS: Final[dict[LimitName, str]] = {
+    "rate": "rate",
+    "concurrency": "concurrency",
+    "day": "budget",
+    "month": "budget",
+}
+"""The operator's word in the log and the trail."""
+
+_WORDS: Final[dict[LimitName, str]] = {
+    "rate": "this key's limit of {} requests a minute is reached",
+    "concurrency": "this key's limit of {} requests at once is reached",
+    "day": "this key's budget of {} tokens a day has no room for this request",
+    "month": "this key's budget of {} tokens a month has no room for this request",
+}
+
+
+def headers_of(standings: Standings) -> Headers:
+    """The headers that tell how much of the limits is left."""
+    found: Headers = []
+    if rate := standings.get("rate"):
+        found += _headers("requests", rate)
+    budgets = [standings[name] for name in ("day", "month") if name in standings]
+    if budgets:
+        found += _headers("tokens", min(budgets, key=lambda budget: budget.left))
+    return found
+
+
+def refused(refusal: Refusal, quota: Quota) -> LimitReached:
+    """The 429 that says which limit it was and when to come back."""
+    standings = refusal.usage.standings(quota)
+    words = _WORDS[refusal.limit].format(standings[refusal.limit].limit)
+    return LimitReached(
+        f"{words}; try again in {duration(refusal.retry_after)}",
+        reason=REASONS[refusal.limit],
+        retry_after=max(1.0, refusal.retry_after),
+        headers=tuple(headers_of(standings)),
+    )
+
+
+def duration(seconds: float) -> str:
+    """A span as OpenAI writes it: `90ms`, `1s`, `6m0s`, `23h59m0s`."""
+    if 0 < seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _headers(what: str, standing: Standing) -> Headers:
+    values = (
+        ("limit", str(standing.limit)),
+        ("remaining", str(standing.left)),
+        ("reset", duration(standing.reset)),
+    )
+    return [(f"x-ratelimit-{name}-{what}".encode(), value.encode()) for name, value in values]

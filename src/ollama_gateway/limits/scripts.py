@@ -1,0 +1,130 @@
+"""The Lua scripts in Redis, and the pipeline that carries a batch of operations to them.
+
+What the scripts decide by is in Redis and nowhere else, its clock included. A batch goes out as one
+pipeline on one connection and ends with the epoch and the time: an epoch other than expected says
+that Redis lost everything before or during the batch, so that nothing it admitted counts.
+
+Redis-py's own retries are off: a reply that is late would be asked for again. Whatever goes wrong
+leaves here as `RedisDown`, for a whole batch or for one operation, without Redis's own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, Final
+
+import attrs
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ollama_gateway.limits.operations import EPOCH, Operation, milliseconds
+from ollama_gateway.limits.quota import LEASE
+
+TIMEOUT: Final = 0.25
+"""Seconds for Redis to answer, or to take a connection."""
+
+_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "refill")
+_ALONE: Final = ("epoch", "given")
+
+
+class RedisDown(Exception):
+    """Redis did not do what was asked, or did not say so."""
+
+
+@attrs.frozen
+class Batch:
+    """What became of a batch."""
+
+    outcomes: Sequence[Any]
+    """For each operation what it reads, or `RedisDown`."""
+    epoch: str | None
+    """`NAME:OPENS` at the end of the batch; None where there is none."""
+    time: float
+    """Redis's clock then, in seconds."""
+
+
+class Scripts:
+    """Runs batches of operations; blocking, one call at a time.
+
+    Args:
+        url: as in the settings.
+        lease: seconds, see `LEASE`.
+
+    Attributes:
+        offset: seconds by which the scripts' clock is ahead; for tests.
+
+    """
+
+    def __init__(self, url: str, *, lease: float = LEASE) -> None:
+        self.offset = 0.0
+        self._lease = milliseconds(lease)
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
+        )
+        self._texts = _load()
+        self._digests: dict[str, str] = {}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+    def run(self, operations: Sequence[Operation]) -> Batch:
+        """Run a batch in its order; raises RedisDown where nothing can be said of any of it."""
+        try:
+            outcomes, epoch, seconds = self._run(operations)
+            missing = [i for i, outcome in enumerate(outcomes) if _has_no_script(outcome)]
+            if missing:  # a script that is not there has done nothing
+                self._digests = {}
+                again, epoch, seconds = self._run([operations[i] for i in missing])
+                for i, outcome in zip(missing, again, strict=True):
+                    outcomes[i] = outcome
+            if any(isinstance(outcome, Exception) for outcome in outcomes):
+                self._redis.connection_pool.disconnect()  # it may have become a replica
+            read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
+            return Batch(read, epoch, seconds)
+        except (redis.RedisError, OSError, ValueError, TypeError, LookupError) as error:
+            self._redis.connection_pool.disconnect()
+            raise RedisDown("Redis does not answer") from error
+
+    def _run(self, operations: Sequence[Operation]) -> tuple[list[Any], str | None, float]:
+        if not self._digests:
+            self._digests = {n: self._redis.script_load(t) for n, t in self._texts.items()}
+        pipeline = self._redis.pipeline(transaction=False)
+        offset = milliseconds(self.offset)
+        for operation in operations:
+            keys, said = operation.call(self._lease, offset)
+            pipeline.evalsha(self._digests[operation.script], len(keys), *keys, *said)
+        pipeline.get(EPOCH)
+        pipeline.time()
+        *outcomes, epoch, seconds = pipeline.execute(raise_on_error=False)
+        for last in (epoch, seconds):
+            if isinstance(last, Exception):
+                raise last
+        return outcomes, epoch, seconds[0] + seconds[1] / 1e6 + self.offset
+
+
+def _load() -> dict[str, str]:
+    common = _text("account")
+    of_accounts = {name: common + _text(name) for name in _OF_ACCOUNTS}
+    return {**of_accounts, **{name: _text(name) for name in _ALONE}}
+
+
+def _text(name: str) -> str:
+    folder = resources.files("ollama_gateway.limits") / "lua"
+    return (folder / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _has_no_script(outcome: object) -> bool:
+    return isinstance(outcome, redis.exceptions.NoScriptError)
+
+
+def _read(operation: Operation, reply: object) -> Any:
+    if not isinstance(reply, str):
+        return RedisDown("Redis refused an operation")
+    return operation.read(reply)

@@ -1,0 +1,247 @@
+"""A file of what was spent: SQLite, written by the process that owns it, read by others.
+
+In the file of a process that has ended, the requests that are open will never be settled, so they
+count at their prompt's bound; its next owner charges them for good. What SQLite calls a lock is
+held for moments; who owns a file is `ownership.py`'s.
+
+The rules: every error leaves here as a `SpendingError` of one line, and so does a file that was
+moved or replaced under an open connection. A row is believed only within the bounds of what this
+program writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ollama_gateway.limits.calendar import month_of
+from ollama_gateway.limits.ownership import inode, looked_at, owned
+
+BUSY_SECONDS: Final = 1.0
+"""How long SQLite waits for a lock that something else holds on a file."""
+MOST: Final = 2**53 - 1
+"""Tokens of a row, at most: beyond it Lua, in which Redis counts, is no longer exact."""
+LAST_DAY: Final = 2_932_896
+"""9999-12-31, the last day that has a month."""
+SCHEMA_VERSION: Final = 1
+SCHEMA: Final = (
+    "CREATE TABLE spent (key_id TEXT, day INTEGER, tokens INTEGER, PRIMARY KEY (key_id, day))",
+    "CREATE TABLE open (request_id TEXT PRIMARY KEY, key_id TEXT, day INTEGER, prompt INTEGER)",
+    "CREATE TABLE identity (id TEXT)",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+KeyDay = tuple[str, int]
+"""A key's id, and a day: days since 1970-01-01, UTC."""
+
+
+class SpendingError(Exception):
+    """What was spent cannot be read or written; one line for the operator."""
+
+
+@attrs.frozen
+class Open:
+    """A request that was admitted and has not ended."""
+
+    key_id: str
+    day: int
+    prompt: int
+    """Tokens of the prompt, at most."""
+
+
+@attrs.frozen
+class Content:
+    """What a file holds."""
+
+    identity: str
+    """Made once with the file."""
+    spent: Mapping[KeyDay, int]
+    open: Mapping[str, Open]
+    is_owned: bool = True
+    """Whether a process owns the file, so that what is open may still end as it likes."""
+
+    def charged(self) -> Content:
+        """The same once nothing is open any more: all at their prompt's bound."""
+        spent = dict(self.spent)
+        for request in self.open.values():
+            charge(spent, request, request.prompt)
+        return Content(self.identity, spent, {}, is_owned=False)
+
+
+def bounded(tokens: int) -> int:
+    """The same number of tokens, as far as a row can hold it."""
+    return max(0, min(tokens, MOST))
+
+
+def charge(spent: dict[KeyDay, int], request: Open, tokens: int) -> None:
+    """Add what a request used to what its key spent on its day."""
+    at = request.key_id, request.day
+    spent[at] = bounded(spent.get(at, 0) + bounded(tokens))
+
+
+class SpendingFile:
+    """The file that this process owns until `close`; blocking, for one thread at a time.
+
+    What a killed process left open in it is charged, and what is older than the month before
+    `month` (months since year 0) is dropped, in one transaction. `content` is what it holds then.
+
+    Raises:
+        SpendingError: the file or its directory cannot be made, read or written, the file is
+            something else, or it is of a newer version.
+
+    """
+
+    def __init__(self, directory: Path, month: int) -> None:
+        self._open: set[str] | None = None  # the requests in the file; None where that is unsure
+        with ExitStack() as undo:
+            with _translated(directory):
+                self.path = undo.enter_context(owned(directory))
+            with _translated(self.path):
+                self._inode = inode(self.path)
+                self._connection = undo.enter_context(closing(_connect(str(self.path))))
+                self.content = self._prepare(month)
+            self._undo = undo.pop_all()
+
+    def __repr__(self) -> str:
+        return f"<SpendingFile {self.path}>"
+
+    def write(self, spent: Mapping[KeyDay, int], opened: Mapping[str, Open]) -> None:
+        """Replace these rows of what is spent, and all of what is open.
+
+        Raises SpendingError, then nothing was changed; it may be repeated with newer figures.
+        """
+        with _translated(self.path):
+            if inode(self.path) != self._inode:
+                raise SpendingError(f"{self.path} was replaced while in use: restart the gateway")
+            with self._transaction():
+                self._put(spent, opened)
+        self._open = set(opened)
+
+    def close(self) -> None:
+        """Close the file, then give it up."""
+        self._undo.close()
+
+    def _prepare(self, month: int) -> Content:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        with self._transaction():
+            if _version(self._connection) == 0:
+                self._make_tables()
+            found = _read(self._connection, self.path)
+            charged = found.charged().spent
+            kept = {at: tokens for at, tokens in charged.items() if month_of(at[1]) >= month - 1}
+            self._connection.executemany(
+                "DELETE FROM spent WHERE key_id = ? AND day = ?", charged.keys() - kept.keys()
+            )
+            self._put({at: n for at, n in kept.items() if n != found.spent.get(at)}, {})
+        return Content(found.identity, kept, {})
+
+    def _make_tables(self) -> None:
+        for statement in SCHEMA:
+            self._connection.execute(statement)
+        self._connection.execute("INSERT INTO identity VALUES (?)", (str(uuid.uuid4()),))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        with self._connection:  # commits, or rolls back
+            yield
+
+    def _put(self, spent: Mapping[KeyDay, int], opened: Mapping[str, Open]) -> None:
+        before, self._open = self._open, None
+        if before is None:
+            self._connection.execute("DELETE FROM open")
+            before = set()
+        run = self._connection.executemany
+        run("DELETE FROM open WHERE request_id = ?", [(id_,) for id_ in before - opened.keys()])
+        run(
+            "INSERT OR REPLACE INTO open (request_id, key_id, day, prompt) VALUES (?, ?, ?, ?)",
+            [(id_, *attrs.astuple(opened[id_])) for id_ in opened.keys() - before],
+        )
+        run(
+            "INSERT OR REPLACE INTO spent (key_id, day, tokens) VALUES (?, ?, ?)",
+            [(*at, tokens) for at, tokens in spent.items()],
+        )
+
+
+def read_file(path: Path) -> Content | None:
+    """What the file holds at one moment, without changing it; None where it is just being made.
+
+    Where no process owns it, what was left open is charged. Raises SpendingError.
+    """
+    with _translated(path), looked_at(path) as is_owned:
+        inode(path)  # SQLite would wait for ever for somebody to write to a pipe
+        target = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(_connect(target, is_uri=True)) as connection:
+            connection.execute("BEGIN")
+            content = _read(connection, path) if _version(connection) else None
+    return content if content is None or is_owned else content.charged()
+
+
+def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:
+    # A runner's calls come one at a time, and not always from the same thread.
+    connection = sqlite3.connect(
+        target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=is_uri
+    )
+    connection.text_factory = bytes.decode  # of what is not UTF-8, SQLite's error shows the text
+    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _read(connection: sqlite3.Connection, path: Path) -> Content:
+    """Everything, within a transaction."""
+    if (version := _version(connection)) > SCHEMA_VERSION:
+        raise SpendingError(
+            f"{path} was written by a newer version (schema {version}, this one knows"
+            f" {SCHEMA_VERSION}): upgrade this program"
+        )
+    [(identity,)] = connection.execute("SELECT id FROM identity")
+    spent = connection.execute("SELECT key_id, day, tokens FROM spent")
+    opened = connection.execute("SELECT request_id, key_id, day, prompt FROM open")
+    return Content(
+        str(uuid.UUID(_text(identity))),
+        {(_text(key), _number(day, LAST_DAY)): _number(n, MOST) for key, day, n in spent},
+        {
+            _text(id_): Open(_text(key), _number(day, LAST_DAY), _number(prompt, MOST))
+            for id_, key, day, prompt in opened
+        },
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError("no text")
+
+
+def _number(value: object, most: int) -> int:
+    if isinstance(value, int) and 0 <= value <= most:
+        return value
+    raise ValueError("no number within its bounds")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """The seam: what SQLite and the file system raise becomes a `SpendingError` of one line."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SpendingError(f"{path} is gone: put it back, or restart the gateway") from error
+    except OSError as error:
+        where, what = error.filename or path, error.strerror or "cannot be used"
+        raise SpendingError(f"{where}: {what}") from error
+    except sqlite3.Error as error:
+        # The message may hold names from the file.
+        what = str(error) if str(error).isprintable() else "cannot be read"
+        raise SpendingError(f"{path}: {what}") from error
+    except ValueError as error:
+        raise SpendingError(f"{path}: a row is not as this program writes it") from error

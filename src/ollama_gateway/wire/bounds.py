@@ -1,0 +1,250 @@
+"""How many tokens a request may cost at most, and that bound written into its body.
+
+No tokenizer is needed for an upper bound: a token is at least a byte of text, so the bytes of a
+body bound the tokens of what it says; what a template adds to that is not in these figures. Media
+are the exception, since a tiny picture can become thousands of tokens whatever its bytes, so
+`measure` counts the pieces and takes their bytes out.
+It looks where Ollama looks, under keys in any case, and errs upwards: what might be a piece is
+one, and bytes leave the text only where Ollama reads no text.
+
+`with_generation` writes the granted bound where Ollama reads it. It splices: only the bytes of
+that one value change, since decoding and encoding again would respell numbers and escapes, and
+drop repeated keys. The rule: of all the members that Ollama might take for the field, none keeps
+another value. Keys of the body itself are folded as Go's structs fold them; those of `options`,
+which is a map in Go, count only as they are.
+
+All functions take bodies that `body.parse` accepted; what it refuses is not looked for again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias, cast
+
+import attrs
+
+from ollama_gateway.errors import BadRequest
+from ollama_gateway.wire.body import go_fold, lookup
+
+Field: TypeAlias = tuple[str, ...]
+"""Where a value stands: the name of a field, or of an object field and of a key in its map."""
+
+_MEDIA_KEYS: Final = {"image_url": "url", "input_audio": "data", "source": "data"}
+"""Keys of a content part that hold media: a string, or an object with the string under this key."""
+_MEDIA_TYPES: Final = frozenset({"image_url", "input_audio", "input_image", "image"})
+_GAP: Final = re.compile(r"[ \t\r\n]*[:,]?[ \t\r\n]*")
+"""What stands between a brace, a key and a value, in JSON that is known to be good."""
+_DECODER: Final = json.JSONDecoder()
+
+_Span: TypeAlias = tuple[int, int]
+_Edit: TypeAlias = tuple[int, int, str]
+
+
+@attrs.frozen
+class Measure:
+    """What a request's tokens can be bounded by."""
+
+    text: int
+    """Bytes of the JSON body without its media."""
+    media: int
+    """Pieces of media, images and audio alike."""
+    inputs: tuple[int, ...] = ()
+    """UTF-8 bytes of each text to embed; empty for a generation."""
+    asked: int | None = None
+    """The client's own bound of the generation in tokens, at least 1; None if it set none."""
+    messages: int = 0
+    """Messages, each of which a template wraps in words of its own."""
+    has_template: bool = False
+    """Whether it brings a template, which can print the prompt as often as it likes."""
+
+
+def measure(document: dict[str, object], size: int, fields: tuple[Field, ...]) -> Measure:
+    """Measure a request for a generation: 10,000 text messages take about 2 ms.
+
+    Media are `images` of the request and of its messages (Ollama's own dialect), and the content
+    parts of messages that hold an image or audio (OpenAI's chat and Responses, Anthropic). What
+    tools return in the last two is not looked into: `output` in Responses, `tool_result` parts.
+
+    Args:
+        document: a body that `parse` accepted.
+        size: bytes of that body.
+        fields: where the dialect's bound of the generation may stand, the first valid one counts.
+
+    """
+    pieces = list(_media(document))
+    messages = lookup(document, "messages")
+    asked = (_count(_value(document, field)) for field in fields)
+    return Measure(
+        text=size - sum(pieces),
+        media=len(pieces),
+        asked=next((count for count in asked if count is not None), None),
+        messages=len(messages) if isinstance(messages, list) else 0,
+        has_template=bool(lookup(document, "template")),
+    )
+
+
+def measure_inputs(document: dict[str, object], size: int, field: str) -> Measure:
+    """Measure a request for embeddings: `field` holds a string or a list of strings.
+
+    Anything else is one input of the whole body's `size`: Ollama refuses it or embeds nothing.
+    """
+    value = lookup(document, field)
+    inputs: list[object] = value if isinstance(value, list) else [value]
+    sizes = tuple(_size(text) for text in inputs if isinstance(text, str))
+    if len(sizes) < len(inputs):
+        sizes = (size,)
+    return Measure(text=size, media=0, inputs=sizes or (0,))
+
+
+def with_generation(body: bytes, field: Field, tokens: int) -> bytes:
+    """The body with `tokens` as its bound of the generation, all its other bytes unchanged.
+
+    Whatever stands in `field` is replaced, in every spelling that Ollama would take for it; where
+    nothing does, the field is added as the object's last. 1 MiB of 10,000 messages takes about
+    6 ms, 1 MiB of nothing but short members 160 ms.
+
+    Args:
+        body: the bytes that `parse` accepted.
+        field: such as `("max_tokens",)` or `("options", "num_predict")`.
+        tokens: at least 1.
+
+    Raises:
+        BadRequest: `options` is neither an object nor null.
+
+    """
+    text = body.decode()
+    pieces = []
+    rest = 0
+    for start, end, value in _edits(text, field, str(tokens)):
+        pieces += [text[rest:start], value]
+        rest = end
+    return "".join([*pieces, text[rest:]]).encode()
+
+
+def _media(document: dict[str, object]) -> Iterator[int]:
+    """The characters of each piece of media; 0 for one that is not a string.
+
+    Base64 is ASCII, and of other text the characters are fewer than the bytes of its JSON, so
+    that never more is subtracted than is there.
+    """
+    yield from _lengths(lookup(document, "images"))
+    for field in ("messages", "input"):
+        messages = lookup(document, field)
+        for message in messages if isinstance(messages, list) else ():
+            # Nearly all values are plain text: the names of these are not even folded.
+            for name, value in message.items() if isinstance(message, dict) else ():
+                if isinstance(value, list):
+                    yield from _in_list(go_fold(name), value)
+
+
+def _in_list(name: str, items: list[object]) -> Iterator[int]:
+    if name == "images":
+        yield from _lengths(items)
+    elif name == "content":
+        for part in items:
+            if isinstance(part, dict):
+                yield from _in_part(part)
+
+
+def _in_part(part: dict[str, object]) -> list[int]:
+    """A part is media by its type or by what it holds.
+
+    To Go a later `"type":null` changes nothing in a struct, so the type alone would not do; and a
+    key that holds null is how some clients write a part that has no image.
+    """
+    lengths: list[int] = []
+    is_media = False
+    for name, value in part.items():
+        if isinstance(value, (str, dict)):
+            key = go_fold(name)
+            if key in _MEDIA_KEYS:
+                lengths += _held(value, _MEDIA_KEYS[key])
+            elif key == "type":
+                is_media |= isinstance(value, str) and value in _MEDIA_TYPES
+    return lengths or [0] * is_media
+
+
+def _held(value: str | dict[str, object], key: str) -> list[int]:
+    if isinstance(value, str):
+        return [len(value)]
+    texts = [text for name, text in value.items() if go_fold(name) == key]
+    return _lengths(texts) or [0]
+
+
+def _lengths(items: object) -> list[int]:
+    """Of each item of a list; Go takes also a list of numbers for bytes, and null for none."""
+    if not isinstance(items, list):
+        return []
+    return [len(item) if isinstance(item, str) else 0 for item in items]
+
+
+def _size(text: str) -> int:
+    """UTF-8 bytes, a lone surrogate counted as what Go puts in its place, which is as long."""
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _value(document: dict[str, object], field: Field) -> object | None:
+    value = lookup(document, field[0])
+    for key in field[1:]:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _count(value: object) -> int | None:
+    """An integer of 1 or more, also one that is written as 100.0 or 1e2."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value >= 1 else None
+
+
+def _edits(text: str, field: Field, value: str) -> list[_Edit]:
+    """What is to be replaced in the text, in order."""
+    name, *keys = field
+    body = _scanned(text, text.index("{"), name, go_fold)
+    if not keys:
+        return body.edits(name, value)
+    (key,) = keys
+    for start, _ in body.found:
+        if text[start] == "{":
+            return _scanned(text, start, key, str).edits(key, value)
+        if not text.startswith("null", start):
+            raise BadRequest(f"{name} must be an object", reason="invalid_body")
+    return body.edits(name, f'{{"{key}":{value}}}')
+
+
+@attrs.frozen
+class _Scan:
+    """What was found in one object of a text."""
+
+    found: list[_Span]
+    """Where the values of the members looked for stand."""
+    end: int
+    """Where the closing brace stands."""
+    is_empty: bool
+
+    def edits(self, name: str, value: str) -> list[_Edit]:
+        """Set all that was found; else add a member, as the last, which counts for most readers."""
+        if self.found:
+            return [(start, end, value) for start, end in self.found]
+        comma = "" if self.is_empty else ","
+        return [(self.end, self.end, f'{comma}"{name}":{value}')]
+
+
+def _scanned(text: str, start: int, name: str, fold: Callable[[str], str]) -> _Scan:
+    """Look for members whose folded key is `name` in the object that begins at `start`."""
+    found = []
+    first = position = _after_gap(text, start + 1)
+    while text[position] != "}":
+        key, position = _DECODER.raw_decode(text, position)
+        value = _after_gap(text, position)
+        _, end = _DECODER.raw_decode(text, value)
+        if fold(key) == name:
+            found.append((value, end))
+        position = _after_gap(text, end)
+    return _Scan(found, position, is_empty=position == first)
+
+
+def _after_gap(text: str, position: int) -> int:
+    return cast("re.Match[str]", _GAP.match(text, position)).end()

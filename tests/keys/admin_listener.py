@@ -1,0 +1,55 @@
+"""A small HTTP server where a gateway's admin listener would be, to answer whatever a test says."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import attrs
+
+
+@attrs.define
+class AdminListener:
+    """What it answers, and what it was asked."""
+
+    port: int
+    answers: dict[str, bytes] = attrs.field(factory=dict)
+    """By path: all that is sent before the connection is closed."""
+    asked: list[tuple[str, str | None]] = attrs.field(factory=list)
+    """Paths, and what was in `Authorization`."""
+
+    def says(self, path: str, value: object, status: int = 200) -> None:
+        """Answer a path with JSON from now on."""
+        self.answers[path] = http(json.dumps(value).encode(), status)
+
+
+def http(body: bytes, status: int = 200, headers: str = "") -> bytes:
+    """A whole response."""
+    return f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+@contextmanager
+def admin_listener() -> Iterator[AdminListener]:
+    """Listen on a free port for the length of the block; what it has no answer for is a 404."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            listener.asked.append((self.path, self.headers["authorization"]))
+            self.wfile.write(listener.answers.get(self.path, http(b'{"error":"x"}', 404)))
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        listener = AdminListener(server.server_port)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield listener
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,35 @@
+"""The stores that the suite runs over, and their clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+
+from ollama_gateway.keys.key import APIKey, digest_of
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.keys.store import KeyStore
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@attrs.define
+class WallClock:
+    """A wall clock that is set by hand."""
+
+    time: datetime = START
+
+    def __call__(self) -> datetime:
+        """Tell the time."""
+        return self.time
+
+
+def open_sqlite(directory: Path, clock: WallClock) -> KeyStore:
+    """The store of one machine."""
+    return SQLiteKeys(directory / "keys.db", now=clock)
+
+
+def found(store: KeyStore, *texts: str) -> list[APIKey | None]:
+    """What a look-up of these texts finds, in their order."""
+    return list(store.find([digest_of(text) for text in texts]))

@@ -1,0 +1,35 @@
+"""Servers for the stores: one Redis of its own for the whole run, one as a cluster's only node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.limits.subject import InMemory, Subject, in_redis
+from tests.redis_server import redis_server
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A private Redis."""
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """A private Redis that is a cluster of one node with all slots."""
+    with redis_server(cluster=True) as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "redis", "cluster"])
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """Each store, empty."""
+    if request.param == "memory":
+        yield InMemory()
+        return
+    url = request.getfixturevalue(f"{request.param}_url")
+    with in_redis(url) as found:
+        yield found

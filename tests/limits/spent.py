@@ -1,0 +1,49 @@
+"""What tests of the record of spending share: a day, a runner that counts, a look into the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from ollama_gateway.limits.spending_file import read_file
+
+T = TypeVar("T")
+TODAY = 20_483
+"""2026-01-30."""
+DECEMBER, NOVEMBER = 20_423, 20_422
+"""The first day that is kept then, and the one before."""
+MONTH = 12 * 2026
+
+
+def now() -> datetime:
+    """A moment of that day."""
+    return datetime(2026, 1, 30, 12, tzinfo=UTC)
+
+
+class Counting:
+    """A runner that runs in place and counts its calls; the first opens the file."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        """Run `work` here."""
+        self.calls += 1
+        return work()
+
+    @property
+    def writes(self) -> int:
+        """How many of them wrote."""
+        return self.calls - 1
+
+
+def in_file(directory: Path, number: int = 0) -> tuple[dict[tuple[str, int], int], set[str]]:
+    """What a file holds: tokens by key and day, and the ids of open requests.
+
+    Where no process owns the file, what is open is charged.
+    """
+    content = read_file(directory / f"budgets-{number}.db")
+    assert content is not None
+    return dict(content.spent), set(content.open)

@@ -1,0 +1,173 @@
+"""Both stores behind one plain face, at a time that tests set: what the suites are run over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import attrs
+import redis
+
+from ollama_gateway.limits.calendar import Moment, moment
+from ollama_gateway.limits.memory import Account
+from ollama_gateway.limits.operations import LAYOUT, Look, Operation, Renew, Reserve, Settle
+from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
+from ollama_gateway.limits.scripts import Scripts
+
+LEASE = 30.0
+START = datetime(2026, 11, 30, 22, tzinfo=UTC)
+"""Two hours before a day and a month end."""
+
+
+class Subject(Protocol):
+    """A store of limits, one step at a time."""
+
+    def reserve(self, wish: Wish) -> Grant | Refusal | None:
+        """Admit or not; None where the request ended already."""
+
+    def settle(self, held: Held, used: int) -> None:
+        """End a reservation."""
+
+    def renew(self, *renewals: Renewal) -> None:
+        """Keep reservations open."""
+
+    def usage(self, key_id: str) -> Usage:
+        """What a key has used."""
+
+    def spent(self, key_id: str) -> dict[int, int]:
+        """Tokens spent, by day."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+
+    def now(self) -> datetime:
+        """The store's time."""
+
+    def reset(self) -> None:
+        """Empty it, and set the time to the start."""
+
+
+@attrs.define
+class InMemory:
+    """The store of one process."""
+
+    passed: float = 0.0
+    accounts: dict[str, Account] = attrs.field(factory=dict)
+
+    def account(self, key_id: str) -> Account:
+        """A key's state."""
+        return self.accounts.setdefault(key_id, Account(LEASE))
+
+    def moment(self) -> Moment:
+        """The present."""
+        return moment(self.passed, self.now())
+
+    def now(self) -> datetime:
+        """The time that is set."""
+        return START + timedelta(seconds=self.passed)
+
+    def reserve(self, wish: Wish) -> Grant | Refusal | None:
+        """See `Account`."""
+        return self.account(wish.key_id).reserve(wish, self.moment())
+
+    def settle(self, held: Held, used: int) -> None:
+        """See `Account`."""
+        self.account(held.key_id).settle(held, used, self.moment())
+
+    def renew(self, *renewals: Renewal) -> None:
+        """See `Account`."""
+        for renewal in renewals:
+            self.account(renewal.held.key_id).renew(renewal, self.moment())
+
+    def usage(self, key_id: str) -> Usage:
+        """See `Account`."""
+        return self.account(key_id).usage(self.moment())
+
+    def spent(self, key_id: str) -> dict[int, int]:
+        """What stands in the account."""
+        found = self.account(key_id).spent
+        return {period: tokens for (name, period), tokens in found.items() if name == "day"}
+
+    def sleep(self, seconds: float) -> None:
+        """Set the time."""
+        self.passed += seconds
+
+    def reset(self) -> None:
+        """A new store."""
+        self.accounts, self.passed = {}, 0.0
+
+
+@attrs.define
+class InRedis:
+    """The store of many: the scripts in a real Redis, whose clock is moved by their offset."""
+
+    url: str
+    scripts: Scripts
+    passed: float = 0.0
+
+    def ask(self, operation: Operation) -> Any:
+        """One operation alone, at the time that is set: both clocks are this machine's."""
+        self.scripts.offset = self.now().timestamp() - time.time()
+        (outcome,) = self.scripts.run([operation]).outcomes
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def now(self) -> datetime:
+        """The time that is set."""
+        return START + timedelta(seconds=self.passed)
+
+    def reserve(self, wish: Wish) -> Grant | Refusal | None:
+        """See reserve.lua."""
+        outcome: Grant | Refusal | None = self.ask(Reserve(wish))
+        return outcome
+
+    def settle(self, held: Held, used: int) -> None:
+        """See settle.lua."""
+        self.ask(Settle(held, used))
+
+    def renew(self, *renewals: Renewal) -> None:
+        """See renew.lua."""
+        for key_id in {renewal.held.key_id for renewal in renewals}:
+            self.ask(Renew(key_id, tuple(r for r in renewals if r.held.key_id == key_id)))
+
+    def usage(self, key_id: str) -> Usage:
+        """See usage.lua."""
+        usage: Usage = self.ask(Look(key_id))
+        return usage
+
+    def spent(self, key_id: str) -> dict[int, int]:
+        """What stands in Redis."""
+        with redis.Redis.from_url(self.url, decode_responses=True) as client:
+            fields: Any = client.hgetall(f"{LAYOUT}:{{{key_id}}}:budget")
+        parts = {tuple(field.split(":")): int(tokens) for field, tokens in fields.items()}
+        return {
+            int(part[1]): tokens
+            for part, tokens in parts.items()
+            if part[0] == "day" and part[2] == "spent"
+        }
+
+    def sleep(self, seconds: float) -> None:
+        """Set the time."""
+        self.passed += seconds
+
+    def reset(self) -> None:
+        """An empty Redis; the scripts stay loaded."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+        self.passed = 0.0
+
+
+@contextmanager
+def in_redis(url: str) -> Iterator[InRedis]:
+    """An empty store; the server is flushed first."""
+    scripts = Scripts(url, lease=LEASE)
+    try:
+        found = InRedis(url, scripts)
+        found.reset()
+        yield found
+    finally:
+        scripts.close()

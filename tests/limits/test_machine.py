@@ -1,0 +1,220 @@
+"""Any order of reserve, settle, renew, expiry and repetition, over every store, against a model.
+
+The model keeps a list of what was admitted and how it ended, and adds it up anew at each look;
+the stores keep counters. They must agree in everything after every step.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import attrs
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from ollama_gateway.limits.calendar import moment
+from ollama_gateway.limits.quota import REMEMBERED, WINDOW, Grant, Held, Quota, Renewal, Wish
+from tests.limits.subject import LEASE, Subject
+
+KEY = "k"
+QUOTA = Quota(5, 3, 2000, 4000)
+SPANS = (4.3, 11.7, 31.1, 61.9, 3600.7, 86_400.9)
+"""Seconds; no sum of a few of them comes near a lease, a window or an hour."""
+
+
+@attrs.define
+class Entry:
+    """What became of one request."""
+
+    held: Held
+    state: str = "open"
+    """open, expired, settled."""
+    used: int = 0
+    at: float = 0.0
+    """When it was last renewed, or when it expired."""
+
+
+@attrs.define
+class Model:
+    """All requests of one key."""
+
+    entries: dict[str, Entry] = attrs.field(factory=dict)
+    tombstones: dict[str, float] = attrs.field(factory=dict)
+    admissions: list[float] = attrs.field(factory=list)
+
+    def pass_time(self, now: float) -> None:
+        """Expire what was not renewed; forget what is long over."""
+        for request_id, entry in list(self.entries.items()):
+            if entry.state == "open" and now >= entry.at + LEASE:
+                entry.state, entry.at = "expired", now
+            elif entry.state == "expired" and now >= entry.at + REMEMBERED:
+                entry.state = "forgotten"
+            if entry.state == "forgotten":
+                self.entries[f"{request_id} once"] = self.entries.pop(request_id)
+        self.tombstones = {i: at for i, at in self.tombstones.items() if now < at + REMEMBERED}
+
+    def value(self, day: int | None = None, month: int | None = None) -> int:
+        """Reserved and spent in a period."""
+        return sum(
+            entry.held.tokens if entry.state == "open" else entry.used
+            for entry in self.entries.values()
+            if day in {None, entry.held.day} and month in {None, entry.held.month}
+        )
+
+    def open(self) -> list[Entry]:
+        """What is open."""
+        return [entry for entry in self.entries.values() if entry.state == "open"]
+
+
+class Machine(RuleBasedStateMachine):
+    """One key's life."""
+
+    requests: Bundle[str] = Bundle("requests")
+    subject: Subject
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subject.reset()
+        self.model = Model()
+        self.started = self.subject.now()
+        self.count = 0
+
+    @property
+    def time(self) -> float:
+        """Seconds since the start."""
+        return (self.subject.now() - self.started).total_seconds()
+
+    def period(self) -> tuple[int, int]:
+        """Day and month."""
+        now: datetime = self.subject.now()
+        found = moment(0, now)
+        return found.day, found.month
+
+    @rule(
+        target=requests,
+        prompt=st.sampled_from((1, 100, 700)),
+        generation=st.sampled_from((0, 100, 900)),
+        least=st.sampled_from((0, 50, 256)),
+    )
+    def reserve(self, prompt: int, generation: int, least: int) -> str:
+        """A new request is admitted exactly when every limit has room for it."""
+        self.count += 1
+        return self.ask(f"r{self.count}", prompt, generation, min(least, generation))
+
+    @rule(request_id=requests)
+    def reserve_again(self, request_id: str) -> None:
+        """What is said twice, or late, changes nothing."""
+        self.model.pass_time(self.time)
+        entry = self.model.entries.get(request_id)
+        if request_id not in self.model.tombstones and (not entry or entry.state == "settled"):
+            return  # it would be a new one; nobody asks again once an answer was settled
+        outcome = self.subject.reserve(Wish(request_id, KEY, QUOTA, 1, 1, 1))
+        if entry is not None and entry.state == "open":
+            assert isinstance(outcome, Grant)
+            assert outcome.held == entry.held
+        else:
+            assert outcome is None
+
+    @rule(prompt=st.integers(1, 500))
+    def settle_before_reserve(self, prompt: int) -> None:
+        """A settlement that overtakes its reservation refuses it."""
+        self.count += 1
+        request_id = f"r{self.count}"
+        self.settle_at(request_id, 7)
+        assert self.subject.reserve(Wish(request_id, KEY, QUOTA, prompt, 9, 1)) is None
+
+    @rule(request_id=requests, used=st.sampled_from((0, 50, 900, 2500)))
+    def settle(self, request_id: str, used: int) -> None:
+        """The real figure takes the place of the reservation, once."""
+        self.settle_at(request_id, used)
+
+    @rule(request_id=consumes(requests), used=st.sampled_from((0, 50, 900, 2500)))
+    def settle_for_good(self, request_id: str, used: int) -> None:
+        """The same, twice in a row."""
+        self.settle_at(request_id, used)
+        self.settle_at(request_id, used + 1)
+
+    @rule(request_id=requests, used=st.sampled_from((0, 50, 400)))
+    def renew(self, request_id: str, used: int) -> None:
+        """An open or expired one is open again; a settled one is never renewed by its owner."""
+        self.model.pass_time(self.time)
+        entry = self.model.entries.get(request_id)
+        if entry is None or entry.state == "settled":
+            return
+        self.subject.renew(Renewal(entry.held, used))
+        entry.state, entry.used, entry.at = "open", used, self.time
+
+    @rule(span=st.sampled_from(SPANS))
+    def sleep(self, span: float) -> None:
+        """Time passes."""
+        self.subject.sleep(span)
+
+    @invariant()
+    def agrees(self) -> None:
+        """Nothing is negative, nothing leaks, and the store says what the model adds up."""
+        self.model.pass_time(self.time)
+        day, month = self.period()
+        usage = self.subject.usage(KEY)
+        admissions = [at for at in self.model.admissions if self.time < at + WINDOW]
+
+        assert usage.admissions == len(admissions)
+        assert usage.open == len(self.model.open())
+        assert usage.day == self.model.value(day=day) >= 0
+        assert usage.month == self.model.value(month=month) >= 0
+
+    def ask(self, request_id: str, prompt: int, generation: int, least: int) -> str:
+        """Reserve, and check the answer against the model."""
+        self.model.pass_time(self.time)
+        day, month = self.period()
+        admissions = [at for at in self.model.admissions if self.time < at + WINDOW]
+        room = min(
+            QUOTA.tokens_per_day - self.model.value(day=day),
+            QUOTA.tokens_per_month - self.model.value(month=month),
+        )
+        fits = (
+            len(admissions) < QUOTA.requests_per_minute
+            and len(self.model.open()) < QUOTA.concurrent_requests
+            and prompt + least <= room
+        )
+        outcome = self.subject.reserve(Wish(request_id, KEY, QUOTA, prompt, generation, least))
+        assert isinstance(outcome, Grant) is fits
+        if isinstance(outcome, Grant):
+            assert outcome.generation == min(generation, room - prompt)
+            assert outcome.held == Held(request_id, KEY, prompt + outcome.generation, day, month)
+            self.model.entries[request_id] = Entry(outcome.held, at=self.time)
+            self.model.admissions.append(self.time)
+        return request_id
+
+    def settle_at(self, request_id: str, used: int) -> None:
+        """Settle, in both."""
+        self.model.pass_time(self.time)
+        entry = self.model.entries.get(request_id)
+        held = entry.held if entry else Held(request_id, KEY, 0, 0, 0)
+        self.subject.settle(held, used)
+        if entry is not None and entry.state in {"open", "expired"}:
+            entry.state, entry.used = "settled", used
+        elif entry is None:
+            self.model.tombstones.setdefault(request_id, self.time)
+
+
+def test_the_stores_agree_with_the_model_whatever_happens(subject: Subject) -> None:
+    """Never negative, never over, nothing leaks, in any order of steps; in every store."""
+    Machine.subject = subject
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=50,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,90 @@
+"""The bound of a prompt: what it is made of, and what it learns."""
+
+from __future__ import annotations
+
+import pytest
+
+from ollama_gateway.errors import BadRequest
+from ollama_gateway.limits.prompt import PromptBounds, estimate
+from ollama_gateway.wire.bounds import Measure
+
+TEXT = Measure(text=1000, media=0, messages=2)
+PICTURES = Measure(text=100, media=2, messages=1)
+INPUTS = Measure(text=300, media=0, inputs=(10, 200))
+
+
+@pytest.mark.parametrize(
+    ("measure", "context", "bound"),
+    [
+        (TEXT, None, 1000 + 2 * 16 + 128),
+        (TEXT, 8192, 1160),
+        (TEXT, 512, 512),
+        (PICTURES, None, 100 + 16 + 128 + 2 * 4096),
+        (PICTURES, 4096, 4096),
+        (INPUTS, None, 18 + 208),
+        (INPUTS, 100, 18 + 100),
+        (Measure(text=50, media=0, has_template=True), 8192, 8192),
+    ],
+)
+def test_a_bound_is_made_of_bytes_and_pieces(
+    measure: Measure, context: int | None, bound: int
+) -> None:
+    """Bytes of text, words of a template, a price a picture; at most what the model can read."""
+    assert PromptBounds().bound("m", measure, context) == bound
+
+
+def test_a_template_needs_a_known_context() -> None:
+    """What may be printed any number of times has no bound but the model's own."""
+    with pytest.raises(BadRequest, match="template"):
+        PromptBounds().bound("m", Measure(text=50, media=0, has_template=True), None)
+
+
+def test_a_report_within_the_bound_teaches_nothing() -> None:
+    """The usual case leaves everything as it is."""
+    bounds = PromptBounds()
+
+    assert not bounds.learn("m", TEXT, 1160, 1160)
+    assert bounds.bound("m", TEXT, None) == 1160
+
+
+def test_a_surprise_raises_the_bound_of_this_model() -> None:
+    """What a report had too much is added from then on, for this model alone."""
+    bounds = PromptBounds()
+
+    assert bounds.learn("m", TEXT, 1160, 1500)
+    assert bounds.bound("m", TEXT, None) == 1500
+    assert bounds.bound("m", INPUTS, None) == 226 + 340
+    assert bounds.bound("other", TEXT, None) == 1160
+
+
+def test_a_surprise_with_pictures_raises_their_price() -> None:
+    """It is the pictures that nobody could see the size of: text alone stays as it was."""
+    bounds = PromptBounds()
+    first = bounds.bound("m", PICTURES, None)
+
+    assert bounds.learn("m", PICTURES, first, first + 101)
+    assert bounds.bound("m", PICTURES, None) == first + 2 * 51
+    assert bounds.bound("m", TEXT, None) == 1160
+
+
+def test_a_report_above_the_context_raises_that_too() -> None:
+    """A context that is listed wrongly must not hold the bound down for ever."""
+    bounds = PromptBounds()
+
+    assert bounds.learn("m", TEXT, 512, 900)
+    assert bounds.bound("m", TEXT, 512) == 900
+
+
+def test_a_clients_template_teaches_nothing() -> None:
+    """Or one client could raise the bound for all."""
+    bounds = PromptBounds()
+
+    assert not bounds.learn("m", Measure(text=50, media=0, has_template=True), 100, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("measure", "bound", "tokens"), [(TEXT, 1160, 250), (TEXT, 100, 100), (INPUTS, 226, 52)]
+)
+def test_an_estimate_is_a_quarter_of_the_bytes(measure: Measure, bound: int, tokens: int) -> None:
+    """And never more than the bound."""
+    assert estimate(measure, bound) == tokens

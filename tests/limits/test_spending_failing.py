@@ -1,0 +1,151 @@
+"""The record of spending while its file cannot be written: requests go on, nothing is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import pytest
+import structlog.testing
+import trio.testing
+
+from ollama_gateway.batcher import in_place
+from ollama_gateway.limits.spending import open_spending
+from ollama_gateway.limits.spending_file import Open, SpendingError, SpendingFile
+from tests.limits.spent import MONTH, TODAY, Counting, in_file, now
+
+T = TypeVar("T")
+
+
+async def test_failing_writes_are_repeated_and_nothing_is_lost(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the file is locked requests go on; it is tried once a second, then catches up."""
+    monkeypatch.setattr("ollama_gateway.limits.spending_file.BUSY_SECONDS", 0)
+    runner = Counting()
+    with structlog.testing.capture_logs() as lines:
+        async with open_spending(tmp_path, runner=runner, now=now) as spending:
+            spending.begin("before", "k", TODAY, 5)
+            await anyio.sleep(1)
+            with closing(sqlite3.connect(tmp_path / "budgets-0.db")) as other:
+                other.execute("BEGIN IMMEDIATE")
+                for number in range(6000):
+                    spending.begin(f"r{number}", "k", TODAY, 5)
+                    spending.end(f"r{number}", 1)
+                    await anyio.sleep(0.01)
+                spending.end("before", 100)
+                spending.begin("after", "k", TODAY, 5)
+                assert spending.is_failing
+                assert 60 <= runner.writes <= 66
+                assert in_file(tmp_path) == ({}, {"before"})
+                assert repr(spending) == "<Spending 1 open, 1 to write, file failing>"
+            await anyio.sleep(1)
+            assert (spending.is_failing, *in_file(tmp_path)) == (
+                False,
+                {("k", TODAY): 6100},
+                {"after"},
+            )
+    assert [line["event"] for line in lines] == [
+        "spending file failing",
+        "spending file works again",
+    ]
+    assert lines[0]["cause"] == f"{tmp_path / 'budgets-0.db'}: database is locked"
+
+
+async def test_a_full_disk_is_waited_out(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A write that fails half-way leaves nothing of itself, and succeeds when there is room."""
+    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+        spending.begin("before", "k", TODAY, 5)
+        await anyio.sleep(1)
+        connection = spending._file._connection
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        spending.end("before", 100)
+        for number in range(1000):
+            spending.begin(f"r{number}", f"k{number}", TODAY, 5)
+        await anyio.sleep(1)
+        assert spending.is_failing
+        assert in_file(tmp_path) == ({}, {"before"})
+        for number in range(1000):
+            spending.end(f"r{number}", 1)
+        connection.execute("PRAGMA max_page_count = 1000000")
+        await anyio.sleep(1)
+        spent, opened = in_file(tmp_path)
+        assert (spending.is_failing, sum(spent.values()), opened) == (False, 1100, set())
+
+
+def test_a_write_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
+    """What was written before the row that failed is taken back, and the next write is whole."""
+    with closing(SpendingFile(tmp_path, MONTH)) as file:
+        file.write({("k", TODAY): 1}, {"a": Open("k", TODAY, 5)})
+        with pytest.raises(SpendingError, match="a row"):
+            file.write({("k", TODAY): 2, ("\ud800", TODAY): 2}, {"b": Open("k", TODAY, 5)})
+        assert in_file(tmp_path) == ({("k", TODAY): 1}, {"a"})
+        file.write({("k", TODAY): 3}, {"c": Open("k", TODAY, 5)})
+        assert in_file(tmp_path) == ({("k", TODAY): 3}, {"c"})
+
+
+def test_a_write_touches_only_what_changed(tmp_path: Path) -> None:
+    """However many requests are open, one more or less is one row."""
+    opened = {f"r{number}": Open("k", TODAY, 5) for number in range(1000)}
+    with closing(SpendingFile(tmp_path, MONTH)) as file:
+        file.write({}, opened)
+        before = file._connection.total_changes
+        file.write({}, {**opened, "more": Open("k", TODAY, 5)})
+        file.write({}, opened)
+        assert file._connection.total_changes == before + 2
+
+
+async def test_a_file_moved_away_is_noticed_and_taken_back(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Moved or replaced, the file fails with a line that says so; put back, it is written."""
+    path, aside = tmp_path / "budgets-0.db", tmp_path / "aside"
+    with structlog.testing.capture_logs() as lines:
+        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+            for spoil in (lambda: None, lambda: path.write_text("other"), path.mkdir):
+                path.rename(aside)
+                spoil()
+                spending.begin("r", "k", TODAY, 5)
+                spending.end("r", 7)
+                await anyio.sleep(1)
+                failed = spending.is_failing
+                if path.is_dir():
+                    path.rmdir()
+                aside.replace(path)
+                await anyio.sleep(1)
+                assert (failed, spending.is_failing) == (True, False)
+            assert in_file(tmp_path) == ({("k", TODAY): 21}, set())
+    causes = [line["cause"] for line in lines if "cause" in line]
+    assert causes == [
+        f"{path} is gone: put it back, or restart the gateway",
+        f"{path} was replaced while in use: restart the gateway",
+        f"{path}: not a file",
+    ]
+
+
+async def test_leaving_waits_no_longer_than_5_seconds(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A write that hangs is given up, with a line, and the file is free for the next process."""
+    pause = 0.0
+
+    async def hanging(work: Callable[[], T], /) -> T:
+        await anyio.sleep(pause)
+        return work()
+
+    with structlog.testing.capture_logs() as lines:
+        async with open_spending(tmp_path, runner=hanging, now=now) as spending:
+            pause = 3600.0
+            spending.begin("r", "k", TODAY, 5)
+            await anyio.sleep(60)
+    assert anyio.current_time() == 65
+    assert [line["event"] for line in lines] == ["spending not written"]
+    async with open_spending(tmp_path, runner=in_place, now=now) as after:
+        assert after.identity == spending.identity

@@ -1,0 +1,160 @@
+"""Files of spending that this program did not write: one line each, and nothing believed."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import structlog.testing
+
+from ollama_gateway.limits.spending import open_spending, others
+from ollama_gateway.limits.spending_file import Open, SpendingError, SpendingFile
+from tests.limits.spent import MONTH, TODAY, now
+
+SECRET = "k-not-to-be-shown"
+
+
+def a_directory(path: Path) -> None:
+    """Put a directory where the file belongs."""
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    """Put a pipe there that nobody writes to."""
+    os.mkfifo(path)
+
+
+def garbage(path: Path) -> None:
+    """Put something else there."""
+    path.write_bytes(b"this is not a database, and long enough to be sure of it" * 100)
+
+
+def cut_off(path: Path) -> None:
+    """Leave half of a file."""
+    with closing(SpendingFile(path.parent, MONTH)) as file:
+        file.write({(f"{SECRET}{n}", TODAY): n for n in range(1000)}, {})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def changed(*statements: str) -> Callable[[Path], None]:
+    """Put a good file there, with a request open, and change it."""
+
+    def change(path: Path) -> None:
+        with closing(SpendingFile(path.parent, MONTH)) as file:
+            file.write({(SECRET, TODAY): 7}, {"r": Open(SECRET, TODAY, 300)})
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    return change
+
+
+BAD_ROW = "a row is not as this program writes it"
+SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a directory": (a_directory, "not a file"),
+    "a pipe": (a_pipe, "not a file"),
+    "garbage": (garbage, "file is not a database"),
+    "cut off": (cut_off, "malformed"),
+    "a newer version": (
+        changed("PRAGMA user_version = 2"),
+        r"newer version \(schema 2, this one knows 1\): upgrade",
+    ),
+    "other tables": (changed("DROP TABLE spent", "CREATE TABLE spent (x)"), "no such column"),
+    "no table": (changed("DROP TABLE open"), "no such table: open"),
+    "a broken schema": (
+        changed(
+            "PRAGMA writable_schema = ON",
+            "UPDATE sqlite_schema SET name = 'k-not-to-be-shown' || char(10), sql = 'CREATE'",
+        ),
+        "cannot be read",
+    ),
+    "tokens in words": (changed("UPDATE spent SET tokens = 'many'"), BAD_ROW),
+    "tokens below 0": (changed("UPDATE spent SET tokens = -1"), BAD_ROW),
+    "tokens beyond all bounds": (changed("UPDATE spent SET tokens = 1 << 53"), BAD_ROW),
+    "half a token": (changed("UPDATE spent SET tokens = 0.5"), BAD_ROW),
+    "no tokens": (changed("UPDATE spent SET tokens = NULL"), BAD_ROW),
+    "a day in words": (changed("UPDATE spent SET day = 'today'"), BAD_ROW),
+    "a day after all": (changed("UPDATE spent SET day = 2932897"), BAD_ROW),
+    "an open day after all": (changed("UPDATE open SET day = 1 << 62"), BAD_ROW),
+    "a prompt in words": (changed("UPDATE open SET prompt = 'long'"), BAD_ROW),
+    "a key of bytes": (changed("UPDATE spent SET key_id = x'ff'"), BAD_ROW),
+    "a key that is no UTF-8": (
+        changed("UPDATE spent SET key_id = key_id || cast(x'ff' AS TEXT)"),
+        BAD_ROW,
+    ),
+    "a request without an id": (changed("UPDATE open SET request_id = NULL"), BAD_ROW),
+    "an identity that is none": (changed("UPDATE identity SET id = 'k-not-to-be-shown'"), BAD_ROW),
+    "no identity": (changed("DELETE FROM identity"), BAD_ROW),
+    "two identities": (changed("INSERT INTO identity SELECT id FROM identity"), BAD_ROW),
+}
+each_spoilt = pytest.mark.parametrize(("spoil", "message"), SPOILT.values(), ids=SPOILT)
+
+
+def bytes_of(path: Path) -> bytes | None:
+    """What is in a file, where it is one."""
+    return path.read_bytes() if path.is_file() else None
+
+
+@each_spoilt
+async def test_what_cannot_be_read_is_one_line_and_stays_as_it_is(
+    tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    """The line names the file and what is wrong; nothing is changed; the number is given up."""
+    path = tmp_path / "budgets-0.db"
+    spoil(path)
+    before = bytes_of(path)
+    with pytest.raises(SpendingError, match=message) as caught:
+        async with open_spending(tmp_path, now=now):
+            raise AssertionError("opened")
+    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).isprintable()
+    assert SECRET not in str(caught.value)
+    assert bytes_of(path) == before
+    path.rename(tmp_path / "aside")
+    async with open_spending(tmp_path, now=now):
+        assert path.is_file()
+
+
+@each_spoilt
+def test_what_cannot_be_read_is_left_out_of_the_others(
+    tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    """One line for the file that is broken, and the figures of the one beside it."""
+    spoil(tmp_path / "budgets-0.db")
+    with closing(SpendingFile(tmp_path / "aside", MONTH)) as file:
+        file.write({("k", TODAY): 7}, {})
+    file.path.rename(tmp_path / "budgets-1.db")
+    with structlog.testing.capture_logs() as lines:
+        assert [given.totals for given in others(tmp_path, "")] == [{"k": {TODAY: 7}}]
+    assert [line["event"] for line in lines] == ["spending file left out"]
+    assert str(tmp_path / "budgets-0.db") in lines[0]["cause"]
+    assert SECRET not in lines[0]["cause"]
+
+
+def test_a_lock_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
+    """A directory in the place of the lock file is named, and the file beside it left out."""
+    (tmp_path / "budgets-0.lock").mkdir()
+    (tmp_path / "budgets-0.db").touch()
+    with pytest.raises(SpendingError, match=r"budgets-0\.lock: Is a directory$"):
+        SpendingFile(tmp_path, MONTH)
+    with structlog.testing.capture_logs() as lines:
+        assert others(tmp_path, "") == []
+    assert len(lines) == 1
+
+
+def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    """A file in the way of the directory is named as the reason."""
+    (tmp_path / "data").write_text("in the way")
+    for directory in (tmp_path / "data", tmp_path / "data" / "deeper"):
+        with pytest.raises(SpendingError, match=r"/data.*: (File exists|Not a directory)$"):
+            SpendingFile(directory, MONTH)
+
+
+def test_a_directory_that_cannot_be_written_is_one_clear_line() -> None:
+    """Not even root makes files in /sys."""
+    with pytest.raises(SpendingError, match=r"^/sys.*: (Permission denied|Read-only file system)$"):
+        SpendingFile(Path("/sys"), MONTH)

@@ -1,0 +1,245 @@
+"""Several processes and one directory: who owns which file, and what a killed one leaves."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+import structlog.testing
+
+from ollama_gateway.batcher import in_place
+from ollama_gateway.limits.ownership import looked_at
+from ollama_gateway.limits.spending import Contribution, open_spending, others
+from ollama_gateway.limits.spending_file import Open, SpendingFile
+from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
+
+PROGRAM = """
+import sys, trio
+from pathlib import Path
+from ollama_gateway.batcher import in_place
+from ollama_gateway.limits.spending import open_spending
+from tests.limits.spent import TODAY, now
+
+async def main():
+    async with open_spending(Path(sys.argv[1]), runner=in_place, now=now) as spending:
+        spending.begin("open", "k", TODAY, 300)
+        spending.begin("ended", "k", TODAY, 300)
+        spending.end("ended", 7)
+        await spending.write()
+        print(spending.identity, flush=True)
+        sys.stdin.read()
+
+trio.run(main)
+"""
+"""A process that spends 7 tokens, and has a request open until its standard input ends."""
+
+
+@attrs.frozen
+class Living:
+    """A process that owns a file."""
+
+    popen: subprocess.Popen[str]
+    identity: str
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.popen.kill()
+        self.popen.wait(30)
+
+    def leave(self) -> int:
+        """Let it end by itself; returns the exit code."""
+        self.popen.communicate(timeout=30)
+        return self.popen.returncode
+
+
+@contextmanager
+def living(directory: Path) -> Iterator[Living]:
+    """Such a process, once its 7 tokens are written; killed at the end of the block."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, directory],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as popen:
+        try:
+            assert popen.stdout is not None
+            yield Living(popen, popen.stdout.readline().strip())
+        finally:
+            popen.kill()
+
+
+def owner(directory: Path) -> closing[SpendingFile]:
+    """A file owned by this process, in a `with`."""
+    return closing(SpendingFile(directory, MONTH))
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """The bytes of the databases and their logs."""
+    return {
+        file.name: file.read_bytes()
+        for file in directory.iterdir()
+        if file.suffix in {".db", ".db-wal"}
+    }
+
+
+async def test_a_killed_process_is_charged_for_what_was_open(tmp_path: Path) -> None:
+    """The next owner of the file charges the prompt's bound, once."""
+    with living(tmp_path) as process:
+        process.kill()
+    for _ in range(3):
+        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+            assert spending.identity == process.identity
+            assert spending.totals() == {"k": {TODAY: 307}}
+            assert in_file(tmp_path) == ({("k", TODAY): 307}, set())
+            spending.end("open", 1000)
+
+
+async def test_a_process_that_leaves_is_charged_too(tmp_path: Path) -> None:
+    """What it left open at its end costs the same as if it had been killed."""
+    with living(tmp_path) as process:
+        assert process.leave() == 0
+    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+        assert spending.totals() == {"k": {TODAY: 307}}
+
+
+def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
+    """Two that live have two files; the place of one that was killed is taken by the next."""
+    with living(tmp_path) as first, living(tmp_path) as second:
+        with owner(tmp_path) as third:
+            assert third.path.name == "budgets-2.db"
+            assert len({first.identity, second.identity, third.content.identity}) == 3
+        first.kill()
+        with owner(tmp_path) as fourth:
+            assert fourth.path.name == "budgets-0.db"
+            assert fourth.content.identity == first.identity
+
+
+def test_others_count_open_requests_of_the_dead_only(tmp_path: Path) -> None:
+    """Of a living process what it spent counts; once it is killed, its open requests do as well."""
+    with owner(tmp_path) as own, living(tmp_path) as process:
+        alive = others(tmp_path, own.content.identity)
+        process.kill()
+        before = contents(tmp_path)
+        dead = [others(tmp_path, own.content.identity) for _ in range(2)]
+        assert contents(tmp_path) == before
+        (tmp_path / "budgets-1.lock").unlink()
+        unlocked = others(tmp_path, own.content.identity)
+        with owner(tmp_path) as heir:
+            inherited = others(tmp_path, own.content.identity)
+            assert [given.identity for given in others(tmp_path, heir.content.identity)] == [
+                own.content.identity
+            ]
+    assert alive == [Contribution(process.identity, {"k": {TODAY: 7}}, is_alive=True)]
+    charged = Contribution(process.identity, {"k": {TODAY: 307}}, is_alive=False)
+    assert dead == [[charged]] * 2
+    assert unlocked == [charged]
+    assert inherited == [attrs.evolve(charged, is_alive=True)]
+
+
+def test_a_file_being_made_is_no_error(tmp_path: Path) -> None:
+    """An empty database contributes nothing and is not worth a line."""
+    (tmp_path / "budgets-7.db").touch()
+    with structlog.testing.capture_logs() as lines:
+        assert others(tmp_path, "") == []
+    assert lines == []
+
+
+def test_no_directory_has_no_others(tmp_path: Path) -> None:
+    """Where nothing was ever spent, nobody contributes."""
+    assert others(tmp_path / "none", "") == []
+
+
+def test_a_starting_process_waits_for_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a reader has left, the first to look owns the file; two that wait do not block it."""
+    with owner(tmp_path) as before:
+        pass
+    with ExitStack() as reading, ExitStack() as owning:
+        assert not reading.enter_context(looked_at(before.path))
+
+        def nap(_seconds: float) -> None:
+            reading.close()
+            monkeypatch.undo()
+            faster = owning.enter_context(owner(tmp_path))
+            assert faster.path == before.path
+
+        monkeypatch.setattr("time.sleep", nap)
+        with owner(tmp_path) as slower:
+            assert slower.path.name == "budgets-1.db"
+
+
+def test_a_reader_that_stays_keeps_nobody_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two seconds, here none, a starting process takes the next file."""
+    monkeypatch.setattr("ollama_gateway.limits.ownership.READERS_SECONDS", 0)
+    with owner(tmp_path) as before:
+        pass
+    with looked_at(before.path) as is_owned, looked_at(before.path) as is_still_owned:
+        assert (is_owned, is_still_owned) == (False, False)
+        with owner(tmp_path) as after:
+            assert after.path.name == "budgets-1.db"
+
+
+def test_many_start_at_once_while_others_read(tmp_path: Path) -> None:
+    """Each gets a file, no number is left out, nobody fails, and readers lose nothing."""
+    ready, are_open = threading.Barrier(9), threading.Barrier(9)
+    paths, lines = list[str](), list[str]()
+    spent = {("k", TODAY): 7}
+
+    def start() -> None:
+        ready.wait(30)
+        with owner(tmp_path) as file:
+            paths.append(file.path.name)
+            file.write(spent, {"open": Open("k", TODAY, 300)})
+            are_open.wait(30)
+
+    with structlog.testing.capture_logs() as logged:
+        threads = [threading.Thread(target=start) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        ready.wait(30)
+        while are_open.n_waiting < 8:
+            lines += [str(given.totals) for given in others(tmp_path, "")]
+        found = others(tmp_path, "")
+        are_open.wait(30)
+        for thread in threads:
+            thread.join()
+    assert sorted(paths) == [f"budgets-{number}.db" for number in range(8)]
+    assert [given.totals for given in found] == [{"k": {TODAY: 7}}] * 8
+    assert set(lines) <= {"{}", str({"k": {TODAY: 7}})}
+    assert logged == []
+
+
+def test_old_days_are_dropped_at_the_next_start(tmp_path: Path) -> None:
+    """The month before is kept, what is older is not, whether it was spent or left open."""
+    days = {("a", NOVEMBER): 1, ("a", DECEMBER): 2, ("b", NOVEMBER): 3, ("b", TODAY): 4}
+    with owner(tmp_path) as file:
+        file.write(days, {"r": Open("c", NOVEMBER, 5)})
+    kept = {("a", DECEMBER): 2, ("b", TODAY): 4}
+    with owner(tmp_path) as file:
+        assert file.content.spent == kept
+        assert in_file(tmp_path) == (kept, set())
+
+
+def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
+    """Directory 0700 and everything in it 0600, also what reading a dead process's file makes."""
+    directory = tmp_path / "some" / "data"
+    with owner(directory):
+        pass
+    with owner(directory):
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
+    others(directory, "")
+    left = {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert modes == {f"budgets-0.{suffix}": 0o600 for suffix in ("db", "db-shm", "db-wal", "lock")}
+    assert left == {0o600}
