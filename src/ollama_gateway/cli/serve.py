@@ -64,4 +64,5 @@ def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
         backends=len(gateway.backends.all),
         up=up,
         models=len(gateway.backends.catalog.models),
+        limits=gateway.admin.limits.store.name,
     )

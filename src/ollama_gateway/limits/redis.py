@@ -35,6 +35,9 @@ from ollama_gateway.log import get_logger
 PATIENCE: Final = TIMEOUT
 """Seconds a request waits for Redis."""
 
+REFILLS: Final = 200
+"""Keys that are filled again in one batch: a month of days each, within Redis's patience."""
+
 Contributions = Callable[[], Awaitable[Sequence[Contribution]]]
 """What records of spending say: this process's own as of the moment it is returned."""
 
@@ -177,8 +180,9 @@ class RedisQuota:
         giver = contribution.identity
         (was_given,) = await self._pipeline.submit(Given(giver, epoch))
         if not was_given:
-            totals = contribution.totals.items()
-            await self._pipeline.submit(*(Refill(key, giver, days) for key, days in totals))
+            refills = [Refill(key, giver, days) for key, days in contribution.totals.items()]
+            for start in range(0, len(refills), REFILLS):
+                await self._pipeline.submit(*refills[start : start + REFILLS])
             await self._pipeline.submit(Given(giver, epoch, mark=True))
 
 
