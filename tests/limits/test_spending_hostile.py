@@ -135,15 +135,16 @@ def test_what_cannot_be_read_is_left_out_of_the_others(
     assert SECRET not in lines[0]["cause"]
 
 
-def test_a_lock_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
-    """A directory in the place of the lock file is named, and the file beside it left out."""
-    (tmp_path / "budgets-0.lock").mkdir()
+@pytest.mark.parametrize("suffix", ["lock", "alive"])
+def test_a_lock_that_is_none_is_one_clear_line(tmp_path: Path, suffix: str) -> None:
+    """A directory in the place of a lock file is named, and the file beside it left out."""
+    (tmp_path / f"budgets-0.{suffix}").mkdir()
     (tmp_path / "budgets-0.db").touch()
-    with pytest.raises(SpendingError, match=r"budgets-0\.lock: Is a directory$"):
+    with pytest.raises(SpendingError, match=rf"budgets-0\.{suffix}: Is a directory$"):
         SpendingFile(tmp_path, MONTH)
     with structlog.testing.capture_logs() as lines:
         assert others(tmp_path, "") == []
-    assert len(lines) == 1
+    assert len(lines) == (suffix == "alive")  # a reader needs no other
 
 
 def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:

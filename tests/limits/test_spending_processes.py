@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -130,7 +131,8 @@ def test_others_count_open_requests_of_the_dead_only(tmp_path: Path) -> None:
         before = contents(tmp_path)
         dead = [others(tmp_path, own.content.identity) for _ in range(2)]
         assert contents(tmp_path) == before
-        (tmp_path / "budgets-1.lock").unlink()
+        for lock in tmp_path.glob("budgets-1.[al]*"):
+            lock.unlink()
         unlocked = others(tmp_path, own.content.identity)
         with owner(tmp_path) as heir:
             inherited = others(tmp_path, own.content.identity)
@@ -160,21 +162,27 @@ def test_no_directory_has_no_others(tmp_path: Path) -> None:
 def test_a_starting_process_waits_for_readers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once a reader has left, the first to look owns the file; two that wait do not block it."""
+    """Whoever reads sees no moment with less than was spent, and keeps no owner from its file."""
     with owner(tmp_path) as before:
-        pass
-    with ExitStack() as reading, ExitStack() as owning:
+        before.write({}, {"open": Open("k", TODAY, 300)})
+    found: list[Contribution] = []
+    with ExitStack() as reading:
         assert not reading.enter_context(looked_at(before.path))
 
         def nap(_seconds: float) -> None:
+            with closing(sqlite3.connect(before.path)) as connection:  # charged before it lives
+                assert connection.execute("SELECT count(*) FROM open").fetchone() == (0,)
+            found.extend(others(tmp_path, ""))
             reading.close()
-            monkeypatch.undo()
-            faster = owning.enter_context(owner(tmp_path))
-            assert faster.path == before.path
 
         monkeypatch.setattr("time.sleep", nap)
-        with owner(tmp_path) as slower:
-            assert slower.path.name == "budgets-1.db"
+        with owner(tmp_path) as after:
+            assert after.path == before.path
+            found.extend(others(tmp_path, ""))
+    assert [(given.totals["k"][TODAY], given.is_alive) for given in found] == [
+        (300, False),
+        (300, True),
+    ]
 
 
 def test_a_reader_that_stays_keeps_nobody_from_starting(
@@ -184,8 +192,8 @@ def test_a_reader_that_stays_keeps_nobody_from_starting(
     monkeypatch.setattr("ollama_gateway.limits.ownership.READERS_SECONDS", 0)
     with owner(tmp_path) as before:
         pass
-    with looked_at(before.path) as is_owned, looked_at(before.path) as is_still_owned:
-        assert (is_owned, is_still_owned) == (False, False)
+    with looked_at(before.path) as is_alive, looked_at(before.path) as is_still_alive:
+        assert (is_alive, is_still_alive) == (False, False)
         with owner(tmp_path) as after:
             assert after.path.name == "budgets-1.db"
 
@@ -241,5 +249,7 @@ def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
     others(directory, "")
     left = {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert modes == {f"budgets-0.{suffix}": 0o600 for suffix in ("db", "db-shm", "db-wal", "lock")}
+    assert modes == {
+        f"budgets-0.{suffix}": 0o600 for suffix in ("alive", "db", "db-shm", "db-wal", "lock")
+    }
     assert left == {0o600}

@@ -168,7 +168,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
-    server.setblocking(False)
+    server.settimeout(0)
     with client, server:
         yield client, server
 

@@ -23,7 +23,6 @@ from typing import Final, Unpack
 
 import attrs
 
-from ollama_gateway.keys.file import identity, make_private
 from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
     APIKey,
@@ -46,6 +45,7 @@ from ollama_gateway.keys.rows import (
     to_text,
 )
 from ollama_gateway.keys.store import Changes, Imported
+from ollama_gateway.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 2.0
 """How long a change waits for another process's change."""

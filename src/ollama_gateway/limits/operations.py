@@ -140,6 +140,8 @@ class Look:
     """What a key has used."""
 
     key_id: str
+    epoch: str | None = None
+    """The epoch of which it is asked; None: any."""
     script = "usage"
 
     def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002

@@ -20,7 +20,7 @@ import attrs
 
 from ollama_gateway.batcher import Batcher, BatcherFull, BatchFailed, Runner
 from ollama_gateway.keeper import beside
-from ollama_gateway.limits.operations import Operation, Reserve, Settle
+from ollama_gateway.limits.operations import Look, Operation, Reserve, Settle
 from ollama_gateway.limits.scripts import Batch, RedisDown, Scripts
 from ollama_gateway.log import get_logger
 
@@ -152,7 +152,7 @@ class Pipeline:
 
 
 def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:
-    """What was admitted by a Redis that had lost everything does not count."""
-    if isinstance(operation, Reserve) and operation.epoch != batch.epoch:
+    """What a Redis that had lost everything admitted or said does not count."""
+    if isinstance(operation, Reserve | Look) and operation.epoch != batch.epoch:
         return RedisDown("Redis lost everything")
     return outcome

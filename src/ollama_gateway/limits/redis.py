@@ -131,10 +131,12 @@ class RedisQuota:
             raise _unavailable() from error
 
     async def usage(self, key_id: str) -> Usage:
-        """What a key has used; raises Unavailable."""
+        """What a key has used; raises Unavailable, also while Redis is being filled again."""
+        if self.why_not is not None:
+            raise _unavailable(max(1.0, self._opens_in()))
         try:
             with anyio.fail_after(PATIENCE):
-                (found,) = await self._pipeline.submit(Look(key_id))
+                (found,) = await self._pipeline.submit(Look(key_id, self._joined))
         except (RedisDown, TimeoutError) as error:
             raise _unavailable() from error
         usage: Usage = found

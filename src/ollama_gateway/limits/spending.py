@@ -94,7 +94,7 @@ class Spending:
         return self._stirred.is_set()
 
     def begin(self, request_id: str, key_id: str, day: int, prompt: int) -> None:
-        """Note a request that was admitted against a budget of that day.
+        """Note a request that was admitted against a budget of that day; once, then nothing.
 
         Args:
             request_id: unique for good.
@@ -187,10 +187,10 @@ async def open_spending(
 def others(directory: Path, own: str) -> list[Contribution]:
     """What all files in `directory` hold but the one whose identity is `own`; blocking.
 
-    Open requests count, at their prompt's bound, only where no process owns the file (any more). A
-    file is never changed; one that cannot be read is logged and left out. While a file is read, a
-    process that starts and would have owned it waits, or after 2 s takes the next one: it does not
-    fail, and what was read stays true, as the new owner charges the same.
+    Open requests count, at their prompt's bound, only where the file's process has ended. A file is
+    never changed; one that cannot be read is logged and left out. A process that starts meanwhile
+    and is to own the file waits until it was read, and after 2 s takes the next one: it does not
+    fail, and what was read stays true, since it charges the same before it lives.
     """
     found = [_contribution(path) for path in sorted(directory.glob(PATTERN))]
     return [given for given in found if given is not None and given.identity != own]
@@ -204,7 +204,7 @@ def _contribution(path: Path) -> Contribution | None:
         return None
     if content is None:
         return None
-    return Contribution(content.identity, _by_key(content.spent), content.is_owned)
+    return Contribution(content.identity, _by_key(content.spent), content.is_alive)
 
 
 def _by_key(spent: Mapping[KeyDay, int]) -> dict[str, dict[int, int]]:

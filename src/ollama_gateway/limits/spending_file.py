@@ -1,8 +1,8 @@
 """A file of what was spent: SQLite, written by the process that owns it, read by others.
 
 In the file of a process that has ended, the requests that are open will never be settled, so they
-count at their prompt's bound; its next owner charges them for good. What SQLite calls a lock is
-held for moments; who owns a file is `ownership.py`'s.
+count at their prompt's bound; its next owner charges them for good, before it lives for others.
+Who owns a file, and whether it lives, is `ownership.py`'s.
 
 The rules: every error leaves here as a `SpendingError` of one line, and so does a file that was
 moved or replaced under an open connection. A row is believed only within the bounds of what this
@@ -11,6 +11,7 @@ program writes.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,8 @@ from typing import Final
 import attrs
 
 from ollama_gateway.limits.calendar import month_of
-from ollama_gateway.limits.ownership import inode, looked_at, owned
+from ollama_gateway.limits.ownership import alive, looked_at, owned
+from ollama_gateway.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 1.0
 """How long SQLite waits for a lock that something else holds on a file."""
@@ -63,15 +65,15 @@ class Content:
     """Made once with the file."""
     spent: Mapping[KeyDay, int]
     open: Mapping[str, Open]
-    is_owned: bool = True
-    """Whether a process owns the file, so that what is open may still end as it likes."""
+    is_alive: bool = True
+    """Whether the file's process lives, so that what is open may still end as it likes."""
 
     def charged(self) -> Content:
         """The same once nothing is open any more: all at their prompt's bound."""
         spent = dict(self.spent)
         for request in self.open.values():
             charge(spent, request, request.prompt)
-        return Content(self.identity, spent, {}, is_owned=False)
+        return Content(self.identity, spent, {}, is_alive=False)
 
 
 def bounded(tokens: int) -> int:
@@ -88,8 +90,9 @@ def charge(spent: dict[KeyDay, int], request: Open, tokens: int) -> None:
 class SpendingFile:
     """The file that this process owns until `close`; blocking, for one thread at a time.
 
-    What a killed process left open in it is charged, and what is older than the month before
-    `month` (months since year 0) is dropped, in one transaction. `content` is what it holds then.
+    It is `budgets-<n>.db` of the lowest n that nobody owns; directory and file are made. What a
+    killed process left open in it is charged, and what is older than the month before `month`
+    (months since year 0) is dropped, in one transaction. `content` is what it holds then.
 
     Raises:
         SpendingError: the file or its directory cannot be made, read or written, the file is
@@ -99,14 +102,12 @@ class SpendingFile:
 
     def __init__(self, directory: Path, month: int) -> None:
         self._open: set[str] | None = None  # the requests in the file; None where that is unsure
-        with ExitStack() as undo:
-            with _translated(directory):
-                self.path = undo.enter_context(owned(directory))
-            with _translated(self.path):
-                self._inode = inode(self.path)
-                self._connection = undo.enter_context(closing(_connect(str(self.path))))
-                self.content = self._prepare(month)
-            self._undo = undo.pop_all()
+        with _translated(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in itertools.count():
+            self.path = directory / f"budgets-{number}.db"
+            if self._is_taken(month):
+                return
 
     def __repr__(self) -> str:
         return f"<SpendingFile {self.path}>"
@@ -117,7 +118,7 @@ class SpendingFile:
         Raises SpendingError, then nothing was changed; it may be repeated with newer figures.
         """
         with _translated(self.path):
-            if inode(self.path) != self._inode:
+            if identity(self.path) != self._identity:
                 raise SpendingError(f"{self.path} was replaced while in use: restart the gateway")
             with self._transaction():
                 self._put(spent, opened)
@@ -126,6 +127,19 @@ class SpendingFile:
     def close(self) -> None:
         """Close the file, then give it up."""
         self._undo.close()
+
+    def _is_taken(self, month: int) -> bool:
+        """Whether the file at `path` is ours now; others may own it, or not stop reading it."""
+        with _translated(self.path), ExitStack() as undo:
+            if not undo.enter_context(owned(self.path)):
+                return False
+            self._identity = make_private(self.path)
+            self._connection = undo.enter_context(closing(_connect(str(self.path))))
+            self.content = self._prepare(month)
+            if not undo.enter_context(alive(self.path)):
+                return False
+            self._undo = undo.pop_all()
+        return True
 
     def _prepare(self, month: int) -> Content:
         self._connection.execute("PRAGMA journal_mode = WAL")
@@ -173,15 +187,15 @@ class SpendingFile:
 def read_file(path: Path) -> Content | None:
     """What the file holds at one moment, without changing it; None where it is just being made.
 
-    Where no process owns it, what was left open is charged. Raises SpendingError.
+    Where its owner lives no more, what was left open is charged. Raises SpendingError.
     """
-    with _translated(path), looked_at(path) as is_owned:
-        inode(path)  # SQLite would wait for ever for somebody to write to a pipe
+    with _translated(path), looked_at(path) as is_alive:
+        identity(path)  # SQLite would wait for ever for somebody to write to a pipe
         target = f"{path.absolute().as_uri()}?mode=ro"
         with closing(_connect(target, is_uri=True)) as connection:
             connection.execute("BEGIN")
             content = _read(connection, path) if _version(connection) else None
-    return content if content is None or is_owned else content.charged()
+    return content if content is None or is_alive else content.charged()
 
 
 def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:
@@ -204,11 +218,11 @@ def _read(connection: sqlite3.Connection, path: Path) -> Content:
             f"{path} was written by a newer version (schema {version}, this one knows"
             f" {SCHEMA_VERSION}): upgrade this program"
         )
-    [(identity,)] = connection.execute("SELECT id FROM identity")
+    [(made_with,)] = connection.execute("SELECT id FROM identity")
     spent = connection.execute("SELECT key_id, day, tokens FROM spent")
     opened = connection.execute("SELECT request_id, key_id, day, prompt FROM open")
     return Content(
-        str(uuid.UUID(_text(identity))),
+        str(uuid.UUID(_text(made_with))),
         {(_text(key), _number(day, LAST_DAY)): _number(n, MOST) for key, day, n in spent},
         {
             _text(id_): Open(_text(key), _number(day, LAST_DAY), _number(prompt, MOST))

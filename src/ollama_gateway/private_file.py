@@ -1,4 +1,4 @@
-"""The file of a store: made for its owner alone, and known again by what it is, not by its name.
+"""A store's file: made for its owner alone, and known again by what it is, not by its name.
 
 Nothing is opened here: closing a descriptor of the file would drop the locks that SQLite holds on
 it elsewhere in this process (POSIX).
@@ -15,8 +15,15 @@ Identity = tuple[int, int]
 """Device and inode: another file under the same name has another."""
 
 
+class NotAFile(OSError):
+    """Something else is in the place of a file."""
+
+
 def make_private(path: Path) -> Identity:
-    """Make what is missing of directory and file, for nobody else to read; raises OSError."""
+    """Make what is missing of directory and file, for nobody else to read.
+
+    Raises OSError, NotAFile.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.mknod(path, stat.S_IFREG | 0o600)
@@ -24,6 +31,8 @@ def make_private(path: Path) -> Identity:
 
 
 def identity(path: Path) -> Identity:
-    """Which file the path leads to now; raises OSError, FileNotFoundError when to none."""
+    """Which file the path leads to now; raises OSError, NotAFile, FileNotFoundError for none."""
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAFile(None, "not a file", str(path))
     return status.st_dev, status.st_ino
