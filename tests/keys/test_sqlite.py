@@ -135,7 +135,7 @@ def somebody_elses(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (a_directory, "unable to open database file"),
+        (a_directory, "not a file"),
         (garbage, "file is not a database"),
         (a_newer_schema, r"newer version \(schema 3, this one knows 2\): upgrade"),
         (somebody_elses, "table keys already exists"),

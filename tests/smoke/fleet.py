@@ -1,4 +1,4 @@
-"""Real processes on real sockets: simulators, a gateway, and `gatewayctl` beside them."""
+"""Real processes on real sockets: simulators, gateways, and `gatewayctl` beside them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,27 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import attrs
 
+from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys.key import APIKey, KeyLimits
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.simulator.figures import PATH, Figures
+
 PATIENCE = 30.0
 """Seconds after which a process that does not start or stop has failed."""
+PACE: Final = ("--tokens", "20", "--token-delay", "20ms", "--first-token", "0.2s")
+TWO: Final = {
+    "a": ("--model", "shared:1", "only-a:1", *PACE),
+    "b": ("--model", "shared:1", "only-b:1", *PACE),
+}
+"""Simulators, by name, that share a model and have one each of their own: their arguments."""
 
 
 def free_port() -> int:
@@ -96,22 +108,79 @@ def clean_environment() -> dict[str, str]:
 
 
 @attrs.define
+class Gateway:
+    """One gateway: its process, and its settings as environment variables."""
+
+    process: Process
+    environment: dict[str, str]
+
+    @property
+    def port(self) -> int:
+        """Where clients go."""
+        return int(self.environment["GATEWAY_SERVER_BIND"].rpartition(":")[2])
+
+    @property
+    def admin_port(self) -> int:
+        """Where operators go."""
+        return int(self.environment["GATEWAY_SERVER_ADMIN_BIND"].rpartition(":")[2])
+
+    def status(self) -> Any:
+        """What it says of itself."""
+        return _read_json(self.admin_port, "/status.json")
+
+    def used(self, key_id: str) -> dict[str, int]:
+        """What is used of a key's limits, by their names."""
+        limits = _read_json(self.admin_port, f"/limits/{key_id}")["limits"]
+        return {name: limit["used"] for name, limit in limits.items()}
+
+
+@attrs.define
 class Fleet:
-    """Simulators `a` and `b` behind a gateway, and a key."""
+    """Simulators behind gateways that share a directory, and a key without limits."""
 
     simulators: dict[str, Process]
-    gateway: Process
-    port: int
-    environment: dict[str, str]
+    gateways: list[Gateway]
     key: str
+    _ports: dict[str, int]
+    _stack: ExitStack
+
+    @property
+    def gateway(self) -> Process:
+        """The first gateway."""
+        return self.gateways[0].process
+
+    @property
+    def port(self) -> int:
+        """Where clients of the first gateway go."""
+        return self.gateways[0].port
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of the first gateway."""
+        return self.gateways[0].environment
 
     @property
     def url(self) -> str:
-        """Where clients go."""
+        """Where clients of the first gateway go."""
         return f"http://127.0.0.1:{self.port}"
 
+    def figures(self, name: str) -> Figures:
+        """What a simulator has served."""
+        return Figures(**_read_json(self._ports[name], PATH))
+
+    def restart(self, number: int, ended_by: signal.Signals) -> None:
+        """End a gateway, and start it again with the same settings."""
+        gateway = self.gateways[number]
+        gateway.process.stop(ended_by)
+        gateway.process = self._stack.enter_context(_gateway(gateway.environment))
+        gateway.process.wait_for("serving")
+
+    def create_key(self, name: str, limits: KeyLimits) -> tuple[APIKey, str]:
+        """A key and its text; the gateways know it at once."""
+        return _create_key(self.environment, name, limits)
+
     def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `gatewayctl` with the gateway's settings."""
+        """Run `gatewayctl` with the first gateway's settings."""
         return ctl(*arguments, environment=self.environment)
 
     def ctl_json(self, *arguments: str) -> Any:
@@ -132,28 +201,61 @@ def ctl(*arguments: str, environment: Mapping[str, str]) -> subprocess.Completed
 
 
 @contextmanager
-def fleet(directory: Path, **settings: str) -> Iterator[Fleet]:
-    """Two simulators that share a model and have one each of their own, behind a gateway."""
-    ports = {"a": free_port(), "b": free_port()}
-    public, admin = free_port(), free_port()
-    environment = {
-        "OLLAMA_BACKENDS": ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in ports.items()),
-        "GATEWAY_SERVER_BIND": f"127.0.0.1:{public}",
-        "GATEWAY_SERVER_ADMIN_BIND": f"127.0.0.1:{admin}",
-        "GATEWAY_STORAGE_DATA_DIR": str(directory),
-        **settings,
-    }
-    with _simulator(ports["a"], "only-a:1") as a, _simulator(ports["b"], "only-b:1") as b:
-        key = json.loads(ctl("keys", "create", "smoke", "--json", environment=environment).stdout)
-        with running("ollama_gateway", "serve", environment=environment) as gateway:
-            gateway.wait_for("serving")
-            yield Fleet({"a": a, "b": b}, gateway, public, environment, key["key"])
+def fleet(
+    directory: Path,
+    simulators: Mapping[str, Sequence[str]] = TWO,
+    gateways: int = 1,
+    **settings: str,
+) -> Iterator[Fleet]:
+    """Run a fleet for the length of the block.
+
+    Args:
+        directory: the gateways' data.
+        simulators: by name, their arguments; the first are preferred.
+        gateways: how many.
+        settings: of the gateways, as environment variables.
+
+    """
+    with ExitStack() as stack:
+        started = {n: stack.enter_context(_simulator(o)) for n, o in simulators.items()}
+        ports = {name: _port_of(process) for name, process in started.items()}
+        common = {
+            "OLLAMA_BACKENDS": ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in ports.items()),
+            "GATEWAY_STORAGE_DATA_DIR": str(directory),
+            **settings,
+        }
+        _, key = _create_key(common, "smoke", KeyLimits())
+        environments = [{**common, **_addresses()} for _ in range(gateways)]
+        serving = [Gateway(stack.enter_context(_gateway(e)), e) for e in environments]
+        for gateway in serving:
+            gateway.process.wait_for("serving")
+        yield Fleet(started, serving, key, ports, stack)
 
 
-@contextmanager
-def _simulator(port: int, own: str) -> Iterator[Process]:
-    options = ["--port", str(port), "--model", "shared:1", "--model", own]
-    pace = ["--tokens", "20", "--token-delay", "20ms", "--first-token", "0.2s"]
-    with running("ollama_gateway.simulator", *options, *pace) as process:
-        process.wait_for(str(port))
-        yield process
+def _addresses() -> dict[str, str]:
+    names = ("GATEWAY_SERVER_BIND", "GATEWAY_SERVER_ADMIN_BIND")
+    return {name: f"127.0.0.1:{free_port()}" for name in names}
+
+
+def _gateway(environment: Mapping[str, str]) -> AbstractContextManager[Process]:
+    return running("ollama_gateway", "serve", environment=environment)
+
+
+def _simulator(options: Sequence[str]) -> AbstractContextManager[Process]:
+    return running("ollama_gateway.simulator", "--port", "0", "--figures", *options)
+
+
+def _port_of(simulator: Process) -> int:
+    return int(simulator.wait_for("http://").rpartition(":")[2])
+
+
+def _create_key(environment: Mapping[str, str], name: str, limits: KeyLimits) -> tuple[APIKey, str]:
+    path = Path(environment["GATEWAY_STORAGE_DATA_DIR"]) / FILE_NAME
+    with closing(SQLiteKeys(path)) as store:
+        return store.create(name, limits=limits)
+
+
+def _read_json(port: int, path: str) -> Any:
+    address = f"http://127.0.0.1:{port}{path}"
+    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
+        return json.load(response)
