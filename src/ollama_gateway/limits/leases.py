@@ -13,7 +13,7 @@ dead gateway held is free when its leases end.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 import anyio
@@ -40,7 +40,7 @@ from ollama_gateway.wire.bounds import Measure
 HEARTBEAT: Final = 1.0
 """Seconds between two renewals."""
 RETRY: Final = 0.2
-"""Seconds between two tries while the store is failing."""
+"""Seconds between two looks at whether the store fails, and two tries while it does."""
 START: Final = 3.0
 """Seconds that a start waits for the store; then it is not ready, and goes on trying."""
 LEAST: Final = 256
@@ -275,18 +275,21 @@ class Limits:
 
     async def _renew_for_ever(self) -> None:
         while True:
-            try:
+            with suppress(Unavailable):
                 await self.store.renew(self._renewals)
-            except Unavailable:
-                pause = RETRY
-            else:
-                pause = RETRY if self.store.why_not else HEARTBEAT
             if self.store.why_not is None:
                 self._is_ready.set()
-            await anyio.sleep(pause)
+            await self._rest()
             if not (self._open or self.store.is_shared):
                 self._stirred = anyio.Event()
                 await self._stirred.wait()
+
+    async def _rest(self) -> None:
+        """Wait for the next heartbeat: a second, or less where the store begins to fail."""
+        for _ in range(round(HEARTBEAT / RETRY)):
+            await anyio.sleep(RETRY)
+            if self.store.why_not is not None:
+                return
 
     def _renewals(self) -> Sequence[Renewal]:
         return [

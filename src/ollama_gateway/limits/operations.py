@@ -8,7 +8,7 @@ All keys of one API key carry its id in braces, which puts them in one hash slot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -120,6 +120,8 @@ class Renew:
     key_id: str
     renewals: tuple[Renewal, ...]
     not_after: float = 0.0
+    settled: Container[str] = frozenset()
+    """Ids of what was settled since: a settlement may go first, and must not be undone."""
     script = "renew"
 
     def call(self, lease: int, offset: int) -> Call:
@@ -127,7 +129,8 @@ class Renew:
         said: list[Any] = [offset, lease, milliseconds(self.not_after)]
         for renewal in self.renewals:
             held = renewal.held
-            said += [held.request_id, held.tokens, held.day, held.month, renewal.used]
+            if held.request_id not in self.settled:
+                said += [held.request_id, held.tokens, held.day, held.month, renewal.used]
         return account(self.key_id), said
 
     def read(self, reply: str) -> bool:

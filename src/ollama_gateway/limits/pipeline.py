@@ -21,7 +21,7 @@ import attrs
 from ollama_gateway.batcher import Batcher, BatcherFull, BatchFailed, Runner
 from ollama_gateway.keeper import beside
 from ollama_gateway.limits.operations import Look, Operation, Reserve, Settle
-from ollama_gateway.limits.scripts import Batch, RedisDown, Scripts
+from ollama_gateway.limits.scripts import AccountBroken, Batch, RedisDown, Scripts
 from ollama_gateway.log import get_logger
 
 RETRY: Final = 0.2
@@ -63,6 +63,7 @@ class Pipeline:
         self._batcher = Batcher[Sequence[Operation], Sequence[Any]](self._run, runner=runner)
         self._settlements: deque[Settle] = deque()
         self._stirred = anyio.Event()
+        self._are_refused = False
 
     @property
     def settlements_waiting(self) -> int:
@@ -82,23 +83,23 @@ class Pipeline:
                         await self._confirm()
 
     async def submit(self, *operations: Operation) -> Sequence[Any]:
-        """What the operations read; none ask for the epoch and the time alone.
+        """What the operations read, or RedisDown for one that was refused.
 
-        Raises:
-            RedisDown: one of them failed, or nothing can be said of any.
-
+        Without operations this asks for the epoch and the time alone. Raises RedisDown where
+        nothing can be said of any.
         """
         try:
-            outcomes = await self._batcher.submit(operations)
+            return await self._batcher.submit(operations)
         except (BatchFailed, BatcherFull) as error:
-            self._note(failing=True)
+            self.note(failing=True)
             raise RedisDown("Redis does not answer") from error
-        for outcome in outcomes:
-            if isinstance(outcome, RedisDown):
-                self._note(failing=True)
-                raise outcome
-        self._note(failing=False)
-        return outcomes
+
+    async def ask(self, operation: Operation) -> Any:
+        """What one operation reads; raises RedisDown."""
+        (outcome,) = await self.submit(operation)
+        if isinstance(outcome, RedisDown):
+            raise outcome
+        return outcome
 
     def settle(self, settlement: Settle) -> None:
         """Hand in a settlement; it takes effect before whatever is submitted later."""
@@ -120,9 +121,12 @@ class Pipeline:
 
     async def _confirm(self) -> None:
         while self._settlements:
+            self._are_refused = False
             try:
                 await self.submit()
             except RedisDown:
+                self._are_refused = True
+            if self._are_refused:
                 await anyio.sleep(RETRY)
 
     def _run(self, items: Sequence[Sequence[Operation]]) -> Sequence[Sequence[Any]]:
@@ -132,23 +136,30 @@ class Pipeline:
         try:
             batch = self._scripts.run([*settlements, *itertools.chain(*items)])
         except RedisDown:
-            self._settlements.extendleft(reversed(settlements))
+            self._keep(settlements)
             raise
         self.seen = Seen(batch.epoch, batch.time, time.monotonic())
         outcomes = iter(batch.outcomes)
-        refused = [s for s in settlements if isinstance(next(outcomes), RedisDown)]
-        self._settlements.extendleft(reversed(refused))
-        answers = [[_in_epoch(batch, op, next(outcomes)) for op in item] for item in items]
-        # Whoever asked for the time alone learns that a settlement was refused.
-        return [answer or [RedisDown("refused")] * bool(refused) for answer in answers]
+        self._keep([s for s in settlements if _is_refused(next(outcomes))])
+        return [[_in_epoch(batch, op, next(outcomes)) for op in item] for item in items]
 
-    def _note(self, *, failing: bool) -> None:
-        """Log the turns only: a store that fails, fails for every request."""
+    def _keep(self, refused: Sequence[Settle]) -> None:
+        """Keep what Redis did not take for the next batch, before all that came later."""
+        self._settlements.extendleft(reversed(refused))
+        self._are_refused = self._are_refused or bool(refused)
+
+    def note(self, *, failing: bool) -> None:
+        """Note whether Redis works; logged at its turns only: it fails for every request."""
         if failing and not self.is_failing:
             log.error("quota store failing")
         if self.is_failing and not failing:
             log.info("quota store works again")
         self.is_failing = failing
+
+
+def _is_refused(outcome: Any) -> bool:
+    """Whether a settlement must be said again; of a broken account it would be refused for ever."""
+    return isinstance(outcome, RedisDown) and not isinstance(outcome, AccountBroken)
 
 
 def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:

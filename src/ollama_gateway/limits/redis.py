@@ -28,7 +28,7 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.operations import Epoch, Given, Look, Refill, Renew, Reserve, Settle
 from ollama_gateway.limits.pipeline import Pipeline
 from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
-from ollama_gateway.limits.scripts import TIMEOUT, RedisDown, Scripts
+from ollama_gateway.limits.scripts import TIMEOUT, AccountBroken, RedisDown, Scripts
 from ollama_gateway.limits.spending import Contribution
 from ollama_gateway.log import get_logger
 
@@ -71,6 +71,9 @@ class RedisQuota:
         self._pipeline = Pipeline(scripts, runner)
         self._contributions = contributions
         self._carried: set[str] = set()
+        """Ids of what was open when Redis lost everything."""
+        self._settled: set[str] = set()
+        """Ids of what was settled since the last renewal was put together."""
         self._joining: _Joining | None = None
         self._joined: str | None = None
 
@@ -106,7 +109,7 @@ class RedisQuota:
         outcome: Grant | Refusal | None = None
         try:
             with anyio.CancelScope(deadline=anyio.current_time() + PATIENCE):
-                (outcome,) = await self._pipeline.submit(asked)
+                outcome = await self._pipeline.ask(asked)
         except RedisDown as error:
             raise _unavailable() from error
         finally:
@@ -120,15 +123,22 @@ class RedisQuota:
         """End a reservation at `used` tokens; asked of Redis until it has confirmed it."""
         self._pipeline.settle(Settle(held, used, held.request_id in self._carried))
         self._carried.discard(held.request_id)
+        self._settled.add(held.request_id)
 
     async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
-        """Say what is open in this process, and join the epoch in force; raises Unavailable."""
+        """Say what is open in this process, and join the epoch in force; raises Unavailable.
+
+        This is the heartbeat that tells whether Redis works: it has to take a write.
+        """
         try:
+            epoch: str = await self._pipeline.ask(Epoch(secrets.token_hex(8)))
             await self._renew(read())
-            if not self._is_joined:
-                await self._join(read)
+            if epoch != self._joined:
+                await self._join(epoch, read)
         except RedisDown as error:
+            self._pipeline.note(failing=True)
             raise _unavailable() from error
+        self._pipeline.note(failing=False)
 
     async def usage(self, key_id: str) -> Usage:
         """What a key has used; raises Unavailable, also while Redis is being filled again."""
@@ -136,10 +146,9 @@ class RedisQuota:
             raise _unavailable(max(1.0, self._opens_in()))
         try:
             with anyio.fail_after(PATIENCE):
-                (found,) = await self._pipeline.submit(Look(key_id, self._joined))
+                usage: Usage = await self._pipeline.ask(Look(key_id, self._joined))
         except (RedisDown, TimeoutError) as error:
             raise _unavailable() from error
-        usage: Usage = found
         return usage
 
     @property
@@ -153,19 +162,18 @@ class RedisQuota:
         return opens - self._pipeline.redis_time()
 
     async def _renew(self, renewals: Sequence[Renewal]) -> None:
-        """Renew; where nothing is open this still tells the epoch and the time."""
+        """Renew all; one that is refused or comes too late is said again by the next heartbeat."""
         by_key = defaultdict[str, list[Renewal]](list)
         for renewal in renewals:
             by_key[renewal.held.key_id].append(renewal)
-        if self._pipeline.seen is None:
-            await self._pipeline.submit()
         not_after = self._pipeline.redis_time() + PATIENCE
-        renews = [Renew(key_id, tuple(found), not_after) for key_id, found in by_key.items()]
-        await self._pipeline.submit(*renews)
+        settled = self._settled = set[str]()
+        await self._pipeline.submit(
+            *(Renew(key_id, tuple(r), not_after, settled) for key_id, r in by_key.items())
+        )
 
-    async def _join(self, read: Callable[[], Sequence[Renewal]]) -> None:
+    async def _join(self, epoch: str, read: Callable[[], Sequence[Renewal]]) -> None:
         """Add what was spent, once an epoch and record; open again what is open."""
-        (epoch,) = await self._pipeline.submit(Epoch(secrets.token_hex(8)))
         if self._joining is None or self._joining.epoch != epoch:
             contributions = await self._contributions()
             # Nothing is waited for between the record's totals and this: a settlement is either
@@ -180,12 +188,14 @@ class RedisQuota:
 
     async def _give(self, contribution: Contribution, epoch: str) -> None:
         giver = contribution.identity
-        (was_given,) = await self._pipeline.submit(Given(giver, epoch))
-        if not was_given:
-            refills = [Refill(key, giver, days) for key, days in contribution.totals.items()]
-            for start in range(0, len(refills), REFILLS):
-                await self._pipeline.submit(*refills[start : start + REFILLS])
-            await self._pipeline.submit(Given(giver, epoch, mark=True))
+        if await self._pipeline.ask(Given(giver, epoch)):
+            return
+        refills = [Refill(key, giver, days) for key, days in contribution.totals.items()]
+        for start in range(0, len(refills), REFILLS):
+            for outcome in await self._pipeline.submit(*refills[start : start + REFILLS]):
+                if isinstance(outcome, RedisDown) and not isinstance(outcome, AccountBroken):
+                    raise outcome
+        await self._pipeline.ask(Given(giver, epoch, mark=True))
 
 
 def _unavailable(retry_after: float = 1.0) -> Unavailable:

@@ -33,6 +33,10 @@ class RedisDown(Exception):
     """Redis did not do what was asked, or did not say so."""
 
 
+class AccountBroken(RedisDown):
+    """Something else has written into this one account; asking again will not help."""
+
+
 @attrs.frozen
 class Batch:
     """What became of a batch."""
@@ -125,6 +129,8 @@ def _has_no_script(outcome: object) -> bool:
 
 
 def _read(operation: Operation, reply: object) -> Any:
+    if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
+        return AccountBroken("an account in Redis is not as this program writes it")
     if not isinstance(reply, str):
         return RedisDown("Redis refused an operation")
     return operation.read(reply)
