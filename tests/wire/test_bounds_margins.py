@@ -9,19 +9,25 @@ from ollama_gateway.wire.bounds import measure
 
 
 @pytest.mark.parametrize(
-    ("body", "messages", "has_template"),
+    ("body", "messages", "tools", "has_template"),
     [
-        (b'{"messages":[{},{},{}]}', 3, False),
-        (b'{"MESSAGES":[{"role":"user","content":"x"}]}', 1, False),
-        (b'{"messages":{}}', 0, False),
-        (b'{"prompt":"x"}', 0, False),
-        (b'{"prompt":"x","template":""}', 0, False),
-        (b'{"prompt":"x","template":null}', 0, False),
-        (b'{"prompt":"x","Template":"{{ .Prompt }}{{ .Prompt }}"}', 0, True),
+        (b'{"messages":[{},{},{}]}', 3, 0, False),
+        (b'{"MESSAGES":[{"role":"user","content":"x"}]}', 1, 0, False),
+        (b'{"messages":[],"tools":[{},{}]}', 0, 2, False),
+        (b'{"messages":{},"tools":"x"}', 0, 0, False),
+        (b'{"prompt":"x"}', 0, 0, False),
+        (b'{"prompt":"x","template":""}', 0, 0, False),
+        (b'{"prompt":"x","template":null}', 0, 0, False),
+        (b'{"prompt":"x","Template":"{{ .Prompt }}{{ .Prompt }}"}', 0, 0, True),
     ],
 )
-def test_what_a_template_makes_of_a_request(body: bytes, messages: int, has_template: bool) -> None:  # noqa: FBT001
-    """Each message is wrapped in words of a template, and a client may bring a template itself."""
+def test_what_a_template_makes_of_a_request(
+    body: bytes,
+    messages: int,
+    tools: int,
+    has_template: bool,  # noqa: FBT001
+) -> None:
+    """Messages and tools are wrapped in a template's words, and a client may bring its own."""
     found = measure(parse(body), len(body), ())
 
-    assert (found.messages, found.has_template) == (messages, has_template)
+    assert (found.messages, found.tools, found.has_template) == (messages, tools, has_template)

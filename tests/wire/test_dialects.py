@@ -27,6 +27,7 @@ USAGE = b'{"id":"c","choices":[],"usage":{"prompt_tokens":11,"completion_tokens"
         (OLLAMA, b'{"done":true,"eval_count":2}\n', Reading(is_last=True, usage=Usage(0, 2))),
         (OLLAMA, b'{"model":"m","response":"\\"done\\":true","done":false}\n', Reading()),
         (OLLAMA, b'{"model": "m", "done": true}\n', Reading(is_last=True)),
+        (OLLAMA, b'{"done":true,"eval_count":1000000001}\n', Reading(is_last=True)),
         (OLLAMA, b'{"model":"m","error":"late"}\n', Reading(error="late")),
         (OLLAMA, b'{"error":"out of memory"}\n', Reading(error="out of memory")),
         (OLLAMA, b'{"error":{"message":"x"}}\n', Reading(error="x")),

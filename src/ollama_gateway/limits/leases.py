@@ -13,7 +13,7 @@ dead gateway held is free when its leases end.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import anyio
@@ -165,7 +165,6 @@ class Limits:
     prompts: PromptBounds = attrs.field(factory=PromptBounds)
     _open: dict[str, Lease] = attrs.field(factory=dict, init=False)
     _is_ready: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _stirred: anyio.Event = attrs.field(factory=anyio.Event, init=False)
 
     @property
     def open(self) -> int:
@@ -191,6 +190,9 @@ class Limits:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Limits]:
         """Renew what is open for the length of a block; entered when the store admits, or 3 s."""
+        if not self.store.is_shared:
+            yield self
+            return
         async with beside(self._renew_for_ever):
             with anyio.move_on_after(START):
                 await self._is_ready.wait()
@@ -240,7 +242,6 @@ class Limits:
             raise refused(outcome, wish.quota)
         lease.grant, held = outcome, outcome.held
         self._open[held.request_id] = lease
-        self._stirred.set()
         if held.tokens:
             self.spending.begin(held.request_id, held.key_id, held.day, wish.prompt)
 
@@ -275,14 +276,16 @@ class Limits:
 
     async def _renew_for_ever(self) -> None:
         while True:
-            with suppress(Unavailable):
+            try:
                 await self.store.renew(self._renewals)
+            except Unavailable:
+                pass  # the store has said so itself, at its turn
+            except Exception:
+                log.exception("heartbeat crashed")  # as with a watcher, the server goes on
+                await anyio.sleep(HEARTBEAT)
             if self.store.why_not is None:
                 self._is_ready.set()
             await self._rest()
-            if not (self._open or self.store.is_shared):
-                self._stirred = anyio.Event()
-                await self._stirred.wait()
 
     async def _rest(self) -> None:
         """Wait for the next heartbeat: a second, or less where the store begins to fail."""

@@ -1,12 +1,16 @@
 """Limits counted in this process: plain functions, so each is a transaction.
 
 This is also the readable form of what the Lua scripts do in Redis; one suite of tests holds both
-to the same answers. An account is a key's whole state. Its dicts are ordered by time: what is
-renewed goes to the end, so what has expired stands in front and nothing is ever searched.
+to the same answers. Leases end there, where a gateway may be gone. Here nobody else can be, so
+`MemoryQuota` lets none end: a process that was stopped for a minute still holds what it held.
+
+An account is a key's whole state. Its dicts are ordered by time: what is renewed goes to the end,
+so what has expired stands in front and nothing is ever searched.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
@@ -31,6 +35,9 @@ from ollama_gateway.limits.quota import (
 
 SOON: Final = 1.0
 """Seconds after which a place, or tokens that others hold, may be free; nobody can know."""
+
+PERIODS: Final = 200
+"""Days and months that an account may remember; two months of use make 64."""
 
 T = TypeVar("T")
 Period = tuple[LimitName, int]
@@ -59,8 +66,6 @@ class Account:
     """Requests that were settled before they were reserved, and when that is forgotten."""
     reserved: Counter[Period] = attrs.field(factory=Counter)
     spent: Counter[Period] = attrs.field(factory=Counter)
-    month: int = 0
-    """The month whose periods are kept, with the one before."""
 
     def reserve(self, wish: Wish, now: Moment) -> Grant | Refusal | None:
         """Admit a request or not; None where it has ended already."""
@@ -181,17 +186,15 @@ class Account:
             del self.expired[past.held.request_id]
         while (end := _first(self.ended)) and end <= now.time:
             self.ended.popitem(last=False)
-        if now.month != self.month:
-            self._forget_periods(now)
-
-    def _forget_periods(self, now: Moment) -> None:
-        """Drop what no budget asks for any more; the last month may still be settled."""
-        self.month = now.month
         for counter in (self.reserved, self.spent):
-            for name, period in list(counter):
-                month = period if name == "month" else month_of(period)
-                if month < now.month - 1:
-                    del counter[name, period]
+            if len(counter) > PERIODS:
+                _forget(counter)
+
+
+def _forget(counter: Counter[Period]) -> None:
+    """Drop the oldest half: a clock that was wrong for a while must not cost what is current."""
+    for period in list(counter)[: PERIODS // 2]:
+        del counter[period]
 
 
 def _first(entries: OrderedDict[str, T]) -> T | None:
@@ -220,7 +223,7 @@ class MemoryQuota:
 
     def account(self, key_id: str) -> Account:
         """The state of a key, from its first use on."""
-        return self._accounts.setdefault(key_id, Account())
+        return self._accounts.setdefault(key_id, Account(math.inf))
 
     async def reserve(self, wish: Wish) -> Grant | Refusal:
         """Admit a request or not."""
@@ -234,10 +237,7 @@ class MemoryQuota:
         self.account(held.key_id).settle(held, used, self._now())
 
     async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
-        """Keep reservations open."""
-        now = self._now()
-        for renewal in read():
-            self.account(renewal.held.key_id).renew(renewal, now)
+        """Nothing has to be said: what is open here stays open until it is settled."""
 
     async def usage(self, key_id: str) -> Usage:
         """What a key has used."""

@@ -1,12 +1,15 @@
 """An upper bound of a prompt's tokens, before anyone has counted them.
 
 A token is at least a byte of text, so the bytes of the request's JSON bound its text, with room for
-a template's own words, round the whole and round each message (`{}` is one too). A request that
-brings a template of its own may be as long as the model's context.
+a template's own words: round the whole, round each message (`{}` is one too), and in each tool,
+which is printed with fields that the request left out. A request that brings a template of its own
+may be as long as the model's context.
 
 What cannot be seen in the request (a system prompt that a model brings, the price of an image) is
 learned: a backend that reports more than the bound raises it for the model's later requests. Until
-that first surprise the bound may be too low, and what is reported is charged all the same.
+that first surprise the bound may be too low, and what is reported is charged all the same. From
+requests with tools or a template nothing is learned: a client could make them say anything, and
+raise the bound for all.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ TEMPLATE: Final = 128
 """Tokens that a template adds round the whole."""
 MESSAGE: Final = 16
 """Tokens that it adds round a message: the marks of a role and of an end."""
+TOOL: Final = 112
+"""Tokens of a tool of which nothing is said: its fields as Go prints them (api/types.go, Tool)."""
 INPUT: Final = 8
 """Tokens that are added to each input of an embedding."""
 MEDIA: Final = 4096
@@ -36,7 +41,7 @@ class _Learned:
     surplus: int = 0
     media: int = MEDIA
     longest: int = 0
-    """The most tokens that were ever reported of a prompt, were they more than its context."""
+    """The most tokens that a prompt was reported to have, where that was more than its bound."""
 
 
 @attrs.define
@@ -64,25 +69,43 @@ class PromptBounds:
         if measure.has_template:
             return int(most)
         if measure.inputs:
-            found = sum(min(most, size + INPUT) for size in measure.inputs) + learned.surplus
-        else:
-            text = measure.text + measure.messages * MESSAGE + TEMPLATE + learned.surplus
-            found = min(most, text + measure.media * learned.media)
-        return int(found)
+            return int(_of_inputs(measure, most)) + learned.surplus
+        return int(min(most, _of_text(measure) + learned.surplus + measure.media * learned.media))
 
     def learn(self, model: str, measure: Measure, bound: int, reported: int) -> bool:
-        """Take in what a backend reports; whether it was a surprise."""
-        if reported <= bound or measure.has_template:
+        """Take in what a backend reports; whether it was more than the bound.
+
+        However many requests report the same surprise, it is learned once: what counts is by how
+        much the request alone falls short.
+        """
+        if reported <= bound:
             return False
+        if measure.has_template or measure.tools:
+            return True
         learned = self._models.setdefault(model, _Learned())
+        if measure.inputs:
+            learned.surplus = max(learned.surplus, reported - int(_of_inputs(measure, math.inf)))
+            return True
+        missing = reported - _of_text(measure)
         if measure.media:
-            learned.media += math.ceil((reported - bound) / measure.media)
+            price = math.ceil((missing - learned.surplus) / measure.media)
+            learned.media = max(learned.media, price)
         else:
-            learned.surplus += reported - bound
+            learned.surplus = max(learned.surplus, missing)
         learned.longest = max(learned.longest, reported)
         return True
 
 
 def estimate(measure: Measure, bound: int) -> int:
     """Tokens of a prompt of which there is no report: what it likely had, at most the bound."""
-    return min(bound, (sum(measure.inputs) or measure.text) // BYTES_A_TOKEN)
+    text = sum(measure.inputs) or measure.text
+    return min(bound, text // BYTES_A_TOKEN + measure.media * MEDIA)
+
+
+def _of_text(measure: Measure) -> int:
+    """What can be seen of the text: bytes, and what a template adds."""
+    return measure.text + measure.messages * MESSAGE + measure.tools * TOOL + TEMPLATE
+
+
+def _of_inputs(measure: Measure, most: float) -> float:
+    return sum(min(most, size + INPUT) for size in measure.inputs)

@@ -178,10 +178,7 @@ class QuotaStore(Protocol):
         ...
 
     async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
-        """Say what is open in this process; raises Unavailable.
-
-        `read` tells it anew each time, since it changes while the store is waited for.
-        """
+        """Say what is open in this process, which `read` tells; raises Unavailable."""
         ...
 
     async def usage(self, key_id: str) -> Usage:
@@ -195,7 +192,7 @@ class QuotaStore(Protocol):
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes count in it, so that it is asked even while nothing is open."""
+        """Whether other processes count in it, so that it has to be told what is open here."""
         ...
 
     @property

@@ -56,6 +56,8 @@ class Measure:
     """The client's own bound of the generation in tokens, at least 1; None if it set none."""
     messages: int = 0
     """Messages, each of which a template wraps in words of its own."""
+    tools: int = 0
+    """Tools, each of which a template prints with all its fields, also those that are not there."""
     has_template: bool = False
     """Whether it brings a template, which can print the prompt as often as it likes."""
 
@@ -74,13 +76,13 @@ def measure(document: dict[str, object], size: int, fields: tuple[Field, ...]) -
 
     """
     pieces = list(_media(document))
-    messages = lookup(document, "messages")
     asked = (_count(_value(document, field)) for field in fields)
     return Measure(
         text=size - sum(pieces),
         media=len(pieces),
         asked=next((count for count in asked if count is not None), None),
-        messages=len(messages) if isinstance(messages, list) else 0,
+        messages=_items(document, "messages"),
+        tools=_items(document, "tools"),
         has_template=bool(lookup(document, "template")),
     )
 
@@ -178,6 +180,11 @@ def _lengths(items: object) -> list[int]:
     if not isinstance(items, list):
         return []
     return [len(item) if isinstance(item, str) else 0 for item in items]
+
+
+def _items(document: dict[str, object], key: str) -> int:
+    value = lookup(document, key)
+    return len(value) if isinstance(value, list) else 0
 
 
 def _size(text: str) -> int:

@@ -28,14 +28,19 @@ def error_text(value: object) -> str:
     return value[:ERROR_TEXT_LIMIT] if isinstance(value, str) else "backend error"
 
 
+MOST_TOKENS: Final = 10**9
+"""A report of more is not believed: no model reads or writes so many for one request."""
+
+
 def usage_of(document: object, prompt: str, completion: str) -> Usage | None:
     """Token counts under two names; absent counts as 0, both absent or null as no report.
 
-    Older Ollamas leave `prompt_eval_count` out on a full cache hit.
+    Older Ollamas leave `prompt_eval_count` out on a full cache hit. A count beyond `MOST_TOKENS`
+    is no report either.
     """
     if not isinstance(document, dict):
         return None
     counts = [document.get(name) for name in (prompt, completion)]
-    if counts == [None, None]:
+    if counts == [None, None] or any(type(n) is int and n > MOST_TOKENS for n in counts):
         return None
     return Usage(*(count if type(count) is int and count >= 0 else 0 for count in counts))
