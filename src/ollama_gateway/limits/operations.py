@@ -22,12 +22,15 @@ from ollama_gateway.limits.quota import (
     Usage,
     Wish,
 )
+from ollama_gateway.limits.spending_file import bounded
 
 LAYOUT: Final = "ollama-gateway:1"
 """What every name begins with; the number changes when the layout does."""
 EPOCH: Final = f"{LAYOUT}:{{epoch}}"
 GIVEN: Final = f"{LAYOUT}:{{epoch}}:given"
 """Hash: which record of spending has been added in which epoch."""
+FILLING: Final = f"{LAYOUT}:{{epoch}}:filling"
+"""There while some gateway adds what it has spent; gone by itself half a second after."""
 OPENING: Final = 1.5
 """Seconds between the beginning of an epoch and its first admission: every gateway looks at least
 once a second, and adds what it holds and has spent."""
@@ -105,7 +108,7 @@ class Settle:
     def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
         """See settle.lua."""
         held = self.held
-        said = (offset, held.request_id, self.used, int(self.is_carried))
+        said = (offset, held.request_id, bounded(self.used), int(self.is_carried))
         return account(held.key_id), (*said, held.day, held.month, held.tokens)
 
     def read(self, reply: str) -> str:
@@ -130,7 +133,8 @@ class Renew:
         for renewal in self.renewals:
             held = renewal.held
             if held.request_id not in self.settled:
-                said += [held.request_id, held.tokens, held.day, held.month, renewal.used]
+                used = bounded(renewal.used)
+                said += [held.request_id, held.tokens, held.day, held.month, used]
         return account(self.key_id), said
 
     def read(self, reply: str) -> bool:
@@ -173,6 +177,21 @@ class Refill:
 
     def read(self, reply: str) -> str:
         """See refill.lua."""
+        return reply
+
+
+@attrs.frozen
+class Filling:
+    """Say to all that this gateway is still adding what it has spent."""
+
+    script = "filling"
+
+    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
+        """See filling.lua."""
+        return (FILLING,), ()
+
+    def read(self, reply: str) -> str:
+        """See filling.lua."""
         return reply
 
 

@@ -4,6 +4,9 @@ Callers hand in operations and one thread runs them, a batch at a time. A settle
 in but left here: it must not be lost, so it waits until Redis has confirmed it, and once more is
 harmless. Settlements go first in every batch, so that what a client's last request gave back is
 there for its next one.
+
+Who answers after a failure may be a Redis that lost everything. So settlements wait until an answer
+came from the epoch in which this process counts.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from ollama_gateway.log import get_logger
 RETRY: Final = 0.2
 """Seconds between two tries while Redis is failing."""
 MAX_SETTLEMENTS: Final = 100_000
-"""Settlements that wait for Redis; of more, the oldest is left to its lease's end."""
+"""Settlements that wait for Redis; one more is left to its lease's end."""
 SETTLEMENTS_A_BATCH: Final = 1000
 CLOSING: Final = 5.0
 """Seconds at the end for settlements that Redis has not confirmed."""
@@ -40,7 +43,9 @@ class Seen:
     """What the last answer said of Redis."""
 
     epoch: str | None
-    """`NAME:OPENS`; None where Redis has lost everything."""
+    """`NAME:OPENS`; None where Redis has lost everything, or did not answer since."""
+    is_filling: bool
+    """Whether some gateway was adding what it has spent."""
     time: float
     """Its clock, in seconds."""
     at: float
@@ -58,12 +63,19 @@ class Pipeline:
 
     def __init__(self, scripts: Scripts, runner: Runner) -> None:
         self.seen: Seen | None = None
+        self.joined: str | None = None
+        """The epoch in which this process counts."""
         self.is_failing = False
         self._scripts = scripts
         self._batcher = Batcher[Sequence[Operation], Sequence[Any]](self._run, runner=runner)
         self._settlements: deque[Settle] = deque()
         self._stirred = anyio.Event()
         self._are_refused = False
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether the last answer was of the epoch in which this process counts."""
+        return self.seen is not None and self.joined is not None and self.seen.epoch == self.joined
 
     @property
     def settlements_waiting(self) -> int:
@@ -103,10 +115,15 @@ class Pipeline:
 
     def settle(self, settlement: Settle) -> None:
         """Hand in a settlement; it takes effect before whatever is submitted later."""
-        if len(self._settlements) >= MAX_SETTLEMENTS:
-            self._settlements.popleft()
-        self._settlements.append(settlement)
+        if len(self._settlements) < MAX_SETTLEMENTS:
+            self._settlements.append(settlement)
         self._stirred.set()
+
+    def charge_nothing(self) -> None:
+        """What waits was charged elsewhere; it still gives back what it held."""
+        self._settlements = deque(
+            attrs.evolve(waiting, used=0, is_carried=False) for waiting in self._settlements
+        )
 
     def redis_time(self) -> float:
         """What Redis's clock says now, or a little less; 0 before the first answer."""
@@ -131,22 +148,28 @@ class Pipeline:
 
     def _run(self, items: Sequence[Sequence[Operation]]) -> Sequence[Sequence[Any]]:
         """One batch, in the batcher's thread."""
-        count = min(len(self._settlements), SETTLEMENTS_A_BATCH)
-        settlements = [self._settlements.popleft() for _ in range(count)]
+        settlements = self._due()
         try:
             batch = self._scripts.run([*settlements, *itertools.chain(*items)])
         except RedisDown:
-            self._keep(settlements)
+            self.seen = self.seen and attrs.evolve(self.seen, epoch=None)
             raise
-        self.seen = Seen(batch.epoch, batch.time, time.monotonic())
+        self.seen = Seen(batch.epoch, batch.is_filling, batch.time, time.monotonic())
         outcomes = iter(batch.outcomes)
-        self._keep([s for s in settlements if _is_refused(next(outcomes))])
+        for settlement in settlements:
+            self._settlements.popleft()
+            if _is_refused(next(outcomes)):
+                self._are_refused = True
+                self._settlements.append(settlement)  # where it holds up no others
         return [[_in_epoch(batch, op, next(outcomes)) for op in item] for item in items]
 
-    def _keep(self, refused: Sequence[Settle]) -> None:
-        """Keep what Redis did not take for the next batch, before all that came later."""
-        self._settlements.extendleft(reversed(refused))
-        self._are_refused = self._are_refused or bool(refused)
+    def _due(self) -> Sequence[Settle]:
+        """The settlements of the next batch; they go on waiting until it is confirmed."""
+        if not self.is_joined:
+            self._are_refused = True
+            return []
+        count = min(len(self._settlements), SETTLEMENTS_A_BATCH)
+        return [self._settlements[i] for i in range(count)]
 
     def note(self, *, failing: bool) -> None:
         """Note whether Redis works; logged at its turns only: it fails for every request."""
@@ -163,7 +186,9 @@ def _is_refused(outcome: Any) -> bool:
 
 
 def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:
-    """What a Redis that had lost everything admitted or said does not count."""
-    if isinstance(operation, Reserve | Look) and operation.epoch != batch.epoch:
-        return RedisDown("Redis lost everything")
+    """What a Redis said that had lost everything, or is still being filled, does not count."""
+    if not isinstance(operation, Reserve | Look):
+        return outcome
+    if operation.epoch != batch.epoch or (batch.is_filling and operation.epoch is not None):
+        return RedisDown("Redis does not know everything")
     return outcome

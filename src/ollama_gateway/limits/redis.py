@@ -7,13 +7,15 @@ leaves a mark that refuses it if it is still to come.
 
 Forgotten. Redis may come back empty. Then its epoch is missing; one gateway begins a new one, and
 each joins it before it admits anything: it adds, once, what its record says was spent, and opens
-its reservations again. What was settled before that moment is in the record, so its settlement
-finds nothing and changes nothing; what is settled after it was carried over and counts. The epoch
-opens for admissions when every gateway has had the time to join.
+its reservations again. What was settled before that moment is in the record, so its settlement, if
+it still waits, gives back and charges nothing; what is settled after it was carried over and
+counts. The epoch opens for admissions when every gateway has had the time to notice, and nobody
+admits while one that noticed is still adding.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,7 +27,18 @@ import attrs
 
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.limits.operations import Epoch, Given, Look, Refill, Renew, Reserve, Settle
+from ollama_gateway.limits.calendar import month_of
+from ollama_gateway.limits.operations import (
+    OPENING,
+    Epoch,
+    Filling,
+    Given,
+    Look,
+    Refill,
+    Renew,
+    Reserve,
+    Settle,
+)
 from ollama_gateway.limits.pipeline import Pipeline
 from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
 from ollama_gateway.limits.scripts import TIMEOUT, AccountBroken, RedisDown, Scripts
@@ -75,7 +88,7 @@ class RedisQuota:
         self._settled: set[str] = set()
         """Ids of what was settled since the last renewal was put together."""
         self._joining: _Joining | None = None
-        self._joined: str | None = None
+        self._joined_at = -math.inf
 
     def __repr__(self) -> str:
         waiting = self.settlements_waiting
@@ -91,7 +104,8 @@ class RedisQuota:
         """What keeps it from admitting anything now."""
         if self._pipeline.is_failing or self._pipeline.seen is None:
             return "the quota store does not answer"
-        if not self._is_joined or self._opens_in() > 0:
+        is_filling = self._pipeline.seen.is_filling
+        if is_filling or not self._pipeline.is_joined or self._opens_in() > 0:
             return "the quota store is being filled again"
         return None
 
@@ -105,7 +119,7 @@ class RedisQuota:
         """Admit a request or not; raises Unavailable within 250 ms."""
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
-        asked = Reserve(wish, self._pipeline.redis_time() + PATIENCE, self._joined)
+        asked = Reserve(wish, self._pipeline.redis_time() + PATIENCE, self._pipeline.joined)
         outcome: Grant | Refusal | None = None
         try:
             with anyio.CancelScope(deadline=anyio.current_time() + PATIENCE):
@@ -132,8 +146,9 @@ class RedisQuota:
         """
         try:
             epoch: str = await self._pipeline.ask(Epoch(secrets.token_hex(8)))
-            await self._renew(read())
-            if epoch != self._joined:
+            if epoch == self._pipeline.joined:
+                await self._renew(read())
+            else:
                 await self._join(epoch, read)
         except RedisDown as error:
             self._pipeline.note(failing=True)
@@ -146,31 +161,29 @@ class RedisQuota:
             raise _unavailable(max(1.0, self._opens_in()))
         try:
             with anyio.fail_after(PATIENCE):
-                usage: Usage = await self._pipeline.ask(Look(key_id, self._joined))
+                usage: Usage = await self._pipeline.ask(Look(key_id, self._pipeline.joined))
         except (RedisDown, TimeoutError) as error:
             raise _unavailable() from error
         return usage
 
-    @property
-    def _is_joined(self) -> bool:
-        seen = self._pipeline.seen
-        return seen is not None and seen.epoch is not None and seen.epoch == self._joined
-
     def _opens_in(self) -> float:
         """Seconds until the epoch that was joined admits."""
-        opens = float((self._joined or ":0").partition(":")[2]) / 1000
-        return opens - self._pipeline.redis_time()
+        opens = float((self._pipeline.joined or ":0").partition(":")[2]) / 1000
+        # Redis's clock may have been set back since: nobody waits longer than an opening takes.
+        longest = self._joined_at + OPENING - anyio.current_time()
+        return min(opens - self._pipeline.redis_time(), longest)
 
-    async def _renew(self, renewals: Sequence[Renewal]) -> None:
-        """Renew all; one that is refused or comes too late is said again by the next heartbeat."""
+    async def _renew(self, renewals: Sequence[Renewal]) -> bool:
+        """Renew all; whether all were in time. The next heartbeat says again what was not."""
         by_key = defaultdict[str, list[Renewal]](list)
         for renewal in renewals:
             by_key[renewal.held.key_id].append(renewal)
         not_after = self._pipeline.redis_time() + PATIENCE
         settled = self._settled = set[str]()
-        await self._pipeline.submit(
+        outcomes = await self._pipeline.submit(
             *(Renew(key_id, tuple(r), not_after, settled) for key_id, r in by_key.items())
         )
+        return all(outcome is True or isinstance(outcome, AccountBroken) for outcome in outcomes)
 
     async def _join(self, epoch: str, read: Callable[[], Sequence[Renewal]]) -> None:
         """Add what was spent, once an epoch and record; open again what is open."""
@@ -178,21 +191,30 @@ class RedisQuota:
             contributions = await self._contributions()
             # Nothing is waited for between the record's totals and this: a settlement is either
             # in the totals, or it ends a reservation that is carried over.
+            self._pipeline.charge_nothing()
             self._carried = {renewal.held.request_id for renewal in read()}
             self._joining = _Joining(epoch, contributions)
             log.info("joining the quota store", epoch=epoch.partition(":")[0])
+        if not await self._renew(read()):
+            raise RedisDown("what is open was not opened again")
         for contribution in self._joining.contributions:
             await self._give(contribution, epoch)
-        await self._renew(read())
-        self._joined = epoch
+        self._pipeline.joined, self._joined_at = epoch, anyio.current_time()
+        self._carried = set()
 
     async def _give(self, contribution: Contribution, epoch: str) -> None:
         giver = contribution.identity
         if await self._pipeline.ask(Given(giver, epoch)):
             return
-        refills = [Refill(key, giver, days) for key, days in contribution.totals.items()]
+        this_month = month_of(int(self._pipeline.redis_time() // 86_400))
+        refills = [
+            Refill(key, giver, {day: n for day, n in days.items() if month_of(day) >= this_month})
+            for key, days in contribution.totals.items()
+        ]
         for start in range(0, len(refills), REFILLS):
-            for outcome in await self._pipeline.submit(*refills[start : start + REFILLS]):
+            # Filling goes first: until all is there nobody admits on what is not.
+            some = refills[start : start + REFILLS]
+            for outcome in await self._pipeline.submit(Filling(), *some):
                 if isinstance(outcome, RedisDown) and not isinstance(outcome, AccountBroken):
                     raise outcome
         await self._pipeline.ask(Given(giver, epoch, mark=True))

@@ -19,14 +19,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ollama_gateway.limits.operations import EPOCH, Operation, milliseconds
+from ollama_gateway.limits.operations import EPOCH, FILLING, Operation, milliseconds
 from ollama_gateway.limits.quota import LEASE
 
 TIMEOUT: Final = 0.25
 """Seconds for Redis to answer, or to take a connection."""
 
 _OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "refill")
-_ALONE: Final = ("epoch", "given")
+_ALONE: Final = ("epoch", "filling", "given")
 
 
 class RedisDown(Exception):
@@ -45,6 +45,8 @@ class Batch:
     """For each operation what it reads, or `RedisDown`."""
     epoch: str | None
     """`NAME:OPENS` at the end of the batch; None where there is none."""
+    is_filling: bool
+    """Whether some gateway was adding what it has spent."""
     time: float
     """Redis's clock then, in seconds."""
 
@@ -81,22 +83,24 @@ class Scripts:
     def run(self, operations: Sequence[Operation]) -> Batch:
         """Run a batch in its order; raises RedisDown where nothing can be said of any of it."""
         try:
-            outcomes, epoch, seconds = self._run(operations)
+            batch = self._run(operations)
+            outcomes = list(batch.outcomes)
             missing = [i for i, outcome in enumerate(outcomes) if _has_no_script(outcome)]
             if missing:  # a script that is not there has done nothing
                 self._digests = {}
-                again, epoch, seconds = self._run([operations[i] for i in missing])
-                for i, outcome in zip(missing, again, strict=True):
+                batch = self._run([operations[i] for i in missing])
+                for i, outcome in zip(missing, batch.outcomes, strict=True):
                     outcomes[i] = outcome
-            if any(isinstance(outcome, Exception) for outcome in outcomes):
-                self._redis.connection_pool.disconnect()  # it may have become a replica
+            if any(map(_is_of_a_replica, outcomes)):  # then the name may lead elsewhere now
+                self._redis.connection_pool.disconnect()
             read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
-            return Batch(read, epoch, seconds)
-        except (redis.RedisError, OSError, ValueError, TypeError, LookupError) as error:
+            return attrs.evolve(batch, outcomes=read)
+        except Exception as error:  # bytes that no Redis sends raise anything in redis-py
             self._redis.connection_pool.disconnect()
             raise RedisDown("Redis does not answer") from error
 
-    def _run(self, operations: Sequence[Operation]) -> tuple[list[Any], str | None, float]:
+    def _run(self, operations: Sequence[Operation]) -> Batch:
+        """Run a batch; its outcomes are still replies."""
         if not self._digests:
             self._digests = {n: self._redis.script_load(t) for n, t in self._texts.items()}
         pipeline = self._redis.pipeline(transaction=False)
@@ -104,13 +108,14 @@ class Scripts:
         for operation in operations:
             keys, said = operation.call(self._lease, offset)
             pipeline.evalsha(self._digests[operation.script], len(keys), *keys, *said)
-        pipeline.get(EPOCH)
+        pipeline.mget(EPOCH, FILLING)
         pipeline.time()
-        *outcomes, epoch, seconds = pipeline.execute(raise_on_error=False)
-        for last in (epoch, seconds):
-            if isinstance(last, Exception):
-                raise last
-        return outcomes, epoch, seconds[0] + seconds[1] / 1e6 + self.offset
+        *outcomes, signs, (seconds, microseconds) = pipeline.execute(raise_on_error=False)
+        if not isinstance(signs, list):
+            raise TypeError("no answer to MGET")
+        epoch, filling = signs
+        now = seconds + microseconds / 1e6 + self.offset
+        return Batch(outcomes, epoch, filling is not None, now)
 
 
 def _load() -> dict[str, str]:
@@ -128,9 +133,16 @@ def _has_no_script(outcome: object) -> bool:
     return isinstance(outcome, redis.exceptions.NoScriptError)
 
 
+def _is_of_a_replica(outcome: object) -> bool:
+    return isinstance(outcome, redis.ResponseError) and "READONLY" in str(outcome)
+
+
 def _read(operation: Operation, reply: object) -> Any:
     if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
         return AccountBroken("an account in Redis is not as this program writes it")
     if not isinstance(reply, str):
         return RedisDown("Redis refused an operation")
-    return operation.read(reply)
+    try:
+        return operation.read(reply)
+    except (ValueError, LookupError):  # of an account with numbers that are none
+        return RedisDown("an answer of Redis cannot be read")

@@ -74,13 +74,14 @@ local function charge(record, reserved, spent)
   end
 end
 
--- The record of an open or expired reservation; nil and whether it has ended before it began.
+-- The record of an open or expired reservation; nil and whether it has ended before it began. What
+-- this program did not write is no record.
 local function read(id)
-  local text = call('HGET', HELD, id)
-  if not text or text == 'ended' then
+  local text = call('HGET', HELD, id) or ''
+  local tokens, day, month, used = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
+  if not tokens then
     return nil, text == 'ended'
   end
-  local tokens, day, month, used = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
   return { tokens = tonumber(tokens), day = day, month = month, used = tonumber(used) }
 end
 
@@ -97,12 +98,14 @@ local function bury(id, now)
   call('PEXPIRE', PAST, KEPT)
 end
 
--- Let go of what has had its time: of open reservations always, since they hold something; of what
--- is remembered only now and then.
+-- Let go of what has had its time: of open reservations, which then have spent what was last told of
+-- them, and of what is remembered.
 local function expire(now)
   for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now)) do
     local record = read(id)
-    charge(record, -record.tokens, record.used)
+    if record then
+      charge(record, -record.tokens, record.used)
+    end
     call('ZREM', LEASES, id)
     call('ZADD', PAST, now + REMEMBERED, id)
     call('PEXPIRE', PAST, KEPT)
@@ -113,6 +116,18 @@ local function forget(now)
   for _, id in ipairs(call('ZRANGEBYSCORE', PAST, '-inf', now)) do
     call('HDEL', HELD, id)
     call('ZREM', PAST, id)
+  end
+end
+
+-- Drop what no budget asks for any more; called on the first reservation of a day.
+local function trim(day)
+  local month = month_of(day)
+  for _, field in ipairs(call('HKEYS', BUDGET)) do
+    local of_day = tonumber(string.match(field, 'day:(%d+):') or string.match(field, '^given:.*:(%d+)$'))
+    local of_month = tonumber(string.match(field, '^month:(%d+):'))
+    if of_day and of_day < day - 62 or of_month and of_month < month - 1 then
+      call('HDEL', BUDGET, field)
+    end
   end
 end
 

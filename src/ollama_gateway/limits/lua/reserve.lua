@@ -53,6 +53,9 @@ if per_day > 0 and today + prompt + least > per_day then
 end
 
 local tokens = 0
+if today == 0 then
+  trim(day)
+end
 if per_day > 0 or per_month > 0 then
   local room = math.min(per_day > 0 and per_day - today or math.huge,
     per_month > 0 and per_month - this_month or math.huge)

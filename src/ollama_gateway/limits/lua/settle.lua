@@ -5,7 +5,11 @@ local id, used = ARGV[2], tonumber(ARGV[3])
 local record, has_ended = read(id)
 if record and call('ZREM', LEASES, id) == 1 then
   charge(record, -record.tokens, used)
-  call('HDEL', HELD, id)
+  if ARGV[4] == '1' then -- said again, it would not be known, and be charged again
+    bury(id, clock(ARGV[1]))
+  else
+    call('HDEL', HELD, id)
+  end
   return 'open'
 end
 if has_ended then

@@ -1,0 +1,58 @@
+"""How large the campaign is: the same tests run small beside all others, and large with `--full`.
+
+`tox -e campaign` runs them large, and prints the figures that they note.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+
+@attrs.frozen
+class Sizes:
+    """The sizes of all tests of the campaign."""
+
+    requests: int
+    """Requests against one budget."""
+    at_once: int
+    """How many of them are made at once."""
+    patience: float
+    """Seconds for which each tries again when it is refused."""
+    admitted: int
+    """Requests that the budget has room for."""
+    clients: int
+    """Clients that want one of 4 places."""
+    burst: int
+    """Requests that are a key's first, all at once."""
+    streams: int
+    """Streams that are open when their gateway is killed."""
+    waits_for_leases: bool
+    """Whether leases end by the real clock; else the store's is put forward."""
+    under_load: int
+    """Requests that the budget has room for while Redis is killed."""
+
+
+SMALL: Final = Sizes(
+    requests=150,
+    at_once=64,
+    patience=1.5,
+    admitted=15,
+    clients=40,
+    burst=30,
+    streams=20,
+    waits_for_leases=False,
+    under_load=60,
+)
+FULL: Final = Sizes(
+    requests=1000,
+    at_once=64,
+    patience=10.0,
+    admitted=40,
+    clients=200,
+    burst=100,
+    streams=200,
+    waits_for_leases=True,
+    under_load=600,
+)

@@ -1,0 +1,119 @@
+"""A gateway that is killed: what it held comes back, what it spent stays spent."""
+
+from __future__ import annotations
+
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import redis
+
+from ollama_gateway.keys.key import KeyLimits
+from ollama_gateway.limits.operations import Look, account
+from ollama_gateway.limits.prompt import BYTES_A_TOKEN
+from ollama_gateway.limits.quota import LEASE
+from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.spending_file import read_file
+from tests.campaign.client import LIMITED, OK, Request, eventually, sent
+from tests.campaign.conftest import Note
+from tests.campaign.sizes import Sizes
+from tests.redis_server import redis_server
+from tests.smoke.fleet import Fleet, fleet
+
+STREAMS = {"streams": ("--model", "stream:1", "--tokens", "1000", "--token-delay", "500ms")}
+PLENTY = 10**9
+
+
+def renewed(url: str, key_id: str) -> int:
+    """Tokens used by a key's open requests, as Redis was last told."""
+    _, _, held, *_ = account(key_id)
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        entries: list[str] = client.hvals(held)
+    return sum(int(entry.split()[3]) for entry in entries)
+
+
+def told(requests: list[Request]) -> int:
+    """Tokens that can be counted of what the clients saw."""
+    return sum(len(request.body) // BYTES_A_TOKEN + request.chunks for request in requests)
+
+
+def end_leases(url: str, key_id: str) -> None:
+    """Look at the key by a clock that is one lease ahead."""
+    scripts = Scripts(url)
+    scripts.offset = LEASE
+    assert scripts.run([Look(key_id)]).outcomes[0].open == 0
+    scripts.close()
+
+
+def test_leases_of_a_killed_gateway_end(tmp_path: Path, sizes: Sizes, note: Note) -> None:
+    """Killed with streams open: all places free a lease later, tokens as at the last renewal."""
+    with (
+        redis_server() as url,
+        fleet(tmp_path, STREAMS, gateways=2, GATEWAY_REDIS_URL=url) as started,
+    ):
+        limits = KeyLimits(concurrent_requests=sizes.streams, tokens_per_month=PLENTY)
+        key, text = started.create_key("killed", limits)
+        first, second = started.gateways
+        make = partial(Request, key=text, model="stream:1", streams=True)
+        requests = [make(first.port, generation=1000) for _ in range(sizes.streams)]
+        with sent(requests):
+            eventually(lambda: all(request.chunks > 1 for request in requests))
+            started.simulators["streams"].popen.send_signal(signal.SIGSTOP)
+            least = told(requests)
+            eventually(lambda: renewed(url, key.id) >= least)
+            first.process.stop(signal.SIGKILL)
+            killed_at = time.monotonic()
+            started.simulators["streams"].popen.send_signal(signal.SIGCONT)
+        last = renewed(url, key.id)
+        assert least <= last <= told(requests)
+        assert all(request.status == OK and not request.is_whole for request in requests)
+        assert second.used(key.id)["concurrency"] == sizes.streams
+        assert make(second.port, generation=1).send().status == LIMITED
+
+        if sizes.waits_for_leases:
+            eventually(lambda: second.used(key.id)["concurrency"] == 0, patience=LEASE + 5)
+            waited = time.monotonic() - killed_at
+            note(f"{len(requests)} places free {waited:.2f} s after the kill")
+            assert waited <= LEASE + 0.5  # what the last look may take
+        else:
+            end_leases(url, key.id)
+        note(f"{least} tokens told before, {last} at the last renewal, {told(requests)} relayed")
+        assert second.used(key.id) == {"concurrency": 0, "month": last}
+        assert make(second.port, generation=1).send().is_whole
+
+
+def spend(started: Fleet, text: str) -> int:
+    """Tokens of some requests that were answered to the end."""
+    asked = [Request(started.port, text, "quick:1", generation).send() for generation in (30, 50)]
+    return sum(request.tokens for request in asked)
+
+
+def test_without_redis_budgets_survive(tmp_path: Path, sizes: Sizes, note: Note) -> None:
+    """Started again after its end or a kill, a gateway knows what was spent, and what was open."""
+    simulators = {"quick": ("--model", "quick:1", "--tokens", "50", "--token-delay", "0ms")}
+    with fleet(tmp_path, {**STREAMS, **simulators}) as started:
+        limits = KeyLimits(concurrent_requests=sizes.streams, tokens_per_month=PLENTY)
+        key, text = started.create_key("restarted", limits)
+        gateway = started.gateways[0]
+        spent = spend(started, text)
+        assert gateway.used(key.id) == {"concurrency": 0, "month": spent}
+        started.restart(0, signal.SIGTERM)
+        assert gateway.used(key.id) == {"concurrency": 0, "month": spent}
+
+        spent += spend(started, text)
+        make = partial(Request, gateway.port, text, "stream:1", 1000, streams=True)
+        requests = [make() for _ in range(sizes.streams)]
+        with sent(requests):
+            eventually(lambda: _open_in(tmp_path) == len(requests))
+            assert gateway.used(key.id)["month"] == spent + sum(one.bound for one in requests)
+            started.restart(0, signal.SIGKILL)
+        prompts = sum(request.prompt_bound for request in requests)
+        note(f"{spent} tokens spent, {prompts} of {len(requests)} prompts that were open")
+        assert gateway.used(key.id) == {"concurrency": 0, "month": spent + prompts}
+
+
+def _open_in(directory: Path) -> int:
+    """Requests that are open by the gateway's file."""
+    content = read_file(directory / "budgets-0.db")
+    return len(content.open) if content else 0

@@ -1,0 +1,298 @@
+"""Gateways that share a Redis, and the ways in which Redis, or the way there, can fail.
+
+A gateway here is its store, a record of what it spent, and a heartbeat, without HTTP. Its hooks run
+just before the store is told something, so that a test can put an event between two steps of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+import redis
+from anyio.abc import SocketStream
+
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.keeper import beside
+from ollama_gateway.limits.operations import EPOCH, LAYOUT, Look
+from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Usage, Wish
+from ollama_gateway.limits.redis import RedisQuota
+from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.spending import Contribution
+from tests.redis_server import RedisServer, private_redis
+from tests.smoke.fleet import free_port
+
+KEY = "k"
+BUDGET = Quota(tokens_per_day=1_000_000)
+PATIENCE = 20.0
+"""Seconds after which what a test waits for has not happened."""
+BEAT = 0.1
+"""Seconds between two heartbeats."""
+
+
+def wish(request_id: str, quota: Quota = BUDGET, prompt: int = 100, key: str = KEY) -> Wish:
+    """A request without a generation."""
+    return Wish(request_id, key, quota, prompt)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for a condition; fails when it does not come."""
+    with anyio.fail_after(PATIENCE):
+        while not is_so():  # noqa: ASYNC110 - what is waited for is in another process
+            await anyio.sleep(0.005)
+
+
+@attrs.define(eq=False)
+class Gateway:
+    """A gateway's part in the limits."""
+
+    url: str
+    identity: str = "a"
+    open: dict[str, Renewal] = attrs.field(factory=dict)
+    spent: defaultdict[str, Counter[int]] = attrs.field(factory=lambda: defaultdict(Counter))
+    before_totals: Callable[[], object] | None = None
+    """Runs once, while the store waits for what was spent."""
+    before_read: dict[int, Callable[[], object]] = attrs.field(factory=dict)
+    """Run before the nth time, from 1, that the store asks what is open: since the heartbeat began,
+    or since it was told what was spent."""
+    reads: int = 0
+    failures: int = 0
+    """Heartbeats that failed."""
+    quota: RedisQuota = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.quota = RedisQuota(Scripts(self.url), self.contributions)
+
+    async def reserve(self, asked: Wish) -> Grant:
+        """Reserve what must be granted; it is renewed from now on."""
+        outcome = await self.quota.reserve(asked)
+        assert isinstance(outcome, Grant)
+        self.open[asked.request_id] = Renewal(outcome.held, 0)
+        return outcome
+
+    def settle(self, request_id: str, used: int) -> None:
+        """End a request, in the store and in the record."""
+        held = self.open.pop(request_id).held
+        self.quota.settle(held, used)
+        self.spent[held.key_id][held.day] += used
+
+    async def contributions(self) -> Sequence[Contribution]:
+        """What was spent, as of the moment this returns."""
+        if self.before_totals is not None:
+            await anyio.lowlevel.checkpoint()
+            hook, self.before_totals = self.before_totals, None
+            hook()
+        self.reads = 0
+        totals = {key: dict(days) for key, days in self.spent.items()}
+        return [Contribution(self.identity, totals, is_alive=True)]
+
+    def read(self) -> Sequence[Renewal]:
+        """What is open."""
+        self.reads += 1
+        self.before_read.pop(self.reads, lambda: None)()
+        return list(self.open.values())
+
+    async def beat(self) -> None:
+        """One heartbeat; raises Unavailable."""
+        self.reads = 0
+        await self.quota.renew(self.read)
+
+    async def beat_for_ever(self) -> None:
+        """Heartbeats."""
+        while True:
+            try:
+                await self.beat()
+            except Unavailable:
+                self.failures += 1
+            await anyio.sleep(BEAT)
+
+    async def missed(self, beats: int) -> None:
+        """Wait until so many more heartbeats have failed."""
+        enough = self.failures + beats
+        await until(lambda: self.failures >= enough)
+
+    async def ready(self) -> None:
+        """Wait until it admits, and all that was settled is confirmed."""
+        await until(lambda: self.quota.why_not is None and not self.quota.settlements_waiting)
+
+
+@asynccontextmanager
+async def gateway(url: str, identity: str = "a", *, waits: bool = True) -> AsyncIterator[Gateway]:
+    """A gateway with a heartbeat; it admits when the block is entered, if it `waits` for that."""
+    made = Gateway(url, identity)
+    async with made.quota.opened(), beside(made.beat_for_ever):
+        if waits:
+            await made.ready()
+        yield made
+
+
+@asynccontextmanager
+async def by_hand(url: str, identity: str = "a") -> AsyncIterator[Gateway]:
+    """A gateway whose heart beats when it is told to; it has joined."""
+    made = Gateway(url, identity)
+    async with made.quota.opened():
+        await made.beat()
+        yield made
+
+
+async def refused(made: Gateway, request_id: str) -> None:
+    """Ask for what cannot be said now: it is refused for that reason, and nobody hangs."""
+    with anyio.fail_after(PATIENCE), pytest.raises(Unavailable) as refusal:
+        await made.quota.reserve(wish(request_id))
+    assert refusal.value.reason == "quota_unavailable"
+    assert refusal.value.retry_after is not None
+    assert refusal.value.retry_after >= 1
+
+
+async def outcome_of(made: Gateway, name: str, quota: Quota) -> Grant | Refusal:
+    """What becomes of a client that tries again while the store cannot say."""
+    for attempt in itertools.count():
+        try:
+            return await made.quota.reserve(wish(f"{name} {attempt}", quota))
+        except Unavailable:
+            await anyio.sleep(BEAT)
+    raise AssertionError
+
+
+@contextmanager
+def inside(url: str) -> Iterator[Any]:
+    """Redis itself."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        yield client
+
+
+def begin(url: str) -> None:
+    """An empty Redis that may admit at once: its epoch opened long ago."""
+    with inside(url) as client:
+        client.flushall()
+        client.set(EPOCH, "first:0")
+
+
+@contextmanager
+def ready_redis(*options: str) -> Iterator[RedisServer]:
+    """A private server that may admit at once."""
+    with private_redis(*options) as server:
+        begin(server.url)
+        yield server
+
+
+def look(url: str, key: str = KEY) -> Usage:
+    """What a key has used, asked of Redis by somebody else."""
+    scripts = Scripts(url)
+    try:
+        (found,) = scripts.run([Look(key)]).outcomes
+    finally:
+        scripts.close()
+    assert isinstance(found, Usage)
+    return found
+
+
+def standing(url: str, key: str = KEY) -> tuple[int, int]:
+    """A key's open requests, and its tokens of the day."""
+    found = look(url, key)
+    return found.open, found.day
+
+
+def calls(url: str) -> int:
+    """How many scripts Redis has run."""
+    with inside(url) as client:
+        found: int = client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+    return found
+
+
+def account_key(name: str, key: str = KEY) -> str:
+    """One of the names of a key's account: rate, leases, held, ended, budget."""
+    return f"{LAYOUT}:{{{key}}}:{name}"
+
+
+@attrs.define(eq=False)
+class Proxy:
+    """A way to Redis that can fail; it lives in the test's own loop."""
+
+    target: int
+    port: int
+    is_passable: bool = True
+    """Whether connections are taken and kept."""
+    delay: float = 0.0
+    """Seconds by which replies are held up."""
+    garble: bytes | None = None
+    """Sent instead of every reply; nothing at all ends the connection."""
+    cut_after: bytes | None = None
+    """The next request with these bytes is carried out; its connection ends without the reply."""
+    passing: float = 0.0
+    """How much of that reply still comes: 0.5 is a half."""
+    cuts: int = 0
+    swallows: bool = False
+    """Whether requests are taken and go nowhere."""
+    swallowed: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def serve(self, client: SocketStream) -> None:
+        """Carry one connection until either side, or a fault, ends it."""
+        async with client:
+            with suppress(OSError):
+                async with await anyio.connect_tcp("127.0.0.1", self.target) as upstream:
+                    await self._carry(client, upstream)
+
+    async def _carry(self, client: SocketStream, upstream: SocketStream) -> None:
+        doomed = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+
+            async def run(one_way: Callable[..., Awaitable[None]]) -> None:
+                with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                    await one_way(client, upstream, doomed)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(run, self._requests)
+            tasks.start_soon(run, self._replies)
+
+    async def _requests(
+        self, client: SocketStream, upstream: SocketStream, doomed: anyio.Event
+    ) -> None:
+        while self.is_passable:
+            request = await client.receive()
+            if self.cut_after is not None and self.cut_after in request:
+                self.cut_after = None
+                doomed.set()
+            if self.swallows:
+                self.swallowed += 1
+                continue
+            await upstream.send(request)
+
+    async def _replies(
+        self, client: SocketStream, upstream: SocketStream, doomed: anyio.Event
+    ) -> None:
+        while self.is_passable:
+            reply = await upstream.receive()
+            await anyio.sleep(self.delay)
+            if doomed.is_set():
+                self.cuts += 1
+                await client.send(reply[: int(len(reply) * self.passing)])
+                return
+            if self.garble == b"":
+                return
+            if self.is_passable:
+                await client.send(reply if self.garble is None else self.garble)
+
+
+@asynccontextmanager
+async def proxy_to(server: RedisServer) -> AsyncIterator[Proxy]:
+    """A proxy before a server, for the length of the block."""
+    proxy = Proxy(server.port, free_port())
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=proxy.port) as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, proxy.serve)
+        yield proxy
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,94 @@
+"""Many at once, over one gateway and over several: exactly as many as the limit says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import pytest
+
+from ollama_gateway.limits.quota import Grant, Quota, Refusal
+from tests.limits.faults import (
+    Gateway,
+    begin,
+    by_hand,
+    gateway,
+    outcome_of,
+    standing,
+    until,
+    wish,
+)
+
+CROWD = 1000
+
+
+@asynccontextmanager
+async def gateways(url: str, count: int) -> AsyncIterator[Sequence[Gateway]]:
+    """Several on one Redis."""
+    begin(url)
+    async with AsyncExitStack() as stack:
+        made = [gateway(url, f"gateway {number}") for number in range(count)]
+        yield [await stack.enter_async_context(each) for each in made]
+
+
+async def crowd(made: Sequence[Gateway], quota: Quota) -> list[Grant | Refusal]:
+    """What becomes of a thousand requests that come at once."""
+    outcomes: list[Grant | Refusal] = []
+
+    async def one(number: int) -> None:
+        outcomes.append(await outcome_of(made[number % len(made)], f"r{number}", quota))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(CROWD):
+            tasks.start_soon(one, number)
+    return outcomes
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize(
+    ("quota", "granted", "limit"),
+    [
+        (Quota(concurrent_requests=4), 4, "concurrency"),
+        (Quota(requests_per_minute=7), 7, "rate"),
+        (Quota(tokens_per_day=2050), 20, "day"),
+        (Quota(tokens_per_month=2050, concurrent_requests=500), 20, "month"),
+    ],
+)
+async def test_a_thousand_at_once_are_granted_what_there_is(
+    redis_url: str, count: int, quota: Quota, granted: int, limit: str
+) -> None:
+    """Not one more than the limit, and not one less; what is settled leaves nothing behind."""
+    async with gateways(redis_url, count) as made:
+        outcomes = await crowd(made, quota)
+        grants = [outcome for outcome in outcomes if isinstance(outcome, Grant)]
+        refusals = {outcome.limit for outcome in outcomes if isinstance(outcome, Refusal)}
+        assert (len(grants), refusals) == (granted, {limit})
+        for grant in grants:
+            made[0].quota.settle(grant.held, 10)
+        for each in made:
+            await each.ready()
+        await until(lambda: standing(redis_url)[0] == 0)
+    assert standing(redis_url)[1] == (10 * granted if quota.has_budget else 0)
+
+
+@pytest.mark.parametrize("server", ["redis", "cluster"])
+async def test_a_life_of_a_request(request: pytest.FixtureRequest, server: str) -> None:
+    """Joined, reserved, renewed, looked at, settled: on a Redis, and on one that is a cluster."""
+    url: str = request.getfixturevalue(f"{server}_url")
+    begin(url)
+    async with by_hand(url) as one:
+        quota = Quota(10, 2, 1000, 2000)
+        first = await one.reserve(wish("first", quota))
+        await one.reserve(wish("second", quota, 200))
+        refusal = await one.quota.reserve(wish("third", quota))
+        assert isinstance(refusal, Refusal)
+        assert refusal.limit == "concurrency"
+        await one.beat()
+        usage = await one.quota.usage(first.held.key_id)
+        assert (usage.admissions, usage.open, usage.day, usage.month) == (2, 2, 300, 300)
+        one.settle("first", 40)
+        await one.beat()
+        usage = await one.quota.usage(first.held.key_id)
+        assert (usage.open, usage.day) == (1, 240)
+    assert standing(url) == (1, 240)

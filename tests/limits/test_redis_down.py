@@ -1,0 +1,247 @@
+"""Whatever ails Redis, or the way to it: nothing is admitted, nothing hangs, nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import anyio.to_thread
+import attrs
+import pytest
+import redis
+
+from tests.limits.faults import (
+    Proxy,
+    account_key,
+    gateway,
+    inside,
+    proxy_to,
+    ready_redis,
+    refused,
+    standing,
+    until,
+    wish,
+)
+from tests.redis_server import RedisServer, private_redis
+from tests.smoke.fleet import free_port
+
+
+@attrs.frozen
+class Fault:
+    """What goes wrong, and how it is over."""
+
+    begins: Callable[[RedisServer, Proxy], object]
+    ends: Callable[[RedisServer, Proxy], object]
+
+
+def command(*words: str | int) -> Callable[[RedisServer, Proxy], object]:
+    """Say something to Redis itself."""
+
+    def say(server: RedisServer, proxy: Proxy) -> object:
+        with inside(server.url) as client:
+            return client.execute_command(*words)
+
+    return say
+
+
+def sent(number: signal.Signals) -> Callable[[RedisServer, Proxy], object]:
+    """Send Redis a signal."""
+    return lambda server, _: server.signal(number)
+
+
+def way(**state: object) -> Callable[[RedisServer, Proxy], object]:
+    """Change the way to Redis."""
+
+    def change(server: RedisServer, proxy: Proxy) -> None:
+        for name, value in state.items():
+            setattr(proxy, name, value)
+
+    return change
+
+
+def garbled(answer: bytes) -> Fault:
+    """All replies are these bytes."""
+    return Fault(way(garble=answer), way(garble=None))
+
+
+FAULTS = {
+    "killed": Fault(sent(signal.SIGKILL), lambda server, _: server.start()),
+    "hung": Fault(sent(signal.SIGSTOP), sent(signal.SIGCONT)),
+    "unreachable": Fault(way(is_passable=False), way(is_passable=True)),
+    "slow": Fault(way(delay=0.5), way(delay=0)),
+    "a replica of a dead master": Fault(
+        command("REPLICAOF", "127.0.0.1", 1), command("REPLICAOF", "NO", "ONE")
+    ),
+    "closing": garbled(b""),
+    "half a reply": garbled(b"$100\r\nhal"),
+    "another protocol": garbled(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "always OK": garbled(b"+OK\r\n" * 50),
+    "always a number": garbled(b":1\r\n" * 50),
+    "always nothing": garbled(b"_\r\n" * 50),
+    "always an error": garbled(b"-ERR no\r\n" * 50),
+    "always granted": garbled(b"+granted 5 20000 24000 0 0 1 5 5 0 0\r\n" * 50),
+    "no text": garbled(b"$3\r\n\xff\xfe\xfd\r\n" * 50),
+    "lists in lists": garbled(b"*1\r\n" * 5000 + b":1\r\n"),
+    "a million things": garbled(b"*1000000\r\n:1\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_redis_that_fails_admits_nothing_and_loses_nothing(name: str) -> None:
+    """A request is refused for that reason; what ended meanwhile is charged when it is over."""
+    fault = FAULTS[name]
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
+            for request_id in ("ended", "streaming"):
+                await one.reserve(wish(request_id))
+            await one.reserve(wish("ends during the fault"))
+            one.settle("ended", 7)
+            await one.ready()
+
+            fault.begins(server, proxy)
+            await refused(one, "r1")
+            one.settle("ends during the fault", 30)
+            await one.missed(2)
+            await refused(one, "r2")
+            assert one.quota.settlements_waiting >= 1
+
+            fault.ends(server, proxy)
+            await one.ready()
+            await until(lambda: standing(server.url) == (1, 137))
+            await one.reserve(wish("after"))
+            one.settle("after", 3)
+            one.settle("streaming", 50)
+            await one.ready()
+            assert standing(server.url) == (0, 90)
+
+
+async def test_a_redis_that_was_never_there() -> None:
+    """A gateway that starts without Redis admits nothing until it comes."""
+    port = free_port()
+    async with gateway(f"redis://127.0.0.1:{port}/0", waits=False) as one:
+        await refused(one, "before")
+        with private_redis(port=port) as server:
+            await one.ready()
+            await one.reserve(wish("after"))
+            assert standing(server.url) == (1, 100)
+
+
+async def test_a_redis_that_is_full() -> None:
+    """Without memory nothing is admitted; what ends is counted all the same."""
+    with ready_redis() as server:
+        async with gateway(server.url) as one:
+            await one.reserve(wish("a"))
+            with inside(server.url) as client:
+                client.config_set("maxmemory-policy", "noeviction")
+                client.config_set("maxmemory", 1)
+            await until(lambda: one.quota.why_not is not None)
+            await refused(one, "b")
+            one.settle("a", 30)
+            with inside(server.url) as client:
+                client.config_set("maxmemory", 0)
+
+            await one.ready()
+            assert standing(server.url) == (0, 30)
+            await one.reserve(wish("c"))
+
+
+async def test_a_redis_that_is_full_does_not_admit_uncounted() -> None:
+    """Up to the heartbeat that finds it full, what is admitted is counted."""
+    with ready_redis() as server:
+        async with gateway(server.url) as one:
+            with inside(server.url) as client:
+                client.config_set("maxmemory", 1)
+            grants = 0
+            while one.quota.why_not is None:
+                await one.reserve(wish(f"r{grants}"))
+                grants += 1
+            await until(lambda: standing(server.url) == (grants, 100 * grants))
+            with inside(server.url) as client:
+                client.config_set("maxmemory", 0)
+            await one.ready()
+
+
+async def test_a_redis_that_is_loading() -> None:
+    """While it reads its data nothing is admitted; then everything it knew counts."""
+    with ready_redis("--key-load-delay", "200000", "--rdbcompression", "no") as server:
+        async with gateway(server.url) as one:
+            await one.reserve(wish("a"))
+            with inside(server.url) as client:
+                for number in range(8):  # it looks at its connections every 2 MB
+                    client.set(f"ballast {number}", "x" * 2_500_000)
+                client.save()
+            server.signal(signal.SIGKILL)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.to_thread.run_sync, server.start)
+                await until(lambda: is_loading(server.url))
+                await refused(one, "b")
+                one.settle("a", 30)
+                assert is_loading(server.url)
+            await one.ready()
+            assert standing(server.url) == (0, 30)
+
+
+def is_loading(url: str) -> bool:
+    """Whether Redis says that it is."""
+    try:
+        with inside(url) as client:
+            client.exists(account_key("budget"))
+    except redis.BusyLoadingError:
+        return True
+    except redis.ConnectionError:
+        return False
+    return False
+
+
+@pytest.mark.parametrize("passing", [0.0, 0.5])
+async def test_a_reservation_whose_answer_is_lost_is_taken_back(passing: float) -> None:
+    """Redis admitted it and nobody learned of it: it holds nothing in the end."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
+            proxy.cut_after, proxy.passing = b"lost-reservation", passing
+            await refused(one, "lost-reservation")
+            assert proxy.cuts == 1
+            with inside(server.url) as client:
+                assert client.info("commandstats")["cmdstat_evalsha"]["calls"] > 0
+            await one.ready()
+            assert standing(server.url) == (0, 0)
+
+
+async def test_a_settlement_whose_answer_is_lost_is_charged_once() -> None:
+    """It is asked for again, and the second time changes nothing."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
+            await one.reserve(wish("lost-settlement"))
+            await one.ready()
+            proxy.cut_after = b"lost-settlement"
+            one.settle("lost-settlement", 30)
+            await until(lambda: proxy.cuts == 1)
+            await one.ready()
+            assert standing(server.url) == (0, 30)
+
+
+async def test_a_renewal_whose_answer_is_lost_changes_nothing() -> None:
+    """What was renewed is renewed again, and counts once."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
+            await one.reserve(wish("lost-renewal"))
+            proxy.cut_after = b"lost-renewal"
+            await until(lambda: proxy.cuts == 1)
+            await one.ready()
+            assert standing(server.url) == (1, 100)
+            one.settle("lost-renewal", 30)
+            await one.ready()
+            assert standing(server.url) == (0, 30)
+
+
+async def test_a_redis_that_fails_again_and_again() -> None:
+    """Ten times it cannot be reached, and ten times it is found again."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
+            for number in range(10):
+                proxy.is_passable = False
+                await refused(one, f"refused {number}")
+                proxy.is_passable = True
+                await one.ready()
+                await one.reserve(wish(f"granted {number}"))
+            assert standing(server.url) == (10, 1000)

@@ -1,0 +1,200 @@
+"""Whatever others write under our names: it harms the key whose account it is, and no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.operations import (
+    EPOCH,
+    GIVEN,
+    Look,
+    Operation,
+    Refill,
+    Renew,
+    Reserve,
+    Settle,
+)
+from ollama_gateway.limits.quota import Grant, Quota, Renewal
+from ollama_gateway.limits.scripts import AccountBroken, Scripts
+from tests.limits.faults import (
+    KEY,
+    account_key,
+    begin,
+    by_hand,
+    gateway,
+    inside,
+    refused,
+    standing,
+    until,
+    wish,
+)
+
+ALL = Quota(9, 9, 100_000, 100_000)
+TODAY = 20_000
+NAMES = ("rate", "leases", "held", "past", "budget")
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_string_in_the_place_of_anything_harms_one_key(redis_url: str, name: str) -> None:
+    """That key is refused; all others are served, charged, and renewed as ever."""
+    begin(redis_url)
+    async with gateway(redis_url) as one:
+        await one.reserve(wish("bad", ALL, key="bad"))
+        await one.reserve(wish("good", ALL))
+        with inside(redis_url) as client:
+            client.set(account_key(name, "bad"), "x")
+        for number in range(5):
+            with pytest.raises(Unavailable, match="cannot be checked"):
+                await one.quota.reserve(wish(f"bad {number}", ALL, key="bad"))
+            assert one.quota.why_not is None
+            await one.reserve(wish(f"good {number}", ALL))
+            one.settle(f"good {number}", 1)
+        one.settle("bad", 30)
+        one.settle("good", 30)
+        await one.ready()
+        assert one.failures == 0
+        assert standing(redis_url) == (0, 35)
+        with inside(redis_url) as client:
+            client.delete(*(account_key(each, "bad") for each in NAMES))
+        await one.reserve(wish("mended", ALL, key="bad"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_broken_account_does_not_hold_up_joining(redis_url: str, name: str) -> None:
+    """An empty Redis with one bad key is filled with all others, and admits."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        for key in ("bad", KEY):
+            await one.reserve(wish(f"open {key}", ALL, key=key))
+            await one.reserve(wish(f"spent {key}", ALL, key=key))
+            one.settle(f"spent {key}", 40)
+        await one.beat()
+        with inside(redis_url) as client:
+            client.flushall()
+            client.set(EPOCH, "second:0")
+            client.set(account_key(name, "bad"), "x")
+        await one.beat()
+        assert one.quota.why_not is None
+        assert standing(redis_url) == (1, 140)
+        one.settle("open bad", 30)
+        await one.beat()
+        assert one.quota.settlements_waiting == 0
+
+
+def test_a_broken_account_costs_no_connection(redis_url: str) -> None:
+    """What one key is refused for is no reason to connect anew, batch after batch."""
+    begin(redis_url)
+    with inside(redis_url) as client:
+        client.set(account_key("held", "bad"), "x")
+    scripts = Scripts(redis_url)
+    scripts.run([])
+    before = scripts._redis.client_id()
+    (outcome,) = scripts.run([Reserve(wish("a", ALL, key="bad"))]).outcomes
+    assert isinstance(outcome, AccountBroken)
+    assert scripts._redis.client_id() == before
+    scripts.close()
+
+
+SPOILT: list[tuple[str, tuple[Any, ...]]] = [
+    ("hset", ("held", "open", "garbage")),
+    ("hset", ("held", "open", "-5 1 1 -5")),
+    ("hset", ("held", "open", b"\xff")),
+    ("hdel", ("held", "open")),
+    ("delete", ("held",)),
+    ("delete", ("leases",)),
+    ("zadd", ("leases", {"stranger": 1})),
+    ("zadd", ("leases", {"stranger": "inf"})),
+    ("zadd", ("leases", {"stranger": "-inf"})),
+    ("zadd", ("past", {"stranger": 1})),
+    ("zadd", ("rate", {"stranger": "inf"})),
+    ("zadd", ("rate", {"stranger": 1e300})),
+    ("hset", ("budget", "day:20000:spent", "nan")),
+]
+
+
+@pytest.mark.parametrize(("what", "words"), SPOILT)
+async def test_figures_that_are_none_harm_one_key_for_a_while(
+    redis_url: str, what: str, words: tuple[Any, ...]
+) -> None:
+    """No script fails for good on them, and no answer of theirs spoils a batch."""
+    begin(redis_url)
+    scripts = Scripts(redis_url)
+    (granted,) = scripts.run([Reserve(wish("open", ALL, key="bad"))]).outcomes
+    assert isinstance(granted, Grant)
+    with inside(redis_url) as client:
+        getattr(client, what)(account_key(words[0], "bad"), *words[1:])
+    renewal = (Renewal(granted.held, 5),)
+    of_bad: list[Operation] = [
+        Reserve(wish("b", ALL, key="bad")),
+        Renew("bad", renewal),
+        Look("bad"),
+        Refill("bad", "giver", {TODAY: 5}),
+        Settle(granted.held, 30),
+    ]
+    for scripts.offset in (0.0, 31.0, 3700.0, 86_400.0 * 2):
+        for asked in of_bad:
+            scripts.run([asked])
+        outcomes = scripts.run([Look(KEY), *of_bad, Look(KEY)]).outcomes
+        assert not isinstance(outcomes[0], Exception)
+        assert not isinstance(outcomes[-1], Exception)
+        if words[0] not in {"rate", "budget"}:
+            assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    scripts.close()
+
+
+@pytest.mark.parametrize("value", ["garbage", "a:b:c", "a:b", b"\xff", ["a", "list"]])
+async def test_an_epoch_that_is_none_admits_nothing(redis_url: str, value: Any) -> None:
+    """Nothing is admitted until somebody removes it; then Redis is filled, as if it were new."""
+    begin(redis_url)
+    async with gateway(redis_url) as one:
+        await one.reserve(wish("a"))
+        with inside(redis_url) as client:
+            client.delete(EPOCH)
+            write = client.rpush if isinstance(value, list) else client.set
+            write(EPOCH, *(value if isinstance(value, list) else [value]))
+        await until(lambda: one.quota.why_not is not None)
+        await refused(one, "b")
+        one.settle("a", 30)
+        await one.missed(2)
+        await refused(one, "c")
+        with inside(redis_url) as client:
+            client.flushall()
+            client.set(EPOCH, "second:0")
+        await one.ready()
+        assert standing(redis_url) == (0, 30)
+
+
+async def test_a_mark_of_records_that_is_none_admits_nothing(redis_url: str) -> None:
+    """Where it cannot be known what was added, nothing is admitted until it can."""
+    begin(redis_url)
+    with inside(redis_url) as client:
+        client.set(GIVEN, "x")
+    async with gateway(redis_url, waits=False) as one:
+        await one.missed(3)
+        await refused(one, "a")
+        with inside(redis_url) as client:
+            client.delete(GIVEN)
+        await one.ready()
+        await one.reserve(wish("b"))
+
+
+async def test_scripts_that_vanish_at_any_time_are_not_missed(redis_url: str) -> None:
+    """Fifty requests, and before each step of each one Redis forgets all scripts."""
+    begin(redis_url)
+    one_at_once = Quota(concurrent_requests=1)
+    async with by_hand(redis_url) as one:
+        with inside(redis_url) as client:
+            for number in range(50):
+                client.script_flush()
+                await one.reserve(wish(f"r{number}", one_at_once))
+                client.script_flush()
+                one.settle(f"r{number}", 0)
+                await one.quota.usage(KEY)
+                client.script_flush()
+                await one.beat()
+                assert one.quota.settlements_waiting == 0
+                assert one.quota.why_not is None
+    assert standing(redis_url) == (0, 0)

@@ -1,0 +1,119 @@
+"""What Redis carries out after its client gave up: it changes nothing, for two reasons."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from ollama_gateway.limits.operations import Operation, Renew, Reserve, Settle
+from ollama_gateway.limits.quota import Held, Renewal
+from ollama_gateway.limits.scripts import RedisDown, Scripts
+from tests.limits.faults import (
+    KEY,
+    calls,
+    gateway,
+    ready_redis,
+    refused,
+    standing,
+    until,
+    wish,
+)
+from tests.redis_server import RedisServer
+
+UNKNOWN = Held("a", KEY, 0, 0, 0)
+
+
+async def given_up(server: RedisServer, asked: Operation) -> None:
+    """Send a command to a hung Redis, give up on it, and let Redis carry it out all the same."""
+    scripts = Scripts(server.url)
+    scripts.run([])
+    before = calls(server.url)
+    server.signal(signal.SIGSTOP)
+    with pytest.raises(RedisDown):
+        scripts.run([asked])
+    server.signal(signal.SIGCONT)
+    scripts.close()
+    await until(lambda: calls(server.url) > before)
+
+
+def run(server: RedisServer, *asked: Operation) -> list[object]:
+    """Run some, on a connection of their own."""
+    scripts = Scripts(server.url)
+    try:
+        return list(scripts.run(asked).outcomes)
+    finally:
+        scripts.close()
+
+
+def redis_now(server: RedisServer) -> float:
+    """Redis's clock."""
+    scripts = Scripts(server.url)
+    try:
+        return scripts.run([]).time
+    finally:
+        scripts.close()
+
+
+async def test_redis_does_carry_out_what_was_given_up() -> None:
+    """The danger is real: without a last moment a late reservation holds its tokens."""
+    with ready_redis() as server:
+        await given_up(server, Reserve(wish("a")))
+
+        assert standing(server.url) == (1, 100)
+
+
+async def test_its_last_moment_alone_stops_a_late_reservation() -> None:
+    """What comes after its `not_after` finds nothing, does nothing, and leaves nothing."""
+    with ready_redis() as server:
+        await given_up(server, Reserve(wish("a"), not_after=redis_now(server) + 0.2))
+
+        assert standing(server.url) == (0, 0)
+        assert run(server, Reserve(wish("b"), not_after=redis_now(server) - 0.001)) == [None]
+        assert standing(server.url) == (0, 0)
+
+
+async def test_its_settlement_alone_stops_a_late_reservation() -> None:
+    """What was settled first is refused whenever it comes, without any last moment."""
+    with ready_redis() as server:
+        assert run(server, Settle(UNKNOWN, 0)) == ["unknown"]
+        await given_up(server, Reserve(wish("a")))
+
+        assert standing(server.url) == (0, 0)
+
+
+async def test_its_settlement_alone_ends_a_reservation_that_was_carried_out() -> None:
+    """What was admitted late is given back by the settlement of the one who gave up."""
+    with ready_redis() as server:
+        await given_up(server, Reserve(wish("a")))
+
+        assert run(server, Settle(UNKNOWN, 0)) == ["open"]
+        assert standing(server.url) == (0, 0)
+
+
+async def test_a_late_renewal_does_not_reopen_what_was_settled() -> None:
+    """A heartbeat that Redis carries out after its last moment changes nothing."""
+    with ready_redis() as server:
+        (granted,) = run(server, Reserve(wish("a")))
+        held: Held = granted.held  # type: ignore[attr-defined]
+        run(server, Settle(held, 30))
+        renewal = (Renewal(held, 5),)
+        await given_up(server, Renew(KEY, renewal, not_after=redis_now(server) + 0.2))
+
+        assert run(server, Renew(KEY, renewal, not_after=redis_now(server) - 0.001)) == [False]
+        assert standing(server.url) == (0, 30)
+
+
+async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
+    """Three requests that a hung Redis was asked to admit hold nothing once it goes on."""
+    with ready_redis() as server:
+        async with gateway(server.url) as one:
+            await one.reserve(wish("streaming"))
+            for number in range(3):
+                before = calls(server.url)
+                server.signal(signal.SIGSTOP)
+                await refused(one, f"given up {number}")
+                server.signal(signal.SIGCONT)
+                await until(lambda before=before: calls(server.url) > before)  # type: ignore[misc]
+                await one.ready()
+                assert standing(server.url) == (1, 100)

@@ -1,0 +1,173 @@
+"""What records of spending add to a Redis, and what does not count in it: each thing once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+
+from ollama_gateway.batcher import in_thread
+from ollama_gateway.limits.operations import Look, Operation, Refill, Reserve
+from ollama_gateway.limits.pipeline import Pipeline
+from ollama_gateway.limits.quota import Grant, Usage
+from ollama_gateway.limits.redis import RedisQuota
+from ollama_gateway.limits.scripts import Batch, RedisDown, Scripts
+from ollama_gateway.limits.spending import Contribution
+from tests.limits.faults import (
+    KEY,
+    Gateway,
+    account_key,
+    begin,
+    by_hand,
+    inside,
+    look,
+    standing,
+    wish,
+)
+
+TODAY = 20_000
+
+
+@asynccontextmanager
+async def restarted(before: Gateway) -> AsyncIterator[Gateway]:
+    """The same gateway as a new process: it has the same record, and nothing open."""
+    made = Gateway(before.url, before.identity, spent=before.spent)
+    async with made.quota.opened():
+        await made.beat()
+        yield made
+
+
+async def spend(one: Gateway, tokens: int) -> None:
+    """Spend some, confirmed."""
+    await one.reserve(wish(f"spent {one.identity} {tokens}"))
+    one.settle(f"spent {one.identity} {tokens}", tokens)
+    await one.beat()
+
+
+async def test_a_gateway_that_restarts_adds_nothing_again(redis_url: str) -> None:
+    """In the same epoch its record was counted: as it was spent, or when Redis was filled."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await spend(one, 40)
+    async with restarted(one) as again:
+        assert standing(redis_url) == (0, 40)
+        await spend(again, 5)
+        with inside(redis_url) as client:
+            client.flushall()
+        await again.beat()
+        assert standing(redis_url) == (0, 45)
+    async with restarted(again):
+        assert standing(redis_url) == (0, 45)
+
+
+async def test_records_that_differ_add_up(redis_url: str) -> None:
+    """Two gateways that join one after the other each add their own."""
+    begin(redis_url)
+    async with by_hand(redis_url, "a") as one, by_hand(redis_url, "b") as two:
+        await spend(one, 40)
+        await spend(two, 25)
+        with inside(redis_url) as client:
+            client.flushall()
+        await one.beat()
+        await one.beat()
+        assert standing(redis_url) == (0, 40)
+        await two.beat()
+        assert standing(redis_url) == (0, 65)
+        await one.beat()
+        await two.beat()
+        assert standing(redis_url) == (0, 65)
+
+
+@attrs.define
+class Finder:
+    """A gateway that found the record of a dead one."""
+
+    found: Contribution
+
+    async def contributions(self) -> Sequence[Contribution]:
+        """What it adds."""
+        return [self.found]
+
+
+async def test_a_dead_gateways_record_counts_once_whoever_finds_it(redis_url: str) -> None:
+    """Several may add it, also in part and with more in it the second time."""
+    begin(redis_url)
+    for tokens in (40, 40, 55, 30):
+        totals = {KEY: {TODAY: tokens}, "other": {TODAY: 7}}
+        with inside(redis_url) as client:
+            client.delete("ollama-gateway:1:{epoch}:given")  # as if the finder died before the end
+        finder = Finder(Contribution("dead", totals, is_alive=False))
+        quota = RedisQuota(Scripts(redis_url), finder.contributions)
+        async with quota.opened():
+            await quota.renew(list)
+    with inside(redis_url) as client:
+        assert client.hget(account_key("budget"), f"day:{TODAY}:spent") == "55"
+        assert client.hget(account_key("budget", "other"), f"day:{TODAY}:spent") == "7"
+
+
+def test_a_record_adds_to_what_was_spent_since(redis_url: str) -> None:
+    """Said again it changes nothing, whatever was charged in between."""
+    begin(redis_url)
+    scripts = Scripts(redis_url)
+    (grant,) = scripts.run([Reserve(wish("a"))]).outcomes
+    assert isinstance(grant, Grant)
+    given = Refill(KEY, "a", {grant.held.day: 40})
+    scripts.run([given, given])
+    assert look(redis_url).day == look(redis_url).month == 140
+    scripts.run([given])
+    scripts.close()
+    assert look(redis_url).day == 140
+
+
+@attrs.define
+class Forgetful:
+    """Scripts on a Redis that loses everything at a given place of the next batch."""
+
+    scripts: Scripts
+    url: str
+    before: int = -1
+
+    def run(self, operations: Sequence[Operation]) -> Batch:
+        """Run a batch; those of its operations that come first are lost."""
+        if self.before < 0:
+            return self.scripts.run(operations)
+        first = self.scripts.run(operations[: self.before])
+        with inside(self.url) as client:
+            client.flushall()
+        rest = self.scripts.run(operations[self.before :])
+        return Batch([*first.outcomes, *rest.outcomes], rest.epoch, rest.time)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.scripts.close()
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+async def test_a_batch_in_which_redis_lost_everything_admitted_nothing(
+    redis_url: str, before: int
+) -> None:
+    """Wherever in the batch that was: its grants and its figures are not believed."""
+    begin(redis_url)
+    scripts = Forgetful(Scripts(redis_url), redis_url)
+    pipeline = Pipeline(scripts, in_thread)  # type: ignore[arg-type]
+    async with pipeline.opened():
+        asked = (Reserve(wish("a"), epoch="first:0"), Look(KEY, "first:0"))
+        granted, usage = await pipeline.submit(*asked)
+        assert isinstance(granted, Grant)
+        assert isinstance(usage, Usage)
+        scripts.before = before
+        outcomes = await pipeline.submit(*asked)
+    assert [type(outcome) for outcome in outcomes] == [RedisDown, RedisDown]
+
+
+async def test_a_grant_of_an_epoch_that_is_over_does_not_count(redis_url: str) -> None:
+    """Another gateway may have begun a new epoch already: it is not the one that was joined."""
+    begin(redis_url)
+    pipeline = Pipeline(Scripts(redis_url), in_thread)
+    with inside(redis_url) as client:
+        client.set("ollama-gateway:1:{epoch}", "second:0")
+    async with pipeline.opened():
+        (outcome,) = await pipeline.submit(Reserve(wish("a"), epoch="first:0"))
+    assert isinstance(outcome, RedisDown)

@@ -1,0 +1,155 @@
+"""Settlements reach Redis: in order, once, whatever else waits, up to the end of the process."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from ollama_gateway.limits.operations import Reserve
+from ollama_gateway.limits.pipeline import CLOSING, MAX_SETTLEMENTS
+from ollama_gateway.limits.quota import Grant, Held, Quota, Renewal
+from ollama_gateway.limits.redis import RedisQuota
+from ollama_gateway.limits.scripts import Scripts
+from tests.limits.faults import (
+    BEAT,
+    KEY,
+    Proxy,
+    account_key,
+    begin,
+    by_hand,
+    calls,
+    gateway,
+    inside,
+    proxy_to,
+    ready_redis,
+    standing,
+    until,
+    wish,
+)
+from tests.smoke.fleet import free_port
+
+ONE = Quota(concurrent_requests=1)
+
+
+async def nothing_spent() -> tuple[()]:
+    """No record."""
+    return ()
+
+
+async def test_a_settlement_is_seen_by_the_next_reservation(redis_url: str) -> None:
+    """Of 300 requests one after the other none is refused for the one before it."""
+    begin(redis_url)
+    async with gateway(redis_url) as one:
+        for number in range(300):
+            await one.reserve(wish(f"r{number}", ONE))
+            one.settle(f"r{number}", 1)
+        await one.ready()
+    assert standing(redis_url) == (0, 0)
+
+
+async def test_settlements_that_wait_are_bounded() -> None:
+    """Without Redis a hundred thousand are kept, and not one more."""
+    scripts = Scripts(f"redis://127.0.0.1:{free_port()}/0")
+    quota = RedisQuota(scripts, nothing_spent)
+    for number in range(MAX_SETTLEMENTS + 10):
+        quota.settle(Held(f"r{number}", KEY, 1, 1, 1), 1)
+
+    assert quota.settlements_waiting == MAX_SETTLEMENTS
+    scripts.close()
+
+
+async def test_a_gateway_ends_though_redis_is_dead() -> None:
+    """What cannot be confirmed holds the end up for its few seconds, and no longer."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy:
+            with anyio.fail_after(CLOSING + 10):
+                async with by_hand(proxy.url) as one:
+                    await one.reserve(wish("a"))
+                    proxy.is_passable = False
+                    one.settle("a", 30)
+                    until_then = anyio.current_time()
+            assert anyio.current_time() - until_then >= CLOSING - BEAT
+            assert one.quota.settlements_waiting == 1
+
+
+async def test_a_settlement_on_its_way_waits_like_any_other() -> None:
+    """While a gateway ends it is asked for again, also where the end met it on its way."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, anyio.create_task_group() as tasks:
+            async with by_hand(proxy.url) as one:
+                await one.reserve(wish("a"))
+                proxy.swallows = True
+                one.settle("a", 30)
+                await until(lambda: proxy.swallowed == 1)
+                assert one.quota.settlements_waiting == 1
+                tasks.start_soon(mended_later, proxy)
+            assert standing(server.url) == (0, 30)
+            tasks.cancel_scope.cancel()
+
+
+async def mended_later(proxy: Proxy) -> None:
+    """Let requests pass after two more of them were swallowed."""
+    await until(lambda: proxy.swallowed >= 3)
+    proxy.swallows = False
+
+
+@pytest.mark.parametrize("many", [3, 1200])
+async def test_settlements_that_redis_refuses_hold_up_no_others(redis_url: str, many: int) -> None:
+    """Those of an account that is spoilt are asked for now and then; all others are confirmed."""
+    begin(redis_url)
+    async with gateway(redis_url) as one:
+        for number in range(many):
+            await one.reserve(wish(f"bad {number}", key="bad"))
+        grant = await one.reserve(wish("good"))
+        for field in (f"day:{grant.held.day}", f"month:{grant.held.month}"):
+            with inside(redis_url) as client:
+                client.hset(account_key("budget", "bad"), f"{field}:spent", "not a number")
+        for number in range(many):
+            one.settle(f"bad {number}", 30)
+        one.settle("good", 30)
+
+        await until(lambda: standing(redis_url) == (0, 30))
+        assert one.quota.why_not is None
+        await several_beats(redis_url, many)
+        with inside(redis_url) as client:
+            client.delete(account_key("budget", "bad"))
+        await one.ready()
+
+
+async def several_beats(url: str, refused: int) -> None:
+    """Half a second, in which what is refused is not asked for over and over."""
+    before = calls(url)
+    with anyio.move_on_after(5 * BEAT):
+        await anyio.sleep_forever()
+    assert calls(url) - before < 40 * min(refused, 1000) + 100
+
+
+@pytest.mark.parametrize("used", [10**30, 2**63, -5])
+async def test_a_hostile_report_harms_its_own_request_only(redis_url: str, used: int) -> None:
+    """What a backend reports is bounded: its key's account stays readable, and is charged."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        for request_id in ("lied about", "also", "fine"):
+            await one.reserve(wish(request_id))
+        for request_id in ("lied about", "also"):
+            one.open[request_id] = Renewal(one.open[request_id].held, used)
+        await one.beat()
+        one.settle("lied about", used)
+        one.settle("fine", 30)
+        await one.beat()
+        assert one.quota.settlements_waiting == 0
+        charged = standing(redis_url)[1]
+        assert charged == 130 if used < 0 else charged > 2**52
+
+        (outcome,) = one_step(redis_url, Reserve(wish("next", Quota(requests_per_minute=9))))
+        assert isinstance(outcome, Grant)
+
+
+def one_step(url: str, asked: Reserve) -> list[object]:
+    """One operation, after all leases ran out."""
+    scripts = Scripts(url)
+    scripts.offset = 31.0
+    try:
+        return list(scripts.run([asked]).outcomes)
+    finally:
+        scripts.close()

@@ -1,0 +1,217 @@
+"""A Redis that lost everything: filled again, to the token, before it admits anything.
+
+Heartbeats are made by hand here, so that each event falls between two known steps.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+import anyio
+import pytest
+
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.quota import Quota
+from tests.limits.faults import (
+    PATIENCE,
+    Gateway,
+    begin,
+    by_hand,
+    gateway,
+    inside,
+    look,
+    proxy_to,
+    ready_redis,
+    refused,
+    standing,
+    until,
+    wish,
+)
+
+
+def flush(url: str) -> None:
+    """Redis loses everything."""
+    with inside(url) as client:
+        client.flushall()
+
+
+async def spend(one: Gateway, tokens: int) -> None:
+    """Spend some, confirmed."""
+    await one.reserve(wish("spent"))
+    one.settle("spent", tokens)
+    await one.beat()
+
+
+async def joined(one: Gateway) -> None:
+    """Let the heart beat until the epoch is joined and all is confirmed."""
+    with anyio.fail_after(PATIENCE):
+        await beaten(one)
+        while one.quota.settlements_waiting or not one.quota._pipeline.is_joined:
+            await beaten(one)
+
+
+async def beaten(one: Gateway) -> None:
+    """One heartbeat, whatever comes of it, and time for others."""
+    with suppress(Unavailable):
+        await one.beat()
+    await anyio.sleep(0.02)
+
+
+async def test_an_empty_redis_admits_when_it_is_filled_and_not_before(redis_url: str) -> None:
+    """A budget that was spent is spent, though Redis forgot it; and admission waits its time."""
+    begin(redis_url)
+    quota = Quota(tokens_per_day=150)
+    async with by_hand(redis_url) as one:
+        await one.reserve(wish("old", quota))
+        one.settle("old", 100)
+        await one.beat()
+        flush(redis_url)
+
+        await refused(one, "unnoticed")
+        assert one.quota.why_not == "the quota store is being filled again"
+        await refused(one, "noticed")
+        await joined(one)
+        assert standing(redis_url) == (0, 100)
+        with pytest.raises(Unavailable) as refusal:
+            await one.quota.reserve(wish("joined"))
+        assert 1 <= (refusal.value.retry_after or 0) <= 1.5
+        await until(lambda: one.quota.why_not is None)
+        await one.reserve(wish("fits", quota, 50))
+        assert look(redis_url).day == 150
+        outcome = await one.quota.reserve(wish("does not fit", quota, 1))
+        assert getattr(outcome, "limit", "granted") == "day"
+
+
+async def test_two_gateways_fill_a_redis_that_was_killed_twice() -> None:
+    """Each adds what it spent and holds, once each time; nobody needs a restart."""
+    with ready_redis() as server:
+        async with gateway(server.url, "a") as one, gateway(server.url, "b") as two:
+            for made, tokens in ((one, 40), (two, 25)):
+                await made.reserve(wish(f"spent {made.identity}"))
+                await made.reserve(wish(f"open {made.identity}"))
+                made.settle(f"spent {made.identity}", tokens)
+                await made.ready()
+            for _ in range(2):
+                server.signal(signal.SIGKILL)
+                server.start()
+                await until(lambda: one.quota.why_not is not None)
+                await until(lambda: two.quota.why_not is not None)
+                await one.ready()
+                await two.ready()
+                assert standing(server.url) == (2, 265)
+            one.settle("open a", 1)
+            two.settle("open b", 2)
+            await one.ready()
+            await two.ready()
+            assert standing(server.url) == (0, 68)
+
+
+async def unnoticed(one: Gateway, url: str, settle: Callable[[], None]) -> None:
+    """It ends before anybody knows."""
+    flush(url)
+    settle()
+    await one.beat()
+
+
+async def renewed(one: Gateway, url: str, settle: Callable[[], None]) -> None:
+    """It was opened again in the empty Redis by a heartbeat that did not know yet."""
+    one.before_read[1] = lambda: flush(url)
+    await one.beat()
+    assert look(url).open >= 1
+    settle()
+
+
+async def while_records_are_read(one: Gateway, url: str, settle: Callable[[], None]) -> None:
+    """It ends while the store waits for what was spent."""
+    flush(url)
+    one.before_totals = settle
+    await one.beat()
+
+
+async def after_the_records(one: Gateway, url: str, settle: Callable[[], None]) -> None:
+    """It ends when the records were read and it was not opened again yet."""
+    flush(url)
+    one.before_totals = lambda: one.before_read.update({2: settle})
+    await one.beat()
+
+
+async def after_joining(one: Gateway, url: str, settle: Callable[[], None]) -> None:
+    """It ends when all is done."""
+    flush(url)
+    await one.beat()
+    settle()
+
+
+MOMENTS = (unnoticed, renewed, while_records_are_read, after_the_records, after_joining)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_request_that_ends_while_redis_is_filled_is_charged_once(
+    redis_url: str, moment: Callable[..., object]
+) -> None:
+    """Whenever it ends, it is charged by the record or by its settlement, never by both."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await spend(one, 40)
+        await one.reserve(wish("ends"))
+        await one.reserve(wish("goes on"))
+        await moment(one, redis_url, lambda: one.settle("ends", 30))  # type: ignore[misc]
+        await joined(one)
+        assert standing(redis_url) == (1, 170)
+        one.settle("goes on", 5)
+        await joined(one)
+        assert standing(redis_url) == (0, 75)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_wipe_after_a_wipe_charges_nothing_twice(
+    redis_url: str, moment: Callable[..., object]
+) -> None:
+    """What was carried over once is nothing special the second time."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await spend(one, 40)
+        await one.reserve(wish("ends"))
+        flush(redis_url)
+        await joined(one)
+        assert standing(redis_url) == (1, 140)
+        await moment(one, redis_url, lambda: one.settle("ends", 30))  # type: ignore[misc]
+        await joined(one)
+        assert standing(redis_url) == (0, 70)
+
+
+@pytest.mark.parametrize("read", [1, 2])
+async def test_a_wipe_while_redis_is_filled(redis_url: str, read: int) -> None:
+    """What was added before, or half of it, counts once in the end; so does what ended between."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await spend(one, 40)
+        await one.reserve(wish("ends"))
+        await one.reserve(wish("goes on"))
+        flush(redis_url)
+        hooks = {read: lambda: flush(redis_url), 3 - read: lambda: one.settle("ends", 30)}
+        one.before_totals = lambda: one.before_read.update(hooks)
+        await one.beat()
+        await joined(one)
+        assert standing(redis_url) == (1, 170)
+
+
+async def test_a_lost_answer_while_redis_is_filled_charges_once() -> None:
+    """A settlement of what was carried over is asked for again, and changes nothing then."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
+            await spend(one, 40)
+            await one.reserve(wish("carried-over"))
+
+            def end() -> None:
+                proxy.cut_after = b"carried-over"
+                one.settle("carried-over", 30)
+
+            await renewed(one, server.url, lambda: None)
+            one.before_totals = lambda: one.before_read.update({2: end})
+            await one.beat()
+            await joined(one)
+            assert proxy.cuts == 1
+            assert standing(server.url) == (0, 70)

@@ -1,0 +1,112 @@
+"""Limits as operators set them and as clients meet them, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+
+import ollama
+import openai
+import pytest
+
+from ollama_gateway.keys.key import KeyLimits
+from tests.smoke.fleet import PATIENCE, Fleet
+
+MODEL = "shared:1"
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": False}
+SAY_HI = [{"role": "user", "content": "hi"}]
+TOLD = r"this key's limit of 1 requests a minute is reached; try again in (1m)?\d+s"
+
+
+def status_with(fleet: Fleet, key: str) -> int:
+    """The status that a chat has for a key."""
+    ask = urllib.request.Request(  # noqa: S310 - our own server
+        f"{fleet.url}/api/chat",
+        json.dumps(CHAT | {"options": {"num_predict": 1}}).encode(),
+        {"Authorization": f"Bearer {key}"},
+    )
+    try:
+        with urllib.request.urlopen(ask) as response:  # noqa: S310
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def wait_for_status(fleet: Fleet, key: str, status: int) -> None:
+    """Ask until a chat has this status."""
+    deadline = time.monotonic() + PATIENCE
+    while status_with(fleet, key) != status:
+        assert time.monotonic() < deadline, f"no {status} came"
+
+
+def used_up(fleet: Fleet, name: str) -> str:
+    """The text of a key whose one request of this minute is made."""
+    _, text = fleet.create_key(name, KeyLimits(requests_per_minute=1, tokens_per_day=100_000))
+    assert status_with(fleet, text) == 200
+    return text
+
+
+def test_a_changed_limit_takes_effect(shared_fleet: Fleet) -> None:
+    """`keys update` sets a limit and takes it away again, in a gateway that is told nothing."""
+    key, text = shared_fleet.create_key("changed", KeyLimits())
+    assert status_with(shared_fleet, text) == 200
+    assert shared_fleet.ctl("keys", "update", key.id, "--requests-per-minute", "1").returncode == 0
+    wait_for_status(shared_fleet, text, 429)
+    assert shared_fleet.ctl("keys", "update", key.id, "--requests-per-minute", "0").returncode == 0
+    wait_for_status(shared_fleet, text, 200)
+
+
+def test_show_tells_what_is_used(shared_fleet: Fleet) -> None:
+    """`keys show` asks the running gateway, and prints used and left for people and programs."""
+    limits = KeyLimits(requests_per_minute=5, concurrent_requests=2, tokens_per_month=100_000)
+    key, text = shared_fleet.create_key("shown", limits)
+    assert status_with(shared_fleet, text) == 200
+    shown = shared_fleet.ctl("keys", "show", "shown")
+    usage = shared_fleet.ctl_json("keys", "show", key.id)["usage"]
+
+    assert "requests:          1 of 5 in the last minute, 4 left" in shown.stdout
+    assert "at once:           0 of 2 now, 2 left" in shown.stdout
+    assert "tokens this month: 12 of 100,000, 99,988 left, resets in " in shown.stdout
+    figures = {name: (one["limit"], one["used"], one["left"]) for name, one in usage.items()}
+    assert figures == {
+        "rate": (5, 1, 4),
+        "concurrency": (2, 0, 2),
+        "month": (100_000, 12, 99_988),
+    }
+
+
+def test_openais_client_meets_its_own_error(shared_fleet: Fleet) -> None:
+    """A 429 is a `RateLimitError` with the headers that OpenAI documents."""
+    text = used_up(shared_fleet, "for openai")
+    with (
+        openai.OpenAI(base_url=f"{shared_fleet.url}/v1", api_key=text, max_retries=0) as client,
+        pytest.raises(openai.RateLimitError) as caught,
+    ):
+        client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
+    headers = caught.value.response.headers
+    told = {
+        name: headers[f"x-ratelimit-{name}"] for name in ("limit-requests", "remaining-requests")
+    }
+    assert told == {"limit-requests": "1", "remaining-requests": "0"}
+    assert headers["x-ratelimit-reset-requests"].endswith("s")
+    assert headers["x-ratelimit-limit-tokens"] == "100000"
+    assert headers["x-ratelimit-remaining-tokens"] == "99988"
+    assert int(headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("how", ["whole", "streamed"])
+def test_ollamas_client_meets_its_own_error(shared_fleet: Fleet, how: str) -> None:
+    """A 429 is a `ResponseError` with one line that says which limit it was."""
+    text = used_up(shared_fleet, f"for ollama {how}")
+    headers = {"Authorization": f"Bearer {text}"}
+    with (
+        ollama.Client(shared_fleet.url, headers=headers) as client,
+        pytest.raises(ollama.ResponseError) as caught,
+    ):
+        list(client.chat(MODEL, SAY_HI, stream=how == "streamed"))
+    assert caught.value.status_code == 429
+    assert re.fullmatch(TOLD, caught.value.error)
