@@ -117,6 +117,13 @@ class Gateway:
         enough = self.failures + beats
         await until(lambda: self.failures >= enough)
 
+    async def admits(self) -> None:
+        """Let its heart beat until it admits."""
+        with anyio.fail_after(PATIENCE):
+            while self.quota.why_not is not None:
+                await self.beat()
+                await anyio.sleep(0.02)
+
     async def ready(self) -> None:
         """Wait until it admits, and all that was settled is confirmed."""
         await until(lambda: self.quota.why_not is None and not self.quota.settlements_waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -27,7 +28,7 @@ from tests.limits.faults import (
     wish,
 )
 
-TODAY = 20_000
+TODAY = int(time.time() // 86_400)
 
 
 @asynccontextmanager
@@ -137,7 +138,7 @@ class Forgetful:
         with inside(self.url) as client:
             client.flushall()
         rest = self.scripts.run(operations[self.before :])
-        return Batch([*first.outcomes, *rest.outcomes], rest.epoch, rest.time)
+        return Batch([*first.outcomes, *rest.outcomes], rest.epoch, rest.is_filling, rest.time)
 
     def close(self) -> None:
         """Close the connection."""

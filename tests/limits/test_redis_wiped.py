@@ -77,7 +77,7 @@ async def test_an_empty_redis_admits_when_it_is_filled_and_not_before(redis_url:
         with pytest.raises(Unavailable) as refusal:
             await one.quota.reserve(wish("joined"))
         assert 1 <= (refusal.value.retry_after or 0) <= 1.5
-        await until(lambda: one.quota.why_not is None)
+        await one.admits()
         await one.reserve(wish("fits", quota, 50))
         assert look(redis_url).day == 150
         outcome = await one.quota.reserve(wish("does not fit", quota, 1))
