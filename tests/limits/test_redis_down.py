@@ -11,17 +11,16 @@ import pytest
 import redis
 
 from tests.limits.faults import (
-    Proxy,
     account_key,
     gateway,
     inside,
-    proxy_to,
     ready_redis,
     refused,
     standing,
     until,
     wish,
 )
+from tests.limits.proxy import Proxy, proxy_to
 from tests.redis_server import RedisServer, private_redis
 from tests.smoke.fleet import free_port
 

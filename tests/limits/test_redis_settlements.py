@@ -13,19 +13,18 @@ from ollama_gateway.limits.scripts import Scripts
 from tests.limits.faults import (
     BEAT,
     KEY,
-    Proxy,
     account_key,
     begin,
     by_hand,
     calls,
     gateway,
     inside,
-    proxy_to,
     ready_redis,
     standing,
     until,
     wish,
 )
+from tests.limits.proxy import Proxy, proxy_to
 from tests.smoke.fleet import free_port
 
 ONE = Quota(concurrent_requests=1)

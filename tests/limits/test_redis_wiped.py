@@ -22,13 +22,13 @@ from tests.limits.faults import (
     gateway,
     inside,
     look,
-    proxy_to,
     ready_redis,
     refused,
     standing,
     until,
     wish,
 )
+from tests.limits.proxy import proxy_to
 
 
 def flush(url: str) -> None:

@@ -1,0 +1,100 @@
+"""A way to Redis that can fail, between a gateway and a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import anyio
+import attrs
+from anyio.abc import SocketStream
+
+from tests.redis_server import RedisServer
+from tests.smoke.fleet import free_port
+
+
+@attrs.define(eq=False)
+class Proxy:
+    """A way to Redis that can fail; it lives in the test's own loop."""
+
+    target: int
+    port: int
+    is_passable: bool = True
+    """Whether connections are taken and kept."""
+    delay: float = 0.0
+    """Seconds by which replies are held up."""
+    garble: bytes | None = None
+    """Sent instead of every reply; nothing at all ends the connection."""
+    cut_after: bytes | None = None
+    """The next request with these bytes is carried out; its connection ends without the reply."""
+    passing: float = 0.0
+    """How much of that reply still comes: 0.5 is a half."""
+    cuts: int = 0
+    swallows: bool = False
+    """Whether requests are taken and go nowhere."""
+    swallowed: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def serve(self, client: SocketStream) -> None:
+        """Carry one connection until either side, or a fault, ends it."""
+        async with client:
+            with suppress(OSError):
+                async with await anyio.connect_tcp("127.0.0.1", self.target) as upstream:
+                    await self._carry(client, upstream)
+
+    async def _carry(self, client: SocketStream, upstream: SocketStream) -> None:
+        doomed = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+
+            async def run(one_way: Callable[..., Awaitable[None]]) -> None:
+                with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                    await one_way(client, upstream, doomed)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(run, self._requests)
+            tasks.start_soon(run, self._replies)
+
+    async def _requests(
+        self, client: SocketStream, upstream: SocketStream, doomed: anyio.Event
+    ) -> None:
+        while self.is_passable:
+            request = await client.receive()
+            if self.cut_after is not None and self.cut_after in request:
+                self.cut_after = None
+                doomed.set()
+            if self.swallows:
+                self.swallowed += 1
+                continue
+            await upstream.send(request)
+
+    async def _replies(
+        self, client: SocketStream, upstream: SocketStream, doomed: anyio.Event
+    ) -> None:
+        while self.is_passable:
+            reply = await upstream.receive()
+            await anyio.sleep(self.delay)
+            if doomed.is_set():
+                self.cuts += 1
+                await client.send(reply[: int(len(reply) * self.passing)])
+                return
+            if self.garble == b"":
+                return
+            if self.is_passable:
+                await client.send(reply if self.garble is None else self.garble)
+
+
+@asynccontextmanager
+async def proxy_to(server: RedisServer) -> AsyncIterator[Proxy]:
+    """A proxy before a server, for the length of the block."""
+    proxy = Proxy(server.port, free_port())
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=proxy.port) as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, proxy.serve)
+        yield proxy
+        tasks.cancel_scope.cancel()
