@@ -32,6 +32,20 @@ PATIENCE = 20.0
 """Seconds after which what a test waits for has not happened."""
 BEAT = 0.1
 """Seconds between two heartbeats."""
+GARBLED = {
+    "closing": b"",
+    "half a reply": b"$100\r\nhal",
+    "another protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "always OK": b"+OK\r\n" * 50,
+    "always a number": b":1\r\n" * 50,
+    "always nothing": b"_\r\n" * 50,
+    "always an error": b"-ERR no\r\n" * 50,
+    "always granted": b"+granted 5 20000 24000 0 0 1 5 5 0 0\r\n" * 50,
+    "no text": b"$3\r\n\xff\xfe\xfd\r\n" * 50,
+    "lists in lists": b"*1\r\n" * 5000 + b":1\r\n",
+    "a million things": b"*1000000\r\n:1\r\n",
+}
+"""What a Redis that is none may send as an answer; no bytes are the end of the connection."""
 
 
 def wish(request_id: str, quota: Quota = BUDGET, prompt: int = 100, key: str = KEY) -> Wish:

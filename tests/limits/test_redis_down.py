@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Callable
 
 import anyio.to_thread
 import attrs
 import pytest
-import redis
 
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.quota import Quota
 from tests.limits.faults import (
-    account_key,
+    GARBLED,
     gateway,
     inside,
+    look,
     ready_redis,
     refused,
     standing,
@@ -58,11 +61,6 @@ def way(**state: object) -> Callable[[RedisServer, Proxy], object]:
     return change
 
 
-def garbled(answer: bytes) -> Fault:
-    """All replies are these bytes."""
-    return Fault(way(garble=answer), way(garble=None))
-
-
 FAULTS = {
     "killed": Fault(sent(signal.SIGKILL), lambda server, _: server.start()),
     "hung": Fault(sent(signal.SIGSTOP), sent(signal.SIGCONT)),
@@ -71,17 +69,10 @@ FAULTS = {
     "a replica of a dead master": Fault(
         command("REPLICAOF", "127.0.0.1", 1), command("REPLICAOF", "NO", "ONE")
     ),
-    "closing": garbled(b""),
-    "half a reply": garbled(b"$100\r\nhal"),
-    "another protocol": garbled(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-    "always OK": garbled(b"+OK\r\n" * 50),
-    "always a number": garbled(b":1\r\n" * 50),
-    "always nothing": garbled(b"_\r\n" * 50),
-    "always an error": garbled(b"-ERR no\r\n" * 50),
-    "always granted": garbled(b"+granted 5 20000 24000 0 0 1 5 5 0 0\r\n" * 50),
-    "no text": garbled(b"$3\r\n\xff\xfe\xfd\r\n" * 50),
-    "lists in lists": garbled(b"*1\r\n" * 5000 + b":1\r\n"),
-    "a million things": garbled(b"*1000000\r\n:1\r\n"),
+    **{
+        name: Fault(way(garble=GARBLED[name]), way(garble=None))
+        for name in ("half a reply", "always OK")
+    },
 }
 
 
@@ -162,48 +153,48 @@ async def test_a_redis_that_is_full_does_not_admit_uncounted() -> None:
 
 async def test_a_redis_that_is_loading() -> None:
     """While it reads its data nothing is admitted; then everything it knew counts."""
-    with ready_redis("--key-load-delay", "200000", "--rdbcompression", "no") as server:
+    with ready_redis("--key-load-delay", "100000", "--rdbcompression", "no") as server:
         async with gateway(server.url) as one:
             await one.reserve(wish("a"))
             with inside(server.url) as client:
-                for number in range(8):  # it looks at its connections every 2 MB
-                    client.set(f"ballast {number}", "x" * 2_500_000)
+                for number in range(16):  # it looks at its connections every 2 MiB
+                    client.set(f"ballast {number}", "x" * 2_200_000)
                 client.save()
             server.signal(signal.SIGKILL)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(anyio.to_thread.run_sync, server.start)
-                await until(lambda: is_loading(server.url))
+                await until(lambda: is_loading(server.port))
                 await refused(one, "b")
                 one.settle("a", 30)
-                assert is_loading(server.url)
+                assert is_loading(server.port)
             await one.ready()
             assert standing(server.url) == (0, 30)
 
 
-def is_loading(url: str) -> bool:
-    """Whether Redis says that it is."""
+def is_loading(port: int) -> bool:
+    """Whether Redis says that it is: asked without a handshake, which would take as long."""
     try:
-        with inside(url) as client:
-            client.exists(account_key("budget"))
-    except redis.BusyLoadingError:
-        return True
-    except redis.ConnectionError:
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"EXISTS x\r\n")
+            return sock.recv(100).startswith(b"-LOADING")
+    except OSError:
         return False
-    return False
 
 
 @pytest.mark.parametrize("passing", [0.0, 0.5])
 async def test_a_reservation_whose_answer_is_lost_is_taken_back(passing: float) -> None:
-    """Redis admitted it and nobody learned of it: it holds nothing in the end."""
+    """Redis admitted it and nobody learned of it: in the end it holds nothing and never was."""
+    quota = Quota(1, 1, 100, 100)
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url) as one:
             proxy.cut_after, proxy.passing = b"lost-reservation", passing
-            await refused(one, "lost-reservation")
+            with pytest.raises(Unavailable):
+                await one.quota.reserve(wish("lost-reservation", quota))
             assert proxy.cuts == 1
-            with inside(server.url) as client:
-                assert client.info("commandstats")["cmdstat_evalsha"]["calls"] > 0
             await one.ready()
-            assert standing(server.url) == (0, 0)
+            usage = look(server.url)
+            assert (usage.admissions, usage.open, usage.day) == (0, 0, 0)
+            await one.reserve(wish("again", quota))
 
 
 async def test_a_settlement_whose_answer_is_lost_is_charged_once() -> None:
@@ -234,13 +225,13 @@ async def test_a_renewal_whose_answer_is_lost_changes_nothing() -> None:
 
 
 async def test_a_redis_that_fails_again_and_again() -> None:
-    """Ten times it cannot be reached, and ten times it is found again."""
+    """Five times it cannot be reached, and five times it is found again."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url) as one:
-            for number in range(10):
+            for number in range(5):
                 proxy.is_passable = False
                 await refused(one, f"refused {number}")
                 proxy.is_passable = True
                 await one.ready()
                 await one.reserve(wish(f"granted {number}"))
-            assert standing(server.url) == (10, 1000)
+            assert standing(server.url) == (5, 500)

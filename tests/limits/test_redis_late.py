@@ -11,6 +11,7 @@ from ollama_gateway.limits.quota import Held, Renewal
 from ollama_gateway.limits.scripts import RedisDown, Scripts
 from tests.limits.faults import (
     KEY,
+    by_hand,
     calls,
     gateway,
     ready_redis,
@@ -19,6 +20,7 @@ from tests.limits.faults import (
     until,
     wish,
 )
+from tests.limits.proxy import proxy_to
 from tests.redis_server import RedisServer
 
 UNKNOWN = Held("a", KEY, 0, 0, 0)
@@ -105,11 +107,11 @@ async def test_a_late_renewal_does_not_reopen_what_was_settled() -> None:
 
 
 async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
-    """Three requests that a hung Redis was asked to admit hold nothing once it goes on."""
+    """Requests that a hung Redis was asked to admit hold nothing once it goes on."""
     with ready_redis() as server:
         async with gateway(server.url) as one:
             await one.reserve(wish("streaming"))
-            for number in range(3):
+            for number in range(2):
                 before = calls(server.url)
                 server.signal(signal.SIGSTOP)
                 await refused(one, f"given up {number}")
@@ -117,3 +119,18 @@ async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
                 await until(lambda before=before: calls(server.url) > before)  # type: ignore[misc]
                 await one.ready()
                 assert standing(server.url) == (1, 100)
+
+
+async def test_a_gateway_says_the_last_moment_itself() -> None:
+    """What it gave up on holds nothing, though its settlement cannot reach Redis yet."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
+            before = calls(server.url)
+            server.signal(signal.SIGSTOP)
+            await refused(one, "given up")
+            proxy.is_passable = False
+            server.signal(signal.SIGCONT)
+            await until(lambda: calls(server.url) > before)
+            assert one.quota.settlements_waiting == 1
+            assert standing(server.url) == (0, 0)
+            proxy.is_passable = True

@@ -10,7 +10,16 @@ import attrs
 import pytest
 
 from ollama_gateway.batcher import in_thread
-from ollama_gateway.limits.operations import Look, Operation, Refill, Reserve
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.operations import (
+    EPOCH,
+    FILLING,
+    OPENING,
+    Look,
+    Operation,
+    Refill,
+    Reserve,
+)
 from ollama_gateway.limits.pipeline import Pipeline
 from ollama_gateway.limits.quota import Grant, Usage
 from ollama_gateway.limits.redis import RedisQuota
@@ -24,6 +33,7 @@ from tests.limits.faults import (
     by_hand,
     inside,
     look,
+    refused,
     standing,
     wish,
 )
@@ -172,3 +182,30 @@ async def test_a_grant_of_an_epoch_that_is_over_does_not_count(redis_url: str) -
     async with pipeline.opened():
         (outcome,) = await pipeline.submit(Reserve(wish("a"), epoch="first:0"))
     assert isinstance(outcome, RedisDown)
+
+
+async def test_an_epoch_admits_when_it_opens(redis_url: str) -> None:
+    """Others need the time to add theirs; but nobody waits longer than an opening takes."""
+    begin(redis_url)
+    with inside(redis_url) as client:
+        client.set(EPOCH, f"second:{(client.time()[0] + 3600) * 1000}")
+    async with by_hand(redis_url) as one:
+        with pytest.raises(Unavailable) as refusal:
+            await one.quota.reserve(wish("early"))
+        assert 1 <= (refusal.value.retry_after or 0) <= OPENING
+        await one.admits()
+        await one.reserve(wish("in time"))
+
+
+async def test_nobody_admits_while_anybody_fills(redis_url: str) -> None:
+    """A gateway that has joined waits for the sign of another one to vanish."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await one.reserve(wish("before"))
+        with inside(redis_url) as client:
+            client.set(FILLING, 1, px=500)
+        await refused(one, "in the batch that sees it")
+        await refused(one, "after it")
+        assert one.quota.why_not == "the quota store is being filled again"
+        await one.admits()
+        await one.reserve(wish("after"))

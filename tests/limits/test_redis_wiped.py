@@ -215,3 +215,41 @@ async def test_a_lost_answer_while_redis_is_filled_charges_once() -> None:
             await joined(one)
             assert proxy.cuts == 1
             assert standing(server.url) == (0, 70)
+
+
+async def test_a_redis_that_was_emptied_and_cut_off_charges_once() -> None:
+    """After a failure settlements wait until it is known who answers."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
+            await spend(one, 40)
+            await one.reserve(wish("renewed-unheard"))
+
+            def lose() -> None:
+                flush(server.url)
+                proxy.cut_after = b"renewed-unheard"
+
+            one.before_read[1] = lose
+            with pytest.raises(Unavailable):
+                await one.beat()
+            one.settle("renewed-unheard", 30)
+            await joined(one)
+            assert standing(server.url) == (0, 70)
+
+
+async def test_what_was_not_opened_again_in_time_is_not_joined(redis_url: str) -> None:
+    """Nothing is admitted beside open requests that Redis does not know yet."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await one.reserve(wish("open"))
+
+        def jump() -> None:
+            one.quota._pipeline._scripts.offset += 5  # Redis's clock, as it may be set
+
+        flush(redis_url)
+        one.before_totals = lambda: one.before_read.update({2: jump})
+        with pytest.raises(Unavailable):
+            await one.beat()
+        assert standing(redis_url) == (0, 0)
+        await refused(one, "beside it")
+        await joined(one)
+        assert standing(redis_url) == (1, 100)

@@ -21,8 +21,8 @@ from ollama_gateway.limits.quota import (
     Renewal,
     Usage,
     Wish,
+    bounded,
 )
-from ollama_gateway.limits.spending_file import bounded
 
 LAYOUT: Final = "ollama-gateway:1"
 """What every name begins with; the number changes when the layout does."""
@@ -103,13 +103,16 @@ class Settle:
     used: int
     is_carried: bool = False
     """Whether it was open when Redis lost everything, and so may not be known there."""
+    is_unanswered: bool = False
+    """Whether nobody was told that it was admitted, so that it was no admission either."""
     script = "settle"
 
     def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
         """See settle.lua."""
         held = self.held
         said = (offset, held.request_id, bounded(self.used), int(self.is_carried))
-        return account(held.key_id), (*said, held.day, held.month, held.tokens)
+        rest = (held.day, held.month, held.tokens, int(self.is_unanswered))
+        return account(held.key_id), (*said, *rest)
 
     def read(self, reply: str) -> str:
         """See settle.lua."""

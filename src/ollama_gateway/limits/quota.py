@@ -36,6 +36,9 @@ WINDOW: Final = 60.0
 REMEMBERED: Final = 3600.0
 """Seconds for which what ended is remembered, so that what comes late changes nothing."""
 
+MOST: Final = 2**53 - 1
+"""Tokens that are counted, at most: beyond it Lua, in which Redis counts, is no longer exact."""
+
 LimitName = Literal["rate", "concurrency", "day", "month"]
 
 
@@ -204,3 +207,8 @@ class QuotaStore(Protocol):
     def why_not(self) -> str | None:
         """What keeps it from admitting anything now, for the operator; None when nothing does."""
         ...
+
+
+def bounded(tokens: int) -> int:
+    """The same number of tokens, as far as it is counted."""
+    return max(0, min(tokens, MOST))

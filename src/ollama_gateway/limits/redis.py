@@ -128,7 +128,8 @@ class RedisQuota:
             raise _unavailable() from error
         finally:
             if outcome is None:  # given up, for whatever reason: it may have been admitted
-                self.settle(Held(wish.request_id, wish.key_id, 0, 0, 0), 0)
+                unknown = Held(wish.request_id, wish.key_id, 0, 0, 0)
+                self._pipeline.settle(Settle(unknown, 0, is_unanswered=True))
         if outcome is None:
             raise _unavailable()
         return outcome

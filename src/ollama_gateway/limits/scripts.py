@@ -134,7 +134,9 @@ def _has_no_script(outcome: object) -> bool:
 
 
 def _is_of_a_replica(outcome: object) -> bool:
-    return isinstance(outcome, redis.ResponseError) and "READONLY" in str(outcome)
+    """Whether Redis must not write: 7 says so itself, in 6.2 the script's error quotes it."""
+    is_quoted = isinstance(outcome, redis.ResponseError) and "READONLY" in str(outcome)
+    return is_quoted or isinstance(outcome, redis.exceptions.ReadOnlyError)
 
 
 def _read(operation: Operation, reply: object) -> Any:

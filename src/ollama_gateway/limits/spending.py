@@ -27,12 +27,12 @@ from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.keeper import beside
 from ollama_gateway.limits.calendar import moment, utc_now
 from ollama_gateway.limits.ownership import PATTERN
+from ollama_gateway.limits.quota import bounded
 from ollama_gateway.limits.spending_file import (
     KeyDay,
     Open,
     SpendingError,
     SpendingFile,
-    bounded,
     charge,
     read_file,
 )

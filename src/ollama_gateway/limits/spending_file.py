@@ -23,12 +23,11 @@ import attrs
 
 from ollama_gateway.limits.calendar import month_of
 from ollama_gateway.limits.ownership import alive, looked_at, owned
+from ollama_gateway.limits.quota import MOST, bounded
 from ollama_gateway.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 1.0
 """How long SQLite waits for a lock that something else holds on a file."""
-MOST: Final = 2**53 - 1
-"""Tokens of a row, at most: beyond it Lua, in which Redis counts, is no longer exact."""
 LAST_DAY: Final = 2_932_896
 """9999-12-31, the last day that has a month."""
 SCHEMA_VERSION: Final = 1
@@ -74,11 +73,6 @@ class Content:
         for request in self.open.values():
             charge(spent, request, request.prompt)
         return Content(self.identity, spent, {}, is_alive=False)
-
-
-def bounded(tokens: int) -> int:
-    """The same number of tokens, as far as a row can hold it."""
-    return max(0, min(tokens, MOST))
 
 
 def charge(spent: dict[KeyDay, int], request: Open, tokens: int) -> None:

@@ -1,7 +1,10 @@
 -- ARGV: offset, request id, tokens used, carried (1: this reservation was open when Redis lost it),
--- day, month, tokens reserved
+-- day, month, tokens reserved, unanswered (1: nobody was told that it was admitted)
 -- Answers what it found: "open", "expired", "ended" or "unknown".
 local id, used = ARGV[2], tonumber(ARGV[3])
+if ARGV[8] == '1' then
+  call('ZREM', RATE, id)
+end
 local record, has_ended = read(id)
 if record and call('ZREM', LEASES, id) == 1 then
   charge(record, -record.tokens, used)

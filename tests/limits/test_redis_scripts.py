@@ -1,0 +1,94 @@
+"""One connection to Redis: what it makes of bytes that no Redis sends, and of a replica."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio.to_thread
+import pytest
+
+from ollama_gateway.limits.operations import Look, Operation, Reserve
+from ollama_gateway.limits.quota import Grant
+from ollama_gateway.limits.scripts import AccountBroken, Batch, RedisDown, Scripts
+from tests.limits.faults import (
+    GARBLED,
+    KEY,
+    account_key,
+    begin,
+    inside,
+    ready_redis,
+    wish,
+)
+from tests.limits.proxy import proxy_to
+from tests.redis_server import RedisServer
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Scripts]:
+    """Scripts for the length of the block."""
+    scripts = Scripts(url)
+    try:
+        yield scripts
+    finally:
+        scripts.close()
+
+
+async def run(scripts: Scripts, *asked: Operation) -> Batch:
+    """Run a batch beside the test's own loop, in which the proxy lives."""
+    return await anyio.to_thread.run_sync(partial(scripts.run, asked))
+
+
+@pytest.mark.parametrize("name", GARBLED)
+async def test_bytes_of_no_redis_are_a_redis_that_is_down(name: str) -> None:
+    """Whatever they do to the client library; and nothing of them is left for the next answer."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, connected(proxy.url) as scripts:
+            for is_connected in (False, True):
+                if is_connected:
+                    assert (await run(scripts)).epoch == "first:0"
+                proxy.garble = GARBLED[name]
+                for _ in range(2):
+                    with pytest.raises(RedisDown):
+                        await run(scripts, Reserve(wish("a")), Look(KEY))
+                proxy.garble = None
+            (outcome,) = (await run(scripts, Reserve(wish("b")))).outcomes
+            assert isinstance(outcome, Grant)
+
+
+async def test_a_replica_is_left_for_whoever_answers_to_its_name() -> None:
+    """A master may have become a replica: the next batch is on a connection of its own."""
+    with ready_redis() as server:
+        async with connected(server.url) as scripts:
+            before = connection_of(scripts, [Look(KEY)])
+            assert connection_of(scripts, [Look(KEY)]) == before
+            become(server, "127.0.0.1", "1")
+            (outcome,) = scripts.run([Reserve(wish("a"))]).outcomes
+            assert isinstance(outcome, RedisDown)
+            assert connection_of(scripts, []) != before
+
+
+def become(server: RedisServer, host: str, port: str) -> None:
+    """Make it a replica of another."""
+    with inside(server.url) as client:
+        client.replicaof(host, port)
+
+
+def connection_of(scripts: Scripts, asked: Sequence[Operation]) -> int:
+    """Run a batch; by which connection."""
+    scripts.run(asked)
+    number: int = scripts._redis.client_id()
+    return number
+
+
+async def test_a_broken_account_costs_no_connection(redis_url: str) -> None:
+    """What one key is refused for is no reason to connect anew, batch after batch."""
+    begin(redis_url)
+    with inside(redis_url) as client:
+        client.set(account_key("held", "bad"), "x")
+    async with connected(redis_url) as scripts:
+        before = connection_of(scripts, [])
+        (outcome,) = scripts.run([Reserve(wish("a", key="bad"))]).outcomes
+        assert isinstance(outcome, AccountBroken)
+        assert connection_of(scripts, []) == before
