@@ -21,6 +21,8 @@ from ollama_gateway.backends.shared import CatalogCopier, SharedCatalog
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.flow.exchange import Deadlines, Exchange
+from ollama_gateway.flow.hedging import Hedging, RetryBudget
+from ollama_gateway.flow.race import Rules
 from ollama_gateway.keys import FILE_NAME, find_key, open_keys
 from ollama_gateway.ledger.log import RowMetrics, log_row
 from ollama_gateway.ledger.record import Ledger, Sink
@@ -81,7 +83,7 @@ async def build(
 
     """
     metrics = Metrics()
-    backends = build_backends(settings, transports)
+    backends = build_backends(settings, transports, metrics)
     discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
     async with (
         open_keys(settings.storage.data_dir / FILE_NAME, runner=runner) as keys,
@@ -92,12 +94,8 @@ async def build(
             Ledger((*sinks, RowMetrics(metrics))),
             limits,
             backends,
-            Deadlines(
-                settings.race.first_chunk_timeout,
-                settings.race.idle_timeout,
-                settings.race.total_timeout,
-            ),
-            settings.race.max_attempts,
+            _deadlines(settings.race),
+            _rules(settings.race, metrics),
             settings.server.expose_backend,
         )
         showing = attrs.evolve(serving, ledger=Ledger(()))
@@ -159,20 +157,35 @@ async def _limits_of(settings: Settings, runner: Runner, key_id: str) -> OwnLimi
     return key.limits if key else None
 
 
-def build_backends(settings: Settings, transports: Transports | None = None) -> Backends:
+def _deadlines(race: settings_model.Race) -> Deadlines:
+    return Deadlines(
+        race.queue_timeout, race.first_chunk_timeout, race.idle_timeout, race.total_timeout
+    )
+
+
+def _rules(race: settings_model.Race, metrics: Metrics) -> Rules:
+    hedging = Hedging(race.hedge_after, race.max_hedge_ratio)
+    return Rules(race.max_attempts, hedging, RetryBudget(), metrics)
+
+
+def build_backends(
+    settings: Settings, transports: Transports | None = None, metrics: Metrics | None = None
+) -> Backends:
     """The backends of the settings, each with its transport; raises TLSFilesBroken."""
-    found = transports or {}
-    return Backends.of(
+    given = transports or {}
+    found = [
         Backend(
             backend.name,
             httpx.URL(backend.url),
-            found.get(backend.name) or _transport(backend, settings.race.connect_timeout),
+            given.get(backend.name) or _transport(backend, settings.race.connect_timeout),
             _headers(backend),
             backend.priority,
             backend.models,
+            backend.slots,
         )
         for backend in settings.backends
-    )
+    ]
+    return Backends.of(found, metrics)
 
 
 def _headers(backend: settings_model.Backend) -> dict[str, str]:

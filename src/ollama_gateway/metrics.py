@@ -67,6 +67,35 @@ class Metrics:
             "Ended reservations that the quota store has not confirmed.",
             registry=registry,
         )
+        self._hedges = Counter(
+            "ollama_gateway_hedges",
+            "Second attempts beside a slow one: started, won, or why none was started.",
+            ["result"],
+            registry=registry,
+        )
+        self._retries = Counter(
+            "ollama_gateway_retries",
+            "Attempts at backends that are themselves failing: started, or refused by the budget.",
+            ["result"],
+            registry=registry,
+        )
+        self._breakers = Counter(
+            "ollama_gateway_breaker_changes",
+            "Breakers that opened or closed, and why.",
+            ["backend", "change", "reason"],
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "ollama_gateway_backend_in_flight",
+            "Attempts that occupy a backend.",
+            ["backend"],
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "ollama_gateway_waiting",
+            "Requests that wait for a backend with room.",
+            registry=registry,
+        )
         self._restarts = Counter(
             "ollama_gateway_watcher_restarts",
             "Watchers that crashed and were started again.",
@@ -108,6 +137,26 @@ class Metrics:
     def settlements(self, count: int) -> None:
         """Say how many settlements wait for the quota store."""
         self._settlements.set(count)
+
+    def hedge(self, result: str) -> None:
+        """Count a hedge: `started`, `won`, or why it was withheld."""
+        self._hedges.labels(result).inc()
+
+    def retry(self, result: str) -> None:
+        """Count a retry: `started`, or `budget` where it was refused."""
+        self._retries.labels(result).inc()
+
+    def breaker_changed(self, backend: str, change: str, reason: str) -> None:
+        """Count a breaker that `opened` or `closed`."""
+        self._breakers.labels(backend, change, reason).inc()
+
+    def in_flight(self, backend: str, count: int) -> None:
+        """Say how many attempts occupy a backend."""
+        self._in_flight.labels(backend).set(count)
+
+    def waiting(self, count: int) -> None:
+        """Say how many requests wait in line."""
+        self._waiting.set(count)
 
     def restarted(self, watcher: str) -> None:
         """Count a watcher's crash."""

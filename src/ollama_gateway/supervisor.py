@@ -85,8 +85,9 @@ async def _drain_when_told(
 
 
 def drain(gateway: Gateway, seconds: float) -> None:
-    """Stop accepting, let streams finish for `seconds`, then end them."""
+    """Stop accepting, send away who waits, let streams finish for `seconds`, then end them."""
     gateway.admin.is_draining = True
+    gateway.backends.line.close()
     gateway.app.drain(seconds)
     gateway.listener.drain(seconds + CLOSING)
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.selection import Wish, in_order, judge
 from ollama_gateway.wire.names import ModelName
 from tests.backends.test_catalog import entry, listing
 
@@ -24,7 +25,9 @@ def backends(*priorities: int) -> Backends:
 
 def names(known: Backends, model: ModelName = M, now: float = 0) -> list[str]:
     """The candidates, in order."""
-    return [backend.name for backend in known.find(model, now)]
+    known.check(model, now)
+    judged = in_order(judge(Wish(model, "key"), known, now))
+    return [judgement.backend.name for judgement in judged]
 
 
 def test_candidates_come_in_order_of_priority() -> None:
@@ -88,27 +91,13 @@ def test_before_the_first_round_no_model_is_unknown() -> None:
         names(known)
 
 
-def test_candidates_are_judged_when_their_turn_comes() -> None:
-    """A backend that goes down during the race is no candidate any more."""
-    known = backends(1, 2, 3)
-    for backend in known.all:
-        known.polled(backend, listing(entry("m:1")), 0)
-    candidates = known.find(M, 0)
-    assert next(candidates).name == "a"
-
-    for _ in range(3):
-        known.failed(known.all[1], "no answer", 0)
-
-    assert next(candidates).name == "c"
-
-
 async def test_attempts_on_a_backend_that_goes_down_are_cancelled() -> None:
     """The third failed poll cancels the scopes of attempts that wait for that backend."""
     known = backends(1)
     backend = known.all[0]
     known.polled(backend, listing(entry("m:1")), 0)
     scope = anyio.CancelScope()
-    backend.waiting.add(scope)
+    backend.unanswered.add(scope)
     for _ in range(2):
         known.failed(backend, "no answer", 0)
     assert not scope.cancel_called

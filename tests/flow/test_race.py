@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import anyio
-import attrs
-import httpx
 import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import (
     Forbidden,
     GatewayError,
@@ -19,72 +15,10 @@ from ollama_gateway.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from ollama_gateway.flow.attempt import Answer, AttemptFailed, BackendRefused
-from ollama_gateway.flow.race import race
-from ollama_gateway.wire.dialects import Reading
-from ollama_gateway.wire.frames import WholeBody
+from ollama_gateway.flow.attempt import AttemptFailed, BackendRefused
+from tests.flow.racing import GOOD, NEVER, Scenario, Track, error, failed, full, unreachable
 
-GOOD = "good"
-Outcome = str | Exception
-
-
-@attrs.define
-class Track:
-    """A race's scenario `{backend: (seconds, outcome)}`, and what happened in it."""
-
-    scenario: dict[str, tuple[float, Outcome]]
-    started: dict[str, float] = attrs.field(factory=dict)
-    closed: dict[str, float] = attrs.field(factory=dict)
-
-    def candidates(self) -> list[Backend]:
-        """The backends, in the scenario's order."""
-        return [
-            Backend(name, httpx.URL("http://h"), httpx.AsyncHTTPTransport())
-            for name in self.scenario
-        ]
-
-    async def start(self, backend: Backend) -> Answer:
-        """One attempt, as the scenario says; a cancelled one notes when it ended."""
-        self.started[backend.name] = trio.current_time()
-        delay, outcome = self.scenario[backend.name]
-        try:
-            await anyio.sleep(delay)
-        except trio.Cancelled:
-            self.closed[backend.name] = trio.current_time()
-            raise
-        if isinstance(outcome, Exception):
-            raise outcome
-        return self._answer(backend)
-
-    def _answer(self, backend: Backend) -> Answer:
-        track = self
-
-        class Stream(httpx.AsyncByteStream):
-            async def aclose(self) -> None:
-                track.closed[backend.name] = trio.current_time()
-
-        response = httpx.Response(200, stream=Stream())
-        return Answer(
-            backend, 200, [], WholeBody(), [b"{}"], Reading(), response, response.aiter_raw()
-        )
-
-
-async def run(
-    track: Track, *, attempts: int = 3, patience: float = 100, stagger: float = math.inf
-) -> str | GatewayError:
-    """Race; the winner's name, or the error."""
-    try:
-        async with race(
-            iter(track.candidates()), track.start, attempts, patience, stagger
-        ) as winner:
-            return winner.backend.name
-    except GatewayError as error:
-        return error
-
-
-def failed(reason: str = "connection_broken", status: int | None = None) -> AttemptFailed:
-    """A failed attempt."""
-    return AttemptFailed(reason, status=status)
+Clock = trio.testing.MockClock
 
 
 @pytest.mark.parametrize(
@@ -96,119 +30,214 @@ def failed(reason: str = "connection_broken", status: int | None = None) -> Atte
     ],
 )
 async def test_a_failure_starts_the_next_at_once(
-    autojump_clock: trio.testing.MockClock,
-    scenario: dict[str, tuple[float, Outcome]],
-    winner: str,
-    started: dict[str, float],
+    autojump_clock: Clock, scenario: Scenario, winner: str, started: dict[str, float]
 ) -> None:
     """Candidates are asked in order, each at the instant the last one failed."""
-    track = Track(scenario)
+    track = Track(*scenario)
 
-    assert await run(track) == winner
-    assert track.started == started
-    assert winner in track.closed
+    outcomes = await track.run(scenario)
+
+    assert (outcomes.won, outcomes.started) == (winner, started)
+    assert winner in outcomes.closed
+    track.assert_idle()
 
 
-async def test_at_most_so_many_attempts(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_at_most_so_many_attempts(autojump_clock: Clock) -> None:
     """The number of attempts is bounded, whatever the number of candidates."""
-    track = Track({name: (1, failed()) for name in "abcde"})
+    track = Track(*"abcde", attempts=2)
 
-    assert isinstance(await run(track, attempts=2), UpstreamFailed)
-    assert track.started == {"a": 0, "b": 1}
+    outcomes = await track.run({name: (1, failed()) for name in "abcde"})
+
+    assert isinstance(outcomes.error, UpstreamFailed)
+    assert outcomes.started == {"a": 0, "b": 1}
+    track.assert_idle()
 
 
-async def test_the_clients_own_error_ends_the_race(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_the_clients_own_error_ends_the_race(autojump_clock: Clock) -> None:
     """A 400 would be a 400 anywhere: no other backend is asked."""
-    track = Track({"a": (1, BackendRefused(400, "no")), "b": (0, GOOD)})
+    track = Track("a", "b")
 
-    error = await run(track)
+    outcomes = await track.run({"a": (1, BackendRefused(400, "no")), "b": (0, GOOD)})
 
-    assert isinstance(error, BackendRefused)
-    assert (error.status, error.message, track.started) == (400, "no", {"a": 0})
-
-
-async def test_with_a_stagger_the_first_good_chunk_wins(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """The shape holds for hedging: the next starts beside a slow one, the loser ends at once."""
-    track = Track({"a": (5, GOOD), "b": (1, GOOD), "c": (9, GOOD)})
-
-    assert await run(track, stagger=2) == "b"
-    assert track.started == {"a": 0, "b": 2}
-    assert track.closed == {"a": 3, "b": 3}
-
-
-async def test_a_photo_finish_has_one_winner_and_leaves_nothing_open(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """Two answers in one instant: one wins, both are closed in the end."""
-    track = Track({"a": (2, GOOD), "b": (1, GOOD)})
-
-    assert await run(track, stagger=1) in {"a", "b"}
-    assert set(track.closed) == {"a", "b"}
+    assert isinstance(outcomes.error, BackendRefused)
+    assert (outcomes.error.status, outcomes.error.message) == (400, "no")
+    assert outcomes.started == {"a": 0}
+    track.assert_idle()
 
 
 @pytest.mark.parametrize(
-    ("failures", "error", "status"),
+    ("scenario", "started", "won", "closed", "ended"),
     [
-        ([failed("connect_failed"), failed("backend_down")], Unavailable, 503),
-        ([failed("status_500", 500), failed("connect_failed")], UpstreamFailed, 502),
-        ([failed("connect_failed"), failed("status_500", 500)], UpstreamFailed, 500),
-        ([failed("status_429", 429)], UpstreamFailed, 429),
-        ([failed("status_503", 503)], UpstreamFailed, 503),
-        ([failed("status_302", 302)], UpstreamFailed, 502),
-        ([failed("status_404", 404)], Forbidden, 403),
-        ([failed("status_500", 500), failed("status_404", 404)], UpstreamFailed, 500),
-        ([failed("connect_failed"), failed("status_404", 404)], Unavailable, 503),
-        ([], Unavailable, 503),
+        # slow: the next one starts beside it and wins, the loser ends at once
+        ({"a": (5, GOOD), "b": (1, GOOD)}, {"a": 0, "b": 2}, "b", {"a": 3, "b": 3}, 3),
+        # the first one wins after all
+        ({"a": (3, GOOD), "b": (9, GOOD)}, {"a": 0, "b": 2}, "a", {"a": 3, "b": 3}, 3),
+        # as fast as the delay: no hedge
+        ({"a": (1.9, GOOD), "b": (0, GOOD)}, {"a": 0}, "a", {"a": 1.9}, 1.9),
+        # hanging: two hedges
+        (
+            {"a": (NEVER, GOOD), "b": (NEVER, GOOD), "c": (1, GOOD)},
+            {"a": 0, "b": 2, "c": 4},
+            "c",
+            {"a": 5, "b": 5, "c": 5},
+            5,
+        ),
+        # the hedge fails: the next one starts beside the first at once
+        (
+            {"a": (9, GOOD), "b": (0.5, failed()), "c": (1, GOOD)},
+            {"a": 0, "b": 2, "c": 2.5},
+            "c",
+            {"a": 3.5, "c": 3.5},
+            3.5,
+        ),
+        # the first fails while its hedge runs: nothing more starts before the delay
+        (
+            {"a": (3, failed()), "b": (1.5, GOOD), "c": (0, GOOD)},
+            {"a": 0, "b": 2},
+            "b",
+            {"b": 3.5},
+            3.5,
+        ),
+        # the first fails, and its hedge hangs: a hedge of the hedge
+        (
+            {"a": (3, failed()), "b": (NEVER, GOOD), "c": (1, GOOD)},
+            {"a": 0, "b": 2, "c": 4},
+            "c",
+            {"b": 5, "c": 5},
+            5,
+        ),
+        # both fail: failover
+        (
+            {"a": (3, failed()), "b": (1.5, failed()), "c": (1, GOOD)},
+            {"a": 0, "b": 2, "c": 3.5},
+            "c",
+            {"c": 4.5},
+            4.5,
+        ),
+        # all fail
+        ({"a": (3, failed()), "b": (1.5, failed())}, {"a": 0, "b": 2}, None, {}, 3.5),
+    ],
+)
+async def test_hedges(
+    autojump_clock: Clock,
+    scenario: Scenario,
+    started: dict[str, float],
+    won: str | None,
+    closed: dict[str, float],
+    ended: float,
+) -> None:
+    """With a delay of 2 s: who starts when, who wins, and when each loser is closed."""
+    track = Track(*scenario, after=2)
+
+    outcomes = await track.run(scenario)
+
+    assert outcomes.started == started
+    assert (outcomes.won, outcomes.ended) == (won, ended)
+    assert outcomes.closed == closed
+    track.assert_idle()
+
+
+async def test_a_photo_finish_has_one_winner_and_leaves_nothing_open(
+    autojump_clock: Clock,
+) -> None:
+    """Two answers in one instant: one wins, both are closed in the end."""
+    track = Track("a", "b", after=1)
+
+    outcomes = await track.run({"a": (2, GOOD), "b": (1, GOOD)})
+
+    assert outcomes.won in {"a", "b"}
+    assert outcomes.closed == {"a": 2, "b": 2}
+    track.assert_idle()
+
+
+async def test_a_failure_in_the_instant_of_the_win_changes_nothing(autojump_clock: Clock) -> None:
+    """Whichever of the two is seen first, the good chunk counts."""
+    track = Track("a", "b", after=1)
+
+    outcomes = await track.run({"a": (2, GOOD), "b": (1, failed())})
+
+    assert outcomes.won == "a"
+    track.assert_idle()
+
+
+async def test_a_refusal_in_the_instant_of_the_win_leaves_nothing_open(
+    autojump_clock: Clock,
+) -> None:
+    """The client gets one of the two, and the other is closed."""
+    track = Track("a", "b", after=1)
+
+    outcomes = await track.run({"a": (2, GOOD), "b": (1, BackendRefused(400, "no"))})
+
+    assert (outcomes.won, type(outcomes.error)) in {("a", type(None)), (None, BackendRefused)}
+    assert outcomes.closed["a"] == 2
+    track.assert_idle()
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected", "status"),
+    [
+        ([unreachable(), failed("backend_down", Fault.NONE)], Unavailable, 503),
+        ([error(500), unreachable()], UpstreamFailed, 502),
+        ([unreachable(), error(500)], UpstreamFailed, 500),
+        ([full(status=429)], UpstreamFailed, 429),
+        ([full()], UpstreamFailed, 503),
+        ([error(302)], UpstreamFailed, 502),
+        ([failed("status_404", Fault.NONE, 404)], Forbidden, 403),
+        ([error(500), failed("status_404", Fault.NONE, 404)], UpstreamFailed, 500),
+        ([unreachable(), failed("status_404", Fault.NONE, 404)], Unavailable, 503),
     ],
 )
 async def test_when_all_fail_the_last_one_speaks(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: Clock,
     failures: list[AttemptFailed],
-    error: type[GatewayError],
+    expected: type[GatewayError],
     status: int,
 ) -> None:
     """The error is what became of the last attempt; 429 and 503 say when to come back."""
-    track = Track({str(number): (1, failure) for number, failure in enumerate(failures)})
+    scenario = {str(number): (1.0, failure) for number, failure in enumerate(failures)}
+    track = Track(*scenario)
 
-    found = await run(track)
+    found = (await track.run(scenario)).error
 
-    assert type(found) is error
+    assert type(found) is expected
     assert isinstance(found, GatewayError)
     assert found.status == status
     assert (found.retry_after is not None) == (status in {429, 503})
+    track.assert_idle()
 
 
-async def test_patience_covers_all_attempts_together(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_patience_covers_all_attempts_together(autojump_clock: Clock) -> None:
     """The first good chunk has one deadline, however many attempts it took."""
-    track = Track({"a": (3, failed()), "b": (10, GOOD)})
+    track = Track("a", "b")
 
-    assert isinstance(await run(track, patience=5), UpstreamTimeout)
-    assert track.closed == {"b": 5}
+    outcomes = await track.run({"a": (3, failed()), "b": (10, GOOD)}, patience=5)
+
+    assert isinstance(outcomes.error, UpstreamTimeout)
+    assert outcomes.closed == {"b": 5}
+    track.assert_idle()
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
+@pytest.mark.parametrize("moment", [step / 4 for step in range(25)])
 async def test_a_client_that_leaves_at_any_moment_leaves_nothing_open(
-    autojump_clock: trio.testing.MockClock,
-    moment: float,
+    autojump_clock: Clock, moment: float
 ) -> None:
-    """Cancelled before, between or during attempts, or with a winner in hand: all is closed."""
-    track = Track({"a": (1, failed()), "b": (1, GOOD)})
-
-    async def exchange() -> None:
-        async with race(iter(track.candidates()), track.start, 3, 100, math.inf):
-            await anyio.sleep(1)
+    """Cancelled before, between or during attempts and hedges, or with a winner in hand."""
+    track = Track("a", "b", "c", after=1)
+    scenario: Scenario = {"a": (1.5, failed()), "b": (NEVER, GOOD), "c": (2, GOOD)}
 
     with anyio.move_on_after(moment):
-        await exchange()
+        await track.run(scenario, holds=1)
 
-    good = {name for name in track.started if name != "a" or moment < 1}
-    assert set(track.closed) >= good - {"a"}
-    assert trio.current_time() == moment
+    assert trio.current_time() == min(moment, 5)
+    track.assert_idle()
+
+
+async def test_an_attempt_that_nobody_waits_for_is_not_made(autojump_clock: Clock) -> None:
+    """With no candidate left there is nothing to race."""
+    track = Track("a")
+    track.backends.pause({"a"})
+
+    outcomes = await track.run({"a": (1, GOOD)})
+
+    assert isinstance(outcomes.error, Unavailable)
+    assert outcomes.started == {}

@@ -19,7 +19,7 @@ max_body = "2GiB"
 [[backends]]
 name = "gpu-1"
 url = "http://ada:hunter2@10.0.0.5"
-slots = 4
+slots = -4
 [[backends]]
 name = "gpu-1"
 headers = { "a b" = "x", "X-N" = 3, Host = "h", "X-A" = "1", "x-a" = "2" }
@@ -73,7 +73,7 @@ def test_every_problem_is_told_at_once(problems: Problems) -> None:
             ),
             "server.max_body_total: 1GiB is less than server.max_body (2GiB)",
             "backends[0].url: must not hold credentials; use auth_token or headers",
-            "backends[0].slots: a cap on a backend's requests is not supported by this version yet",
+            "backends[0].slots: -4 is not a whole number from 0 up to 64 bits",
             "backends[1].url: is missing",
             'backends[1].name: "gpu-1" is already the name of backends[0]',
             "backends[1].auth_tokn: unknown setting (did you mean auth_token?)",

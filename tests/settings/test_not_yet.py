@@ -13,7 +13,6 @@ OTHER = {
     "server.trusted_proxies": "['10.0.0.0/8']",
     "server.tls_cert": "'a.pem'",
     "server.tls_key": "'a.pem'",
-    "backends[].slots": "1",
     "storage.database_url": "'postgresql://a'",
     "audit.mode": "'strict'",
     "audit.chain_key": "'k'",
@@ -23,9 +22,6 @@ OTHER = {
 """A value other than the default for each setting that is refused."""
 
 TUNING = {
-    "race.hedge_after": "'2s'",
-    "race.max_hedge_ratio": "0.05",
-    "race.queue_timeout": "'2m'",
     "audit.keep": "'400d'",
 }
 """A value for each setting that has no effect."""
@@ -62,11 +58,6 @@ def test_what_only_tunes_is_a_warning(loaded: Load, path: str) -> None:
     """Given at all, even at its default, it is said to do nothing."""
     assert loaded(toml_of(path, TUNING[path])).warnings == (f"{path}: {NO_EFFECT_YET[path]}",)
     assert NO_EFFECT_YET[path].endswith("has no effect yet")
-
-
-def test_hedging_switched_off_is_in_force(loaded: Load) -> None:
-    """`off` is what this version does."""
-    assert loaded("[race]\nhedge_after = 'off'").warnings == ()
 
 
 def test_tls_needs_both_halves(problems: Problems) -> None:

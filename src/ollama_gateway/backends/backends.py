@@ -2,27 +2,37 @@
 
 A backend is *up* from its first good poll until three polls in a row have failed. Its models
 leave the lists when it goes down, but stay known for routing: a model whose backends are all down
-is a 503 that says when to come back, not a 403 (`find` tells the two apart). When a backend goes
-down, its attempts without a good chunk are cancelled at once: they are waiting for nobody.
+is a 503 that says when to come back, not a 403 (`check` tells the two apart). When a backend goes
+down, its attempts without a good chunk are cancelled at once: they are waiting for nobody. One that
+is *paused* gets no new attempts, and keeps its streams and its place in the lists.
+
+Whatever may give room to a request that waits ends with `line.dispatch()`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import anyio
 import attrs
 import httpx
 
+from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.catalog import Catalog, Listing, allows
+from ollama_gateway.backends.health import Health
+from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
+from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.names import ModelName
 
 FAILED_POLLS_TO_DOWN: Final = 3
 REMEMBERED: Final = 24 * 3600.0
 """Seconds for which a model that is listed nowhere stays known for routing."""
+UNLISTED: Final = "-"
+"""The model under which all that a backend does not list is judged: cloud names, which a client can
+invent without end."""
 
 log = get_logger("backends")
 
@@ -46,12 +56,20 @@ class Backend:
     """Sent with every request; may hold secrets."""
     priority: int = 1
     patterns: tuple[str, ...] = ("*",)
+    slots: int = 0
+    """Attempts at once; 0 is no cap."""
+    in_flight: int = attrs.field(default=0, init=False)
+    is_paused: bool = attrs.field(default=False, init=False)
+    breaker: Breaker = attrs.field(factory=Breaker, init=False, repr=False)
+    """Of connecting to it at all; each of its models has one of its own."""
+    health: dict[str, Health] = attrs.field(factory=dict, init=False, repr=False)
+    """By the model's key."""
     listing: Listing | None = attrs.field(default=None, init=False, repr=False)
     failed_polls: int = attrs.field(default=0, init=False)
     error: str | None = attrs.field(default=None, init=False)
     """Why the last poll failed: a fixed text of ours."""
     polls: int = attrs.field(default=0, init=False)
-    waiting: set[anyio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
+    unanswered: set[anyio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
     """Scopes of the attempts that have no good chunk yet."""
 
     @property
@@ -64,6 +82,23 @@ class Backend:
         if self.listing is None:
             return False
         return model.key in self.listing.models or (model.cloud and allows(self.patterns, model))
+
+    def has_warm(self, model: ModelName) -> bool:
+        """Whether the model was loaded at the last poll."""
+        return self.listing is not None and model.key in self.listing.running
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many attempts run as it has slots."""
+        return 0 < self.slots <= self.in_flight
+
+    def health_of(self, model: ModelName) -> Health:
+        """How it does with a model."""
+        is_listed = self.listing is not None and model.key in self.listing.models
+        key = model.key if is_listed else UNLISTED
+        if key not in self.health:
+            self.health[key] = Health()
+        return self.health[key]
 
     def request(
         self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], content: bytes = b""
@@ -92,28 +127,27 @@ class Backends:
     """All backends in order of preference, and the catalog of those that are up."""
 
     all: tuple[Backend, ...]
+    metrics: Metrics = attrs.field(factory=Metrics)
+    line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
     catalog: Catalog = attrs.field(factory=Catalog, init=False)
     last_version: str | None = attrs.field(default=None, init=False)
     _last_seen: dict[str, float] = attrs.field(factory=dict, init=False)
 
     @classmethod
-    def of(cls, backends: Iterable[Backend]) -> Backends:
+    def of(cls, backends: Iterable[Backend], metrics: Metrics | None = None) -> Backends:
         """Order by priority; equal priorities keep the order of the settings."""
-        return cls(tuple(sorted(backends, key=lambda backend: backend.priority)))
+        ordered = sorted(backends, key=lambda backend: backend.priority)
+        return cls(tuple(ordered), metrics or Metrics())
 
     @property
     def were_all_polled(self) -> bool:
         """Whether the first round of discovery is over."""
         return all(backend.polls for backend in self.all)
 
-    def find(self, model: ModelName, now: float) -> Iterator[Backend]:
-        """Candidates for a model, best first, each judged when its turn comes.
-
-        Raises ModelDown or ModelUnknown at once where there is none now.
-        """
+    def check(self, model: ModelName, now: float) -> None:
+        """Raise ModelDown or ModelUnknown where no backend hosts the model now."""
         if not any(backend.is_up and backend.hosts(model) for backend in self.all):
             raise ModelDown if self._is_known(model, now) else ModelUnknown
-        return (b for b in self.all if b.is_up and b.hosts(model))
 
     def context(self, model: ModelName) -> int | None:
         """Tokens that the model was trained for, the most of any backend; None if none says."""
@@ -127,6 +161,8 @@ class Backends:
         backend.polls += 1
         backend.failed_polls, backend.error = 0, None
         backend.listing = listing
+        kept = {UNLISTED, *listing.models}
+        backend.health = {key: health for key, health in backend.health.items() if key in kept}
         self._renew(now)
 
     def failed(self, backend: Backend, reason: str, now: float) -> None:
@@ -137,7 +173,7 @@ class Backends:
         backend.error = reason
         if backend.is_up:
             return
-        for scope in backend.waiting:
+        for scope in backend.unanswered:
             scope.cancel()
         if was_up or backend.polls == 1:
             log.warning("backend down", backend=backend.name, reason=reason)
@@ -148,6 +184,41 @@ class Backends:
         if backend.polls == 0:
             backend.listing = listing
             self._renew(now)
+
+    def lost(self, backend: Backend, model: ModelName, now: float) -> None:
+        """A backend has not what it lists: the model is off its list until the next poll."""
+        if backend.listing is None or model.key not in backend.listing.models:
+            return
+        models = {k: entry for k, entry in backend.listing.models.items() if k != model.key}
+        backend.listing = attrs.evolve(backend.listing, models=models)
+        log.warning("backend lacks a model it lists", backend=backend.name, model=model.short)
+        self._renew(now)
+
+    def pause(self, names: Collection[str]) -> None:
+        """Give these backends no new attempts, and all others some again."""
+        for backend in self.all:
+            is_paused = backend.name in names
+            if backend.is_paused != is_paused:
+                log.info("backend paused" if is_paused else "backend resumed", backend=backend.name)
+            backend.is_paused = is_paused
+        self.line.dispatch()
+
+    def breaker_opened(
+        self, backend: Backend, model: ModelName | None, reason: str, seconds: float
+    ) -> None:
+        """Tell of a breaker that opened; of the backend as a whole where no model is named."""
+        name = model.short if model else None
+        waits = round(seconds, 1)
+        log.warning(
+            "breaker opened", backend=backend.name, model=name, reason=reason, seconds=waits
+        )
+        self.metrics.breaker_changed(backend.name, "opened", reason)
+
+    def breaker_closed(self, backend: Backend, model: ModelName | None) -> None:
+        """Tell of a breaker that closed."""
+        log.info("breaker closed", backend=backend.name, model=model.short if model else None)
+        self.metrics.breaker_changed(backend.name, "closed", "answered")
+        self.line.dispatch()
 
     def _renew(self, now: float) -> None:
         up = [(b.name, b.listing) for b in self.all if b.is_up and b.listing is not None]
@@ -162,6 +233,7 @@ class Backends:
             if backend.is_up and backend.listing is not None:
                 self._last_seen.update(dict.fromkeys(backend.listing.models, now))
         self._last_seen = {k: at for k, at in self._last_seen.items() if now - at < REMEMBERED}
+        self.line.dispatch()
 
     def _is_known(self, model: ModelName, now: float) -> bool:
         if not self.were_all_polled or model.cloud:

@@ -21,6 +21,7 @@ from ollama_gateway.limits.leases import OwnLimits
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measure, measure_inputs, with_generation
 from ollama_gateway.wire.headers import upstream_headers
+from ollama_gateway.wire.load_options import LoadOptions, load_options
 from ollama_gateway.wire.names import ModelName
 
 
@@ -54,18 +55,26 @@ class Call:
     body: bytes = attrs.field(repr=False)
     measure: Measure | None = None
     """How much there is to read and to write, where that is limited."""
+    load_options: LoadOptions = ()
+    """What the model is to be loaded with."""
 
-    def body_for(self, backend: Backend) -> bytes:
-        """The client's bytes, but `/api/embeddings` gets the backend's own spelling of the name.
+    def name_for(self, backend: Backend) -> str:
+        """How the model is named to a backend: as the client did, but on `/api/embeddings`.
 
         That one route compares names with case (server/routes.go, EmbeddingsHandler).
         """
-        listed = backend.spelling(self.model)
-        if self.endpoint.path != "/api/embeddings" or listed in {None, self.asked}:
+        if self.endpoint.path != "/api/embeddings":
+            return self.asked
+        return backend.spelling(self.model) or self.asked
+
+    def body_for(self, backend: Backend) -> bytes:
+        """The client's bytes, with the name that the backend is told."""
+        name = self.name_for(backend)
+        if name == self.asked:
             return self.body
         document = json_body.parse(self.body)
         others = {k: v for k, v in document.items() if k.casefold() != "model"}
-        return json.dumps({"model": listed, **others}).encode()
+        return json.dumps({"model": name, **others}).encode()
 
 
 def may_call(rights: Rights, ask: Ask) -> None:
@@ -88,7 +97,8 @@ async def read_call(rights: Rights, ask: Ask, body: bytes, *, is_measured: bool)
         raise Forbidden(reason="model_not_allowed")
     headers = upstream_headers(ask.headers)
     size = _measure(ask.endpoint, document, len(body)) if is_measured else None
-    return Call(ask.endpoint, model, asked, streams, headers, body, size)
+    options = load_options(document)
+    return Call(ask.endpoint, model, asked, streams, headers, body, size, options)
 
 
 def _measure(endpoint: Endpoint, document: dict[str, object], size: int) -> Measure:

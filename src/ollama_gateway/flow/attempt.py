@@ -18,6 +18,8 @@ import attrs
 import httpx
 
 from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.errors import Blame, GatewayError
 from ollama_gateway.flow.admission import Call
 from ollama_gateway.flow.parsing import parsed
@@ -27,6 +29,7 @@ from ollama_gateway.wire.frames import Frames, FrameTooLong, frames_for
 
 CLIENTS_OWN: Final = {400, 413, 415, 422}
 """Statuses that say the request is wrong, wherever it goes."""
+FULL: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 MAX_ERROR_BODY: Final = 64 * 1024
 """Bytes of a backend's error answer that are read."""
 ERROR_BODY_TIMEOUT: Final = 1.0
@@ -44,6 +47,7 @@ class AttemptFailed(Exception):
 
     Args:
         reason: the operator's word for it.
+        fault: what it says of the backend.
         status: the HTTP status, where the backend gave one.
         message: the backend's error text, without addresses and paths.
         retry_after: seconds, where the backend said so.
@@ -53,14 +57,15 @@ class AttemptFailed(Exception):
     def __init__(
         self,
         reason: str,
+        fault: Fault,
         *,
         status: int | None = None,
         message: str | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(reason)
-        self.reason, self.status, self.message = reason, status, message
-        self.retry_after = retry_after
+        self.reason, self.fault, self.status = reason, fault, status
+        self.message, self.retry_after = message, retry_after
 
 
 class BackendRefused(GatewayError):
@@ -78,7 +83,7 @@ class BackendRefused(GatewayError):
 class Answer:
     """A backend's answer from its first good chunk on. Whoever holds it closes it."""
 
-    backend: Backend
+    slot: Slot
     status: int
     headers: list[tuple[bytes, bytes]]
     frames: Frames
@@ -89,64 +94,90 @@ class Answer:
     _response: httpx.Response
     _chunks: AsyncIterator[bytes]
 
+    @property
+    def backend(self) -> Backend:
+        """Who answers."""
+        return self.slot.backend
+
     async def next(self) -> list[bytes]:
         """The next whole frames, at least one; empty at the end. Raises AttemptFailed."""
         return await _next_frames(self._chunks, self.frames)
 
     async def aclose(self) -> None:
-        """Close the connection to the backend; quick, and safe under cancellation."""
-        await self._response.aclose()
-
-
-async def attempt(backend: Backend, call: Call, note: Attempt) -> Answer:
-    """Ask one backend; raises AttemptFailed or BackendRefused.
-
-    Ends at once with `backend_down` when discovery finds that the backend is gone.
-    """
-    with anyio.CancelScope() as scope:
-        backend.waiting.add(scope)
+        """Close the connection to the backend and give its slot back; quick, and safe under
+        cancellation.
+        """
         try:
-            return await _ask(backend, call)
-        except (AttemptFailed, BackendRefused) as failure:
-            note.reason = failure.reason
-            raise
+            await self._response.aclose()
         finally:
-            backend.waiting.discard(scope)
-    note.reason = "backend_down"
-    raise AttemptFailed("backend_down")
+            self.slot.release()
 
 
-async def _ask(backend: Backend, call: Call) -> Answer:
+async def attempt(slot: Slot, call: Call, note: Attempt) -> Answer:
+    """Ask the backend of a slot; raises AttemptFailed or BackendRefused.
+
+    The slot is the answer's, and is given back where there is none. Ends at once with
+    `backend_down` when discovery finds that the backend is gone.
+    """
+    try:
+        return await _unless_lost(slot, call)
+    except AttemptFailed as failure:
+        note.reason = failure.reason
+        wait = failure.retry_after
+        slot.failed(failure.fault, failure.reason, anyio.current_time(), retry_after=wait)
+        slot.release()
+        raise
+    except BaseException as error:
+        if isinstance(error, BackendRefused):
+            note.reason = error.reason
+        slot.release()
+        raise
+
+
+async def _unless_lost(slot: Slot, call: Call) -> Answer:
+    unanswered = slot.backend.unanswered
+    with anyio.CancelScope() as scope:
+        unanswered.add(scope)
+        try:
+            return await _ask(slot, call)
+        finally:
+            unanswered.discard(scope)
+    raise AttemptFailed("backend_down", Fault.NONE)
+
+
+async def _ask(slot: Slot, call: Call) -> Answer:
+    backend = slot.backend
     body = call.body_for(backend)
     request = backend.request("POST", call.endpoint.path, call.headers, body)
     try:
         response = await backend.transport.handle_async_request(request)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise AttemptFailed("connect_failed") from error
+        raise AttemptFailed("connect_failed", Fault.UNREACHABLE) from error
     except httpx.TransportError as error:
-        raise AttemptFailed("connection_broken") from error
+        raise AttemptFailed("connection_broken", Fault.BROKEN) from error
     try:
-        return await _first_chunk(backend, call, response)
+        return await _first_chunk(slot, call, response)
     except BaseException:
         await response.aclose()
         raise
 
 
-async def _first_chunk(backend: Backend, call: Call, response: httpx.Response) -> Answer:
+async def _first_chunk(slot: Slot, call: Call, response: httpx.Response) -> Answer:
+    backend = slot.backend
     chunks = cast("httpx.AsyncByteStream", response.stream).__aiter__()
     if not response.is_success:
         raise await _failure(backend, call, response, chunks)
     frames = frames_for(response.headers.get("content-type", ""))
     if frames is None or "content-encoding" in response.headers:
-        raise AttemptFailed("not_an_ollama")
+        raise AttemptFailed("not_an_ollama", Fault.ERROR)
     first = await _next_frames(chunks, frames)
     if not first:
-        raise AttemptFailed("empty_answer")
+        raise AttemptFailed("empty_answer", Fault.BROKEN)
     read = call.endpoint.dialect.read if frames.streamed else call.endpoint.dialect.read_body
     reading = await parsed(read, first[0])
     _check(reading, backend)
     return Answer(
-        backend,
+        slot,
         response.status_code,
         response.headers.raw,
         frames,
@@ -159,9 +190,10 @@ async def _first_chunk(backend: Backend, call: Call, response: httpx.Response) -
 
 def _check(reading: Reading, backend: Backend) -> None:
     if reading.is_garbled:
-        raise AttemptFailed("garbled_answer")
+        raise AttemptFailed("garbled_answer", Fault.ERROR)
     if reading.error is not None:
-        raise AttemptFailed("error_as_answer", message=scrubbed(reading.error, backend))
+        text = scrubbed(reading.error, backend)
+        raise AttemptFailed("error_as_answer", Fault.ERROR, message=text)
 
 
 async def _failure(
@@ -177,10 +209,24 @@ async def _failure(
         return BackendRefused(status, text)
     return AttemptFailed(
         f"status_{status}",
+        _fault_of(status, backend, call),
         status=status,
         message=text,
         retry_after=_seconds(response.headers.get("retry-after", "")),
     )
+
+
+def _fault_of(status: int, backend: Backend, call: Call) -> Fault:
+    """What an HTTP status says of the backend.
+
+    A 404 speaks of the model only where the name was sent as the backend lists it.
+    """
+    if status in FULL:
+        return Fault.FULL
+    if status != httpx.codes.NOT_FOUND:
+        return Fault.ERROR
+    is_its_own = call.name_for(backend) == backend.spelling(call.model)
+    return Fault.LACKS_MODEL if is_its_own else Fault.NONE
 
 
 async def _error_body(chunks: AsyncIterator[bytes]) -> bytes:
@@ -207,9 +253,9 @@ async def _next_frames(chunks: AsyncIterator[bytes], frames: Frames) -> list[byt
             if whole := frames.feed(data):
                 return whole
     except httpx.TransportError as error:
-        raise AttemptFailed("connection_broken") from error
+        raise AttemptFailed("connection_broken", Fault.BROKEN) from error
     except FrameTooLong as error:
-        raise AttemptFailed("frame_too_long") from error
+        raise AttemptFailed("frame_too_long", Fault.ERROR) from error
 
 
 def _seconds(retry_after: str) -> float | None:

@@ -7,7 +7,7 @@ chunk of a stream `first_chunk_timeout` counts from the arrival, over all attemp
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -15,12 +15,14 @@ from typing import Protocol
 import anyio
 import attrs
 
-from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.occupancy import Slot
+from ollama_gateway.backends.selection import Candidates, Wish
 from ollama_gateway.errors import Forbidden, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.admission import Call, Rights, bounded, may_call, read_call
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.attempt import Answer, attempt
-from ollama_gateway.flow.race import race
+from ollama_gateway.flow.race import Rules, Start, race
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.ledger.record import Attempt, Caller, Ledger, Row
 from ollama_gateway.limits.leases import Demand, Limits
@@ -43,6 +45,7 @@ class Keys(Protocol):
 class Deadlines:
     """Seconds; the settings of `[race]`."""
 
+    queue: float
     first_chunk: float
     idle: float
     total: float
@@ -57,7 +60,7 @@ class Exchange:
     limits: Limits
     backends: Backends
     deadlines: Deadlines
-    max_attempts: int
+    rules: Rules
     expose_backend: bool = False
 
     async def serve(self, ask: Ask) -> None:
@@ -70,12 +73,12 @@ class Exchange:
             call = await read_call(principal, ask, body, is_measured=quota.has_budget)  # 400, 403
             row.model, row.bytes_in = call.model.short, len(body)
             with _until(ask.arrived + self.deadlines.total):  # 504
-                candidates = self.candidates(call)  # 503, the one 403
+                candidates = self._candidates(principal, call)  # 503, the one 403
                 async with self.limits.reserve(self._demand(call, quota), row) as lease:  # 429, 503
                     call = await bounded(call, lease.generation)  # 400
                     start, patience = _attempts(call, ask, row), self._patience(call, ask)
-                    racing = race(candidates, start, self.max_attempts, patience)
-                    async with racing as winner:  # 502, 503, 504
+                    racing = race(candidates, start, self.rules, patience, is_streamed=call.streams)
+                    async with racing as winner:  # 502, 503, 504; leaving closes the losers
                         row.backend = winner.backend.name
                         row.model = winner.backend.spelling(call.model) or row.model
                         row.ttft = anyio.current_time() - ask.arrived
@@ -83,14 +86,16 @@ class Exchange:
                         settle = partial(self.limits.settle, lease)
                         await relay(winner, ask, row, settle, self.deadlines.idle, extra)
 
-    def candidates(self, call: Call) -> Iterator[Backend]:
-        """Who may serve the call, best first."""
+    def _candidates(self, caller: Caller, call: Call) -> Candidates:
         try:
-            return self.backends.find(call.model, anyio.current_time())
+            self.backends.check(call.model, anyio.current_time())
         except ModelDown:
             raise Unavailable from None
         except ModelUnknown:
             raise Forbidden(reason="unknown_model") from None
+        is_light = call.endpoint.group == "read"
+        wish = Wish(call.model, caller.key_id, call.load_options, is_light)
+        return Candidates(self.backends, wish, self.deadlines.queue)
 
     def _demand(self, call: Call, quota: Quota) -> Demand:
         context = self.backends.context(call.model) if call.measure else None
@@ -106,13 +111,13 @@ class Exchange:
         return ask.arrived + allowed - anyio.current_time()
 
 
-def _attempts(call: Call, ask: Ask, row: Row) -> Callable[[Backend], Awaitable[Answer]]:
+def _attempts(call: Call, ask: Ask, row: Row) -> Start:
     """The race's way to start an attempt, which leaves a note in the row."""
 
-    async def start(backend: Backend) -> Answer:
-        note = Attempt(backend.name, anyio.current_time() - ask.arrived)
+    async def start(slot: Slot) -> Answer:
+        note = Attempt(slot.backend.name, anyio.current_time() - ask.arrived, slot.is_hedge)
         row.attempts.append(note)
-        answer = await attempt(backend, call, note)
+        answer = await attempt(slot, call, note)
         note.first_chunk = anyio.current_time() - ask.arrived
         return answer
 

@@ -1,122 +1,224 @@
 """The race for the first good chunk: candidates in order, one cancel scope, one winner.
 
 The shape is that of happy eyeballs (RFC 8305; trio's `open_tcp_stream` shows it best): each
-candidate gets a task; the next one starts when the last one has failed, or has had `stagger`
-seconds; the first good chunk cancels the rest. With an endless `stagger` this is failover. An
-attempt that loses closes its own connection; the winner is handed over by being returned, and
-closed when the block is left.
+attempt is a task; the next one starts when all have failed, or, as a hedge, beside one that has had
+the hedge delay; the first good chunk cancels the rest.
+
+    nothing runs            the next candidate starts at once, or waits in line for room (failover)
+    something runs          the next one starts beside it when the last start was a hedge delay ago
+                            or has failed, and only where it does no harm (hedge)
+
+A hedge that may not start now is asked for again a delay later: a backend may have got room, or the
+model. An attempt that loses closes its own connection; the winner is handed over by being returned,
+and closed when the block is left.
+
+What the attempts have shown is told to their slots as it happens, but for two things that only the
+end shows: that an error was the backend's and not the request's, since another one served it, and
+that an attempt was overtaken by its hedge.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from itertools import islice
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import anyio
-import httpx
+import attrs
+from anyio.abc import TaskGroup
 
-from ollama_gateway.backends.backends import Backend
-from ollama_gateway.errors import (
-    Forbidden,
-    GatewayError,
-    Unavailable,
-    UpstreamFailed,
-    UpstreamTimeout,
-)
+from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.occupancy import Slot
+from ollama_gateway.backends.selection import Candidates
+from ollama_gateway.errors import GatewayError, UpstreamTimeout
 from ollama_gateway.flow.attempt import Answer, AttemptFailed
+from ollama_gateway.flow.hedging import Hedging, RetryBudget
+from ollama_gateway.flow.verdict import verdict
+from ollama_gateway.metrics import Metrics
 
-T = TypeVar("T")
-FULL: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
-NOTHING_REACHED: Final = {"connect_failed", "backend_down"}
-RETRY_AFTER: Final = 5.0
-"""Seconds, where no backend said when to come back."""
+SHORTEST_PAUSE: Final = 0.1
+"""Seconds at least until a hedge that was withheld is thought of again."""
+
+Start = Callable[[Slot], Awaitable[Answer]]
+"""Makes an attempt; its slot belongs to the answer, and is given back where there is none. Raises
+AttemptFailed, BackendRefused."""
+
+
+@attrs.frozen
+class Rules:
+    """What all races of a process have in common."""
+
+    max_attempts: int
+    hedging: Hedging
+    retries: RetryBudget
+    metrics: Metrics
 
 
 @asynccontextmanager
 async def race(
-    candidates: Iterator[Backend],
-    start: Callable[[Backend], Awaitable[Answer]],
-    max_attempts: int,
-    patience: float,
-    stagger: float = math.inf,
+    candidates: Candidates, start: Start, rules: Rules, patience: float, *, is_streamed: bool
 ) -> AsyncIterator[Answer]:
     """The winner of the race, open for the length of the block.
 
-    `patience` is how many seconds the first good chunk may take in all, then UpstreamTimeout.
-    Raises the client's own error (`BackendRefused`), or what became of the attempts when all
-    failed: UpstreamFailed (502 or the last one's status), Unavailable, Forbidden.
+    `patience` is how many seconds the first good chunk may take in all, the wait for room included.
+    Raises UpstreamTimeout when they are over, the client's own error (`BackendRefused`), or what
+    became of the attempts when all failed: UpstreamFailed (502 or the last one's status),
+    Unavailable, Forbidden.
     """
+    racing = _Race(candidates, start, rules, is_streamed)
     answer: Answer | None = None
     with anyio.move_on_after(patience):
-        answer = await _first_good(islice(candidates, max_attempts), start, stagger)
+        answer = await racing.run()
     if answer is None:
-        raise UpstreamTimeout
+        raise racing.too_late()
     try:
         yield answer
     finally:
         await answer.aclose()
 
 
-async def _first_good(
-    candidates: Iterator[Backend], start: Callable[[Backend], Awaitable[Answer]], stagger: float
-) -> Answer:
-    answers: list[Answer] = []
-    refusals: list[GatewayError] = []
-    failures: list[AttemptFailed] = []
+@attrs.define(eq=False)
+class _Runner:
+    """One attempt in the race."""
 
-    async def run(candidate: Backend, failed: anyio.Event) -> None:
+    slot: Slot
+    answer: Answer | None = None
+    failure: AttemptFailed | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self.answer is None and self.failure is None
+
+
+@attrs.define(eq=False)
+class _Race:
+    """One race, from its first attempt to its first good chunk."""
+
+    candidates: Candidates
+    start: Start
+    rules: Rules
+    is_streamed: bool
+    runners: list[_Runner] = attrs.field(factory=list, init=False)
+    winner: _Runner | None = attrs.field(default=None, init=False)
+    refusal: GatewayError | None = attrs.field(default=None, init=False)
+    failed: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    """Set when an attempt fails; a new one for each wait."""
+    withheld: set[str] = attrs.field(factory=set, init=False)
+    """Why no hedge was started; each reason counts once a race."""
+
+    async def run(self) -> Answer:
+        """Start attempts until one wins, or none is left and all have failed."""
+        self.rules.hedging.count_request()
+        self.rules.retries.count_request()
         try:
-            answer = await start(candidate)
+            async with anyio.create_task_group() as tasks:
+                while (slot := await self._next()) is not None:
+                    runner = _Runner(slot)
+                    self.runners.append(runner)
+                    tasks.start_soon(self._attempt, runner, tasks)
+            await _close(r.answer for r in self.runners if r is not self.winner)
+        except BaseException:
+            await _close(runner.answer for runner in self.runners)
+            raise
+        if self.winner is not None and self.winner.answer is not None:
+            return self.winner.answer
+        raise self.refusal or verdict([r.failure for r in self.runners if r.failure])
+
+    def too_late(self) -> UpstreamTimeout:
+        """The deadline has passed: what has not answered by now has failed."""
+        for runner in self._running():
+            runner.slot.failed(Fault.BROKEN, "first_chunk_timeout", anyio.current_time())
+        return UpstreamTimeout()
+
+    async def _attempt(self, runner: _Runner, tasks: TaskGroup) -> None:
+        try:
+            runner.answer = await self.start(runner.slot)
         except AttemptFailed as failure:
-            failures.append(failure)
-            failed.set()
+            runner.failure = failure
+            self.failed.set()
         except GatewayError as refusal:
-            refusals.append(refusal)
-            attempts.cancel_scope.cancel()
+            self.refusal = self.refusal or refusal
+            tasks.cancel_scope.cancel()
         else:
-            answers.append(answer)
-            attempts.cancel_scope.cancel()
+            if self.winner is None:
+                self._win(runner)
+            tasks.cancel_scope.cancel()
 
-    try:
-        async with anyio.create_task_group() as attempts:
-            for candidate in candidates:
-                failed = anyio.Event()
-                attempts.start_soon(run, candidate, failed)
-                with anyio.move_on_after(stagger):
-                    await failed.wait()
-    except BaseException:
-        await _close(answers)
-        raise
-    await _close(answers[1:])
-    if answers:
-        return answers[0]
-    raise refusals[0] if refusals else verdict(failures)
+    async def _next(self) -> Slot | None:
+        """The slot of the next attempt, once it is due; None when there is to be none."""
+        delay = self._hedge_delay()
+        pause_until = -math.inf
+        while len(self.runners) < self.rules.max_attempts:
+            running = self._running()
+            if not running:
+                return await self.candidates.next(self._may_retry)
+            latest, now = self.runners[-1], anyio.current_time()
+            due = now if latest.failure else latest.slot.began + delay
+            if now < (due := max(due, pause_until)):
+                self.failed = anyio.Event()
+                with anyio.CancelScope(deadline=due):
+                    await self.failed.wait()
+            elif slot := self._hedge(running):
+                return slot
+            else:
+                pause_until = now + max(delay, SHORTEST_PAUSE)
+        return None
+
+    def _running(self) -> list[_Runner]:
+        return [runner for runner in self.runners if runner.is_running]
+
+    def _hedge_delay(self) -> float:
+        if not self.is_streamed:
+            return math.inf
+        return self.rules.hedging.delay(self.candidates.wish.model.key)
+
+    def _hedge(self, running: list[_Runner]) -> Slot | None:
+        """A slot beside what is running, where that does no harm."""
+        if not all(runner.slot.was_warm for runner in running):
+            # Its model is being loaded: to cancel that would throw the load away.
+            found: Slot | str = "cold_attempt"
+        else:
+            found = self.candidates.hedge(lambda: self._may_hedge(running))
+        if isinstance(found, Slot):
+            self.rules.metrics.hedge("started")
+            return found
+        if found not in self.withheld:
+            self.withheld.add(found)
+            self.rules.metrics.hedge(found)
+        return None
+
+    def _may_hedge(self, running: list[_Runner]) -> bool:
+        """Whether somebody pays: see `hedging.py`."""
+        if self.rules.hedging.pay():
+            return True
+        return any(runner.slot.health.is_failing for runner in running) and self._may_retry()
+
+    def _may_retry(self) -> bool:
+        is_paid = self.rules.retries.pay(anyio.current_time())
+        self.rules.metrics.retry("started" if is_paid else "budget")
+        return is_paid
+
+    def _win(self, winner: _Runner) -> None:
+        """Say what the first good chunk shows of those that were behind it."""
+        self.winner = winner
+        now = anyio.current_time()
+        winner.slot.answered(now, is_timed=self.is_streamed)
+        if winner.slot.is_hedge:
+            self.rules.metrics.hedge("won")
+        if self.is_streamed:
+            waited = now - self.runners[0].slot.began
+            self.rules.hedging.observe(self.candidates.wish.model.key, waited)
+        for runner in self.runners:
+            if runner.failure is not None and runner.failure.fault is Fault.ERROR:
+                runner.slot.blame(runner.failure.reason, now)
+            elif runner.is_running and runner.slot.began < winner.slot.began:
+                runner.slot.failed(Fault.BROKEN, "overtaken", now)
 
 
-async def _close(answers: Sequence[Answer]) -> None:
+async def _close(answers: Iterable[Answer | None]) -> None:
     """Close what won too late, or for nobody: two may finish in the same instant."""
-    for answer in answers:
-        await answer.aclose()
-
-
-def verdict(failures: Sequence[AttemptFailed]) -> GatewayError:
-    """What the client is told when no attempt gave a good chunk: the last one's own words.
-
-    A 404 says only that this backend has lost the model, so it speaks when there is nothing else.
-    """
-    if not failures:
-        return Unavailable()
-    found = [failure for failure in failures if failure.status != httpx.codes.NOT_FOUND]
-    if not found:
-        return Forbidden(reason="backend_lacks_model")
-    last = found[-1]
-    if all(failure.reason in NOTHING_REACHED for failure in found):
-        return Unavailable()
-    wait = last.retry_after or (RETRY_AFTER if last.status in FULL else None)
-    passed_on = last.status if last.status in FULL or (last.status or 0) >= 500 else None  # noqa: PLR2004
-    return UpstreamFailed(
-        last.message, reason=last.reason, retry_after=wait, status=passed_on or 502
-    )
+    async with AsyncExitStack() as closing:
+        for answer in answers:
+            if answer is not None:
+                closing.push_async_callback(answer.aclose)

@@ -11,16 +11,20 @@ whole answer can ask again at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import anyio
 
 from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.attempt import Answer, AttemptFailed, scrubbed
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.wire.dialects import Dialect, Usage
 from ollama_gateway.wire.headers import downstream_headers
+
+NO_END: Final = "no_terminal_marker"
 
 
 async def relay(
@@ -64,7 +68,7 @@ async def _stream(
             await ask.downstream.end()
             return
         frames = await _next(answer, idle_timeout)
-    raise UpstreamFailed("the backend's answer ended early", reason="no_terminal_marker")
+    raise _broken(answer, UpstreamFailed("the backend's answer ended early", reason=NO_END))
 
 
 def _examine(
@@ -106,6 +110,14 @@ async def _next(answer: Answer, idle_timeout: float) -> list[bytes]:
         with anyio.fail_after(idle_timeout):
             return await answer.next()
     except TimeoutError:
-        raise UpstreamTimeout("the backend stopped answering", reason="idle_timeout") from None
+        timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
+        raise _broken(answer, timeout) from None
     except AttemptFailed as failure:
-        raise UpstreamFailed("the backend's answer broke off", reason=failure.reason) from failure
+        broken = UpstreamFailed("the backend's answer broke off", reason=failure.reason)
+        raise _broken(answer, broken) from failure
+
+
+def _broken(answer: Answer, error: GatewayError) -> GatewayError:
+    """The same error, once it has been counted against the backend."""
+    answer.slot.failed(Fault.BROKEN, error.reason, anyio.current_time())
+    return error

@@ -36,6 +36,7 @@ def log_row(row: Row) -> None:
             {
                 "backend": attempt.backend,
                 "started_ms": _milliseconds(attempt.started),
+                "hedge": attempt.is_hedge,
                 "first_chunk_ms": _milliseconds(attempt.first_chunk),
                 "reason": attempt.reason,
             }

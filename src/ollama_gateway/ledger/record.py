@@ -24,6 +24,8 @@ class Attempt:
 
     backend: str
     started: float
+    is_hedge: bool = False
+    """Whether it began beside another one."""
     first_chunk: float | None = None
     reason: str | None = None
     """Why it failed; None while it runs and when it answered."""

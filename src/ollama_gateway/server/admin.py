@@ -84,6 +84,8 @@ class Admin:
         self.metrics.settlements(self.limits.store.settlements_waiting)
         for backend in self.backends.all:
             self.metrics.backend_up(backend.name, is_up=backend.is_up)
+            self.metrics.in_flight(backend.name, backend.in_flight)
+        self.metrics.waiting(len(self.backends.line))
         await ask.downstream.respond(200, FIGURES, self.metrics.page())
 
     async def status(self, ask: Ask) -> None:

@@ -250,7 +250,6 @@ NOT_YET: Final[Mapping[str, str]] = {
     "server.trusted_proxies": f"trusting a proxy's headers is {_UNSUPPORTED}",
     "server.tls_cert": f"TLS for clients is {_UNSUPPORTED}",
     "server.tls_key": f"TLS for clients is {_UNSUPPORTED}",
-    "backends[].slots": f"a cap on a backend's requests is {_UNSUPPORTED}",
     "storage.database_url": f"PostgreSQL is {_UNSUPPORTED}",
     "audit.mode": f"strict audit is {_UNSUPPORTED}",
     "audit.chain_key": f"chaining audit rows is {_UNSUPPORTED}",
@@ -260,9 +259,6 @@ NOT_YET: Final[Mapping[str, str]] = {
 """Settings refused when they are not at their default, and what to say."""
 
 NO_EFFECT_YET: Final[Mapping[str, str]] = {
-    "race.hedge_after": "hedging is not built; this has no effect yet",
-    "race.max_hedge_ratio": "hedging is not built; this has no effect yet",
-    "race.queue_timeout": "no request is queued; this has no effect yet",
     "audit.keep": "no audit rows are stored; this has no effect yet",
 }
 """Settings that give a warning when they are given at all, and what to say."""

@@ -1,0 +1,91 @@
+"""A circuit breaker: whether it is worth asking at all.
+
+    closed ── FAILURES in a row ──► open ── the wait is over ──► half-open
+      ▲                              ▲                              │ one attempt, the probe
+      │                              └───── it fails: wait doubled ─┤
+      └──────────────────────────────────── it answers ─────────────┘
+
+An attempt of before the opening that answers after all closes it too: it is proof. One that fails
+then changes nothing, or a hundred streams that are cut together would add up to an endless wait.
+The same goes for what begins while it is open, since nothing else was left to try. What ends
+without having shown anything (the client left, another backend was faster) gives the probe back,
+so that the next attempt is the probe.
+
+The rule: nothing here waits or reads a clock; whoever calls says what time it is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final, Literal
+
+import attrs
+
+FAILURES: Final = 3
+"""Failures in a row that open a breaker."""
+FIRST_WAIT: Final = 2.0
+LONGEST_WAIT: Final = 60.0
+"""Seconds from the opening to the probe: doubled each time, up to this."""
+JITTER: Final = 0.25
+"""By how much of itself a wait is lengthened at most, so that gateways do not probe together."""
+
+State = Literal["closed", "open", "half-open"]
+
+
+@attrs.define(eq=False)
+class Breaker:
+    """One breaker; times are seconds on the caller's clock."""
+
+    failures: int = 0
+    """In a row."""
+    until: float | None = None
+    """When the wait is over; None while it is closed."""
+    _wait: float = FIRST_WAIT
+    _is_probed: bool = False
+    _random: Callable[[], float] = random.random
+
+    def state(self, now: float) -> State:
+        """Where in the picture above it is."""
+        if self.until is None:
+            return "closed"
+        return "open" if now < self.until else "half-open"
+
+    def admits(self, now: float) -> bool:
+        """Whether an attempt may begin; in half-open only as the probe, and only one."""
+        state = self.state(now)
+        return state == "closed" or (state == "half-open" and not self._is_probed)
+
+    def begin(self, now: float) -> bool:
+        """An attempt begins, whatever `admits` says; whether it is the probe."""
+        is_probe = self.state(now) == "half-open" and not self._is_probed
+        self._is_probed = self._is_probed or is_probe
+        return is_probe
+
+    def answered(self) -> bool:
+        """An attempt had a good chunk; whether that closed the breaker."""
+        if self.until is None:
+            return False
+        self.failures, self.until, self._wait, self._is_probed = 0, None, FIRST_WAIT, False
+        return True
+
+    def succeeded(self) -> None:
+        """An attempt went well to its end."""
+        self.failures = 0
+
+    def failed(self, now: float, *, is_probe: bool) -> bool:
+        """An attempt failed; whether that opened the breaker, anew where it was the probe."""
+        self.failures += 1
+        if self.until is not None and not is_probe:
+            return False
+        if self.until is None and self.failures < FAILURES:
+            return False
+        if self.until is not None:
+            self._wait = min(self._wait * 2, LONGEST_WAIT)
+        self.until = now + self._wait * (1 + JITTER * self._random())
+        self._is_probed = False
+        return True
+
+    def drop_probe(self) -> None:
+        """The probe ended and has shown nothing."""
+        self._is_probed = False

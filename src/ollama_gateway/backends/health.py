@@ -1,0 +1,66 @@
+"""How one backend does with one model: what its attempts have shown, and what that is worth.
+
+What counts against whom:
+
+| fault | counts |
+|---|---|
+| `UNREACHABLE`: no connection | always, against the backend |
+| `BROKEN`: cut, a deadline, overtaken by its hedge | always, against backend and model |
+| `ERROR`: an answer that is an error | against both, once another backend has served the request: \
+a bad request gets its 500 from every one, and opens nothing |
+| `FULL`: 429, 503 | never; asked again when it says, else after a second |
+| `LACKS_MODEL`: 404 for what it lists | never; the model leaves its list until the next poll |
+| `NONE`: what shows nothing, as a backend that discovery has just lost | never |
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import Final
+
+import attrs
+
+from ollama_gateway.backends.breaker import Breaker
+from ollama_gateway.wire.load_options import LoadOptions
+
+REMEMBERED_TIMES: Final = 50
+"""First-chunk times kept of a backend and model."""
+REST: Final = 1.0
+"""Seconds that a full backend is left alone where it does not say for how long."""
+
+
+class Fault(enum.Enum):
+    """What a failed attempt says of its backend."""
+
+    UNREACHABLE = "unreachable"
+    BROKEN = "broken"
+    ERROR = "error"
+    FULL = "full"
+    LACKS_MODEL = "lacks_model"
+    NONE = "none"
+
+
+@attrs.define(eq=False)
+class Health:
+    """One backend's way with one model; times are seconds on the event loop's clock."""
+
+    breaker: Breaker = attrs.field(factory=Breaker)
+    is_failing: bool = False
+    """Whether the last attempt that showed anything failed."""
+    rests_until: float = 0.0
+    """When it may be asked again, as it said that it is full."""
+    load_options: LoadOptions = ()
+    """What the model was last asked for with: others make Ollama load it again."""
+    first_chunks: deque[float] = attrs.field(factory=lambda: deque(maxlen=REMEMBERED_TIMES))
+    """Seconds from the start of an attempt to its first good chunk; streamed requests only."""
+
+    @property
+    def typical_first_chunk(self) -> float | None:
+        """The median of the times that are remembered; None without any."""
+        times = sorted(self.first_chunks)
+        return times[len(times) // 2] if times else None
+
+    def rest(self, now: float, seconds: float | None) -> None:
+        """It is full; `seconds` is what it said itself."""
+        self.rests_until = max(self.rests_until, now + (seconds or REST))

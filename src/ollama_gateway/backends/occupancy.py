@@ -1,0 +1,128 @@
+"""A slot: one attempt's place at a backend, and what the attempt shows of that backend.
+
+How busy a backend is cannot be asked (Ollama tells nobody how long its queue is), so it is known by
+what was sent there: a slot is taken in the instant in which its backend is chosen, and given back
+when the attempt is over, which for the winner is the end of its answer. Room that is given back
+goes to the next in the waiting line at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from ollama_gateway.backends.breaker import Breaker
+from ollama_gateway.backends.health import Fault, Health
+from ollama_gateway.wire.load_options import LoadOptions
+from ollama_gateway.wire.names import ModelName
+
+if TYPE_CHECKING:
+    from ollama_gateway.backends.backends import Backend, Backends
+
+FAILING: Final = {Fault.UNREACHABLE, Fault.BROKEN, Fault.ERROR}
+"""What makes a backend one that is itself failing, until it answers again."""
+
+
+@attrs.define(eq=False)
+class Slot:
+    """One attempt's place; `now` is always seconds on the event loop's clock.
+
+    A request that costs a backend nothing (`is_light`, as `/api/show`) takes no room, and shows
+    only whether the backend can be reached.
+    """
+
+    backend: Backend
+    model: ModelName
+    health: Health
+    began: float
+    was_warm: bool
+    is_light: bool
+    is_hedge: bool
+    _backends: Backends
+    _probes: set[Breaker]
+    _went_well: bool | None = attrs.field(default=None, init=False)
+    """None until it has shown anything."""
+    _is_released: bool = attrs.field(default=False, init=False)
+
+    @classmethod
+    def take(
+        cls,
+        backends: Backends,
+        backend: Backend,
+        model: ModelName,
+        now: float,
+        *,
+        load_options: LoadOptions = (),
+        is_light: bool = False,
+        is_hedge: bool = False,
+    ) -> Slot:
+        """Occupy a backend."""
+        health = backend.health_of(model)
+        was_warm = backend.has_warm(model)
+        if not is_light:
+            backend.in_flight += 1
+            health.load_options = load_options
+        breakers = [backend.breaker] if is_light else [backend.breaker, health.breaker]
+        probes = {breaker for breaker in breakers if breaker.begin(now)}
+        return cls(backend, model, health, now, was_warm, is_light, is_hedge, backends, probes)
+
+    def answered(self, now: float, *, is_timed: bool) -> None:
+        """A good chunk came; its time counts where it is a streamed answer's."""
+        self._reached()
+        if self.is_light:
+            return
+        self._went_well, self.health.is_failing = True, False
+        if is_timed:
+            self.health.first_chunks.append(now - self.began)
+        if self.health.breaker.answered():
+            self._backends.breaker_closed(self.backend, self.model)
+
+    def failed(
+        self, fault: Fault, reason: str, now: float, *, retry_after: float | None = None
+    ) -> None:
+        """The attempt failed, before a good chunk or in its answer."""
+        if fault is Fault.UNREACHABLE:
+            self._count(self.backend.breaker, None, reason, now)
+        elif fault is not Fault.NONE:
+            self._reached()
+        if self.is_light:
+            return
+        self._went_well = False
+        self.health.is_failing = self.health.is_failing or fault in FAILING
+        if fault is Fault.BROKEN:
+            self.blame(reason, now)
+        elif fault is Fault.FULL:
+            self.health.rest(now, retry_after)
+        elif fault is Fault.LACKS_MODEL:
+            self._backends.lost(self.backend, self.model, now)
+
+    def blame(self, reason: str, now: float) -> None:
+        """Its failure counts: also an error, once another backend has served the request."""
+        if not self.is_light:
+            self._count(self.health.breaker, self.model, reason, now)
+
+    def release(self) -> None:
+        """Give the place back; again is no error."""
+        if self._is_released:
+            return
+        self._is_released = True
+        for probe in self._probes:
+            probe.drop_probe()
+        if self._went_well:
+            self.health.breaker.succeeded()
+        if not self.is_light:
+            self.backend.in_flight -= 1
+            self._backends.line.dispatch()
+
+    def _reached(self) -> None:
+        breaker = self.backend.breaker
+        breaker.succeeded()
+        if breaker.answered():
+            self._backends.breaker_closed(self.backend, None)
+
+    def _count(self, breaker: Breaker, model: ModelName | None, reason: str, now: float) -> None:
+        is_probe = breaker in self._probes
+        self._probes.discard(breaker)
+        if breaker.failed(now, is_probe=is_probe) and breaker.until is not None:
+            self._backends.breaker_opened(self.backend, model, reason, breaker.until - now)

@@ -1,0 +1,102 @@
+"""How much may be asked twice: when a hedge is due, and what pays for hedges and retries.
+
+Two purses, because there are two ways to make an outage worse. Hedges go to healthy backends that
+are slow, and cost at most a share of the requests. Retries go to backends that are themselves
+failing, and cost a tenth of the requests and ten a second. A failover to a healthy backend is
+free: it does the work that the first one did not. A hedge beside an attempt on a failing backend
+is a retry in truth, and is paid as one where the hedges' purse is empty.
+
+The rule: nothing here waits; `now` is seconds on the event loop's clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final, Literal
+
+import attrs
+
+QUANTILE: Final = 0.95
+"""`auto` hedges the slowest twentieth, as in "The Tail at Scale" (Dean and Barroso, 2013)."""
+OBSERVATIONS: Final = 200
+"""First-chunk times of a model that are remembered."""
+ENOUGH: Final = 20
+"""Of them, before they say anything about one in twenty."""
+UNKNOWN: Final = 2.0
+"""Seconds of the hedge delay until then."""
+SHORTEST: Final = 0.1
+"""Seconds of the hedge delay at least: below it, what differs is chance."""
+MODELS: Final = 1000
+"""Models whose times are remembered; the one that was remembered first is forgotten first."""
+DEPTH: Final = 50
+"""Hedges that may be saved up, in shares: 50 x 5 % is 2.5 hedges."""
+
+RETRY_RATIO: Final = 0.1
+RETRIES_A_SECOND: Final = 10.0
+RETRIES_SAVED: Final = 10.0
+"""Retries that may be saved up: those of a second."""
+
+
+@attrs.define(eq=False)
+class Hedging:
+    """When a streamed request may be asked of a second backend beside the first."""
+
+    after: float | Literal["auto", "off"]
+    """Seconds, the setting `race.hedge_after`."""
+    ratio: float
+    """Hedges as a share of requests, the setting `race.max_hedge_ratio`."""
+    _purse: float = attrs.field(default=1.0, init=False)
+    _times: dict[str, deque[float]] = attrs.field(factory=dict, init=False)
+
+    def count_request(self) -> None:
+        """Each request pays its share in."""
+        self._purse = min(self._purse + self.ratio, max(1.0, DEPTH * self.ratio))
+
+    def pay(self) -> bool:
+        """Take what one hedge costs; False where it is not there."""
+        if self._purse < 1 or not self.ratio:
+            return False
+        self._purse -= 1
+        return True
+
+    def delay(self, model: str) -> float:
+        """Seconds without a good chunk until a hedge is due; infinite where hedging is off."""
+        if self.after == "off":
+            return math.inf
+        if self.after != "auto":
+            return self.after
+        times = self._times.get(model, ())
+        if len(times) < ENOUGH:
+            return UNKNOWN
+        return max(sorted(times)[math.ceil(len(times) * QUANTILE) - 1], SHORTEST)
+
+    def observe(self, model: str, seconds: float) -> None:
+        """A streamed request had its first good chunk so long after its first attempt began."""
+        if model not in self._times:
+            if len(self._times) >= MODELS:
+                del self._times[next(iter(self._times))]
+            self._times[model] = deque(maxlen=OBSERVATIONS)
+        self._times[model].append(seconds)
+
+
+@attrs.define(eq=False)
+class RetryBudget:
+    """What pays for asking a backend that is itself failing."""
+
+    _purse: float = attrs.field(default=RETRIES_SAVED, init=False)
+    _counted_at: float | None = attrs.field(default=None, init=False)
+
+    def count_request(self) -> None:
+        """Each request pays its share in."""
+        self._purse = min(self._purse + RETRY_RATIO, RETRIES_SAVED)
+
+    def pay(self, now: float) -> bool:
+        """Take what one retry costs; False where it is not there."""
+        since = now - (now if self._counted_at is None else self._counted_at)
+        self._counted_at = now
+        self._purse = min(self._purse + since * RETRIES_A_SECOND, RETRIES_SAVED)
+        if self._purse < 1:
+            return False
+        self._purse -= 1
+        return True

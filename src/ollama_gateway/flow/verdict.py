@@ -1,0 +1,35 @@
+"""What a client is told when no attempt gave a good chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import httpx
+
+from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamFailed
+from ollama_gateway.flow.attempt import FULL, AttemptFailed
+
+NOTHING_REACHED: Final = {"connect_failed", "backend_down"}
+RETRY_AFTER: Final = 5.0
+"""Seconds, where no backend said when to come back."""
+
+
+def verdict(failures: Sequence[AttemptFailed]) -> GatewayError:
+    """The last one's own words.
+
+    A 404 says only that this backend has lost the model, so it speaks when there is nothing else.
+    """
+    if not failures:
+        return Unavailable()
+    found = [failure for failure in failures if failure.status != httpx.codes.NOT_FOUND]
+    if not found:
+        return Forbidden(reason="backend_lacks_model")
+    last = found[-1]
+    if all(failure.reason in NOTHING_REACHED for failure in found):
+        return Unavailable()
+    wait = last.retry_after or (RETRY_AFTER if last.status in FULL else None)
+    passed_on = last.status if last.status in FULL or (last.status or 0) >= 500 else None  # noqa: PLR2004
+    return UpstreamFailed(
+        last.message, reason=last.reason, retry_after=wait, status=passed_on or 502
+    )

@@ -1,0 +1,180 @@
+"""Races in virtual time: backends `{name: (seconds, outcome)}`, and what happened in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import anyio
+import attrs
+import httpx
+import trio
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.catalog import Listing
+from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.occupancy import Slot
+from ollama_gateway.backends.selection import Candidates, Wish
+from ollama_gateway.errors import GatewayError
+from ollama_gateway.flow.attempt import Answer, AttemptFailed
+from ollama_gateway.flow.hedging import Hedging, RetryBudget
+from ollama_gateway.flow.race import Rules, race
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.wire.dialects import Reading
+from ollama_gateway.wire.frames import WholeBody
+from ollama_gateway.wire.load_options import LoadOptions
+from ollama_gateway.wire.names import ModelName
+from tests.backends.test_catalog import entry
+
+M: Final = ModelName.parse("m:1")
+GOOD: Final = "good"
+Outcome = str | Exception
+Scenario = Mapping[str, tuple[float, Outcome]]
+
+
+def failed(
+    reason: str = "connection_broken",
+    fault: Fault = Fault.BROKEN,
+    status: int | None = None,
+    retry_after: float | None = None,
+) -> AttemptFailed:
+    """A failed attempt."""
+    return AttemptFailed(reason, fault, status=status, retry_after=retry_after)
+
+
+def error(status: int = 500) -> AttemptFailed:
+    """A backend that answers with an error."""
+    return failed(f"status_{status}", Fault.ERROR, status)
+
+
+def full(retry_after: float | None = None, status: int = 503) -> AttemptFailed:
+    """A backend that says that it is full."""
+    return failed(f"status_{status}", Fault.FULL, status, retry_after)
+
+
+def unreachable() -> AttemptFailed:
+    """A backend that cannot be connected to."""
+    return failed("connect_failed", Fault.UNREACHABLE)
+
+
+@attrs.define
+class Outcomes:
+    """What one race did, in seconds after its start."""
+
+    won: str | None = None
+    error: GatewayError | None = None
+    started: dict[str, float] = attrs.field(factory=dict)
+    closed: dict[str, float] = attrs.field(factory=dict)
+    """Losers that ended their attempt, or closed their answer."""
+    ended: float = 0
+
+
+class Track:
+    """Backends that all host one model, in the order given, and races between them."""
+
+    def __init__(
+        self,
+        *names: str,
+        warm: str | None = None,
+        slots: int = 0,
+        priorities: Mapping[str, int] | None = None,
+        after: float | Literal["auto", "off"] = "off",
+        ratio: float = 1.0,
+        attempts: int = 3,
+    ) -> None:
+        given = priorities or {}
+        self.metrics = Metrics()
+        self.backends = Backends.of(
+            [
+                Backend(
+                    name,
+                    httpx.URL("http://h"),
+                    httpx.AsyncHTTPTransport(),
+                    priority=given.get(name, place),
+                    slots=slots,
+                )
+                for place, name in enumerate(names, 1)
+            ],
+            self.metrics,
+        )
+        self.by_name = {backend.name: backend for backend in self.backends.all}
+        self.poll(warm=names if warm is None else warm)
+        self.rules = Rules(attempts, Hedging(after, ratio), RetryBudget(), self.metrics)
+
+    def poll(self, *, warm: tuple[str, ...] | str = (), now: float = 0) -> None:
+        """All of them list the model; these have it loaded."""
+        models = {M.key: entry("m:1")}
+        for name, backend in self.by_name.items():
+            listing = Listing("0.33.0", models, models if name in warm else {})
+            self.backends.polled(backend, listing, now)
+
+    async def run(
+        self,
+        scenario: Scenario,
+        *,
+        holds: float = 0,
+        patience: float = 1000,
+        queue_timeout: float = 100,
+        is_streamed: bool = True,
+        is_light: bool = False,
+        key: str = "k",
+        load_options: LoadOptions = (),
+    ) -> Outcomes:
+        """Race once; the winner's answer takes `holds` seconds."""
+        outcomes, began = Outcomes(), trio.current_time()
+
+        async def start(slot: Slot) -> Answer:
+            name = slot.backend.name
+            outcomes.started[name] = trio.current_time() - began
+            delay, outcome = scenario[name]
+            try:
+                await anyio.sleep(delay)
+            except trio.Cancelled:
+                outcomes.closed[name] = trio.current_time() - began
+                slot.release()
+                raise
+            if isinstance(outcome, Exception):
+                if isinstance(outcome, AttemptFailed):
+                    wait = outcome.retry_after
+                    now = trio.current_time()
+                    slot.failed(outcome.fault, outcome.reason, now, retry_after=wait)
+                slot.release()
+                raise outcome
+            return answer(slot, lambda: outcomes.closed.update({name: trio.current_time() - began}))
+
+        wish = Wish(M, key, load_options, is_light)
+        candidates = Candidates(self.backends, wish, queue_timeout)
+        racing = race(candidates, start, self.rules, patience, is_streamed=is_streamed)
+        try:
+            async with racing as winner:
+                outcomes.won = winner.backend.name
+                await anyio.sleep(holds)
+        except GatewayError as error:
+            outcomes.error = error
+        outcomes.ended = trio.current_time() - began
+        return outcomes
+
+    def assert_idle(self) -> None:
+        """Nothing of any race is left."""
+        assert [backend.in_flight for backend in self.backends.all] == [0] * len(self.by_name)
+        assert len(self.backends.line) == 0
+
+    def figure(self, name: str, **labels: str) -> float:
+        """What the metrics say."""
+        return self.metrics.registry.get_sample_value(f"ollama_gateway_{name}", labels) or 0
+
+
+def answer(slot: Slot, on_close: object) -> Answer:
+    """A whole answer, which says when it is closed."""
+
+    class Stream(httpx.AsyncByteStream):
+        async def aclose(self) -> None:
+            on_close()  # type: ignore[operator]
+
+    response = httpx.Response(200, stream=Stream())
+    chunks = response.aiter_raw()
+    return Answer(slot, 200, [], WholeBody(), [b"{}"], Reading(), response, chunks)
+
+
+NEVER: Final = math.inf
