@@ -136,12 +136,22 @@ async def story(
     *,
     settings: Mapping[str, str] | None = None,
     models: tuple[Model, ...] = (Model("m1:latest"),),
+    slots: int = 0,
+    is_one_tier: bool = False,
 ) -> AsyncIterator[Story]:
     """A gateway before simulators (by name; `a` and `b` with `models` where none are given)."""
     simulators = given or {"a": Simulator(models), "b": Simulator(models)}
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        backends = [{"name": name, "url": f"http://{name}"} for name in simulators]
+        backends = [
+            {
+                "name": name,
+                "url": f"http://{name}",
+                "slots": slots,
+                "priority": 1 if is_one_tier else place,
+            }
+            for place, name in enumerate(simulators, 1)
+        ]
         environment = {
             "OLLAMA_BACKENDS": json.dumps(backends),
             "GATEWAY_STORAGE_DATA_DIR": str(directory),
@@ -167,6 +177,9 @@ async def story(
         told = Story(gateway, simulators, store, key, rows)
         await told.poll()
         yield told
-        assert [transport.open_connections for transport in transports.values()] == [0] * len(
-            transports
-        ), "an upstream connection was left open"
+        none = [0] * len(transports)
+        open_now = [transport.open_connections for transport in transports.values()]
+        assert open_now == none, "an upstream connection was left open"
+        in_flight = [backend.in_flight for backend in gateway.backends.all]
+        assert in_flight == none, "a slot was left taken"
+        assert len(gateway.backends.line) == 0, "a request was left waiting"

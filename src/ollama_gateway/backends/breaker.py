@@ -44,6 +44,7 @@ class Breaker:
     _wait: float = FIRST_WAIT
     _is_probed: bool = False
     _random: Callable[[], float] = random.random
+    """From 0 to 1."""
 
     def state(self, now: float) -> State:
         """Where in the picture above it is."""

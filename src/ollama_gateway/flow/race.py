@@ -113,10 +113,7 @@ class _Race:
         self.rules.retries.count_request()
         try:
             async with anyio.create_task_group() as tasks:
-                while (slot := await self._next()) is not None:
-                    runner = _Runner(slot)
-                    self.runners.append(runner)
-                    tasks.start_soon(self._attempt, runner, tasks)
+                await self._start_attempts(tasks)
             await _close(r.answer for r in self.runners if r is not self.winner)
         except BaseException:
             await _close(runner.answer for runner in self.runners)
@@ -130,6 +127,15 @@ class _Race:
         for runner in self._running():
             runner.slot.failed(Fault.BROKEN, "first_chunk_timeout", anyio.current_time())
         return UpstreamTimeout()
+
+    async def _start_attempts(self, tasks: TaskGroup) -> None:
+        try:
+            while (slot := await self._next()) is not None:
+                runner = _Runner(slot)
+                self.runners.append(runner)
+                tasks.start_soon(self._attempt, runner, tasks)
+        except GatewayError as refusal:  # waiting in line was in vain; the group would wrap it
+            self.refusal = refusal
 
     async def _attempt(self, runner: _Runner, tasks: TaskGroup) -> None:
         try:

@@ -1,0 +1,126 @@
+"""The breaker as a table: what happens to it, and where that leads."""
+
+from __future__ import annotations
+
+import pytest
+
+from ollama_gateway.backends.breaker import (
+    FAILURES,
+    FIRST_WAIT,
+    JITTER,
+    LONGEST_WAIT,
+    Breaker,
+)
+
+
+def fail(breaker: Breaker, now: float, times: int = 1) -> list[bool]:
+    """Attempts that begin and fail, one after the other; which of them opened it."""
+    return [breaker.failed(now, is_probe=breaker.begin(now)) for _ in range(times)]
+
+
+def opened(now: float = 0) -> Breaker:
+    """One that has just opened."""
+    breaker = Breaker(random=lambda: 0)
+    fail(breaker, now, FAILURES)
+    return breaker
+
+
+def test_failures_in_a_row_open_it() -> None:
+    """The last of them does, and no other."""
+    breaker = Breaker()
+
+    assert fail(breaker, 0, FAILURES) == [False] * (FAILURES - 1) + [True]
+    assert (breaker.state(1), breaker.admits(1)) == ("open", False)
+
+
+def test_a_success_between_them_begins_the_row_anew() -> None:
+    """Only failures in a row count."""
+    breaker = Breaker()
+    for _ in range(3):
+        fail(breaker, 0, FAILURES - 1)
+        breaker.succeeded()
+
+    assert breaker.state(0) == "closed"
+
+
+def test_after_the_wait_one_probe_is_admitted() -> None:
+    """A second attempt beside the probe is not."""
+    breaker = opened()
+
+    assert not breaker.admits(FIRST_WAIT - 0.01)
+    assert breaker.state(FIRST_WAIT) == "half-open"
+    assert breaker.admits(FIRST_WAIT)
+    assert breaker.begin(FIRST_WAIT)
+    assert not breaker.admits(FIRST_WAIT)
+    assert not breaker.begin(FIRST_WAIT)
+
+
+def test_a_probe_that_answers_closes_it() -> None:
+    """And everything is as at the beginning, the length of the wait too."""
+    breaker = opened()
+    fail(breaker, FIRST_WAIT)
+    breaker.begin(100)
+
+    assert breaker.answered()
+    assert not breaker.answered()
+    assert (breaker.state(100), breaker.failures) == ("closed", 0)
+    fail(breaker, 100, FAILURES)
+    assert breaker.until == 100 + FIRST_WAIT
+
+
+def test_each_probe_that_fails_doubles_the_wait_up_to_a_minute() -> None:
+    """2, 4, 8, 16, 32, 60, 60 seconds."""
+    breaker, now, waits = opened(), 0.0, []
+    for _ in range(7):
+        assert breaker.until is not None
+        waits.append(breaker.until - now)
+        now = breaker.until
+        assert fail(breaker, now) == [True]
+
+    assert waits == [2, 4, 8, 16, 32, LONGEST_WAIT, LONGEST_WAIT]
+
+
+@pytest.mark.parametrize("chance", [0, 0.5, 1])
+def test_chance_lengthens_a_wait(chance: float) -> None:
+    """Gateways that opened theirs together do not probe together."""
+    breaker = Breaker(random=lambda: chance)
+    fail(breaker, 0, FAILURES)
+
+    assert breaker.until == FIRST_WAIT * (1 + JITTER * chance)
+
+
+def test_a_probe_that_shows_nothing_is_given_back() -> None:
+    """Its client left: the next attempt is the probe."""
+    breaker = opened()
+    breaker.begin(FIRST_WAIT)
+
+    breaker.drop_probe()
+
+    assert breaker.admits(FIRST_WAIT)
+
+
+def test_attempts_of_before_the_opening_that_fail_change_nothing() -> None:
+    """A hundred streams that are cut together are one reason to wait, not a hundred."""
+    breaker = Breaker(random=lambda: 0)
+    begun = [breaker.begin(0) for _ in range(100)]
+
+    opened_by = [breaker.failed(1, is_probe=is_probe) for is_probe in begun]
+
+    assert opened_by.count(True) == 1
+    assert breaker.until == 1 + FIRST_WAIT
+
+
+def test_an_attempt_of_before_the_opening_that_answers_closes_it() -> None:
+    """It is proof."""
+    breaker = opened()
+
+    assert breaker.answered()
+    assert breaker.state(0) == "closed"
+
+
+def test_what_begins_while_it_is_open_is_no_probe() -> None:
+    """The least bad of all is tried; its failure does not lengthen the wait."""
+    breaker = opened()
+
+    assert fail(breaker, 1) == [False]
+    assert breaker.until == FIRST_WAIT

@@ -1,0 +1,132 @@
+"""The waiting line: whose turn it is, and that nobody is left in it."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+import trio.testing
+
+from ollama_gateway.backends.waiting import CAPACITY, Waiter, WaitingLine
+from ollama_gateway.errors import Unavailable
+
+
+class Room:
+    """So many free places; who took one."""
+
+    def __init__(self, free: int = 0) -> None:
+        self.free = free
+        self.served: list[str] = []
+
+    def waiter(self, key: str, name: str = "", kind: str = "m") -> Waiter:
+        """One who waits for a place."""
+
+        def serve() -> bool:
+            if not self.free:
+                return False
+            self.free -= 1
+            self.served.append(name or key)
+            return True
+
+        return Waiter(key, kind, serve)
+
+
+async def served_in(line: WaitingLine, room: Room, arrivals: list[tuple[str, str]]) -> list[str]:
+    """Let all of them arrive, then free places one by one; in which order they were served."""
+    async with trio.open_nursery() as nursery:
+        for key, name in arrivals:
+
+            async def wait(key: str = key, name: str = name) -> None:
+                with line.joined(room.waiter(key, name)) as waiter:
+                    await waiter.served()
+
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+        for _ in arrivals:
+            room.free += 1
+            line.dispatch()
+    assert len(line) == 0
+    return room.served
+
+
+async def test_one_key_is_served_in_order_of_arrival() -> None:
+    """First come, first served."""
+    arrivals = [("k", name) for name in "abcd"]
+
+    assert await served_in(WaitingLine(), Room(), arrivals) == list("abcd")
+
+
+async def test_keys_take_turns() -> None:
+    """A key that floods the line delays another one's first request by one turn."""
+    arrivals = [("k", "k1"), ("k", "k2"), ("k", "k3"), ("l", "l1"), ("l", "l2"), ("m", "m1")]
+
+    assert await served_in(WaitingLine(), Room(), arrivals) == ["k1", "l1", "m1", "k2", "l2", "k3"]
+
+
+async def test_who_cannot_go_on_holds_up_nobody_else() -> None:
+    """Room for one kind goes to the first who waits for it, however many others stand before."""
+    line, none, some = WaitingLine(), Room(), Room()
+    with (
+        line.joined(none.waiter("k", kind="full")),
+        line.joined(none.waiter("l", kind="full")),
+        line.joined(some.waiter("k", "served")) as waiter,
+    ):
+        some.free = 1
+        line.dispatch()
+        await waiter.served()
+
+        assert some.served == ["served"]
+        assert len(line) == 2
+
+
+async def test_one_dispatch_serves_all_that_there_is_room_for() -> None:
+    """Several places can come free at once."""
+    line, room = WaitingLine(), Room()
+    waiters = [room.waiter(key) for key in "kkkl"]
+    with line.joined(waiters[0]), line.joined(waiters[1]), line.joined(waiters[2]):
+        with line.joined(waiters[3]):
+            room.free = 3
+            line.dispatch()
+        assert room.served == ["k", "l", "k"]
+
+
+async def test_a_line_that_is_too_long_takes_nobody() -> None:
+    """1,024 may wait."""
+    line, room = WaitingLine(capacity=2), Room()
+    assert CAPACITY == 1024
+    with (
+        line.joined(room.waiter("k")),
+        line.joined(room.waiter("l")),
+        pytest.raises(Unavailable) as refusal,
+        line.joined(room.waiter("m")),
+    ):
+        pass
+
+    assert refusal.value.reason == "queue_full"
+    assert len(line) == 0
+
+
+async def test_a_drain_sends_all_away_and_lets_nobody_in() -> None:
+    """What waits gets its 503 at once, as does what would."""
+    line, room = WaitingLine(), Room()
+    with line.joined(room.waiter("k")) as waiter:
+        line.close()
+        with pytest.raises(Unavailable) as sent_away:
+            await waiter.served()
+    with pytest.raises(Unavailable) as refused, line.joined(room.waiter("k")):
+        pass
+
+    assert (sent_away.value.reason, refused.value.reason) == ("draining", "draining")
+    assert len(line) == 0
+
+
+async def test_who_leaves_is_not_served() -> None:
+    """A client that is gone takes no room from the next one."""
+    line, room = WaitingLine(), Room()
+    with line.joined(room.waiter("k", "stays")) as stays:
+        with anyio.move_on_after(0), line.joined(room.waiter("k", "leaves")) as leaves:
+            await leaves.served()
+        room.free = 1
+        line.dispatch()
+        await stays.served()
+
+    assert room.served == ["stays"]

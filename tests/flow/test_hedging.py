@@ -1,0 +1,137 @@
+"""When a hedge is due, and what pays for hedges and retries."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ollama_gateway.flow.hedging import (
+    ENOUGH,
+    MODELS,
+    OBSERVATIONS,
+    RETRIES_SAVED,
+    SHORTEST,
+    UNKNOWN,
+    Hedging,
+    RetryBudget,
+)
+
+
+def affordable(hedging: Hedging) -> int:
+    """How many hedges could be paid now, and are."""
+    count = 0
+    while hedging.pay():
+        count += 1
+    return count
+
+
+def test_a_duration_is_the_delay() -> None:
+    """Whatever was seen."""
+    hedging = Hedging(0.25, 0.05)
+    hedging.observe("m", 9)
+
+    assert hedging.delay("m") == 0.25
+
+
+def test_off_is_never() -> None:
+    """No hedge is due, ever."""
+    assert Hedging("off", 0.05).delay("m") == math.inf
+
+
+def test_auto_is_the_95th_percentile_of_the_model() -> None:
+    """Of a hundred times from 0.01 to 1 s it is the 95th; another model has its own."""
+    hedging = Hedging("auto", 0.05)
+    for hundredth in range(100, 0, -1):
+        hedging.observe("m", hundredth / 100)
+
+    assert hedging.delay("m") == 0.95
+    assert hedging.delay("other") == UNKNOWN
+
+
+def test_auto_needs_enough_to_go_by() -> None:
+    """Until then it is 2 s."""
+    hedging = Hedging("auto", 0.05)
+    for _ in range(ENOUGH - 1):
+        hedging.observe("m", 0.5)
+    assert hedging.delay("m") == UNKNOWN
+
+    hedging.observe("m", 0.5)
+
+    assert hedging.delay("m") == 0.5
+
+
+def test_auto_is_bounded_below() -> None:
+    """A model that answers in a millisecond is not hedged after two."""
+    hedging = Hedging("auto", 0.05)
+    for _ in range(ENOUGH):
+        hedging.observe("m", 0.001)
+
+    assert hedging.delay("m") == SHORTEST
+
+
+def test_auto_forgets() -> None:
+    """What was seen long ago says nothing of now; and so many models are remembered at most."""
+    hedging = Hedging("auto", 0.05)
+    for _ in range(OBSERVATIONS):
+        hedging.observe("m", 9)
+    for _ in range(OBSERVATIONS):
+        hedging.observe("m", 1)
+    assert hedging.delay("m") == 1
+
+    for number in range(MODELS):
+        hedging.observe(f"m{number}", 1)
+
+    assert hedging.delay("m") == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("ratio", "requests", "hedges"),
+    [
+        (0.05, 0, 1),  # one from the start
+        (0.05, 19, 1),
+        (0.05, 20, 2),
+        (0.05, 10_000, 2),  # at most 50 x 5 % are saved up
+        (0.5, 10_000, 25),
+        (0.01, 10_000, 1),  # never less than one
+        (1, 10_000, 50),
+        (0, 10_000, 0),
+    ],
+)
+def test_the_hedges_purse(ratio: float, requests: int, hedges: int) -> None:
+    """Each request pays its share in, a hedge takes 1."""
+    hedging = Hedging(2, ratio)
+    for _ in range(requests):
+        hedging.count_request()
+
+    assert affordable(hedging) == hedges
+
+
+def test_in_the_long_run_hedges_are_a_share_of_the_requests() -> None:
+    """Of 10,000 requests that all want one, a twentieth gets one, and the first."""
+    hedging = Hedging(2, 0.05)
+    paid = 0
+    for _ in range(10_000):
+        hedging.count_request()
+        paid += hedging.pay()
+
+    assert paid == pytest.approx(501, abs=1)
+
+
+def test_retries_are_ten_a_second_and_a_tenth_of_the_requests() -> None:
+    """1,000 requests a second that all want one, for ten seconds."""
+    budget = RetryBudget()
+    paid = 0
+    for millisecond in range(10_000):
+        budget.count_request()
+        paid += budget.pay(millisecond / 1000)
+
+    assert paid == pytest.approx(10_000 * 0.1 + 10 * 10 + RETRIES_SAVED, abs=2)
+
+
+def test_saved_retries_are_those_of_a_second() -> None:
+    """After an hour of rest there are ten, and no more."""
+    budget = RetryBudget()
+    budget.pay(0)
+
+    assert sum(budget.pay(3600) for _ in range(100)) == RETRIES_SAVED

@@ -1,0 +1,218 @@
+"""Slots and the wait for them, in virtual time."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+import trio
+import trio.testing
+
+from ollama_gateway.errors import Unavailable
+from tests.flow.racing import GOOD, Outcomes, Scenario, Track, failed, full
+
+Clock = trio.testing.MockClock
+
+
+async def many(track: Track, keys: str, *, holds: float, **arguments: float) -> list[Outcomes]:
+    """One request for each letter, a key, arriving in this order in one instant."""
+    found: dict[int, Outcomes] = {}
+
+    async def ask(number: int, key: str) -> None:
+        scenario = dict.fromkeys(track.by_name, (0.0, GOOD))
+        found[number] = await track.run(scenario, holds=holds, key=key, **arguments)  # type: ignore[arg-type]
+
+    async with trio.open_nursery() as nursery:
+        for number, key in enumerate(keys):
+            nursery.start_soon(ask, number, key)
+            await trio.testing.wait_all_tasks_blocked()
+    track.assert_idle()
+    return [found[number] for number in sorted(found)]
+
+
+async def test_as_many_at_once_as_there_are_slots(autojump_clock: Clock) -> None:
+    """Of five requests of 10 s, two backends of one slot serve two at a time."""
+    outcomes = await many(Track("a", "b", slots=1), "kkkkk", holds=10)
+
+    assert [outcome.ended for outcome in outcomes] == [10, 10, 20, 20, 30]
+
+
+async def test_keys_take_turns_for_a_slot(autojump_clock: Clock) -> None:
+    """One key's queue does not hold up another key."""
+    outcomes = await many(Track("a", slots=1), "kkkkl", holds=10)
+
+    assert [outcome.ended for outcome in outcomes] == [10, 20, 40, 50, 30]
+
+
+async def test_without_slots_nobody_waits(autojump_clock: Clock) -> None:
+    """0 is no cap; requests are spread over the tier, if it is one."""
+    track = Track("a", "b", priorities={"a": 1, "b": 1})
+
+    outcomes = await many(track, "k" * 10, holds=10)
+
+    assert [outcome.ended for outcome in outcomes] == [10] * 10
+    assert [outcome.won for outcome in outcomes] == ["a", "b"] * 5
+
+
+async def test_who_has_waited_too_long_is_told_when_to_come_back(autojump_clock: Clock) -> None:
+    """503 `queue_timeout`; nobody was asked on its behalf."""
+    _, late = await many(Track("a", slots=1), "kk", holds=10, queue_timeout=4)
+
+    assert isinstance(late.error, Unavailable)
+    assert (late.error.reason, late.error.retry_after, late.ended) == ("queue_timeout", 5, 4)
+    assert late.started == {}
+
+
+async def test_the_wait_is_part_of_the_first_chunks_deadline(autojump_clock: Clock) -> None:
+    """`patience` covers the line as well."""
+    _, late = await many(Track("a", slots=1), "kk", holds=10, patience=4)
+
+    assert (late.ended, late.started) == (4, {})
+
+
+async def test_a_newcomer_does_not_overtake_the_line(autojump_clock: Clock) -> None:
+    """Room that comes free is handed to who waits, in the same instant."""
+    track = Track("a", slots=1)
+    served: list[str] = []
+
+    async def ask(name: str, holds: float) -> None:
+        await track.run({"a": (0, GOOD)}, holds=holds, key=name)
+        served.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, "first", 10)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(ask, "waits", 5)
+        await trio.sleep(10)
+        nursery.start_soon(ask, "newcomer", 5)
+
+    assert served == ["first", "waits", "newcomer"]
+
+
+@pytest.mark.parametrize("moment", [0, 1, 3, 9.99, 10, 10.01])
+async def test_a_client_that_leaves_the_line_leaves_nothing(
+    autojump_clock: Clock, moment: float
+) -> None:
+    """Before its turn, in the instant of its turn, after it."""
+    track = Track("a", slots=1)
+
+    async def leaves() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        with anyio.move_on_after(moment):
+            await track.run({"a": (0, GOOD)}, holds=10)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leaves)
+        await track.run({"a": (0, GOOD)}, holds=10)
+
+    track.assert_idle()
+    assert (await track.run({"a": (0, GOOD)})).won == "a"
+
+
+async def test_a_backend_that_comes_back_serves_the_line(autojump_clock: Clock) -> None:
+    """The line is for whatever gives room: here a backend that is resumed."""
+    track = Track("a", "b", slots=1)
+    track.backends.pause({"b"})
+
+    async def resume() -> None:
+        await trio.sleep(3)
+        track.backends.pause(())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(resume)
+        outcomes = await many(track, "kk", holds=10)
+
+    assert [(outcome.won, outcome.ended) for outcome in outcomes] == [("a", 10), ("b", 13)]
+
+
+async def test_a_line_before_backends_that_are_all_lost_dissolves(autojump_clock: Clock) -> None:
+    """There is nothing left to wait for: 503 at once."""
+    track = Track("a", slots=1)
+
+    async def lose() -> None:
+        await trio.sleep(3)
+        track.backends.pause({"a"})
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lose)
+        first, second = await many(track, "kk", holds=10)
+
+    assert (first.won, first.ended) == ("a", 10)
+    assert isinstance(second.error, Unavailable)
+    assert second.ended == 3
+
+
+async def test_a_backend_that_says_it_is_full_is_left_alone_for_as_long_as_it_says(
+    autojump_clock: Clock,
+) -> None:
+    """`Retry-After: 7` of the preferred one: the next requests go elsewhere, then come back."""
+    track = Track("a", "b")
+    busy: Scenario = {"a": (0, full(retry_after=7)), "b": (0, GOOD)}
+    well: Scenario = {"a": (0, GOOD), "b": (0, GOOD)}
+
+    assert (await track.run(busy)).started == {"a": 0, "b": 0}
+    await trio.sleep(6.9)
+    assert (await track.run(well)).started == {"b": 0}
+    await trio.sleep(0.1)
+    assert (await track.run(well)).started == {"a": 0}
+
+
+async def test_a_backend_that_does_not_say_is_left_alone_for_a_second(
+    autojump_clock: Clock,
+) -> None:
+    """A 429 or 503 without `Retry-After` means full, not ill: no breaker opens."""
+    track = Track("a", "b")
+    for _ in range(10):
+        assert (await track.run({"a": (0, full()), "b": (0, GOOD)})).started == {"a": 0, "b": 0}
+        assert (await track.run({"a": (0, GOOD), "b": (0, GOOD)})).started == {"b": 0}
+        await trio.sleep(1)
+
+    assert (await track.run({"a": (0, GOOD), "b": (0, GOOD)})).won == "a"
+
+
+async def test_all_of_them_resting_are_waited_for(autojump_clock: Clock) -> None:
+    """A request that comes meanwhile is served when the first of them may be asked again."""
+    track = Track("a", "b")
+    await track.run({"a": (0, full(retry_after=7)), "b": (0, full(retry_after=4))})
+
+    outcomes = await track.run({"a": (0, GOOD), "b": (0, GOOD)})
+
+    assert outcomes.started == {"b": 4}
+
+
+async def test_who_would_wait_in_vain_is_told_at_once(autojump_clock: Clock) -> None:
+    """All are full for longer than one may wait: `Retry-After` says for how long."""
+    track = Track("a")
+    await track.run({"a": (0, full(retry_after=600))})
+
+    outcomes = await track.run({"a": (0, GOOD)}, queue_timeout=100)
+
+    assert isinstance(outcomes.error, Unavailable)
+    assert (outcomes.error.reason, outcomes.error.retry_after) == ("backends_full", 600)
+    assert outcomes.ended == 0
+
+
+async def test_a_failover_waits_for_room_too(autojump_clock: Clock) -> None:
+    """The second backend is full when the first one fails: its slot is waited for."""
+    track = Track("a", "b", slots=1)
+    async with trio.open_nursery() as nursery:
+        track.backends.pause({"a"})
+        nursery.start_soon(lambda: track.run({"b": (0, GOOD)}, holds=10))
+        await trio.testing.wait_all_tasks_blocked()
+        track.backends.pause(())
+        outcomes = await track.run({"a": (1, failed()), "b": (1, GOOD)})
+
+    assert outcomes.started == {"a": 0, "b": 10}
+    track.assert_idle()
+
+
+async def test_what_costs_a_backend_nothing_takes_no_room(autojump_clock: Clock) -> None:
+    """`/api/show` does not wait behind chats, and is not in their way."""
+    track = Track("a", slots=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: track.run({"a": (0, GOOD)}, holds=10))
+        await trio.testing.wait_all_tasks_blocked()
+        outcomes = await track.run({"a": (1, GOOD)}, is_light=True)
+        assert track.by_name["a"].in_flight == 1
+
+    assert outcomes.ended == 1
+    track.assert_idle()

@@ -1,0 +1,133 @@
+"""Hedges that are not started, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from ollama_gateway.backends.breaker import FAILURES
+from tests.flow.racing import GOOD, NEVER, M, Scenario, Track, failed
+
+Clock = trio.testing.MockClock
+SLOW: Scenario = {"a": (5, GOOD), "b": (0, GOOD)}
+
+
+def ill(track: Track) -> None:
+    """One failure too many of `b`."""
+    for _ in range(FAILURES):
+        track.by_name["b"].health_of(M).breaker.failed(0, is_probe=False)
+
+
+def occupied(track: Track) -> None:
+    """The only slot of `b` is taken."""
+    track.by_name["b"].slots = track.by_name["b"].in_flight = 1
+
+
+def paused(track: Track) -> None:
+    """`b` gets no attempts."""
+    track.backends.pause({"b"})
+
+
+@pytest.mark.parametrize(
+    ("options", "prepare", "reason"),
+    [
+        ({"after": "off"}, None, None),
+        ({"warm": "b"}, None, "cold_attempt"),
+        ({"warm": "a"}, None, "cold"),
+        ({}, occupied, "full"),
+        ({}, ill, "ill"),
+        ({}, paused, "no_candidate"),
+        ({"ratio": 0}, None, "budget"),
+        ({"attempts": 1}, None, None),
+    ],
+)
+async def test_why_no_hedge_is_started(
+    autojump_clock: Clock, options: dict[str, Any], prepare: Any, reason: str | None
+) -> None:
+    """The slow backend is waited for; the reason counts once, however often it is found again."""
+    track = Track("a", "b", **{"after": 1, **options})
+    if prepare is not None:
+        prepare(track)
+
+    outcomes = await track.run(SLOW)
+
+    assert (outcomes.won, outcomes.started) == ("a", {"a": 0})
+    withheld = ("cold_attempt", "cold", "full", "ill", "no_candidate", "budget")
+    counted = [name for name in withheld if track.figure("hedges_total", result=name)]
+    assert counted == ([reason] if reason else [])
+    assert track.figure("hedges_total", result=reason or "started") == (1 if reason else 0)
+
+
+async def test_what_is_not_streamed_is_never_hedged(autojump_clock: Clock) -> None:
+    """A whole answer takes as long as it takes."""
+    track = Track("a", "b", after=1)
+
+    assert (await track.run(SLOW, is_streamed=False)).started == {"a": 0}
+
+
+async def test_a_hedge_that_was_withheld_is_thought_of_again(autojump_clock: Clock) -> None:
+    """Each delay later: the other backend has room by then."""
+    track = Track("a", "b", after=2)
+    occupied(track)
+
+    async def free() -> None:
+        await trio.sleep(4.5)
+        track.by_name["b"].in_flight = 0
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(free)
+        outcomes = await track.run({"a": (NEVER, GOOD), "b": (1, GOOD)})
+
+    assert outcomes.started == {"a": 0, "b": 6}
+
+
+async def test_hedges_are_a_share_of_the_requests(autojump_clock: Clock) -> None:
+    """Backends that are slow but well: one hedge at the start, then one in twenty requests."""
+    track = Track("a", "b", after=1, ratio=0.05)
+    hedged = 0
+    for _ in range(100):
+        # The hedge is never the winner, so that nobody is overtaken and nothing seems ill.
+        outcomes = await track.run({"a": (2, GOOD), "b": (NEVER, GOOD)})
+        hedged += "b" in outcomes.started
+
+    assert hedged == 6
+    assert track.figure("hedges_total", result="started") == 6
+    assert track.figure("hedges_total", result="won") == 0
+
+
+async def test_a_backend_that_hangs_costs_no_client_more_than_the_delay(
+    autojump_clock: Clock,
+) -> None:
+    """Hedges beside what has been overtaken are retries, so a small ratio strands nobody."""
+    track = Track("a", "b", after=2, ratio=0.05)
+    scenario: Scenario = {"a": (NEVER, GOOD), "b": (0.5, GOOD)}
+
+    ended = [(await track.run(scenario)).ended for _ in range(20)]
+
+    assert max(ended) == 2.5
+    assert ended[FAILURES : FAILURES + 1] == [0.5], "the breaker is open"
+
+
+async def test_auto_learns_the_delay(autojump_clock: Clock) -> None:
+    """After twenty answers within 0.5 s a slow one is hedged after that, no longer after 2 s."""
+    track = Track("a", "b", after="auto")
+    for _ in range(20):
+        await track.run({"a": (0.5, GOOD), "b": (0, GOOD)})
+
+    outcomes = await track.run({"a": (NEVER, GOOD), "b": (0, GOOD)})
+
+    assert outcomes.started == {"a": 0, "b": 0.5}
+
+
+async def test_a_failure_beside_one_that_loads_its_model_starts_nothing(
+    autojump_clock: Clock,
+) -> None:
+    """A cold backend is given the time to load; its failure is a failover."""
+    track = Track("a", "b", warm="b", after=1)
+
+    outcomes = await track.run({"a": (30, failed()), "b": (1, GOOD)})
+
+    assert outcomes.started == {"a": 0, "b": 30}
