@@ -22,7 +22,7 @@ from ollama_gateway.keeper import beside
 from ollama_gateway.limits.operations import EPOCH, LAYOUT, Look
 from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Usage, Wish
 from ollama_gateway.limits.redis import RedisQuota
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.scripts import TIMEOUT, Scripts
 from ollama_gateway.limits.spending import Contribution
 from tests.redis_server import RedisServer, private_redis
 
@@ -76,10 +76,12 @@ class Gateway:
     reads: int = 0
     failures: int = 0
     """Heartbeats that failed."""
+    timeout: float = TIMEOUT
+    """Seconds that the store has for an answer."""
     quota: RedisQuota = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.quota = RedisQuota(Scripts(self.url), self.contributions)
+        self.quota = RedisQuota(Scripts(self.url, timeout=self.timeout), self.contributions)
 
     async def reserve(self, asked: Wish) -> Grant:
         """Reserve what must be granted; it is renewed from now on."""
@@ -152,9 +154,14 @@ async def gateway(url: str, identity: str = "a", *, waits: bool = True) -> Async
 
 
 @asynccontextmanager
-async def by_hand(url: str, identity: str = "a") -> AsyncIterator[Gateway]:
-    """A gateway whose heart beats when it is told to; it has joined."""
-    made = Gateway(url, identity)
+async def by_hand(
+    url: str, identity: str = "a", *, timeout: float = PATIENCE
+) -> AsyncIterator[Gateway]:
+    """A gateway whose heart beats when it is told to; it has joined.
+
+    It waits for a machine that is busy, so that a story is not about that.
+    """
+    made = Gateway(url, identity, timeout=timeout)
     async with made.quota.opened():
         await made.beat()
         yield made

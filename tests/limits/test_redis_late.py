@@ -8,7 +8,7 @@ import pytest
 
 from ollama_gateway.limits.operations import Operation, Renew, Reserve, Settle
 from ollama_gateway.limits.quota import Held, Renewal
-from ollama_gateway.limits.scripts import RedisDown, Scripts
+from ollama_gateway.limits.scripts import TIMEOUT, RedisDown, Scripts
 from tests.limits.faults import (
     KEY,
     by_hand,
@@ -124,7 +124,7 @@ async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
 async def test_a_gateway_says_the_last_moment_itself() -> None:
     """What it gave up on holds nothing, though its settlement cannot reach Redis yet."""
     with ready_redis() as server:
-        async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
+        async with proxy_to(server) as proxy, by_hand(proxy.url, timeout=TIMEOUT) as one:
             before = calls(server.url)
             server.signal(signal.SIGSTOP)
             await refused(one, "given up")

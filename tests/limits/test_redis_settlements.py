@@ -9,7 +9,7 @@ from ollama_gateway.limits.operations import Reserve
 from ollama_gateway.limits.pipeline import CLOSING, MAX_SETTLEMENTS
 from ollama_gateway.limits.quota import Grant, Held, Quota, Renewal
 from ollama_gateway.limits.redis import RedisQuota
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.scripts import TIMEOUT, Scripts
 from tests.limits.faults import (
     BEAT,
     KEY,
@@ -75,7 +75,7 @@ async def test_a_settlement_on_its_way_waits_like_any_other() -> None:
     """While a gateway ends it is asked for again, also where the end met it on its way."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, anyio.create_task_group() as tasks:
-            async with by_hand(proxy.url) as one:
+            async with by_hand(proxy.url, timeout=TIMEOUT) as one:
                 await one.reserve(wish("a"))
                 proxy.swallows = True
                 one.settle("a", 30)

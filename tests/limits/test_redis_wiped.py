@@ -243,7 +243,7 @@ async def test_what_was_not_opened_again_in_time_is_not_joined(redis_url: str) -
         await one.reserve(wish("open"))
 
         def jump() -> None:
-            one.quota._pipeline._scripts.offset += 5  # Redis's clock, as it may be set
+            one.quota._pipeline._scripts.offset += 2 * PATIENCE  # Redis's clock, as it may be set
 
         flush(redis_url)
         one.before_totals = lambda: one.before_read.update({2: jump})

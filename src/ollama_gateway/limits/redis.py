@@ -41,12 +41,9 @@ from ollama_gateway.limits.operations import (
 )
 from ollama_gateway.limits.pipeline import Pipeline
 from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
-from ollama_gateway.limits.scripts import TIMEOUT, AccountBroken, RedisDown, Scripts
+from ollama_gateway.limits.scripts import AccountBroken, RedisDown, Scripts
 from ollama_gateway.limits.spending import Contribution
 from ollama_gateway.log import get_logger
-
-PATIENCE: Final = TIMEOUT
-"""Seconds a request waits for Redis."""
 
 REFILLS: Final = 200
 """Keys that are filled again in one batch: a month of days each, within Redis's patience."""
@@ -82,6 +79,7 @@ class RedisQuota:
         self, scripts: Scripts, contributions: Contributions, *, runner: Runner = in_thread
     ) -> None:
         self._pipeline = Pipeline(scripts, runner)
+        self._patience = scripts.timeout
         self._contributions = contributions
         self._carried: set[str] = set()
         """Ids of what was open when Redis lost everything."""
@@ -119,10 +117,10 @@ class RedisQuota:
         """Admit a request or not; raises Unavailable within 250 ms."""
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
-        asked = Reserve(wish, self._pipeline.redis_time() + PATIENCE, self._pipeline.joined)
+        asked = Reserve(wish, self._pipeline.redis_time() + self._patience, self._pipeline.joined)
         outcome: Grant | Refusal | None = None
         try:
-            with anyio.CancelScope(deadline=anyio.current_time() + PATIENCE):
+            with anyio.CancelScope(deadline=anyio.current_time() + self._patience):
                 outcome = await self._pipeline.ask(asked)
         except RedisDown as error:
             raise _unavailable() from error
@@ -161,7 +159,7 @@ class RedisQuota:
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
         try:
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(self._patience):
                 usage: Usage = await self._pipeline.ask(Look(key_id, self._pipeline.joined))
         except (RedisDown, TimeoutError) as error:
             raise _unavailable() from error
@@ -179,7 +177,7 @@ class RedisQuota:
         by_key = defaultdict[str, list[Renewal]](list)
         for renewal in renewals:
             by_key[renewal.held.key_id].append(renewal)
-        not_after = self._pipeline.redis_time() + PATIENCE
+        not_after = self._pipeline.redis_time() + self._patience
         settled = self._settled = set[str]()
         outcomes = await self._pipeline.submit(
             *(Renew(key_id, tuple(r), not_after, settled) for key_id, r in by_key.items())

@@ -57,19 +57,21 @@ class Scripts:
     Args:
         url: as in the settings.
         lease: seconds, see `LEASE`.
+        timeout: seconds that Redis has for one batch, and a request waits for it.
 
     Attributes:
         offset: seconds by which the scripts' clock is ahead; for tests.
 
     """
 
-    def __init__(self, url: str, *, lease: float = LEASE) -> None:
+    def __init__(self, url: str, *, lease: float = LEASE, timeout: float = TIMEOUT) -> None:
         self.offset = 0.0
+        self.timeout: Final = timeout
         self._lease = milliseconds(lease)
         self._redis = redis.Redis.from_url(
             url,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             decode_responses=True,
         )
