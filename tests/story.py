@@ -98,11 +98,13 @@ class Story:
             note(reply, event)
 
         leaving = trio.current_time() + (leave_at or 0)
+        path, _, query = path.partition("?")
         scope: Any = {
             "type": "http",
             "method": method,
             "path": path,
             "raw_path": path.encode(),
+            "query_string": query.encode(),
             "http_version": "1.1",
             "headers": [(name.encode(), value.encode()) for name, value in given.items()],
             "client": ("192.0.2.7", 4000),

@@ -17,6 +17,7 @@ import httpx
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.discovery import Discovery
+from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.shared import CatalogCopier, SharedCatalog
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.batcher import Runner, in_thread
@@ -27,7 +28,7 @@ from ollama_gateway.keys import FILE_NAME, find_key, open_keys
 from ollama_gateway.ledger.log import RowMetrics, log_row
 from ollama_gateway.ledger.record import Ledger, Sink
 from ollama_gateway.limits import open_limits
-from ollama_gateway.limits.leases import Limits, OwnLimits
+from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
@@ -63,6 +64,7 @@ class Gateway:
     metrics: Metrics
     watchers: Mapping[str, Watcher]
     copier: CatalogCopier | None
+    pauses: Pauses
 
 
 @asynccontextmanager
@@ -113,12 +115,14 @@ async def build(
             token.reveal() if token else None,
             lambda: not keys.statistics().store_failing,
             limits,
-            partial(_limits_of, settings, runner),
+            serving.rules.hedging,
+            partial(find_key, settings.storage.data_dir / FILE_NAME, runner=runner),
             lambda: app.requests_running,
             lambda: len(listener.connections),
         )
         admin_app = App(admin.routes(), BodyBudget(ADMIN_BODIES, ADMIN_BODIES), metrics)
         copier = _copier(settings, backends)
+        pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
         yield Gateway(
             app,
             listener,
@@ -127,8 +131,9 @@ async def build(
             backends,
             discovery,
             metrics,
-            _watchers(discovery, copier),
+            _watchers(discovery, copier, pauses),
             copier,
+            pauses,
         )
 
 
@@ -150,11 +155,6 @@ def _open_limits(
         metrics,
         runner=runner,
     )
-
-
-async def _limits_of(settings: Settings, runner: Runner, key_id: str) -> OwnLimits | None:
-    key = await find_key(settings.storage.data_dir / FILE_NAME, key_id, runner=runner)
-    return key.limits if key else None
 
 
 def _deadlines(race: settings_model.Race) -> Deadlines:
@@ -222,11 +222,14 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
     return CatalogCopier(SharedCatalog(settings.redis.url.reveal()), backends)
 
 
-def _watchers(discovery: Discovery, copier: CatalogCopier | None) -> dict[str, Watcher]:
+def _watchers(
+    discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses
+) -> dict[str, Watcher]:
     watchers: dict[str, Watcher] = {
         f"discovery:{backend.name}": _worker(discovery, backend)
         for backend in discovery.backends.all
     }
+    watchers["pauses"] = pauses.watch
     if copier is not None:
         watchers["catalog"] = copier.watch
     return watchers

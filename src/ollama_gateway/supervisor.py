@@ -59,6 +59,7 @@ async def supervise(
             watchers.start_soon(_drain_when_told, gateway, signals, settings.server.drain_timeout)
             if gateway.copier is not None:
                 await gateway.copier.restore()
+            await gateway.pauses.look()
             for name, watch in gateway.watchers.items():
                 watchers.start_soon(keep_running, name, watch, gateway.metrics)
             await gateway.discovery.first_round()

@@ -15,7 +15,7 @@ from ollama_gateway.backends.breaker import (
 
 def fail(breaker: Breaker, now: float, times: int = 1) -> list[bool]:
     """Attempts that begin and fail, one after the other; which of them opened it."""
-    return [breaker.failed(now, is_probe=breaker.begin(now)) for _ in range(times)]
+    return [breaker.failed(now, "cut", is_probe=breaker.begin(now)) for _ in range(times)]
 
 
 def opened(now: float = 0) -> Breaker:
@@ -104,7 +104,7 @@ def test_attempts_of_before_the_opening_that_fail_change_nothing() -> None:
     breaker = Breaker(random=lambda: 0)
     begun = [breaker.begin(0) for _ in range(100)]
 
-    opened_by = [breaker.failed(1, is_probe=is_probe) for is_probe in begun]
+    opened_by = [breaker.failed(1, "cut", is_probe=is_probe) for is_probe in begun]
 
     assert opened_by.count(True) == 1
     assert breaker.until == 1 + FIRST_WAIT

@@ -30,9 +30,9 @@ def track_of(states: Mapping[str, State]) -> Track:
         for _ in range(state.get("busy", 0)):
             Slot.take(track.backends, backend, M, 0, load_options=state.get("loaded", ()))
         for _ in range(state.get("failures", 0)):
-            backend.health_of(M).breaker.failed(0, is_probe=False)
+            backend.health_of(M).breaker.failed(0, "cut", is_probe=False)
         for _ in range(state.get("unreachable", 0)):
-            backend.breaker.failed(0, is_probe=False)
+            backend.breaker.failed(0, "cut", is_probe=False)
         backend.health_of(M).load_options = state.get("loaded", ())
         backend.health_of(M).rests_until = state.get("rests", 0)
         if state.get("is_down"):

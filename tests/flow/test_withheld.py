@@ -18,7 +18,7 @@ SLOW: Scenario = {"a": (5, GOOD), "b": (0, GOOD)}
 def ill(track: Track) -> None:
     """One failure too many of `b`."""
     for _ in range(FAILURES):
-        track.by_name["b"].health_of(M).breaker.failed(0, is_probe=False)
+        track.by_name["b"].health_of(M).breaker.failed(0, "cut", is_probe=False)
 
 
 def occupied(track: Track) -> None:

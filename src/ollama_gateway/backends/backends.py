@@ -69,6 +69,8 @@ class Backend:
     error: str | None = attrs.field(default=None, init=False)
     """Why the last poll failed: a fixed text of ours."""
     polls: int = attrs.field(default=0, init=False)
+    answered: set[str] = attrs.field(factory=set, init=False, repr=False)
+    """Keys of the listed models that have answered since the last poll."""
     unanswered: set[anyio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
     """Scopes of the attempts that have no good chunk yet."""
 
@@ -84,8 +86,14 @@ class Backend:
         return model.key in self.listing.models or (model.cloud and allows(self.patterns, model))
 
     def has_warm(self, model: ModelName) -> bool:
-        """Whether the model was loaded at the last poll."""
-        return self.listing is not None and model.key in self.listing.running
+        """Whether the model was loaded at the last poll, or has answered since."""
+        is_running = self.listing is not None and model.key in self.listing.running
+        return is_running or model.key in self.answered
+
+    def has_answered(self, model: ModelName) -> None:
+        """Note that the model is loaded now, as far as it is one that the backend lists."""
+        if self.listing is not None and model.key in self.listing.models:
+            self.answered.add(model.key)
 
     @property
     def is_full(self) -> bool:
@@ -161,6 +169,7 @@ class Backends:
         backend.polls += 1
         backend.failed_polls, backend.error = 0, None
         backend.listing = listing
+        backend.answered.clear()
         kept = {UNLISTED, *listing.models}
         backend.health = {key: health for key, health in backend.health.items() if key in kept}
         self._renew(now)

@@ -41,6 +41,8 @@ class Breaker:
     """In a row."""
     until: float | None = None
     """When the wait is over; None while it is closed."""
+    reason: str | None = None
+    """Of the last failure."""
     _wait: float = FIRST_WAIT
     _is_probed: bool = False
     _random: Callable[[], float] = random.random
@@ -74,9 +76,10 @@ class Breaker:
         """An attempt went well to its end."""
         self.failures = 0
 
-    def failed(self, now: float, *, is_probe: bool) -> bool:
+    def failed(self, now: float, reason: str, *, is_probe: bool) -> bool:
         """An attempt failed; whether that opened the breaker, anew where it was the probe."""
         self.failures += 1
+        self.reason = reason
         if self.until is not None and not is_probe:
             return False
         if self.until is None and self.failures < FAILURES:

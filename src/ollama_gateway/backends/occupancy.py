@@ -73,6 +73,7 @@ class Slot:
         if self.is_light:
             return
         self._went_well, self.health.is_failing = True, False
+        self.backend.has_answered(self.model)
         if is_timed:
             self.health.first_chunks.append(now - self.began)
         if self.health.breaker.answered():
@@ -124,5 +125,5 @@ class Slot:
     def _count(self, breaker: Breaker, model: ModelName | None, reason: str, now: float) -> None:
         is_probe = breaker in self._probes
         self._probes.discard(breaker)
-        if breaker.failed(now, is_probe=is_probe) and breaker.until is not None:
+        if breaker.failed(now, reason, is_probe=is_probe) and breaker.until is not None:
             self._backends.breaker_opened(self.backend, model, reason, breaker.until - now)

@@ -20,6 +20,7 @@ import anyio
 import attrs
 
 from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.health import Health
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.waiting import Waiter
 from ollama_gateway.errors import Unavailable
@@ -46,6 +47,7 @@ class Judgement:
     """One backend, as it is now, for one wish."""
 
     backend: Backend
+    health: Health
     place: int
     """In the order of the settings and priorities."""
     is_warm: bool
@@ -71,6 +73,7 @@ class Judgement:
         until = [breaker.until for breaker in breakers if breaker.until is not None]
         return cls(
             backend,
+            health,
             place,
             is_warm=backend.has_warm(wish.model),
             is_admitted=all(breaker.admits(now) for breaker in breakers),

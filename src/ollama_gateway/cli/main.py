@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ollama_gateway.cli import backends, config, demo, health, init, keys, serve
+from ollama_gateway.cli import backends, config, demo, explain, health, init, keys, pausing, serve
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +16,8 @@ app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("probe")(backends.probe)
 app.command("models")(backends.models)
+app.command("explain")(explain.explain)
 app.command("health")(health.health)
+app.add_typer(pausing.app, name="backends", help="List the backends, take one out, bring it back.")
 app.add_typer(keys.app, name="keys", help="Create, list, change and revoke API keys.")
 app.add_typer(config.app, name="config", help="Check and show the settings.")

@@ -75,6 +75,8 @@ class Ask:
     downstream: Downstream
     parameter: str = ""
     """What the route's path holds behind its last slash, where it takes something there."""
+    query: str = ""
+    """What stands behind the question mark; Ollama's own routes have nothing there."""
 
     @property
     def path(self) -> str:

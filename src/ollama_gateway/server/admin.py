@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
+from urllib.parse import parse_qs, unquote
 
+import anyio
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.errors import NotFound, Unauthorized
+from ollama_gateway.backends.selection import Wish
+from ollama_gateway.errors import BadRequest, NotFound, Unauthorized
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
-from ollama_gateway.limits.leases import Limits, OwnLimits
+from ollama_gateway.flow.hedging import Hedging
+from ollama_gateway.keys.key import APIKey, utc_now
+from ollama_gateway.limits.leases import Limits
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.explain import explain, facts_of
 from ollama_gateway.server.routes import OLLAMA, Handler, Route, Routes
+from ollama_gateway.wire.names import ModelName
 
 JSON: Final[Headers] = [(b"content-type", b"application/json")]
 FIGURES: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
@@ -32,8 +40,9 @@ class Admin:
     token: str | None = attrs.field(repr=False)
     keys_are_readable: Callable[[], bool]
     limits: Limits
-    limits_of: Callable[[str], Awaitable[OwnLimits | None]]
-    """The limits that a key sets, by its id; None where there is no such key."""
+    hedging: Hedging
+    find_key: Callable[[str], Awaitable[APIKey | None]]
+    """A key by its id; None where there is no such key."""
     requests_running: Callable[[], int]
     connections_open: Callable[[], int]
     is_draining: bool = False
@@ -51,15 +60,19 @@ class Admin:
             route = Route(Endpoint(path, OLLAMA, "admin"), handler)
             table[path] = {"GET": route, "HEAD": route}
         usage = Route(Endpoint("/limits", OLLAMA, "admin"), self.usage)
-        return Routes(table, {"/limits": {"GET": usage}})
+        explained = Route(Endpoint("/explain", OLLAMA, "admin"), self.explain)
+        return Routes(table, {"/limits": {"GET": usage}, "/explain": {"GET": explained}})
 
     def why_not_ready(self) -> list[str]:
         """What keeps a request from being admitted now; empty when nothing does."""
         reasons = []
         if self.is_draining:
             reasons.append("draining")
-        if not any(backend.is_up for backend in self.backends.all):
+        up = [backend for backend in self.backends.all if backend.is_up]
+        if not up:
             reasons.append("no backend is up")
+        elif all(backend.is_paused for backend in up):
+            reasons.append("all backends are paused")
         if not self.keys_are_readable():
             reasons.append("the key store does not answer")
         if self.limits.store.why_not is not None:
@@ -91,11 +104,13 @@ class Admin:
     async def status(self, ask: Ask) -> None:
         """`/status.json`: what `gatewayctl` and dashboards show."""
         self._check(ask)
+        now = anyio.current_time()
         status = {
             "ready": not self.why_not_ready(),
             "reasons": self.why_not_ready(),
             "requests": self.requests_running(),
             "connections": self.connections_open(),
+            "waiting": len(self.backends.line),
             "models": len(self.backends.catalog.models),
             "limits": {
                 "store": self.limits.store.name,
@@ -108,7 +123,11 @@ class Admin:
                 {
                     "name": backend.name,
                     "priority": backend.priority,
+                    "slots": backend.slots,
                     "up": backend.is_up,
+                    "paused": backend.is_paused,
+                    "in_flight": backend.in_flight,
+                    **facts_of(backend, now),
                     "error": backend.error,
                     "failed_polls": backend.failed_polls,
                     "version": backend.listing.version if backend.listing else None,
@@ -123,10 +142,10 @@ class Admin:
     async def usage(self, ask: Ask) -> None:
         """`/limits/KEY_ID`: what a key has used of its limits; 404, 503 where a store is away."""
         self._check(ask)
-        own = await self.limits_of(ask.parameter)
-        if own is None:
+        key = await self.find_key(ask.parameter)
+        if key is None:
             raise NotFound
-        standings = await self.limits.standings(ask.parameter, own)
+        standings = await self.limits.standings(key.id, key.limits)
         body = {
             "key_id": ask.parameter,
             "store": self.limits.store.name,
@@ -142,7 +161,31 @@ class Admin:
         }
         await ask.downstream.respond(200, JSON, json.dumps(body).encode())
 
+    async def explain(self, ask: Ask) -> None:
+        """`/explain/MODEL?key=ID`: who would get a request now, and why; 400 for no such key."""
+        self._check(ask)
+        model = ModelName.parse(unquote(ask.parameter))
+        given = parse_qs(ask.query).get("key")
+        key = await self.find_key(given[0]) if given else None
+        if given and key is None:
+            raise BadRequest("no such key")
+        now = anyio.current_time()
+        delay = self.hedging.delay(model.key)
+        body = {
+            "model": model.short,
+            "key": key and {"id": key.id, "name": key.name, "may_use": _may_use(key, model)},
+            "hedge_after_s": delay if math.isfinite(delay) else None,
+            "waiting": len(self.backends.line),
+            **explain(Wish(model, key.id if key else ""), self.backends, now),
+        }
+        await ask.downstream.respond(200, JSON, json.dumps(body).encode())
+
     def _check(self, ask: Ask) -> None:
         given = (ask.credential or "").encode("utf-8", "replace")
         if self.token is not None and not hmac.compare_digest(given, self.token.encode()):
             raise Unauthorized("invalid admin token")
+
+
+def _may_use(key: APIKey, model: ModelName) -> bool:
+    """Whether the key would get past the rights."""
+    return key.is_active(utc_now()) and key.principal().may_use(model)

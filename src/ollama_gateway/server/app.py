@@ -126,6 +126,7 @@ class App:
             anyio.current_time(),
             downstream,
             route.parameter,
+            scope.get("query_string", b"").decode("ascii", "replace"),
         )
         try:
             await route.handler(ask)

@@ -1,0 +1,102 @@
+"""`gatewayctl explain`: who would get a request for a model now, and why the others would not.
+
+Only a running gateway knows. What its admin listener says is checked before it is shown; anything
+odd counts as no answer.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final, NoReturn
+from urllib.parse import quote
+
+import typer
+
+from ollama_gateway.cli.admin import NoAnswer, ask
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.settings import Server
+from ollama_gateway.settings.units import printable, shown
+
+ModelArgument = Annotated[str, typer.Argument(help="A model's name, as a client would ask for it.")]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", metavar="ID", help="Also whether this key may use it.")
+]
+
+_HEAD: Final = ("order", "backend", "priority", "state", "busy", "breaker", "first chunk", "why")
+
+
+def explain(
+    model: ModelArgument,
+    key: KeyOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Say which backends a request for MODEL would go to now, in which order, and why.
+
+    Exit 1 when none would be asked, or the key may not use the model.
+    """
+    server = load_or_exit(config).settings.server
+    try:
+        explained = _ask(server, model, key)
+        rows = [_row(backend) for backend in _backends(explained)]
+    except NoAnswer:
+        _exit(f"no gateway answers on {server.admin_bind}")
+    may_use = _may_use(explained)
+    if as_json:
+        print_json(explained)
+    else:
+        if not may_use:
+            typer.echo(f"key {shown(str(key))} may not use this model: 403", err=True)
+        print_table([_HEAD, *rows])
+    raise typer.Exit(0 if explained["candidates"] and may_use else 1)
+
+
+def _ask(server: Server, model: str, key: str | None) -> dict[str, Any]:
+    query = f"?key={quote(key, safe='')}" if key else ""
+    answer = ask(server, f"/explain/{quote(model, safe='')}{query}")
+    if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
+        _exit(printable(str(answer.value.get("error"))))
+    if answer.status != HTTPStatus.OK:
+        raise NoAnswer
+    return answer.value
+
+
+def _backends(explained: dict[str, Any]) -> list[dict[str, Any]]:
+    match explained:
+        case {"candidates": [*candidates], "passed_over": [*others]}:
+            return [*candidates, *others]
+    raise NoAnswer
+
+
+def _may_use(explained: dict[str, Any]) -> bool:
+    key = explained.get("key")
+    return not isinstance(key, dict) or key.get("may_use") is True
+
+
+def _row(backend: object) -> tuple[str, ...]:
+    match backend:
+        case {
+            "backend": str(name),
+            "priority": int(priority),
+            "up": bool(up),
+            "paused": bool(paused),
+            "warm": bool(warm),
+            "in_flight": int(busy),
+            "slots": int(slots),
+            "breaker": str(breaker),
+            "first_chunk_ms": int() | float() | None as first,
+            "why": str(why),
+            **rest,
+        }:
+            state = "down" if not up else "paused" if paused else "warm" if warm else "cold"
+            room = f"{busy} of {slots}" if slots else str(busy)
+            time = "-" if first is None else f"{first:,.0f} ms"
+            order = str(rest.get("order", "-"))
+            return order, name, str(priority), state, room, breaker, time, printable(why)
+    raise NoAnswer
+
+
+def _exit(message: str) -> NoReturn:
+    typer.echo(f"gatewayctl explain: {message}", err=True)
+    raise typer.Exit(1)

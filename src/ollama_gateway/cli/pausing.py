@@ -1,0 +1,190 @@
+"""`gatewayctl backends`: how the backends stand, take one out, bring it back.
+
+`pause` and `resume` change a file that every gateway on the same data directory watches; none has
+to run. The one that answers is asked afterwards whether it does as told, and by `list` for its
+figures.
+
+Exit codes: 1 when the file cannot be used or the gateway that answers does not do as told, 2 for a
+name that nobody knows and for settings that cannot be used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any, Final, NoReturn
+
+import attrs
+import typer
+
+from ollama_gateway.backends.pausing import PauseFile, PausesBroken
+from ollama_gateway.cli.admin import NoAnswer
+from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.cli.standing import Standing, ask_standings
+from ollama_gateway.settings import Settings
+from ollama_gateway.settings.units import printable, shown
+
+app = typer.Typer(no_args_is_help=True, help="List the backends, take one out, bring it back.")
+
+NameArgument = Annotated[str, typer.Argument(help="The backend's name in the settings.")]
+
+IN_FORCE_SECONDS: Final = 3.0
+"""How long a gateway has to do as told; it looks at the file twice a second."""
+_NAP: Final = 0.1
+_HEAD: Final = (
+    *("name", "url", "priority", "slots", "state", "in flight"),
+    *("models", "loaded", "version"),
+)
+
+
+@app.command("list")
+def list_backends(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """List the backends, with the figures of the running gateway where one answers."""
+    settings = load_or_exit(config).settings
+    paused = _paused(settings)
+    standings = {**_from_settings(settings, paused), **_standings(settings)}
+    urls = {b.name: b.url for b in sorted(settings.backends, key=lambda b: b.priority)}
+    rows = [_as_json(name, url, standings[name]) for name, url in urls.items()]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table([_HEAD, *map(_cells, rows)])
+    raise typer.Exit(1 if paused is None else 0)
+
+
+@app.command()
+def pause(
+    name: NameArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Send a backend no new requests; those that it has finish. Kept over restarts."""
+    settings = load_or_exit(config).settings
+    known = [backend.name for backend in settings.backends]
+    if name not in known:
+        _exit_unknown(name, known)
+    with _file(settings) as file:
+        paused = file.add(name)
+    if paused.issuperset(known):
+        typer.echo("warning: all backends are paused now: requests are refused (503)", err=True)
+    _report(settings, name, is_paused=True, as_json=as_json)
+
+
+@app.command()
+def resume(
+    name: NameArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Send a backend requests again."""
+    settings = load_or_exit(config).settings
+    known = [backend.name for backend in settings.backends]
+    with _file(settings) as file:
+        if name not in {*known, *file.read()}:
+            _exit_unknown(name, known)
+        file.remove(name)
+    _report(settings, name, is_paused=False, as_json=as_json)
+
+
+@contextmanager
+def _file(settings: Settings) -> Iterator[PauseFile]:
+    """The file of the settings; what is wrong with it ends the command."""
+    try:
+        yield PauseFile(settings.storage.data_dir)
+    except PausesBroken as error:
+        _complain(settings, error)
+        raise typer.Exit(1) from None
+
+
+def _paused(settings: Settings) -> frozenset[str] | None:
+    """What the file says; a line on stderr and None where it cannot be read."""
+    try:
+        return PauseFile(settings.storage.data_dir).read()
+    except PausesBroken as error:
+        _complain(settings, error)
+        return None
+
+
+def _complain(settings: Settings, error: PausesBroken) -> None:
+    directory = printable(str(settings.storage.data_dir))
+    typer.echo(f"gatewayctl backends: {error} (in {directory})", err=True)
+
+
+def _exit_unknown(name: str, known: list[str]) -> NoReturn:
+    there = f"there are: {', '.join(known)}"
+    typer.echo(f"gatewayctl backends: no backend is named {shown(name)}; {there}", err=True)
+    raise typer.Exit(EXIT_SETTINGS)
+
+
+def _standings(settings: Settings) -> dict[str, Standing]:
+    """What the running gateway says, by name; on stderr, what it does not say."""
+    address = settings.server.admin_bind
+    try:
+        found = ask_standings(settings.server)
+    except NoAnswer:
+        typer.echo(f"no gateway answers on {address}", err=True)
+        return {}
+    if missing := [b.name for b in settings.backends if b.name not in found]:
+        names = ", ".join(missing)
+        typer.echo(f"the gateway on {address} was started without: {names}", err=True)
+    return found
+
+
+def _from_settings(settings: Settings, paused: frozenset[str] | None) -> dict[str, Standing]:
+    return {
+        b.name: Standing(b.priority, b.slots, None if paused is None else b.name in paused)
+        for b in settings.backends
+    }
+
+
+def _report(settings: Settings, name: str, *, is_paused: bool, as_json: bool) -> None:
+    """Say what was done; exit 1 where the gateway that answers does not do so."""
+    standing = _when_in_force(settings, name, is_paused=is_paused)
+    is_in_force = standing and standing.paused == is_paused
+    if as_json:
+        in_flight = standing and standing.in_flight
+        done = {"name": name, "paused": is_paused, "in_flight": in_flight, "in_force": is_in_force}
+        print_json(done)
+    elif is_in_force is not False:
+        typer.echo(_done(name, standing, is_paused=is_paused))
+        directory = printable(str(settings.storage.data_dir))
+        typer.echo(f"takes effect within a second in every gateway whose data_dir is {directory}")
+    if is_in_force is False:
+        typer.echo(
+            f"gatewayctl backends: the gateway on {settings.server.admin_bind} does not do so; "
+            "is its storage.data_dir another one?",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _when_in_force(settings: Settings, name: str, *, is_paused: bool) -> Standing | None:
+    """How the backend stands once the gateway does as told, or has had its time for it."""
+    deadline = time.monotonic() + IN_FORCE_SECONDS
+    standing = _standings(settings).get(name)
+    while standing and standing.paused != is_paused and time.monotonic() < deadline:
+        time.sleep(_NAP)
+        with suppress(NoAnswer):
+            standing = ask_standings(settings.server).get(name)
+    return standing
+
+
+def _done(name: str, standing: Standing | None, *, is_paused: bool) -> str:
+    if not is_paused:
+        return f"{printable(name)} is resumed: new requests go to it"
+    done = f"{printable(name)} is paused: no new requests go to it"
+    if standing is None:
+        return done
+    running = {0: "none is", 1: "1 is"}.get(standing.in_flight or 0, f"{standing.in_flight} are")
+    return f"{done}, {running} still running"
+
+
+def _as_json(name: str, url: str, standing: Standing) -> dict[str, Any]:
+    return {"name": name, "url": url, "state": standing.state, **attrs.asdict(standing)}
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    cells = [row[column.replace(" ", "_")] for column in _HEAD]
+    return tuple("-" if cell is None else printable(str(cell)) for cell in cells)

@@ -1,0 +1,127 @@
+"""Who would get a request now, in which order, and why the others would not: facts and words.
+
+Made from the same judgement that requests are served by (`backends/selection.py`), so that what it
+says is what would happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.breaker import Breaker
+from ollama_gateway.backends.selection import Judgement, Wish, in_order, judge
+
+Facts = dict[str, Any]
+
+
+def explain(wish: Wish, backends: Backends, now: float) -> dict[str, list[Facts]]:
+    """The candidates of a wish, the one to ask first in front, and the backends passed over.
+
+    Each has its `backend`, `why` in words, and the facts of `facts_of`.
+    """
+    ordered = in_order(judge(wish, backends, now))
+    sound = [j for j in ordered if j.is_admitted]
+    chosen = sorted(sound, key=lambda j: not j.has_room) or ordered[:1]
+    names = {judgement.backend.name for judgement in chosen}
+    return {
+        "candidates": [
+            {
+                "order": order,
+                **_shown(judgement.backend, wish, now),
+                "why": ", ".join(_merits(judgement, now)),
+            }
+            for order, judgement in enumerate(chosen, 1)
+        ],
+        "passed_over": [
+            {**_shown(backend, wish, now), "why": _obstacle(backend, wish, now)}
+            for backend in backends.all
+            if backend.name not in names
+        ],
+    }
+
+
+def facts_of(backend: Backend, now: float) -> Facts:
+    """What `/status.json` says of a backend's way with requests."""
+    return {
+        "breaker": backend.breaker.state(now),
+        "by_model": {
+            key: {
+                "breaker": health.breaker.state(now),
+                "failing": health.is_failing,
+                "rests_s": _seconds(health.rests_until - now),
+                "first_chunk_ms": _milliseconds(health.typical_first_chunk),
+            }
+            for key, health in backend.health.items()
+        },
+    }
+
+
+def _shown(backend: Backend, wish: Wish, now: float) -> Facts:
+    health = backend.health_of(wish.model)
+    return {
+        "backend": backend.name,
+        "priority": backend.priority,
+        "up": backend.is_up,
+        "paused": backend.is_paused,
+        "warm": backend.has_warm(wish.model),
+        "in_flight": backend.in_flight,
+        "slots": backend.slots,
+        "breaker": _worse(backend.breaker, health.breaker).state(now),
+        "first_chunk_ms": _milliseconds(health.typical_first_chunk),
+    }
+
+
+def _merits(judgement: Judgement, now: float) -> Iterator[str]:
+    """Why a candidate stands where it stands."""
+    backend = judgement.backend
+    if not judgement.is_admitted:
+        yield f"the least bad: {_obstacle_of_breakers(judgement, now)}"
+    yield f"priority {backend.priority}"
+    yield "warm" if judgement.is_warm else "cold"
+    yield (
+        f"{backend.in_flight} of {backend.slots} slots busy"
+        if backend.slots
+        else (f"{backend.in_flight} running")
+    )
+    if judgement.is_resting:
+        yield f"said that it is full, for {judgement.admits_at - now:.1f} s more"
+    elif not judgement.has_room:
+        yield "full"
+    if not judgement.is_closed and judgement.is_admitted:
+        yield "the next request is its breaker's probe"
+    if not judgement.is_loaded_so:
+        yield "loaded with other options"
+
+
+def _obstacle(backend: Backend, wish: Wish, now: float) -> str:
+    """Why a backend is passed over."""
+    if not backend.is_up:
+        return f"down: {backend.error or 'not polled yet'}"
+    if not backend.hosts(wish.model):
+        return "does not list the model"
+    if backend.is_paused:
+        return "paused"
+    judgement = Judgement.of(wish, backend, 0, now)
+    return _obstacle_of_breakers(judgement, now)
+
+
+def _obstacle_of_breakers(judgement: Judgement, now: float) -> str:
+    backend = judgement.backend
+    breaker = _worse(backend.breaker, judgement.health.breaker)
+    if breaker.state(now) == "half-open":
+        return f"breaker half-open, its probe is running ({breaker.reason})"
+    return f"breaker open for {_seconds((breaker.until or now) - now)} s ({breaker.reason})"
+
+
+def _worse(one: Breaker, other: Breaker) -> Breaker:
+    return max(one, other, key=lambda breaker: breaker.until or 0)
+
+
+def _seconds(seconds: float) -> float:
+    return round(max(0.0, seconds), 1)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)

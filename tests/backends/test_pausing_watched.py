@@ -1,0 +1,117 @@
+"""The file of paused backends as a running gateway follows it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection
+from pathlib import Path
+
+import httpx
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.pausing import PATIENCE, PauseFile, Pauses
+from tests.backends.spoilt_pauses import SPOILT
+
+
+def two() -> Backends:
+    """Backends `a` and `b`."""
+    made = [Backend(n, httpx.URL("http://h"), httpx.AsyncHTTPTransport()) for n in "ab"]
+    return Backends.of(made)
+
+
+def paused(backends: Backends) -> list[str]:
+    """The names of those that are paused."""
+    return [backend.name for backend in backends.all if backend.is_paused]
+
+
+async def test_a_gateway_does_as_the_file_says(tmp_path: Path) -> None:
+    """Each look pauses whom the file names and resumes all others; unknown names are ignored."""
+    file, backends = PauseFile(tmp_path), two()
+    pauses = Pauses(file.read, backends)
+
+    async def after(names: Collection[str]) -> list[str]:
+        (tmp_path / "paused.json").write_text(json.dumps(list(names)))
+        await pauses.look()
+        return paused(backends)
+
+    await pauses.look()
+    assert paused(backends) == []
+    assert await after(["a"]) == ["a"]
+    assert await after(["b", "gone"]) == ["b"]
+    assert await after(["b", "a"]) == ["a", "b"]
+    assert await after([]) == []
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+async def test_a_broken_file_leaves_things_as_they_are(tmp_path: Path, kind: str) -> None:
+    """What was known stays in force, and the log says so once, and when it is over."""
+    file, backends = PauseFile(tmp_path), two()
+    pauses = Pauses(file.read, backends)
+    file.add("a")
+    await pauses.look()
+    (tmp_path / "paused.json").unlink()
+    spoil, fault = SPOILT[kind]
+    spoil(tmp_path / "paused.json")
+
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            await pauses.look()
+        still = paused(backends)
+        (tmp_path / "paused.json").rename(tmp_path / "away")
+        await pauses.look()
+
+    assert still == ["a"]
+    assert paused(backends) == []
+    assert [line["event"] for line in lines] == [
+        "pauses cannot be read; what was known stays in force",
+        "pauses can be read again",
+        "backend resumed",
+    ]
+    assert lines[0]["reason"] == f"paused.json: {fault}"
+
+
+async def test_another_fault_is_told(tmp_path: Path) -> None:
+    """The log has a line for each change of what is wrong."""
+    pauses = Pauses(PauseFile(tmp_path).read, two())
+    with structlog.testing.capture_logs() as lines:
+        for content in ("x", "x", "{}", "{}", "x"):
+            (tmp_path / "paused.json").write_text(content)
+            await pauses.look()
+
+    assert [line["reason"] for line in lines] == [
+        "paused.json: not JSON",
+        "paused.json: not a list of names",
+        "paused.json: not JSON",
+    ]
+
+
+async def test_a_file_system_that_hangs_holds_up_nobody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Looks end after their time, use one thread in all, and go on once it answers again."""
+    answers, begun = threading.Event(), []
+
+    def read() -> frozenset[str]:
+        begun.append(threading.current_thread())
+        answers.wait()
+        return frozenset({"a"})
+
+    backends = two()
+    pauses = Pauses(read, backends)
+    with structlog.testing.capture_logs() as lines:
+        for n in (1, 2, 3):
+            await pauses.look()
+            assert trio.current_time() == n * PATIENCE
+    assert [line["reason"] for line in lines] == ["paused.json: the file system does not answer"]
+    assert paused(backends) == []
+
+    answers.set()
+    autojump_clock.autojump_threshold = float("inf")  # a thread that works is no idle one
+    await pauses.look()
+    assert paused(backends) == ["a"]
+    assert len(begun) == 2

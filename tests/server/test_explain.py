@@ -1,0 +1,170 @@
+"""What `/explain` and `/status.json` say of the backends, and that it is what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ollama_gateway.backends.breaker import FAILURES
+from ollama_gateway.backends.selection import Wish
+from ollama_gateway.server.explain import explain
+from ollama_gateway.simulator import Model, Simulator
+from tests.backends.test_selection import BIG, State, track_of
+from tests.flow.racing import GOOD, M
+from tests.flow.test_stories import SLOW
+from tests.story import Story, story
+
+Clock = trio.testing.MockClock
+
+
+@pytest.mark.parametrize(
+    ("states", "candidates", "passed_over"),
+    [
+        (
+            {"a": {"warm": True, "slots": 4, "busy": 1, "loaded": BIG}, "b": {"tier": 2}},
+            {
+                "a": "priority 1, warm, 1 of 4 slots busy, loaded with other options",
+                "b": "priority 2, cold, 0 running",
+            },
+            {},
+        ),
+        (
+            {"a": {"slots": 1, "busy": 1}, "b": {}},
+            {"b": "priority 1, cold, 0 running", "a": "priority 1, cold, 1 of 1 slots busy, full"},
+            {},
+        ),
+        (
+            {"a": {"rests": 3.25}},
+            {"a": "priority 1, cold, 0 running, said that it is full, for 3.2 s more"},
+            {},
+        ),
+        (
+            {"a": {"failures": FAILURES}, "b": {}, "c": {"is_down": True}, "d": {"is_paused": 1}},
+            {"b": "priority 1, cold, 0 running"},
+            {
+                "a": "breaker open for 2.0 s (cut)",
+                "c": "down: no answer",
+                "d": "paused",
+            },
+        ),
+        (
+            {"a": {"failures": FAILURES}},
+            {"a": "the least bad: breaker open for 2.0 s (cut), priority 1, cold, 0 running"},
+            {},
+        ),
+    ],
+)
+async def test_why(
+    autojump_clock: Clock,
+    states: Mapping[str, State],
+    candidates: dict[str, str],
+    passed_over: dict[str, str],
+) -> None:
+    """Candidate by candidate, in order, and why the others are passed over."""
+    track = track_of(states)
+    for backend in track.backends.all:
+        if backend.health_of(M).breaker.until is not None:
+            backend.health_of(M).breaker.until = 2.0
+
+    explained = explain(Wish(M, ""), track.backends, 0)
+
+    found = {one["backend"]: one["why"] for one in explained["candidates"]}
+    assert list(found.items()) == list(candidates.items())
+    assert {one["backend"]: one["why"] for one in explained["passed_over"]} == passed_over
+
+
+STATE = st.fixed_dictionaries(
+    {
+        "tier": st.integers(1, 2),
+        "warm": st.booleans(),
+        "slots": st.integers(0, 3),
+        "busy": st.integers(0, 3),
+        "failures": st.sampled_from([0, 1, FAILURES]),
+        "unreachable": st.sampled_from([0, 0, FAILURES]),
+        "rests": st.sampled_from([0, 0, 5]),
+        "is_paused": st.booleans(),
+        "is_down": st.sampled_from([False, False, True]),
+    }
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(states=st.dictionaries(st.sampled_from("abcd"), STATE, min_size=1))
+async def test_the_first_one_is_who_is_asked(
+    autojump_clock: Clock, states: dict[str, dict[str, Any]]
+) -> None:
+    """Whatever the states: a request goes to the candidate in front, if it has room, or waits."""
+    track = track_of(states)
+    first = next(iter(explain(Wish(M, "k"), track.backends, trio.current_time())["candidates"]), {})
+
+    outcomes = None
+    with trio.move_on_after(0.001):
+        outcomes = await track.run(dict.fromkeys(states, (0, GOOD)))
+
+    waits = " full" in first.get("why", "")
+    assert (outcomes is None) == waits
+    if outcomes is not None:
+        assert outcomes.won == first.get("backend")
+
+
+async def explained(told: Story, path: str) -> tuple[int, Any]:
+    """What the admin listener answers."""
+    reply = await told.ask(f"/explain/{path}", method="GET", key=None, is_admin=True)
+    return reply.status, reply.document
+
+
+async def test_the_gateway_explains(autojump_clock: Clock) -> None:
+    """Any spelling of the name, a slash in it quoted; with the delay of hedges and the line."""
+    hub = {"a": Simulator([Model("hf.co/x/y:q4"), SLOW])}
+    async with story(hub, slots=1) as told, trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(told.ask)
+        await trio.sleep(1.5)
+        status, found = await explained(told, "HF.co%2Fx%2Fy:q4")
+
+    assert (status, found["model"], found["key"]) == (200, "HF.co/x/y:q4", None)
+    assert (found["hedge_after_s"], found["waiting"]) == (2, 1)
+    assert found["candidates"][0]["why"] == "priority 1, cold, 1 of 1 slots busy, full"
+
+
+async def test_a_model_that_nobody_has(autojump_clock: Clock) -> None:
+    """There are no candidates, and the reason for each backend."""
+    async with story() as told:
+        status, found = await explained(told, "nope")
+
+    assert (status, found["candidates"]) == (200, [])
+    assert [one["why"] for one in found["passed_over"]] == ["does not list the model"] * 2
+
+
+async def test_whether_a_key_may_use_the_model(autojump_clock: Clock) -> None:
+    """By the key's id; what is no key and what is no name is a 400 of one line."""
+    async with story() as told:
+        key, _ = told.store.create("narrow", models=("other:*",))
+        free, _ = told.store.create("free")
+        _, narrow = await explained(told, f"m1?key={key.id}")
+        _, may = await explained(told, f"m1?key={free.id}")
+        unknown = await explained(told, "m1?key=nobody")
+        invalid = await explained(told, "a%20b%2F%2F")
+
+    assert narrow["key"] == {"id": key.id, "name": "narrow", "may_use": False}
+    assert may["key"]["may_use"] is True
+    assert unknown == (400, {"error": "no such key"})
+    assert invalid == (400, {"error": "invalid model name"})
+
+
+async def test_the_status_has_the_same_figures(autojump_clock: Clock) -> None:
+    """For each backend its breaker, and for each of its models how that one does."""
+    async with story(models=(SLOW,)) as told:
+        await told.ask()
+        reply = await told.ask("/status.json", method="GET", key=None, is_admin=True)
+        first = reply.document["backends"][0]
+
+    assert (first["breaker"], first["in_flight"], first["slots"]) == ("closed", 0, 0)
+    assert list(first["by_model"].values()) == [
+        {"breaker": "closed", "failing": False, "rests_s": 0, "first_chunk_ms": 1000}
+    ]

@@ -1,0 +1,151 @@
+"""Taking a backend out of running gateways, and bringing it back, as processes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.smoke.fleet import Fleet, Gateway, fleet
+from tests.smoke.test_drain import CHAT, begun_chat
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def two_gateways(tmp_path: Path) -> Iterator[Fleet]:
+    """Two gateways that share a directory and say who answered."""
+    directory = tmp_path / "data"
+    with fleet(
+        directory,
+        gateways=2,
+        GATEWAY_SERVER_EXPOSE_BACKEND="true",
+        GATEWAY_RACE_HEDGE_AFTER="off",
+    ) as started:
+        yield started
+
+
+def chat(fleet: Fleet, gateway: Gateway) -> tuple[int, str | None, str | None]:
+    """A chat's status, who answered it, and when to come back."""
+    ask = urllib.request.Request(
+        f"http://127.0.0.1:{gateway.port}/api/chat",
+        data=CHAT,
+        headers={"Authorization": f"Bearer {fleet.key}"},
+    )
+    try:
+        with urllib.request.urlopen(ask, timeout=PATIENCE) as response:  # noqa: S310 - our own server
+            response.read()
+            return response.status, response.headers["x-gateway-backend"], None
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, None, error.headers["retry-after"]
+
+
+def rest_of(client: socket.socket) -> bytes:
+    """The rest of an answer, to its end."""
+    received = b""
+    while not received.endswith(b"0\r\n\r\n"):
+        received += (data := client.recv(65536))
+        assert data, "the answer was cut"
+    return received
+
+
+def paused(gateway: Gateway) -> list[str]:
+    """The backends that a gateway has paused."""
+    return [backend["name"] for backend in gateway.status()["backends"] if backend["paused"]]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Ask again until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def listed(fleet: Fleet) -> dict[str, Any]:
+    """What `backends list` says, by name."""
+    return {entry["name"]: entry for entry in fleet.ctl_json("backends", "list")}
+
+
+def test_a_backend_is_taken_out_and_brought_back(two_gateways: Fleet) -> None:
+    """Its stream finishes, new chats go elsewhere, in all gateways and after a restart."""
+    started, (first, second) = two_gateways, two_gateways.gateways
+    with begun_chat(started) as client:
+        # Stopped, it neither ends its stream nor could answer another chat.
+        started.simulators["a"].popen.send_signal(signal.SIGSTOP)
+        try:
+            done = started.ctl("backends", "pause", "a")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout.startswith(
+                "a is paused: no new requests go to it, 1 is still running\n"
+            )
+            wait_until(lambda: paused(second) == ["a"])
+            assert chat(started, first) == (200, "b", None)
+            assert chat(started, second) == (200, "b", None)
+            assert (listed(started)["a"]["state"], listed(started)["a"]["in_flight"]) == (
+                "paused, up",
+                1,
+            )
+        finally:
+            started.simulators["a"].popen.send_signal(signal.SIGCONT)
+        assert b'"done":true' in rest_of(client)
+
+    started.restart(0, signal.SIGTERM)
+    assert paused(first) == ["a"]
+    assert chat(started, first) == (200, "b", None)
+
+    done = started.ctl("backends", "resume", "a")
+    assert done.stdout.startswith("a is resumed: new requests go to it\n")
+    assert chat(started, first) == (200, "a", None)
+    wait_until(lambda: paused(second) == [])
+
+
+def test_all_are_taken_out(two_gateways: Fleet) -> None:
+    """Clients get a 503 that says when to come back, and the gateway is not ready."""
+    started = two_gateways
+    assert "warning" not in started.ctl("backends", "pause", "b").stderr
+    last = started.ctl("backends", "pause", "a")
+
+    assert (last.returncode, last.stderr.count("\n")) == (0, 1)
+    assert "warning: all backends are paused now" in last.stderr
+    status, _, retry_after = chat(started, started.gateways[0])
+    assert (status, retry_after is not None) == (503, True)
+    ready = started.ctl("health", "--ready")
+    assert (ready.returncode, ready.stdout) == (1, "not ready: all backends are paused\n")
+
+
+def test_a_gateway_lives_with_a_broken_file(two_gateways: Fleet, tmp_path: Path) -> None:
+    """What it knew stays in force, its log says so once; a file that is good again is followed."""
+    started, gateway = two_gateways, two_gateways.gateways[0]
+    started.ctl("backends", "pause", "a")
+    file = tmp_path / "data" / "paused.json"
+    file.write_text("oops")
+    gateway.process.wait_for("pauses cannot be read")
+
+    refused = started.ctl("backends", "resume", "a")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("gatewayctl backends: paused.json: not JSON")
+    assert chat(started, gateway) == (200, "b", None)
+    file.unlink()
+    gateway.process.wait_for("pauses can be read again")
+    wait_until(lambda: paused(gateway) == [])
+
+    assert sum("pauses cannot be read" in line for line in gateway.process.lines) == 1
+    assert chat(started, gateway) == (200, "a", None)
+
+
+def test_a_gateway_starts_with_a_broken_file(two_gateways: Fleet, tmp_path: Path) -> None:
+    """It serves, with nothing paused."""
+    (tmp_path / "data" / "paused.json").mkdir()
+    two_gateways.restart(0, signal.SIGTERM)
+
+    two_gateways.gateway.wait_for("paused.json: not a file")
+    assert chat(two_gateways, two_gateways.gateways[0]) == (200, "a", None)
