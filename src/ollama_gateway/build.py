@@ -25,8 +25,11 @@ from ollama_gateway.flow.exchange import Deadlines, Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
 from ollama_gateway.keys import FILE_NAME, find_key, open_keys
+from ollama_gateway.ledger.journal import own_journal
 from ollama_gateway.ledger.log import RowMetrics, log_row
 from ollama_gateway.ledger.record import Ledger, Sink
+from ollama_gateway.ledger.trail import Trail, open_trail
+from ollama_gateway.ledger.upkeep import Upkeep
 from ollama_gateway.limits import open_limits
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.quota import Quota
@@ -90,10 +93,11 @@ async def build(
     async with (
         open_keys(settings.storage.data_dir / FILE_NAME, runner=runner) as keys,
         _open_limits(settings, metrics, runner) as limits,
+        _open_trail(settings, runner) as trail,
     ):
         serving = Exchange(
             keys,
-            Ledger((*sinks, RowMetrics(metrics))),
+            Ledger((*sinks, RowMetrics(metrics)), trail),
             limits,
             backends,
             _deadlines(settings.race),
@@ -115,6 +119,7 @@ async def build(
             token.reveal() if token else None,
             lambda: not keys.statistics().store_failing,
             limits,
+            trail,
             serving.rules.hedging,
             partial(find_key, settings.storage.data_dir / FILE_NAME, runner=runner),
             lambda: app.requests_running,
@@ -131,7 +136,7 @@ async def build(
             backends,
             discovery,
             metrics,
-            _watchers(discovery, copier, pauses),
+            _watchers(discovery, copier, pauses, _upkeep(settings, trail, runner)),
             copier,
             pauses,
         )
@@ -166,6 +171,23 @@ def _deadlines(race: settings_model.Race) -> Deadlines:
 def _rules(race: settings_model.Race, metrics: Metrics) -> Rules:
     hedging = Hedging(race.hedge_after, race.max_hedge_ratio)
     return Rules(race.max_attempts, hedging, RetryBudget(), metrics)
+
+
+@asynccontextmanager
+async def _open_trail(settings: Settings, runner: Runner) -> AsyncIterator[Trail]:
+    is_strict, key = settings.audit.mode == "strict", _chain_key(settings)
+    with own_journal(settings.storage.data_dir, is_strict=is_strict, key=key) as journal:
+        async with open_trail(journal, is_strict=is_strict, runner=runner) as trail:
+            yield trail
+
+
+def _upkeep(settings: Settings, trail: Trail, runner: Runner) -> Upkeep:
+    return Upkeep(trail, _chain_key(settings), settings.audit.keep, runner)
+
+
+def _chain_key(settings: Settings) -> bytes:
+    key = settings.audit.chain_key
+    return key.reveal().encode() if key else b""
 
 
 def build_backends(
@@ -223,13 +245,14 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
 
 
 def _watchers(
-    discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses
+    discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses, upkeep: Upkeep
 ) -> dict[str, Watcher]:
     watchers: dict[str, Watcher] = {
         f"discovery:{backend.name}": _worker(discovery, backend)
         for backend in discovery.backends.all
     }
     watchers["pauses"] = pauses.watch
+    watchers["audit"] = upkeep.watch
     if copier is not None:
         watchers["catalog"] = copier.watch
     return watchers

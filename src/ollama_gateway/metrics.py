@@ -96,6 +96,11 @@ class Metrics:
             "Requests that wait for a backend with room.",
             registry=registry,
         )
+        self._audit_rows = Gauge(
+            "ollama_gateway_audit_rows_waiting",
+            "Rows that are not in the audit journal yet.",
+            registry=registry,
+        )
         self._restarts = Counter(
             "ollama_gateway_watcher_restarts",
             "Watchers that crashed and were started again.",
@@ -157,6 +162,10 @@ class Metrics:
     def waiting(self, count: int) -> None:
         """Say how many requests wait in line."""
         self._waiting.set(count)
+
+    def audit_rows_waiting(self, count: int) -> None:
+        """Say how many rows wait for the audit journal."""
+        self._audit_rows.set(count)
 
     def restarted(self, watcher: str) -> None:
         """Count a watcher's crash."""

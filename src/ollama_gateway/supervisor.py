@@ -41,7 +41,7 @@ async def supervise(
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
 ) -> None:
     """Run a gateway until it is told to stop; raises AddressTaken, StoreError,
-    SpendingError, TLSFilesBroken.
+    JournalError, SpendingError, TLSFilesBroken.
 
     Args:
         settings: valid settings.

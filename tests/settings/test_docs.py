@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from ollama_gateway.settings import NO_EFFECT_YET, NOT_YET, Backend, Settings, load
+from ollama_gateway.settings import NOT_YET, Backend, Settings, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import OTHER_VARIABLES, VARIABLES
 from tests.settings.conftest import Load
@@ -27,7 +27,6 @@ def test_the_page_has_a_row_for_every_setting(path: str) -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{path}`")]
     assert len(rows) == 1
     assert ("¹" in rows[0]) is (path in NOT_YET)
-    assert ("²" in rows[0]) is (path in NO_EFFECT_YET)
 
 
 def test_the_page_has_no_row_for_anything_else() -> None:
@@ -39,7 +38,7 @@ def test_the_page_has_no_row_for_anything_else() -> None:
 def test_the_page_lists_what_is_not_in_force() -> None:
     """Once more in words, under its own heading."""
     part = PAGE.partition("## Not in force yet")[2].partition("\n## ")[0]
-    assert not [path for path in [*NOT_YET, *NO_EFFECT_YET] if f"`{path}" not in part]
+    assert not [path for path in NOT_YET if f"`{path}" not in part]
 
 
 def test_the_page_names_every_variable_of_its_own() -> None:
@@ -53,7 +52,7 @@ def test_the_example_of_the_page_is_the_defaults(loaded: Load) -> None:
     found = loaded(toml, {"GPU1_TOKEN": "t"})
     assert found.settings == Settings(backends=found.settings.backends)
     assert set(found.origins.values()) == {"file"}
-    assert [warning.partition(":")[0] for warning in found.warnings] == list(NO_EFFECT_YET)
+    assert found.warnings == ()
 
 
 def test_the_example_of_the_environment_is_complete_and_known() -> None:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from ollama_gateway.settings import NO_EFFECT_YET, NOT_YET, Backend
+from ollama_gateway.settings import NOT_YET, Backend
 from ollama_gateway.settings.model import SECTIONS
-from tests.settings.conftest import Load, Problems
+from tests.settings.conftest import Problems
 
 OTHER = {
     "server.processes": "2",
@@ -14,17 +14,10 @@ OTHER = {
     "server.tls_cert": "'a.pem'",
     "server.tls_key": "'a.pem'",
     "storage.database_url": "'postgresql://a'",
-    "audit.mode": "'strict'",
-    "audit.chain_key": "'k'",
     "auth.anonymous_networks": "['10.0.0.0/8']",
     "auth.anonymous_key": "'k'",
 }
 """A value other than the default for each setting that is refused."""
-
-TUNING = {
-    "audit.keep": "'400d'",
-}
-"""A value for each setting that has no effect."""
 
 
 def toml_of(path: str, value: str) -> str:
@@ -35,11 +28,10 @@ def toml_of(path: str, value: str) -> str:
     return f"[{section}]\n{key} = {value}\n"
 
 
-def test_the_lists_are_the_ones_tested() -> None:
+def test_the_list_is_the_one_tested() -> None:
     """A new entry needs its line above, and names a setting that exists."""
     assert set(OTHER) == set(NOT_YET)
-    assert set(TUNING) == set(NO_EFFECT_YET)
-    for path in [*NOT_YET, *NO_EFFECT_YET]:
+    for path in NOT_YET:
         section, _, key = path.partition(".")
         assert key in attrs.fields_dict(Backend if section == "backends[]" else SECTIONS[section])
 
@@ -51,13 +43,6 @@ def test_what_someone_would_rely_on_is_refused(problems: Problems, path: str) ->
     refusal = f"{path.replace('[]', '[0]')}: {NOT_YET[path]}"
     assert refusal in found
     assert refusal.endswith("is not supported by this version yet")
-
-
-@pytest.mark.parametrize("path", TUNING)
-def test_what_only_tunes_is_a_warning(loaded: Load, path: str) -> None:
-    """Given at all, even at its default, it is said to do nothing."""
-    assert loaded(toml_of(path, TUNING[path])).warnings == (f"{path}: {NO_EFFECT_YET[path]}",)
-    assert NO_EFFECT_YET[path].endswith("has no effect yet")
 
 
 def test_tls_needs_both_halves(problems: Problems) -> None:

@@ -13,6 +13,7 @@ from ollama_gateway.cli.config import ConfigOption, load_or_exit
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.key import StoreError
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.spending_file import SpendingError
 from ollama_gateway.server.listener import AddressTaken, raise_file_limit
 from ollama_gateway.settings import Settings
@@ -20,7 +21,7 @@ from ollama_gateway.supervisor import supervise
 
 LAST_LINES = 1.0
 """Seconds for the last log lines to be written."""
-OPERATIONAL = (AddressTaken, SpendingError, StoreError, TLSFilesBroken)
+OPERATIONAL = (AddressTaken, JournalError, SpendingError, StoreError, TLSFilesBroken)
 """What can keep a gateway with valid settings from starting; each with one line to say."""
 
 

@@ -25,7 +25,7 @@ from ollama_gateway.flow.attempt import Answer, attempt
 from ollama_gateway.flow.race import Rules, Start, race
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.ledger.record import Attempt, Caller, Ledger, Row
-from ollama_gateway.limits.leases import Demand, Limits
+from ollama_gateway.limits.leases import Demand, Lease, Limits
 from ollama_gateway.limits.quota import Quota
 
 
@@ -75,6 +75,7 @@ class Exchange:
             with _until(ask.arrived + self.deadlines.total):  # 504
                 candidates = self._candidates(principal, call)  # 503, the one 403
                 async with self.limits.reserve(self._demand(call, quota), row) as lease:  # 429, 503
+                    await self.ledger.admit(row)  # 503
                     call = await bounded(call, lease.generation)  # 400
                     start, patience = _attempts(call, ask, row), self._patience(call, ask)
                     racing = race(candidates, start, self.rules, patience, is_streamed=call.streams)
@@ -83,8 +84,8 @@ class Exchange:
                         row.model = winner.backend.spelling(call.model) or row.model
                         row.ttft = anyio.current_time() - ask.arrived
                         extra = lease.headers + self._exposed(winner)
-                        settle = partial(self.limits.settle, lease)
-                        await relay(winner, ask, row, settle, self.deadlines.idle, extra)
+                        finish = partial(self._finish, lease, row)
+                        await relay(winner, ask, row, finish, self.deadlines.idle, extra)
 
     def _candidates(self, caller: Caller, call: Call) -> Candidates:
         try:
@@ -96,6 +97,11 @@ class Exchange:
         is_light = call.endpoint.group == "read"
         wish = Wish(call.model, caller.key_id, call.load_options, is_light)
         return Candidates(self.backends, wish, self.deadlines.queue)
+
+    async def _finish(self, lease: Lease, row: Row) -> None:
+        """The whole answer is there: give back what it held, and record it; 503."""
+        self.limits.settle(lease)
+        await self.ledger.seal(row)
 
     def _demand(self, call: Call, quota: Quota) -> Demand:
         context = self.backends.context(call.model) if call.measure else None

@@ -4,13 +4,13 @@ From here on there is no second backend. Only the dialect's own terminal marker 
 complete: all of Ollama's failures in the middle of a stream end with a valid body. What is not
 complete raises, and `server/app.py` turns that into an error event and an abnormal close.
 
-What the request held is settled when its end is seen, before that end is sent on: whoever has a
-whole answer can ask again at once.
+When the end is seen the request is finished before that end is sent on: what it held is settled, so
+that whoever has a whole answer can ask again at once, and in strict mode its row is on the disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -24,6 +24,7 @@ from ollama_gateway.ledger.record import Row
 from ollama_gateway.wire.dialects import Dialect, Usage
 from ollama_gateway.wire.headers import downstream_headers
 
+Finish = Callable[[], Awaitable[None]]
 NO_END: Final = "no_terminal_marker"
 
 
@@ -31,35 +32,33 @@ async def relay(
     answer: Answer,
     ask: Ask,
     row: Row,
-    settle: Callable[[], None],
+    finish: Finish,
     idle_timeout: float,
     extra: Headers,
 ) -> None:
     """Send the answer to the client, `extra` among its headers.
 
-    `settle` is called when all of it is there; `idle_timeout` is seconds between two chunks.
+    `finish` is called when all of it is there; `idle_timeout` is seconds between two chunks.
     """
     row.status = answer.status
     headers = downstream_headers(answer.headers) + extra
     if answer.frames.streamed:
         await ask.downstream.start(answer.status, headers)
-        await _stream(answer, ask, row, settle, idle_timeout)
+        await _stream(answer, ask, row, finish, idle_timeout)
         return
     body = answer.first[0]
     _count(row, [body])
     _note_usage(row, answer.reading.usage)
-    settle()
+    await finish()
     await ask.downstream.respond(answer.status, headers, body)
 
 
-async def _stream(
-    answer: Answer, ask: Ask, row: Row, settle: Callable[[], None], idle_timeout: float
-) -> None:
+async def _stream(answer: Answer, ask: Ask, row: Row, finish: Finish, idle_timeout: float) -> None:
     frames = answer.first
     while frames:
         whole, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer.backend)
         if is_last:
-            settle()
+            await finish()
         if whole:
             await ask.downstream.send(b"".join(whole))
         if failure is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from ollama_gateway.ledger.document import document_of
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
@@ -13,40 +14,7 @@ log = get_logger("exchange")
 
 def log_row(row: Row) -> None:
     """One line an exchange."""
-    log.info(
-        "exchange",
-        request_id=row.request_id,
-        key_id=row.key_id,
-        key_name=row.key_name,
-        client=row.client,
-        endpoint=row.endpoint,
-        model=row.model,
-        backend=row.backend,
-        outcome=row.outcome,
-        reason=row.reason,
-        status=row.status,
-        prompt_tokens=row.prompt_tokens,
-        completion_tokens=row.completion_tokens,
-        tokens_source=row.tokens_source,
-        ttft_ms=_milliseconds(row.ttft),
-        duration_ms=_milliseconds(row.duration),
-        bytes_in=row.bytes_in,
-        bytes_out=row.bytes_out,
-        attempts=[
-            {
-                "backend": attempt.backend,
-                "started_ms": _milliseconds(attempt.started),
-                "hedge": attempt.is_hedge,
-                "first_chunk_ms": _milliseconds(attempt.first_chunk),
-                "reason": attempt.reason,
-            }
-            for attempt in row.attempts
-        ],
-    )
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
+    log.info("exchange", **document_of(row))
 
 
 @attrs.frozen

@@ -1,8 +1,8 @@
 """The row of one request, and the block that makes sure there is exactly one.
 
 `Ledger.record` is entered once the key is known. However the block is left, by its end, an error,
-or a cancellation, the row is completed and handed to every sink. In this version the sinks are
-the log and the metrics; nothing is stored.
+or a cancellation, the row is completed, written into the trail and handed to every sink (the log
+and the metrics).
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ class Row:
     endpoint: str
     dialect: str
     client: str
+    arrived: float
+    """Seconds on the event loop's clock; not stored."""
     started_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    end_user: str | None = None
+    """Whom a front end asks for, where its key names the header that says so."""
     model: str | None = None
     backend: str | None = None
     outcome: str = "completed"
@@ -60,6 +64,8 @@ class Row:
     duration: float = 0.0
     """Seconds."""
     attempts: list[Attempt] = attrs.field(factory=list)
+    is_sealed: bool = False
+    """Whether the trail has its end already; then nothing of it changes any more."""
 
     @property
     def was_worked_on(self) -> bool:
@@ -68,6 +74,8 @@ class Row:
 
     def fail(self, error: GatewayError) -> None:
         """The request ended in `error`."""
+        if self.is_sealed:
+            return
         self.outcome, self.reason = error.outcome, error.reason
         self.status = self.status or error.status
 
@@ -112,15 +120,51 @@ class Caller(Protocol):
 Sink = Callable[[Row], None]
 
 
+class Recorder(Protocol):
+    """Where rows are stored; see `trail.py`."""
+
+    def check_room(self) -> None:
+        """Raise Unavailable where another row might be lost."""
+        ...
+
+    async def admit(self, row: Row) -> None:
+        """Write that a request goes upstream; raises Unavailable."""
+        ...
+
+    async def seal(self, row: Row) -> None:
+        """Write how it ended, before its client learns of it; raises Unavailable."""
+        ...
+
+    def close(self, row: Row) -> None:
+        """Write how it ended, soon."""
+        ...
+
+
 @attrs.frozen
 class Ledger:
-    """Hands every finished row to its sinks."""
+    """Hands every finished row to its sinks, and to the trail where there is one."""
 
     sinks: Sequence[Sink]
+    trail: Recorder | None = None
+
+    async def admit(self, row: Row) -> None:
+        """The request goes upstream now; raises Unavailable where that cannot be recorded."""
+        if self.trail is not None:
+            await self.trail.admit(row)
+
+    async def seal(self, row: Row) -> None:
+        """The whole answer is there; raises Unavailable where that cannot be recorded."""
+        row.duration = anyio.current_time() - row.arrived
+        if self.trail is not None:
+            await self.trail.seal(row)
+            row.is_sealed = True
 
     @asynccontextmanager
     async def record(self, caller: Caller, ask: Asked) -> AsyncIterator[Row]:
-        """The life of one row: it is written when the block is left, whatever the reason."""
+        """The life of one row: it is written when the block is left, whatever the reason.
+
+        Raises Unavailable where it might be lost; then it is in the log alone.
+        """
         row = Row(
             request_id=ask.request_id,
             key_id=caller.key_id,
@@ -128,8 +172,13 @@ class Ledger:
             endpoint=ask.path,
             dialect=ask.dialect_name,
             client=ask.client,
+            arrived=ask.arrived,
         )
+        trail: Recorder | None = None
         try:
+            if self.trail is not None:
+                self.trail.check_room()
+                trail = self.trail
             yield row
         except GatewayError as error:
             row.fail(error)
@@ -144,6 +193,9 @@ class Ledger:
             row.outcome, row.reason, row.status = "upstream_failed", "internal", 500
             raise
         finally:
-            row.duration = anyio.current_time() - ask.arrived
+            if not row.is_sealed:
+                row.duration = anyio.current_time() - row.arrived
+                if trail is not None:
+                    trail.close(row)
             for sink in self.sinks:
                 sink(row)

@@ -21,6 +21,7 @@ from ollama_gateway.errors import BadRequest, NotFound, Unauthorized
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.keys.key import APIKey, utc_now
+from ollama_gateway.ledger.trail import Trail
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.explain import explain, facts_of
@@ -40,6 +41,7 @@ class Admin:
     token: str | None = attrs.field(repr=False)
     keys_are_readable: Callable[[], bool]
     limits: Limits
+    trail: Trail
     hedging: Hedging
     find_key: Callable[[str], Awaitable[APIKey | None]]
     """A key by its id; None where there is no such key."""
@@ -77,6 +79,8 @@ class Admin:
             reasons.append("the key store does not answer")
         if self.limits.store.why_not is not None:
             reasons.append(self.limits.store.why_not)
+        if self.trail.why_not is not None:
+            reasons.append(self.trail.why_not)
         return reasons
 
     async def health(self, ask: Ask) -> None:
@@ -98,6 +102,7 @@ class Admin:
         for backend in self.backends.all:
             self.metrics.backend_up(backend.name, is_up=backend.is_up)
             self.metrics.in_flight(backend.name, backend.in_flight)
+        self.metrics.audit_rows_waiting(self.trail.rows_waiting)
         self.metrics.waiting(len(self.backends.line))
         await ask.downstream.respond(200, FIGURES, self.metrics.page())
 
@@ -118,6 +123,13 @@ class Admin:
                 "requests": self.limits.open,
                 "settlements_waiting": self.limits.store.settlements_waiting,
                 "spending_file_failing": self.limits.spending.is_failing,
+            },
+            "audit": {
+                "mode": "strict" if self.trail.is_strict else "buffered",
+                "journal": self.trail.journal.path.name,
+                "rows": self.trail.journal.head.seq,
+                "rows_waiting": self.trail.rows_waiting,
+                "failing": self.trail.failure is not None,
             },
             "backends": [
                 {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ollama_gateway.settings.load import Loaded, SettingsError, load
 from ollama_gateway.settings.model import (
-    NO_EFFECT_YET,
     NOT_YET,
     Audit,
     Auth,
@@ -27,7 +26,6 @@ from ollama_gateway.settings.secret import Secret
 
 __all__ = [
     "NOT_YET",
-    "NO_EFFECT_YET",
     "Address",
     "Audit",
     "Auth",

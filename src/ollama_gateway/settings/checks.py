@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from ollama_gateway.settings import files, places
-from ollama_gateway.settings.model import NO_EFFECT_YET, NOT_YET, Backend, Redis, Server
+from ollama_gateway.settings.model import NOT_YET, Backend, Redis, Server
 from ollama_gateway.settings.units import printable, show_bytes, shown
 
 if TYPE_CHECKING:
@@ -86,15 +86,8 @@ def duplicates(tables: Iterable[Table]) -> Iterator[str]:
                 yield f"{table.name_of('name')}: {shown(name)} is already the name of {first}"
 
 
-def warnings(
-    parts: Iterable[tuple[Table, Any]], backends: Iterable[tuple[Table, Backend]]
-) -> Iterator[str]:
+def warnings(backends: Iterable[tuple[Table, Backend]]) -> Iterator[str]:
     """What is in order but not what it may seem."""
-    for table, value in parts:
-        for key in table.values:
-            sentence = NO_EFFECT_YET.get(f"{table.path}.{key}")
-            if sentence and getattr(value, key) != "off":
-                yield f"{table.name_of(key)}: {sentence}"
     seen: dict[str, str] = {}
     for table, backend in backends:
         first = seen.setdefault(backend.url, table.path)

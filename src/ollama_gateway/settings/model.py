@@ -5,9 +5,8 @@ paths expanded, secrets `Secret`, nothing empty where None says it better. How a
 in TOML or in the environment is the business of the annotation (`Kind`, see `units.py`). These
 values are read by `build.py` alone; what lies below it gets plain values.
 
-`NOT_YET` and `NO_EFFECT_YET` name what this version does not do. The first are refused, because
-who sets them relies on them; the second only tune something and give a warning. A feature that
-gets built removes its line here and in `docs/configuration.md`.
+`NOT_YET` names what this version does not do. It is refused, because who sets it relies on it. A
+feature that gets built removes its line here and in `docs/configuration.md`.
 """
 
 from __future__ import annotations
@@ -251,14 +250,7 @@ NOT_YET: Final[Mapping[str, str]] = {
     "server.tls_cert": f"TLS for clients is {_UNSUPPORTED}",
     "server.tls_key": f"TLS for clients is {_UNSUPPORTED}",
     "storage.database_url": f"PostgreSQL is {_UNSUPPORTED}",
-    "audit.mode": f"strict audit is {_UNSUPPORTED}",
-    "audit.chain_key": f"chaining audit rows is {_UNSUPPORTED}",
     "auth.anonymous_networks": f"access without a key is {_UNSUPPORTED}",
     "auth.anonymous_key": f"access without a key is {_UNSUPPORTED}",
 }
 """Settings refused when they are not at their default, and what to say."""
-
-NO_EFFECT_YET: Final[Mapping[str, str]] = {
-    "audit.keep": "no audit rows are stored; this has no effect yet",
-}
-"""Settings that give a warning when they are given at all, and what to say."""

@@ -1,0 +1,279 @@
+"""A journal: the SQLite file into which one process writes its trail, and which others read.
+
+`journal-<n>.db` in the data directory is owned by the process that holds `journal-<n>.lock`, so
+that no two write one file. An *intent* is written when a request is admitted, and becomes a
+finished row when it ends; finished rows are chained (`chain.py`) and never changed. Intents that a
+killed process left are made `killed` rows by the next owner, before anything else.
+
+The rules: a transaction is whole or has not happened, and what was in doubt may be written again; a
+request has one row, the first that was committed. Every error leaves here as a `JournalError` of
+one line, and so does a file that was moved or replaced under an open connection.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ollama_gateway.file_lock import locked
+from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
+from ollama_gateway.ledger.document import killed, to_text
+from ollama_gateway.private_file import identity, make_private
+
+PATTERN: Final = "journal-*.db"
+BUSY_SECONDS: Final = 1.0
+"""How long SQLite waits for a lock that something else holds on a file."""
+LARGEST: Final = 8 * 2**30
+"""Bytes of a journal: some eight million rows."""
+SCHEMA_VERSION: Final = 1
+SCHEMA: Final = (
+    "CREATE TABLE intents (request_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE rows (
+        seq INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE,
+        document TEXT NOT NULL, hash BLOB NOT NULL)""",
+    "CREATE TABLE chain (identity TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL)",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+
+class JournalError(Exception):
+    """The journal cannot be read or written; one line for the operator."""
+
+
+@attrs.frozen
+class Entry:
+    """What is to be written of one request."""
+
+    request_id: str
+    document: str
+    is_final: bool
+    """Whether it has ended; else it is an intent."""
+
+
+class Journal:
+    """A journal that this process owns until `close`; blocking, for one thread at a time.
+
+    Args:
+        path: of the file; its lock is held by the caller.
+        is_strict: whether a commit is on the disk when it returns (synchronous = FULL).
+        key: of the chain.
+        largest: bytes of the file; then it takes no more, as if the disk were full.
+
+    Raises:
+        JournalError: it cannot be made, read or written, is something else, or is newer.
+
+    """
+
+    def __init__(self, path: Path, *, is_strict: bool, key: bytes, largest: int = LARGEST) -> None:
+        self.path = path
+        self.head = Anchor()
+        """The last row that is there."""
+        self._key = key
+        with _translated(path), ExitStack() as undo:
+            self._identity = make_private(path)
+            self._connection = undo.enter_context(closing(_connect(str(path))))
+            self._prepare(largest, is_strict=is_strict)
+            undo.pop_all()
+
+    def __repr__(self) -> str:
+        return f"<Journal {self.path}, {self.head.seq} rows>"
+
+    def commit(self, entries: Sequence[Entry]) -> None:
+        """Write them, all or none; what is there already is left as it is. Raises JournalError."""
+        with _translated(self.path):
+            if identity(self.path) != self._identity:
+                raise JournalError(f"{self.path} was replaced while in use: restart the gateway")
+            head = self.head
+            with _transaction(self._connection):
+                for entry in entries:
+                    head = self._put(head, entry)
+            self.head = head
+
+    def trim(self, before: float) -> int:
+        """Drop the oldest rows, those that began before a moment; how many. Raises JournalError.
+
+        The last of them stays as the anchor from which the chain goes on. `before` is seconds since
+        1970; rows lie in the order of their ends, so it stops at the first that is younger.
+        """
+        limit = datetime.fromtimestamp(before, UTC).isoformat(timespec="microseconds")
+        with _translated(self.path):
+            last = None
+            for row in links_of(self._connection):
+                if json.loads(row.document)["started_at"] >= limit:
+                    break
+                last = row
+            if last is None:
+                return 0
+            with _transaction(self._connection):
+                run = self._connection.execute
+                run("UPDATE chain SET seq = ?, hash = ?", (last.seq, last.hash))
+                return run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _put(self, head: Anchor, entry: Entry) -> Anchor:
+        run = self._connection.execute
+        if run("SELECT 1 FROM rows WHERE request_id = ?", (entry.request_id,)).fetchone():
+            return head
+        if not entry.is_final:
+            run("INSERT OR IGNORE INTO intents VALUES (?, ?)", (entry.request_id, entry.document))
+            return head
+        run("DELETE FROM intents WHERE request_id = ?", (entry.request_id,))
+        seq = head.seq + 1
+        digest = link(head.hash, seq, entry.request_id, entry.document, self._key)
+        run("INSERT INTO rows VALUES (?, ?, ?, ?)", (seq, entry.request_id, entry.document, digest))
+        return Anchor(seq, digest)
+
+    def _prepare(self, largest: int, *, is_strict: bool) -> None:
+        run = self._connection.execute
+        [(mode,)] = run("PRAGMA journal_mode = WAL")
+        if mode != "wal":
+            raise JournalError(f"{self.path}: the file system cannot hold a journal (no WAL)")
+        run(f"PRAGMA synchronous = {'FULL' if is_strict else 'NORMAL'}")
+        [(page_size,)] = run("PRAGMA page_size")
+        run(f"PRAGMA max_page_count = {largest // page_size}")
+        with _transaction(self._connection):
+            if _version(self._connection, self.path) == 0:
+                for statement in SCHEMA:
+                    run(statement)
+                run("INSERT INTO chain VALUES (?, 0, ?)", (str(uuid.uuid4()), GENESIS))
+            self.head = _head(self._connection)
+            self._end_intents()
+
+    def _end_intents(self) -> None:
+        """What was open when the last owner ended was killed with it."""
+        left = self._connection.execute("SELECT request_id, document FROM intents").fetchall()
+        for request_id, document in left:
+            text = to_text(killed(json.loads(document)))
+            self.head = self._put(self.head, Entry(request_id, text, is_final=True))
+
+
+@contextmanager
+def own_journal(directory: Path, *, is_strict: bool, key: bytes) -> Iterator[Journal]:
+    """The journal of the lowest number that nobody owns, for the length of the block; blocking.
+
+    Raises JournalError.
+    """
+    with _translated(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for number in itertools.count():
+        path = directory / f"journal-{number}.db"
+        with _owned(path) as is_ours:
+            if is_ours:
+                with closing(Journal(path, is_strict=is_strict, key=key)) as journal:
+                    yield journal
+                return
+
+
+def adopt(directory: Path, *, key: bytes) -> list[str]:
+    """End what killed processes left open in journals that nobody owns; blocking.
+
+    Returns what could not be done, a line for each.
+    """
+    faults = []
+    for path in sorted(directory.glob(PATTERN)):
+        try:
+            with _owned(path) as is_ours:
+                if is_ours and has_intents(path):
+                    Journal(path, is_strict=True, key=key).close()
+        except JournalError as error:
+            faults.append(str(error))
+    return faults
+
+
+def has_intents(path: Path) -> bool:
+    """Whether anything is open in a journal. Raises JournalError."""
+    with reading(path) as connection:
+        return connection.execute("SELECT 1 FROM intents").fetchone() is not None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A journal at one moment, without changing it. Raises JournalError."""
+    with _translated(path):
+        identity(path)  # SQLite would wait for ever for somebody to write to a pipe
+        target = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(_connect(target, is_uri=True)) as connection:
+            connection.execute("BEGIN")
+            _version(connection, path)
+            yield connection
+
+
+def anchor_of(connection: sqlite3.Connection) -> Anchor:
+    """What came before the first row that is there."""
+    [(seq, digest)] = connection.execute("SELECT seq, hash FROM chain")
+    return Anchor(seq, digest)
+
+
+def links_of(connection: sqlite3.Connection) -> Iterator[Link]:
+    """The finished rows, in the order of the chain."""
+    for row in connection.execute("SELECT seq, request_id, document, hash FROM rows ORDER BY seq"):
+        yield Link(*row)
+
+
+def _head(connection: sqlite3.Connection) -> Anchor:
+    last = connection.execute("SELECT seq, hash FROM rows ORDER BY seq DESC LIMIT 1").fetchone()
+    return Anchor(*last) if last else anchor_of(connection)
+
+
+@contextmanager
+def _owned(path: Path) -> Iterator[bool]:
+    with ExitStack() as lock:
+        with _translated(path):
+            is_ours = lock.enter_context(locked(path.with_suffix(".lock")))
+        yield is_ours
+
+
+def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:
+    # A runner's calls come one at a time, and not always from the same thread.
+    connection = sqlite3.connect(
+        target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=is_uri
+    )
+    connection.text_factory = bytes.decode  # of what is not UTF-8, SQLite's error shows the text
+    return connection
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise JournalError(
+            f"{path} was written by a newer version (schema {version}, this one knows"
+            f" {SCHEMA_VERSION}): upgrade this program"
+        )
+    return version
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:  # commits, or rolls back
+        yield
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """The seam: what SQLite and the file system raise becomes a `JournalError` of one line."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise JournalError(f"{path} is gone: put it back, or restart the gateway") from error
+    except OSError as error:
+        where, what = error.filename or path, error.strerror or "cannot be used"
+        raise JournalError(f"{where}: {what}") from error
+    except sqlite3.Error as error:
+        # The message may hold names from the file.
+        what = str(error) if str(error).isprintable() else "cannot be read"
+        raise JournalError(f"{path}: {what}") from error
+    except (ValueError, TypeError) as error:
+        raise JournalError(f"{path}: a row is not as this program writes it") from error

@@ -1,0 +1,60 @@
+"""Rows for the tests of the trail."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ollama_gateway.ledger.chain import Link, verify
+from ollama_gateway.ledger.document import document_of, intent_of, to_text
+from ollama_gateway.ledger.journal import Entry, Journal, anchor_of, links_of, reading
+from ollama_gateway.ledger.record import Row
+
+KEY = b"secret"
+BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def row(request_id: str, *, minutes: int = 0) -> Row:
+    """A completed request of that many minutes after `BEGAN`."""
+    return Row(
+        request_id=request_id,
+        key_id="id",
+        key_name="name",
+        endpoint="/api/chat",
+        dialect="ollama",
+        client="192.0.2.7",
+        arrived=0,
+        started_at=BEGAN + timedelta(minutes=minutes),
+        model="m1:latest",
+        status=200,
+    )
+
+
+def intent(request_id: str) -> Entry:
+    """Its admission."""
+    return Entry(request_id, to_text(intent_of(row(request_id))), is_final=False)
+
+
+def final(request_id: str, *, minutes: int = 0) -> Entry:
+    """Its end."""
+    return Entry(request_id, to_text(document_of(row(request_id, minutes=minutes))), is_final=True)
+
+
+def journal(path: Path, *, largest: int = 2**30) -> Journal:
+    """A journal at a path that nobody owns."""
+    return Journal(path, is_strict=False, key=KEY, largest=largest)
+
+
+def stored(path: Path) -> list[Link]:
+    """The finished rows of a journal, whose chain must hold."""
+    with reading(path) as connection:
+        anchor, links = anchor_of(connection), list(links_of(connection))
+    head, fault = verify(anchor, links, KEY)
+    assert fault is None
+    assert head.seq == (links[-1].seq if links else anchor.seq)
+    return links
+
+
+def ids(path: Path) -> list[str]:
+    """Of which requests there are finished rows, in order."""
+    return [link.request_id for link in stored(path)]

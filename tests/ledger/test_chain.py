@@ -1,0 +1,81 @@
+"""The chain: every way to tamper with a trail, and the row that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from ollama_gateway.ledger.chain import Anchor, Fault, Link, link, verify
+from tests.ledger.rows import KEY, final, journal, stored
+
+COUNT = 9
+
+
+@pytest.fixture(scope="module")
+def links(tmp_path_factory: pytest.TempPathFactory) -> list[Link]:
+    """Nine rows of a real journal."""
+    path = tmp_path_factory.mktemp("chain") / "journal-0.db"
+    opened = journal(path)
+    opened.commit([final(f"r{number}") for number in range(1, COUNT + 1)])
+    opened.close()
+    return stored(path)
+
+
+def changed(place: int, **fields: Any) -> Callable[[list[Link]], list[Link]]:
+    """One row with other values."""
+
+    def change(rows: list[Link]) -> list[Link]:
+        return [*rows[:place], attrs.evolve(rows[place], **fields), *rows[place + 1 :]]
+
+    return change
+
+
+def inserted(rows: list[Link]) -> list[Link]:
+    """A row that was never written, with a hash that somebody without the key can make."""
+    document = '{"outcome":"completed"}'
+    forged = link(rows[3].hash, 5, "forged", document, b"")
+    later = [attrs.evolve(row, seq=row.seq + 1) for row in rows[4:]]
+    return [*rows[:4], Link(5, "forged", document, forged), *later]
+
+
+@pytest.mark.parametrize(
+    ("tamper", "fault"),
+    [
+        (lambda rows: rows, None),
+        (changed(4, document="{}"), Fault(5, "r5", "altered")),
+        (changed(4, request_id="other"), Fault(5, "other", "altered")),
+        (changed(4, hash=bytes(32)), Fault(5, "r5", "altered")),
+        (changed(0, document="{}"), Fault(1, "r1", "altered")),
+        (changed(COUNT - 1, document="{}"), Fault(COUNT, f"r{COUNT}", "altered")),
+        (lambda rows: [*rows[:4], *rows[5:]], Fault(6, "r6", "missing")),
+        (lambda rows: rows[1:], Fault(2, "r2", "missing")),
+        (lambda rows: [*rows[:4], rows[5], rows[4], *rows[6:]], Fault(6, "r6", "missing")),
+        (lambda rows: [*rows[:5], rows[4], *rows[5:]], Fault(5, "r5", "reordered")),
+        (inserted, Fault(5, "forged", "altered")),
+    ],
+)
+def test_what_was_tampered_with_is_named(
+    links: list[Link], tamper: Callable[[list[Link]], list[Link]], fault: Fault | None
+) -> None:
+    """An edited, removed, moved, doubled or inserted row breaks the chain at that row."""
+    head, found = verify(Anchor(), tamper(links), KEY)
+
+    assert found == fault
+    assert (head.seq == COUNT) == (fault is None)
+
+
+def test_rows_cut_off_at_the_end_show_only_by_a_head_noted_elsewhere(links: list[Link]) -> None:
+    """The chain holds; its head is another one than the log has."""
+    whole, _ = verify(Anchor(), links, KEY)
+    cut, fault = verify(Anchor(), links[:-1], KEY)
+
+    assert fault is None
+    assert cut != whole
+
+
+def test_a_trail_cannot_be_made_anew_without_the_key(links: list[Link]) -> None:
+    """With another key, or none, no row holds."""
+    assert verify(Anchor(), links, b"") == (Anchor(), Fault(1, "r1", "altered"))

@@ -1,0 +1,206 @@
+"""The journal on real files: what is committed, killed, adopted, trimmed, and what goes wrong."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ollama_gateway.ledger.journal import Journal, JournalError, adopt, has_intents, own_journal
+from tests.ledger.rows import BEGAN, KEY, final, ids, intent, journal, stored
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a journal is to be."""
+    return tmp_path / "data" / "journal-0.db"
+
+
+def test_an_admitted_request_becomes_one_row(path: Path) -> None:
+    """An intent, then its end; the intent is gone."""
+    with closing(journal(path)) as opened:
+        opened.commit([intent("a"), intent("b")])
+        assert (ids(path), has_intents(path)) == ([], True)
+        opened.commit([final("b"), final("a")])
+
+    assert (ids(path), has_intents(path)) == (["b", "a"], False)
+    assert json.loads(stored(path)[0].document)["outcome"] == "completed"
+
+
+def test_what_is_written_twice_is_there_once(path: Path) -> None:
+    """A commit whose outcome was in doubt may be repeated, in the same batch or later."""
+    with closing(journal(path)) as opened:
+        opened.commit([final("a"), final("a"), intent("a")])
+        opened.commit([intent("a"), final("a"), final("b")])
+
+    assert (ids(path), has_intents(path)) == (["a", "b"], False)
+
+
+def test_the_first_end_of_a_request_stands(path: Path) -> None:
+    """Finished rows are never changed."""
+    with closing(journal(path)) as opened:
+        opened.commit([final("a")])
+        opened.commit([final("a", minutes=9)])
+
+    assert json.loads(stored(path)[0].document)["started_at"] == BEGAN.isoformat(
+        timespec="microseconds"
+    )
+
+
+def test_what_a_killed_process_left_open_was_killed(path: Path) -> None:
+    """Its next owner ends it, and the chain goes on."""
+    with closing(journal(path)) as opened:
+        opened.commit([final("a"), intent("b")])
+    with closing(journal(path)) as opened:
+        opened.commit([final("c")])
+
+    assert ids(path) == ["a", "b", "c"]
+    document = json.loads(stored(path)[1].document)
+    assert (document["outcome"], document["reason"]) == ("killed", "killed")
+
+
+def test_each_process_has_a_journal_of_its_own(tmp_path: Path) -> None:
+    """The lowest number that nobody owns; one that was given up is taken again."""
+    with own_journal(tmp_path, is_strict=True, key=KEY) as first:
+        with own_journal(tmp_path, is_strict=True, key=KEY) as second:
+            assert (first.path.name, second.path.name) == ("journal-0.db", "journal-1.db")
+        with own_journal(tmp_path, is_strict=True, key=KEY) as third:
+            assert third.path.name == "journal-1.db"
+
+
+def test_journals_that_nobody_owns_are_adopted(tmp_path: Path) -> None:
+    """What is open in them is ended; those of living processes are left alone."""
+    with own_journal(tmp_path, is_strict=False, key=KEY) as living:
+        living.commit([intent("lives")])
+        with own_journal(tmp_path, is_strict=False, key=KEY) as dying:
+            dying.commit([final("a"), intent("dies")])
+
+        assert adopt(tmp_path, key=KEY) == []
+
+        assert has_intents(living.path)
+        assert ids(dying.path) == ["a", "dies"]
+
+
+def test_one_broken_journal_does_not_keep_others_from_being_adopted(tmp_path: Path) -> None:
+    """It is named, and the next one is looked after."""
+    (tmp_path / "journal-0.db").write_bytes(b"no database, but long enough to be taken for one" * 9)
+    with closing(journal(tmp_path / "journal-1.db")) as dying:
+        dying.commit([intent("dies")])
+
+    [fault] = adopt(tmp_path, key=KEY)
+
+    assert "journal-0.db: file is not a database" in fault
+    assert ids(tmp_path / "journal-1.db") == ["dies"]
+
+
+def test_old_rows_are_trimmed_and_the_chain_holds(path: Path) -> None:
+    """Those that began before a moment, from the oldest on; the last of them is the anchor."""
+    with closing(journal(path)) as opened:
+        opened.commit([final(f"r{minute}", minutes=minute) for minute in range(10)])
+
+        assert opened.trim(BEGAN.timestamp() + 4 * 60) == 4
+        assert ids(path) == [f"r{minute}" for minute in range(4, 10)]
+        assert opened.trim(BEGAN.timestamp() + 4 * 60) == 0
+        assert opened.trim(BEGAN.timestamp() + 99 * 60) == 6
+        opened.commit([final("new")])
+
+    assert ids(path) == ["new"]
+    assert stored(path)[0].seq == 11
+
+
+def fill(opened: Journal) -> None:
+    """Write rows for ever."""
+    for number in itertools.count():
+        opened.commit([final(f"r{number}")])
+
+
+def test_a_full_disk_loses_nothing(path: Path) -> None:
+    """A transaction that does not fit has not happened; with room again it is repeated."""
+    with closing(journal(path, largest=100_000)) as opened:
+        with pytest.raises(JournalError, match="full"):
+            fill(opened)
+        count = opened.head.seq
+        assert count == len(ids(path)) > 10
+        opened.trim(BEGAN.timestamp() + 60)
+
+        opened.commit([final(f"r{count}")])
+
+    assert ids(path) == [f"r{count}"]
+    assert stored(path)[0].seq == count + 1
+
+
+def directory(path: Path) -> None:
+    """A directory in its place."""
+    path.mkdir()
+
+
+def pipe(path: Path) -> None:
+    """A pipe in its place."""
+    os.mkfifo(path)
+
+
+def garbage(path: Path) -> None:
+    """Something else in its place."""
+    path.write_bytes(b"\xff" * 5000)
+
+
+def newer(path: Path) -> None:
+    """A version that this program does not know."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def odd_intent(path: Path) -> None:
+    """An intent that is no row."""
+    journal(path).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO intents VALUES ('a', '[1')")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (directory, "not a file"),
+        (pipe, "not a file"),
+        (garbage, "file is not a database"),
+        (newer, "schema 99, this one knows 1"),
+        (odd_intent, "a row is not as this program writes it"),
+    ],
+)
+def test_what_is_no_journal_is_a_clear_error(
+    path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    """One line that names the file, at the start."""
+    path.parent.mkdir()
+    spoil(path)
+
+    with pytest.raises(JournalError, match=said) as error:
+        journal(path)
+
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_journal_that_is_replaced_in_use_takes_nothing_more(path: Path) -> None:
+    """SQLite would go on writing into a file that has no name any more."""
+    with closing(journal(path)) as opened:
+        opened.commit([final("a")])
+        path.rename(path.with_suffix(".old"))
+        with pytest.raises(JournalError, match="is gone"):
+            opened.commit([final("b")])
+        path.touch()
+        with pytest.raises(JournalError, match="was replaced"):
+            opened.commit([final("b")])
+
+
+def test_a_journal_is_for_its_owner_alone(path: Path) -> None:
+    """Whoever else may log in learns nothing of who asked what."""
+    journal(path).close()
+
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)

@@ -1,0 +1,208 @@
+"""The trail in virtual time, on real SQLite files: who waits, who does not, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import anyio
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from ollama_gateway.batcher import in_place
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.ledger import trail as trail_module
+from ollama_gateway.ledger.journal import Entry, Journal, has_intents
+from ollama_gateway.ledger.trail import CAPACITY, LONGEST, PATIENCE, SHORTEST, Trail, open_trail
+from tests.ledger.rows import KEY, ids, row
+
+Clock = trio.testing.MockClock
+
+
+class Counting(Journal):
+    """A journal that counts its transactions, and whose file can be taken away."""
+
+    transactions = 0
+
+    def commit(self, entries: Sequence[Entry]) -> None:
+        """Commit, and count that."""
+        self.transactions += 1
+        super().commit(entries)
+
+    def lose(self) -> None:
+        """From now on nothing can be written."""
+        self.path.rename(self.path.with_suffix(".lost"))
+
+    def find(self) -> None:
+        """Everything works again."""
+        self.path.with_suffix(".lost").rename(self.path)
+
+
+@attrs.define
+class Opened:
+    """A trail and its journal."""
+
+    trail: Trail
+    journal: Counting
+
+    @property
+    def ids(self) -> list[str]:
+        """Of which requests there are finished rows."""
+        return ids(self.journal.path)
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path, *, is_strict: bool) -> AsyncIterator[Opened]:
+    """A trail for the length of the block."""
+    journal = Counting(tmp_path / "data" / "journal-0.db", is_strict=is_strict, key=KEY)
+    with closing(journal):
+        async with open_trail(journal, is_strict=is_strict, runner=in_place) as trail:
+            yield Opened(trail, journal)
+
+
+async def test_buffered_nobody_waits(autojump_clock: Clock, tmp_path: Path) -> None:
+    """What comes within 100 ms is one transaction; an intent that has ended is never written."""
+    async with opened(tmp_path, is_strict=False) as one:
+        for number in range(5):
+            await one.trail.admit(row(f"r{number}"))
+            one.trail.close(row(f"r{number}"))
+        assert (trio.current_time(), one.ids) == (0, [])
+        await trio.testing.wait_all_tasks_blocked()
+        first = one.ids
+        await one.trail.admit(row("open"))
+        one.trail.close(row("later"))
+        await trio.sleep(SHORTEST * 1.01)
+
+        assert first == [f"r{number}" for number in range(5)]
+        assert (one.ids, has_intents(one.journal.path)) == ([*first, "later"], True)
+        assert one.journal.transactions == 2
+
+
+async def test_strict_waits_until_it_is_on_the_disk(autojump_clock: Clock, tmp_path: Path) -> None:
+    """An intent before anything goes upstream, the end before its client learns of it."""
+    async with opened(tmp_path, is_strict=True) as one:
+        await one.trail.admit(row("a"))
+        assert (one.ids, has_intents(one.journal.path)) == ([], True)
+        await one.trail.seal(row("a"))
+        assert (one.ids, has_intents(one.journal.path)) == (["a"], False)
+
+
+async def test_strict_waits_together(autojump_clock: Clock, tmp_path: Path) -> None:
+    """A hundred requests at once share two transactions at most, not a hundred."""
+    async with opened(tmp_path, is_strict=True) as one:
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(one.trail.seal, row(f"r{number}"))
+
+        assert len(one.ids) == 100
+        assert one.journal.transactions <= 2
+
+
+async def test_strict_refuses_what_cannot_be_written(autojump_clock: Clock, tmp_path: Path) -> None:
+    """503 to those who wait, and at once to those who come; service is back by itself."""
+    async with opened(tmp_path, is_strict=True) as one:
+        one.journal.lose()
+        with pytest.raises(Unavailable) as refusal:
+            await one.trail.seal(row("a"))
+        assert (refusal.value.reason, refusal.value.status) == ("audit_unavailable", 503)
+        assert one.trail.why_not is not None
+        with pytest.raises(Unavailable):
+            one.trail.check_room()
+        one.journal.find()
+        await trio.sleep(LONGEST)
+
+        one.trail.check_room()
+        assert one.ids == ["a"]
+
+
+async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Path) -> None:
+    """A disk that hangs is a 503 after two seconds; the row is written when it goes on."""
+
+    async def slow(work: object) -> object:
+        await anyio.sleep(60)
+        return work()  # type: ignore[operator]
+
+    journal = Counting(tmp_path / "journal-0.db", is_strict=True, key=KEY)
+    with closing(journal):
+        async with open_trail(journal, is_strict=True, runner=slow) as trail:  # type: ignore[arg-type]
+            with pytest.raises(Unavailable):
+                await trail.admit(row("a"))
+            assert trio.current_time() == PATIENCE
+            trail.close(row("a"))
+            await trio.sleep(180)
+        assert ids(journal.path) == ["a"]
+
+
+async def test_buffered_goes_on_up_to_a_bound(
+    autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the disk fails rows wait; when too many do, nobody begins; then all are written."""
+    monkeypatch.setattr(trail_module, "CAPACITY", 50)
+    assert CAPACITY == 10_000
+    async with opened(tmp_path, is_strict=False) as one:
+        one.journal.lose()
+        for number in range(50):
+            one.trail.check_room()
+            one.trail.close(row(f"r{number}"))
+        with pytest.raises(Unavailable):
+            one.trail.check_room()
+        one.trail.close(row("had begun before"))
+        await trio.sleep(60)
+        assert one.trail.rows_waiting == 51
+        one.journal.find()
+        await trio.sleep(LONGEST)
+
+        assert (one.trail.rows_waiting, len(one.ids)) == (0, 51)
+        one.trail.check_room()
+
+
+async def test_a_failing_disk_is_not_tried_all_the_time(
+    autojump_clock: Clock, tmp_path: Path
+) -> None:
+    """Once a second, in the end."""
+    async with opened(tmp_path, is_strict=False) as one:
+        one.journal.lose()
+        one.trail.close(row("a"))
+        await trio.sleep(60)
+        assert 60 <= one.journal.transactions <= 65
+        one.journal.find()
+
+
+async def test_what_waits_at_the_end_is_written(autojump_clock: Clock, tmp_path: Path) -> None:
+    """However much it is."""
+    async with opened(tmp_path, is_strict=False) as one:
+        for number in range(2500):
+            one.trail.close(row(f"r{number}"))
+        journal = one.journal
+
+    assert len(ids(journal.path)) == 2500
+
+
+async def test_the_end_does_not_wait_for_a_disk_that_fails(
+    autojump_clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said how many rows are lost."""
+    async with opened(tmp_path, is_strict=False) as one:
+        one.journal.lose()
+        one.trail.close(row("a"))
+
+    assert "audit rows not written" in capsys.readouterr().out
+
+
+async def test_the_state_that_came_last_is_written(autojump_clock: Clock, tmp_path: Path) -> None:
+    """A row that was sealed while the disk failed ends as what its client saw: refused."""
+    async with opened(tmp_path, is_strict=True) as one:
+        one.journal.lose()
+        sealed = row("a")
+        with pytest.raises(Unavailable):
+            await one.trail.seal(sealed)
+        sealed.outcome, sealed.reason = "refused", "audit_unavailable"
+        one.trail.close(sealed)
+        one.journal.find()
+        await trio.sleep(LONGEST)
+
+        assert one.ids == ["a"]
+        assert one.trail.rows_waiting == 0
