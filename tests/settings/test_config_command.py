@@ -39,10 +39,11 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_check_of_a_good_file() -> None:
     """stdout says ok and the file, warnings go to stderr."""
-    Path("gateway.toml").write_text("[audit]\nkeep = '1d'\n")
+    backend = "[[backends]]\nname = '{}'\nurl = 'http://a'\n"
+    Path("gateway.toml").write_text(backend.format("a") + backend.format("b"))
     done = RUN.invoke(app, ["check"])
     assert (done.exit_code, done.stdout) == (0, "ok: gateway.toml\n")
-    assert done.stderr == "warning: audit.keep: no audit rows are stored; this has no effect yet\n"
+    assert done.stderr == "warning: backends[1].url: the same server as backends[0]\n"
 
 
 def test_check_of_a_named_file(tmp_path: Path) -> None:

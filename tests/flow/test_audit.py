@@ -1,0 +1,248 @@
+"""What the journal holds of requests, from the client to the file, in virtual time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from ollama_gateway.ledger.chain import verify
+from ollama_gateway.ledger.journal import anchor_of, has_intents, links_of, reading
+from ollama_gateway.simulator import Script
+from tests.flow.test_stories import OPENAI, SLOW
+from tests.story import CHAT, Story, story
+
+Clock = trio.testing.MockClock
+STRICT: Mapping[str, str] = {
+    "GATEWAY_AUDIT_MODE": "strict",
+    "GATEWAY_AUDIT_CHAIN_KEY": "a key of the chain",
+}
+
+
+def journaled(told: Story, *, is_strict: bool = False) -> list[dict[str, Any]]:
+    """The finished rows, whose chain holds."""
+    key = STRICT["GATEWAY_AUDIT_CHAIN_KEY"].encode() if is_strict else b""
+    with reading(told.gateway.admin.trail.journal.path) as connection:
+        links = list(links_of(connection))
+        assert verify(anchor_of(connection), links, key)[1] is None
+    return [json.loads(link.document) for link in links]
+
+
+async def test_a_request_leaves_one_row_with_all_of_its_story(autojump_clock: Clock) -> None:
+    """Who asked what of whom, how it went, and what it cost; never what was said."""
+    async with story(models=(SLOW,)) as told:
+        told.simulators["a"].script(Script(status=500, error="boom"))
+        reply = await told.ask()
+        await trio.sleep(0.2)
+        [row] = journaled(told)
+
+    assert {name: row[name] for name in row if name not in {"started_at", "key_id"}} == {
+        "request_id": reply.headers["x-request-id"],
+        "key_name": "tester",
+        "end_user": None,
+        "client": "192.0.2.7",
+        "endpoint": "/api/chat",
+        "dialect": "ollama",
+        "model": "m1:latest",
+        "backend": "b",
+        "outcome": "completed",
+        "reason": None,
+        "status": 200,
+        "prompt_tokens": 11,
+        "completion_tokens": 3,
+        "tokens_source": "reported",
+        "ttft_ms": 1000,
+        "duration_ms": 3000,
+        "bytes_in": 64,
+        "bytes_out": len(reply.body),
+        "attempts": [
+            {
+                "backend": "a",
+                "started_ms": 0,
+                "hedge": False,
+                "first_chunk_ms": None,
+                "reason": "status_500",
+            },
+            {
+                "backend": "b",
+                "started_ms": 0,
+                "hedge": False,
+                "first_chunk_ms": 1000,
+                "reason": None,
+            },
+        ],
+    }
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+async def test_every_way_out_leaves_exactly_one_row(
+    autojump_clock: Clock, *, is_strict: bool
+) -> None:
+    """Served, refused, broken, left: a row each, the last state, and no intent left open."""
+    settings = STRICT if is_strict else {}
+    async with story(models=(SLOW,), settings=settings) as told:
+        await told.ask()
+        await told.ask(body={**CHAT, "stream": False})
+        await told.ask("/v1/chat/completions", OPENAI)
+        await told.ask("/api/embed", {"model": "m1", "input": "a"})
+        await told.ask(body={**CHAT, "model": "nope"})
+        await told.ask(body=b"{")
+        await told.ask(leave_at=0.5)
+        await told.ask(leave_at=1.5)
+        told.simulators["a"].script(Script(cut_after=1))
+        await told.ask()
+        for simulator in told.simulators.values():
+            simulator.script(Script(status=500, error="boom"))
+        await told.ask()
+        await trio.sleep(0.2)
+        rows = journaled(told, is_strict=is_strict)
+        assert not has_intents(told.gateway.admin.trail.journal.path)
+
+    assert [(row["outcome"], row["reason"], row["status"]) for row in rows] == [
+        ("completed", None, 200),
+        ("completed", None, 200),
+        ("completed", None, 200),
+        ("completed", None, 200),
+        ("refused", "unknown_model", 403),
+        ("refused", "invalid_body", 400),
+        ("client_gone", "client_gone", 0),
+        ("client_gone", "client_gone", 200),
+        ("upstream_failed", "connection_broken", 200),
+        ("upstream_failed", "status_500", 500),
+    ]
+
+
+async def test_what_is_neither_audited_nor_metered(autojump_clock: Clock) -> None:
+    """Listings and `show`, and requests without a key."""
+    async with story() as told:
+        await told.ask("/api/tags", method="GET")
+        await told.ask("/api/show", {"model": "m1"})
+        await told.ask(key="wrong")
+        await trio.sleep(0.2)
+
+        assert journaled(told) == []
+
+
+async def test_strict_the_intent_is_on_the_disk_before_anything_goes_upstream(
+    autojump_clock: Clock,
+) -> None:
+    """While the backend thinks, the journal says that the request was admitted."""
+    async with story(models=(SLOW,), settings=STRICT) as told, trio.open_nursery() as nursery:
+        nursery.start_soon(told.ask)
+        await trio.sleep(0.5)
+        path = told.gateway.admin.trail.journal.path
+        assert has_intents(path)
+        assert journaled(told, is_strict=True) == []
+        await trio.sleep(5)
+        assert len(journaled(told, is_strict=True)) == 1
+
+
+def lose(told: Story) -> None:
+    """From now on nothing can be written into the journal."""
+    path = told.gateway.admin.trail.journal.path
+    path.rename(path.with_suffix(".lost"))
+
+
+def find(told: Story) -> None:
+    """The journal is where it was."""
+    path = told.gateway.admin.trail.journal.path
+    path.with_suffix(".lost").rename(path)
+
+
+async def test_strict_nothing_is_served_that_cannot_be_recorded(autojump_clock: Clock) -> None:
+    """503 to the first and all that follow, no backend is asked, and it is back by itself."""
+    async with story(settings=STRICT) as told:
+        lose(told)
+        replies = [await told.ask() for _ in range(3)]
+        ready = await told.ask("/readyz", method="GET", is_admin=True)
+        find(told)
+        await trio.sleep(1)
+        again = await told.ask()
+        rows = journaled(told, is_strict=True)
+
+    assert [reply.status for reply in replies] == [503] * 3
+    assert all("retry-after" in reply.headers for reply in replies)
+    assert ready.document["reasons"] == ["the audit journal cannot be written"]
+    assert again.status == 200
+    assert [len(s.seen) - 3 for s in told.simulators.values()] == [1, 0]
+    # The first one had been let in, so it has a row; those refused at the door are in the log.
+    assert [row["reason"] for row in rows] == ["audit_unavailable", None]
+    assert [row.reason for row in told.rows] == ["audit_unavailable"] * 3 + [None]
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_strict_a_stream_that_cannot_be_recorded_does_not_end_well(
+    autojump_clock: Clock, path: str
+) -> None:
+    """An error event in place of the terminal marker, and an abnormal close."""
+    async with story(models=(SLOW,), settings=STRICT) as told, trio.open_nursery() as nursery:
+
+        async def fail() -> None:
+            await trio.sleep(1.5)
+            lose(told)
+
+        nursery.start_soon(fail)
+        reply = await told.ask(path, OPENAI)
+        find(told)
+        await trio.sleep(2)
+        [row] = journaled(told, is_strict=True)
+
+    assert (reply.status, reply.is_complete) == (200, False)
+    assert b'"done":true' not in reply.body
+    assert b"[DONE]" not in reply.body
+    assert b"cannot be recorded" in reply.body
+    assert (row["outcome"], row["reason"]) == ("refused", "audit_unavailable")
+
+
+async def test_strict_a_whole_answer_that_cannot_be_recorded_is_not_given(
+    autojump_clock: Clock,
+) -> None:
+    """503 in its place."""
+    async with story(models=(SLOW,), settings=STRICT) as told, trio.open_nursery() as nursery:
+
+        async def fail() -> None:
+            await trio.sleep(0.5)
+            lose(told)
+
+        nursery.start_soon(fail)
+        reply = await told.ask(body={**CHAT, "stream": False})
+        find(told)
+        await trio.sleep(2)
+
+    assert (reply.status, reply.document) == (
+        503,
+        {"error": "this request cannot be recorded now, try again"},
+    )
+
+
+async def test_buffered_a_failing_journal_stops_nobody(autojump_clock: Clock) -> None:
+    """Requests go on, their rows wait, and are all there once it works again."""
+    async with story() as told:
+        lose(told)
+        replies = [await told.ask() for _ in range(20)]
+        status = await told.ask("/status.json", method="GET", is_admin=True)
+        find(told)
+        await trio.sleep(2)
+
+        assert {reply.status for reply in replies} == {200}
+        assert status.document["audit"]["rows_waiting"] == 20
+        assert len(journaled(told)) == 20
+
+
+async def test_what_was_said_is_never_stored(autojump_clock: Clock) -> None:
+    """Neither a prompt, an answer nor a key is in any file of the data directory."""
+    body = {"model": "m1", "messages": [{"role": "user", "content": "the-secret-prompt"}]}
+    async with story(models=(SLOW,), settings=STRICT) as told:
+        reply = await told.ask(body=body)
+        await told.ask(f"/k/{told.key}/api/chat", body, key=None)
+        assert reply.text == "abc"
+        directory = told.gateway.admin.trail.journal.path.parent
+        everything = b"".join(path.read_bytes() for path in directory.iterdir())
+
+    assert b"m1:latest" in everything
+    for secret in (b"the-secret-prompt", told.key.encode(), b'"abc"', b'content":"a"'):
+        assert secret not in everything
