@@ -56,16 +56,41 @@ def test_after_the_wait_one_probe_is_admitted() -> None:
 
 
 def test_a_probe_that_answers_closes_it() -> None:
-    """And everything is as at the beginning, the length of the wait too."""
+    """After a good end everything is as at the beginning, the length of the wait too."""
     breaker = opened()
     fail(breaker, FIRST_WAIT)
     breaker.begin(100)
 
     assert breaker.answered()
     assert not breaker.answered()
-    assert (breaker.state(100), breaker.failures) == ("closed", 0)
-    fail(breaker, 100, FAILURES)
+    assert breaker.state(100) == "closed"
+    breaker.succeeded()
+    assert fail(breaker, 100, FAILURES) == [False] * (FAILURES - 1) + [True]
     assert breaker.until == 100 + FIRST_WAIT
+
+
+def test_answers_that_break_off_do_not_close_it_for_long() -> None:
+    """A first chunk closes it, and the cut after it opens it again, each time for longer."""
+    breaker, now, waits = opened(), 0.0, []
+    for _ in range(4):
+        assert breaker.until is not None
+        waits.append(breaker.until - now)
+        now = breaker.until
+        is_probe = breaker.begin(now)
+        assert breaker.answered()
+        assert breaker.failed(now, "cut", is_probe=is_probe)
+
+    assert waits == [2, 4, 8, 16]
+
+
+def test_a_probe_that_takes_too_long_gives_way() -> None:
+    """A whole answer may take half an hour; the next attempt does not wait for that."""
+    breaker = opened()
+    breaker.begin(FIRST_WAIT)
+
+    assert not breaker.admits(FIRST_WAIT + LONGEST_WAIT - 1)
+    assert breaker.admits(FIRST_WAIT + LONGEST_WAIT)
+    assert breaker.begin(FIRST_WAIT + LONGEST_WAIT)
 
 
 def test_each_probe_that_fails_doubles_the_wait_up_to_a_minute() -> None:

@@ -89,20 +89,59 @@ async def test_one_dispatch_serves_all_that_there_is_room_for() -> None:
         assert room.served == ["k", "l", "k"]
 
 
-async def test_a_line_that_is_too_long_takes_nobody() -> None:
-    """1,024 may wait."""
-    line, room = WaitingLine(capacity=2), Room()
+async def test_a_line_that_is_full_sends_away_the_last_one_of_who_fills_it() -> None:
+    """1,024 may wait; a key that has all places has to make room for another key's first."""
+    line, room = WaitingLine(capacity=2), Room(0)
     assert CAPACITY == 1024
+    with (
+        line.joined(room.waiter("k", "first")),
+        line.joined(room.waiter("k", "last")) as last,
+        line.joined(room.waiter("l", "other")),
+    ):
+        assert len(line) == 2
+        with pytest.raises(Unavailable) as refusal:
+            await last.served()
+        room.free = 2
+        line.dispatch()
+
+    assert refusal.value.reason == "queue_full"
+    assert room.served == ["first", "other"]
+    assert len(line) == 0
+
+
+async def test_who_fills_the_line_is_refused() -> None:
+    """One more of the same key is sent away at once."""
+    line, room = WaitingLine(capacity=2), Room()
     with (
         line.joined(room.waiter("k")),
         line.joined(room.waiter("l")),
-        pytest.raises(Unavailable) as refusal,
-        line.joined(room.waiter("m")),
+        line.joined(room.waiter("k")) as third,
     ):
-        pass
+        with pytest.raises(Unavailable) as refusal:
+            await third.served()
+        assert len(line) == 2
 
     assert refusal.value.reason == "queue_full"
-    assert len(line) == 0
+
+
+async def test_one_of_each_kind_looks_at_the_clock() -> None:
+    """The next one does when it leaves, and it looks again when something has changed."""
+    line, looks = WaitingLine(), []
+
+    def waiter(name: str, kind: str) -> Waiter:
+        return Waiter("k", kind, lambda: False, lambda: looks.append(name))
+
+    a, b, c = waiter("a", "x"), waiter("b", "x"), waiter("c", "y")
+    with line.joined(c), line.joined(b):
+        assert looks == ["c", "b"]
+        with line.joined(a):
+            assert looks == ["c", "b"]
+            line.dispatch()
+            assert sorted(looks[2:]) == ["b", "c"]
+    with line.joined(a), line.joined(b):
+        looks.clear()
+        line._remove(a)
+        assert looks == ["b"]
 
 
 async def test_a_drain_sends_all_away_and_lets_nobody_in() -> None:

@@ -28,7 +28,11 @@ from ollama_gateway.wire.names import ModelName
 from tests.backends.test_catalog import entry
 
 M: Final = ModelName.parse("m:1")
+TRANSPORT: Final = httpx.AsyncHTTPTransport()
+"""Never used; to make one takes longer than a race."""
 GOOD: Final = "good"
+REACHED: Final = {Fault.ERROR, Fault.FULL, Fault.LACKS_MODEL}
+"""Failures of a backend that has begun to answer."""
 Outcome = str | Exception
 Scenario = Mapping[str, tuple[float, Outcome]]
 
@@ -90,7 +94,7 @@ class Track:
                 Backend(
                     name,
                     httpx.URL("http://h"),
-                    httpx.AsyncHTTPTransport(),
+                    TRANSPORT,
                     priority=given.get(name, place),
                     slots=slots,
                 )
@@ -132,14 +136,10 @@ class Track:
                 await anyio.sleep(delay)
             except trio.Cancelled:
                 outcomes.closed[name] = trio.current_time() - began
-                slot.release()
                 raise
+            if not isinstance(outcome, AttemptFailed) or outcome.fault in REACHED:
+                slot.connected()
             if isinstance(outcome, Exception):
-                if isinstance(outcome, AttemptFailed):
-                    wait = outcome.retry_after
-                    now = trio.current_time()
-                    slot.failed(outcome.fault, outcome.reason, now, retry_after=wait)
-                slot.release()
                 raise outcome
             return answer(slot, lambda: outcomes.closed.update({name: trio.current_time() - began}))
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.simulator import Script
+from ollama_gateway.simulator import Script, Simulator
 from tests.flow.test_stories import SLOW, outcome
 from tests.story import CHAT, story
 
@@ -93,3 +93,32 @@ async def test_a_drain_ends_what_is_left_with_an_error(
     assert (reply.status, reply.ended_at) == (status, drain_at)
     assert reply.lines[-1] == {"error": "the gateway is shutting down"}
     assert outcome(told) == ("killed", "draining")
+
+
+async def test_full_and_unreachable_is_full(autojump_clock: Clock) -> None:
+    """The one that can be reached says when to come back."""
+    async with story() as told:
+        busy = Script(status=503, error="busy", headers=(("Retry-After", "7"),))
+        told.simulators["a"].script(busy)
+        told.simulators["b"].go_down()
+        reply = await told.ask()
+
+    assert (reply.status, reply.headers["retry-after"]) == (503, "7")
+
+
+async def test_who_was_never_asked_for_is_told_so(autojump_clock: Clock) -> None:
+    """The first chunk's deadline in line is a 503; all paused has a reason of its own."""
+    settings = {"GATEWAY_RACE_FIRST_CHUNK_TIMEOUT": "1s"}
+    hang = Script(hang_after=0)
+    async with (
+        story({"a": Simulator([SLOW])}, slots=1, settings=settings) as told,
+        trio.open_nursery() as nursery,
+    ):
+        told.simulators["a"].script(hang)
+        nursery.start_soon(lambda: told.ask(body={**CHAT, "stream": False}, leave_at=5))
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await told.ask()).status == 503
+        assert outcome(told) == ("refused", "queue_timeout")
+        told.gateway.backends.pause({"a"})
+        assert (await told.ask()).status == 503
+        assert told.rows[-1].reason == "backends_paused"

@@ -7,8 +7,10 @@ import pytest
 import trio
 import trio.testing
 
+from ollama_gateway.backends.selection import Candidates, Wish
 from ollama_gateway.errors import Unavailable
-from tests.flow.racing import GOOD, Outcomes, Scenario, Track, failed, full
+from ollama_gateway.wire.names import ModelName
+from tests.flow.racing import GOOD, M, Outcomes, Scenario, Track, failed, full
 
 Clock = trio.testing.MockClock
 
@@ -184,10 +186,10 @@ async def test_who_would_wait_in_vain_is_told_at_once(autojump_clock: Clock) -> 
     track = Track("a")
     await track.run({"a": (0, full(retry_after=600))})
 
-    outcomes = await track.run({"a": (0, GOOD)}, queue_timeout=100)
+    outcomes = await track.run({"a": (0, GOOD)}, queue_timeout=10)
 
     assert isinstance(outcomes.error, Unavailable)
-    assert (outcomes.error.reason, outcomes.error.retry_after) == ("backends_full", 600)
+    assert (outcomes.error.reason, outcomes.error.retry_after) == ("backends_full", 60)
     assert outcomes.ended == 0
 
 
@@ -216,3 +218,82 @@ async def test_what_costs_a_backend_nothing_takes_no_room(autojump_clock: Clock)
 
     assert outcomes.ended == 1
     track.assert_idle()
+
+
+async def test_room_that_time_alone_gives_is_seen_in_time(autojump_clock: Clock) -> None:
+    """A rest that ends at 5 s counts, though a breaker of the same backend waits until 20 s."""
+    track = Track("a")
+    health = track.by_name["a"].health_of(M)
+    health.rests_until, health.breaker.until = 5.0, 20.0
+
+    assert (await track.run({"a": (0, GOOD)})).started == {"a": 5}
+
+
+async def test_a_breakers_wait_is_not_taken_for_a_rest(autojump_clock: Clock) -> None:
+    """The slot that comes free in a second is waited for, however long the breaker waits."""
+    track = Track("a", slots=1)
+    track.by_name["a"].health_of(M).breaker.until = 70.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: track.run({"a": (0, GOOD)}, holds=1))
+        await trio.testing.wait_all_tasks_blocked()
+        outcomes = await track.run({"a": (0, GOOD)}, queue_timeout=30)
+
+    assert outcomes.started == {"a": 1}
+
+
+async def test_the_retry_budget_is_waited_for_beside_a_full_backend(
+    autojump_clock: Clock,
+) -> None:
+    """The purse is empty, another backend full: as soon as a retry can be paid it is made."""
+    track = Track("c", "b", "a")
+    track.by_name["a"].slots = track.by_name["a"].in_flight = 1
+    track.by_name["b"].health_of(M).is_failing = True
+    while track.rules.retries.pay(0):
+        pass
+    scenario: Scenario = {"c": (0, failed()), "b": (0, GOOD), "a": (0, GOOD)}
+
+    outcomes = await track.run(scenario)
+
+    assert outcomes.won == "b"
+    assert 0 < outcomes.started["b"] < 0.2
+
+
+async def test_a_key_that_fills_the_line_makes_room_for_another(autojump_clock: Clock) -> None:
+    """Its last request is refused, and the other key's first one is served in its turn."""
+    track = Track("a", slots=1)
+    track.backends.line.capacity = 5
+
+    outcomes = await many(track, "kkkkkkl", holds=1)
+
+    assert [outcome.ended for outcome in outcomes] == [1, 2, 4, 5, 6, 0, 3]
+    assert isinstance(outcomes[5].error, Unavailable)
+    assert outcomes[5].error.reason == "queue_full"
+
+
+async def test_many_that_wait_for_the_same_look_at_the_clock_once(autojump_clock: Clock) -> None:
+    """A thousand requests for as many cloud names are one kind, not a thousand."""
+    track = Track("a", slots=1)
+    track.by_name["a"].in_flight = 1
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            name = ModelName.parse(f"m{number}:cloud")
+            candidates = Candidates(track.backends, Wish(name, "k"), 100)
+            nursery.start_soon(candidates.next, Penniless())
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert len(track.backends.line._kinds) == 1
+        nursery.cancel_scope.cancel()
+    track.by_name["a"].in_flight = 0
+    track.assert_idle()
+
+
+class Penniless:
+    """A purse that is always empty."""
+
+    def pay(self) -> bool:
+        """Never."""
+        return False
+
+    def affordable_at(self) -> float:
+        """Never."""
+        return float("inf")

@@ -211,3 +211,71 @@ async def test_a_drain_sends_the_line_away(autojump_clock: Clock) -> None:
         ("refused", "draining"),
         ("completed", None),
     ]
+
+
+async def test_a_route_that_a_backend_lacks_is_not_a_model_that_it_lacks(
+    autojump_clock: Clock,
+) -> None:
+    """An older Ollama's 404 for a path leaves its models in the lists, for everybody."""
+    head = b"HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 18\r\n\r\n"
+    async with story() as told:
+        for simulator in told.simulators.values():
+            simulator.script(
+                Script(raw=head + b"404 page not found"), path="/api/embed", times=None
+            )
+        reply = await told.ask("/api/embed", {"model": "m1:latest", "input": "a"})
+        assert reply.status == 403
+
+        assert (await told.ask()).status == 200
+        assert [len(b.listing.models) for b in told.gateway.backends.all if b.listing] == [1, 1]
+
+
+async def test_a_backend_that_hangs_on_whole_answers(autojump_clock: Clock) -> None:
+    """The deadline of the whole request counts against it as well: the fourth goes elsewhere."""
+    async with story(settings={"GATEWAY_RACE_TOTAL_TIMEOUT": "10s"}) as told:
+        told.simulators["a"].script(Script(hang_after=0), times=None)
+        for _ in range(FAILURES):
+            assert (await told.ask(body={**CHAT, "stream": False})).status == 504
+        assert (await told.ask(body={**CHAT, "stream": False})).status == 200
+
+    assert asked(told) == ["b"]
+
+
+async def test_a_prompt_on_which_a_model_repeats_itself_opens_nothing(
+    autojump_clock: Clock,
+) -> None:
+    """Ollama ends such a stream without its marker: the client is told, no backend is blamed."""
+    async with story() as told:
+        told.simulators["a"].script(Script(no_done=True), times=10)
+        for _ in range(10):
+            assert not (await told.ask()).is_complete
+            assert asked(told) == ["a"]
+
+
+async def test_a_backend_that_breaks_every_answer_off_is_left_alone_for_longer_and_longer(
+    autojump_clock: Clock,
+) -> None:
+    """Its first chunks do not bring it back for good."""
+    async with story() as told:
+        told.simulators["a"].script(Script(cut_after=1), times=None)
+        broken = 0
+        for _ in range(1200):
+            broken += not (await told.ask()).is_complete
+            await trio.sleep(0.1)
+
+    assert broken <= FAILURES + 7
+
+
+async def test_a_restart_ends_a_rest(autojump_clock: Clock) -> None:
+    """What said that it is full for a minute is another process now."""
+    async with story() as told:
+        backend = told.gateway.backends.all[0]
+        busy = Script(status=503, error="busy", headers=(("Retry-After", "3600"),))
+        told.simulators["a"].script(busy)
+        await told.ask()
+        for _ in range(3):
+            told.gateway.backends.failed(backend, "no answer", trio.current_time())
+        await told.poll()
+        await told.ask()
+
+    assert asked(told) == ["a"]

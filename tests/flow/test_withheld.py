@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES
-from tests.flow.racing import GOOD, NEVER, M, Scenario, Track, failed
+from tests.flow.racing import GOOD, NEVER, M, Scenario, Track, error, failed
 
 Clock = trio.testing.MockClock
 SLOW: Scenario = {"a": (5, GOOD), "b": (0, GOOD)}
@@ -40,7 +40,7 @@ def paused(track: Track) -> None:
         ({}, occupied, "full"),
         ({}, ill, "ill"),
         ({}, paused, "no_candidate"),
-        ({"ratio": 0}, None, "budget"),
+        ({"ratio": 0}, None, None),
         ({"attempts": 1}, None, None),
     ],
 )
@@ -131,3 +131,31 @@ async def test_a_failure_beside_one_that_loads_its_model_starts_nothing(
     outcomes = await track.run({"a": (30, failed()), "b": (1, GOOD)})
 
     assert outcomes.started == {"a": 0, "b": 30}
+
+
+async def test_no_hedges_are_no_hedges(autojump_clock: Clock) -> None:
+    """With a ratio of 0 nothing starts beside a failing backend either."""
+    track = Track("a", "b", after=1, ratio=0)
+    track.by_name["a"].health_of(M).is_failing = True
+
+    assert (await track.run(SLOW)).started == {"a": 0}
+
+
+async def test_a_hedge_to_a_failing_backend_is_paid_as_a_retry(autojump_clock: Clock) -> None:
+    """So an outage in which all answer slowly with errors costs no more than the retry budget."""
+    track = Track("a", "b", after=2, attempts=2)
+    slow: Scenario = {"a": (3, error()), "b": (3, error())}
+    attempts = 0
+
+    async def ask() -> None:
+        nonlocal attempts
+        attempts += len((await track.run(slow)).started)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2000):
+            nursery.start_soon(ask)
+            await trio.sleep(0.01)
+
+    seconds = trio.current_time()
+    # Before the first error came back nothing seemed ill: hedges, up to what was saved, are free.
+    assert attempts <= 2000 * 1.1 + 10 * seconds + 10 + 50

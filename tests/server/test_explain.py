@@ -166,5 +166,11 @@ async def test_the_status_has_the_same_figures(autojump_clock: Clock) -> None:
 
     assert (first["breaker"], first["in_flight"], first["slots"]) == ("closed", 0, 0)
     assert list(first["by_model"].values()) == [
-        {"breaker": "closed", "failing": False, "rests_s": 0, "first_chunk_ms": 1000}
+        {
+            "warm": True,
+            "breaker": "closed",
+            "failing": False,
+            "rests_s": 0,
+            "first_chunk_ms": 1000,
+        }
     ]

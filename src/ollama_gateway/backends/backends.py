@@ -38,7 +38,16 @@ log = get_logger("backends")
 
 
 class ModelDown(Exception):
-    """The model is known, and no backend that hosts it is up."""
+    """The model is known, and no backend that hosts it may be asked now.
+
+    Args:
+        reason: `backends_down`, or `backends_paused` where that is all that keeps it.
+
+    """
+
+    def __init__(self, reason: str = "backends_down") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class ModelUnknown(Exception):
@@ -87,8 +96,12 @@ class Backend:
 
     def has_warm(self, model: ModelName) -> bool:
         """Whether the model was loaded at the last poll, or has answered since."""
-        is_running = self.listing is not None and model.key in self.listing.running
-        return is_running or model.key in self.answered
+        return self.has_warm_key(model.key)
+
+    def has_warm_key(self, key: str) -> bool:
+        """The same by the model's key."""
+        is_running = self.listing is not None and key in self.listing.running
+        return is_running or key in self.answered
 
     def has_answered(self, model: ModelName) -> None:
         """Note that the model is loaded now, as far as it is one that the backend lists."""
@@ -154,8 +167,11 @@ class Backends:
 
     def check(self, model: ModelName, now: float) -> None:
         """Raise ModelDown or ModelUnknown where no backend hosts the model now."""
-        if not any(backend.is_up and backend.hosts(model) for backend in self.all):
+        hosts = [backend for backend in self.all if backend.is_up and backend.hosts(model)]
+        if not hosts:
             raise ModelDown if self._is_known(model, now) else ModelUnknown
+        if all(backend.is_paused for backend in hosts):
+            raise ModelDown("backends_paused")
 
     def context(self, model: ModelName) -> int | None:
         """Tokens that the model was trained for, the most of any backend; None if none says."""
@@ -166,6 +182,8 @@ class Backends:
         """A poll succeeded: the catalog is what it says."""
         if not backend.is_up:
             log.info("backend up", backend=backend.name, models=len(listing.models))
+            for health in backend.health.values():
+                health.rests_until = now  # it was another process that said that it is full
         backend.polls += 1
         backend.failed_polls, backend.error = 0, None
         backend.listing = listing

@@ -2,20 +2,23 @@
 
     closed ── FAILURES in a row ──► open ── the wait is over ──► half-open
       ▲                              ▲                              │ one attempt, the probe
-      │                              └───── it fails: wait doubled ─┤
+      │                              └───── it fails: longer wait ──┤
       └──────────────────────────────────── it answers ─────────────┘
+
+An answer closes it, and only a good end forgets: until then the next failure opens it again, for
+longer. Else a backend that breaks every answer off would be closed again by each first chunk.
 
 An attempt of before the opening that answers after all closes it too: it is proof. One that fails
 then changes nothing, or a hundred streams that are cut together would add up to an endless wait.
-The same goes for what begins while it is open, since nothing else was left to try. What ends
-without having shown anything (the client left, another backend was faster) gives the probe back,
-so that the next attempt is the probe.
+The same goes for what begins while it is open, since nothing else was left to try. A probe that has
+shown nothing gives way to the next one when it ends, or after the longest wait.
 
 The rule: nothing here waits or reads a clock; whoever calls says what time it is.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Final, Literal
@@ -44,7 +47,9 @@ class Breaker:
     reason: str | None = None
     """Of the last failure."""
     _wait: float = FIRST_WAIT
-    _is_probed: bool = False
+    """Of the next opening."""
+    _probed_at: float = -math.inf
+    """When the probe began that is still out."""
     _random: Callable[[], float] = random.random
     """From 0 to 1."""
 
@@ -57,24 +62,27 @@ class Breaker:
     def admits(self, now: float) -> bool:
         """Whether an attempt may begin; in half-open only as the probe, and only one."""
         state = self.state(now)
-        return state == "closed" or (state == "half-open" and not self._is_probed)
+        is_probed = now < self._probed_at + LONGEST_WAIT
+        return state == "closed" or (state == "half-open" and not is_probed)
 
     def begin(self, now: float) -> bool:
         """An attempt begins, whatever `admits` says; whether it is the probe."""
-        is_probe = self.state(now) == "half-open" and not self._is_probed
-        self._is_probed = self._is_probed or is_probe
+        is_probe = self.state(now) == "half-open" and self.admits(now)
+        if is_probe:
+            self._probed_at = now
         return is_probe
 
     def answered(self) -> bool:
         """An attempt had a good chunk; whether that closed the breaker."""
         if self.until is None:
             return False
-        self.failures, self.until, self._wait, self._is_probed = 0, None, FIRST_WAIT, False
+        self.failures, self.until = FAILURES - 1, None
+        self.drop_probe()
         return True
 
     def succeeded(self) -> None:
         """An attempt went well to its end."""
-        self.failures = 0
+        self.failures, self._wait = 0, FIRST_WAIT
 
     def failed(self, now: float, reason: str, *, is_probe: bool) -> bool:
         """An attempt failed; whether that opened the breaker, anew where it was the probe."""
@@ -84,12 +92,11 @@ class Breaker:
             return False
         if self.until is None and self.failures < FAILURES:
             return False
-        if self.until is not None:
-            self._wait = min(self._wait * 2, LONGEST_WAIT)
         self.until = now + self._wait * (1 + JITTER * self._random())
-        self._is_probed = False
+        self._wait = min(self._wait * 2, LONGEST_WAIT)
+        self.drop_probe()
         return True
 
     def drop_probe(self) -> None:
         """The probe ended and has shown nothing."""
-        self._is_probed = False
+        self._probed_at = -math.inf

@@ -8,9 +8,9 @@ What counts against whom:
 | `BROKEN`: cut, a deadline, overtaken by its hedge | always, against backend and model |
 | `ERROR`: an answer that is an error | against both, once another backend has served the request: \
 a bad request gets its 500 from every one, and opens nothing |
-| `FULL`: 429, 503 | never; asked again when it says, else after a second |
-| `LACKS_MODEL`: 404 for what it lists | never; the model leaves its list until the next poll |
-| `NONE`: what shows nothing, as a backend that discovery has just lost | never |
+| `FULL`: 429, 503 | never; asked again when it says, at most a minute later, else after a second |
+| `LACKS_MODEL`: lists what it says is not there | never; it leaves the list until the next poll |
+| `NONE`: what may be anybody's fault, as an answer that ends without its marker | never |
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ REMEMBERED_TIMES: Final = 50
 """First-chunk times kept of a backend and model."""
 REST: Final = 1.0
 """Seconds that a full backend is left alone where it does not say for how long."""
+LONGEST_REST: Final = 60.0
+"""The same where it does, at most: it may have been mended since."""
 
 
 class Fault(enum.Enum):
@@ -63,4 +65,4 @@ class Health:
 
     def rest(self, now: float, seconds: float | None) -> None:
         """It is full; `seconds` is what it said itself."""
-        self.rests_until = max(self.rests_until, now + (seconds or REST))
+        self.rests_until = max(self.rests_until, now + min(seconds or REST, LONGEST_REST))

@@ -41,8 +41,10 @@ class Slot:
     is_hedge: bool
     _backends: Backends
     _probes: set[Breaker]
-    _went_well: bool | None = attrs.field(default=None, init=False)
-    """None until it has shown anything."""
+    """Breakers whose probe this attempt is, until it has shown something."""
+    reason: str | None = attrs.field(default=None, init=False)
+    """Why it failed."""
+    _has_answered: bool = attrs.field(default=False, init=False)
     _is_released: bool = attrs.field(default=False, init=False)
 
     @classmethod
@@ -67,12 +69,20 @@ class Slot:
         probes = {breaker for breaker in breakers if breaker.begin(now)}
         return cls(backend, model, health, now, was_warm, is_light, is_hedge, backends, probes)
 
+    def connected(self) -> None:
+        """The backend has begun to answer, whatever: it can be reached."""
+        breaker = self.backend.breaker
+        self._probes.discard(breaker)
+        if breaker.answered():
+            self._backends.breaker_closed(self.backend, None)
+        breaker.succeeded()
+
     def answered(self, now: float, *, is_timed: bool) -> None:
         """A good chunk came; its time counts where it is a streamed answer's."""
-        self._reached()
         if self.is_light:
             return
-        self._went_well, self.health.is_failing = True, False
+        self._has_answered, self.health.is_failing = True, False
+        self._probes.discard(self.health.breaker)
         self.backend.has_answered(self.model)
         if is_timed:
             self.health.first_chunks.append(now - self.began)
@@ -82,48 +92,48 @@ class Slot:
     def failed(
         self, fault: Fault, reason: str, now: float, *, retry_after: float | None = None
     ) -> None:
-        """The attempt failed, before a good chunk or in its answer."""
+        """The attempt failed, before a good chunk or in its answer; before it is released."""
+        self.reason = reason
         if fault is Fault.UNREACHABLE:
-            self._count(self.backend.breaker, None, reason, now)
-        elif fault is not Fault.NONE:
-            self._reached()
+            self._count(self.backend.breaker, None, now)
         if self.is_light:
             return
-        self._went_well = False
+        self._has_answered = False
         self.health.is_failing = self.health.is_failing or fault in FAILING
         if fault is Fault.BROKEN:
-            self.blame(reason, now)
+            self._count(self.health.breaker, self.model, now)
         elif fault is Fault.FULL:
             self.health.rest(now, retry_after)
         elif fault is Fault.LACKS_MODEL:
             self._backends.lost(self.backend, self.model, now)
 
-    def blame(self, reason: str, now: float) -> None:
-        """Its failure counts: also an error, once another backend has served the request."""
+    def blame(self, now: float) -> None:
+        """Its error counts: another backend has served the request."""
         if not self.is_light:
-            self._count(self.health.breaker, self.model, reason, now)
+            self._count(self.health.breaker, self.model, now)
 
     def release(self) -> None:
         """Give the place back; again is no error."""
         if self._is_released:
             return
         self._is_released = True
-        for probe in self._probes:
-            probe.drop_probe()
-        if self._went_well:
+        if self._has_answered:
             self.health.breaker.succeeded()
         if not self.is_light:
             self.backend.in_flight -= 1
+        self._backends.line.dispatch()
+
+    def forgo(self) -> None:
+        """The race is over, and what this attempt has not shown it never will."""
+        for probe in self._probes:
+            probe.drop_probe()
+        if self._probes:
+            self._probes.clear()
             self._backends.line.dispatch()
 
-    def _reached(self) -> None:
-        breaker = self.backend.breaker
-        breaker.succeeded()
-        if breaker.answered():
-            self._backends.breaker_closed(self.backend, None)
-
-    def _count(self, breaker: Breaker, model: ModelName | None, reason: str, now: float) -> None:
+    def _count(self, breaker: Breaker, model: ModelName | None, now: float) -> None:
         is_probe = breaker in self._probes
         self._probes.discard(breaker)
+        reason = self.reason or ""
         if breaker.failed(now, reason, is_probe=is_probe) and breaker.until is not None:
             self._backends.breaker_opened(self.backend, model, reason, breaker.until - now)

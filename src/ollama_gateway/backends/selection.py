@@ -14,7 +14,7 @@ The same judgement serves requests and `gatewayctl explain`, so that it tells wh
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Literal
+from typing import Final, Literal, Protocol
 
 import anyio
 import attrs
@@ -27,8 +27,23 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
 
+SOON: Final = 0.01
+"""Seconds at least until a purse is looked into again."""
+
 Withheld = Literal["no_candidate", "ill", "cold", "full", "budget"]
 """Why no backend may be asked beside another one."""
+
+
+class Purse(Protocol):
+    """What pays for attempts at backends that are failing."""
+
+    def pay(self) -> bool:
+        """Pay for one; False where it is empty."""
+        ...
+
+    def affordable_at(self) -> float:
+        """When it can pay again, by the passing of time alone."""
+        ...
 
 
 @attrs.frozen
@@ -61,8 +76,8 @@ class Judgement:
     has_room: bool
     is_loaded_so: bool
     """Whether the model was last loaded with the same options."""
-    admits_at: float
-    """When its breakers admit an attempt again, and it has rested."""
+    changes: tuple[float, ...]
+    """When its breakers admit an attempt again, and when it has rested; also past moments."""
 
     @classmethod
     def of(cls, wish: Wish, backend: Backend, place: int, now: float) -> Judgement:
@@ -82,8 +97,13 @@ class Judgement:
             is_resting=is_resting,
             has_room=wish.is_light or not (is_resting or backend.is_full),
             is_loaded_so=health.load_options == wish.load_options,
-            admits_at=max([*until, health.rests_until]),
+            changes=(*until, health.rests_until),
         )
+
+    @property
+    def open_until(self) -> float:
+        """When the last of its breakers admits an attempt again."""
+        return max(self.changes[:-1], default=0.0)
 
     @property
     def rank(self) -> tuple[int, bool, float, bool, int]:
@@ -105,7 +125,7 @@ def judge(wish: Wish, backends: Backends, now: float) -> list[Judgement]:
 def in_order(judged: list[Judgement]) -> list[Judgement]:
     """Those judged, the one to ask first in front; without regard to room."""
     sound = sorted((j for j in judged if j.is_admitted), key=lambda j: j.rank)
-    return sound + sorted((j for j in judged if not j.is_admitted), key=lambda j: j.admits_at)
+    return sound + sorted((j for j in judged if not j.is_admitted), key=lambda j: j.open_until)
 
 
 @attrs.define(eq=False)
@@ -119,16 +139,16 @@ class Candidates:
     _tried: set[Backend] = attrs.field(factory=set, init=False)
     _took_the_least_bad: bool = attrs.field(default=False, init=False)
 
-    async def next(self, may_retry: Callable[[], bool]) -> Slot | None:
+    async def next(self, purse: Purse) -> Slot | None:
         """A slot at the best backend that is left, waiting in line for it; None when none is left.
 
-        `may_retry` is asked before a backend that is itself failing gets what has failed elsewhere.
+        The purse pays for a backend that is itself failing where something has failed before.
         Raises Unavailable where the wait, or the line, is too long.
         """
-        taken = self.take(may_retry)
-        return await self._wait(may_retry) if taken == "wait" else taken
+        taken = self.take(purse)
+        return await self._wait(purse) if taken == "wait" else taken
 
-    def hedge(self, may_pay: Callable[[], bool]) -> Slot | Withheld:
+    def hedge(self, may_pay: Callable[[Judgement], bool]) -> Slot | Withheld:
         """A slot beside an attempt that still runs, or why there is none."""
         now = anyio.current_time()
         left = self._left(now)
@@ -140,9 +160,8 @@ class Candidates:
             return "cold"
         if not (left := [j for j in left if j.has_room]):
             return "full"
-        if not may_pay():
-            return "budget"
-        return self._slot(min(left, key=lambda j: j.rank), now, is_hedge=True)
+        best = min(left, key=lambda j: j.rank)
+        return self._slot(best, now, is_hedge=True) if may_pay(best) else "budget"
 
     def _left(self, now: float) -> list[Judgement]:
         return [j for j in judge(self.wish, self.backends, now) if j.backend not in self._tried]
@@ -152,16 +171,18 @@ class Candidates:
         sound = [j for j in left if j.is_admitted]
         return sound or ([] if self._took_the_least_bad else left[:1])
 
-    def take(self, may_retry: Callable[[], bool]) -> Slot | Literal["wait"] | None:
+    def take(self, purse: Purse) -> Slot | Literal["wait"] | None:
         """A slot at the best backend that is left, as far as that can be had without waiting."""
         now = anyio.current_time()
         eligible = self._eligible(now)
         for judgement in eligible:
-            is_free = not (self._tried and judgement.is_failing)
-            if judgement.has_room and (is_free or may_retry()):
+            if judgement.has_room and (self._is_free(judgement) or purse.pay()):
                 self._took_the_least_bad |= not judgement.is_admitted
                 return self._slot(judgement, now)
         return "wait" if any(not judgement.has_room for judgement in eligible) else None
+
+    def _is_free(self, judgement: Judgement) -> bool:
+        return not (self._tried and judgement.is_failing)
 
     def _slot(self, judgement: Judgement, now: float, *, is_hedge: bool = False) -> Slot:
         self._tried.add(judgement.backend)
@@ -176,18 +197,19 @@ class Candidates:
             is_hedge=is_hedge,
         )
 
-    async def _wait(self, may_retry: Callable[[], bool]) -> Slot | None:
+    async def _wait(self, purse: Purse) -> Slot | None:
         """Wait in line; the slot that was handed over, or None when no backend is left."""
         deadline = anyio.current_time() + self.queue_timeout
         self._check_that_it_helps(deadline)
-        turn = _Turn(self, may_retry, deadline)
+        turn = _Turn(self, purse, deadline)
         try:
             with self.backends.line.joined(
-                Waiter(self.wish.key_id, self._kind(), turn.serve)
+                Waiter(self.wish.key_id, self._kind(), turn.serve, turn.look)
             ) as waiter:
                 await turn.come(waiter)
         except BaseException:
             if isinstance(turn.taken, Slot):
+                turn.taken.forgo()
                 turn.taken.release()
             raise
         return turn.taken if isinstance(turn.taken, Slot) else None
@@ -195,17 +217,25 @@ class Candidates:
     def _check_that_it_helps(self, deadline: float) -> None:
         """Refuse at once where all have said that they are full for longer than one may wait."""
         now = anyio.current_time()
-        soonest = min((j.admits_at for j in self._eligible(now)), default=now)
-        if soonest > deadline:
+        eligible = self._eligible(now)
+        soonest = min((j.health.rests_until for j in eligible), default=now)
+        if soonest > deadline and all(j.is_resting for j in eligible):
             raise Unavailable(reason="backends_full", retry_after=soonest - now)
 
     def _kind(self) -> Hashable:
-        return self.wish.model.key, frozenset(self._tried)
+        """What decides of its room: which backends, and how they do with its model."""
+        left = [b for b in self.backends.all if b.hosts(self.wish.model) and b not in self._tried]
+        healths = frozenset(backend.health_of(self.wish.model) for backend in left)
+        return healths, not self._tried, self._took_the_least_bad
 
-    def next_change(self, deadline: float) -> float:
+    def next_change(self, deadline: float, purse: Purse) -> float:
         """When time alone may give this request room, at most `deadline`."""
         now = anyio.current_time()
-        return min([deadline, *(j.admits_at for j in self._left(now) if j.admits_at > now)])
+        left = self._left(now)
+        times = [moment for judgement in left for moment in judgement.changes if moment > now]
+        if any(j.has_room and not self._is_free(j) for j in left):
+            times.append(max(purse.affordable_at(), now + SOON))
+        return min([deadline, *times])
 
 
 @attrs.define(eq=False)
@@ -213,24 +243,33 @@ class _Turn:
     """One request's time in line, until it is served or has waited for too long."""
 
     candidates: Candidates
-    may_retry: Callable[[], bool]
+    purse: Purse
     deadline: float
     taken: Slot | Literal["wait"] | None = attrs.field(default="wait", init=False)
     _alarm: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
+    _wakes_at: float = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._wakes_at = self.deadline
 
     def serve(self) -> bool:
         """Take a slot if there is one; whether there is nothing more to wait for."""
-        self.taken = self.candidates.take(self.may_retry)
-        self._alarm.deadline = self.candidates.next_change(self.deadline)
+        self.taken = self.candidates.take(self.purse)
         return self.taken != "wait"
+
+    def look(self) -> None:
+        """Look at the clock for all of its kind: wake up when time alone may give them room."""
+        self._wakes_at = self.candidates.next_change(self.deadline, self.purse)
+        self._alarm.deadline = self._wakes_at
 
     async def come(self, waiter: Waiter) -> None:
         """Wait for it; raises Unavailable at the deadline."""
         while self.taken == "wait":
             if anyio.current_time() >= self.deadline:
                 raise Unavailable(reason="queue_timeout")
-            self._alarm = anyio.CancelScope(deadline=self.candidates.next_change(self.deadline))
+            self._alarm = anyio.CancelScope(deadline=self._wakes_at)
             with self._alarm:
                 await waiter.served()
-            if self._alarm.cancelled_caught:  # time alone may have given somebody room
+            if self._alarm.cancelled_caught and self._wakes_at < self.deadline:
+                self._wakes_at = self.deadline
                 self.candidates.backends.line.dispatch()

@@ -2,7 +2,11 @@
 
 Room is handed over, not announced: whoever frees it calls `dispatch`, which lets the next one take
 it then and there, so that no newcomer can slip in between. One key with a thousand requests in the
-line delays another key's first one by one turn, not by a thousand.
+line delays another key's first one by one turn, not by a thousand; and where the line is full, it
+is that key's last one who has to go.
+
+Waiters of one *kind* are served by the same room: where one cannot go on, none can. So one of each
+kind is asked, and one of each kind looks at the clock for all of them.
 
 The rule: `serve` of a waiter is a plain function that takes what it needs and says whether the
 wait is over.
@@ -10,7 +14,7 @@ wait is over.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -22,6 +26,7 @@ from ollama_gateway.errors import Unavailable
 
 CAPACITY: Final = 1024
 """Requests that may wait."""
+DRAINING: Final = "draining"
 
 
 @attrs.define(eq=False)
@@ -30,21 +35,26 @@ class Waiter:
 
     key_id: str
     kind: Hashable
-    """Waiters of one kind are served by the same room: where one cannot go on, none can."""
     serve: Callable[[], bool]
+    look: Callable[[], None] = lambda: None
+    """Called where this one is to look at the clock, and whenever something has changed."""
     _left: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _is_sent_away: bool = attrs.field(default=False, init=False)
+    _reason: str | None = attrs.field(default=None, init=False)
 
     async def served(self) -> None:
-        """Wait until `serve` has said that the wait is over; raises Unavailable in a drain."""
+        """Wait until `serve` has said that the wait is over; raises Unavailable if sent away."""
         await self._left.wait()
-        if self._is_sent_away:
-            raise _draining()
+        if self._reason is not None:
+            raise _sent_away(self._reason)
 
-    def leave(self, *, is_sent_away: bool = False) -> None:
-        """The wait is over."""
-        self._is_sent_away = is_sent_away
+    def leave(self, reason: str | None = None) -> None:
+        """The wait is over; with a reason, it was in vain."""
+        self._reason = reason
         self._left.set()
+
+
+Kin = dict[Waiter, None]
+"""An ordered set: who leaves from the middle does so in O(1)."""
 
 
 @attrs.define(eq=False)
@@ -53,25 +63,32 @@ class WaitingLine:
 
     capacity: int = CAPACITY
     _is_closed: bool = attrs.field(default=False, init=False)
-    _keys: OrderedDict[str, deque[Waiter]] = attrs.field(factory=OrderedDict, init=False)
+    _length: int = attrs.field(default=0, init=False)
+    _keys: OrderedDict[str, Kin] = attrs.field(factory=OrderedDict, init=False)
     """By key, the one whose turn it is first."""
+    _kinds: dict[Hashable, Kin] = attrs.field(factory=dict, init=False)
+    """By kind; the first of each looks at the clock."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._keys.values()))
+        return self._length
 
     @contextmanager
     def joined(self, waiter: Waiter) -> Iterator[Waiter]:
         """Stand in line for the length of the block; raises Unavailable where nobody may."""
         if self._is_closed:
-            raise _draining()
-        if len(self) >= self.capacity:
-            raise Unavailable(reason="queue_full")
-        self._keys.setdefault(waiter.key_id, deque()).append(waiter)
+            raise _sent_away(DRAINING)
+        self._keys.setdefault(waiter.key_id, {})[waiter] = None
+        kin = self._kinds.setdefault(waiter.kind, {})
+        kin[waiter] = None
+        self._length += 1
         try:
+            if self._length > self.capacity:
+                self._send_away_one()
+            if next(iter(kin), None) is waiter:
+                waiter.look()
             yield waiter
         finally:
-            if self._remove(waiter):
-                self.dispatch()  # who stood behind it has to look at the clock from now on
+            self._remove(waiter)
 
     def dispatch(self) -> None:
         """Let go on whoever can now."""
@@ -81,22 +98,44 @@ class WaitingLine:
             waiter.leave()
             if waiter.key_id in self._keys:
                 self._keys.move_to_end(waiter.key_id)
+        for kind in stuck:
+            self._look(kind)
 
     def close(self) -> None:
         """Send all away, and let nobody join any more."""
         self._is_closed = True
         for waiter in [waiter for waiting in self._keys.values() for waiter in waiting]:
-            waiter.leave(is_sent_away=True)
-        self._keys.clear()
+            self._remove(waiter)
+            waiter.leave(DRAINING)
 
-    def _remove(self, waiter: Waiter) -> bool:
-        waiting = self._keys.get(waiter.key_id)
-        if waiting is None or waiter not in waiting:
-            return False
-        waiting.remove(waiter)
+    def _send_away_one(self) -> None:
+        """The last one of the key that has most of the line."""
+        longest = max(self._keys.values(), key=len)
+        waiter = next(reversed(longest))
+        self._remove(waiter)
+        waiter.leave("queue_full")
+
+    def _remove(self, waiter: Waiter) -> None:
+        waiting = self._keys.get(waiter.key_id, {})
+        if waiter not in waiting:
+            return
+        self._length -= 1
+        del waiting[waiter]
         if not waiting:
             del self._keys[waiter.key_id]
-        return True
+        kin = self._kinds[waiter.kind]
+        was_first = next(iter(kin)) is waiter
+        del kin[waiter]
+        if not kin:
+            del self._kinds[waiter.kind]
+        elif was_first:
+            self._look(waiter.kind)
+
+    def _look(self, kind: Hashable) -> None:
+        """Let the first of a kind look at the clock."""
+        for waiter in self._kinds.get(kind, {}):
+            waiter.look()
+            return
 
     def _next(self, stuck: set[Hashable]) -> Waiter | None:
         for waiting in self._keys.values():
@@ -109,5 +148,6 @@ class WaitingLine:
         return None
 
 
-def _draining() -> Unavailable:
-    return Unavailable("the gateway is shutting down", reason="draining")
+def _sent_away(reason: str) -> Unavailable:
+    message = "the gateway is shutting down" if reason == DRAINING else None
+    return Unavailable(message, reason=reason)

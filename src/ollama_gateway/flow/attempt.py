@@ -23,13 +23,14 @@ from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.errors import Blame, GatewayError
 from ollama_gateway.flow.admission import Call
 from ollama_gateway.flow.parsing import parsed
-from ollama_gateway.ledger.record import Attempt
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, frames_for
 
 CLIENTS_OWN: Final = {400, 413, 415, 422}
 """Statuses that say the request is wrong, wherever it goes."""
 FULL: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
+LACKING: Final = re.compile(r"model ['\"].*['\"] not found")
+"""How Ollama says that it has not the model (server/routes.go)."""
 MAX_ERROR_BODY: Final = 64 * 1024
 """Bytes of a backend's error answer that are read."""
 ERROR_BODY_TIMEOUT: Final = 1.0
@@ -113,28 +114,11 @@ class Answer:
             self.slot.release()
 
 
-async def attempt(slot: Slot, call: Call, note: Attempt) -> Answer:
-    """Ask the backend of a slot; raises AttemptFailed or BackendRefused.
+async def attempt(slot: Slot, call: Call) -> Answer:
+    """Ask the backend of a slot, which is the answer's then; raises AttemptFailed, BackendRefused.
 
-    The slot is the answer's, and is given back where there is none. Ends at once with
-    `backend_down` when discovery finds that the backend is gone.
+    Ends at once with `backend_down` when discovery finds that the backend is gone.
     """
-    try:
-        return await _unless_lost(slot, call)
-    except AttemptFailed as failure:
-        note.reason = failure.reason
-        wait = failure.retry_after
-        slot.failed(failure.fault, failure.reason, anyio.current_time(), retry_after=wait)
-        slot.release()
-        raise
-    except BaseException as error:
-        if isinstance(error, BackendRefused):
-            note.reason = error.reason
-        slot.release()
-        raise
-
-
-async def _unless_lost(slot: Slot, call: Call) -> Answer:
     unanswered = slot.backend.unanswered
     with anyio.CancelScope() as scope:
         unanswered.add(scope)
@@ -155,6 +139,7 @@ async def _ask(slot: Slot, call: Call) -> Answer:
         raise AttemptFailed("connect_failed", Fault.UNREACHABLE) from error
     except httpx.TransportError as error:
         raise AttemptFailed("connection_broken", Fault.BROKEN) from error
+    slot.connected()
     try:
         return await _first_chunk(slot, call, response)
     except BaseException:
@@ -209,24 +194,26 @@ async def _failure(
         return BackendRefused(status, text)
     return AttemptFailed(
         f"status_{status}",
-        _fault_of(status, backend, call),
+        _fault_of(status, text, backend, call),
         status=status,
         message=text,
         retry_after=_seconds(response.headers.get("retry-after", "")),
     )
 
 
-def _fault_of(status: int, backend: Backend, call: Call) -> Fault:
+def _fault_of(status: int, text: str | None, backend: Backend, call: Call) -> Fault:
     """What an HTTP status says of the backend.
 
-    A 404 speaks of the model only where the name was sent as the backend lists it.
+    A 404 speaks of the model only where it says so (a backend that lacks the route says other
+    things), and the name was sent as the backend lists it.
     """
     if status in FULL:
         return Fault.FULL
     if status != httpx.codes.NOT_FOUND:
         return Fault.ERROR
     is_its_own = call.name_for(backend) == backend.spelling(call.model)
-    return Fault.LACKS_MODEL if is_its_own else Fault.NONE
+    speaks_of_it = text is not None and LACKING.match(text) is not None
+    return Fault.LACKS_MODEL if is_its_own and speaks_of_it else Fault.NONE
 
 
 async def _error_body(chunks: AsyncIterator[bytes]) -> bytes:

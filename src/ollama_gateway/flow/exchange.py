@@ -21,7 +21,7 @@ from ollama_gateway.backends.selection import Candidates, Wish
 from ollama_gateway.errors import Forbidden, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.admission import Call, Rights, bounded, may_call, read_call
 from ollama_gateway.flow.ask import Ask, Headers
-from ollama_gateway.flow.attempt import Answer, attempt
+from ollama_gateway.flow.attempt import Answer, AttemptFailed, BackendRefused, attempt
 from ollama_gateway.flow.race import Rules, Start, race
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.ledger.record import Attempt, Caller, Ledger, Row
@@ -90,8 +90,8 @@ class Exchange:
     def _candidates(self, caller: Caller, call: Call) -> Candidates:
         try:
             self.backends.check(call.model, anyio.current_time())
-        except ModelDown:
-            raise Unavailable from None
+        except ModelDown as down:
+            raise Unavailable(reason=down.reason) from None
         except ModelUnknown:
             raise Forbidden(reason="unknown_model") from None
         is_light = call.endpoint.group == "read"
@@ -123,7 +123,13 @@ def _attempts(call: Call, ask: Ask, row: Row) -> Start:
     async def start(slot: Slot) -> Answer:
         note = Attempt(slot.backend.name, anyio.current_time() - ask.arrived, slot.is_hedge)
         row.attempts.append(note)
-        answer = await attempt(slot, call, note)
+        try:
+            answer = await attempt(slot, call)
+        except (AttemptFailed, BackendRefused) as failure:
+            note.reason = failure.reason
+            raise
+        finally:
+            note.reason = note.reason or slot.reason  # overtaken
         note.first_chunk = anyio.current_time() - ask.arrived
         return answer
 

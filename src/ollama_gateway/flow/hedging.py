@@ -4,7 +4,8 @@ Two purses, because there are two ways to make an outage worse. Hedges go to hea
 are slow, and cost at most a share of the requests. Retries go to backends that are themselves
 failing, and cost a tenth of the requests and ten a second. A failover to a healthy backend is
 free: it does the work that the first one did not. A hedge beside an attempt on a failing backend
-is a retry in truth, and is paid as one where the hedges' purse is empty.
+is a retry in truth, and is paid as one where the hedges' purse is empty; a hedge to a failing
+backend always is.
 
 The rule: nothing here waits; `now` is seconds on the event loop's clock.
 """
@@ -53,16 +54,21 @@ class Hedging:
         """Each request pays its share in."""
         self._purse = min(self._purse + self.ratio, max(1.0, DEPTH * self.ratio))
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there are hedges at all."""
+        return self.after != "off" and self.ratio > 0
+
     def pay(self) -> bool:
         """Take what one hedge costs; False where it is not there."""
-        if self._purse < 1 or not self.ratio:
+        if self._purse < 1 or not self.is_on:
             return False
         self._purse -= 1
         return True
 
     def delay(self, model: str) -> float:
         """Seconds without a good chunk until a hedge is due; infinite where hedging is off."""
-        if self.after == "off":
+        if self.after == "off" or not self.is_on:
             return math.inf
         if self.after != "auto":
             return self.after
@@ -91,12 +97,20 @@ class RetryBudget:
         """Each request pays its share in."""
         self._purse = min(self._purse + RETRY_RATIO, RETRIES_SAVED)
 
+    def affordable_at(self, now: float) -> float:
+        """When the next retry can be paid, by the passing of time alone."""
+        self._count_time(now)
+        return now + max(0.0, 1 - self._purse) / RETRIES_A_SECOND
+
     def pay(self, now: float) -> bool:
         """Take what one retry costs; False where it is not there."""
-        since = now - (now if self._counted_at is None else self._counted_at)
-        self._counted_at = now
-        self._purse = min(self._purse + since * RETRIES_A_SECOND, RETRIES_SAVED)
+        self._count_time(now)
         if self._purse < 1:
             return False
         self._purse -= 1
         return True
+
+    def _count_time(self, now: float) -> None:
+        since = now - (now if self._counted_at is None else self._counted_at)
+        self._counted_at = now
+        self._purse = min(self._purse + since * RETRIES_A_SECOND, RETRIES_SAVED)

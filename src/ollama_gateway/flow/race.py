@@ -12,9 +12,8 @@ A hedge that may not start now is asked for again a delay later: a backend may h
 model. An attempt that loses closes its own connection; the winner is handed over by being returned,
 and closed when the block is left.
 
-What the attempts have shown is told to their slots as it happens, but for two things that only the
-end shows: that an error was the backend's and not the request's, since another one served it, and
-that an attempt was overtaken by its hedge.
+What an attempt has shown is told to its slot before that is given back; that an error was the
+backend's and not the request's only when another one has served it.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import anyio
@@ -30,8 +30,8 @@ from anyio.abc import TaskGroup
 
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Candidates
-from ollama_gateway.errors import GatewayError, UpstreamTimeout
+from ollama_gateway.backends.selection import Candidates, Judgement
+from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.attempt import Answer, AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.verdict import verdict
@@ -41,8 +41,7 @@ SHORTEST_PAUSE: Final = 0.1
 """Seconds at least until a hedge that was withheld is thought of again."""
 
 Start = Callable[[Slot], Awaitable[Answer]]
-"""Makes an attempt; its slot belongs to the answer, and is given back where there is none. Raises
-AttemptFailed, BackendRefused."""
+"""Makes an attempt; the slot is the answer's then. Raises AttemptFailed, BackendRefused."""
 
 
 @attrs.frozen
@@ -66,12 +65,13 @@ async def race(
     became of the attempts when all failed: UpstreamFailed (502 or the last one's status),
     Unavailable, Forbidden.
     """
-    racing = _Race(candidates, start, rules, is_streamed)
+    deadline = anyio.current_time() + patience
+    racing = _Race(candidates, start, rules, deadline, is_streamed)
     answer: Answer | None = None
-    with anyio.move_on_after(patience):
+    with anyio.CancelScope(deadline=deadline):
         answer = await racing.run()
     if answer is None:
-        raise racing.too_late()
+        raise UpstreamTimeout if racing.runners else Unavailable(reason="queue_timeout")
     try:
         yield answer
     finally:
@@ -98,6 +98,7 @@ class _Race:
     candidates: Candidates
     start: Start
     rules: Rules
+    deadline: float
     is_streamed: bool
     runners: list[_Runner] = attrs.field(factory=list, init=False)
     winner: _Runner | None = attrs.field(default=None, init=False)
@@ -118,15 +119,12 @@ class _Race:
         except BaseException:
             await _close(runner.answer for runner in self.runners)
             raise
+        finally:
+            for runner in self.runners:
+                runner.slot.forgo()
         if self.winner is not None and self.winner.answer is not None:
             return self.winner.answer
         raise self.refusal or verdict([r.failure for r in self.runners if r.failure])
-
-    def too_late(self) -> UpstreamTimeout:
-        """The deadline has passed: what has not answered by now has failed."""
-        for runner in self._running():
-            runner.slot.failed(Fault.BROKEN, "first_chunk_timeout", anyio.current_time())
-        return UpstreamTimeout()
 
     async def _start_attempts(self, tasks: TaskGroup) -> None:
         try:
@@ -138,27 +136,38 @@ class _Race:
             self.refusal = refusal
 
     async def _attempt(self, runner: _Runner, tasks: TaskGroup) -> None:
+        slot = runner.slot
         try:
-            runner.answer = await self.start(runner.slot)
+            runner.answer = await self.start(slot)
         except AttemptFailed as failure:
             runner.failure = failure
+            wait, now = failure.retry_after, anyio.current_time()
+            slot.failed(failure.fault, failure.reason, now, retry_after=wait)
             self.failed.set()
         except GatewayError as refusal:
             self.refusal = self.refusal or refusal
             tasks.cancel_scope.cancel()
+        except anyio.get_cancelled_exc_class():
+            # By the clock, as it may have been the deadline of the whole request, in one instant.
+            if anyio.current_time() >= self.deadline:
+                slot.failed(Fault.BROKEN, "first_chunk_timeout", anyio.current_time())
+            raise
         else:
             if self.winner is None:
                 self._win(runner)
             tasks.cancel_scope.cancel()
+        finally:
+            if runner.answer is None:
+                slot.release()
 
     async def _next(self) -> Slot | None:
         """The slot of the next attempt, once it is due; None when there is to be none."""
         delay = self._hedge_delay()
         pause_until = -math.inf
-        while len(self.runners) < self.rules.max_attempts:
+        while len(self.runners) < self.rules.max_attempts and not self._is_decided():
             running = self._running()
             if not running:
-                return await self.candidates.next(self._may_retry)
+                return await self.candidates.next(self)
             latest, now = self.runners[-1], anyio.current_time()
             due = now if latest.failure else latest.slot.began + delay
             if now < (due := max(due, pause_until)):
@@ -170,6 +179,9 @@ class _Race:
             else:
                 pause_until = now + max(delay, SHORTEST_PAUSE)
         return None
+
+    def _is_decided(self) -> bool:
+        return self.winner is not None or self.refusal is not None
 
     def _running(self) -> list[_Runner]:
         return [runner for runner in self.runners if runner.is_running]
@@ -185,7 +197,7 @@ class _Race:
             # Its model is being loaded: to cancel that would throw the load away.
             found: Slot | str = "cold_attempt"
         else:
-            found = self.candidates.hedge(lambda: self._may_hedge(running))
+            found = self.candidates.hedge(partial(self._may_hedge, running))
         if isinstance(found, Slot):
             self.rules.metrics.hedge("started")
             return found
@@ -194,16 +206,25 @@ class _Race:
             self.rules.metrics.hedge(found)
         return None
 
-    def _may_hedge(self, running: list[_Runner]) -> bool:
+    def _may_hedge(self, running: list[_Runner], candidate: Judgement) -> bool:
         """Whether somebody pays: see `hedging.py`."""
-        if self.rules.hedging.pay():
+        if not candidate.is_failing and self.rules.hedging.pay():
             return True
-        return any(runner.slot.health.is_failing for runner in running) and self._may_retry()
+        is_retry = candidate.is_failing or any(r.slot.health.is_failing for r in running)
+        return is_retry and self.rules.hedging.is_on and self.pay()
 
-    def _may_retry(self) -> bool:
+    def pay(self) -> bool:
+        """Pay for a retry; a refusal counts once a race."""
         is_paid = self.rules.retries.pay(anyio.current_time())
-        self.rules.metrics.retry("started" if is_paid else "budget")
+        if is_paid or "retry" not in self.withheld:
+            self.rules.metrics.retry("started" if is_paid else "budget")
+        if not is_paid:
+            self.withheld.add("retry")
         return is_paid
+
+    def affordable_at(self) -> float:
+        """When a retry can be paid again."""
+        return self.rules.retries.affordable_at(anyio.current_time())
 
     def _win(self, winner: _Runner) -> None:
         """Say what the first good chunk shows of those that were behind it."""
@@ -217,7 +238,7 @@ class _Race:
             self.rules.hedging.observe(self.candidates.wish.model.key, waited)
         for runner in self.runners:
             if runner.failure is not None and runner.failure.fault is Fault.ERROR:
-                runner.slot.blame(runner.failure.reason, now)
+                runner.slot.blame(now)
             elif runner.is_running and runner.slot.began < winner.slot.began:
                 runner.slot.failed(Fault.BROKEN, "overtaken", now)
 

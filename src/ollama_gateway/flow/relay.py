@@ -67,7 +67,9 @@ async def _stream(answer: Answer, ask: Ask, row: Row, finish: Finish, idle_timeo
             await ask.downstream.end()
             return
         frames = await _next(answer, idle_timeout)
-    raise _broken(answer, UpstreamFailed("the backend's answer ended early", reason=NO_END))
+    # Ollama itself ends a stream so when a model repeats itself: no fault of the backend's.
+    answer.slot.failed(Fault.NONE, NO_END, anyio.current_time())
+    raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
 
 
 def _examine(

@@ -48,6 +48,7 @@ def facts_of(backend: Backend, now: float) -> Facts:
         "breaker": backend.breaker.state(now),
         "by_model": {
             key: {
+                "warm": backend.has_warm_key(key),
                 "breaker": health.breaker.state(now),
                 "failing": health.is_failing,
                 "rests_s": _seconds(health.rests_until - now),
@@ -86,7 +87,7 @@ def _merits(judgement: Judgement, now: float) -> Iterator[str]:
         else (f"{backend.in_flight} running")
     )
     if judgement.is_resting:
-        yield f"said that it is full, for {judgement.admits_at - now:.1f} s more"
+        yield f"said that it is full, for {_seconds(judgement.health.rests_until - now)} s more"
     elif not judgement.has_room:
         yield "full"
     if not judgement.is_closed and judgement.is_admitted:

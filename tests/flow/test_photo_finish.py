@@ -1,0 +1,133 @@
+"""What happens in one instant: attempts that end together, and clients that leave just then.
+
+Sleepers that wake by their own deadlines are still cancelled by whoever is first. Here all attempts
+wake from one event, so that each of them really ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from ollama_gateway.backends.occupancy import Slot
+from ollama_gateway.backends.selection import Candidates, Wish
+from ollama_gateway.errors import GatewayError, UpstreamTimeout
+from ollama_gateway.flow.attempt import Answer, BackendRefused
+from ollama_gateway.flow.race import race
+from tests.flow.racing import GOOD, M, Outcome, Track, answer, failed
+
+Clock = trio.testing.MockClock
+TIMES = 20
+"""Trio shuffles tasks that wake in one tick: often enough to see every order."""
+
+
+@attrs.define
+class Finish:
+    """A race whose attempts all end when the bell rings."""
+
+    outcomes: Mapping[str, Outcome]
+    bell: trio.Event = attrs.field(factory=trio.Event)
+    client: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    is_left: bool = False
+    closed: list[str] = attrs.field(factory=list)
+    started: list[str] = attrs.field(factory=list)
+
+    async def start(self, slot: Slot) -> Answer:
+        """One attempt."""
+        name = slot.backend.name
+        self.started.append(name)
+        await self.bell.wait()
+        if self.is_left:
+            self.client.cancel()
+        outcome = self.outcomes[name]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return answer(slot, partial(self.closed.append, name))
+
+    async def ring(self) -> None:
+        """At 1.5 s, when the second attempt has begun."""
+        await trio.sleep(1.5)
+        self.bell.set()
+
+
+async def finish(
+    outcomes: Mapping[str, Outcome], *, is_left: bool = False, patience: float = 100
+) -> tuple[Finish, str | GatewayError | None]:
+    """Race once; who won, or the error, or None for a client that has left."""
+    track, photo = Track(*outcomes, after=1), Finish(outcomes, is_left=is_left)
+    result: str | GatewayError | None = None
+    candidates = Candidates(track.backends, Wish(M, "k"), 100)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(photo.ring)
+        racing = race(candidates, photo.start, track.rules, patience, is_streamed=True)
+        with photo.client:
+            try:
+                async with racing as winner:
+                    result = winner.backend.name
+            except GatewayError as error:
+                result = error
+    track.assert_idle()
+    return photo, result
+
+
+async def test_of_two_answers_one_wins_and_both_are_closed(autojump_clock: Clock) -> None:
+    """The other one is closed at once, the winner at the end."""
+    winners = set()
+    for _ in range(TIMES):
+        photo, winner = await finish({"a": GOOD, "b": GOOD})
+        winners.add(winner)
+        assert sorted(photo.closed) == ["a", "b"]
+
+    assert winners == {"a", "b"}
+
+
+async def test_a_client_that_leaves_just_then_leaves_nothing_open(autojump_clock: Clock) -> None:
+    """Whatever had an answer by then is closed."""
+    for _ in range(TIMES):
+        photo, _ = await finish({"a": GOOD, "b": GOOD}, is_left=True)
+        assert photo.closed
+        assert len(photo.closed) == len(set(photo.closed))
+
+
+@pytest.mark.parametrize("other", [failed(), BackendRefused(400, "no")])
+async def test_an_answer_counts_more_than_what_fails_just_then(
+    autojump_clock: Clock, other: Exception
+) -> None:
+    """In either order; and no third attempt begins."""
+    for _ in range(TIMES):
+        photo, winner = await finish({"a": GOOD, "b": other, "c": GOOD})
+        assert winner == "a"
+        assert (photo.closed, photo.started) == (["a"], ["a", "b"])
+
+
+async def test_an_answer_at_the_deadline_is_too_late_or_not(autojump_clock: Clock) -> None:
+    """Either way it is closed, and nothing is left."""
+    for _ in range(TIMES):
+        photo, result = await finish({"a": GOOD, "b": GOOD}, patience=1.5)
+        assert isinstance(result, UpstreamTimeout) or result in {"a", "b"}
+        assert len(photo.closed) == len(set(photo.closed))
+
+
+async def test_a_slot_handed_over_to_who_leaves_just_then(autojump_clock: Clock) -> None:
+    """It goes back, whether the turn, the deadline of the line or the leaving is seen first."""
+    for _ in range(2 * TIMES):
+        track = Track("a", slots=1)
+        occupant = Slot.take(track.backends, track.by_name["a"], M, trio.current_time())
+        client = trio.CancelScope()
+
+        async def waits(track: Track = track, client: trio.CancelScope = client) -> None:
+            with client:
+                await track.run({"a": (0, GOOD)}, queue_timeout=3)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waits)
+            await trio.sleep(3)
+            occupant.release()
+            client.cancel()
+
+        track.assert_idle()
