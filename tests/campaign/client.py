@@ -52,6 +52,7 @@ class Request:
     leaves_at: int | None = None
     start: threading.Barrier | None = None
     began: float = math.inf
+    first_chunk_at: float = math.inf
     ended: float = math.inf
     status: int = 0
     headers: Mapping[str, str] = attrs.field(factory=dict)
@@ -130,6 +131,7 @@ class Request:
             self.headers = {name.lower(): value for name, value in response.getheaders()}
             self.status = response.status
             while line := self._line(response):
+                self.first_chunk_at = min(self.first_chunk_at, time.monotonic())
                 self.chunks, self.last = self.chunks + 1, line
                 if self.status == OK and self.chunks == self.leaves_at:
                     self.has_left = True

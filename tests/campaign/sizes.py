@@ -32,6 +32,16 @@ class Sizes:
     """Whether leases end by the real clock; else the store's is put forward."""
     under_load: int
     """Requests that the budget has room for while Redis is killed."""
+    is_timed: bool
+    """Whether the times that were seen are judged, not only told."""
+    hedged: int
+    """Races that a hedge wins."""
+    mixed: int
+    """Races of all kinds, after which nothing may be left; most of them have two attempts."""
+    leaving: int
+    """Clients that leave in each of the windows."""
+    outage: float
+    """Seconds for which all backends fail."""
 
 
 SMALL: Final = Sizes(
@@ -44,6 +54,11 @@ SMALL: Final = Sizes(
     streams=20,
     waits_for_leases=False,
     under_load=60,
+    is_timed=False,
+    hedged=30,
+    mixed=200,
+    leaving=5,
+    outage=1.0,
 )
 FULL: Final = Sizes(
     requests=1000,
@@ -55,4 +70,9 @@ FULL: Final = Sizes(
     streams=200,
     waits_for_leases=True,
     under_load=600,
+    is_timed=True,
+    hedged=1000,
+    mixed=14_000,
+    leaving=100,
+    outage=10.0,
 )

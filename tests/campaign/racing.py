@@ -1,0 +1,213 @@
+"""A gateway, its simulators and its clients in one loop, on real sockets: all times by one clock.
+
+The gateway is what `build` makes, behind its own listener; only discovery is not left running: each
+backend is polled once. Rows are kept with the time of their end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.transport import Transport
+from ollama_gateway.build import Gateway, Settings, build
+from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.ledger.record import Row
+from ollama_gateway.server.listener import bind
+from ollama_gateway.settings import load
+from ollama_gateway.simulator import Model, Simulator
+from ollama_gateway.simulator.exchange import Seen
+from tests.campaign.visit import PATH, Visit
+from tests.smoke.fleet import PATIENCE
+
+
+def asked(simulator: Simulator) -> dict[str, Seen]:
+    """What a simulator saw of each chat, by its prompt."""
+    chats = [seen for seen in simulator.seen if seen.path == PATH and seen.body]
+    return {json.loads(seen.body)["messages"][0]["content"]: seen for seen in chats}
+
+
+@attrs.frozen
+class Ended:
+    """A row, and when it was written."""
+
+    row: Row
+    at: float
+
+    @property
+    def won_at(self) -> float:
+        """When the winner's first good chunk was there."""
+        after = [a.first_chunk for a in self.row.attempts if a.first_chunk is not None]
+        return self.row.arrived + after[0]
+
+
+@attrs.frozen
+class Remains:
+    """What requests may leave behind: the same before and after them."""
+
+    files: int
+    """Open descriptors of the process, which is gateway, simulators and clients in one."""
+    tasks: int
+    connections: tuple[int, ...]
+    """Open to each backend."""
+    in_flight: tuple[int, ...]
+    """Slots taken of each backend."""
+    unanswered: tuple[int, ...]
+    """Attempts of each backend that could be ended."""
+    waiting: int
+    running: int
+    """Requests."""
+    clients: int
+    """Connections to clients."""
+
+
+@attrs.define(eq=False)
+class Course:
+    """The gateway, and all that is in front of and behind it."""
+
+    gateway: Gateway
+    simulators: Mapping[str, Simulator]
+    port: int
+    key: str
+    ended: list[Ended]
+
+    @property
+    def rows(self) -> dict[str, Ended]:
+        """What ended, by the id of the request."""
+        return {ended.row.request_id: ended for ended in self.ended}
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """In their order."""
+        return self.gateway.backends.all
+
+    @property
+    def remains(self) -> Remains:
+        """What is there now."""
+        transports = [b.transport for b in self.backends if isinstance(b.transport, Transport)]
+        return Remains(
+            len(os.listdir("/dev/fd")),  # noqa: PTH208 - names are enough
+            trio.lowlevel.current_statistics().tasks_living,
+            tuple(transport.open_connections for transport in transports),
+            tuple(backend.in_flight for backend in self.backends),
+            tuple(len(backend.unanswered) for backend in self.backends),
+            len(self.gateway.backends.line),
+            self.gateway.app.requests_running,
+            len(self.gateway.listener.connections),
+        )
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing of any request is left in the gateway and the simulators."""
+        left = self.remains
+        served = sum(simulator.in_flight for simulator in self.simulators.values())
+        return not (left.clients or left.running or sum(left.connections) or served)
+
+    def visit(self, model: str, prompt: str, *, streams: bool = True) -> Visit:
+        """A chat that is still to be run."""
+        return Visit(self.port, self.key, model, prompt, streams)
+
+    def figure(self, name: str, **labels: str) -> float:
+        """What the gateway's metrics say."""
+        registry = self.gateway.metrics.registry
+        return registry.get_sample_value(f"ollama_gateway_{name}", labels) or 0
+
+
+@asynccontextmanager
+async def course(
+    directory: Path,
+    simulators: Mapping[str, Simulator],
+    settings: Mapping[str, str],
+    *,
+    slots: int = 0,
+) -> AsyncIterator[Course]:
+    """Run all of it for the length of the block.
+
+    Args:
+        directory: the gateway's data.
+        simulators: by name; the first are preferred.
+        settings: of the gateway, as environment variables.
+        slots: of each backend.
+
+    """
+    ended: list[Ended] = []
+    async with trio.open_nursery() as behind:
+        ports = {n: await behind.start(simulator.serve) for n, simulator in simulators.items()}
+        loaded = _settings(directory, ports, slots, settings)
+        key = _key(directory)
+        sinks = (lambda row: ended.append(Ended(row, trio.current_time())),)
+        async with build(loaded, sinks=sinks) as gateway, trio.open_nursery() as serving:
+            for backend in gateway.backends.all:
+                await gateway.discovery.poll_once(backend)
+            sockets = bind("127.0.0.1", 0)
+            serving.start_soon(gateway.listener.serve, sockets)
+            port: int = sockets[0].getsockname()[1]
+            yield Course(gateway, simulators, port, key, ended)
+            serving.cancel_scope.cancel()
+        behind.cancel_scope.cancel()
+
+
+def _settings(
+    directory: Path, ports: Mapping[str, int], slots: int, settings: Mapping[str, str]
+) -> Settings:
+    backends: list[dict[str, Any]] = [
+        {"name": name, "url": f"http://127.0.0.1:{port}", "slots": slots}
+        for name, port in ports.items()
+    ]
+    environment = {
+        "OLLAMA_BACKENDS": json.dumps(backends),
+        "GATEWAY_STORAGE_DATA_DIR": str(directory),
+        **settings,
+    }
+    return load(environ=environment, cwd=directory).settings
+
+
+def _key(directory: Path) -> str:
+    with closing(SQLiteKeys(directory / FILE_NAME)) as store:
+        _, text = store.create("racer")
+    return text
+
+
+async def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for what only the kernel can bring about, for `PATIENCE` seconds."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            if is_so():
+                return
+            await trio.sleep(0.001)
+
+
+def simulator(*models: Model) -> Simulator:
+    """One that has all of its models loaded, for ever."""
+    made = Simulator(models)
+    for model in models:
+        made.load(model.name, keep_alive=-1)
+    return made
+
+
+async def together(visits: Sequence[Visit]) -> None:
+    """Run all of them at once, to their ends."""
+    async with trio.open_nursery() as nursery:
+        for visit in visits:
+            nursery.start_soon(visit.run)
+
+
+def percentile(seconds: Sequence[float], share: float) -> float:
+    """The least of them that so large a share does not exceed."""
+    return sorted(seconds)[math.ceil(len(seconds) * share) - 1]
+
+
+def in_milliseconds(seconds: Sequence[float]) -> str:
+    """Figures of many times, for people."""
+    figures = {"median": 0.5, "p99": 0.99, "longest": 1.0}
+    return ", ".join(f"{n} {percentile(seconds, s) * 1000:.1f} ms" for n, s in figures.items())

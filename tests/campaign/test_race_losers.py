@@ -1,0 +1,82 @@
+"""What becomes of the losers of races on real sockets: closed at once, and nothing of them left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from ollama_gateway.ledger.record import Row
+from ollama_gateway.simulator import Model, Script
+from tests.campaign.conftest import Note
+from tests.campaign.racing import (
+    Course,
+    asked,
+    course,
+    in_milliseconds,
+    percentile,
+    simulator,
+    wait_until,
+)
+from tests.campaign.sizes import Sizes
+from tests.campaign.visit import PATH, Visit
+
+LANES: Final = 10
+"""Races at once, each with a model of its own."""
+CLOSED_WITHIN: Final = 0.05
+HEDGED: Final = {"GATEWAY_RACE_HEDGE_AFTER": "50ms", "GATEWAY_RACE_MAX_HEDGE_RATIO": "1"}
+THINKS: Final = 0.02
+"""Seconds that a backend takes for its first token, where it does not hang."""
+
+
+async def race_in_turn(on: Course, model: str, count: int, races: list[Visit]) -> None:
+    """Races one after the other, each won by the hedge, since the first backend hangs in chats.
+
+    Being overtaken three times in a row would open its breaker, so after every second race it gives
+    a whole answer, for which nobody races.
+    """
+    for number in range(count):
+        race = on.visit(model, f"{model} {number}")
+        races.append(race)
+        await race.run()
+        if number % 2:
+            whole = on.visit(model, "whole", streams=False)
+            whole.path = "/api/generate"
+            await whole.run()
+
+
+def is_won_by_hedge(row: Row) -> bool:
+    """Whether the first backend had no chunk, and the hedge beside it had one.
+
+    In whatever order: a process that stands still for 50 ms begins both in the same instant.
+    """
+    shown = sorted((a.backend, a.is_hedge, a.first_chunk is not None) for a in row.attempts)
+    return shown == [("quick", True, True), ("slow", False, False)]
+
+
+async def test_losers_are_closed_at_once(tmp_path: Path, sizes: Sizes, note: Note) -> None:
+    """A loser's connection is closed within 50 ms (p99) of the winner's first good chunk.
+
+    Measured from the gateway having that chunk to the loser's own end of the connection seeing the
+    close; both are in this loop.
+    """
+    models = [f"lane-{lane}:1" for lane in range(LANES)]
+    slow, quick = (simulator(*(Model(m, first_token=THINKS) for m in models)) for _ in range(2))
+    slow.script(Script(hang_after=0), path=PATH, times=None)
+    races: list[Visit] = []
+    async with course(tmp_path, {"slow": slow, "quick": quick}, HEDGED) as on:
+        async with trio.open_nursery() as lanes:
+            for model in models:
+                lanes.start_soon(race_in_turn, on, model, sizes.hedged // LANES, races)
+        await wait_until(lambda: on.gateway.app.requests_running == 0)
+        rows, lost = on.rows, asked(slow)
+        await wait_until(lambda: all(lost[race.prompt].gone_at for race in races))
+
+        assert len(races) == sizes.hedged == on.figure("hedges_total", result="won")
+        assert all(race.is_whole for race in races)
+        assert all(is_won_by_hedge(rows[race.request_id].row) for race in races)
+        late = [(lost[r.prompt].gone_at or 0) - rows[r.request_id].won_at for r in races]
+        note(f"{len(races)} losers closed after the winner's chunk: {in_milliseconds(late)}")
+        if sizes.is_timed:
+            assert percentile(late, 0.99) <= CLOSED_WITHIN

@@ -1,0 +1,142 @@
+"""What is left of many races on real sockets: nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+
+from ollama_gateway.simulator import Model, Script, Simulator
+from tests.campaign.conftest import Note
+from tests.campaign.racing import Course, course, simulator, wait_until
+from tests.campaign.sizes import Sizes
+from tests.campaign.visit import PATH, Visit
+
+LANES: Final = 5
+"""Races of each kind at once, each with a model of its own."""
+SETTINGS: Final = {"GATEWAY_RACE_HEDGE_AFTER": "50ms", "GATEWAY_RACE_MAX_HEDGE_RATIO": "1"}
+HANGS: Final = Script(hang_after=0)
+HANGS_LATER: Final = Script(hang_after=1)
+FAILS: Final = Script(status=500)
+RESETS: Final = Script(cut_after=0, reset=True)
+BREAKS: Final = Script(cut_after=1)
+SOON: Final = (0.0, 0.1)
+"""Seconds until a client leaves, from and to: before the hedge, or after it."""
+
+
+@attrs.frozen
+class Kind:
+    """One way for a race to go.
+
+    Args:
+        name: the first part of its models' names.
+        first: what befalls the backend that is asked first.
+        second: what befalls the other one.
+        outcome: how it ends, by its row.
+        status: what the client sees.
+        leaves: when the client leaves: `soon`, at the `first chunk`, or never.
+
+    """
+
+    name: str
+    first: Script
+    second: Script = attrs.field(default=Script())
+    outcome: str = "completed"
+    status: int = 200
+    leaves: str = ""
+
+
+KINDS: Final = (
+    Kind("hedged", HANGS),
+    Kind("failed-over", FAILS),
+    Kind("reset", RESETS),
+    Kind("failed", FAILS, FAILS, "upstream_failed", 500),
+    Kind("broken-off", BREAKS, BREAKS, "upstream_failed"),
+    Kind("left-soon", HANGS, HANGS, "client_gone", 0, "soon"),
+    Kind("left", HANGS_LATER, HANGS_LATER, "client_gone", leaves="first chunk"),
+    Kind("left-a-hedge", HANGS, HANGS_LATER, "client_gone", leaves="first chunk"),
+)
+
+
+@attrs.define(eq=False)
+class Lane:
+    """Races of one kind, one after the other.
+
+    The first backend fails in most of them, and three times in a row would open its breaker: after
+    every second race it gives a whole answer, for which nobody races.
+    """
+
+    on: Course
+    kind: Kind
+    model: str
+    races: list[Visit] = attrs.field(factory=list)
+    whole: list[Visit] = attrs.field(factory=list)
+
+    def script(self, first: Simulator, second: Simulator) -> None:
+        """Let the scripts befall each race."""
+        first.script(self.kind.first, model=self.model, path=PATH, times=None)
+        second.script(self.kind.second, model=self.model, path=PATH, times=None)
+
+    async def run(self, count: int) -> None:
+        """Race so often."""
+        random_ = random.Random(self.model)  # noqa: S311 - to be repeatable
+        for number in range(count):
+            race = self.on.visit(self.model, f"{self.model} {number}")
+            race.leaves_at_first = self.kind.leaves == "first chunk"
+            if self.kind.leaves == "soon":
+                race.stays = random_.uniform(*SOON)
+            self.races.append(race)
+            await race.run()
+            if number % 2:
+                whole = self.on.visit(self.model, "whole", streams=False)
+                whole.path = "/api/generate"
+                self.whole.append(whole)
+                await whole.run()
+
+
+async def run(lanes: list[Lane], count: int) -> None:
+    """Race so often in each lane, all lanes at once."""
+    async with trio.open_nursery() as nursery:
+        for lane in lanes:
+            nursery.start_soon(lane.run, count)
+
+
+def check(on: Course, lanes: list[Lane]) -> None:
+    """Each race went as its kind does."""
+    for lane in lanes:
+        assert {race.status for race in lane.races} == {lane.kind.status}, lane.kind
+        assert all(whole.is_whole for whole in lane.whole), lane.kind
+    attempted = [{a.backend for a in e.row.attempts} for e in on.ended if e.row.attempts]
+    assert all("first" in names for names in attempted), "a breaker opened"
+    seen = Counter((e.row.model, e.row.outcome) for e in on.ended if e.row.endpoint == PATH)
+    assert seen == Counter({(lane.model, lane.kind.outcome): len(lane.races) for lane in lanes})
+
+
+async def test_races_leave_nothing(tmp_path: Path, sizes: Sizes, note: Note) -> None:
+    """Won, lost, failed or left: after all races no file, task, connection or place is taken."""
+    names = {f"{kind.name}-{lane}:1": kind for kind in KINDS for lane in range(LANES)}
+    first, second = (simulator(*map(Model, names)) for _ in range(2))
+    async with course(tmp_path, {"first": first, "second": second}, SETTINGS) as on:
+        lanes = [Lane(on, kind, name) for name, kind in names.items()]
+        for lane in lanes:
+            lane.script(first, second)
+        await run(lanes, 2)
+        await wait_until(lambda: on.is_quiet)
+        before = on.remains
+
+        began = trio.current_time()
+        await run(lanes, sizes.mixed // len(lanes))
+        seconds = trio.current_time() - began
+        with contextlib.suppress(trio.TooSlowError):
+            await wait_until(lambda: on.remains == before)
+
+        assert on.remains == before
+        check(on, lanes)
+        contested = sum(len(ended.row.attempts) > 1 for ended in on.ended)
+        note(f"{sizes.mixed} races in {seconds:.1f} s, {contested} with two attempts")
+        note(f"left before and after them: {before}")
