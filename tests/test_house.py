@@ -17,6 +17,7 @@ LONGEST = 300
 """Lines of a file; above that nobody reads it whole."""
 AT_HOME: dict[str, set[str]] = {
     "redis": {"backends/shared.py", "limits/scripts.py"},
+    "psycopg": {"postgres.py"},
     "sqlite3": {"keys/sqlite.py", "ledger/journal.py", "limits/spending_file.py"},
     "h11": {"backends/transport.py", "server/protocol.py"},
     "hypercorn": {"server/connection.py", "server/listener.py", "server/protocol.py"},
@@ -84,7 +85,7 @@ def test_commands_in_the_docs_exist(page: str) -> None:
     """Every `gatewayctl ...` that a page shows is a command."""
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     root = get_command(app)
-    for shown in re.findall(r"gatewayctl ([a-z]+(?: [a-z]+)?)", path.read_text()):
+    for shown in re.findall(r"gatewayctl ([a-z]+(?: [a-z]+(?:-[a-z]+)*)?)", path.read_text()):
         group, _, command = shown.partition(" ")
         assert group in root.commands, shown  # type: ignore[attr-defined]
         known = getattr(root.commands[group], "commands", None)  # type: ignore[attr-defined]

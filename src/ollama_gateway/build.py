@@ -24,9 +24,9 @@ from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.flow.exchange import Deadlines, Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
-from ollama_gateway.keys import FILE_NAME, find_key, open_keys
-from ollama_gateway.ledger.journal import own_journal
+from ollama_gateway.keys import KeyCache, Place, find_key, open_keys, place_of
 from ollama_gateway.ledger.log import RowMetrics, log_row
+from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.record import Ledger, Sink
 from ollama_gateway.ledger.trail import Trail, open_trail
 from ollama_gateway.ledger.upkeep import Upkeep
@@ -90,8 +90,10 @@ async def build(
     metrics = Metrics()
     backends = build_backends(settings, transports, metrics)
     discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
+    url = settings.storage.database_url
+    place = place_of(settings.storage.data_dir, url.reveal() if url else None)
     async with (
-        open_keys(settings.storage.data_dir / FILE_NAME, runner=runner) as keys,
+        open_keys(place, runner=runner) as keys,
         _open_limits(settings, metrics, runner) as limits,
         _open_trail(settings, runner) as trail,
     ):
@@ -117,11 +119,12 @@ async def build(
             backends,
             metrics,
             token.reveal() if token else None,
-            lambda: not keys.statistics().store_failing,
+            lambda: _can_judge(keys, place),
+            lambda: place.survives_outages and keys.statistics().store_failing,
             limits,
             trail,
             serving.rules.hedging,
-            partial(find_key, settings.storage.data_dir / FILE_NAME, runner=runner),
+            partial(find_key, place, runner=runner),
             lambda: app.requests_running,
             lambda: len(listener.connections),
         )
@@ -140,6 +143,12 @@ async def build(
             copier,
             pauses,
         )
+
+
+def _can_judge(keys: KeyCache, place: Place) -> bool:
+    """Whether somebody can be let in: by the store, or in its outage as somebody known."""
+    found = keys.statistics()
+    return not found.store_failing or (place.survives_outages and found.usable > 0)
 
 
 def _open_limits(

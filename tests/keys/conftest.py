@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.keys.store import KeyStore
-from tests.keys.stores import WallClock, open_sqlite
+from tests.keys.stores import WallClock, in_postgres, open_sqlite
 
 
 @pytest.fixture
@@ -31,12 +32,23 @@ def clock() -> WallClock:
     return WallClock()
 
 
-@pytest.fixture(params=[open_sqlite])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: WallClock) -> Iterator[KeyStore]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def reopen(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: WallClock
+) -> Iterator[Callable[[], KeyStore]]:
+    """Opens one and the same store, empty at first, as often as it is called."""
+    if request.param == "sqlite":
+        opener = partial(open_sqlite, tmp_path, clock)
+    else:
+        opener = partial(in_postgres, request.getfixturevalue("database_url"), clock)
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(opener()))
+
+
+@pytest.fixture
+def store(reopen: Callable[[], KeyStore]) -> KeyStore:
     """An empty store."""
-    opener: Callable[[Path, WallClock], KeyStore] = request.param
-    with closing(opener(tmp_path, clock)) as opened:
-        yield opened
+    return reopen()
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from pathlib import Path
 import attrs
 
 from ollama_gateway.keys.key import APIKey, digest_of
+from ollama_gateway.keys.postgres import PostgresKeys
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.keys.store import KeyStore
+from ollama_gateway.postgres import Database
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -28,6 +30,11 @@ class WallClock:
 def open_sqlite(directory: Path, clock: WallClock) -> KeyStore:
     """The store of one machine."""
     return SQLiteKeys(directory / "keys.db", now=clock)
+
+
+def in_postgres(url: str, clock: WallClock) -> KeyStore:
+    """The store of many machines."""
+    return PostgresKeys(Database(url), now=clock)
 
 
 def found(store: KeyStore, *texts: str) -> list[APIKey | None]:

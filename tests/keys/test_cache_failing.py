@@ -10,7 +10,7 @@ import structlog.testing
 import trio.testing
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.keys import open_keys
+from ollama_gateway.keys import SQLitePlace, open_keys
 from ollama_gateway.keys.key import generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from tests.keys.looking import Look, looking, virtual_now
@@ -138,7 +138,7 @@ async def test_a_slow_look_up_does_not_lengthen_the_fresh_time(
         await anyio.sleep(0.5)
         return result
 
-    async with open_keys(path, runner=late, now=virtual_now) as keys:
+    async with open_keys(SQLitePlace(path), runner=late, now=virtual_now) as keys:
         assert anyio.current_time() == 0.5
         look = Look(keys, [])
         assert await look.status(text) == 200
@@ -161,7 +161,7 @@ async def test_a_store_that_hangs_counts_as_failing(
         await anyio.sleep(pause)
         return work()
 
-    async with open_keys(path, runner=hanging, now=virtual_now) as keys:
+    async with open_keys(SQLitePlace(path), runner=hanging, now=virtual_now) as keys:
         look = Look(keys, [])
         assert await look.status(known) == 200
         pause = 3600.0
@@ -172,6 +172,59 @@ async def test_a_store_that_hangs_counts_as_failing(
         assert anyio.current_time() == 3
         assert await look.status(unknown) == 503
         assert anyio.current_time() == 5
+
+
+async def test_a_store_that_hangs_costs_a_known_key_little(
+    path: Path,
+    command: SQLiteKeys,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The first use waits 2 s, later ones 0.1 s, and one in 5 s finds out with patience."""
+    _, known = command.create("known")
+    pause, delays = 0.0, []
+
+    async def hanging(work: Callable[[], S], /) -> S:
+        await anyio.sleep(pause)
+        return work()
+
+    async with open_keys(SQLitePlace(path), runner=hanging, now=virtual_now) as keys:
+        look = Look(keys, [])
+        assert await look.status(known) == 200
+        pause = 3600.0
+        for _ in range(8):
+            await anyio.sleep(0.875)
+            began = anyio.current_time()
+            assert await look.status(known) == 200
+            delays.append(round(anyio.current_time() - began, 3))
+    assert delays == [2, 0.1, 0.1, 0.1, 2, 0.1, 0.1, 0.1]
+
+
+async def test_a_store_that_is_slow_and_back_is_believed_again(
+    path: Path,
+    command: SQLiteKeys,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """One that takes half a second for an answer is found out within `DOUBT`."""
+    _, text = command.create("ci")
+    pause = 0.0
+
+    async def slow(work: Callable[[], S], /) -> S:
+        await anyio.sleep(pause)
+        return work()
+
+    async with open_keys(SQLitePlace(path), runner=slow, now=virtual_now) as keys:
+        look = Look(keys, [])
+        assert await look.status(text) == 200
+        pause = 3.0
+        await anyio.sleep(1)
+        assert await look.status(text) == 200
+        assert keys.statistics().store_failing
+        command.revoke("ci")
+        pause = 0.5
+        while await look.status(text) == 200:
+            await anyio.sleep(0.25)
+            assert anyio.current_time() < 10
+        assert not keys.statistics().store_failing
 
 
 async def test_the_turns_of_the_store_are_logged_once(path: Path, command: SQLiteKeys) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError, digest_of
+from ollama_gateway.keys.key import StoreError, digest_of
 from ollama_gateway.keys.sqlite import SQLiteKeys
 
 
@@ -32,25 +32,6 @@ def test_no_file_holds_a_key(tmp_path: Path) -> None:
         content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert digest_of(text).encode() in content
     assert text.split("_")[2].encode() not in content
-
-
-def test_keys_outlive_the_store_object(tmp_path: Path) -> None:
-    """A store opened again holds what was created before."""
-    with closing(SQLiteKeys(tmp_path / "keys.db")) as store:
-        key, _ = store.create("ci")
-    with closing(SQLiteKeys(tmp_path / "keys.db")) as store:
-        assert store.list() == (key,)
-
-
-def test_a_change_is_seen_by_another_process_at_once(tmp_path: Path) -> None:
-    """A second connection finds a new key, and loses a revoked one, without reopening."""
-    path = tmp_path / "keys.db"
-    with closing(SQLiteKeys(path)) as gateway, closing(SQLiteKeys(path)) as command:
-        key, text = command.create("ci")
-        assert gateway.find([digest_of(text)]) == [key]
-        revoked = command.revoke("ci")
-        assert revoked.revoked_at is not None
-        assert gateway.find([digest_of(text)]) == [revoked]
 
 
 def test_the_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
@@ -184,17 +165,6 @@ def test_a_row_that_something_else_wrote_is_an_error_of_the_store(tmp_path: Path
             other.execute("UPDATE keys SET models = 'all of them'")
         with pytest.raises(StoreError, match=f"row of key {key.id} cannot be read"):
             store.find([digest_of(text)])
-
-
-def test_a_change_that_fails_leaves_no_trace(tmp_path: Path) -> None:
-    """After a refusal in the middle of a transaction the store is open and unchanged."""
-    with closing(SQLiteKeys(tmp_path / "keys.db")) as store:
-        store.create("ci")
-        for _ in range(3):
-            with pytest.raises(KeyRefused):
-                store.create("ci")
-        assert [key.name for key in store.list()] == ["ci"]
-        assert isinstance(store.create("cd")[0], APIKey)
 
 
 def test_a_locked_store_is_read_and_not_changed(

@@ -240,6 +240,8 @@ HEALTH.command()(health.health)
     [
         ({"ready": True, "reasons": []}, 200, "ready", True),
         ({"ready": False, "reasons": ["draining"]}, 503, "not ready: draining", False),
+        ({"ready": True, "reasons": [], "degraded": ["x"]}, 200, "ready\ndegraded: x\n", True),
+        ({"ready": True, "reasons": [], "degraded": [1]}, 200, "not ready: readiness", False),
         ({"error": "x"}, 401, "not ready: readiness is not told, the status is 401", False),
         ({"ready": 1, "reasons": 2}, 200, "not ready: readiness is not told", False),
         ({"ready": False, "reasons": [3]}, 200, "not ready: readiness is not told", False),

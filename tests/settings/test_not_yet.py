@@ -13,7 +13,6 @@ OTHER = {
     "server.trusted_proxies": "['10.0.0.0/8']",
     "server.tls_cert": "'a.pem'",
     "server.tls_key": "'a.pem'",
-    "storage.database_url": "'postgresql://a'",
     "auth.anonymous_networks": "['10.0.0.0/8']",
     "auth.anonymous_key": "'k'",
 }

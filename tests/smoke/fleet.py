@@ -17,9 +17,8 @@ from typing import IO, Any, Final
 
 import attrs
 
-from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys import place_of
 from ollama_gateway.keys.key import APIKey, KeyLimits
-from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.simulator.figures import PATH, Figures
 
 PATIENCE = 30.0
@@ -136,7 +135,7 @@ class Gateway:
 
 @attrs.define
 class Fleet:
-    """Simulators behind gateways that share a directory, and a key without limits."""
+    """Simulators behind gateways, and a key without limits that all of them know."""
 
     simulators: dict[str, Process]
     gateways: list[Gateway]
@@ -202,7 +201,7 @@ def ctl(*arguments: str, environment: Mapping[str, str]) -> subprocess.Completed
 
 @contextmanager
 def fleet(
-    directory: Path,
+    directory: Path | Sequence[Path],
     simulators: Mapping[str, Sequence[str]] = TWO,
     gateways: int = 1,
     **settings: str,
@@ -210,22 +209,25 @@ def fleet(
     """Run a fleet for the length of the block.
 
     Args:
-        directory: the gateways' data.
+        directory: the gateways' data; several, when each is on a machine of its own.
         simulators: by name, their arguments; the first are preferred.
         gateways: how many.
         settings: of the gateways, as environment variables.
 
     """
+    directories = [directory] * gateways if isinstance(directory, Path) else directory
     with ExitStack() as stack:
         started = {n: stack.enter_context(_simulator(o)) for n, o in simulators.items()}
         ports = {name: _port_of(process) for name, process in started.items()}
         common = {
             "OLLAMA_BACKENDS": ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in ports.items()),
-            "GATEWAY_STORAGE_DATA_DIR": str(directory),
+            "GATEWAY_STORAGE_DATA_DIR": str(directories[0]),
             **settings,
         }
         _, key = _create_key(common, "smoke", KeyLimits())
-        environments = [{**common, **_addresses()} for _ in range(gateways)]
+        environments = [
+            {**common, **_addresses(), "GATEWAY_STORAGE_DATA_DIR": str(own)} for own in directories
+        ]
         serving = [Gateway(stack.enter_context(_gateway(e)), e) for e in environments]
         for gateway in serving:
             gateway.process.wait_for("serving")
@@ -250,8 +252,9 @@ def _port_of(simulator: Process) -> int:
 
 
 def _create_key(environment: Mapping[str, str], name: str, limits: KeyLimits) -> tuple[APIKey, str]:
-    path = Path(environment["GATEWAY_STORAGE_DATA_DIR"]) / FILE_NAME
-    with closing(SQLiteKeys(path)) as store:
+    directory = Path(environment["GATEWAY_STORAGE_DATA_DIR"])
+    place = place_of(directory, environment.get("GATEWAY_STORAGE_DATABASE_URL"))
+    with closing(place.open()) as store:
         return store.create(name, limits=limits)
 
 

@@ -11,6 +11,7 @@ from ollama_gateway.cli.admin import Answer, NoAnswer, ask
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.output import print_json
 from ollama_gateway.settings import Server
+from ollama_gateway.settings.units import printable
 
 ReadyOption = Annotated[bool, typer.Option("--ready", help="Exit by readiness, not by life.")]
 
@@ -29,6 +30,8 @@ def health(
         typer.echo(f"not running: nothing answers on {server.admin_bind}")
     else:
         typer.echo("ready" if state["ready"] else f"not ready: {', '.join(state['reasons'])}")
+        for what in state.get("degraded", ()):
+            typer.echo(f"degraded: {printable(what)}")
     raise typer.Exit(0 if state["ready"] or (state["alive"] and not ready) else 1)
 
 
@@ -44,5 +47,7 @@ def _state(server: Server) -> dict[str, Any]:
 def _readiness(answer: Answer) -> dict[str, Any]:
     match answer.value:
         case {"ready": bool(), "reasons": [*reasons]} if all(isinstance(r, str) for r in reasons):
-            return answer.value
+            degraded = answer.value.get("degraded", [])
+            if isinstance(degraded, list) and all(isinstance(what, str) for what in degraded):
+                return answer.value
     return {"ready": False, "reasons": [f"readiness is not told, the status is {answer.status}"]}

@@ -11,8 +11,7 @@ wrong on the command line or in the settings.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -38,8 +37,8 @@ from ollama_gateway.cli.key_options import (
     read_limits,
     read_list,
 )
+from ollama_gateway.cli.key_store import opened
 from ollama_gateway.cli.output import print_json, print_table
-from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.importing import read_keys
 from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
@@ -47,13 +46,10 @@ from ollama_gateway.keys.key import (
     APIKey,
     KeyLimits,
     KeyRefused,
-    StoreError,
-    WrongValue,
     utc_now,
 )
-from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.keys.store import Changes
-from ollama_gateway.settings import Server, Settings
+from ollama_gateway.keys.store import Changes, KeyStore
+from ollama_gateway.settings import Server
 from ollama_gateway.settings.units import printable
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
@@ -108,7 +104,7 @@ def show(
 ) -> None:
     """Show one key, and what is used of its limits; its text is nowhere to be had."""
     settings = load_or_exit(config).settings
-    with _opened(settings) as store:
+    with opened(settings) as store:
         found = store.get(key)
     used = _used(settings.server, found)
     if as_json:
@@ -193,24 +189,8 @@ def import_keys(
         typer.echo(f"imported {len(keys)} keys")
 
 
-@contextmanager
-def _store(config: Path | None) -> Iterator[SQLiteKeys]:
-    with _opened(load_or_exit(config).settings) as store:
-        yield store
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[SQLiteKeys]:
-    """Open the store of the settings; what it refuses ends the command."""
-    path = settings.storage.data_dir / FILE_NAME
-    typer.echo(f"keys: sqlite {printable(str(path))}", err=True)
-    try:
-        with closing(SQLiteKeys(path)) as store:
-            yield store
-    except (StoreError, KeyRefused) as error:
-        for line in str(error).splitlines():
-            typer.echo(f"gatewayctl keys: {line}", err=True)
-        raise typer.Exit(2 if isinstance(error, WrongValue) else 1) from None
+def _store(config: Path | None) -> AbstractContextManager[KeyStore]:
+    return opened(load_or_exit(config).settings)
 
 
 def _read(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 
 import trio
@@ -10,13 +11,13 @@ import typer
 from ollama_gateway import log
 from ollama_gateway.build import Gateway, TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, load_or_exit
-from ollama_gateway.keys import FILE_NAME
-from ollama_gateway.keys.key import StoreError
-from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.cli.key_store import place_in
+from ollama_gateway.keys.key import StoreAway, StoreError
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.spending_file import SpendingError
 from ollama_gateway.server.listener import AddressTaken, raise_file_limit
 from ollama_gateway.settings import Settings
+from ollama_gateway.settings.units import printable
 from ollama_gateway.supervisor import supervise
 
 LAST_LINES = 1.0
@@ -44,14 +45,20 @@ def serve(config: ConfigOption = None) -> None:
 
 
 def _say_how_to_make_a_key(settings: Settings, writer: log.LineWriter) -> None:
-    """Say which store is used, and how to make a first key."""
-    path = settings.storage.data_dir / FILE_NAME
-    store = SQLiteKeys(path)
+    """Say which store is used, and how to make a first key.
+
+    A store that is away is no reason not to start: it is asked again with every request.
+    """
+    place = place_in(settings)
+    shown = printable(str(place))
     try:
-        keys = store.count_active()
-    finally:
-        store.close()
-    writer.write(f"keys: sqlite {path} ({keys} active)\n")
+        with closing(place.open()) as store:
+            store.check()
+            keys = store.count_active()
+    except StoreAway as error:
+        writer.write(f"keys: {shown}: {error}; until it is back, requests get 503\n")
+        return
+    writer.write(f"keys: {shown} ({keys} active)\n")
     if keys == 0:
         writer.write("no API key yet: make one with `gatewayctl keys create NAME`\n")
 

@@ -5,35 +5,42 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import datetime
-from pathlib import Path
-from typing import Final
 
 from ollama_gateway.batcher import Batcher, Runner, in_thread
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError, utc_now
-from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.keys.place import FILE_NAME, Place, PostgresPlace, SQLitePlace, place_of
 
-FILE_NAME: Final = "keys.db"
-"""The store's file in `storage.data_dir`."""
+__all__ = [
+    "FILE_NAME",
+    "KeyCache",
+    "Place",
+    "PostgresPlace",
+    "SQLitePlace",
+    "find_key",
+    "open_keys",
+    "place_of",
+]
 
 
 @asynccontextmanager
 async def open_keys(
-    path: Path, *, runner: Runner = in_thread, now: Callable[[], datetime] = utc_now
+    place: Place, *, runner: Runner = in_thread, now: Callable[[], datetime] = utc_now
 ) -> AsyncIterator[KeyCache]:
-    """Open the SQLite store at `path` for the length of a block, to identify who asks.
+    """Open the store at `place` for the length of a block, to identify who asks.
 
     Raises:
-        StoreError: the store cannot be opened.
+        StoreError: the store cannot be opened; of one that is only away, look-ups say so.
 
     """
-    with closing(await runner(lambda: SQLiteKeys(path, now=now))) as store:
+    store = await runner(lambda: place.open(now))
+    with closing(store):
         async with Batcher(store.find, runner=runner).opened() as batcher:
             yield KeyCache(batcher.submit, now=now)
 
 
-async def find_key(path: Path, key_id: str, *, runner: Runner = in_thread) -> APIKey | None:
+async def find_key(place: Place, key_id: str, *, runner: Runner = in_thread) -> APIKey | None:
     """Look up one key by its id, on a connection of its own: for operators, not for requests.
 
     Raises:
@@ -42,7 +49,7 @@ async def find_key(path: Path, key_id: str, *, runner: Runner = in_thread) -> AP
     """
 
     def find() -> APIKey:
-        with closing(SQLiteKeys(path)) as store:
+        with closing(place.open()) as store:
             return store.get(key_id)
 
     try:

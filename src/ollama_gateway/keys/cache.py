@@ -31,6 +31,9 @@ STALE: Final = 600.0
 """Seconds a found key goes on working while the store is failing."""
 PATIENCE: Final = 2.0
 """Seconds a look-up may take; after that the store counts as failing."""
+BRIEF: Final = 0.1
+"""Seconds it may take for a known key while the store fails: enough for one that is back. One
+look-up in `DOUBT` has `PATIENCE` all the same, or a store that got slow would count as failing."""
 DOUBT: Final = 5.0
 """Seconds a failure speaks for the store; then the next request has to find out, or a gateway that
 gets no requests because it is not ready would never be ready again."""
@@ -58,6 +61,8 @@ class CacheStatistics:
 
     keys: int
     """Keys held."""
+    usable: int
+    """Those that go on working where the store fails."""
     store_failing: bool
     """Whether the last look-up failed, no more than `DOUBT` ago."""
 
@@ -80,6 +85,7 @@ class KeyCache:
         self._capacity = capacity
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._failed_at: float | None = None
+        self._waited_at = 0.0
 
     def __repr__(self) -> str:
         state = "works" if self._failed_at is None else "failing"
@@ -87,9 +93,10 @@ class KeyCache:
 
     def statistics(self) -> CacheStatistics:
         """Count what is held."""
-        failed_at = self._failed_at
-        failing = failed_at is not None and anyio.current_time() < failed_at + DOUBT
-        return CacheStatistics(len(self._seen), failing)
+        now, failed_at = anyio.current_time(), self._failed_at
+        usable = sum(self._is_usable(digest, now) for digest in self._seen)
+        failing = failed_at is not None and now < failed_at + DOUBT
+        return CacheStatistics(len(self._seen), usable, failing)
 
     async def identify(self, credential: str | None) -> Principal:
         """Say who presents this credential.
@@ -117,13 +124,24 @@ class KeyCache:
     async def _look_up(self, digest: str) -> APIKey | None:
         asked_at = anyio.current_time()
         try:
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(self._patience(digest, asked_at)):
                 key = await self._find(digest)
         except (BatchFailed, BatcherFull, TimeoutError) as error:
             return self._without_store(digest, error)
         self._note_store(None)
         self._remember(digest, key, asked_at)
         return key
+
+    def _patience(self, digest: str, now: float) -> float:
+        has_doubt = self._failed_at is not None and now < self._waited_at + DOUBT
+        if has_doubt and self._is_usable(digest, now):
+            return BRIEF
+        self._waited_at = now
+        return PATIENCE
+
+    def _is_usable(self, digest: str, now: float) -> bool:
+        seen = self._seen.get(digest)
+        return seen is not None and now < seen.asked_at + STALE
 
     def _remember(self, digest: str, key: APIKey | None, asked_at: float) -> None:
         if key is None:
@@ -136,13 +154,13 @@ class KeyCache:
 
     def _without_store(self, digest: str, error: Exception) -> APIKey:
         self._note_store(error)
-        seen, now = self._seen.get(digest), anyio.current_time()
-        if seen is None or now >= seen.asked_at + STALE:
+        now = anyio.current_time()
+        if not self._is_usable(digest, now):
             raise Unavailable(
                 "API keys cannot be checked now, try again", reason="keys_unavailable"
             ) from error
         # A store that hangs must not cost every request its patience.
-        self._seen[digest] = attrs.evolve(seen, ask_again_at=now + FRESH)
+        seen = self._seen[digest] = attrs.evolve(self._seen[digest], ask_again_at=now + FRESH)
         return seen.key
 
     def _note_store(self, error: Exception | None) -> None:

@@ -58,6 +58,10 @@ class StoreError(Exception):
     """The store cannot be used; one line for the operator, with the way out where one is known."""
 
 
+class StoreAway(StoreError):
+    """The store cannot be used now, and may be again without anybody's doing."""
+
+
 class KeyRefused(Exception):
     """What was asked of the store cannot be done: no such key, a name taken, a wrong value."""
 

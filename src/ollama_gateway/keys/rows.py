@@ -74,6 +74,11 @@ def to_text(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="microseconds")
 
 
+def to_time(text: str | None) -> datetime | None:
+    """Read a time; raises ValueError where something else wrote it."""
+    return datetime.fromisoformat(text) if text else None
+
+
 def to_row(key: APIKey) -> tuple[str | int | None, ...]:
     """Write a key in the order of `COLUMNS`."""
     return (
@@ -98,8 +103,8 @@ def to_key(row: Sequence[Any]) -> APIKey:
             models=tuple(json.loads(models)),
             endpoints=frozenset(json.loads(endpoints)),
             created_at=datetime.fromisoformat(created),
-            expires_at=datetime.fromisoformat(expires) if expires else None,
-            revoked_at=datetime.fromisoformat(revoked) if revoked else None,
+            expires_at=to_time(expires),
+            revoked_at=to_time(revoked),
             limits=KeyLimits(*limits),
         )
     except (KeyRefused, ValueError, TypeError) as error:

@@ -34,6 +34,37 @@ class Imported:
     line: int
 
 
+@attrs.frozen
+class Secret:
+    """The digest of one text of a key, and until when it opens anything; None is for ever."""
+
+    digest: str = attrs.field(repr=False)
+    key_id: str
+    expires_at: datetime | None = None
+
+
+@attrs.frozen
+class Stored:
+    """A key with all its digests, as it moves from one store to another."""
+
+    key: APIKey
+    secrets: frozenset[Secret]
+
+
+@attrs.frozen
+class Adopted:
+    """What became of the keys of another store, as they are there, or were here before."""
+
+    added: tuple[APIKey, ...]
+    """They were not here."""
+    revoked: tuple[APIKey, ...]
+    """They were here, had been revoked there, and are so here now."""
+    same: tuple[APIKey, ...]
+    """They were here, and the same."""
+    different: tuple[APIKey, ...]
+    """They were here and otherwise; they stayed as they were here."""
+
+
 class KeyStore(Protocol):
     """Where keys are kept; may block, and is used by one thread at a time.
 
@@ -75,6 +106,15 @@ class KeyStore(Protocol):
 
     def count_active(self) -> int:
         """How many keys open something now."""
+
+    def stored(self) -> tuple[Stored, ...]:
+        """All keys with the digests of their texts, to move them to another store."""
+
+    def adopt(self, others: Sequence[Stored]) -> Adopted:
+        """Take over keys of another store, all or none; of those that are here, an end at most."""
+
+    def check(self) -> None:
+        """Make sure that the store is as this version needs it, before it is relied on."""
 
     def close(self) -> None:
         """Let go of the store; using it afterwards is a `StoreError`."""

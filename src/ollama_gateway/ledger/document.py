@@ -58,7 +58,7 @@ def killed(intent: Document) -> Document:
 
 def to_text(document: Document) -> str:
     """As it is stored, on one line."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(document, separators=(",", ":"))
 
 
 def _milliseconds(seconds: float | None) -> float | None:

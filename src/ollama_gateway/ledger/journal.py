@@ -12,24 +12,22 @@ one line, and so does a file that was moved or replaced under an open connection
 
 from __future__ import annotations
 
-import itertools
 import json
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from ollama_gateway.file_lock import locked
 from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
 from ollama_gateway.ledger.document import killed, to_text
 from ollama_gateway.private_file import identity, make_private
 
-PATTERN: Final = "journal-*.db"
 BUSY_SECONDS: Final = 1.0
 """How long SQLite waits for a lock that something else holds on a file."""
 LARGEST: Final = 8 * 2**30
@@ -75,10 +73,12 @@ class Journal:
 
     def __init__(self, path: Path, *, is_strict: bool, key: bytes, largest: int = LARGEST) -> None:
         self.path = path
+        self.identity = ""
+        """Which journal it is, for good, wherever its rows go."""
         self.head = Anchor()
         """The last row that is there."""
         self._key = key
-        with _translated(path), ExitStack() as undo:
+        with translated(path), ExitStack() as undo:
             self._identity = make_private(path)
             self._connection = undo.enter_context(closing(_connect(str(path))))
             self._prepare(largest, is_strict=is_strict)
@@ -89,7 +89,7 @@ class Journal:
 
     def commit(self, entries: Sequence[Entry]) -> None:
         """Write them, all or none; what is there already is left as it is. Raises JournalError."""
-        with _translated(self.path):
+        with translated(self.path):
             if identity(self.path) != self._identity:
                 raise JournalError(f"{self.path} was replaced while in use: restart the gateway")
             head = self.head
@@ -98,6 +98,13 @@ class Journal:
                     head = self._put(head, entry)
             self.head = head
 
+    def drop(self, last: Link) -> int:
+        """Drop a row and all before it; how many. It stays as the anchor; raises JournalError."""
+        with translated(self.path), _transaction(self._connection):
+            run = self._connection.execute
+            run("UPDATE chain SET seq = ?, hash = ?", (last.seq, last.hash))
+            return run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
+
     def trim(self, before: float) -> int:
         """Drop the oldest rows, those that began before a moment; how many. Raises JournalError.
 
@@ -105,18 +112,13 @@ class Journal:
         1970; rows lie in the order of their ends, so it stops at the first that is younger.
         """
         limit = datetime.fromtimestamp(before, UTC).isoformat(timespec="microseconds")
-        with _translated(self.path):
-            last = None
+        last = None
+        with translated(self.path):
             for row in links_of(self._connection):
                 if json.loads(row.document)["started_at"] >= limit:
                     break
                 last = row
-            if last is None:
-                return 0
-            with _transaction(self._connection):
-                run = self._connection.execute
-                run("UPDATE chain SET seq = ?, hash = ?", (last.seq, last.hash))
-                return run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
+        return self.drop(last) if last else 0
 
     def close(self) -> None:
         """Close the file."""
@@ -148,6 +150,7 @@ class Journal:
                 for statement in SCHEMA:
                     run(statement)
                 run("INSERT INTO chain VALUES (?, 0, ?)", (str(uuid.uuid4()), GENESIS))
+            [(self.identity,)] = run("SELECT identity FROM chain")
             self.head = _head(self._connection)
             self._end_intents()
 
@@ -159,37 +162,10 @@ class Journal:
             self.head = self._put(self.head, Entry(request_id, text, is_final=True))
 
 
-@contextmanager
-def own_journal(directory: Path, *, is_strict: bool, key: bytes) -> Iterator[Journal]:
-    """The journal of the lowest number that nobody owns, for the length of the block; blocking.
-
-    Raises JournalError.
-    """
-    with _translated(directory):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for number in itertools.count():
-        path = directory / f"journal-{number}.db"
-        with _owned(path) as is_ours:
-            if is_ours:
-                with closing(Journal(path, is_strict=is_strict, key=key)) as journal:
-                    yield journal
-                return
-
-
-def adopt(directory: Path, *, key: bytes) -> list[str]:
-    """End what killed processes left open in journals that nobody owns; blocking.
-
-    Returns what could not be done, a line for each.
-    """
-    faults = []
-    for path in sorted(directory.glob(PATTERN)):
-        try:
-            with _owned(path) as is_ours:
-                if is_ours and has_intents(path):
-                    Journal(path, is_strict=True, key=key).close()
-        except JournalError as error:
-            faults.append(str(error))
-    return faults
+def first_rows(path: Path, count: int) -> list[Link]:
+    """The oldest rows of a journal. Raises JournalError."""
+    with reading(path) as connection:
+        return list(islice(links_of(connection), count))
 
 
 def has_intents(path: Path) -> bool:
@@ -201,7 +177,7 @@ def has_intents(path: Path) -> bool:
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A journal at one moment, without changing it. Raises JournalError."""
-    with _translated(path):
+    with translated(path):
         identity(path)  # SQLite would wait for ever for somebody to write to a pipe
         target = f"{path.absolute().as_uri()}?mode=ro"
         with closing(_connect(target, is_uri=True)) as connection:
@@ -225,14 +201,6 @@ def links_of(connection: sqlite3.Connection) -> Iterator[Link]:
 def _head(connection: sqlite3.Connection) -> Anchor:
     last = connection.execute("SELECT seq, hash FROM rows ORDER BY seq DESC LIMIT 1").fetchone()
     return Anchor(*last) if last else anchor_of(connection)
-
-
-@contextmanager
-def _owned(path: Path) -> Iterator[bool]:
-    with ExitStack() as lock:
-        with _translated(path):
-            is_ours = lock.enter_context(locked(path.with_suffix(".lock")))
-        yield is_ours
 
 
 def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:
@@ -262,7 +230,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """The seam: what SQLite and the file system raise becomes a `JournalError` of one line."""
     try:
         yield

@@ -25,6 +25,7 @@ import attrs
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.keeper import beside
+from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Entry, Journal, JournalError
 from ollama_gateway.ledger.record import Row
@@ -148,6 +149,11 @@ class Trail:
                 waiting.tried.set()
         if not self._waiting:
             self._stirred = anyio.Event()
+
+    async def drop(self, last: Link) -> None:
+        """Drop a row and all before it, between two writes. Raises JournalError."""
+        async with self._journal_in_use:
+            await self._runner(lambda: self.journal.drop(last))
 
     async def trim(self, before: float) -> None:
         """Drop rows that began before a moment (seconds since 1970), between two writes."""

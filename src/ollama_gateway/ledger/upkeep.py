@@ -12,7 +12,7 @@ import attrs
 
 from ollama_gateway.batcher import Runner
 from ollama_gateway.ledger.chain import Anchor
-from ollama_gateway.ledger.journal import adopt
+from ollama_gateway.ledger.ownership import adopt
 from ollama_gateway.ledger.trail import Trail
 from ollama_gateway.log import get_logger
 

@@ -40,6 +40,8 @@ class Admin:
     metrics: Metrics
     token: str | None = attrs.field(repr=False)
     keys_are_readable: Callable[[], bool]
+    keys_are_degraded: Callable[[], bool]
+    """Whether only keys that were seen lately can be judged."""
     limits: Limits
     trail: Trail
     hedging: Hedging
@@ -83,6 +85,12 @@ class Admin:
             reasons.append(self.trail.why_not)
         return reasons
 
+    def degraded(self) -> list[str]:
+        """What is less than it should be, and keeps no known client out."""
+        return (
+            ["the key store does not answer: known keys only"] if self.keys_are_degraded() else []
+        )
+
     async def health(self, ask: Ask) -> None:
         """`/healthz`: the process answers."""
         await ask.downstream.respond(200, JSON, b'{"alive":true}')
@@ -91,8 +99,9 @@ class Admin:
         """`/readyz`: 200, or 503 with the reasons."""
         self._check(ask)
         reasons = self.why_not_ready()
-        body = json.dumps({"ready": not reasons, "reasons": reasons}).encode()
-        await ask.downstream.respond(503 if reasons else 200, JSON, body)
+        body = {"ready": not reasons, "reasons": reasons, "degraded": self.degraded()}
+        status = 503 if reasons else 200
+        await ask.downstream.respond(status, JSON, json.dumps(body).encode())
 
     async def figures(self, ask: Ask) -> None:
         """`/metrics`, for Prometheus."""
@@ -113,6 +122,7 @@ class Admin:
         status = {
             "ready": not self.why_not_ready(),
             "reasons": self.why_not_ready(),
+            "degraded": self.degraded(),
             "requests": self.requests_running(),
             "connections": self.connections_open(),
             "waiting": len(self.backends.line),

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from ollama_gateway.postgres import Database, DatabaseError
 from ollama_gateway.settings import files, places
-from ollama_gateway.settings.model import NOT_YET, Backend, Redis, Server
+from ollama_gateway.settings.model import NOT_YET, Backend, Redis, Server, Storage
 from ollama_gateway.settings.units import printable, show_bytes, shown
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def of_sections(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
             yield from _of_server(table, value)
         if isinstance(value, Redis):
             yield from _of_redis(table, value)
+        if isinstance(value, Storage):
+            yield from _of_storage(table, value)
     yield from _of_processes(parts)
 
 
@@ -144,6 +147,19 @@ def _of_redis(table: Table, redis: Redis) -> Iterator[str]:
         yield f"{table.name_of('url')}: must begin with redis://, rediss:// or unix://"
     elif port == 0 or not (parts.path if parts.scheme == "unix" else parts.hostname):
         yield f"{table.name_of('url')}: names no server"
+
+
+def _of_storage(table: Table, storage: Storage) -> Iterator[str]:
+    if storage.database_url is None:
+        return
+    url = storage.database_url.reveal()
+    if not url.startswith(("postgresql://", "postgres://")):
+        yield f"{table.name_of('database_url')}: must begin with postgresql://"
+        return
+    try:
+        Database(url)
+    except DatabaseError:
+        yield f"{table.name_of('database_url')}: is not a URL that PostgreSQL understands"
 
 
 def _of_backend(table: Table, backend: Backend) -> Iterator[str]:

@@ -154,7 +154,7 @@ class Storage:
     data_dir: Directory = attrs.field(factory=_default_data_dir)
     """Directory of the SQLite files: keys, journal."""
     database_url: SecretOrNone = None
-    """`postgresql://...`, for keys and audit of many machines."""
+    """`postgresql://...`, for the keys of many machines."""
 
 
 @attrs.frozen
@@ -249,7 +249,6 @@ NOT_YET: Final[Mapping[str, str]] = {
     "server.trusted_proxies": f"trusting a proxy's headers is {_UNSUPPORTED}",
     "server.tls_cert": f"TLS for clients is {_UNSUPPORTED}",
     "server.tls_key": f"TLS for clients is {_UNSUPPORTED}",
-    "storage.database_url": f"PostgreSQL is {_UNSUPPORTED}",
     "auth.anonymous_networks": f"access without a key is {_UNSUPPORTED}",
     "auth.anonymous_key": f"access without a key is {_UNSUPPORTED}",
 }

@@ -1,0 +1,106 @@
+"""`gatewayctl db`: the PostgreSQL of `storage.database_url`, and what is moved into it.
+
+`migrate` is run by a role that may make tables, before `serve` of a new version; running gateways
+go on beside the new tables. Exit codes: 1 when the database refuses or cannot be used, 2 for what
+is wrong on the command line or in the settings.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import typer
+
+from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.key_store import opened, place_in, told
+from ollama_gateway.cli.output import print_json
+from ollama_gateway.keys import FILE_NAME, SQLitePlace
+from ollama_gateway.keys.key import APIKey, StoreError
+from ollama_gateway.keys.store import Adopted, Stored
+from ollama_gateway.migrations import PATIENT, migrations
+from ollama_gateway.migrations import migrate as take_steps
+from ollama_gateway.postgres import Database, DatabaseError
+from ollama_gateway.settings import Settings
+from ollama_gateway.settings.units import printable
+
+app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database.")
+
+
+@app.command()
+def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """Bring the tables of the database to this version; nothing happens where they are."""
+    settings = _settings(config)
+    url = settings.storage.database_url
+    assert url is not None  # noqa: S101 - `_settings` saw to it
+    typer.echo(f"database: {printable(str(place_in(settings)))}", err=True)
+    try:
+        with closing(Database(url.reveal(), PATIENT)) as database:
+            taken = take_steps(database)
+    except DatabaseError as error:
+        typer.echo(f"gatewayctl db: {error}", err=True)
+        raise typer.Exit(1) from None
+    version = migrations()[-1].version
+    if as_json:
+        steps = [{"version": step.version, "name": step.name} for step in taken]
+        print_json({"version": version, "applied": steps})
+        return
+    for step in taken:
+        typer.echo(f"applied {step.version:04}_{step.name}")
+    typer.echo(f"the schema is version {version}" + ("" if taken else " already"))
+
+
+@app.command("import-local")
+def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """Copy the keys of this machine's `storage.data_dir` into the database, all or none.
+
+    Keys that are in the database already stay as they are there, but one that was revoked here is
+    revoked there. The file on this machine is left as it is.
+    """
+    settings = _settings(config)
+    with told("gatewayctl db"):
+        local = _local_keys(settings)
+    with opened(settings, "gatewayctl db") as store:
+        adopted = store.adopt(local)
+    if as_json:
+        print_json(_as_json(adopted))
+    else:
+        _print(adopted)
+
+
+def _settings(config: Any) -> Settings:
+    settings = load_or_exit(config).settings
+    if settings.storage.database_url is None:
+        typer.echo("storage.database_url: is not set, so there is no database", err=True)
+        raise typer.Exit(EXIT_SETTINGS)
+    return settings
+
+
+def _local_keys(settings: Settings) -> tuple[Stored, ...]:
+    path = settings.storage.data_dir / FILE_NAME
+    if not path.exists():
+        raise StoreError(f"{printable(str(path))}: there is no such file, so no keys")
+    typer.echo(f"from: {printable(str(SQLitePlace(path)))}", err=True)
+    with closing(SQLitePlace(path).open()) as store:
+        return store.stored()
+
+
+def _as_json(adopted: Adopted) -> dict[str, list[str]]:
+    return {
+        "added": _ids(adopted.added),
+        "revoked": _ids(adopted.revoked),
+        "same": _ids(adopted.same),
+        "different": _ids(adopted.different),
+    }
+
+
+def _print(adopted: Adopted) -> None:
+    typer.echo(f"added {len(adopted.added)} keys, {len(adopted.same)} were there already")
+    for key in adopted.revoked:
+        typer.echo(f"revoked key {key.id} ({key.name}), as it is revoked here")
+    for key in adopted.different:
+        typer.echo(f"key {key.id} ({key.name}) differs from the one here and stays as it is there")
+
+
+def _ids(keys: tuple[APIKey, ...]) -> list[str]:
+    return [key.id for key in keys]

@@ -1,0 +1,45 @@
+"""The store of the settings, for the commands that work in it.
+
+Every command says on stderr which store it uses: changing keys in a file that no gateway looks at
+is the easiest mistake to make here. What a store refuses is told in lines, and ends the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import typer
+
+from ollama_gateway.keys import Place, place_of
+from ollama_gateway.keys.key import KeyRefused, StoreError, WrongValue
+from ollama_gateway.keys.store import KeyStore
+from ollama_gateway.settings import Settings
+from ollama_gateway.settings.units import printable
+
+
+def place_in(settings: Settings) -> Place:
+    """Where these settings have the keys."""
+    url = settings.storage.database_url
+    return place_of(settings.storage.data_dir, url.reveal() if url else None)
+
+
+@contextmanager
+def opened(settings: Settings, command: str = "gatewayctl keys") -> Iterator[KeyStore]:
+    """The store of the settings, looked at and found right; exit code 1 or 2 where not."""
+    place = place_in(settings)
+    typer.echo(f"keys: {printable(str(place))}", err=True)
+    with told(command), closing(place.open()) as store:
+        store.check()
+        yield store
+
+
+@contextmanager
+def told(command: str) -> Iterator[None]:
+    """Let what a store refuses end the command: 2 for a value that no store takes, else 1."""
+    try:
+        yield
+    except (StoreError, KeyRefused) as error:
+        for line in str(error).splitlines():
+            typer.echo(f"{command}: {line}", err=True)
+        raise typer.Exit(2 if isinstance(error, WrongValue) else 1) from None

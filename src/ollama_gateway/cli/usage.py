@@ -1,0 +1,131 @@
+"""`gatewayctl usage`: what was used, by whom or of what, as a table with bars."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import attrs
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ollama_gateway.cli.audit_options import KeyOption, ModelOption
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.cli.span import SinceOption, UntilOption, read_span
+from ollama_gateway.cli.trail import opened, readable_in_part
+from ollama_gateway.ledger.filtering import Filter
+from ollama_gateway.ledger.reading import merged
+from ollama_gateway.ledger.usage import WAYS, By, Usage, total
+from ollama_gateway.ledger.usage import usage as sums_of
+from ollama_gateway.settings.units import printable, shown
+
+ByOption = Annotated[str, typer.Option("--by", metavar="WAY", help=f"One of {', '.join(WAYS)}.")]
+
+_BAR: Final = 24
+"""Characters of the longest bar."""
+_HEAD: Final = (
+    *("requests", "refused", "failed"),
+    *("prompt", "completion", "total", "estimated"),
+)
+
+
+def usage(
+    since: SinceOption = None,
+    until: UntilOption = None,
+    by: ByOption = "key",
+    key: KeyOption = None,
+    model: ModelOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Sum up requests and tokens, from the trail."""
+    way = _way(by)
+    wanted = Filter(read_span(since, until), key=key, model=model)
+    with opened(load_or_exit(config).settings, "usage") as journals, readable_in_part("usage"):
+        rows = filter(wanted.holds, merged(journals.strands(), wanted.span))
+        found = sums_of((row.document for row in rows), way)
+        if as_json:
+            print_json([_as_json(one, way) for one in found])
+        else:
+            _print(found, way)
+
+
+def _way(text: str) -> By:
+    for way in WAYS:
+        if way == text:
+            return way
+    raise typer.BadParameter(f"{shown(text)} is not one of {', '.join(WAYS)}", param_hint="--by")
+
+
+def _print(found: Sequence[Usage], way: By) -> None:
+    """The groups, and the whole where there are several."""
+    shown_ones = [*found, total(found)] if len(found) > 1 else found
+    names = [way, *map(_name, shown_ones)]
+    rows = [(name, *row) for name, row in zip(names, _figures_of(shown_ones), strict=True)]
+    if sys.stdout.isatty():
+        _print_rich(rows, found)
+    else:
+        bars = _bars(found, _BAR, "#")
+        print_table([(*row, bar) for row, bar in zip(rows, bars, strict=True)])
+
+
+def _print_rich(rows: Sequence[tuple[str, ...]], found: Sequence[Usage]) -> None:
+    """No figure is ever cut; the bars have what is left of the line."""
+    width = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+    console = Console()
+    bars = _bars(found, min(_BAR, max(0, console.width - width)), "█")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in (*rows[0], ""):
+        table.add_column(Text(name), no_wrap=True)
+    for row, bar in zip(rows[1:], bars[1:], strict=True):
+        table.add_row(*map(Text, row), Text(bar, style="cyan"))  # Text: a name is not markup
+    console.width = max(console.width, width + _BAR)
+    console.print(table)
+
+
+def _bars(found: Sequence[Usage], longest: int, mark: str) -> list[str]:
+    """One for each line: none for the head and for the whole."""
+    most = max((one.total_tokens for one in found), default=0)
+    bars = (mark * -(-longest * one.total_tokens // most) if most else "" for one in found)
+    return ["", *bars, *([""] if len(found) > 1 else [])]
+
+
+def _figures_of(found: Sequence[Usage]) -> list[tuple[str, ...]]:
+    return _justified([_HEAD, *map(_figures, found)])
+
+
+def _justified(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Numbers end where their column does."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        tuple(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+    ]
+
+
+def _name(one: Usage) -> str:
+    return "-" if one.label is None else printable(one.label)
+
+
+def _figures(one: Usage) -> tuple[str, ...]:
+    counts = (one.requests, one.refused, one.failed)
+    tokens = (one.prompt_tokens, one.completion_tokens, one.total_tokens)
+    return *(f"{count:,}" for count in (*counts, *tokens)), _estimated(one)
+
+
+def _estimated(one: Usage) -> str:
+    """Which share of the tokens no backend reported; never 0 % where there is one."""
+    if not one.counted_tokens:
+        return "-"
+    share = 100 * one.counted_tokens / one.total_tokens
+    return "<1%" if share < 1 else f"{share:.0f}%"
+
+
+def _as_json(one: Usage, way: By) -> dict[str, Any]:
+    name = way.replace("-", "_")
+    group = {"key_id": one.name, "key_name": one.label} if way == "key" else {name: one.name}
+    counts = attrs.asdict(one, filter=lambda field, _: field.name not in {"name", "label"})
+    return {**group, **counts, "total_tokens": one.total_tokens}

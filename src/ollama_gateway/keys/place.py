@@ -1,0 +1,77 @@
+"""Where the keys are kept: a file of this machine, or a database of all.
+
+A place says which it is without giving away how one gets in; what it opens is a `KeyStore`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+import attrs
+
+from ollama_gateway.keys.key import StoreError, utc_now
+from ollama_gateway.keys.postgres import PostgresKeys
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.keys.store import KeyStore
+from ollama_gateway.postgres import Database, DatabaseError
+
+FILE_NAME: Final = "keys.db"
+"""The store's file in `storage.data_dir`."""
+
+Now = Callable[[], datetime]
+
+
+class Place(Protocol):
+    """Where a store is; its text names it for the operator."""
+
+    @property
+    def survives_outages(self) -> bool:
+        """Whether the store may go away and come back while gateways go on."""
+
+    def open(self, now: Now = utc_now) -> KeyStore:
+        """Open the store, which may block; raises `StoreError`."""
+
+
+@attrs.frozen
+class SQLitePlace:
+    """A file of this machine."""
+
+    path: Path
+    survives_outages = False
+
+    def __str__(self) -> str:
+        return f"sqlite {self.path}"
+
+    def open(self, now: Now = utc_now) -> KeyStore:
+        """Open the file, or make it."""
+        return SQLiteKeys(self.path, now=now)
+
+
+@attrs.frozen
+class PostgresPlace:
+    """A database, by its URL; nothing is connected to before the store is used."""
+
+    url: str = attrs.field(repr=False)
+    survives_outages = True
+
+    def __str__(self) -> str:
+        try:
+            return f"postgresql ({Database(self.url).label})"
+        except DatabaseError:
+            return "postgresql"
+
+    def open(self, now: Now = utc_now) -> KeyStore:
+        """A store that connects when it is used."""
+        try:
+            database = Database(self.url)
+        except DatabaseError as error:
+            raise StoreError(str(error)) from None
+        return PostgresKeys(database, now=now)
+
+
+def place_of(data_dir: Path, database_url: str | None) -> Place:
+    """Where the settings have the keys."""
+    return PostgresPlace(database_url) if database_url else SQLitePlace(data_dir / FILE_NAME)

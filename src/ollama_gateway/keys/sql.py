@@ -1,0 +1,254 @@
+"""What the stores in SQL have in common: how keys are changed, and when a change is refused.
+
+`SQLiteKeys` and `PostgresKeys` bring the statements, each a method with nothing to decide; the
+rules stand here once. Every change is one transaction, and changes do not overlap: what was looked
+at in one is still so when it writes.
+"""
+
+from __future__ import annotations
+
+import hmac
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from typing import Unpack
+
+import attrs
+
+from ollama_gateway.keys.key import (
+    DEFAULT_GROUPS,
+    APIKey,
+    KeyLimits,
+    KeyRefused,
+    digest_of,
+    generate,
+    new_id,
+    utc_now,
+)
+from ollama_gateway.keys.store import Adopted, Changes, Imported, Secret, Stored
+
+
+class SQLKeys(ABC):
+    """A `KeyStore`, once its statements are there; `now` is the wall clock."""
+
+    def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
+        self._now = now
+
+    def create(
+        self,
+        name: str,
+        models: tuple[str, ...] = ("*",),
+        endpoints: frozenset[str] = DEFAULT_GROUPS,
+        expires_at: datetime | None = None,
+        limits: KeyLimits = KeyLimits(),  # noqa: B008 - frozen
+    ) -> tuple[APIKey, str]:
+        """Make a key; returns it and its text."""
+        secret = generate()
+        key = APIKey(secret.id, name, models, endpoints, self._now(), expires_at, limits=limits)
+        with self._change():
+            self._refuse_taken(name)
+            self._insert(key)
+            self._insert_secret(Secret(digest_of(secret.text), key.id))
+        return key, secret.text
+
+    def add_imported(self, entries: Sequence[Imported]) -> tuple[APIKey, ...]:
+        """Take in keys made elsewhere, all or none."""
+        keys = tuple(APIKey(new_id(), entry.name, created_at=self._now()) for entry in entries)
+        with self._change():
+            problems = [problem for entry in entries for problem in self._problems(entry)]
+            if problems:
+                raise KeyRefused("\n".join(problems))
+            for key, entry in zip(keys, entries, strict=True):
+                self._insert(key)
+                self._insert_secret(Secret(digest_of(entry.text), key.id))
+        return keys
+
+    def list(self) -> tuple[APIKey, ...]:
+        """All keys, oldest first."""
+        with self._reading():
+            return self._all()
+
+    def get(self, wanted: str) -> APIKey:
+        """One key, by id or name."""
+        with self._reading():
+            return self._get(wanted)
+
+    def update(self, wanted: str, **changes: Unpack[Changes]) -> APIKey:
+        """Change a key that is not revoked."""
+        with self._change():
+            before = self._get(wanted)
+            if before.revoked_at is not None:
+                raise KeyRefused(f"key {before.id} is revoked: create a new one")
+            after = attrs.evolve(before, **changes)
+            if after.name != before.name:
+                self._refuse_taken(after.name)
+            self._write(after)
+        return after
+
+    def rotate(self, wanted: str, grace: timedelta = timedelta(0)) -> tuple[APIKey, str]:
+        """Give an active key a new text; the old ones live on for `grace`."""
+        with self._change():
+            key, now = self._get(wanted), self._now()
+            if not key.is_active(now):
+                raise KeyRefused(f"key {key.id} is {key.status(now)}: nothing to rotate")
+            secret = generate(key.id)
+            self._end_secrets(key, now + grace)
+            self._forget_secrets(now)
+            self._insert_secret(Secret(digest_of(secret.text), key.id))
+        return key, secret.text
+
+    def revoke(self, wanted: str) -> APIKey:
+        """End a key for good."""
+        with self._change():
+            return self._revoked(self._get(wanted), self._now())
+
+    def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
+        """Look up secrets that have not expired, in one query."""
+        with self._reading():
+            found = {digest: (digest, key) for digest, key in self._find(digests, self._now())}
+        return [_checked(digest, found.get(digest)) for digest in digests]
+
+    def count_active(self) -> int:
+        """How many keys open something now."""
+        now = self._now()
+        return sum(key.is_active(now) for key in self.list())
+
+    def stored(self) -> tuple[Stored, ...]:
+        """All keys with the digests of their texts, to move them to another store."""
+        with self._reading():
+            return self._stored()
+
+    def adopt(self, others: Sequence[Stored]) -> Adopted:
+        """Take over keys of another store, all or none; those that are here already stay.
+
+        Only an end is taken over for those: a key that was revoked there does not live on here.
+        """
+        with self._change():
+            here = {stored.key.id: stored for stored in self._stored()}
+            new = [other for other in others if other.key.id not in here]
+            self._add(new, here)
+            known = [(here[other.key.id], other) for other in others if other.key.id in here]
+            ended = [pair for pair in known if _is_ended_there(*pair)]
+            for mine, other in ended:
+                self._revoked(mine.key, other.key.revoked_at or self._now())
+        same = [pair for pair in known if pair[0] == pair[1]]
+        different = [pair for pair in known if pair not in ended and pair not in same]
+        added = tuple(other.key for other in new)
+        return Adopted(added, *(tuple(mine.key for mine, _ in p) for p in (ended, same, different)))
+
+    def _add(self, new: Sequence[Stored], here: dict[str, Stored]) -> None:
+        if problems := [p for other in new for p in self._clashes(other, here)]:
+            raise KeyRefused("\n".join(problems))
+        for other in new:
+            self._insert(other.key)
+            for secret in other.secrets:
+                self._insert_secret(secret)
+
+    def _stored(self) -> tuple[Stored, ...]:
+        secrets: dict[str, set[Secret]] = {}
+        for secret in self._secrets():
+            secrets.setdefault(secret.key_id, set()).add(secret)
+        return tuple(Stored(key, frozenset(secrets.get(key.id, ()))) for key in self._all())
+
+    def _revoked(self, key: APIKey, when: datetime) -> APIKey:
+        if key.revoked_at is None:
+            key = attrs.evolve(key, revoked_at=when)
+            self._write(key)
+        return key
+
+    def _get(self, wanted: str) -> APIKey:
+        # An id wins over a name that looks like it: a key's holder cannot hide it by naming.
+        wanted = wanted if wanted.isprintable() else ""  # no name; may be no text for SQL either
+        found = self._by_id(wanted) or self._by_name(wanted)
+        best = [key for key in found if key.revoked_at is None] or found
+        if not best:
+            raise KeyRefused(f"no key {wanted[:100]!r}: `gatewayctl keys list` shows them")
+        if len(best) > 1:
+            ids = ", ".join(key.id for key in best)
+            raise KeyRefused(f"several keys were named {wanted!r}: say which id ({ids})")
+        return best[0]
+
+    def _taker(self, name: str) -> APIKey | None:
+        return next((key for key in self._by_name(name) if key.revoked_at is None), None)
+
+    def _refuse_taken(self, name: str) -> None:
+        if taker := self._taker(name):
+            raise KeyRefused(f"name {name!r} is taken by key {taker.id}")
+
+    def _problems(self, entry: Imported) -> Iterator[str]:
+        if self._taker(entry.name):
+            yield f"line {entry.line}: a key of this name exists"  # a slip may put a secret there
+        if self._has_secret(digest_of(entry.text)):
+            yield f"line {entry.line}: this key is in the store already"
+
+    def _clashes(self, other: Stored, here: dict[str, Stored]) -> Iterator[str]:
+        key = other.key
+        if key.revoked_at is None and (taker := self._taker(key.name)):
+            yield f"key {key.id}: its name {key.name!r} is taken by key {taker.id}"
+        texts = {secret.digest for secret in other.secrets}
+        for stored in here.values():
+            if texts & {secret.digest for secret in stored.secrets}:
+                yield f"key {key.id}: its text is in the store already, as key {stored.key.id}"
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[None]:
+        """One look at the store, in which the statements below may be used."""
+
+    @abstractmethod
+    def _change(self) -> AbstractContextManager[None]:
+        """One change, alone: committed at its end, rolled back where it raises."""
+
+    @abstractmethod
+    def _all(self) -> tuple[APIKey, ...]:
+        """All keys, oldest first."""
+
+    @abstractmethod
+    def _by_id(self, key_id: str) -> tuple[APIKey, ...]:
+        """The key of an id, or none."""
+
+    @abstractmethod
+    def _by_name(self, name: str) -> tuple[APIKey, ...]:
+        """All keys of a name, revoked ones too."""
+
+    @abstractmethod
+    def _find(self, digests: Sequence[str], now: datetime) -> Iterator[tuple[str, APIKey]]:
+        """The digests among these that have not expired, each with its key."""
+
+    @abstractmethod
+    def _secrets(self) -> Iterator[Secret]:
+        """All digests."""
+
+    @abstractmethod
+    def _has_secret(self, digest: str) -> bool:
+        """Whether a digest is there, expired or not."""
+
+    @abstractmethod
+    def _insert(self, key: APIKey) -> None:
+        """Write a new key."""
+
+    @abstractmethod
+    def _write(self, key: APIKey) -> None:
+        """Write a key over what its id has."""
+
+    @abstractmethod
+    def _insert_secret(self, secret: Secret) -> None:
+        """Write a new digest."""
+
+    @abstractmethod
+    def _end_secrets(self, key: APIKey, when: datetime) -> None:
+        """Let all texts of a key expire then, or earlier where they do."""
+
+    @abstractmethod
+    def _forget_secrets(self, now: datetime) -> None:
+        """Remove the digests that have expired."""
+
+
+def _is_ended_there(mine: Stored, other: Stored) -> bool:
+    return mine.key.revoked_at is None and other.key.revoked_at is not None
+
+
+def _checked(digest: str, found: tuple[str, APIKey] | None) -> APIKey | None:
+    if found is None or not hmac.compare_digest(digest, found[0]):
+        return None
+    return found[1]

@@ -1,0 +1,133 @@
+"""A row as it is read again: checked, as whoever can write the file can put anything there."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final, NoReturn
+
+import attrs
+
+from ollama_gateway.ledger.document import Document
+
+Kinds = tuple[type, ...]
+
+LARGEST: Final = 2**63 - 1
+"""The largest number that is believed."""
+_WORD: Final[Kinds] = (str,)
+_COUNT: Final[Kinds] = (int,)
+_TIME: Final[Kinds] = (int, float)
+_FIELDS: Final[dict[str, Kinds]] = {
+    "request_id": _WORD,
+    "started_at": _WORD,
+    "key_id": _WORD,
+    "key_name": _WORD,
+    "end_user": _WORD,
+    "client": _WORD,
+    "endpoint": _WORD,
+    "dialect": _WORD,
+    "model": _WORD,
+    "backend": _WORD,
+    "outcome": _WORD,
+    "reason": _WORD,
+    "status": _COUNT,
+    "prompt_tokens": _COUNT,
+    "completion_tokens": _COUNT,
+    "tokens_source": _WORD,
+    "ttft_ms": _TIME,
+    "duration_ms": _TIME,
+    "bytes_in": _COUNT,
+    "bytes_out": _COUNT,
+    "attempts": (list,),
+}
+"""What a row is made of, in the order in which it is shown; each may be null but the first two."""
+_OF_ATTEMPTS: Final[dict[str, Kinds]] = {
+    "backend": _WORD,
+    "started_ms": _TIME,
+    "hedge": (bool,),
+    "first_chunk_ms": _TIME,
+    "reason": _WORD,
+}
+
+
+@attrs.frozen
+class Kept:
+    """A row that was read."""
+
+    journal: str
+    """Where it lies."""
+    seq: int
+    """Its place there; 0 while the request runs."""
+    document: Document
+    """With every field that this version knows, of the right kind or None."""
+    began: datetime
+
+    @property
+    def request_id(self) -> str:
+        """Of which request it is."""
+        return str(self.document["request_id"])
+
+    @property
+    def ended(self) -> float:
+        """When the request ended, in seconds since 1970."""
+        return self.began.timestamp() + (self.document["duration_ms"] or 0) / 1000
+
+
+def read(journal: str, seq: int, text: bytes) -> Kept:
+    """A row from what is stored; raises ValueError where this program did not write it."""
+    found = _loaded(text)
+    if not isinstance(found, dict):
+        _refuse("row")
+    document = {**dict.fromkeys(_FIELDS), **found}
+    _check(document, _FIELDS)
+    document["attempts"] = [_attempt(one) for one in document["attempts"] or ()]
+    if document["request_id"] is None or document["started_at"] is None:
+        _refuse("row")
+    began = _moment(document["started_at"])
+    document["started_at"] = shown_time(began)
+    return Kept(journal, seq, document, began)
+
+
+def shown_time(moment: datetime) -> str:
+    """A moment in UTC, to the microsecond (RFC 3339)."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _loaded(text: bytes) -> Any:
+    try:
+        return json.loads(text.decode())
+    except RecursionError:
+        _refuse("row")
+
+
+def _attempt(value: object) -> Document:
+    if not isinstance(value, dict):
+        _refuse("attempt")
+    document = {**dict.fromkeys(_OF_ATTEMPTS), **value}
+    _check(document, _OF_ATTEMPTS)
+    return document
+
+
+def _check(document: Document, kinds: dict[str, Kinds]) -> None:
+    for name, allowed in kinds.items():
+        value = document[name]
+        if value is None:
+            continue
+        if type(value) not in allowed:  # a bool is an int to isinstance
+            _refuse(name)
+        if allowed[0] is int and not 0 <= value <= LARGEST:
+            _refuse(name)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        _refuse("started_at")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        _refuse("started_at")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise ValueError(f"{what} is not as this program writes it")

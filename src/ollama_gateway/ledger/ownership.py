@@ -1,0 +1,80 @@
+"""Whose a journal is: of the process that holds `journal-<n>.lock`, or nobody's.
+
+A process takes the lowest number that nobody owns. Journals whose owners have ended are looked
+after by whoever lives: what was left open in them is ended, and where rows go to PostgreSQL, theirs
+do too. Everything here blocks and raises JournalError.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from ollama_gateway.file_lock import locked
+from ollama_gateway.ledger.journal import Journal, JournalError, has_intents, translated
+
+PATTERN: Final = "journal-*.db"
+
+
+@contextmanager
+def own_journal(directory: Path, *, is_strict: bool, key: bytes) -> Iterator[Journal]:
+    """The journal of the lowest number that nobody owns, for the length of the block; blocking.
+
+    Raises JournalError.
+    """
+    with translated(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for number in itertools.count():
+        path = directory / f"journal-{number}.db"
+        with _owned(path) as is_ours:
+            if is_ours:
+                with closing(Journal(path, is_strict=is_strict, key=key)) as journal:
+                    yield journal
+                return
+
+
+@contextmanager
+def orphan(path: Path, *, key: bytes) -> Iterator[Journal | None]:
+    """A journal that nobody owns, for the length of the block; None where somebody does. Blocking.
+
+    What was left open in it is ended. Raises JournalError.
+    """
+    with _owned(path) as is_ours:
+        if not is_ours:
+            yield None
+            return
+        with closing(Journal(path, is_strict=True, key=key)) as journal:
+            yield journal
+
+
+def adopt(directory: Path, *, key: bytes) -> list[str]:
+    """End what killed processes left open in journals that nobody owns; blocking.
+
+    Returns what could not be done, a line for each.
+    """
+    faults = []
+    for path in sorted(directory.glob(PATTERN)):
+        try:
+            if is_orphan(path) and has_intents(path):
+                with orphan(path, key=key):
+                    pass
+        except JournalError as error:
+            faults.append(str(error))
+    return faults
+
+
+def is_orphan(path: Path) -> bool:
+    """Whether nobody owns a journal, for now. Raises JournalError."""
+    with _owned(path) as is_ours:
+        return is_ours
+
+
+@contextmanager
+def _owned(path: Path) -> Iterator[bool]:
+    with ExitStack() as lock:
+        with translated(path):
+            is_ours = lock.enter_context(locked(path.with_suffix(".lock")))
+        yield is_ours

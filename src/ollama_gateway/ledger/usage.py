@@ -1,0 +1,88 @@
+"""What was used, by key, end user, model, backend, day or outcome: sums over rows.
+
+Plain functions over documents (`kept.py`), wherever they come from. What a request used belongs to
+the day (UTC) on which it began, as budgets have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal, get_args
+
+import attrs
+
+from ollama_gateway.ledger.document import Document
+
+By = Literal["key", "end-user", "model", "backend", "day", "outcome"]
+WAYS: Final[tuple[By, ...]] = get_args(By)
+FAILED: Final = frozenset({"upstream_failed", "timed_out", "killed"})
+"""Outcomes that are nobody's wish; a client that left is not among them."""
+COUNTS: Final = (
+    *("requests", "refused", "failed"),
+    *("prompt_tokens", "completion_tokens", "counted_tokens"),
+)
+
+
+@attrs.define
+class Usage:
+    """What a group of requests used."""
+
+    name: str | None
+    """What the group has in common; None for requests that lack it."""
+    label: str | None
+    """The same for a person: of a key, the name it had last."""
+    requests: int = 0
+    refused: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    counted_tokens: int = 0
+    """How many of the tokens are estimates, made here where no backend reported any."""
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompts and answers."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def add(self, document: Document) -> None:
+        """Count one more request."""
+        prompt, completion = document["prompt_tokens"] or 0, document["completion_tokens"] or 0
+        self.requests += 1
+        self.refused += document["outcome"] == "refused"
+        self.failed += document["outcome"] in FAILED
+        self.prompt_tokens += prompt
+        self.completion_tokens += completion
+        if document["tokens_source"] == "counted":
+            self.counted_tokens += prompt + completion
+
+
+def usage(documents: Iterable[Document], by: By) -> list[Usage]:
+    """The sums of each group: days in their order, others by their tokens, the most first."""
+    groups: dict[str | None, Usage] = {}
+    for document in documents:
+        name, label = _group(document, by)
+        group = groups.setdefault(name, Usage(name, label))
+        group.label = label
+        group.add(document)
+    if by == "day":
+        return sorted(groups.values(), key=lambda group: group.name or "")
+    return sorted(groups.values(), key=lambda g: (-g.total_tokens, -g.requests, g.name or ""))
+
+
+def total(groups: Iterable[Usage]) -> Usage:
+    """All groups together."""
+    whole = Usage("total", "total")
+    for group in groups:
+        for count in COUNTS:
+            setattr(whole, count, getattr(whole, count) + getattr(group, count))
+    return whole
+
+
+def _group(document: Document, by: By) -> tuple[str | None, str | None]:
+    if by == "key":
+        return document["key_id"], document["key_name"]
+    if by == "day":
+        day = document["started_at"][:10]
+        return day, day
+    name = document[by.replace("-", "_")]
+    return name, name

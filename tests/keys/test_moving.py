@@ -1,0 +1,116 @@
+"""Keys that move from one store to another, in either direction; part of the common suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ollama_gateway.keys.key import KeyLimits, KeyRefused
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.keys.store import Adopted, Imported, KeyStore
+from tests.keys.stores import START, WallClock, found
+
+HOUR = timedelta(hours=1)
+LEGACY = "sk-legacy-0123456789abcdef"
+
+
+@pytest.fixture
+def local(tmp_path: Path, clock: WallClock) -> Iterator[KeyStore]:
+    """The store that keys come from."""
+    with closing(SQLiteKeys(tmp_path / "local.db", now=clock)) as opened:
+        yield opened
+
+
+def move(local: KeyStore, store: KeyStore) -> Adopted:
+    """Take over everything."""
+    return store.adopt(local.stored())
+
+
+def test_keys_come_over_whole(local: KeyStore, store: KeyStore, clock: WallClock) -> None:
+    """Rights, limits, times, revocations, and every text with its end."""
+    limits = KeyLimits(1, 0, None, 10**12)
+    _, old = local.create("ci", ("m1",), frozenset({"read"}), START + 9 * HOUR, limits)
+    key, new = local.rotate("ci", HOUR)
+    local.create("gone")
+    gone = local.revoke("gone")
+    (legacy,) = local.add_imported([Imported("legacy", LEGACY, 1)])
+    assert move(local, store) == Adopted((key, gone, legacy), (), (), ())
+    assert store.list() == local.list()
+    assert store.stored() == local.stored()
+    assert found(store, old, new, LEGACY) == [key, key, legacy]
+    clock.time += HOUR
+    assert found(store, old, new) == [None, key]
+
+
+def test_a_second_time_nothing_happens(local: KeyStore, store: KeyStore) -> None:
+    """What is there already is the same, and stays the one it was."""
+    key, _ = local.create("ci")
+    move(local, store)
+    before = store.stored()
+    assert move(local, store) == Adopted((), (), (key,), ())
+    assert store.stored() == before
+
+
+def test_what_was_changed_since_stays_where_it_is_in_force(
+    local: KeyStore, store: KeyStore
+) -> None:
+    """A change on either side is told, and writes nothing over; so is a text only one has."""
+    local.create("ci")
+    local.create("cd")
+    move(local, store)
+    changed = store.update("ci", models=("m1",))
+    local.rotate("cd")
+    kept = store.get("cd")
+    assert move(local, store) == Adopted((), (), (), (changed, kept))
+    assert store.get("ci") == changed
+
+
+def test_a_revocation_comes_over(local: KeyStore, store: KeyStore, clock: WallClock) -> None:
+    """A key that was ended in the old store in the meantime does not live on in the new one."""
+    key, text = local.create("ci")
+    move(local, store)
+    clock.time += HOUR
+    revoked = local.revoke("ci")
+    clock.time += HOUR
+    assert move(local, store) == Adopted((), (key,), (), ())
+    assert found(store, text) == [revoked]
+    assert move(local, store) == Adopted((), (), (revoked,), ())
+
+
+def test_a_revocation_in_the_new_store_is_for_good(local: KeyStore, store: KeyStore) -> None:
+    """The old store's living key does not bring it back."""
+    _, text = local.create("ci")
+    move(local, store)
+    revoked = store.revoke("ci")
+    assert move(local, store) == Adopted((), (), (), (revoked,))
+    assert found(store, text) == [revoked]
+
+
+def test_a_clash_moves_nothing(local: KeyStore, store: KeyStore) -> None:
+    """A name or a text that another key has there is told, all at once and without the text."""
+    mine, _ = store.create("ci")
+    (theirs,) = store.add_imported([Imported("theirs", LEGACY, 1)])
+    local.create("fine")
+    clashing, _ = local.create("ci")
+    (legacy,) = local.add_imported([Imported("legacy", LEGACY, 1)])
+    with pytest.raises(KeyRefused) as caught:
+        move(local, store)
+    assert sorted(str(caught.value).splitlines()) == sorted(
+        [
+            f"key {clashing.id}: its name 'ci' is taken by key {mine.id}",
+            f"key {legacy.id}: its text is in the store already, as key {theirs.id}",
+        ]
+    )
+    assert store.list() == (mine, theirs)
+
+
+def test_a_revoked_name_clashes_with_nobody(local: KeyStore, store: KeyStore) -> None:
+    """On either side a name belongs to a living key alone."""
+    store.create("ci")
+    local.create("ci")
+    gone = local.revoke("ci")
+    assert move(local, store).added == (gone,)

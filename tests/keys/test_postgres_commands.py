@@ -1,0 +1,206 @@
+"""`gatewayctl keys ...` and `gatewayctl db ...` where `storage.database_url` is set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ollama_gateway.cli.main import app
+from ollama_gateway.keys.key import digest_of
+from ollama_gateway.keys.postgres import PostgresKeys
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.migrations import migrations
+from ollama_gateway.postgres import Database
+from tests.postgres_server import PostgresServer
+
+SECRET = "hush-0123456789"
+LEGACY = "sk-legacy-0123456789abcdef"
+NEWEST = len(migrations())
+
+
+@pytest.fixture
+def use(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Settings from the environment, with a database by its URL."""
+    return lambda url: monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", url)
+
+
+@pytest.fixture
+def keys(database_url: str, use: Callable[[str], None]) -> Iterator[PostgresKeys]:
+    """The store of the settings, in a migrated database."""
+    use(database_url)
+    with closing(PostgresKeys(Database(database_url))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def empty(postgres: PostgresServer, use: Callable[[str], None]) -> Iterator[str]:
+    """The name of the settings' database, which has no tables yet."""
+    with postgres.fresh_database("template0") as name:
+        use(postgres.url_of(name))
+        yield name
+
+
+def run(*arguments: str, stdin: str = "") -> Result:
+    """Run `gatewayctl`."""
+    return CliRunner().invoke(app, arguments, input=stdin)
+
+
+def ran(*arguments: str, stdin: str = "") -> str:
+    """What a command that succeeds prints."""
+    result = run(*arguments, stdin=stdin)
+    assert (result.exit_code, result.exception) == (0, None), result.stderr
+    return result.stdout
+
+
+def failed(*arguments: str, code: int = 1) -> str:
+    """The last line of a command that fails; it prints nothing else."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    return result.stderr.splitlines()[-1]
+
+
+def test_every_command_works_in_the_database(keys: PostgresKeys, data_dir: Path) -> None:
+    """It says which one on stderr, and no file is made on this machine."""
+    made = run("keys", "create", "ci", "--models", "m1", "--requests-per-minute", "60")
+    label = keys._database.label
+    assert made.stderr.splitlines()[0] == f"keys: postgresql ({label})"
+    key = keys.get("ci")
+    assert list(keys.find([digest_of(made.stdout.strip())])) == [key]
+    ran("keys", "update", "ci", "--name", "cd", "--expires", "90d")
+    text = json.loads(ran("keys", "rotate", "cd", "--grace", "1h", "--json"))["key"]
+    assert list(keys.find([digest_of(text)])) == [keys.get("cd")]
+    ran("keys", "import", "-", stdin=f"legacy,{LEGACY}\n")
+    assert [row["name"] for row in json.loads(ran("keys", "list", "--json"))] == ["cd", "legacy"]
+    assert json.loads(ran("keys", "show", "cd", "--json"))["limits"]["requests_per_minute"] == 60
+    ran("keys", "revoke", key.id)
+    assert keys.get("cd").revoked_at is not None
+    assert failed("keys", "show", "ci").startswith("gatewayctl keys: no key 'ci'")
+    assert not data_dir.exists()
+
+
+def test_credentials_are_in_no_output(postgres: PostgresServer, use: Callable[[str], None]) -> None:
+    """Host and database are named; user and password are not, whatever goes wrong."""
+    use(postgres.url_of("postgres", "somebody", SECRET))
+    for command in (["keys", "list"], ["db", "migrate"], ["db", "import-local"]):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert SECRET not in result.output
+        assert "somebody" not in result.output
+    assert "postgresql (127.0.0.1/postgres)" in run("keys", "list").stderr
+    assert failed("keys", "list") == (
+        "gatewayctl keys: PostgreSQL refuses the user or the password"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        (f"mysql://u:{SECRET}@h/x", "must begin with postgresql://"),
+        (f"host=h password={SECRET}", "must begin with postgresql://"),
+        (f"postgresql://h/x?no={SECRET}", "is not a URL that PostgreSQL understands"),
+        (f"postgresql://u:pa%zz{SECRET}@h/x", "is not a URL that PostgreSQL understands"),
+    ],
+)
+def test_a_wrong_url_is_a_wrong_setting(use: Callable[[str], None], url: str, fault: str) -> None:
+    """Exit code 2 before anything is done, and the URL is not repeated."""
+    use(url)
+    result = run("keys", "list")
+    assert result.exit_code == 2
+    assert f"GATEWAY_STORAGE_DATABASE_URL: {fault}" in result.stderr.splitlines()
+    assert SECRET not in result.output
+
+
+def test_a_database_that_is_away_is_one_line(use: Callable[[str], None]) -> None:
+    """For commands there is no waiting for it: exit code 1."""
+    use(f"postgresql://u:{SECRET}@/x?host=/nowhere")
+    assert failed("keys", "create", "ci") == "gatewayctl keys: PostgreSQL cannot be reached"
+    assert failed("db", "migrate") == "gatewayctl db: PostgreSQL cannot be reached"
+
+
+def test_migrate_shows_what_it_did(empty: str) -> None:
+    """Before it, keys and serve name the command; after it they work; again, nothing happens."""
+    needed = f"the database's schema is version 0, this program needs {NEWEST}:"
+    for command, name in ((["keys", "list"], "keys"), (["serve"], "serve")):
+        line = failed(*command)
+        assert line == f"gatewayctl {name}: {needed} run `gatewayctl db migrate`"
+    first = ran("db", "migrate").splitlines()
+    assert first[0] == "applied 0001_keys"
+    assert first[-1] == f"the schema is version {NEWEST}"
+    assert ran("db", "migrate") == f"the schema is version {NEWEST} already\n"
+    assert json.loads(ran("keys", "list", "--json")) == []
+
+
+def test_migrate_as_json(empty: str) -> None:
+    """The version, and the steps that this run took."""
+    steps = [{"version": step.version, "name": step.name} for step in migrations()]
+    assert json.loads(ran("db", "migrate", "--json")) == {"version": NEWEST, "applied": steps}
+    assert json.loads(ran("db", "migrate", "--json")) == {"version": NEWEST, "applied": []}
+
+
+def test_a_newer_schema_is_refused_by_all(
+    postgres: PostgresServer, keys: PostgresKeys, database_url: str
+) -> None:
+    """By keys, by serve and by migrate, with what to do."""
+    insert = f"INSERT INTO gateway_migrations VALUES ({NEWEST + 1}, 'later')"  # noqa: S608
+    postgres.execute(insert, database_url.rpartition("/")[2])
+    for command in (["keys", "list"], ["serve"], ["db", "migrate"]):
+        assert failed(*command) == (
+            f"gatewayctl {command[0]}: the database was migrated by a newer version (schema"
+            f" {NEWEST + 1}, this one knows {NEWEST}): upgrade this program"
+        )
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize("command", ["migrate", "import-local"])
+def test_without_a_database_there_is_nothing_to_do(command: str) -> None:
+    """A setting that is missing, so exit code 2."""
+    line = "storage.database_url: is not set, so there is no database"
+    assert failed("db", command, code=2) == line
+
+
+def test_import_local_brings_the_keys(keys: PostgresKeys, data_dir: Path) -> None:
+    """It says from where to where and what it did; a second run does nothing."""
+    with closing(SQLiteKeys(data_dir / "keys.db")) as local:
+        key, text = local.create("ci")
+        local.create("gone")
+        local.revoke("gone")
+        result = run("db", "import-local")
+        assert result.stdout == "added 2 keys, 0 were there already\n"
+        assert result.stderr.splitlines() == [
+            f"from: sqlite {data_dir / 'keys.db'}",
+            f"keys: postgresql ({keys._database.label})",
+        ]
+        assert list(keys.find([digest_of(text)])) == [key]
+        assert ran("db", "import-local") == "added 0 keys, 2 were there already\n"
+        other, _ = local.create("other")
+        local.revoke("ci")
+        told = json.loads(ran("db", "import-local", "--json"))
+        assert (told["added"], told["revoked"], told["different"]) == ([other.id], [key.id], [])
+        assert len(told["same"]) == 1
+        local.update("other", models=("m1",))
+        assert ran("db", "import-local").splitlines()[1:] == [
+            f"key {other.id} (other) differs from the one here and stays as it is there"
+        ]
+
+
+def test_import_local_needs_keys_here(keys: PostgresKeys, data_dir: Path) -> None:
+    """Where there is no file, none is made."""
+    line = f"gatewayctl db: {data_dir / 'keys.db'}: there is no such file, so no keys"
+    assert failed("db", "import-local") == line
+    assert not data_dir.exists()
+
+
+def test_import_local_moves_all_or_nothing(keys: PostgresKeys, data_dir: Path) -> None:
+    """A name that another key has in the database is told, and what to look at."""
+    taker, _ = keys.create("ci")
+    with closing(SQLiteKeys(data_dir / "keys.db")) as local:
+        key, _ = local.create("ci")
+        local.create("fine")
+    line = f"gatewayctl db: key {key.id}: its name 'ci' is taken by key {taker.id}"
+    assert failed("db", "import-local") == line
+    assert keys.list() == (taker,)

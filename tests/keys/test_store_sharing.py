@@ -1,0 +1,98 @@
+"""What every store does for several that use it at once; part of the suite in `test_store.py`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from ollama_gateway.keys.key import KeyRefused, WrongValue
+from ollama_gateway.keys.store import Imported, KeyStore
+from tests.keys.stores import found
+
+Open = Callable[[], KeyStore]
+LEGACY = "sk-legacy-0123456789abcdef"
+
+
+def all_at_once(uses: list[Callable[[], object]]) -> list[object]:
+    """What each returns, or how it is refused, when they begin together."""
+    ready = threading.Barrier(len(uses))
+    outcomes: list[object] = []
+
+    def run(use: Callable[[], object]) -> None:
+        ready.wait(timeout=30)
+        try:
+            outcomes.append(use())
+        except KeyRefused as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=run, args=(use,)) for use in uses]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == len(uses)
+    return outcomes
+
+
+def test_keys_outlive_the_one_who_made_them(reopen: Open) -> None:
+    """A store opened again holds what was created before."""
+    first = reopen()
+    key, _ = first.create("ci")
+    first.close()
+    assert reopen().list() == (key,)
+
+
+def test_a_change_is_seen_by_others_at_once(reopen: Open) -> None:
+    """A second one that has the store open finds a new key, and loses a revoked one."""
+    gateway, command = reopen(), reopen()
+    assert gateway.list() == ()
+    key, text = command.create("ci")
+    assert found(gateway, text) == [key]
+    revoked = command.revoke("ci")
+    assert found(gateway, text) == [revoked]
+
+
+def test_of_many_that_want_a_name_one_has_it(reopen: Open) -> None:
+    """The others are refused by the rule, not by an error of the store."""
+    stores = [reopen() for _ in range(6)]
+    outcomes = all_at_once([partial(store.create, "ci") for store in stores])
+    refused = [outcome for outcome in outcomes if isinstance(outcome, KeyRefused)]
+    assert len(refused) == 5
+    assert all("name 'ci' is taken by key" in str(error) for error in refused)
+    assert [key.name for key in reopen().list()] == ["ci"]
+
+
+def test_of_many_that_import_a_file_one_does(reopen: Open) -> None:
+    """All of it once, and the others are told line by line."""
+    entries = [Imported(f"legacy-{n}", f"{LEGACY}-{n}", n) for n in range(1, 6)]
+    outcomes = all_at_once([partial(reopen().add_imported, entries) for _ in range(4)])
+    refused = [str(outcome) for outcome in outcomes if isinstance(outcome, KeyRefused)]
+    assert [len(lines.splitlines()) for lines in refused] == [10] * 3
+    assert len(reopen().list()) == 5
+
+
+def test_many_changes_of_one_key_all_count(reopen: Open) -> None:
+    """Rotations with grace at once leave every text working; so nothing was written over."""
+    store = reopen()
+    _, first = store.create("ci")
+    hour = timedelta(hours=1)
+    outcomes = all_at_once([partial(reopen().rotate, "ci", hour) for _ in range(5)])
+    texts = [outcome[1] for outcome in outcomes if isinstance(outcome, tuple)]
+    assert found(store, first, *texts) == [store.get("ci")] * 6
+
+
+def test_a_change_that_fails_leaves_no_trace(reopen: Open) -> None:
+    """After a refusal in the middle of a change the store is open and unchanged."""
+    store = reopen()
+    store.create("ci")
+    for _ in range(3):
+        with pytest.raises(KeyRefused, match="taken"):
+            store.create("ci")
+        with pytest.raises(WrongValue):
+            store.update("ci", models=("a b",))
+    assert [key.name for key in reopen().list()] == ["ci"]
+    assert store.create("cd")[0].name == "cd"

@@ -1,0 +1,261 @@
+"""`gatewayctl audit list` and `show`, run in this process on real journals."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_gateway.ledger.record import Attempt
+from tests.ledger.rows import BEGAN
+from tests.ledger.trails import (
+    ESCAPE,
+    began,
+    changed,
+    ended,
+    ids_of,
+    listed,
+    ran,
+    run,
+    still_open,
+    written,
+)
+
+FIELDS = (
+    *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
+    *("dialect", "model", "backend", "outcome", "reason", "status", "prompt_tokens"),
+    *("completion_tokens", "tokens_source", "ttft_ms", "duration_ms", "bytes_in", "bytes_out"),
+    "attempts",
+)
+
+
+def test_a_row_as_json(data_dir: Path) -> None:
+    """One object a line with every field; times in UTC with a Z."""
+    written(data_dir, [ended("a", prompt_tokens=3)], [ended("b", 1)])
+    [first, second] = listed()
+
+    assert tuple(first) == FIELDS
+    assert (first["request_id"], first["prompt_tokens"]) == ("a", 3)
+    assert first["started_at"] == "2026-01-02T03:04:05.000000Z"
+    assert second["request_id"] == "b"
+
+
+def test_a_row_for_people(data_dir: Path) -> None:
+    """A head, and a line with what matters; estimates are marked."""
+    tokens: dict[str, Any] = {
+        "prompt_tokens": 11,
+        "completion_tokens": 3,
+        "tokens_source": "counted",
+    }
+    written(data_dir, [ended("abc", backend="gpu-1", ttft=0.25, took=1234, **tokens)])
+    head, line = ran("audit", "list").splitlines()
+
+    assert head.split()[:5] == ["began", "key", "model", "backend", "outcome"]
+    assert line.split("  ")[0] == "2026-01-02T03:04:05Z"
+    for said in ("m1:latest", "gpu-1", "completed", "~11+3", "250 ms", "1,234,000 ms"):
+        assert said in line
+    assert line.endswith("abc")
+
+
+def test_the_filters(data_dir: Path) -> None:
+    """Each by itself, and together."""
+    written(
+        data_dir,
+        [
+            ended("a", 0, key_name="alice", backend="x"),
+            ended("b", 60, outcome="refused", reason="rate", end_user="eve"),
+            ended("c", 120, endpoint="/api/embed", model="m2:8b"),
+        ],
+    )
+
+    assert ids_of("--key", "alice") == ["a"]
+    assert ids_of("--backend", "x") == ["a"]
+    assert ids_of("--outcome", "refused") == ids_of("--reason", "rate") == ["b"]
+    assert ids_of("--end-user", "eve") == ["b"]
+    assert ids_of("--endpoint", "/api/embed") == ids_of("--model", "M2:8b") == ["c"]
+    assert ids_of("--since", "2026-01-02T03:05:05Z") == ["b", "c"]
+    assert ids_of("--until", "2026-01-02T05:05:05+02:00", "--key", "name") == []
+    assert ids_of("--since", "2026-01-02", "--until", "2026-01-03") == ["a", "b", "c"]
+    assert ids_of("--key", "name", "--outcome", "completed") == ["c"]
+
+
+def test_a_duration_goes_back_from_now(data_dir: Path) -> None:
+    """`7d` is the last seven days."""
+    days = (datetime.now(UTC) - BEGAN).total_seconds() / 86_400
+    ages = {"old": 9, "new": 3}
+    written(data_dir, [ended(name, 86_400 * (days - age)) for name, age in ages.items()])
+
+    assert ids_of("--since", "7d") == ["new"]
+    assert ids_of("--until", "7d") == ["old"]
+    assert ids_of("--since", "7d", "--until", "12h") == ["new"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--since", "yesterday"),
+        ("--since", "2026-01-02T03:04:05"),
+        ("--since", "2026-13-02"),
+        ("--since", "0001-01-01T00:00:00+14:00"),
+        ("--until", ""),
+        ("--since", "2026-01-02", "--until", "2026-01-01"),
+        ("--outcome", "done"),
+        ("--limit", "-1"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line(data_dir: Path, arguments: tuple[str, ...]) -> None:
+    """Exit 2, and the option is named."""
+    result = run("audit", "list", *arguments)
+
+    assert result.exit_code == 2
+    assert arguments[-2] in result.stderr
+
+
+def test_a_limit_keeps_the_newest(data_dir: Path) -> None:
+    """Of those that are wanted, in the same order."""
+    written(data_dir, [ended(f"a{n}", 2 * n) for n in range(5)], [ended("b", 5, backend="x")])
+
+    assert ids_of("--limit", "3") == ["b", "a3", "a4"]
+    assert ids_of("--limit", "1", "--backend", "x") == ["b"]
+    assert ids_of("--limit", "0") == []
+    assert len(ids_of("--limit", "99")) == 6
+
+
+def test_what_still_runs_is_shown_where_asked(data_dir: Path) -> None:
+    """Its outcome is null; a person reads `running`."""
+    with closing(still_open(data_dir, began("r", 9), ended("a"))):
+        assert ids_of() == ["a"]
+        [_, running] = listed("--open", "--limit", "1")
+        assert "running" in ran("audit", "list", "--open").splitlines()[2]
+
+    assert (running["request_id"], running["outcome"]) == ("r", None)
+
+
+def test_following_goes_on_until_it_is_stopped(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New rows come, also of a new journal; Ctrl-C is the end that was meant: exit 0."""
+    with closing(still_open(data_dir, ended("old"), ended("a"))) as living:
+        naps = count(1)
+
+        def sleep(seconds: float) -> None:
+            match next(naps):
+                case 1:
+                    living.commit([ended("b")])
+                case 2:
+                    written(data_dir, [ended("c")])
+                case _:
+                    raise KeyboardInterrupt
+
+        monkeypatch.setattr("time.sleep", sleep)
+        assert ids_of("--follow", "--limit", "1") == ["a", "b", "c"]
+
+
+def test_a_broken_journal_is_exit_1_and_the_others_are_listed(data_dir: Path) -> None:
+    """One line that names it."""
+    written(data_dir, [], [ended("a")])
+    (data_dir / "journal-0.db").write_bytes(b"\xff" * 5000)
+
+    result = run("audit", "list", "--json", "--limit", "9")
+
+    assert (result.exit_code, json.loads(result.stdout)["request_id"]) == (1, "a")
+    assert result.stderr.startswith(f"gatewayctl audit list: {data_dir}/journal-0.db: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_no_journals_at_all(data_dir: Path) -> None:
+    """Said, with the directory, as it may be the wrong one; nothing is broken."""
+    result = run("audit", "list", "--json")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"there are no journals in {data_dir}" in result.stderr
+
+
+def test_a_whole_story(data_dir: Path) -> None:
+    """Who, what, when; each attempt; the outcome and the reason in words."""
+    attempts = [
+        Attempt("gpu-1", 0.001, reason="status_500"),
+        Attempt("gpu-2", 0.004),
+        Attempt("gpu-3", 2.004, is_hedge=True, first_chunk=2.5),
+    ]
+    tokens: dict[str, Any] = {
+        "prompt_tokens": 1100,
+        "completion_tokens": 3,
+        "tokens_source": "reported",
+    }
+    ends: dict[str, Any] = {
+        "outcome": "upstream_failed",
+        "reason": "idle_timeout",
+        "backend": "gpu-3",
+    }
+    written(data_dir, [ended("abc", took=9.5, attempts=attempts, bytes_in=2048, **tokens, **ends)])
+
+    assert ran("audit", "show", "abc") == (
+        """request      abc
+key          name (id)
+end user     -
+client       192.0.2.7
+asked        /api/chat (ollama)
+model        m1:latest
+backend      gpu-3
+outcome      upstream_failed: no backend gave a whole answer
+reason       idle_timeout: the backend stopped in the middle of its answer (race.idle_timeout)
+status       200
+tokens       1,100 prompt, 3 completion, as the backend reported
+bytes        2,048 in, 0 out
+recorded in  journal-0.db, row 1
+
+2026-01-02T03:04:05.000000Z  the request came
+                      +1 ms  asked gpu-1
+                             gpu-1 failed: status_500: the backend answered with status 500
+                      +4 ms  asked gpu-2
+                             gpu-2 was left before its first chunk
+                  +2,004 ms  asked gpu-3 beside it, as it was slow
+                  +2,500 ms  the first chunk came from gpu-3
+                  +9,500 ms  the end: upstream_failed
+"""
+    )
+    assert json.loads(ran("audit", "show", "abc", "--json")) == listed()[0]
+
+
+def test_the_story_of_what_has_no_end(data_dir: Path) -> None:
+    """Running, or killed: then nobody knows what happened until then."""
+    with closing(still_open(data_dir, began("r"))):
+        running = ran("audit", "show", "r")
+    with closing(still_open(data_dir)):
+        killed = ran("audit", "show", "r")
+
+    assert "outcome      running: it has not ended" in running
+    assert "journal-9.db, open" in running
+    assert "outcome      killed: the gateway ended before the request had" in killed
+    assert "the gateway was killed" in killed
+
+
+def test_a_request_that_nobody_knows(data_dir: Path) -> None:
+    """Exit 1, and what was asked for is shown escaped."""
+    written(data_dir, [ended("a")])
+    result = run("audit", "show", "\x1b[2J")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert '"\\u001b[2J" is recorded' in result.stderr
+
+
+def test_hostile_rows_do_not_reach_the_terminal(data_dir: Path) -> None:
+    """Whatever a client or an editor of the file has put into a row is text."""
+    hostile = dict.fromkeys(("key_name", "model", "backend", "reason", "end_user"), ESCAPE)
+    written(data_dir, [ended("a", outcome=ESCAPE, attempts=[Attempt(ESCAPE, 0, reason=ESCAPE)])])
+    changed(
+        data_dir / "journal-0.db",
+        "UPDATE rows SET document = json_patch(document, ?)",
+        json.dumps({**hostile, "client": ESCAPE, "endpoint": ESCAPE, "key_id": "\ud800"}),
+    )
+
+    shown = ran("audit", "list") + ran("audit", "list", "--json") + ran("audit", "show", "a")
+
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert "\\u001b[31mred" in shown

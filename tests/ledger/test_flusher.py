@@ -1,0 +1,201 @@
+"""Rows on their way to PostgreSQL: outages, lost connections, locks; none is lost, none doubled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import attrs
+import psycopg
+import pytest
+
+from ollama_gateway.batcher import in_thread
+from ollama_gateway.keeper import beside
+from ollama_gateway.ledger.flusher import PAUSE, Flusher
+from ollama_gateway.ledger.ownership import own_journal
+from ollama_gateway.ledger.postgres import AuditTable
+from ollama_gateway.ledger.trail import SHORTEST, Trail, open_trail
+from tests.ledger.rows import KEY, final, ids, intent, journal, row
+from tests.postgres_server import PostgresServer, private_postgres
+
+PATIENCE = 30.0
+KILLS = 50
+"""Connections that are killed."""
+
+
+@attrs.define
+class Machine:
+    """A trail whose rows go to PostgreSQL."""
+
+    trail: Trail
+    flusher: Flusher
+    url: str
+
+    def add(self, *names: str) -> None:
+        """Requests that end."""
+        for name in names:
+            self.trail.close(row(name))
+
+    def arrived(self) -> list[str]:
+        """Of which requests there are rows in PostgreSQL."""
+        with psycopg.connect(self.url) as connection:
+            found = connection.execute("SELECT request_id FROM gateway_audit ORDER BY seq")
+            return [name for (name,) in found]
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether nothing is on this machine any more."""
+        return not self.trail.rows_waiting and not ids(self.trail.journal.path)
+
+    async def moved(self) -> list[str]:
+        """Wait until nothing is on this machine any more; what is in PostgreSQL."""
+        await until(lambda: self.is_moved)
+        return self.arrived()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for a condition; fails when it does not come."""
+    with anyio.fail_after(PATIENCE):
+        while not is_so():  # noqa: ASYNC110 - what is waited for is in another process
+            await anyio.sleep(0.01)
+
+
+@asynccontextmanager
+async def machine(directory: Path, url: str, pause: float = PAUSE) -> AsyncIterator[Machine]:
+    """A trail and its flusher at work, for the length of the block."""
+    async with AsyncExitStack() as stack:
+        owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
+        trail = await stack.enter_async_context(open_trail(owned, is_strict=False))
+        table = stack.enter_context(closing(AuditTable(url)))
+        flusher = Flusher(trail, table, in_thread, 400 * 86_400, KEY, pause)
+        await stack.enter_async_context(beside(flusher.watch))
+        yield Machine(trail, flusher, url)
+
+
+def names(prefix: str, count: int) -> list[str]:
+    """So many request ids."""
+    return [f"{prefix}{number}" for number in range(count)]
+
+
+async def test_rows_move_and_leave_the_journal(tmp_path: Path, database_url: str) -> None:
+    """All of them, in batches, in their order; the journal goes on from its anchor."""
+    async with machine(tmp_path, database_url) as one:
+        one.add(*names("a", 2500))
+        assert await one.moved() == names("a", 2500)
+        one.add("b")
+        assert await one.moved() == [*names("a", 2500), "b"]
+
+    assert one.trail.journal.head.seq == 2501
+
+
+async def test_what_is_open_stays(tmp_path: Path, database_url: str) -> None:
+    """Only finished rows move."""
+    async with machine(tmp_path, database_url) as one:
+        await one.trail.admit(row("open"))
+        one.add("ended")
+        assert await one.moved() == ["ended"]
+        one.add("open")
+        assert await one.moved() == ["ended", "open"]
+
+
+async def test_journals_of_processes_that_have_ended_are_moved_too(
+    tmp_path: Path, database_url: str
+) -> None:
+    """What was open in them was killed; those of living processes are left to these."""
+    with own_journal(tmp_path, is_strict=False, key=KEY) as living:
+        living.commit([final("lives")])
+        with closing(journal(tmp_path / "journal-1.db")) as dead:
+            dead.commit([final("dead"), intent("killed")])
+        async with machine(tmp_path, database_url) as one:
+            assert one.trail.journal.path.name == "journal-1.db"
+            with closing(journal(tmp_path / "journal-2.db")) as dying:
+                dying.commit([final("dying"), intent("killed too")])
+            await until(lambda: len(one.arrived()) == 4)
+
+        assert sorted(one.arrived()) == ["dead", "dying", "killed", "killed too"]
+        assert ids(living.path) == ["lives"]
+
+
+async def test_an_outage_costs_nothing_but_time(tmp_path: Path) -> None:
+    """Rows go on being written; when PostgreSQL is back all of them move, each once."""
+    with private_postgres() as server:
+        server.make_template()
+        async with machine(tmp_path, server.url_of("migrated")) as one:
+            one.add("before")
+            await one.moved()
+            await anyio.to_thread.run_sync(server.stop)
+            one.add(*names("during", 50))
+            await until(lambda: one.flusher.failure is not None and not one.trail.rows_waiting)
+            assert ids(one.trail.journal.path) == names("during", 50)
+            await anyio.to_thread.run_sync(server.start)
+            one.add("after")
+
+            assert await one.moved() == ["before", *names("during", 50), "after"]
+            await until(lambda: one.flusher.failure is None)
+
+
+async def test_a_database_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
+    """Neither those who write rows, nor the end of the process."""
+    with private_postgres() as server:
+        server.make_template()
+        async with machine(tmp_path, server.url_of("migrated")) as one:
+            one.add("before")
+            await one.moved()
+            server.hang()
+            one.add(*names("during", 50))
+            await until(lambda: not one.trail.rows_waiting)
+            assert ids(one.trail.journal.path)[-1] == "during49"
+            server.resume()
+
+            assert await one.moved() == ["before", *names("during", 50)]
+
+
+@pytest.mark.parametrize("lock", ["ACCESS EXCLUSIVE", "EXCLUSIVE"])
+async def test_a_locked_table_is_waited_for(tmp_path: Path, database_url: str, lock: str) -> None:
+    """Rows stay in the journal, and move when the lock is gone."""
+    async with machine(tmp_path, database_url) as one:
+        with psycopg.connect(database_url) as other:
+            other.execute(f"LOCK TABLE gateway_audit IN {lock} MODE".encode())
+            one.add(*names("a", 5))
+            await until(lambda: ids(one.trail.journal.path) == names("a", 5))
+            await anyio.lowlevel.checkpoint()
+
+        assert await one.moved() == names("a", 5)
+
+
+async def test_connections_that_are_killed_at_any_moment(
+    tmp_path: Path, postgres: PostgresServer, database_url: str
+) -> None:
+    """Also in the middle of a commit, whose outcome is then unknown: the rows are the requests."""
+    kills = 0
+    database = database_url.rpartition("/")[2]
+    terminate = f"""SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = '{database}' AND application_name = 'ollama-gateway'"""  # noqa: S608 - ours
+    async with machine(tmp_path, database_url, pause=0.001) as one:
+        given: list[str] = []
+        while kills < KILLS:
+            one.add(*(more := names(f"k{len(given)}-", 20)))
+            given += more
+            await anyio.sleep(SHORTEST + kills % 25 * 0.001)  # about then they are on their way
+            [(killed,)] = await anyio.to_thread.run_sync(postgres.execute, terminate)
+            kills += killed
+            await one.moved()
+
+        assert sorted(await one.moved()) == sorted(given)
+
+
+async def test_a_schema_that_is_not_there_yet_is_waited_for(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    """The log says what to run; nothing is lost."""
+    with postgres.fresh_database("template1") as name:
+        async with machine(tmp_path, postgres.url_of(name)) as one:
+            one.add("a")
+            await until(lambda: one.flusher.failure is not None)
+
+        assert "db migrate" in (one.flusher.failure or "")
+        assert ids(one.trail.journal.path) == ["a"]

@@ -1,0 +1,181 @@
+"""The table of a fleet's trail, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psycopg
+import pytest
+
+from ollama_gateway.ledger.chain import Anchor, Link, verify
+from ollama_gateway.ledger.postgres import AuditTable
+from ollama_gateway.postgres import DatabaseError
+from tests.ledger.rows import KEY, final, journal, stored
+from tests.postgres_server import PostgresServer
+
+NOW = datetime(2026, 1, 15, tzinfo=UTC)
+MONTH = 31 * 24 * 60
+
+
+@pytest.fixture
+def table(database_url: str) -> Iterator[AuditTable]:
+    """The table in a database of the test's own."""
+    with closing(AuditTable(database_url)) as opened:
+        yield opened
+
+
+def rows(path: Path, *minutes: int) -> list[Link]:
+    """Rows that a journal had, of so many minutes after 2026-01-02."""
+    with closing(journal(path)) as opened:
+        opened.commit([final(f"r{minute}", minutes=minute) for minute in minutes])
+    return stored(path)
+
+
+def ask(url: str, sql: str) -> list[Any]:
+    """Rows of a query."""
+    with psycopg.connect(url) as connection:
+        return connection.execute(sql.encode()).fetchall()
+
+
+def links_in(url: str) -> list[Link]:
+    """The chain of the one journal, as it is stored."""
+    found = ask(url, "SELECT seq, request_id, document, hash FROM gateway_audit ORDER BY seq")
+    return [Link(*row) for row in found]
+
+
+def test_rows_arrive_as_the_journal_had_them(
+    table: AuditTable, database_url: str, tmp_path: Path
+) -> None:
+    """To the byte, so that the chain still holds; and what is summed is in columns."""
+    given = rows(tmp_path / "journal-0.db", 1, 2, 3)
+
+    table.store("j", given)
+
+    assert links_in(database_url) == given
+    assert verify(Anchor(), links_in(database_url), KEY)[1] is None
+    [(name, model, outcome, began)] = ask(
+        database_url,
+        "SELECT key_name, model, outcome, started_at FROM gateway_audit WHERE request_id = 'r1'",
+    )
+    assert (name, model, outcome) == ("name", "m1:latest", "completed")
+    assert began == datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC)
+
+
+def test_what_is_sent_twice_is_there_once(
+    table: AuditTable, database_url: str, tmp_path: Path
+) -> None:
+    """A batch whose commit was in doubt is repeated, alone or with more."""
+    given = rows(tmp_path / "journal-0.db", *range(10))
+    table.store("j", given[:5])
+    table.store("j", given[:5])
+    table.store("j", given)
+
+    assert links_in(database_url) == given
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "no JSON",
+        "[]",
+        '{"started_at": "yesterday"}',
+        '{"started_at": "2026-01-02T03:04:05"}',
+        '{"key_name": "a\\u0000b", "model": "\\ud800", "reason": 5, "outcome": ["x"]}',
+        '{"prompt_tokens": "many", "completion_tokens": 99999999999999999999999}',
+        '{"prompt_tokens": -1, "completion_tokens": true}',
+    ],
+)
+def test_a_row_that_somebody_spoilt_does_not_stop_the_others(
+    table: AuditTable, database_url: str, tmp_path: Path, document: str
+) -> None:
+    """It is stored as it is, for `audit verify` to name it."""
+    first, second = rows(tmp_path / "journal-0.db", 1, 2)
+    spoilt = attrs.evolve(first, document=document)
+
+    table.store("j", [spoilt, second])
+
+    assert links_in(database_url) == [spoilt, second]
+
+
+def test_a_role_that_can_only_insert_is_enough(
+    postgres: PostgresServer, database_url: str, tmp_path: Path
+) -> None:
+    """It reads nothing, changes nothing and drops nothing; the months are the owner's."""
+    database = database_url.rpartition("/")[2]
+    postgres.execute("DROP ROLE IF EXISTS writer")
+    postgres.execute("CREATE ROLE writer LOGIN PASSWORD 'p'")
+    postgres.execute(f"GRANT TEMPORARY ON DATABASE {database} TO writer")
+    postgres.execute("GRANT INSERT ON gateway_audit TO writer", database)
+    url = postgres.url_of(database, "writer", "p")
+    given = rows(tmp_path / "journal-0.db", 1, 2)
+    with closing(AuditTable(url)) as table:
+        table.store("j", given)
+        table.store("j", given)
+        with pytest.raises(DatabaseError) as error:
+            table.make_partitions(NOW)
+
+    assert not error.value.is_away
+    assert links_in(database_url) == given
+    with psycopg.connect(url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("DELETE FROM gateway_audit")
+
+
+def places(url: str) -> Sequence[tuple[str, str]]:
+    """Which row is in which partition."""
+    return ask(url, "SELECT request_id, tableoid::regclass::text FROM gateway_audit ORDER BY seq")
+
+
+def test_months_are_made_ahead(table: AuditTable, database_url: str, tmp_path: Path) -> None:
+    """This one and the next two; a second time there is nothing to do; others are the default's."""
+    made = table.make_partitions(NOW)
+    assert made == ["gateway_audit_2026_01", "gateway_audit_2026_02", "gateway_audit_2026_03"]
+    assert table.make_partitions(NOW) == []
+
+    table.store("j", rows(tmp_path / "journal-0.db", 0, MONTH, 9 * MONTH))
+
+    assert places(database_url) == [
+        ("r0", "gateway_audit_2026_01"),
+        (f"r{MONTH}", "gateway_audit_2026_02"),
+        (f"r{9 * MONTH}", "gateway_audit_default"),
+    ]
+
+
+def test_a_month_that_is_made_late_takes_its_rows_from_the_default(
+    table: AuditTable, database_url: str, tmp_path: Path
+) -> None:
+    """Nothing is lost and nothing doubled on the way."""
+    given = rows(tmp_path / "journal-0.db", 0, MONTH, 9 * MONTH)
+    table.store("j", given)
+
+    table.make_partitions(NOW)
+    table.store("j", given)
+
+    assert [place for _, place in places(database_url)] == [
+        "gateway_audit_2026_01",
+        "gateway_audit_2026_02",
+        "gateway_audit_default",
+    ]
+    assert links_in(database_url) == given
+
+
+def test_months_past_their_time_are_dropped_and_leave_an_anchor(
+    table: AuditTable, database_url: str, tmp_path: Path
+) -> None:
+    """Only whole months that have ended; the chain of what is left still holds."""
+    table.make_partitions(NOW)
+    table.store("j", rows(tmp_path / "journal-0.db", 0, 1, MONTH, 2 * MONTH))
+
+    assert table.drop_before(datetime(2026, 1, 31, tzinfo=UTC)) == []
+    assert table.drop_before(datetime(2026, 2, 1, tzinfo=UTC)) == ["gateway_audit_2026_01"]
+
+    [(name, seq, digest)] = ask(
+        database_url, "SELECT journal, seq, hash FROM gateway_audit_anchors"
+    )
+    left = links_in(database_url)
+    assert (name, seq, [link.seq for link in left]) == ("j", 2, [3, 4])
+    assert verify(Anchor(seq, digest), left, KEY)[1] is None

@@ -1,0 +1,143 @@
+"""`gatewayctl usage`, run in this process on real journals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_gateway.cli import usage as command
+from ollama_gateway.ledger.usage import Usage
+from tests.ledger.trails import ESCAPE, ended, ran, run, written
+
+DAY = 86_400
+
+
+@pytest.fixture
+def trail(data_dir: Path) -> Path:
+    """Two keys on two days."""
+    alice: dict[str, Any] = {"key_id": "k1", "key_name": "alice", "tokens_source": "reported"}
+    bob: dict[str, Any] = {"key_id": "k2", "key_name": "bob", "tokens_source": "counted"}
+    written(
+        data_dir,
+        [
+            ended("a", 0, prompt_tokens=900, completion_tokens=100, **alice),
+            ended("b", DAY, prompt_tokens=1000, completion_tokens=1000, **alice),
+        ],
+        [
+            ended("c", 1, prompt_tokens=40, completion_tokens=10, **bob),
+            ended("d", 2, outcome="refused", reason="rate", key_id="k2", key_name="bob"),
+        ],
+    )
+    return data_dir
+
+
+def test_a_table_with_bars(trail: Path) -> None:
+    """The most tokens first, numbers under each other, the whole at the end."""
+    assert ran("usage") == (
+        """key    requests  refused  failed  prompt  completion  total  estimated
+alice         2        0       0   1,900       1,100  3,000          -  ########################
+bob           2        1       0      40          10     50       100%  #
+total         4        1       0   1,940       1,110  3,050         2%
+"""
+    )
+
+
+@pytest.mark.parametrize("columns", [20, 75, 200])
+def test_on_a_terminal_no_figure_is_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    """Bars take what is left of the line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [("key", "total"), ("[red]", "123,456,789"), ("b", "5"), ("total", "6")]
+    command._print_rich(rows, [Usage("a", "a", prompt_tokens=100), Usage("b", "b")])
+    shown = capsys.readouterr().out
+
+    assert "[red]" in shown
+    assert "123,456,789" in shown
+    assert shown.count("█") == min(24, max(0, columns - 20))
+
+
+def test_sums_as_json(trail: Path) -> None:
+    """A list of objects; of a key, its id and its name."""
+    assert json.loads(ran("usage", "--json")) == [
+        {
+            "key_id": "k1",
+            "key_name": "alice",
+            "requests": 2,
+            "refused": 0,
+            "failed": 0,
+            "prompt_tokens": 1900,
+            "completion_tokens": 1100,
+            "counted_tokens": 0,
+            "total_tokens": 3000,
+        },
+        {
+            "key_id": "k2",
+            "key_name": "bob",
+            "requests": 2,
+            "refused": 1,
+            "failed": 0,
+            "prompt_tokens": 40,
+            "completion_tokens": 10,
+            "counted_tokens": 50,
+            "total_tokens": 50,
+        },
+    ]
+
+
+def test_days_stand_in_their_order(trail: Path) -> None:
+    """In UTC."""
+    days = json.loads(ran("usage", "--by", "day", "--json"))
+
+    assert [(one["day"], one["total_tokens"]) for one in days] == [
+        ("2026-01-02", 1050),
+        ("2026-01-03", 2000),
+    ]
+
+
+@pytest.mark.parametrize("by", ["key", "end-user", "model", "backend", "day", "outcome"])
+def test_every_way_to_group(trail: Path, by: str) -> None:
+    """The same sum."""
+    groups = json.loads(ran("usage", "--by", by, "--json"))
+
+    assert sum(one["total_tokens"] for one in groups) == 3050
+
+
+def test_what_is_summed_up_can_be_picked(trail: Path) -> None:
+    """By time, key and model."""
+    [one] = json.loads(ran("usage", "--key", "alice", "--since", "2026-01-03", "--json"))
+
+    assert one["total_tokens"] == 2000
+    assert json.loads(ran("usage", "--model", "other", "--json")) == []
+    assert json.loads(ran("usage", "--until", "2026-01-02", "--json")) == []
+
+
+def test_an_unknown_way_is_exit_2(trail: Path) -> None:
+    """The ones that there are, are named."""
+    result = run("usage", "--by", "colour")
+
+    assert result.exit_code == 2
+    assert "end-user" in result.stderr
+
+
+def test_a_broken_journal_is_exit_1(trail: Path) -> None:
+    """The sums are of what can be read."""
+    (trail / "journal-2.db").write_bytes(b"\xff" * 5000)
+
+    result = run("usage", "--json")
+
+    assert (result.exit_code, len(json.loads(result.stdout))) == (1, 2)
+    assert "journal-2.db" in result.stderr
+
+
+def test_hostile_names_do_not_reach_the_terminal(data_dir: Path) -> None:
+    """Shown escaped."""
+    written(data_dir, [ended("a", key_name=ESCAPE)])
+
+    shown = ran("usage")
+
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert "\\u001b[31mred" in shown

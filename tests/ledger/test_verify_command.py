@@ -1,0 +1,174 @@
+"""`gatewayctl audit verify` on real journals that somebody has been at."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.rows import BEGAN, journal
+from tests.ledger.trails import ESCAPE, began, changed, ended, ran, run, written
+
+
+@pytest.fixture
+def trail(data_dir: Path) -> Path:
+    """Two journals of five rows and one; the first."""
+    written(data_dir, [ended(f"r{n}", 60 * n) for n in range(1, 6)], [ended("other")])
+    return data_dir / "journal-0.db"
+
+
+def test_a_trail_that_holds(trail: Path) -> None:
+    """A line for each journal with its head, exit 0."""
+    head, first, second = ran("audit", "verify").splitlines()
+    [one, _] = json.loads(ran("audit", "verify", "--json"))
+
+    assert head.split() == ["journal", "rows", "from", "to", "head", "chain"]
+    assert first.split() == ["journal-0.db", "5", "1", "5", one["head"]["hash"][:16], "holds"]
+    assert second.split()[:2] == ["journal-1.db", "1"]
+    assert one == {
+        "journal": "journal-0.db",
+        "ok": True,
+        "rows": 5,
+        "anchor": {"seq": 0, "hash": "00" * 32},
+        "head": {"seq": 5, "hash": one["head"]["hash"]},
+        "fault": None,
+        "message": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE rows SET document = replace(document, '/api/chat', '/api/chas') WHERE seq = 3", 3),
+        ("UPDATE rows SET document = x'ff' WHERE seq = 3", 3),
+        ("UPDATE rows SET document = CAST('x' AS BLOB) WHERE seq = 3", 3),
+        ("UPDATE rows SET hash = 'text' WHERE seq = 3", 3),
+        ("UPDATE rows SET request_id = x'ff' WHERE seq = 3", 3),
+    ],
+)
+def test_an_altered_row_is_named(trail: Path, statement: str, said: int) -> None:
+    """By its place and request, whatever was put there; exit 1."""
+    changed(trail, statement)
+
+    result = run("audit", "verify", "--json")
+    [first, second] = json.loads(result.stdout)
+
+    assert result.exit_code == 1
+    assert (first["ok"], first["rows"], first["head"]["seq"]) == (False, 5, 2)
+    assert (first["fault"]["seq"], first["fault"]["reason"]) == (said, "altered")
+    assert second["ok"] is True
+    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: row 3 (request ")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DELETE FROM rows WHERE seq = 3", "what was before row 4 (request r4) is missing"),
+        ("UPDATE rows SET seq = 9 WHERE seq = 3", "what was before row 4 (request r4) is missing"),
+        ("DELETE FROM rows WHERE seq = 1", "what was before row 2 (request r2) is missing"),
+        ("UPDATE chain SET seq = 2", "row 1 (request r1) is not where it was"),
+        ("UPDATE chain SET hash = 'x'", "the anchor is not as this program writes it"),
+        ("DELETE FROM chain", "a row is not as this program writes it"),
+        ("DROP TABLE chain", "no such table: chain"),
+    ],
+)
+def test_what_else_was_done_is_said(trail: Path, statement: str, said: str) -> None:
+    """In words, on one line; exit 1."""
+    changed(trail, statement)
+
+    result = run("audit", "verify")
+
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+    assert "holds" in result.stdout.splitlines()[2]
+
+
+@pytest.mark.parametrize("key", ["", "another"])
+def test_a_wrong_key_is_said_to_be_likely(
+    trail: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Then every journal fails at its first row."""
+    monkeypatch.setenv("GATEWAY_AUDIT_CHAIN_KEY", key)
+
+    result = run("audit", "verify")
+
+    assert result.exit_code == 1
+    assert "row 1 (request r1) was altered" in result.stderr
+    assert f"audit.chain_key {'is set' if key else 'is not set'} here" in result.stderr
+
+
+def test_one_journal_that_fails_is_no_wrong_key(trail: Path) -> None:
+    """The others hold with it."""
+    changed(trail, "UPDATE rows SET document = '{}' WHERE seq = 1")
+
+    assert "chain_key" not in run("audit", "verify").stderr
+
+
+def test_rows_that_were_trimmed_are_no_fault(trail: Path) -> None:
+    """The chain begins at the anchor that trimming left, even where nothing else is left."""
+    with closing(journal(trail)) as opened:
+        opened.trim(BEGAN.timestamp() + 60 * 3)
+        assert ran("audit", "verify").splitlines()[1].split()[1:4] == ["3", "3", "5"]
+        opened.trim(BEGAN.timestamp() + 60 * 99)
+
+    [one, _] = json.loads(ran("audit", "verify", "--json"))
+    assert (one["ok"], one["rows"], one["anchor"]["seq"]) == (True, 0, 5)
+
+
+def test_a_head_that_was_noted(trail: Path) -> None:
+    """Rows cut off at the end show by it alone."""
+    [one, _] = json.loads(ran("audit", "verify", "--json"))
+    with closing(journal(trail)) as opened:
+        opened.commit([ended("later")])
+    assert run("audit", "verify", "--head", one["head"]["hash"]).exit_code == 0
+    changed(trail, "DELETE FROM rows WHERE seq >= 5")
+
+    assert run("audit", "verify").exit_code == 0
+    result = run("audit", "verify", "--head", one["head"]["hash"])
+    assert result.exit_code == 1
+    assert "no journal has a row with this hash" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["", "zz", "00", "0" * 63])
+def test_a_head_that_is_none(trail: Path, text: str) -> None:
+    """Never taken for nothing to look for."""
+    assert run("audit", "verify", "--head", text).exit_code == 2
+
+
+def test_what_runs_is_not_in_the_chain(data_dir: Path) -> None:
+    """A request without an end has no row yet."""
+    with closing(journal(data_dir / "journal-0.db")) as living:
+        living.commit([ended("a"), began("r")])
+        assert ran("audit", "verify").splitlines()[1].split()[1] == "1"
+
+
+def test_a_journal_without_rows(data_dir: Path) -> None:
+    """As after the first start, or while it is being made."""
+    written(data_dir, [])
+    (data_dir / "journal-1.db").touch()
+
+    assert [line.split() for line in ran("audit", "verify").splitlines()[1:]] == [
+        ["journal-0.db", "0", "-", "-", "-", "holds"],
+        ["journal-1.db", "0", "-", "-", "-", "holds"],
+    ]
+
+
+def test_hostile_names_do_not_reach_the_terminal(trail: Path) -> None:
+    """A request id that somebody wrote with an editor is shown escaped."""
+    changed(trail, "UPDATE rows SET request_id = ? WHERE seq = 3", ESCAPE)
+
+    result = run("audit", "verify")
+
+    assert result.stderr.rstrip("\n").isprintable()
+    assert "\\u001b[31mred" in result.stderr
+
+
+def test_no_journals_at_all(data_dir: Path) -> None:
+    """Said, with the directory; nothing is broken."""
+    result = run("audit", "verify")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"there are no journals in {data_dir}" in result.stderr

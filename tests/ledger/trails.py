@@ -1,0 +1,131 @@
+"""Journals of several processes, and the commands that read them, for the tests of the reader."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+from typer.testing import CliRunner, Result
+
+from ollama_gateway.cli.main import app
+from ollama_gateway.ledger.document import document_of, intent_of, to_text
+from ollama_gateway.ledger.journal import Entry, Journal
+from ollama_gateway.ledger.kept import Kept
+from ollama_gateway.ledger.reading import Journals, Span, merged
+from tests.ledger.rows import BEGAN, journal, row
+
+ALL = Span()
+ESCAPE = "\x1b[31mred\x1b[0m\n[bold]\u202e\x9b2J"
+"""What must not reach a terminal: colours, lines, markup, text that runs backwards, C1."""
+
+
+def ended(request_id: str, second: float = 0, *, took: float = 1, **fields: Any) -> Entry:
+    """The end of a request that began so many seconds after `BEGAN`."""
+    began = BEGAN + timedelta(seconds=second)
+    whole = attrs.evolve(row(request_id), started_at=began, duration=took, **fields)
+    return Entry(request_id, to_text(document_of(whole)), is_final=True)
+
+
+def began(request_id: str, second: float = 0, **fields: Any) -> Entry:
+    """Its admission."""
+    moment = BEGAN + timedelta(seconds=second)
+    whole = attrs.evolve(row(request_id), started_at=moment, **fields)
+    return Entry(request_id, to_text(intent_of(whole)), is_final=False)
+
+
+def written(directory: Path, *journals: Sequence[Entry]) -> None:
+    """A journal of each process's entries."""
+    for number, entries in enumerate(journals):
+        with closing(journal(directory / f"journal-{number}.db")) as opened:
+            opened.commit(entries)
+
+
+def still_open(directory: Path, *entries: Entry) -> Journal:
+    """The journal of a process that still runs; to be closed."""
+    opened = journal(directory / "journal-9.db")
+    opened.commit(entries)
+    return opened
+
+
+def changed(path: Path, statement: str, *values: object) -> None:
+    """Do with SQL what nobody should."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement, values)
+
+
+def all_rows(directory: Path, faults: list[str] | None = None, span: Span = ALL) -> list[Kept]:
+    """The whole trail, in order."""
+    told: list[str] = []
+    rows = list(merged(Journals(directory, told.append).strands(), span))
+    assert faults is not None or told == []
+    if faults is not None:
+        faults += told
+    return rows
+
+
+def all_ids(directory: Path, faults: list[str] | None = None, span: Span = ALL) -> list[str]:
+    """Of which requests it has rows, in order."""
+    return [kept.request_id for kept in all_rows(directory, faults, span)]
+
+
+def run(*arguments: str) -> Result:
+    """Run `gatewayctl ...` in this process."""
+    return CliRunner().invoke(app, arguments)
+
+
+def ran(*arguments: str) -> str:
+    """What a command that succeeds prints."""
+    result = run(*arguments)
+    assert (result.exit_code, result.exception, result.stderr) == (0, None, "")
+    return result.stdout
+
+
+def listed(*arguments: str) -> list[dict[str, Any]]:
+    """The rows that `audit list --json` prints."""
+    return [json.loads(line) for line in ran("audit", "list", "--json", *arguments).splitlines()]
+
+
+def ids_of(*arguments: str) -> list[str]:
+    """Their requests."""
+    return [document["request_id"] for document in listed(*arguments)]
+
+
+class Memory:
+    """A strand of rows that are nowhere else."""
+
+    def __init__(self, name: str, kept: list[Kept]) -> None:
+        self.name, self.kept = name, kept
+        self.after = 0
+
+    @classmethod
+    def of(cls, name: str, rows: Sequence[tuple[int, bool]]) -> Memory:
+        """Rows by when they ended, and whether their status is 200."""
+        return cls(name, [_kept(name, seq, *made) for seq, made in enumerate(rows, 1)])
+
+    @property
+    def last(self) -> int:
+        """The place of the last row."""
+        return self.kept[-1].seq if self.kept else 0
+
+    def rows(self, span: Span) -> Iterator[Kept]:
+        """What comes after `after`; moves it."""
+        for kept in self.kept:
+            if kept.seq > self.after and span.holds(kept.began):
+                self.after = kept.seq
+                yield kept
+
+    def backwards(self, span: Span) -> Iterator[Kept]:
+        """All rows, the last first."""
+        return (kept for kept in reversed(self.kept) if span.holds(kept.began))
+
+
+def _kept(name: str, seq: int, second: int, is_good: bool) -> Kept:  # noqa: FBT001 - of a tuple
+    status = 200 if is_good else 400
+    document = {"request_id": f"{name}-{seq}", "duration_ms": 0, "status": status}
+    return Kept(name, seq, document, BEGAN + timedelta(seconds=second))

