@@ -25,11 +25,9 @@ from ollama_gateway.flow.exchange import Deadlines, Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
 from ollama_gateway.keys import KeyCache, Place, find_key, open_keys, place_of
+from ollama_gateway.ledger.audit import Audit, open_audit
 from ollama_gateway.ledger.log import RowMetrics, log_row
-from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.record import Ledger, Sink
-from ollama_gateway.ledger.trail import Trail, open_trail
-from ollama_gateway.ledger.upkeep import Upkeep
 from ollama_gateway.limits import open_limits
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.quota import Quota
@@ -95,11 +93,11 @@ async def build(
     async with (
         open_keys(place, runner=runner) as keys,
         _open_limits(settings, metrics, runner) as limits,
-        _open_trail(settings, runner) as trail,
+        _open_audit(settings, runner) as audit,
     ):
         serving = Exchange(
             keys,
-            Ledger((*sinks, RowMetrics(metrics)), trail),
+            Ledger((*sinks, RowMetrics(metrics)), audit.trail),
             limits,
             backends,
             _deadlines(settings.race),
@@ -122,7 +120,7 @@ async def build(
             lambda: _can_judge(keys, place),
             lambda: place.survives_outages and keys.statistics().store_failing,
             limits,
-            trail,
+            audit,
             serving.rules.hedging,
             partial(find_key, place, runner=runner),
             lambda: app.requests_running,
@@ -139,7 +137,7 @@ async def build(
             backends,
             discovery,
             metrics,
-            _watchers(discovery, copier, pauses, _upkeep(settings, trail, runner)),
+            _watchers(discovery, copier, pauses, audit),
             copier,
             pauses,
         )
@@ -182,21 +180,16 @@ def _rules(race: settings_model.Race, metrics: Metrics) -> Rules:
     return Rules(race.max_attempts, hedging, RetryBudget(), metrics)
 
 
-@asynccontextmanager
-async def _open_trail(settings: Settings, runner: Runner) -> AsyncIterator[Trail]:
-    is_strict, key = settings.audit.mode == "strict", _chain_key(settings)
-    with own_journal(settings.storage.data_dir, is_strict=is_strict, key=key) as journal:
-        async with open_trail(journal, is_strict=is_strict, runner=runner) as trail:
-            yield trail
-
-
-def _upkeep(settings: Settings, trail: Trail, runner: Runner) -> Upkeep:
-    return Upkeep(trail, _chain_key(settings), settings.audit.keep, runner)
-
-
-def _chain_key(settings: Settings) -> bytes:
-    key = settings.audit.chain_key
-    return key.reveal().encode() if key else b""
+def _open_audit(settings: Settings, runner: Runner) -> AbstractAsyncContextManager[Audit]:
+    audit, url = settings.audit, settings.storage.database_url
+    return open_audit(
+        settings.storage.data_dir,
+        url.reveal() if url else None,
+        is_strict=audit.mode == "strict",
+        key=audit.chain_key.reveal().encode() if audit.chain_key else b"",
+        keep=audit.keep,
+        runner=runner,
+    )
 
 
 def build_backends(
@@ -254,14 +247,16 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
 
 
 def _watchers(
-    discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses, upkeep: Upkeep
+    discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses, audit: Audit
 ) -> dict[str, Watcher]:
     watchers: dict[str, Watcher] = {
         f"discovery:{backend.name}": _worker(discovery, backend)
         for backend in discovery.backends.all
     }
     watchers["pauses"] = pauses.watch
-    watchers["audit"] = upkeep.watch
+    watchers["audit"] = audit.upkeep.watch
+    if audit.flusher is not None:
+        watchers["flusher"] = audit.flusher.watch
     if copier is not None:
         watchers["catalog"] = copier.watch
     return watchers

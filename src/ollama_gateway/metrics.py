@@ -96,6 +96,11 @@ class Metrics:
             "Requests that wait for a backend with room.",
             registry=registry,
         )
+        self._unmoved = Gauge(
+            "ollama_gateway_audit_rows_unmoved",
+            "Rows of the audit journal that are not in PostgreSQL yet.",
+            registry=registry,
+        )
         self._audit_rows = Gauge(
             "ollama_gateway_audit_rows_waiting",
             "Rows that are not in the audit journal yet.",
@@ -162,6 +167,10 @@ class Metrics:
     def waiting(self, count: int) -> None:
         """Say how many requests wait in line."""
         self._waiting.set(count)
+
+    def audit_rows_unmoved(self, count: int) -> None:
+        """Say how many rows of the journal are not in PostgreSQL yet."""
+        self._unmoved.set(count)
 
     def audit_rows_waiting(self, count: int) -> None:
         """Say how many rows wait for the audit journal."""

@@ -26,7 +26,7 @@ STRICT: Mapping[str, str] = {
 def journaled(told: Story, *, is_strict: bool = False) -> list[dict[str, Any]]:
     """The finished rows, whose chain holds."""
     key = STRICT["GATEWAY_AUDIT_CHAIN_KEY"].encode() if is_strict else b""
-    with reading(told.gateway.admin.trail.journal.path) as connection:
+    with reading(told.gateway.admin.audit.trail.journal.path) as connection:
         links = list(links_of(connection))
         assert verify(anchor_of(connection), links, key)[1] is None
     return [json.loads(link.document) for link in links]
@@ -100,7 +100,7 @@ async def test_every_way_out_leaves_exactly_one_row(
         await told.ask()
         await trio.sleep(0.2)
         rows = journaled(told, is_strict=is_strict)
-        assert not has_intents(told.gateway.admin.trail.journal.path)
+        assert not has_intents(told.gateway.admin.audit.trail.journal.path)
 
     assert [(row["outcome"], row["reason"], row["status"]) for row in rows] == [
         ("completed", None, 200),
@@ -134,7 +134,7 @@ async def test_strict_the_intent_is_on_the_disk_before_anything_goes_upstream(
     async with story(models=(SLOW,), settings=STRICT) as told, trio.open_nursery() as nursery:
         nursery.start_soon(told.ask)
         await trio.sleep(0.5)
-        path = told.gateway.admin.trail.journal.path
+        path = told.gateway.admin.audit.trail.journal.path
         assert has_intents(path)
         assert journaled(told, is_strict=True) == []
         await trio.sleep(5)
@@ -143,13 +143,13 @@ async def test_strict_the_intent_is_on_the_disk_before_anything_goes_upstream(
 
 def lose(told: Story) -> None:
     """From now on nothing can be written into the journal."""
-    path = told.gateway.admin.trail.journal.path
+    path = told.gateway.admin.audit.trail.journal.path
     path.rename(path.with_suffix(".lost"))
 
 
 def find(told: Story) -> None:
     """The journal is where it was."""
-    path = told.gateway.admin.trail.journal.path
+    path = told.gateway.admin.audit.trail.journal.path
     path.with_suffix(".lost").rename(path)
 
 
@@ -240,7 +240,7 @@ async def test_what_was_said_is_never_stored(autojump_clock: Clock) -> None:
         reply = await told.ask(body=body)
         await told.ask(f"/k/{told.key}/api/chat", body, key=None)
         assert reply.text == "abc"
-        directory = told.gateway.admin.trail.journal.path.parent
+        directory = told.gateway.admin.audit.trail.journal.path.parent
         everything = b"".join(path.read_bytes() for path in directory.iterdir())
 
     assert b"m1:latest" in everything

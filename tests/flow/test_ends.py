@@ -75,6 +75,9 @@ async def test_a_client_that_leaves_ends_the_upstream_request(
 
     assert seen.gone_at == leave_at
     assert outcome(told) == ("client_gone", "client_gone")
+    relayed = int(leave_at) if stream else 0
+    source = "counted" if relayed else None
+    assert (told.rows[0].completion_tokens or 0, told.rows[0].tokens_source) == (relayed, source)
     assert told.gateway.app.requests_running == 0
     assert told.gateway.app.bodies.held == 0
 

@@ -69,7 +69,7 @@ async def machine(directory: Path, url: str, pause: float = PAUSE) -> AsyncItera
     """A trail and its flusher at work, for the length of the block."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
-        trail = await stack.enter_async_context(open_trail(owned, is_strict=False))
+        trail = await stack.enter_async_context(open_trail(Trail(owned, is_strict=False)))
         table = stack.enter_context(closing(AuditTable(url)))
         flusher = Flusher(trail, table, in_thread, 400 * 86_400, KEY, pause)
         await stack.enter_async_context(beside(flusher.watch))

@@ -59,7 +59,7 @@ async def opened(tmp_path: Path, *, is_strict: bool) -> AsyncIterator[Opened]:
     """A trail for the length of the block."""
     journal = Counting(tmp_path / "data" / "journal-0.db", is_strict=is_strict, key=KEY)
     with closing(journal):
-        async with open_trail(journal, is_strict=is_strict, runner=in_place) as trail:
+        async with open_trail(Trail(journal, is_strict=is_strict, runner=in_place)) as trail:
             yield Opened(trail, journal)
 
 
@@ -127,7 +127,7 @@ async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Pa
 
     journal = Counting(tmp_path / "journal-0.db", is_strict=True, key=KEY)
     with closing(journal):
-        async with open_trail(journal, is_strict=True, runner=slow) as trail:  # type: ignore[arg-type]
+        async with open_trail(Trail(journal, is_strict=True, runner=slow)) as trail:  # type: ignore[arg-type]
             with pytest.raises(Unavailable):
                 await trail.admit(row("a"))
             assert trio.current_time() == PATIENCE

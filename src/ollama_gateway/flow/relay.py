@@ -79,13 +79,13 @@ def _examine(
     for place, frame in enumerate(frames):
         reading = dialect.read(frame)
         if reading.error is not None or reading.is_garbled:
-            _count(row, frames[:place])
+            _relayed(row, frames[:place])
             return frames[:place], _failure(reading.error, backend), False
         _note_usage(row, reading.usage)
         if reading.is_last:
-            _count(row, frames[: place + 1])
+            _relayed(row, frames[: place + 1])
             return frames[: place + 1], None, True
-    _count(row, frames)
+    _relayed(row, frames)
     return frames, None, False
 
 
@@ -98,6 +98,13 @@ def _failure(error: str | None, backend: Backend) -> GatewayError:
 def _count(row: Row, frames: list[bytes]) -> None:
     row.chunks += len(frames)
     row.bytes_out += sum(map(len, frames))
+
+
+def _relayed(row: Row, frames: list[bytes]) -> None:
+    """Count a chunk as a token, until the backend says how many there were."""
+    _count(row, frames)
+    if row.tokens_source != "reported":
+        row.completion_tokens, row.tokens_source = row.chunks, "counted"
 
 
 def _note_usage(row: Row, usage: Usage | None) -> None:

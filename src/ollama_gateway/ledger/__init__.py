@@ -1,1 +1,1 @@
-"""The trail: exactly one row for every request with a valid key, on every way out."""
+"""The trail: `record.py` says what a row is, `audit.py` puts together what stores it."""

@@ -41,7 +41,10 @@ _log = get_logger("audit")
 
 @attrs.define(eq=False)
 class Flusher:
-    """Keeps PostgreSQL up to date with the journals of this machine."""
+    """Keeps PostgreSQL up to date with the journals of this machine; a watcher.
+
+    It may be cancelled at any moment: what was not moved is moved by whoever comes next.
+    """
 
     trail: Trail
     table: AuditTable
@@ -57,6 +60,11 @@ class Flusher:
     def failure(self) -> str | None:
         """Why rows cannot be moved now; None where they can."""
         return self._failure
+
+    @property
+    def rows_unmoved(self) -> int:
+        """Rows that are in this process's journal and not in PostgreSQL."""
+        return self.trail.journal.head.seq - self.trail.journal.anchor.seq
 
     async def watch(self) -> None:
         """Move rows, for ever."""

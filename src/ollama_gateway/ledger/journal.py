@@ -77,6 +77,8 @@ class Journal:
         """Which journal it is, for good, wherever its rows go."""
         self.head = Anchor()
         """The last row that is there."""
+        self.anchor = Anchor()
+        """The row before the first that is there."""
         self._key = key
         with translated(path), ExitStack() as undo:
             self._identity = make_private(path)
@@ -103,7 +105,9 @@ class Journal:
         with translated(self.path), _transaction(self._connection):
             run = self._connection.execute
             run("UPDATE chain SET seq = ?, hash = ?", (last.seq, last.hash))
-            return run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
+            dropped = run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
+        self.anchor = Anchor(last.seq, last.hash)
+        return dropped
 
     def trim(self, before: float) -> int:
         """Drop the oldest rows, those that began before a moment; how many. Raises JournalError.
@@ -151,6 +155,7 @@ class Journal:
                     run(statement)
                 run("INSERT INTO chain VALUES (?, 0, ?)", (str(uuid.uuid4()), GENESIS))
             [(self.identity,)] = run("SELECT identity FROM chain")
+            self.anchor = anchor_of(self._connection)
             self.head = _head(self._connection)
             self._end_intents()
 

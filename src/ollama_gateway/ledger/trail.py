@@ -196,11 +196,8 @@ class Trail:
 
 
 @asynccontextmanager
-async def open_trail(
-    journal: Journal, *, is_strict: bool, runner: Runner = in_thread
-) -> AsyncIterator[Trail]:
-    """A trail for the length of the block; what waits at its end is written, or 5 s have passed."""
-    trail = Trail(journal, is_strict=is_strict, runner=runner)
+async def open_trail(trail: Trail) -> AsyncIterator[Trail]:
+    """A trail at work for the length of the block; what waits at its end is written within 5 s."""
     try:
         async with beside(trail.run):
             yield trail

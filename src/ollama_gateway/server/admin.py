@@ -21,7 +21,7 @@ from ollama_gateway.errors import BadRequest, NotFound, Unauthorized
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.keys.key import APIKey, utc_now
-from ollama_gateway.ledger.trail import Trail
+from ollama_gateway.ledger import Audit
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.explain import explain, facts_of
@@ -43,7 +43,7 @@ class Admin:
     keys_are_degraded: Callable[[], bool]
     """Whether only keys that were seen lately can be judged."""
     limits: Limits
-    trail: Trail
+    audit: Audit
     hedging: Hedging
     find_key: Callable[[str], Awaitable[APIKey | None]]
     """A key by its id; None where there is no such key."""
@@ -81,15 +81,18 @@ class Admin:
             reasons.append("the key store does not answer")
         if self.limits.store.why_not is not None:
             reasons.append(self.limits.store.why_not)
-        if self.trail.why_not is not None:
-            reasons.append(self.trail.why_not)
+        if self.audit.trail.why_not is not None:
+            reasons.append(self.audit.trail.why_not)
         return reasons
 
     def degraded(self) -> list[str]:
         """What is less than it should be, and keeps no known client out."""
-        return (
-            ["the key store does not answer: known keys only"] if self.keys_are_degraded() else []
-        )
+        found = []
+        if self.keys_are_degraded():
+            found.append("the key store does not answer: known keys only")
+        if self.audit.flusher is not None and self.audit.flusher.failure is not None:
+            found.append("audit rows wait for PostgreSQL")
+        return found
 
     async def health(self, ask: Ask) -> None:
         """`/healthz`: the process answers."""
@@ -111,7 +114,10 @@ class Admin:
         for backend in self.backends.all:
             self.metrics.backend_up(backend.name, is_up=backend.is_up)
             self.metrics.in_flight(backend.name, backend.in_flight)
-        self.metrics.audit_rows_waiting(self.trail.rows_waiting)
+        self.metrics.audit_rows_waiting(self.audit.trail.rows_waiting)
+        self.metrics.audit_rows_unmoved(
+            self.audit.flusher.rows_unmoved if self.audit.flusher else 0
+        )
         self.metrics.waiting(len(self.backends.line))
         await ask.downstream.respond(200, FIGURES, self.metrics.page())
 
@@ -135,11 +141,12 @@ class Admin:
                 "spending_file_failing": self.limits.spending.is_failing,
             },
             "audit": {
-                "mode": "strict" if self.trail.is_strict else "buffered",
-                "journal": self.trail.journal.path.name,
-                "rows": self.trail.journal.head.seq,
-                "rows_waiting": self.trail.rows_waiting,
-                "failing": self.trail.failure is not None,
+                "mode": "strict" if self.audit.trail.is_strict else "buffered",
+                "journal": self.audit.trail.journal.path.name,
+                "rows": self.audit.trail.journal.head.seq,
+                "rows_waiting": self.audit.trail.rows_waiting,
+                "failing": self.audit.trail.failure is not None,
+                "rows_unmoved": self.audit.flusher.rows_unmoved if self.audit.flusher else None,
             },
             "backends": [
                 {
