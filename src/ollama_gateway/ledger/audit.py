@@ -39,6 +39,11 @@ class Audit:
     flusher: Flusher | None
     """None where there is no PostgreSQL."""
 
+    @property
+    def rows_unmoved(self) -> int | None:
+        """Rows that are in this process's journal and not in PostgreSQL; None without one."""
+        return self.flusher.rows_unmoved if self.flusher else None
+
 
 @asynccontextmanager
 async def open_audit(

@@ -9,8 +9,7 @@ The rules: a page is a transaction of its own, so a reader that waits for its pi
 gateway from reusing its write-ahead log. Nothing is ever written. What cannot be read is told once,
 in a line, and everything else is read.
 
-PostgreSQL is to be another `Source`: its rows come as strands too, and one that is in both, as it
-is just being moved, is given once.
+Where rows move on to PostgreSQL, both are read as one (`joined.py`).
 """
 
 from __future__ import annotations
@@ -28,14 +27,12 @@ import attrs
 from ollama_gateway.ledger.journal import JournalError, reading
 from ollama_gateway.ledger.kept import LARGEST, Kept, read
 from ollama_gateway.ledger.ownership import PATTERN
+from ollama_gateway.ledger.telling import Complain, Once
 
 PAGE: Final = 1000
 """Rows read in one transaction."""
 WINDOW: Final = 20_000
 """Rows within which one is known again that was moved while it was read."""
-
-MOST_TOLD: Final = 100
-"""Faults; somebody may have spoilt every row."""
 
 # The text is searched, as a row that is no JSON must not end the search. What a client says cannot
 # look like this: its quotes are escaped.
@@ -49,8 +46,9 @@ _INTENTS: Final = "SELECT 0, CAST(document AS BLOB) FROM intents ORDER BY reques
 _BY_ID: Final = """SELECT seq, CAST(document AS BLOB) FROM rows WHERE request_id = ?1
     UNION ALL SELECT 0, CAST(document AS BLOB) FROM intents WHERE request_id = ?1"""
 _LAST: Final = "SELECT seq, x'' FROM rows ORDER BY seq DESC LIMIT 1"
+# As a number and a text, whatever somebody has put there.
+_ANCHOR: Final = "SELECT CAST(seq AS INTEGER), CAST(identity AS BLOB) FROM chain"
 
-Complain = Callable[[str], None]
 Stored = tuple[int, bytes]
 
 
@@ -140,6 +138,22 @@ class JournalStrand:
                 before = seq
                 yield from self._read(seq, text)
 
+    def page(self, after: int, span: Span) -> tuple[int, list[Stored]]:
+        """Up to where rows were dropped from it, and at the same moment what comes after a row."""
+        with self._opened() as ask:
+            [(anchor, _)] = ask(_ANCHOR) or [(0, b"")]
+            return anchor, ask(_FORWARDS, after, *span.texts, PAGE)
+        return 0, []
+
+    def page_before(self, before: int, span: Span) -> list[Stored]:
+        """What comes before a row, the last first."""
+        return self._ask(_BACKWARDS, before, *span.texts, PAGE)
+
+    def identity(self) -> str:
+        """Which journal it is, wherever its rows go; nothing where it is just being made."""
+        found = self._ask(_ANCHOR)
+        return str(found[0][1], errors="replace") if found else ""
+
     def running(self) -> Iterator[Kept]:
         """What was admitted and has not ended: never more than a gateway takes at once."""
         for seq, text in self._ask(_INTENTS):
@@ -179,8 +193,7 @@ class Journals:
 
     def __init__(self, directory: Path, complain: Complain) -> None:
         self._directory = directory
-        self._told: set[str] = set()
-        self._tell = complain
+        self._complain = Once(complain)
         self._strands: dict[Path, JournalStrand] = {}
 
     def strands(self) -> Sequence[JournalStrand]:
@@ -203,14 +216,6 @@ class Journals:
         """The row of a request, ended or not."""
         found = (strand.find(request_id) for strand in self.strands())
         return next((row for row in found if row), None)
-
-    def _complain(self, fault: str) -> None:
-        if fault in self._told or len(self._told) > MOST_TOLD:
-            return
-        self._told.add(fault)
-        self._tell(
-            fault if len(self._told) <= MOST_TOLD else "more that cannot be read is not told"
-        )
 
 
 def paths_in(directory: Path) -> list[Path]:

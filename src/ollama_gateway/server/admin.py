@@ -21,7 +21,7 @@ from ollama_gateway.errors import BadRequest, NotFound, Unauthorized
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.keys.key import APIKey, utc_now
-from ollama_gateway.ledger import Audit
+from ollama_gateway.ledger.audit import Audit
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.explain import explain, facts_of
@@ -115,9 +115,7 @@ class Admin:
             self.metrics.backend_up(backend.name, is_up=backend.is_up)
             self.metrics.in_flight(backend.name, backend.in_flight)
         self.metrics.audit_rows_waiting(self.audit.trail.rows_waiting)
-        self.metrics.audit_rows_unmoved(
-            self.audit.flusher.rows_unmoved if self.audit.flusher else 0
-        )
+        self.metrics.audit_rows_unmoved(self.audit.rows_unmoved or 0)
         self.metrics.waiting(len(self.backends.line))
         await ask.downstream.respond(200, FIGURES, self.metrics.page())
 
@@ -146,7 +144,7 @@ class Admin:
                 "rows": self.audit.trail.journal.head.seq,
                 "rows_waiting": self.audit.trail.rows_waiting,
                 "failing": self.audit.trail.failure is not None,
-                "rows_unmoved": self.audit.flusher.rows_unmoved if self.audit.flusher else None,
+                "rows_unmoved": self.audit.rows_unmoved,
             },
             "backends": [
                 {
