@@ -233,6 +233,31 @@ async def test_buffered_a_failing_journal_stops_nobody(autojump_clock: Clock) ->
         assert len(journaled(told)) == 20
 
 
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ("ada@example.org", "ada@example.org"),
+        ("  Ada \t", "Ada"),
+        ("a\x1b[31mb", "a[31mb"),
+        ("x" * 1000, "x" * 256),
+        ("", None),
+        (None, None),
+    ],
+)
+async def test_for_whom_a_front_end_asks(
+    autojump_clock: Clock, value: str | None, stored: str | None
+) -> None:
+    """By the header that its key names, bounded and on one line; other keys name none."""
+    async with story() as told:
+        _, webui = told.store.create("webui", user_header="x-user")
+        headers = {"x-user": value} if value is not None else {}
+        await told.ask(key=webui, headers=headers)
+        await told.ask(headers=headers)
+        await trio.sleep(0.2)
+
+        assert [row["end_user"] for row in journaled(told)] == [stored, None]
+
+
 async def test_what_was_said_is_never_stored(autojump_clock: Clock) -> None:
     """Neither a prompt, an answer nor a key is in any file of the data directory."""
     body = {"model": "m1", "messages": [{"role": "user", "content": "the-secret-prompt"}]}

@@ -44,6 +44,7 @@ def test_create_as_json() -> None:
         "models",
         "endpoints",
         "limits",
+        "user_header",
         "expires_at",
     ]
     assert made["key"].startswith(f"ogw_{made['id']}_")
@@ -54,6 +55,15 @@ def test_create_as_json() -> None:
         None,
     )
     assert as_json("create", "cd")["endpoints"] == ["inference", "embeddings", "read"]
+
+
+def test_a_key_may_name_the_header_that_says_who_asks() -> None:
+    """In any case, until it is taken away; a header that holds a secret is refused."""
+    made = as_json("create", "webui", "--user-header", "X-OpenWebUI-User-Email")
+    assert made["user_header"] == "x-openwebui-user-email"
+    assert as_json("update", "webui", "--user-header", "none")["user_header"] is None
+    for name in ("Authorization", "x-api-key", "cookie", "a b", "a\x1b", ""):
+        assert run("create", "other", "--user-header", name).exit_code == 1
 
 
 def test_an_expiry_is_a_duration() -> None:
@@ -98,6 +108,7 @@ def test_list_as_json() -> None:
         "models",
         "endpoints",
         "limits",
+        "user_header",
         "created_at",
         "expires_at",
         "revoked_at",

@@ -84,7 +84,7 @@ def test_an_old_file_keeps_everything(old: Path) -> None:
     assert gone.revoked_at is not None
     assert [row[:7] for row in asked(old, "SELECT * FROM keys")] == before
     assert asked(old, "SELECT * FROM secrets") == SECRETS
-    assert asked(old, "PRAGMA user_version") == [(2,)]
+    assert asked(old, "PRAGMA user_version") == [(3,)]
 
 
 def test_an_old_file_becomes_like_a_new_one(old: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_old_file_becomes_like_a_new_one(old: Path, tmp_path: Path) -> None:
     for file in (old, new):
         SQLiteKeys(file).close()
     assert columns(old) == columns(new)
-    assert [column[1] for column in columns(new)][7:] == COUNTS
+    assert [column[1] for column in columns(new)][7:] == [*COUNTS, "user_header"]
 
 
 def test_keys_of_an_old_file_are_given_limits(old: Path) -> None:

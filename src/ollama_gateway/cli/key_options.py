@@ -49,6 +49,21 @@ PerDayOption = Annotated[str | None, _limit("--tokens-per-day", "Tokens in a day
 PerMonthOption = Annotated[str | None, _limit("--tokens-per-month", "Tokens in a month")]
 
 
+UserHeaderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--user-header",
+        metavar="NAME",
+        help="The header in which a front end says for whom it asks; none: no header.",
+    ),
+]
+
+
+def read_header(text: str) -> str | None:
+    """The name of a header as keys have it; None for `none`."""
+    return None if text == "none" else text.lower()
+
+
 def read_list(values: Sequence[str]) -> tuple[str, ...]:
     """Each value may hold several with commas between; order kept, repetitions dropped."""
     parts = (part.strip() for value in values for part in value.split(","))

@@ -32,8 +32,10 @@ from ollama_gateway.cli.key_options import (
     PerDayOption,
     PerMinuteOption,
     PerMonthOption,
+    UserHeaderOption,
     read_expiry,
     read_grace,
+    read_header,
     read_limits,
     read_list,
 )
@@ -68,6 +70,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     concurrent: ConcurrentOption = None,
     tokens_per_day: PerDayOption = None,
     tokens_per_month: PerMonthOption = None,
+    user_header: UserHeaderOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
@@ -81,6 +84,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
             frozenset(read_list(endpoints)) if endpoints is not None else DEFAULT_GROUPS,
             expires_at,
             KeyLimits(**limits),
+            read_header(user_header) if user_header is not None else None,
         )
     _print_secret(key, text, as_json=as_json)
 
@@ -127,6 +131,7 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
     concurrent: ConcurrentOption = None,
     tokens_per_day: PerDayOption = None,
     tokens_per_month: PerMonthOption = None,
+    user_header: UserHeaderOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
@@ -140,9 +145,11 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
         changes["endpoints"] = frozenset(read_list(endpoints))
     if expires is not None:
         changes["expires_at"] = read_expiry(expires)
+    if user_header is not None:
+        changes["user_header"] = read_header(user_header)
     limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
     if not changes and not limits:
-        raise typer.BadParameter("give --name, --models, --endpoints, --expires or a limit")
+        raise typer.BadParameter("say what to change: see `gatewayctl keys update --help`")
     with _store(config) as store:
         if limits:
             changes["limits"] = attrs.evolve(store.get(key).limits, **limits)
@@ -227,6 +234,7 @@ def _as_json(key: APIKey) -> dict[str, Any]:
         "models": list(key.models),
         "endpoints": _groups(key),
         "limits": attrs.asdict(key.limits),
+        "user_header": key.user_header,
         "created_at": _time(key.created_at),
         "expires_at": _time(key.expires_at),
         "revoked_at": _time(key.revoked_at),
@@ -239,7 +247,7 @@ def _print_secret(key: APIKey, text: str, *, as_json: bool) -> None:
         typer.echo(f"This is key {key.id} ({key.name}). It is not shown again.", err=True)
         return
     shown = _as_json(key)
-    order = ("name", "models", "endpoints", "limits", "expires_at")
+    order = ("name", "models", "endpoints", "limits", "user_header", "expires_at")
     print_json({"id": key.id, "key": text, **{field: shown[field] for field in order}})
 
 
@@ -247,7 +255,9 @@ def _print_key(key: APIKey, *, as_json: bool) -> None:
     if as_json:
         print_json(_as_json(key))
         return
-    for field, value in {**_as_json(key), "limits": in_words(key.limits)}.items():
+    fields = {**_as_json(key), "limits": in_words(key.limits)}
+    fields["end user"] = fields.pop("user_header")
+    for field, value in fields.items():
         listed = ", ".join(value) if isinstance(value, list) else value
         typer.echo(f"{field + ':':<12}{listed if listed is not None else '-'}")
 

@@ -34,6 +34,10 @@ MAX_TEXT: Final = 512
 """Characters a credential has at most."""
 
 MAX_NAME: Final = 100
+SECRET_HEADERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"}
+)
+"""Headers that hold secrets: none of them is ever stored."""
 """Characters in a key's name."""
 
 MAX_LIMIT: Final = 10**12
@@ -180,6 +184,13 @@ def _check_limit(_limits: object, field: attrs.Attribute[int | None], limit: int
         raise WrongValue(f"{field.name} is not a whole number from 0 to {MAX_LIMIT}")
 
 
+def _check_user_header(_key: object, _field: object, name: str | None) -> None:
+    if name is None:
+        return
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", name) or name in SECRET_HEADERS:
+        raise WrongValue(f"{name[:60]!r} is not the name of a header that may say who asks")
+
+
 @attrs.frozen
 class KeyLimits:
     """A key's own limits: None is the settings' default, 0 is none whatever the default.
@@ -216,6 +227,8 @@ class APIKey:
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     limits: KeyLimits = KeyLimits()
+    user_header: str | None = attrs.field(default=None, validator=_check_user_header)
+    """The header in which a front end says for whom it asks; in lower case."""
 
     def is_active(self, now: datetime) -> bool:
         """Whether it opens anything at this moment."""
@@ -231,7 +244,8 @@ class APIKey:
 
     def principal(self) -> Principal:
         """Say who acts when this key is presented."""
-        return Principal(self.id, self.name, self.models, self.endpoints, self.limits)
+        rights = (self.models, self.endpoints, self.limits)
+        return Principal(self.id, self.name, *rights, self.user_header)
 
 
 @attrs.frozen
@@ -243,6 +257,8 @@ class Principal:
     models: tuple[str, ...]
     endpoints: frozenset[str]
     limits: KeyLimits = KeyLimits()
+    user_header: str | None = None
+    """The header that says for whom it asks."""
 
     def may_use(self, name: ModelName) -> bool:
         """Whether one of the key's patterns covers this model."""

@@ -40,6 +40,7 @@ _NAMES: Final = (
     "created_at",
     "expires_at",
     "revoked_at",
+    "user_header",
     "requests_per_minute",
     "concurrent_requests",
     "tokens_per_day",
@@ -158,12 +159,12 @@ def _to_row(key: APIKey) -> tuple[Any, ...]:
     """A key in the order of `_NAMES`."""
     rights = (list(key.models), sorted(key.endpoints))
     times = (key.created_at, key.expires_at, key.revoked_at)
-    return (key.id, key.name, *rights, *times, *attrs.astuple(key.limits))
+    return (key.id, key.name, *rights, *times, key.user_header, *attrs.astuple(key.limits))
 
 
 def _to_key(row: Sequence[Any]) -> APIKey:
     """Read a row; raises `StoreError` where something else has written into it."""
-    key_id, name, models, endpoints, created, expires, revoked, *limits = row
+    key_id, name, models, endpoints, created, expires, revoked, header, *limits = row
     try:
         return APIKey(
             id=key_id,
@@ -174,6 +175,7 @@ def _to_key(row: Sequence[Any]) -> APIKey:
             expires_at=_in_utc(expires),
             revoked_at=_in_utc(revoked),
             limits=KeyLimits(*limits),
+            user_header=header,
         )
     except (KeyRefused, ValueError, TypeError, AttributeError) as error:
         shown = key_id if key_id.isprintable() else "?"

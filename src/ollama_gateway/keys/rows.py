@@ -40,6 +40,7 @@ STEPS: Final = (
         "ALTER TABLE keys ADD COLUMN tokens_per_day INTEGER",
         "ALTER TABLE keys ADD COLUMN tokens_per_month INTEGER",
     ),
+    ("ALTER TABLE keys ADD COLUMN user_header TEXT",),
 )
 """The statements that lead from each version of the schema, from 0 (an empty file), to the next."""
 
@@ -53,6 +54,7 @@ _NAMES: Final = (
     "created_at",
     "expires_at",
     "revoked_at",
+    "user_header",
     "requests_per_minute",
     "concurrent_requests",
     "tokens_per_day",
@@ -89,13 +91,14 @@ def to_row(key: APIKey) -> tuple[str | int | None, ...]:
         to_text(key.created_at),
         to_text(key.expires_at) if key.expires_at else None,
         to_text(key.revoked_at) if key.revoked_at else None,
+        key.user_header,
         *attrs.astuple(key.limits),
     )
 
 
 def to_key(row: Sequence[Any]) -> APIKey:
     """Read a row; raises `StoreError` where something else has written into it."""
-    key_id, name, models, endpoints, created, expires, revoked, *limits = row
+    key_id, name, models, endpoints, created, expires, revoked, header, *limits = row
     try:
         return APIKey(
             id=key_id,
@@ -106,6 +109,7 @@ def to_key(row: Sequence[Any]) -> APIKey:
             expires_at=to_time(expires),
             revoked_at=to_time(revoked),
             limits=KeyLimits(*limits),
+            user_header=header,
         )
     except (KeyRefused, ValueError, TypeError) as error:
         raise StoreError(f"the row of key {key_id} cannot be read: {error}") from error

@@ -42,10 +42,13 @@ class SQLKeys(ABC):
         endpoints: frozenset[str] = DEFAULT_GROUPS,
         expires_at: datetime | None = None,
         limits: KeyLimits = KeyLimits(),  # noqa: B008 - frozen
+        user_header: str | None = None,
     ) -> tuple[APIKey, str]:
         """Make a key; returns it and its text."""
         secret = generate()
-        key = APIKey(secret.id, name, models, endpoints, self._now(), expires_at, limits=limits)
+        rights = {"models": models, "endpoints": endpoints, "limits": limits}
+        times = {"created_at": self._now(), "expires_at": expires_at}
+        key = APIKey(secret.id, name, **rights, **times, user_header=user_header)  # type: ignore[arg-type]
         with self._change():
             self._refuse_taken(name)
             self._insert(key)

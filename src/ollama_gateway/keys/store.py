@@ -23,6 +23,7 @@ class Changes(TypedDict, total=False):
     endpoints: frozenset[str]
     expires_at: datetime | None
     limits: KeyLimits
+    user_header: str | None
 
 
 @attrs.frozen
@@ -80,6 +81,7 @@ class KeyStore(Protocol):
         endpoints: frozenset[str] = ...,
         expires_at: datetime | None = None,
         limits: KeyLimits = ...,
+        user_header: str | None = None,
     ) -> tuple[APIKey, str]:
         """Make a key; returns it and its text, which is nowhere else."""
 

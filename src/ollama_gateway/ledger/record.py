@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 import attrs
 
 from ollama_gateway.errors import GatewayError
+
+MAX_USER: Final = 256
+"""Bytes of a header that says for whom a request is."""
 
 
 @attrs.define
@@ -102,6 +105,11 @@ class Asked(Protocol):
         """Whether the client has left."""
         ...
 
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Its headers, names in lower case."""
+        ...
+
 
 class Caller(Protocol):
     """Who asks: the key's id and name."""
@@ -114,6 +122,11 @@ class Caller(Protocol):
     @property
     def key_name(self) -> str:
         """The name that its owner gave it."""
+        ...
+
+    @property
+    def user_header(self) -> str | None:
+        """The header that says for whom it asks; in lower case."""
         ...
 
 
@@ -172,6 +185,7 @@ class Ledger:
             endpoint=ask.path,
             dialect=ask.dialect_name,
             client=ask.client,
+            end_user=_end_user(caller, ask),
             arrived=ask.arrived,
         )
         trail: Recorder | None = None
@@ -199,3 +213,13 @@ class Ledger:
                     trail.close(row)
             for sink in self.sinks:
                 sink(row)
+
+
+def _end_user(caller: Caller, ask: Asked) -> str | None:
+    """What the front end says: the first value of the key's header, bounded and on one line."""
+    if caller.user_header is None:
+        return None
+    wanted = caller.user_header.encode()
+    value = next((value for name, value in ask.headers if name == wanted), b"")
+    text = value[:MAX_USER].decode("utf-8", "replace")
+    return "".join(sign for sign in text if sign.isprintable()).strip() or None

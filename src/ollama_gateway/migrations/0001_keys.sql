@@ -10,6 +10,7 @@ CREATE TABLE gateway_keys (
     created_at timestamptz NOT NULL,
     expires_at timestamptz,
     revoked_at timestamptz,
+    user_header text,
     requests_per_minute bigint,
     concurrent_requests bigint,
     tokens_per_day bigint,
