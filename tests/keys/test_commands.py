@@ -63,7 +63,7 @@ def test_a_key_may_name_the_header_that_says_who_asks() -> None:
     assert made["user_header"] == "x-openwebui-user-email"
     assert as_json("update", "webui", "--user-header", "none")["user_header"] is None
     for name in ("Authorization", "x-api-key", "cookie", "a b", "a\x1b", ""):
-        assert run("create", "other", "--user-header", name).exit_code == 1
+        assert run("create", "other", "--user-header", name).exit_code == 2
 
 
 def test_an_expiry_is_a_duration() -> None:

@@ -124,7 +124,7 @@ def test_who_is_overtaken_while_migrating_finds_it_done(
     with closing(SQLiteKeys(old)) as store:
         assert [key.name for key in store.list()] == ["ci", "gone", "gone"]
     assert overtaken == 1
-    assert len(columns(old)) == 11
+    assert len(columns(old)) == 12
 
 
 def test_an_old_file_may_be_opened_by_many_at_once(old: Path) -> None:

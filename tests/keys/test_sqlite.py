@@ -104,7 +104,7 @@ def garbage(path: Path) -> None:
 def a_newer_schema(path: Path) -> None:
     """Put there what a later version would."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
 
 
 def somebody_elses(path: Path) -> None:
@@ -118,7 +118,7 @@ def somebody_elses(path: Path) -> None:
     [
         (a_directory, "not a file"),
         (garbage, "file is not a database"),
-        (a_newer_schema, r"newer version \(schema 3, this one knows 2\): upgrade"),
+        (a_newer_schema, r"newer version \(schema 4, this one knows 3\): upgrade"),
         (somebody_elses, "table keys already exists"),
     ],
 )

@@ -256,10 +256,10 @@ def _print_key(key: APIKey, *, as_json: bool) -> None:
         print_json(_as_json(key))
         return
     fields = {**_as_json(key), "limits": in_words(key.limits)}
-    fields["end user"] = fields.pop("user_header")
     for field, value in fields.items():
+        label = "end user" if field == "user_header" else field
         listed = ", ".join(value) if isinstance(value, list) else value
-        typer.echo(f"{field + ':':<12}{listed if listed is not None else '-'}")
+        typer.echo(f"{label + ':':<12}{listed if listed is not None else '-'}")
 
 
 _ROW: Final = ("id", "name", "status", "models", "endpoints", "created", "expires", "limits")
