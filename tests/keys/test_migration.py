@@ -87,6 +87,19 @@ def test_an_old_file_keeps_everything(old: Path) -> None:
     assert asked(old, "PRAGMA user_version") == [(3,)]
 
 
+def test_the_old_file_is_kept_beside_the_new_one(old: Path) -> None:
+    """As it was, for its owner alone, under the version that it has; a new file leaves none."""
+    before = asked(old, "SELECT * FROM keys")
+    SQLiteKeys(old).close()
+    SQLiteKeys(old).close()
+
+    kept = old.with_name("keys.db.bak-1")
+    assert asked(kept, "SELECT * FROM keys") == before
+    assert asked(kept, "PRAGMA user_version") == [(1,)]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in old.parent.iterdir()} == {"keys.db", "keys.db.bak-1"}
+
+
 def test_an_old_file_becomes_like_a_new_one(old: Path, tmp_path: Path) -> None:
     """The same columns in the same places, so that only one kind of file has to be known."""
     new = tmp_path / "new.db"

@@ -12,10 +12,12 @@ the old one for ever, where revoked keys still live.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -91,7 +93,9 @@ class SQLiteKeys(SQLKeys):
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
-        if self._version() < SCHEMA_VERSION:
+        if (version := self._version()) < SCHEMA_VERSION:
+            if version > 0:
+                self._keep_copy(version)
             with self._transaction():
                 self._migrate()
         if self._version() > SCHEMA_VERSION:
@@ -99,6 +103,20 @@ class SQLiteKeys(SQLKeys):
                 f"{self._path} was written by a newer version (schema {self._version()}, this one"
                 f" knows {SCHEMA_VERSION}): upgrade this program"
             )
+
+    def _keep_copy(self, version: int) -> None:
+        """Keep the file as it is before a migration, as `keys.db.bak-<version>`, for its owner."""
+        descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f"{self._path.name}.")
+        os.close(descriptor)
+        new = Path(name)
+        try:
+            with closing(sqlite3.connect(new, isolation_level=None)) as copy:
+                self._connection.backup(copy)
+                [(copied,)] = copy.execute("PRAGMA user_version")
+            if copied == version:  # else another process was faster, and has made the copy
+                new.replace(self._path.with_name(f"{self._path.name}.bak-{version}"))
+        finally:
+            new.unlink(missing_ok=True)
 
     def _migrate(self) -> None:
         """Take the steps this file lacks: none, where another process was faster."""
