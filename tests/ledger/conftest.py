@@ -19,3 +19,10 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
     return directory
+
+
+@pytest.fixture
+def shared(data_dir: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same settings with a database, by its URL."""
+    monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", database_url)
+    return database_url

@@ -29,6 +29,7 @@ def test_a_trail_that_holds(trail: Path) -> None:
     assert second.split()[:2] == ["journal-1.db", "1"]
     assert one == {
         "journal": "journal-0.db",
+        "identity": one["identity"],
         "ok": True,
         "rows": 5,
         "anchor": {"seq": 0, "hash": "00" * 32},

@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 
 from ollama_gateway.cli.main import app
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
-from ollama_gateway.ledger.journal import Entry, Journal
+from ollama_gateway.ledger.journal import Entry, Journal, first_rows
 from ollama_gateway.ledger.kept import Kept
+from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.reading import Journals, Span, merged
 from tests.ledger.rows import BEGAN, journal, row
 
@@ -51,6 +52,14 @@ def still_open(directory: Path, *entries: Entry) -> Journal:
     opened = journal(directory / "journal-9.db")
     opened.commit(entries)
     return opened
+
+
+def moved(path: Path, url: str, count: int = 2**31) -> None:
+    """Move the oldest rows of a journal that nobody owns to PostgreSQL."""
+    with closing(journal(path)) as opened, closing(AuditTable(url)) as table:
+        if rows := first_rows(path, count):
+            table.store(opened.identity, rows)
+            opened.drop(rows[-1])
 
 
 def changed(path: Path, statement: str, *values: object) -> None:

@@ -1,6 +1,7 @@
 """`gatewayctl audit`: look at the trail, at one request of it, and whether it is as it was written.
 
-The journals of `storage.data_dir` are read, whether a gateway runs or not, and never changed. Rows
+The journals of `storage.data_dir` are read, whether a gateway runs or not, and where
+`storage.database_url` is set, the rows of all machines in PostgreSQL; nothing is ever changed. Rows
 come in the order in which their requests ended (`ledger/reading.py`), so that following them is
 going on.
 
@@ -39,7 +40,7 @@ from ollama_gateway.cli.trail import opened, readable_in_part, teller, until_sto
 from ollama_gateway.cli.verify import verify
 from ollama_gateway.ledger.filtering import Filter
 from ollama_gateway.ledger.kept import Kept
-from ollama_gateway.ledger.reading import Journals, merged, start_at_newest
+from ollama_gateway.ledger.reading import Source, merged, start_at_newest
 from ollama_gateway.settings.units import shown
 
 app = typer.Typer(no_args_is_help=True, help="Look at the trail of who asked what.")
@@ -71,14 +72,14 @@ def list_rows(  # noqa: PLR0913, PLR0917 - one for each option
     span = read_span(since, until)
     wanted = Filter(span, key, model, backend, outcome, reason, end_user, endpoint)
     settings = load_or_exit(config).settings
-    with opened(settings, "audit list") as journals, readable_in_part("audit list"):
-        rows = _rows(journals, wanted, limit)
-        running = filter(wanted.holds, journals.running()) if is_open else ()
+    with opened(settings, "audit list") as trail, readable_in_part("audit list"):
+        rows = _rows(trail, wanted, limit)
+        running = filter(wanted.holds, trail.running()) if is_open else ()
         if not follow:
             _print(chain(islice(rows, limit), running), as_json=as_json)
             return
         with until_stopped():
-            _print(chain(rows, running, _following(journals, wanted)), as_json=as_json)
+            _print(chain(rows, running, _following(trail, wanted)), as_json=as_json)
 
 
 @app.command()
@@ -89,8 +90,8 @@ def show(
 ) -> None:
     """Tell one request's whole story."""
     settings = load_or_exit(config).settings
-    with opened(settings, "audit show") as journals, readable_in_part("audit show"):
-        row = journals.find(request_id)
+    with opened(settings, "audit show") as trail, readable_in_part("audit show"):
+        row = trail.find(request_id)
         if row is None:
             teller("audit show")(f"no request {shown(request_id)} is recorded")
             raise typer.Exit(1)
@@ -100,17 +101,17 @@ def show(
             typer.echo("\n".join(story.story(row)))
 
 
-def _rows(journals: Journals, wanted: Filter, limit: int | None) -> Iterator[Kept]:
-    strands = journals.strands()
+def _rows(trail: Source, wanted: Filter, limit: int | None) -> Iterator[Kept]:
+    strands = trail.strands()
     if limit is not None:
         start_at_newest(strands, wanted.span, limit, wanted.holds)
     yield from filter(wanted.holds, merged(strands, wanted.span))
 
 
-def _following(journals: Journals, wanted: Filter) -> Iterator[Kept]:
+def _following(trail: Source, wanted: Filter) -> Iterator[Kept]:
     while True:
         time.sleep(NAP)
-        yield from filter(wanted.holds, merged(journals.strands(), wanted.span))
+        yield from filter(wanted.holds, merged(trail.strands(), wanted.span))
 
 
 def _print(rows: Iterable[Kept], *, as_json: bool) -> None:

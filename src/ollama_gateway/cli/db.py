@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.import_rows import journals_in, move_rows, show
 from ollama_gateway.cli.key_store import opened, place_in, told
 from ollama_gateway.cli.output import print_json
 from ollama_gateway.keys import FILE_NAME, SQLitePlace
@@ -52,20 +53,30 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
 
 @app.command("import-local")
 def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Copy the keys of this machine's `storage.data_dir` into the database, all or none.
+    """Bring the keys and the audit trail of this machine's `storage.data_dir` into the database.
 
-    Keys that are in the database already stay as they are there, but one that was revoked here is
-    revoked there. The file on this machine is left as it is.
+    Keys are copied, all or none. Those that are in the database already stay as they are there, but
+    one that was revoked here is revoked there. The file on this machine is left as it is.
+
+    Rows of the trail are moved, out of journals that no running gateway owns. Run it as the
+    gateway's user, with the gateway's audit.chain_key.
     """
     settings = _settings(config)
+    paths = journals_in(settings)
     with told("gatewayctl db"):
-        local = _local_keys(settings)
+        local = _local_keys(settings, is_needed=not paths)
     with opened(settings, "gatewayctl db") as store:
         adopted = store.adopt(local)
+    moved = move_rows(settings, paths)
     if as_json:
-        print_json(_as_json(adopted))
+        print_json({**_as_json(adopted), **moved.as_json()})
     else:
         _print(adopted)
+        if paths:
+            show(moved)
+    for fault in moved.faults:
+        typer.echo(f"gatewayctl db: {printable(fault)}", err=True)
+    raise typer.Exit(1 if moved.faults else 0)
 
 
 def _settings(config: Any) -> Settings:
@@ -76,8 +87,10 @@ def _settings(config: Any) -> Settings:
     return settings
 
 
-def _local_keys(settings: Settings) -> tuple[Stored, ...]:
+def _local_keys(settings: Settings, *, is_needed: bool) -> tuple[Stored, ...]:
     path = settings.storage.data_dir / FILE_NAME
+    if not path.exists() and not is_needed:
+        return ()
     if not path.exists():
         raise StoreError(f"{printable(str(path))}: there is no such file, so no keys")
     typer.echo(f"from: {printable(str(SQLitePlace(path)))}", err=True)

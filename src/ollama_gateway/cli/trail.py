@@ -5,24 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import typer
 
-from ollama_gateway.ledger.reading import Journals
+from ollama_gateway.ledger.joined import JoinedTrail, Store
+from ollama_gateway.ledger.reading import Journals, Source
+from ollama_gateway.ledger.stored import StoredRows
+from ollama_gateway.ledger.telling import Complain
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import printable
 
 
-def teller(command: str) -> Callable[[str], None]:
+def teller(command: str) -> Complain:
     """Tells a line on stderr, in the name of a command."""
     return lambda line: typer.echo(f"gatewayctl {command}: {printable(line)}", err=True)
 
 
 @contextmanager
-def opened(settings: Settings, command: str) -> Iterator[Journals]:
-    """The trail of these settings. What of it cannot be read is told, and makes exit code 1."""
+def opened(settings: Settings, command: str) -> Iterator[Source]:
+    """The trail of these settings: journals, and PostgreSQL where they name one.
+
+    What of it cannot be read is told, and makes exit code 1.
+    """
     faults: list[str] = []
     tell = teller(command)
 
@@ -30,17 +36,29 @@ def opened(settings: Settings, command: str) -> Iterator[Journals]:
         faults.append(fault)
         tell(fault)
 
-    journals = Journals(settings.storage.data_dir, complain)
-    if not journals.strands() and not faults:
-        tell_of_none(settings, command)
-    yield journals
+    with ExitStack() as stack:
+        journals = Journals(settings.storage.data_dir, complain)
+        source: Source = journals
+        if rows := stored_rows(settings):
+            stack.callback(rows.close)
+            source = JoinedTrail(journals, Store(rows, complain))
+        if not source.strands() and not faults:
+            tell_of_none(settings, command)
+        yield source
     if faults:
         raise typer.Exit(1)
 
 
+def stored_rows(settings: Settings) -> StoredRows | None:
+    """What is in PostgreSQL; None where these settings name none."""
+    url = settings.storage.database_url
+    return StoredRows(url.reveal()) if url else None
+
+
 def tell_of_none(settings: Settings, command: str) -> None:
     """Say where there are no journals: a wrong directory is the easiest mistake to make here."""
-    teller(command)(f"there are no journals in {settings.storage.data_dir}")
+    also = ", and no rows in PostgreSQL" if settings.storage.database_url else ""
+    teller(command)(f"there are no journals in {settings.storage.data_dir}{also}")
 
 
 @contextmanager

@@ -45,8 +45,8 @@ def usage(
     """Sum up requests and tokens, from the trail."""
     way = _way(by)
     wanted = Filter(read_span(since, until), key=key, model=model)
-    with opened(load_or_exit(config).settings, "usage") as journals, readable_in_part("usage"):
-        rows = filter(wanted.holds, merged(journals.strands(), wanted.span))
+    with opened(load_or_exit(config).settings, "usage") as trail, readable_in_part("usage"):
+        rows = filter(wanted.holds, merged(trail.strands(), wanted.span))
         found = sums_of((row.document for row in rows), way)
         if as_json:
             print_json([_as_json(one, way) for one in found])

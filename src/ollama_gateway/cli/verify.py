@@ -1,20 +1,24 @@
-"""`gatewayctl audit verify`: whether the journals are as they were written."""
+"""`gatewayctl audit verify`: whether journals, and what came of them to PostgreSQL, hold."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Annotated, Any, Final
 
 import typer
 
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.output import print_json, print_table
-from ollama_gateway.cli.trail import tell_of_none, teller
+from ollama_gateway.cli.trail import stored_rows, tell_of_none, teller
 from ollama_gateway.ledger.chain import GENESIS, Anchor, Fault
+from ollama_gateway.ledger.chains import Chains
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.reading import paths_in
-from ollama_gateway.ledger.verifying import Checked, Progress, check
+from ollama_gateway.ledger.telling import Complain
+from ollama_gateway.ledger.verifying import Checked, Progress
+from ollama_gateway.postgres import DatabaseError
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import printable
 
@@ -42,24 +46,24 @@ def verify(
     """
     sought = _read_head(head)
     settings = load_or_exit(config).settings
-    found = _check(settings, sought)
+    faults: list[str] = []
+    found = _check(settings, sought, faults.append)
     if as_json:
         print_json([_as_json(checked) for checked in found])
     elif found:
         print_table([_HEAD, *map(_cells, found)])
-    for checked in found:
-        if not checked.is_ok:
-            teller(_COMMAND)(_in_words(checked))
+    faults += [_in_words(checked) for checked in found if not checked.is_ok]
     if _looks_like_a_wrong_key(found):
         given = "is set" if settings.audit.chain_key else "is not set"
-        teller(_COMMAND)(
+        faults.append(
             f"no journal holds even at its first row: audit.chain_key {given} here, is it the"
             " gateway's?"
         )
-    is_missed = bool(sought) and not any(checked.has_sought for checked in found)
-    if is_missed:
-        teller(_COMMAND)("no journal has a row with this hash: it was cut off, or is too old")
-    raise typer.Exit(1 if is_missed or not all(checked.is_ok for checked in found) else 0)
+    if sought and not any(checked.has_sought for checked in found):
+        faults.append("no journal has a row with this hash: it was cut off, or is too old")
+    for fault in faults:
+        teller(_COMMAND)(fault)
+    raise typer.Exit(1 if faults else 0)
 
 
 def _read_head(text: str | None) -> bytes:
@@ -74,7 +78,7 @@ def _read_head(text: str | None) -> bytes:
     return digest
 
 
-def _check(settings: Settings, sought: bytes) -> list[Checked]:
+def _check(settings: Settings, sought: bytes, complain: Complain) -> list[Checked]:
     secret = settings.audit.chain_key
     key = secret.reveal().encode() if secret else b""
     try:
@@ -82,12 +86,23 @@ def _check(settings: Settings, sought: bytes) -> list[Checked]:
     except JournalError as error:
         teller(_COMMAND)(str(error))
         raise typer.Exit(1) from None
-    if not paths:
-        tell_of_none(settings, _COMMAND)
-    found = [check(path, key, sought, _progress(path.name)) for path in paths]
+    found = _followed(settings, Chains(paths, key, sought, _progress), complain)
     if sys.stderr.isatty():
         typer.echo("\r\x1b[K", err=True, nl=False)
+    if not found:
+        tell_of_none(settings, _COMMAND)
     return found
+
+
+def _followed(settings: Settings, chains: Chains, complain: Complain) -> list[Checked]:
+    """Those of the journals and, where it is used and can be, PostgreSQL."""
+    if rows := stored_rows(settings):
+        try:
+            with closing(rows):
+                return chains.joined(rows)
+        except DatabaseError as error:
+            complain(str(error))
+    return chains.local()
 
 
 def _progress(journal: str) -> Progress:
@@ -132,6 +147,7 @@ def _as_json(checked: Checked) -> dict[str, Any]:
     named = fault and {"seq": fault.seq, "request_id": fault.request_id, "reason": fault.reason}
     return {
         "journal": checked.journal,
+        "identity": checked.identity or None,
         "ok": checked.is_ok,
         "rows": checked.rows,
         "anchor": _anchor(checked.anchor),

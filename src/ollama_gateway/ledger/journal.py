@@ -101,10 +101,15 @@ class Journal:
             self.head = head
 
     def drop(self, last: Link) -> int:
-        """Drop a row and all before it; how many. It stays as the anchor; raises JournalError."""
+        """Drop a row and all before it; how many. It stays as the anchor; raises JournalError.
+
+        Nothing happens where it is gone already: an anchor never goes back.
+        """
         with translated(self.path), _transaction(self._connection):
             run = self._connection.execute
-            run("UPDATE chain SET seq = ?, hash = ?", (last.seq, last.hash))
+            update = "UPDATE chain SET seq = ?, hash = ? WHERE seq < ?"
+            if not run(update, (last.seq, last.hash, last.seq)).rowcount:
+                return 0
             dropped = run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
         self.anchor = Anchor(last.seq, last.hash)
         return dropped

@@ -88,6 +88,11 @@ def read(journal: str, seq: int, text: bytes) -> Kept:
     return Kept(journal, seq, document, began)
 
 
+def as_text(given: str) -> str:
+    """What somebody looks for, as a store takes it: a command line may hold what is no text."""
+    return given.replace("\x00", "").encode(errors="replace").decode()
+
+
 def shown_time(moment: datetime) -> str:
     """A moment in UTC, to the microsecond (RFC 3339)."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -21,7 +21,7 @@ TIMEOUTS: Final = Timeouts(statement=10, lock=5, idle=10)
 AHEAD: Final = 3
 """Months for which partitions are made, this one included."""
 
-_COLUMNS: Final = {
+COLUMNS: Final = {
     "request_id": "text",
     "started_at": "timestamptz",
     "journal": "text",
@@ -40,13 +40,13 @@ _COLUMNS: Final = {
     "completion_tokens": "bigint",
     "tokens_source": "text",
 }
-_NAMES: Final = ", ".join(_COLUMNS)
-_TYPED: Final = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+_NAMES: Final = ", ".join(COLUMNS)
+_TYPED: Final = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
 _STAGING: Final = f"CREATE TEMPORARY TABLE audit_staging ({_TYPED}) ON COMMIT DROP".encode()
 _COPY: Final = f"COPY audit_staging ({_NAMES}) FROM STDIN".encode()
 _INSERT: Final = f"""INSERT INTO gateway_audit ({_NAMES})
     SELECT {_NAMES} FROM audit_staging ON CONFLICT DO NOTHING""".encode()  # noqa: S608 - our names
-_EXTRACTED: Final = tuple(_COLUMNS)[6:]
+_EXTRACTED: Final = tuple(COLUMNS)[6:]
 
 
 class AuditTable:
@@ -64,7 +64,7 @@ class AuditTable:
             cursor.execute(_STAGING)
             with cursor.copy(_COPY) as copy:
                 for row in links:
-                    copy.write_row(_values(journal, row))
+                    copy.write_row(values_of(journal, row))
             cursor.execute(_INSERT)
 
     def make_partitions(self, now: datetime) -> list[str]:
@@ -92,9 +92,10 @@ class AuditTable:
         self._database.close()
 
 
-def _values(journal: str, row: Link) -> tuple[Any, ...]:
+def values_of(journal: str, row: Link) -> tuple[Any, ...]:
+    """What the table's columns hold of a row, in their order."""
     document = _document(row.document)
-    fields = (_fitting(document.get(name), _COLUMNS[name]) for name in _EXTRACTED)
+    fields = (_fitting(document.get(name), COLUMNS[name]) for name in _EXTRACTED)
     began = _moment(document.get("started_at"))
     return (row.request_id, began, journal, row.seq, row.hash, row.document, *fields)
 

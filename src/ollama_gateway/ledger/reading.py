@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from ollama_gateway.ledger.journal import JournalError, reading
-from ollama_gateway.ledger.kept import LARGEST, Kept, read
+from ollama_gateway.ledger.kept import LARGEST, Kept, as_text, read
 from ollama_gateway.ledger.ownership import PATTERN
 from ollama_gateway.ledger.telling import Complain, Once
 
@@ -45,9 +45,11 @@ _BACKWARDS: Final = f"""SELECT seq, CAST(document AS BLOB) FROM rows
 _INTENTS: Final = "SELECT 0, CAST(document AS BLOB) FROM intents ORDER BY request_id"
 _BY_ID: Final = """SELECT seq, CAST(document AS BLOB) FROM rows WHERE request_id = ?1
     UNION ALL SELECT 0, CAST(document AS BLOB) FROM intents WHERE request_id = ?1"""
-_LAST: Final = "SELECT seq, x'' FROM rows ORDER BY seq DESC LIMIT 1"
 # As a number and a text, whatever somebody has put there.
-_ANCHOR: Final = "SELECT CAST(seq AS INTEGER), CAST(identity AS BLOB) FROM chain"
+_ANCHOR: Final = """SELECT coalesce(max(CAST(seq AS INTEGER)), 0), max(CAST(identity AS BLOB))
+    FROM chain"""
+_LAST: Final = f"""SELECT seq, x'' FROM (SELECT seq FROM rows ORDER BY seq DESC LIMIT 1)
+    UNION ALL {_ANCHOR}"""  # noqa: S608 - a constant
 
 Stored = tuple[int, bytes]
 
@@ -128,7 +130,7 @@ class JournalStrand:
         while page := self._ask(_FORWARDS, self.after, *span.texts, PAGE):
             for seq, text in page:
                 self.after = seq
-                yield from self._read(seq, text)
+                yield from self.read(seq, text)
 
     def backwards(self, span: Span) -> Iterator[Kept]:
         """All rows, the last first."""
@@ -136,14 +138,20 @@ class JournalStrand:
         while page := self._ask(_BACKWARDS, before, *span.texts, PAGE):
             for seq, text in page:
                 before = seq
-                yield from self._read(seq, text)
+                yield from self.read(seq, text)
 
     def page(self, after: int, span: Span) -> tuple[int, list[Stored]]:
         """Up to where rows were dropped from it, and at the same moment what comes after a row."""
-        with self._opened() as ask:
-            [(anchor, _)] = ask(_ANCHOR) or [(0, b"")]
-            return anchor, ask(_FORWARDS, after, *span.texts, PAGE)
-        return 0, []
+        try:
+            with reading(self.path) as connection:
+                if is_unmade(connection):
+                    return 0, []
+                [(anchor, _)] = connection.execute(_ANCHOR)
+                values = (after, *span.texts, PAGE)
+                return anchor, connection.execute(_FORWARDS, values).fetchall()
+        except JournalError as error:
+            self._complain(str(error))
+            return 0, []
 
     def page_before(self, before: int, span: Span) -> list[Stored]:
         """What comes before a row, the last first."""
@@ -151,18 +159,21 @@ class JournalStrand:
 
     def identity(self) -> str:
         """Which journal it is, wherever its rows go; nothing where it is just being made."""
-        found = self._ask(_ANCHOR)
-        return str(found[0][1], errors="replace") if found else ""
+        for _, name in self._ask(_ANCHOR):
+            if name:
+                return str(name, errors="replace")
+            self._complain(f"{self.path}: its identity is not as this program writes it")
+        return ""
 
     def running(self) -> Iterator[Kept]:
         """What was admitted and has not ended: never more than a gateway takes at once."""
         for seq, text in self._ask(_INTENTS):
-            yield from self._read(seq, text)
+            yield from self.read(seq, text)
 
     def find(self, request_id: str) -> Kept | None:
         """The row of a request, ended or not."""
-        found = chain.from_iterable(self._read(*row) for row in self._ask(_BY_ID, request_id))
-        return next(found, None)
+        found = self._ask(_BY_ID, as_text(request_id))
+        return next(chain.from_iterable(self.read(*row) for row in found), None)
 
     def _ask(self, question: str, *values: str | int) -> list[Stored]:
         try:
@@ -174,7 +185,8 @@ class JournalStrand:
             self._complain(str(error))
             return []
 
-    def _read(self, seq: int, text: bytes) -> Iterator[Kept]:
+    def read(self, seq: int, text: bytes) -> Iterator[Kept]:
+        """The row of a place; nothing, and a word about it, where it is spoilt."""
         try:
             yield read(self.path.name, seq, text)
         except ValueError:

@@ -1,0 +1,177 @@
+"""The commands that read the trail, and `db import-local`, where a database is set."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.ledger.ownership import own_journal
+from tests.ledger.rows import KEY, ids
+from tests.ledger.trails import began, ended, ids_of, moved, ran, run, still_open, written
+
+AWAY = "postgresql://hush:hush-0123456789@127.0.0.1:1/x"
+
+
+@pytest.fixture
+def trail(data_dir: Path, shared: str) -> Path:
+    """Rows a and d of another machine, b in PostgreSQL and c in the journal of this one."""
+    far = data_dir / "far"
+    far.mkdir()
+    written(far, [ended("a", 0, prompt_tokens=10), ended("d", 90)])
+    written(data_dir, [ended("b", 30, prompt_tokens=5, key_name="bob"), ended("c", 60)])
+    moved(far / "journal-0.db", shared)
+    moved(data_dir / "journal-0.db", shared, 1)
+    return data_dir
+
+
+@pytest.mark.usefixtures("trail")
+def test_the_whole_fleet_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same options; from a machine without journals too."""
+    assert ids_of() == ["a", "b", "c", "d"]
+    assert ids_of("--limit", "2") == ["c", "d"]
+    assert ids_of("--key", "bob") == ["b"]
+    assert ids_of("--since", "2026-01-02T03:04:30Z", "--until", "2026-01-02T03:05:10Z") == [
+        "b",
+        "c",
+    ]
+    monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", "/nowhere")
+    assert ids_of() == ["a", "b", "d"]
+
+
+@pytest.mark.usefixtures("trail")
+def test_a_request_of_another_machine_is_told() -> None:
+    """And where it is recorded."""
+    assert "recorded in  PostgreSQL, journal " in ran("audit", "show", "d")
+    assert "recorded in  journal-0.db, row 2" in ran("audit", "show", "c")
+    assert run("audit", "show", "nobody").exit_code == 1
+
+
+@pytest.mark.usefixtures("trail")
+def test_the_whole_fleet_is_summed_up() -> None:
+    """Each request once."""
+    [used] = json.loads(ran("usage", "--json"))
+
+    assert (used["requests"], used["prompt_tokens"]) == (4, 15)
+
+
+def test_rows_that_move_are_followed(
+    data_dir: Path, shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that come and move on between two looks."""
+    far = data_dir / "far"
+    far.mkdir()
+    written(data_dir, [ended("old"), ended("a")])
+    naps = count(1)
+
+    def sleep(seconds: float) -> None:
+        match next(naps):
+            case 1:
+                written(data_dir, [ended("b"), ended("c")])
+                moved(data_dir / "journal-0.db", shared)
+            case 2:
+                written(far, [ended("d")])
+                moved(far / "journal-0.db", shared)
+            case 3:
+                written(data_dir, [ended("e")])
+                moved(data_dir / "journal-0.db", shared)
+                written(data_dir, [ended("f")])
+            case _:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert ids_of("--follow", "--limit", "1") == ["a", "b", "c", "d", "e", "f"]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (AWAY, "PostgreSQL cannot be reached"),
+        ("postgresql://127.0.0.1:99999/x", "the database's URL"),
+    ],
+)
+@pytest.mark.usefixtures("trail")
+def test_without_postgresql_the_journals_are_read(
+    monkeypatch: pytest.MonkeyPatch, url: str, said: str
+) -> None:
+    """One line on stderr that holds no secret; exit 1."""
+    monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", url)
+    for command in (("audit", "list"), ("audit", "show", "c"), ("usage",), ("audit", "verify")):
+        result = run(*command, "--json")
+        assert result.exit_code == 1
+        assert result.stderr.count("\n") == 1
+        assert said in result.stderr
+        assert "hush" not in result.output
+        assert result.stdout.count("\n") >= 1
+
+
+def test_tables_that_are_not_there_yet(
+    trail: Path, shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command to run is named."""
+    with psycopg.connect(shared) as connection:
+        connection.execute("DROP TABLE gateway_audit")
+
+    result = run("audit", "list", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["request_id"]) == (1, "c")
+    assert "gatewayctl db migrate" in result.stderr
+
+
+def test_a_fleet_without_rows(data_dir: Path, shared: str) -> None:
+    """Said, as with journals alone."""
+    result = run("audit", "list", "--json")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"there are no journals in {data_dir}, and no rows in PostgreSQL" in result.stderr
+
+
+def test_import_local_moves_what_nobody_owns(data_dir: Path, shared: str) -> None:
+    """With what was open, which was killed; journals of a gateway that runs are left to it."""
+    written(data_dir, [ended("a"), began("k")], [ended("b", 9)])
+    with own_journal(data_dir, is_strict=False, key=KEY) as living:
+        assert living.path.name == "journal-0.db"
+        living.commit([ended("c", 20)])
+        result = run("db", "import-local")
+        assert (result.exit_code, result.stdout.splitlines()) == (
+            0,
+            [
+                "added 0 keys, 0 were there already",
+                "moved 1 rows of the audit trail from 1 journals",
+                "journal-0.db belongs to a running gateway, which moves its rows itself",
+            ],
+        )
+    told = json.loads(run("db", "import-local", "--json").stdout)
+    assert (told["rows"], told["left_to_gateways"], told["added"]) == (3, [], [])
+    assert json.loads(run("db", "import-local", "--json").stdout)["rows"] == 0
+
+    assert ids(data_dir / "journal-0.db") == ids(data_dir / "journal-1.db") == []
+    assert sorted(ids_of()) == ["a", "b", "c", "k"]
+    assert ids_of("--outcome", "killed") == ["k"]
+    assert run("audit", "verify").exit_code == 0
+
+
+def test_import_local_brings_keys_and_rows(data_dir: Path, shared: str) -> None:
+    """Both at once; where a journal cannot be read, the others are moved and exit is 1."""
+    with closing(SQLiteKeys(data_dir / "keys.db")) as local:
+        local.create("ci")
+    written(data_dir, [], [ended("a")])
+    (data_dir / "journal-0.db").write_bytes(b"\xff" * 5000)
+
+    result = run("db", "import-local")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "added 1 keys, 0 were there already",
+        "moved 1 rows of the audit trail from 1 journals",
+    ]
+    assert f"gatewayctl db: {data_dir}/journal-0.db: " in result.stderr
+
+
+def test_what_still_runs_here_is_shown(trail: Path) -> None:
+    """Requests of other machines are in their journals until they end."""
+    with closing(still_open(trail, began("r", 99))):
+        assert ids_of("--open") == ["a", "b", "c", "d", "r"]

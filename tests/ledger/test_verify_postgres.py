@@ -1,0 +1,223 @@
+"""`gatewayctl audit verify` where rows have moved to PostgreSQL and somebody has been at them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from ollama_gateway.ledger.journal import first_rows
+from ollama_gateway.ledger.ownership import own_journal
+from ollama_gateway.ledger.postgres import AuditTable
+from tests.ledger.rows import KEY, final, journal
+from tests.ledger.trails import changed, ended, moved, ran, run, written
+
+MONTH = 31 * 24 * 60
+
+
+@pytest.fixture
+def trail(data_dir: Path, shared: str) -> Path:
+    """A journal of ten rows of which six have moved, and one of another machine; the first."""
+    written(data_dir, [ended(f"r{n}", 60 * n) for n in range(1, 11)])
+    moved(data_dir / "journal-0.db", shared, 6)
+    (data_dir / "far").mkdir()
+    written(data_dir / "far", [ended(f"f{n}", 60 * n) for n in range(1, 4)])
+    moved(data_dir / "far" / "journal-0.db", shared)
+    return data_dir / "journal-0.db"
+
+
+def done(url: str, *statements: str) -> None:
+    """Do with SQL what nobody should."""
+    with psycopg.connect(url) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def found() -> list[dict[str, Any]]:
+    """What `audit verify` finds, this machine's journal first."""
+    return list(json.loads(run("audit", "verify", "--json").stdout))
+
+
+def copied(of: str, **changes: str) -> str:
+    """An SQL that makes a second row of one, with other values."""
+    names = (
+        *("request_id", "started_at", "journal", "seq", "hash", "document", "key_id", "key_name"),
+        *("end_user", "endpoint", "model", "backend", "outcome", "reason", "prompt_tokens"),
+        *("completion_tokens", "tokens_source"),
+    )
+    values = ", ".join(changes.get(name, name) for name in names)
+    return f"""INSERT INTO gateway_audit ({", ".join(names)})
+        SELECT {values} FROM gateway_audit WHERE request_id = '{of}'"""  # noqa: S608 - ours
+
+
+@pytest.mark.usefixtures("trail")
+def test_a_trail_that_holds() -> None:
+    """A line for each chain, from PostgreSQL on into the journal; another machine's by its name."""
+    _, here, far = (line.split() for line in ran("audit", "verify").splitlines())
+    identities = [one["identity"] for one in found()]
+
+    assert here[:4] == ["journal-0.db", "10", "1", "10"]
+    assert far[:4] == [identities[1], "3", "1", "3"]
+    assert here[-1] == far[-1] == "holds"
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "document = replace(document, '/api/chat', '/api/chas')",
+        "document = 'no JSON'",
+        "hash = decode('00', 'hex')",
+        "request_id = 'another'",
+        "key_id = 'another'",
+        "key_name = NULL",
+        "end_user = 'another'",
+        "model = 'another'",
+        "prompt_tokens = 0",
+        "started_at = started_at + interval '1 day'",
+        "started_at = 'infinity'",
+        "started_at = '0044-03-15 BC'",
+    ],
+)
+def test_an_altered_row_is_named(trail: Path, shared: str, assignment: str) -> None:
+    """By its place and request, whichever column it was: people filter and sum by them all."""
+    done(shared, f"UPDATE gateway_audit SET {assignment} WHERE request_id = 'r3'")  # noqa: S608
+
+    result = run("audit", "verify", "--json")
+    here, far = json.loads(result.stdout)
+
+    assert result.exit_code == 1
+    assert (here["fault"]["seq"], here["fault"]["reason"]) == (3, "altered")
+    assert (here["rows"], here["head"]["seq"], far["ok"]) == (10, 2, True)
+    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: row 3 (request ")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DELETE FROM gateway_audit WHERE request_id = 'r3'", "before row 4 (request r4) is miss"),
+        ("DELETE FROM gateway_audit WHERE request_id = 'r1'", "before row 2 (request r2) is miss"),
+        ("DELETE FROM gateway_audit WHERE request_id = 'r6'", "before row 7 (request r7) is miss"),
+        ("DELETE FROM gateway_audit WHERE request_id > 'r2'", "before row 7 (request r7) is miss"),
+        ("DELETE FROM gateway_audit WHERE request_id = 'f1'", "before row 2 (request f2) is miss"),
+        (copied("r3", request_id="'x'"), "row 3 (request "),
+        (copied("f3", request_id="'x'", seq="4"), "row 4 (request x) was altered"),
+        (copied("r3", request_id="'x'", seq="0"), "row 0 (request x) is not where it was"),
+        (copied("r3", request_id="'x'", seq="-9"), "row -9 (request x) is not where it was"),
+    ],
+)
+@pytest.mark.usefixtures("trail")
+def test_what_else_was_done_is_said(shared: str, statement: str, said: str) -> None:
+    """Removed and inserted, at the ends too, and where PostgreSQL's rows meet the journal's."""
+    done(shared, statement)
+
+    result = run("audit", "verify")
+
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+
+
+@pytest.mark.usefixtures("trail")
+def test_reordered_rows_are_named(shared: str) -> None:
+    """Two that have changed places: the first of them is not what it was."""
+    done(
+        shared,
+        "UPDATE gateway_audit SET seq = 99 WHERE request_id = 'r3'",
+        "UPDATE gateway_audit SET seq = 3 WHERE request_id = 'r4'",
+        "UPDATE gateway_audit SET seq = 4 WHERE request_id = 'r3'",
+    )
+
+    assert found()[0]["fault"] == {"seq": 3, "request_id": "r4", "reason": "altered"}
+
+
+def test_rows_lost_from_the_journal_show(trail: Path) -> None:
+    """Between the last that moved and the first that is left."""
+    changed(trail, "DELETE FROM rows WHERE seq = 7")
+    assert found()[0]["fault"] == {"seq": 8, "request_id": "r8", "reason": "missing"}
+    changed(trail, "UPDATE chain SET seq = 9")
+    assert found()[0]["fault"] == {"seq": 10, "request_id": "r10", "reason": "missing"}
+
+
+def test_a_row_before_the_anchor_of_the_journal(trail: Path) -> None:
+    """Where none can be any more."""
+    changed(trail, "UPDATE rows SET seq = 2 WHERE seq = 7")
+
+    fault = found()[0]["fault"]
+    assert (fault["seq"], fault["reason"]) in {(8, "missing"), (2, "reordered")}
+    changed(trail, "UPDATE rows SET seq = 3 WHERE seq >= 8 AND seq = 8")
+    changed(trail, "DELETE FROM rows WHERE seq > 3")
+    assert found()[0]["fault"] == {"seq": 2, "request_id": "r7", "reason": "reordered"}
+
+
+def test_what_retention_dropped_is_no_fault(data_dir: Path, shared: str) -> None:
+    """The chain begins at the anchor of the last month that was dropped, even if all were."""
+    january = [final(f"r{n}", minutes=n) for n in range(3)]
+    later = [final("s", minutes=MONTH), final("late", minutes=3), final("t", minutes=2 * MONTH)]
+    with closing(journal(data_dir / "journal-0.db")) as owned, closing(AuditTable(shared)) as table:
+        table.make_partitions(datetime(2026, 1, 15, tzinfo=UTC))
+        owned.commit([*january, *later])
+        moved_rows = first_rows(owned.path, 99)
+        table.store(owned.identity, moved_rows)
+        owned.drop(moved_rows[-1])
+        table.drop_before(datetime(2026, 2, 1, tzinfo=UTC))
+        [one] = found()
+        assert (one["ok"], one["anchor"]["seq"], one["rows"], one["head"]["seq"]) == (True, 5, 1, 6)
+        table.drop_before(datetime(2026, 9, 1, tzinfo=UTC))
+        owned.commit([final("u", minutes=3 * MONTH)])
+        [one] = found()
+        assert (one["ok"], one["anchor"]["seq"], one["head"]["seq"]) == (True, 6, 7)
+
+
+def test_rows_in_both_are_counted_once(data_dir: Path, shared: str) -> None:
+    """As after a process that died between the commit and taking them out of the journal."""
+    written(data_dir, [ended(f"r{n}") for n in range(5)])
+    path = data_dir / "journal-0.db"
+    with closing(journal(path)) as owned, closing(AuditTable(shared)) as table:
+        table.store(owned.identity, first_rows(path, 3))
+
+    [one] = found()
+    assert (one["ok"], one["rows"], one["head"]["seq"]) == (True, 5, 5)
+
+
+def test_a_head_that_was_noted(trail: Path, shared: str) -> None:
+    """It is found wherever its row is now, and rows cut off at the end of PostgreSQL show by it."""
+    here, far = found()
+    for one in (here, far):
+        assert run("audit", "verify", "--head", one["head"]["hash"]).exit_code == 0
+    moved(trail, shared)
+    assert run("audit", "verify", "--head", here["head"]["hash"]).exit_code == 0
+    done(shared, "DELETE FROM gateway_audit WHERE request_id = 'f3'")
+    assert run("audit", "verify").exit_code == 0
+    result = run("audit", "verify", "--head", far["head"]["hash"])
+    assert (result.exit_code, "no journal has a row" in result.stderr) == (1, True)
+
+
+def test_a_journal_that_lives_and_one_that_is_no_journal(trail: Path) -> None:
+    """The first is followed while it is written; the second is named, and the others followed."""
+    with own_journal(trail.parent, is_strict=False, key=KEY) as living:
+        living.commit([ended("new")])
+        (trail.parent / "journal-1.db").write_bytes(b"\xff" * 5000)
+        result = run("audit", "verify")
+
+    assert [line.split()[-1] for line in result.stdout.splitlines()[1:]] == [
+        "holds",
+        "read",
+        "holds",
+    ]
+    assert result.stderr.count("\n") == 1
+
+
+def test_postgresql_that_is_away(trail: Path, shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said in one line; the journal's own part is still followed; exit 1."""
+    monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", "postgresql://127.0.0.1:1/x")
+
+    result = run("audit", "verify")
+
+    assert result.exit_code == 1
+    assert result.stderr == "gatewayctl audit verify: PostgreSQL cannot be reached\n"
+    assert result.stdout.splitlines()[1].split()[1:4] == ["4", "7", "10"]

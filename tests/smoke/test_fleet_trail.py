@@ -1,0 +1,77 @@
+"""One trail of two machines: their gateways share a PostgreSQL and nothing else."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.postgres_server import PostgresServer
+from tests.smoke.fleet import PATIENCE, Fleet, Gateway, ctl, fleet
+from tests.smoke.test_audit import wait_until
+
+
+@pytest.fixture
+def machines(postgres: PostgresServer, database_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    """Two gateways, each with a data directory of its own."""
+    places = [tmp_path / "a", tmp_path / "b"]
+    with fleet(places, GATEWAY_STORAGE_DATABASE_URL=database_url) as started:
+        yield started
+
+
+def chat(gateway: Gateway, key: str) -> str:
+    """A chat to its end; the request's id."""
+    body = {"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]}
+    ask = urllib.request.Request(
+        f"http://127.0.0.1:{gateway.port}/api/chat",
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {key}"},
+    )
+    with urllib.request.urlopen(ask, timeout=PATIENCE) as answer:  # noqa: S310
+        answer.read()
+        return str(answer.headers["X-Request-Id"])
+
+
+def listed(gateway: Gateway) -> list[dict[str, Any]]:
+    """What `audit list --json` prints on a machine."""
+    done = ctl("audit", "list", "--json", environment=gateway.environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def in_postgres(server: PostgresServer, url: str) -> int:
+    """How many rows have come there."""
+    [(count,)] = server.execute("SELECT count(*) FROM gateway_audit", url.rpartition("/")[2])
+    return int(count)
+
+
+def test_either_machine_tells_the_whole_trail(
+    machines: Fleet, postgres: PostgresServer, database_url: str
+) -> None:
+    """Listed once, summed, told, and verified; a row altered in PostgreSQL is named by both."""
+    one, other = machines.gateways
+    seen = [chat(gateway, machines.key) for gateway in (one, other, one)]
+    wait_until(lambda: len(listed(one)) == len(seen))
+    for gateway, foreign in ((one, seen[1]), (other, seen[0])):
+        rows = listed(gateway)
+        used = ctl("usage", "--json", environment=gateway.environment)
+        told = ctl("audit", "show", foreign, "--json", environment=gateway.environment)
+
+        assert [row["request_id"] for row in rows] == seen
+        [sums] = json.loads(used.stdout)
+        assert sums["requests"] == 3
+        assert sums["completion_tokens"] == sum(row["completion_tokens"] for row in rows) > 0
+        assert json.loads(told.stdout)["request_id"] == foreign
+
+    wait_until(lambda: in_postgres(postgres, database_url) == len(seen))
+    assert ctl("audit", "verify", environment=one.environment).returncode == 0
+    altered = f"UPDATE gateway_audit SET key_name = 'x' WHERE request_id = '{seen[1]}'"  # noqa: S608
+    postgres.execute(altered, database_url.rpartition("/")[2])
+    for gateway in (one, other):
+        done = ctl("audit", "verify", environment=gateway.environment)
+        assert done.returncode == 1
+        assert f"row 1 (request {seen[1]}) was altered" in done.stderr
