@@ -17,8 +17,9 @@ from ollama_gateway.cli.import_rows import journals_in, move_rows, show
 from ollama_gateway.cli.key_store import opened, place_in, told
 from ollama_gateway.cli.output import print_json
 from ollama_gateway.keys import FILE_NAME, SQLitePlace
-from ollama_gateway.keys.key import APIKey, StoreError
+from ollama_gateway.keys.key import APIKey, StoreError, utc_now
 from ollama_gateway.keys.store import Adopted, Stored
+from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.migrations import PATIENT, migrations
 from ollama_gateway.migrations import migrate as take_steps
 from ollama_gateway.postgres import Database, DatabaseError
@@ -30,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database.")
 
 @app.command()
 def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Bring the tables of the database to this version; nothing happens where they are."""
+    """Bring the tables of the database to this version, with the next months of the trail."""
     settings = _settings(config)
     url = settings.storage.database_url
     assert url is not None  # noqa: S101 - `_settings` saw to it
@@ -38,16 +39,20 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
     try:
         with closing(Database(url.reveal(), PATIENT)) as database:
             taken = take_steps(database)
+        with closing(AuditTable(url.reveal())) as table:
+            made = table.make_partitions(utc_now())
     except DatabaseError as error:
         typer.echo(f"gatewayctl db: {error}", err=True)
         raise typer.Exit(1) from None
     version = migrations()[-1].version
     if as_json:
         steps = [{"version": step.version, "name": step.name} for step in taken]
-        print_json({"version": version, "applied": steps})
+        print_json({"version": version, "applied": steps, "partitions": made})
         return
     for step in taken:
         typer.echo(f"applied {step.version:04}_{step.name}")
+    for name in made:
+        typer.echo(f"made {name}")
     typer.echo(f"the schema is version {version}" + ("" if taken else " already"))
 
 
