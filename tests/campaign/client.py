@@ -89,6 +89,11 @@ class Request:
         return self.prompt_bound + self.generation
 
     @property
+    def request_id(self) -> str:
+        """Its name in the trail; nothing where no answer came."""
+        return self.headers.get("x-request-id", "")
+
+    @property
     def is_whole(self) -> bool:
         """Whether the whole answer came."""
         return self.status == OK and b'"done":true' in self.last

@@ -42,6 +42,18 @@ class Sizes:
     """Clients that leave in each of the windows."""
     outage: float
     """Seconds for which all backends fail."""
+    kills: int
+    """Times that a gateway is killed, each at another moment."""
+    killed_streams: int
+    """Streams that are under way then."""
+    away: float
+    """Seconds for which PostgreSQL is away."""
+    rate: int
+    """Requests a second meanwhile."""
+    unwritten: int
+    """Requests that are made while the disk is full; full, more than rows may wait in memory."""
+    trail: int
+    """Rows of a trail that is verified."""
 
 
 SMALL: Final = Sizes(
@@ -59,6 +71,12 @@ SMALL: Final = Sizes(
     mixed=200,
     leaving=5,
     outage=1.0,
+    kills=2,
+    killed_streams=30,
+    away=3.0,
+    rate=20,
+    unwritten=40,
+    trail=2000,
 )
 FULL: Final = Sizes(
     requests=1000,
@@ -75,4 +93,10 @@ FULL: Final = Sizes(
     mixed=14_000,
     leaving=100,
     outage=10.0,
+    kills=20,
+    killed_streams=500,
+    away=60.0,
+    rate=100,
+    unwritten=10_200,
+    trail=100_000,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
@@ -143,16 +145,17 @@ def test_following_goes_on_until_it_is_stopped(
     with closing(still_open(data_dir, ended("old"), ended("a"))) as living:
         naps = count(1)
 
-        def sleep(seconds: float) -> None:
+        def wait(stopped: threading.Event, seconds: float) -> bool:
             match next(naps):
                 case 1:
                     living.commit([ended("b")])
                 case 2:
                     written(data_dir, [ended("c")])
                 case _:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
+            return stopped.is_set()
 
-        monkeypatch.setattr("time.sleep", sleep)
+        monkeypatch.setattr("threading.Event.wait", wait)
         assert ids_of("--follow", "--limit", "1") == ["a", "b", "c"]
 
 

@@ -12,9 +12,9 @@ what is wrong on the command line or in the settings.
 from __future__ import annotations
 
 import json
-import time
+import threading
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Annotated, Final
 
 import typer
@@ -78,8 +78,9 @@ def list_rows(  # noqa: PLR0913, PLR0917 - one for each option
         if not follow:
             _print(chain(islice(rows, limit), running), as_json=as_json)
             return
-        with until_stopped():
-            _print(chain(rows, running, _following(trail, wanted)), as_json=as_json)
+        with until_stopped() as stopped:
+            found = chain(rows, running, _following(trail, wanted, stopped))
+            _print(takewhile(lambda _: not stopped.is_set(), found), as_json=as_json)
 
 
 @app.command()
@@ -108,9 +109,8 @@ def _rows(trail: Source, wanted: Filter, limit: int | None) -> Iterator[Kept]:
     yield from filter(wanted.holds, merged(strands, wanted.span))
 
 
-def _following(trail: Source, wanted: Filter) -> Iterator[Kept]:
-    while True:
-        time.sleep(NAP)
+def _following(trail: Source, wanted: Filter, stopped: threading.Event) -> Iterator[Kept]:
+    while not stopped.wait(NAP):
         yield from filter(wanted.holds, merged(trail.strands(), wanted.span))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 
 import typer
 
@@ -76,12 +78,24 @@ def readable_in_part(command: str) -> Iterator[None]:
 
 
 @contextmanager
-def until_stopped() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the block, as that is how it is meant to end."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def until_stopped() -> Iterator[threading.Event]:
+    """Let Ctrl-C and SIGTERM set an event, as that is how the block is meant to end.
+
+    An exception could come where Python drops it, as in a finalizer; a second signal is one all the
+    same, for a block that does not come to look.
+    """
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            signal.default_int_handler(number, frame)
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stopped
     except KeyboardInterrupt:
         pass
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,170 @@
+"""A full disk under a gateway's process, in both modes: nothing is dropped, and all comes back.
+
+The disk is full for one process: by a limit on the size of its files, as any user may set.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from ollama_gateway.ledger.trail import CAPACITY
+from tests.campaign.client import OK, UNAVAILABLE, Request, eventually, sent, until_served
+from tests.campaign.conftest import Note
+from tests.campaign.sizes import Sizes
+from tests.campaign.trail import (
+    MEBIBYTE,
+    check_chain,
+    fill_disk,
+    free_disk,
+    is_written,
+    names_of,
+    resident,
+    rows_in,
+)
+from tests.smoke.fleet import PATIENCE, Fleet, Gateway, fleet
+
+AT_ONCE: Final = 8
+STREAMS: Final = 5
+SIMULATORS: Final = {
+    "quick": ("--model", "quick:1", "--tokens", "3", "--token-delay", "0ms"),
+    "slow": ("--model", "slow:1", "--tokens", "40", "--token-delay", "50ms"),
+}
+
+
+@pytest.fixture(params=["strict", "buffered"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Each mode."""
+    return str(request.param)
+
+
+@pytest.fixture
+def started(tmp_path: Path, mode: str) -> Iterator[Fleet]:
+    """One gateway, whose disk may be filled."""
+    with fleet(tmp_path, SIMULATORS, GATEWAY_AUDIT_MODE=mode) as opened:
+        yield opened
+
+
+def quick(started: Fleet) -> Request:
+    """A short chat."""
+    return Request(started.port, started.key, "quick:1", generation=3)
+
+
+def ask(started: Fleet, count: int) -> list[Request]:
+    """So many short chats, some at once."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda _: quick(started).send(), range(count)))
+
+
+def statuses(requests: list[Request]) -> Counter[int]:
+    """How often each status came."""
+    return Counter(request.status for request in requests)
+
+
+def readiness(gateway: Gateway) -> tuple[int, list[str]]:
+    """What `/readyz` says: its status and the reasons."""
+    address = ("127.0.0.1", gateway.admin_port)
+    with closing(http.client.HTTPConnection(*address, timeout=PATIENCE)) as connection:
+        connection.request("GET", "/readyz")
+        with connection.getresponse() as answer:
+            return answer.status, json.load(answer)["reasons"]
+
+
+def logged(gateway: Gateway) -> list[str]:
+    """The requests that its log tells the end of."""
+    lines = [line for line in gateway.process.lines if '"event": "exchange"' in line]
+    return [json.loads(line)["request_id"] for line in lines]
+
+
+def check_rows(started: Fleet, directory: Path, requests: list[Request]) -> dict[str, Any]:
+    """A row each, but for what was refused at once: that is in the log, as are all. Returns them.
+
+    What a client has whole is completed, and nothing else is.
+    """
+    rows, names = rows_in(directory), names_of(requests)
+    refused = names_of([request for request in requests if request.status == UNAVAILABLE])
+    whole = names_of([request for request in requests if request.is_whole])
+    assert names - refused <= rows.keys() <= names
+    assert {name for name, row in rows.items() if row["outcome"] == "completed"} == whole
+    eventually(lambda: len(logged(started.gateways[0])) >= len(names))
+    assert sorted(logged(started.gateways[0])) == sorted(names)
+    check_chain(started)
+    return rows
+
+
+@pytest.mark.parametrize("mode", ["strict"], indirect=True)
+def test_strict_serves_nothing_it_cannot_record(
+    started: Fleet, tmp_path: Path, sizes: Sizes, note: Note
+) -> None:
+    """503 and not ready; open streams get an error for their end; with room all is back by itself.
+
+    The simulator stands still until the disk is full, so that no stream ends before.
+    """
+    [gateway], simulator = started.gateways, started.simulators["slow"].popen
+    requests = ask(started, 5)
+    streams = [
+        Request(started.port, started.key, "slow:1", 40, streams=True) for _ in range(STREAMS)
+    ]
+    with sent(streams):
+        eventually(lambda: all(stream.chunks > 1 for stream in streams))
+        simulator.send_signal(signal.SIGSTOP)
+        fill_disk(gateway, tmp_path)
+        refused = ask(started, min(sizes.unwritten, 500))
+        assert readiness(gateway) == (503, ["the audit journal cannot be written"])
+        simulator.send_signal(signal.SIGCONT)
+    free_disk(gateway)
+    tries = list(until_served(lambda: quick(started), PATIENCE, random.Random(0)))  # noqa: S311
+    eventually(lambda: is_written(gateway))
+
+    assert statuses(refused) == {UNAVAILABLE: len(refused)}
+    assert all(b"cannot be recorded" in request.last for request in refused + streams)
+    assert all(stream.status == OK and not stream.is_whole for stream in streams)
+    assert tries[-1].is_whole
+    assert readiness(gateway) == (200, [])
+    rows = check_rows(started, tmp_path, [*requests, *streams, *refused, *tries])
+    cut = [rows[name] for name in names_of(streams)]
+    assert {(row["outcome"], row["reason"]) for row in cut} == {("refused", "audit_unavailable")}
+    note(f"{len(refused)} refused, {len(rows.keys() & names_of(refused))} of them with a row")
+    note(f"served {tries[-1].ended - tries[0].began:.2f} s after there was room")
+
+
+@pytest.mark.parametrize("mode", ["buffered"], indirect=True)
+def test_buffered_goes_on(started: Fleet, tmp_path: Path, sizes: Sizes, note: Note) -> None:
+    """Rows wait in memory, up to a bound, and from there on 503; with room all of them are written.
+
+    Only the full size reaches the bound.
+    """
+    [gateway] = started.gateways
+    requests = ask(started, 5)
+    fill_disk(gateway, tmp_path)
+    before, memory = rows_in(tmp_path), resident(gateway)
+    more = ask(started, sizes.unwritten)
+    served = statuses(more)[OK]
+    status = gateway.status()["audit"]
+    assert (status["failing"], status["rows_waiting"]) == (True, served)
+    assert rows_in(tmp_path) == before
+    reasons = ["too many audit rows wait for the journal"]
+    is_over = sizes.unwritten > CAPACITY
+    assert readiness(gateway) == ((503, reasons) if is_over else (200, []))
+    grown = (resident(gateway) - memory) / MEBIBYTE
+    free_disk(gateway)
+    eventually(lambda: is_written(gateway))
+    requests += [*more, quick(started).send()]
+    eventually(lambda: len(rows_in(tmp_path)) >= len(requests) - len(more) + served)
+
+    assert statuses(more).keys() <= {OK, UNAVAILABLE}
+    assert min(sizes.unwritten, CAPACITY) <= served < CAPACITY + AT_ONCE
+    assert requests[-1].is_whole
+    rows = check_rows(started, tmp_path, requests)
+    assert rows.keys() == names_of([request for request in requests if request.status == OK])
+    note(f"{served} served with a full disk, {len(more) - served} refused; {grown:.1f} MiB more")
