@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -69,7 +71,7 @@ def test_rows_that_move_are_followed(
     written(data_dir, [ended("old"), ended("a")])
     naps = count(1)
 
-    def sleep(seconds: float) -> None:
+    def wait(stopped: threading.Event, seconds: float) -> bool:
         match next(naps):
             case 1:
                 written(data_dir, [ended("b"), ended("c")])
@@ -82,9 +84,10 @@ def test_rows_that_move_are_followed(
                 moved(data_dir / "journal-0.db", shared)
                 written(data_dir, [ended("f")])
             case _:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
+        return stopped.is_set()
 
-    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("threading.Event.wait", wait)
     assert ids_of("--follow", "--limit", "1") == ["a", "b", "c", "d", "e", "f"]
 
 
