@@ -188,6 +188,17 @@ def test_what_is_no_journal_is_a_clear_error(
     assert "\n" not in str(error.value)
 
 
+def test_an_anchor_never_goes_back(path: Path) -> None:
+    """Two gateways may take the same rows for their own to move; the slower one changes nothing."""
+    with closing(journal(path)) as opened:
+        opened.commit([final("a"), final("b")])
+        first, second = stored(path)
+        assert (opened.drop(second), opened.drop(first), opened.anchor.seq) == (2, 0, 2)
+    with closing(journal(path)) as opened:
+        opened.commit([final("c")])
+        assert [row.seq for row in stored(path)] == [3]
+
+
 def test_a_journal_that_is_replaced_in_use_takes_nothing_more(path: Path) -> None:
     """SQLite would go on writing into a file that has no name any more."""
     with closing(journal(path)) as opened:
