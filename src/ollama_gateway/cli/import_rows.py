@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import typer
 
-from ollama_gateway.ledger.importing import move
 from ollama_gateway.ledger.journal import JournalError
+from ollama_gateway.ledger.moving import move
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.reading import paths_in
 from ollama_gateway.postgres import DatabaseError

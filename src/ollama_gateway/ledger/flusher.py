@@ -10,7 +10,7 @@ The rule: a row leaves a journal only after a commit that is known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,16 +20,14 @@ import anyio
 import attrs
 
 from ollama_gateway.batcher import Runner
-from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.journal import JournalError, first_rows
-from ollama_gateway.ledger.ownership import PATTERN, is_orphan, orphan
+from ollama_gateway.ledger.moving import BATCH, move_batch
+from ollama_gateway.ledger.ownership import PATTERN, is_orphan
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.trail import Trail
 from ollama_gateway.log import get_logger
 from ollama_gateway.postgres import DatabaseError
 
-BATCH: Final = 1000
-"""Rows of one transaction."""
 PAUSE: Final = 1.0
 """Seconds between two looks at a journal that was moved whole."""
 LONGEST: Final = 5.0
@@ -88,7 +86,7 @@ class Flusher:
         """Move all that this process's journal has. Raises DatabaseError, JournalError."""
         journal = self.trail.journal
         while rows := await self.runner(partial(first_rows, journal.path, BATCH)):
-            await self._store(journal.identity, rows)
+            await self.runner(partial(self.table.store, journal.identity, rows))
             await self.trail.drop(rows[-1])
 
     async def _flush_orphans(self) -> None:
@@ -97,15 +95,11 @@ class Flusher:
                 await self._flush_orphan(path)
 
     async def _flush_orphan(self, path: Path) -> None:
-        while rows := await self.runner(partial(first_rows, path, BATCH)):
-            with orphan(path, key=self.key) as journal:
-                if journal is None:  # it has an owner again
-                    return
-                await self._store(journal.identity, rows)
-                await self.runner(partial(journal.drop, rows[-1]))
-
-    async def _store(self, identity: str, rows: Sequence[Link]) -> None:
-        await self.runner(partial(self.table.store, identity, rows))
+        # To own a journal is to write into it: only where there is something to move.
+        move: Callable[[], int | None] = partial(move_batch, path, self.table, self.key)
+        while await self.runner(partial(first_rows, path, 1)):
+            if not await self.runner(move):
+                return
 
     async def _partition(self) -> None:
         """Make months ahead and drop old ones, where the role may; the default catches the rest."""
