@@ -28,6 +28,7 @@ from ollama_gateway.keys import KeyCache, Place, find_key, open_keys, place_of
 from ollama_gateway.ledger.audit import Audit, open_audit
 from ollama_gateway.ledger.log import RowMetrics, log_row
 from ollama_gateway.ledger.record import Ledger, Sink
+from ollama_gateway.ledger.spent import spent_elsewhere
 from ollama_gateway.limits import open_limits
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.quota import Quota
@@ -152,7 +153,7 @@ def _can_judge(keys: KeyCache, place: Place) -> bool:
 def _open_limits(
     settings: Settings, metrics: Metrics, runner: Runner
 ) -> AbstractAsyncContextManager[Limits]:
-    limits, url = settings.limits, settings.redis.url
+    limits, url, place = settings.limits, settings.redis.url, settings.storage.database_url
     quota = Quota(
         limits.requests_per_minute,
         limits.concurrent_requests,
@@ -165,6 +166,7 @@ def _open_limits(
         quota,
         limits.default_output_tokens,
         metrics,
+        elsewhere=partial(spent_elsewhere, place.reveal(), runner) if place else None,
         runner=runner,
     )
 

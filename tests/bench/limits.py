@@ -145,7 +145,10 @@ async def batched(url: str, _tasks: int) -> AsyncIterator[Subject]:
     async def nothing() -> Sequence[Any]:
         return ()
 
-    async with RedisQuota(Scripts(url), nothing).opened() as store:
+    async def nowhere() -> dict[str, Any]:
+        return {}
+
+    async with RedisQuota(Scripts(url), nothing, nowhere).opened() as store:
         while store.why_not is not None:
             await store.renew(list)
             await anyio.sleep(0.1)

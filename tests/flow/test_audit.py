@@ -55,6 +55,7 @@ async def test_a_request_leaves_one_row_with_all_of_its_story(autojump_clock: Cl
         "prompt_tokens": 11,
         "completion_tokens": 3,
         "tokens_source": "reported",
+        "spender": None,
         "ttft_ms": 1000,
         "duration_ms": 3000,
         "bytes_in": 64,
@@ -169,8 +170,8 @@ async def test_strict_nothing_is_served_that_cannot_be_recorded(autojump_clock: 
     assert ready.document["reasons"] == ["the audit journal cannot be written"]
     assert again.status == 200
     assert [len(s.seen) - 3 for s in told.simulators.values()] == [1, 0]
-    # The first one had been let in, so it has a row; those refused at the door are in the log.
-    assert [row["reason"] for row in rows] == ["audit_unavailable", None]
+    # One had been let in and two were refused at the door: each has its row, a moment later.
+    assert [row["reason"] for row in rows] == ["audit_unavailable"] * 3 + [None]
     assert [row.reason for row in told.rows] == ["audit_unavailable"] * 3 + [None]
 
 

@@ -31,8 +31,8 @@ from tests.ledger.trails import (
 FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
     *("dialect", "model", "backend", "outcome", "reason", "status", "prompt_tokens"),
-    *("completion_tokens", "tokens_source", "ttft_ms", "duration_ms", "bytes_in", "bytes_out"),
-    "attempts",
+    *("completion_tokens", "tokens_source", "spender", "ttft_ms", "duration_ms", "bytes_in"),
+    *("bytes_out", "attempts"),
 )
 
 

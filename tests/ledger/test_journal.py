@@ -115,6 +115,17 @@ def test_old_rows_are_trimmed_and_the_chain_holds(path: Path) -> None:
     assert stored(path)[0].seq == 11
 
 
+def test_rows_past_their_time_go_from_journals_that_nobody_owns(tmp_path: Path) -> None:
+    """A process that ended has nobody else who would drop them; what is younger stays."""
+    path = tmp_path / "journal-0.db"
+    with closing(journal(path)) as ended:
+        ended.commit([final(f"r{minute}", minutes=minute) for minute in range(4)])
+
+    assert adopt(tmp_path, BEGAN.timestamp() + 2 * 60, key=KEY) == []
+
+    assert ids(path) == ["r2", "r3"]
+
+
 def fill(opened: Journal) -> None:
     """Write rows for ever."""
     for number in itertools.count():

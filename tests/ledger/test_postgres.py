@@ -12,10 +12,12 @@ import attrs
 import psycopg
 import pytest
 
-from ollama_gateway.ledger.chain import Anchor, Link, verify
+from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
+from ollama_gateway.ledger.journal import first_rows
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.postgres import DatabaseError
 from tests.ledger.rows import KEY, final, journal, stored
+from tests.ledger.trails import changed
 from tests.postgres_server import PostgresServer
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
@@ -64,6 +66,21 @@ def test_rows_arrive_as_the_journal_had_them(
     )
     assert (name, model, outcome) == ("name", "m1:latest", "completed")
     assert began == datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("spoilt", ["one\x00two", b"\xff\xfe"])
+def test_what_is_no_text_moves_as_well(
+    table: AuditTable, database_url: str, tmp_path: Path, spoilt: str | bytes
+) -> None:
+    """Somebody's NUL or broken UTF-8 in a journal holds up nobody, and shows in the chain."""
+    given = rows(tmp_path / "journal-0.db", 1, 2, 3)
+    changed(tmp_path / "journal-0.db", "UPDATE rows SET document = ? WHERE seq = 2", spoilt)
+
+    table.store("j", first_rows(tmp_path / "journal-0.db", 3))
+
+    found = links_in(database_url)
+    assert [found[0], found[2]] == [given[0], given[2]]
+    assert verify(Anchor(), found, KEY)[1] == Fault(2, "r2", "altered")
 
 
 def test_what_is_sent_twice_is_there_once(

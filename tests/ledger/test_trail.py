@@ -119,6 +119,24 @@ async def test_strict_refuses_what_cannot_be_written(autojump_clock: Clock, tmp_
         assert one.ids == ["a"]
 
 
+async def test_who_is_refused_for_the_journal_has_a_row_too(
+    autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written when the journal works again; of many, as far as those let in leave room."""
+    monkeypatch.setattr(trail_module, "CAPACITY", 50)
+    async with opened(tmp_path, is_strict=True) as one:
+        one.journal.lose()
+        for number in range(50):
+            one.trail.refuse(row(f"r{number}"))
+        assert one.trail.rows_waiting == 25
+        one.trail.close(row("let in"))
+        one.journal.find()
+        await trio.sleep(2 * LONGEST)
+
+        assert len(one.ids) == 26
+        assert one.ids[-1] == "let in"
+
+
 async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Path) -> None:
     """A disk that hangs is a 503 after two seconds; the row is written when it goes on."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from ollama_gateway.limits.operations import EPOCH, LAYOUT, Look
 from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Usage, Wish
 from ollama_gateway.limits.redis import RedisQuota
 from ollama_gateway.limits.scripts import TIMEOUT, Scripts
-from ollama_gateway.limits.spending import Contribution
+from ollama_gateway.limits.spending import Contribution, Totals
 from tests.redis_server import RedisServer, private_redis
 
 KEY = "k"
@@ -78,10 +78,15 @@ class Gateway:
     """Heartbeats that failed."""
     timeout: float = TIMEOUT
     """Seconds that the store has for an answer."""
+    elsewhere: Mapping[str, Totals] | None = attrs.field(factory=dict)
+    """What the trail of the fleet says of lost records; None where it cannot be asked."""
+    questions: int = 0
+    """How often it was asked."""
     quota: RedisQuota = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.quota = RedisQuota(Scripts(self.url, timeout=self.timeout), self.contributions)
+        scripts = Scripts(self.url, timeout=self.timeout)
+        self.quota = RedisQuota(scripts, self.contributions, self.asked_elsewhere)
 
     async def reserve(self, asked: Wish) -> Grant:
         """Reserve what must be granted; it is renewed from now on."""
@@ -105,6 +110,11 @@ class Gateway:
         self.reads = 0
         totals = {key: dict(days) for key, days in self.spent.items()}
         return [Contribution(self.identity, totals, is_alive=True)]
+
+    async def asked_elsewhere(self) -> Mapping[str, Totals] | None:
+        """What lost records had."""
+        self.questions += 1
+        return self.elsewhere
 
     def read(self) -> Sequence[Renewal]:
         """What is open."""

@@ -101,6 +101,10 @@ class Finder:
         """What it adds."""
         return [self.found]
 
+    async def elsewhere(self) -> dict[str, dict[str, dict[int, int]]]:
+        """Nothing more."""
+        return {}
+
 
 async def test_a_dead_gateways_record_counts_once_whoever_finds_it(redis_url: str) -> None:
     """Several may add it, also in part and with more in it the second time."""
@@ -110,12 +114,46 @@ async def test_a_dead_gateways_record_counts_once_whoever_finds_it(redis_url: st
         with inside(redis_url) as client:
             client.delete("ollama-gateway:1:{epoch}:given")  # as if the finder died before the end
         finder = Finder(Contribution("dead", totals, is_alive=False))
-        quota = RedisQuota(Scripts(redis_url), finder.contributions)
+        quota = RedisQuota(Scripts(redis_url), finder.contributions, finder.elsewhere)
         async with quota.opened():
             await quota.renew(list)
     with inside(redis_url) as client:
         assert client.hget(account_key("budget"), f"day:{TODAY}:spent") == "55"
         assert client.hget(account_key("budget", "other"), f"day:{TODAY}:spent") == "7"
+
+
+async def test_what_a_lost_record_had_counts_once(redis_url: str) -> None:
+    """It is asked for once an epoch, by whoever joins first and can ask."""
+    begin(redis_url)
+    async with by_hand(redis_url, "a") as one, by_hand(redis_url, "b") as two:
+        one.elsewhere, two.elsewhere = None, {"gone": {KEY: {TODAY: 30}}}
+        await spend(one, 40)
+        with inside(redis_url) as client:
+            client.flushall()
+        for heartbeat in (one.beat, two.beat, one.beat, two.beat):
+            await heartbeat()
+
+        assert standing(redis_url) == (0, 70)
+        assert (one.questions, two.questions) == (2, 1)
+        async with restarted(two) as again:
+            assert (standing(redis_url), again.questions) == ((0, 70), 0)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_record_that_is_not_lost_is_not_added_to(redis_url: str, *, is_late: bool) -> None:
+    """The trail has less of it than the record, which adds the rest, before or after."""
+    begin(redis_url)
+    async with by_hand(redis_url, "a") as one, by_hand(redis_url, "b") as two:
+        one.elsewhere = two.elsewhere = {"a": {KEY: {TODAY: 25}}, "b": {KEY: {TODAY: 10}}}
+        await spend(one, 40)
+        await spend(two, 10)
+        with inside(redis_url) as client:
+            client.flushall()
+        for gateway in (two, one) if is_late else (one, two):
+            await gateway.beat()
+            await gateway.beat()
+
+        assert standing(redis_url) == (0, 50)
 
 
 def test_a_record_adds_to_what_was_spent_since(redis_url: str) -> None:

@@ -35,6 +35,11 @@ async def nothing_spent() -> tuple[()]:
     return ()
 
 
+async def nothing_lost() -> dict[str, dict[str, dict[int, int]]]:
+    """Nor is one lost."""
+    return {}
+
+
 async def test_a_settlement_is_seen_by_the_next_reservation(redis_url: str) -> None:
     """Of 300 requests one after the other none is refused for the one before it."""
     begin(redis_url)
@@ -49,7 +54,7 @@ async def test_a_settlement_is_seen_by_the_next_reservation(redis_url: str) -> N
 async def test_settlements_that_wait_are_bounded() -> None:
     """Without Redis a hundred thousand are kept, and not one more."""
     scripts = Scripts(f"redis://127.0.0.1:{free_port()}/0")
-    quota = RedisQuota(scripts, nothing_spent)
+    quota = RedisQuota(scripts, nothing_spent, nothing_lost)
     for number in range(MAX_SETTLEMENTS + 10):
         quota.settle(Held(f"r{number}", KEY, 1, 1, 1), 1)
 

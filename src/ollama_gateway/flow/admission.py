@@ -17,7 +17,7 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Forbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
 from ollama_gateway.flow.parsing import parsed
-from ollama_gateway.limits.leases import OwnLimits
+from ollama_gateway.limits.quota import OwnLimits
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measure, measure_inputs, with_generation
 from ollama_gateway.wire.headers import upstream_headers

@@ -79,8 +79,10 @@ async def open_audit(
         flusher = Flusher(trail, table, runner, keep, key) if table else None
         if flusher is not None:
             stack.push_async_callback(_move_the_rest, flusher)
+        upkeep = Upkeep(trail, key, None if table else keep, runner)
+        stack.callback(upkeep.tell)
         await stack.enter_async_context(open_trail(trail))
-        yield Audit(trail, Upkeep(trail, key, keep, runner), flusher)
+        yield Audit(trail, upkeep, flusher)
 
 
 async def _move_the_rest(flusher: Flusher) -> None:

@@ -29,6 +29,7 @@ def document_of(row: Row) -> Document:
         "prompt_tokens": row.prompt_tokens,
         "completion_tokens": row.completion_tokens,
         "tokens_source": row.tokens_source,
+        "spender": row.spender,
         "ttft_ms": _milliseconds(row.ttft),
         "duration_ms": _milliseconds(row.duration),
         "bytes_in": row.bytes_in,

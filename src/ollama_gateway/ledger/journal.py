@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
-from itertools import islice
+from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,8 @@ SCHEMA: Final = (
     "CREATE TABLE chain (identity TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL)",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+_LINKS: Final = """SELECT seq, CAST(request_id AS TEXT), CAST(document AS TEXT), CAST(hash AS BLOB)
+    FROM rows ORDER BY seq"""
 
 
 class JournalError(Exception):
@@ -120,12 +123,10 @@ class Journal:
         The last of them stays as the anchor from which the chain goes on. `before` is seconds since
         1970; rows lie in the order of their ends, so it stops at the first that is younger.
         """
-        limit = datetime.fromtimestamp(before, UTC).isoformat(timespec="microseconds")
+        is_past = began_before(before)
         last = None
         with translated(self.path):
-            for row in links_of(self._connection):
-                if json.loads(row.document)["started_at"] >= limit:
-                    break
+            for row in takewhile(is_past, links_of(self._connection)):
                 last = row
         return self.drop(last) if last else 0
 
@@ -172,6 +173,12 @@ class Journal:
             self.head = self._put(self.head, Entry(request_id, text, is_final=True))
 
 
+def began_before(moment: float) -> Callable[[Link], bool]:
+    """Whether a row's request began before a moment, in seconds since 1970."""
+    limit = datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds")
+    return lambda row: json.loads(row.document)["started_at"] < limit
+
+
 def first_rows(path: Path, count: int) -> list[Link]:
     """The oldest rows of a journal. Raises JournalError."""
     with reading(path) as connection:
@@ -203,8 +210,8 @@ def anchor_of(connection: sqlite3.Connection) -> Anchor:
 
 
 def links_of(connection: sqlite3.Connection) -> Iterator[Link]:
-    """The finished rows, in the order of the chain."""
-    for row in connection.execute("SELECT seq, request_id, document, hash FROM rows ORDER BY seq"):
+    """The finished rows, in the order of the chain, whatever somebody has put there."""
+    for row in connection.execute(_LINKS):
         yield Link(*row)
 
 
@@ -218,7 +225,8 @@ def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=is_uri
     )
-    connection.text_factory = bytes.decode  # of what is not UTF-8, SQLite's error shows the text
+    # What is not UTF-8 is no error, whose text would show it: `audit verify` names the row.
+    connection.text_factory = partial(bytes.decode, errors="replace")
     return connection
 
 

@@ -34,6 +34,7 @@ _FIELDS: Final[dict[str, Kinds]] = {
     "prompt_tokens": _COUNT,
     "completion_tokens": _COUNT,
     "tokens_source": _WORD,
+    "spender": _WORD,
     "ttft_ms": _TIME,
     "duration_ms": _TIME,
     "bytes_in": _COUNT,

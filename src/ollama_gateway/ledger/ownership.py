@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from ollama_gateway.file_lock import locked
-from ollama_gateway.ledger.journal import Journal, JournalError, has_intents, translated
+from ollama_gateway.ledger.journal import (
+    Journal,
+    JournalError,
+    began_before,
+    first_rows,
+    has_intents,
+    translated,
+)
 
 PATTERN: Final = "journal-*.db"
 
@@ -50,20 +57,27 @@ def orphan(path: Path, *, key: bytes) -> Iterator[Journal | None]:
             yield journal
 
 
-def adopt(directory: Path, *, key: bytes) -> list[str]:
+def adopt(directory: Path, before: float | None = None, *, key: bytes) -> list[str]:
     """End what killed processes left open in journals that nobody owns; blocking.
 
+    Rows there that began before a moment (seconds since 1970) are dropped, where one is given.
     Returns what could not be done, a line for each.
     """
     faults = []
     for path in sorted(directory.glob(PATTERN)):
         try:
-            if is_orphan(path) and has_intents(path):
-                with orphan(path, key=key):
-                    pass
+            if is_orphan(path) and (has_intents(path) or _is_past(path, before)):
+                with orphan(path, key=key) as journal:
+                    if journal is not None and before is not None:
+                        journal.trim(before)
         except JournalError as error:
             faults.append(str(error))
     return faults
+
+
+def _is_past(path: Path, before: float | None) -> bool:
+    """Whether the oldest row is to be dropped."""
+    return before is not None and any(map(began_before(before), first_rows(path, 1)))
 
 
 def is_orphan(path: Path) -> bool:

@@ -39,6 +39,7 @@ COLUMNS: Final = {
     "prompt_tokens": "bigint",
     "completion_tokens": "bigint",
     "tokens_source": "text",
+    "spender": "text",
 }
 _NAMES: Final = ", ".join(COLUMNS)
 _TYPED: Final = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
@@ -97,15 +98,19 @@ def values_of(journal: str, row: Link) -> tuple[Any, ...]:
     document = _document(row.document)
     fields = (_fitting(document.get(name), COLUMNS[name]) for name in _EXTRACTED)
     began = _moment(document.get("started_at"))
-    return (row.request_id, began, journal, row.seq, row.hash, row.document, *fields)
+    request_id, text = _text(row.request_id), _text(row.document)
+    return (request_id, began, journal, row.seq, row.hash, text, *fields)
 
 
 def _fitting(value: object, kind: str) -> str | int | None:
     """The value as its column takes it, or nothing: the document has it all the same."""
     if kind == "bigint":
         return value if type(value) is int and 0 <= value < 2**63 else None
-    if not isinstance(value, str):
-        return None
+    return _text(value) if isinstance(value, str) else None
+
+
+def _text(value: str) -> str:
+    """The text without what PostgreSQL holds in none; only a row that somebody spoilt has such."""
     return value.replace("\x00", "").encode(errors="replace").decode()
 
 

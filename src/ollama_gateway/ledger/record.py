@@ -59,6 +59,8 @@ class Row:
     completion_tokens: int | None = None
     tokens_source: str | None = None
     """`reported` by the backend, or `counted` here where it was cut before it could report."""
+    spender: str | None = None
+    """The record of spending that has its tokens too; None where its key has no budget."""
     bytes_in: int = 0
     bytes_out: int = 0
     chunks: int = 0
@@ -140,6 +142,10 @@ class Recorder(Protocol):
         """Raise Unavailable where another row might be lost."""
         ...
 
+    def refuse(self, row: Row) -> None:
+        """Write that a request was refused for that, as far as there is room."""
+        ...
+
     async def admit(self, row: Row) -> None:
         """Write that a request goes upstream; raises Unavailable."""
         ...
@@ -176,7 +182,7 @@ class Ledger:
     async def record(self, caller: Caller, ask: Asked) -> AsyncIterator[Row]:
         """The life of one row: it is written when the block is left, whatever the reason.
 
-        Raises Unavailable where it might be lost; then it is in the log alone.
+        Raises Unavailable where the row of a request that is served might be lost.
         """
         row = Row(
             request_id=ask.request_id,
@@ -188,11 +194,11 @@ class Ledger:
             end_user=_end_user(caller, ask),
             arrived=ask.arrived,
         )
-        trail: Recorder | None = None
+        write = self.trail.refuse if self.trail else _nowhere
         try:
             if self.trail is not None:
                 self.trail.check_room()
-                trail = self.trail
+                write = self.trail.close
             yield row
         except GatewayError as error:
             row.fail(error)
@@ -209,10 +215,13 @@ class Ledger:
         finally:
             if not row.is_sealed:
                 row.duration = anyio.current_time() - row.arrived
-                if trail is not None:
-                    trail.close(row)
+                write(row)
             for sink in self.sinks:
                 sink(row)
+
+
+def _nowhere(_row: Row) -> None:
+    """Where there is no trail."""
 
 
 def _end_user(caller: Caller, ask: Asked) -> str | None:

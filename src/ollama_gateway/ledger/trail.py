@@ -103,6 +103,14 @@ class Trail:
         if self.why_not is not None:
             raise _unavailable()
 
+    def refuse(self, row: Row) -> None:
+        """Write that a request was refused for `why_not`, once that is over.
+
+        Half of the room is for those that were let in: then such a row is in the log alone.
+        """
+        if len(self._waiting) < CAPACITY // 2:
+            self._put(_final(row))
+
     async def admit(self, row: Row) -> None:
         """Write that a request was admitted, before it goes upstream; raises Unavailable."""
         await self._hand_in(Entry(row.request_id, to_text(intent_of(row)), is_final=False))

@@ -28,26 +28,34 @@ class Upkeep:
 
     trail: Trail
     key: bytes = attrs.field(repr=False)
-    keep: float
-    """Seconds that a row is kept."""
+    keep: float | None
+    """Seconds that a row is kept; None where rows move, and leave a journal by that alone."""
     runner: Runner
     _told: Anchor = attrs.field(factory=Anchor, init=False)
     _faults: Sequence[str] = attrs.field(factory=tuple, init=False)
+
+    @property
+    def _limit(self) -> float | None:
+        """Rows that began before are past their time; seconds since 1970."""
+        return None if self.keep is None else time.time() - self.keep
 
     async def watch(self) -> None:
         """Look after them, for ever."""
         while True:
             await self.adopt()
-            await self.trail.trim(time.time() - self.keep)
+            if self._limit is not None:
+                await self.trail.trim(self._limit)
             self.tell()
             await anyio.sleep(TICK)
             await self.adopt()
             await anyio.sleep(TICK)
 
     async def adopt(self) -> None:
-        """End what killed processes left open; a fault is logged once."""
+        """End what killed processes left open, and drop what is past its time in their journals; a
+        fault is logged once.
+        """
         directory = self.trail.journal.path.parent
-        look: Callable[[], list[str]] = partial(adopt, directory, key=self.key)
+        look: Callable[[], list[str]] = partial(adopt, directory, self._limit, key=self.key)
         faults = await self.runner(look)
         for fault in faults:
             if fault not in self._faults:

@@ -16,7 +16,15 @@ from ollama_gateway.limits.calendar import Moment, moment, utc_now
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.memory import MemoryQuota
 from ollama_gateway.limits.quota import Quota, QuotaStore
-from ollama_gateway.limits.spending import Contribution, Spending, open_spending, others
+from ollama_gateway.limits.spending import (
+    Contribution,
+    Elsewhere,
+    Spending,
+    Totals,
+    contributions_of,
+    open_spending,
+    others,
+)
 from ollama_gateway.metrics import Metrics
 
 
@@ -28,6 +36,7 @@ async def open_limits(
     default_output: int,
     metrics: Metrics,
     *,
+    elsewhere: Elsewhere | None = None,
     runner: Runner = in_thread,
     now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Limits]:
@@ -39,6 +48,7 @@ async def open_limits(
         defaults: the limits of keys that set none.
         default_output: tokens reserved for an answer that its client does not bound.
         metrics: counts refusals and surprises.
+        elsewhere: what is known of spending whose record is lost.
         runner: where blocking work runs.
         now: the wall clock.
 
@@ -48,7 +58,8 @@ async def open_limits(
     """
     async with open_spending(directory, runner=runner, now=now) as spending:
         recorded = partial(runner, partial(others, directory, spending.identity))
-        async with _open_store(redis_url, spending, recorded, runner, now) as store:
+        opened = _open_store(redis_url, spending, recorded, elsewhere or _nothing, runner, now)
+        async with opened as store:
             limits = Limits(store, spending, defaults, default_output, metrics)
             async with limits.opened():
                 yield limits
@@ -59,11 +70,13 @@ async def _open_store(
     redis_url: str | None,
     spending: Spending,
     recorded: Callable[[], Awaitable[Sequence[Contribution]]],
+    elsewhere: Elsewhere,
     runner: Runner,
     now: Callable[[], datetime],
 ) -> AsyncIterator[QuotaStore]:
     if redis_url is None:
-        spent = _sum([_own(spending), *await recorded()])
+        lost = contributions_of(await elsewhere() or {})
+        spent = _sum([_own(spending), *await recorded(), *lost])
         yield MemoryQuota(partial(_moment, now), spent)
         return
     from ollama_gateway.limits.redis import RedisQuota  # noqa: PLC0415 - only where it is used
@@ -73,8 +86,13 @@ async def _open_store(
         dead = [given for given in await recorded() if not given.is_alive]
         return [_own(spending), *dead]  # its own as of now: the last thing that is done
 
-    async with RedisQuota(Scripts(redis_url), contributions, runner=runner).opened() as store:
+    quota = RedisQuota(Scripts(redis_url), contributions, elsewhere, runner=runner)
+    async with quota.opened() as store:
         yield store
+
+
+async def _nothing() -> Mapping[str, Totals]:
+    return {}
 
 
 def _own(spending: Spending) -> Contribution:
@@ -82,10 +100,14 @@ def _own(spending: Spending) -> Contribution:
 
 
 def _sum(contributions: Sequence[Contribution]) -> Mapping[str, Mapping[int, int]]:
-    found: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    """The sums of all records; of one that is told of twice, the larger figure counts."""
+    records: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     for contribution in contributions:
         for key_id, days in contribution.totals.items():
-            found[key_id].update(days)
+            records[contribution.identity, key_id] |= Counter(days)
+    found: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for (_, key_id), days in records.items():
+        found[key_id] += days
     return found
 
 

@@ -24,6 +24,7 @@ from ollama_gateway.keeper import beside
 from ollama_gateway.limits.prompt import PromptBounds, estimate
 from ollama_gateway.limits.quota import (
     Grant,
+    OwnLimits,
     Quota,
     QuotaStore,
     Refusal,
@@ -49,30 +50,6 @@ LEAST: Final = 256
 log = get_logger("limits")
 
 
-class OwnLimits(Protocol):
-    """The limits of a key as it sets them; None is the default's, 0 is none."""
-
-    @property
-    def requests_per_minute(self) -> int | None:
-        """Admissions in 60 s."""
-        ...
-
-    @property
-    def concurrent_requests(self) -> int | None:
-        """Requests at once."""
-        ...
-
-    @property
-    def tokens_per_day(self) -> int | None:
-        """Tokens in a day, UTC."""
-        ...
-
-    @property
-    def tokens_per_month(self) -> int | None:
-        """Tokens in a month, UTC."""
-        ...
-
-
 class Meter(Protocol):
     """What is known of a request's use so far: its row."""
 
@@ -82,6 +59,8 @@ class Meter(Protocol):
     prompt_tokens: int | None
     completion_tokens: int | None
     tokens_source: str | None
+    spender: str | None
+    """Whose record of spending has its tokens; None where no budget is charged."""
 
     @property
     def was_worked_on(self) -> bool:
@@ -243,6 +222,7 @@ class Limits:
         lease.grant, held = outcome, outcome.held
         self._open[held.request_id] = lease
         if held.tokens:
+            lease.meter.spender = self.spending.identity
             self.spending.begin(held.request_id, held.key_id, held.day, wish.prompt)
 
     def _wish(self, lease: Lease) -> Wish:

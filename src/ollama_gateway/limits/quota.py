@@ -80,6 +80,30 @@ class Wish:
     """Where the budget has no room for `generation`, it may shrink to this."""
 
 
+class OwnLimits(Protocol):
+    """The limits of a key as it sets them; None is the default's, 0 is none."""
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """Admissions in 60 s."""
+        ...
+
+    @property
+    def concurrent_requests(self) -> int | None:
+        """Requests at once."""
+        ...
+
+    @property
+    def tokens_per_day(self) -> int | None:
+        """Tokens in a day, UTC."""
+        ...
+
+    @property
+    def tokens_per_month(self) -> int | None:
+        """Tokens in a month, UTC."""
+        ...
+
+
 @attrs.frozen
 class Held:
     """What a store holds for a request; whoever settles or renews hands it back."""

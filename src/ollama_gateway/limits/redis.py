@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -42,9 +42,11 @@ from ollama_gateway.limits.operations import (
 from ollama_gateway.limits.pipeline import Pipeline
 from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
 from ollama_gateway.limits.scripts import AccountBroken, RedisDown, Scripts
-from ollama_gateway.limits.spending import Contribution
+from ollama_gateway.limits.spending import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.log import get_logger
 
+ELSEWHERE: Final = "elsewhere"
+"""The giver of what is known of lost records: once an epoch, as asking takes its time."""
 REFILLS: Final = 200
 """Keys that are filled again in one batch: a month of days each, within Redis's patience."""
 
@@ -60,6 +62,8 @@ class _Joining:
 
     epoch: str
     contributions: Sequence[Contribution]
+    elsewhere: Mapping[str, Totals] | None
+    """What lost records had; None where that is not known, or was given already."""
 
 
 class RedisQuota:
@@ -68,6 +72,7 @@ class RedisQuota:
     Args:
         scripts: used by this object alone.
         contributions: what to add to a Redis that has lost everything.
+        elsewhere: what others spent, should their records be lost as well.
         runner: where blocking calls run.
 
     """
@@ -76,11 +81,17 @@ class RedisQuota:
     is_shared: Final = True
 
     def __init__(
-        self, scripts: Scripts, contributions: Contributions, *, runner: Runner = in_thread
+        self,
+        scripts: Scripts,
+        contributions: Contributions,
+        elsewhere: Elsewhere,
+        *,
+        runner: Runner = in_thread,
     ) -> None:
         self._pipeline = Pipeline(scripts, runner)
         self._patience = scripts.timeout
         self._contributions = contributions
+        self._elsewhere = elsewhere
         self._carried: set[str] = set()
         """Ids of what was open when Redis lost everything."""
         self._settled: set[str] = set()
@@ -187,17 +198,25 @@ class RedisQuota:
     async def _join(self, epoch: str, read: Callable[[], Sequence[Renewal]]) -> None:
         """Add what was spent, once an epoch and record; open again what is open."""
         if self._joining is None or self._joining.epoch != epoch:
+            is_told = await self._pipeline.ask(Given(ELSEWHERE, epoch))
+            elsewhere = None if is_told else await self._elsewhere()
             contributions = await self._contributions()
             # Nothing is waited for between the record's totals and this: a settlement is either
             # in the totals, or it ends a reservation that is carried over.
             self._pipeline.charge_nothing()
             self._carried = {renewal.held.request_id for renewal in read()}
-            self._joining = _Joining(epoch, contributions)
+            self._joining = _Joining(epoch, contributions, elsewhere)
             log.info("joining the quota store", epoch=epoch.partition(":")[0])
         if not await self._renew(read()):
             raise RedisDown("what is open was not opened again")
         for contribution in self._joining.contributions:
             await self._give(contribution, epoch)
+            await self._pipeline.ask(Given(contribution.identity, epoch, mark=True))
+        if self._joining.elsewhere is not None:
+            # None of these is marked: whoever still has the record adds what it has more.
+            for contribution in contributions_of(self._joining.elsewhere):
+                await self._give(contribution, epoch)
+            await self._pipeline.ask(Given(ELSEWHERE, epoch, mark=True))
         self._pipeline.joined, self._joined_at = epoch, anyio.current_time()
         self._carried = set()
 
@@ -216,7 +235,6 @@ class RedisQuota:
             for outcome in await self._pipeline.submit(Filling(), *some):
                 if isinstance(outcome, RedisDown) and not isinstance(outcome, AccountBroken):
                     raise outcome
-        await self._pipeline.ask(Given(giver, epoch, mark=True))
 
 
 def _unavailable(retry_after: float = 1.0) -> Unavailable:

@@ -14,7 +14,7 @@ next owner of the file charges the prompt's bound.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -48,16 +48,24 @@ CLOSING: Final = 5.0
 _log = get_logger("limits")
 
 
+Totals = Mapping[str, Mapping[int, int]]
+"""Tokens by the key's id and the day (days since 1970-01-01, UTC)."""
+
+
 @attrs.frozen
 class Contribution:
     """What another process spent, or one that has ended."""
 
     identity: str
     """Of its file, for good."""
-    totals: Mapping[str, Mapping[int, int]]
-    """Tokens by the key's id and the day (days since 1970-01-01, UTC)."""
+    totals: Totals
     is_alive: bool
     """Whether a process still adds to it."""
+
+
+Elsewhere = Callable[[], Awaitable[Mapping[str, Totals] | None]]
+"""What records of spending had by their identities, as far as the trail of the fleet tells, or None
+where it cannot be asked. A record may have more than that."""
 
 
 class Spending:
@@ -182,6 +190,11 @@ async def open_spending(
         if spending.is_behind:
             _log.error("spending not written")
         file.close()
+
+
+def contributions_of(spent: Mapping[str, Totals]) -> list[Contribution]:
+    """What was learned elsewhere, as if the records had said it."""
+    return [Contribution(whose, totals, is_alive=False) for whose, totals in spent.items()]
 
 
 def others(directory: Path, own: str) -> list[Contribution]:

@@ -1,0 +1,52 @@
+"""What gateways spent of budgets, as far as their rows have come to PostgreSQL.
+
+Each gateway has a record of its own (`limits/spending.py`), which knows more and sooner. This is
+for those whose disk is gone.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from ollama_gateway.batcher import Runner
+from ollama_gateway.log import get_logger
+from ollama_gateway.postgres import Database, DatabaseError, Timeouts
+
+TIMEOUTS: Final = Timeouts(statement=2, lock=1, idle=1)
+"""Limited keys wait meanwhile; a million rows of one month took 0.36 s, vacuumed."""
+
+Spent = dict[str, dict[str, dict[int, int]]]
+"""Tokens by whose record has them, by the key's id and by the day (days since 1970, UTC)."""
+
+_SUMS: Final = b"""SELECT spender, key_id,
+        (started_at AT TIME ZONE 'UTC')::date - '1970-01-01'::date,
+        sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0))::text
+    FROM gateway_audit WHERE spender IS NOT NULL AND key_id IS NOT NULL AND started_at >= %s
+    GROUP BY 1, 2, 3"""
+
+_log = get_logger("audit")
+
+
+def spent_this_month(url: str, now: datetime) -> Spent:
+    """What rows say of the month (UTC) of a moment; blocking, some seconds at most.
+
+    Raises DatabaseError, also where the role may not read rows.
+    """
+    month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    found: Spent = {}
+    with closing(Database(url, TIMEOUTS)) as database, database.transaction() as cursor:
+        for spender, key_id, day, tokens in cursor.execute(_SUMS, (month,)):
+            found.setdefault(spender, {}).setdefault(key_id, {})[day] = int(tokens)
+    return found
+
+
+async def spent_elsewhere(url: str, runner: Runner) -> Spent | None:
+    """The same of this month, or None and a word in the log where it cannot be had."""
+    try:
+        return await runner(partial(spent_this_month, url, datetime.now(UTC)))
+    except DatabaseError as error:
+        _log.warning("budgets are rebuilt without PostgreSQL", cause=str(error))
+        return None
