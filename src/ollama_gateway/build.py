@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
 
 import attrs
@@ -19,7 +19,7 @@ from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.discovery import Discovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.shared import CatalogCopier, SharedCatalog
-from ollama_gateway.backends.transport import Transport
+from ollama_gateway.backends.transport import MOST_IDLE, Transport
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.flow.exchange import Deadlines, Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
@@ -87,11 +87,12 @@ async def build(
 
     """
     metrics = Metrics()
-    backends = build_backends(settings, transports, metrics)
+    backends = build_backends(settings, transports, metrics, most_idle=MOST_IDLE)
     discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
     url = settings.storage.database_url
     place = place_of(settings.storage.data_dir, url.reveal() if url else None)
     async with (
+        aclosing(backends),
         open_keys(place, runner=runner) as keys,
         _open_limits(settings, metrics, runner) as limits,
         _open_audit(settings, runner) as audit,
@@ -195,15 +196,23 @@ def _open_audit(settings: Settings, runner: Runner) -> AbstractAsyncContextManag
 
 
 def build_backends(
-    settings: Settings, transports: Transports | None = None, metrics: Metrics | None = None
+    settings: Settings,
+    transports: Transports | None = None,
+    metrics: Metrics | None = None,
+    *,
+    most_idle: int = 0,
 ) -> Backends:
-    """The backends of the settings, each with its transport; raises TLSFilesBroken."""
+    """The backends of the settings, each with its transport; raises TLSFilesBroken.
+
+    Where connections are kept for next requests (`most_idle`), the caller closes the backends.
+    """
     given = transports or {}
     found = [
         Backend(
             backend.name,
             httpx.URL(backend.url),
-            given.get(backend.name) or _transport(backend, settings.race.connect_timeout),
+            given.get(backend.name)
+            or _transport(backend, settings.race.connect_timeout, most_idle),
             _headers(backend),
             backend.priority,
             backend.models,
@@ -221,12 +230,15 @@ def _headers(backend: settings_model.Backend) -> dict[str, str]:
     return headers
 
 
-def _transport(backend: settings_model.Backend, connect_timeout: float) -> Transport:
+def _transport(
+    backend: settings_model.Backend, connect_timeout: float, most_idle: int
+) -> Transport:
     url = httpx.URL(backend.url)
     secure = url.scheme == "https"
     context = _ssl_context(backend) if secure else None
     port = url.port or (443 if secure else 80)
-    return Transport(tcp(url.host, port, connect_timeout=connect_timeout, ssl_context=context))
+    connect = tcp(url.host, port, connect_timeout=connect_timeout, ssl_context=context)
+    return Transport(connect, most_idle=most_idle)
 
 
 def _ssl_context(backend: settings_model.Backend) -> ssl.SSLContext:

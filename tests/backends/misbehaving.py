@@ -185,7 +185,7 @@ class MemoryBackend:
 
 @asynccontextmanager
 async def talking_to(
-    script: Script, *, max_head: int = 64 * 1024
+    script: Script, *, max_head: int = 64 * 1024, most_idle: int = 0
 ) -> AsyncIterator[tuple[Transport, MemoryBackend]]:
     """Give a transport and the backend behind it, and check at the end that nothing is left.
 
@@ -196,9 +196,10 @@ async def talking_to(
     with trio.fail_after(HOUR):
         async with trio.open_nursery() as nursery:
             backend = MemoryBackend(script, nursery)
-            transport = Transport(backend.connect, max_head=max_head)
+            transport = Transport(backend.connect, max_head=max_head, most_idle=most_idle)
             yield transport, backend
-            assert transport.open_connections == 0
+            await transport.aclose()
+            assert (transport.open_connections, transport.idle_connections) == (0, 0)
 
 
 @asynccontextmanager

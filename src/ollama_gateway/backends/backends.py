@@ -27,6 +27,8 @@ from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.names import ModelName
 
+MOST_URLS: Final = 64
+"""Routes whose URLs are remembered; some end in what a client says."""
 FAILED_POLLS_TO_DOWN: Final = 3
 REMEMBERED: Final = 24 * 3600.0
 """Seconds for which a model that is listed nowhere stays known for routing."""
@@ -82,6 +84,11 @@ class Backend:
     """Keys of the listed models that have answered since the last poll."""
     unanswered: set[anyio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
     """Scopes of the attempts that have no good chunk yet."""
+    _own: list[tuple[bytes, bytes]] = attrs.field(init=False, repr=False)
+    _urls: dict[str, httpx.URL] = attrs.field(factory=dict, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._own = [(name.encode(), value.encode()) for name, value in self.headers.items()]
 
     @property
     def is_up(self) -> bool:
@@ -125,10 +132,17 @@ class Backend:
         self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], content: bytes = b""
     ) -> httpx.Request:
         """A request or a poll as this backend gets it: its own address, host and headers."""
-        own = [(name.encode(), value.encode()) for name, value in self.headers.items()]
-        url = self.url.copy_with(path=self.url.path.rstrip("/") + path)
-        sent = [(b"accept-encoding", b"identity"), *headers, *own]
-        return httpx.Request(method, url, headers=sent, content=content)
+        sent = [(b"accept-encoding", b"identity"), *headers, *self._own]
+        return httpx.Request(method, self._url_of(path), headers=sent, content=content)
+
+    def _url_of(self, path: str) -> httpx.URL:
+        """The URL of a route, made once: that took 4 % of a request's time."""
+        url = self._urls.get(path)
+        if url is None:
+            url = self.url.copy_with(path=self.url.path.rstrip("/") + path)
+            if len(self._urls) < MOST_URLS:
+                self._urls[path] = url
+        return url
 
     def spelling(self, model: ModelName) -> str | None:
         """How the backend itself writes the model's name; None for what it does not list."""
@@ -159,6 +173,12 @@ class Backends:
         """Order by priority; equal priorities keep the order of the settings."""
         ordered = sorted(backends, key=lambda backend: backend.priority)
         return cls(tuple(ordered), metrics or Metrics())
+
+    async def aclose(self) -> None:
+        """Close the connections that are kept for next requests; forced, so it takes no time."""
+        with anyio.move_on_after(1, shield=True):
+            for backend in self.all:
+                await backend.transport.aclose()
 
     @property
     def were_all_polled(self) -> bool:

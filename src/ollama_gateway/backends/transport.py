@@ -1,16 +1,13 @@
 """The upstream transport: httpx's interface, h11's parser, AnyIO's streams, one a backend.
 
-Racing is cancellation, and httpx's own pool wedges for good under it. So there is no pool: a
-connection carries one request and is closed after it. Everything a request owns sits on one exit
-stack, which closes it whatever happens; once the head of the answer is there the stack passes to
-the response's body, which unwinds it at the end of the body, on an error, on a cancel and on
-`aclose()`. Closing is always forced: nothing a backend does can make it wait.
+Racing is cancellation, and httpx's own pool wedges for good under it. So a connection belongs to
+one request at a time, and only a request whose answer was read to its end, on a connection that is
+good for more, leaves it for a next one (`idle.py`). Whatever else ends a request closes its
+connection: an error, a cancel, `aclose()` in the middle. Closing is always forced: nothing a
+backend does can make it wait.
 
-h11 frames our head and parses the answer; the request's body never enters it, as its length is in
-the head. While a body larger than one write goes out the answer is already being read, because a
-backend may refuse an upload without reading it. A final answer, however early, ends the upload.
-(Over TLS a write cut in the middle ends the stream too: of such an early answer only what came
-with its head is then left.)
+A connection that was kept may have been ended by its backend at the very moment of its use. Where
+such a one breaks before a byte of an answer has come, the request goes out once more, on a new one.
 
 Only httpx's exceptions leave here, with texts of our own: those of the peer, the system and the
 libraries carry bytes and addresses, and stay behind as causes. There are no deadlines here; they
@@ -20,8 +17,9 @@ are cancel scopes of the caller, and httpx's `timeout` is not looked at.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -29,55 +27,50 @@ import h11
 import httpx
 from anyio.abc import ByteStream
 
+from ollama_gateway.backends.conversation import BROKEN, Conversation
+from ollama_gateway.backends.idle import IdleConnections, has_ended
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 Connect = Callable[[], Awaitable[ByteStream]]
 """Opens a new connection to the one backend it is for, within a deadline of its own."""
 
-ONE_WRITE = 64 * 1024
-"""Bytes: a head and body up to this leave in one write; a larger body goes in pieces of it."""
-
-MAX_INTERIM = 16
-"""1xx responses skipped before an answer."""
-
-LAST_STATUS = 599
-"""RFC 9110 knows no higher one; h11 does."""
-
-_OWN_HEADERS = frozenset({b"connection", b"content-length", b"transfer-encoding"})
-_METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-
-# OSError includes ssl.SSLError. Busy: TLS can have to write in the middle of a read.
-_BROKEN = (
-    OSError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.BusyResourceError,
-)
+MOST_IDLE: Final = 128
+"""Connections of one backend that are worth keeping."""
+ONCE: Final = "once"
+"""The extension of a request that must not go out twice: it gets a connection of its own."""
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Carries requests to one backend, each on a connection of its own.
+    """Carries requests to one backend, each on a connection that is its own meanwhile.
 
     Args:
         connect: opens a connection. Its `TimeoutError` becomes `httpx.ConnectTimeout`; its
             `OSError`, `UnicodeError` and AnyIO's errors of streams become `httpx.ConnectError`.
         max_head: bytes that the status lines and headers of an answer, 1xx included, may have.
+        most_idle: connections kept for a next request; 0: none.
 
     """
 
-    def __init__(self, connect: Connect, *, max_head: int = 64 * 1024) -> None:
+    def __init__(self, connect: Connect, *, max_head: int = 64 * 1024, most_idle: int = 0) -> None:
         self.open_connections = 0
-        """Connections open or being opened."""
+        """Connections that requests use, or are opening; without those that are kept."""
         self._connect = connect
         self._max_head = max_head
+        self._idle = IdleConnections(most_idle)
+
+    @property
+    def idle_connections(self) -> int:
+        """Connections that are kept for a next request."""
+        return len(self._idle)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return once the head of its answer is there.
 
         The request's body is read whole. Its own framing headers are replaced by a
-        `Content-Length` and `Connection: close`. The response's body comes undecoded, each chunk
-        being what one read gave, and has to be iterated to its end or closed.
+        `Content-Length`. The response's body comes undecoded, each chunk being what one read gave,
+        and has to be iterated to its end or closed.
 
         Raises:
             httpx.LocalProtocolError: the request is not valid HTTP.
@@ -88,169 +81,88 @@ class Transport(httpx.AsyncBaseTransport):
 
         """
         content = await request.aread()
-        parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._max_head)
-        head = _frame(parser, request, len(content))
-        async with AsyncExitStack() as lifetime:
-            self.open_connections += 1
-            lifetime.callback(self._count_closed)
-            stream = await self._open()
-            lifetime.push_async_callback(_close, stream)
-            connection = _Connection(stream, parser, self._max_head)
-            answer = await connection.ask(head, content)
-            body = _Body(connection, lifetime.pop_all())
+        is_last = not self._idle.most or ONCE in request.extensions
+        begin = partial(Conversation, request, content, self._max_head, is_last=is_last)
+        conversation = begin()
+        self.open_connections += 1
+        try:
+            answer = None
+            if not is_last and (kept := await self._kept()):
+                answer = await self._ask_on_kept(conversation, kept)
+                conversation = conversation if answer else begin()
+            if answer is None:
+                answer = await self._ask(conversation, await self._open())
+        except BaseException:
+            self.open_connections -= 1
+            raise
         return httpx.Response(
             answer.status_code,
             headers=answer.headers.raw_items(),
-            stream=body,
+            stream=_Body(self, conversation),
             extensions={
                 "http_version": b"HTTP/" + answer.http_version,
                 "reason_phrase": answer.reason,
             },
         )
 
+    async def aclose(self) -> None:
+        """Close the connections that are kept."""
+        while (stream := self._idle.take()) is not None:
+            await _close(stream)
+
+    async def release(self, conversation: Conversation) -> None:
+        """Take the connection of a request that has ended: keep it, or close it; once for each."""
+        self.open_connections -= 1
+        if self._idle.most and conversation.leaves_it_reusable:
+            self._idle.keep(conversation.stream)
+        else:
+            await _close(conversation.stream)
+        await self._close_expired()
+
+    async def _ask_on_kept(
+        self, conversation: Conversation, stream: ByteStream
+    ) -> h11.Response | None:
+        """The answer's head; None where the connection turned out to have ended."""
+        try:
+            return await self._ask(conversation, stream)
+        except httpx.TransportError:
+            if conversation.was_heard:
+                raise
+            return None
+
+    async def _ask(self, conversation: Conversation, stream: ByteStream) -> h11.Response:
+        try:
+            return await conversation.ask(stream)
+        except BaseException:
+            await _close(stream)
+            raise
+
+    async def _kept(self) -> ByteStream | None:
+        """A connection that was kept, and is still good as far as can be seen."""
+        await self._close_expired()
+        while (stream := self._idle.take()) is not None:
+            if not has_ended(stream):
+                return stream
+            await _close(stream)
+        return None
+
+    async def _close_expired(self) -> None:
+        while (stream := self._idle.expired()) is not None:
+            await _close(stream)
+
     async def _open(self) -> ByteStream:
         try:
             return await self._connect()
         except TimeoutError as error:
             raise httpx.ConnectTimeout("connecting to the backend took too long") from error
-        except (*_BROKEN, anyio.EndOfStream, UnicodeError) as error:
+        except (*BROKEN, anyio.EndOfStream, UnicodeError) as error:
             raise httpx.ConnectError("cannot connect to the backend") from error
-
-    def _count_closed(self) -> None:
-        self.open_connections -= 1
-
-
-def _frame(parser: h11.Connection, request: httpx.Request, length: int) -> bytes:
-    """Make the head's bytes, with a framing that is ours whatever the request's headers say."""
-    headers = [item for item in request.headers.raw if item[0].lower() not in _OWN_HEADERS]
-    if length or request.method in _METHODS_WITH_BODY:
-        headers.append((b"Content-Length", b"%d" % length))
-    headers.append((b"Connection", b"close"))
-    try:
-        head = h11.Request(method=request.method, target=request.url.raw_path, headers=headers)
-        return parser.send(head) or b""
-    except (h11.LocalProtocolError, UnicodeError):
-        # h11 quotes the value it refuses, which can be a credential: no cause is kept.
-        raise httpx.LocalProtocolError("the request is not valid HTTP") from None
 
 
 async def _close(stream: ByteStream) -> None:
     # A broken TLS stream can complain even here; what is below it is closed all the same.
-    with suppress(*_BROKEN):
+    with suppress(*BROKEN):
         await anyio.aclose_forcefully(stream)
-
-
-@attrs.define(eq=False)
-class _Connection:
-    """The conversation on one connection: a request out, an answer in. It closes nothing."""
-
-    _stream: ByteStream
-    _parser: h11.Connection
-    _max_head: int
-    _received: int = 0
-    _is_written: bool = False
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the body has ended as its framing says; what follows it is never looked at."""
-        # We said `Connection: close`, so h11 goes from the body's end straight to this state.
-        return self._parser.their_state is h11.MUST_CLOSE
-
-    async def ask(self, head: bytes, content: bytes) -> h11.Response:
-        try:
-            if len(head) + len(content) > ONE_WRITE:
-                return await self._ask_while_writing(head, content)
-            await self._write(head + content)
-            return await self._read_head()
-        except httpx.TransportError as error:
-            if self._is_written:
-                raise
-            raise httpx.WriteError("the backend broke off the request") from error
-
-    async def _ask_while_writing(self, head: bytes, content: bytes) -> h11.Response:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._write, head, content)
-            # Held back until the group is left, which would wrap it.
-            outcome: h11.Response | httpx.TransportError
-            try:
-                outcome = await self._read_head()
-            except httpx.TransportError as error:
-                outcome = error
-            tasks.cancel_scope.cancel()
-        if isinstance(outcome, httpx.TransportError):
-            raise outcome
-        return outcome
-
-    async def _write(self, *parts: bytes) -> None:
-        # An error here is left to the reader: an answer may have come before it, and if none
-        # did, a connection that takes no more bytes gives none either.
-        with suppress(*_BROKEN):
-            for part in parts:
-                for start in range(0, len(part), ONE_WRITE):
-                    await self._stream.send(part[start : start + ONE_WRITE])
-            self._is_written = True
-
-    async def _read_head(self) -> h11.Response:
-        for _ in range(MAX_INTERIM + 1):
-            event = self._next_event()
-            while event is h11.NEED_DATA:
-                await self._receive()
-                event = self._next_event()
-            self._check_head(event)
-            if isinstance(event, h11.Response):
-                return event
-        raise httpx.RemoteProtocolError("the backend sent too many interim responses")
-
-    def _check_head(self, event: object) -> None:
-        """Refuse what h11 lets pass: sizes when all came at once, odd statuses, two framings."""
-        if self._received - len(self._parser.trailing_data[0]) > self._max_head:
-            raise httpx.RemoteProtocolError("the headers of the backend's answer are too large")
-        if not isinstance(event, (h11.Response, h11.InformationalResponse)):
-            _refuse()
-        if event.status_code == httpx.codes.SWITCHING_PROTOCOLS or event.status_code > LAST_STATUS:
-            _refuse()
-        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
-            _refuse()
-
-    async def read_chunk(self) -> bytes:
-        """Read what one read of the stream adds to the body; b"" is its end."""
-        parts: list[bytes] = []
-        while not self.is_complete:
-            try:
-                event = self._next_event()
-            except httpx.RemoteProtocolError:
-                if parts:
-                    break  # h11 stays in its error: the next call raises it
-                raise
-            if isinstance(event, h11.Data):
-                parts.append(event.data)
-            elif event is h11.NEED_DATA and parts:
-                break
-            elif event is h11.NEED_DATA:
-                await self._receive()
-            elif not isinstance(event, h11.EndOfMessage):
-                _refuse()
-        return b"".join(parts)
-
-    def _next_event(self) -> object:
-        try:
-            return self._parser.next_event()
-        except h11.RemoteProtocolError as error:
-            raise httpx.RemoteProtocolError("the backend's answer broke HTTP") from error
-
-    async def _receive(self) -> None:
-        try:
-            data = await self._stream.receive()
-        except anyio.EndOfStream:
-            data = b""
-        except _BROKEN as error:
-            raise httpx.ReadError("the connection to the backend broke") from error
-        self._received += len(data)
-        self._parser.receive_data(data)
-
-
-def _refuse() -> NoReturn:
-    raise httpx.RemoteProtocolError("the backend's answer broke HTTP")
 
 
 @attrs.define(eq=False)
@@ -259,24 +171,29 @@ class _Body(httpx.AsyncByteStream):
     left to the garbage collector when a reader stops in the middle.
     """
 
-    _connection: _Connection
-    _lifetime: AsyncExitStack
+    _transport: Transport
+    _conversation: Conversation
+    _is_released: bool = attrs.field(default=False, init=False)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._is_released and not self._conversation.is_complete:
+            raise httpx.ReadError("the answer was closed")
         try:
-            chunk = await self._connection.read_chunk()
+            chunk = await self._conversation.read_chunk()
         except BaseException:
             await self.aclose()
             raise
-        if self._connection.is_complete:
+        if self._conversation.is_complete:
             await self.aclose()
         if not chunk:
             raise StopAsyncIteration
         return chunk
 
     async def aclose(self) -> None:
-        """Close the connection at once, in any state, as often as wanted."""
-        await self._lifetime.aclose()
+        """Let go of the connection at once, in any state, as often as wanted."""
+        if not self._is_released:
+            self._is_released = True
+            await self._transport.release(self._conversation)

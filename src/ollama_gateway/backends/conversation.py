@@ -1,0 +1,201 @@
+"""One request and its answer on one connection: our bytes out, h11's events in. It closes nothing.
+
+h11 frames our head and parses the answer; the request's body never enters it, as its length is in
+the head. While a body larger than one write goes out the answer is already being read, because a
+backend may refuse an upload without reading it. A final answer, however early, ends the upload.
+(Over TLS a write cut in the middle ends the stream too: of such an early answer only what came
+with its head is then left.)
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final, NoReturn
+
+import anyio
+import h11
+import httpx
+from anyio.abc import ByteStream
+
+ONE_WRITE: Final = 64 * 1024
+"""Bytes: a head and body up to this leave in one write; a larger body goes in pieces of it."""
+
+MAX_INTERIM: Final = 16
+"""1xx responses skipped before an answer."""
+
+LAST_STATUS: Final = 599
+"""RFC 9110 knows no higher one; h11 does."""
+
+# OSError includes ssl.SSLError. Busy: TLS can have to write in the middle of a read.
+BROKEN: Final = (
+    OSError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.BusyResourceError,
+)
+"""What AnyIO's streams raise when they do not work."""
+
+_OWN_HEADERS: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
+_METHODS_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+_ENDED: Final = frozenset({h11.DONE, h11.MUST_CLOSE})
+
+
+class Conversation:
+    """A request on its way out, and its answer on the way in.
+
+    Args:
+        request: its framing headers are replaced by ours.
+        content: the body.
+        max_head: bytes that the status lines and headers of the answer, 1xx included, may have.
+        is_last: whether the backend is to close the connection afterwards.
+
+    Raises:
+        httpx.LocalProtocolError: the request is not valid HTTP.
+
+    """
+
+    def __init__(
+        self, request: httpx.Request, content: bytes, max_head: int, *, is_last: bool
+    ) -> None:
+        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=max_head)
+        self._head = _frame(self._parser, request, len(content), is_last=is_last)
+        self._content = content
+        self._max_head = max_head
+        self._received = 0
+        self._is_written = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the body has ended as its framing says; what follows it is never looked at."""
+        return self._parser.their_state in _ENDED
+
+    @property
+    def was_heard(self) -> bool:
+        """Whether a byte of an answer has come."""
+        return self._received > 0
+
+    @property
+    def leaves_it_reusable(self) -> bool:
+        """Whether both sides have said all, and the backend may be asked again."""
+        # h11 leaves DONE where the backend wants to close, by its version or its header.
+        is_ended = self._parser.their_state is h11.DONE and self._is_written
+        return is_ended and not self._parser.trailing_data[0]
+
+    async def ask(self, stream: ByteStream) -> h11.Response:
+        """Send it; the head of the answer. Raises httpx.TransportError.
+
+        Args:
+            stream: connected, and used by nothing else until this is over.
+
+        """
+        self.stream = stream
+        head, content = self._head, self._content
+        try:
+            if len(head) + len(content) > ONE_WRITE:
+                return await self._ask_while_writing(head, content)
+            await self._write(head + content)
+            return await self._read_head()
+        except httpx.TransportError as error:
+            if self._is_written:
+                raise
+            raise httpx.WriteError("the backend broke off the request") from error
+
+    async def _ask_while_writing(self, head: bytes, content: bytes) -> h11.Response:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._write, head, content)
+            # Held back until the group is left, which would wrap it.
+            outcome: h11.Response | httpx.TransportError
+            try:
+                outcome = await self._read_head()
+            except httpx.TransportError as error:
+                outcome = error
+            tasks.cancel_scope.cancel()
+        if isinstance(outcome, httpx.TransportError):
+            raise outcome
+        return outcome
+
+    async def _write(self, *parts: bytes) -> None:
+        # An error here is left to the reader: an answer may have come before it, and if none
+        # did, a connection that takes no more bytes gives none either.
+        with suppress(*BROKEN):
+            for part in parts:
+                for start in range(0, len(part), ONE_WRITE):
+                    await self.stream.send(part[start : start + ONE_WRITE])
+            self._is_written = True
+
+    async def _read_head(self) -> h11.Response:
+        for _ in range(MAX_INTERIM + 1):
+            event = self._next_event()
+            while event is h11.NEED_DATA:
+                await self._receive()
+                event = self._next_event()
+            self._check_head(event)
+            if isinstance(event, h11.Response):
+                return event
+        raise httpx.RemoteProtocolError("the backend sent too many interim responses")
+
+    def _check_head(self, event: object) -> None:
+        """Refuse what h11 lets pass: sizes when all came at once, odd statuses, two framings."""
+        if self._received - len(self._parser.trailing_data[0]) > self._max_head:
+            raise httpx.RemoteProtocolError("the headers of the backend's answer are too large")
+        if not isinstance(event, (h11.Response, h11.InformationalResponse)):
+            _refuse()
+        if event.status_code == httpx.codes.SWITCHING_PROTOCOLS or event.status_code > LAST_STATUS:
+            _refuse()
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+            _refuse()
+
+    async def read_chunk(self) -> bytes:
+        """Read what one read of the stream adds to the body; b"" is its end."""
+        parts: list[bytes] = []
+        while not self.is_complete:
+            try:
+                event = self._next_event()
+            except httpx.RemoteProtocolError:
+                if parts:
+                    break  # h11 stays in its error: the next call raises it
+                raise
+            if isinstance(event, h11.Data):
+                parts.append(event.data)
+            elif event is h11.NEED_DATA and parts:
+                break
+            elif event is h11.NEED_DATA:
+                await self._receive()
+            elif not isinstance(event, h11.EndOfMessage):
+                _refuse()
+        return b"".join(parts)
+
+    def _next_event(self) -> object:
+        try:
+            return self._parser.next_event()
+        except h11.RemoteProtocolError as error:
+            raise httpx.RemoteProtocolError("the backend's answer broke HTTP") from error
+
+    async def _receive(self) -> None:
+        try:
+            data = await self.stream.receive()
+        except anyio.EndOfStream:
+            data = b""
+        except BROKEN as error:
+            raise httpx.ReadError("the connection to the backend broke") from error
+        self._received += len(data)
+        self._parser.receive_data(data)
+
+
+def _refuse() -> NoReturn:
+    raise httpx.RemoteProtocolError("the backend's answer broke HTTP")
+
+
+def _frame(parser: h11.Connection, request: httpx.Request, length: int, *, is_last: bool) -> bytes:
+    """Make the head's bytes, with a framing that is ours whatever the request's headers say."""
+    headers = [item for item in request.headers.raw if item[0].lower() not in _OWN_HEADERS]
+    if length or request.method in _METHODS_WITH_BODY:
+        headers.append((b"Content-Length", b"%d" % length))
+    if is_last:
+        headers.append((b"Connection", b"close"))
+    try:
+        head = h11.Request(method=request.method, target=request.url.raw_path, headers=headers)
+        return parser.send(head) or b""
+    except (h11.LocalProtocolError, UnicodeError):
+        # h11 quotes the value it refuses, which can be a credential: no cause is kept.
+        raise httpx.LocalProtocolError("the request is not valid HTTP") from None

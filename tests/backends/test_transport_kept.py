@@ -1,0 +1,241 @@
+"""Connections kept for a next request: which are, for how long, and what a stale one costs."""
+
+from __future__ import annotations
+
+import random
+from contextlib import aclosing
+from typing import TYPE_CHECKING, cast
+
+import httpx
+import pytest
+import trio
+from anyio.abc import SocketAttribute
+
+from ollama_gateway.backends.connecting import tcp
+from ollama_gateway.backends.conversation import ONE_WRITE
+from ollama_gateway.backends.idle import KEPT, has_ended
+from ollama_gateway.backends.transport import ONCE, Transport
+from tests.backends.asking import CHUNKED, OK, chunk, fetch, post
+from tests.backends.misbehaving import Peer, Script, listening, talking_to
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from trio.testing import MockClock
+
+HI = OK + b"Content-Length: 2\r\n\r\nhi"
+
+
+def serves(*pieces: bytes, times: int = 10**6) -> Script:
+    """Give the same answer to each of so many requests, then close."""
+
+    async def script(peer: Peer) -> None:
+        for _ in range(times):
+            peer.heard.clear()
+            await peer.hear_request()
+            if not peer.heard:
+                return
+            await peer.say(*pieces)
+
+    return script
+
+
+async def test_a_second_request_takes_the_connection_of_the_first(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing is said of an end, and the answer is whole before the connection is kept."""
+    script = serves(CHUNKED + chunk(b"one"), chunk(b"two") + b"0\r\n\r\n")
+    async with talking_to(script, most_idle=4) as (transport, backend):
+        for _ in range(3):
+            assert await fetch(transport, post()) == (200, [b"one", b"two"])
+            assert (transport.open_connections, transport.idle_connections) == (0, 1)
+
+        assert len(backend.peers) == 1
+        assert b"connection:" not in backend.peers[0].heard.lower()
+
+
+async def test_the_one_used_last_is_taken_and_the_others_go(autojump_clock: MockClock) -> None:
+    """Up to the bound; what was not used for five seconds is closed, not used again."""
+    async with talking_to(serves(HI), most_idle=3) as (transport, backend):
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(fetch, transport, post())
+        assert (len(backend.peers), transport.idle_connections) == (5, 3)
+        await trio.sleep(KEPT - 0.5)
+        await fetch(transport, post())
+        await trio.sleep(1)
+        await fetch(transport, post())
+        assert (len(backend.peers), transport.idle_connections) == (5, 1)
+        await trio.sleep(KEPT + 1)
+        await fetch(transport, post())
+        assert (len(backend.peers), transport.idle_connections) == (6, 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi", id="it says so"),
+        pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", id="HTTP/1.0"),
+        pytest.param(HI + b"HTTP/1.1 200 OK\r\n", id="it says more than was asked"),
+    ],
+)
+async def test_what_is_not_good_for_more_is_closed(
+    autojump_clock: MockClock, answer: bytes
+) -> None:
+    """Its answer counts, and the next request has a connection of its own."""
+    async with talking_to(serves(answer), most_idle=4) as (transport, backend):
+        for _ in range(2):
+            assert await fetch(transport, post()) == (200, [b"hi"])
+            assert transport.idle_connections == 0
+        assert len(backend.peers) == 2
+
+
+async def answers_the_first_byte(peer: Peer) -> None:
+    """Answer while the request is still on its way."""
+    await peer.hear()
+    await peer.say(HI)
+    await peer.hear_to_the_end()
+
+
+async def test_after_an_answer_that_came_too_early_nothing_is_kept(
+    autojump_clock: MockClock,
+) -> None:
+    """The rest of the upload would be taken for a next request."""
+    async with talking_to(answers_the_first_byte, most_idle=4) as (transport, _):
+        assert await fetch(transport, post(b"x" * 4 * ONE_WRITE)) == (200, [b"hi"])
+        assert transport.idle_connections == 0
+
+
+async def test_who_does_not_read_to_the_end_leaves_no_connection(
+    autojump_clock: MockClock,
+) -> None:
+    """A cancelled or closed answer may have more to come: its connection is closed."""
+    script = serves(CHUNKED + chunk(b"one"), chunk(b"two"))
+    async with talking_to(script, most_idle=4) as (transport, backend):
+        response = await transport.handle_async_request(post())
+        async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_raw())) as body:
+            assert await anext(body) == b"one"
+        await response.aclose()
+        with trio.move_on_after(1):
+            await fetch(transport, post())
+
+        assert transport.idle_connections == 0
+        assert all(peer.gone.is_set() for peer in backend.peers)
+
+
+async def test_a_kept_connection_that_has_ended_costs_nothing(autojump_clock: MockClock) -> None:
+    """The backend closed it between two requests: the second one goes out on a new one."""
+    async with talking_to(serves(HI, times=1), most_idle=4) as (transport, backend):
+        for _ in range(3):
+            assert await fetch(transport, post()) == (200, [b"hi"])
+        assert len(backend.peers) == 3
+
+
+def breaks_second(*pieces: bytes) -> Script:
+    """Answer once on each connection, and say only these pieces to a second request."""
+
+    async def script(peer: Peer) -> None:
+        await serves(HI, times=1)(peer)
+        peer.heard.clear()
+        await peer.hear_request()
+        await peer.say(*pieces)
+
+    return script
+
+
+async def test_one_that_breaks_while_it_is_used_is_replaced(autojump_clock: MockClock) -> None:
+    """As long as nothing was heard on it; the new connection's failure is the request's."""
+    async with talking_to(breaks_second(), most_idle=4) as (transport, backend):
+        for _ in range(4):
+            assert await fetch(transport, post()) == (200, [b"hi"])
+        assert len(backend.peers) == 4
+
+
+async def test_a_request_that_was_answered_in_part_is_not_repeated(
+    autojump_clock: MockClock,
+) -> None:
+    """Then the backend had it: the caller is told that the answer broke."""
+    async with talking_to(breaks_second(b"HTTP/1.1 2"), most_idle=4) as (transport, backend):
+        await fetch(transport, post())
+        with pytest.raises(httpx.TransportError):
+            await fetch(transport, post())
+        assert (len(backend.peers), transport.idle_connections) == (1, 0)
+
+
+async def test_what_must_not_go_out_twice_has_its_own_connection(
+    autojump_clock: MockClock,
+) -> None:
+    """It takes none that was kept, and leaves none."""
+    async with talking_to(serves(HI), most_idle=4) as (transport, backend):
+        await fetch(transport, post())
+        request = post()
+        request.extensions[ONCE] = True
+        await fetch(transport, request)
+        assert (len(backend.peers), transport.idle_connections) == (2, 1)
+        assert [peer.gone.is_set() for peer in backend.peers] == [False, True]
+
+
+async def echoes(peer: Peer) -> None:
+    """Answer each request with its own body, in pieces and not at once."""
+    while True:
+        peer.heard.clear()
+        await peer.hear_request()
+        if not peer.heard:
+            return
+        body = bytes(peer.heard).partition(b"\r\n\r\n")[2]
+        await trio.sleep(0.25)
+        await peer.say(CHUNKED + chunk(body), chunk(body))
+        await trio.sleep(0.25)
+        await peer.say(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_many_at_once_with_random_deadlines(autojump_clock: MockClock, seed: int) -> None:
+    """Nobody gets another's answer, whoever is cancelled before, and nothing is left open."""
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    done: list[int] = []
+
+    async def ask(transport: Transport, number: int) -> None:
+        body = b"%d" % number
+        await trio.sleep(dice.uniform(0, 5))
+        with trio.move_on_after(dice.choice([0.1, 0.3, 0.55, 9])):
+            _, pieces = await fetch(transport, post(body))
+            assert b"".join(pieces) == body * 2
+            done.append(number)
+
+    async with talking_to(echoes, most_idle=8) as (transport, backend):
+        async with trio.open_nursery() as nursery:
+            for number in range(300):
+                nursery.start_soon(ask, transport, number)
+        assert transport.open_connections == 0
+        assert transport.idle_connections <= 8
+        assert len(done) > 60
+        assert len(backend.peers) < 290
+
+
+async def test_on_a_socket_an_end_shows_before_use() -> None:
+    """A connection that its server has closed is not used at all: nothing has to be repeated."""
+    async with listening(serves(HI, times=1)) as port:
+        transport = Transport(tcp("127.0.0.1", port, connect_timeout=60), most_idle=4)
+        assert await fetch(transport, post()) == (200, [b"hi"])
+        kept = transport._idle.take()
+        assert kept is not None
+        await trio.lowlevel.wait_readable(kept.extra(SocketAttribute.raw_socket))  # noqa: S610
+        assert has_ended(kept)
+        transport._idle.keep(kept)
+
+        assert await transport._kept() is None
+        assert await fetch(transport, post()) == (200, [b"hi"])
+        await transport.aclose()
+
+
+async def test_on_a_socket_a_living_one_is_used_again() -> None:
+    """Nothing can be read on it, so it is good."""
+    async with listening(serves(HI)) as port:
+        transport = Transport(tcp("127.0.0.1", port, connect_timeout=60), most_idle=4)
+        await fetch(transport, post())
+        [(_, first)] = transport._idle._streams
+        await fetch(transport, post())
+        [(_, second)] = transport._idle._streams
+        assert first is second
+        await transport.aclose()
