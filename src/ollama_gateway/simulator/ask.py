@@ -143,7 +143,7 @@ def check_abilities(model: Model, text: str, fields: Fields, verb: str) -> None:
     for field, ability in (("tools", "tools"), ("suffix", "insert")):
         if fields.get(field) and ability not in model.capabilities:
             raise Refusal(400, f"{parse(model.name).full} does not support {ability}")
-    if fields.get("think", False) is not False and "thinking" not in model.capabilities:
+    if fields.get("think") not in (None, False) and "thinking" not in model.capabilities:
         raise Refusal(400, f'"{text}" does not support thinking')
 
 

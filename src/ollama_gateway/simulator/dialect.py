@@ -1,11 +1,12 @@
 """How a route's family speaks: the shape of its errors, and what `stream` is by default.
 
-A handler refuses by raising `Refusal`; the server turns it into bytes here and nowhere else.
-Another dialect (`/v1/messages`) is one more `Dialect` value beside its handlers.
+A handler refuses by raising `Refusal`; the server turns it into bytes here and nowhere else. A
+dialect is a `Dialect` value beside its handlers.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 import attrs
@@ -17,6 +18,16 @@ JSON = "application/json"
 JSON_UTF8 = "application/json; charset=utf-8"
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
+UNCACHED = (("Cache-Control", "no-cache"), ("Connection", "keep-alive"))
+ANTHROPIC_ERRORS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
 
 
 class Refusal(Exception):
@@ -39,16 +50,20 @@ class Refusal(Exception):
         self.is_early = is_early
         self.is_native = is_native
 
+    is_late = False
+
 
 @attrs.frozen
 class Dialect:
-    """A family of routes: `/api` or `/v1`.
+    """A family of routes.
 
     Args:
         error: status and text to the JSON object of an error.
         kind: content type of answers of one piece.
         newline: what ends such an answer.
         streams: what an absent `stream` means.
+        stream_kind: content type of streams.
+        stream_headers: what the handler adds where a stream was asked for, errors included.
 
     """
 
@@ -56,13 +71,20 @@ class Dialect:
     kind: str
     newline: bytes
     streams: bool
+    stream_kind: str
+    stream_headers: tuple[tuple[str, str], ...] = ()
 
     async def answer(self, exchange: Exchange, value: object) -> None:
         """Send a JSON answer of one piece."""
         await exchange.respond(200, dumps(value) + self.newline, self.kind)
 
+    def start(self, exchange: Exchange) -> None:
+        """Begin a stream."""
+        exchange.extra += self.stream_headers
+        exchange.start(200, self.stream_kind)
+
     async def refuse(self, exchange: Exchange, refusal: Refusal, *, streamed: bool) -> None:
-        """Send an error answer; `streamed` gives it the framing of one from the runner."""
+        """Send an error answer; `streamed` tells that a stream was asked for."""
         if refusal.is_native or refusal.is_early:
             shape = NATIVE if refusal.is_native else self
             body = dumps(shape.error(refusal.status, refusal.message))
@@ -70,6 +92,8 @@ class Dialect:
             return
         body = dumps(self.error(refusal.status, refusal.message)) + self.newline
         if streamed:
+            exchange.extra += self.stream_headers
+        if streamed and refusal.is_late:
             exchange.start(refusal.status, JSON)
             await exchange.finish(body)
             return
@@ -86,5 +110,12 @@ def _openai_error(status: int, message: str) -> dict[str, object]:
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
 
-NATIVE = Dialect(_native_error, JSON_UTF8, b"", streams=True)
-OPENAI = Dialect(_openai_error, JSON, b"\n", streams=False)
+def _anthropic_error(status: int, message: str) -> dict[str, object]:
+    error = {"type": ANTHROPIC_ERRORS.get(status, "api_error"), "message": message}
+    return {"type": "error", "error": error, "request_id": f"req_{secrets.token_hex(12)}"}
+
+
+NATIVE = Dialect(_native_error, JSON_UTF8, b"", streams=True, stream_kind=NDJSON)
+OPENAI = Dialect(_openai_error, JSON, b"\n", streams=False, stream_kind=SSE)
+RESPONSES = attrs.evolve(OPENAI, stream_headers=UNCACHED)
+ANTHROPIC = attrs.evolve(RESPONSES, error=_anthropic_error)

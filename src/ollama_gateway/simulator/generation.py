@@ -1,7 +1,10 @@
 """The model runner: tokens at their times, then the figures; or the failure a script asks for.
 
-An iterator, not a generator: leaving it half-way needs no clean-up. It ends without `Done` where
-the script says `no_done`, which Ollama does too when a runner aborts.
+Each dialect reads a request into a `Job` and brings a `Rendering`; `run` does what is the same in
+all of them.
+
+The runner is an iterator, not a generator: leaving it half-way needs no clean-up. It ends without
+`Done` where the script says `no_done`, which Ollama does too when a runner aborts.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from typing import Protocol
 import anyio
 import attrs
 
+from ollama_gateway.simulator.answers import Piece
 from ollama_gateway.simulator.clock import nanoseconds
-from ollama_gateway.simulator.dialect import Refusal
+from ollama_gateway.simulator.dialect import Dialect, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
@@ -22,14 +26,9 @@ FAILURE = "an error was encountered while running the model: boom"
 
 
 class RunnerFailed(Refusal):
-    """The runner ended with an error."""
+    """The runner ended with an error; a stream's comes in chunks, since its handler had begun."""
 
-
-@attrs.frozen
-class Token:
-    """One token of the answer."""
-
-    text: str
+    is_late = True
 
 
 @attrs.frozen
@@ -56,30 +55,70 @@ class Done:
         }
 
 
-class Rendering(Protocol):
-    """How a dialect writes a stream: one record each, but for the end, which may be several."""
+@attrs.frozen
+class Job:
+    """What a handler asks of the runner.
 
-    def token(self, text: str) -> bytes:
-        """Write a token."""
+    Args:
+        model: must be hosted.
+        says: all it has to say to this request.
+        prompt: its size in tokens.
+        limit: the most tokens to say; 0 or less for all there are.
+        keep_alive: what the request says of the model's residency.
+
+    """
+
+    model: Model
+    says: tuple[Piece, ...]
+    prompt: int
+    limit: int
+    is_streamed: bool
+    keep_alive: float | None = None
+
+
+class Rendering(Protocol):
+    """How a dialect writes an answer: a stream's records, or one object."""
+
+    def piece(self, piece: Piece) -> list[bytes]:
+        """Write what a token adds."""
 
     def done(self, done: Done) -> list[bytes]:
         """Write the end."""
 
-    def failed(self, message: str) -> bytes:
+    def failed(self, message: str) -> list[bytes]:
         """Write a failure in the middle."""
+
+    def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
+        """Give the answer in one piece; without `done` where the runner told no end."""
+
+
+async def run(
+    library: Library, exchange: Exchange, dialect: Dialect, job: Job, rendering: Rendering
+) -> None:
+    """Load the model, let it speak, and send what it says.
+
+    Raises:
+        RunnerFailed: before anything was sent.
+
+    """
+    async with library.use(job.model, job.keep_alive) as load:
+        generation = Generation(library, job, exchange.script, load)
+        if job.is_streamed:
+            await _stream(exchange, generation, dialect, rendering)
+            return
+        pieces, done = await generation.collect()
+    await dialect.answer(exchange, rendering.whole(pieces, done))
 
 
 @attrs.define(eq=False)
 class Generation:
-    """Yields `Token`s and, unless it is told otherwise, one `Done`.
+    """Yields `Piece`s and, unless it is told otherwise, one `Done`.
 
     Args:
         library: told of the prompt at once, and of each token when it is generated.
-        model: must be in use.
+        job: its model must be in use.
         script: what goes wrong.
         load: the seconds that loading took.
-        prompt: its size in tokens.
-        limit: the most tokens to say; 0 or less for all there are.
 
     Raises:
         RunnerFailed: from the iteration, where the script says so.
@@ -87,76 +126,76 @@ class Generation:
     """
 
     _library: Library
-    _model: Model
+    _job: Job
     _script: Script
     _load: float
-    _prompt: int
-    _limit: int
+    _says: tuple[Piece, ...] = attrs.field(init=False)
     _spoken: int = 0
     _is_over: bool = False
     _start: float = attrs.field(factory=anyio.current_time)
     _first: float = attrs.field(factory=anyio.current_time)
 
     def __attrs_post_init__(self) -> None:
-        self._library.prompt_tokens += self._prompt
+        self._library.prompt_tokens += self._job.prompt
 
-    @property
-    def _tokens(self) -> tuple[str, ...]:
-        tokens = self._model.tokens
-        return tokens[: self._limit] if self._limit > 0 else tokens
+    @_says.default
+    def _within_limits(self) -> tuple[Piece, ...]:
+        limits = [limit for limit in (self._job.limit, self._script.length_after or 0) if limit > 0]
+        return self._job.says[: min(limits)] if limits else self._job.says
 
     def __aiter__(self) -> Generation:
         return self
 
-    async def __anext__(self) -> Token | Done:
+    async def __anext__(self) -> Piece | Done:
         if self._is_over:
             raise StopAsyncIteration
         if self._spoken == self._script.error_after:
             await self._wait()
-            raise RunnerFailed(500, self._script.error or FAILURE)
-        if self._spoken < len(self._tokens):
+            raise RunnerFailed(self._script.status or 500, self._script.error or FAILURE)
+        if self._spoken < len(self._says):
             await self._wait()
             self._spoken += 1
             self._library.completion_tokens += 1
-            return Token(self._tokens[self._spoken - 1])
-        if not self._tokens:
+            return self._says[self._spoken - 1]
+        if not self._says:
             await self._wait()
         self._is_over = True
         if self._script.no_done:
             raise StopAsyncIteration
         return self._done()
 
-    async def collect(self) -> tuple[str, Done | None]:
-        """Run to the end; give the whole text and the figures."""
-        texts, done = [], None
-        async for piece in self:
-            if isinstance(piece, Token):
-                texts.append(piece.text)
+    async def collect(self) -> tuple[list[Piece], Done | None]:
+        """Run to the end; give all that was said, and the figures."""
+        pieces, done = [], None
+        async for step in self:
+            if isinstance(step, Piece):
+                pieces.append(step)
             else:
-                done = piece
-        return "".join(texts), done
+                done = step
+        return pieces, done
 
     async def _wait(self) -> None:
-        await anyio.sleep(self._model.between_tokens if self._spoken else self._model.first_token)
+        model = self._job.model
+        await anyio.sleep(model.between_tokens if self._spoken else model.first_token)
         if not self._spoken:
             self._first = anyio.current_time()
 
     def _done(self) -> Done:
         now = anyio.current_time()
-        is_cut = len(self._tokens) < len(self._model.tokens)
+        is_cut = len(self._says) < len(self._job.says)
         return Done(
             reason="length" if is_cut else "stop",
             total=nanoseconds(now - self._start + self._load),
             load=nanoseconds(self._load),
-            prompt_tokens=self._prompt,
+            prompt_tokens=self._job.prompt,
             prompt_time=nanoseconds(self._first - self._start),
-            tokens=len(self._tokens),
+            tokens=len(self._says),
             time=nanoseconds(now - self._first),
         )
 
 
-async def stream(
-    exchange: Exchange, generation: Generation, kind: str, rendering: Rendering
+async def _stream(
+    exchange: Exchange, generation: Generation, dialect: Dialect, rendering: Rendering
 ) -> None:
     """Stream an answer; the head goes out with the first token, so an early error has its status.
 
@@ -166,26 +205,26 @@ async def stream(
     """
     has_begun = False
     try:
-        async for piece in generation:
+        async for step in generation:
             if not has_begun:
-                exchange.start(200, kind)
+                dialect.start(exchange)
                 has_begun = True
-            if isinstance(piece, Done):
-                await _end(exchange, rendering.done(piece))
+            if isinstance(step, Done):
+                await _end(exchange, rendering.done(step))
                 return
-            await exchange.chunk(rendering.token(piece.text))
+            for record in rendering.piece(step):
+                await exchange.chunk(record)
     except RunnerFailed as failure:
         if not has_begun:
             raise
-        await exchange.finish(rendering.failed(failure.message))
+        await _end(exchange, rendering.failed(failure.message))
         return
     if not has_begun:
-        exchange.start(200, kind)
+        dialect.start(exchange)
     await exchange.finish()
 
 
 async def _end(exchange: Exchange, records: list[bytes]) -> None:
-    *earlier, last = records
-    for record in earlier:
+    for record in records[:-1]:
         await exchange.chunk(record)
-    await exchange.finish(last)
+    await exchange.finish(records[-1] if records else b"")

@@ -40,9 +40,9 @@ class Shape:
     fields: Mapping[str, str]
 
 
-def dumps(value: object) -> bytes:
-    """Write compact JSON as Go's encoder does."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def dumps(value: object, *, is_sorted: bool = False) -> bytes:
+    """Write compact JSON as Go's encoder does; of maps it sorts the keys."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=is_sorted)
     return text.translate(_ESCAPES).encode("utf-8", "replace")
 
 
@@ -83,6 +83,16 @@ def loads(body: bytes) -> Any:
         raise BadBody("exceeded max depth") from None
     except ValueError:
         raise BadBody(fault(body)) from None
+
+
+def verbatim(body: bytes, key: str) -> Any:
+    """Give the value of a key, with its own keys as they are spelt; None where there is none.
+
+    The body must have been decoded before.
+    """
+    value = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip(" \t\r\n"))[0]
+    found = [item for name, item in (value or {}).items() if name.casefold() == key]
+    return found[-1] if found else None
 
 
 def _fold(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Mapping
 
 import attrs
 
@@ -21,12 +22,22 @@ def _short(name: str) -> str:
 
 
 @attrs.frozen
+class Call:
+    """A call of a tool that a model makes where the tool is offered."""
+
+    name: str
+    arguments: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen
 class Model:
     """A hosted model.
 
     Args:
         name: as `ollama list` shows it; `:latest` is filled in where a tag is missing.
         tokens: what it answers, one chunk each, whatever it is asked.
+        thinking: what it thinks before, one chunk each, where it has the capability and may.
+        calls: the tools it calls in place of an answer, where the request offers them.
         prompt_tokens: the size of every prompt; None counts each (`prompts.py`).
         capabilities: of `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`.
         digest: 64 hex digits; made from the name where not given.
@@ -56,6 +67,8 @@ class Model:
     load_time: float = attrs.field(default=0, kw_only=True)
     first_token: float = attrs.field(default=0, kw_only=True)
     between_tokens: float = attrs.field(default=0, kw_only=True)
+    thinking: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    calls: tuple[Call, ...] = attrs.field(default=(), kw_only=True)
 
     @digest.default
     def _default_digest(self) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import attrs
 
 from ollama_gateway.simulator import ask, clock, prompts
-from ollama_gateway.simulator.dialect import NATIVE, NDJSON, Refusal
+from ollama_gateway.simulator.answers import Piece, joined, logprobs, said
+from ollama_gateway.simulator.dialect import NATIVE, Refusal
 from ollama_gateway.simulator.exchange import Exchange
-from ollama_gateway.simulator.generation import Done, Generation, stream
+from ollama_gateway.simulator.generation import Done, Job, run
 from ollama_gateway.simulator.gojson import Shape, dumps
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
@@ -56,45 +57,74 @@ GENERATE = Shape(
 
 @attrs.frozen
 class _Rendering:
-    """Writes the records of one answer; `model` is echoed as it was sent."""
+    """Writes the records of one answer; `model` is echoed as it was sent.
+
+    Args:
+        logprobs: how many likely tokens are told beside each; None for no log probabilities.
+
+    """
 
     model: str
     is_chat: bool
     has_context: bool
+    logprobs: int | None
 
-    def record(self, text: str, done: Done | None) -> dict[str, object]:
+    def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
         """Give one record, the last one where the figures are there."""
-        record: dict[str, object] = {"model": self.model, "created_at": clock.now()}
-        record |= self._said(text)
-        record["done"] = done is not None
-        if done is None:
-            return record
-        record["done_reason"] = done.reason
-        if self.has_context:
-            record["context"] = list(range(done.prompt_tokens + done.tokens))
-        return record | done.figures()
+        head = {"model": self.model, "created_at": clock.now()}
+        chances = {} if self.logprobs is None else self._logprobs(pieces, self.logprobs)
+        answer = joined(pieces)
+        record = head | self._said(answer) | self._end(done)
+        figures = done.figures() if done else {}
+        if self.is_chat:
+            return record | chances | figures
+        return record | figures | _called(answer) | chances
 
     def empty(self, reason: str) -> dict[str, object]:
         """Give the answer to a request that only loads or unloads."""
         record: dict[str, object] = {"model": self.model, "created_at": clock.now()}
-        return record | self._said("") | {"done": True, "done_reason": reason}
+        return record | self._said(Piece()) | {"done": True, "done_reason": reason}
 
-    def _said(self, text: str) -> dict[str, object]:
+    def _end(self, done: Done | None) -> dict[str, object]:
+        if done is None:
+            return {"done": False}
+        context = list(range(done.prompt_tokens + done.tokens))
+        return {"done": True, "done_reason": done.reason} | (
+            {"context": context} if self.has_context else {}
+        )
+
+    def _said(self, answer: Piece) -> dict[str, object]:
+        thinking: dict[str, object] = {"thinking": answer.thinking} if answer.thinking else {}
         if self.is_chat:
-            return {"message": {"role": "assistant", "content": text}}
-        return {"response": text}
+            said = {"role": "assistant", "content": answer.text} | thinking | _called(answer)
+            return {"message": said}
+        return {"response": answer.text, **thinking}
 
-    def token(self, text: str) -> bytes:
-        """Write a token."""
-        return dumps(self.record(text, None)) + b"\n"
+    @staticmethod
+    def _logprobs(pieces: list[Piece], top: int) -> dict[str, object]:
+        chances = logprobs(pieces, top)
+        return {"logprobs": chances} if chances else {}
+
+    def piece(self, piece: Piece) -> list[bytes]:
+        """Write what a token adds."""
+        return [dumps(self.whole([piece], None)) + b"\n"]
 
     def done(self, done: Done) -> list[bytes]:
         """Write the end."""
-        return [dumps(self.record("", done)) + b"\n"]
+        return [dumps(self.whole([], done)) + b"\n"]
 
-    def failed(self, message: str) -> bytes:
+    def failed(self, message: str) -> list[bytes]:
         """Write a failure in the middle."""
-        return dumps({"error": message}) + b"\n"
+        return [dumps({"error": message}) + b"\n"]
+
+
+def _called(answer: Piece) -> dict[str, object]:
+    return {"tool_calls": [call.native() for call in answer.calls]} if answer.calls else {}
+
+
+def _rendering(text: str, fields: ask.Fields, **more: bool) -> _Rendering:
+    top = fields.get("top_logprobs", 0) if fields.get("logprobs") else None
+    return _Rendering(text, logprobs=top, **more)
 
 
 async def chat(library: Library, exchange: Exchange) -> None:
@@ -105,11 +135,13 @@ async def chat(library: Library, exchange: Exchange) -> None:
     if not text:
         raise Refusal(400, "model is required")
     model = ask.find(library, text, f"model '{text}' not found")
-    rendering = _Rendering(text, is_chat=True, has_context=False)
-    if not fields.get("messages"):
+    rendering = _rendering(text, fields, is_chat=True, has_context=False)
+    is_empty = not fields.get("messages")
+    if not (is_empty and ask.keep_alive(fields) == 0):
+        ask.check_abilities(model, text, fields, "chat")
+    if is_empty:
         await _reside(library, exchange, model, fields, rendering)
         return
-    ask.check_abilities(model, text, fields, "chat")
     prompt = prompts.of_fields(model, fields, "messages", "tools")
     await _generate(library, exchange, model, fields, prompt, rendering)
 
@@ -125,12 +157,11 @@ async def generate(library: Library, exchange: Exchange) -> None:
     is_raw = fields.get("raw", False)
     if is_raw and (fields.get("template") or fields.get("system") or fields.get("context")):
         raise Refusal(400, "raw mode does not support template, system, or context")
-    rendering = _Rendering(text, is_chat=False, has_context=not is_raw)
+    rendering = _rendering(text, fields, is_chat=False, has_context=not is_raw)
+    fields.pop("tools", None)  # no part of this request
     is_empty = not fields.get("prompt")
-    if is_empty and ask.keep_alive(fields) == 0:
-        await _reside(library, exchange, model, fields, rendering)
-        return
-    ask.check_abilities(model, text, fields, "generate")
+    if not (is_empty and ask.keep_alive(fields) == 0):
+        ask.check_abilities(model, text, fields, "generate")
     if is_empty:
         await _reside(library, exchange, model, fields, rendering)
         return
@@ -164,10 +195,7 @@ async def _generate(
 ) -> None:
     ask.check_options(fields)
     limit = ask.limit_of(fields.get("options", {}).get("num_predict"))
-    async with library.use(model, ask.keep_alive(fields)) as load:
-        generation = Generation(library, model, exchange.script, load, prompt, limit)
-        if fields.get("stream", True):
-            await stream(exchange, generation, NDJSON, rendering)
-            return
-        text, done = await generation.collect()
-    await NATIVE.answer(exchange, rendering.record(text, done))
+    is_streamed = fields.get("stream", True)
+    keep = ask.keep_alive(fields)
+    job = Job(model, said(model, fields), prompt, limit, is_streamed, keep)
+    await run(library, exchange, NATIVE, job, rendering)

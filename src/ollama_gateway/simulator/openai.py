@@ -1,4 +1,4 @@
-"""`/v1/chat/completions` and `/v1/completions`: server-sent events, or one object.
+"""`/v1/chat/completions`: server-sent events, or one object.
 
 Written over the same runner as the native routes. Usage is in a stream only where it was asked
 for; a failure in the middle loses its text, as it does in Ollama: one odd chunk, then the end
@@ -14,15 +14,16 @@ from typing import Any
 import attrs
 
 from ollama_gateway.simulator import ask, prompts
-from ollama_gateway.simulator.dialect import OPENAI, SSE, Refusal
+from ollama_gateway.simulator.answers import Piece, joined, logprobs, said
+from ollama_gateway.simulator.dialect import OPENAI, Refusal
 from ollama_gateway.simulator.exchange import Exchange
-from ollama_gateway.simulator.generation import Done, Generation, stream
+from ollama_gateway.simulator.generation import Done, Job, run
 from ollama_gateway.simulator.gojson import Shape, dumps
 from ollama_gateway.simulator.library import Library
-from ollama_gateway.simulator.model import Model
 
 IDS = 999
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max")
+EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "ultra", "max", "none")
+EFFORT_NAMES = ", ".join(f'"{name}"' for name in EFFORTS[:-1]) + ', or "none"'
 CHAT = Shape(
     "openai",
     "ChatCompletionRequest",
@@ -40,65 +41,70 @@ CHAT = Shape(
         "top_logprobs": "int",
     },
 )
-COMPLETION = Shape(
-    "openai",
-    "CompletionRequest",
-    {
-        "model": "string",
-        "prompt": "string",
-        "suffix": "string",
-        "stream": "bool",
-        "stream_options": "openai.StreamOptions",
-        "max_tokens": "int",
-        "temperature": "float64",
-        "top_p": "float64",
-    },
-)
 DONE = b"data: [DONE]\n\n"
 
 
-def _event(value: object) -> bytes:
+def event(value: object) -> bytes:
+    """Write a server-sent event."""
     return b"data: " + dumps(value) + b"\n\n"
 
 
-def _usage(done: Done | None) -> dict[str, int]:
+def usage(done: Done | None) -> dict[str, int]:
+    """Count tokens as OpenAI names them; zeros where the runner told no end."""
     prompt, said = (done.prompt_tokens, done.tokens) if done else (0, 0)
     return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
 
 
 @attrs.define
 class _Chat:
-    """Writes the chunks of one chat; the first one carries the role."""
+    """Writes the chunks of one chat; the first one carries the role.
+
+    Args:
+        logprobs: how many likely tokens are told beside each; None for no log probabilities.
+
+    """
 
     model: str
     has_usage: bool
+    logprobs: int | None
     id: str = attrs.field(factory=lambda: f"chatcmpl-{random.randrange(IDS)}")
     created: int = attrs.field(factory=lambda: int(time.time()))
     _has_role: bool = False
+    _has_called: bool = False
 
-    def token(self, text: str) -> bytes:
-        """Write a token."""
+    def piece(self, piece: Piece) -> list[bytes]:
+        """Write what a token adds."""
         role = {} if self._has_role else {"role": "assistant"}
         self._has_role = True
-        return self._chunk([self._choice(role | {"content": text}, None)])
+        self._has_called |= bool(piece.calls)
+        choice = {"index": 0, "delta": role | _message(piece), "finish_reason": None}
+        return [self._chunk([choice | self._logprobs([piece])])]
 
     def done(self, done: Done) -> list[bytes]:
         """Write the finish chunk, the usage where it was asked for, and the marker."""
-        records = [self._chunk([self._choice({}, done.reason)])]
+        reason = _reason(done, has_called=self._has_called)
+        records = [self._chunk([{"index": 0, "delta": {}, "finish_reason": reason}])]
         if self.has_usage:
-            records.append(self._chunk([], usage=_usage(done)))
+            records.append(self._chunk([], usage=usage(done)))
         return [*records, DONE]
 
-    def failed(self, _message: str) -> bytes:
+    def failed(self, message: str) -> list[bytes]:  # noqa: ARG002 - Ollama loses it
         """Write what Ollama makes of a failure in the middle."""
-        return self._chunk([self._choice({"content": ""}, None)], model="")
+        choice = {"index": 0, "delta": {"content": ""}, "finish_reason": None}
+        return [self._chunk([choice], model="")]
 
-    def whole(self, text: str, done: Done | None) -> dict[str, object]:
+    def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
         """Give the answer in one piece."""
-        message = {"role": "assistant", "content": text}
-        reason = done.reason if done else None
+        answer = joined(pieces)
+        message = {"role": "assistant"} | _message(answer)
+        reason = _reason(done, has_called=bool(answer.calls)) if done else None
         choice = {"index": 0, "message": message, "finish_reason": reason}
-        return self._head("chat.completion") | {"choices": [choice], "usage": _usage(done)}
+        choices = [choice | self._logprobs(pieces)]
+        return self._head("chat.completion") | {"choices": choices, "usage": usage(done)}
+
+    def _logprobs(self, pieces: list[Piece]) -> dict[str, object]:
+        chances = [] if self.logprobs is None else logprobs(pieces, self.logprobs)
+        return {"logprobs": {"content": chances}} if chances else {}
 
     def _head(self, kind: str) -> dict[str, object]:
         return {
@@ -111,58 +117,20 @@ class _Chat:
 
     def _chunk(self, choices: list[object], **more: object) -> bytes:
         """Write a chunk; `more` replaces what is there and adds the rest at the end."""
-        return _event(self._head("chat.completion.chunk") | {"choices": choices} | more)
-
-    @staticmethod
-    def _choice(delta: dict[str, str], reason: str | None) -> dict[str, object]:
-        return {"index": 0, "delta": delta, "finish_reason": reason}
+        return event(self._head("chat.completion.chunk") | {"choices": choices} | more)
 
 
-@attrs.frozen
-class _Completion:
-    """Writes the chunks of one completion; asked for usage, each chunk has one of zeros."""
+def _message(answer: Piece) -> dict[str, object]:
+    message: dict[str, object] = {"content": answer.text}
+    if answer.thinking:
+        message["reasoning"] = answer.thinking
+    if answer.calls:
+        message["tool_calls"] = [call.openai() for call in answer.calls]
+    return message
 
-    model: str
-    has_usage: bool
-    id: str = attrs.field(factory=lambda: f"cmpl-{random.randrange(IDS)}")
-    created: int = attrs.field(factory=lambda: int(time.time()))
 
-    def token(self, text: str) -> bytes:
-        """Write a token."""
-        return self._chunk([self._choice(text, None)], None)
-
-    def done(self, done: Done) -> list[bytes]:
-        """Write the last text chunk, the usage where it was asked for, and the marker."""
-        records = [self._chunk([self._choice("", done.reason)], None)]
-        if self.has_usage:
-            records.append(self._chunk([], done))
-        return [*records, DONE]
-
-    def failed(self, _message: str) -> bytes:
-        """Write what Ollama makes of a failure in the middle."""
-        return attrs.evolve(self, model="").token("")
-
-    def loaded(self) -> bytes:
-        """Write the whole stream that answers an empty prompt."""
-        return self._chunk([self._choice("", "load")], None) + DONE
-
-    def whole(self, text: str, done: Done | None, reason: str | None = None) -> dict[str, object]:
-        """Give the answer in one piece."""
-        choice = self._choice(text, done.reason if done else reason)
-        head = {"id": self.id, "object": "text_completion", "created": self.created}
-        return head | self._names() | {"choices": [choice], "usage": _usage(done)}
-
-    def _names(self) -> dict[str, object]:
-        return {"model": self.model, "system_fingerprint": "fp_ollama"}
-
-    def _chunk(self, choices: list[object], done: Done | None) -> bytes:
-        head = {"id": self.id, "object": "text_completion", "created": self.created}
-        usage = {"usage": _usage(done)} if self.has_usage else {}
-        return _event(head | {"choices": choices} | self._names() | usage)
-
-    @staticmethod
-    def _choice(text: str, reason: str | None) -> dict[str, object]:
-        return {"text": text, "index": 0, "finish_reason": reason}
+def _reason(done: Done, *, has_called: bool) -> str:
+    return "tool_calls" if has_called and done.reason == "stop" else done.reason
 
 
 async def chat(library: Library, exchange: Exchange) -> None:
@@ -171,71 +139,41 @@ async def chat(library: Library, exchange: Exchange) -> None:
     if not fields.get("messages"):
         raise Refusal(400, "[] is too short - 'messages'", is_early=True)
     _check_messages(fields["messages"])
-    fields["think"] = _effort(fields) not in (None, "none")
+    ask.check_logprobs(fields)
+    nested = fields.get("reasoning")
+    inner = nested.get("effort") if isinstance(nested, dict) else None
+    fields["think"] = think(fields.get("reasoning_effort", inner))
     text = fields.get("model", "")
     if not text:
         raise Refusal(400, "model is required")
     model = ask.find(library, text, f"model '{text}' not found")
     ask.check_abilities(model, text, fields, "chat")
-    rendering = _Chat(text, _wants_usage(fields))
+    top = fields.get("top_logprobs", 0) if fields.get("logprobs") else None
+    rendering = _Chat(text, wants_usage(fields), top)
     prompt = prompts.of_fields(model, fields, "messages", "tools")
-    await _generate(library, exchange, model, fields, prompt, rendering)
-
-
-async def completions(library: Library, exchange: Exchange) -> None:
-    """POST /v1/completions."""
-    fields = ask.openai_fields(exchange.seen.body, COMPLETION)
-    text = fields.get("model", "")
-    if not text:
-        raise Refusal(404, "model '' not found")
-    model = ask.find(library, text, f"model '{text}' not found")
-    ask.check_abilities(model, text, fields, "generate")
-    rendering = _Completion(text, _wants_usage(fields))
-    if fields.get("prompt"):
-        prompt = prompts.of_fields(model, fields, "prompt", "suffix")
-        await _generate(library, exchange, model, fields, prompt, rendering)
-        return
-    async with library.use(model, None):
-        pass
-    if fields.get("stream", False):
-        await exchange.respond(200, rendering.loaded(), SSE)
-        return
-    await OPENAI.answer(exchange, rendering.whole("", None, "load"))
-
-
-async def _generate(
-    library: Library,
-    exchange: Exchange,
-    model: Model,
-    fields: ask.Fields,
-    prompt: int,
-    rendering: _Chat | _Completion,
-) -> None:
     limit = ask.limit_of(fields.get("max_tokens"))
-    async with library.use(model, None) as load:
-        generation = Generation(library, model, exchange.script, load, prompt, limit)
-        if fields.get("stream", False):
-            await stream(exchange, generation, SSE, rendering)
-            return
-        text, done = await generation.collect()
-    await OPENAI.answer(exchange, rendering.whole(text, done))
+    job = Job(model, said(model, fields), prompt, limit, fields.get("stream", False))
+    await run(library, exchange, OPENAI, job, rendering)
 
 
-def _wants_usage(fields: ask.Fields) -> bool:
+def wants_usage(fields: ask.Fields) -> bool:
+    """Tell whether a stream is to have usage in it."""
     return bool(fields.get("stream_options", {}).get("include_usage"))
 
 
-def _effort(fields: ask.Fields) -> str | None:
-    nested = fields.get("reasoning")
-    inner = nested.get("effort") if isinstance(nested, dict) else None
-    effort: Any = fields.get("reasoning_effort", inner)
-    if effort is not None and effort not in EFFORTS:
-        message = (
-            f"invalid reasoning value: '{effort}'"
-            ' (must be "high", "medium", "low", "max", or "none")'
-        )
+def think(effort: object) -> bool | None:
+    """Read an effort at reasoning; None leaves it to the model.
+
+    Raises:
+        Refusal: 400.
+
+    """
+    if effort is None or effort == "":
+        return None
+    if effort not in EFFORTS:
+        message = f'invalid reasoning value: "{effort}" (must be {EFFORT_NAMES})'
         raise Refusal(400, message, is_early=True)
-    return str(effort) if effort is not None else None
+    return effort != "none"
 
 
 def _check_messages(messages: list[Any]) -> None:

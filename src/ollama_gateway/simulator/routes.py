@@ -15,8 +15,16 @@ from urllib.parse import quote
 
 import attrs
 
-from ollama_gateway.simulator import embeddings, listings, native, openai
-from ollama_gateway.simulator.dialect import NATIVE, OPENAI, Dialect
+from ollama_gateway.simulator import (
+    anthropic,
+    completions,
+    embeddings,
+    listings,
+    native,
+    openai,
+    responses,
+)
+from ollama_gateway.simulator.dialect import ANTHROPIC, NATIVE, OPENAI, RESPONSES, Dialect
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.library import Library
 
@@ -90,7 +98,9 @@ ROUTES = {
     "/api/embed": _run(embeddings.embed, can_stream=False),
     "/api/embeddings": _run(embeddings.embeddings, can_stream=False),
     "/v1/chat/completions": _run(openai.chat, OPENAI),
-    "/v1/completions": _run(openai.completions, OPENAI),
+    "/v1/completions": _run(completions.completions, OPENAI),
+    "/v1/responses": _run(responses.responses, RESPONSES),
+    "/v1/messages": _run(anthropic.messages, ANTHROPIC),
     "/v1/embeddings": _run(embeddings.openai_embeddings, OPENAI, can_stream=False),
     "/v1/models": _read(listings.models, OPENAI),
 }

@@ -18,11 +18,14 @@ class Script:
 
     Args:
         before: seconds of delay before anything else happens.
-        status: answer with this status instead, before the first chunk, in the dialect's shape.
+        status: answer with this status instead, before the first chunk, in the dialect's shape;
+            with `error_after` it is that of the runner's failure, where nothing was sent yet.
+        is_busy: answer 503, as a server whose queue is full.
         error: its text; also the text of `error_after`.
         headers: extra response headers.
         error_after: after so many tokens the runner fails, as the real one does in that dialect;
             0, or an answer of one piece, gives a 500.
+        length_after: after so many tokens the runner ends as if its context were full.
         cut_after: after so many chunks the connection is closed without a terminator. 0: before
             the head. An answer of one piece is cut in the middle of its body.
         reset: the cut is a TCP reset.
@@ -36,9 +39,11 @@ class Script:
 
     before: float = attrs.field(default=0, kw_only=True)
     status: int | None = attrs.field(default=None, kw_only=True)
+    is_busy: bool = attrs.field(default=False, kw_only=True)
     error: str = attrs.field(default="", kw_only=True)
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), kw_only=True)
     error_after: int | None = attrs.field(default=None, kw_only=True)
+    length_after: int | None = attrs.field(default=None, kw_only=True)
     cut_after: int | None = attrs.field(default=None, kw_only=True)
     reset: bool = attrs.field(default=False, kw_only=True)
     hang_after: int | None = attrs.field(default=None, kw_only=True)

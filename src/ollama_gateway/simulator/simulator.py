@@ -30,6 +30,8 @@ from ollama_gateway.simulator.names import InvalidName, parse
 from ollama_gateway.simulator.routes import Route, reach
 from ollama_gateway.simulator.script import NOTHING, Script, Scripts
 
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+
 
 @attrs.define(eq=False, init=False)
 class Simulator:
@@ -239,8 +241,7 @@ class Simulator:
             await _befall(exchange)
             await route.handler(self._library, exchange)
         except Refusal as refusal:
-            is_late = route.can_stream and isinstance(refusal, RunnerFailed)
-            streamed = is_late and _is_stream(exchange, route)
+            streamed = route.can_stream and _is_stream(exchange, route)
             await route.dialect.refuse(exchange, refusal, streamed=streamed)
 
 
@@ -248,7 +249,7 @@ async def _befall(exchange: Exchange) -> None:
     """Do what the script says before a handler is reached.
 
     Raises:
-        RunnerFailed: where the script gives a status.
+        Refusal: where the script gives a status.
         Cut: where it closes the connection.
 
     """
@@ -257,7 +258,9 @@ async def _befall(exchange: Exchange) -> None:
     if script.raw is not None:
         await exchange.raw(script.raw, script.drip)
     await exchange.fault()
-    if script.status is not None:
+    if script.is_busy:
+        raise Refusal(503, BUSY)
+    if script.status is not None and script.error_after is None:
         raise RunnerFailed(script.status, script.error or "scripted failure")
 
 

@@ -1,0 +1,238 @@
+"""`/v1/messages`: Anthropic's events, or one object.
+
+The first event tells an estimate of the prompt, a quarter of its characters, since the real count
+is known at the end only. A failure in the middle is silence, as it is in Ollama: no `error` event
+and no `message_stop`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from ollama_gateway.simulator import ask, prompts
+from ollama_gateway.simulator.answers import Piece, ToolCall, joined, said
+from ollama_gateway.simulator.dialect import ANTHROPIC, Refusal
+from ollama_gateway.simulator.exchange import Exchange
+from ollama_gateway.simulator.generation import Done, Job, run
+from ollama_gateway.simulator.gojson import Shape, dumps
+from ollama_gateway.simulator.library import Library
+
+SHAPE = Shape(
+    "anthropic",
+    "MessagesRequest",
+    {
+        "model": "string",
+        "max_tokens": "int",
+        "messages": "[]anthropic.MessageParam",
+        "stream": "bool",
+        "temperature": "float64",
+        "top_p": "float64",
+        "top_k": "int",
+        "stop_sequences": "[]string",
+        "tools": "[]anthropic.Tool",
+        "tool_choice": "anthropic.ToolChoice",
+        "thinking": "anthropic.ThinkingConfig",
+        "metadata": "anthropic.Metadata",
+        "output_config": "anthropic.OutputConfig",
+    },
+)
+PER_TOKEN = 4
+"""Bytes, of the estimate."""
+STOPS = {"stop": "end_turn", "length": "max_tokens"}
+
+
+def _event(kind: str, **fields: object) -> bytes:
+    return f"event: {kind}\ndata: ".encode() + dumps({"type": kind} | fields) + b"\n\n"
+
+
+@attrs.define
+class _Message:
+    """Writes the events of one message: one block after the other, each with its index.
+
+    Args:
+        estimate: tokens of the prompt, as they are guessed beforehand.
+
+    """
+
+    model: str
+    estimate: int
+    id: str = attrs.field(factory=lambda: f"msg_{secrets.token_hex(12)}")
+    _has_begun: bool = False
+    _index: int = 0
+    _open: str | None = None
+    _has_called: bool = False
+
+    def piece(self, piece: Piece) -> list[bytes]:
+        """Write what a token adds."""
+        records = self._begin()
+        if piece.thinking:
+            records += self._within("thinking", piece.thinking)
+        if piece.text:
+            records += self._within("text", piece.text)
+        for call in piece.calls:
+            records += self._close() + self._called(call)
+        return records
+
+    def done(self, done: Done) -> list[bytes]:
+        """Write the end, which has the real counts."""
+        delta = {"stop_reason": _stop(done, has_called=self._has_called)}
+        end = _event("message_delta", delta=delta, usage=_usage(done))
+        return [*self._begin(), *self._close(), end, _event("message_stop")]
+
+    def failed(self, message: str) -> list[bytes]:  # noqa: ARG002 - Ollama loses it
+        """Write nothing, as Ollama does."""
+        return []
+
+    def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
+        """Give the answer in one piece."""
+        answer = joined(pieces)
+        stop = {"stop_reason": _stop(done, has_called=bool(answer.calls))} if done else {}
+        return self._head(_content(answer)) | stop | {"usage": _usage(done)}
+
+    def _head(self, content: object) -> dict[str, object]:
+        head = {"id": self.id, "type": "message", "role": "assistant", "model": self.model}
+        return head | {"content": content}
+
+    def _begin(self) -> list[bytes]:
+        if self._has_begun:
+            return []
+        self._has_begun = True
+        usage = {"usage": {"input_tokens": self.estimate, "output_tokens": 0}}
+        return [_event("message_start", message=self._head([]) | usage)]
+
+    def _within(self, kind: str, text: str) -> list[bytes]:
+        """Write a delta into the block of that kind, which is opened where it is not."""
+        records = []
+        if self._open != kind:
+            records = [*self._close(), self._start({"type": kind, kind: ""})]
+            self._open = kind
+        return [*records, self._delta({"type": f"{kind}_delta", kind: text})]
+
+    def _called(self, call: ToolCall) -> list[bytes]:
+        self._has_called = True
+        block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+        delta = {"type": "input_json_delta", "partial_json": call.arguments}
+        records = [self._start(block), self._delta(delta)]
+        self._open = "tool_use"
+        return records + self._close()
+
+    def _start(self, block: Mapping[str, object]) -> bytes:
+        return _event("content_block_start", index=self._index, content_block=block)
+
+    def _delta(self, delta: Mapping[str, object]) -> bytes:
+        return _event("content_block_delta", index=self._index, delta=delta)
+
+    def _close(self) -> list[bytes]:
+        if self._open is None:
+            return []
+        self._open = None
+        self._index += 1
+        return [_event("content_block_stop", index=self._index - 1)]
+
+
+def _usage(done: Done | None) -> dict[str, int]:
+    prompt, said = (done.prompt_tokens, done.tokens) if done else (0, 0)
+    return {"input_tokens": prompt, "output_tokens": said}
+
+
+def _stop(done: Done, *, has_called: bool) -> str:
+    return "tool_use" if has_called else STOPS[done.reason]
+
+
+def _content(answer: Piece) -> list[dict[str, object]] | None:
+    """Give the blocks; Go has null where there is none."""
+    blocks: list[dict[str, object]] = []
+    if answer.thinking:
+        blocks.append({"type": "thinking", "thinking": answer.thinking})
+    if answer.text:
+        blocks.append({"type": "text", "text": answer.text})
+    for call in answer.calls:
+        arguments = call.call.arguments
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments})
+    return blocks or None
+
+
+async def messages(library: Library, exchange: Exchange) -> None:
+    """POST /v1/messages."""
+    fields = ask.openai_fields(exchange.seen.body, SHAPE)
+    _check(fields)
+    fields["think"] = _think(fields)
+    text = fields["model"]
+    model = ask.find(library, text, f"model '{text}' not found")
+    if "thinking" not in model.capabilities:
+        fields["think"] = False  # this dialect alone does not refuse it
+    ask.check_abilities(model, text, fields, "chat")
+    prompt = prompts.of_fields(model, fields, "system", "messages", "tools")
+    job = Job(model, said(model, fields), prompt, fields["max_tokens"], fields.get("stream", False))
+    await run(library, exchange, ANTHROPIC, job, _Message(text, estimate(fields)))
+
+
+def _check(fields: ask.Fields) -> None:
+    """Refuse what lacks a field, or has a block that cannot be converted."""
+    for is_there, message in (
+        (fields.get("model"), "model is required"),
+        (fields.get("max_tokens", 0) > 0, "max_tokens is required and must be positive"),
+        (fields.get("messages"), "messages is required"),
+    ):
+        if not is_there:
+            raise Refusal(400, message, is_early=True)
+    for message in fields["messages"]:
+        for block in _blocks(message):
+            _check_block(block)
+
+
+def _check_block(block: dict[str, Any]) -> None:
+    fault = None
+    if block.get("type") == "image":
+        fault = _fault_of_image(block.get("source"))
+    if block.get("type") == "tool_use":
+        missing = [name for name in ("id", "name") if not block.get(name)]
+        fault = f"tool_use block missing required '{missing[0]}' field" if missing else None
+    if fault:
+        raise Refusal(400, fault, is_early=True)
+
+
+def _fault_of_image(source: object) -> str | None:
+    if not isinstance(source, dict):
+        return "invalid image source"
+    kind = source.get("type", "")
+    if kind != "base64":
+        return f"invalid image source type: {kind}. Only base64 images are supported."
+    return None
+
+
+def _think(fields: ask.Fields) -> bool | None:
+    """Read whether the model may think; None leaves it to the model."""
+    wanted = {"enabled": True, "disabled": False}
+    return wanted.get(fields.get("thinking", {}).get("type", ""))
+
+
+def _blocks(message: object) -> list[dict[str, Any]]:
+    content = message.get("content") if isinstance(message, dict) else None
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+    return [block for block in blocks if isinstance(block, dict)]
+
+
+def estimate(fields: ask.Fields) -> int:
+    """Guess the tokens of a prompt as Ollama does: a quarter of its bytes, 1 at least."""
+    size = sum(map(_size, _blocks({"content": fields.get("system")})))
+    for message in fields["messages"]:
+        size += _length(message.get("role")) if isinstance(message, dict) else 0
+        size += sum(map(_size, _blocks(message)))
+    for tool in fields.get("tools", []):
+        size += _length(tool.get("name")) + _length(tool.get("description"))
+        size += len(dumps(tool["input_schema"])) if "input_schema" in tool else 0
+    return max(size // PER_TOKEN, 1)
+
+
+def _size(block: dict[str, Any]) -> int:
+    size = _length(block.get("text")) + _length(block.get("thinking"))
+    return size + (len(dumps(block)) if block.get("type") in ("tool_use", "tool_result") else 0)
+
+
+def _length(text: object) -> int:
+    return len(text.encode("utf-8", "replace")) if isinstance(text, str) else 0
