@@ -1,8 +1,4 @@
-"""Answers beside what the real server was recorded to say: status, type, framing, body.
-
-Recorded from Ollama v0.33.0-rc2 with the model `m1` (tokens "Hel", "lo"; 11 prompt tokens). What
-differs by nature (dates, durations, ids, vectors, digests) is replaced on both sides by `masked`.
-"""
+"""Answers that nobody recorded, and follow from Ollama's source: beside `test_recorded.py`."""
 
 from __future__ import annotations
 
@@ -10,30 +6,14 @@ import pytest
 
 from ollama_gateway.simulator import Model, Simulator, memory_server
 from tests.simulator.client import Answer, ask
-from tests.simulator.probe import Probe, masked
-from tests.simulator.recorded_answers import ANSWERS
-from tests.simulator.recorded_errors import ERRORS
-from tests.simulator.recorded_routes import ROUTES
+
+HI = [{"role": "user", "content": "hi"}]
 
 
-async def replay(probe: Probe) -> Answer:
-    """Send a probe to a fresh simulator."""
-    simulator = Simulator([Model("m1", prompt_tokens=11)], version="0.0.0")
-    async with memory_server(simulator) as connect:
-        stream = await connect()
-        return await ask(stream, probe.method, probe.path, probe.body, dict(probe.headers))
-
-
-@pytest.mark.parametrize("probe", [*ROUTES, *ERRORS, *ANSWERS], ids=str)
-async def test_an_answer_is_the_recorded_one(probe: Probe) -> None:
-    """Status, content type, framing and body are those the real server was seen to send."""
-    answer = await replay(probe)
-
-    assert (answer.status, answer.kind) == (probe.status, probe.kind)
-    assert masked(answer.body.decode()) == probe.expected
-    assert answer.framing == probe.framing
-    assert dict(probe.answered).items() <= answer.headers.items()
-    assert answer.is_complete
+async def asked(path: str, body: object, method: str = "POST") -> Answer:
+    """Ask a simulator that hosts one model."""
+    async with memory_server(Simulator([Model("m1")])) as connect:
+        return await ask(await connect(), method, path, body)
 
 
 async def test_no_models_are_an_empty_list_here_and_null_there() -> None:
@@ -48,8 +28,108 @@ async def test_no_models_are_an_empty_list_here_and_null_there() -> None:
 
 
 async def test_a_plain_answer_has_only_the_headers_of_ollama() -> None:
-    """Content-Type, Date and Content-Length come in Go's order, and nothing else comes."""
-    async with memory_server(Simulator([Model("m1")])) as connect:
-        answer = await ask(await connect(), "GET", "/api/version")
+    """Content-Type, Date and Content-Length come in Go's order; a query changes nothing."""
+    answer = await asked("/api/version?x=1", b"", "GET")
 
     assert list(answer.headers) == ["content-type", "date", "content-length"]
+
+
+async def test_a_null_after_a_value_changes_nothing() -> None:
+    """Of equal keys the last one counts, unless it is null."""
+    body = '{"model":"m1","model":null,"messages":[{"role":"user","content":"x"}],"stream":false}'
+
+    assert (await asked("/api/chat", body)).document["model"] == "m1"
+
+
+@pytest.mark.parametrize("keep_alive", [0, "0", "0s"])
+async def test_an_empty_prompt_that_keeps_nothing_unloads(keep_alive: object) -> None:
+    """However a zero is written, nothing is generated and `unload` is the reason."""
+    answer = await asked("/api/generate", {"model": "m1", "keep_alive": keep_alive})
+
+    assert answer.framing == "length"
+    assert answer.document["done_reason"] == "unload"
+
+
+@pytest.mark.parametrize(
+    ("stream", "framing"), [(True, "chunked"), (False, "length")], ids=["stream", "whole"]
+)
+async def test_a_response_to_nothing_loads_the_model(stream: bool, framing: str) -> None:  # noqa: FBT001
+    """Without input `/v1/responses` says nothing, and is complete with a usage of zeros."""
+    answer = await asked("/v1/responses", {"model": "m1", "stream": stream})
+
+    assert (answer.status, answer.framing) == (200, framing)
+    assert b'"status":"completed"' in answer.body
+    assert b'"total_tokens":0' in answer.body
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"input": 5}, "input must be a string or array"),
+        ({"input": [{}]}, "input[0]: input item missing required 'type' field"),
+        ({"input": [{"type": "x"}]}, 'input[0]: unknown input item type: "x"'),
+        (
+            {"input": [{"role": "user", "content": [{"type": "text"}]}]},
+            "input[0]: content[0]: unknown content type: text",
+        ),
+        (
+            {"input": "hi", "reasoning": {"effort": "huge"}},
+            'invalid reasoning value: "huge" (must be "minimal", "low", "medium", "high", "xhi',
+        ),
+    ],
+)
+async def test_a_response_needs_input_that_ollama_knows(
+    body: dict[str, object], message: str
+) -> None:
+    """What `/v1/responses` cannot convert is a 400 before the model is looked for."""
+    answer = await asked("/v1/responses", {"model": "none"} | body)
+
+    assert answer.status == 400
+    assert answer.document["error"]["message"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"type": "image"}, "invalid image source"),
+        (
+            {"type": "image", "source": {"type": "url"}},
+            "invalid image source type: url. Only base64 images are supported.",
+        ),
+        ({"type": "tool_use", "name": "f"}, "tool_use block missing required 'id' field"),
+        ({"type": "tool_use", "id": "1"}, "tool_use block missing required 'name' field"),
+    ],
+)
+async def test_a_message_needs_blocks_that_ollama_knows(
+    block: dict[str, object], message: str
+) -> None:
+    """What `/v1/messages` cannot convert is a 400 before the model is looked for."""
+    turn = {"role": "user", "content": [block]}
+    answer = await asked("/v1/messages", {"model": "none", "max_tokens": 1, "messages": [turn]})
+
+    assert answer.status == 400
+    assert answer.document["error"] == {"type": "invalid_request_error", "message": message}
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"messages": HI}, 1),
+        ({"messages": [{"role": "user", "content": "x" * 36}]}, 10),
+        ({"messages": [{"role": "user", "content": "ä" * 18}]}, 10),
+        ({"messages": HI, "system": "x" * 34}, 10),
+        ({"messages": HI, "system": [{"type": "text", "text": "x" * 34}]}, 10),
+        ({"messages": HI, "tools": [{"name": "f" * 12, "description": "x" * 20}]}, 9),
+    ],
+)
+async def test_the_first_event_of_a_message_guesses_the_prompt(
+    body: dict[str, object], tokens: int
+) -> None:
+    """The guess is a quarter of the bytes of roles, texts and tools; one token at least."""
+    simulator = Simulator([Model("m1", capabilities=("completion", "tools"))])
+    async with memory_server(simulator) as connect:
+        sent = {"model": "m1", "max_tokens": 5, "stream": True} | body
+        answer = await ask(await connect(), "POST", "/v1/messages", sent)
+
+    first = answer.body.partition(b"\n\n")[0]
+    assert f'"usage":{{"input_tokens":{tokens},"output_tokens":0}}'.encode() in first

@@ -162,7 +162,7 @@ async def messages(library: Library, exchange: Exchange) -> None:
     _check(fields)
     fields["think"] = _think(fields)
     text = fields["model"]
-    model = ask.find(library, text, f"model '{text}' not found")
+    model = ask.runnable(library, text, f"model '{text}' not found")
     if "thinking" not in model.capabilities:
         fields["think"] = False  # this dialect alone does not refuse it
     ask.check_abilities(model, text, fields, "chat")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from typing import Any
 
 from ollama_gateway.simulator import clock
@@ -16,6 +17,7 @@ CLOUD = "ollama cloud is disabled: remote model is unavailable"
 CLOUD_DETAILS = "ollama cloud is disabled: remote model details are unavailable"
 THINK = (True, False, "high", "medium", "low", "max")
 MAX_TOP_LOGPROBS = 20
+BASE64 = frozenset(string.ascii_letters + string.digits + "+/\r\n")
 
 _INTEGERS = (
     "num_ctx",
@@ -73,7 +75,11 @@ def openai_fields(body: bytes, shape: Shape) -> Fields:
 
 
 def _check_decoded(fields: Fields) -> None:
-    """Refuse what already fails while Go decodes: a bad `think` or `keep_alive`."""
+    """Refuse what already fails while Go decodes: a bad `think`, `keep_alive` or image."""
+    messages = fields.get("messages", [])
+    for holder in [fields, *(message for message in messages if isinstance(message, dict))]:
+        for image in holder.get("images") or []:
+            _check_image(image)
     if "think" in fields and fields["think"] not in THINK:
         raise Refusal(
             400,
@@ -81,6 +87,17 @@ def _check_decoded(fields: Fields) -> None:
             ' (must be "high", "medium", "low", "max", true, or false)',
         )
     keep_alive(fields)
+
+
+def _check_image(image: object) -> None:
+    """Refuse what is not base64, with the place where Go stops reading it."""
+    text = image if isinstance(image, str) else ""
+    bare = text.rstrip("=")
+    strange = next((place for place, char in enumerate(bare) if char not in BASE64), None)
+    if strange is None and len(text) % 4:
+        strange = len(text) // 4 * 4
+    if strange is not None:
+        raise Refusal(400, f"illegal base64 data at input byte {strange}")
 
 
 def keep_alive(fields: Fields) -> float | None:
@@ -128,6 +145,19 @@ def find(
         raise Refusal(403, cloud, is_native=True)
     if model is None:
         raise Refusal(404, missing)
+    return model
+
+
+def runnable(library: Library, text: str, missing: str, *, exact: bool = False) -> Model:
+    """Give the model a request is to be run by.
+
+    Raises:
+        Refusal: 400, 403 or 404.
+
+    """
+    model = find(library, text, missing, exact=exact)
+    if model.remote:
+        raise Refusal(403, CLOUD)
     return model
 
 

@@ -30,6 +30,11 @@ def moment(value: dt.datetime) -> str:
     return rfc3339(int(value.timestamp()) * SECOND + value.microsecond * 1000)
 
 
+def today() -> dt.datetime:
+    """Give the present, of the wall clock."""
+    return dt.datetime.now(dt.UTC)
+
+
 def now(ahead: float = 0) -> str:
     """Write the present, or what is so many seconds ahead of it."""
     return rfc3339(time.time_ns() + int(min(ahead, FOREVER) * SECOND))

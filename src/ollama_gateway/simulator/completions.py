@@ -92,7 +92,7 @@ async def completions(library: Library, exchange: Exchange) -> None:
     text = fields.get("model", "")
     if not text:
         raise Refusal(404, "model '' not found")
-    model = ask.find(library, text, f"model '{text}' not found")
+    model = ask.runnable(library, text, f"model '{text}' not found")
     ask.check_abilities(model, text, fields, "generate")
     rendering = _Completion(text, wants_usage(fields))
     if fields.get("prompt"):

@@ -22,7 +22,7 @@ import attrs
 import h11
 from anyio.abc import ByteStream, SocketAttribute
 
-from ollama_gateway.simulator.exchange import Cut, Exchange, Seen
+from ollama_gateway.simulator.exchange import UPLOADS, Cut, Exchange, Seen, Upload
 from ollama_gateway.simulator.streams import MemoryByteStream
 
 MAX_HEAD = 1 << 20
@@ -81,7 +81,7 @@ class Connection:
         seen = _seen(head)
         self._note(seen)
         try:
-            seen.body = await self._body()
+            await self._body(seen)
             return await self._exchange(seen)
         except (Gone, *BROKEN):
             if seen.gone_at is None:
@@ -133,11 +133,12 @@ class Connection:
             self._http.receive_data(await self._receive())
         return event
 
-    async def _body(self) -> bytes:
-        pieces = []
+    async def _body(self, seen: Seen) -> None:
+        pieces: list[bytes] = []
+        take = seen.upload.take if seen.upload else pieces.append
         while isinstance(event := await self._event(), h11.Data):
-            pieces.append(bytes(event.data))
-        return b"".join(pieces)
+            take(bytes(event.data))
+        seen.body = b"".join(pieces)
 
     async def _receive(self) -> bytes:
         try:
@@ -173,9 +174,12 @@ def _is_closed(connected: socket.socket) -> bool:
 
 
 def _seen(head: h11.Request) -> Seen:
+    method, target = head.method.decode("latin-1"), head.target.decode("latin-1")
+    is_upload = method == "POST" and target.startswith(UPLOADS)
     return Seen(
-        head.method.decode("latin-1"),
-        head.target.decode("latin-1"),
+        method,
+        target,
         list(head.headers),
         anyio.current_time(),
+        upload=Upload() if is_upload else None,
     )

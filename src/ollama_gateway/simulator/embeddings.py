@@ -142,7 +142,7 @@ async def _run(
     if not text:
         raise Refusal(404, "model '' not found")
     missing = f'model "{text}" not found, try pulling it first'
-    model = ask.find(library, text, missing, exact=exact)
+    model = ask.runnable(library, text, missing, exact=exact)
     ask.check_options(fields)
     start = anyio.current_time()
     prompt = prompts.of_texts(model, texts)

@@ -12,6 +12,7 @@ that leaves once it has everything has not left too early.
 from __future__ import annotations
 
 import email.utils
+import hashlib
 import http
 from collections.abc import Awaitable, Callable
 
@@ -22,10 +23,30 @@ import h11
 from ollama_gateway.simulator.script import NOTHING, Script
 
 NO_CONTENT = 204
+UPLOADS = "/api/blobs/"
+"""What is posted there is hashed and not kept."""
 
 
 class Cut(Exception):
     """The script says: close the connection here."""
+
+
+@attrs.define(eq=False)
+class Upload:
+    """A body that is counted and hashed as it comes, and not kept."""
+
+    size: int = 0
+    _hash: hashlib._Hash = attrs.field(factory=hashlib.sha256)
+
+    def take(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self.size += len(data)
+        self._hash.update(data)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what came so far, as `sha256:` and 64 hex digits."""
+        return f"sha256:{self._hash.hexdigest()}"
 
 
 @attrs.define(eq=False)
@@ -34,6 +55,7 @@ class Seen:
 
     Args:
         path: with the query, as it was sent.
+        upload: in place of the body, where that may be large and is not kept.
         gone_at: when the client closed before the answer was complete.
         finished_at: when the last byte of the answer was handed over.
 
@@ -44,6 +66,7 @@ class Seen:
     headers: list[tuple[bytes, bytes]]
     at: float
     body: bytes = b""
+    upload: Upload | None = None
     gone_at: float | None = None
     finished_at: float | None = None
 

@@ -85,6 +85,11 @@ def loads(body: bytes) -> Any:
         raise BadBody(fault(body)) from None
 
 
+def as_map(value: Any) -> Any:
+    """Give a value with its keys sorted, as Go writes what it keeps in a map."""
+    return json.loads(dumps(value, is_sorted=True))
+
+
 def verbatim(body: bytes, key: str) -> Any:
     """Give the value of a key, with its own keys as they are spelt; None where there is none.
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import datetime as dt
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import attrs
 
+from ollama_gateway.simulator.clock import today
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import Name, parse
 
@@ -28,17 +30,22 @@ class Library:
     Args:
         version: what `/api/version` says.
         keep_alive: seconds a model stays loaded where no request says otherwise.
+        wall_clock: dates what is pulled, copied or created.
         loaded: canonical short name to the time when it will be unloaded (inf: never).
         prompt_tokens: of all prompts that a model has begun with.
         completion_tokens: generated so far.
+        blobs: what was uploaded: digest to size.
 
     """
 
     version: str
     keep_alive: float = KEEP_ALIVE
+    wall_clock: Callable[[], dt.datetime] = today
     loaded: dict[str, float] = attrs.field(factory=dict)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    blobs: dict[str, int] = attrs.field(factory=dict)
+    _registry: dict[tuple[str, ...], Model] = attrs.field(factory=dict)
     _models: dict[str, Model] = attrs.field(factory=dict)
     _ghosts: set[str] = attrs.field(factory=set)
     _keeps: dict[str, float] = attrs.field(factory=dict)
@@ -46,15 +53,28 @@ class Library:
     _users: collections.Counter[str] = attrs.field(factory=collections.Counter)
 
     def add(self, model: Model) -> None:
-        """Host a model; one of the same name is replaced."""
-        self._ghosts.discard(model.name)
-        self._models[model.name] = model
+        """Host a model; one of the same name is replaced, and its spelling is kept."""
+        name = self._spelling(model.name)
+        self._ghosts.discard(name)
+        self._models[name] = attrs.evolve(model, name=name)
 
     def remove(self, name: str) -> None:
         """Host a model no more; unknown names are none of its business."""
         short = self._spelling(name)
         self.loaded.pop(short, None)
         self._models.pop(short, None)
+
+    def publish(self, model: Model) -> None:
+        """Have a model in the registry, from where it can be pulled."""
+        self._registry[parse(model.name).folded] = model
+
+    def published(self, name: Name) -> Model | None:
+        """Give the model of that name in the registry."""
+        return self._registry.get(name.folded)
+
+    def has_layers(self, model: Model) -> bool:
+        """Tell whether what a model is made of is here, be it under another name."""
+        return any(model.digest == hosted.digest for hosted in self._models.values())
 
     def ghost(self, name: str) -> None:
         """List a model that every use of will miss."""
@@ -65,7 +85,7 @@ class Library:
 
     def listed(self) -> list[Model]:
         """Give all models, newest first."""
-        return sorted(self._models.values(), key=lambda model: -model.modified_at.timestamp())
+        return sorted(self._models.values(), key=lambda model: -int(model.modified_at.timestamp()))
 
     def find(self, name: Name, *, exact: bool = False) -> Model | None:
         """Give the hosted model of that name; `exact` looks at the case too."""

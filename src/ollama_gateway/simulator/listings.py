@@ -23,6 +23,15 @@ SHOW = Shape(
     },
 )
 TEMPLATE = "{{- range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}"
+REMOTE_HOST = "https://ollama.com:443"
+STUB_DETAILS = {
+    "parent_model": "",
+    "format": "",
+    "family": "",
+    "families": None,
+    "parameter_size": "",
+    "quantization_level": "",
+}
 STATUS = {"cloud": {"disabled": True, "source": "env"}}
 
 
@@ -77,9 +86,9 @@ async def model(library: Library, exchange: Exchange) -> None:
     await OPENAI.answer(exchange, _entry(found, text))
 
 
-def _details() -> dict[str, object]:
+def _details(parent: str = "") -> dict[str, object]:
     return {
-        "parent_model": "",
+        "parent_model": parent,
         "format": "gguf",
         "family": "llama",
         "families": ["llama"],
@@ -89,19 +98,21 @@ def _details() -> dict[str, object]:
 
 
 def _tag(model: Model) -> dict[str, object]:
+    names: dict[str, object] = {"name": model.name, "model": model.name}
+    files = {
+        "modified_at": clock.moment(model.modified_at),
+        "size": model.size,
+        "digest": model.digest,
+    }
+    if model.remote:
+        remote = {"remote_model": model.remote, "remote_host": REMOTE_HOST}
+        return names | remote | files | {"details": STUB_DETAILS}
     lengths = {
         "context_length": model.context_length,
         "embedding_length": model.embedding_length,
     }
-    return {
-        "name": model.name,
-        "model": model.name,
-        "modified_at": clock.moment(model.modified_at),
-        "size": model.size,
-        "digest": model.digest,
-        "details": _details() | lengths,
-        "capabilities": list(model.capabilities),
-    }
+    details = _details(model.parent) | lengths
+    return names | files | {"details": details, "capabilities": list(model.capabilities)}
 
 
 def _running(model: Model, left: float) -> dict[str, object]:
@@ -130,7 +141,7 @@ def _shown(model: Model) -> dict[str, object]:
     return {
         "modelfile": _modelfile(model),
         "template": TEMPLATE,
-        "details": _details(),
+        "details": _details(model.parent),
         "model_info": _info(model),
         "tensors": [{"name": "token_embd.weight", "type": "F32", "shape": [1]}],
         "capabilities": list(model.capabilities),

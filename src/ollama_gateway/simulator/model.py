@@ -36,6 +36,8 @@ class Model:
     Args:
         name: as `ollama list` shows it; `:latest` is filled in where a tag is missing.
         tokens: what it answers, one chunk each, whatever it is asked.
+        parent: the model that it was created from.
+        remote: the model of ollama.com that it stands for; nothing runs it here.
         thinking: what it thinks before, one chunk each, where it has the capability and may.
         calls: the tools it calls in place of an answer, where the request offers them.
         prompt_tokens: the size of every prompt; None counts each (`prompts.py`).
@@ -67,6 +69,8 @@ class Model:
     load_time: float = attrs.field(default=0, kw_only=True)
     first_token: float = attrs.field(default=0, kw_only=True)
     between_tokens: float = attrs.field(default=0, kw_only=True)
+    parent: str = attrs.field(default="", kw_only=True)
+    remote: str = attrs.field(default="", kw_only=True)
     thinking: tuple[str, ...] = attrs.field(default=(), kw_only=True)
     calls: tuple[Call, ...] = attrs.field(default=(), kw_only=True)
 

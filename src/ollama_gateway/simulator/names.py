@@ -69,6 +69,29 @@ def parse(text: str) -> Name:
     return attrs.evolve(name, cloud=cloud)
 
 
+def plain(text: str) -> Name:
+    """Read a name where suffixes mean nothing: where models are copied and created.
+
+    Raises:
+        InvalidName: with the text Ollama answers.
+
+    """
+    return _split(text.strip())
+
+
+def stored(text: str) -> Name:
+    """Read a name as pulls and deletions do: `x:20b:cloud` is stored as `x:20b-cloud`.
+
+    Raises:
+        InvalidName: with the text Ollama answers.
+
+    """
+    name = parse(text)
+    if name.cloud and _is_source(text.strip()):
+        return attrs.evolve(name, tag=f"{name.tag}-cloud")
+    return name
+
+
 def _suffix(text: str) -> tuple[str, bool, bool]:
     """Take a source suffix off; give the rest, and whether it said local or cloud."""
     stem, colon, last = text.rpartition(":")

@@ -134,7 +134,7 @@ async def chat(library: Library, exchange: Exchange) -> None:
     text = fields.get("model", "")
     if not text:
         raise Refusal(400, "model is required")
-    model = ask.find(library, text, f"model '{text}' not found")
+    model = ask.runnable(library, text, f"model '{text}' not found")
     rendering = _rendering(text, fields, is_chat=True, has_context=False)
     is_empty = not fields.get("messages")
     if not (is_empty and ask.keep_alive(fields) == 0):
@@ -153,7 +153,7 @@ async def generate(library: Library, exchange: Exchange) -> None:
     text = fields.get("model", "")
     if not text:
         raise Refusal(404, "model '' not found")
-    model = ask.find(library, text, f"model '{text}' not found")
+    model = ask.runnable(library, text, f"model '{text}' not found")
     is_raw = fields.get("raw", False)
     if is_raw and (fields.get("template") or fields.get("system") or fields.get("context")):
         raise Refusal(400, "raw mode does not support template, system, or context")

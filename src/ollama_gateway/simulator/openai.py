@@ -146,7 +146,7 @@ async def chat(library: Library, exchange: Exchange) -> None:
     text = fields.get("model", "")
     if not text:
         raise Refusal(400, "model is required")
-    model = ask.find(library, text, f"model '{text}' not found")
+    model = ask.runnable(library, text, f"model '{text}' not found")
     ask.check_abilities(model, text, fields, "chat")
     top = fields.get("top_logprobs", 0) if fields.get("logprobs") else None
     rendering = _Chat(text, wants_usage(fields), top)

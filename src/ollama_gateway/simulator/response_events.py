@@ -12,7 +12,7 @@ import attrs
 from ollama_gateway.simulator.answers import Piece, ToolCall, joined
 from ollama_gateway.simulator.ask import Fields
 from ollama_gateway.simulator.generation import Done
-from ollama_gateway.simulator.gojson import dumps
+from ollama_gateway.simulator.gojson import as_map, dumps
 
 IDS = 999_999
 Item = dict[str, object]
@@ -246,4 +246,5 @@ def _tool(tool: Any) -> Item:
     """Echo a tool: each of Ollama's fields, null where it was not given."""
     given = tool if isinstance(tool, dict) else {}
     head = {name: given.get(name, "") for name in ("type", "name")}
-    return head | {name: given.get(name) for name in ("description", "strict", "parameters")}
+    rest = {name: given.get(name) for name in ("description", "strict", "parameters")}
+    return head | rest | {"parameters": as_map(given.get("parameters"))}

@@ -56,7 +56,7 @@ async def responses(library: Library, exchange: Exchange) -> None:
     text = fields.get("model", "")
     if not text:
         raise Refusal(400, "model is required")
-    model = ask.find(library, text, f"model '{text}' not found")
+    model = ask.runnable(library, text, f"model '{text}' not found")
     ask.check_abilities(model, text, fields, "chat")
     response = Response(text, fields, verbatim(exchange.seen.body, "tools") or [])
     is_streamed = fields.get("stream", False)

@@ -17,15 +17,17 @@ import attrs
 
 from ollama_gateway.simulator import (
     anthropic,
+    blobs,
     completions,
     embeddings,
     listings,
+    management,
     native,
     openai,
     responses,
 )
 from ollama_gateway.simulator.dialect import ANTHROPIC, NATIVE, OPENAI, RESPONSES, Dialect
-from ollama_gateway.simulator.exchange import Exchange
+from ollama_gateway.simulator.exchange import UPLOADS, Exchange
 from ollama_gateway.simulator.library import Library
 
 Handler = Callable[[Library, Exchange], Awaitable[None]]
@@ -86,12 +88,21 @@ def _run(handler: Handler, dialect: Dialect = NATIVE, *, can_stream: bool = True
     return Route(("POST",), dialect, handler, is_inference=True, can_stream=can_stream)
 
 
+def _work(handler: Handler) -> Route:
+    return Route(("POST",), NATIVE, handler, can_stream=True)
+
+
 ROUTES = {
     "/": _read(listings.root, head=True),
     "/api/version": _read(listings.version, head=True),
     "/api/status": _read(listings.status),
     "/api/tags": _read(listings.tags, head=True),
     "/api/ps": _read(listings.ps),
+    "/api/pull": _work(management.pull),
+    "/api/push": _work(management.push),
+    "/api/create": _work(management.create),
+    "/api/copy": Route(("POST",), NATIVE, management.copy),
+    "/api/delete": Route(("DELETE",), NATIVE, management.delete),
     "/api/show": Route(("POST",), NATIVE, listings.show),
     "/api/chat": _run(native.chat),
     "/api/generate": _run(native.generate),
@@ -105,12 +116,19 @@ ROUTES = {
     "/v1/models": _read(listings.models, OPENAI),
 }
 MODEL = _read(listings.model, OPENAI)
-_MODEL = re.compile(r"/v1/models/[^/]+")
+BLOB = Route(("HEAD", "POST"), NATIVE, blobs.blob)
+PATTERNS = {
+    re.compile(r"/v1/models/[^/]+"): MODEL,
+    re.compile(rf"{UPLOADS}[^/]+"): BLOB,
+}
 
 
 def match(path: str) -> Route | None:
     """Give the route of a path, whatever the method."""
-    return MODEL if _MODEL.fullmatch(path) else ROUTES.get(path)
+    if route := ROUTES.get(path):
+        return route
+    fitting = (route for pattern, route in PATTERNS.items() if pattern.fullmatch(path))
+    return next(fitting, None)
 
 
 async def reach(exchange: Exchange) -> Route | None:

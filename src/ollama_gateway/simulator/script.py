@@ -23,8 +23,9 @@ class Script:
         is_busy: answer 503, as a server whose queue is full.
         error: its text; also the text of `error_after`.
         headers: extra response headers.
-        error_after: after so many tokens the runner fails, as the real one does in that dialect;
-            0, or an answer of one piece, gives a 500.
+        pace: seconds before each line that tells of a pull, a push or a creation.
+        error_after: after so many tokens the runner fails, as the real one does in that dialect,
+            or a pull after so many lines; 0, or an answer of one piece, gives a 500.
         length_after: after so many tokens the runner ends as if its context were full.
         cut_after: after so many chunks the connection is closed without a terminator. 0: before
             the head. An answer of one piece is cut in the middle of its body.
@@ -43,6 +44,7 @@ class Script:
     error: str = attrs.field(default="", kw_only=True)
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), kw_only=True)
     error_after: int | None = attrs.field(default=None, kw_only=True)
+    pace: float = attrs.field(default=0, kw_only=True)
     length_after: int | None = attrs.field(default=None, kw_only=True)
     cut_after: int | None = attrs.field(default=None, kw_only=True)
     reset: bool = attrs.field(default=False, kw_only=True)

@@ -11,13 +11,15 @@ the other must not misread with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import datetime as dt
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
 import attrs
 from anyio.abc import ByteStream, SocketAttribute, TaskStatus
 
+from ollama_gateway.simulator.clock import today
 from ollama_gateway.simulator.connection import Connection
 from ollama_gateway.simulator.dialect import NATIVE, Refusal
 from ollama_gateway.simulator.exchange import Exchange, Seen
@@ -42,6 +44,8 @@ class Simulator:
         version: what it says it is.
         keep_alive: seconds a model stays loaded by default.
         is_recording: keep what was seen; a server that runs for days does not.
+        registry: what can be pulled; what it hosts can be, too.
+        wall_clock: dates what is pulled, copied or created.
         shows_figures: answer `GET /simulator/figures`, which no real Ollama has.
 
     Attributes:
@@ -65,8 +69,10 @@ class Simulator:
         self,
         models: Iterable[Model] = (),
         *,
+        registry: Iterable[Model] = (),
         version: str = "0.33.0",
         keep_alive: float = KEEP_ALIVE,
+        wall_clock: Callable[[], dt.datetime] = today,
         is_recording: bool = True,
         shows_figures: bool = False,
     ) -> None:
@@ -75,12 +81,15 @@ class Simulator:
         self._is_recording = is_recording
         self._shows_figures = shows_figures
         self._exchanges = set()
-        self._library = Library(version, keep_alive)
+        self._library = Library(version, keep_alive, wall_clock)
         self._scripts = Scripts()
         self._is_down = False
         self._scopes = set()
         for model in models:
             self._library.add(model)
+            self._library.publish(model)
+        for model in registry:
+            self._library.publish(model)
 
     @property
     def in_flight(self) -> int:
@@ -130,6 +139,10 @@ class Simulator:
     def add_model(self, model: Model) -> None:
         """Host one more model."""
         self._library.add(model)
+
+    def publish(self, model: Model) -> None:
+        """Have one more model in the registry."""
+        self._library.publish(model)
 
     def remove_model(self, name: str) -> None:
         """Host a model no more: neither listed nor served."""
