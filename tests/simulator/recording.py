@@ -33,7 +33,7 @@ MASKS = {
     r'"digest":"[0-9a-f]{64}"': '"digest":"D"',
     r"(layer |FROM [/\w]+/)sha256[:-][0-9a-f]{64}": r"\1D",
     r'"embedding":"[\w+/=]+"': '"embedding":"V"',
-    r"\[-?\d+(\.\d+)?(,-?[\d.e-]+)+\](?=[,}\]])(?!,\"bytes)": "[V]",
+    r'(?<!"bytes":)\[-?\d[\d.e+-]*(,-?\d[\d.e+-]*)+\]': "[V]",
     r'"(parameter_size|quantization_level)":"[^"]+"': r'"\1":"M"',
     r'"([\w.]+(?:_count|_length|_count_kv))":\d+': r'"\1":0',
 }

@@ -14,6 +14,7 @@ import ollama
 import openai
 import pytest
 from anyio.abc import TaskGroup
+from openai.types.responses import FunctionToolParam
 
 from ollama_gateway.simulator import Model, Script, Simulator
 from tests.simulator.client import ask, request
@@ -36,6 +37,34 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield process, line.rpartition(" ")[2].strip()
         finally:
             process.kill()
+
+
+def test_the_real_clients_pull_think_and_call() -> None:
+    """They pull and delete a model, and read the events of a response and a call of a tool."""
+    options = ("--model", "m1", "--tokens", "2", "--token-delay", "1ms", "--registry", "far")
+    with running(*options, "--thinking", "1", "--tool", "f") as (_, address):
+        native = ollama.Client(address)
+        steps = [step.status for step in native.pull("far", stream=True)]
+        native.copy("far", "near")
+        native.delete("far")
+        names = {model.model for model in native.list().models}
+        thinking = native.chat("m1", [{"role": "user", "content": "hi"}]).message.thinking
+        native._client.close()
+        with openai.OpenAI(base_url=f"{address}/v1", api_key="none") as client:
+            with client.responses.stream(model="m1", input="hi") as events:
+                response = events.get_final_response()
+            tools: list[FunctionToolParam] = [
+                {"type": "function", "name": "f", "parameters": {}, "strict": None}
+            ]
+            called = client.responses.create(model="m1", input="hi", tools=tools).output[-1]
+
+    assert (steps[0], steps[-1], names) == (
+        "pulling manifest",
+        "success",
+        {"m1:latest", "near:latest"},
+    )
+    assert (thinking, response.output_text) == ("Hello", "Hello from")
+    assert (called.type, response.usage and response.usage.output_tokens) == ("function_call", 3)
 
 
 def test_the_real_clients_list_and_stream() -> None:

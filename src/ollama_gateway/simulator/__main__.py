@@ -10,7 +10,7 @@ import sys
 import anyio
 
 from ollama_gateway.simulator.figures import PATH
-from ollama_gateway.simulator.model import Model
+from ollama_gateway.simulator.model import Call, Model
 from ollama_gateway.simulator.names import InvalidName
 from ollama_gateway.simulator.simulator import Simulator
 
@@ -37,6 +37,9 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--first-token", type=_seconds, default=0.0, metavar="0.2s")
     parser.add_argument("--tokens", type=int, default=len(_WORDS), metavar="N")
     parser.add_argument("--hidden-prompt", type=int, default=0, metavar="N")
+    parser.add_argument("--thinking", type=int, default=0, metavar="N", help="thoughts before")
+    parser.add_argument("--tool", action="append", default=[], metavar="NAME", help="is called")
+    parser.add_argument("--registry", nargs="+", default=[], metavar="NAME", help="can be pulled")
     parser.add_argument("--figures", action="store_true", help=f"answer GET {PATH}")
     parser.add_argument("--version", default="0.33.0")
     return parser.parse_args(given)
@@ -47,16 +50,21 @@ def _tokens(count: int) -> tuple[str, ...]:
     return tuple(words[:1] + [f" {word}" for word in words[1:]])
 
 
-def _models(options: argparse.Namespace) -> list[Model]:
+def _models(options: argparse.Namespace, names: list[str]) -> list[Model]:
+    thinking = _tokens(options.thinking)
+    abilities = {"tools": options.tool, "thinking": thinking}
     return [
         Model(
             name,
             _tokens(options.tokens),
+            capabilities=("completion", *(ability for ability in abilities if abilities[ability])),
+            thinking=thinking,
+            calls=tuple(Call(tool) for tool in options.tool),
             first_token=options.first_token,
             between_tokens=options.token_delay,
             hidden_prompt=options.hidden_prompt,
         )
-        for name in options.model
+        for name in names
     ]
 
 
@@ -78,12 +86,17 @@ def main() -> int:
     """Run a simulator until SIGTERM or SIGINT; 1 where the address cannot be had."""
     options = _arguments(sys.argv[1:])
     try:
-        models = _models(options)
+        models = _models(options, options.model)
+        registry = _models(options, options.registry)
     except InvalidName as error:
         print(f"--model: {error}", file=sys.stderr)  # noqa: T201
         return 2
     simulator = Simulator(
-        models, version=options.version, is_recording=False, shows_figures=options.figures
+        models,
+        registry=registry,
+        version=options.version,
+        is_recording=False,
+        shows_figures=options.figures,
     )
     return anyio.run(_serve, simulator, options.host, options.port, backend="trio")
 

@@ -139,10 +139,10 @@ async def chat(library: Library, exchange: Exchange) -> None:
     if not fields.get("messages"):
         raise Refusal(400, "[] is too short - 'messages'", is_early=True)
     _check_messages(fields["messages"])
-    ask.check_logprobs(fields)
     nested = fields.get("reasoning")
     inner = nested.get("effort") if isinstance(nested, dict) else None
     fields["think"] = think(fields.get("reasoning_effort", inner))
+    ask.check_logprobs(fields)
     text = fields.get("model", "")
     if not text:
         raise Refusal(400, "model is required")

@@ -23,16 +23,14 @@ from ollama_gateway.simulator.clock import today
 from ollama_gateway.simulator.connection import Connection
 from ollama_gateway.simulator.dialect import NATIVE, Refusal
 from ollama_gateway.simulator.exchange import Exchange, Seen
+from ollama_gateway.simulator.faults import befall
 from ollama_gateway.simulator.figures import PATH, Figures
-from ollama_gateway.simulator.generation import RunnerFailed
 from ollama_gateway.simulator.gojson import BadBody, loads
 from ollama_gateway.simulator.library import KEEP_ALIVE, Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import InvalidName, parse
 from ollama_gateway.simulator.routes import Route, reach
 from ollama_gateway.simulator.script import NOTHING, Script, Scripts
-
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
 @attrs.define(eq=False, init=False)
@@ -251,30 +249,11 @@ class Simulator:
     async def _handle(self, exchange: Exchange, route: Route) -> None:
         """Let the script or the handler answer; a refusal gets its bytes here."""
         try:
-            await _befall(exchange)
+            await befall(exchange)
             await route.handler(self._library, exchange)
         except Refusal as refusal:
             streamed = route.can_stream and _is_stream(exchange, route)
             await route.dialect.refuse(exchange, refusal, streamed=streamed)
-
-
-async def _befall(exchange: Exchange) -> None:
-    """Do what the script says before a handler is reached.
-
-    Raises:
-        Refusal: where the script gives a status.
-        Cut: where it closes the connection.
-
-    """
-    script = exchange.script
-    await anyio.sleep(script.before)
-    if script.raw is not None:
-        await exchange.raw(script.raw, script.drip)
-    await exchange.fault()
-    if script.is_busy:
-        raise Refusal(503, BUSY)
-    if script.status is not None and script.error_after is None:
-        raise RunnerFailed(script.status, script.error or "scripted failure")
 
 
 def _is_stream(exchange: Exchange, route: Route) -> bool:

@@ -1,0 +1,30 @@
+"""What a script does to a request before a handler is reached."""
+
+from __future__ import annotations
+
+import anyio
+
+from ollama_gateway.simulator.dialect import Refusal
+from ollama_gateway.simulator.exchange import Exchange
+from ollama_gateway.simulator.generation import RunnerFailed
+
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+
+
+async def befall(exchange: Exchange) -> None:
+    """Do what the script says before a handler is reached.
+
+    Raises:
+        Refusal: where the script gives a status.
+        Cut: where it closes the connection.
+
+    """
+    script = exchange.script
+    await anyio.sleep(script.before)
+    if script.raw is not None:
+        await exchange.raw(script.raw, script.drip)
+    await exchange.fault()
+    if script.is_busy:
+        raise Refusal(503, BUSY)
+    if script.status is not None and script.error_after is None:
+        raise RunnerFailed(script.status, script.error or "scripted failure")
