@@ -54,6 +54,8 @@ async def test_what_was_begun_is_served(script: Script, tokens: tuple[int, int])
         ("/api/generate", {"model": "m1", "prompt": "hi"}, (11, 2)),
         ("/v1/chat/completions", CHAT, (11, 2)),
         ("/v1/completions", {"model": "m1", "prompt": "hi", "stream": True}, (11, 2)),
+        ("/v1/responses", {"model": "m1", "input": "hi", "stream": True}, (11, 2)),
+        ("/v1/messages", CHAT | {"max_tokens": 9}, (11, 2)),
         ("/api/embed", EMBED, (3, 0)),
         ("/v1/embeddings", EMBED, (3, 0)),
         ("/api/embeddings", {"model": "m1", "prompt": "12345"}, (2, 0)),

@@ -28,10 +28,14 @@ ROUTES: list[tuple[str, Document, int]] = [
     ("/v1/chat/completions", CHAT, 12),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": PARTS}]}, 13),
     ("/v1/completions", {"prompt": "ää€€€", "suffix": "12345678"}, 14),
+    ("/v1/responses", {"input": "12345", "instructions": "1"}, 13),
+    ("/v1/responses", {"input": [{"role": "user", "content": "12345"}], "tools": [TOOL]}, 14),
+    ("/v1/messages", CHAT | {"max_tokens": 9, "system": "1"}, 13),
     ("/api/embed", {"input": "12345"}, 2),
     ("/api/embed", {"input": ["12345", "", "1"]}, 3),
     ("/v1/embeddings", {"input": ["12345", "", "1"]}, 3),
 ]
+NAMES = ("prompt_tokens", "prompt_eval_count", "input_tokens")
 DEEP = b'{"messages":' + b"[" * 500 + b'"12345"' + b"]" * 500 + b"}"
 JSON = st.recursive(
     st.none()
@@ -54,7 +58,7 @@ def reported(answer: Answer) -> int:
     """The size of the prompt, whatever the dialect calls it."""
     document = answer.document
     usage = document.get("usage", document)
-    return int(usage.get("prompt_tokens", usage.get("prompt_eval_count")))
+    return int(next(usage[name] for name in NAMES if name in usage))
 
 
 @pytest.mark.parametrize(("path", "body", "tokens"), ROUTES)
@@ -111,6 +115,7 @@ def test_a_deep_body_is_counted_to_its_ground() -> None:
         ("/api/generate", {"prompt": "1"}, "num_predict"),
         ("/v1/chat/completions", CHAT, "max_tokens"),
         ("/v1/completions", {"prompt": "1"}, "max_tokens"),
+        ("/v1/responses", {"input": "1"}, "max_output_tokens"),
     ],
 )
 async def test_a_limit_bounds_what_is_generated(

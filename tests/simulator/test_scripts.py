@@ -117,13 +117,22 @@ async def test_a_cut_comes_after_so_many_chunks(count: int) -> None:
     assert not answer.was_reset
 
 
-@pytest.mark.parametrize("count", [1, 5])
-async def test_a_cut_counts_every_event(count: int) -> None:
-    """In `/v1` the usage chunk and `[DONE]` are chunks too."""
-    body = EVENTS | {"stream_options": {"include_usage": True}}
-    answer = await scripted(Script(cut_after=count), "/v1/chat/completions", body)
+@pytest.mark.parametrize(
+    ("path", "body", "count"),
+    [
+        ("/v1/chat/completions", EVENTS | {"stream_options": {"include_usage": True}}, 1),
+        ("/v1/chat/completions", EVENTS | {"stream_options": {"include_usage": True}}, 5),
+        ("/v1/responses", {"model": "m1", "input": "x", "stream": True}, 1),
+        ("/v1/responses", {"model": "m1", "input": "x", "stream": True}, 10),
+        ("/v1/messages", EVENTS | {"max_tokens": 9}, 3),
+        ("/v1/messages", EVENTS | {"max_tokens": 9}, 7),
+    ],
+)
+async def test_a_cut_counts_every_event(path: str, body: object, count: int) -> None:
+    """In `/v1` each event is a chunk, the usage and `[DONE]` too; even after the last one."""
+    answer = await scripted(Script(cut_after=count), path, body)
 
-    assert len(answer.events) == count
+    assert answer.body.count(b"data: ") == count
     assert not answer.is_complete
 
 
@@ -157,6 +166,7 @@ async def test_a_cut_may_be_a_reset() -> None:
         (2, "/api/chat", CHAT),
         (3, "/api/chat", CHAT),
         (1, "/v1/chat/completions", EVENTS),
+        (1, "/v1/messages", EVENTS | {"max_tokens": 9}),
         (1, "/api/chat", WHOLE),
     ],
 )
@@ -193,6 +203,8 @@ async def test_a_hang_lasts_until_the_client_goes(
         ("/api/generate", {"model": "m1", "prompt": "x"}, b'"done":true'),
         ("/v1/chat/completions", EVENTS, b"[DONE]"),
         ("/v1/completions", {"model": "m1", "prompt": "x", "stream": True}, b"[DONE]"),
+        ("/v1/responses", {"model": "m1", "input": "x", "stream": True}, b"response.completed"),
+        ("/v1/messages", EVENTS | {"max_tokens": 9}, b"message_stop"),
     ],
 )
 async def test_no_done_ends_cleanly_without_the_marker(
