@@ -24,6 +24,7 @@ from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.flow.exchange import Deadlines, Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
+from ollama_gateway.flow.showing import Showing
 from ollama_gateway.keys import KeyCache, Place, find_key, open_keys, place_of
 from ollama_gateway.ledger.audit import Audit, open_audit
 from ollama_gateway.ledger.log import RowMetrics, log_row
@@ -38,6 +39,7 @@ from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.listener import Listener, connections_that_fit
 from ollama_gateway.server.listings import Listings
+from ollama_gateway.server.management import Management
 from ollama_gateway.server.routes import gateway_routes
 from ollama_gateway.settings import model as settings_model
 
@@ -106,9 +108,19 @@ async def build(
             _rules(settings.race, metrics),
             settings.server.expose_backend,
         )
-        showing = attrs.evolve(serving, ledger=Ledger(()))
+        showing = Showing(attrs.evolve(serving, ledger=Ledger(())))
+        managing = Management(
+            keys,
+            serving.ledger,
+            limits,
+            backends,
+            discovery,
+            settings.race.idle_timeout,
+            settings.server.expose_backend,
+        )
+        listings = Listings(keys, backends)
         app = App(
-            gateway_routes(serving.serve, showing.serve, Listings(keys, backends).handlers()),
+            gateway_routes(serving.serve, showing.serve, managing.serve, listings.handlers()),
             BodyBudget(settings.server.max_body, settings.server.max_body_total),
             metrics,
         )

@@ -11,8 +11,6 @@ from tests.backends.asking import CHUNKED, MIB, OK, chunk, fetch, post
 from tests.backends.misbehaving import answers, answers_and_stays, talking_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from trio.testing import MockClock
 
 
@@ -29,23 +27,6 @@ async def test_request_on_the_wire(autojump_clock: MockClock) -> None:
             b'Content-Length: 13\r\nConnection: close\r\n\r\n{"model":"m"}'
         )
         assert len(peer.writes) == 1
-
-
-async def test_streamed_request_is_given_a_length(autojump_clock: MockClock) -> None:
-    """A request that httpx would send in chunks goes out with a Content-Length instead."""
-
-    async def content() -> AsyncIterator[bytes]:
-        yield b"one "
-        yield b"two"
-
-    request = httpx.Request("POST", "http://gpu-1/", content=content())
-    async with talking_to(answers(OK + b"Content-Length: 0\r\n\r\n")) as (transport, backend):
-        await fetch(transport, request)
-        heard = bytes(backend.peers[0].heard)
-
-    assert b"Content-Length: 7\r\n" in heard
-    assert b"ransfer-" not in heard
-    assert heard.endswith(b"\r\n\r\none two")
 
 
 async def test_request_without_body(autojump_clock: MockClock) -> None:

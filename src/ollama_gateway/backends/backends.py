@@ -21,14 +21,14 @@ import httpx
 
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.catalog import Catalog, Listing, allows
+from ollama_gateway.backends.drift import tell_drift
 from ollama_gateway.backends.health import Health
+from ollama_gateway.backends.outgoing import Outgoing
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.names import ModelName
 
-MOST_URLS: Final = 64
-"""Routes whose URLs are remembered; some end in what a client says."""
 FAILED_POLLS_TO_DOWN: Final = 3
 REMEMBERED: Final = 24 * 3600.0
 """Seconds for which a model that is listed nowhere stays known for routing."""
@@ -80,15 +80,17 @@ class Backend:
     error: str | None = attrs.field(default=None, init=False)
     """Why the last poll failed: a fixed text of ours."""
     polls: int = attrs.field(default=0, init=False)
+    polls_begun: int = attrs.field(default=0, init=False)
+    latest_poll: int = attrs.field(default=0, init=False)
+    """The number of the poll that began last of those that ended: none before it counts now."""
     answered: set[str] = attrs.field(factory=set, init=False, repr=False)
     """Keys of the listed models that have answered since the last poll."""
     unanswered: set[anyio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
     """Scopes of the attempts that have no good chunk yet."""
-    _own: list[tuple[bytes, bytes]] = attrs.field(init=False, repr=False)
-    _urls: dict[str, httpx.URL] = attrs.field(factory=dict, init=False, repr=False)
+    _outgoing: Outgoing = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._own = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        self._outgoing = Outgoing.of(self.url, self.headers)
 
     @property
     def is_up(self) -> bool:
@@ -129,20 +131,17 @@ class Backend:
         return self.health[key]
 
     def request(
-        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], content: bytes = b""
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[bytes, bytes]],
+        content: bytes | httpx.AsyncByteStream = b"",
     ) -> httpx.Request:
-        """A request or a poll as this backend gets it: its own address, host and headers."""
-        sent = [(b"accept-encoding", b"identity"), *headers, *self._own]
-        return httpx.Request(method, self._url_of(path), headers=sent, content=content)
+        """A request or a poll as this backend gets it: its own address, host and headers.
 
-    def _url_of(self, path: str) -> httpx.URL:
-        """The URL of a route, made once: that took 4 % of a request's time."""
-        url = self._urls.get(path)
-        if url is None:
-            url = self.url.copy_with(path=self.url.path.rstrip("/") + path)
-            if len(self._urls) < MOST_URLS:
-                self._urls[path] = url
-        return url
+        The length of a streamed body is said in `headers`, where it is known.
+        """
+        return self._outgoing.request(method, path, headers, content)
 
     def spelling(self, model: ModelName) -> str | None:
         """How the backend itself writes the model's name; None for what it does not list."""
@@ -185,11 +184,20 @@ class Backends:
         """Whether the first round of discovery is over."""
         return all(backend.polls for backend in self.all)
 
-    def check(self, model: ModelName, now: float) -> None:
-        """Raise ModelDown or ModelUnknown where no backend hosts the model now."""
-        hosts = [backend for backend in self.all if backend.is_up and backend.hosts(model)]
+    def named(self, name: str) -> Backend | None:
+        """The backend of that name."""
+        return next((backend for backend in self.all if backend.name == name), None)
+
+    def check(self, model: ModelName, now: float, only: Backend | None = None) -> None:
+        """Raise ModelDown or ModelUnknown where no backend hosts the model now.
+
+        `only` is the one that may be asked, where the request has named it.
+        """
+        hosts = [b for b in self.all if b.is_up and b.hosts(model) and only in (None, b)]
         if not hosts:
-            raise ModelDown if self._is_known(model, now) else ModelUnknown
+            is_elsewhere = only is not None and only.is_up
+            is_down = self._is_known(model, now) and not is_elsewhere
+            raise ModelDown if is_down else ModelUnknown
         if all(backend.is_paused for backend in hosts):
             raise ModelDown("backends_paused")
 
@@ -241,6 +249,11 @@ class Backends:
         log.warning("backend lacks a model it lists", backend=backend.name, model=model.short)
         self._renew(now)
 
+    def forget(self, model: ModelName) -> None:
+        """A model was deleted: where no backend lists it any more, nobody hosts it."""
+        if not any(b.listing and model.key in b.listing.models for b in self.all):
+            self._last_seen.pop(model.key, None)
+
     def pause(self, names: Collection[str]) -> None:
         """Give these backends no new attempts, and all others some again."""
         for backend in self.all:
@@ -269,13 +282,9 @@ class Backends:
 
     def _renew(self, now: float) -> None:
         up = [(b.name, b.listing) for b in self.all if b.is_up and b.listing is not None]
-        drifting = self.catalog.drifting
-        self.catalog = Catalog.union(up)
+        before, self.catalog = self.catalog, Catalog.union(up)
+        tell_drift(before, self.catalog)
         self.last_version = self.catalog.version or self.last_version
-        for key in self.catalog.drifting - drifting:
-            log.warning(
-                "digests differ between backends", model=key, backends=self.catalog.hosts[key]
-            )
         for backend in self.all:
             if backend.is_up and backend.listing is not None:
                 self._last_seen.update(dict.fromkeys(backend.listing.models, now))

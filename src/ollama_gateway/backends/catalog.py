@@ -87,8 +87,8 @@ class Catalog:
     """`/api/ps` entries by key, the one that stays longest first."""
     hosts: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     """Backend names by model key, in order of preference."""
-    drifting: frozenset[str] = frozenset()
-    """Keys of models that differ in digest between backends."""
+    drifting: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    """Models that differ in digest between backends, by key: each backend's digest, by its name."""
     version: str | None = None
     """The lowest version among the backends."""
 
@@ -97,23 +97,20 @@ class Catalog:
         """Join listings given in order of preference as (backend name, listing)."""
         models: dict[str, Entry] = {}
         running: dict[str, Entry] = {}
-        hosts: dict[str, tuple[str, ...]] = {}
-        drifting: set[str] = set()
+        digests: dict[str, dict[str, str]] = {}
         versions: list[str] = []
         for backend, listing in listings:
             versions.append(listing.version)
             for key, entry in listing.models.items():
-                hosts[key] = (*hosts.get(key, ()), backend)
-                if key in models and models[key]["digest"] != entry["digest"]:
-                    drifting.add(key)
+                digests.setdefault(key, {})[backend] = entry["digest"]
                 models[key] = _later(models.get(key), entry, "modified_at")
             for key, entry in listing.running.items():
                 running[key] = _later(running.get(key), entry, "expires_at")
         return cls(
             models=_sorted(models, "modified_at"),
             running=_sorted(running, "expires_at"),
-            hosts=hosts,
-            drifting=frozenset(drifting),
+            hosts={key: tuple(by_backend) for key, by_backend in digests.items()},
+            drifting={key: found for key, found in digests.items() if len({*found.values()}) > 1},
             version=min((v for v in versions if v), key=_version_order, default=None),
         )
 
@@ -133,6 +130,11 @@ def _sorted(entries: dict[str, Entry], field: str) -> dict[str, Entry]:
 def _version_order(version: str) -> tuple[int, ...]:
     numbers = version.partition("-")[0].split(".")
     return tuple(int(number) if number.isdecimal() else 0 for number in numbers)
+
+
+def short_digest(digest: str) -> str:
+    """A digest as people read it, as in `ollama list`."""
+    return digest.removeprefix("sha256:")[:MIN_DIGEST]
 
 
 def names(entries: Iterable[Entry]) -> list[str]:

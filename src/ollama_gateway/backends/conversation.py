@@ -1,15 +1,15 @@
 """One request and its answer on one connection: our bytes out, h11's events in. It closes nothing.
 
-h11 frames our head and parses the answer; the request's body never enters it, as its length is in
-the head. While a body larger than one write goes out the answer is already being read, because a
-backend may refuse an upload without reading it. A final answer, however early, ends the upload.
+h11 frames our head and parses the answer; the request's body never enters it (`uploading.py`).
+While a body larger than one write goes out the answer is already being read, because a backend may
+refuse an upload without reading it. A final answer, however early, ends the upload.
 (Over TLS a write cut in the middle ends the stream too: of such an early answer only what came
 with its head is then left.)
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Final, NoReturn
 
 import anyio
@@ -17,8 +17,7 @@ import h11
 import httpx
 from anyio.abc import ByteStream
 
-ONE_WRITE: Final = 64 * 1024
-"""Bytes: a head and body up to this leave in one write; a larger body goes in pieces of it."""
+from ollama_gateway.backends.uploading import ONE_WRITE, BodyFailed, Upload
 
 MAX_INTERIM: Final = 16
 """1xx responses skipped before an answer."""
@@ -45,7 +44,7 @@ class Conversation:
 
     Args:
         request: its framing headers are replaced by ours.
-        content: the body.
+        upload: its body.
         max_head: bytes that the status lines and headers of the answer, 1xx included, may have.
         is_last: whether the backend is to close the connection afterwards.
 
@@ -55,14 +54,15 @@ class Conversation:
     """
 
     def __init__(
-        self, request: httpx.Request, content: bytes, max_head: int, *, is_last: bool
+        self, request: httpx.Request, upload: Upload, max_head: int, *, is_last: bool
     ) -> None:
         self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=max_head)
-        self._head = _frame(self._parser, request, len(content), is_last=is_last)
-        self._content = content
+        self._head = _frame(self._parser, request, upload, is_last=is_last)
+        self._upload = upload
         self._max_head = max_head
         self._received = 0
         self._is_written = False
+        self._body_failure: BodyFailed | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -82,46 +82,52 @@ class Conversation:
         return is_ended and not self._parser.trailing_data[0]
 
     async def ask(self, stream: ByteStream) -> h11.Response:
-        """Send it; the head of the answer. Raises httpx.TransportError.
+        """Send it; the head of the answer. Raises httpx.TransportError, BodyFailed.
 
         Args:
             stream: connected, and used by nothing else until this is over.
 
         """
         self.stream = stream
-        head, content = self._head, self._content
+        head, upload = self._head, self._upload
         try:
-            if len(head) + len(content) > ONE_WRITE:
-                return await self._ask_while_writing(head, content)
-            await self._write(head + content)
+            if upload.source is not None or len(head) + len(upload.content) > ONE_WRITE:
+                return await self._ask_while_writing()
+            with suppress(*BROKEN):
+                await stream.send(head + upload.content)
+                self._is_written = True
             return await self._read_head()
         except httpx.TransportError as error:
             if self._is_written:
                 raise
             raise httpx.WriteError("the backend broke off the request") from error
 
-    async def _ask_while_writing(self, head: bytes, content: bytes) -> h11.Response:
+    async def _ask_while_writing(self) -> h11.Response:
+        outcome: h11.Response | Exception = httpx.WriteError("the request's body broke off")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._write, head, content)
+            tasks.start_soon(self._write, tasks.cancel_scope)
             # Held back until the group is left, which would wrap it.
-            outcome: h11.Response | httpx.TransportError
             try:
                 outcome = await self._read_head()
             except httpx.TransportError as error:
                 outcome = error
             tasks.cancel_scope.cancel()
-        if isinstance(outcome, httpx.TransportError):
-            raise outcome
-        return outcome
+        if isinstance(outcome, h11.Response):
+            return outcome
+        raise self._body_failure or outcome
 
-    async def _write(self, *parts: bytes) -> None:
-        # An error here is left to the reader: an answer may have come before it, and if none
+    async def _write(self, reading: anyio.CancelScope) -> None:
+        # A broken stream is left to the reader: an answer may have come before it, and if none
         # did, a connection that takes no more bytes gives none either.
         with suppress(*BROKEN):
-            for part in parts:
-                for start in range(0, len(part), ONE_WRITE):
-                    await self.stream.send(part[start : start + ONE_WRITE])
-            self._is_written = True
+            try:
+                async with aclosing(self._upload.writes(self._head)) as writes:
+                    async for piece in writes:
+                        await self.stream.send(piece)
+                self._is_written = True
+            except BodyFailed as failure:
+                self._body_failure = failure
+                reading.cancel()
 
     async def _read_head(self) -> h11.Response:
         for _ in range(MAX_INTERIM + 1):
@@ -186,11 +192,13 @@ def _refuse() -> NoReturn:
     raise httpx.RemoteProtocolError("the backend's answer broke HTTP")
 
 
-def _frame(parser: h11.Connection, request: httpx.Request, length: int, *, is_last: bool) -> bytes:
+def _frame(
+    parser: h11.Connection, request: httpx.Request, upload: Upload, *, is_last: bool
+) -> bytes:
     """Make the head's bytes, with a framing that is ours whatever the request's headers say."""
     headers = [item for item in request.headers.raw if item[0].lower() not in _OWN_HEADERS]
-    if length or request.method in _METHODS_WITH_BODY:
-        headers.append((b"Content-Length", b"%d" % length))
+    if upload.length != 0 or request.method in _METHODS_WITH_BODY:
+        headers += upload.framing
     if is_last:
         headers.append((b"Connection", b"close"))
     try:

@@ -102,15 +102,28 @@ class Discovery:
             await anyio.sleep(min(self.interval, RETRY_AFTER_FAILURE) if failed else self.interval)
 
     async def poll_once(self, backend: Backend) -> None:
-        """Poll one backend and record the outcome."""
+        """Poll one backend and record the outcome, unless a poll that began later has ended."""
+        backend.polls_begun += 1
+        number = backend.polls_begun
+        outcome: Listing | PollFailed
         try:
-            listing = await poll(backend, self.timeout)
+            outcome = await poll(backend, self.timeout)
         except PollFailed as failure:
-            self.backends.failed(backend, str(failure), anyio.current_time())
+            outcome = failure
+        if number < backend.latest_poll:
+            return
+        backend.latest_poll = number
+        if isinstance(outcome, Listing):
+            self.backends.polled(backend, outcome, anyio.current_time())
         else:
-            self.backends.polled(backend, listing, anyio.current_time())
+            self.backends.failed(backend, str(outcome), anyio.current_time())
         if self.backends.were_all_polled:
             self._all_polled.set()
+
+    async def refresh(self, backend: Backend) -> None:
+        """Poll a backend whose models have changed, as far as it answers in `timeout` seconds."""
+        with anyio.move_on_after(self.timeout):
+            await self.poll_once(backend)
 
     async def first_round(self) -> None:
         """Wait until every backend was polled once, or `timeout` has passed."""

@@ -55,6 +55,12 @@ class Wish:
     load_options: LoadOptions = ()
     is_light: bool = False
     """Whether it costs a backend nothing, so that it needs no room."""
+    only: Backend | None = None
+    """The one backend that may be asked, where the request has named it."""
+
+    def may_go_to(self, backend: Backend) -> bool:
+        """Whether a backend could serve it at all, up or not."""
+        return self.only in (None, backend) and backend.hosts(self.model)
 
 
 @attrs.frozen
@@ -118,7 +124,7 @@ def judge(wish: Wish, backends: Backends, now: float) -> list[Judgement]:
     return [
         Judgement.of(wish, backend, place, now)
         for place, backend in enumerate(backends.all)
-        if backend.is_up and not backend.is_paused and backend.hosts(wish.model)
+        if backend.is_up and not backend.is_paused and wish.may_go_to(backend)
     ]
 
 
@@ -224,7 +230,7 @@ class Candidates:
 
     def _kind(self) -> Hashable:
         """What decides of its room: which backends, and how they do with its model."""
-        left = [b for b in self.backends.all if b.hosts(self.wish.model) and b not in self._tried]
+        left = [b for b in self.backends.all if self.wish.may_go_to(b) and b not in self._tried]
         healths = frozenset(backend.health_of(self.wish.model) for backend in left)
         return healths, not self._tried, self._took_the_least_bad
 

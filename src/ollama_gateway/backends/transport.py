@@ -29,6 +29,7 @@ from anyio.abc import ByteStream
 
 from ollama_gateway.backends.conversation import BROKEN, Conversation
 from ollama_gateway.backends.idle import IdleConnections, has_ended
+from ollama_gateway.backends.uploading import Upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -68,11 +69,12 @@ class Transport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return once the head of its answer is there.
 
-        The request's body is read whole. Its own framing headers are replaced by a
-        `Content-Length`. The response's body comes undecoded, each chunk being what one read gave,
-        and has to be iterated to its end or closed.
+        The request's own framing headers are replaced by ours; of a streamed body, which goes out
+        once, on a connection of its own, the `Content-Length` counts. The response's body comes
+        undecoded, each chunk being what one read gave, and has to be iterated to its end or closed.
 
         Raises:
+            BodyFailed: the request's body says so, and no answer was there.
             httpx.LocalProtocolError: the request is not valid HTTP.
             httpx.ConnectError, httpx.ConnectTimeout: no connection; nothing was sent.
             httpx.WriteError: the connection broke during the request, and no answer was there.
@@ -80,9 +82,10 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.RemoteProtocolError: the answer is cut short or not HTTP; likewise.
 
         """
-        content = await request.aread()
-        is_last = not self._idle.most or ONCE in request.extensions
-        begin = partial(Conversation, request, content, self._max_head, is_last=is_last)
+        upload = Upload.of(request)
+        is_once = ONCE in request.extensions or upload.source is not None
+        is_last = not self._idle.most or is_once
+        begin = partial(Conversation, request, upload, self._max_head, is_last=is_last)
         conversation = begin()
         self.open_connections += 1
         try:

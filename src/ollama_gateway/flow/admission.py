@@ -57,6 +57,13 @@ class Call:
     """How much there is to read and to write, where that is limited."""
     load_options: LoadOptions = ()
     """What the model is to be loaded with."""
+    parameter: str = ""
+    """What the route takes behind its last slash."""
+
+    @property
+    def path(self) -> str:
+        """Where it goes at a backend."""
+        return f"{self.endpoint.path}/{self.parameter}" if self.parameter else self.endpoint.path
 
     def name_for(self, backend: Backend) -> str:
         """How the model is named to a backend: as the client did, but on `/api/embeddings`.

@@ -24,8 +24,20 @@ class Downstream(Protocol):
         """Whether a status went out: from then on errors are events in the stream."""
         ...
 
+    @property
+    def announced(self) -> int | None:
+        """The bytes of the request body, where its head says so."""
+        ...
+
     async def body(self) -> bytes:
         """The whole request body; raises BodyTooLarge, RequestTimeout, Unavailable."""
+        ...
+
+    async def next_piece(self) -> bytes:
+        """The next part of a request body that is not kept, in place of `body`; b"" at its end.
+
+        Raises RequestTimeout.
+        """
         ...
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -50,6 +62,7 @@ class Endpoint:
     """One route that is served by a backend."""
 
     path: str
+    """Without what stands behind its last slash, where it takes a parameter there."""
     dialect: Dialect
     group: str
     """The right it needs: inference, embeddings, read or manage."""
@@ -59,6 +72,7 @@ class Endpoint:
     """Where a client may bound its answer's tokens; the first is the field that Ollama reads."""
     inputs: str | None = None
     """The field that holds what is to be embedded, where the route embeds."""
+    method: str = "POST"
 
 
 @attrs.define
@@ -77,6 +91,8 @@ class Ask:
     """What the route's path holds behind its last slash, where it takes something there."""
     query: str = ""
     """What stands behind the question mark; Ollama's own routes have nothing there."""
+    pins: tuple[str, ...] = ()
+    """The backends that the request names as the one to ask; more than one is an error."""
 
     @property
     def path(self) -> str:

@@ -132,7 +132,7 @@ async def attempt(slot: Slot, call: Call) -> Answer:
 async def _ask(slot: Slot, call: Call) -> Answer:
     backend = slot.backend
     body = call.body_for(backend)
-    request = backend.request("POST", call.endpoint.path, call.headers, body)
+    request = backend.request(call.endpoint.method, call.path, call.headers, body)
     try:
         response = await backend.transport.handle_async_request(request)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:

@@ -15,7 +15,7 @@ from typing import Protocol
 import anyio
 import attrs
 
-from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Wish
 from ollama_gateway.errors import Forbidden, Unavailable, UpstreamTimeout
@@ -24,6 +24,7 @@ from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.attempt import Answer, AttemptFailed, BackendRefused, attempt
 from ollama_gateway.flow.race import Rules, Start, race
 from ollama_gateway.flow.relay import relay
+from ollama_gateway.flow.target import pinned
 from ollama_gateway.ledger.record import Attempt, Caller, Ledger, Row
 from ollama_gateway.limits.leases import Demand, Lease, Limits
 from ollama_gateway.limits.quota import Quota
@@ -68,34 +69,36 @@ class Exchange:
         principal = await self.keys.identify(ask.credential)  # 401, before a byte of the body
         async with self.ledger.record(principal, ask) as row:  # exactly one row
             may_call(principal, ask)  # 403, 415
+            only = pinned(principal, ask, self.backends)  # 403, 400
             body = await ask.downstream.body()  # 408, 413, 503
             quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
             call = await read_call(principal, ask, body, is_measured=quota.has_budget)  # 400, 403
             row.model, row.bytes_in = call.model.short, len(body)
             with _until(ask.arrived + self.deadlines.total):  # 504
-                candidates = self._candidates(principal, call)  # 503, the one 403
+                candidates = self.candidates(principal, call, only)  # 503, the one 403
                 async with self.limits.reserve(self._demand(call, quota), row) as lease:  # 429, 503
                     await self.ledger.admit(row)  # 503
                     call = await bounded(call, lease.generation)  # 400
-                    start, patience = _attempts(call, ask, row), self._patience(call, ask)
+                    start, patience = attempts(call, ask, row), self._patience(call, ask)
                     racing = race(candidates, start, self.rules, patience, is_streamed=call.streams)
                     async with racing as winner:  # 502, 503, 504; leaving closes the losers
                         row.backend = winner.backend.name
                         row.model = winner.backend.spelling(call.model) or row.model
                         row.ttft = anyio.current_time() - ask.arrived
-                        extra = lease.headers + self._exposed(winner)
+                        extra = lease.headers + self.exposed(winner.backend.name)
                         finish = partial(self._finish, lease, row)
                         await relay(winner, ask, row, finish, self.deadlines.idle, extra)
 
-    def _candidates(self, caller: Caller, call: Call) -> Candidates:
+    def candidates(self, caller: Caller, call: Call, only: Backend | None) -> Candidates:
+        """Who may be asked, `only` one where the request names it; Unavailable, Forbidden."""
         try:
-            self.backends.check(call.model, anyio.current_time())
+            self.backends.check(call.model, anyio.current_time(), only)
         except ModelDown as down:
             raise Unavailable(reason=down.reason) from None
         except ModelUnknown:
             raise Forbidden(reason="unknown_model") from None
         is_light = call.endpoint.group == "read"
-        wish = Wish(call.model, caller.key_id, call.load_options, is_light)
+        wish = Wish(call.model, caller.key_id, call.load_options, is_light, only)
         return Candidates(self.backends, wish, self.deadlines.queue)
 
     async def _finish(self, lease: Lease, row: Row) -> None:
@@ -107,9 +110,9 @@ class Exchange:
         context = self.backends.context(call.model) if call.measure else None
         return Demand(quota, call.model.key, call.measure, context)
 
-    def _exposed(self, winner: Answer) -> Headers:
-        name = winner.backend.name.encode()
-        return [(b"x-gateway-backend", name)] if self.expose_backend else []
+    def exposed(self, backend: str) -> Headers:
+        """What tells the client which backend has answered, where it may know."""
+        return [(b"x-gateway-backend", backend.encode())] if self.expose_backend else []
 
     def _patience(self, call: Call, ask: Ask) -> float:
         """Seconds left for the first good chunk; a whole answer has the total time for it."""
@@ -117,7 +120,7 @@ class Exchange:
         return ask.arrived + allowed - anyio.current_time()
 
 
-def _attempts(call: Call, ask: Ask, row: Row) -> Start:
+def attempts(call: Call, ask: Ask, row: Row) -> Start:
     """The race's way to start an attempt, which leaves a note in the row."""
 
     async def start(slot: Slot) -> Answer:

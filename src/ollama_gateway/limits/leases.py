@@ -151,20 +151,11 @@ class Limits:
         return len(self._open)
 
     def quota_of(self, own: OwnLimits, group: str = "inference") -> Quota:
-        """The limits in force for a key; what only reads is not limited."""
+        """The limits in force for a key; what only reads has none, what manages no budget."""
         if group == "read":
             return Quota()
-        return Quota(
-            *(
-                default if value is None else value
-                for value, default in (
-                    (own.requests_per_minute, self.defaults.requests_per_minute),
-                    (own.concurrent_requests, self.defaults.concurrent_requests),
-                    (own.tokens_per_day, self.defaults.tokens_per_day),
-                    (own.tokens_per_month, self.defaults.tokens_per_month),
-                )
-            )
-        )
+        quota = Quota.of(own, self.defaults)
+        return quota.without_budget if group == "manage" else quota
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Limits]:

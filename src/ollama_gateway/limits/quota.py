@@ -42,6 +42,30 @@ MOST: Final = 2**53 - 1
 LimitName = Literal["rate", "concurrency", "day", "month"]
 
 
+class OwnLimits(Protocol):
+    """The limits of a key as it sets them; None is the default's, 0 is none."""
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """Admissions in 60 s."""
+        ...
+
+    @property
+    def concurrent_requests(self) -> int | None:
+        """Requests at once."""
+        ...
+
+    @property
+    def tokens_per_day(self) -> int | None:
+        """Tokens in a day, UTC."""
+        ...
+
+    @property
+    def tokens_per_month(self) -> int | None:
+        """Tokens in a month, UTC."""
+        ...
+
+
 @attrs.frozen
 class Quota:
     """The limits of one key; 0 is none."""
@@ -50,6 +74,22 @@ class Quota:
     concurrent_requests: int = 0
     tokens_per_day: int = 0
     tokens_per_month: int = 0
+
+    @classmethod
+    def of(cls, own: OwnLimits, defaults: Quota) -> Quota:
+        """The limits of a key, with the defaults where it sets none."""
+        pairs = (
+            (own.requests_per_minute, defaults.requests_per_minute),
+            (own.concurrent_requests, defaults.concurrent_requests),
+            (own.tokens_per_day, defaults.tokens_per_day),
+            (own.tokens_per_month, defaults.tokens_per_month),
+        )
+        return cls(*(default if value is None else value for value, default in pairs))
+
+    @property
+    def without_budget(self) -> Quota:
+        """The same for what costs no tokens."""
+        return Quota(self.requests_per_minute, self.concurrent_requests)
 
     @property
     def is_empty(self) -> bool:
@@ -78,30 +118,6 @@ class Wish:
     """Tokens of the answer, at most."""
     least: int = 0
     """Where the budget has no room for `generation`, it may shrink to this."""
-
-
-class OwnLimits(Protocol):
-    """The limits of a key as it sets them; None is the default's, 0 is none."""
-
-    @property
-    def requests_per_minute(self) -> int | None:
-        """Admissions in 60 s."""
-        ...
-
-    @property
-    def concurrent_requests(self) -> int | None:
-        """Requests at once."""
-        ...
-
-    @property
-    def tokens_per_day(self) -> int | None:
-        """Tokens in a day, UTC."""
-        ...
-
-    @property
-    def tokens_per_month(self) -> int | None:
-        """Tokens in a month, UTC."""
-        ...
 
 
 @attrs.frozen

@@ -29,6 +29,7 @@ from ollama_gateway.errors import (
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.address import Address
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.downstream import ASGIDownstream, Receive, Send
 from ollama_gateway.server.refusals import RefusalLog
@@ -38,7 +39,6 @@ from ollama_gateway.wire.headers import check_head, credential
 
 FAREWELL: Final = 1.0
 """Seconds that a request has for its error event when a drain ends it."""
-KEY_PREFIX: Final = "/k/"
 PLAIN: Final[Headers] = [(b"content-type", b"text/plain")]
 JSON: Final[Headers] = [(b"content-type", b"application/json; charset=utf-8")]
 
@@ -87,7 +87,7 @@ class App:
             if request.cancelled_caught and not downstream.is_gone:
                 with anyio.move_on_after(FAREWELL):
                     error = Unavailable("the gateway is shutting down", reason="draining")
-                    await self._fail(error, downstream, dialect_of(split_key(scope["path"])[0]))
+                    await self._fail(error, downstream, _dialect(scope))
 
     @contextmanager
     def _request(self) -> Iterator[anyio.CancelScope]:
@@ -102,31 +102,32 @@ class App:
         try:
             await self._route(scope, downstream, request_id)
         except GatewayError as error:
-            await self._fail(error, downstream, dialect_of(split_key(scope["path"])[0]))
+            await self._fail(error, downstream, _dialect(scope))
         except Exception:
             log.exception("request failed", request_id=request_id)
-            await self._fail(InternalError(), downstream, dialect_of(split_key(scope["path"])[0]))
+            await self._fail(InternalError(), downstream, _dialect(scope))
 
     async def _route(self, scope: Any, downstream: ASGIDownstream, request_id: str) -> None:
         headers: Headers = scope["headers"]
         client = (scope["client"] or ("",))[0]
         try:
             check_head(scope["method"], scope["raw_path"], scope["http_version"], headers)
-            path, key = split_key(scope["raw_path"].decode("ascii"))
-            route = self.routes.find(scope["method"], path)
+            address = Address.read(scope["raw_path"].decode("ascii"))
+            route = self.routes.find(scope["method"], address.route)
         except GatewayError as error:
             self.refused(error, client, request_id)
             raise
         ask = Ask(
             request_id,
             route.endpoint,
-            key or credential(headers),
+            address.key or credential(headers),
             headers,
             client,
             anyio.current_time(),
             downstream,
             route.parameter,
             scope.get("query_string", b"").decode("ascii", "replace"),
+            address.pins(headers),
         )
         try:
             await route.handler(ask)
@@ -164,15 +165,8 @@ def new_request_id() -> str:
     return uuid.uuid4().hex
 
 
-def split_key(path: str) -> tuple[str, str | None]:
-    """`/k/KEY/api/tags` -> `/api/tags` and the key: for clients that cannot send a header.
-
-    The `ollama` CLI keeps a path that stands in `OLLAMA_HOST`.
-    """
-    if not path.startswith(KEY_PREFIX):
-        return path, None
-    key, _, rest = path.removeprefix(KEY_PREFIX).partition("/")
-    return f"/{rest}", key
+def _dialect(scope: Any) -> Dialect:
+    return dialect_of(Address.read(scope["path"]).route)
 
 
 def error_response(error: GatewayError, dialect: Dialect) -> tuple[Headers, bytes]:

@@ -18,6 +18,7 @@ import attrs
 from ollama_gateway.errors import BodyTooLarge, GatewayError, RequestTimeout
 from ollama_gateway.flow.ask import Headers
 from ollama_gateway.server.bodies import GRACE, SLOWEST, Room
+from ollama_gateway.server.pieces import Pieces
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -42,6 +43,7 @@ class ASGIDownstream:
     _whole: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _deadline: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
     _parts: list[bytes] = attrs.field(factory=list, init=False)
+    _pieces: Pieces | None = attrs.field(default=None, init=False)
     _problem: GatewayError | None = attrs.field(default=None, init=False)
 
     async def listen(self, request: anyio.CancelScope) -> None:
@@ -53,10 +55,14 @@ class ASGIDownstream:
                 self.is_gone = True
                 request.cancel()
                 return
-            if not self.has_started and self._problem is None:
+            if self._pieces is not None:
+                await self._pieces.put(event["body"])
+            elif not self.has_started and self._problem is None:
                 self._keep(event["body"])
             if not event.get("more_body", False):
                 self._whole.set()
+                if self._pieces is not None:
+                    self._pieces.end()
 
     def _keep(self, data: bytes) -> None:
         if self.room.taken + len(data) > self.room.budget.limit:
@@ -76,10 +82,8 @@ class ASGIDownstream:
         """The whole request body, within its bounds of size and time."""
         if self.announced is not None and self.announced > self.room.budget.limit:
             raise BodyTooLarge
-        if self.send_continue is not None:
-            await self.send_continue()
+        await self._begin()
         self._deadline.deadline = anyio.current_time() + GRACE
-        self._wanted.set()
         with self._deadline:
             await self._whole.wait()
         if self._deadline.cancelled_caught:
@@ -89,10 +93,24 @@ class ASGIDownstream:
         body, self._parts = b"".join(self._parts), []
         return body
 
+    async def next_piece(self) -> bytes:
+        """The next part of a body that is passed on as it comes; b"" at its end."""
+        if self._pieces is None:
+            self._pieces = Pieces()
+            await self._begin()
+        return await self._pieces.take()
+
+    async def _begin(self) -> None:
+        if self.send_continue is not None:
+            await self.send_continue()
+        self._wanted.set()
+
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of an answer."""
         self.has_started = True
         self._wanted.set()
+        if self._pieces is not None:
+            self._pieces.end()
         head = [*headers, *self.answer_headers]
         await self.transmit({"type": "http.response.start", "status": status, "headers": head})
         self._head_is_out = True

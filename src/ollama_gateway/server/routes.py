@@ -16,11 +16,13 @@ from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.wire.dialects import Dialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
+from ollama_gateway.wire.dialects.progress import ProgressDialect
 
 Handler = Callable[[Ask], Awaitable[None]]
 
 OLLAMA: Final[Dialect] = OllamaDialect()
 OPENAI: Final[Dialect] = OpenAIDialect()
+PROGRESS: Final[Dialect] = ProgressDialect()
 
 NUM_PREDICT: Final = (("options", "num_predict"),)
 MAX_TOKENS: Final = (("max_tokens",),)
@@ -43,6 +45,18 @@ INFERENCE: Final = (
     Endpoint("/v1/embeddings", OPENAI, "embeddings", inputs="input"),
 )
 SHOW: Final = Endpoint("/api/show", OLLAMA, "read")
+RETRIEVE: Final = Endpoint("/v1/models", OPENAI, "read", method="GET")
+MANAGE: Final = (
+    Endpoint("/api/pull", PROGRESS, "manage", streams_by_default=True),
+    Endpoint("/api/push", PROGRESS, "manage", streams_by_default=True),
+    Endpoint("/api/create", PROGRESS, "manage", streams_by_default=True),
+    Endpoint("/api/copy", OLLAMA, "manage"),
+    Endpoint("/api/delete", OLLAMA, "manage", method="DELETE"),
+)
+BLOBS: Final = (
+    Endpoint("/api/blobs", OLLAMA, "manage", method="HEAD"),
+    Endpoint("/api/blobs", OLLAMA, "manage"),
+)
 
 
 def dialect_of(path: str) -> Dialect:
@@ -81,25 +95,28 @@ class Routes:
         return attrs.evolve(methods[method], parameter=parameter)
 
 
-def gateway_routes(serve: Handler, show: Handler, listings: Mapping[str, Handler]) -> Routes:
+def gateway_routes(
+    serve: Handler, show: Handler, manage: Handler, listings: Mapping[str, Handler]
+) -> Routes:
     """The public listener's routes.
 
     Args:
         serve: inference and embeddings.
-        show: `POST /api/show`, from a backend that hosts the model.
+        show: what a backend says of one model: `POST /api/show`, `GET /v1/models/{id}`.
+        manage: what changes a backend's models.
         listings: the catalog's views by path; all but `/api/ps` answer HEAD too, as in Ollama.
 
     """
     table = {endpoint.path: {"POST": Route(endpoint, serve)} for endpoint in INFERENCE}
     table[SHOW.path] = {"POST": Route(SHOW, show)}
-    under: dict[str, dict[str, Route]] = {}
+    table |= {e.path: {e.method: Route(e, manage)} for e in MANAGE}
+    under = {
+        RETRIEVE.path: {RETRIEVE.method: Route(RETRIEVE, show)},
+        BLOBS[0].path: {e.method: Route(e, manage) for e in BLOBS},
+    }
     for path, handler in listings.items():
         route = Route(Endpoint(path, dialect_of(path), "read"), handler)
-        methods = {"GET": route} if path in {"/api/ps", "/v1/models/"} else _get_and_head(route)
-        if path.endswith("/") and path != "/":
-            under[path.rstrip("/")] = methods
-        else:
-            table[path] = methods
+        table[path] = {"GET": route} if path == "/api/ps" else _get_and_head(route)
     return Routes(table, under)
 
 

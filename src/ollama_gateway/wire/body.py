@@ -63,6 +63,21 @@ def lookup(document: dict[str, object], key: str) -> object | None:
     return next((value for name, value in document.items() if go_fold(name) == key), None)
 
 
+def text_of(document: dict[str, object], key: str) -> str:
+    """The text of the field `key` (lower case), as Ollama reads it; empty if absent or null.
+
+    Raises:
+        BadRequest: it is not a string.
+
+    """
+    value = lookup(document, key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _refused(f"{key} must be a string")
+    return value
+
+
 def model_of(document: dict[str, object], *, legacy: bool = False) -> str:
     """The model a request asks for, unparsed; empty if it names none.
 
@@ -74,8 +89,8 @@ def model_of(document: dict[str, object], *, legacy: bool = False) -> str:
         BadRequest: a field that is read is not a string.
 
     """
-    model = _text(document, "model")
-    name = _text(document, "name") if legacy else ""
+    model = text_of(document, "model")
+    name = text_of(document, "name") if legacy else ""
     return model or name
 
 
@@ -144,15 +159,6 @@ def _is_shallow(document: dict[str, object]) -> bool:
 def go_fold(name: str) -> str:
     """The name as Go's encoding/json compares the names of fields."""
     return name.replace("\u017f", "s").lower()
-
-
-def _text(document: dict[str, object], key: str) -> str:
-    value = lookup(document, key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise _refused(f"{key} must be a string")
-    return value
 
 
 def _refused(message: str) -> BadRequest:

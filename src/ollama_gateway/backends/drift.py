@@ -1,0 +1,23 @@
+"""Digest drift: one name that means different models on different backends.
+
+It happens when `:latest` was pulled on one machine and not on another. Clients see the name once
+(`catalog.py` has the rule), and answers differ with the backend that gives them, so the operator is
+told: once when it begins or changes, once when it is over, never again at each poll.
+"""
+
+from __future__ import annotations
+
+from ollama_gateway.backends.catalog import Catalog, short_digest
+from ollama_gateway.log import get_logger
+
+log = get_logger("backends")
+
+
+def tell_drift(before: Catalog, after: Catalog) -> None:
+    """Log what has changed between two catalogs."""
+    for key, digests in after.drifting.items():
+        if before.drifting.get(key) != digests:
+            shown = {backend: short_digest(digest) for backend, digest in digests.items()}
+            log.warning("digests differ between backends", model=key, digests=shown)
+    for key in before.drifting.keys() - after.drifting.keys():
+        log.info("digests differ no more", model=key)

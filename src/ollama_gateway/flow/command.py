@@ -1,0 +1,94 @@
+"""A management request that may be made: read, understood, and its models authorised.
+
+A key that may `manage` still touches only models that its patterns allow, and that is every name in
+a body: what is made, deleted, pulled or pushed (`model`, else `name`), what it is made `from`, both
+sides of a copy. A blob has no name: who knows a digest has the bytes already, or gives them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from ollama_gateway.errors import BadRequest, Forbidden
+from ollama_gateway.flow.admission import Rights
+from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.flow.parsing import parsed
+from ollama_gateway.wire import body as json_body
+from ollama_gateway.wire.headers import upstream_headers
+from ollama_gateway.wire.names import ModelName
+
+BLOBS: Final = "/api/blobs"
+_DIGEST: Final = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
+"""What Ollama takes for one (manifest.BlobsPath)."""
+
+
+@attrs.frozen
+class Command:
+    """What one backend is to do."""
+
+    endpoint: Endpoint
+    path: str
+    headers: Headers = attrs.field(repr=False)
+    body: bytes | None = attrs.field(repr=False)
+    """None where it is passed on as it comes."""
+    model: ModelName | None = None
+    """What is made, changed, deleted or sent; of a copy its destination."""
+    streams: bool = False
+    """Whether the answer says how far it has come."""
+
+    @property
+    def says_only_the_end(self) -> bool:
+        """Whether the answer may take hours and says nothing until then."""
+        return self.endpoint.streams_by_default is not None and not self.streams
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether the model is gone afterwards."""
+        return self.endpoint.method == "DELETE"
+
+    @property
+    def changes_models(self) -> bool:
+        """Whether the backend lists other models afterwards."""
+        return self.model is not None and self.endpoint.path != "/api/push"
+
+
+async def read_command(rights: Rights, ask: Ask) -> Command:
+    """Read the request; raises BadRequest, Forbidden, and what reading the body raises."""
+    headers = upstream_headers(ask.headers)
+    if ask.path == BLOBS:
+        if not _DIGEST.fullmatch(ask.parameter):
+            raise BadRequest("invalid digest format", reason="invalid_digest")
+        is_upload = ask.endpoint.method == "POST"
+        path = f"{BLOBS}/{ask.parameter}"
+        return Command(ask.endpoint, path, headers, None if is_upload else b"")
+    body = await ask.downstream.body()
+    document = await parsed(json_body.parse, body)
+    names = list(_names(ask.path, document))
+    if not all(map(rights.may_use, names)):
+        raise Forbidden(reason="model_not_allowed")
+    default = ask.endpoint.streams_by_default
+    streams = default is not None and json_body.wants_stream(document, default=default)
+    return Command(ask.endpoint, ask.path, headers, body, names[0], streams)
+
+
+def _names(path: str, document: dict[str, object]) -> Iterator[ModelName]:
+    """All models that a request touches, first the one that is made, changed or sent."""
+    if path == "/api/copy":
+        yield ModelName.parse(json_body.text_of(document, "destination"))
+        yield ModelName.parse(json_body.text_of(document, "source"))
+        return
+    yield ModelName.parse(json_body.model_of(document, legacy=True))
+    if path != "/api/create":
+        return
+    if json_body.text_of(document, "modelfile") or json_body.text_of(document, "path"):
+        # Before 0.5.5 Ollama reads names and files in there, which nobody here has authorised.
+        raise BadRequest("give from, files and the rest in place of a modelfile")
+    if origin := json_body.text_of(document, "from"):
+        name = ModelName.parse(origin)
+        # With a `remote_host` the model answers from there: a cloud's, whatever it is called.
+        leaves = json_body.text_of(document, "remote_host") and not name.cloud
+        yield attrs.evolve(name, tag=f"{name.tag}-cloud") if leaves else name

@@ -1,0 +1,152 @@
+"""What a backend says of one model: `/api/show` and `/v1/models/{id}`, and the answers kept of it.
+
+Such a request goes the way of inference, as a light one: it fails over, takes no slot and leaves no
+row. What came back is kept by all that it depends on: the model's digest and Ollama's version at
+the backend that is asked, and the request's path and body as they are. One client gets answers of
+its own (`GitHubCopilotChat/` in `User-Agent` changes `general.basename`; server/routes.go), so that
+counts too. What is not listed (a cloud's models) is not kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+from urllib.parse import quote, unquote
+
+import anyio
+import attrs
+
+from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.selection import Wish, in_order, judge
+from ollama_gateway.errors import Forbidden, NotFound
+from ollama_gateway.flow.admission import Call, Rights, may_call, read_call
+from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.exchange import Exchange, Principal, attempts
+from ollama_gateway.flow.race import race
+from ollama_gateway.flow.target import pinned
+from ollama_gateway.ledger.record import Row
+from ollama_gateway.wire.headers import downstream_headers, upstream_headers
+from ollama_gateway.wire.modelfile import without_places
+from ollama_gateway.wire.names import ModelName
+
+COPILOT: Final = b"GitHubCopilotChat/"
+LONGEST_BODY: Final = 4096
+"""Bytes of a request whose answer is kept: it is part of what the answer is kept by."""
+
+Key = tuple[str, str, str, bytes, bool]
+
+
+@attrs.frozen
+class Shown:
+    """An answer, and the name of the backend that gave it."""
+
+    backend: str
+    headers: Headers
+    body: bytes = attrs.field(repr=False)
+
+
+@attrs.define(eq=False)
+class ShownCache:
+    """The answers kept, the longest unused dropped first.
+
+    Args:
+        limit: bytes of all of them together; one of more than an eighth is not kept (`verbose`
+            asks for a model's whole vocabulary).
+
+    """
+
+    limit: int = 16 * 1024 * 1024
+    _kept: OrderedDict[Key, Shown] = attrs.field(factory=OrderedDict, init=False)
+    _size: int = attrs.field(default=0, init=False)
+
+    def get(self, key: Key | None) -> Shown | None:
+        """What was kept, if anything was."""
+        if key is None or key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def put(self, key: Key | None, shown: Shown) -> None:
+        """Keep an answer."""
+        if key is None or len(shown.body) > self.limit // 8:
+            return
+        if (old := self._kept.pop(key, None)) is not None:
+            self._size -= _cost(key, old)
+        self._kept[key] = shown
+        self._size += _cost(key, shown)
+        while self._size > self.limit:
+            self._size -= _cost(*self._kept.popitem(last=False))
+
+
+def _cost(key: Key, shown: Shown) -> int:
+    """Its bytes, and about what Python needs round them."""
+    return len(shown.body) + len(key[3]) + 1024
+
+
+@attrs.frozen
+class Showing:
+    """Serves requests about one model.
+
+    Args:
+        exchange: the way of inference, whose parts it uses.
+
+    """
+
+    exchange: Exchange
+    cache: ShownCache = attrs.field(factory=ShownCache)
+
+    async def serve(self, ask: Ask) -> None:
+        """Serve one request to its end; raises GatewayError."""
+        principal = await self.exchange.keys.identify(ask.credential)  # 401
+        async with self.exchange.ledger.record(principal, ask) as row:
+            may_call(principal, ask)  # 403, 415
+            only = pinned(principal, ask, self.exchange.backends)  # 403, 400
+            call = await _read(principal, ask)  # 400, 403, 408, 413, 503
+            first = self._first(Wish(call.model, principal.key_id, is_light=True, only=only))
+            shown = self.cache.get(_key_of(call, first) if first else None)
+            if shown is None:
+                shown = await self._ask(principal, ask, call, only, row)  # the one 403, 502, ...
+            is_trusted = principal.may_call("manage")
+            body = shown.body if is_trusted else without_places(shown.body)
+            exposed = self.exchange.exposed(shown.backend)
+            await ask.downstream.respond(200, shown.headers + exposed, body)
+
+    def _first(self, wish: Wish) -> Backend | None:
+        """The backend that would be asked now."""
+        judged = in_order(judge(wish, self.exchange.backends, anyio.current_time()))
+        return judged[0].backend if judged else None
+
+    async def _ask(
+        self, principal: Principal, ask: Ask, call: Call, only: Backend | None, row: Row
+    ) -> Shown:
+        candidates = self.exchange.candidates(principal, call, only)
+        patience = ask.arrived + self.exchange.deadlines.total - anyio.current_time()
+        start, rules = attempts(call, ask, row), self.exchange.rules
+        async with race(candidates, start, rules, patience, is_streamed=False) as winner:
+            name, headers = winner.backend.name, downstream_headers(winner.headers)
+            shown = Shown(name, headers, winner.first[0])
+            self.cache.put(_key_of(call, winner.backend), shown)
+            return shown
+
+
+async def _read(rights: Rights, ask: Ask) -> Call:
+    """Read the request; raises BadRequest, Forbidden, NotFound, and what reading a body raises."""
+    if ask.endpoint.method == "POST":
+        return await read_call(rights, ask, await ask.downstream.body(), is_measured=False)
+    asked = unquote(ask.parameter)
+    if "/" in asked:
+        raise NotFound  # Ollama's router cuts there
+    model = ModelName.parse(asked)
+    if not rights.may_use(model):
+        raise Forbidden(reason="model_not_allowed")
+    headers, parameter = upstream_headers(ask.headers), quote(asked, safe=":")
+    return Call(ask.endpoint, model, asked, False, headers, b"", parameter=parameter)  # noqa: FBT003
+
+
+def _key_of(call: Call, backend: Backend) -> Key | None:
+    entry = backend.listing.models.get(call.model.key) if backend.listing else None
+    if backend.listing is None or entry is None or len(call.body) > LONGEST_BODY:
+        return None
+    agents = [value for name, value in call.headers if name == b"user-agent"]
+    is_copilot = any(agent.startswith(COPILOT) for agent in agents)
+    return entry["digest"], backend.listing.version, call.path, call.body, is_copilot

@@ -1,0 +1,41 @@
+"""The one backend that a request names itself, by a header or in its path.
+
+Naming one needs the right `manage`, whatever the request is: who has it knows the backends, and to
+everybody else a name that exists and one that does not are the same 403.
+"""
+
+from __future__ import annotations
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.errors import BadRequest, Forbidden
+from ollama_gateway.flow.admission import Rights
+from ollama_gateway.flow.ask import Ask
+
+
+def pinned(rights: Rights, ask: Ask, backends: Backends) -> Backend | None:
+    """The backend that is named; None where none is. Raises Forbidden, BadRequest."""
+    if not ask.pins:
+        return None
+    if not rights.may_call("manage"):
+        raise Forbidden(reason="endpoint_not_allowed")
+    if len(ask.pins) > 1:
+        raise _unclear("name one backend, once", backends)
+    found = backends.named(ask.pins[0])
+    if found is None:
+        raise _unclear("no such backend", backends)
+    return found
+
+
+def target(rights: Rights, ask: Ask, backends: Backends) -> Backend:
+    """The backend that is named, or the only one there is. Raises Forbidden, BadRequest."""
+    found = pinned(rights, ask, backends)
+    if found is not None:
+        return found
+    if len(backends.all) == 1:
+        return backends.all[0]
+    raise _unclear("name a backend in the header X-Gateway-Backend", backends)
+
+
+def _unclear(what: str, backends: Backends) -> BadRequest:
+    names = ", ".join(backend.name for backend in backends.all)
+    return BadRequest(f"{what}; there are {names}", reason="no_such_backend")

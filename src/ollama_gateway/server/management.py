@@ -1,0 +1,66 @@
+"""Management: pull, push, create, copy, delete and blobs, at the one backend that is named.
+
+The whole path of such a request, as `flow/exchange.py` is that of inference. It is never raced and
+never tried again; it costs no tokens, and takes no slot: what it loads is a disk and a network.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import attrs
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.discovery import Discovery
+from ollama_gateway.flow.admission import may_call
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.command import Command, read_command
+from ollama_gateway.flow.exchange import Keys
+from ollama_gateway.flow.managing import pass_on, told
+from ollama_gateway.flow.target import target
+from ollama_gateway.ledger.record import Ledger, Row
+from ollama_gateway.limits.leases import Demand, Lease, Limits
+
+
+@attrs.frozen
+class Management:
+    """Serves management requests."""
+
+    keys: Keys
+    ledger: Ledger
+    limits: Limits
+    backends: Backends
+    discovery: Discovery
+    idle: float
+    """Seconds that a backend may be silent."""
+    expose_backend: bool = False
+
+    async def serve(self, ask: Ask) -> None:
+        """Serve one request to its end; raises GatewayError, before or after the first byte."""
+        principal = await self.keys.identify(ask.credential)  # 401, before a byte of the body
+        async with self.ledger.record(principal, ask) as row:  # exactly one row
+            may_call(principal, ask)  # 403, 415
+            backend = target(principal, ask, self.backends)  # 400
+            command = await read_command(principal, ask)  # 400, 403, 408, 413
+            row.model = command.model.short if command.model else None
+            row.bytes_in = len(command.body or b"")
+            quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
+            async with self.limits.reserve(Demand(quota, ""), row) as lease:  # 429, 503
+                await self.ledger.admit(row)  # 503
+                async with told(backend, command, ask, row, self.idle) as reply:  # 502, 503, 504
+                    finish = partial(self._finish, backend, command, lease, row)
+                    exposed = [(b"x-gateway-backend", backend.name.encode())]
+                    extra = lease.headers + exposed * self.expose_backend
+                    await pass_on(reply, ask, row, finish, self.idle, extra)
+
+    async def _finish(self, backend: Backend, command: Command, lease: Lease, row: Row) -> None:
+        """The whole answer is there: the lists show what it has changed, and it is recorded; 503.
+
+        Where the backend does not answer in time, its lists are as old as at any failed poll.
+        """
+        if command.changes_models and row.outcome == "completed":
+            await self.discovery.refresh(backend)
+        if command.is_deletion and row.outcome == "completed" and command.model is not None:
+            self.backends.forget(command.model)
+        self.limits.settle(lease)
+        await self.ledger.seal(row)
