@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -74,18 +74,29 @@ class Story:
         method: str = "POST",
         key: str | None = "",
         leave_at: float | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        watch: Callable[[Reply], Awaitable[None]] | None = None,
         is_admin: bool = False,
     ) -> Reply:
-        """Send one request and wait for its end; `leave_at` is seconds until the client leaves."""
+        """Send one request and wait for its end.
+
+        Args:
+            path: and so on: the request.
+            leave_at: seconds until the client leaves.
+            headers: besides the usual ones, or in place of those.
+            watch: called after each part of the answer, which waits for it.
+
+        """
         reply = Reply()
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         if method in {"GET", "HEAD"}:
             raw = b""
         inbox = [{"type": "http.request", "body": raw, "more_body": False}]
-        given = {"host": "h", "content-length": str(len(raw)), **(headers or {})}
+        more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+        usual = {"host": "h", "content-length": str(len(raw))}
         if key is not None:
-            given["authorization"] = f"Bearer {key or self.key}"
+            usual["authorization"] = f"Bearer {key or self.key}"
+        given = [pair for pair in usual.items() if pair[0] not in dict(more)] + more
 
         async def receive() -> Any:
             if inbox:
@@ -96,6 +107,8 @@ class Story:
         async def send(event: Any) -> None:
             await trio.lowlevel.checkpoint()
             note(reply, event)
+            if watch is not None:
+                await watch(reply)
 
         leaving = trio.current_time() + (leave_at or 0)
         path, _, query = path.partition("?")
@@ -106,7 +119,7 @@ class Story:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "http_version": "1.1",
-            "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+            "headers": [(name.encode(), value.encode()) for name, value in given],
             "client": ("192.0.2.7", 4000),
         }
         listener = self.gateway.admin_listener if is_admin else self.gateway.listener

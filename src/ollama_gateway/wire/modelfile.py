@@ -12,9 +12,10 @@ from typing import Final
 
 _FIELD: Final = re.compile(rb'("modelfile"\s*:\s*)("(?:[^"\\]|\\.)*")')
 """A key of that name and its string; in a string of its own its quotes would be escaped."""
-_PATH: Final = r"(?:[A-Za-z]:)?[\\/](?:[^\n\"]*[\\/])?"
-_LAYER: Final = re.compile(rf"(?m)^((?:FROM|ADAPTER)\s+\"?){_PATH}(?=[^\\/\n\"])")
-_BLOB: Final = re.compile(rf"{_PATH}blobs[\\/](?=sha256[:-])")
+# Anchored at the line, so that each line is tried once: a modelfile can be long, and anybody's.
+_PATH: Final = r"[ \t]+\"?)(?:[A-Za-z]:)?[\\/](?:[^\n\"]*[\\/])?"
+_LAYER: Final = re.compile(rf"(?m)^((?:FROM|ADAPTER|DRAFT){_PATH}(?=[^\\/\n\"])")
+_BLOB: Final = re.compile(rf"(?m)^([A-Z]+{_PATH}(?=sha256[:-])")
 
 
 def without_places(answer: bytes) -> bytes:
@@ -27,7 +28,7 @@ def _cleaned(field: re.Match[bytes]) -> bytes:
         text = json.loads(field[2].decode("utf-8", "replace"))
     except ValueError:
         return field[1] + b'""'  # no JSON: nothing that a client could read either
-    cleaned = _BLOB.sub("", _LAYER.sub(r"\1", text))
+    cleaned = _BLOB.sub(r"\1", _LAYER.sub(r"\1", text))
     if cleaned == text:
         return field[0]
     return field[1] + json.dumps(cleaned, ensure_ascii=False).encode("utf-8", "replace")

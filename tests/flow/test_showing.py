@@ -1,0 +1,171 @@
+"""What is said of one model: unchanged from a backend, kept by its digest, without places."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio.testing
+
+from ollama_gateway.flow.showing import Shown, ShownCache
+from ollama_gateway.simulator import Model, Script, Simulator
+from tests.server.managing import managed
+
+Clock = trio.testing.MockClock
+SHOW = {"model": "shared:1"}
+COPILOT = [("user-agent", "GitHubCopilotChat/0.24")]
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: "
+
+
+def saying(body: bytes) -> Script:
+    """A backend's answer with exactly this body."""
+    return Script(raw=HEAD + b"%d\r\n\r\n%b" % (len(body), body))
+
+
+async def test_who_may_manage_gets_every_byte(autojump_clock: Clock) -> None:
+    """Odd spaces, fields nobody knows and numbers of any length pass as they came."""
+    body = b'{ "modelfile":"FROM /m/blobs/sha256-ab",\n "new":1.10e+2, "model_info":{} }'
+    async with managed() as told:
+        told.told.simulators["a"].script(saying(body), path="/api/show")
+        reply = await told.ask("/api/show", SHOW)
+
+    assert (reply.status, reply.body) == (200, body)
+    assert reply.headers["content-type"] == "application/json; charset=utf-8"
+
+
+async def test_others_get_no_places(autojump_clock: Clock) -> None:
+    """Where layers lie is nobody's business; all other bytes stay, in the same cached answer."""
+    async with managed() as told:
+        full = await told.ask("/api/show", SHOW)
+        less = await told.ask("/api/show", SHOW, key=told.told.key)
+        asked = told.paths("a")
+
+    assert b"FROM /models/blobs/sha256-" in full.body
+    assert less.body == full.body.replace(b"FROM /models/blobs/", b"FROM ")
+    assert asked == ["/api/show"]
+
+
+async def test_answers_are_kept_by_all_they_depend_on(autojump_clock: Clock) -> None:
+    """The same question is asked once; another model, body or client is another question."""
+    async with managed({"a": Simulator([Model("shared:1"), Model("other:1")])}) as told:
+        for _ in range(3):
+            await told.ask("/api/show", SHOW)
+        once = len(told.paths("a"))
+        verbose = await told.ask("/api/show", {**SHOW, "verbose": True})
+        other = await told.ask("/api/show", {"model": "other:1"})
+        told.told.simulators["a"].script(saying(b'{"basename":1}'), path="/api/show")
+        copilot = [await told.ask("/api/show", SHOW, headers=COPILOT) for _ in range(2)]
+        agent = told.told.simulators["a"].seen[-1].header("user-agent")
+        plain = await told.ask("/api/show", SHOW)
+
+        assert once == 1
+        assert len(told.paths("a")) == 4
+    assert agent == COPILOT[0][1]
+    assert b"other:1" in other.body
+    assert verbose.status == 200
+    assert ["basename" in reply.document for reply in (*copilot, plain)] == [True, True, False]
+
+
+async def test_a_new_digest_is_asked_anew(autojump_clock: Clock) -> None:
+    """A model that was pulled again under its name is not described as the old one."""
+    async with managed({"a": Simulator([Model("shared:1", digest="a" * 64)])}) as told:
+        old = await told.ask("/api/show", SHOW)
+        told.told.simulators["a"].add_model(Model("shared:1", digest="b" * 64))
+        await told.told.poll()
+        new = await told.ask("/api/show", SHOW)
+
+    assert (b"a" * 64 in old.body, b"b" * 64 in new.body) == (True, True)
+
+
+async def test_what_fails_is_not_kept(autojump_clock: Clock) -> None:
+    """A failure is made good by the next backend, and an error is asked again."""
+    async with managed({"a": Simulator([Model("shared:1")])}) as told:
+        told.told.simulators["a"].script(Script(status=500, error="oops"), path="/api/show")
+        failed = await told.ask("/api/show", SHOW)
+        good = await told.ask("/api/show", SHOW)
+
+    assert (failed.status, good.status) == (500, 200)
+
+
+async def test_one_card(autojump_clock: Clock) -> None:
+    """`/v1/models/{id}` is the backend's own: the id as written, the time and owner as listed."""
+    async with managed({"a": Simulator([Model("shared:1"), Model("me/m:v1")])}) as told:
+        cards = (await told.ask("/v1/models", method="GET")).document["data"]
+        card = await told.ask("/v1/models/SHARED:1", method="GET")
+        again = await told.ask("/v1/models/SHARED:1", method="GET")
+        encoded = await told.ask("/v1/models/shared%3A1", method="GET")
+        slash = await told.ask("/v1/models/me%2Fm:v1", method="GET")
+        asked = told.paths("a")
+
+    listed = next(card for card in cards if card["id"] == "shared:1")
+    assert card.document == {**listed, "id": "SHARED:1"}
+    assert card.body == again.body
+    assert card.body.endswith(b"\n")
+    assert card.headers["content-type"] == "application/json"
+    assert (encoded.document, slash.status) == (listed, 404)
+    assert asked == ["/v1/models/SHARED:1", "/v1/models/shared:1"]
+
+
+async def test_a_model_that_is_down(autojump_clock: Clock) -> None:
+    """One that is known and down is a 503, one that nobody hosts the one 403, on both routes."""
+    async with managed({"a": Simulator([Model("shared:1")])}) as told:
+        told.told.simulators["a"].go_down()
+        for _ in range(3):
+            await told.told.poll()
+        down = [
+            await told.ask("/api/show", SHOW),
+            await told.ask("/v1/models/shared:1", method="GET"),
+        ]
+        unknown = [
+            await told.ask("/api/show", {"model": "none"}),
+            await told.ask("/v1/models/none", method="GET"),
+        ]
+
+    assert [reply.status for reply in down] == [503, 503]
+    assert [reply.status for reply in unknown] == [403, 403]
+    assert unknown[1].document["error"]["type"] == "api_error"
+
+
+async def test_a_cloud_model_is_asked_for_each_time(autojump_clock: Clock) -> None:
+    """It is in no list, so that nothing says when it changes; only a cloud pattern opens it."""
+    async with managed(models=("*", "gpt*cloud")) as told:
+        told.told.simulators["a"].script(
+            saying(b'{"id":"x"}'), path="/v1/models/gpt-oss:20b-cloud", times=None
+        )
+        for _ in range(2):
+            reply = await told.ask("/v1/models/gpt-oss:20b-cloud", method="GET")
+            assert (reply.status, reply.document) == (200, {"id": "x"})
+        refused = await told.ask("/v1/models/gpt-oss:cloud", method="GET", key=told.told.key)
+
+        assert len(told.paths("a")) == 2
+    assert refused.status == 403
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_the_cache_is_bounded(size: int) -> None:
+    """The longest unused answers are dropped, and what would fill it is not kept."""
+    cache = ShownCache(limit=20_000)
+    shown = Shown("a", [], b"x" * size)
+    keys = [(f"{number}", "0.33", "/api/show", b"{}", False) for number in range(30)]
+    cache.put(keys[0], shown)
+    for key in keys[1:]:
+        assert cache.get(keys[0]) is shown
+        cache.put(key, shown)
+    kept = [key for key in keys if cache.get(key)]
+
+    assert keys[0] in kept
+    assert keys[-1] in kept
+    assert len(kept) == 20_000 // (size + 2 + 1024)
+    large = ("large", "0.33", "/api/show", b"{}", False)
+    cache.put(large, Shown("a", [], b"x" * 3000))
+    assert cache.get(large) is None
+
+
+def test_nothing_is_kept_twice() -> None:
+    """An answer that replaces one counts once."""
+    cache = ShownCache(limit=10_000)
+    key = ("d", "0.33", "/api/show", json.dumps(SHOW).encode(), False)
+    for _ in range(100):
+        cache.put(key, Shown("a", [], b"x" * 100))
+
+    assert cache.get(key) is not None

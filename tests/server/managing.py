@@ -1,0 +1,75 @@
+"""Stories of management: two backends with a registry, and a key that may manage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+
+from ollama_gateway.keys.key import ENDPOINT_GROUPS, KeyLimits
+from ollama_gateway.simulator import Model, Simulator
+from tests.story import Reply, Story, story
+
+SHARED = Model("shared:1")
+DISCOVERY = {"/api/version", "/api/tags", "/api/ps"}
+"""What discovery asks."""
+
+
+def publishing(*models: Model) -> Simulator:
+    """A simulator that hosts `shared:1` and can pull `new:1` and `team/m`."""
+    simulator = Simulator(models or (SHARED,))
+    simulator.publish(Model("new:1"))
+    simulator.publish(Model("team/m:latest"))
+    return simulator
+
+
+@attrs.define
+class Managed:
+    """A story, told by a client that may manage."""
+
+    told: Story
+    key: str
+    """The key that may."""
+
+    async def ask(
+        self,
+        path: str,
+        body: object = None,
+        *,
+        to: str | None = None,
+        key: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        **options: Any,
+    ) -> Reply:
+        """Send one request, to the backend `to`."""
+        pins = [("x-gateway-backend", to)] if to is not None else []
+        given = b"" if body is None else body
+        key = self.key if key is None else key
+        return await self.told.ask(path, given, key=key, headers=[*pins, *headers], **options)
+
+    async def names(self) -> list[str]:
+        """What is listed, sorted."""
+        reply = await self.told.ask("/api/tags", method="GET", key=self.key)
+        return sorted(entry["name"] for entry in reply.document["models"])
+
+    def paths(self, name: str) -> list[str]:
+        """What a simulator was asked, but by discovery."""
+        seen = [request.path for request in self.told.simulators[name].seen]
+        return [path for path in seen if path not in DISCOVERY]
+
+
+@asynccontextmanager
+async def managed(
+    given: Mapping[str, Simulator] | None = None,
+    models: tuple[str, ...] = ("*",),
+    limits: KeyLimits | None = None,
+    **settings: Any,
+) -> AsyncIterator[Managed]:
+    """Two backends, `a` and `b`, and a key that may manage these models."""
+    simulators = given or {"a": publishing(), "b": publishing()}
+    async with story(simulators, **settings) as told:
+        groups, own = frozenset(ENDPOINT_GROUPS), limits or KeyLimits()
+        _, key = told.store.create("ops", models, groups, limits=own)
+        yield Managed(told, key)

@@ -1,0 +1,79 @@
+"""Places on a machine's disk, taken out of what `/api/show` says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ollama_gateway.wire.modelfile import without_places
+
+HEX = "0123456789abcdef" * 4
+
+
+def cleaned(modelfile: str) -> str:
+    """What becomes of a modelfile."""
+    body = json.dumps({"modelfile": modelfile, "system": f"FROM /a/{HEX}"}).encode()
+    after = json.loads(without_places(body))
+    assert after["system"] == f"FROM /a/{HEX}"
+    text = after["modelfile"]
+    assert isinstance(text, str)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f"FROM /root/.ollama/models/blobs/sha256-{HEX}", f"FROM sha256-{HEX}"),
+        (f"ADAPTER /srv/o/blobs/sha256-{HEX}", f"ADAPTER sha256-{HEX}"),
+        (f"DRAFT /srv/o/blobs/sha256-{HEX}", f"DRAFT sha256-{HEX}"),
+        (rf"FROM C:\Users\J Doe\.ollama\models\blobs\sha256-{HEX}", f"FROM sha256-{HEX}"),
+        (r'FROM "D:\my models\x.gguf"', 'FROM "x.gguf"'),
+        ("FROM /home/j doe/x.gguf", "FROM x.gguf"),
+        (r"FROM \\nas\models\x.gguf", "FROM x.gguf"),
+        ("FROM /x.gguf", "FROM x.gguf"),
+        ("FROM llama3.2:3b", "FROM llama3.2:3b"),
+        ("FROM ./x.gguf", "FROM ./x.gguf"),
+        ("# FROM me/m1:latest", "# FROM me/m1:latest"),
+        ("SYSTEM /no_think", "SYSTEM /no_think"),
+        ("LICENSE see /usr/share/x", "LICENSE see /usr/share/x"),
+    ],
+)
+def test_lines(line: str, expected: str) -> None:
+    """Of a layer's path its last part stays; what is no place is not touched."""
+    assert cleaned(f"# x\n\n{line}\nPARAMETER stop a\n") == f"# x\n\n{expected}\nPARAMETER stop a\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"modelfile":"FROM m1:latest","x":1.0e5}',
+        b'{"template":"\\"modelfile\\": \\"FROM /a/b\\"","x":[1,  2]}',
+        b'{"x":"modelfile"}',
+        b"[]",
+        b"",
+        b'{"modelfile":"FROM /a/b',
+        b'{"modelfile":null}',
+        b'{"modelfile":{"a":"FROM /a/b"}}',
+        b"\xff\xfe",
+    ],
+)
+def test_other_bytes_stay(body: bytes) -> None:
+    """Without such a line the answer is the same, byte for byte, whatever it is."""
+    assert without_places(body) == body
+
+
+def test_escapes_survive() -> None:
+    """The new string says what the old one said, and the bytes round it are the old ones."""
+    body = b'{ "modelfile" : "FROM /a/b\\nSYSTEM \\u00e9\\u2028\\"\\ud83d\\ude00" , "z":1.10 }'
+    after = without_places(body)
+
+    assert json.loads(after)["modelfile"] == 'FROM b\nSYSTEM \u00e9\u2028"\U0001f600'
+    assert after.startswith(b'{ "modelfile" : "')
+    assert after.endswith(b' , "z":1.10 }')
+
+
+def test_it_takes_linear_time() -> None:
+    """A modelfile of slashes or quotes is no way to keep the gateway busy."""
+    for text in ("/" * 300_000, "FROM " + "/a" * 100_000, "blobs/" * 50_000, '"' * 100_000):
+        cleaned(text)
