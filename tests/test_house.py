@@ -31,6 +31,7 @@ AT_HOME: dict[str, set[str]] = {
         "cli/demo.py",
         "cli/init.py",
         "cli/backends.py",
+        "cli/pull.py",
     },
 }
 

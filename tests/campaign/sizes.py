@@ -54,6 +54,8 @@ class Sizes:
     """Requests that are made while the disk is full; full, more than rows may wait in memory."""
     trail: int
     """Rows of a trail that is verified."""
+    blob: int
+    """MiB of a blob that is uploaded."""
 
 
 SMALL: Final = Sizes(
@@ -77,6 +79,7 @@ SMALL: Final = Sizes(
     rate=20,
     unwritten=40,
     trail=2000,
+    blob=64,
 )
 FULL: Final = Sizes(
     requests=1000,
@@ -99,4 +102,5 @@ FULL: Final = Sizes(
     rate=100,
     unwritten=10_200,
     trail=100_000,
+    blob=3 * 1024,
 )

@@ -10,7 +10,7 @@ import trio
 import typer
 
 from ollama_gateway.backends.backends import Backend, Backends
-from ollama_gateway.backends.catalog import Catalog, Listing, names
+from ollama_gateway.backends.catalog import Catalog, Listing, names, short_digest
 from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build import TLSFilesBroken, build_backends
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
@@ -52,7 +52,8 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  #
     if not listings:
         found = trio.run(probe_all, backends.all, settings.discovery.timeout)
         listings = {report.name: listing for report, listing in found if listing}
-    union = names(Catalog.union(listings.items()).models.values())
+    catalog = Catalog.union(listings.items())
+    union, drift = names(catalog.models.values()), _drift(catalog)
     by_backend = {
         backend.name: names(listings[backend.name].models.values())
         if backend.name in listings
@@ -60,10 +61,18 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  #
         for backend in backends.all
     }
     if as_json:
-        print_json({"backends": by_backend, "union": union, "cache": cache})
+        print_json({"backends": by_backend, "union": union, "cache": cache, "drift": drift})
     else:
         _print_models(by_backend, union, cache, set(listings))
+        _print_drift(drift)
     raise typer.Exit(0 if len(listings) == len(backends.all) else 1)
+
+
+def _drift(catalog: Catalog) -> dict[str, dict[str, str]]:
+    """Models that differ between backends, by the name that is listed: each one's digest."""
+    return {
+        str(catalog.models[key]["name"]): dict(digests) for key, digests in catalog.drifting.items()
+    }
 
 
 async def probe_all(
@@ -157,3 +166,12 @@ def _print_models(
     print_table(rows)
     size = "no Redis" if cache["size"] is None else f"{cache['size']} in Redis"
     typer.echo(f"union: {len(union)} models; source: {cache['source']}; {size}")
+
+
+def _print_drift(drift: dict[str, dict[str, str]]) -> None:
+    if not drift:
+        return
+    rows = [("differs", "backend", "digest")]
+    for model, digests in drift.items():
+        rows += [(model, backend, short_digest(digest)) for backend, digest in digests.items()]
+    print_table(rows)

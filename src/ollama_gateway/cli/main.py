@@ -15,6 +15,7 @@ from ollama_gateway.cli import (
     init,
     keys,
     pausing,
+    pull,
     serve,
     usage,
 )
@@ -29,6 +30,7 @@ app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("probe")(backends.probe)
 app.command("models")(backends.models)
+app.command("pull")(pull.pull)
 app.command("explain")(explain.explain)
 app.command("health")(health.health)
 app.command("usage")(usage.usage)

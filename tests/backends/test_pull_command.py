@@ -1,0 +1,110 @@
+"""`gatewayctl pull`: every backend by itself, by its own lines, to its own end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+import trio.testing
+from typer.testing import CliRunner
+
+from ollama_gateway.cli.main import app
+from ollama_gateway.cli.pulling import Pull, pull_all
+from ollama_gateway.simulator import Script
+from tests.server.managing import managed
+from tests.smoke.fleet import free_port
+
+Clock = trio.testing.MockClock
+RAW = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ncontent-length: "
+
+
+def saying(body: bytes) -> Script:
+    """An answer with exactly this body."""
+    return Script(raw=RAW + b"%d\r\n\r\n%b" % (len(body), body))
+
+
+async def test_all_pull_at_once(autojump_clock: Clock) -> None:
+    """The slow one delays nobody; what is told is how far each has come."""
+    ends: dict[str, float] = {}
+    seen: list[tuple[str, int, int]] = []
+
+    def tell(pull: Pull) -> None:
+        seen.append((pull.backend, pull.completed, pull.total))
+        if pull.is_over:
+            ends[pull.backend] = trio.current_time()
+
+    async with managed() as told:
+        for name, pace in (("a", 1.0), ("b", 3.0)):
+            told.told.simulators[name].script(Script(pace=pace), path="/api/pull")
+        pulls = await pull_all(told.told.gateway.backends.all, "new:1", 5, tell)
+
+    assert [(pull.backend, pull.ok, pull.error) for pull in pulls] == [
+        ("a", True, None),
+        ("b", True, None),
+    ]
+    assert ends["b"] == pytest.approx(3 * ends["a"])
+    of_a = [(completed, total) for name, completed, total in seen if name == "a"]
+    assert of_a == sorted(of_a)
+    assert of_a[-1][0] == of_a[-1][1] > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (Script(error_after=1, error="disk\x1b[2J full"), "disk"),
+        (Script(status=500, error="oops"), "oops"),
+        (Script(cut_after=0), "the answer broke off"),
+        (Script(cut_after=2), "the answer broke off"),
+        (Script(hang_after=0), "no progress in time"),
+        (Script(hang_after=2), "no progress in time"),
+        (saying(b'{"status":"x"}\n'), "the answer ended early"),
+        (saying(b"<html>"), "the answer ended early"),
+        (saying(b"<html>\n"), "does not answer as an Ollama does"),
+        (saying(b'{"status":7,"digest":[],"total":"x"}\n{"error":{"x":1}}\n'), "backend error"),
+    ],
+)
+async def test_one_that_fails(autojump_clock: Clock, script: Script, error: str) -> None:
+    """It says why in one printable line, and the other one goes on."""
+    async with managed() as told:
+        told.told.simulators["a"].script(script, path="/api/pull")
+        pulls = await pull_all(told.told.gateway.backends.all, "new:1", 5, lambda _pull: None)
+
+    assert pulls[0].error is not None
+    assert error in pulls[0].error
+    assert pulls[0].error.isprintable()
+    assert [pull.ok for pull in pulls] == [False, True]
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `gatewayctl pull` before two servers that are not there."""
+    backends = ",".join(f"{name}=http://127.0.0.1:{free_port()}" for name in "ab")
+    ended = CliRunner().invoke(app, ["pull", *arguments], env={"OLLAMA_BACKENDS": backends})
+    return ended.exit_code, ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["m:1"], "say where: --on A,B or --all"),
+        (["m:1", "--on", "a", "--all"], "say where: --on A,B or --all"),
+        (["m:1", "--on", "a,c"], "no such backend; there are a, b"),
+        (["m:1", "--on", ""], "no such backend; there are a, b"),
+        (["no name", "--all"], "invalid model name"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    """Nothing is pulled, one line says why, exit 2."""
+    code, stdout, stderr = run(*arguments)
+
+    assert (code, stdout, stderr) == (2, "", f"gatewayctl pull: {message}\n")
+
+
+def test_json() -> None:
+    """`--json` is one list and nothing else; a name given twice is pulled once."""
+    code, stdout, _ = run("m:1", "--on", "b,b", "--json")
+
+    assert code == 1
+    assert json.loads(stdout) == [
+        {"backend": "b", "ok": False, "bytes": 0, "error": "cannot connect"}
+    ]
