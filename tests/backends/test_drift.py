@@ -1,0 +1,75 @@
+"""One name with two digests: told when it begins, changes and ends, and not at each poll."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
+from ollama_gateway.wire.names import ModelName
+from tests.backends.test_backends import backends
+from tests.backends.test_catalog import entry, listing
+
+M = ModelName.parse("m:1")
+
+
+@pytest.fixture
+def logged() -> Iterator[list[EventDict]]:
+    """What is logged of digests meanwhile."""
+    with capture_logs() as entries:
+        yield entries
+
+
+def told(logged: list[EventDict]) -> list[EventDict]:
+    """The lines that speak of digests, since the last look."""
+    found = [line for line in logged if "digests" in line["event"]]
+    logged.clear()
+    return found
+
+
+def poll(known: Backends, **digests: str) -> None:
+    """Poll backends that list `m:1` with these digests."""
+    for backend in known.all:
+        if backend.name in digests:
+            known.polled(backend, listing(entry("m:1", digest=digests[backend.name] * 64)), 0)
+
+
+def test_drift_is_told_once_per_change(logged: list[EventDict]) -> None:
+    """It begins, stays over many polls, changes, and ends: three lines."""
+    known = backends(1, 1)
+    poll(known, a="0", b="0")
+    assert told(logged) == []
+
+    poll(known, b="1")
+    (began,) = told(logged)
+    assert began["log_level"] == "warning"
+    assert began["digests"] == {"a": "0" * 12, "b": "1" * 12}
+    for _ in range(5):
+        poll(known, a="0", b="1")
+    assert told(logged) == []
+
+    poll(known, b="2")
+    assert len(told(logged)) == 1
+    poll(known, a="2")
+    assert [line["event"] for line in told(logged)] == ["digests differ no more"]
+
+
+def test_a_model_that_was_deleted_is_forgotten_where_nobody_lists_it() -> None:
+    """It is nobody's then, and no outage; while a backend that is down lists it, it is one."""
+    known = backends(1, 1)
+    poll(known, a="0", b="0")
+    a, b = known.all
+    known.polled(a, listing(), 1)
+    for _ in range(3):
+        known.failed(b, "no answer", 1)
+    known.forget(M)
+    with pytest.raises(ModelDown):
+        known.check(M, 2)
+
+    known.polled(b, listing(), 3)
+    known.forget(M)
+    with pytest.raises(ModelUnknown):
+        known.check(M, 4)
