@@ -12,9 +12,9 @@ import trio
 from anyio.abc import SocketAttribute
 
 from ollama_gateway.backends.connecting import tcp
-from ollama_gateway.backends.conversation import ONE_WRITE
 from ollama_gateway.backends.idle import KEPT, has_ended
 from ollama_gateway.backends.transport import ONCE, Transport
+from ollama_gateway.backends.uploading import ONE_WRITE
 from tests.backends.asking import CHUNKED, OK, chunk, fetch, post
 from tests.backends.misbehaving import Peer, Script, listening, talking_to
 

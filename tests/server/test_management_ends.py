@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
+import httpx
 import pytest
 import trio
 import trio.testing
 
+from ollama_gateway.backends.transport import ONCE
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Script
 from tests.server.managing import Managed, managed
@@ -134,6 +137,32 @@ async def test_a_poll_from_before_the_end_changes_nothing(autojump_clock: Clock)
         after = await told.names()
 
     assert before == after == ["new:1", "shared:1"]
+
+
+@attrs.define(eq=False)
+class Watched(httpx.AsyncBaseTransport):
+    """A transport that notes whether requests may go out twice."""
+
+    inner: httpx.AsyncBaseTransport
+    once: list[bool] = attrs.field(factory=list)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Note it, and hand the request on."""
+        if not request.url.path.startswith("/api/tags"):
+            self.once.append(ONCE in request.extensions)
+        return await self.inner.handle_async_request(request)
+
+
+async def test_it_goes_out_once(autojump_clock: Clock) -> None:
+    """No kept connection may break under it: what would be sent again might be done twice."""
+    async with managed() as told:
+        backend = told.told.gateway.backends.all[0]
+        backend.transport = watched = Watched(backend.transport)
+        await told.ask("/api/copy", {"source": "none", "destination": "x"}, to="a")
+        await told.ask(f"/api/blobs/sha256:{'0' * 64}", method="HEAD", to="a")
+        backend.transport = watched.inner
+
+    assert watched.once == [True, True]
 
 
 async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: Clock) -> None:

@@ -21,6 +21,7 @@ import attrs
 import httpx
 
 from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.transport import ONCE
 from ollama_gateway.backends.uploading import BodyFailed
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask, Downstream, Headers
@@ -100,6 +101,7 @@ async def _send(
             if downstream.announced is not None:
                 headers.append((b"content-length", b"%d" % downstream.announced))
         request = backend.request(command.endpoint.method, command.path, headers, content)
+        request.extensions[ONCE] = True
         try:
             return await backend.transport.handle_async_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
