@@ -24,7 +24,15 @@ from ollama_gateway.wire.splicing import Field, with_value
 
 _MEDIA_KEYS: Final = {"image_url": "url", "input_audio": "data", "source": "data"}
 """Keys of a content part that hold media: a string, or an object with the string under this key."""
+_PARTS: Final = frozenset({"content", "output"})
+"""Keys of messages, input items and tool results that hold a list of parts."""
 _MEDIA_TYPES: Final = frozenset({"image_url", "input_audio", "input_image", "image"})
+
+WEB_SEARCH: Final = "web_search"
+"""How the types of tools begin that Ollama serves itself, by asking its cloud."""
+SEARCH_TOOL: Final = 400
+"""Bytes of the tool that Ollama writes in place of such a one (anthropic.go, responses.go)."""
+
 
 @attrs.frozen
 class Measure:
@@ -42,32 +50,42 @@ class Measure:
     """Messages, each of which a template wraps in words of its own."""
     tools: int = 0
     """Tools, each of which a template prints with all its fields, also those that are not there."""
+    repeated: int = 0
+    """Bytes that are not in the body, or once: a namespace's name goes before each of its tools."""
     has_template: bool = False
     """Whether it brings a template, which can print the prompt as often as it likes."""
+    passes: int = 1
+    """How often Ollama may read the prompt and write an answer for this one request."""
 
 
-def measure(document: dict[str, object], size: int, fields: tuple[Field, ...]) -> Measure:
+def measure(
+    document: dict[str, object], size: int, fields: tuple[Field, ...], passes: int = 1
+) -> Measure:
     """Measure a request for a generation: 10,000 text messages take about 2 ms.
 
-    Media are `images` of the request and of its messages (Ollama's own dialect), and the content
-    parts of messages that hold an image or audio (OpenAI's chat and Responses, Anthropic). What
-    tools return in the last two is not looked into: `output` in Responses, `tool_result` parts.
+    Media are `images` of the request and of its messages (Ollama's own dialect), and the parts that
+    hold an image or audio: of messages (OpenAI, Anthropic) and of what tools returned, which is
+    `output` in Responses and a part with parts of its own in Anthropic's `tool_result`.
 
     Args:
         document: a body that `parse` accepted.
         size: bytes of that body.
         fields: where the dialect's bound of the generation may stand, the first valid one counts.
+        passes: how often the model may run for it.
 
     """
     pieces = list(_media(document))
     asked = (_count(_value(document, field)) for field in fields)
+    tools = list(_tools(lookup(document, "tools"), 0))
     return Measure(
         text=size - sum(pieces),
         media=len(pieces),
         asked=next((count for count in asked if count is not None), None),
-        messages=_items(document, "messages"),
-        tools=_items(document, "tools"),
+        messages=_messages(document),
+        tools=len(tools),
+        repeated=sum(tools),
         has_template=bool(lookup(document, "template")),
+        passes=passes,
     )
 
 
@@ -118,14 +136,14 @@ def _media(document: dict[str, object]) -> Iterator[int]:
 def _in_list(name: str, items: list[object]) -> Iterator[int]:
     if name == "images":
         yield from _lengths(items)
-    elif name == "content":
+    elif name in _PARTS:
         for part in items:
             if isinstance(part, dict):
                 yield from _in_part(part)
 
 
 def _in_part(part: dict[str, object]) -> list[int]:
-    """A part is media by its type or by what it holds.
+    """A part is media by its type or by what it holds, which may be parts again.
 
     To Go a later `"type":null` changes nothing in a struct, so the type alone would not do; and a
     key that holds null is how some clients write a part that has no image.
@@ -133,7 +151,9 @@ def _in_part(part: dict[str, object]) -> list[int]:
     lengths: list[int] = []
     is_media = False
     for name, value in part.items():
-        if isinstance(value, (str, dict)):
+        if isinstance(value, list):
+            lengths += _in_list(go_fold(name), value)
+        elif isinstance(value, (str, dict)):
             key = go_fold(name)
             if key in _MEDIA_KEYS:
                 lengths += _held(value, _MEDIA_KEYS[key])
@@ -156,9 +176,30 @@ def _lengths(items: object) -> list[int]:
     return [len(item) if isinstance(item, str) else 0 for item in items]
 
 
-def _items(document: dict[str, object], key: str) -> int:
-    value = lookup(document, key)
-    return len(value) if isinstance(value, list) else 0
+def _messages(document: dict[str, object]) -> int:
+    """Those that are listed, and those that Ollama makes of a field: of a prompt, of the rules."""
+    lists = (lookup(document, "messages"), lookup(document, "input"))
+    fields = (lookup(document, key) for key in ("system", "instructions"))
+    listed = sum(
+        len(value) if isinstance(value, list) else isinstance(value, str) for value in lists
+    )
+    return listed + sum(map(bool, fields))
+
+
+def _tools(tools: object, prefix: int) -> Iterator[int]:
+    """For each tool the bytes that Ollama puts before its name, or writes of its own.
+
+    A namespace (Responses) is no tool itself: each of its members is one, under both names
+    (openai/responses.go, convertTools).
+    """
+    for tool in tools if isinstance(tools, list) else ():
+        fields = tool if isinstance(tool, dict) else {}
+        name, kind, members = (lookup(fields, key) for key in ("name", "type", "tools"))
+        if isinstance(members, list) and members:
+            yield from _tools(members, prefix + 1 + (_size(name) if isinstance(name, str) else 0))
+        else:
+            is_search = isinstance(kind, str) and kind.strip().startswith(WEB_SEARCH)
+            yield prefix + SEARCH_TOOL * is_search
 
 
 def _size(text: str) -> int:
