@@ -36,6 +36,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.counting import Counting
 from ollama_gateway.server.listener import Listener, connections_that_fit
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.routes import gateway_routes
@@ -108,7 +109,12 @@ async def build(
         )
         showing = attrs.evolve(serving, ledger=Ledger(()))
         app = App(
-            gateway_routes(serving.serve, showing.serve, Listings(keys, backends).handlers()),
+            gateway_routes(
+                serving.serve,
+                showing.serve,
+                Counting(keys, backends).count,
+                Listings(keys, backends).handlers(),
+            ),
             BodyBudget(settings.server.max_body, settings.server.max_body_total),
             metrics,
         )

@@ -56,7 +56,9 @@ async def relay(
 async def _stream(answer: Answer, ask: Ask, row: Row, finish: Finish, idle_timeout: float) -> None:
     frames = answer.first
     while frames:
-        whole, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer.backend)
+        good, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer.backend)
+        whole = [shown for shown in map(answer.shown, good) if shown]
+        _relayed(row, whole)
         if is_last:
             await finish()
         if whole:
@@ -78,14 +80,11 @@ def _examine(
     """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
     for place, frame in enumerate(frames):
         reading = dialect.read(frame)
-        if reading.error is not None or reading.is_garbled:
-            _relayed(row, frames[:place])
-            return frames[:place], _failure(reading.error, backend), False
         _note_usage(row, reading.usage)
+        if reading.error is not None or reading.is_garbled:
+            return frames[:place], _failure(reading.error, backend), False
         if reading.is_last:
-            _relayed(row, frames[: place + 1])
             return frames[: place + 1], None, True
-    _relayed(row, frames)
     return frames, None, False
 
 

@@ -34,7 +34,7 @@ from ollama_gateway.server.downstream import ASGIDownstream, Receive, Send
 from ollama_gateway.server.refusals import RefusalLog
 from ollama_gateway.server.routes import Routes, dialect_of
 from ollama_gateway.wire.dialects import Dialect
-from ollama_gateway.wire.headers import check_head, credential
+from ollama_gateway.wire.headers import check_head, content_coding, credential
 
 FAREWELL: Final = 1.0
 """Seconds that a request has for its error event when a drain ends it."""
@@ -78,6 +78,7 @@ class App:
                 scope.get("state", {}).get("send_continue"),
                 _content_length(scope["headers"]),
                 [(b"x-request-id", request_id.encode())],
+                content_coding(scope["headers"]),
             )
             with self._request() as request:
                 async with anyio.create_task_group() as tasks:
@@ -87,7 +88,7 @@ class App:
             if request.cancelled_caught and not downstream.is_gone:
                 with anyio.move_on_after(FAREWELL):
                     error = Unavailable("the gateway is shutting down", reason="draining")
-                    await self._fail(error, downstream, dialect_of(split_key(scope["path"])[0]))
+                    await self._fail(error, downstream, scope["path"], request_id)
 
     @contextmanager
     def _request(self) -> Iterator[anyio.CancelScope]:
@@ -102,10 +103,10 @@ class App:
         try:
             await self._route(scope, downstream, request_id)
         except GatewayError as error:
-            await self._fail(error, downstream, dialect_of(split_key(scope["path"])[0]))
+            await self._fail(error, downstream, scope["path"], request_id)
         except Exception:
             log.exception("request failed", request_id=request_id)
-            await self._fail(InternalError(), downstream, dialect_of(split_key(scope["path"])[0]))
+            await self._fail(InternalError(), downstream, scope["path"], request_id)
 
     async def _route(self, scope: Any, downstream: ASGIDownstream, request_id: str) -> None:
         headers: Headers = scope["headers"]
@@ -135,14 +136,15 @@ class App:
             raise
 
     async def _fail(
-        self, error: GatewayError, downstream: ASGIDownstream, dialect: Dialect
+        self, error: GatewayError, downstream: ASGIDownstream, path: str, request_id: str
     ) -> None:
         if downstream.is_gone:
             return
+        dialect = dialect_of(split_key(path)[0])
         if downstream.has_started:
-            await downstream.send(dialect.error_event(error))
+            await downstream.send(dialect.error_event(error, request_id))
             return  # without the end of the answer: the connection is closed abnormally
-        headers, body = error_response(error, dialect)
+        headers, body = error_response(error, dialect, request_id)
         await downstream.respond(error.status, headers, body)
 
     def refused(self, error: GatewayError, client: str, request_id: str) -> None:
@@ -154,7 +156,7 @@ class App:
         """The answer to what never became a request; see `server.protocol.Refusal`."""
         request_id = new_request_id()
         self.refused(error, "", request_id)
-        headers, body = error_response(error, dialect_of("/"))
+        headers, body = error_response(error, dialect_of("/"), request_id)
         length = (b"content-length", b"%d" % len(body))
         return [*headers, length, (b"x-request-id", request_id.encode())], body
 
@@ -175,7 +177,7 @@ def split_key(path: str) -> tuple[str, str | None]:
     return f"/{rest}", key
 
 
-def error_response(error: GatewayError, dialect: Dialect) -> tuple[Headers, bytes]:
+def error_response(error: GatewayError, dialect: Dialect, request_id: str) -> tuple[Headers, bytes]:
     """Headers and one-line body of an error."""
     if isinstance(error, NotFound | MethodNotAllowed):
         allow = [(b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else []
@@ -187,7 +189,7 @@ def error_response(error: GatewayError, dialect: Dialect) -> tuple[Headers, byte
         headers += error.headers
     if error.reason == "bad_request_head":
         headers.append((b"connection", b"close"))  # what follows may not be a request at all
-    return headers, dialect.error_body(error)
+    return headers, dialect.error_body(error, request_id)
 
 
 def _content_length(headers: Headers) -> int | None:

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from ollama_gateway.errors import BodyTooLarge, GatewayError, RequestTimeout
 from ollama_gateway.flow.ask import Headers
 from ollama_gateway.server.bodies import GRACE, SLOWEST, Room
+from ollama_gateway.wire.encoding import ZSTD, decoded
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -35,6 +37,8 @@ class ASGIDownstream:
     """The request's Content-Length."""
     answer_headers: Headers
     """Sent with every answer: the request id."""
+    coding: bytes = b""
+    """How the request's body is compressed: not at all, or zstd."""
     is_gone: bool = attrs.field(default=False, init=False)
     has_started: bool = attrs.field(default=False, init=False)
     _head_is_out: bool = attrs.field(default=False, init=False)
@@ -73,7 +77,7 @@ class ASGIDownstream:
             self._whole.set()
 
     async def body(self) -> bytes:
-        """The whole request body, within its bounds of size and time."""
+        """The whole request body, decoded, within its bounds of size and time."""
         if self.announced is not None and self.announced > self.room.budget.limit:
             raise BodyTooLarge
         if self.send_continue is not None:
@@ -87,7 +91,19 @@ class ASGIDownstream:
         if self._problem is not None:
             raise self._problem
         body, self._parts = b"".join(self._parts), []
-        return body
+        return await self._decoded(body) if self.coding == ZSTD else body
+
+    async def _decoded(self, body: bytes) -> bytes:
+        """What was compressed, which is bounded as if it had come so; others have their turns."""
+        size, parts = 0, []
+        for part in decoded(body):
+            size += len(part)
+            if size > self.room.budget.limit:
+                raise BodyTooLarge
+            self.room.take(len(part))
+            parts.append(part)
+            await anyio.lowlevel.checkpoint()
+        return b"".join(parts)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of an answer."""

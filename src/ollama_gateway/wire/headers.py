@@ -66,6 +66,15 @@ def downstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[byt
     return _kept(headers, DOWNSTREAM)
 
 
+def content_coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """How a request's body is encoded, in lower case; empty where it is as it is.
+
+    Several codings come as one that nobody knows: what was applied twice is not undone here.
+    """
+    values = (value.strip().lower() for value in _values(headers, b"content-encoding"))
+    return b",".join(value for value in values if value not in {b"", b"identity"})
+
+
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The API key a client presents; None if it presents none.
 
