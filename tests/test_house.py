@@ -27,6 +27,7 @@ AT_HOME: dict[str, set[str]] = {
         "server/connection.py",
         "server/listener.py",
         "server/protocol.py",
+        "server/tls.py",
         "demo.py",
         "cli/serve.py",
         "cli/demo.py",

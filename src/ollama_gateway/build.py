@@ -6,10 +6,10 @@ the tree (see `supervisor.py`): what must be closed and drained, never cancelled
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
+from ssl import SSLContext
 
 import attrs
 import httpx
@@ -34,13 +34,17 @@ from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
+from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.counting import Counting
+from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.listener import Listener, connections_that_fit
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.routes import gateway_routes
 from ollama_gateway.settings import model as settings_model
+from ollama_gateway.tls_files import Certificate, TLSFilesBroken, client_context
+from ollama_gateway.wire.origins import Origins
 
 ADMIN_CONNECTIONS = 64
 ADMIN_BODIES = 1024 * 1024
@@ -48,10 +52,6 @@ ADMIN_BODIES = 1024 * 1024
 Settings = settings_model.Settings
 Watcher = Callable[[], Awaitable[None]]
 Transports = Mapping[str, httpx.AsyncBaseTransport]
-
-
-class TLSFilesBroken(Exception):
-    """A backend's certificate files cannot be used; names the setting, not what is in them."""
 
 
 @attrs.frozen
@@ -108,6 +108,7 @@ async def build(
             settings.server.expose_backend,
         )
         showing = attrs.evolve(serving, ledger=Ledger(()))
+        origins = Origins(settings.server.allowed_origins)
         app = App(
             gateway_routes(
                 serving.serve,
@@ -117,9 +118,12 @@ async def build(
             ),
             BodyBudget(settings.server.max_body, settings.server.max_body_total),
             metrics,
+            cors=CORS(origins),
+            anonymous=_anonymous(settings, origins),
+            proxies=settings.server.trusted_proxies,
         )
         room = connections_that_fit(settings.server.max_connections)
-        listener = Listener(app, app.refusal, room)
+        listener = Listener(app, app.refusal, room, certificate=_certificate(settings.server))
         token = settings.server.admin_token
         admin = Admin(
             backends,
@@ -149,6 +153,22 @@ async def build(
             copier,
             pauses,
         )
+
+
+def _anonymous(settings: Settings, origins: Origins) -> Anonymous:
+    key = settings.auth.anonymous_key
+    return Anonymous(
+        key.reveal() if key else None,
+        settings.auth.anonymous_networks,
+        settings.server.trusted_proxies,
+        origins,
+    )
+
+
+def _certificate(server: settings_model.Server) -> Certificate | None:
+    if server.tls_cert is None or server.tls_key is None:
+        return None
+    return Certificate(server.tls_cert, server.tls_key)
 
 
 def _can_judge(keys: KeyCache, place: Place) -> bool:
@@ -247,17 +267,13 @@ def _transport(
     return Transport(connect, most_idle=most_idle)
 
 
-def _ssl_context(backend: settings_model.Backend) -> ssl.SSLContext:
+def _ssl_context(backend: settings_model.Backend) -> SSLContext:
     try:
-        context = ssl.create_default_context(cafile=backend.ca_file)
-        if backend.client_cert is not None:
-            context.load_cert_chain(backend.client_cert, backend.client_key)
-    except (OSError, ssl.SSLError) as error:
-        raise TLSFilesBroken(f"backend {backend.name}: its TLS files cannot be used") from error
-    if not backend.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        return client_context(
+            backend.ca_file, backend.client_cert, backend.client_key, verify=backend.verify
+        )
+    except TLSFilesBroken as error:
+        raise TLSFilesBroken(f"backend {backend.name}: {error}") from error
 
 
 def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:

@@ -9,12 +9,6 @@ from tests.settings.conftest import Problems
 
 OTHER = {
     "server.processes": "2",
-    "server.allowed_origins": "['https://a']",
-    "server.trusted_proxies": "['10.0.0.0/8']",
-    "server.tls_cert": "'a.pem'",
-    "server.tls_key": "'a.pem'",
-    "auth.anonymous_networks": "['10.0.0.0/8']",
-    "auth.anonymous_key": "'k'",
 }
 """A value other than the default for each setting that is refused."""
 

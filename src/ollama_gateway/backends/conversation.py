@@ -3,8 +3,6 @@
 h11 frames our head and parses the answer; the request's body never enters it, as its length is in
 the head. While a body larger than one write goes out the answer is already being read, because a
 backend may refuse an upload without reading it. A final answer, however early, ends the upload.
-(Over TLS a write cut in the middle ends the stream too: of such an early answer only what came
-with its head is then left.)
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 import anyio
+import anyio.lowlevel
 import h11
 import httpx
 from anyio.abc import ByteStream
@@ -121,6 +120,8 @@ class Conversation:
             for part in parts:
                 for start in range(0, len(part), ONE_WRITE):
                     await self.stream.send(part[start : start + ONE_WRITE])
+                    # A write over TLS that is cancelled does not say so (`connecting.py`).
+                    await anyio.lowlevel.checkpoint_if_cancelled()
             self._is_written = True
 
     async def _read_head(self) -> h11.Response:

@@ -9,7 +9,7 @@ import trio
 import typer
 
 from ollama_gateway import log
-from ollama_gateway.build import Gateway, TLSFilesBroken
+from ollama_gateway.build import Gateway
 from ollama_gateway.cli.config import ConfigOption, load_or_exit
 from ollama_gateway.cli.key_store import place_in
 from ollama_gateway.keys.key import StoreAway, StoreError
@@ -19,6 +19,7 @@ from ollama_gateway.server.listener import AddressTaken, raise_file_limit
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import printable
 from ollama_gateway.supervisor import supervise
+from ollama_gateway.tls_files import TLSFilesBroken
 
 LAST_LINES = 1.0
 """Seconds for the last log lines to be written."""
@@ -67,7 +68,7 @@ def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
     up = sum(backend.is_up for backend in gateway.backends.all)
     log.get_logger("serve").info(
         "serving",
-        address=f"http://{address}",
+        address=f"{'https' if settings.server.tls_cert else 'http'}://{address}",
         admin=f"http://{settings.server.admin_bind}",
         backends=len(gateway.backends.all),
         up=up,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -29,12 +29,16 @@ from ollama_gateway.errors import (
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.downstream import ASGIDownstream, Receive, Send
+from ollama_gateway.server.forwarded import client_of
 from ollama_gateway.server.refusals import RefusalLog
 from ollama_gateway.server.routes import Routes, dialect_of
 from ollama_gateway.wire.dialects import Dialect
 from ollama_gateway.wire.headers import check_head, content_coding, credential
+from ollama_gateway.wire.networks import Network
 
 FAREWELL: Final = 1.0
 """Seconds that a request has for its error event when a drain ends it."""
@@ -53,6 +57,10 @@ class App:
     bodies: BodyBudget
     metrics: Metrics
     refusals: RefusalLog = attrs.field(factory=RefusalLog)
+    cors: CORS = attrs.field(factory=CORS)
+    anonymous: Anonymous = attrs.field(factory=Anonymous)
+    proxies: Sequence[Network] = ()
+    """Whose `X-Forwarded-For` is believed."""
     _running: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
 
@@ -77,7 +85,7 @@ class App:
                 room,
                 scope.get("state", {}).get("send_continue"),
                 _content_length(scope["headers"]),
-                [(b"x-request-id", request_id.encode())],
+                [(b"x-request-id", request_id.encode()), *self.cors.headers(scope["headers"])],
                 content_coding(scope["headers"]),
             )
             with self._request() as request:
@@ -110,10 +118,17 @@ class App:
 
     async def _route(self, scope: Any, downstream: ASGIDownstream, request_id: str) -> None:
         headers: Headers = scope["headers"]
-        client = (scope["client"] or ("",))[0]
+        client = client_of((scope["client"] or ("",))[0], headers, self.proxies)
+        is_tls = scope.get("scheme") == "https"
         try:
             check_head(scope["method"], scope["raw_path"], scope["http_version"], headers)
+            preflight = self.cors.preflight(scope["method"], headers)
+            if preflight is not None:
+                await _answer_preflight(downstream, preflight)
+                return
             path, key = split_key(scope["raw_path"].decode("ascii"))
+            if key is None:
+                key = self.anonymous.credential(client, headers, is_tls=is_tls)
             route = self.routes.find(scope["method"], path)
         except GatewayError as error:
             self.refused(error, client, request_id)
@@ -132,6 +147,9 @@ class App:
         try:
             await route.handler(ask)
         except Unauthorized as error:
+            if ask.credential is None:
+                why = self.anonymous.obstacle(client, headers, is_tls=is_tls)
+                error.reason = why or error.reason
             self.refused(error, client, request_id)
             raise
 
@@ -159,6 +177,11 @@ class App:
         headers, body = error_response(error, dialect_of("/"), request_id)
         length = (b"content-length", b"%d" % len(body))
         return [*headers, length, (b"x-request-id", request_id.encode())], body
+
+
+async def _answer_preflight(downstream: ASGIDownstream, headers: Headers) -> None:
+    await downstream.start(204, headers)  # not `respond`: no Content-Length here (RFC 9110, 8.6)
+    await downstream.end()
 
 
 def new_request_id() -> str:

@@ -8,10 +8,11 @@ The rules it keeps:
   seen at once, and the application gets its `http.disconnect`.
 * Every wait has a deadline: the request head, the idle time, each write. They are deadlines on the
   scope of the pending read, moved when the state changes, not tasks.
-* An answer given while the client still sends is followed by a half-close and a short time of
-  reading on (lingering); otherwise the kernel answers the unread bytes by a reset, which can
-  overtake the answer.
-* A cut response never looks complete: where only the close marks its end (HTTP/1.0), it is a reset.
+* A connection that has said all ends in a half-close, and over TLS in its close_notify. Where the
+  client still sends, a short time of reading on (lingering) follows; otherwise the kernel answers
+  the unread bytes by a reset, which can overtake the answer.
+* A cut response never looks complete: TLS does not say that it is, and where only the close marks
+  its end (HTTP/1.0), it is a reset.
 * No application can hold the connection by not reading: the end of its input waits for nobody.
 * However it ends, it ends in `aclose_forcefully`: a graceful close under cancellation would leave
   the socket open and the client waiting.
@@ -37,6 +38,7 @@ from hypercorn.utils import parse_socket_addr
 
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.protocol import Protocol, Refusal
+from ollama_gateway.server.tls import SecureStream
 
 MAX_RECEIVE: Final = 65536
 WRITE_PIECE: Final = 65536
@@ -118,14 +120,14 @@ class Connection(TCPServer):
         app: App,
         config: Config,
         context: WorkerContext,
-        stream: trio.SocketStream,
+        stream: trio.SocketStream | SecureStream,
         refusal: Refusal,
         limits: ConnectionLimits,
     ) -> None:
         super().__init__(
             cast("Any", app), config, context, ConnectionState({}), cast("Any", stream)
         )
-        self.stream: trio.SocketStream = stream  # type: ignore[assignment]  # plain, not TLS
+        self.stream: trio.SocketStream | SecureStream = stream  # type: ignore[assignment]
         self._tasks = _AppTasks()
         self.http = Protocol(
             cast("Any", self.app),
@@ -137,6 +139,7 @@ class Connection(TCPServer):
             self.protocol_send,
             refusal,
         )
+        self.http.ssl = isinstance(stream, SecureStream)  # the scheme that applications see
         self._limits = limits
         self._reading = trio.CancelScope()
         self._feeding = trio.CancelScope()
@@ -252,8 +255,8 @@ class Connection(TCPServer):
         self._feeding.cancel()  # an early next request is not begun any more
 
     async def _part(self) -> None:
-        """Give the peer the time to read a whole answer, where closing now would reset it."""
-        if self.http.response_is_cut or not self.http.client_still_sends:
+        """Say that all was said, and give the peer the time to read it, where closing resets it."""
+        if self.http.response_is_cut:
             return
         with trio.move_on_after(self._limits.linger_timeout):
             await self._linger()
@@ -261,7 +264,7 @@ class Connection(TCPServer):
     async def _linger(self) -> None:
         try:
             await self.stream.send_eof()
-            left = self._limits.linger_bytes
+            left = self._limits.linger_bytes if self.http.client_still_sends else 0
             while left > 0 and (data := await self.stream.receive_some(MAX_RECEIVE)):
                 left -= len(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

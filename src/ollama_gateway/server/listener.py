@@ -22,10 +22,12 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
-from ollama_gateway.errors import Unavailable
+from ollama_gateway.errors import BadRequest, Unavailable
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.connection import App, Connection, ConnectionLimits
 from ollama_gateway.server.protocol import Refusal
+from ollama_gateway.server.tls import SecureStream
+from ollama_gateway.tls_files import Certificate
 
 BACKLOG: Final = 1024
 HEAD_LIMIT: Final = 32 * 1024
@@ -132,6 +134,8 @@ class Listener:
     refusal: Refusal
     max_connections: int
     limits: ConnectionLimits = attrs.field(factory=ConnectionLimits)
+    certificate: Certificate | None = None
+    """With one, TLS is all that is spoken."""
     connections: set[Connection] = attrs.field(factory=set, init=False)
     _config: Config = attrs.field(factory=hypercorn_config, init=False)
     _context: WorkerContext = attrs.field(factory=_worker_context, init=False)
@@ -193,7 +197,7 @@ class Listener:
                 self.app,
                 self._config,
                 self._context,
-                trio.SocketStream(trio.socket.from_stdlib_socket(client)),
+                self._stream(client),
                 self.refusal,
                 self.limits,
             )
@@ -203,6 +207,16 @@ class Listener:
         self.connections.add(connection)
         start(self._serve, connection)
 
+    def _stream(self, client: socket.socket) -> trio.SocketStream | SecureStream:
+        plain = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+        if self.certificate is None:
+            return plain
+        return SecureStream(plain, self.certificate.context(), self._refuse_handshake)
+
+    def _refuse_handshake(self) -> None:
+        """Count and log; there is nothing that could be answered."""
+        self.refusal(BadRequest("no TLS that is spoken here", reason="tls_handshake"))
+
     async def _serve(self, connection: Connection) -> None:
         try:
             await connection.run()
@@ -210,10 +224,15 @@ class Listener:
             self.connections.discard(connection)
 
     def _turn_away(self, client: socket.socket) -> None:
-        """Answer 503 and close, without a task: a flood must cost nothing."""
+        """Answer 503 and close, without a task: a flood must cost nothing.
+
+        Over TLS it is only closed: a handshake would cost more than a request.
+        """
         headers, body = self.refusal(Unavailable("too many connections", reason="connection_cap"))
         head = b"".join(b"%s: %s\r\n" % header for header in headers)
         with client:
+            if self.certificate is not None:
+                return
             client.setblocking(False)  # noqa: FBT003 - the standard library's signature
             with contextlib.suppress(OSError):  # gone, or nothing more to read
                 client.send(b"HTTP/1.1 503 \r\nconnection: close\r\n%s\r\n%s" % (head, body))

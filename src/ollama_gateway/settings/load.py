@@ -90,7 +90,7 @@ def load(
         **{table.path: value for table, value in whole},
         backends=tuple(backend for _, backend in usable),
     )
-    warnings = [*tables.unknown_variables(env), *checks.warnings(usable)]
+    warnings = [*tables.unknown_variables(env), *checks.warnings(whole, usable)]
     return Loaded(settings, source, tuple(map(_clipped, warnings)), _origins(whole, usable))
 
 

@@ -20,6 +20,7 @@ from ollama_gateway.settings import places, units
 from ollama_gateway.settings.places import Address
 from ollama_gateway.settings.secret import Secret
 from ollama_gateway.settings.units import Kind
+from ollama_gateway.wire.networks import Network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,11 @@ Positive = Annotated[int, Kind(units.counted(1), _count)]
 Ratio = Annotated[float, Kind(units.ratio, _count)]
 Flag = Annotated[bool, Kind(units.flag, units.flag_from_text)]
 Words = Annotated[tuple[str, ...], Kind(units.words, units.list_from_text, list)]
+Networks = Annotated[
+    tuple[Network, ...],
+    Kind(places.networks, units.list_from_text, lambda found: [str(n) for n in found]),
+]
+OriginPatterns = Annotated[tuple[str, ...], Kind(places.origins, units.list_from_text, list)]
 Bind = Annotated[Address, Kind(places.address, show=str)]
 Name = Annotated[str, Kind(places.name)]
 Url = Annotated[str, Kind(places.url)]
@@ -71,9 +77,9 @@ class Server:
     """Bytes of all bodies held at once."""
     max_connections: Positive = 4096
     """Client connections at once."""
-    allowed_origins: Words = ()
-    """Origins of browsers that are answered (CORS)."""
-    trusted_proxies: Words = ()
+    allowed_origins: OriginPatterns = ()
+    """Origins of the web pages that may read answers (CORS)."""
+    trusted_proxies: Networks = ()
     """Networks whose `X-Forwarded-For` is believed."""
     tls_cert: File = None
     """Certificate chain (PEM) of the client listener; with `tls_key`."""
@@ -197,7 +203,7 @@ class Limits:
 class Auth:
     """Who may come without a key."""
 
-    anonymous_networks: Words = ()
+    anonymous_networks: Networks = ()
     """Networks whose requests without a key are served as `anonymous_key`."""
     anonymous_key: SecretOrNone = None
     """The key they are served as."""
@@ -245,11 +251,5 @@ _UNSUPPORTED: Final = "not supported by this version yet"
 
 NOT_YET: Final[Mapping[str, str]] = {
     "server.processes": f"more than one process is {_UNSUPPORTED}",
-    "server.allowed_origins": f"answering browsers of other origins is {_UNSUPPORTED}",
-    "server.trusted_proxies": f"trusting a proxy's headers is {_UNSUPPORTED}",
-    "server.tls_cert": f"TLS for clients is {_UNSUPPORTED}",
-    "server.tls_key": f"TLS for clients is {_UNSUPPORTED}",
-    "auth.anonymous_networks": f"access without a key is {_UNSUPPORTED}",
-    "auth.anonymous_key": f"access without a key is {_UNSUPPORTED}",
 }
 """Settings refused when they are not at their default, and what to say."""

@@ -87,6 +87,13 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return next((key for key in (*bearers, *plain) if key), None)
 
 
+def has_credential(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a client presents anything at all, be it no key: a password, a bad spelling."""
+    names = (b"authorization", *_KEY_HEADERS)
+    values = [_text(value) for name, value in headers if name.lower() in names]
+    return any(value and value.lower() != "bearer" for value in values)
+
+
 def check_head(
     method: str, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]
 ) -> None:
