@@ -33,6 +33,7 @@ class Issuer:
     @classmethod
     def into(cls, directory: Path) -> Issuer:
         """An authority whose first certificate is in place."""
+        directory.mkdir(exist_ok=True)
         authority = trustme.CA()
         client = ssl.create_default_context()
         client.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # or a cut end looks like one that was said
