@@ -74,7 +74,7 @@ async def test_applications_see_the_scheme(issuer: Issuer) -> None:
 
 
 async def test_old_versions_are_refused(issuer: Issuer) -> None:
-    """A client that speaks nothing newer than TLS 1.1 is told so, and counted."""
+    """A client that speaks nothing newer than TLS 1.1 is closed, and counted."""
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old = speaking(issuer, ssl.TLSVersion.TLSv1_1)
     old.set_ciphers("DEFAULT:@SECLEVEL=0")  # or it would not even try

@@ -29,7 +29,14 @@ CERTIFICATE_FAULTS: Final = {
 """By OpenSSL's number (x509_vfy.h); every other one is a certificate that nobody vouches for."""
 
 
-CERTIFICATE_WANTED: Final = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+ALERTS: Final = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not accept the client certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the client certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the client certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it does not accept the client certificate",
+}
+"""What a backend says of us, by OpenSSL's name (sslerr.h); with TLS 1.2 less than with 1.3."""
 
 
 def tls_fault(error: BaseException | None) -> str | None:
@@ -38,8 +45,7 @@ def tls_fault(error: BaseException | None) -> str | None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return CERTIFICATE_FAULTS.get(error.verify_code, "its certificate is not trusted")
         if isinstance(error, ssl.SSLError):
-            wants = error.reason == CERTIFICATE_WANTED
-            return "it wants a client certificate" if wants else "TLS failed"
+            return ALERTS.get(error.reason, "it does not speak TLS as it should")
         error = error.__cause__
     return None
 
