@@ -14,6 +14,7 @@ import anyio
 import attrs
 import pytest
 import trio
+import trio.testing
 import trustme
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSListener
@@ -220,6 +221,7 @@ async def test_an_early_answer_during_a_large_upload(files: Files) -> None:
 
     async def refuse(peer: Peer) -> None:
         await peer.hear()
+        await trio.testing.wait_all_tasks_blocked(0.01)  # the upload is stuck in the middle
         await peer.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 200000\r\n\r\n", b"big")
         await may_go_on.wait()
         await peer.say(b"x" * 199_997)

@@ -12,7 +12,8 @@ from ollama_gateway import log
 from ollama_gateway.build import Gateway
 from ollama_gateway.cli.config import ConfigOption, load_or_exit
 from ollama_gateway.cli.key_store import place_in
-from ollama_gateway.keys.key import StoreAway, StoreError
+from ollama_gateway.keys.key import StoreAway, StoreError, digest_of, utc_now
+from ollama_gateway.keys.store import KeyStore
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.spending_file import SpendingError
 from ollama_gateway.server.listener import AddressTaken, raise_file_limit
@@ -56,12 +57,27 @@ def _say_how_to_make_a_key(settings: Settings, writer: log.LineWriter) -> None:
         with closing(place.open()) as store:
             store.check()
             keys = store.count_active()
+            warning = _of_anonymous_key(settings, store)
     except StoreAway as error:
         writer.write(f"keys: {shown}: {error}; until it is back, requests get 503\n")
         return
     writer.write(f"keys: {shown} ({keys} active)\n")
+    if warning:
+        writer.write(f"warning: auth.anonymous_key: {warning}\n")
     if keys == 0:
         writer.write("no API key yet: make one with `gatewayctl keys create NAME`\n")
+
+
+def _of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
+    """What an operator should know of the key that anonymous clients are served as."""
+    if settings.auth.anonymous_key is None:
+        return None
+    (key,) = store.find([digest_of(settings.auth.anonymous_key.reveal())])
+    if key is None or not key.is_active(utc_now()):
+        return "is no active key of this store; until it is, clients without a key get 401"
+    if "manage" in key.endpoints:
+        return "may manage models: so may everyone in auth.anonymous_networks"
+    return None
 
 
 def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
