@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,17 @@ def test_the_example_of_the_environment_is_the_defaults(tmp_path: Path) -> None:
     found = load(None, {}, tmp_path)
     assert found.settings == load(None, {}, tmp_path / "none").settings
     assert found.origins["server.bind"] == "environment"
+
+
+@pytest.mark.parametrize("page", ["tls.md", "browsers.md", "proxies.md"])
+def test_the_settings_that_other_pages_show_exist(page: str) -> None:
+    """Each example is TOML, and names settings of the list."""
+    examples = re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text("utf-8"), flags=re.DOTALL)
+    shown = [
+        f"{section}{'[]' if isinstance(table, list) else ''}.{key}"
+        for example in examples
+        for section, table in tomllib.loads(example).items()
+        for key in (table[0] if isinstance(table, list) else table)
+    ]
+    assert shown
+    assert not set(shown) - set(PATHS)
