@@ -203,6 +203,7 @@ async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files:
             await told.poll()
             stranger = ssl.create_default_context()  # since it was polled its certificate changed
             connect = tcp(HOST, one, connect_timeout=10, ssl_context=stranger)
+            await gateway.backends.all[0].transport.aclose()
             gateway.backends.all[0].transport = Transport(connect)
             reply = await told.ask()
     store.close()
@@ -216,7 +217,7 @@ async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files:
 
 
 async def test_an_early_answer_during_a_large_upload(files: Files) -> None:
-    """What a backend says while it does not read is all there, not only its head."""
+    """What a backend says while it does not read is all there; nobody else gets the connection."""
     may_go_on = trio.Event()
 
     async def refuse(peer: Peer) -> None:
@@ -235,11 +236,12 @@ async def test_an_early_answer_during_a_large_upload(files: Files) -> None:
 
     with trio.move_on_after(20) as scope:
         async with listening(refuse, wrap) as port:
-            transport = Transport(tcp(HOST, port, connect_timeout=10, ssl_context=client))
+            connect = tcp(HOST, port, connect_timeout=10, ssl_context=client)
+            transport = Transport(connect, most_idle=4)
             response = await transport.handle_async_request(post(b"x" * 32 * MIB))
             may_go_on.set()
             body = b"".join([chunk async for chunk in response.aiter_raw()])
             assert (response.status_code, body) == (413, b"big" + b"x" * 199_997)
-            assert transport.open_connections == 0
+            assert (transport.open_connections, transport.idle_connections) == (0, 0)
             scope.cancel()
     assert body
