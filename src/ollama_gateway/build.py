@@ -37,8 +37,8 @@ from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.counting import Counting
 from ollama_gateway.server.cors import CORS
+from ollama_gateway.server.counting import Counting
 from ollama_gateway.server.listener import Listener, connections_that_fit
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.routes import gateway_routes
