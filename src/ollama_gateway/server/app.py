@@ -32,8 +32,9 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.cors import CORS
-from ollama_gateway.server.downstream import ASGIDownstream, Receive, Send
+from ollama_gateway.server.downstream import ASGIDownstream, Send
 from ollama_gateway.server.forwarded import client_of
+from ollama_gateway.server.inbox import Inbox
 from ollama_gateway.server.refusals import RefusalLog
 from ollama_gateway.server.routes import Routes, dialect_of
 from ollama_gateway.wire.dialects import Dialect
@@ -75,7 +76,7 @@ class App:
         for request in self._running:
             request.deadline = self._deadline
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Inbox, send: Send) -> None:
         """Serve one request."""
         request_id = new_request_id()
         with self.bodies.room() as room:
@@ -89,10 +90,8 @@ class App:
                 content_coding(scope["headers"]),
             )
             with self._request() as request:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(downstream.listen, request)
-                    await self._serve(scope, downstream, request_id)
-                    tasks.cancel_scope.cancel()
+                receive.on_leaving(downstream.leaving(request))
+                await self._serve(scope, downstream, request_id)
             if request.cancelled_caught and not downstream.is_gone:
                 with anyio.move_on_after(FAREWELL):
                     error = Unavailable("the gateway is shutting down", reason="draining")

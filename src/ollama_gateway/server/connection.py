@@ -20,7 +20,6 @@ The rules it keeps:
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -37,6 +36,7 @@ from hypercorn.typing import ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
 from ollama_gateway.log import get_logger
+from ollama_gateway.server.inbox import Inbox
 from ollama_gateway.server.protocol import Protocol, Refusal
 from ollama_gateway.server.tls import SecureStream
 
@@ -46,7 +46,8 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 log = get_logger("connection")
 
-App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
+App = Callable[[Scope, Inbox, Callable[[Any], Awaitable[None]]], Any]
+"""ASGI; its `receive` can do more (`inbox.py`)."""
 
 
 @attrs.frozen
@@ -71,43 +72,25 @@ class _AppTasks(TaskGroup):
     """hypercorn's task group with its application wrapper replaced: ours contains nothing."""
 
     async def spawn_app(
-        self, app: Any, config: Config, scope: Scope, send: Callable[[Any], Awaitable[None]]
+        self,
+        app: Any,
+        config: Config,  # noqa: ARG002 - hypercorn's signature
+        scope: Scope,
+        send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[Any], Awaitable[None]]:
-        inbox = _Inbox(*trio.open_memory_channel[Any](config.max_app_queue_size))
-        self.spawn(_run_app, app, scope, inbox.receive, send)
+        inbox = Inbox()
+        self.spawn(_run_app, app, scope, inbox, send)
         return inbox.put
-
-
-@attrs.frozen
-class _Inbox:
-    """What an application receives: the pieces of a body, then for ever that the client left."""
-
-    _sender: trio.MemorySendChannel[Any]
-    _receiver: trio.MemoryReceiveChannel[Any]
-
-    async def put(self, event: Any) -> None:
-        """Wait until a piece of the body has room; its end overtakes a piece that still waits."""
-        if event["type"] == "http.disconnect":
-            self._sender.close()
-            return
-        with contextlib.suppress(trio.ClosedResourceError):  # answered: nobody wants this piece
-            await self._sender.send(event)
-
-    async def receive(self) -> Any:
-        try:
-            return await self._receiver.receive()
-        except trio.EndOfChannel:
-            return {"type": "http.disconnect"}
 
 
 async def _run_app(
     app: App,
     scope: Scope,
-    receive: Callable[[], Awaitable[Any]],
+    inbox: Inbox,
     send: Callable[[Any], Awaitable[None]],
 ) -> None:
     try:
-        await app(scope, receive, send)
+        await app(scope, inbox, send)
     finally:
         await send(None)  # hypercorn's sign that no more will come: an unfinished answer is cut
 

@@ -1,28 +1,37 @@
 """The client's side of one request, over ASGI.
 
-`listen` runs beside the handler for as long as it runs. It does not touch the request's body
-until that is wanted (so a bad key is refused before a byte of it is read, and `100 Continue` goes
-out only then), and once an answer has begun it reads on and drops what comes: in hypercorn an
-unread body would block the connection for ever. It sees the client leave, and cancels the
-request's scope.
+The request's body is not touched until it is wanted, so a bad key is refused before a byte of it
+is read, and `100 Continue` goes out only then. That the client leaves is told by the connection and
+not by `receive`: no task has to wait for it (`server/inbox.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
 import attrs
 
-from ollama_gateway.errors import BodyTooLarge, GatewayError, RequestTimeout
+from ollama_gateway.errors import BodyTooLarge, RequestTimeout
 from ollama_gateway.flow.ask import Headers
 from ollama_gateway.server.bodies import GRACE, SLOWEST, Room
 from ollama_gateway.wire.encoding import ZSTD, decoded
 
-Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+
+
+class Receive(Protocol):
+    """The way in; see `inbox.Inbox`."""
+
+    async def __call__(self) -> Any:
+        """The next ASGI event."""
+        ...
+
+    def drop(self) -> None:
+        """Throw away what nobody wants any more."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -42,39 +51,17 @@ class ASGIDownstream:
     is_gone: bool = attrs.field(default=False, init=False)
     has_started: bool = attrs.field(default=False, init=False)
     _head_is_out: bool = attrs.field(default=False, init=False)
-    _wanted: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _whole: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _deadline: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
-    _parts: list[bytes] = attrs.field(factory=list, init=False)
-    _problem: GatewayError | None = attrs.field(default=None, init=False)
+    _is_ending: bool = attrs.field(default=False, init=False)
 
-    async def listen(self, request: anyio.CancelScope) -> None:
-        """Receive until the client leaves, which cancels `request`."""
-        await self._wanted.wait()
-        while True:
-            event = await self.receive()
-            if event["type"] == "http.disconnect":
+    def leaving(self, request: anyio.CancelScope) -> Callable[[], None]:
+        """What is to be called when the client leaves: it cancels `request`."""
+
+        def left() -> None:
+            if not self._is_ending:
                 self.is_gone = True
                 request.cancel()
-                return
-            if not self.has_started and self._problem is None:
-                self._keep(event["body"])
-            if not event.get("more_body", False):
-                self._whole.set()
 
-    def _keep(self, data: bytes) -> None:
-        if self.room.taken + len(data) > self.room.budget.limit:
-            self._problem = BodyTooLarge()
-        else:
-            try:
-                self.room.take(len(data))
-                self._parts.append(data)
-                earned = self._deadline.deadline + len(data) / SLOWEST
-                self._deadline.deadline = min(earned, anyio.current_time() + GRACE)
-            except GatewayError as problem:
-                self._problem = problem
-        if self._problem is not None:
-            self._whole.set()
+        return left
 
     async def body(self) -> bytes:
         """The whole request body, decoded, within its bounds of size and time."""
@@ -82,16 +69,27 @@ class ASGIDownstream:
             raise BodyTooLarge
         if self.send_continue is not None:
             await self.send_continue()
-        self._deadline.deadline = anyio.current_time() + GRACE
-        self._wanted.set()
-        with self._deadline:
-            await self._whole.wait()
-        if self._deadline.cancelled_caught:
+        parts, has_more = [], True
+        with anyio.CancelScope(deadline=anyio.current_time() + GRACE) as slowest:
+            while has_more:
+                data, has_more = await self._piece()
+                if self.room.taken + len(data) > self.room.budget.limit:
+                    raise BodyTooLarge
+                self.room.take(len(data))
+                parts.append(data)
+                earned = slowest.deadline + len(data) / SLOWEST
+                slowest.deadline = min(earned, anyio.current_time() + GRACE)
+        if slowest.cancelled_caught:
             raise RequestTimeout(reason="slow_body")
-        if self._problem is not None:
-            raise self._problem
-        body, self._parts = b"".join(self._parts), []
+        body = b"".join(parts)
         return await self._decoded(body) if self.coding == ZSTD else body
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        """What comes next of the body, and whether that was not all of it."""
+        event = await self.receive()
+        if event["type"] == "http.disconnect":
+            await anyio.sleep_forever()  # whoever says so has cancelled this request
+        return event["body"], event.get("more_body", False)
 
     async def _decoded(self, body: bytes) -> bytes:
         """What was compressed, which is bounded as if it had come so; others have their turns."""
@@ -108,7 +106,7 @@ class ASGIDownstream:
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of an answer."""
         self.has_started = True
-        self._wanted.set()
+        self.receive.drop()
         head = [*headers, *self.answer_headers]
         await self.transmit({"type": "http.response.start", "status": status, "headers": head})
         self._head_is_out = True
@@ -121,10 +119,12 @@ class ASGIDownstream:
 
     async def end(self) -> None:
         """End the answer."""
+        self._is_ending = True  # the connection's own end of it is nobody's leaving
         await self.transmit({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer."""
         length = (b"content-length", b"%d" % len(body))
         await self.start(status, [*headers, length])
+        self._is_ending = True
         await self.transmit({"type": "http.response.body", "body": body, "more_body": False})

@@ -63,6 +63,8 @@ class Protocol(H11Protocol):
             h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
         )
         self._refusal = refusal
+        self._head = b""
+        """Of an answer of which nothing is written yet."""
         self._arrived = trio.Event()
         self._caught_up = trio.Event()
         self._unread = 0
@@ -198,6 +200,20 @@ class Protocol(H11Protocol):
             headers = _closing(event.headers)
             event = Response(STREAM_ID, headers=headers, status_code=event.status_code)
         await super().stream_send(event)
+
+    async def _send_h11_event(self, event: Any) -> None:
+        """Write an event's bytes; a head waits for what comes behind it, and shares its write."""
+        try:
+            data = self.http.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.http.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response):
+            self._head = data
+        elif self._head or data:
+            data, self._head = self._head + data, b""
+            await self.send(RawData(data))
 
     async def _maybe_recycle(self) -> None:
         await super()._maybe_recycle()
