@@ -20,6 +20,7 @@ The rules it keeps:
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -37,6 +38,7 @@ from hypercorn.utils import parse_socket_addr
 
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.inbox import Inbox
+from ollama_gateway.server.outbox import Outbox
 from ollama_gateway.server.protocol import Protocol, Refusal
 from ollama_gateway.server.tls import SecureStream
 
@@ -71,6 +73,8 @@ class ConnectionLimits:
 class _AppTasks(TaskGroup):
     """hypercorn's task group with its application wrapper replaced: ours contains nothing."""
 
+    http: Protocol
+
     async def spawn_app(
         self,
         app: Any,
@@ -79,7 +83,7 @@ class _AppTasks(TaskGroup):
         send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[Any], Awaitable[None]]:
         inbox = Inbox()
-        self.spawn(_run_app, app, scope, inbox, send)
+        self.spawn(_run_app, app, scope, inbox, Outbox(self.http, send))
         return inbox.put
 
 
@@ -122,6 +126,7 @@ class Connection(TCPServer):
             self.protocol_send,
             refusal,
         )
+        self._tasks.http = self.http
         self.http.ssl = isinstance(stream, SecureStream)  # the scheme that applications see
         self._limits = limits
         self._reading = trio.CancelScope()
@@ -201,9 +206,12 @@ class Connection(TCPServer):
             self._set_deadline(float("inf"))
 
     async def _write(self, data: bytes) -> None:
+        rest = self._write_at_once(memoryview(data))
+        if not rest:
+            return
         try:
             async with self.send_lock:
-                await self._send_in_pieces(memoryview(data))
+                await self._send_in_pieces(rest)
         except trio.Cancelled:
             self._reset_on_close()  # a part may be out, of what h11 counts as sent:
             self._finish()  # nothing that came behind it would make sense
@@ -212,6 +220,19 @@ class Connection(TCPServer):
             self._reset_on_close()
             self._finish()
             await self.http.handle(Closed())
+
+    def _write_at_once(self, data: memoryview) -> memoryview:
+        """Give the kernel what it takes without waiting, and return the rest.
+
+        Nearly always it takes all: then a chunk needs no lock, no deadline and no turn of Trio's.
+        Errors are left to the write of the rest.
+        """
+        if self._finished or self.send_lock.locked() or isinstance(self.stream, SecureStream):
+            return data
+        try:
+            return data[os.write(self.stream.socket.fileno(), data) :]
+        except OSError:
+            return data
 
     async def _send_in_pieces(self, data: memoryview) -> None:
         """Each piece has the write timeout for itself: a slow reader is not a dead one."""
