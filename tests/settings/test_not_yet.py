@@ -8,7 +8,6 @@ from ollama_gateway.settings.model import SECTIONS
 from tests.settings.conftest import Problems
 
 OTHER = {
-    "server.processes": "2",
 }
 """A value other than the default for each setting that is refused."""
 

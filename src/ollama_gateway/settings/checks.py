@@ -84,6 +84,35 @@ def _fault_of_header(name: str, seen: set[str]) -> str | None:
     return "is given twice (auth_token counts)" if name.lower() in seen else None
 
 
+def of_shares(
+    parts: Sequence[tuple[Table, Any]], backends: Sequence[tuple[Table, Backend]]
+) -> Iterator[str]:
+    """A problem for each figure that, divided, leaves a process with nothing to give."""
+    for table, server in parts:
+        if isinstance(server, Server):
+            yield from _of_shares_of_server(table, server)
+            for of_backend, backend in backends:
+                if 0 < backend.slots < server.processes:
+                    yield _too_few(of_backend.name_of("slots"), backend.slots, server)
+
+
+def _of_shares_of_server(table: Table, server: Server) -> Iterator[str]:
+    if server.max_connections < server.processes:
+        yield _too_few(table.name_of("max_connections"), server.max_connections, server)
+    total = server.max_body_total
+    if total // server.processes < server.max_body <= total:
+        yield (
+            f"{table.name_of('max_body_total')}: {show_bytes(total)}, divided by"
+            f" server.processes ({server.processes}), is less than server.max_body"
+            f" ({show_bytes(server.max_body)})"
+        )
+
+
+def _too_few(name: str, figure: int, server: Server) -> str:
+    count = server.processes
+    return f"{name}: {figure} is fewer than server.processes ({count}): each needs one of its own"
+
+
 def duplicates(tables: Iterable[Table]) -> Iterator[str]:
     """A problem for each name that an earlier backend has."""
     seen: dict[str, str] = {}

@@ -83,6 +83,7 @@ def load(
     whole = [(table, value) for table, value in sections if value is not None]
     usable = [(table, backend) for table, backend in backends if backend is not None]
     problems += [*checks.of_sections(whole), *checks.of_backends(usable)]
+    problems += checks.of_shares(whole, usable)
     problems += [*checks.duplicates(listed), *checks.of_header_names(listed)]
     if problems:
         raise SettingsError(tuple(dict.fromkeys(map(_clipped, problems))))

@@ -250,6 +250,5 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 _UNSUPPORTED: Final = "not supported by this version yet"
 
 NOT_YET: Final[Mapping[str, str]] = {
-    "server.processes": f"more than one process is {_UNSUPPORTED}",
 }
 """Settings refused when they are not at their default, and what to say."""
