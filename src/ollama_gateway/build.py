@@ -123,7 +123,13 @@ async def build(
             proxies=settings.server.trusted_proxies,
         )
         room = connections_that_fit(settings.server.max_connections)
-        listener = Listener(app, app.refusal, room, certificate=_certificate(settings.server))
+        listener = Listener(
+            app,
+            app.refusal,
+            room,
+            certificate=_certificate(settings.server),
+            is_shared=settings.server.processes > 1,
+        )
         token = settings.server.admin_token
         admin = Admin(
             backends,

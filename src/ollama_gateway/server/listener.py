@@ -6,6 +6,10 @@ connections, what happens when the process is out of file descriptors, and the d
 
 A drain is three steps: the backlog is accepted to its end, then the sockets close, then idle
 connections close and the others answer what they have. Its deadline is the caller's.
+
+Several processes may share a socket. Then who has fewer connections accepts first: the others wait
+a moment, some milliseconds at most, and take one at a time. One that is full waits longer before it
+turns anybody away: whoever has room comes before it.
 """
 
 from __future__ import annotations
@@ -42,6 +46,12 @@ FILES_OF_OUR_OWN: Final = 40
 """Descriptors for stores, listeners, polls and logs."""
 OUT_OF_FILES_PAUSE: Final = 0.1
 """Seconds to wait for a file descriptor to come free (trio.serve_listeners waits as long)."""
+COURTESY: Final = 0.001
+"""Seconds that each connection makes a process wait before it accepts from a shared socket; less
+than what the system's timers tell apart would be none."""
+MOST_COURTESY: Final = 0.004
+COURTESY_WHEN_FULL: Final = 0.1
+"""Seconds that others have to accept before one without room turns a client away."""
 
 Start = Callable[[Callable[[Connection], Awaitable[None]], Connection], None]
 
@@ -136,6 +146,8 @@ class Listener:
     limits: ConnectionLimits = attrs.field(factory=ConnectionLimits)
     certificate: Certificate | None = None
     """With one, TLS is all that is spoken."""
+    is_shared: bool = False
+    """Whether other processes accept from the same sockets."""
     connections: set[Connection] = attrs.field(factory=set, init=False)
     _config: Config = attrs.field(factory=hypercorn_config, init=False)
     _context: WorkerContext = attrs.field(factory=_worker_context, init=False)
@@ -155,7 +167,7 @@ class Listener:
                     await self._draining.wait()
                     accepting.cancel_scope.cancel()
                 for sock in sockets:
-                    self._take(sock, connections.start_soon)
+                    self._take_the_rest(sock, connections.start_soon)
                     sock.close()
                 await self._context.terminated.set()
                 for connection in self.connections:
@@ -169,25 +181,46 @@ class Listener:
     async def _accept(self, sock: socket.socket, start: Start) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
-            if not self._take(sock, start):
+            if self.is_shared:
+                await trio.sleep(self._courtesy())
+            try:
+                for _ in range(BACKLOG):
+                    if not self._take(sock, start):
+                        break
+                    if self.is_shared:
+                        await trio.lowlevel.checkpoint()  # the next one may be another's
+            except OSError as error:
+                log.warning("cannot accept", reason=error.strerror)
                 await trio.sleep(OUT_OF_FILES_PAUSE)
 
+    def _courtesy(self) -> float:
+        if len(self.connections) >= self.max_connections:
+            return COURTESY_WHEN_FULL
+        return min(len(self.connections) * COURTESY, MOST_COURTESY)
+
+    def _take_the_rest(self, sock: socket.socket, start: Start) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(BACKLOG):
+                if not self._take(sock, start):
+                    return
+
     def _take(self, sock: socket.socket, start: Start) -> bool:
-        """Accept what is waiting; False when the process has no room for another file."""
-        for _ in range(BACKLOG):
-            try:
-                client, _address = sock.accept()
-            except BlockingIOError:
-                return True
-            except OSError as error:
-                if error.errno in OUT_OF_FILES:
-                    log.warning("cannot accept", reason=error.strerror)
-                    return False
-                continue  # that client is gone already (accept(2): ECONNABORTED and its kin)
-            if len(self.connections) >= self.max_connections:
-                self._turn_away(client)
-            else:
-                self._admit(client, start)
+        """Accept one that is waiting; False where none is.
+
+        Raises OSError when the process has no room for another file.
+        """
+        try:
+            client, _address = sock.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in OUT_OF_FILES:
+                raise
+            return True  # that client is gone already (accept(2): ECONNABORTED and its kin)
+        if len(self.connections) >= self.max_connections:
+            self._turn_away(client)
+        else:
+            self._admit(client, start)
         return True
 
     def _admit(self, client: socket.socket, start: Start) -> None:
