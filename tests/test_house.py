@@ -24,6 +24,9 @@ AT_HOME: dict[str, set[str]] = {
     "hypercorn": {"server/connection.py", "server/listener.py", "server/protocol.py"},
     "trio": {
         "supervisor.py",
+        "processes.py",
+        "spawn.py",
+        "child.py",
         "server/connection.py",
         "server/listener.py",
         "server/protocol.py",

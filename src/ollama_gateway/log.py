@@ -14,10 +14,11 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import BinaryIO, Final, TextIO, cast
 
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -89,13 +90,20 @@ def _unbuffered(stream: TextIO) -> TextIO:
     )
 
 
-def configure(level: str = "info", style: str = "auto", stream: TextIO | None = None) -> LineWriter:
+def configure(
+    level: str = "info",
+    style: str = "auto",
+    stream: TextIO | None = None,
+    *,
+    process: int | None = None,
+) -> LineWriter:
     """Set up logging for the process; returns its writer, to be drained at the end.
 
     Args:
         level: one of `LEVELS`.
         style: `"text"`, `"json"`, or `"auto"`: text when the stream is a terminal.
         stream: where lines go; stderr where not given.
+        process: which of several processes this is; every line says so.
 
     """
     out = stream or sys.stderr
@@ -114,6 +122,7 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
     )
     structlog.configure(
         processors=[
+            partial(_add_process, process),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderer,
@@ -124,3 +133,9 @@ def configure(level: str = "info", style: str = "auto", stream: TextIO | None = 
     )
     logging.basicConfig(level=logging.WARNING, stream=out, format="%(levelname)s %(message)s")
     return writer
+
+
+def _add_process(
+    process: int | None, _logger: WrappedLogger, _method: str, event: EventDict
+) -> EventDict:
+    return event if process is None else {"process": process, **event}

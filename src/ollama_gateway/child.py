@@ -1,0 +1,50 @@
+"""One of several processes that serve: `python -m ollama_gateway.child NUMBER DESCRIPTOR`.
+
+Nobody but its parent (`processes.py`) starts it; what it is to do comes over the line that the
+descriptor stands for (`spawn.py`). It is a gateway as `gatewayctl serve` runs one process, on
+sockets that it was given; SIGTERM drains it alone, and its parent starts another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from functools import partial
+
+import trio
+
+from ollama_gateway import log
+from ollama_gateway.build import Gateway
+from ollama_gateway.cli.serve import ran_to_its_end
+from ollama_gateway.spawn import READY, Assignment, received, wait_until_told
+from ollama_gateway.supervisor import supervise
+
+
+def main() -> int:
+    """Serve until told to stop; 1 where it could not."""
+    line = socket.socket(fileno=int(sys.argv[2]))
+    assignment = received(line)
+    if assignment is None:
+        return 0  # the parent has ended: there is nothing to serve for
+    settings = assignment.settings
+    writer = log.configure(settings.log.level, settings.log.format, process=assignment.number)
+    serving = partial(
+        supervise,
+        settings,
+        sockets=assignment.sockets(),
+        until=partial(wait_until_told, line),
+        on_ready=partial(_tell, line, assignment),
+    )
+    return int(not ran_to_its_end(partial(trio.run, serving), writer))
+
+
+def _tell(line: socket.socket, assignment: Assignment, gateway: Gateway, _address: str) -> None:
+    with contextlib.suppress(OSError):  # the parent has ended, and the line says so
+        line.send(READY)
+    up = sum(backend.is_up for backend in gateway.backends.all)
+    log.get_logger("serve").info("process ready", of=assignment.settings.server.processes, up=up)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
