@@ -130,7 +130,7 @@ class Parent:
             if self._told.is_set():
                 return
             if number not in self._have_served:
-                self._fail(f"process {number} could not start (exit code {code})")
+                self._fail(f"process {number} could not start ({_said(code)})")
                 self.drain()
                 return
             if trio.current_time() - began > LONG_LIFE:
@@ -176,6 +176,10 @@ class Parent:
 
     def _fail(self, failure: str) -> None:
         self.failure = self.failure or failure
+
+
+def _said(code: int | None) -> str:
+    return "the system has no room for it" if code is None else f"exit code {code}"
 
 
 async def serve_with_processes(

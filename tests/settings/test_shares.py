@@ -70,8 +70,10 @@ def test_what_leaves_a_process_with_nothing_is_refused(problems: Problems) -> No
     """Each figure that is too small is named, with the processes that it is too small for."""
     assert problems(FEW) == (
         "server.max_connections: 3 is fewer than server.processes (4): each needs one of its own",
-        "server.max_body_total: 200MiB, divided by server.processes (4), is less than"
-        " server.max_body (64MiB)",
+        (
+            "server.max_body_total: 200MiB, divided by server.processes (4), is less than "
+            "server.max_body (64MiB)"
+        ),
         "backends[0].slots: 3 is fewer than server.processes (4): each needs one of its own",
     )
 
