@@ -1,6 +1,6 @@
 """One of several processes that serve: `python -m ollama_gateway.child NUMBER DESCRIPTOR`.
 
-Nobody but its parent (`processes.py`) starts it; what it is to do comes over the line that the
+Nobody but its parent (`processes.py`) starts it; what it is to do comes over the tether that the
 descriptor stands for (`spawn.py`). It is a gateway as `gatewayctl serve` runs one process, on
 sockets that it was given; SIGTERM drains it alone, and its parent starts another.
 """
@@ -23,8 +23,8 @@ from ollama_gateway.supervisor import supervise
 
 def main() -> int:
     """Serve until told to stop; 1 where it could not."""
-    line = socket.socket(fileno=int(sys.argv[2]))
-    assignment = received(line)
+    tether = socket.socket(fileno=int(sys.argv[2]))
+    assignment = received(tether)
     if assignment is None:
         return 0  # the parent has ended: there is nothing to serve for
     settings = assignment.settings
@@ -33,15 +33,15 @@ def main() -> int:
         supervise,
         settings,
         sockets=assignment.sockets(),
-        until=partial(wait_until_told, line),
-        on_ready=partial(_tell, line, assignment),
+        until=partial(wait_until_told, tether),
+        on_ready=partial(_tell, tether, assignment),
     )
     return int(not ran_to_its_end(partial(trio.run, serving), writer))
 
 
-def _tell(line: socket.socket, assignment: Assignment, gateway: Gateway, _address: str) -> None:
-    with contextlib.suppress(OSError):  # the parent has ended, and the line says so
-        line.send(READY)
+def _tell(tether: socket.socket, assignment: Assignment, gateway: Gateway, _address: str) -> None:
+    with contextlib.suppress(OSError):  # the parent has ended, and the tether says so
+        tether.send(READY)
     up = sum(backend.is_up for backend in gateway.backends.all)
     log.get_logger("serve").info("process ready", of=assignment.settings.server.processes, up=up)
 

@@ -7,7 +7,7 @@ one. It inherits three kinds of sockets:
   be accepted is lost with nobody's end. (With SO_REUSEPORT each process would have a queue of its
   own, which dies with it, and clients would be dealt out by a hash, to busy and free alike.)
 * its own admin listener, a socket in a directory that only this user can enter.
-* the *line*, one end of a socket pair. Down it comes the assignment, with the settings as the
+* the *tether*, one end of a socket pair. Down it comes the assignment, with the settings as the
   parent read them: they are on no command line, in no environment and in no file, and what has
   changed since makes no difference. Up it goes one byte, once clients are served. Its end is the
   word to drain, so no process outlives its parent, however that one ends.
@@ -63,7 +63,7 @@ class Process:
     path: Path
     """Where its admin listener is."""
     _process: trio.Process
-    _line: trio.SocketStream
+    _tether: trio.SocketStream
 
     @property
     def pid(self) -> int:
@@ -73,7 +73,7 @@ class Process:
     async def wait_ready(self) -> bool:
         """Wait until it serves clients; False where it ends before."""
         try:
-            return await self._line.receive_some(1) == READY
+            return await self._tether.receive_some(1) == READY
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return False
 
@@ -83,7 +83,7 @@ class Process:
 
     def drain(self) -> None:
         """Tell it to end in its time; again is no error."""
-        self._line.socket.shutdown(socket.SHUT_WR)
+        self._tether.socket.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
         """End it at once."""
@@ -109,7 +109,7 @@ async def started(
     ours, theirs = socket.socketpair()
     with ExitStack() as lifetime:
         lifetime.callback(path.unlink, missing_ok=True)
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as line:
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as tether:
             with theirs, _listening(path) as admin, ExitStack() as copies:
                 # The parent closes its own when it is told to drain, at any moment.
                 shared = [copies.enter_context(sock.dup()) for sock in public]
@@ -117,19 +117,19 @@ async def started(
                 assignment = Assignment(number, settings, numbers, admin.fileno())
                 process = await _open(assignment, theirs)
             try:
-                await _hand_over(assignment, line)
-                yield Process(number, path, process, line)
+                await _hand_over(assignment, tether)
+                yield Process(number, path, process, tether)
             finally:
                 process.kill()
                 with trio.move_on_after(BURIAL, shield=True):
                     await process.wait()
 
 
-async def _open(assignment: Assignment, line: socket.socket) -> trio.Process:
+async def _open(assignment: Assignment, tether: socket.socket) -> trio.Process:
     return await trio.lowlevel.open_process(
-        [sys.executable, "-P", "-m", MODULE, str(assignment.number), str(line.fileno())],
+        [sys.executable, "-P", "-m", MODULE, str(assignment.number), str(tether.fileno())],
         stdin=subprocess.DEVNULL,
-        pass_fds=[line.fileno(), assignment.admin, *assignment.public],
+        pass_fds=[tether.fileno(), assignment.admin, *assignment.public],
         process_group=0,  # a terminal's Ctrl-C is for the parent, which passes it on
     )
 
@@ -141,16 +141,16 @@ def _listening(path: Path) -> socket.socket:
     return sock
 
 
-async def _hand_over(assignment: Assignment, line: trio.SocketStream) -> None:
+async def _hand_over(assignment: Assignment, tether: trio.SocketStream) -> None:
     try:
-        await line.send_all(pickle.dumps(assignment))
+        await tether.send_all(pickle.dumps(assignment))
     except trio.BrokenResourceError:
         return  # it has ended already, which its parent will see
 
 
-def received(line: socket.socket) -> Assignment | None:
+def received(tether: socket.socket) -> Assignment | None:
     """The assignment, in the process; None where the parent has ended before. Blocking."""
-    with line.makefile("rb") as file:
+    with tether.makefile("rb") as file:
         try:
             # From our own parent, over a descriptor that nobody else has.
             return cast("Assignment", pickle.load(file))  # noqa: S301
@@ -158,6 +158,6 @@ def received(line: socket.socket) -> Assignment | None:
             return None
 
 
-async def wait_until_told(line: socket.socket) -> None:
-    """Wait, in the process, for the line's end: after the assignment nothing else comes."""
-    await trio.lowlevel.wait_readable(line)
+async def wait_until_told(tether: socket.socket) -> None:
+    """Wait, in the process, for the tether's end: after the assignment nothing else comes."""
+    await trio.lowlevel.wait_readable(tether)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import urllib.request
@@ -50,6 +51,13 @@ def figures(gateway: Gateway) -> dict[str, float]:
         lines = response.read().decode().splitlines()
     samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
     return {name: float(value) for name, _, value in samples}
+
+
+def readiness(gateway: Gateway) -> Any:
+    """What it says at `/readyz` while it is ready; fails when it is not."""
+    address = f"http://127.0.0.1:{gateway.admin_port}/readyz"
+    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
+        return json.load(response)
 
 
 def completed(gateway: Gateway) -> float:
