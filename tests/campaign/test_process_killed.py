@@ -153,6 +153,7 @@ def test_who_had_another_process_does_not_notice(tmp_path: Path, sizes: Sizes, n
             for seed in range(sizes.kills):
                 random_ = random.Random(seed)  # noqa: S311 - to be repeatable
                 killed = kill(started, tmp_path, sizes.killed_streams, random_)
+                assert [line for line in started.gateway.lines if "journal failing" in line] == []
                 check(killed)
                 outcomes = Counter(row["outcome"] for row in killed.rows.values())
                 told = Counter(
