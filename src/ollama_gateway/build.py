@@ -122,15 +122,11 @@ async def build(
             anonymous=_anonymous(settings, origins),
             proxies=settings.server.trusted_proxies,
         )
-        room = connections_that_fit(settings.server.max_connections)
+        server, token = settings.server, settings.server.admin_token
+        room = connections_that_fit(server.max_connections)
         listener = Listener(
-            app,
-            app.refusal,
-            room,
-            certificate=_certificate(settings.server),
-            is_shared=settings.server.processes > 1,
+            app, app.refusal, room, certificate=_certificate(server), is_shared=server.processes > 1
         )
-        token = settings.server.admin_token
         admin = Admin(
             backends,
             metrics,
@@ -292,7 +288,7 @@ def _watchers(
     discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses, audit: Audit
 ) -> dict[str, Watcher]:
     watchers: dict[str, Watcher] = {
-        f"discovery:{backend.name}": _worker(discovery, backend)
+        f"discovery:{backend.name}": partial(discovery.watch, backend)
         for backend in discovery.backends.all
     }
     watchers["pauses"] = pauses.watch
@@ -302,10 +298,3 @@ def _watchers(
     if copier is not None:
         watchers["catalog"] = copier.watch
     return watchers
-
-
-def _worker(discovery: Discovery, backend: Backend) -> Watcher:
-    async def work() -> None:
-        await discovery.watch(backend)
-
-    return work

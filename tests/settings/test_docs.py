@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from ollama_gateway.settings import NOT_YET, Backend, Settings, load
+from ollama_gateway.settings import Backend, Settings, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import OTHER_VARIABLES, VARIABLES
 from tests.settings.conftest import Load
@@ -24,22 +24,15 @@ PATHS = [f"{name}.{field.name}" for name, cls in TABLES.items() for field in fie
 
 @pytest.mark.parametrize("path", PATHS)
 def test_the_page_has_a_row_for_every_setting(path: str) -> None:
-    """With the mark of those that are not in force, and only of those."""
+    """One, so that nothing is said twice."""
     rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{path}`")]
     assert len(rows) == 1
-    assert ("¹" in rows[0]) is (path in NOT_YET)
 
 
 def test_the_page_has_no_row_for_anything_else() -> None:
     """A setting that went is gone from the page."""
     rows = set(re.findall(r"^\| `([a-z_]+(?:\[\])?\.[a-z_]+)`", PAGE, flags=re.MULTILINE))
     assert rows == set(PATHS)
-
-
-def test_the_page_lists_what_is_not_in_force() -> None:
-    """Once more in words, under its own heading."""
-    part = PAGE.partition("## Not in force yet")[2].partition("\n## ")[0]
-    assert not [path for path in NOT_YET if f"`{path}" not in part]
 
 
 def test_the_page_names_every_variable_of_its_own() -> None:

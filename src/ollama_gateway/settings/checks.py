@@ -1,4 +1,4 @@
-"""What can only be said about several values together, and what this version does not do yet."""
+"""What can only be said about several values together."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import attrs
-
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.key import read_claim
 from ollama_gateway.postgres import Database, DatabaseError
 from ollama_gateway.settings import files, places
-from ollama_gateway.settings.model import NOT_YET, Auth, Backend, Redis, Server, Storage
+from ollama_gateway.settings.model import Auth, Backend, Redis, Server, Storage
 from ollama_gateway.settings.units import printable, show_bytes, shown
 from ollama_gateway.tls_files import TLSFilesBroken, client_context, server_context
 from ollama_gateway.wire.origins import Origins
@@ -46,7 +44,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 def of_sections(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
     """The problems of every section that could be typed."""
     for table, value in parts:
-        yield from _not_yet(table, value, table.path)
         if isinstance(value, Server):
             yield from _of_server(table, value)
         if isinstance(value, Redis):
@@ -61,7 +58,6 @@ def of_sections(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
 def of_backends(parts: Sequence[tuple[Table, Backend]]) -> Iterator[str]:
     """The problems of every backend that could be typed."""
     for table, backend in parts:
-        yield from _not_yet(table, backend, "backends[]")
         yield from _of_backend(table, backend)
 
 
@@ -139,13 +135,6 @@ def warnings(
             yield f"{table.name_of('url')}: the same server as {first}"
         if not backend.verify and backend.url.startswith("https:"):
             yield f"{table.name_of('verify')}: is false: whoever answers is taken for this server"
-
-
-def _not_yet(table: Table, value: Any, path: str) -> Iterator[str]:
-    for field in attrs.fields(type(value)):
-        sentence = NOT_YET.get(f"{path}.{field.name}")
-        if sentence and getattr(value, field.name) != field.default:
-            yield f"{table.name_of(field.name)}: {sentence}"
 
 
 def _of_server(table: Table, server: Server) -> Iterator[str]:

@@ -4,9 +4,6 @@ The attributes are typed in the units the program works in: durations are second
 paths expanded, secrets `Secret`, nothing empty where None says it better. How a value is written
 in TOML or in the environment is the business of the annotation (`Kind`, see `units.py`). These
 values are read by `build.py` alone; what lies below it gets plain values.
-
-`NOT_YET` names what this version does not do. It is refused, because who sets it relies on it. A
-feature that gets built removes its line here and in `docs/configuration.md`.
 """
 
 from __future__ import annotations
@@ -246,9 +243,3 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     if field.name != "backends" and field.type is not None
 }
 """Every `[section]` and its class, in the order of the file; `[[backends]]` stands apart."""
-
-_UNSUPPORTED: Final = "not supported by this version yet"
-
-NOT_YET: Final[Mapping[str, str]] = {
-}
-"""Settings refused when they are not at their default, and what to say."""
