@@ -8,9 +8,11 @@ sockets that it was given; SIGTERM drains it alone, and its parent starts anothe
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -23,20 +25,32 @@ from ollama_gateway.supervisor import supervise
 
 def main() -> int:
     """Serve until told to stop; 1 where it could not."""
-    tether = socket.socket(fileno=int(sys.argv[2]))
+    parent, tether = os.getppid(), socket.socket(fileno=int(sys.argv[2]))
     assignment = received(tether)
     if assignment is None:
         return 0  # the parent has ended: there is nothing to serve for
     settings = assignment.settings
     writer = log.configure(settings.log.level, settings.log.format, process=assignment.number)
+    sockets = assignment.sockets()
+    path = Path(sockets.admin[0].getsockname())
     serving = partial(
         supervise,
         settings,
-        sockets=assignment.sockets(),
+        sockets=sockets,
         until=partial(wait_until_told, tether),
         on_ready=partial(_tell, tether, assignment),
     )
-    return int(not ran_to_its_end(partial(trio.run, serving), writer))
+    has_ended_well = ran_to_its_end(partial(trio.run, serving), writer)
+    if os.getppid() != parent:
+        _tidy_up(path)
+    return int(not has_ended_well)
+
+
+def _tidy_up(path: Path) -> None:
+    """What the parent would have done: the last process to end removes the directory."""
+    with contextlib.suppress(OSError):  # others are still in it
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()
 
 
 def _tell(tether: socket.socket, assignment: Assignment, gateway: Gateway, _address: str) -> None:

@@ -42,7 +42,9 @@ def running_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
 def own_processes(tmp_path: Path) -> Iterator[Fleet]:
     """A gateway of several processes that the test may end."""
     one = {"a": TWO["a"]}
-    with several(tmp_path / "data", one, GATEWAY_SERVER_DRAIN_TIMEOUT="5s") as started:
+    (tmp_path / "tmp").mkdir()
+    settings = {"GATEWAY_SERVER_DRAIN_TIMEOUT": "5s", "TMPDIR": str(tmp_path / "tmp")}
+    with several(tmp_path / "data", one, **settings) as started:
         yield started
 
 
@@ -145,8 +147,8 @@ def test_all_drain(own_processes: Fleet) -> None:
     assert own_processes.gateway.popen.wait(PATIENCE) == 0
 
 
-def test_no_process_outlives_its_parent(own_processes: Fleet) -> None:
-    """A parent that was killed says nothing; they drain all the same, and streams finish."""
+def test_no_process_outlives_its_parent(own_processes: Fleet, tmp_path: Path) -> None:
+    """A parent that was killed says nothing; they drain, streams finish, no file is left."""
     gateway = own_processes.gateways[0]
     with ExitStack() as stack:
         chats = shared_out(stack, own_processes)
@@ -154,7 +156,7 @@ def test_no_process_outlives_its_parent(own_processes: Fleet) -> None:
         gateway.process.popen.kill()
         rests = [rest_of(chat) for chat in chats]
         wait_until(lambda: not any(map(is_alive, orphans)))
-
+    assert list((tmp_path / "tmp").iterdir()) == []
     assert all(b'"done":true' in rest and rest.endswith(b"0\r\n\r\n") for rest in rests)
 
 
