@@ -22,6 +22,7 @@ from ollama_gateway.build import Gateway, build
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import Row
+from ollama_gateway.server.inbox import Inbox
 from ollama_gateway.settings import load
 from ollama_gateway.simulator import Model, Simulator, memory_server
 
@@ -91,18 +92,17 @@ class Story:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         if method in {"GET", "HEAD"}:
             raw = b""
-        inbox = [{"type": "http.request", "body": raw, "more_body": False}]
+        inbox = Inbox()
+        await inbox.put({"type": "http.request", "body": raw, "more_body": False})
         more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         usual = {"host": "h", "content-length": str(len(raw))}
         if key is not None:
             usual["authorization"] = f"Bearer {key or self.key}"
         given = [pair for pair in usual.items() if pair[0] not in dict(more)] + more
 
-        async def receive() -> Any:
-            if inbox:
-                return inbox.pop()
+        async def leave() -> None:
             await trio.sleep(float("inf") if leave_at is None else leaving - trio.current_time())
-            return {"type": "http.disconnect"}
+            inbox.close()
 
         async def send(event: Any) -> None:
             await trio.lowlevel.checkpoint()
@@ -123,8 +123,11 @@ class Story:
             "client": ("192.0.2.7", 4000),
         }
         listener = self.gateway.admin_listener if is_admin else self.gateway.listener
-        await listener.app(scope, receive, send)
-        reply.ended_at = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+            await listener.app(scope, inbox, send)
+            reply.ended_at = trio.current_time()
+            nursery.cancel_scope.cancel()
         return reply
 
     async def poll(self) -> None:

@@ -117,7 +117,8 @@ async def test_an_exchange_is_one_line_with_the_rows_fields(
             log_row(row)
     writer.drain(PATIENCE)
 
-    served, refused = [json.loads(line) for line in out.getvalue().splitlines()]
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    served, refused = [line for line in lines if line["event"] == "exchange"]
     assert (served["outcome"], served["backend"], served["model"]) == (
         "completed",
         "a",

@@ -160,6 +160,7 @@ def test_a_refusal_says_which(server: PostgresServer) -> None:
         f"postgresql://{USER}:{SECRET}@/x?host=/nowhere",
         f"postgresql://{USER}:{SECRET}@no-such-host.invalid/x",
     ],
+    ids=["refused", "no socket", "no name"],
 )
 def test_a_server_that_is_not_there_is_away(url: str) -> None:
     """It may come, and the line names neither host nor user."""

@@ -6,21 +6,19 @@ the tree (see `supervisor.py`): what must be closed and drained, never cancelled
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
 
 import attrs
-import httpx
 
-from ollama_gateway.backends.backends import Backend, Backends
-from ollama_gateway.backends.connecting import tcp
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.discovery import Discovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.shared import CatalogCopier, SharedCatalog
-from ollama_gateway.backends.transport import MOST_IDLE, Transport
+from ollama_gateway.backends.transport import MOST_IDLE
 from ollama_gateway.batcher import Runner, in_thread
+from ollama_gateway.build_backends import Transports, build_backends
 from ollama_gateway.flow.exchange import Deadlines, Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
@@ -35,24 +33,24 @@ from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
+from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.cors import CORS
+from ollama_gateway.server.counting import Counting
 from ollama_gateway.server.listener import Listener, connections_that_fit
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.management import Management
 from ollama_gateway.server.routes import gateway_routes
 from ollama_gateway.settings import model as settings_model
+from ollama_gateway.tls_files import Certificate
+from ollama_gateway.wire.origins import Origins
 
 ADMIN_CONNECTIONS = 64
 ADMIN_BODIES = 1024 * 1024
 
 Settings = settings_model.Settings
 Watcher = Callable[[], Awaitable[None]]
-Transports = Mapping[str, httpx.AsyncBaseTransport]
-
-
-class TLSFilesBroken(Exception):
-    """A backend's certificate files cannot be used; names the setting, not what is in them."""
 
 
 @attrs.frozen
@@ -118,15 +116,26 @@ async def build(
             settings.race.idle_timeout,
             settings.server.expose_backend,
         )
-        listings = Listings(keys, backends)
+        origins = Origins(settings.server.allowed_origins)
         app = App(
-            gateway_routes(serving.serve, showing.serve, managing.serve, listings.handlers()),
+            gateway_routes(
+                serving.serve,
+                showing.serve,
+                managing.serve,
+                Counting(keys, backends).count,
+                Listings(keys, backends).handlers(),
+            ),
             BodyBudget(settings.server.max_body, settings.server.max_body_total),
             metrics,
+            cors=CORS(origins),
+            anonymous=_anonymous(settings, origins),
+            proxies=settings.server.trusted_proxies,
         )
-        room = connections_that_fit(settings.server.max_connections)
-        listener = Listener(app, app.refusal, room)
-        token = settings.server.admin_token
+        server, token = settings.server, settings.server.admin_token
+        room = connections_that_fit(server.max_connections)
+        listener = Listener(
+            app, app.refusal, room, certificate=_certificate(server), is_shared=server.processes > 1
+        )
         admin = Admin(
             backends,
             metrics,
@@ -155,6 +164,22 @@ async def build(
             copier,
             pauses,
         )
+
+
+def _anonymous(settings: Settings, origins: Origins) -> Anonymous:
+    key = settings.auth.anonymous_key
+    return Anonymous(
+        key.reveal() if key else None,
+        settings.auth.anonymous_networks,
+        settings.server.trusted_proxies,
+        origins,
+    )
+
+
+def _certificate(server: settings_model.Server) -> Certificate | None:
+    if server.tls_cert is None or server.tls_key is None:
+        return None
+    return Certificate(server.tls_cert, server.tls_key)
 
 
 def _can_judge(keys: KeyCache, place: Place) -> bool:
@@ -207,65 +232,6 @@ def _open_audit(settings: Settings, runner: Runner) -> AbstractAsyncContextManag
     )
 
 
-def build_backends(
-    settings: Settings,
-    transports: Transports | None = None,
-    metrics: Metrics | None = None,
-    *,
-    most_idle: int = 0,
-) -> Backends:
-    """The backends of the settings, each with its transport; raises TLSFilesBroken.
-
-    Where connections are kept for next requests (`most_idle`), the caller closes the backends.
-    """
-    given = transports or {}
-    found = [
-        Backend(
-            backend.name,
-            httpx.URL(backend.url),
-            given.get(backend.name)
-            or _transport(backend, settings.race.connect_timeout, most_idle),
-            _headers(backend),
-            backend.priority,
-            backend.models,
-            backend.slots,
-        )
-        for backend in settings.backends
-    ]
-    return Backends.of(found, metrics)
-
-
-def _headers(backend: settings_model.Backend) -> dict[str, str]:
-    headers = {name.lower(): value.reveal() for name, value in backend.headers.items()}
-    if backend.auth_token is not None:
-        headers["authorization"] = f"Bearer {backend.auth_token.reveal()}"
-    return headers
-
-
-def _transport(
-    backend: settings_model.Backend, connect_timeout: float, most_idle: int
-) -> Transport:
-    url = httpx.URL(backend.url)
-    secure = url.scheme == "https"
-    context = _ssl_context(backend) if secure else None
-    port = url.port or (443 if secure else 80)
-    connect = tcp(url.host, port, connect_timeout=connect_timeout, ssl_context=context)
-    return Transport(connect, most_idle=most_idle)
-
-
-def _ssl_context(backend: settings_model.Backend) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=backend.ca_file)
-        if backend.client_cert is not None:
-            context.load_cert_chain(backend.client_cert, backend.client_key)
-    except (OSError, ssl.SSLError) as error:
-        raise TLSFilesBroken(f"backend {backend.name}: its TLS files cannot be used") from error
-    if not backend.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
     if settings.redis.url is None:
         return None
@@ -276,7 +242,7 @@ def _watchers(
     discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses, audit: Audit
 ) -> dict[str, Watcher]:
     watchers: dict[str, Watcher] = {
-        f"discovery:{backend.name}": _worker(discovery, backend)
+        f"discovery:{backend.name}": partial(discovery.watch, backend)
         for backend in discovery.backends.all
     }
     watchers["pauses"] = pauses.watch
@@ -286,10 +252,3 @@ def _watchers(
     if copier is not None:
         watchers["catalog"] = copier.watch
     return watchers
-
-
-def _worker(discovery: Discovery, backend: Backend) -> Watcher:
-    async def work() -> None:
-        await discovery.watch(backend)
-
-    return work

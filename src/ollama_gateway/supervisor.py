@@ -14,12 +14,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
+import attrs
 import trio
 
-from ollama_gateway.build import Gateway, Settings, Transports, Watcher, build
+from ollama_gateway.build import Gateway, Settings, Watcher, build
+from ollama_gateway.build_backends import Transports
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.listener import bind, listen
@@ -34,9 +36,28 @@ CLOSING: Final = 2.0
 log = get_logger("supervisor")
 
 
+@attrs.frozen
+class Sockets:
+    """What a gateway listens on, bound."""
+
+    public: Sequence[socket.socket]
+    """For clients."""
+    admin: Sequence[socket.socket]
+    """For operators."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Sockets:
+        """The sockets of the settings; raises AddressTaken."""
+        server = settings.server
+        public = bind(server.bind.host, server.bind.port)
+        return cls(public, bind(server.admin_bind.host, server.admin_bind.port))
+
+
 async def supervise(
     settings: Settings,
     *,
+    sockets: Sockets | None = None,
+    until: Callable[[], Awaitable[None]] = trio.sleep_forever,
     transports: Transports | None = None,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
 ) -> None:
@@ -45,29 +66,31 @@ async def supervise(
 
     Args:
         settings: valid settings.
+        sockets: to listen on, in place of the settings' addresses.
+        until: returns when it is to drain, beside the signals.
         transports: by backend name, in place of TCP; for tests.
         on_ready: called with the gateway and its address once clients can connect.
 
     """
-    public = bind(settings.server.bind.host, settings.server.bind.port)
-    admin = bind(settings.server.admin_bind.host, settings.server.admin_bind.port)
+    sockets, drain_timeout = sockets or Sockets.of(settings), settings.server.drain_timeout
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with (
             build(settings, transports=transports) as gateway,  # the keepers
             trio.open_nursery() as watchers,
         ):
-            watchers.start_soon(_drain_when_told, gateway, signals, settings.server.drain_timeout)
+            watchers.start_soon(_drain_when_told, gateway, signals, drain_timeout)
+            watchers.start_soon(_drain_after, until, gateway, drain_timeout)
             if gateway.copier is not None:
                 await gateway.copier.restore()
             await gateway.pauses.look()
             for name, watch in gateway.watchers.items():
                 watchers.start_soon(keep_running, name, watch, gateway.metrics)
             await gateway.discovery.first_round()
-            listen([*public, *admin])
-            on_ready(gateway, address_of(public))
+            listen([*sockets.public, *sockets.admin])
+            on_ready(gateway, address_of(sockets.public))
             async with trio.open_nursery() as servers:
-                servers.start_soon(gateway.admin_listener.serve, admin)
-                await gateway.listener.serve(public)
+                servers.start_soon(gateway.admin_listener.serve, sockets.admin)
+                await gateway.listener.serve(sockets.public)
                 servers.cancel_scope.cancel()
             watchers.cancel_scope.cancel()
     log.info("stopped")
@@ -76,13 +99,29 @@ async def supervise(
 async def _drain_when_told(
     gateway: Gateway, signals: AsyncIterator[int], drain_timeout: float
 ) -> None:
+    is_second = False
     async for number in signals:
         if number == signal.SIGHUP:
             continue
-        if gateway.admin.is_draining:
+        if is_second:
             os._exit(1)  # at once: not even a line is logged
-        drain(gateway, drain_timeout)
-        log.info("draining", seconds=drain_timeout, requests=gateway.app.requests_running)
+        is_second = True
+        _begin_to_drain(gateway, drain_timeout)
+
+
+async def _drain_after(
+    until: Callable[[], Awaitable[None]], gateway: Gateway, drain_timeout: float
+) -> None:
+    await until()
+    _begin_to_drain(gateway, drain_timeout)
+
+
+def _begin_to_drain(gateway: Gateway, seconds: float) -> None:
+    """Drain, once: a parent's word and the system's signal may come for one and the same end."""
+    if gateway.admin.is_draining:
+        return
+    drain(gateway, seconds)
+    log.info("draining", seconds=seconds, requests=gateway.app.requests_running)
 
 
 def drain(gateway: Gateway, seconds: float) -> None:

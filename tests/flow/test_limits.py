@@ -16,6 +16,8 @@ from tests.flow.test_stories import OPENAI
 from tests.story import CHAT, story
 
 Clock = trio.testing.MockClock
+USAGE = {"stream_options": {"include_usage": True}}
+"""What the gateway adds to a stream of OpenAI's."""
 
 
 async def test_a_key_without_limits_asks_no_store(autojump_clock: Clock) -> None:
@@ -108,12 +110,18 @@ async def test_the_headers_are_openais(autojump_clock: Clock) -> None:
             {**CHAT, "options": {"num_predict": 4096}},
         ),
         ("/api/generate", {"model": "m1", "prompt": "hi", "OPTIONS": None}, None),
-        ("/v1/chat/completions", OPENAI, {**OPENAI, "max_tokens": 4096}),
+        ("/v1/chat/completions", OPENAI, {**OPENAI, **USAGE, "max_tokens": 4096}),
         (
             "/v1/chat/completions",
             {**OPENAI, "max_completion_tokens": 9},
-            {**OPENAI, "max_completion_tokens": 9, "max_tokens": 9},
+            {**OPENAI, **USAGE, "max_completion_tokens": 9, "max_tokens": 9},
         ),
+        (
+            "/v1/responses",
+            {"model": "m1", "input": "hi", "max_tokens": 3, "MAX_OUTPUT_TOKENS": -1},
+            {"model": "m1", "input": "hi", "max_tokens": 3, "MAX_OUTPUT_TOKENS": 4096},
+        ),
+        ("/v1/messages", {**CHAT, "max_tokens": 9}, {**CHAT, "max_tokens": 9}),
         (
             "/v1/completions",
             {"model": "m1", "prompt": "hi", "max_tokens": 0},

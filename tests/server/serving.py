@@ -30,7 +30,7 @@ PATIENCE = 20.0
 
 def refusal(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """The gateway's error response, without its counting."""
-    headers, body = error_response(error, OLLAMA)
+    headers, body = error_response(error, OLLAMA, "id")
     return [*headers, (b"content-length", b"%d" % len(body))], body
 
 

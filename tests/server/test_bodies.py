@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -26,15 +26,21 @@ class Script:
 
     steps: Sequence[tuple[float, int]]
     last: Any
+    leaving: Callable[[], None] = attrs.field(init=False)
     sent: list[Any] = attrs.field(factory=list, init=False)
     is_asked: bool = attrs.field(default=False, init=False)
     _next: int = attrs.field(default=0, init=False)
 
-    async def receive(self) -> Any:
+    def drop(self) -> None:
+        """Nothing is thrown away."""
+
+    async def __call__(self) -> Any:
         """The next ASGI event."""
         self.is_asked = True
         if self._next == len(self.steps):
             self._next += 1
+            if self.last is GONE:
+                self.leaving()
             return self.last
         if self._next > len(self.steps):
             await trio.sleep_forever()
@@ -58,18 +64,13 @@ async def read(
 ) -> bytes | GatewayError | None:
     """The body, the error that reading it raised, or None where the client left."""
     with budget.room() as room:
-        downstream = ASGIDownstream(
-            script.receive, script.send, room, None, announced, answer_headers=[]
-        )
+        downstream = ASGIDownstream(script, script.send, room, None, announced, answer_headers=[])
         with anyio.CancelScope() as request:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(downstream.listen, request)
-                try:
-                    return await downstream.body()
-                except GatewayError as error:
-                    return error
-                finally:
-                    tasks.cancel_scope.cancel()
+            script.leaving = downstream.leaving(request)
+            try:
+                return await downstream.body()
+            except GatewayError as error:
+                return error
     assert downstream.is_gone
     return None
 

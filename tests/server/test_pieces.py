@@ -1,108 +1,145 @@
-"""The hand-over of a body that is passed on: one piece in memory, a deadline for the client."""
+"""A body that is passed on piece by piece: bounded memory, and a deadline for the client alone."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ollama_gateway.errors import RequestTimeout
-from ollama_gateway.server.bodies import GRACE
-from ollama_gateway.server.pieces import Pieces
+from ollama_gateway.server.bodies import GRACE, BodyBudget, Room
+from ollama_gateway.server.downstream import ASGIDownstream
+from ollama_gateway.server.inbox import ROOM, Inbox
+
+END = {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def take_all(pieces: Pieces) -> None:
-    """Take until the end."""
-    while await pieces.take():
+def piece(data: bytes) -> Any:
+    """A part of a body."""
+    return {"type": "http.request", "body": data, "more_body": True}
+
+
+async def nowhere(_event: Any) -> None:
+    """Where the answer would go."""
+
+
+def downstream(inbox: Inbox) -> ASGIDownstream:
+    """The client's side of a request with this body."""
+    return ASGIDownstream(inbox, nowhere, Room(BodyBudget(1, 1)), None, None, [])
+
+
+async def taken(body: ASGIDownstream) -> None:
+    """Take all of it."""
+    while await body.next_piece():
         pass
 
 
-async def test_the_next_piece_waits_until_this_one_was_taken(autojump_clock: MockClock) -> None:
-    """Whoever sends is as fast as whoever takes, and no piece is lost or joined."""
-    pieces, put = Pieces(), []
+async def test_whoever_sends_is_hardly_ahead_of_whoever_takes(autojump_clock: MockClock) -> None:
+    """Pieces arrive one by one, and no more of them wait than the inbox has room for."""
+    inbox, put = Inbox(), []
 
     async def sender() -> None:
-        for number in range(3):
-            await pieces.put(b"%d" % number)
+        for number in range(6):
+            await inbox.put(piece(b"%d" % number * (ROOM // 2)))
             put.append(number)
-        pieces.end()
+        await inbox.put(END)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sender)
-        for number in range(3):
+        body = downstream(inbox)
+        for number in range(6):
             await wait_all_tasks_blocked()
-            assert put == list(range(number))
-            assert await pieces.take() == b"%d" % number
-        assert await pieces.take() == await pieces.take() == b""
+            assert put == list(range(min(number + 2, 6)))
+            assert await body.next_piece() == b"%d" % number * (ROOM // 2)
+        assert await body.next_piece() == await body.next_piece() == b""
 
 
 async def test_an_empty_piece_is_not_the_end(autojump_clock: MockClock) -> None:
     """ASGI may bring an empty piece in the middle; the taker never sees it."""
-    pieces = Pieces()
+    inbox = Inbox()
+    for event in (piece(b""), piece(b"x"), END):
+        await inbox.put(event)
 
-    async def sender() -> None:
-        await pieces.put(b"")
-        await pieces.put(b"x")
-        pieces.end()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(sender)
-        assert [await pieces.take(), await pieces.take()] == [b"x", b""]
+    body = downstream(inbox)
+    assert [await body.next_piece(), await body.next_piece()] == [b"x", b""]
 
 
 async def test_a_silent_client_is_refused(autojump_clock: MockClock) -> None:
     """Ten seconds of silence are too many, as in any body."""
-    pieces = Pieces()
     with pytest.raises(RequestTimeout) as caught:
-        await pieces.take()
+        await downstream(Inbox()).next_piece()
 
     assert (caught.value.reason, trio.current_time()) == ("slow_body", GRACE)
 
 
 async def test_a_slow_client_is_refused(autojump_clock: MockClock) -> None:
     """512 bytes a second use the ten seconds up: half a second more is missing with each."""
-    pieces = Pieces()
+    inbox = Inbox()
 
     async def sender() -> None:
         while True:
             await trio.sleep(1)
-            await pieces.put(b"x" * 512)
+            await inbox.put(piece(b"x" * 512))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sender)
+        body = downstream(inbox)
         with pytest.raises(RequestTimeout):
-            await take_all(pieces)
+            await taken(body)
         nursery.cancel_scope.cancel()
     assert 18 <= trio.current_time() <= 20
 
 
 async def test_a_slow_taker_costs_the_client_nothing(autojump_clock: MockClock) -> None:
     """The time that the backend needs for a piece is not the client's."""
-    pieces = Pieces()
+    inbox = Inbox()
 
     async def sender() -> None:
         for _ in range(10):
-            await pieces.put(b"x")
-        pieces.end()
+            await inbox.put(piece(b"x" * ROOM))
+        await inbox.put(END)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sender)
+        body = downstream(inbox)
         for _ in range(10):
-            assert await pieces.take() == b"x"
+            assert await body.next_piece() == b"x" * ROOM
             await trio.sleep(100)
     assert trio.current_time() == 1000
 
 
 async def test_what_nobody_wants_any_more_is_dropped(autojump_clock: MockClock) -> None:
-    """After an early answer the sender is held up by nothing."""
-    pieces = Pieces()
+    """After an early answer the sender is held up by nothing, also one that waits for room."""
+    inbox = Inbox()
 
     async def sender() -> None:
         for _ in range(1000):
-            await pieces.put(b"x" * 1000)
+            await inbox.put(piece(b"x" * ROOM))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sender)
         await wait_all_tasks_blocked()
-        pieces.end()
+        await downstream(inbox).start(413, [])
     assert trio.current_time() == 0
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_client_that_leaves_is_told_of_at_once(
+    autojump_clock: MockClock, *, is_late: bool
+) -> None:
+    """Whether that is asked for before or after it; what it had sent can still be taken."""
+    inbox, told = Inbox(), []
+    await inbox.put(piece(b"x"))
+    if is_late:
+        inbox.close()
+    inbox.on_leaving(lambda: told.append("left"))
+    await inbox.put({"type": "http.disconnect"})
+
+    assert told == ["left"]
+    assert [(await inbox())["type"] for _ in range(3)] == [
+        "http.request",
+        "http.disconnect",
+        "http.disconnect",
+    ]

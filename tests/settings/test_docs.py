@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import io
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
 
-from ollama_gateway.settings import NOT_YET, Backend, Settings, load
+from ollama_gateway.settings import Backend, Settings, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import OTHER_VARIABLES, VARIABLES
 from tests.settings.conftest import Load
@@ -23,22 +24,15 @@ PATHS = [f"{name}.{field.name}" for name, cls in TABLES.items() for field in fie
 
 @pytest.mark.parametrize("path", PATHS)
 def test_the_page_has_a_row_for_every_setting(path: str) -> None:
-    """With the mark of those that are not in force, and only of those."""
+    """One, so that nothing is said twice."""
     rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{path}`")]
     assert len(rows) == 1
-    assert ("¹" in rows[0]) is (path in NOT_YET)
 
 
 def test_the_page_has_no_row_for_anything_else() -> None:
     """A setting that went is gone from the page."""
     rows = set(re.findall(r"^\| `([a-z_]+(?:\[\])?\.[a-z_]+)`", PAGE, flags=re.MULTILINE))
     assert rows == set(PATHS)
-
-
-def test_the_page_lists_what_is_not_in_force() -> None:
-    """Once more in words, under its own heading."""
-    part = PAGE.partition("## Not in force yet")[2].partition("\n## ")[0]
-    assert not [path for path in NOT_YET if f"`{path}" not in part]
 
 
 def test_the_page_names_every_variable_of_its_own() -> None:
@@ -68,3 +62,17 @@ def test_the_example_of_the_environment_is_the_defaults(tmp_path: Path) -> None:
     found = load(None, {}, tmp_path)
     assert found.settings == load(None, {}, tmp_path / "none").settings
     assert found.origins["server.bind"] == "environment"
+
+
+@pytest.mark.parametrize("page", ["tls.md", "browsers.md", "proxies.md"])
+def test_the_settings_that_other_pages_show_exist(page: str) -> None:
+    """Each example is TOML, and names settings of the list."""
+    examples = re.findall(r"```toml\n(.*?)```", (DOCS / page).read_text("utf-8"), flags=re.DOTALL)
+    shown = [
+        f"{section}{'[]' if isinstance(table, list) else ''}.{key}"
+        for example in examples
+        for section, table in tomllib.loads(example).items()
+        for key in (table[0] if isinstance(table, list) else table)
+    ]
+    assert shown
+    assert not set(shown) - set(PATHS)

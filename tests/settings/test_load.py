@@ -179,3 +179,9 @@ def test_a_token_lets_the_admin_listener_out(loaded: Load) -> None:
     """With a token it may listen on any address."""
     toml = "[server]\nadmin_bind = '0.0.0.0:1'\nadmin_token = { env = 'T' }\n"
     assert loaded(toml, {"T": "secret"}).settings.server.admin_bind.port == 1
+
+
+def test_tls_needs_both_halves(problems: Problems) -> None:
+    """The missing one is named as well."""
+    found = problems("[server]\ntls_cert = 'a'")
+    assert "server.tls_key: is missing: tls_cert and tls_key go together" in found

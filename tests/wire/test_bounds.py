@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.simulator import gojson
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import Field, Measure, measure, measure_inputs, with_generation
+from ollama_gateway.wire.bounds import Measure, measure, measure_inputs, with_generation
+from ollama_gateway.wire.splicing import Field
 
 OPENAI: tuple[Field, ...] = (("max_tokens",), ("max_completion_tokens",))
 PNG = "iVBORw0KGgo="

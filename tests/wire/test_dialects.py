@@ -8,14 +8,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_gateway.errors import BadRequest, Forbidden, GatewayError, UpstreamFailed
+from ollama_gateway.errors import (
+    BadRequest,
+    BodyTooLarge,
+    Forbidden,
+    GatewayError,
+    LimitReached,
+    Unauthorized,
+    Unavailable,
+    UpstreamFailed,
+)
 from ollama_gateway.wire.dialects import Dialect, Reading, Usage
+from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
+from ollama_gateway.wire.dialects.responses import ResponsesDialect
 
 OLLAMA, OPENAI = OllamaDialect(), OpenAIDialect()
+RESPONSES, ANTHROPIC = ResponsesDialect(), AnthropicDialect()
+ALL: tuple[Dialect, ...] = (OLLAMA, OPENAI, RESPONSES, ANTHROPIC)
+ID = "0123456789abcdef"
+COMPLETED = (
+    b'{"response":{"error":null,"id":"r","usage":{"input_tokens":11,"output_tokens":2,'
+    b'"total_tokens":13}},"sequence_number":9,"type":"response.completed"}'
+)
+START = b'{"type":"message_start","message":{"usage":{"input_tokens":40,"output_tokens":0}}}'
+DELTA = b'{"type":"message_delta","delta":{},"usage":{"input_tokens":11,"output_tokens":2}}'
+FAILED = (
+    b'{"type":"response.failed","response":{"error":{"code":"x","message":"boom"},"usage":null}}'
+)
 DONE = b'{"model":"m","done":true,"prompt_eval_count":11,"eval_count":2}\n'
 USAGE = b'{"id":"c","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":2}}'
+
+
+def event(name: str, data: bytes) -> bytes:
+    """An event as Ollama writes those with a name."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +69,34 @@ USAGE = b'{"id":"c","choices":[],"usage":{"prompt_tokens":11,"completion_tokens"
         (OPENAI, b"data:[DONE]\r\n\r\n", Reading(is_last=True)),
         (OPENAI, b'data: {"error":{"message":"boom"}}\n\n', Reading(error="boom")),
         (OPENAI, b'data: {"id":"c","usage":null,"choices":[]}\n\n', Reading()),
+        (OPENAI, b'data: {"usage":{"prompt_tokens":0,"completion_tokens":0}}\n\n', Reading()),
+        (RESPONSES, event("response.output_text.delta", b'{"delta":"error"}'), Reading()),
+        (RESPONSES, event("response.created", b'{"response":{"error":null}}'), Reading()),
+        (
+            RESPONSES,
+            event("response.completed", COMPLETED),
+            Reading(is_last=True, usage=Usage(11, 2)),
+        ),
+        (RESPONSES, b"data: " + COMPLETED + b"\n\n", Reading(is_last=True, usage=Usage(11, 2))),
+        (RESPONSES, event("response.failed", FAILED), Reading(error="boom")),
+        (RESPONSES, event("error", b'{"type":"error","message":"boom"}'), Reading(error="boom")),
+        (RESPONSES, b'data: {"error":{"message":"boom"}}\n\n', Reading(error="boom")),
+        (RESPONSES, b"event: response.completed\ndata: nope\n\n", Reading(is_garbled=True)),
+        (RESPONSES, b"data: [DONE]\n\n", Reading(is_garbled=True)),
+        (RESPONSES, b'data: {"type":["response.completed"],"response":[]}\n\n', Reading()),
+        (ANTHROPIC, b'data: {"type":["message_stop"],"usage":[]}\n\n', Reading()),
+        (ANTHROPIC, event("message_start", START), Reading()),
+        (ANTHROPIC, b"data: " + START + b"\n\n", Reading()),
+        (ANTHROPIC, event("ping", b'{"type":"ping"}'), Reading()),
+        (ANTHROPIC, event("content_block_delta", b'{"delta":{"text":"error"}}'), Reading()),
+        (ANTHROPIC, event("message_delta", DELTA), Reading(usage=Usage(11, 2))),
+        (ANTHROPIC, event("message_stop", b'{"type":"message_stop"}'), Reading(is_last=True)),
+        (
+            ANTHROPIC,
+            event("error", b'{"type":"error","error":{"message":"x"}}'),
+            Reading(error="x"),
+        ),
+        (ANTHROPIC, event("message_stop", b"[]"), Reading(is_garbled=True)),
         (OPENAI, b"data: nope\n\n", Reading(is_garbled=True)),
         (OPENAI, b'{"model":"m"}\n\n', Reading(is_garbled=True)),
     ],
@@ -57,6 +113,24 @@ def test_a_frame_is_read(dialect: Dialect, frame: bytes, reading: Reading) -> No
         (OLLAMA, DONE, Reading(is_last=True, usage=Usage(11, 2))),
         (OPENAI, USAGE, Reading(is_last=True, usage=Usage(11, 2))),
         (OPENAI, b'{"error":{"message":"no"}}', Reading(error="no")),
+        (OPENAI, b'{"usage":{"prompt_tokens":0,"completion_tokens":0}}', Reading(is_last=True)),
+        (
+            RESPONSES,
+            b'{"error":null,"usage":{"input_tokens":11,"output_tokens":2}}',
+            Reading(is_last=True, usage=Usage(11, 2)),
+        ),
+        (RESPONSES, b'{"error":{"message":"no"}}', Reading(error="no")),
+        (
+            ANTHROPIC,
+            b'{"type":"message","usage":{"input_tokens":11,"output_tokens":2}}',
+            Reading(is_last=True, usage=Usage(11, 2)),
+        ),
+        (ANTHROPIC, b'{"type":"error","error":{"type":"x","message":"no"}}', Reading(error="no")),
+        (
+            ANTHROPIC,
+            b'{"error":"ollama cloud is disabled"}',
+            Reading(error="ollama cloud is disabled"),
+        ),
         (OLLAMA, b"", Reading(is_garbled=True)),
         (OPENAI, b"\xff\xfe", Reading(is_garbled=True)),
         (OLLAMA, b"[" * 100_000, Reading(is_garbled=True)),
@@ -70,26 +144,69 @@ def test_a_whole_body_is_read(dialect: Dialect, body: bytes, reading: Reading) -
 @given(frame=st.binary(max_size=200))
 def test_no_bytes_of_a_backend_break_the_reading(frame: bytes) -> None:
     """Whatever a backend sends is read as something, never an exception."""
-    for dialect in (OLLAMA, OPENAI):
+    for dialect in ALL:
+        assert isinstance(dialect.read(b"data: " + frame), Reading)
         assert isinstance(dialect.read(frame), Reading)
         assert isinstance(dialect.read_body(frame), Reading)
 
 
+@pytest.mark.parametrize("dialect", ALL)
 @pytest.mark.parametrize("error", [BadRequest('a "b"\nc'), Forbidden(), UpstreamFailed()])
-def test_errors_are_one_line(error: GatewayError) -> None:
-    """The CLI shows the first line of an error only, so there is only one."""
-    assert json.loads(OLLAMA.error_body(error)) == {"error": error.message}
-    assert OLLAMA.error_event(error).count(b"\n") == 1
-    assert json.loads(OPENAI.error_body(error))["error"]["message"] == error.message
-    assert OPENAI.error_event(error).endswith(b"\n\n")
-    assert OPENAI.read(OPENAI.error_event(error)).error == error.message
-    assert OLLAMA.read(OLLAMA.error_event(error)).error == error.message
+def test_errors_are_one_line(dialect: Dialect, error: GatewayError) -> None:
+    """The CLI shows the first line of an error only, so there is only one, and it can be read."""
+    body, frame = dialect.error_body(error, ID), dialect.error_event(error, ID)
+
+    assert body.count(b"\n") == (dialect is not OLLAMA)
+    assert body.strip() == body.rstrip(b"\n")
+    assert isinstance(json.loads(body), dict)
+    assert dialect.read_body(body).error == error.message
+    assert dialect.read(frame).error == error.message
+    assert frame.endswith(b"\n" if dialect is OLLAMA else b"}\n\n")
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"),
-    [(BadRequest(), "invalid_request_error"), (Forbidden(), "api_error")],
+    ("dialect", "error", "shape"),
+    [
+        (OLLAMA, Forbidden("no"), {"error": "no"}),
+        (
+            OPENAI,
+            BadRequest("no"),
+            {
+                "error": {
+                    "message": "no",
+                    "type": "invalid_request_error",
+                    "param": None,
+                    "code": None,
+                }
+            },
+        ),
+        (
+            RESPONSES,
+            Forbidden("no"),
+            {"error": {"message": "no", "type": "api_error", "param": None, "code": None}},
+        ),
+        *(
+            (
+                ANTHROPIC,
+                error,
+                {
+                    "type": "error",
+                    "error": {"type": kind, "message": error.message},
+                    "request_id": ID,
+                },
+            )
+            for error, kind in (
+                (BadRequest(), "invalid_request_error"),
+                (Unauthorized(), "authentication_error"),
+                (Forbidden(), "permission_error"),
+                (BodyTooLarge(), "api_error"),
+                (LimitReached(), "rate_limit_error"),
+                (UpstreamFailed(), "api_error"),
+                (Unavailable(), "overloaded_error"),
+            )
+        ),
+    ],
 )
-def test_openai_errors_have_ollamas_types(error: GatewayError, kind: str) -> None:
-    """Types are those of Ollama's openai.NewError: 403 is an api_error there."""
-    assert json.loads(OPENAI.error_body(error))["error"]["type"] == kind
+def test_errors_have_ollamas_shapes(dialect: Dialect, error: GatewayError, shape: object) -> None:
+    """A string, an object with OpenAI's types (an api_error for a 403), or Anthropic's."""
+    assert json.loads(dialect.error_body(error, ID)) == shape

@@ -8,15 +8,46 @@ the caller is cancelled is closed here; a stream that is returned belongs to the
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import attrs
+from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
 if TYPE_CHECKING:
-    from anyio.abc import ByteStream
+    from collections.abc import Callable, Mapping
 
     from ollama_gateway.backends.transport import Connect
+
+
+CERTIFICATE_FAULTS: Final = {
+    10: "its certificate has expired",
+    62: "its certificate is for another name",
+    64: "its certificate is for another address",
+}
+"""By OpenSSL's number (x509_vfy.h); every other one is a certificate that nobody vouches for."""
+
+
+ALERTS: Final = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not accept the client certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the client certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the client certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it does not accept the client certificate",
+}
+"""What a backend says of us, by OpenSSL's name (sslerr.h); with TLS 1.2 less than with 1.3."""
+
+
+def tls_fault(error: BaseException | None) -> str | None:
+    """What TLS did not like, in words of ours, where it is behind an error."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return CERTIFICATE_FAULTS.get(error.verify_code, "its certificate is not trusted")
+        if isinstance(error, ssl.SSLError):
+            return ALERTS.get(error.reason, "it does not speak TLS as it should")
+        error = error.__cause__
+    return None
 
 
 def tcp(
@@ -54,10 +85,45 @@ def tcp(
     return connect
 
 
+@attrs.define(eq=False)
+class _Quietable(ByteStream):
+    """The connection as TLS sees it: once a write was cancelled, it takes what is said for sent.
+
+    A backend may answer in the middle of an upload, which is cancelled then. AnyIO takes a TLS
+    stream with a cancelled write for broken, rightly: nothing can be said on it any more. What the
+    backend says can still be read, and that is all that is wanted. The cancellation itself is not
+    lost: it is raised at the writer's next checkpoint.
+    """
+
+    _stream: ByteStream
+    _is_quiet: bool = False
+
+    async def send(self, item: bytes) -> None:
+        if self._is_quiet:
+            return
+        try:
+            await self._stream.send(item)
+        except anyio.get_cancelled_exc_class():
+            self._is_quiet = True
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        return await self._stream.receive(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return self._stream.extra_attributes
+
+
 async def _secured(stream: ByteStream, host: str, ssl_context: ssl.SSLContext) -> ByteStream:
     try:
         return await TLSStream.wrap(
-            stream, hostname=host, ssl_context=ssl_context, standard_compatible=True
+            _Quietable(stream), hostname=host, ssl_context=ssl_context, standard_compatible=True
         )
     except BaseException:
         await anyio.aclose_forcefully(stream)

@@ -3,8 +3,6 @@
 h11 frames our head and parses the answer; the request's body never enters it (`uploading.py`).
 While a body larger than one write goes out the answer is already being read, because a backend may
 refuse an upload without reading it. A final answer, however early, ends the upload.
-(Over TLS a write cut in the middle ends the stream too: of such an early answer only what came
-with its head is then left.)
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from contextlib import aclosing, suppress
 from typing import Final, NoReturn
 
 import anyio
+import anyio.lowlevel
 import h11
 import httpx
 from anyio.abc import ByteStream
@@ -124,6 +123,8 @@ class Conversation:
                 async with aclosing(self._upload.writes(self._head)) as writes:
                     async for piece in writes:
                         await self.stream.send(piece)
+                        # A write over TLS that is cancelled does not say so (`connecting.py`).
+                        await anyio.lowlevel.checkpoint_if_cancelled()
                 self._is_written = True
             except BodyFailed as failure:
                 self._body_failure = failure

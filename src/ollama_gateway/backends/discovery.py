@@ -16,6 +16,7 @@ import httpx
 
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.catalog import Listing
+from ollama_gateway.backends.connecting import tls_fault
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer to a poll."""
@@ -66,10 +67,16 @@ async def _get(backend: Backend, path: str) -> object:
             await response.aclose()
     except httpx.ConnectTimeout:
         raise PollFailed("no connection in time") from None
-    except httpx.ConnectError:
-        raise PollFailed("cannot connect") from None
-    except (httpx.TransportError, ValueError, RecursionError):
+    except httpx.ConnectError as error:
+        raise PollFailed(_with("cannot connect", tls_fault(error))) from None
+    except (httpx.TransportError, ValueError, RecursionError) as error:
+        if fault := tls_fault(error):
+            raise PollFailed(_with("the connection broke", fault)) from None
         raise PollFailed(f"{path} did not answer as an Ollama does") from None
+
+
+def _with(what: str, why: str | None) -> str:
+    return f"{what}: {why}" if why else what
 
 
 def _no_constant(_literal: str) -> NoReturn:

@@ -10,7 +10,7 @@ import trio
 import typer
 from rich.console import Console
 
-from ollama_gateway.build import build_backends
+from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.backends import Probe, probe_all
 from ollama_gateway.settings import Settings, SettingsError, load
 

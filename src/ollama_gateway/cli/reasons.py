@@ -55,6 +55,7 @@ _REASONS: Final = {
     "unknown_model": "no backend hosts this model",
     "unsupported_encoding": "the body has a Content-Encoding that is not supported",
     "upstream_failed": "every backend that was asked failed",
+    "web_search_not_allowed": "the key may not have Ollama search the web",
 }
 _STATUS: Final = re.compile(r"status_(\d{3})", re.ASCII)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
@@ -9,20 +10,30 @@ import trio
 import typer
 
 from ollama_gateway import log
-from ollama_gateway.build import Gateway, TLSFilesBroken
+from ollama_gateway.build import Gateway
 from ollama_gateway.cli.config import ConfigOption, load_or_exit
 from ollama_gateway.cli.key_store import place_in
-from ollama_gateway.keys.key import StoreAway, StoreError
+from ollama_gateway.keys.key import StoreAway, StoreError, digest_of, utc_now
+from ollama_gateway.keys.store import KeyStore
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.spending_file import SpendingError
+from ollama_gateway.processes import ProcessesFailed, serve_with_processes
 from ollama_gateway.server.listener import AddressTaken, raise_file_limit
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import printable
 from ollama_gateway.supervisor import supervise
+from ollama_gateway.tls_files import TLSFilesBroken
 
 LAST_LINES = 1.0
 """Seconds for the last log lines to be written."""
-OPERATIONAL = (AddressTaken, JournalError, SpendingError, StoreError, TLSFilesBroken)
+OPERATIONAL = (
+    AddressTaken,
+    JournalError,
+    ProcessesFailed,
+    SpendingError,
+    StoreError,
+    TLSFilesBroken,
+)
 """What can keep a gateway with valid settings from starting; each with one line to say."""
 
 
@@ -30,18 +41,32 @@ def serve(config: ConfigOption = None) -> None:
     """Serve until SIGTERM or SIGINT: then drain, and exit 0; a second signal ends it at once."""
     settings = load_or_exit(config).settings
     writer = log.configure(settings.log.level, settings.log.format)
+    raise typer.Exit(int(not ran_to_its_end(partial(_serve, settings, writer), writer)))
+
+
+def _serve(settings: Settings, writer: log.LineWriter) -> None:
     raise_file_limit()
-    has_failed = False
-    try:
-        _say_how_to_make_a_key(settings, writer)
+    _say_how_to_make_a_key(settings, writer)
+    if settings.server.processes > 1:
+        announce = partial(_announce_processes, settings)
+        trio.run(partial(serve_with_processes, settings, on_ready=announce))
+    else:
         trio.run(partial(supervise, settings, on_ready=partial(_announce, settings)))
+
+
+def ran_to_its_end(run: Callable[[], None], writer: log.LineWriter) -> bool:
+    """Run it; False where it could not, which a line tells."""
+    try:
+        run()
     except* OPERATIONAL as errors:
         for error in errors.exceptions:
             writer.write(f"gatewayctl serve: {error}\n")
         has_failed = True
+    else:
+        has_failed = False
     finally:
         writer.drain(LAST_LINES)
-    raise typer.Exit(int(has_failed))
+    return not has_failed
 
 
 def _say_how_to_make_a_key(settings: Settings, writer: log.LineWriter) -> None:
@@ -55,22 +80,46 @@ def _say_how_to_make_a_key(settings: Settings, writer: log.LineWriter) -> None:
         with closing(place.open()) as store:
             store.check()
             keys = store.count_active()
+            warning = _of_anonymous_key(settings, store)
     except StoreAway as error:
         writer.write(f"keys: {shown}: {error}; until it is back, requests get 503\n")
         return
     writer.write(f"keys: {shown} ({keys} active)\n")
+    if warning:
+        writer.write(f"warning: auth.anonymous_key: {warning}\n")
     if keys == 0:
         writer.write("no API key yet: make one with `gatewayctl keys create NAME`\n")
+
+
+def _of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
+    """What an operator should know of the key that anonymous clients are served as."""
+    if settings.auth.anonymous_key is None:
+        return None
+    (key,) = store.find([digest_of(settings.auth.anonymous_key.reveal())])
+    if key is None or not key.is_active(utc_now()):
+        return "is no active key of this store; until it is, clients without a key get 401"
+    if "manage" in key.endpoints:
+        return "may manage models: so may everyone in auth.anonymous_networks"
+    return None
 
 
 def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
     up = sum(backend.is_up for backend in gateway.backends.all)
     log.get_logger("serve").info(
         "serving",
-        address=f"http://{address}",
+        address=f"{'https' if settings.server.tls_cert else 'http'}://{address}",
         admin=f"http://{settings.server.admin_bind}",
         backends=len(gateway.backends.all),
         up=up,
         models=len(gateway.backends.catalog.models),
         limits=gateway.admin.limits.store.name,
+    )
+
+
+def _announce_processes(settings: Settings, address: str) -> None:
+    log.get_logger("serve").info(
+        "serving",
+        address=f"http://{address}",
+        admin=f"http://{settings.server.admin_bind}",
+        processes=settings.server.processes,
     )

@@ -20,9 +20,12 @@ from ollama_gateway.flow.parsing import parsed
 from ollama_gateway.limits.quota import OwnLimits
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measure, measure_inputs, with_generation
-from ollama_gateway.wire.headers import upstream_headers
+from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage
+from ollama_gateway.wire.encoding import ZSTD
+from ollama_gateway.wire.headers import content_coding, upstream_headers
 from ollama_gateway.wire.load_options import LoadOptions, load_options
 from ollama_gateway.wire.names import ModelName
+from ollama_gateway.wire.searching import PASSES, wants_search
 
 
 class Rights(Protocol):
@@ -41,6 +44,10 @@ class Rights(Protocol):
         """Whether a model is open to this key."""
         ...
 
+    def may_search(self) -> bool:
+        """Whether it may have Ollama search the web."""
+        ...
+
 
 @attrs.frozen
 class Call:
@@ -57,6 +64,8 @@ class Call:
     """How much there is to read and to write, where that is limited."""
     load_options: LoadOptions = ()
     """What the model is to be loaded with."""
+    hides_usage: bool = False
+    """Whether its stream reports usage for which the gateway alone has asked."""
     parameter: str = ""
     """What the route takes behind its last slash."""
 
@@ -83,18 +92,25 @@ class Call:
         others = {k: v for k, v in document.items() if k.casefold() != "model"}
         return json.dumps({"model": name, **others}).encode()
 
+    def shown(self, frame: bytes) -> bytes:
+        """What the client gets of a frame; empty where that is nothing."""
+        return without_usage(frame) if self.hides_usage else frame
+
 
 def may_call(rights: Rights, ask: Ask) -> None:
     """Refuse what can be refused before a byte of the body is read: Forbidden, 415."""
     if not rights.may_call(ask.endpoint.group):
         raise Forbidden(reason="endpoint_not_allowed")
-    for name, value in ask.headers:
-        if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
-            raise UnsupportedEncoding
+    coding = content_coding(ask.headers)
+    if coding and not (coding == ZSTD and ask.endpoint.decodes):
+        raise UnsupportedEncoding
 
 
 async def read_call(rights: Rights, ask: Ask, body: bytes, *, is_measured: bool) -> Call:
-    """Read the body and authorise its model; raises BadRequest or Forbidden."""
+    """Read the body and authorise what it asks for; raises BadRequest or Forbidden.
+
+    A stream that reports usage only on request is asked for it, whatever the client wished.
+    """
     document = await parsed(json_body.parse, body)
     asked = json_body.model_of(document, legacy=ask.path == "/api/show")
     model = ModelName.parse(asked)
@@ -102,16 +118,33 @@ async def read_call(rights: Rights, ask: Ask, body: bytes, *, is_measured: bool)
     streams = default is not None and json_body.wants_stream(document, default=default)
     if not rights.may_use(model):
         raise Forbidden(reason="model_not_allowed")
+    searches = await _searches(rights, ask.endpoint, document, body)
     headers = upstream_headers(ask.headers)
-    size = _measure(ask.endpoint, document, len(body)) if is_measured else None
+    passes = PASSES if searches else 1
+    size = _measure(ask.endpoint, document, len(body), passes) if is_measured else None
     options = load_options(document)
-    return Call(ask.endpoint, model, asked, streams, headers, body, size, options)
+    hides = streams and ask.endpoint.usage_on_request and not asks_for_usage(document)
+    if hides:
+        body = await parsed(with_usage, body)
+    return Call(ask.endpoint, model, asked, streams, headers, body, size, options, hides)
 
 
-def _measure(endpoint: Endpoint, document: dict[str, object], size: int) -> Measure:
+async def _searches(
+    rights: Rights, endpoint: Endpoint, document: dict[str, object], body: bytes
+) -> bool:
+    """Whether the request has Ollama ask its cloud; raises Forbidden where the key may not."""
+    if not (endpoint.searches and json_body.lookup(document, "tools")):
+        return False
+    searches = await parsed(wants_search, body)
+    if searches and not rights.may_search():
+        raise Forbidden(reason="web_search_not_allowed")
+    return searches
+
+
+def _measure(endpoint: Endpoint, document: dict[str, object], size: int, passes: int) -> Measure:
     if endpoint.inputs is not None:
         return measure_inputs(document, size, endpoint.inputs)
-    return measure(document, size, endpoint.bounds)
+    return measure(document, size, endpoint.bounds, passes)
 
 
 async def bounded(call: Call, generation: int | None) -> Call:

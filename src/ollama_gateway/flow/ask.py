@@ -73,6 +73,17 @@ class Endpoint:
     inputs: str | None = None
     """The field that holds what is to be embedded, where the route embeds."""
     method: str = "POST"
+    reports: bool = True
+    """Whether Ollama says what a whole answer cost."""
+    usage_on_request: bool = False
+    """Whether a stream says so only when it is asked to."""
+    searches: bool = False
+    """Whether a tool of the request may have Ollama search the web."""
+
+    @property
+    def decodes(self) -> bool:
+        """Whether a body may be compressed with zstd (server/cloud_proxy.go)."""
+        return self.path.startswith("/v1/")
 
 
 @attrs.define

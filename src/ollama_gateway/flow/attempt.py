@@ -10,7 +10,7 @@ client's own.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, cast
 
 import anyio
@@ -94,6 +94,8 @@ class Answer:
     """What the first of them means."""
     _response: httpx.Response
     _chunks: AsyncIterator[bytes]
+    shown: Callable[[bytes], bytes] = bytes
+    """What the client gets of a frame."""
 
     @property
     def backend(self) -> Backend:
@@ -170,6 +172,7 @@ async def _first_chunk(slot: Slot, call: Call, response: httpx.Response) -> Answ
         reading,
         response,
         chunks,
+        call.shown,
     )
 
 

@@ -72,7 +72,8 @@ class Exchange:
             only = pinned(principal, ask, self.backends)  # 403, 400
             body = await ask.downstream.body()  # 408, 413, 503
             quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
-            call = await read_call(principal, ask, body, is_measured=quota.has_budget)  # 400, 403
+            is_measured = quota.has_budget or not ask.endpoint.reports
+            call = await read_call(principal, ask, body, is_measured=is_measured)  # 400, 403
             row.model, row.bytes_in = call.model.short, len(body)
             with _until(ask.arrived + self.deadlines.total):  # 504
                 candidates = self.candidates(principal, call, only)  # 503, the one 403
@@ -86,7 +87,7 @@ class Exchange:
                         row.model = winner.backend.spelling(call.model) or row.model
                         row.ttft = anyio.current_time() - ask.arrived
                         extra = lease.headers + self.exposed(winner.backend.name)
-                        finish = partial(self._finish, lease, row)
+                        finish = partial(self._finish, lease, row, call)
                         await relay(winner, ask, row, finish, self.deadlines.idle, extra)
 
     def candidates(self, caller: Caller, call: Call, only: Backend | None) -> Candidates:
@@ -101,14 +102,19 @@ class Exchange:
         wish = Wish(call.model, caller.key_id, call.load_options, is_light, only)
         return Candidates(self.backends, wish, self.deadlines.queue)
 
-    async def _finish(self, lease: Lease, row: Row) -> None:
+    async def _finish(self, lease: Lease, row: Row, call: Call) -> None:
         """The whole answer is there: give back what it held, and record it; 503."""
         self.limits.settle(lease)
+        if row.prompt_tokens is None and call.measure and not call.endpoint.reports:
+            estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)
+            row.prompt_tokens = estimated(call.model.key, call.measure, context)
+            row.completion_tokens, row.tokens_source = 0, "counted"
         await self.ledger.seal(row)
 
     def _demand(self, call: Call, quota: Quota) -> Demand:
-        context = self.backends.context(call.model) if call.measure else None
-        return Demand(quota, call.model.key, call.measure, context)
+        measure = call.measure if quota.has_budget else None
+        context = self.backends.context(call.model) if measure else None
+        return Demand(quota, call.model.key, measure, context)
 
     def exposed(self, backend: str) -> Headers:
         """What tells the client which backend has answered, where it may know."""

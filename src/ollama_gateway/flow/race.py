@@ -1,8 +1,8 @@
 """The race for the first good chunk: candidates in order, one cancel scope, one winner.
 
-The shape is that of happy eyeballs (RFC 8305; trio's `open_tcp_stream` shows it best): each
-attempt is a task; the next one starts when all have failed, or, as a hedge, beside one that has had
-the hedge delay; the first good chunk cancels the rest.
+The shape is that of happy eyeballs (RFC 8305; trio's `open_tcp_stream` shows it best): the next
+attempt starts when all have failed, or, as a hedge, beside one that has had the hedge delay; the
+first good chunk cancels the rest. Where others may run beside it an attempt is a task.
 
     nothing runs            the next candidate starts at once, or waits in line for room (failover)
     something runs          the next one starts beside it when the last start was a hedge delay ago
@@ -113,8 +113,11 @@ class _Race:
         self.rules.hedging.count_request()
         self.rules.retries.count_request()
         try:
-            async with anyio.create_task_group() as tasks:
-                await self._start_attempts(tasks)
+            if self.is_streamed:
+                async with anyio.create_task_group() as tasks:
+                    await self._start_attempts(tasks)
+            else:
+                await self._attempt_in_turn()
             await _close(r.answer for r in self.runners if r is not self.winner)
         except BaseException:
             await _close(runner.answer for runner in self.runners)
@@ -131,11 +134,18 @@ class _Race:
             while (slot := await self._next()) is not None:
                 runner = _Runner(slot)
                 self.runners.append(runner)
-                tasks.start_soon(self._attempt, runner, tasks)
+                tasks.start_soon(self._attempt, runner, tasks.cancel_scope.cancel)
         except GatewayError as refusal:  # waiting in line was in vain; the group would wrap it
             self.refusal = refusal
 
-    async def _attempt(self, runner: _Runner, tasks: TaskGroup) -> None:
+    async def _attempt_in_turn(self) -> None:
+        """Whole answers are never hedged: one attempt ends before the next, and needs no task."""
+        while (slot := await self._next()) is not None:
+            runner = _Runner(slot)
+            self.runners.append(runner)
+            await self._attempt(runner, _nobody_else)
+
+    async def _attempt(self, runner: _Runner, stop_others: Callable[[], None]) -> None:
         slot = runner.slot
         try:
             runner.answer = await self.start(slot)
@@ -146,7 +156,7 @@ class _Race:
             self.failed.set()
         except GatewayError as refusal:
             self.refusal = self.refusal or refusal
-            tasks.cancel_scope.cancel()
+            stop_others()
         except anyio.get_cancelled_exc_class():
             # By the clock, as it may have been the deadline of the whole request, in one instant.
             if anyio.current_time() >= self.deadline:
@@ -155,7 +165,7 @@ class _Race:
         else:
             if self.winner is None:
                 self._win(runner)
-            tasks.cancel_scope.cancel()
+            stop_others()
         finally:
             if runner.answer is None:
                 slot.release()
@@ -241,6 +251,10 @@ class _Race:
                 runner.slot.blame(now)
             elif runner.is_running and runner.slot.began < winner.slot.began:
                 runner.slot.failed(Fault.BROKEN, "overtaken", now)
+
+
+def _nobody_else() -> None:
+    """Stop the others, where there are none."""
 
 
 async def _close(answers: Iterable[Answer | None]) -> None:

@@ -10,7 +10,9 @@ that whoever has a whole answer can ask again at once, and in strict mode its ro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import anyio
@@ -25,6 +27,7 @@ from ollama_gateway.wire.dialects import Dialect, Usage
 from ollama_gateway.wire.headers import downstream_headers
 
 Finish = Callable[[], Awaitable[None]]
+Following = Callable[[], Awaitable[list[bytes]]]
 NO_END: Final = "no_terminal_marker"
 
 
@@ -54,9 +57,22 @@ async def relay(
 
 
 async def _stream(answer: Answer, ask: Ask, row: Row, finish: Finish, idle_timeout: float) -> None:
+    # One scope for the whole stream, whose deadline moves: one for each chunk cost as much as it.
+    with anyio.CancelScope() as idle:
+        await _pass_on(answer, ask, row, finish, partial(_next, answer, idle, idle_timeout))
+    if idle.cancelled_caught:
+        timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
+        raise _broken(answer, timeout)
+
+
+async def _pass_on(
+    answer: Answer, ask: Ask, row: Row, finish: Finish, following: Following
+) -> None:
     frames = answer.first
     while frames:
-        whole, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer.backend)
+        good, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer.backend)
+        whole = [shown for shown in map(answer.shown, good) if shown]
+        _relayed(row, whole)
         if is_last:
             await finish()
         if whole:
@@ -66,7 +82,7 @@ async def _stream(answer: Answer, ask: Ask, row: Row, finish: Finish, idle_timeo
         if is_last:
             await ask.downstream.end()
             return
-        frames = await _next(answer, idle_timeout)
+        frames = await following()
     # Ollama itself ends a stream so when a model repeats itself: no fault of the backend's.
     answer.slot.failed(Fault.NONE, NO_END, anyio.current_time())
     raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
@@ -78,14 +94,11 @@ def _examine(
     """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
     for place, frame in enumerate(frames):
         reading = dialect.read(frame)
-        if reading.error is not None or reading.is_garbled:
-            _relayed(row, frames[:place])
-            return frames[:place], _failure(reading.error, backend), False
         _note_usage(row, reading.usage)
+        if reading.error is not None or reading.is_garbled:
+            return frames[:place], _failure(reading.error, backend), False
         if reading.is_last:
-            _relayed(row, frames[: place + 1])
             return frames[: place + 1], None, True
-    _relayed(row, frames)
     return frames, None, False
 
 
@@ -113,16 +126,16 @@ def _note_usage(row: Row, usage: Usage | None) -> None:
         row.tokens_source = "reported"
 
 
-async def _next(answer: Answer, idle_timeout: float) -> list[bytes]:
+async def _next(answer: Answer, idle: anyio.CancelScope, seconds: float) -> list[bytes]:
+    """The next frames; `idle` is cancelled where they take so long. What a client takes is not."""
+    idle.deadline = anyio.current_time() + seconds
     try:
-        with anyio.fail_after(idle_timeout):
-            return await answer.next()
-    except TimeoutError:
-        timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
-        raise _broken(answer, timeout) from None
+        return await answer.next()
     except AttemptFailed as failure:
         broken = UpstreamFailed("the backend's answer broke off", reason=failure.reason)
         raise _broken(answer, broken) from failure
+    finally:
+        idle.deadline = math.inf
 
 
 def _broken(answer: Answer, error: GatewayError) -> GatewayError:

@@ -25,7 +25,7 @@ from typing import Final
 import attrs
 
 from ollama_gateway.errors import BadRequest, Unauthorized
-from ollama_gateway.wire.names import MAX_PATTERN, ModelName, matches
+from ollama_gateway.wire.names import MAX_PATTERN, ModelName, is_cloud_pattern, matches
 
 PREFIX: Final = "ogw_"
 MIN_IMPORTED: Final = 20
@@ -263,6 +263,10 @@ class Principal:
     def may_use(self, name: ModelName) -> bool:
         """Whether one of the key's patterns covers this model."""
         return any(matches(pattern, name) for pattern in self.models)
+
+    def may_search(self) -> bool:
+        """Whether the key may have Ollama search the web, which is a question to its cloud."""
+        return any(is_cloud_pattern(pattern) for pattern in self.models)
 
     def may_call(self, group: str) -> bool:
         """Whether the key has this endpoint group."""

@@ -58,7 +58,7 @@ class Row:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     tokens_source: str | None = None
-    """`reported` by the backend, or `counted` here where it was cut before it could report."""
+    """`reported` by the backend, or `counted` here: it was cut first, or its API has no report."""
     spender: str | None = None
     """The record of spending that has its tokens too; None where its key has no budget."""
     bytes_in: int = 0

@@ -14,7 +14,7 @@ journal is logged at its turns, not at every attempt.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Final
@@ -49,12 +49,18 @@ _log = get_logger("audit")
 
 @attrs.define(eq=False)
 class _Waiting:
-    """The latest state of a row that is not in the journal yet."""
+    """A row whose latest state is not in the journal yet."""
 
-    entry: Entry
+    row: Row
+    is_final: bool
     tried: anyio.Event = attrs.field(factory=anyio.Event)
     """Set once a write of it has succeeded or failed."""
     is_written: bool = False
+
+    def entry(self) -> Entry:
+        """What is written, made late: most intents are over before they are written."""
+        document = document_of(self.row) if self.is_final else intent_of(self.row)
+        return Entry(self.row.request_id, to_text(document), self.is_final)
 
 
 class Trail:
@@ -109,19 +115,19 @@ class Trail:
         Half of the room is for those that were let in: then such a row is in the log alone.
         """
         if len(self._waiting) < CAPACITY // 2:
-            self._put(_final(row))
+            self._put(row, is_final=True)
 
     async def admit(self, row: Row) -> None:
         """Write that a request was admitted, before it goes upstream; raises Unavailable."""
-        await self._hand_in(Entry(row.request_id, to_text(intent_of(row)), is_final=False))
+        await self._hand_in(row, is_final=False)
 
     async def seal(self, row: Row) -> None:
         """Write how a request ended, before its client learns of it; raises Unavailable."""
-        await self._hand_in(_final(row))
+        await self._hand_in(row, is_final=True)
 
     def close(self, row: Row) -> None:
         """Write how a request ended, soon; nobody waits."""
-        self._put(_final(row))
+        self._put(row, is_final=True)
 
     async def run(self) -> None:
         """Write what is handed in until cancelled: the keeper's task, started once."""
@@ -140,10 +146,9 @@ class Trail:
     async def write(self) -> None:
         """Write a batch of what waits. Not while `run` runs."""
         batch = dict(islice(self._waiting.items(), BATCH))
-        entries = [waiting.entry for waiting in batch.values()]
         try:
             async with self._journal_in_use:
-                await self._runner(lambda: self.journal.commit(entries))
+                await self._runner(lambda: self._commit(batch.values()))
         except JournalError as error:  # they stay, and those who wait are told
             self._note(str(error))
         else:
@@ -181,8 +186,14 @@ class Trail:
             if self._failure is not None:
                 return
 
-    async def _hand_in(self, entry: Entry) -> None:
-        waiting = self._put(entry)
+    def _commit(self, batch: Iterable[_Waiting]) -> None:
+        """Beside the event loop: a row that has ended changes no more, and of one that has not any
+        moment will do.
+        """
+        self.journal.commit([waiting.entry() for waiting in batch])
+
+    async def _hand_in(self, row: Row, *, is_final: bool) -> None:
+        waiting = self._put(row, is_final=is_final)
         if not self.is_strict:
             return
         with anyio.move_on_after(PATIENCE):
@@ -190,8 +201,8 @@ class Trail:
         if not waiting.is_written:
             raise _unavailable()
 
-    def _put(self, entry: Entry) -> _Waiting:
-        self._waiting[entry.request_id] = waiting = _Waiting(entry)
+    def _put(self, row: Row, *, is_final: bool) -> _Waiting:
+        self._waiting[row.request_id] = waiting = _Waiting(row, is_final)
         self._stirred.set()
         return waiting
 
@@ -214,10 +225,6 @@ async def open_trail(trail: Trail) -> AsyncIterator[Trail]:
             await trail.drain()
         if trail.rows_waiting:
             _log.error("audit rows not written", rows=trail.rows_waiting)
-
-
-def _final(row: Row) -> Entry:
-    return Entry(row.request_id, to_text(document_of(row)), is_final=True)
 
 
 def _unavailable() -> Unavailable:

@@ -97,9 +97,9 @@ class Lease:
     def generation(self) -> int | None:
         """Tokens that the answer may have, to be said to the backend; None: as the client said."""
         measure = self.demand.measure
-        return (
-            None if measure is None or measure.inputs or not self.grant else self.grant.generation
-        )
+        if measure is None or measure.inputs or not self.grant:
+            return None
+        return self.grant.generation // measure.passes
 
     @property
     def headers(self) -> Headers:
@@ -220,12 +220,11 @@ class Limits:
         demand, measure, meter = lease.demand, lease.demand.measure, lease.meter
         if measure is None:
             return Wish(meter.request_id, meter.key_id, demand.quota)
-        lease.prompt = self.prompts.bound(demand.model, measure, demand.context)
-        if measure.inputs:
-            return Wish(meter.request_id, meter.key_id, demand.quota, lease.prompt)
-        asked = measure.asked or self.default_output
-        least = min(asked, LEAST)
-        return Wish(meter.request_id, meter.key_id, demand.quota, lease.prompt, asked, least)
+        passes = measure.passes
+        lease.prompt = passes * self.prompts.bound(demand.model, measure, demand.context)
+        asked = 0 if measure.inputs else measure.asked or self.default_output
+        sizes = lease.prompt, passes * asked, passes * min(asked, LEAST)
+        return Wish(meter.request_id, meter.key_id, demand.quota, *sizes)
 
     def _note(self, lease: Lease) -> None:
         """Mark what was counted, and learn from what was reported."""

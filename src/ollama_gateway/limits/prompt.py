@@ -72,6 +72,10 @@ class PromptBounds:
             return int(_of_inputs(measure, most)) + learned.surplus
         return int(min(most, _of_text(measure) + learned.surplus + measure.media * learned.media))
 
+    def estimated(self, model: str, measure: Measure, context: int | None) -> int:
+        """Tokens that a prompt likely had, where its API has no word for it; as `bound`."""
+        return estimate(measure, self.bound(model, measure, context))
+
     def learn(self, model: str, measure: Measure, bound: int, reported: int) -> bool:
         """Take in what a backend reports; whether it was more than the bound.
 
@@ -104,7 +108,8 @@ def estimate(measure: Measure, bound: int) -> int:
 
 def _of_text(measure: Measure) -> int:
     """What can be seen of the text: bytes, and what a template adds."""
-    return measure.text + measure.messages * MESSAGE + measure.tools * TOOL + TEMPLATE
+    text = measure.text + measure.repeated
+    return text + measure.messages * MESSAGE + measure.tools * TOOL + TEMPLATE
 
 
 def _of_inputs(measure: Measure, most: float) -> float:

@@ -100,7 +100,7 @@ class Admin:
 
     async def ready(self, ask: Ask) -> None:
         """`/readyz`: 200, or 503 with the reasons."""
-        self._check(ask)
+        check_token(ask, self.token)
         reasons = self.why_not_ready()
         body = {"ready": not reasons, "reasons": reasons, "degraded": self.degraded()}
         status = 503 if reasons else 200
@@ -108,7 +108,7 @@ class Admin:
 
     async def figures(self, ask: Ask) -> None:
         """`/metrics`, for Prometheus."""
-        self._check(ask)
+        check_token(ask, self.token)
         self.metrics.connections(self.connections_open())
         self.metrics.settlements(self.limits.store.settlements_waiting)
         for backend in self.backends.all:
@@ -121,7 +121,7 @@ class Admin:
 
     async def status(self, ask: Ask) -> None:
         """`/status.json`: what `gatewayctl` and dashboards show."""
-        self._check(ask)
+        check_token(ask, self.token)
         now = anyio.current_time()
         status = {
             "ready": not self.why_not_ready(),
@@ -168,7 +168,7 @@ class Admin:
 
     async def usage(self, ask: Ask) -> None:
         """`/limits/KEY_ID`: what a key has used of its limits; 404, 503 where a store is away."""
-        self._check(ask)
+        check_token(ask, self.token)
         key = await self.find_key(ask.parameter)
         if key is None:
             raise NotFound
@@ -190,7 +190,7 @@ class Admin:
 
     async def explain(self, ask: Ask) -> None:
         """`/explain/MODEL?key=ID`: who would get a request now, and why; 400 for no such key."""
-        self._check(ask)
+        check_token(ask, self.token)
         model = ModelName.parse(unquote(ask.parameter))
         given = parse_qs(ask.query).get("key")
         key = await self.find_key(given[0]) if given else None
@@ -207,10 +207,12 @@ class Admin:
         }
         await ask.downstream.respond(200, JSON, json.dumps(body).encode())
 
-    def _check(self, ask: Ask) -> None:
-        given = (ask.credential or "").encode("utf-8", "replace")
-        if self.token is not None and not hmac.compare_digest(given, self.token.encode()):
-            raise Unauthorized("invalid admin token")
+
+def check_token(ask: Ask, token: str | None) -> None:
+    """Raise Unauthorized where a token is set and this is not it."""
+    given = (ask.credential or "").encode("utf-8", "replace")
+    if token is not None and not hmac.compare_digest(given, token.encode()):
+        raise Unauthorized("invalid admin token")
 
 
 def _may_use(key: APIKey, model: ModelName) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -30,12 +30,17 @@ from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.address import Address
+from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.downstream import ASGIDownstream, Receive, Send
+from ollama_gateway.server.cors import CORS
+from ollama_gateway.server.downstream import ASGIDownstream, Send
+from ollama_gateway.server.forwarded import client_of
+from ollama_gateway.server.inbox import Inbox
 from ollama_gateway.server.refusals import RefusalLog
 from ollama_gateway.server.routes import Routes, dialect_of
 from ollama_gateway.wire.dialects import Dialect
-from ollama_gateway.wire.headers import check_head, credential
+from ollama_gateway.wire.headers import check_head, content_coding, credential
+from ollama_gateway.wire.networks import Network
 
 FAREWELL: Final = 1.0
 """Seconds that a request has for its error event when a drain ends it."""
@@ -53,6 +58,10 @@ class App:
     bodies: BodyBudget
     metrics: Metrics
     refusals: RefusalLog = attrs.field(factory=RefusalLog)
+    cors: CORS = attrs.field(factory=CORS)
+    anonymous: Anonymous = attrs.field(factory=Anonymous)
+    proxies: Sequence[Network] = ()
+    """Whose `X-Forwarded-For` is believed."""
     _running: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
 
@@ -67,7 +76,7 @@ class App:
         for request in self._running:
             request.deadline = self._deadline
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Inbox, send: Send) -> None:
         """Serve one request."""
         request_id = new_request_id()
         with self.bodies.room() as room:
@@ -77,17 +86,16 @@ class App:
                 room,
                 scope.get("state", {}).get("send_continue"),
                 _content_length(scope["headers"]),
-                [(b"x-request-id", request_id.encode())],
+                [(b"x-request-id", request_id.encode()), *self.cors.headers(scope["headers"])],
+                content_coding(scope["headers"]),
             )
             with self._request() as request:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(downstream.listen, request)
-                    await self._serve(scope, downstream, request_id)
-                    tasks.cancel_scope.cancel()
+                receive.on_leaving(downstream.leaving(request))
+                await self._serve(scope, downstream, request_id)
             if request.cancelled_caught and not downstream.is_gone:
                 with anyio.move_on_after(FAREWELL):
                     error = Unavailable("the gateway is shutting down", reason="draining")
-                    await self._fail(error, downstream, _dialect(scope))
+                    await self._fail(error, downstream, scope["path"], request_id)
 
     @contextmanager
     def _request(self) -> Iterator[anyio.CancelScope]:
@@ -102,17 +110,25 @@ class App:
         try:
             await self._route(scope, downstream, request_id)
         except GatewayError as error:
-            await self._fail(error, downstream, _dialect(scope))
+            await self._fail(error, downstream, scope["path"], request_id)
         except Exception:
             log.exception("request failed", request_id=request_id)
-            await self._fail(InternalError(), downstream, _dialect(scope))
+            await self._fail(InternalError(), downstream, scope["path"], request_id)
 
     async def _route(self, scope: Any, downstream: ASGIDownstream, request_id: str) -> None:
         headers: Headers = scope["headers"]
-        client = (scope["client"] or ("",))[0]
+        client = client_of((scope["client"] or ("",))[0], headers, self.proxies)
+        is_tls = scope.get("scheme") == "https"
         try:
             check_head(scope["method"], scope["raw_path"], scope["http_version"], headers)
+            preflight = self.cors.preflight(scope["method"], headers)
+            if preflight is not None:
+                await _answer_preflight(downstream, preflight)
+                return
             address = Address.read(scope["raw_path"].decode("ascii"))
+            key = address.key
+            if key is None:
+                key = self.anonymous.credential(client, headers, is_tls=is_tls)
             route = self.routes.find(scope["method"], address.route)
         except GatewayError as error:
             self.refused(error, client, request_id)
@@ -120,7 +136,7 @@ class App:
         ask = Ask(
             request_id,
             route.endpoint,
-            address.key or credential(headers),
+            key or credential(headers),
             headers,
             client,
             anyio.current_time(),
@@ -132,18 +148,22 @@ class App:
         try:
             await route.handler(ask)
         except Unauthorized as error:
+            if ask.credential is None:
+                why = self.anonymous.obstacle(client, headers, is_tls=is_tls)
+                error.reason = why or error.reason
             self.refused(error, client, request_id)
             raise
 
     async def _fail(
-        self, error: GatewayError, downstream: ASGIDownstream, dialect: Dialect
+        self, error: GatewayError, downstream: ASGIDownstream, path: str, request_id: str
     ) -> None:
         if downstream.is_gone:
             return
+        dialect = dialect_of(Address.read(path).route)
         if downstream.has_started:
-            await downstream.send(dialect.error_event(error))
+            await downstream.send(dialect.error_event(error, request_id))
             return  # without the end of the answer: the connection is closed abnormally
-        headers, body = error_response(error, dialect)
+        headers, body = error_response(error, dialect, request_id)
         await downstream.respond(error.status, headers, body)
 
     def refused(self, error: GatewayError, client: str, request_id: str) -> None:
@@ -155,9 +175,14 @@ class App:
         """The answer to what never became a request; see `server.protocol.Refusal`."""
         request_id = new_request_id()
         self.refused(error, "", request_id)
-        headers, body = error_response(error, dialect_of("/"))
+        headers, body = error_response(error, dialect_of("/"), request_id)
         length = (b"content-length", b"%d" % len(body))
         return [*headers, length, (b"x-request-id", request_id.encode())], body
+
+
+async def _answer_preflight(downstream: ASGIDownstream, headers: Headers) -> None:
+    await downstream.start(204, headers)  # not `respond`: no Content-Length here (RFC 9110, 8.6)
+    await downstream.end()
 
 
 def new_request_id() -> str:
@@ -165,11 +190,7 @@ def new_request_id() -> str:
     return uuid.uuid4().hex
 
 
-def _dialect(scope: Any) -> Dialect:
-    return dialect_of(Address.read(scope["path"]).route)
-
-
-def error_response(error: GatewayError, dialect: Dialect) -> tuple[Headers, bytes]:
+def error_response(error: GatewayError, dialect: Dialect, request_id: str) -> tuple[Headers, bytes]:
     """Headers and one-line body of an error."""
     if isinstance(error, NotFound | MethodNotAllowed):
         allow = [(b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else []
@@ -181,7 +202,7 @@ def error_response(error: GatewayError, dialect: Dialect) -> tuple[Headers, byte
         headers += error.headers
     if error.reason == "bad_request_head":
         headers.append((b"connection", b"close"))  # what follows may not be a request at all
-    return headers, dialect.error_body(error)
+    return headers, dialect.error_body(error, request_id)
 
 
 def _content_length(headers: Headers) -> int | None:

@@ -8,10 +8,11 @@ The rules it keeps:
   seen at once, and the application gets its `http.disconnect`.
 * Every wait has a deadline: the request head, the idle time, each write. They are deadlines on the
   scope of the pending read, moved when the state changes, not tasks.
-* An answer given while the client still sends is followed by a half-close and a short time of
-  reading on (lingering); otherwise the kernel answers the unread bytes by a reset, which can
-  overtake the answer.
-* A cut response never looks complete: where only the close marks its end (HTTP/1.0), it is a reset.
+* A connection that has said all ends in a half-close, and over TLS in its close_notify. Where the
+  client still sends, a short time of reading on (lingering) follows; otherwise the kernel answers
+  the unread bytes by a reset, which can overtake the answer.
+* A cut response never looks complete: TLS does not say that it is, and where only the close marks
+  its end (HTTP/1.0), it is a reset.
 * No application can hold the connection by not reading: the end of its input waits for nobody.
 * However it ends, it ends in `aclose_forcefully`: a graceful close under cancellation would leave
   the socket open and the client waiting.
@@ -19,7 +20,7 @@ The rules it keeps:
 
 from __future__ import annotations
 
-import contextlib
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -36,7 +37,10 @@ from hypercorn.typing import ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
 from ollama_gateway.log import get_logger
+from ollama_gateway.server.inbox import Inbox
+from ollama_gateway.server.outbox import Outbox
 from ollama_gateway.server.protocol import Protocol, Refusal
+from ollama_gateway.server.tls import SecureStream
 
 MAX_RECEIVE: Final = 65536
 WRITE_PIECE: Final = 65536
@@ -44,7 +48,8 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 log = get_logger("connection")
 
-App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
+App = Callable[[Scope, Inbox, Callable[[Any], Awaitable[None]]], Any]
+"""ASGI; its `receive` can do more (`inbox.py`)."""
 
 
 @attrs.frozen
@@ -68,44 +73,28 @@ class ConnectionLimits:
 class _AppTasks(TaskGroup):
     """hypercorn's task group with its application wrapper replaced: ours contains nothing."""
 
+    http: Protocol
+
     async def spawn_app(
-        self, app: Any, config: Config, scope: Scope, send: Callable[[Any], Awaitable[None]]
+        self,
+        app: Any,
+        config: Config,  # noqa: ARG002 - hypercorn's signature
+        scope: Scope,
+        send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[Any], Awaitable[None]]:
-        inbox = _Inbox(*trio.open_memory_channel[Any](config.max_app_queue_size))
-        self.spawn(_run_app, app, scope, inbox.receive, send)
+        inbox = Inbox()
+        self.spawn(_run_app, app, scope, inbox, Outbox(self.http, send))
         return inbox.put
-
-
-@attrs.frozen
-class _Inbox:
-    """What an application receives: the pieces of a body, then for ever that the client left."""
-
-    _sender: trio.MemorySendChannel[Any]
-    _receiver: trio.MemoryReceiveChannel[Any]
-
-    async def put(self, event: Any) -> None:
-        """Wait until a piece of the body has room; its end overtakes a piece that still waits."""
-        if event["type"] == "http.disconnect":
-            self._sender.close()
-            return
-        with contextlib.suppress(trio.ClosedResourceError):  # answered: nobody wants this piece
-            await self._sender.send(event)
-
-    async def receive(self) -> Any:
-        try:
-            return await self._receiver.receive()
-        except trio.EndOfChannel:
-            return {"type": "http.disconnect"}
 
 
 async def _run_app(
     app: App,
     scope: Scope,
-    receive: Callable[[], Awaitable[Any]],
+    inbox: Inbox,
     send: Callable[[Any], Awaitable[None]],
 ) -> None:
     try:
-        await app(scope, receive, send)
+        await app(scope, inbox, send)
     finally:
         await send(None)  # hypercorn's sign that no more will come: an unfinished answer is cut
 
@@ -118,14 +107,14 @@ class Connection(TCPServer):
         app: App,
         config: Config,
         context: WorkerContext,
-        stream: trio.SocketStream,
+        stream: trio.SocketStream | SecureStream,
         refusal: Refusal,
         limits: ConnectionLimits,
     ) -> None:
         super().__init__(
             cast("Any", app), config, context, ConnectionState({}), cast("Any", stream)
         )
-        self.stream: trio.SocketStream = stream  # type: ignore[assignment]  # plain, not TLS
+        self.stream: trio.SocketStream | SecureStream = stream  # type: ignore[assignment]
         self._tasks = _AppTasks()
         self.http = Protocol(
             cast("Any", self.app),
@@ -137,6 +126,8 @@ class Connection(TCPServer):
             self.protocol_send,
             refusal,
         )
+        self._tasks.http = self.http
+        self.http.ssl = isinstance(stream, SecureStream)  # the scheme that applications see
         self._limits = limits
         self._reading = trio.CancelScope()
         self._feeding = trio.CancelScope()
@@ -215,9 +206,12 @@ class Connection(TCPServer):
             self._set_deadline(float("inf"))
 
     async def _write(self, data: bytes) -> None:
+        rest = self._write_at_once(memoryview(data))
+        if not rest:
+            return
         try:
             async with self.send_lock:
-                await self._send_in_pieces(memoryview(data))
+                await self._send_in_pieces(rest)
         except trio.Cancelled:
             self._reset_on_close()  # a part may be out, of what h11 counts as sent:
             self._finish()  # nothing that came behind it would make sense
@@ -226,6 +220,19 @@ class Connection(TCPServer):
             self._reset_on_close()
             self._finish()
             await self.http.handle(Closed())
+
+    def _write_at_once(self, data: memoryview) -> memoryview:
+        """Give the kernel what it takes without waiting, and return the rest.
+
+        Nearly always it takes all: then a chunk needs no lock, no deadline and no turn of Trio's.
+        Errors are left to the write of the rest.
+        """
+        if self._finished or self.send_lock.locked() or isinstance(self.stream, SecureStream):
+            return data
+        try:
+            return data[os.write(self.stream.socket.fileno(), data) :]
+        except OSError:
+            return data
 
     async def _send_in_pieces(self, data: memoryview) -> None:
         """Each piece has the write timeout for itself: a slow reader is not a dead one."""
@@ -252,8 +259,8 @@ class Connection(TCPServer):
         self._feeding.cancel()  # an early next request is not begun any more
 
     async def _part(self) -> None:
-        """Give the peer the time to read a whole answer, where closing now would reset it."""
-        if self.http.response_is_cut or not self.http.client_still_sends:
+        """Say that all was said, and give the peer the time to read it, where closing resets it."""
+        if self.http.response_is_cut:
             return
         with trio.move_on_after(self._limits.linger_timeout):
             await self._linger()
@@ -261,7 +268,7 @@ class Connection(TCPServer):
     async def _linger(self) -> None:
         try:
             await self.stream.send_eof()
-            left = self._limits.linger_bytes
+            left = self._limits.linger_bytes if self.http.client_still_sends else 0
             while left > 0 and (data := await self.stream.receive_some(MAX_RECEIVE)):
                 left -= len(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -1,27 +1,37 @@
 """The client's side of one request, over ASGI.
 
-`listen` runs beside the handler for as long as it runs. It does not touch the request's body
-until that is wanted (so a bad key is refused before a byte of it is read, and `100 Continue` goes
-out only then), and once an answer has begun it reads on and drops what comes: in hypercorn an
-unread body would block the connection for ever. It sees the client leave, and cancels the
-request's scope.
+The request's body is not touched until it is wanted, so a bad key is refused before a byte of it
+is read, and `100 Continue` goes out only then. That the client leaves is told by the connection and
+not by `receive`: no task has to wait for it (`server/inbox.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
+import anyio.lowlevel
 import attrs
 
-from ollama_gateway.errors import BodyTooLarge, GatewayError, RequestTimeout
+from ollama_gateway.errors import BodyTooLarge, RequestTimeout
 from ollama_gateway.flow.ask import Headers
 from ollama_gateway.server.bodies import GRACE, SLOWEST, Room
-from ollama_gateway.server.pieces import Pieces
+from ollama_gateway.wire.encoding import ZSTD, decoded
 
-Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+
+
+class Receive(Protocol):
+    """The way in; see `inbox.Inbox`."""
+
+    async def __call__(self) -> Any:
+        """The next ASGI event."""
+        ...
+
+    def drop(self) -> None:
+        """Throw away what nobody wants any more."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -36,81 +46,83 @@ class ASGIDownstream:
     """The request's Content-Length."""
     answer_headers: Headers
     """Sent with every answer: the request id."""
+    coding: bytes = b""
+    """How the request's body is compressed: not at all, or zstd."""
     is_gone: bool = attrs.field(default=False, init=False)
     has_started: bool = attrs.field(default=False, init=False)
     _head_is_out: bool = attrs.field(default=False, init=False)
-    _wanted: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _whole: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _deadline: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
-    _parts: list[bytes] = attrs.field(factory=list, init=False)
-    _pieces: Pieces | None = attrs.field(default=None, init=False)
-    _problem: GatewayError | None = attrs.field(default=None, init=False)
+    _is_ending: bool = attrs.field(default=False, init=False)
+    _has_begun: bool = attrs.field(default=False, init=False)
+    """Whether the body was asked for."""
+    _has_more: bool = attrs.field(default=True, init=False)
+    _patience: float = attrs.field(default=GRACE, init=False)
+    """Seconds for which the next piece of the body may keep whoever wants it waiting."""
 
-    async def listen(self, request: anyio.CancelScope) -> None:
-        """Receive until the client leaves, which cancels `request`."""
-        await self._wanted.wait()
-        while True:
-            event = await self.receive()
-            if event["type"] == "http.disconnect":
+    def leaving(self, request: anyio.CancelScope) -> Callable[[], None]:
+        """What is to be called when the client leaves: it cancels `request`."""
+
+        def left() -> None:
+            if not self._is_ending:
                 self.is_gone = True
                 request.cancel()
-                return
-            if self._pieces is not None:
-                await self._pieces.put(event["body"])
-            elif not self.has_started and self._problem is None:
-                self._keep(event["body"])
-            if not event.get("more_body", False):
-                self._whole.set()
-                if self._pieces is not None:
-                    self._pieces.end()
 
-    def _keep(self, data: bytes) -> None:
-        if self.room.taken + len(data) > self.room.budget.limit:
-            self._problem = BodyTooLarge()
-        else:
-            try:
-                self.room.take(len(data))
-                self._parts.append(data)
-                earned = self._deadline.deadline + len(data) / SLOWEST
-                self._deadline.deadline = min(earned, anyio.current_time() + GRACE)
-            except GatewayError as problem:
-                self._problem = problem
-        if self._problem is not None:
-            self._whole.set()
+        return left
 
     async def body(self) -> bytes:
-        """The whole request body, within its bounds of size and time."""
+        """The whole request body, decoded, within its bounds of size and time."""
         if self.announced is not None and self.announced > self.room.budget.limit:
             raise BodyTooLarge
-        await self._begin()
-        self._deadline.deadline = anyio.current_time() + GRACE
-        with self._deadline:
-            await self._whole.wait()
-        if self._deadline.cancelled_caught:
-            raise RequestTimeout(reason="slow_body")
-        if self._problem is not None:
-            raise self._problem
-        body, self._parts = b"".join(self._parts), []
-        return body
+        parts = []
+        while piece := await self.next_piece():
+            if self.room.taken + len(piece) > self.room.budget.limit:
+                raise BodyTooLarge
+            self.room.take(len(piece))
+            parts.append(piece)
+        body = b"".join(parts)
+        return await self._decoded(body) if self.coding == ZSTD else body
 
     async def next_piece(self) -> bytes:
-        """The next part of a body that is passed on as it comes; b"" at its end."""
-        if self._pieces is None:
-            self._pieces = Pieces()
-            await self._begin()
-        return await self._pieces.take()
+        """What comes next of the body, which is received no faster than this is called; b"" at its
+        end. Raises RequestTimeout where it comes too slowly.
+        """
+        if not self._has_begun:
+            self._has_begun = True
+            if self.send_continue is not None:
+                await self.send_continue()
+        piece = b""
+        while self._has_more and not piece:
+            began = anyio.current_time()
+            with anyio.move_on_after(self._patience) as waiting:
+                piece = await self._received()
+            if waiting.cancelled_caught:
+                raise RequestTimeout(reason="slow_body")
+            waited = anyio.current_time() - began
+            self._patience = min(GRACE, self._patience - waited + len(piece) / SLOWEST)
+        return piece
 
-    async def _begin(self) -> None:
-        if self.send_continue is not None:
-            await self.send_continue()
-        self._wanted.set()
+    async def _received(self) -> bytes:
+        event = await self.receive()
+        if event["type"] == "http.disconnect":
+            await anyio.sleep_forever()  # whoever says so has cancelled this request
+        self._has_more = event.get("more_body", False)
+        return bytes(event["body"])
+
+    async def _decoded(self, body: bytes) -> bytes:
+        """What was compressed, which is bounded as if it had come so; others have their turns."""
+        size, parts = 0, []
+        for part in decoded(body):
+            size += len(part)
+            if size > self.room.budget.limit:
+                raise BodyTooLarge
+            self.room.take(len(part))
+            parts.append(part)
+            await anyio.lowlevel.checkpoint()
+        return b"".join(parts)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of an answer."""
         self.has_started = True
-        self._wanted.set()
-        if self._pieces is not None:
-            self._pieces.end()
+        self.receive.drop()
         head = [*headers, *self.answer_headers]
         await self.transmit({"type": "http.response.start", "status": status, "headers": head})
         self._head_is_out = True
@@ -123,10 +135,12 @@ class ASGIDownstream:
 
     async def end(self) -> None:
         """End the answer."""
+        self._is_ending = True  # the connection's own end of it is nobody's leaving
         await self.transmit({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer."""
         length = (b"content-length", b"%d" % len(body))
         await self.start(status, [*headers, length])
+        self._is_ending = True
         await self.transmit({"type": "http.response.body", "body": body, "more_body": False})

@@ -6,6 +6,10 @@ connections, what happens when the process is out of file descriptors, and the d
 
 A drain is three steps: the backlog is accepted to its end, then the sockets close, then idle
 connections close and the others answer what they have. Its deadline is the caller's.
+
+Several processes may share a socket. Then who has fewer connections accepts first: the others wait
+a moment, some milliseconds at most, and take one at a time. One that is full waits longer before it
+turns anybody away: whoever has room comes before it.
 """
 
 from __future__ import annotations
@@ -22,10 +26,12 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
-from ollama_gateway.errors import Unavailable
+from ollama_gateway.errors import BadRequest, Unavailable
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.connection import App, Connection, ConnectionLimits
 from ollama_gateway.server.protocol import Refusal
+from ollama_gateway.server.tls import SecureStream
+from ollama_gateway.tls_files import Certificate
 
 BACKLOG: Final = 1024
 HEAD_LIMIT: Final = 32 * 1024
@@ -40,6 +46,12 @@ FILES_OF_OUR_OWN: Final = 40
 """Descriptors for stores, listeners, polls and logs."""
 OUT_OF_FILES_PAUSE: Final = 0.1
 """Seconds to wait for a file descriptor to come free (trio.serve_listeners waits as long)."""
+COURTESY: Final = 0.001
+"""Seconds that each connection makes a process wait before it accepts from a shared socket; less
+than what the system's timers tell apart would be none."""
+MOST_COURTESY: Final = 0.004
+COURTESY_WHEN_FULL: Final = 0.1
+"""Seconds that others have to accept before one without room turns a client away."""
 
 Start = Callable[[Callable[[Connection], Awaitable[None]], Connection], None]
 
@@ -132,6 +144,10 @@ class Listener:
     refusal: Refusal
     max_connections: int
     limits: ConnectionLimits = attrs.field(factory=ConnectionLimits)
+    certificate: Certificate | None = None
+    """With one, TLS is all that is spoken."""
+    is_shared: bool = False
+    """Whether other processes accept from the same sockets."""
     connections: set[Connection] = attrs.field(factory=set, init=False)
     _config: Config = attrs.field(factory=hypercorn_config, init=False)
     _context: WorkerContext = attrs.field(factory=_worker_context, init=False)
@@ -151,7 +167,7 @@ class Listener:
                     await self._draining.wait()
                     accepting.cancel_scope.cancel()
                 for sock in sockets:
-                    self._take(sock, connections.start_soon)
+                    self._take_the_rest(sock, connections.start_soon)
                     sock.close()
                 await self._context.terminated.set()
                 for connection in self.connections:
@@ -165,25 +181,46 @@ class Listener:
     async def _accept(self, sock: socket.socket, start: Start) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
-            if not self._take(sock, start):
+            if self.is_shared:
+                await trio.sleep(self._courtesy())
+            try:
+                for _ in range(BACKLOG):
+                    if not self._take(sock, start):
+                        break
+                    if self.is_shared:
+                        await trio.lowlevel.checkpoint()  # the next one may be another's
+            except OSError as error:
+                log.warning("cannot accept", reason=error.strerror)
                 await trio.sleep(OUT_OF_FILES_PAUSE)
 
+    def _courtesy(self) -> float:
+        if len(self.connections) >= self.max_connections:
+            return COURTESY_WHEN_FULL
+        return min(len(self.connections) * COURTESY, MOST_COURTESY)
+
+    def _take_the_rest(self, sock: socket.socket, start: Start) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(BACKLOG):
+                if not self._take(sock, start):
+                    return
+
     def _take(self, sock: socket.socket, start: Start) -> bool:
-        """Accept what is waiting; False when the process has no room for another file."""
-        for _ in range(BACKLOG):
-            try:
-                client, _address = sock.accept()
-            except BlockingIOError:
-                return True
-            except OSError as error:
-                if error.errno in OUT_OF_FILES:
-                    log.warning("cannot accept", reason=error.strerror)
-                    return False
-                continue  # that client is gone already (accept(2): ECONNABORTED and its kin)
-            if len(self.connections) >= self.max_connections:
-                self._turn_away(client)
-            else:
-                self._admit(client, start)
+        """Accept one that is waiting; False where none is.
+
+        Raises OSError when the process has no room for another file.
+        """
+        try:
+            client, _address = sock.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in OUT_OF_FILES:
+                raise
+            return True  # that client is gone already (accept(2): ECONNABORTED and its kin)
+        if len(self.connections) >= self.max_connections:
+            self._turn_away(client)
+        else:
+            self._admit(client, start)
         return True
 
     def _admit(self, client: socket.socket, start: Start) -> None:
@@ -193,7 +230,7 @@ class Listener:
                 self.app,
                 self._config,
                 self._context,
-                trio.SocketStream(trio.socket.from_stdlib_socket(client)),
+                self._stream(client),
                 self.refusal,
                 self.limits,
             )
@@ -203,6 +240,16 @@ class Listener:
         self.connections.add(connection)
         start(self._serve, connection)
 
+    def _stream(self, client: socket.socket) -> trio.SocketStream | SecureStream:
+        plain = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+        if self.certificate is None:
+            return plain
+        return SecureStream(plain, self.certificate.context(), self._refuse_handshake)
+
+    def _refuse_handshake(self) -> None:
+        """Count and log; there is nothing that could be answered."""
+        self.refusal(BadRequest("no TLS that is spoken here", reason="tls_handshake"))
+
     async def _serve(self, connection: Connection) -> None:
         try:
             await connection.run()
@@ -210,10 +257,15 @@ class Listener:
             self.connections.discard(connection)
 
     def _turn_away(self, client: socket.socket) -> None:
-        """Answer 503 and close, without a task: a flood must cost nothing."""
+        """Answer 503 and close, without a task: a flood must cost nothing.
+
+        Over TLS it is only closed: a handshake would cost more than a request.
+        """
         headers, body = self.refusal(Unavailable("too many connections", reason="connection_cap"))
         head = b"".join(b"%s: %s\r\n" % header for header in headers)
         with client:
+            if self.certificate is not None:
+                return
             client.setblocking(False)  # noqa: FBT003 - the standard library's signature
             with contextlib.suppress(OSError):  # gone, or nothing more to read
                 client.send(b"HTTP/1.1 503 \r\nconnection: close\r\n%s\r\n%s" % (head, body))

@@ -35,6 +35,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerConte
 from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout
 
 _FOLDED_LINE: Final = re.compile(rb"\n[ \t]")
+_CHUNKED: Final = re.compile(rb"\ntransfer-encoding: *chunked\r", re.IGNORECASE)
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _REQUEST_IS_COMING: Final = {h11.IDLE, h11.SEND_BODY, h11.ERROR}
 """Not listed by its ends: with `Upgrade` or `CONNECT` h11 has one more, waiting for our word."""
@@ -63,6 +64,9 @@ class Protocol(H11Protocol):
             h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
         )
         self._refusal = refusal
+        self._head = b""
+        """Of an answer of which nothing is written yet."""
+        self._is_chunked = False
         self._arrived = trio.Event()
         self._caught_up = trio.Event()
         self._unread = 0
@@ -198,6 +202,30 @@ class Protocol(H11Protocol):
             headers = _closing(event.headers)
             event = Response(STREAM_ID, headers=headers, status_code=event.status_code)
         await super().stream_send(event)
+
+    async def _send_h11_event(self, event: Any) -> None:
+        """Write an event's bytes; a head waits for what comes behind it, and shares its write."""
+        try:
+            data = self.http.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.http.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response):
+            self._head, self._is_chunked = data, _CHUNKED.search(data) is not None
+        elif self._head or data:
+            data, self._head = self._head + data, b""
+            await self.send(RawData(data))
+
+    @property
+    def takes_chunks(self) -> bool:
+        """An answer in chunks has begun, and h11 has nothing to say to a next one."""
+        return self._is_chunked and self.http.our_state is h11.SEND_BODY
+
+    async def send_chunk(self, data: bytes) -> None:
+        """Write a chunk (RFC 9112, 7.1) that has at least a byte; where `takes_chunks`."""
+        head, self._head = self._head, b""
+        await self.send(RawData(b"%b%x\r\n%b\r\n" % (head, len(data), data)))
 
     async def _maybe_recycle(self) -> None:
         await super()._maybe_recycle()

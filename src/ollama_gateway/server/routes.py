@@ -7,6 +7,7 @@ path and a wrong method get its answers, in plain text.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 import attrs
@@ -14,36 +15,45 @@ import attrs
 from ollama_gateway.errors import MethodNotAllowed, NotFound
 from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.wire.dialects import Dialect
+from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
 from ollama_gateway.wire.dialects.progress import ProgressDialect
+from ollama_gateway.wire.dialects.responses import ResponsesDialect
 
 Handler = Callable[[Ask], Awaitable[None]]
 
 OLLAMA: Final[Dialect] = OllamaDialect()
 OPENAI: Final[Dialect] = OpenAIDialect()
 PROGRESS: Final[Dialect] = ProgressDialect()
+RESPONSES: Final[Dialect] = ResponsesDialect()
+ANTHROPIC: Final[Dialect] = AnthropicDialect()
 
 NUM_PREDICT: Final = (("options", "num_predict"),)
 MAX_TOKENS: Final = (("max_tokens",),)
 MAX_COMPLETION_TOKENS: Final = (*MAX_TOKENS, ("max_completion_tokens",))
 """Ollama ignores the second one (openai/openai.go); who gives it alone wishes the same."""
 
+MAX_OUTPUT_TOKENS: Final = (("max_output_tokens",),)
+
+_generation = partial(Endpoint, group="inference")
+_embeddings = partial(Endpoint, group="embeddings")
+_native = partial(_generation, dialect=OLLAMA, streams_by_default=True, bounds=NUM_PREDICT)
+_openai = partial(_generation, dialect=OPENAI, streams_by_default=False, usage_on_request=True)
+_searching = partial(_generation, streams_by_default=False, searches=True)
+
 INFERENCE: Final = (
-    Endpoint("/api/chat", OLLAMA, "inference", streams_by_default=True, bounds=NUM_PREDICT),
-    Endpoint("/api/generate", OLLAMA, "inference", streams_by_default=True, bounds=NUM_PREDICT),
-    Endpoint("/api/embed", OLLAMA, "embeddings", inputs="input"),
-    Endpoint("/api/embeddings", OLLAMA, "embeddings", inputs="prompt"),
-    Endpoint(
-        "/v1/chat/completions",
-        OPENAI,
-        "inference",
-        streams_by_default=False,
-        bounds=MAX_COMPLETION_TOKENS,
-    ),
-    Endpoint("/v1/completions", OPENAI, "inference", streams_by_default=False, bounds=MAX_TOKENS),
-    Endpoint("/v1/embeddings", OPENAI, "embeddings", inputs="input"),
+    _native("/api/chat"),
+    _native("/api/generate"),
+    _embeddings("/api/embed", OLLAMA, inputs="input"),
+    _embeddings("/api/embeddings", OLLAMA, inputs="prompt", reports=False),
+    _openai("/v1/chat/completions", bounds=MAX_COMPLETION_TOKENS),
+    _openai("/v1/completions", bounds=MAX_TOKENS),
+    _embeddings("/v1/embeddings", OPENAI, inputs="input"),
+    _searching("/v1/responses", RESPONSES, bounds=MAX_OUTPUT_TOKENS),
+    _searching("/v1/messages", ANTHROPIC, bounds=MAX_TOKENS),
 )
+COUNT: Final = Endpoint("/v1/messages/count_tokens", ANTHROPIC, "inference")
 SHOW: Final = Endpoint("/api/show", OLLAMA, "read")
 RETRIEVE: Final = Endpoint("/v1/models", OPENAI, "read", method="GET")
 MANAGE: Final = (
@@ -61,6 +71,10 @@ BLOBS: Final = (
 
 def dialect_of(path: str) -> Dialect:
     """The dialect in which errors on a path are told."""
+    if path.startswith("/v1/messages"):
+        return ANTHROPIC
+    if path.startswith("/v1/responses"):
+        return RESPONSES
     return OPENAI if path.startswith("/v1/") else OLLAMA
 
 
@@ -96,7 +110,11 @@ class Routes:
 
 
 def gateway_routes(
-    serve: Handler, show: Handler, manage: Handler, listings: Mapping[str, Handler]
+    serve: Handler,
+    show: Handler,
+    manage: Handler,
+    count: Handler,
+    listings: Mapping[str, Handler],
 ) -> Routes:
     """The public listener's routes.
 
@@ -104,11 +122,13 @@ def gateway_routes(
         serve: inference and embeddings.
         show: what a backend says of one model: `POST /api/show`, `GET /v1/models/{id}`.
         manage: what changes a backend's models.
+        count: `POST /v1/messages/count_tokens`, from the gateway itself.
         listings: the catalog's views by path; all but `/api/ps` answer HEAD too, as in Ollama.
 
     """
     table = {endpoint.path: {"POST": Route(endpoint, serve)} for endpoint in INFERENCE}
     table[SHOW.path] = {"POST": Route(SHOW, show)}
+    table[COUNT.path] = {"POST": Route(COUNT, count)}
     table |= {e.path: {e.method: Route(e, manage)} for e in MANAGE}
     under = {
         RETRIEVE.path: {RETRIEVE.method: Route(RETRIEVE, show)},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ollama_gateway.settings.load import Loaded, SettingsError, load
 from ollama_gateway.settings.model import (
-    NOT_YET,
     Audit,
     Auth,
     Backend,
@@ -25,7 +24,6 @@ from ollama_gateway.settings.places import Address
 from ollama_gateway.settings.secret import Secret
 
 __all__ = [
-    "NOT_YET",
     "Address",
     "Audit",
     "Auth",

@@ -1,4 +1,4 @@
-"""What can only be said about several values together, and what this version does not do yet."""
+"""What can only be said about several values together."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import attrs
-
+from ollama_gateway.errors import Unauthorized
+from ollama_gateway.keys.key import read_claim
 from ollama_gateway.postgres import Database, DatabaseError
 from ollama_gateway.settings import files, places
-from ollama_gateway.settings.model import NOT_YET, Backend, Redis, Server, Storage
+from ollama_gateway.settings.model import Auth, Backend, Redis, Server, Storage
 from ollama_gateway.settings.units import printable, show_bytes, shown
+from ollama_gateway.tls_files import TLSFilesBroken, client_context, server_context
+from ollama_gateway.wire.origins import Origins
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,20 +44,20 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 def of_sections(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
     """The problems of every section that could be typed."""
     for table, value in parts:
-        yield from _not_yet(table, value, table.path)
         if isinstance(value, Server):
             yield from _of_server(table, value)
         if isinstance(value, Redis):
             yield from _of_redis(table, value)
         if isinstance(value, Storage):
             yield from _of_storage(table, value)
+        if isinstance(value, Auth):
+            yield from _of_auth(table, value, [v for _, v in parts if isinstance(v, Server)])
     yield from _of_processes(parts)
 
 
 def of_backends(parts: Sequence[tuple[Table, Backend]]) -> Iterator[str]:
     """The problems of every backend that could be typed."""
     for table, backend in parts:
-        yield from _not_yet(table, backend, "backends[]")
         yield from _of_backend(table, backend)
 
 
@@ -78,6 +80,35 @@ def _fault_of_header(name: str, seen: set[str]) -> str | None:
     return "is given twice (auth_token counts)" if name.lower() in seen else None
 
 
+def of_shares(
+    parts: Sequence[tuple[Table, Any]], backends: Sequence[tuple[Table, Backend]]
+) -> Iterator[str]:
+    """A problem for each figure that, divided, leaves a process with nothing to give."""
+    for table, server in parts:
+        if isinstance(server, Server):
+            yield from _of_shares_of_server(table, server)
+            for of_backend, backend in backends:
+                if 0 < backend.slots < server.processes:
+                    yield _too_few(of_backend.name_of("slots"), backend.slots, server)
+
+
+def _of_shares_of_server(table: Table, server: Server) -> Iterator[str]:
+    if server.max_connections < server.processes:
+        yield _too_few(table.name_of("max_connections"), server.max_connections, server)
+    total = server.max_body_total
+    if total // server.processes < server.max_body <= total:
+        yield (
+            f"{table.name_of('max_body_total')}: {show_bytes(total)}, divided by"
+            f" server.processes ({server.processes}), is less than server.max_body"
+            f" ({show_bytes(server.max_body)})"
+        )
+
+
+def _too_few(name: str, figure: int, server: Server) -> str:
+    count = server.processes
+    return f"{name}: {figure} is fewer than server.processes ({count}): each needs one of its own"
+
+
 def duplicates(tables: Iterable[Table]) -> Iterator[str]:
     """A problem for each name that an earlier backend has."""
     seen: dict[str, str] = {}
@@ -89,20 +120,21 @@ def duplicates(tables: Iterable[Table]) -> Iterator[str]:
                 yield f"{table.name_of('name')}: {shown(name)} is already the name of {first}"
 
 
-def warnings(backends: Iterable[tuple[Table, Backend]]) -> Iterator[str]:
-    """What is in order but not what it may seem."""
+def warnings(
+    sections: Iterable[tuple[Table, Any]], backends: Iterable[tuple[Table, Backend]]
+) -> Iterator[str]:
+    """What is in order but not what it may seem, or not what one would wish for."""
+    for table, value in sections:
+        networks = value.anonymous_networks if isinstance(value, Auth) else ()
+        if any(network.prefixlen == 0 for network in networks):
+            yield f"{table.name_of('anonymous_networks')}: nobody needs a key, from anywhere"
     seen: dict[str, str] = {}
     for table, backend in backends:
         first = seen.setdefault(backend.url, table.path)
         if first != table.path:
             yield f"{table.name_of('url')}: the same server as {first}"
-
-
-def _not_yet(table: Table, value: Any, path: str) -> Iterator[str]:
-    for field in attrs.fields(type(value)):
-        sentence = NOT_YET.get(f"{path}.{field.name}")
-        if sentence and getattr(value, field.name) != field.default:
-            yield f"{table.name_of(field.name)}: {sentence}"
+        if not backend.verify and backend.url.startswith("https:"):
+            yield f"{table.name_of('verify')}: is false: whoever answers is taken for this server"
 
 
 def _of_server(table: Table, server: Server) -> Iterator[str]:
@@ -119,9 +151,38 @@ def _of_server(table: Table, server: Server) -> Iterator[str]:
             f"{table.name_of('max_body_total')}: {total} is less than server.max_body "
             f"({show_bytes(server.max_body)})"
         )
+    yield from _of_certificate(table, server)
+
+
+def _of_certificate(table: Table, server: Server) -> Iterator[str]:
+    faults = list(_of_files(table, server, ("tls_cert", "tls_key")))
+    yield from faults
     if (server.tls_cert is None) != (server.tls_key is None):
         missing = "tls_key" if server.tls_key is None else "tls_cert"
         yield f"{table.name_of(missing)}: is missing: tls_cert and tls_key go together"
+    if server.tls_cert is not None and server.tls_key is not None and not faults:
+        try:
+            server_context(server.tls_cert, server.tls_key)
+        except TLSFilesBroken as error:
+            yield f"{table.name_of('tls_cert')}: with tls_key: {error}"
+
+
+def _of_auth(table: Table, auth: Auth, servers: list[Server]) -> Iterator[str]:
+    if bool(auth.anonymous_networks) != (auth.anonymous_key is not None):
+        missing = "anonymous_key" if auth.anonymous_networks else "anonymous_networks"
+        both = "anonymous_networks and anonymous_key"
+        yield f"{table.name_of(missing)}: is missing: {both} go together"
+    if auth.anonymous_key is None:
+        return
+    try:
+        read_claim(auth.anonymous_key.reveal())
+    except Unauthorized:
+        yield f"{table.name_of('anonymous_key')}: is not an API key"
+    if any(Origins(server.allowed_origins).are_everyone for server in servers):
+        yield (
+            f"{table.name_of('anonymous_networks')}: cannot be set while server.allowed_origins "
+            "lets in every web page: each could ask without a key"
+        )
 
 
 def _of_processes(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
@@ -167,8 +228,27 @@ def _of_backend(table: Table, backend: Backend) -> Iterator[str]:
         yield f"{table.name_of('models')}: at least one pattern is needed"
     if backend.client_key is not None and backend.client_cert is None:
         yield f"{table.name_of('client_cert')}: is missing: client_key needs it"
-    for key in ("ca_file", "client_cert", "client_key"):
-        path = getattr(backend, key)
+    faults = list(_of_files(table, backend, ("ca_file", "client_cert", "client_key")))
+    yield from faults
+    if backend.url.startswith("https:") and not faults:
+        yield from _of_backend_tls(table, backend)
+
+
+def _of_backend_tls(table: Table, backend: Backend) -> Iterator[str]:
+    used = {
+        "ca_file": (backend.ca_file, None, None),
+        "client_cert": (None, backend.client_cert, backend.client_key),
+    }
+    for name, paths in used.items():
+        try:
+            client_context(*paths, verify=backend.verify)
+        except TLSFilesBroken as error:
+            yield f"{table.name_of(name)}: {error}"
+
+
+def _of_files(table: Table, value: object, keys: Iterable[str]) -> Iterator[str]:
+    for key in keys:
+        path = getattr(value, key)
         if path is not None and (fault := _unreadable(path)):
             yield f"{table.name_of(key)}: {fault}"
 

@@ -83,6 +83,7 @@ def load(
     whole = [(table, value) for table, value in sections if value is not None]
     usable = [(table, backend) for table, backend in backends if backend is not None]
     problems += [*checks.of_sections(whole), *checks.of_backends(usable)]
+    problems += checks.of_shares(whole, usable)
     problems += [*checks.duplicates(listed), *checks.of_header_names(listed)]
     if problems:
         raise SettingsError(tuple(dict.fromkeys(map(_clipped, problems))))
@@ -90,7 +91,7 @@ def load(
         **{table.path: value for table, value in whole},
         backends=tuple(backend for _, backend in usable),
     )
-    warnings = [*tables.unknown_variables(env), *checks.warnings(usable)]
+    warnings = [*tables.unknown_variables(env), *checks.warnings(whole, usable)]
     return Loaded(settings, source, tuple(map(_clipped, warnings)), _origins(whole, usable))
 
 

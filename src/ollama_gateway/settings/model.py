@@ -4,9 +4,6 @@ The attributes are typed in the units the program works in: durations are second
 paths expanded, secrets `Secret`, nothing empty where None says it better. How a value is written
 in TOML or in the environment is the business of the annotation (`Kind`, see `units.py`). These
 values are read by `build.py` alone; what lies below it gets plain values.
-
-`NOT_YET` names what this version does not do. It is refused, because who sets it relies on it. A
-feature that gets built removes its line here and in `docs/configuration.md`.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ from ollama_gateway.settings import places, units
 from ollama_gateway.settings.places import Address
 from ollama_gateway.settings.secret import Secret
 from ollama_gateway.settings.units import Kind
+from ollama_gateway.wire.networks import Network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +35,11 @@ Positive = Annotated[int, Kind(units.counted(1), _count)]
 Ratio = Annotated[float, Kind(units.ratio, _count)]
 Flag = Annotated[bool, Kind(units.flag, units.flag_from_text)]
 Words = Annotated[tuple[str, ...], Kind(units.words, units.list_from_text, list)]
+Networks = Annotated[
+    tuple[Network, ...],
+    Kind(places.networks, units.list_from_text, lambda found: [str(n) for n in found]),
+]
+OriginPatterns = Annotated[tuple[str, ...], Kind(places.origins, units.list_from_text, list)]
 Bind = Annotated[Address, Kind(places.address, show=str)]
 Name = Annotated[str, Kind(places.name)]
 Url = Annotated[str, Kind(places.url)]
@@ -71,9 +74,9 @@ class Server:
     """Bytes of all bodies held at once."""
     max_connections: Positive = 4096
     """Client connections at once."""
-    allowed_origins: Words = ()
-    """Origins of browsers that are answered (CORS)."""
-    trusted_proxies: Words = ()
+    allowed_origins: OriginPatterns = ()
+    """Origins of the web pages that may read answers (CORS)."""
+    trusted_proxies: Networks = ()
     """Networks whose `X-Forwarded-For` is believed."""
     tls_cert: File = None
     """Certificate chain (PEM) of the client listener; with `tls_key`."""
@@ -197,7 +200,7 @@ class Limits:
 class Auth:
     """Who may come without a key."""
 
-    anonymous_networks: Words = ()
+    anonymous_networks: Networks = ()
     """Networks whose requests without a key are served as `anonymous_key`."""
     anonymous_key: SecretOrNone = None
     """The key they are served as."""
@@ -240,16 +243,3 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     if field.name != "backends" and field.type is not None
 }
 """Every `[section]` and its class, in the order of the file; `[[backends]]` stands apart."""
-
-_UNSUPPORTED: Final = "not supported by this version yet"
-
-NOT_YET: Final[Mapping[str, str]] = {
-    "server.processes": f"more than one process is {_UNSUPPORTED}",
-    "server.allowed_origins": f"answering browsers of other origins is {_UNSUPPORTED}",
-    "server.trusted_proxies": f"trusting a proxy's headers is {_UNSUPPORTED}",
-    "server.tls_cert": f"TLS for clients is {_UNSUPPORTED}",
-    "server.tls_key": f"TLS for clients is {_UNSUPPORTED}",
-    "auth.anonymous_networks": f"access without a key is {_UNSUPPORTED}",
-    "auth.anonymous_key": f"access without a key is {_UNSUPPORTED}",
-}
-"""Settings refused when they are not at their default, and what to say."""

@@ -1,4 +1,4 @@
-"""Addresses, URLs, names and paths: settings that point at something.
+"""Addresses, networks, origins, URLs, names and paths: settings that point at something.
 
 The readers here are strict, because what they let through is used much later, by libraries whose
 own errors would be a surprise there: `urlsplit` drops tabs and newlines silently, a path with a
@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
-from ollama_gateway.settings.units import shown
+from ollama_gateway.settings.units import shown, words
+from ollama_gateway.wire.networks import Network, network_of
+from ollama_gateway.wire.origins import pattern_of
+
+T = TypeVar("T")
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _BIND = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
@@ -109,6 +115,26 @@ def name(value: object) -> str:
         # Not repeated: `name=url` written without the name puts a whole URL here.
         raise ValueError("must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
     return value
+
+
+def networks(value: object) -> tuple[Network, ...]:
+    """A list of networks in CIDR notation, or of single addresses."""
+    return _each(value, network_of)
+
+
+def origins(value: object) -> tuple[str, ...]:
+    """A list of patterns of origins."""
+    return _each(value, pattern_of)
+
+
+def _each(value: object, read: Callable[[str], T]) -> tuple[T, ...]:
+    found = []
+    for text in words(value):
+        try:
+            found.append(read(text))
+        except ValueError as error:
+            raise ValueError(f"{shown(text)} {error}") from None
+    return tuple(found)
 
 
 def path(value: object) -> Path:

@@ -7,39 +7,31 @@ are the exception, since a tiny picture can become thousands of tokens whatever 
 It looks where Ollama looks, under keys in any case, and errs upwards: what might be a piece is
 one, and bytes leave the text only where Ollama reads no text.
 
-`with_generation` writes the granted bound where Ollama reads it. It splices: only the bytes of
-that one value change, since decoding and encoding again would respell numbers and escapes, and
-drop repeated keys. The rule: of all the members that Ollama might take for the field, none keeps
-another value. Keys of the body itself are folded as Go's structs fold them; those of `options`,
-which is a map in Go, count only as they are.
+`with_generation` writes the granted bound where Ollama reads it (`splicing.py`).
 
 All functions take bodies that `body.parse` accepted; what it refuses is not looked for again.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias, cast
+from collections.abc import Iterator
+from typing import Final
 
 import attrs
 
-from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import go_fold, lookup
-
-Field: TypeAlias = tuple[str, ...]
-"""Where a value stands: the name of a field, or of an object field and of a key in its map."""
+from ollama_gateway.wire.splicing import Field, with_value
 
 _MEDIA_KEYS: Final = {"image_url": "url", "input_audio": "data", "source": "data"}
 """Keys of a content part that hold media: a string, or an object with the string under this key."""
+_PARTS: Final = frozenset({"content", "output"})
+"""Keys of messages, input items and tool results that hold a list of parts."""
 _MEDIA_TYPES: Final = frozenset({"image_url", "input_audio", "input_image", "image"})
-_GAP: Final = re.compile(r"[ \t\r\n]*[:,]?[ \t\r\n]*")
-"""What stands between a brace, a key and a value, in JSON that is known to be good."""
-_DECODER: Final = json.JSONDecoder()
 
-_Span: TypeAlias = tuple[int, int]
-_Edit: TypeAlias = tuple[int, int, str]
+WEB_SEARCH: Final = "web_search"
+"""How the types of tools begin that Ollama serves itself, by asking its cloud."""
+SEARCH_TOOL: Final = 400
+"""Bytes of the tool that Ollama writes in place of such a one (anthropic.go, responses.go)."""
 
 
 @attrs.frozen
@@ -58,32 +50,42 @@ class Measure:
     """Messages, each of which a template wraps in words of its own."""
     tools: int = 0
     """Tools, each of which a template prints with all its fields, also those that are not there."""
+    repeated: int = 0
+    """Bytes that are not in the body, or once: a namespace's name goes before each of its tools."""
     has_template: bool = False
     """Whether it brings a template, which can print the prompt as often as it likes."""
+    passes: int = 1
+    """How often Ollama may read the prompt and write an answer for this one request."""
 
 
-def measure(document: dict[str, object], size: int, fields: tuple[Field, ...]) -> Measure:
+def measure(
+    document: dict[str, object], size: int, fields: tuple[Field, ...], passes: int = 1
+) -> Measure:
     """Measure a request for a generation: 10,000 text messages take about 2 ms.
 
-    Media are `images` of the request and of its messages (Ollama's own dialect), and the content
-    parts of messages that hold an image or audio (OpenAI's chat and Responses, Anthropic). What
-    tools return in the last two is not looked into: `output` in Responses, `tool_result` parts.
+    Media are `images` of the request and of its messages (Ollama's own dialect), and the parts that
+    hold an image or audio: of messages (OpenAI, Anthropic) and of what tools returned, which is
+    `output` in Responses and a part with parts of its own in Anthropic's `tool_result`.
 
     Args:
         document: a body that `parse` accepted.
         size: bytes of that body.
         fields: where the dialect's bound of the generation may stand, the first valid one counts.
+        passes: how often the model may run for it.
 
     """
     pieces = list(_media(document))
     asked = (_count(_value(document, field)) for field in fields)
+    tools = list(_tools(lookup(document, "tools"), 0))
     return Measure(
         text=size - sum(pieces),
         media=len(pieces),
         asked=next((count for count in asked if count is not None), None),
-        messages=_items(document, "messages"),
-        tools=_items(document, "tools"),
+        messages=_messages(document),
+        tools=len(tools),
+        repeated=sum(tools),
         has_template=bool(lookup(document, "template")),
+        passes=passes,
     )
 
 
@@ -103,10 +105,6 @@ def measure_inputs(document: dict[str, object], size: int, field: str) -> Measur
 def with_generation(body: bytes, field: Field, tokens: int) -> bytes:
     """The body with `tokens` as its bound of the generation, all its other bytes unchanged.
 
-    Whatever stands in `field` is replaced, in every spelling that Ollama would take for it; where
-    nothing does, the field is added as the object's last. 1 MiB of 10,000 messages takes about
-    6 ms, 1 MiB of nothing but short members 160 ms.
-
     Args:
         body: the bytes that `parse` accepted.
         field: such as `("max_tokens",)` or `("options", "num_predict")`.
@@ -116,13 +114,7 @@ def with_generation(body: bytes, field: Field, tokens: int) -> bytes:
         BadRequest: `options` is neither an object nor null.
 
     """
-    text = body.decode()
-    pieces = []
-    rest = 0
-    for start, end, value in _edits(text, field, str(tokens)):
-        pieces += [text[rest:start], value]
-        rest = end
-    return "".join([*pieces, text[rest:]]).encode()
+    return with_value(body, field, str(tokens))
 
 
 def _media(document: dict[str, object]) -> Iterator[int]:
@@ -144,14 +136,14 @@ def _media(document: dict[str, object]) -> Iterator[int]:
 def _in_list(name: str, items: list[object]) -> Iterator[int]:
     if name == "images":
         yield from _lengths(items)
-    elif name == "content":
+    elif name in _PARTS:
         for part in items:
             if isinstance(part, dict):
                 yield from _in_part(part)
 
 
 def _in_part(part: dict[str, object]) -> list[int]:
-    """A part is media by its type or by what it holds.
+    """A part is media by its type or by what it holds, which may be parts again.
 
     To Go a later `"type":null` changes nothing in a struct, so the type alone would not do; and a
     key that holds null is how some clients write a part that has no image.
@@ -159,7 +151,9 @@ def _in_part(part: dict[str, object]) -> list[int]:
     lengths: list[int] = []
     is_media = False
     for name, value in part.items():
-        if isinstance(value, (str, dict)):
+        if isinstance(value, list):
+            lengths += _in_list(go_fold(name), value)
+        elif isinstance(value, (str, dict)):
             key = go_fold(name)
             if key in _MEDIA_KEYS:
                 lengths += _held(value, _MEDIA_KEYS[key])
@@ -182,9 +176,30 @@ def _lengths(items: object) -> list[int]:
     return [len(item) if isinstance(item, str) else 0 for item in items]
 
 
-def _items(document: dict[str, object], key: str) -> int:
-    value = lookup(document, key)
-    return len(value) if isinstance(value, list) else 0
+def _messages(document: dict[str, object]) -> int:
+    """Those that are listed, and those that Ollama makes of a field: of a prompt, of the rules."""
+    lists = (lookup(document, "messages"), lookup(document, "input"))
+    fields = (lookup(document, key) for key in ("system", "instructions"))
+    listed = sum(
+        len(value) if isinstance(value, list) else isinstance(value, str) for value in lists
+    )
+    return listed + sum(map(bool, fields))
+
+
+def _tools(tools: object, prefix: int) -> Iterator[int]:
+    """For each tool the bytes that Ollama puts before its name, or writes of its own.
+
+    A namespace (Responses) is no tool itself: each of its members is one, under both names
+    (openai/responses.go, convertTools).
+    """
+    for tool in tools if isinstance(tools, list) else ():
+        fields = tool if isinstance(tool, dict) else {}
+        name, kind, members = (lookup(fields, key) for key in ("name", "type", "tools"))
+        if isinstance(members, list) and members:
+            yield from _tools(members, prefix + 1 + (_size(name) if isinstance(name, str) else 0))
+        else:
+            is_search = isinstance(kind, str) and kind.strip().startswith(WEB_SEARCH)
+            yield prefix + SEARCH_TOOL * is_search
 
 
 def _size(text: str) -> int:
@@ -204,54 +219,3 @@ def _count(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and value >= 1 else None
-
-
-def _edits(text: str, field: Field, value: str) -> list[_Edit]:
-    """What is to be replaced in the text, in order."""
-    name, *keys = field
-    body = _scanned(text, text.index("{"), name, go_fold)
-    if not keys:
-        return body.edits(name, value)
-    (key,) = keys
-    for start, _ in body.found:
-        if text[start] == "{":
-            return _scanned(text, start, key, str).edits(key, value)
-        if not text.startswith("null", start):
-            raise BadRequest(f"{name} must be an object", reason="invalid_body")
-    return body.edits(name, f'{{"{key}":{value}}}')
-
-
-@attrs.frozen
-class _Scan:
-    """What was found in one object of a text."""
-
-    found: list[_Span]
-    """Where the values of the members looked for stand."""
-    end: int
-    """Where the closing brace stands."""
-    is_empty: bool
-
-    def edits(self, name: str, value: str) -> list[_Edit]:
-        """Set all that was found; else add a member, as the last, which counts for most readers."""
-        if self.found:
-            return [(start, end, value) for start, end in self.found]
-        comma = "" if self.is_empty else ","
-        return [(self.end, self.end, f'{comma}"{name}":{value}')]
-
-
-def _scanned(text: str, start: int, name: str, fold: Callable[[str], str]) -> _Scan:
-    """Look for members whose folded key is `name` in the object that begins at `start`."""
-    found = []
-    first = position = _after_gap(text, start + 1)
-    while text[position] != "}":
-        key, position = _DECODER.raw_decode(text, position)
-        value = _after_gap(text, position)
-        _, end = _DECODER.raw_decode(text, value)
-        if fold(key) == name:
-            found.append((value, end))
-        position = _after_gap(text, end)
-    return _Scan(found, position, is_empty=position == first)
-
-
-def _after_gap(text: str, position: int) -> int:
-    return cast("re.Match[str]", _GAP.match(text, position)).end()

@@ -66,6 +66,15 @@ def downstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[byt
     return _kept(headers, DOWNSTREAM)
 
 
+def content_coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """How a request's body is encoded, in lower case; empty where it is as it is.
+
+    Several codings come as one that nobody knows: what was applied twice is not undone here.
+    """
+    values = (value.strip().lower() for value in _values(headers, b"content-encoding"))
+    return b",".join(value for value in values if value not in {b"", b"identity"})
+
+
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The API key a client presents; None if it presents none.
 
@@ -76,6 +85,13 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     bearers = (_bearer(value) for value in _values(pairs, b"authorization"))
     plain = (_text(value) for name in _KEY_HEADERS for value in _values(pairs, name))
     return next((key for key in (*bearers, *plain) if key), None)
+
+
+def has_credential(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a client presents anything at all, be it no key: a password, a bad spelling."""
+    names = (b"authorization", *_KEY_HEADERS)
+    values = [_text(value) for name, value in headers if name.lower() in names]
+    return any(value and value.lower() != "bearer" for value in values)
 
 
 def check_head(

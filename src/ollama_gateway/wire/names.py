@@ -132,6 +132,18 @@ def matches(pattern: str, name: ModelName) -> bool:
     return _glob(pattern).match(name.short.lower()) is not None
 
 
+def is_cloud_pattern(pattern: str) -> bool:
+    """Whether a key's model pattern lets something leave the house: it says `cloud` at its end.
+
+    One without wildcards is a name, and has to be a cloud model's (`mycloud` is none).
+    """
+    pattern = pattern.strip(_SPACE).casefold()
+    if not any(wildcard in pattern for wildcard in "*?["):
+        key = _key_of(pattern)
+        return key is not None and ModelName.parse(key).cloud
+    return len(pattern) <= MAX_PATTERN and pattern.endswith("cloud")
+
+
 def _split_source(text: str) -> tuple[str, str]:
     """Cut off a source suffix: the rest, and `cloud`, `local` or nothing."""
     before, colon, after = text.rpartition(":")

@@ -50,10 +50,10 @@ class Dialect(Protocol):
         """What a whole JSON answer means; it is complete by being whole."""
         ...
 
-    def error_body(self, error: GatewayError) -> bytes:
+    def error_body(self, error: GatewayError, request_id: str) -> bytes:
         """The gateway's error as a JSON body: one line."""
         ...
 
-    def error_event(self, error: GatewayError) -> bytes:
-        """The gateway's error as a frame in the middle of a stream."""
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
+        """The gateway's error as a frame in the middle of a stream, on which its clients raise."""
         ...

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import attrs
 
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.dialects import Reading, Usage
-from ollama_gateway.wire.dialects.reading import GARBLED, error_text, json_object, usage_of
+from ollama_gateway.wire.dialects.reading import (
+    GARBLED,
+    error_text,
+    json_object,
+    one_line,
+    usage_of,
+)
 
 
 @attrs.frozen
@@ -41,13 +45,13 @@ class OllamaDialect:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=True, usage=self._usage(document))
 
-    def error_body(self, error: GatewayError) -> bytes:
+    def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """`{"error":"text"}` on one line: the CLI shows only the first (api/client.go)."""
-        return json.dumps({"error": error.message}, separators=(",", ":")).encode()
+        return one_line({"error": error.message})
 
-    def error_event(self, error: GatewayError) -> bytes:
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
         """The line that every Ollama client raises on."""
-        return self.error_body(error) + b"\n"
+        return self.error_body(error, request_id) + b"\n"
 
     def _usage(self, document: dict[str, object]) -> Usage | None:
         return usage_of(document, "prompt_eval_count", "eval_count")

@@ -1,15 +1,27 @@
-"""OpenAI's API as Ollama speaks it: SSE, `data: [DONE]` at the end, errors as an object."""
+"""OpenAI's older API as Ollama speaks it: SSE, `data: [DONE]` at the end, errors as an object.
+
+A stream says what it cost only when it is asked to. So it always is, and what the client had not
+asked for is taken out again.
+"""
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 import attrs
 
 from ollama_gateway.errors import GatewayError
+from ollama_gateway.wire.body import go_fold, lookup
 from ollama_gateway.wire.dialects import Reading, Usage
-from ollama_gateway.wire.dialects.reading import GARBLED, error_text, json_object, usage_of
+from ollama_gateway.wire.dialects.reading import (
+    GARBLED,
+    data_of,
+    error_text,
+    json_object,
+    one_line,
+    usage_of,
+)
+from ollama_gateway.wire.splicing import with_value, without_member
 
 ERROR_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error"}
 """By status; everything else is `api_error` (openai/openai.go, NewError)."""
@@ -23,7 +35,7 @@ class OpenAIDialect:
 
     def read(self, frame: bytes) -> Reading:
         """Events with choices are known by their look; the rest is parsed."""
-        data = _data_of(frame)
+        data = data_of(frame)
         if data == b"[DONE]":
             return Reading(is_last=True)
         if data.startswith(b'{"id"') and b'"usage"' not in data:
@@ -44,21 +56,52 @@ class OpenAIDialect:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=True, usage=self._usage(document))
 
-    def error_body(self, error: GatewayError) -> bytes:
+    def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """`{"error":{"message","type","param","code"}}`, with Ollama's types and its newline."""
-        kind = ERROR_TYPES.get(error.status, "api_error")
-        shape = {"message": error.message, "type": kind, "param": None, "code": None}
-        return json.dumps({"error": shape}, separators=(",", ":")).encode() + b"\n"
+        return one_line({"error": error_object(error)}) + b"\n"
 
-    def error_event(self, error: GatewayError) -> bytes:
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
         """The event on which OpenAI's clients raise `APIError`."""
-        return b"data: " + self.error_body(error) + b"\n"
+        return b"data: " + self.error_body(error, request_id) + b"\n"
 
     def _usage(self, document: dict[str, object]) -> Usage | None:
         return usage_of(document.get("usage"), "prompt_tokens", "completion_tokens")
 
 
-def _data_of(frame: bytes) -> bytes:
-    """The `data` of an event: its lines joined, other fields dropped."""
-    lines = (line.rstrip(b"\r") for line in frame.split(b"\n"))
-    return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+def error_object(error: GatewayError) -> dict[str, object]:
+    """What stands under `error`."""
+    kind = ERROR_TYPES.get(error.status, "api_error")
+    return {"message": error.message, "type": kind, "param": None, "code": None}
+
+
+def without_usage(event: bytes) -> bytes:
+    """An event as it is for a client that did not ask for usage; empty where none of it is left.
+
+    Ollama adds one chunk without choices, and on `/v1/completions` a `usage` of zeros to each chunk
+    (openai/openai.go). All other bytes stay as they are.
+    """
+    document = json_object(data_of(event)) if b'"usage"' in event else None
+    if document is None or document.get("usage") is None:
+        return event
+    if document.get("choices") == []:
+        return b""
+    try:
+        return without_member(event, "usage")
+    except ValueError:  # an event in several lines: no Ollama's
+        return event
+
+
+USAGE_OPTION: Final = "stream_options"
+
+
+def asks_for_usage(document: dict[str, object]) -> bool:
+    """Whether the client wants usage in its stream, beyond any doubt of spelling."""
+    options = lookup(document, USAGE_OPTION)
+    fields = options.items() if isinstance(options, dict) else ()
+    wishes = [value for name, value in fields if go_fold(name) == "include_usage"]
+    return len(wishes) == 1 and wishes[0] is True
+
+
+def with_usage(body: bytes) -> bytes:
+    """The body with a wish for usage in place of whatever the client wished there."""
+    return with_value(body, (USAGE_OPTION,), '{"include_usage":true}')

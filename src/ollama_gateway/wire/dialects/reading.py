@@ -1,4 +1,4 @@
-"""What both dialects need to read a backend's JSON without trusting it."""
+"""What all dialects need to read a backend's JSON without trusting it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def json_object(data: bytes) -> dict[str, object] | None:
     return cast("dict[str, object]", document) if isinstance(document, dict) else None
 
 
+def data_of(event: bytes) -> bytes:
+    """The `data` of a server-sent event: its lines joined, other fields dropped."""
+    lines = (line.rstrip(b"\r") for line in event.split(b"\n"))
+    return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+
+
+def one_line(value: object) -> bytes:
+    """Compact JSON: without spaces, on one line."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def error_text(value: object) -> str:
     """A backend's error in either shape, `"text"` or `{"message": "text"}`, bounded."""
     if isinstance(value, dict):
@@ -33,14 +44,14 @@ MOST_TOKENS: Final = 10**9
 
 
 def usage_of(document: object, prompt: str, completion: str) -> Usage | None:
-    """Token counts under two names; absent counts as 0, both absent or null as no report.
+    """Token counts under two names; absent counts as 0, nothing but zeros as no report.
 
-    Older Ollamas leave `prompt_eval_count` out on a full cache hit. A count beyond `MOST_TOKENS`
-    is no report either.
+    Older Ollamas leave `prompt_eval_count` out on a full cache hit. Zeros stand where Ollama does
+    not know: in every chunk of a completion, and in an answer whose model ended without a word. A
+    count beyond `MOST_TOKENS` is no report either.
     """
     if not isinstance(document, dict):
         return None
     counts = [document.get(name) for name in (prompt, completion)]
-    if counts == [None, None] or any(type(n) is int and n > MOST_TOKENS for n in counts):
-        return None
-    return Usage(*(count if type(count) is int and count >= 0 else 0 for count in counts))
+    known = [count if type(count) is int and count >= 0 else 0 for count in counts]
+    return Usage(*known) if any(known) and max(known) <= MOST_TOKENS else None

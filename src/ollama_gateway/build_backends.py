@@ -1,0 +1,71 @@
+"""From settings to backends, each with the way to reach it: for the gateway, and for commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ssl import SSLContext
+
+import httpx
+
+from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.connecting import tcp
+from ollama_gateway.backends.transport import Transport
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.settings import model
+from ollama_gateway.tls_files import TLSFilesBroken, client_context
+
+Transports = Mapping[str, httpx.AsyncBaseTransport]
+"""By the name of a backend."""
+
+
+def build_backends(
+    settings: model.Settings,
+    transports: Transports | None = None,
+    metrics: Metrics | None = None,
+    *,
+    most_idle: int = 0,
+) -> Backends:
+    """The backends of the settings, each with its transport; raises TLSFilesBroken.
+
+    Where connections are kept for next requests (`most_idle`), the caller closes the backends.
+    """
+    given = transports or {}
+    found = [
+        Backend(
+            backend.name,
+            httpx.URL(backend.url),
+            given.get(backend.name)
+            or _transport(backend, settings.race.connect_timeout, most_idle),
+            _headers(backend),
+            backend.priority,
+            backend.models,
+            backend.slots,
+        )
+        for backend in settings.backends
+    ]
+    return Backends.of(found, metrics)
+
+
+def _headers(backend: model.Backend) -> dict[str, str]:
+    headers = {name.lower(): value.reveal() for name, value in backend.headers.items()}
+    if backend.auth_token is not None:
+        headers["authorization"] = f"Bearer {backend.auth_token.reveal()}"
+    return headers
+
+
+def _transport(backend: model.Backend, connect_timeout: float, most_idle: int) -> Transport:
+    url = httpx.URL(backend.url)
+    secure = url.scheme == "https"
+    context = _ssl_context(backend) if secure else None
+    port = url.port or (443 if secure else 80)
+    connect = tcp(url.host, port, connect_timeout=connect_timeout, ssl_context=context)
+    return Transport(connect, most_idle=most_idle)
+
+
+def _ssl_context(backend: model.Backend) -> SSLContext:
+    try:
+        return client_context(
+            backend.ca_file, backend.client_cert, backend.client_key, verify=backend.verify
+        )
+    except TLSFilesBroken as error:
+        raise TLSFilesBroken(f"backend {backend.name}: {error}") from error

@@ -1,0 +1,92 @@
+"""Answers to browsers: which web pages may read what the gateway says (the Fetch standard, CORS).
+
+Off unless origins are allowed. A preflight needs no key, since browsers send none with it. Nothing
+here lets a page use what a browser knows of its user (`Access-Control-Allow-Credentials` is never
+sent): a page sends its key itself, in a header.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import attrs
+
+from ollama_gateway.flow.ask import Headers
+from ollama_gateway.wire.origins import Origins
+
+METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+SENT: Final = (
+    b"Authorization, Content-Type, User-Agent, Accept, X-Requested-With, "
+    b"OpenAI-Beta, OpenAI-Organization, OpenAI-Project, "
+    b"x-api-key, api-key, anthropic-version, anthropic-beta, "
+    b"anthropic-dangerous-direct-browser-access, X-Gateway-Backend, X-Request-Id, "
+    b"Idempotency-Key, traceparent, tracestate"
+)
+"""What Ollama's, OpenAI's and Anthropic's clients send; `x-stainless-...` besides, by their name:
+the generated clients add to those with every release."""
+READ: Final = b", ".join(
+    [
+        b"X-Request-Id",
+        b"Retry-After",
+        b"X-Gateway-Backend",
+        *(
+            b"x-ratelimit-%s-%s" % (what, unit)
+            for what in (b"limit", b"remaining", b"reset")
+            for unit in (b"requests", b"tokens")
+        ),
+    ]
+)
+"""What a page may read of an answer, besides the few headers that it always may."""
+MAX_AGE: Final = b"7200"
+"""Seconds that a browser may remember a preflight; Chromium remembers none longer."""
+
+_STAINLESS: Final = re.compile(rb"x-stainless-[a-z0-9-]{1,64}")
+
+
+@attrs.frozen
+class CORS:
+    """What is said to browsers about the origins of pages."""
+
+    origins: Origins = attrs.field(factory=Origins)
+
+    def headers(self, request: Headers) -> Headers:
+        """What every answer carries; a cache must know that it depends on the origin."""
+        if not self.origins:
+            return []
+        vary = [(b"vary", b"Origin")]
+        origin = self._allowed(request)
+        if origin is None:
+            return vary
+        return [
+            *vary,
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", READ),
+        ]
+
+    def preflight(self, method: str, request: Headers) -> Headers | None:
+        """What answers a browser that asks whether a page may ask; None where nobody does."""
+        if method != "OPTIONS" or self._allowed(request) is None:
+            return None
+        if not _values(request, b"access-control-request-method"):
+            return None
+        wanted = b",".join(_values(request, b"access-control-request-headers")).lower()
+        stainless = [n for n in map(bytes.strip, wanted.split(b",")) if _STAINLESS.fullmatch(n)]
+        return [
+            (b"access-control-allow-methods", METHODS),
+            (b"access-control-allow-headers", b", ".join([SENT, *stainless])),
+            (b"access-control-max-age", MAX_AGE),
+        ]
+
+    def _allowed(self, request: Headers) -> bytes | None:
+        origin = origin_of(request)
+        return origin.encode("ascii") if origin and self.origins.allow(origin) else None
+
+
+def origin_of(request: Headers) -> str:
+    """The `Origin` of a request: empty where there is none; of several, what no origin is."""
+    return b" ".join(_values(request, b"origin")).decode("ascii", "replace")
+
+
+def _values(headers: Headers, wanted: bytes) -> list[bytes]:
+    return [value for name, value in headers if name.lower() == wanted]

@@ -1,0 +1,53 @@
+"""`POST /v1/messages/count_tokens`: the gateway's own answer, in Ollama's own measure.
+
+Ollama has no such route, and Claude's clients ask it before every turn. No backend is asked and no
+model runs, so it is neither limited nor given a row: a trail of those would be half of estimates
+that cost nothing. The right to it is the right to the model, as for `/v1/messages`.
+"""
+
+from __future__ import annotations
+
+import anyio
+import attrs
+
+from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
+from ollama_gateway.errors import BadRequest, Forbidden
+from ollama_gateway.flow.admission import may_call
+from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.exchange import Keys, Principal
+from ollama_gateway.flow.parsing import parsed
+from ollama_gateway.wire import body as json_body
+from ollama_gateway.wire.counting import estimated_tokens
+from ollama_gateway.wire.dialects.reading import one_line
+from ollama_gateway.wire.names import ModelName
+
+JSON: Headers = [(b"content-type", b"application/json")]
+
+
+@attrs.frozen
+class Counting:
+    """The handler."""
+
+    keys: Keys
+    backends: Backends
+
+    async def count(self, ask: Ask) -> None:
+        """Answer `{"input_tokens": N}`; raises what `/v1/messages` raises before it asks anyone."""
+        principal = await self.keys.identify(ask.credential)
+        may_call(principal, ask)
+        document = await parsed(json_body.parse, await ask.downstream.body())
+        self._authorise(principal, ModelName.parse(json_body.model_of(document)))
+        if not isinstance(json_body.lookup(document, "messages"), list):
+            raise BadRequest("messages is required", reason="invalid_body")
+        answer = one_line({"input_tokens": estimated_tokens(document)})
+        await ask.downstream.respond(200, JSON, answer)
+
+    def _authorise(self, principal: Principal, model: ModelName) -> None:
+        if not principal.may_use(model):
+            raise Forbidden(reason="model_not_allowed")
+        try:
+            self.backends.check(model, anyio.current_time())
+        except ModelDown:
+            pass  # counting needs no backend
+        except ModelUnknown:
+            raise Forbidden(reason="unknown_model") from None

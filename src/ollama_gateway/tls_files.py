@@ -1,0 +1,131 @@
+"""Certificates and keys in files: what becomes of them, and what is wrong with them.
+
+The texts of OpenSSL are for programmers; an operator is told which files do not go together. A key
+with a passphrase is refused, since nobody is there to type it.
+"""
+
+from __future__ import annotations
+
+import ssl
+import stat
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ollama_gateway.log import get_logger
+
+ALPN: Final = ["http/1.1"]
+NO_AUTHORITIES: Final = "certificates are needed, in PEM"
+MISMATCH: Final = "the key does not belong to the certificate"
+UNUSABLE: Final = "a certificate and its key are needed, in PEM, the key without a passphrase"
+
+Stamp = tuple[int, int, int]
+"""What changes with a file: its number, its time, its size."""
+
+log = get_logger("tls")
+
+
+class TLSFilesBroken(Exception):
+    """Files cannot be used; the text names neither them nor what is in them."""
+
+
+def load_pair(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
+    """Load a certificate chain and its key; raises TLSFilesBroken."""
+    try:
+        context.load_cert_chain(cert, key, password=lambda: b"")  # or OpenSSL asks the terminal
+    except ssl.SSLError as error:
+        is_mismatch = error.reason == "KEY_VALUES_MISMATCH"
+        raise TLSFilesBroken(MISMATCH if is_mismatch else UNUSABLE) from error
+    except OSError as error:
+        raise TLSFilesBroken(error.strerror or "cannot be read") from error
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError as error:
+        raise TLSFilesBroken(NO_AUTHORITIES) from error
+    except OSError as error:
+        raise TLSFilesBroken(error.strerror or "cannot be read") from error
+
+
+def server_context(cert: Path, key: Path) -> ssl.SSLContext:
+    """How a listener speaks TLS: 1.2 or later, HTTP/1.1 only; raises TLSFilesBroken."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(ALPN)
+    load_pair(context, cert, key)
+    return context
+
+
+def client_context(
+    ca_file: Path | None, cert: Path | None, key: Path | None, *, verify: bool
+) -> ssl.SSLContext:
+    """How a backend is spoken to; raises TLSFilesBroken.
+
+    Args:
+        ca_file: whose certificates are trusted, in place of the system's.
+        cert: what is shown to the backend, with its key in it or in `key`.
+        key: the key of `cert`.
+        verify: whether the backend's certificate is checked at all.
+
+    """
+    context = _trusting(ca_file)
+    if cert is not None:
+        load_pair(context, cert, key)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@attrs.define(eq=False)
+class Certificate:
+    """The certificate of a listener, read again when its files change.
+
+    Two calls of stat a connection, no watcher, no signal. New files that cannot be used leave the
+    old certificate in force; they are tried once, and again when they change again, as they do in
+    the middle of a renewal that writes one file after the other.
+    """
+
+    cert: Path
+    key: Path
+    _context: ssl.SSLContext = attrs.field(init=False, repr=False)
+    _stamp: tuple[Stamp | None, ...] = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stamp = self._stamped()
+        self._context = server_context(self.cert, self.key)
+
+    def context(self) -> ssl.SSLContext:
+        """What the next connection is secured with."""
+        stamp = self._stamped()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            if None in stamp:
+                log.warning("new certificate not used", reason="a file is missing")
+            else:
+                self._renew()
+        return self._context
+
+    def _renew(self) -> None:
+        try:
+            self._context = server_context(self.cert, self.key)
+        except TLSFilesBroken as error:
+            log.warning("new certificate not used", reason=str(error))
+        else:
+            log.info("certificate renewed")
+
+    def _stamped(self) -> tuple[Stamp | None, ...]:
+        return tuple(_stamp_of(path) for path in (self.cert, self.key))
+
+
+def _stamp_of(path: Path) -> Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    # Opening a pipe would wait for a writer.
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None

@@ -1,0 +1,76 @@
+"""Anthropic's Messages API: SSE with named events, `message_stop` at the end.
+
+The usage in `message_start` is Ollama's estimate, made before a token was counted, and is not read;
+the one in `message_delta` is real (anthropic/anthropic.go).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from ollama_gateway.errors import GatewayError
+from ollama_gateway.wire.dialects import Reading, Usage
+from ollama_gateway.wire.dialects.reading import (
+    GARBLED,
+    data_of,
+    error_text,
+    json_object,
+    one_line,
+    usage_of,
+)
+
+ERROR_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+"""By status; everything else is `api_error` (anthropic/anthropic.go, NewError)."""
+_PLAIN: Final = (b"event: content_block_", b"event: message_start", b"event: ping")
+
+
+@attrs.frozen
+class AnthropicDialect:
+    """`/v1/messages` and what is under it."""
+
+    name: str = "anthropic"
+
+    def read(self, frame: bytes) -> Reading:
+        """Events that carry content are known by their look; the rest is parsed."""
+        if frame.startswith(_PLAIN):
+            return Reading()
+        document = json_object(data_of(frame))
+        if document is None:
+            return GARBLED
+        kind = document.get("type")
+        if kind == "error" or document.get("error") is not None:
+            return Reading(error=error_text(document.get("error")))
+        usage = self._usage(document) if kind == "message_delta" else None
+        return Reading(is_last=kind == "message_stop", usage=usage)
+
+    def read_body(self, body: bytes) -> Reading:
+        """A JSON answer is complete by being whole."""
+        document = json_object(body)
+        if document is None:
+            return GARBLED
+        if document.get("error") is not None:
+            return Reading(error=error_text(document["error"]))
+        return Reading(is_last=True, usage=self._usage(document))
+
+    def error_body(self, error: GatewayError, request_id: str) -> bytes:
+        """`{"type":"error","error":{"type","message"},"request_id"}`, with Ollama's types."""
+        kind = ERROR_TYPES.get(error.status, "api_error")
+        shape = {"type": kind, "message": error.message}
+        return one_line({"type": "error", "error": shape, "request_id": request_id}) + b"\n"
+
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
+        """The event on which Anthropic's clients raise `APIStatusError`."""
+        return b"event: error\ndata: " + self.error_body(error, request_id) + b"\n"
+
+    def _usage(self, document: dict[str, object]) -> Usage | None:
+        return usage_of(document.get("usage"), "input_tokens", "output_tokens")

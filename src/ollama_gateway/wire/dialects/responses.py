@@ -1,0 +1,81 @@
+"""OpenAI's Responses API: SSE with named events, `response.completed` at the end.
+
+Ollama ends a stream that fails without a word, or after a web search with `response.failed`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from ollama_gateway.errors import GatewayError
+from ollama_gateway.wire.dialects import Reading, Usage
+from ollama_gateway.wire.dialects.openai import error_object
+from ollama_gateway.wire.dialects.reading import (
+    GARBLED,
+    data_of,
+    error_text,
+    json_object,
+    one_line,
+    usage_of,
+)
+
+ENDS: Final = ("response.completed", "response.incomplete")
+"""The second is OpenAI's for an answer that its length has cut; Ollama knows only the first."""
+_TELLING: Final = (b"response.completed", b"response.incomplete", b"response.failed", b"error")
+
+
+@attrs.frozen
+class ResponsesDialect:
+    """`/v1/responses`."""
+
+    name: str = "openai-responses"
+
+    def read(self, frame: bytes) -> Reading:
+        """Most events are known by their look; those that may end the stream are parsed."""
+        if frame.startswith(b"event: response.") and not any(word in frame for word in _TELLING):
+            return Reading()
+        document = json_object(data_of(frame))
+        if document is None:
+            return GARBLED
+        kind, response = document.get("type"), document.get("response")
+        inner = response if isinstance(response, dict) else {}
+        if kind in ("error", "response.failed") or document.get("error") is not None:
+            error = document.get("error") or inner.get("error") or document
+            return Reading(error=error_text(error), usage=self._usage(inner))
+        is_last = kind in ENDS
+        return Reading(is_last=is_last, usage=self._usage(inner) if is_last else None)
+
+    def read_body(self, body: bytes) -> Reading:
+        """A JSON answer is complete by being whole; without an error its `error` is null."""
+        document = json_object(body)
+        if document is None:
+            return GARBLED
+        if document.get("error") is not None:
+            return Reading(error=error_text(document["error"]), usage=self._usage(document))
+        return Reading(is_last=True, usage=self._usage(document))
+
+    def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
+        """As in the rest of OpenAI's API."""
+        return one_line({"error": error_object(error)}) + b"\n"
+
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
+        """The event `error`, with its own fields and those of `error`.
+
+        OpenAI's documents name the first; its Python client raises on the second alone, and would
+        hand a bare `error` or `response.failed` to a caller who may not look.
+        """
+        shape = error_object(error)
+        event = {
+            "type": "error",
+            "sequence_number": 0,
+            "code": shape["type"],
+            "message": error.message,
+            "param": None,
+            "error": shape,
+        }
+        return b"event: error\ndata: " + one_line(event) + b"\n\n"
+
+    def _usage(self, response: dict[str, object]) -> Usage | None:
+        return usage_of(response.get("usage"), "input_tokens", "output_tokens")

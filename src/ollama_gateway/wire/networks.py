@@ -1,0 +1,49 @@
+"""IP addresses and networks as they stand in settings, sockets and headers.
+
+An IPv4 address that comes in the dress of IPv6 (`::ffff:10.0.0.1`, RFC 4291 2.5.5.2: what a socket
+that listens for both gives) is the IPv4 address here, so that one network has one spelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+IPAddress = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+
+
+def address_of(text: str) -> IPAddress | None:
+    """The address that a text is, None where it is none."""
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+
+
+def network_of(text: str) -> Network:
+    """A network in CIDR notation, or a single address; raises ValueError with half a sentence."""
+    try:
+        found = ip_network(text)
+    except ValueError:
+        raise ValueError(_fault_of(text)) from None
+    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
+        raise ValueError("is an IPv4 network in the dress of IPv6; write it as IPv4")
+    return found
+
+
+def _fault_of(text: str) -> str:
+    try:
+        meant = ip_network(text, strict=False)
+    except ValueError:
+        return 'is not a network like "10.0.0.0/8", "fd00::/8"'
+    return f'has bits set behind its prefix; "{meant}" is the network it lies in'
+
+
+def is_in(address: IPAddress | None, networks: Iterable[Network]) -> bool:
+    """Whether one of the networks holds the address; what is no address is in none."""
+    return address is not None and any(address in network for network in networks)

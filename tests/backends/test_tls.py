@@ -1,0 +1,248 @@
+"""Backends behind TLS, from the settings to the wire: simulators on sockets, and who trusts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import attrs
+import pytest
+import trio
+import trio.testing
+import trustme
+from anyio.abc import SocketAttribute
+from anyio.streams.tls import TLSListener
+
+from ollama_gateway.backends.connecting import tcp
+from ollama_gateway.backends.discovery import PollFailed, poll
+from ollama_gateway.backends.transport import Transport
+from ollama_gateway.batcher import in_place
+from ollama_gateway.build import build
+from ollama_gateway.build_backends import build_backends
+from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.ledger.record import Row
+from ollama_gateway.settings import Settings, load
+from ollama_gateway.simulator import Model, Simulator
+from tests.backends.asking import MIB, post
+from tests.backends.misbehaving import Peer, listening
+from tests.story import Story
+
+HOST = "127.0.0.1"
+
+
+@attrs.frozen
+class Files:
+    """Who vouches for whom, as an operator has it on the disk."""
+
+    directory: Path
+    server: trustme.LeafCert
+    authority: trustme.CA
+
+    def context(self, *, is_mutual: bool = False) -> ssl.SSLContext:
+        """How the backend speaks TLS; mutually, it wants a certificate of its authority."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.server.configure_cert(context)
+        if is_mutual:
+            self.authority.configure_trust(context)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def path(self, name: str) -> str:
+        """A file: `ca`, `stranger`, `client`, `client.key`, `foreign`, `foreign.key`."""
+        return str(self.directory / name)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """An authority, a stranger, and a client certificate of each."""
+    directory = tmp_path_factory.mktemp("certificates")
+    authority, stranger = trustme.CA(), trustme.CA()
+    for name, owner in {"client": authority, "foreign": stranger}.items():
+        made = owner.issue_cert("gateway.example")
+        made.cert_chain_pems[0].write_to_path(directory / name)
+        made.private_key_pem.write_to_path(directory / f"{name}.key")
+    authority.cert_pem.write_to_path(directory / "ca")
+    stranger.cert_pem.write_to_path(directory / "stranger")
+    return Files(directory, authority.issue_cert(HOST), authority)
+
+
+@asynccontextmanager
+async def simulated(context: ssl.SSLContext) -> AsyncIterator[int]:
+    """A simulator behind TLS on a real socket; gives the port."""
+    simulator = Simulator([Model("m1:latest")])
+    below = await anyio.create_tcp_listener(local_host=HOST)
+    listener = TLSListener(below, context, standard_compatible=False)
+    async with listener, trio.open_nursery() as nursery:
+        nursery.start_soon(listener.serve, simulator.serve_stream)
+        yield below.extra(SocketAttribute.local_port)  # noqa: S610 - no Django
+        nursery.cancel_scope.cancel()
+
+
+def settings_of(directory: Path, *backends: dict[str, object]) -> Settings:
+    """Settings with these backends."""
+    environment = {
+        "OLLAMA_BACKENDS": json.dumps(backends),
+        "GATEWAY_STORAGE_DATA_DIR": str(directory),
+    }
+    return load(environ=environment, cwd=directory).settings
+
+
+async def polled(directory: Path, url: str, **given: object) -> str:
+    """What a poll of a backend finds, or why it failed."""
+    settings = settings_of(directory, {"name": "a", "url": url, **given})
+    (backend,) = build_backends(settings).all
+    try:
+        listing = await poll(backend, 10)
+    except PollFailed as failure:
+        return str(failure)
+    return listing.version
+
+
+@pytest.mark.parametrize("given", [{"ca_file": "ca"}, {"verify": False}])
+async def test_a_trusted_backend_is_polled(
+    tmp_path: Path, files: Files, given: dict[str, object]
+) -> None:
+    """With its authority's file, or where it is not to be checked."""
+    if "ca_file" in given:
+        given = {"ca_file": files.path("ca")}
+    async with simulated(files.context()) as port:
+        assert await polled(tmp_path, f"https://{HOST}:{port}", **given) == "0.33.0"
+
+
+async def test_a_client_certificate_is_shown(tmp_path: Path, files: Files) -> None:
+    """A backend that asks for one gets it."""
+    given = {
+        "ca_file": files.path("ca"),
+        "client_cert": files.path("client"),
+        "client_key": files.path("client.key"),
+    }
+    async with simulated(files.context(is_mutual=True)) as port:
+        assert await polled(tmp_path, f"https://{HOST}:{port}", **given) == "0.33.0"
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({}, "the connection broke: it wants a client certificate"),
+        (
+            {"client_cert": "foreign", "client_key": "foreign.key"},
+            "the connection broke: it does not accept the client certificate",
+        ),
+    ],
+)
+async def test_a_client_certificate_that_is_missing_or_wrong(
+    tmp_path: Path, files: Files, given: dict[str, str], error: str
+) -> None:
+    """`probe` says which."""
+    paths = {name: files.path(file) for name, file in {"ca_file": "ca", **given}.items()}
+    with socket.create_server((HOST, 0)) as listener:
+        async with trio.open_nursery() as nursery:
+            context = files.context(is_mutual=True)
+            nursery.start_soon(trio.to_thread.run_sync, refuse_certificate, listener, context)
+            port = listener.getsockname()[1]
+            assert await polled(tmp_path, f"https://{HOST}:{port}", **paths) == error
+
+
+def refuse_certificate(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Meet one client as OpenSSL's servers do, which send their alerts; Trio and AnyIO do not."""
+    below, _ = listener.accept()
+    with below, context.wrap_socket(below, server_side=True, do_handshake_on_connect=False) as tls:
+        with pytest.raises(ssl.SSLError):
+            tls.do_handshake()
+        with socket.socket(fileno=tls.detach()) as rest, contextlib.suppress(OSError):
+            while rest.recv(65536):
+                pass  # or its alert might be overtaken by a reset
+
+
+async def test_a_wrong_authority(tmp_path: Path, files: Files) -> None:
+    """`probe` says that the certificate is not trusted, by another file as by the system's."""
+    async with simulated(files.context()) as port:
+        for given in ({"ca_file": files.path("stranger")}, {}):
+            found = await polled(tmp_path, f"https://{HOST}:{port}", **given)
+            assert found == "cannot connect: its certificate is not trusted"
+
+
+async def test_another_name(tmp_path: Path, files: Files) -> None:
+    """A certificate for something else is told apart from one that nobody vouches for."""
+    async with simulated(files.context()) as port:
+        found = await polled(tmp_path, f"https://localhost:{port}", ca_file=files.path("ca"))
+    assert found == "cannot connect: its certificate is for another name"
+
+
+async def test_a_plain_backend_behind_https(tmp_path: Path, files: Files) -> None:
+    """Is no TLS at all."""
+
+    async def speak_plain(peer: Peer) -> None:
+        await peer.hear()
+        await peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with listening(speak_plain) as port:
+        found = await polled(tmp_path, f"https://{HOST}:{port}", ca_file=files.path("ca"))
+    assert found == "cannot connect: it does not speak TLS as it should"
+
+
+async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files: Files) -> None:
+    """A backend whose certificate is a stranger's is `connect_failed`; the next one answers."""
+    rows: list[Row] = []
+    store = SQLiteKeys(tmp_path / FILE_NAME)
+    _, key = store.create("tester")
+    async with simulated(files.context()) as one, simulated(files.context()) as two:
+        settings = settings_of(
+            tmp_path,
+            {"name": "a", "url": f"https://{HOST}:{one}", "ca_file": files.path("ca")},
+            {"name": "b", "url": f"https://{HOST}:{two}", "ca_file": files.path("ca")},
+        )
+        async with build(settings, runner=in_place, sinks=(rows.append,)) as gateway:
+            told = Story(gateway, {}, store, key, rows)
+            await told.poll()
+            stranger = ssl.create_default_context()  # since it was polled its certificate changed
+            connect = tcp(HOST, one, connect_timeout=10, ssl_context=stranger)
+            await gateway.backends.all[0].transport.aclose()
+            gateway.backends.all[0].transport = Transport(connect)
+            reply = await told.ask()
+    store.close()
+
+    assert reply.status == 200
+    assert reply.text
+    assert [(a.backend, a.reason) for a in rows[0].attempts] == [
+        ("a", "connect_failed"),
+        ("b", None),
+    ]
+
+
+async def test_an_early_answer_during_a_large_upload(files: Files) -> None:
+    """What a backend says while it does not read is all there; nobody else gets the connection."""
+    may_go_on = trio.Event()
+
+    async def refuse(peer: Peer) -> None:
+        await peer.hear()
+        await trio.testing.wait_all_tasks_blocked(0.01)  # the upload is stuck in the middle
+        await peer.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 200000\r\n\r\n", b"big")
+        await may_go_on.wait()
+        await peer.say(b"x" * 199_997)
+        await trio.sleep_forever()
+
+    client = ssl.create_default_context()
+    files.authority.configure_trust(client)
+
+    def wrap(stream: trio.SocketStream) -> trio.SSLStream[trio.SocketStream]:
+        return trio.SSLStream(stream, files.context(), server_side=True)
+
+    with trio.move_on_after(20) as scope:
+        async with listening(refuse, wrap) as port:
+            connect = tcp(HOST, port, connect_timeout=10, ssl_context=client)
+            transport = Transport(connect, most_idle=4)
+            response = await transport.handle_async_request(post(b"x" * 32 * MIB))
+            may_go_on.set()
+            body = b"".join([chunk async for chunk in response.aiter_raw()])
+            assert (response.status_code, body) == (413, b"big" + b"x" * 199_997)
+            assert (transport.open_connections, transport.idle_connections) == (0, 0)
+            scope.cancel()
+    assert body

@@ -1,0 +1,198 @@
+"""What is authorised is what is served, whatever a body looks like.
+
+The other reader is the simulator's, written apart from the gateway and after Go's decoder. For any
+body that the gateway lets pass, the model that this reader would serve is one the key may use.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any, cast
+
+import pytest
+import trio
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from ollama_gateway.errors import BadRequest, Forbidden
+from ollama_gateway.flow.admission import Call, read_call
+from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.keys.key import Principal
+from ollama_gateway.server.routes import INFERENCE, SHOW
+from ollama_gateway.simulator import gojson
+from ollama_gateway.simulator.names import InvalidName, parse
+
+ROUTES = (*INFERENCE, SHOW)
+CALLER = Principal("id", "name", ("m1", "me/m2:v1"), frozenset({"inference", "embeddings", "read"}))
+SERVED = {parse(name).folded for name in CALLER.models}
+FIELDS = gojson.Shape("api", "Request", {"model": "string", "name": "string", "stream": "bool"})
+ON = {route.path: route for route in ROUTES}
+
+
+def admitted(endpoint: Endpoint, body: bytes) -> Call:
+    """The call that the gateway makes of a body; raises BadRequest or Forbidden."""
+    ask = Ask("id", endpoint, None, [], "", 0.0, cast("Any", None))
+    return trio.run(partial(read_call, CALLER, ask, body, is_measured=True))
+
+
+def assert_is_authorised(call: Call) -> str:
+    """Read what goes upstream as Ollama does; returns what became of it."""
+    try:
+        fields = gojson.decode(call.body, FIELDS)
+        model = fields.get("model", "")
+        if call.endpoint is SHOW:
+            model = model or fields.get("name", "")
+        name = parse(model)
+    except (gojson.BadBody, InvalidName):
+        return "refused by the backend"
+    assert name.folded in SERVED
+    assert not name.cloud
+    if call.endpoint.searches:
+        tools = fields.get("tools")
+        kinds = [tool.get("type") for tool in tools or () if isinstance(tool, dict)]
+        assert not any(str(kind).strip().startswith("web_search") for kind in kinds)
+    if call.endpoint.streams_by_default is not None:
+        assert fields.get("stream", call.endpoint.streams_by_default) is call.streams
+    if call.hides_usage:
+        assert fields["stream_options"] == {"include_usage": True}
+    return "served"
+
+
+_OPEN = st.sampled_from(
+    [
+        *("m1", "M1", " m1 ", "m1:latest", "m1:LOCAL", "library/m1", "me/m2:v1", "Me/M2:V1:local"),
+        *("https://registry.ollama.ai/library/m1", "REGISTRY.ollama.ai/library/m1:latest"),
+    ]
+)
+_CLOSED = st.sampled_from(
+    [
+        *(
+            "m2",
+            "m1:v2",
+            "me/m1",
+            "m1:cloud",
+            "m1:latest-cloud",
+            "me/m2:v1-cloud",
+            "m1:local:cloud",
+        ),
+        *("ollama.com/library/m1", "x://m1", "registry.ollama.ai:443/library/m1", "a/b/c/m1"),
+        *("m\u0131", "\uff4d1", "m1\u0000", "m1\n", "\u00a0m1", "", " ", "me/m2:v1\ud800"),
+    ]
+)
+_ODD = st.sampled_from(
+    ["null", "5", "true", "[]", '["m1"]', '{"model":"m1"}', '"\\u006d1"', "1e999"]
+)
+_TEXTS = st.builds(json.dumps, _OPEN | _OPEN | _CLOSED, ensure_ascii=st.booleans())
+_BOOLEANS = st.sampled_from(["true", "true", "false", "null", '"true"'])
+_TOOLS = st.sampled_from(
+    [
+        *(
+            '[{"type":"function"}]',
+            "[]",
+            "null",
+            '[{"type":"web_search"}]',
+            '[{"TYPE":"web_search_1"}]',
+        ),
+        *('[{"type":"web_search","type":null}]', '[{"type":"x"},{"type":"\\u0077eb_search"}]'),
+        *('[{"type":"web_search","Type":"function"}]', '[{"type":"function","type":"web_search"}]'),
+    ]
+)
+_OPTIONS = st.sampled_from(
+    ["null", "{}", '{"include_usage":false}', '{"include_usage":true,"INCLUDE_USAGE":false}', "5"]
+)
+
+
+def _spelt(*keys: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(keys).map(lambda key: f'"{key}"')
+
+
+_KEYS = _spelt("model", "Model", "MODEL", "m\\u006fdel")
+_LIKE = _spelt("name", "NAME", "model ", "mode\u0131", "nam\u0435")
+_MODELS = st.tuples(_KEYS, _TEXTS)
+_RIVALS = st.tuples(_KEYS | _LIKE, _TEXTS | _ODD)
+_SEARCHES = st.tuples(_spelt("tools", "Tool\u017f", "TOOLS"), _TOOLS)
+_OTHERS = (
+    st.tuples(_spelt("stream", "STREAM", "\u017ftream", "stream\ufb06"), _BOOLEANS)
+    | _SEARCHES
+    | _SEARCHES
+    | st.tuples(_spelt("stream_options", "\u017fTREAM_OPTIONS"), _OPTIONS)
+    | st.tuples(
+        _spelt("messages", "input", "prompt", "options", ""), _ODD | st.just('{"model":"m2"}')
+    )
+)
+_GAPS = st.sampled_from(["", " ", "\n\t"])
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """Bodies with a model and often a rival to it, in any order, now and then with remains."""
+    others = st.lists(_OTHERS, max_size=2, unique_by=lambda member: member[0][1:4].casefold())
+    members = [draw(_MODELS), *draw(st.lists(_RIVALS, max_size=1)), *draw(others)]
+    gap = draw(_GAPS)
+    texts = [f"{gap}{key}{gap}:{gap}{value}{gap}" for key, value in draw(st.permutations(members))]
+    before, after = draw(st.sampled_from([("", "")] * 6 + [("\ufeff", ""), ("", '{"model":"m2"}')]))
+    text = f"{before}{{{','.join(texts)}}}{after}"
+    return text.encode("utf-8", "surrogatepass")
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from(ROUTES) | st.sampled_from([ON["/v1/responses"], ON["/v1/messages"]]), bodies()
+)
+def test_no_body_is_read_in_two_ways(endpoint: Endpoint, body: bytes) -> None:
+    """What the gateway lets pass asks for nothing that the key may not have."""
+    try:
+        call = admitted(endpoint, body)
+    except (BadRequest, Forbidden) as refusal:
+        event(f"refused: {refusal.reason}")
+        return
+    event(assert_is_authorised(call))
+
+
+@pytest.mark.parametrize("endpoint", ROUTES, ids=lambda endpoint: endpoint.path)
+@pytest.mark.parametrize(
+    "name", ["m1", " M1 ", "m1:local", "https://registry.ollama.ai/library/M1"]
+)
+@pytest.mark.parametrize("key", ["model", "MODEL", "m\\u006fdel"])
+def test_a_name_may_be_spelt_as_the_server_reads_it(
+    endpoint: Endpoint, name: str, key: str
+) -> None:
+    """Case, blanks, defaults, `:local`, a scheme and a host make no other model of it."""
+    call = admitted(endpoint, f'{{"{key}":"{name}","stream":null,"x":1}}'.encode())
+
+    assert call.model.short.lower() == "m1:latest"
+    assert assert_is_authorised(call) == "served"
+
+
+@pytest.mark.parametrize("endpoint", ROUTES, ids=lambda endpoint: endpoint.path)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m1","MODEL":"m2"}',
+        b'{"model":"m1","model":"m1"}',
+        b'{"model":"m1","\xc5\xbftream":true,"Stream":false}',
+        b'{"model":"m1","stra\xc3\x9fe":1,"STRASSE":1}',
+        b'{"model":"m1"}{"model":"m2"}',
+        b'{"model":"m1"} x',
+        b'\xef\xbb\xbf{"model":"m1"}',
+        b'{"model":"m1","x":' + b"[" * 201 + b"]" * 201 + b"}",
+        b'{"model":"m1","x":"\xff"}',
+    ],
+)
+def test_what_two_readers_may_take_differently_is_refused(endpoint: Endpoint, body: bytes) -> None:
+    """Keys that are equal when folded, bytes behind the value, a BOM, and depth: on every route."""
+    with pytest.raises(BadRequest):
+        admitted(endpoint, body)
+
+
+def test_the_old_name_counts_where_the_new_one_is_empty() -> None:
+    """`name` is read on the route that knows it, and there only for want of a `model`."""
+    show = ON["/api/show"]
+
+    assert admitted(show, b'{"model":"","name":"m1"}').asked == "m1"
+    for body in (b'{"model":"m2","name":"m1"}', b'{"model":"","name":"m2"}'):
+        with pytest.raises(Forbidden):
+            admitted(show, body)
+    with pytest.raises(BadRequest):
+        admitted(ON["/api/chat"], b'{"name":"m1"}')

@@ -1,0 +1,158 @@
+"""What pages of other origins get: nothing, unless their origin is allowed."""
+
+from __future__ import annotations
+
+import pytest
+import trio.testing
+
+from tests.story import CHAT, Reply, Story, story
+
+Clock = trio.testing.MockClock
+PAGE = "https://chat.example.com"
+STRANGER = "https://evil.test"
+ON = {"GATEWAY_SERVER_ALLOWED_ORIGINS": f"{PAGE},app://*"}
+ASKED = (
+    "authorization, content-type, x-requested-with, x-stainless-lang, x-stainless-new-one, "
+    "openai-beta, openai-organization, openai-project, x-api-key, api-key, anthropic-version, "
+    "anthropic-beta, anthropic-dangerous-direct-browser-access, x-gateway-backend"
+)
+
+
+async def preflight(told: Story, origin: str, path: str = "/api/chat") -> Reply:
+    """What a browser asks before it sends a page's request."""
+    headers = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": ASKED,
+    }
+    return await told.ask(path, b"", method="OPTIONS", key=None, headers=headers)
+
+
+def granted(reply: Reply) -> dict[str, str]:
+    """What of an answer speaks to a browser."""
+    return {n: v for n, v in reply.headers.items() if n.startswith("access-control-")}
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/messages", "/k/some-key/api/tags", "/none"])
+async def test_a_preflight_needs_no_key(autojump_clock: Clock, path: str) -> None:
+    """An allowed origin may send what Ollama's, OpenAI's and Anthropic's clients send."""
+    async with story(settings=ON) as told:
+        reply = await preflight(told, PAGE, path)
+
+    assert (reply.status, reply.body, reply.is_complete) == (204, b"", True)
+    assert "content-length" not in reply.headers
+    assert reply.headers["access-control-allow-origin"] == PAGE
+    assert reply.headers["vary"] == "Origin"
+    assert int(reply.headers["access-control-max-age"]) > 0
+    assert {"GET", "POST", "DELETE"} <= set(
+        reply.headers["access-control-allow-methods"].split(", ")
+    )
+    allowed = reply.headers["access-control-allow-headers"].lower().split(", ")
+    assert set(ASKED.split(", ")) <= set(allowed)
+    assert "access-control-allow-credentials" not in reply.headers
+
+
+async def test_a_header_that_nobody_sends_is_not_allowed(autojump_clock: Clock) -> None:
+    """The list is ours, whatever is asked for."""
+    async with story(settings=ON) as told:
+        headers = {
+            "origin": PAGE,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "x-forwarded-for, cookie, x-stainless-",
+        }
+        reply = await told.ask(method="OPTIONS", key=None, headers=headers)
+
+    allowed = reply.headers["access-control-allow-headers"].lower()
+    assert not any(name in allowed for name in ("forwarded", "cookie", "stainless"))
+
+
+@pytest.mark.parametrize("origin", [STRANGER, "null", f"{PAGE}.evil.test", f"{PAGE} {STRANGER}"])
+async def test_strangers_are_granted_nothing(autojump_clock: Clock, origin: str) -> None:
+    """No preflight, no header of CORS; what their users may with a key, they may not read."""
+    async with story(settings=ON) as told:
+        asked = await preflight(told, origin)
+        served = await told.ask(headers={"origin": origin})
+
+    assert asked.status == 405
+    assert served.status == 200
+    assert granted(asked) == granted(served) == {}
+    assert served.headers["vary"] == "Origin"
+
+
+async def test_off_by_default(autojump_clock: Clock) -> None:
+    """Without the setting nothing of CORS is said to anybody."""
+    async with story() as told:
+        asked = await preflight(told, PAGE)
+        served = await told.ask(headers={"origin": PAGE})
+
+    assert (asked.status, served.status) == (405, 200)
+    assert granted(asked) == granted(served) == {}
+    assert "vary" not in served.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "key", "extra", "status"),
+    [
+        ("/api/chat", CHAT, "", {}, 200),
+        ("/v1/chat/completions", CHAT, "", {}, 200),
+        ("/api/chat", {**CHAT, "model": "none"}, "", {}, 403),
+        ("/api/chat", b"{", "", {}, 400),
+        ("/api/chat", CHAT, None, {}, 401),
+        ("/no/such", CHAT, "", {}, 404),
+        ("/api/tags", CHAT, "", {}, 405),
+        ("/api/chat", CHAT, "", {"content-length": "999999999999"}, 413),
+        ("/api/chat", CHAT, "", {"content-encoding": "gzip"}, 415),
+        ("/api/chat", CHAT, "", {"bad_name": "x"}, 400),
+    ],
+)
+async def test_every_answer_may_be_read(
+    autojump_clock: Clock,
+    path: str,
+    body: object,
+    key: str | None,
+    extra: dict[str, str],
+    status: int,
+) -> None:
+    """Errors as well: a page must be able to tell what went wrong."""
+    async with story(settings=ON) as told:
+        reply = await told.ask(path, body, key=key, headers={"origin": PAGE, **extra})
+
+    assert reply.status == status
+    assert reply.headers["access-control-allow-origin"] == PAGE
+    assert reply.headers["vary"] == "Origin"
+    exposed = reply.headers["access-control-expose-headers"].lower().split(", ")
+    assert {"x-request-id", "retry-after", "x-gateway-backend"} <= set(exposed)
+
+
+async def test_a_limits_headers_may_be_read(autojump_clock: Clock) -> None:
+    """Whatever the gateway says of a key's limits is exposed, and a 429 can be read."""
+    async with story(settings={**ON, "GATEWAY_LIMITS_REQUESTS_PER_MINUTE": "1"}) as told:
+        replies = [await told.ask(headers={"origin": PAGE}) for _ in range(2)]
+
+    assert [reply.status for reply in replies] == [200, 429]
+    for reply in replies:
+        exposed = reply.headers["access-control-expose-headers"].lower().split(", ")
+        said = {name for name in reply.headers if name.startswith("x-ratelimit-")}
+        assert said
+        assert said <= set(exposed)
+
+
+async def test_an_origin_goes_no_further(autojump_clock: Clock) -> None:
+    """Ollama refuses origins that it does not know: none reaches it."""
+    async with story(settings=ON) as told:
+        await told.ask(headers={"origin": PAGE, "user-agent": "page"})
+        seen = told.simulators["a"].seen[-1]
+
+    assert seen.header("user-agent") == "page"
+    assert seen.header("origin") is None
+
+
+async def test_the_admin_listener_has_none(autojump_clock: Clock) -> None:
+    """No page ever reads what is for operators."""
+    async with story(settings=ON) as told:
+        reply = await told.ask(
+            "/status.json", method="GET", headers={"origin": PAGE}, is_admin=True
+        )
+
+    assert reply.status == 200
+    assert granted(reply) == {}

@@ -1,0 +1,107 @@
+"""`/v1/messages/count_tokens`: the gateway's own route, with the rights of `/v1/messages`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import trio.testing
+
+from ollama_gateway.simulator import Model, Simulator
+from tests.story import CHAT, Story, story
+
+Clock = trio.testing.MockClock
+PATH = "/v1/messages/count_tokens"
+BODY = {"model": "m1", "messages": [{"role": "user", "content": "x" * 36}], "system": "y" * 40}
+
+
+def asked(told: Story) -> int:
+    """Requests that backends got for models."""
+    paths = (seen.path for simulator in told.simulators.values() for seen in simulator.seen)
+    return sum(path not in {"/api/tags", "/api/ps", "/api/version"} for path in paths)
+
+
+async def test_a_count_is_the_estimate(autojump_clock: Clock) -> None:
+    """A quarter of the bytes is answered at once; no backend is asked and no row is left."""
+    async with story() as told:
+        reply = await told.ask(f"{PATH}?beta=true", BODY)
+        seen = asked(told)
+
+    assert (reply.status, reply.document) == (200, {"input_tokens": 20})
+    assert reply.headers["content-type"] == "application/json"
+    assert (seen, told.rows) == (0, [])
+
+
+async def test_a_count_is_the_one_that_a_stream_begins_with(autojump_clock: Clock) -> None:
+    """Ollama's `message_start` has the same figure for the same request."""
+    async with story() as told:
+        counted = await told.ask(PATH, BODY)
+        stream = await told.ask("/v1/messages", {**BODY, "max_tokens": 9, "stream": True})
+
+    start = json.loads(stream.body.split(b"\n")[1].removeprefix(b"data: "))
+    assert start["message"]["usage"]["input_tokens"] == counted.document["input_tokens"]
+
+
+async def test_it_needs_no_backend_that_is_up(autojump_clock: Clock) -> None:
+    """A model whose backends are all down is counted for as before."""
+    async with story() as told:
+        for _ in range(3):
+            for simulator in told.simulators.values():
+                simulator.go_down()
+            await told.poll()
+        reply = await told.ask(PATH, BODY)
+
+    assert reply.status == 200
+
+
+async def test_it_needs_the_right_to_the_model(autojump_clock: Clock) -> None:
+    """What nobody hosts and what the key may not use are one 403, as on `/v1/messages`."""
+    async with story({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as told:
+        _, narrow = told.store.create("narrow", ("m1", "no-such-model"))
+        _, reader = told.store.create("reader", endpoints=frozenset({"read"}))
+        refused = [
+            await told.ask(PATH, {**BODY, "model": name}, key=narrow)
+            for name in ("secret:1", "no-such-model")
+        ]
+        refused.append(await told.ask(PATH, BODY, key=reader))
+        refused.append(await told.ask("/v1/messages", {**CHAT, "model": "secret:1"}, key=narrow))
+        stranger = await told.ask(PATH, BODY, key=None)
+
+    assert {reply.status for reply in refused} == {403}
+    assert len({json.dumps(reply.document["error"]) for reply in refused}) == 1
+    assert (stranger.status, stranger.document["error"]["type"]) == (401, "authentication_error")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"messages": []}, "model is required"),
+        ({"model": "m1"}, "messages is required"),
+        ({"model": "m1", "messages": "hi"}, "messages is required"),
+        (b'{"model":"m1","Model":"m2","messages":[]}', "the request body has the same key twice"),
+        (b"", "missing request body"),
+    ],
+)
+async def test_a_wrong_body_is_refused(autojump_clock: Clock, body: Any, message: str) -> None:
+    """In Anthropic's shape, with the id of the request."""
+    async with story() as told:
+        reply = await told.ask(PATH, body)
+
+    assert reply.status == 400
+    assert reply.document == {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": message},
+        "request_id": reply.headers["x-request-id"],
+    }
+
+
+async def test_other_methods_are_the_routers(autojump_clock: Clock) -> None:
+    """A wrong method gets the 405 of the other routes, and a longer path the 404."""
+    async with story() as told:
+        wrong = await told.ask(PATH, method="GET")
+        unknown = await told.ask(f"{PATH}/x")
+
+    assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
+    assert (unknown.status, unknown.body) == (404, b"404 page not found")
+    assert {reply.headers["content-type"] for reply in (wrong, unknown)} == {"text/plain"}

@@ -1,0 +1,95 @@
+"""Who the client is behind proxies, and from where the rows and the logs have it."""
+
+from __future__ import annotations
+
+import pytest
+import structlog
+import trio.testing
+
+from ollama_gateway.server.forwarded import client_of
+from ollama_gateway.wire.networks import network_of
+from tests.story import story
+
+PROXIES = tuple(map(network_of, ("10.0.0.0/8", "fd00::/8")))
+
+
+def seen(peer: str, *lists: str) -> str:
+    """Who a request is from."""
+    return client_of(peer, [(b"x-forwarded-for", text.encode()) for text in lists], PROXIES)
+
+
+@pytest.mark.parametrize(
+    ("lists", "client"),
+    [
+        (["203.0.113.5"], "203.0.113.5"),
+        (["203.0.113.5, 10.0.0.2"], "203.0.113.5"),
+        (["198.51.100.1, 203.0.113.5"], "203.0.113.5"),
+        (["198.51.100.1", "203.0.113.5, 10.0.0.2"], "203.0.113.5"),
+        (["garbage, 203.0.113.5,10.0.0.2"], "203.0.113.5"),
+        (["10.9.9.9, 10.0.0.2"], "10.9.9.9"),
+        (["2001:db8::1"], "2001:db8::1"),
+        (["[2001:db8::1]:4711"], "2001:db8::1"),
+        (["[2001:db8::1]"], "2001:db8::1"),
+        (["203.0.113.5:4711"], "203.0.113.5"),
+        (["::ffff:203.0.113.5"], "203.0.113.5"),
+        (["203.0.113.5, ::ffff:10.0.0.2"], "203.0.113.5"),
+    ],
+)
+def test_the_last_address_that_is_no_proxys(lists: list[str], client: str) -> None:
+    """The list is read from its end, over all headers, up to the first that is not trusted."""
+    assert seen("10.0.0.1", *lists) == client
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "unknown", "_hidden", "203.0.113.5,", "203.0.113.5 10.0.0.2", "évil", "1.2.3.4:x"],
+)
+def test_what_makes_no_sense_leaves_the_peer(text: str) -> None:
+    """A list that is malformed where it is read says nothing."""
+    assert seen("10.0.0.1", text) == "10.0.0.1"
+
+
+def test_an_endless_list_leaves_the_peer() -> None:
+    """Nobody has so many proxies."""
+    assert seen("10.0.0.1", "203.0.113.5, " + ", ".join(["10.0.0.2"] * 1000)) == "10.0.0.1"
+
+
+@pytest.mark.parametrize("peer", ["203.0.113.9", "11.0.0.1", "fe80::1", "", "unix"])
+def test_nobody_else_is_believed(peer: str) -> None:
+    """From an address that is not a trusted proxy's the header says nothing."""
+    assert seen(peer, "10.0.0.7") == peer
+
+
+def test_a_peer_in_the_dress_of_ipv6_is_known() -> None:
+    """A socket that listens for both gives IPv4 addresses so."""
+    assert seen("::ffff:10.0.0.1", "203.0.113.5") == "203.0.113.5"
+    assert seen("::ffff:11.0.0.1", "203.0.113.5") == "11.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "client"), [("192.0.2.0/24", "203.0.113.5"), ("198.51.100.0/24", "192.0.2.7")]
+)
+async def test_rows_and_refusals_name_the_client(
+    autojump_clock: trio.testing.MockClock, proxies: str, client: str
+) -> None:
+    """Both have the address that the trusted proxy told, and only of a trusted one."""
+    forwarded = {"x-forwarded-for": "198.51.100.9, 203.0.113.5"}
+    async with story(settings={"GATEWAY_SERVER_TRUSTED_PROXIES": proxies}) as told:
+        with structlog.testing.capture_logs() as lines:
+            await told.ask(headers=forwarded)
+            await told.ask(headers=forwarded, key="no-key-at-all-but-long-enough")
+
+    assert [row.client for row in told.rows] == [client]
+    assert [line["client"] for line in lines if line["event"] == "refused"] == [client]
+
+
+async def test_the_admin_listener_believes_nobody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What operators ask is logged with the address of the connection."""
+    async with story(settings={"GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.0/24"}) as told:
+        with structlog.testing.capture_logs() as lines:
+            forwarded = {"x-forwarded-for": "203.0.113.5"}
+            await told.ask("/no/such", method="GET", headers=forwarded, is_admin=True)
+
+    assert [line["client"] for line in lines if line["event"] == "refused"] == ["192.0.2.7"]

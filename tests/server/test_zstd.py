@@ -1,0 +1,106 @@
+"""Bodies that are compressed with zstd: on `/v1` alone, and bounded as others are."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import trio.testing
+
+from ollama_gateway.simulator import Model, Simulator
+from tests.flow.dialects import SSE
+from tests.story import CHAT, story
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Clock = trio.testing.MockClock
+ZSTD = {"content-encoding": "zstd"}
+SMALL = {"GATEWAY_SERVER_MAX_BODY": "1MiB", "GATEWAY_SERVER_MAX_BODY_TOTAL": "3MiB"}
+EMBEDDINGS = ("/v1/embeddings", {"model": "m1", "input": "hi"})
+ROUTES = [*((speech.path, speech.body) for speech in SSE), EMBEDDINGS]
+
+
+@pytest.mark.parametrize(("path", "body"), ROUTES)
+async def test_a_body_is_decoded_on_its_way(
+    autojump_clock: Clock, path: str, body: dict[str, object]
+) -> None:
+    """The backend gets the plain body, and no word of a coding."""
+    plain = json.dumps(body).encode()
+    async with story({"a": Simulator([Model("m1:latest")])}) as told:
+        reply = await told.ask(path, zstd.compress(plain), headers=ZSTD)
+        seen = told.simulators["a"].seen[-1]
+
+    assert reply.status == 200
+    assert seen.body == plain
+    assert b"content-encoding" not in {name.lower() for name, _ in seen.headers}
+
+
+async def test_what_is_decoded_is_what_is_authorised(autojump_clock: Clock) -> None:
+    """The model is read from the decoded body."""
+    async with story() as told:
+        body = zstd.compress(json.dumps({**CHAT, "model": "nobody-has-this"}).encode())
+        reply = await told.ask("/v1/chat/completions", body, headers=ZSTD)
+
+    assert reply.status == 403
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/embed", "/api/show"])
+async def test_elsewhere_it_is_415(autojump_clock: Clock, path: str) -> None:
+    """Ollama's own API reads no zstd, and neither does the gateway there."""
+    async with story() as told:
+        reply = await told.ask(path, zstd.compress(json.dumps(CHAT).encode()), headers=ZSTD)
+
+    assert reply.status == 415
+    assert isinstance(reply.document["error"], str)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd, zstd", "zstd, gzip", "x"])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/responses"])
+async def test_other_codings_are_415(autojump_clock: Clock, path: str, coding: str) -> None:
+    """What neither reads is refused before it is read."""
+    async with story() as told:
+        reply = await told.ask(path, b"x", headers={"content-encoding": coding})
+
+    assert reply.status == 415
+
+
+@pytest.mark.parametrize(
+    "body", [b"x", b"", zstd.compress(b"{}")[:-2], zstd.compress(b"{}") + b"x"]
+)
+async def test_a_broken_body_is_400(autojump_clock: Clock, body: bytes) -> None:
+    """What is no zstd, or not all of it, is the client's fault."""
+    async with story() as told:
+        reply = await told.ask("/v1/chat/completions", body, headers=ZSTD)
+
+    assert reply.status == 400
+    assert reply.document["error"]["message"] == "the request body is not valid zstd"
+
+
+async def test_a_bomb_is_413(autojump_clock: Clock) -> None:
+    """What comes out is bounded by `server.max_body`, however little went in."""
+    bomb = zstd.compress(bytes(1 << 27))
+    async with story(settings=SMALL) as told:
+        reply = await told.ask("/v1/responses", bomb, headers=ZSTD)
+        held = told.gateway.app.bodies.held
+
+    assert len(bomb) < 100_000
+    assert (reply.status, held) == (413, 0)
+
+
+async def test_what_comes_out_counts_with_all_bodies(autojump_clock: Clock) -> None:
+    """Where all bodies together would be over their bound it is a 503; the room is free again."""
+    body = zstd.compress(json.dumps({**CHAT, "x": "y" * 1_000_000}).encode())
+    async with story(settings=SMALL) as told:
+        told.gateway.app.bodies.held = 2_500_000
+        full = await told.ask("/v1/chat/completions", body, headers=ZSTD)
+        assert told.gateway.app.bodies.held == 2_500_000
+        told.gateway.app.bodies.held = 0
+        served = await told.ask("/v1/chat/completions", body, headers=ZSTD)
+
+    assert (full.status, full.headers["retry-after"]) == (503, "1")
+    assert served.status == 200
+    assert [row.reason for row in told.rows] == ["bodies_full", None]

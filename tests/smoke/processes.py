@@ -1,0 +1,85 @@
+"""A gateway of several processes, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.redis_server import redis_server
+from tests.smoke.fleet import PATIENCE, TWO, Fleet, Gateway, fleet
+
+COUNT: Final = 2
+
+
+@contextmanager
+def several(
+    directory: Path, simulators: Mapping[str, Sequence[str]] = TWO, **settings: str
+) -> Iterator[Fleet]:
+    """A fleet whose one gateway has several processes."""
+    with redis_server() as url:
+        shared = {"GATEWAY_REDIS_URL": url, "GATEWAY_SERVER_PROCESSES": str(COUNT)}
+        with fleet(directory, simulators, 1, **{**shared, **settings}) as started:
+            yield started
+
+
+def members(gateway: Gateway) -> list[Any]:
+    """Its processes, as it says itself."""
+    found: list[Any] = gateway.status()["processes"]
+    return found
+
+
+def pids(gateway: Gateway) -> list[int]:
+    """The ids of its processes."""
+    return [member["pid"] for member in members(gateway)]
+
+
+def all_serve(gateway: Gateway) -> bool:
+    """Whether each of its processes answers."""
+    return all(member["status"] for member in members(gateway))
+
+
+def figures(gateway: Gateway) -> dict[str, float]:
+    """What Prometheus gets, by sample."""
+    address = f"http://127.0.0.1:{gateway.admin_port}/metrics"
+    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
+        lines = response.read().decode().splitlines()
+    samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in samples}
+
+
+def readiness(gateway: Gateway) -> Any:
+    """What it says at `/readyz` while it is ready; fails when it is not."""
+    address = f"http://127.0.0.1:{gateway.admin_port}/readyz"
+    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
+        return json.load(response)
+
+
+def completed(gateway: Gateway) -> float:
+    """How many requests have been completed, by its figures."""
+    return sum(
+        value
+        for name, value in figures(gateway).items()
+        if name.startswith("ollama_gateway_requests_total") and 'outcome="completed"' in name
+    )
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process that is not ours runs."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"  # whoever should ask how it ended may be slow
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Ask again until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,190 @@
+"""A gateway of several processes: they share an address, their parent answers for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from ollama_gateway.backends.pausing import PauseFile
+from ollama_gateway.keys.key import KeyLimits
+from tests.redis_server import redis_server
+from tests.smoke.fleet import PATIENCE, TWO, Fleet, clean_environment, free_port, running
+from tests.smoke.processes import (
+    COUNT,
+    all_serve,
+    completed,
+    figures,
+    is_alive,
+    members,
+    pids,
+    readiness,
+    several,
+    wait_until,
+)
+from tests.smoke.test_drain import begun_chat, rest_of
+
+
+@pytest.fixture(scope="module")
+def running_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A gateway of several processes that the test leaves with as many."""
+    key = "SECRET-of-the-chain"
+    with several(tmp_path_factory.mktemp("data"), GATEWAY_AUDIT_CHAIN_KEY=key) as started:
+        yield started
+
+
+@pytest.fixture
+def own_processes(tmp_path: Path) -> Iterator[Fleet]:
+    """A gateway of several processes that the test may end."""
+    one = {"a": TWO["a"]}
+    (tmp_path / "tmp").mkdir()
+    settings = {"GATEWAY_SERVER_DRAIN_TIMEOUT": "5s", "TMPDIR": str(tmp_path / "tmp")}
+    with several(tmp_path / "data", one, **settings) as started:
+        yield started
+
+
+def shared_out(stack: ExitStack, fleet: Fleet) -> list[socket.socket]:
+    """Chats that have begun, as many as it takes for each process to have one."""
+    chats: list[socket.socket] = []
+    while not chats or not all(m["status"]["requests"] for m in members(fleet.gateways[0])):
+        chats.append(stack.enter_context(begun_chat(fleet)))
+    return chats
+
+
+def rest_of_chat(client: socket.socket) -> bytes:
+    """The rest of an answer, to its end or the connection's."""
+    received = b""
+    try:
+        while not received.endswith(b"0\r\n\r\n") and (data := client.recv(65536)):
+            received += data
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def test_processes_share_what_comes(running_processes: Fleet) -> None:
+    """Each gets a chat of its own; status and figures are of all of them together."""
+    gateway = running_processes.gateways[0]
+    before = completed(gateway)
+    with ExitStack() as stack:
+        chats = shared_out(stack, running_processes)
+        status, during = gateway.status(), figures(gateway)
+        assert all(b'"done":true' in rest_of_chat(chat) for chat in chats)
+    wait_until(lambda: completed(gateway) == before + len(chats))
+
+    assert status["requests"] == sum(m["status"]["requests"] for m in status["processes"])
+    assert during["ollama_gateway_processes"] == COUNT
+    assert during['ollama_gateway_backend_up{backend="a"}'] == 1
+
+
+def test_a_new_key_works_in_each_process_at_once(running_processes: Fleet) -> None:
+    """No process has to be told of it."""
+    key, text = running_processes.create_key("new", KeyLimits(concurrent_requests=9))
+    known, running_processes.key = running_processes.key, text
+    try:
+        with ExitStack() as stack:
+            chats = shared_out(stack, running_processes)
+            assert running_processes.gateways[0].used(key.id)["concurrency"] >= COUNT
+            assert len(chats) >= COUNT
+    finally:
+        running_processes.key = known
+
+
+def test_a_killed_process_is_started_again(running_processes: Fleet) -> None:
+    """Streams of the others go on, its counters stay, and the gateway is ready all the while."""
+    gateway = running_processes.gateways[0]
+    with ExitStack() as stack:
+        chats = shared_out(stack, running_processes)
+        before, (victim, *others) = completed(gateway), pids(gateway)
+        os.kill(victim, signal.SIGKILL)
+        while (ready := readiness(gateway))["ready"] and not ready["degraded"]:
+            pass
+        ends = [rest_of_chat(chat) for chat in chats]
+        wait_until(lambda: all_serve(gateway))
+
+    assert ready == {"ready": True, "reasons": [], "degraded": ["process 0 does not answer"]}
+    assert {b'"done":true' in end for end in ends} == {True, False}
+    assert completed(gateway) >= before + sum(b'"done":true' in end for end in ends)
+    assert pids(gateway)[1:] == others
+    assert [member["restarts"] for member in members(gateway)] == [1, 0]
+
+
+def test_nothing_secret_is_in_sight(running_processes: Fleet) -> None:
+    """The settings are in no argument, and in no environment where they were not before."""
+    gateway = running_processes.gateways[0]
+    own = Path(f"/proc/{gateway.process.popen.pid}/environ").read_bytes()
+    for pid in pids(gateway):
+        assert b"SECRET" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")) <= set(own.split(b"\0"))
+
+
+def test_commands_ask_all_of_them(running_processes: Fleet) -> None:
+    """`explain` and `backends pause` work as with one process; a pause is for all."""
+    gateway = running_processes.gateways[0]
+    explained = running_processes.ctl_json("explain", "shared:1")
+    paused = running_processes.ctl_json("backends", "pause", "a")
+    of_each = [m["status"]["backends"][0]["paused"] for m in members(gateway)]
+    PauseFile(Path(gateway.environment["GATEWAY_STORAGE_DATA_DIR"])).remove("a")
+
+    assert [candidate["backend"] for candidate in explained["candidates"]] == ["a", "b"]
+    assert paused["in_force"] is True
+    assert of_each == [True] * COUNT
+
+
+def test_all_drain(own_processes: Fleet) -> None:
+    """SIGTERM: streams of each process finish, nobody new gets in, and the exit code is 0."""
+    with ExitStack() as stack:
+        chats = shared_out(stack, own_processes)
+        own_processes.gateway.popen.send_signal(signal.SIGTERM)
+        rests = [rest_of(chat) for chat in chats]
+
+    assert all(b'"done":true' in rest and rest.endswith(b"0\r\n\r\n") for rest in rests)
+    assert own_processes.gateway.popen.wait(PATIENCE) == 0
+
+
+def test_no_process_outlives_its_parent(own_processes: Fleet, tmp_path: Path) -> None:
+    """A parent that was killed says nothing; they drain, streams finish, no file is left."""
+    gateway = own_processes.gateways[0]
+    with ExitStack() as stack:
+        chats = shared_out(stack, own_processes)
+        orphans = pids(gateway)
+        gateway.process.popen.kill()
+        rests = [rest_of(chat) for chat in chats]
+        wait_until(lambda: not any(map(is_alive, orphans)))
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert all(b'"done":true' in rest and rest.endswith(b"0\r\n\r\n") for rest in rests)
+
+
+def test_a_start_that_fails_ends_them_all(tmp_path: Path) -> None:
+    """What keeps a process from starting is told in a line, and the exit code is 1."""
+    (tmp_path / "journal-0.lock").mkdir()
+    bind = f"127.0.0.1:{free_port()}"
+    with redis_server() as url:
+        environment = {
+            **clean_environment(),
+            "GATEWAY_REDIS_URL": url,
+            "GATEWAY_SERVER_PROCESSES": "2",
+            "GATEWAY_SERVER_BIND": bind,
+            "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.1:0",
+            "GATEWAY_STORAGE_DATA_DIR": str(tmp_path),
+        }
+        with running("ollama_gateway", "serve", environment=environment) as process:
+            assert process.popen.wait(PATIENCE) == 1
+            line = process.wait_for("could not start")
+
+    assert line.startswith("gatewayctl serve: process ")
+    assert not [line for line in process.lines if "Traceback" in line]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(bind.rpartition(":")[2])), timeout=PATIENCE)
+
+
+def test_one_process_has_no_parent(shared_fleet: Fleet) -> None:
+    """By default the gateway is the one process that was started."""
+    assert "processes" not in shared_fleet.gateways[0].status()
+    children = Path(f"/proc/{shared_fleet.gateway.popen.pid}/task").glob("*/children")
+    assert "".join(path.read_text() for path in children) == ""

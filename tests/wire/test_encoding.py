@@ -1,0 +1,86 @@
+"""Compressed bodies: what comes out, in which pieces, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_gateway.errors import BadRequest
+from ollama_gateway.wire.encoding import PIECE, decoded
+from ollama_gateway.wire.headers import content_coding
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SKIPPABLE = b"\x50\x2a\x4d\x18\x01\x00\x00\x00x"
+LONG: dict[int, int] = {
+    zstd.CompressionParameter.window_log: 27,
+    zstd.CompressionParameter.enable_long_distance_matching: 1,
+}
+
+
+@given(st.binary(max_size=2000))
+def test_what_was_compressed_comes_out(data: bytes) -> None:
+    """Decoding undoes encoding."""
+    assert b"".join(decoded(zstd.compress(data))) == data
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_frame_are_refused_and_nothing_else(data: bytes) -> None:
+    """Whatever comes ends in a body or in the one refusal."""
+    with suppress(BadRequest):
+        b"".join(decoded(b"\x28\xb5\x2f\xfd" + data))
+    with pytest.raises(BadRequest):
+        b"".join(decoded(b"{" + data))
+
+
+def test_a_bomb_comes_out_in_pieces() -> None:
+    """3 KB that stand for 100 MB are made no faster than they are taken."""
+    bomb = zstd.compress(bytes(100_000_000))
+    pieces = decoded(bomb)
+
+    assert len(bomb) < 10_000
+    assert [len(next(pieces)) for _ in range(3)] == [PIECE] * 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        zstd.compress(b"hello")[:-1],
+        zstd.compress(b"hello") + b"x",
+        zstd.compress(b"hello") + zstd.compress(b"more"),
+        SKIPPABLE + zstd.compress(b"hello"),
+        zstd.compress(os.urandom(1 << 20) * 10, options=LONG),
+    ],
+)
+def test_broken_frames_are_refused(body: bytes) -> None:
+    """Cut short, followed by something, or in need of more memory than Ollama gives."""
+    with pytest.raises(BadRequest) as refusal:
+        b"".join(decoded(body))
+    assert refusal.value.reason == "invalid_body"
+
+
+@pytest.mark.parametrize(
+    ("values", "coding"),
+    [
+        ([], b""),
+        ([b""], b""),
+        ([b"identity"], b""),
+        ([b" ZSTD "], b"zstd"),
+        ([b"zstd", b"identity"], b"zstd"),
+        ([b"zstd", b"zstd"], b"zstd,zstd"),
+        ([b"zstd, gzip"], b"zstd, gzip"),
+    ],
+)
+def test_how_a_body_is_encoded(values: list[bytes], coding: bytes) -> None:
+    """One word, or what nobody knows."""
+    assert content_coding([(b"Content-Encoding", value) for value in values]) == coding

@@ -1,0 +1,76 @@
+"""Usage in OpenAI's streams: asked for on the client's behalf, and taken out again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ollama_gateway.simulator import gojson
+from ollama_gateway.wire.body import parse
+from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage
+
+ZERO = '"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}'
+TEXT = 'data: {"id":"c","choices":[{"text":"a \\"usage\\" \\u00e9"}],"model":"m"%s}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("member", "asks"),
+    [
+        ("", False),
+        (',"stream_options":null', False),
+        (',"stream_options":{}', False),
+        (',"stream_options":{"include_usage":false}', False),
+        (',"stream_options":{"include_usage":true}', True),
+        (',"Stream_Option\u017f":{"INCLUDE_USAGE":true,"x":1}', True),
+        (',"stream_options":{"include_usage":1}', False),
+        (',"stream_options":{"include_usage":true,"Include_Usage":false}', False),
+        (',"stream_options":{"include_usage":true,"include_usage":false}', False),
+        (',"stream_options":[]', False),
+    ],
+)
+def test_who_asked_for_usage(member: str, asks: bool) -> None:  # noqa: FBT001
+    """Only a client whose wish can be read in one way; whoever did not has it put in his place."""
+    body = f'{{"model":"m"{member}}}'.encode()
+
+    assert asks_for_usage(parse(body)) is asks
+    asked = with_usage(body)
+    assert gojson.loads(asked)["stream_options"] == {"include_usage": True}
+    assert asked.count(b"include_usage") == 1
+
+
+@pytest.mark.parametrize("gap", ["", " ", "\t "])
+@pytest.mark.parametrize("more", ["", ',"x":1e2'])
+def test_a_chunk_loses_its_usage_alone(gap: str, more: str) -> None:
+    """A chunk with text keeps every other byte."""
+    without = TEXT % more
+    chunk = TEXT % f"{gap},{gap}{ZERO}{more}"
+
+    assert without_usage(chunk.encode()) == (TEXT % f"{gap}{more}").encode()
+    assert without_usage(without.encode()) == without.encode()
+
+
+@pytest.mark.parametrize(
+    ("event", "left"),
+    [
+        (f'data: {{"choices":[],{ZERO}}}\n\n', ""),
+        (f'data: {{{ZERO},"choices":[1]}}\n\n', 'data: {"choices":[1]}\n\n'),
+        (f"data: {{{ZERO}}}\n\n", "data: {}\n\n"),
+        (f'data: {{"a":1,{ZERO},{ZERO},"b":2}}\n\n', 'data: {"a":1,"b":2}\n\n'),
+        ('data: {"choices":[],"usage":null}\n\n', 'data: {"choices":[],"usage":null}\n\n'),
+        ("data: [DONE]\n\n", "data: [DONE]\n\n"),
+        ('data: {"usage"\n\n', 'data: {"usage"\n\n'),
+        ('data: {"usage":1,\ndata: "a":2}\n\n', 'data: {"usage":1,\ndata: "a":2}\n\n'),
+    ],
+)
+def test_what_is_left_of_an_event(event: str, left: str) -> None:
+    """The chunk that only tells usage goes; what is no chunk of Ollama's stays as it is."""
+    assert without_usage(event.encode()) == left.encode()
+
+
+def test_bytes_that_are_no_text_stay() -> None:
+    """An event that is not UTF-8 is not touched."""
+    event = b'data: {"choices":[1],"x":"\xff","usage":{}}\n\n'
+
+    assert without_usage(event) == event
+    assert json.loads(without_usage(b'data: {"usage":{}}\n\n')[6:]) == {}
