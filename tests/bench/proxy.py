@@ -1,0 +1,78 @@
+"""What the gateway costs beside other proxies: `python -m tests.bench.proxy`, or `tox -e bench`.
+
+Each scenario puts the same load on the gateway, with all that it does switched on, and on what it
+is compared to, in turn, and prints the aims with what was seen. A missed aim is told, and is no
+error: a busy machine misses some. docs/benchmarks.md says what is measured and how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.bench import aims, picture, remains, scenarios
+from tests.bench.aims import Aim
+from tests.bench.scenarios import Lab
+
+SCENARIOS: Final[dict[str, Callable[[Lab], Iterator[Aim]]]] = {
+    "a": scenarios.whole,
+    "b": scenarios.fifty,
+    "c": scenarios.burst,
+    "c600": scenarios.double_burst,
+    "chunks": scenarios.chunks,
+    "alone": scenarios.alone,
+    "two": scenarios.two,
+    "litellm": scenarios.against_litellm,
+    "memory": remains.memory,
+    "soak": remains.soak,
+}
+LONG: Final = {"soak"}
+"""Run only where they are named."""
+
+
+def main() -> None:
+    """Print the aims."""
+    given = _arguments()
+    lab = Lab(given.rounds or (2 if given.quick else 5), given.clients, given.profile, given.quick)
+    if given.picture:
+        Path(given.picture).write_text(picture.draw(picture.sweep(lab)))
+    found = list(_measured(lab, given.only or [n for n in SCENARIOS if n not in LONG]))
+    if given.json:
+        sys.stdout.write(aims.as_json(found, lab.rows) + "\n")
+    elif given.markdown:
+        sys.stdout.write(aims.markdown(found, lab.rows))
+    else:
+        sys.stdout.writelines(f"{aim}\n" for aim in found)
+
+
+def _measured(lab: Lab, names: list[str]) -> Iterator[Aim]:
+    for name in names:
+        sys.stderr.write(f"{name} ")
+        for aim in SCENARIOS[name](lab):
+            sys.stderr.write(f"{aim}\n")
+            yield aim
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.proxy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--only", action="append", choices=SCENARIOS, help="scenarios; all but soak by default")
+    add("--rounds", type=int, help="of alternation, 5 by default")
+    add("--quick", action="store_true", help="2 rounds, a tenth of the requests")
+    add("--clients", type=int, default=1, help="client processes")
+    add("--json", action="store_true", help="all figures, instead of a line an aim")
+    add("--markdown", action="store_true", help="tables, instead of a line an aim")
+    add("--picture", metavar="FILE", help="draw 1 to 600 streams as SVG, too")
+    add("--profile", metavar="FILE", default="", help="of the gateway: .pstats, .svg or raw")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
