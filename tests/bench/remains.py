@@ -24,10 +24,14 @@ from tests.bench.subjects import CHAT, Subject, subjects
 PATIENCE: Final = 30.0
 MIB: Final = 1 << 20
 READERS: Final = 300
+REST: Final = 10.0
+"""Seconds after which a gateway has closed what it kept alive."""
 SILENT: Final = 100
 """Clients that do not read."""
-HOLD: Final = 6.0
-"""Seconds for which they stay."""
+FULL: Final = 6.0
+"""Seconds until all buffers up to them are."""
+CUT: Final = 34.0
+"""Seconds until they were cut: the gateway waits 30 for one to read."""
 
 
 @contextmanager
@@ -55,39 +59,57 @@ def memory(lab: Lab) -> Iterator[Aim]:
     with fresh(lab) as (gateway, direct):
         measure.run(gateway, direct, Load(10, 10))
         before = _rss(gateway)
-        with _peak(gateway) as peak:
-            request = gateway.request(CHAT, pace=0, chunks=10**6)
-            measure.outputs([Job(gateway.port, request, SILENT, SILENT, 0.0, HOLD)])
-        seen = (peak() - before) / SILENT / tree.KIB
-        yield Aim("memory", "a stream whose client does not read", seen, 320, unit=" KiB")
+        with _peak(gateway) as peak, _silent(gateway):
+            for what, seconds in (("does not read", FULL), ("is cut for it", CUT - FULL)):
+                time.sleep(seconds)
+                seen = (peak() - before) / SILENT / tree.KIB
+                yield Aim("memory", f"a stream whose client {what}", seen, 320, unit=" KiB")
+
+
+@contextmanager
+def _silent(gateway: Subject) -> Iterator[None]:
+    """Clients that ask for more than buffers hold, and read nothing during the block."""
+    request = gateway.request(CHAT, pace=0, chunks=10**6)
+    client = measure.start(Job(gateway.port, request, SILENT, SILENT, 0.0, CUT))
+    try:
+        yield
+    finally:
+        client.terminate()
+        client.communicate()
 
 
 def soak(lab: Lab) -> Iterator[Aim]:
     """(soak): 100,000 streams of 10 chunks, of which nothing stays."""
     part = Load(lab.scaled(10_000), 100, chunks=10, pace=1)
     with fresh(lab) as (gateway, direct):
-        measure.run(gateway, direct, Load(10, 10))
-        at_start = _settled(gateway)
-        errors, sizes = 0, []
+        measure.run(gateway, direct, Load(200, 100, chunks=10, pace=1))
+        time.sleep(REST)
+        at_start, errors, sizes = _descriptors(gateway), 0, []
         for _ in range(10):
             errors += measure.run(gateway, direct, part, lab.clients).errors
             sizes.append(_rss(gateway))
-        at_end = _settled(gateway)
+        _settle(gateway, at_start)
+        status, at_end = _status(gateway), _descriptors(gateway)
     yield Aim("soak", "errors", errors, 0)
     grown = (sizes[-1] - sizes[0]) / MIB
     yield Aim("soak", "memory, after all less after a tenth", grown, 5, unit=" MiB")
-    yield Aim("soak", "file descriptors, more than before", at_end[0] - at_start[0], 0)
-    yield Aim("soak", "requests and connections left", at_end[1], at_start[1])
+    yield Aim("soak", "file descriptors, more than before", at_end - at_start, 0)
+    left = status["requests"] + status["connections"]
+    yield Aim("soak", "requests and connections left", left, 0)
 
 
-def _settled(gateway: Subject) -> tuple[int, int]:
-    """Descriptors, requests and connections, when none is left or patience is."""
+def _settle(gateway: Subject, descriptors: int) -> None:
+    """Wait until no connection and no descriptor is left, or patience is at its end."""
     deadline = time.monotonic() + PATIENCE
-    while _status(gateway)["connections"] and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if not _status(gateway)["connections"] and _descriptors(gateway) <= descriptors:
+            return
         time.sleep(0.2)
+
+
+def _descriptors(gateway: Subject) -> int:
     assert gateway.pid is not None
-    status = _status(gateway)
-    return tree.descriptors(gateway.pid), status["requests"] + status["connections"]
+    return tree.descriptors(gateway.pid)
 
 
 def _status(gateway: Subject) -> Any:
