@@ -185,6 +185,8 @@ def two(lab: Lab) -> Iterator[Aim]:
             _of_processes(directory, direct.port, url, 2) as other,
         ):
             found = {"direct": direct, "one": one, "two": other}
+            for subject in found.values():
+                run(subject, direct, WARM)
             rounds = Lab(lab.rounds, 2, rows=lab.rows).rounds_of("two", found, load)
     seen = 1 / ratio(rounds, "two", "one", _wall)
     yield Aim("two", what, seen, 1.8, at_most=False)
