@@ -9,8 +9,9 @@ from contextlib import closing
 
 import pytest
 
+from ollama_gateway.database import DatabaseError
 from ollama_gateway.migrations import Migration, check_schema, migrate, migrations
-from ollama_gateway.postgres import Database, DatabaseError
+from ollama_gateway.postgres import Database
 from tests.postgres_server import PostgresServer
 
 NEWEST = len(migrations())

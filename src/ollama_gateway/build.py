@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.discovery import Discovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
-from ollama_gateway.backends.shared import CatalogCopier, SharedCatalog
 from ollama_gateway.backends.transport import MOST_IDLE
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.build_backends import Transports, build_backends
@@ -45,6 +45,9 @@ from ollama_gateway.server.routes import gateway_routes
 from ollama_gateway.settings import model as settings_model
 from ollama_gateway.tls_files import Certificate
 from ollama_gateway.wire.origins import Origins
+
+if TYPE_CHECKING:
+    from ollama_gateway.backends.shared import CatalogCopier
 
 ADMIN_CONNECTIONS = 64
 ADMIN_BODIES = 1024 * 1024
@@ -235,6 +238,11 @@ def _open_audit(settings: Settings, runner: Runner) -> AbstractAsyncContextManag
 def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
     if settings.redis.url is None:
         return None
+    from ollama_gateway.backends.shared import (  # noqa: PLC0415 - redis only where configured
+        CatalogCopier,
+        SharedCatalog,
+    )
+
     return CatalogCopier(SharedCatalog(settings.redis.url.reveal()), backends)
 
 

@@ -21,11 +21,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-import attrs
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
+
+from ollama_gateway.database import DatabaseError, Timeouts
 
 Cursor = psycopg.Cursor[TupleRow]
 RV = TypeVar("RV")
@@ -78,40 +79,7 @@ _WILL_STAY: Final = {
 }
 
 
-class DatabaseError(Exception):
-    """PostgreSQL could not be used; one line for the operator.
-
-    Args:
-        message: the line.
-        is_away: whether it may pass by itself, as an outage does.
-
-    """
-
-    def __init__(self, message: str, *, is_away: bool = False) -> None:
-        super().__init__(message)
-        self.is_away = is_away
-
-
-@attrs.frozen
-class Timeouts:
-    """What a transaction may take, in seconds."""
-
-    statement: float = 2.0
-    """One statement."""
-    lock: float = 1.0
-    """Waiting for one lock of somebody else's."""
-    idle: float = 5.0
-    """Between two statements."""
-
-    def begin(self) -> bytes:
-        """The statements that open a transaction under these limits."""
-        limits = {
-            "statement_timeout": self.statement,
-            "lock_timeout": self.lock,
-            "idle_in_transaction_session_timeout": self.idle,
-        }
-        settings = (f"; SET LOCAL {name} = {round(s * 1000)}" for name, s in limits.items())
-        return "".join(["BEGIN", *settings]).encode()
+USUAL: Final = Timeouts()
 
 
 class Database:
@@ -122,7 +90,7 @@ class Database:
 
     """
 
-    def __init__(self, url: str, timeouts: Timeouts = Timeouts()) -> None:
+    def __init__(self, url: str, timeouts: Timeouts = USUAL) -> None:
         self._parameters = {**CONNECTING, **_parameters(url)}
         self._timeouts = timeouts
         self._connection: _Connection | None = None

@@ -12,7 +12,7 @@ import trio
 from anyio.abc import SocketAttribute
 
 from ollama_gateway.backends.connecting import tcp
-from ollama_gateway.backends.idle import KEPT, has_ended
+from ollama_gateway.backends.idle import KEPT, SHORT, has_ended
 from ollama_gateway.backends.transport import ONCE, Transport
 from ollama_gateway.backends.uploading import ONE_WRITE
 from tests.backends.asking import CHUNKED, OK, chunk, fetch, post
@@ -218,11 +218,10 @@ async def test_on_a_socket_an_end_shows_before_use() -> None:
     async with listening(serves(HI, times=1)) as port:
         transport = Transport(tcp("127.0.0.1", port, connect_timeout=60), most_idle=4)
         assert await fetch(transport, post()) == (200, [b"hi"])
-        kept = transport._idle.take()
-        assert kept is not None
+        [(since, kept)] = transport._idle._streams
         await trio.lowlevel.wait_readable(kept.extra(SocketAttribute.raw_socket))  # noqa: S610
         assert has_ended(kept)
-        transport._idle.keep(kept)
+        transport._idle._streams[0] = (since - 2 * SHORT, kept)
 
         assert await transport._kept() is None
         assert await fetch(transport, post()) == (200, [b"hi"])

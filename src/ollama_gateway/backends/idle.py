@@ -19,6 +19,8 @@ from anyio.abc import ByteStream, SocketAttribute
 
 KEPT: Final = 5.0
 """Seconds that a connection is kept."""
+SHORT: Final = 0.05
+"""Seconds within which an end is too rare to look for: to look takes as long as to parse a head."""
 
 
 @attrs.define(eq=False)
@@ -35,9 +37,14 @@ class IdleConnections:
         """Keep one; the caller closes what `expired` gives afterwards."""
         self._streams.append((anyio.current_time(), stream))
 
-    def take(self) -> ByteStream | None:
-        """The one used last; None where there is none."""
-        return self._streams.pop()[1] if self._streams else None
+    def take(self) -> tuple[ByteStream, bool] | None:
+        """The one used last, and whether it was kept so long that it may have ended; None where
+        there is none.
+        """
+        if not self._streams:
+            return None
+        since, stream = self._streams.pop()
+        return stream, anyio.current_time() - since > SHORT
 
     def expired(self) -> ByteStream | None:
         """One that was kept long enough, or is one too many; no longer kept. None: all are fine."""

@@ -110,8 +110,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
-        while (stream := self._idle.take()) is not None:
-            await _close(stream)
+        while (kept := self._idle.take()) is not None:
+            await _close(kept[0])
 
     async def release(self, conversation: Conversation) -> None:
         """Take the connection of a request that has ended: keep it, or close it; once for each."""
@@ -143,8 +143,9 @@ class Transport(httpx.AsyncBaseTransport):
     async def _kept(self) -> ByteStream | None:
         """A connection that was kept, and is still good as far as can be seen."""
         await self._close_expired()
-        while (stream := self._idle.take()) is not None:
-            if not has_ended(stream):
+        while (kept := self._idle.take()) is not None:
+            stream, is_doubtful = kept
+            if not is_doubtful or not has_ended(stream):
                 return stream
             await _close(stream)
         return None

@@ -16,13 +16,13 @@ from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, l
 from ollama_gateway.cli.import_rows import journals_in, move_rows, show
 from ollama_gateway.cli.key_store import opened, place_in, told
 from ollama_gateway.cli.output import print_json
+from ollama_gateway.database import DatabaseError
 from ollama_gateway.keys import FILE_NAME, SQLitePlace
 from ollama_gateway.keys.key import APIKey, StoreError, utc_now
 from ollama_gateway.keys.store import Adopted, Stored
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.migrations import PATIENT, migrations
 from ollama_gateway.migrations import migrate as take_steps
-from ollama_gateway.postgres import Database, DatabaseError
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import printable
 
@@ -37,6 +37,8 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
     assert url is not None  # noqa: S101 - `_settings` saw to it
     typer.echo(f"database: {printable(str(place_in(settings)))}", err=True)
     try:
+        from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+
         with closing(Database(url.reveal(), PATIENT)) as database:
             taken = take_steps(database)
         with closing(AuditTable(url.reveal())) as table:

@@ -10,11 +10,11 @@ from typing import Any
 import attrs
 import typer
 
+from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.moving import move
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.reading import paths_in
-from ollama_gateway.postgres import DatabaseError
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import printable
 

@@ -12,13 +12,13 @@ import typer
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.output import print_json, print_table
 from ollama_gateway.cli.trail import stored_rows, tell_of_none, teller
+from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.chain import GENESIS, Anchor, Fault
 from ollama_gateway.ledger.chains import Chains
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.reading import paths_in
 from ollama_gateway.ledger.telling import Complain
 from ollama_gateway.ledger.verifying import Checked, Progress
-from ollama_gateway.postgres import DatabaseError
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import printable
 

@@ -15,6 +15,7 @@ import anyio
 import attrs
 
 from ollama_gateway.batcher import Runner
+from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.flusher import Flusher
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.ownership import own_journal
@@ -22,7 +23,6 @@ from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.trail import Trail, open_trail
 from ollama_gateway.ledger.upkeep import Upkeep
 from ollama_gateway.log import get_logger
-from ollama_gateway.postgres import DatabaseError
 
 CLOSING: Final = 5.0
 """Seconds at the end for rows that are not in PostgreSQL yet; the rest stays in the journal."""

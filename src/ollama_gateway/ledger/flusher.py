@@ -20,13 +20,13 @@ import anyio
 import attrs
 
 from ollama_gateway.batcher import Runner
+from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.journal import JournalError, first_rows
 from ollama_gateway.ledger.moving import BATCH, move_batch
 from ollama_gateway.ledger.ownership import PATTERN, is_orphan
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.trail import Trail
 from ollama_gateway.log import get_logger
-from ollama_gateway.postgres import DatabaseError
 
 PAUSE: Final = 1.0
 """Seconds between two looks at a journal that was moved whole."""

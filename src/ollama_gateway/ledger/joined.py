@@ -17,11 +17,11 @@ from functools import partial
 from itertools import chain
 from typing import Final, Protocol, TypeVar
 
+from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.kept import LARGEST, Kept, read
 from ollama_gateway.ledger.reading import Journals, JournalStrand, Span, Stored
 from ollama_gateway.ledger.stored import StoredRows
 from ollama_gateway.ledger.telling import Complain, Once
-from ollama_gateway.postgres import DatabaseError
 
 FIRST: Final = 8
 """Rows of a strand's first page: there may be thousands of strands, and few overlap in time."""

@@ -12,10 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ollama_gateway.database import Timeouts
 from ollama_gateway.ledger.chain import Link
-from ollama_gateway.postgres import Cursor, Database, Timeouts
+
+if TYPE_CHECKING:
+    from ollama_gateway.postgres import Cursor
 
 TIMEOUTS: Final = Timeouts(statement=10, lock=5, idle=10)
 AHEAD: Final = 3
@@ -54,6 +57,8 @@ class AuditTable:
     """The table, for one thread at a time; every method raises DatabaseError."""
 
     def __init__(self, url: str) -> None:
+        from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+
         self._database = Database(url, TIMEOUTS)
 
     def __repr__(self) -> str:

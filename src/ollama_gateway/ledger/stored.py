@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import attrs
 
+from ollama_gateway.database import Timeouts
 from ollama_gateway.ledger.chain import Anchor, Link
 from ollama_gateway.ledger.kept import LARGEST, as_text
 from ollama_gateway.ledger.postgres import COLUMNS
 from ollama_gateway.ledger.reading import Span, Stored
-from ollama_gateway.postgres import Database, Timeouts
 
 TIMEOUTS: Final = Timeouts(statement=30, lock=5, idle=30)
 """Somebody waits for the answer, and the table may be large."""
@@ -64,6 +64,8 @@ class StoredRows:
     """The rows of all journals that have come to PostgreSQL."""
 
     def __init__(self, url: str) -> None:
+        from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+
         self._database = Database(url, TIMEOUTS)
 
     def __repr__(self) -> str:

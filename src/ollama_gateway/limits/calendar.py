@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -29,15 +30,18 @@ class Moment:
 def moment(time: float, now: datetime) -> Moment:
     """The moment at which the steady clock says `time` and the wall clock `now` (with a zone)."""
     utc = now.astimezone(UTC)
-    midnight = utc.replace(hour=0, minute=0, second=0, microsecond=0)
+    day, month, next_day, next_month = _periods(utc.date())
+    day_ends, month_ends = (next_day - utc).total_seconds(), (next_month - utc).total_seconds()
+    return Moment(time, day, month, day_ends, month_ends)
+
+
+@lru_cache(maxsize=4)  # every request asks, mostly for the same day
+def _periods(date: date) -> tuple[int, int, datetime, datetime]:
+    """The numbers of a day and of its month, and when the next ones begin."""
+    midnight = datetime.combine(date, datetime.min.time(), UTC)
+    day = (date - _EPOCH).days
     next_month = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return Moment(
-        time,
-        (utc.date() - _EPOCH).days,
-        month_of((utc.date() - _EPOCH).days),
-        (midnight + timedelta(days=1) - utc).total_seconds(),
-        (next_month - utc).total_seconds(),
-    )
+    return day, month_of(day), midnight + timedelta(days=1), next_month
 
 
 def month_of(day: int) -> int:

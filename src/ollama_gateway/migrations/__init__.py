@@ -11,11 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib import resources
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ollama_gateway.postgres import Cursor, Database, DatabaseError, Timeouts
+from ollama_gateway.database import DatabaseError, Timeouts
+
+if TYPE_CHECKING:
+    from ollama_gateway.postgres import Cursor, Database
 
 PATIENT: Final = Timeouts(statement=600, lock=10, idle=60)
 """Of a migration: an index on a large table takes its time, and waiting for a lock holds up all."""

@@ -38,6 +38,7 @@ from ollama_gateway.server.forwarded import client_of
 from ollama_gateway.server.inbox import Inbox
 from ollama_gateway.server.refusals import RefusalLog
 from ollama_gateway.server.routes import Routes, dialect_of
+from ollama_gateway.server.turnstile import Turnstile
 from ollama_gateway.wire.dialects import Dialect
 from ollama_gateway.wire.headers import check_head, content_coding, credential
 from ollama_gateway.wire.networks import Network
@@ -62,6 +63,7 @@ class App:
     anonymous: Anonymous = attrs.field(factory=Anonymous)
     proxies: Sequence[Network] = ()
     """Whose `X-Forwarded-For` is believed."""
+    _turnstile: Turnstile = attrs.field(factory=Turnstile, init=False)
     _running: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
 
@@ -78,7 +80,7 @@ class App:
 
     async def __call__(self, scope: Any, receive: Inbox, send: Send) -> None:
         """Serve one request."""
-        request_id = new_request_id()
+        request_id, arrived = new_request_id(), anyio.current_time()
         with self.bodies.room() as room:
             downstream = ASGIDownstream(
                 receive,
@@ -91,7 +93,8 @@ class App:
             )
             with self._request() as request:
                 receive.on_leaving(downstream.leaving(request))
-                await self._serve(scope, downstream, request_id)
+                await self._turnstile.pass_through()
+                await self._serve(scope, downstream, request_id, arrived)
             if request.cancelled_caught and not downstream.is_gone:
                 with anyio.move_on_after(FAREWELL):
                     error = Unavailable("the gateway is shutting down", reason="draining")
@@ -106,16 +109,20 @@ class App:
             finally:
                 self._running.discard(scope)
 
-    async def _serve(self, scope: Any, downstream: ASGIDownstream, request_id: str) -> None:
+    async def _serve(
+        self, scope: Any, downstream: ASGIDownstream, request_id: str, arrived: float
+    ) -> None:
         try:
-            await self._route(scope, downstream, request_id)
+            await self._route(scope, downstream, request_id, arrived)
         except GatewayError as error:
             await self._fail(error, downstream, scope["path"], request_id)
         except Exception:
             log.exception("request failed", request_id=request_id)
             await self._fail(InternalError(), downstream, scope["path"], request_id)
 
-    async def _route(self, scope: Any, downstream: ASGIDownstream, request_id: str) -> None:
+    async def _route(
+        self, scope: Any, downstream: ASGIDownstream, request_id: str, arrived: float
+    ) -> None:
         headers: Headers = scope["headers"]
         client = client_of((scope["client"] or ("",))[0], headers, self.proxies)
         is_tls = scope.get("scheme") == "https"
@@ -139,7 +146,7 @@ class App:
             key or credential(headers),
             headers,
             client,
-            anyio.current_time(),
+            arrived,
             downstream,
             route.parameter,
             scope.get("query_string", b"").decode("ascii", "replace"),

@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from ollama_gateway.database import DatabaseError
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.key import read_claim
-from ollama_gateway.postgres import Database, DatabaseError
 from ollama_gateway.settings import files, places
 from ollama_gateway.settings.model import Auth, Backend, Redis, Server, Storage
 from ollama_gateway.settings.units import printable, show_bytes, shown
@@ -218,6 +218,8 @@ def _of_storage(table: Table, storage: Storage) -> Iterator[str]:
         yield f"{table.name_of('database_url')}: must begin with postgresql://"
         return
     try:
+        from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+
         Database(url)
     except DatabaseError:
         yield f"{table.name_of('database_url')}: is not a URL that PostgreSQL understands"
