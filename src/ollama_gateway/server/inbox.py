@@ -34,7 +34,6 @@ class Inbox:
             if self._is_closed:
                 return {"type": "http.disconnect"}
             await self._stirred.wait()
-            self._stirred = anyio.Event()
         event = self._events.popleft()
         self._waiting -= len(event["body"])
         self._stir()
@@ -47,7 +46,6 @@ class Inbox:
             return
         while self._waiting >= ROOM and self._is_wanted and not self._is_closed:
             await self._stirred.wait()
-            self._stirred = anyio.Event()
         if self._is_wanted:
             self._events.append(event)
             self._waiting += len(event["body"])
@@ -74,4 +72,6 @@ class Inbox:
                 self._leaving()
 
     def _stir(self) -> None:
-        self._stirred.set()
+        # Replaced here and by no waiter: one that woke late would take away what another waits on.
+        stirred, self._stirred = self._stirred, anyio.Event()
+        stirred.set()
