@@ -113,8 +113,13 @@ def check(on: Course, lanes: list[Lane]) -> None:
         assert all(whole.is_whole for whole in lane.whole), lane.kind
     attempted = [{a.backend for a in e.row.attempts} for e in on.ended if e.row.attempts]
     assert all("first" in names for names in attempted), "a breaker opened"
-    seen = Counter((e.row.model, e.row.outcome) for e in on.ended if e.row.endpoint == PATH)
-    assert seen == Counter({(lane.model, lane.kind.outcome): len(lane.races) for lane in lanes})
+    seen = Counter((e.row.model or "", e.row.outcome) for e in on.ended if e.row.endpoint == PATH)
+    raced = Counter({(lane.model, lane.kind.outcome): len(lane.races) for lane in lanes})
+    # Who left before the key was looked up has no row; that takes some luck.
+    hasty = {(lane.model, lane.kind.outcome) for lane in lanes if lane.kind.leaves == "soon"}
+    assert seen <= raced
+    assert set(raced - seen) <= hasty
+    assert sum((raced - seen).values()) <= sum(raced[each] for each in hasty) / 4
 
 
 async def test_races_leave_nothing(tmp_path: Path, sizes: Sizes, note: Note) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.campaign.client import Request, eventually, sent
 from tests.campaign.conftest import Note
@@ -31,21 +30,14 @@ def streams(port: int, key: str, count: int) -> list[Request]:
     return [Request(port, key, "m:1", 100, streams=True) for _ in range(count)]
 
 
-def rows(started: Fleet) -> list[Any]:
-    """What the gateway logged of each request."""
-    lines = [line for line in started.gateway.lines if '"event": "exchange"' in line]
-    return [json.loads(line) for line in lines]
-
-
 def attempts(started: Fleet, requests: list[Request]) -> Counter[tuple[str, str]]:
     """How the attempts of all requests ended, by backend."""
-    eventually(lambda: len(rows(started)) == len(requests))
     return Counter(
         (
             one["backend"],
             one["reason"] or ("cancelled" if one["first_chunk_ms"] is None else "good"),
         )
-        for row in rows(started)
+        for row in started.rows(len(requests))
         for one in row["attempts"]
     )
 

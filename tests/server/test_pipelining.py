@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import attrs
@@ -10,6 +11,7 @@ import trio
 
 from ollama_gateway.server.connection import ConnectionLimits
 from tests.server.serving import (
+    Peer,
     Receive,
     Send,
     gateway,
@@ -20,6 +22,7 @@ from tests.server.serving import (
     wait_until,
 )
 
+ANSWER = b"HTTP/1.1 200 "
 GET = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
 UPGRADING = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"
@@ -126,6 +129,17 @@ async def test_keep_alive_clients_are_never_refused() -> None:
     assert served == 1200
 
 
+async def answers(peer: Peer, count: int) -> int:
+    """How many of so many pipelined requests are answered before the connection ends."""
+    found = b""
+    async with await peer.connect() as stream:
+        with contextlib.suppress(trio.BrokenResourceError):  # it may end before it has read all
+            await stream.send_all(GET * count)
+            while found.count(ANSWER) < count and (data := await stream.receive_some()):
+                found += data
+    return found.count(ANSWER)
+
+
 async def test_ten_thousand_requests_at_once_take_bounded_memory() -> None:
     """A flood of pipelined requests is answered in full or cut, and never held beyond the bound."""
     most = 0
@@ -136,8 +150,7 @@ async def test_ten_thousand_requests_at_once_take_bounded_memory() -> None:
         await hello(scope, receive, send)
 
     async with serving(counting) as peer:
-        answer = await peer.exchange(GET * 10_000)
-        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert 0 < await answers(peer, 10_000) <= 10_000
         assert 0 < most <= 256 * 1024 + 65536
         assert await peer.is_serving()
         await peer.wait_until_quiet()

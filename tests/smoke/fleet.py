@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -162,6 +163,16 @@ class Fleet:
     def url(self) -> str:
         """Where clients of the first gateway go."""
         return f"http://127.0.0.1:{self.port}"
+
+    def rows(self, count: int) -> list[Any]:
+        """What the first gateway logged of requests, once it has of so many: lines come late."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = [json.loads(line) for line in self.gateway.lines if '"exchange"' in line]
+            if len(found) >= count:
+                return found
+            assert time.monotonic() < deadline, f"{len(found)} rows of {count} were logged"
+            time.sleep(0.01)
 
     def figures(self, name: str) -> Figures:
         """What a simulator has served."""

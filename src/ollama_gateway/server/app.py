@@ -81,6 +81,8 @@ class App:
     async def __call__(self, scope: Any, receive: Inbox, send: Send) -> None:
         """Serve one request."""
         request_id, arrived = new_request_id(), anyio.current_time()
+        # Before anybody hears that the client has left: who only half-closed has an answer coming.
+        await self._turnstile.pass_through()
         with self.bodies.room() as room:
             downstream = ASGIDownstream(
                 receive,
@@ -93,7 +95,6 @@ class App:
             )
             with self._request() as request:
                 receive.on_leaving(downstream.leaving(request))
-                await self._turnstile.pass_through()
                 await self._serve(scope, downstream, request_id, arrived)
             if request.cancelled_caught and not downstream.is_gone:
                 with anyio.move_on_after(FAREWELL):
@@ -164,8 +165,6 @@ class App:
     async def _fail(
         self, error: GatewayError, downstream: ASGIDownstream, path: str, request_id: str
     ) -> None:
-        if downstream.is_gone:
-            return
         dialect = dialect_of(Address.read(path).route)
         if downstream.has_started:
             await downstream.send(dialect.error_event(error, request_id))
