@@ -5,10 +5,11 @@ from __future__ import annotations
 import trio
 
 from ollama_gateway import log
-from ollama_gateway.demo import show
 
 
 def demo() -> None:
     """Stream a chat, kill the backend that served it, and stream the next one."""
+    from ollama_gateway.demo import show  # noqa: PLC0415 - it brings the simulator
+
     log.configure("error", "text")
     trio.run(show)
