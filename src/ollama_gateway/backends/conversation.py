@@ -16,6 +16,7 @@ import h11
 import httpx
 from anyio.abc import ByteStream
 
+from ollama_gateway.backends.chunked import ChunkedBody, ChunkedBodyBroken
 from ollama_gateway.backends.uploading import ONE_WRITE, BodyFailed, Upload
 
 MAX_INTERIM: Final = 16
@@ -62,10 +63,17 @@ class Conversation:
         self._received = 0
         self._is_written = False
         self._body_failure: BodyFailed | None = None
+        self._chunked: ChunkedBody | None = None
+        self._may_stay = False
+        """Whether a backend that chunks its answer keeps the connection."""
+        self._early = b""
+        """What came of the body with the head."""
 
     @property
     def is_complete(self) -> bool:
         """Whether the body has ended as its framing says; what follows it is never looked at."""
+        if self._chunked is not None:
+            return self._chunked.is_complete
         return self._parser.their_state in _ENDED
 
     @property
@@ -76,6 +84,9 @@ class Conversation:
     @property
     def leaves_it_reusable(self) -> bool:
         """Whether both sides have said all, and the backend may be asked again."""
+        if self._chunked is not None:
+            is_ended = self._chunked.is_complete and not self._chunked.rest
+            return is_ended and self._may_stay and self._is_written
         # h11 leaves DONE where the backend wants to close, by its version or its header.
         is_ended = self._parser.their_state is h11.DONE and self._is_written
         return is_ended and not self._parser.trailing_data[0]
@@ -138,6 +149,7 @@ class Conversation:
                 event = self._next_event()
             self._check_head(event)
             if isinstance(event, h11.Response):
+                self._take_over(event)
                 return event
         raise httpx.RemoteProtocolError("the backend sent too many interim responses")
 
@@ -152,8 +164,28 @@ class Conversation:
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
             _refuse()
 
+    def _take_over(self, head: h11.Response) -> None:
+        """Read a chunked body without h11, which knows by now whether there is one."""
+        headers = dict(head.headers)
+        if b"transfer-encoding" in headers and self._parser.their_state is h11.SEND_BODY:
+            self._chunked, self._early = ChunkedBody(), self._parser.trailing_data[0]
+            self._may_stay = head.http_version >= b"1.1" and not _wants_close(head)
+
     async def read_chunk(self) -> bytes:
         """Read what one read of the stream adds to the body; b"" is its end."""
+        if self._chunked is None:
+            return await self._read_by_h11()
+        try:
+            # What came with the head is still in the parser; later there is nothing.
+            data, self._early = self._early, b""
+            piece = self._chunked.feed(data)
+            while not piece and not self._chunked.is_complete:
+                piece = self._chunked.feed(await self._received_data())
+        except ChunkedBodyBroken:
+            _refuse()
+        return piece
+
+    async def _read_by_h11(self) -> bytes:
         parts: list[bytes] = []
         while not self.is_complete:
             try:
@@ -179,14 +211,24 @@ class Conversation:
             raise httpx.RemoteProtocolError("the backend's answer broke HTTP") from error
 
     async def _receive(self) -> None:
+        self._parser.receive_data(await self._received_data(is_end_fine=True))
+
+    async def _received_data(self, *, is_end_fine: bool = False) -> bytes:
         try:
             data = await self.stream.receive()
         except anyio.EndOfStream:
+            if not is_end_fine:
+                raise httpx.RemoteProtocolError("the backend's answer is cut short") from None
             data = b""
         except BROKEN as error:
             raise httpx.ReadError("the connection to the backend broke") from error
         self._received += len(data)
-        self._parser.receive_data(data)
+        return data
+
+
+def _wants_close(head: h11.Response) -> bool:
+    tokens = b",".join(value for name, value in head.headers if name == b"connection")
+    return b"close" in {token.strip().lower() for token in tokens.split(b",")}
 
 
 def _refuse() -> NoReturn:

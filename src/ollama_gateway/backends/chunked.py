@@ -1,0 +1,104 @@
+"""A chunked body (RFC 9112, 7.1) taken apart: what it carries, and where it ends.
+
+h11 makes three events of each chunk, which cost more than all else that happens to a token on its
+way. This accepts what h11 accepts: sizes of up to 20 hexadecimal digits, extensions and trailers,
+which are dropped; nothing else, and no other end of a line than CR LF.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_LINE: Final = 4096
+"""Bytes of a line with a size."""
+MAX_TRAILERS: Final = 16 * 1024
+"""Bytes of all trailers."""
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,20})(?:;[^\x00\r\n]*)?[ \t]*")
+
+
+class ChunkedBodyBroken(Exception):
+    """What comes is no chunked body."""
+
+
+class ChunkedBody:
+    """One body, fed as its bytes arrive."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._left = 0
+        """Bytes of the current chunk that are still to come."""
+        self._is_behind_chunk = False
+        """Whether the line end of a chunk is still to come."""
+        self._is_behind_last = False
+        """Whether only trailers are still to come."""
+        self._trailers = 0
+        self._is_broken = False
+        self.is_complete = False
+
+    @property
+    def rest(self) -> bytes:
+        """What came behind the end of a complete body."""
+        return self._buffer
+
+    def feed(self, data: bytes) -> bytes:
+        """What `data` adds to the body; b"" where that is nothing yet, or at its end.
+
+        Raises ChunkedBodyBroken, once all that was sound has been handed on.
+        """
+        self._buffer += data
+        parts: list[bytes] = []
+        try:
+            while not self.is_complete and self._step(parts):
+                pass
+        except ChunkedBodyBroken:
+            self._is_broken = True
+        if self._is_broken and not parts:
+            raise ChunkedBodyBroken
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _step(self, parts: list[bytes]) -> bool:
+        """Take the next thing out of the buffer; whether there was enough for it."""
+        if self._is_broken:
+            raise ChunkedBodyBroken
+        if self._left:
+            return self._take_data(parts)
+        if self._is_behind_chunk and not b"\r\n".startswith(self._buffer[:2]):
+            raise ChunkedBodyBroken
+        line = self._line()
+        if line is None:
+            return False
+        if self._is_behind_chunk:
+            self._is_behind_chunk = False
+        elif self._is_behind_last:
+            self.is_complete = not line
+        else:
+            self._begin(line)
+        return True
+
+    def _begin(self, line: bytes) -> None:
+        found = _SIZE.fullmatch(line)
+        if found is None:
+            raise ChunkedBodyBroken
+        self._left = int(found[1], 16)
+        self._is_behind_last = self._left == 0
+
+    def _take_data(self, parts: list[bytes]) -> bool:
+        if not self._buffer:
+            return False
+        data, self._buffer = self._buffer[: self._left], self._buffer[self._left :]
+        self._left -= len(data)
+        self._is_behind_chunk = not self._left
+        parts.append(data)
+        return True
+
+    def _line(self) -> bytes | None:
+        """The next line without its end; None while it is not whole."""
+        line, found, rest = self._buffer.partition(b"\r\n")
+        self._trailers += len(line) if found and self._is_behind_last else 0
+        if len(line) > MAX_LINE or self._trailers > MAX_TRAILERS:
+            raise ChunkedBodyBroken
+        if not found:
+            return None
+        self._buffer = rest
+        return line
