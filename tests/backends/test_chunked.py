@@ -89,13 +89,11 @@ def test_what_is_spoilt_is_never_taken_for_more(
     place %= len(data) + 1
     spoilt = data[:place] + noise + data[place + len(noise) :]
     got, state = read(cut(spoilt, places))
-    expected, standing = read_by_h11(spoilt)
+    expected, _ = read_by_h11(spoilt)
 
     assert expected.startswith(got)
     if state == "whole":  # h11 reads the lines of trailers too, which are dropped here
         assert got == expected
-    if standing == "whole":  # odd bytes in an extension are refused here
-        assert state in {"whole", "broken"}
 
 
 def test_what_comes_behind_the_end_is_kept_apart() -> None:

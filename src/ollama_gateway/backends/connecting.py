@@ -15,6 +15,8 @@ import attrs
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
+from ollama_gateway.backends.plain import PlainStream
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -79,7 +81,7 @@ def tcp(
         with anyio.fail_after(connect_timeout):
             stream = await anyio.connect_tcp(host, port)
             if ssl_context is None:
-                return stream
+                return PlainStream(stream)
             return await _secured(stream, host, ssl_context)
 
     return connect
