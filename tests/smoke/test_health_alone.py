@@ -1,0 +1,25 @@
+"""What a container's health check loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LOOK = """
+import sys
+from ollama_gateway.__main__ import main
+sys.argv = ["gatewayctl", "health", "--help"]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code
+print({"psycopg", "redis", "hypercorn"} & set(sys.modules) or "nothing")
+"""
+
+
+def test_health_loads_no_other_command() -> None:
+    """It is run every few seconds, so it does without stores and servers; its options are there."""
+    said = subprocess.check_output([sys.executable, "-c", LOOK], text=True, timeout=30)
+
+    assert "--ready" in said
+    assert said.splitlines()[-1] == "nothing"
