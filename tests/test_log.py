@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,21 @@ def test_a_trace_shows_no_values(style: str) -> None:
 
 
 @pytest.mark.usefixtures("restored")
+def test_libraries_write_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning of the standard library's logging is a JSON line too."""
+    out = io.StringIO()
+    monkeypatch.setattr(logging, "root", logging.RootLogger(logging.WARNING))
+    writer = log.configure("info", "json", out)
+    logging.root.info("quiet")
+    logging.root.warning("a\nb %s", "c")
+    writer.drain(PATIENCE)
+
+    (line,) = out.getvalue().splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"], told["logger"]) == ("a\nb c", "warning", "root")
+
+
+@pytest.mark.usefixtures("restored")
 def test_a_log_that_cannot_be_written_ends_nothing() -> None:
     """With the disk full lines are lost, and what was being logged goes on."""
     full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it raises, as writing does
@@ -95,8 +111,9 @@ def test_a_stream_that_blocks_holds_up_nobody() -> None:
             writer.write("x" * 100 + "\n")
         waiting = writer.lines_waiting
         received = 0
+        os.set_blocking(reading, False)  # a line is counted until it is written
         while writer.lines_waiting:  # let the thread come to its end
-            received += len(pipe.read(65536))
+            received += len(pipe.read(65536) or b"")
         writer.drain(PATIENCE)
 
     assert waiting > log.LINES_WAITING // 2

@@ -131,8 +131,25 @@ def configure(
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", writer)),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.WARNING, stream=out, format="%(levelname)s %(message)s")
+    _take_over_the_libraries(writer, renderer)
     return writer
+
+
+def _take_over_the_libraries(writer: LineWriter, renderer: list[Processor]) -> None:
+    """What libraries log looks as ours does, and is written by the same thread."""
+    handler = logging.StreamHandler(cast("TextIO", writer))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                *renderer,
+            ]
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def _add_process(

@@ -24,7 +24,9 @@ from ollama_gateway.build import Gateway, Settings, Watcher, build
 from ollama_gateway.build_backends import Transports
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.orphans import bury_as_init
 from ollama_gateway.server.listener import bind, listen
+from ollama_gateway.server.sockets import handed_over
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
@@ -32,6 +34,8 @@ LONGEST_PAUSE: Final = 30.0
 as long as the longest."""
 CLOSING: Final = 2.0
 """Seconds after the drain for error events and last bytes."""
+STOPPING: Final = {signal.SIGTERM, signal.SIGINT}
+SIGNALS: Final = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
 
 log = get_logger("supervisor")
 
@@ -49,7 +53,7 @@ class Sockets:
     def of(cls, settings: Settings) -> Sockets:
         """The sockets of the settings; raises AddressTaken."""
         server = settings.server
-        public = bind(server.bind.host, server.bind.port)
+        public = handed_over(os.environ) or bind(server.bind.host, server.bind.port)
         return cls(public, bind(server.admin_bind.host, server.admin_bind.port))
 
 
@@ -73,7 +77,7 @@ async def supervise(
 
     """
     sockets, drain_timeout = sockets or Sockets.of(settings), settings.server.drain_timeout
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*SIGNALS) as signals:
         async with (
             build(settings, transports=transports) as gateway,  # the keepers
             trio.open_nursery() as watchers,
@@ -101,7 +105,9 @@ async def _drain_when_told(
 ) -> None:
     is_second = False
     async for number in signals:
-        if number == signal.SIGHUP:
+        if number == signal.SIGCHLD:
+            bury_as_init()
+        if number not in STOPPING:
             continue
         if is_second:
             os._exit(1)  # at once: not even a line is logged

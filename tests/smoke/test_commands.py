@@ -86,7 +86,8 @@ def test_a_taken_port_is_one_line_and_exit_1(shared_fleet: Fleet) -> None:
     second = shared_fleet.ctl("serve")
 
     assert second.returncode == 1
-    assert second.stderr.splitlines()[-1].startswith("gatewayctl serve: cannot listen on 127.0.0.1")
+    told = json.loads(second.stderr.splitlines()[-1])
+    assert told["reason"].startswith("cannot listen on 127.0.0.1")
     assert "Traceback" not in second.stderr
 
 
@@ -102,18 +103,21 @@ def test_wrong_settings_are_exit_2(tmp_path: Path) -> None:
 
 
 def test_serve_without_a_key_says_how_to_make_one(tmp_path: Path) -> None:
-    """The first start tells the operator what to do next, and which store is used."""
+    """The first start tells what to do next and which store is used; every line is JSON."""
     environment = {
         "GATEWAY_STORAGE_DATA_DIR": str(tmp_path),
         "GATEWAY_SERVER_BIND": "127.0.0.1:0",
         "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.1:0",
         "OLLAMA_BACKENDS": f"a=http://127.0.0.1:{free_port()}",
+        "GATEWAY_NOBODY_KNOWS": "this",
     }
     with running("ollama_gateway", "serve", environment=environment) as gateway:
+        gateway.wait_for("GATEWAY_NOBODY_KNOWS")
         gateway.wait_for("serving")
         assert gateway.stop() == 0
 
     assert any("gatewayctl keys create" in line for line in gateway.lines)
+    assert all(isinstance(json.loads(line), dict) for line in gateway.lines)
     assert any(str(tmp_path / "keys.db") in line for line in gateway.lines)
 
 

@@ -53,13 +53,18 @@ class Row:
 
 def load_or_exit(config: Path | None) -> Loaded:
     """The settings in force, warnings on stderr; without them the problems, and exit code 2."""
+    loaded = settings_or_exit(config)
+    _warn(loaded)
+    return loaded
+
+
+def settings_or_exit(config: Path | None) -> Loaded:
+    """The same for who tells the warnings in a way of its own."""
     try:
-        loaded = load(config)
+        return load(config)
     except SettingsError as exc:
         _complain(exc)
         raise typer.Exit(EXIT_SETTINGS) from None
-    _warn(loaded)
-    return loaded
 
 
 @app.command()

@@ -11,7 +11,7 @@ import typer
 
 from ollama_gateway import log
 from ollama_gateway.build import Gateway
-from ollama_gateway.cli.config import ConfigOption, load_or_exit
+from ollama_gateway.cli.config import ConfigOption, settings_or_exit
 from ollama_gateway.cli.key_store import place_in
 from ollama_gateway.keys.key import StoreAway, StoreError, digest_of, utc_now
 from ollama_gateway.keys.store import KeyStore
@@ -36,17 +36,22 @@ OPERATIONAL = (
 )
 """What can keep a gateway with valid settings from starting; each with one line to say."""
 
+logger = log.get_logger("serve")
+
 
 def serve(config: ConfigOption = None) -> None:
     """Serve until SIGTERM or SIGINT: then drain, and exit 0; a second signal ends it at once."""
-    settings = load_or_exit(config).settings
+    loaded = settings_or_exit(config)
+    settings = loaded.settings
     writer = log.configure(settings.log.level, settings.log.format)
-    raise typer.Exit(int(not ran_to_its_end(partial(_serve, settings, writer), writer)))
+    for warning in loaded.warnings:
+        logger.warning("doubtful setting", warning=warning)
+    raise typer.Exit(int(not ran_to_its_end(partial(_serve, settings), writer)))
 
 
-def _serve(settings: Settings, writer: log.LineWriter) -> None:
+def _serve(settings: Settings) -> None:
     raise_file_limit()
-    _say_how_to_make_a_key(settings, writer)
+    _say_how_to_make_a_key(settings)
     if settings.server.processes > 1:
         announce = partial(_announce_processes, settings)
         trio.run(partial(serve_with_processes, settings, on_ready=announce))
@@ -60,7 +65,7 @@ def ran_to_its_end(run: Callable[[], None], writer: log.LineWriter) -> bool:
         run()
     except* OPERATIONAL as errors:
         for error in errors.exceptions:
-            writer.write(f"gatewayctl serve: {error}\n")
+            logger.error("cannot serve", reason=str(error))  # noqa: TRY400 - no trace: one line
         has_failed = True
     else:
         has_failed = False
@@ -69,7 +74,7 @@ def ran_to_its_end(run: Callable[[], None], writer: log.LineWriter) -> bool:
     return not has_failed
 
 
-def _say_how_to_make_a_key(settings: Settings, writer: log.LineWriter) -> None:
+def _say_how_to_make_a_key(settings: Settings) -> None:
     """Say which store is used, and how to make a first key.
 
     A store that is away is no reason not to start: it is asked again with every request.
@@ -82,13 +87,13 @@ def _say_how_to_make_a_key(settings: Settings, writer: log.LineWriter) -> None:
             keys = store.count_active()
             warning = _of_anonymous_key(settings, store)
     except StoreAway as error:
-        writer.write(f"keys: {shown}: {error}; until it is back, requests get 503\n")
+        logger.warning("keys", store=shown, reason=f"{error}; until it is back, requests get 503")
         return
-    writer.write(f"keys: {shown} ({keys} active)\n")
+    logger.info("keys", store=shown, active=keys)
     if warning:
-        writer.write(f"warning: auth.anonymous_key: {warning}\n")
+        logger.warning("doubtful setting", warning=f"auth.anonymous_key: {warning}")
     if keys == 0:
-        writer.write("no API key yet: make one with `gatewayctl keys create NAME`\n")
+        logger.warning("no API key yet: make one with `gatewayctl keys create NAME`")
 
 
 def _of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
@@ -105,7 +110,7 @@ def _of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
 
 def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
     up = sum(backend.is_up for backend in gateway.backends.all)
-    log.get_logger("serve").info(
+    logger.info(
         "serving",
         address=f"{'https' if settings.server.tls_cert else 'http'}://{address}",
         admin=f"http://{settings.server.admin_bind}",
@@ -117,7 +122,7 @@ def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
 
 
 def _announce_processes(settings: Settings, address: str) -> None:
-    log.get_logger("serve").info(
+    logger.info(
         "serving",
         address=f"http://{address}",
         admin=f"http://{settings.server.admin_bind}",
