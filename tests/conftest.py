@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.postgres_server import PostgresServer, private_postgres
+
+PODMAN: Final = Path(__file__).parent / "podman"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave tests/podman to `tox -e podman`, which names it: it needs root and podman."""
+    named = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
+    is_asked_for = any(path.is_relative_to(PODMAN) for path in named)
+    return True if collection_path == PODMAN and not is_asked_for else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

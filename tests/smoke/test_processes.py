@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -177,7 +178,7 @@ def test_a_start_that_fails_ends_them_all(tmp_path: Path) -> None:
             assert process.popen.wait(PATIENCE) == 1
             line = process.wait_for("could not start")
 
-    assert line.startswith("gatewayctl serve: process ")
+    assert json.loads(line)["reason"].startswith("process ")
     assert not [line for line in process.lines if "Traceback" in line]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(bind.rpartition(":")[2])), timeout=PATIENCE)

@@ -1,0 +1,96 @@
+"""What these tests need, and what to do where it is not there.
+
+Variables (docs/podman.md has the table): where no registry can be asked, they name what stands in.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.podman.podman import IMAGE, NETWORK, PodmanFailed, podman, succeeds
+
+BASE: Final = os.environ.get("PODMAN_TESTS_BASE")
+"""A base image for the gateway, in place of the Containerfile's."""
+DEBIAN: Final = os.environ.get("PODMAN_TESTS_DEBIAN")
+"""An image of Debian, of which stand-ins for Redis and PostgreSQL are made."""
+BUILD: Final = shlex.split(os.environ.get("PODMAN_TESTS_BUILD", ""))
+"""Further arguments of `podman build`, such as mounts of pip's settings."""
+GENERATORS: Final = tuple(
+    Path(path)
+    for path in (
+        os.environ.get("PODMAN_TESTS_GENERATOR") or "/usr/libexec/podman/quadlet",
+        "/usr/lib/systemd/system-generators/podman-system-generator",
+    )
+)
+SYSTEMD: Final = os.environ.get("PODMAN_TESTS_SYSTEMD", "")
+"""A program that runs units under a systemd of its own: `PROGRAM UNITDIR IMAGE SERVICE COMMAND`."""
+OURS: Final = ("gateway", "ollama-gateway-gateway")
+"""Names that the files in docs/podman take."""
+
+
+def missing() -> Iterator[str]:
+    """One line for each thing that is not as it must be."""
+    if os.geteuid() != 0:
+        yield "root: run it as root"
+    if shutil.which("podman") is None:
+        yield "podman 4.3 or later, with netavark and catatonit"
+        return
+    for name in OURS:
+        if succeeds("container", "exists", name):
+            yield f"the name {name!r}: there is such a container already, and the tests make one"
+
+
+def generator() -> Path:
+    """Quadlet; raises LookupError with what to do where there is none."""
+    for path in GENERATORS:
+        if os.access(path, os.X_OK):
+            return path
+    raise LookupError("no Quadlet (podman 5): PODMAN_TESTS_GENERATOR names the program")
+
+
+def systemd() -> str:
+    """The program that runs units; raises LookupError with what to do where there is none."""
+    if shutil.which(SYSTEMD) is None:
+        raise LookupError("no systemd: PODMAN_TESTS_SYSTEMD names a program that runs units")
+    return SYSTEMD
+
+
+def build(context: Path, *arguments: str) -> None:
+    """`podman build`; the format is the one that has health checks."""
+    podman("build", "--format", "docker", *BUILD, *arguments, str(context))
+
+
+def have_image(context: Path, *arguments: str, tag: str = IMAGE) -> None:
+    """Build the gateway's image anew."""
+    base = ["--build-arg", f"BASE={BASE}"] if BASE else []
+    try:
+        build(context, *base, *arguments, "--tag", tag)
+    except PodmanFailed as error:
+        raise PodmanFailed(f"{error}\nWithout a registry: PODMAN_TESTS_BASE") from None
+
+
+def have_peers(folder: Path, *names: str) -> list[str]:
+    """Have the images of Redis and PostgreSQL; returns the names of those that were made here."""
+    made = []
+    for name in names:
+        if succeeds("image", "exists", name):
+            continue
+        if DEBIAN:
+            kind = name.rpartition("/")[2].partition(":")[0]
+            options = ("--file", str(folder / f"{kind}.Containerfile"), "--tag", name)
+            build(folder, "--build-arg", f"BASE={DEBIAN}", *options)
+            made.append(name)
+        else:
+            podman("pull", name)
+    return made
+
+
+def have_network() -> None:
+    """A network in which containers know each other by name."""
+    if not succeeds("network", "exists", NETWORK):
+        podman("network", "create", NETWORK)

@@ -1,0 +1,73 @@
+"""What is in the image, and what is not."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+
+from tests.podman.conftest import Note
+from tests.podman.podman import ROOT, PodmanFailed, podman
+from tests.podman.prerequisites import have_image
+
+LARGEST = 150
+"""MB beside the base image, as the issue asks."""
+
+
+def config(image: str) -> dict[str, Any]:
+    """How the image is configured."""
+    found: dict[str, Any] = json.loads(podman("image", "inspect", image))[0]
+    return found
+
+
+def sh(image: str, command: str) -> str:
+    """What a shell in the image says."""
+    return podman("run", "--rm", "--entrypoint", "sh", image, "-c", command)
+
+
+def test_it_is_configured_for_podman(image: str) -> None:
+    """User with a fixed number, port, volume, health check in exec form, signal, entry point."""
+    whole = config(image)
+    found = whole["Config"]
+    assert found["User"] == "10001:10001"
+    assert list(found["ExposedPorts"]) == ["11435/tcp"]
+    assert list(found["Volumes"]) == ["/var/lib/ollama-gateway"]
+    assert whole["Healthcheck"]["Test"] == ["CMD", "gatewayctl", "health"]
+    assert found["StopSignal"] in ("SIGTERM", "15")
+    assert (found["Entrypoint"], found["Cmd"]) == (["gatewayctl"], ["serve"])
+
+
+def test_it_is_labelled_with_the_packages_version(image: str) -> None:
+    """OCI labels; the version is the one of the package that is in the image, and of this one."""
+    labels = config(image)["Labels"]
+    assert labels["org.opencontainers.image.title"] == "Ollama Gateway"
+    assert labels["org.opencontainers.image.licenses"] == "MIT"
+    inside = podman(
+        *("run", "--rm", "--entrypoint", "python", image, "-c"),
+        "import importlib.metadata as m; print(m.version('ollama-gateway'))",
+    )
+    assert labels["org.opencontainers.image.version"] == inside == version("ollama-gateway")
+
+
+def test_a_wrong_version_does_not_build(image: str) -> None:
+    """The label cannot be forgotten when the package's version moves."""
+    with pytest.raises(PodmanFailed, match="exit status 1"):
+        have_image(ROOT, "--build-arg", "VERSION=9.9.9", tag="localhost/ollama-gateway-tests")
+
+
+def test_nothing_is_left_of_the_build(image: str) -> None:
+    """No compiler, no pip in the environment, no cache of pip, no source beside it."""
+    left = "/root/.cache /build /var/lib/ollama-gateway/.cache"
+    assert sh(image, "command -v cc gcc g++ make || echo none") == "none"
+    assert sh(image, "ls /opt/gateway/bin | grep -c pip || true") == "0"
+    assert sh(image, f"ls -d {left} 2>/dev/null || echo none") == "none"
+
+
+def test_it_is_small(image: str, note: Note) -> None:
+    """Under 150 MB beside the base image."""
+    whole = int(podman("image", "inspect", image, "--format", "{{.Size}}"))
+    added = int(sh(image, "du -s --block-size=1 /opt/gateway").split()[0])
+    note(f"beside the base {added / 1e6:.0f} MB, in all {whole / 1e6:.0f} MB")
+    assert added < LARGEST * 1_000_000

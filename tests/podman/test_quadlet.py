@@ -1,0 +1,113 @@
+"""The Quadlet units: what the generator makes of them, and their life under a real systemd."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.podman import prerequisites
+from tests.podman.conftest import Note
+from tests.podman.podman import FILES, IMAGE
+
+UNITS: Final = FILES / "quadlet"
+SOCKET: Final = FILES / "socket"
+OURS: Final = Path(__file__).parent / "units"
+STORY: Final = Path(__file__).parent / "unit_story.py"
+"""Is run inside, by the Python that is there."""
+KINDS: Final = [(UNITS,), (UNITS, SOCKET)]
+
+
+def generated(folder: Path, output: Path) -> dict[str, str]:
+    """The services that Quadlet makes, by name; fails where it or systemd does not accept one."""
+    output.mkdir()
+    quadlet = subprocess.run(
+        [prerequisites.generator(), output, output, output],
+        env={**os.environ, "QUADLET_UNIT_DIRS": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "error" not in quadlet.stderr.lower()
+    for socket in folder.glob("*.socket"):
+        shutil.copy(socket, output)
+    made = [path for path in output.glob("*.*") if path.is_file()]
+    subprocess.run(["systemd-analyze", "--man=no", "verify", *made], check=True)
+    return {path.name: path.read_text() for path in made}
+
+
+def together(folder: Path, *sources: Path) -> Path:
+    """One folder with the files of several."""
+    for source in sources:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize("sources", KINDS, ids=["published", "socket"])
+def test_the_generator_accepts_the_units(sources: tuple[Path, ...], tmp_path: Path) -> None:
+    """A service for each unit, with what it was asked for; a socket takes the place of the port."""
+    made = generated(together(tmp_path / "units", *sources), tmp_path / "made")
+    service = made["ollama-gateway.service"]
+    assert {"ollama-gateway-network.service", "ollama-gateway-volume.service"} < set(made)
+    for option in (
+        "--read-only",
+        "--cap-drop all",
+        "--security-opt=no-new-privileges",
+        "--stop-timeout 45",
+        "--secret ollama-gateway-chain-key",
+        "--label io.containers.autoupdate=local",
+        r'--health-cmd "[\"gatewayctl\",\"health\"]"',
+    ):
+        assert option in service
+    assert "Restart=always" in service
+    assert ("--publish 11435:11435" in service) is (SOCKET not in sources)
+    assert ("Requires=ollama-gateway.socket" in service) is (SOCKET in sources)
+
+
+def lived(folder: Path, kind: str) -> dict[str, Any]:
+    """What the story saw, told under a systemd of its own."""
+    shutil.copy(STORY, folder)
+    settings = folder / "gateway.toml"
+    text = settings.read_text()
+    assert text.count("host.containers.internal") == 1
+    settings.write_text(text.replace("host.containers.internal", "ollama"))
+    command = f"python3 /etc/containers/systemd/{STORY.name} {kind}"
+    done = subprocess.run(
+        [prerequisites.systemd(), str(folder), IMAGE, "prepare.service", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "sources"), list(zip(["published", "socket"], KINDS, strict=True))
+)
+def test_the_units_live_under_systemd(
+    image: str, kind: str, sources: tuple[Path, ...], tmp_path: Path, note: Note
+) -> None:
+    """Healthy by its timer, back after a kill with the same keys, drained at its stop.
+
+    With the socket unit, clients that come between two gateways wait and are served.
+    """
+    seen = lived(together(tmp_path / "units", *sources, OURS), kind)
+    settings = json.loads(seen["settings"])["settings"]
+    assert settings["audit.chain_key"]["value"] == "(set)"
+    assert seen["healthy"]
+    assert seen["chat"] == seen["after kill"] == [200, True]
+    assert seen["stream at the stop"] is True
+    assert (seen["result"], seen["state"], seen["stopped"]) == ("success", "inactive", True)
+    note(f"stop with a stream in flight {seen['stop took']:.1f} s")
+    if kind == "socket":
+        assert seen["old stream"] is True
+        assert seen["new clients"] == [[200, True]] * 5
+        note(f"the last of 5 clients had its whole answer after {seen['waited']:.1f} s")

@@ -1,0 +1,153 @@
+"""The life of the gateway's unit under systemd; runs beside it, and prints what it saw as JSON.
+
+It has nothing but the standard library, since it runs in a container of systemd.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+UNIT = "ollama-gateway.service"
+PATIENCE = 60.0
+seen: dict[str, Any] = {}
+
+
+def run(*command: str) -> str:
+    """What a command says; its failure ends the story."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{command}: {done.stderr or done.stdout}\n{journal()}")
+    return done.stdout.strip()
+
+
+def journal() -> str:
+    """The last lines of the units."""
+    command = ("journalctl", "--no-pager", "--output", "cat", "--lines", "60")
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what}\n{journal()}")
+        time.sleep(0.1)
+
+
+def is_healthy() -> bool:
+    """What the timer's health check has found."""
+    form = "{{.State.Health.Status}}"
+    command = ("podman", "inspect", "gateway", "--format", form)
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() == "healthy"
+
+
+def is_ready() -> bool:
+    """Whether the gateway would serve."""
+    command = ("podman", "exec", "gateway", "gatewayctl", "health", "--ready")
+    return not subprocess.run(command, capture_output=True, check=False).returncode
+
+
+def of_unit(name: str) -> str:
+    """A property of the unit."""
+    return run("systemctl", "show", UNIT, "--property", name, "--value")
+
+
+def asked(key: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """A chat whose answer has begun."""
+    connection = http.client.HTTPConnection("127.0.0.1", 11435, timeout=PATIENCE)
+    body = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]})
+    connection.request("POST", "/api/chat", body, {"authorization": f"Bearer {key}"})
+    response = connection.getresponse()
+    response.readline()
+    return connection, response
+
+
+def ended(response: http.client.HTTPResponse) -> bool:
+    """Whether the rest of a stream comes, to its end."""
+    return bool(json.loads(response.read().splitlines()[-1]).get("done"))
+
+
+def start() -> str:
+    """Bring everything up; returns a key."""
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", "ollama.service", UNIT)
+    wait_until(is_healthy, "not healthy")
+    wait_until(is_ready, "not ready")
+    seen["healthy"] = True
+    seen["settings"] = run("podman", "exec", "gateway", "gatewayctl", "config", "show", "--json")
+    return run("podman", "exec", "gateway", "gatewayctl", "keys", "create", "app").splitlines()[0]
+
+
+def chat(key: str) -> None:
+    """A whole chat."""
+    _, response = asked(key)
+    seen["chat"] = [response.status, ended(response)]
+
+
+def kill(key: str) -> None:
+    """Kill the container; systemd starts it again, on the same volume."""
+    run("podman", "kill", "--signal", "KILL", "gateway")
+    wait_until(lambda: of_unit("NRestarts") == "1" and is_ready(), "not started again")
+    _, response = asked(key)
+    seen["after kill"] = [response.status, ended(response)]
+
+
+def upgrade(key: str) -> None:
+    """Restart in the middle of a stream; who comes in the meantime waits and is served."""
+    _, old = asked(key)
+    restarting = threading.Thread(target=run, args=("systemctl", "restart", UNIT))
+    restarting.start()
+    wait_until(lambda: '"draining"' in journal(), "no drain")
+    began = time.monotonic()
+    new: list[tuple[int, bool, float]] = []
+
+    def come() -> None:
+        _, response = asked(key)
+        new.append((response.status, ended(response), time.monotonic() - began))
+
+    clients = [threading.Thread(target=come) for _ in range(5)]
+    for client in clients:
+        client.start()
+    seen["old stream"] = ended(old)
+    for client in clients:
+        client.join()
+    restarting.join()
+    seen["new clients"] = [list(one[:2]) for one in new]
+    seen["waited"] = max(one[2] for one in new)
+
+
+def stop(key: str) -> None:
+    """Stop in the middle of a stream."""
+    _, response = asked(key)
+    began = time.monotonic()
+    stopping = threading.Thread(target=run, args=("systemctl", "stop", UNIT))
+    stopping.start()
+    seen["stream at the stop"] = ended(response)
+    stopping.join()
+    seen["stop took"] = time.monotonic() - began
+    seen["result"] = of_unit("Result")
+    seen["state"] = of_unit("ActiveState")
+    seen["stopped"] = '"stopped"' in journal()
+
+
+def main() -> None:
+    """Tell it, as the arguments say."""
+    key = start()
+    chat(key)
+    kill(key)
+    if sys.argv[1:] == ["socket"]:
+        upgrade(key)
+    stop(key)
+    print(json.dumps(seen))  # noqa: T201 - to whoever started it
+
+
+main()
