@@ -1,13 +1,16 @@
 """One request and its answer on one connection: our bytes out, h11's events in. It closes nothing.
 
-h11 frames our head and parses the answer; the request's body never enters it (`uploading.py`).
+h11 parses the answer's head, and its body unless that is chunked (`chunked.py`); what is sent never
+enters it (`uploading.py`): to be told of a request by its events is most of what h11 costs.
 While a body larger than one write goes out the answer is already being read, because a backend may
 refuse an upload without reading it. A final answer, however early, ends the upload.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing, suppress
+from functools import cache
 from typing import Final, NoReturn
 
 import anyio
@@ -36,6 +39,11 @@ BROKEN: Final = (
 
 _OWN_HEADERS: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _METHODS_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+_HEAD: Final = re.compile(
+    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.1\r\n"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~\x80-\xff]*\r\n)*\r\n"
+)
+"""A request's head (RFC 9110, 5.5 and 9.1; RFC 9112, 3)."""
 _ENDED: Final = frozenset({h11.DONE, h11.MUST_CLOSE})
 
 
@@ -56,8 +64,10 @@ class Conversation:
     def __init__(
         self, request: httpx.Request, upload: Upload, max_head: int, *, is_last: bool
     ) -> None:
+        self._head = _frame(request, upload, is_last=is_last)
         self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=max_head)
-        self._head = _frame(self._parser, request, upload, is_last=is_last)
+        self._parser.send(_sent(request.method))
+        self._is_last = is_last
         self._upload = upload
         self._max_head = max_head
         self._received = 0
@@ -84,6 +94,8 @@ class Conversation:
     @property
     def leaves_it_reusable(self) -> bool:
         """Whether both sides have said all, and the backend may be asked again."""
+        if self._is_last:
+            return False
         if self._chunked is not None:
             is_ended = self._chunked.is_complete and not self._chunked.rest
             return is_ended and self._may_stay and self._is_written
@@ -235,9 +247,7 @@ def _refuse() -> NoReturn:
     raise httpx.RemoteProtocolError("the backend's answer broke HTTP")
 
 
-def _frame(
-    parser: h11.Connection, request: httpx.Request, upload: Upload, *, is_last: bool
-) -> bytes:
+def _frame(request: httpx.Request, upload: Upload, *, is_last: bool) -> bytes:
     """Make the head's bytes, with a framing that is ours whatever the request's headers say."""
     headers = [item for item in request.headers.raw if item[0].lower() not in _OWN_HEADERS]
     if upload.length != 0 or request.method in _METHODS_WITH_BODY:
@@ -245,8 +255,22 @@ def _frame(
     if is_last:
         headers.append((b"Connection", b"close"))
     try:
-        head = h11.Request(method=request.method, target=request.url.raw_path, headers=headers)
-        return parser.send(head) or b""
-    except (h11.LocalProtocolError, UnicodeError):
-        # h11 quotes the value it refuses, which can be a credential: no cause is kept.
-        raise httpx.LocalProtocolError("the request is not valid HTTP") from None
+        first = b"%b %b HTTP/1.1\r\n" % (request.method.encode("ascii"), request.url.raw_path)
+    except UnicodeError:
+        raise _not_http() from None
+    head = b"".join([first, *(b"%b: %b\r\n" % header for header in headers), b"\r\n"])
+    # A value that holds a line's end would make lines of its own: they are counted.
+    if _HEAD.fullmatch(head) is None or head.count(b"\n") != len(headers) + 2:
+        raise _not_http()
+    return head
+
+
+def _not_http() -> httpx.LocalProtocolError:
+    # Nothing of what is refused is quoted, as it can be a credential.
+    return httpx.LocalProtocolError("the request is not valid HTTP")
+
+
+@cache
+def _sent(method: str) -> h11.Request:
+    """What h11 is told of a request, whose answer it is to read: it goes by the method alone."""
+    return h11.Request(method=method, target="/", headers=[("Host", "h")])
