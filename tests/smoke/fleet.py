@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -22,6 +23,9 @@ from ollama_gateway.keys import place_of
 from ollama_gateway.keys.key import APIKey, KeyLimits
 from ollama_gateway.simulator.figures import PATH, Figures
 
+_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_FIRST_PORT: Final = 12_000 + os.getppid() % 5 * 4_000 + _WORKER % 4 * 1_000
+_PORTS: Final = itertools.cycle(range(_FIRST_PORT, _FIRST_PORT + 1_000))
 PATIENCE = 30.0
 """Seconds after which a process that does not start or stop has failed."""
 PACE: Final = ("--tokens", "20", "--token-delay", "20ms", "--first-token", "0.2s")
@@ -33,11 +37,16 @@ TWO: Final = {
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody has, and that nobody else will be given soon.
+
+    Each of the processes that run tests has ports of its own, below those that the system gives
+    out: what is started a moment later finds it free.
+    """
+    for port in itertools.islice(_PORTS, 1_000):
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @attrs.define
@@ -67,7 +76,9 @@ class Process:
                 lambda: self._ended or any(text in line for line in self.lines), PATIENCE
             )
             assert found, f"{text!r} did not come: {self.lines}"
-            return next(line for line in self.lines if text in line)
+            line = next((line for line in self.lines if text in line), None)
+            assert line is not None, f"it ended, and {text!r} did not come: {self.lines}"
+            return line
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the exit code."""
