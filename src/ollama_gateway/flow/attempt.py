@@ -258,5 +258,5 @@ def _seconds(retry_after: str) -> float | None:
 
 def scrubbed(text: str, backend: Backend) -> str:
     """A backend's error text on one line, without what says where things are."""
-    line = " ".join(text.split())
+    line = " ".join(part.strip() for part in text.splitlines())
     return _PLACES.sub("(hidden)", line).replace(backend.url.host, "(hidden)")

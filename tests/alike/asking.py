@@ -1,0 +1,99 @@
+"""Asking both: a simulated Ollama, and a gateway before another one just like it.
+
+The same bytes go to both; what comes back is compared by `test_alike.py`. The gateway is reached
+over a real socket, so that its own reading and writing of HTTP is part of what is compared.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from datetime import timedelta
+
+import anyio
+import attrs
+import trio
+
+from ollama_gateway.keys.key import ENDPOINT_GROUPS
+from ollama_gateway.ledger.record import Row
+from ollama_gateway.simulator import Call, Model, Simulator, memory_server
+from ollama_gateway.simulator.model import MODIFIED
+from tests.alike.case import Case
+from tests.server.serving import Peer, serving, wait_until
+from tests.simulator.client import Answer, answer, request
+from tests.story import Story, story
+
+MODELS = (
+    Model("m1", prompt_tokens=11, vector_length=3),
+    Model(
+        "tool",
+        ("Hi",),
+        11,
+        ("completion", "tools", "thinking"),
+        thinking=("hm", "m"),
+        calls=(Call("get_w", {"city": "Oslo"}),),
+    ),
+    Model("eyes", ("I", " see"), 11, ("completion", "vision")),
+    Model("vectors", prompt_tokens=7, capabilities=("embedding",), vector_length=3),
+    Model("team/own:v1", prompt_tokens=11),
+)
+
+
+@attrs.frozen
+class Told:
+    """What was answered to one request on both ways, and the rows it left."""
+
+    straight: Answer
+    through: Answer
+    rows: Sequence[Row]
+
+
+def simulator() -> Simulator:
+    """An Ollama, of which there are two alike; its clock shows another second each time."""
+    seconds = itertools.count()
+    registry = (Model("new:1"),)
+    return Simulator(
+        MODELS, registry=registry, wall_clock=lambda: MODIFIED + timedelta(seconds=next(seconds))
+    )
+
+
+async def _through(told: Story, peer: Peer, data: bytes, method: str) -> Answer:
+    async with await anyio.connect_tcp("127.0.0.1", peer.port) as stream:
+        await stream.send(data)
+        found = await answer(stream, method)
+    await wait_until(lambda: not peer.listener.connections)  # a row is written behind its answer
+    await told.poll()
+    return found
+
+
+async def _ask_all(cases: Sequence[Case]) -> list[Told]:
+    alone, behind = simulator(), simulator()
+    found = []
+    async with (
+        memory_server(alone) as connect,
+        story({"one": behind}, settings={"GATEWAY_SERVER_EXPOSE_BACKEND": "false"}) as told,
+        serving(told.gateway.listener.app) as peer,
+    ):
+        _, key = told.store.create("ops", ("*",), frozenset(ENDPOINT_GROUPS))
+        for case in cases:
+            for one in (alone, behind):
+                one.clear_scripts()
+                if case.script is not None:
+                    one.script(case.script)
+            headers = {"Authorization": f"Bearer {key}", **case.headers}
+            data = request(case.method, case.path, case.body, headers)
+            stream = await connect()
+            await stream.send(data)
+            straight = await answer(stream, case.method)
+            await stream.aclose()
+            told.rows.clear()
+            through = await _through(told, peer, data, case.method)
+            found.append(Told(straight, through, tuple(told.rows)))
+    return found
+
+
+@functools.cache
+def ask_all(cases: tuple[Case, ...]) -> list[Told]:
+    """Ask everything in order, once for all tests: later requests see what earlier ones did."""
+    return trio.run(_ask_all, cases)
