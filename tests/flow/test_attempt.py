@@ -29,9 +29,19 @@ BACKEND = Backend("a", httpx.URL("http://gpu-1:11434"), httpx.AsyncHTTPTransport
         ("gpu-9.internal:11434 is down", "(hidden) is down"),
         ("localhost:11434 is down", "(hidden) is down"),
         ("gpu-1 is down", "(hidden) is down"),
+        ("GPU-1.lan is down", "(hidden).lan is down"),
+        ("gpu-10 and the-gpu-1 are down", "gpu-10 and the-gpu-1 are down"),
+        ("busy, try again.  really", "busy, try again.  really"),
         ("open C:\\models\\x", "open (hidden)"),
     ],
 )
 def test_places_are_hidden_and_models_are_not(text: str, seen: str) -> None:
     """Hosts, addresses and paths are hidden; names of models and plain words stay."""
     assert scrubbed(text, BACKEND) == seen
+
+
+def test_a_host_is_hidden_as_a_word_alone() -> None:
+    """A backend whose host is a letter takes nothing out of the words of a message."""
+    backend = Backend("a", httpx.URL("http://a:11434"), httpx.AsyncHTTPTransport())
+
+    assert scrubbed("web search at a failed", backend) == "web search at (hidden) failed"

@@ -42,6 +42,9 @@ _PLACES: Final = re.compile(
     r"|\b(?:[\w-]+\.)*[\w-]+\.[\w-]+:\d{2,5}\b|\blocalhost:\d+|\blookup \S+"  # host names
 )
 
+_BREAKS: Final = re.compile(r"\s*[^\S ]\s*")
+"""White space that is more than spaces."""
+
 
 class AttemptFailed(Exception):
     """This backend did not give a good chunk; another may.
@@ -258,5 +261,6 @@ def _seconds(retry_after: str) -> float | None:
 
 def scrubbed(text: str, backend: Backend) -> str:
     """A backend's error text on one line, without what says where things are."""
-    line = " ".join(part.strip() for part in text.splitlines())
-    return _PLACES.sub("(hidden)", line).replace(backend.url.host, "(hidden)")
+    line = _BREAKS.sub(" ", text.strip())
+    host = rf"(?<![\w-]){re.escape(backend.url.host)}(?![\w-])"
+    return re.sub(host, "(hidden)", _PLACES.sub("(hidden)", line), flags=re.IGNORECASE)
