@@ -56,6 +56,8 @@ class Sizes:
     """Rows of a trail that is verified."""
     blob: int
     """MiB of a blob that is uploaded."""
+    body: int
+    """MiB of a chat with pictures."""
 
 
 SMALL: Final = Sizes(
@@ -80,6 +82,7 @@ SMALL: Final = Sizes(
     unwritten=40,
     trail=2000,
     blob=64,
+    body=12,
 )
 FULL: Final = Sizes(
     requests=1000,
@@ -103,4 +106,5 @@ FULL: Final = Sizes(
     unwritten=10_200,
     trail=100_000,
     blob=3 * 1024,
+    body=60,
 )

@@ -19,13 +19,14 @@ from ollama_gateway.flow.ask import Ask, Endpoint, Headers
 from ollama_gateway.flow.parsing import parsed
 from ollama_gateway.limits.quota import OwnLimits
 from ollama_gateway.wire import body as json_body
-from ollama_gateway.wire.bounds import Measure, measure, measure_inputs, with_generation
+from ollama_gateway.wire.bounds import Length, Measure, measure, measure_inputs, with_generation
 from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage
 from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import content_coding, upstream_headers
 from ollama_gateway.wire.load_options import LoadOptions, load_options
 from ollama_gateway.wire.names import ModelName
 from ollama_gateway.wire.searching import PASSES, wants_search
+from ollama_gateway.wire.slimming import slimmed
 
 
 class Rights(Protocol):
@@ -68,6 +69,8 @@ class Call:
     """Whether its stream reports usage for which the gateway alone has asked."""
     parameter: str = ""
     """What the route takes behind its last slash."""
+    size: int = 0
+    """Bytes of the body as it came."""
 
     @property
     def path(self) -> str:
@@ -109,24 +112,28 @@ def may_call(rights: Rights, ask: Ask) -> None:
 async def read_call(rights: Rights, ask: Ask, body: bytes, *, is_measured: bool) -> Call:
     """Read the body and authorise what it asks for; raises BadRequest or Forbidden.
 
-    A stream that reports usage only on request is asked for it, whatever the client wished.
+    A stream that reports usage only on request is asked for it, whatever the client wished. What
+    is read is the body without its pictures: bodies are what most of a gateway's memory is for.
     """
-    document = await parsed(json_body.parse, body)
+    slim = await parsed(slimmed, body)
+    document = await parsed(json_body.parse, slim.body)
     asked = json_body.model_of(document, legacy=ask.path == "/api/show")
     model = ModelName.parse(asked)
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
     if not rights.may_use(model):
         raise Forbidden(reason="model_not_allowed")
-    searches = await _searches(rights, ask.endpoint, document, body)
+    searches = await _searches(rights, ask.endpoint, document, slim.body)
     headers = upstream_headers(ask.headers)
     passes = PASSES if searches else 1
-    size = _measure(ask.endpoint, document, len(body), passes) if is_measured else None
+    size = len(body)
+    measured = _measure(ask, document, size, slim.length, passes) if is_measured else None
     options = load_options(document)
     hides = streams and ask.endpoint.usage_on_request and not asks_for_usage(document)
     if hides:
         body = await parsed(with_usage, body)
-    return Call(ask.endpoint, model, asked, streams, headers, body, size, options, hides)
+    call = Call(ask.endpoint, model, asked, streams, headers, body, measured, options, hides)
+    return attrs.evolve(call, size=size)
 
 
 async def _searches(
@@ -141,10 +148,12 @@ async def _searches(
     return searches
 
 
-def _measure(endpoint: Endpoint, document: dict[str, object], size: int, passes: int) -> Measure:
-    if endpoint.inputs is not None:
-        return measure_inputs(document, size, endpoint.inputs)
-    return measure(document, size, endpoint.bounds, passes)
+def _measure(
+    ask: Ask, document: dict[str, object], size: int, length: Length, passes: int
+) -> Measure:
+    if ask.endpoint.inputs is not None:
+        return measure_inputs(document, size, ask.endpoint.inputs, length)
+    return measure(document, size, ask.endpoint.bounds, passes, length)
 
 
 async def bounded(call: Call, generation: int | None) -> Call:

@@ -70,11 +70,13 @@ class Exchange:
         async with self.ledger.record(principal, ask) as row:  # exactly one row
             may_call(principal, ask)  # 403, 415
             only = pinned(principal, ask, self.backends)  # 403, 400
-            body = await ask.downstream.body()  # 408, 413, 503
             quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
             is_measured = quota.has_budget or not ask.endpoint.reports
-            call = await read_call(principal, ask, body, is_measured=is_measured)  # 400, 403
-            row.model, row.bytes_in = call.model.short, len(body)
+            # The body has no name here: it can be large, and the call may have one of its own.
+            call = await read_call(
+                principal, ask, await ask.downstream.body(), is_measured=is_measured
+            )  # 408, 413, 503, 400, 403
+            row.model, row.bytes_in = call.model.short, call.size
             with _until(ask.arrived + self.deadlines.total):  # 504
                 candidates = self.candidates(principal, call, only)  # 503, the one 403
                 async with self.limits.reserve(self._demand(call, quota), row) as lease:  # 429, 503

@@ -72,13 +72,15 @@ class ASGIDownstream:
         """The whole request body, decoded, within its bounds of size and time."""
         if self.announced is not None and self.announced > self.room.budget.limit:
             raise BodyTooLarge
-        parts = []
+        # Grows where it is: of many small parts some would stay with the allocator for good.
+        buffer = bytearray()
         while piece := await self.next_piece():
             if self.room.taken + len(piece) > self.room.budget.limit:
                 raise BodyTooLarge
             self.room.take(len(piece))
-            parts.append(piece)
-        body = b"".join(parts)
+            buffer += piece
+        body = bytes(buffer)
+        buffer.clear()
         return await self._decoded(body) if self.coding == ZSTD else body
 
     async def next_piece(self) -> bytes:
@@ -109,15 +111,14 @@ class ASGIDownstream:
 
     async def _decoded(self, body: bytes) -> bytes:
         """What was compressed, which is bounded as if it had come so; others have their turns."""
-        size, parts = 0, []
+        buffer = bytearray()
         for part in decoded(body):
-            size += len(part)
-            if size > self.room.budget.limit:
+            if len(buffer) + len(part) > self.room.budget.limit:
                 raise BodyTooLarge
             self.room.take(len(part))
-            parts.append(part)
+            buffer += part
             await anyio.lowlevel.checkpoint()
-        return b"".join(parts)
+        return bytes(buffer)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of an answer."""

@@ -14,8 +14,8 @@ All functions take bodies that `body.parse` accepted; what it refuses is not loo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -32,6 +32,10 @@ WEB_SEARCH: Final = "web_search"
 """How the types of tools begin that Ollama serves itself, by asking its cloud."""
 SEARCH_TOOL: Final = 400
 """Bytes of the tool that Ollama writes in place of such a one (anthropic.go, responses.go)."""
+
+
+Length: TypeAlias = Callable[[str], int]
+"""The characters of a text, of one that is left out of a slim body too (`slimming.py`)."""
 
 
 @attrs.frozen
@@ -59,7 +63,11 @@ class Measure:
 
 
 def measure(
-    document: dict[str, object], size: int, fields: tuple[Field, ...], passes: int = 1
+    document: dict[str, object],
+    size: int,
+    fields: tuple[Field, ...],
+    passes: int = 1,
+    length: Length = len,
 ) -> Measure:
     """Measure a request for a generation: 10,000 text messages take about 2 ms.
 
@@ -72,11 +80,12 @@ def measure(
         size: bytes of that body.
         fields: where the dialect's bound of the generation may stand, the first valid one counts.
         passes: how often the model may run for it.
+        length: how long its texts are.
 
     """
-    pieces = list(_media(document))
+    pieces = [length(piece) for piece in _media(document)]
     asked = (_count(_value(document, field)) for field in fields)
-    tools = list(_tools(lookup(document, "tools"), 0))
+    tools = list(_tools(lookup(document, "tools"), 0, length))
     return Measure(
         text=size - sum(pieces),
         media=len(pieces),
@@ -89,14 +98,16 @@ def measure(
     )
 
 
-def measure_inputs(document: dict[str, object], size: int, field: str) -> Measure:
+def measure_inputs(
+    document: dict[str, object], size: int, field: str, length: Length = len
+) -> Measure:
     """Measure a request for embeddings: `field` holds a string or a list of strings.
 
     Anything else is one input of the whole body's `size`: Ollama refuses it or embeds nothing.
     """
     value = lookup(document, field)
     inputs: list[object] = value if isinstance(value, list) else [value]
-    sizes = tuple(_size(text) for text in inputs if isinstance(text, str))
+    sizes = tuple(_size(text, length) for text in inputs if isinstance(text, str))
     if len(sizes) < len(inputs):
         sizes = (size,)
     return Measure(text=size, media=0, inputs=sizes or (0,))
@@ -117,13 +128,13 @@ def with_generation(body: bytes, field: Field, tokens: int) -> bytes:
     return with_value(body, field, str(tokens))
 
 
-def _media(document: dict[str, object]) -> Iterator[int]:
-    """The characters of each piece of media; 0 for one that is not a string.
+def _media(document: dict[str, object]) -> Iterator[str]:
+    """The text of each piece of media; an empty one for what is not a string.
 
     Base64 is ASCII, and of other text the characters are fewer than the bytes of its JSON, so
     that never more is subtracted than is there.
     """
-    yield from _lengths(lookup(document, "images"))
+    yield from _texts(lookup(document, "images"))
     for field in ("messages", "input"):
         messages = lookup(document, field)
         for message in messages if isinstance(messages, list) else ():
@@ -133,47 +144,47 @@ def _media(document: dict[str, object]) -> Iterator[int]:
                     yield from _in_list(go_fold(name), value)
 
 
-def _in_list(name: str, items: list[object]) -> Iterator[int]:
+def _in_list(name: str, items: list[object]) -> Iterator[str]:
     if name == "images":
-        yield from _lengths(items)
+        yield from _texts(items)
     elif name in _PARTS:
         for part in items:
             if isinstance(part, dict):
                 yield from _in_part(part)
 
 
-def _in_part(part: dict[str, object]) -> list[int]:
+def _in_part(part: dict[str, object]) -> list[str]:
     """A part is media by its type or by what it holds, which may be parts again.
 
     To Go a later `"type":null` changes nothing in a struct, so the type alone would not do; and a
     key that holds null is how some clients write a part that has no image.
     """
-    lengths: list[int] = []
+    texts: list[str] = []
     is_media = False
     for name, value in part.items():
         if isinstance(value, list):
-            lengths += _in_list(go_fold(name), value)
+            texts += _in_list(go_fold(name), value)
         elif isinstance(value, (str, dict)):
             key = go_fold(name)
             if key in _MEDIA_KEYS:
-                lengths += _held(value, _MEDIA_KEYS[key])
+                texts += _held(value, _MEDIA_KEYS[key])
             elif key == "type":
                 is_media |= isinstance(value, str) and value in _MEDIA_TYPES
-    return lengths or [0] * is_media
+    return texts or [""] * is_media
 
 
-def _held(value: str | dict[str, object], key: str) -> list[int]:
+def _held(value: str | dict[str, object], key: str) -> list[str]:
     if isinstance(value, str):
-        return [len(value)]
+        return [value]
     texts = [text for name, text in value.items() if go_fold(name) == key]
-    return _lengths(texts) or [0]
+    return _texts(texts) or [""]
 
 
-def _lengths(items: object) -> list[int]:
-    """Of each item of a list; Go takes also a list of numbers for bytes, and null for none."""
+def _texts(items: object) -> list[str]:
+    """Each item of a list; Go takes also a list of numbers for bytes, and null for none."""
     if not isinstance(items, list):
         return []
-    return [len(item) if isinstance(item, str) else 0 for item in items]
+    return [item if isinstance(item, str) else "" for item in items]
 
 
 def _messages(document: dict[str, object]) -> int:
@@ -186,7 +197,7 @@ def _messages(document: dict[str, object]) -> int:
     return listed + sum(map(bool, fields))
 
 
-def _tools(tools: object, prefix: int) -> Iterator[int]:
+def _tools(tools: object, prefix: int, length: Length) -> Iterator[int]:
     """For each tool the bytes that Ollama puts before its name, or writes of its own.
 
     A namespace (Responses) is no tool itself: each of its members is one, under both names
@@ -196,15 +207,17 @@ def _tools(tools: object, prefix: int) -> Iterator[int]:
         fields = tool if isinstance(tool, dict) else {}
         name, kind, members = (lookup(fields, key) for key in ("name", "type", "tools"))
         if isinstance(members, list) and members:
-            yield from _tools(members, prefix + 1 + (_size(name) if isinstance(name, str) else 0))
+            own = 1 + _size(name, length) if isinstance(name, str) else 1
+            yield from _tools(members, prefix + own, length)
         else:
             is_search = isinstance(kind, str) and kind.strip().startswith(WEB_SEARCH)
             yield prefix + SEARCH_TOOL * is_search
 
 
-def _size(text: str) -> int:
+def _size(text: str, length: Length) -> int:
     """UTF-8 bytes, a lone surrogate counted as what Go puts in its place, which is as long."""
-    return len(text.encode("utf-8", "surrogatepass"))
+    left_out = length(text) - len(text)  # base64, of which each character is a byte
+    return len(text.encode("utf-8", "surrogatepass")) + left_out
 
 
 def _value(document: dict[str, object], field: Field) -> object | None:

@@ -19,6 +19,7 @@ import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import go_fold
+from ollama_gateway.wire.slimming import slimmed
 
 Field: TypeAlias = tuple[str, ...]
 """Where a value stands: the name of a field, or of an object field and of a key in its map."""
@@ -41,12 +42,13 @@ def with_value(body: bytes, field: Field, value: str) -> bytes:
         BadRequest: the field is in an object, and what stands there is neither one nor null.
 
     """
-    text = body.decode()
+    slim = slimmed(body)
+    text = slim.body.decode()
     pieces, rest = [], 0
     for start, end, new in _edits(text, field, value):
         pieces += [text[rest:start], new]
         rest = end
-    return "".join([*pieces, text[rest:]]).encode()
+    return slim.whole("".join([*pieces, text[rest:]]).encode())
 
 
 def without_member(data: bytes, name: str) -> bytes:
