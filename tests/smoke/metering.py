@@ -1,0 +1,91 @@
+"""A fleet for people's clients, and what one request of theirs left in the log."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import anthropic
+import attrs
+import ollama
+import openai
+
+from ollama_gateway.keys.key import KeyLimits
+from tests.smoke.fleet import Fleet, fleet
+
+AGENT, PLAIN, SLOW, DOOMED = "agent:1", "plain:1", "slow:1", "doomed:1"
+PACE: Final = ("--tokens", "5", "--token-delay", "1ms")
+SIMULATORS: Final = {
+    "a": ("--model", AGENT, *PACE, "--thinking", "2", "--tool", "get_weather"),
+    "b": ("--model", PLAIN, *PACE),
+    "c": ("--model", SLOW, "--tokens", "5000", "--token-delay", "20ms"),
+    "d": ("--model", DOOMED, "--tokens", "5000", "--token-delay", "20ms"),
+}
+"""One that thinks and calls, one that can do neither, one to be left, and one to be killed."""
+TEXT: Final = "Hello from a simulated model,"
+THOUGHTS: Final = "Hello from"
+PICTURE: Final = base64.b64encode(b"\x89PNG").decode()
+PARAMETERS: Final = {"type": "object", "properties": {"city": {"type": "string"}}}
+TOOLS: Final[Any] = [
+    {
+        "type": "function",
+        "function": {"name": "get_weather", "description": "d", "parameters": PARAMETERS},
+    }
+]
+SAY_HI: Final[Any] = [{"role": "user", "content": "hi"}]
+
+_names = count()
+
+
+@attrs.define
+class Visitor:
+    """Somebody with a key of their own, so that the only row of it is theirs."""
+
+    fleet: Fleet
+    name: str = attrs.field(factory=lambda: f"visitor-{next(_names)}")
+    key: str = attrs.field(init=False)
+    clients: ExitStack = attrs.field(factory=ExitStack)
+    """Closes them."""
+
+    def __attrs_post_init__(self) -> None:
+        _, self.key = self.fleet.create_key(self.name, KeyLimits())
+
+    @property
+    def ollama(self) -> ollama.Client:
+        """Ollama's client."""
+        client = ollama.Client(self.fleet.url, headers={"Authorization": f"Bearer {self.key}"})
+        self.clients.enter_context(client)
+        return client
+
+    @property
+    def openai(self) -> openai.OpenAI:
+        """OpenAI's client, without its own retries."""
+        client = openai.OpenAI(base_url=f"{self.fleet.url}/v1", api_key=self.key, max_retries=0)
+        self.clients.enter_context(client)
+        return client
+
+    @property
+    def anthropic(self) -> anthropic.Anthropic:
+        """Anthropic's client, likewise."""
+        client = anthropic.Anthropic(base_url=self.fleet.url, api_key=self.key, max_retries=0)
+        self.clients.enter_context(client)
+        return client
+
+    def metered(self) -> tuple[Any, ...]:
+        """Outcome, prompt and completion tokens and their source, of the one request."""
+        line = self.fleet.gateway.wait_for(f'"key_name": "{self.name}"')
+        row = json.loads(line)
+        names = ("outcome", "prompt_tokens", "completion_tokens", "tokens_source")
+        return tuple(row[name] for name in names)
+
+
+@contextmanager
+def visited(directory: Path) -> Iterator[Fleet]:
+    """The fleet, for the length of the block."""
+    with fleet(directory, SIMULATORS) as started:
+        yield started
