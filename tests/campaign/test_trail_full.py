@@ -150,8 +150,8 @@ def test_buffered_goes_on(started: Fleet, tmp_path: Path, sizes: Sizes, note: No
     before, memory = rows_in(tmp_path), resident(gateway)
     more = ask(started, sizes.unwritten)
     served = statuses(more)[OK]
-    status = gateway.status()["audit"]
-    assert (status["failing"], status["rows_waiting"]) == (True, served)
+    eventually(lambda: gateway.status()["audit"]["failing"])  # a few are served before any write
+    assert gateway.status()["audit"]["rows_waiting"] == served
     assert rows_in(tmp_path) == before
     reasons = ["too many audit rows wait for the journal"]
     is_over = sizes.unwritten > CAPACITY
