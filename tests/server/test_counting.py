@@ -105,3 +105,26 @@ async def test_other_methods_are_the_routers(autojump_clock: Clock) -> None:
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
     assert (unknown.status, unknown.body) == (404, b"404 page not found")
     assert {reply.headers["content-type"] for reply in (wrong, unknown)} == {"text/plain"}
+
+
+@pytest.mark.parametrize("name", ["a", "no-such-backend"])
+async def test_naming_a_backend_needs_the_right_to(autojump_clock: Clock, name: str) -> None:
+    """Who may not manage cannot name one, here as elsewhere, whether it is there or not."""
+    async with story() as told:
+        reply = await told.ask(PATH, BODY, headers={"x-gateway-backend": name})
+        by_path = await told.ask(f"/b/{name}{PATH}", BODY)
+
+    assert [reply.status, by_path.status] == [403, 403]
+
+
+async def test_a_named_backend_has_to_host_the_model(autojump_clock: Clock) -> None:
+    """Who may manage is told of the backend that was named, and of no other."""
+    simulators = {"a": Simulator([Model("m1:latest")]), "b": Simulator([Model("m2:latest")])}
+    async with story(simulators) as told:
+        _, key = told.store.create("ops", ("*",), frozenset({"inference", "manage"}))
+        found = [
+            (await told.ask(PATH, BODY, key=key, headers={"x-gateway-backend": name})).status
+            for name in ("a", "b", "c")
+        ]
+
+    assert found == [200, 403, 400]

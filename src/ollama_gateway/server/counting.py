@@ -10,12 +10,13 @@ from __future__ import annotations
 import anyio
 import attrs
 
-from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.exchange import Keys, Principal
 from ollama_gateway.flow.parsing import parsed
+from ollama_gateway.flow.target import pinned
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.counting import estimated_tokens
 from ollama_gateway.wire.dialects.reading import one_line
@@ -35,18 +36,19 @@ class Counting:
         """Answer `{"input_tokens": N}`; raises what `/v1/messages` raises before it asks anyone."""
         principal = await self.keys.identify(ask.credential)
         may_call(principal, ask)
+        only = pinned(principal, ask, self.backends)
         document = await parsed(json_body.parse, await ask.downstream.body())
-        self._authorise(principal, ModelName.parse(json_body.model_of(document)))
+        self._authorise(principal, ModelName.parse(json_body.model_of(document)), only)
         if not isinstance(json_body.lookup(document, "messages"), list):
             raise BadRequest("messages is required", reason="invalid_body")
         answer = one_line({"input_tokens": estimated_tokens(document)})
         await ask.downstream.respond(200, JSON, answer)
 
-    def _authorise(self, principal: Principal, model: ModelName) -> None:
+    def _authorise(self, principal: Principal, model: ModelName, only: Backend | None) -> None:
         if not principal.may_use(model):
             raise Forbidden(reason="model_not_allowed")
         try:
-            self.backends.check(model, anyio.current_time())
+            self.backends.check(model, anyio.current_time(), only)
         except ModelDown:
             pass  # counting needs no backend
         except ModelUnknown:
