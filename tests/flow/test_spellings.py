@@ -1,0 +1,81 @@
+"""No spelling of a request gets more out of a backend than the key's budget has room for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+import trio.testing
+
+from ollama_gateway.keys.key import KeyLimits
+from ollama_gateway.simulator import Model, Simulator
+from ollama_gateway.wire.slimming import LONG
+from tests.flow.limited import limited
+from tests.story import story
+
+BUDGET: Final = 500
+TALKER: Final = Model("m1:latest", ("x",) * 2 * BUDGET)
+"""It counts its prompts, and stops only where it is told to."""
+SAID: Final = '"messages":[{"role":"user","content":"hi"}]'
+BOUNDS: Final = ("-1", "-2", "0", "0.1", "999", "9e2", "1e18", '"9"', "true", "null", "[9]", "{}")
+PICTURE: Final = "iVBORw0KGgo/+" * LONG
+
+
+def bodies() -> Iterator[tuple[str, str]]:
+    """Routes, and bodies that try to have the bound read otherwise than it was written."""
+    for bound in BOUNDS:
+        yield (
+            "/api/chat",
+            f'{{"model":"m1",{SAID},"options":{{"num_predict":5,"num_predict":{bound}}}}}',
+        )
+        yield "/api/chat", f'{{"model":"m1",{SAID},"option\u017f":{{"Num_Predict":{bound}}}}}'
+        yield "/api/generate", f'{{"model":"m1","prompt":"hi","options":{{"num_predict":{bound}}}}}'
+        yield "/v1/chat/completions", f'{{"model":"m1",{SAID},"MAX_TO\u212aENS":{bound}}}'
+        yield "/v1/chat/completions", f'{{"model":"m1",{SAID},"max_completion_tokens":{bound}}}'
+        yield "/v1/responses", f'{{"model":"m1","input":"hi","max_output_token\u017f":{bound}}}'
+        yield "/v1/messages", f'{{"model":"m1",{SAID},"max_token\u017f":{bound}}}'
+
+
+async def test_no_bound_can_be_spelt_past_a_budget(autojump_clock: trio.testing.MockClock) -> None:
+    """Whatever is read as the bound of an answer, what was granted is what is generated."""
+    async with story({"a": Simulator([TALKER])}) as told:
+        for number, (path, body) in enumerate(bodies()):
+            _, key = told.store.create(f"k{number}", limits=KeyLimits(tokens_per_day=BUDGET))
+            before = told.simulators["a"].figures
+            await told.ask(path, body.encode(), key=key)
+            after = told.simulators["a"].figures
+            used = after.completion_tokens - before.completion_tokens
+            assert used + after.prompt_tokens - before.prompt_tokens <= BUDGET, (path, body)
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_a_large_body_is_bounded_and_arrives_with_its_pictures(
+    autojump_clock: trio.testing.MockClock, path: str
+) -> None:
+    """What is read without its pictures is sent with them, and charged as if it had been whole."""
+    url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}
+    says = {"content": "hi", "images": [PICTURE]} if path == "/api/chat" else {"content": [url]}
+    body = {"model": "m1", "messages": [{"role": "user", **says}], "stream": True}
+    async with limited(KeyLimits(tokens_per_day=10**6), models=(Model("m1:latest"),)) as key:
+        reply = await key.ask(path, body)
+        seen = json.loads(key.seen().body)
+
+    assert reply.status == 200
+    bound = {"options": seen.pop("options")} if path == "/api/chat" else seen.pop("max_tokens")
+    assert bound in ({"options": {"num_predict": 4096}}, 4096)
+    seen.pop("stream_options", None)
+    assert seen == body
+    assert key.told.rows[-1].bytes_in == len(json.dumps(body))
+
+
+async def test_words_that_look_like_a_picture_are_charged(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A budget below the model's 8192 has no room for a long text that looks like base64."""
+    body = {"model": "m1", "messages": [{"role": "user", "content": PICTURE}]}
+    async with limited(KeyLimits(tokens_per_day=8000)) as key:
+        reply = await key.ask("/api/chat", body)
+
+    assert reply.status == 429
