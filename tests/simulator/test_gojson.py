@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_gateway.simulator.gojson import BadBody, Shape, decode, dumps, loads
+from ollama_gateway.simulator.gojson import MAP, BadBody, Shape, decode, dumps, loads
 
-SHAPE = Shape("api", "R", {"model": "string", "n": "int", "stream": "bool", "list": "[]api.X"})
+FIELDS = {"model": "string", "n": "int", "stream": "bool", "list": "[]api.X", "options": MAP}
+SHAPE = Shape("api", "R", FIELDS)
 WRONG = "json: cannot unmarshal"
 BEGIN = "looking for beginning of value"
 
@@ -58,6 +59,8 @@ def test_a_syntax_error_has_the_words_of_go(body: bytes, message: str) -> None:
     [
         (b"null", {}),
         (b'{"model":"a"} trailing', {"model": "a"}),
+        (b'{"OPTIONS":{"N":1,"n":2,"n":3}}', {"options": {"N": 1, "n": 3}}),
+        (b'{"options":{"N":1},"options":null}', {"options": {}}),
         (b'{"MODEL":"a","model":"b"}', {"model": "b"}),
         (b'{"model":"a","model":null}', {"model": "a"}),
         (b'{"model":null}', {}),

@@ -19,7 +19,7 @@ from ollama_gateway.simulator.clock import nanoseconds
 from ollama_gateway.simulator.dialect import NATIVE, OPENAI, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import FAILURE, RunnerFailed
-from ollama_gateway.simulator.gojson import Shape
+from ollama_gateway.simulator.gojson import MAP, Shape
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 
@@ -30,13 +30,13 @@ EMBED = Shape(
         "model": "string",
         "truncate": "bool",
         "dimensions": "int",
-        "options": "map[string]interface {}",
+        "options": MAP,
     },
 )
 EMBEDDING = Shape(
     "api",
     "EmbeddingRequest",
-    {"model": "string", "prompt": "string", "options": "map[string]interface {}"},
+    {"model": "string", "prompt": "string", "options": MAP},
 )
 OPENAI_EMBED = Shape(
     "openai",

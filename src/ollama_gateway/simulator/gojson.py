@@ -25,6 +25,8 @@ _ESCAPES = str.maketrans(
     }
 )
 _LONG = 400
+MAP = "map[string]interface {}"
+"""The type of a field whose own keys are not a struct's: they count as they are spelt."""
 
 
 class BadBody(ValueError):
@@ -64,7 +66,8 @@ def decode(body: bytes, shape: Shape) -> dict[str, Any]:
     fields = {key: item for key, item in value.items() if item is not None}
     for key, item in fields.items():
         _check(shape, key, item)
-    return fields
+    maps = {key for key in fields if shape.fields.get(key) == MAP}
+    return fields | {key: verbatim(body, key) or {} for key in maps}
 
 
 def loads(body: bytes) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ollama_gateway.simulator import ask, clock
 from ollama_gateway.simulator.dialect import NATIVE, OPENAI, Refusal
 from ollama_gateway.simulator.exchange import Exchange
-from ollama_gateway.simulator.gojson import Shape
+from ollama_gateway.simulator.gojson import MAP, Shape
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import parse
@@ -19,7 +19,7 @@ SHOW = Shape(
         "system": "string",
         "template": "string",
         "verbose": "bool",
-        "options": "map[string]interface {}",
+        "options": MAP,
     },
 )
 TEMPLATE = "{{- range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}"

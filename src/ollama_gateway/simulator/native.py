@@ -14,7 +14,7 @@ from ollama_gateway.simulator.answers import Piece, joined, logprobs, said
 from ollama_gateway.simulator.dialect import NATIVE, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import Done, Job, run
-from ollama_gateway.simulator.gojson import Shape, dumps
+from ollama_gateway.simulator.gojson import MAP, Shape, dumps
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 
@@ -26,7 +26,7 @@ CHAT = Shape(
         "messages": "[]api.Message",
         "stream": "bool",
         "tools": "[]api.Tool",
-        "options": "map[string]interface {}",
+        "options": MAP,
         "truncate": "bool",
         "shift": "bool",
         "logprobs": "bool",
@@ -46,7 +46,7 @@ GENERATE = Shape(
         "stream": "bool",
         "raw": "bool",
         "images": "[]api.ImageData",
-        "options": "map[string]interface {}",
+        "options": MAP,
         "truncate": "bool",
         "shift": "bool",
         "logprobs": "bool",
