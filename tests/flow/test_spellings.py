@@ -58,7 +58,8 @@ async def test_a_large_body_is_bounded_and_arrives_with_its_pictures(
     url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}
     says = {"content": "hi", "images": [PICTURE]} if path == "/api/chat" else {"content": [url]}
     body = {"model": "m1", "messages": [{"role": "user", **says}], "stream": True}
-    async with limited(KeyLimits(tokens_per_day=10**6), models=(Model("m1:latest"),)) as key:
+    model = Model("m1:latest", context_length=10**6)
+    async with limited(KeyLimits(tokens_per_day=20_000), models=(model,)) as key:
         reply = await key.ask(path, body)
         seen = json.loads(key.seen().body)
 
