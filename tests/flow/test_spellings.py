@@ -20,7 +20,7 @@ TALKER: Final = Model("m1:latest", ("x",) * 2 * BUDGET)
 """It counts its prompts, and stops only where it is told to."""
 SAID: Final = '"messages":[{"role":"user","content":"hi"}]'
 BOUNDS: Final = ("-1", "-2", "0", "0.1", "999", "9e2", "1e18", '"9"', "true", "null", "[9]", "{}")
-PICTURE: Final = "iVBORw0KGgo/+" * LONG
+PICTURE: Final = "iVBORw0KGgo/+" * (LONG // 10)
 
 
 def bodies() -> Iterator[tuple[str, str]]:
