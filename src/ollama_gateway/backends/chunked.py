@@ -22,10 +22,12 @@ class ChunkedBodyBroken(Exception):
 
 
 class ChunkedBody:
-    """One body, fed as its bytes arrive."""
+    """One body, fed as its bytes arrive; each byte is looked at once, however small the chunks."""
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._at = 0
+        """How much of the buffer was taken."""
         self._left = 0
         """Bytes of the current chunk that are still to come."""
         self._is_behind_chunk = False
@@ -53,9 +55,10 @@ class ChunkedBody:
                 pass
         except ChunkedBodyBroken:
             self._is_broken = True
+        self._buffer, self._at = self._buffer[self._at :], 0
         if self._is_broken and not parts:
             raise ChunkedBodyBroken
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     def _step(self, parts: list[bytes]) -> bool:
         """Take the next thing out of the buffer; whether there was enough for it."""
@@ -63,7 +66,7 @@ class ChunkedBody:
             raise ChunkedBodyBroken
         if self._left:
             return self._take_data(parts)
-        if self._is_behind_chunk and not b"\r\n".startswith(self._buffer[:2]):
+        if self._is_behind_chunk and not b"\r\n".startswith(self._buffer[self._at : self._at + 2]):
             raise ChunkedBodyBroken
         line = self._line()
         if line is None:
@@ -84,9 +87,10 @@ class ChunkedBody:
         self._is_behind_last = self._left == 0
 
     def _take_data(self, parts: list[bytes]) -> bool:
-        if not self._buffer:
+        data = self._buffer[self._at : self._at + self._left]
+        if not data:
             return False
-        data, self._buffer = self._buffer[: self._left], self._buffer[self._left :]
+        self._at += len(data)
         self._left -= len(data)
         self._is_behind_chunk = not self._left
         parts.append(data)
@@ -94,11 +98,12 @@ class ChunkedBody:
 
     def _line(self) -> bytes | None:
         """The next line without its end; None while it is not whole."""
-        line, found, rest = self._buffer.partition(b"\r\n")
-        self._trailers += len(line) if found and self._is_behind_last else 0
-        if len(line) > MAX_LINE or self._trailers > MAX_TRAILERS:
+        end = self._buffer.find(b"\r\n", self._at)
+        size = (len(self._buffer) if end < 0 else end) - self._at
+        self._trailers += size if end >= 0 and self._is_behind_last else 0
+        if size > MAX_LINE or self._trailers > MAX_TRAILERS:
             raise ChunkedBodyBroken
-        if not found:
+        if end < 0:
             return None
-        self._buffer = rest
+        line, self._at = self._buffer[self._at : end], end + 2
         return line

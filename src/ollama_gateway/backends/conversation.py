@@ -188,7 +188,6 @@ class Conversation:
         if self._chunked is None:
             return await self._read_by_h11()
         try:
-            # What came with the head is still in the parser; later there is nothing.
             data, self._early = self._early, b""
             piece = self._chunked.feed(data)
             while not piece and not self._chunked.is_complete:

@@ -116,7 +116,7 @@ class Transport(httpx.AsyncBaseTransport):
     async def release(self, conversation: Conversation) -> None:
         """Take the connection of a request that has ended: keep it, or close it; once for each."""
         self.open_connections -= 1
-        if self._idle.most and conversation.leaves_it_reusable:
+        if conversation.leaves_it_reusable:
             self._idle.keep(conversation.stream)
         else:
             await _close(conversation.stream)

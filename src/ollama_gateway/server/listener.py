@@ -36,8 +36,6 @@ from ollama_gateway.tls_files import Certificate
 BACKLOG: Final = 1024
 HEAD_LIMIT: Final = 32 * 1024
 """Bytes of a request line and headers; nginx's four buffers of 8 KiB."""
-BODY_EVENTS_QUEUED: Final = 2
-"""Pieces of a body (64 KiB at most, each) that wait in front of an application."""
 FIRST_REQUEST_GRACE: Final = 1.0
 """Seconds that a connection from the backlog has for its first request while draining."""
 OUT_OF_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
@@ -125,7 +123,6 @@ def hypercorn_config() -> Config:
     config = Config()
     config.include_server_header = False
     config.h11_max_incomplete_size = HEAD_LIMIT
-    config.max_app_queue_size = BODY_EVENTS_QUEUED
     config.keep_alive_max_requests = 1_000_000_000
     config.errorlog = None
     config.accesslog = None

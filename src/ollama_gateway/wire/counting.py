@@ -18,11 +18,8 @@ _PRINTED: Final = ("tool_use", "tool_result")
 def estimated_tokens(document: dict[str, object]) -> int:
     """Tokens of system prompt, messages and tools; at least 1 where anything is there."""
     system, messages = document.get("system"), _objects(document.get("messages"))
-    said = _content(system)
-    said += sum(
-        _text(message.get("role")) + _content(message.get("content")) for message in messages
-    )
-    said += sum(_tool(tool) for tool in _objects(document.get("tools")))
+    tools = _objects(document.get("tools"))
+    said = _content(system) + sum(map(_message, messages)) + sum(map(_tool, tools))
     is_something = system is not None or bool(messages)
     return max(said // BYTES_A_TOKEN, int(is_something))
 

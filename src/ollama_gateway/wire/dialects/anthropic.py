@@ -19,6 +19,7 @@ from ollama_gateway.wire.dialects.reading import (
     json_object,
     one_line,
     usage_of,
+    whole_answer,
 )
 
 ERROR_TYPES: Final = {
@@ -55,12 +56,7 @@ class AnthropicDialect:
 
     def read_body(self, body: bytes) -> Reading:
         """A JSON answer is complete by being whole."""
-        document = json_object(body)
-        if document is None:
-            return GARBLED
-        if document.get("error") is not None:
-            return Reading(error=error_text(document["error"]))
-        return Reading(is_last=True, usage=self._usage(document))
+        return whole_answer(body, self._usage)
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:
         """`{"type":"error","error":{"type","message"},"request_id"}`, with Ollama's types."""

@@ -20,6 +20,7 @@ from ollama_gateway.wire.dialects.reading import (
     json_object,
     one_line,
     usage_of,
+    whole_answer,
 )
 from ollama_gateway.wire.splicing import with_value, without_member
 
@@ -49,12 +50,7 @@ class OpenAIDialect:
 
     def read_body(self, body: bytes) -> Reading:
         """A JSON answer is complete by being whole."""
-        document = json_object(body)
-        if document is None:
-            return GARBLED
-        if document.get("error") is not None:
-            return Reading(error=error_text(document["error"]))
-        return Reading(is_last=True, usage=self._usage(document))
+        return whole_answer(body, self._usage)
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """`{"error":{"message","type","param","code"}}`, with Ollama's types and its newline."""

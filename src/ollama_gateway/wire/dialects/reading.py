@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Final, cast
 
 from ollama_gateway.wire.dialects import Reading, Usage
@@ -55,3 +56,20 @@ def usage_of(document: object, prompt: str, completion: str) -> Usage | None:
     counts = [document.get(name) for name in (prompt, completion)]
     known = [count if type(count) is int and count >= 0 else 0 for count in counts]
     return Usage(*known) if any(known) and max(known) <= MOST_TOKENS else None
+
+
+def whole_answer(body: bytes, usage: Callable[[dict[str, object]], Usage | None]) -> Reading:
+    """What a JSON answer means that is complete by being whole; an `error` that is null is none.
+
+    Args:
+        body: all of it.
+        usage: finds what it cost.
+
+    """
+    document = json_object(body)
+    if document is None:
+        return GARBLED
+    cost, error = usage(document), document.get("error")
+    if error is not None:
+        return Reading(error=error_text(error), usage=cost)
+    return Reading(is_last=True, usage=cost)

@@ -19,6 +19,7 @@ from ollama_gateway.wire.dialects.reading import (
     json_object,
     one_line,
     usage_of,
+    whole_answer,
 )
 
 ENDS: Final = ("response.completed", "response.incomplete")
@@ -49,12 +50,7 @@ class ResponsesDialect:
 
     def read_body(self, body: bytes) -> Reading:
         """A JSON answer is complete by being whole; without an error its `error` is null."""
-        document = json_object(body)
-        if document is None:
-            return GARBLED
-        if document.get("error") is not None:
-            return Reading(error=error_text(document["error"]), usage=self._usage(document))
-        return Reading(is_last=True, usage=self._usage(document))
+        return whole_answer(body, self._usage)
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """As in the rest of OpenAI's API."""
