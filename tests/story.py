@@ -93,7 +93,8 @@ class Story:
         if method in {"GET", "HEAD"}:
             raw = b""
         inbox = Inbox()
-        await inbox.put({"type": "http.request", "body": raw, "more_body": False})
+        inbox.put(raw)
+        inbox.end()
         more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         usual = {"host": "h", "content-length": str(len(raw))}
         if key is not None:

@@ -29,6 +29,7 @@ class Script:
     leaving: Callable[[], None] = attrs.field(init=False)
     sent: list[Any] = attrs.field(factory=list, init=False)
     is_asked: bool = attrs.field(default=False, init=False)
+    is_empty: bool = attrs.field(default=True, init=False)
     _next: int = attrs.field(default=0, init=False)
 
     def drop(self) -> None:

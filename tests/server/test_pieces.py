@@ -13,12 +13,11 @@ from ollama_gateway.server.bodies import GRACE, BodyBudget, Room
 from ollama_gateway.server.downstream import ASGIDownstream
 from ollama_gateway.server.inbox import ROOM, Inbox
 
-END = {"type": "http.request", "body": b"", "more_body": False}
 
-
-def piece(data: bytes) -> Any:
-    """A part of a body."""
-    return {"type": "http.request", "body": data, "more_body": True}
+async def put(inbox: Inbox, data: bytes) -> None:
+    """What a connection does: it hands on what came, and reads on when there is room."""
+    inbox.put(data)
+    await inbox.room()
 
 
 async def nowhere(_event: Any) -> None:
@@ -38,20 +37,20 @@ async def taken(body: ASGIDownstream) -> None:
 
 async def test_whoever_sends_is_hardly_ahead_of_whoever_takes(autojump_clock: MockClock) -> None:
     """Pieces arrive one by one, and no more of them wait than the inbox has room for."""
-    inbox, put = Inbox(), []
+    inbox, sent = Inbox(), []
 
     async def sender() -> None:
         for number in range(6):
-            await inbox.put(piece(b"%d" % number * (ROOM // 2)))
-            put.append(number)
-        await inbox.put(END)
+            sent.append(number)
+            await put(inbox, b"%d" % number * (ROOM // 2))
+        inbox.end()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sender)
         body = downstream(inbox)
         for number in range(6):
             await wait_all_tasks_blocked()
-            assert put == list(range(min(number + 2, 6)))
+            assert sent == list(range(min(number + 2, 6)))
             assert await body.next_piece() == b"%d" % number * (ROOM // 2)
         assert await body.next_piece() == await body.next_piece() == b""
 
@@ -59,8 +58,9 @@ async def test_whoever_sends_is_hardly_ahead_of_whoever_takes(autojump_clock: Mo
 async def test_an_empty_piece_is_not_the_end(autojump_clock: MockClock) -> None:
     """ASGI may bring an empty piece in the middle; the taker never sees it."""
     inbox = Inbox()
-    for event in (piece(b""), piece(b"x"), END):
-        await inbox.put(event)
+    for data in (b"", b"x", b""):
+        inbox.put(data)
+    inbox.end()
 
     body = downstream(inbox)
     assert [await body.next_piece(), await body.next_piece()] == [b"x", b""]
@@ -81,7 +81,7 @@ async def test_a_slow_client_is_refused(autojump_clock: MockClock) -> None:
     async def sender() -> None:
         while True:
             await trio.sleep(1)
-            await inbox.put(piece(b"x" * 512))
+            await put(inbox, b"x" * 512)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sender)
@@ -98,8 +98,8 @@ async def test_a_slow_taker_costs_the_client_nothing(autojump_clock: MockClock) 
 
     async def sender() -> None:
         for _ in range(10):
-            await inbox.put(piece(b"x" * ROOM))
-        await inbox.put(END)
+            await put(inbox, b"x" * ROOM)
+        inbox.end()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sender)
@@ -116,7 +116,7 @@ async def test_what_nobody_wants_any_more_is_dropped(autojump_clock: MockClock) 
 
     async def sender() -> None:
         for _ in range(1000):
-            await inbox.put(piece(b"x" * ROOM))
+            await put(inbox, b"x" * ROOM)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sender)
@@ -131,11 +131,11 @@ async def test_a_client_that_leaves_is_told_of_at_once(
 ) -> None:
     """Whether that is asked for before or after it; what it had sent can still be taken."""
     inbox, told = Inbox(), []
-    await inbox.put(piece(b"x"))
+    inbox.put(b"x")
     if is_late:
         inbox.close()
     inbox.on_leaving(lambda: told.append("left"))
-    await inbox.put({"type": "http.disconnect"})
+    inbox.close()
 
     assert told == ["left"]
     assert [(await inbox())["type"] for _ in range(3)] == [

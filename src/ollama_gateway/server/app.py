@@ -92,6 +92,7 @@ class App:
                 _content_length(scope["headers"]),
                 [(b"x-request-id", request_id.encode()), *self.cors.headers(scope["headers"])],
                 content_coding(scope["headers"]),
+                self._turnstile,
             )
             with self._request() as request:
                 receive.on_leaving(downstream.leaving(request))

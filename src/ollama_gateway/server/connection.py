@@ -24,6 +24,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import attrs
@@ -82,9 +83,13 @@ class _AppTasks(TaskGroup):
         scope: Scope,
         send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[Any], Awaitable[None]]:
-        inbox = Inbox()
+        self.http.inbox = inbox = Inbox()
         self.spawn(_run_app, app, scope, inbox, Outbox(self.http, send))
-        return inbox.put
+
+        async def put(_event: Any) -> None:
+            inbox.close()  # the only event that does not come from `Protocol` itself
+
+        return put
 
 
 async def _run_app(
@@ -130,7 +135,6 @@ class Connection(TCPServer):
         self.http.ssl = isinstance(stream, SecureStream)  # the scheme that applications see
         self._limits = limits
         self._reading = trio.CancelScope()
-        self._feeding = trio.CancelScope()
         self._deadline = trio.current_time() + limits.head_timeout
         self._finished = False
 
@@ -150,36 +154,50 @@ class Connection(TCPServer):
 
     async def _serve(self, nursery: trio.Nursery) -> None:
         self._tasks._nursery = nursery  # noqa: SLF001 - hypercorn opens it in __aenter__
-        nursery.start_soon(_in_scope, self._feeding, self.http.feed)
         await self._read()
         nursery.cancel_scope.deadline = trio.current_time() + self._limits.farewell
         await self.http.handle(Closed())
-        self._feeding.cancel()
         if self._finished:
             await self._part()
 
     async def _read(self) -> None:
         while not self._finished:
             with trio.CancelScope(deadline=self._deadline) as self._reading:
-                if not await self._read_some():
-                    return
-            if self._reading.cancelled_caught and not self._finished:
+                while await self._read_some():
+                    pass
+                return
+            if not self._finished:
                 await self._time_is_up()
 
     async def _read_some(self) -> bool:
-        """Read once; False when the peer has ended (a half-close counts as one)."""
+        """Read once, and hand it on; False where no more is to be read.
+
+        So it is when the peer has ended (a half-close counts as one), and when we have.
+        """
         try:
-            data = await self.stream.receive_some(MAX_RECEIVE)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = await self._received()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             return False
         if not data:
             return False
-        if self.http.is_between_requests:
+        is_first = self.http.is_between_requests
+        self.http.receive(data)
+        await self.http.advance()
+        if is_first and self.http.is_idle:
             self._set_deadline(self._limits.head_timeout)
-        unclaimed = self.http.receive(bytes(data))
-        if not self.http.response_is_pending:
-            await self.http.caught_up()
-        return unclaimed <= self._limits.read_ahead or not self.http.response_is_pending
+        if self.http.response_is_pending:
+            return self.http.unread <= self._limits.read_ahead
+        await self.http.room()
+        return not self._finished
+
+    async def _received(self) -> bytes:
+        """What one read gives; with a socket of our own, without a try that is in vain."""
+        if isinstance(self.stream, SecureStream):
+            return bytes(await self.stream.receive_some(MAX_RECEIVE))
+        while True:
+            await trio.lowlevel.wait_readable(self.stream.socket)
+            with suppress(BlockingIOError):
+                return os.read(self.stream.socket.fileno(), MAX_RECEIVE)
 
     async def _time_is_up(self) -> None:
         if self.http.is_between_requests:
@@ -256,7 +274,6 @@ class Connection(TCPServer):
     def _finish(self) -> None:
         self._finished = True
         self._reading.cancel()
-        self._feeding.cancel()  # an early next request is not begun any more
 
     async def _part(self) -> None:
         """Say that all was said, and give the peer the time to read it, where closing resets it."""
@@ -273,8 +290,3 @@ class Connection(TCPServer):
                 left -= len(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the peer has closed too: nothing is left to wait for
-
-
-async def _in_scope(scope: trio.CancelScope, fn: Callable[[], Awaitable[None]]) -> None:
-    with scope:
-        await fn()

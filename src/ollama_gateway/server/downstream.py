@@ -17,6 +17,7 @@ import attrs
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
 from ollama_gateway.flow.ask import Headers
 from ollama_gateway.server.bodies import GRACE, SLOWEST, Room
+from ollama_gateway.server.turnstile import Turnstile
 from ollama_gateway.wire.encoding import ZSTD, decoded
 
 Send = Callable[[Any], Awaitable[None]]
@@ -24,6 +25,11 @@ Send = Callable[[Any], Awaitable[None]]
 
 class Receive(Protocol):
     """The way in; see `inbox.Inbox`."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next event has to be waited for."""
+        ...
 
     async def __call__(self) -> Any:
         """The next ASGI event."""
@@ -48,6 +54,8 @@ class ASGIDownstream:
     """Sent with every answer: the request id."""
     coding: bytes = b""
     """How the request's body is compressed: not at all, or zstd."""
+    turnstile: Turnstile = attrs.field(factory=Turnstile)
+    """Where a stream lets those that begin go first."""
     is_gone: bool = attrs.field(default=False, init=False)
     has_started: bool = attrs.field(default=False, init=False)
     _head_is_out: bool = attrs.field(default=False, init=False)
@@ -93,13 +101,17 @@ class ASGIDownstream:
                 await self.send_continue()
         piece = b""
         while self._has_more and not piece:
-            began = anyio.current_time()
-            with anyio.move_on_after(self._patience) as waiting:
-                piece = await self._received()
-            if waiting.cancelled_caught:
-                raise RequestTimeout(reason="slow_body")
-            waited = anyio.current_time() - began
-            self._patience = min(GRACE, self._patience - waited + len(piece) / SLOWEST)
+            piece = await (self._waited_for() if self.receive.is_empty else self._received())
+            self._patience = min(GRACE, self._patience + len(piece) / SLOWEST)
+        return piece
+
+    async def _waited_for(self) -> bytes:
+        began, piece = anyio.current_time(), b""
+        with anyio.move_on_after(self._patience) as waiting:
+            piece = await self._received()
+        if waiting.cancelled_caught:
+            raise RequestTimeout(reason="slow_body")
+        self._patience -= anyio.current_time() - began
         return piece
 
     async def _received(self) -> bytes:
@@ -129,19 +141,20 @@ class ASGIDownstream:
         self._head_is_out = True
 
     async def send(self, data: bytes) -> None:
-        """Send a part of the answer; returns when the kernel has taken it."""
+        """Send a part of the answer; returns when the kernel has taken it, and more may come."""
         if not self._head_is_out:
             return  # its head was cancelled half-way: the connection is being reset
         await self.transmit({"type": "http.response.body", "body": data, "more_body": True})
+        await self.turnstile.give_way()
 
-    async def end(self) -> None:
-        """End the answer."""
-        self._is_ending = True  # the connection's own end of it is nobody's leaving
-        await self.transmit({"type": "http.response.body", "body": b"", "more_body": False})
+    async def end(self, data: bytes = b"") -> None:
+        """End the answer, with its last part."""
+        if self._head_is_out:
+            self._is_ending = True  # the connection's own end of it is nobody's leaving
+            await self.transmit({"type": "http.response.body", "body": data, "more_body": False})
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer."""
         length = (b"content-length", b"%d" % len(body))
         await self.start(status, [*headers, length])
-        self._is_ending = True
-        await self.transmit({"type": "http.response.body", "body": body, "more_body": False})
+        await self.end(body)

@@ -1,16 +1,13 @@
-"""HTTP/1.1 for one connection: hypercorn's `H11Protocol`, fed by one task and never stuck.
+"""HTTP/1.1 for one connection: hypercorn's `H11Protocol`, which never keeps its reader waiting.
 
 Stock hypercorn lets the reading task walk into three places where it stops for good: it pauses
 when a second request arrives early (and then no longer sees the client leave), it blocks when an
 application answers without reading the body, and it upgrades to h2c or websocket before anyone
-was asked. Here reading and feeding are two tasks:
-
-* the connection's reader calls `receive()`, which only stores bytes and never blocks;
-* `feed()` is the only task that takes events out of h11 and hands them to the application.
-
-So while a response is pending the reader goes on reading: early bytes of the next request wait in
-h11's buffer (bounded by `read_ahead`), and the end of the connection is seen at once. While a body
-arrives, the reader waits until the feeder caught up, which is back-pressure.
+was asked. Here the reader stores what came (`receive`) and takes out of h11 what is to be handed on
+(`advance`), and neither waits for an application. While a response is pending nothing is handed on
+and the reader goes on reading: early bytes of the next request wait in h11's buffer (bounded by
+`read_ahead`), and the end of the connection is seen at once. Whoever ends that response then goes
+on with them. While a body arrives, the reader waits for `room`, which is back-pressure.
 
 `Upgrade` and `PRI` are ordinary requests here; what hypercorn and h11 refuse by themselves gets
 our error response. `docs/decisions/accept-loop.md` lists the private names relied on.
@@ -23,16 +20,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 import h11
-import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Body, EndBody, Request, Response
 from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Request, Response
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
+from hypercorn.utils import suppress_body
 
 from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout
+from ollama_gateway.server.inbox import Inbox
 
 _FOLDED_LINE: Final = re.compile(rb"\n[ \t]")
 _CHUNKED: Final = re.compile(rb"\ntransfer-encoding: *chunked\r", re.IGNORECASE)
@@ -45,7 +43,7 @@ Refusal = Callable[[GatewayError], tuple[list[tuple[bytes, bytes]], bytes]]
 
 
 class Protocol(H11Protocol):
-    """One connection's HTTP/1.1; `receive` and `feed` replace hypercorn's single read loop."""
+    """One connection's HTTP/1.1; `receive` and `advance` replace hypercorn's single read loop."""
 
     def __init__(
         self,
@@ -60,15 +58,13 @@ class Protocol(H11Protocol):
     ) -> None:
         state = ConnectionState({"send_continue": self.send_continue})
         super().__init__(app, config, context, task_group, state, False, client, server, send)  # noqa: FBT003 - hypercorn's signature: ssl
-        self.connection = h11.Connection(
-            h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size
-        )
+        self.inbox = Inbox()
+        """Of the request that is being received; `spawn_app` puts it here."""
         self._refusal = refusal
         self._head = b""
         """Of an answer of which nothing is written yet."""
         self._is_chunked = False
-        self._arrived = trio.Event()
-        self._caught_up = trio.Event()
+        self._is_refused = False
         self._unread = 0
         """Bytes received since the last request was whole: a partial head, or early bytes."""
 
@@ -107,28 +103,23 @@ class Protocol(H11Protocol):
         """The body's end is marked by the close alone (HTTP/1.0 and before)."""
         return (self.http.their_http_version or b"") < b"1.1"
 
-    def receive(self, data: bytes) -> int:
-        """Store what the socket gave; returns how many bytes no request has claimed yet."""
+    def receive(self, data: bytes) -> None:
+        """Store what the socket gave."""
         self._unread += len(data)
         self.http.receive_data(data)
-        self._caught_up = trio.Event()
-        self._arrived.set()
+
+    @property
+    def unread(self) -> int:
+        """Bytes that no request has claimed yet."""
         return self._unread
 
-    async def caught_up(self) -> None:
-        """Wait until the feeder has handed on everything it could."""
-        await self._caught_up.wait()
+    async def room(self) -> None:
+        """Wait until the application has taken enough of what was handed on."""
+        await self.inbox.room()
 
-    async def feed(self) -> None:
-        """Hand h11's events to the application, for as long as the connection lives."""
-        while True:
-            await self._arrived.wait()
-            self._arrived = trio.Event()
-            await self._handle_events()
-            self._caught_up.set()
-
-    async def _handle_events(self) -> None:
-        while not self.response_is_pending:
+    async def advance(self) -> None:
+        """Hand on to the application what is there; waits for nothing but a refusal's write."""
+        while not self.response_is_pending and not self._is_refused:
             try:
                 self._check_head()
                 event = self.http.next_event()
@@ -141,12 +132,12 @@ class Protocol(H11Protocol):
             if isinstance(event, h11.Request):
                 await self.send(Updated(idle=False))
                 await self._create_stream(event)
-            elif isinstance(event, h11.Data) and self.stream is not None:
+            elif isinstance(event, h11.Data):
                 self._unread = 0
-                await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
-            elif isinstance(event, h11.EndOfMessage) and self.stream is not None:
+                self.inbox.put(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage):
                 self._unread = len(self.http.trailing_data[0])
-                await self.stream.handle(EndBody(stream_id=STREAM_ID))
+                self.inbox.end()
             else:
                 return  # h11 needs more bytes
 
@@ -197,11 +188,43 @@ class Protocol(H11Protocol):
 
         It is the last while draining, and where it does not wait for the end of the request.
         """
-        is_last = self.context.terminated.is_set() or self.http.their_state is h11.SEND_BODY
-        if isinstance(event, Response) and is_last:
+        if isinstance(event, Response) and self._is_last:
             headers = _closing(event.headers)
             event = Response(STREAM_ID, headers=headers, status_code=event.status_code)
         await super().stream_send(event)
+
+    @property
+    def _is_last(self) -> bool:
+        return self.context.terminated.is_set() or self.http.their_state is h11.SEND_BODY
+
+    async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Write a whole answer at once, past the stream, which is told that it is over."""
+        head = [*headers, *self.config.response_headers("h11")]
+        response = h11.Response(
+            status_code=status, headers=cast("Any", _closing(head) if self._is_last else head)
+        )
+        stream = self._closed_stream()
+        if stream is not None and suppress_body(stream.scope["method"], status):
+            body = b""
+        await self._finish(response, h11.Data(data=body), h11.EndOfMessage())
+
+    def _closed_stream(self) -> HTTPStream | None:
+        """The stream, told that its answer is over; None where the client has left."""
+        stream = cast("HTTPStream | None", self.stream)
+        if stream is not None:
+            stream.state = ASGIHTTPState.CLOSED
+        return stream
+
+    async def _finish(self, *events: Any, before: bytes = b"") -> None:
+        """Write the last events of an answer in one piece, and be ready for a next request."""
+        try:
+            data = b"".join([before, *(self.http.send(event) or b"" for event in events)])
+        except h11.LocalProtocolError:
+            if self.http.their_state is not h11.ERROR:
+                raise
+        else:
+            await self.send(RawData(data))
+        await self._maybe_recycle()
 
     async def _send_h11_event(self, event: Any) -> None:
         """Write an event's bytes; a head waits for what comes behind it, and shares its write."""
@@ -224,13 +247,22 @@ class Protocol(H11Protocol):
 
     async def send_chunk(self, data: bytes) -> None:
         """Write a chunk (RFC 9112, 7.1) that has at least a byte; where `takes_chunks`."""
+        await self.send(RawData(self._chunk(data)))
+
+    async def end_chunks(self, data: bytes) -> None:
+        """Write the last chunk and the end behind it; where `takes_chunks`."""
+        self._closed_stream()
+        await self._finish(h11.EndOfMessage(), before=self._chunk(data))
+
+    def _chunk(self, data: bytes) -> bytes:
+        """Its bytes, behind those of the head where that is not written yet."""
         head, self._head = self._head, b""
-        await self.send(RawData(b"%b%x\r\n%b\r\n" % (head, len(data), data)))
+        return b"%b%x\r\n%b\r\n" % (head, len(data), data) if data else head
 
     async def _maybe_recycle(self) -> None:
         await super()._maybe_recycle()
-        if self.is_idle:
-            self._arrived.set()  # early bytes of a next request may be waiting
+        if self._unread and self.is_idle:
+            await self.advance()
 
     async def handle(self, event: Event) -> None:
         """Tell the application that the client is gone; bytes go through `receive`."""
@@ -243,6 +275,7 @@ class Protocol(H11Protocol):
 
     async def refuse(self, error: GatewayError) -> None:
         """Answer by our own error response where none has begun, and close."""
+        self._is_refused = True
         if self.http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers, body = self._refusal(error)
             head = _closing([*headers, *self.config.response_headers("h11")])
