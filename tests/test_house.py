@@ -30,7 +30,6 @@ AT_HOME: dict[str, set[str]] = {
         "child.py",
         "server/connection.py",
         "server/listener.py",
-        "server/protocol.py",
         "server/tls.py",
         "demo.py",
         "cli/serve.py",

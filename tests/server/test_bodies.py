@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from ollama_gateway.errors import BodyTooLarge, GatewayError, RequestTimeout, Unavailable
-from ollama_gateway.server.bodies import GRACE, SLOWEST, BodyBudget
+from ollama_gateway.server.bodies import GRACE, SLOWEST, BodyBudget, Room
 from ollama_gateway.server.downstream import ASGIDownstream
 from tests.server.serving import gateway, serving, wait_until
 
@@ -64,7 +64,7 @@ async def read(
     script: Script, budget: BodyBudget, announced: int | None = None
 ) -> bytes | GatewayError | None:
     """The body, the error that reading it raised, or None where the client left."""
-    with budget.room() as room:
+    with Room(budget) as room:
         downstream = ASGIDownstream(script, script.send, room, None, announced, answer_headers=[])
         with anyio.CancelScope() as request:
             script.leaving = downstream.leaving(request)
@@ -201,7 +201,7 @@ async def test_all_together_over_the_wire() -> None:
 def test_a_room_is_empty_when_it_is_left() -> None:
     """What was taken is given back, and a refusal takes nothing."""
     budget = BodyBudget(limit=10, total=10)
-    with budget.room() as room:
+    with Room(budget) as room:
         room.take(10)
         with pytest.raises(Unavailable):
             room.take(1)

@@ -81,7 +81,7 @@ async def test_early_requests_are_kept_and_served_in_order() -> None:
             await stream.send_all(early)
             await app.has_begun.wait()
             (connection,) = peer.listener.connections
-            await wait_until(lambda: connection.http._unread > len(early) - 1300)
+            await wait_until(lambda: connection.http.unread > len(early) - 1300)
             await stream.send_all(LAST)
             app.may_answer.set()
             answer = await read_to_end(stream)
@@ -146,7 +146,7 @@ async def test_ten_thousand_requests_at_once_take_bounded_memory() -> None:
 
     async def counting(scope: Any, receive: Receive, send: Send) -> None:
         nonlocal most
-        most = max(most, *(connection.http._unread for connection in peer.listener.connections))
+        most = max(most, *(connection.http.unread for connection in peer.listener.connections))
         await hello(scope, receive, send)
 
     async with serving(counting) as peer:

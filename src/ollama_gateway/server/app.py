@@ -9,9 +9,8 @@ that a cut stream never looks complete.
 from __future__ import annotations
 
 import math
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import secrets
+from collections.abc import Sequence
 from typing import Any, Final
 
 import anyio
@@ -31,7 +30,7 @@ from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.address import Address
 from ollama_gateway.server.anonymous import Anonymous
-from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.bodies import BodyBudget, Room
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.downstream import ASGIDownstream, Send
 from ollama_gateway.server.forwarded import client_of
@@ -83,7 +82,7 @@ class App:
         request_id, arrived = new_request_id(), anyio.current_time()
         # Before anybody hears that the client has left: who only half-closed has an answer coming.
         await self._turnstile.pass_through()
-        with self.bodies.room() as room:
+        with Room(self.bodies) as room:
             downstream = ASGIDownstream(
                 receive,
                 send,
@@ -94,22 +93,17 @@ class App:
                 content_coding(scope["headers"]),
                 self._turnstile,
             )
-            with self._request() as request:
-                receive.on_leaving(downstream.leaving(request))
-                await self._serve(scope, downstream, request_id, arrived)
+            with anyio.CancelScope(deadline=self._deadline) as request:
+                self._running.add(request)
+                try:
+                    receive.on_leaving(downstream.leaving(request))
+                    await self._serve(scope, downstream, request_id, arrived)
+                finally:
+                    self._running.discard(request)
             if request.cancelled_caught and not downstream.is_gone:
                 with anyio.move_on_after(FAREWELL):
                     error = Unavailable("the gateway is shutting down", reason="draining")
                     await self._fail(error, downstream, scope["path"], request_id)
-
-    @contextmanager
-    def _request(self) -> Iterator[anyio.CancelScope]:
-        with anyio.CancelScope(deadline=self._deadline) as scope:
-            self._running.add(scope)
-            try:
-                yield scope
-            finally:
-                self._running.discard(scope)
 
     async def _serve(
         self, scope: Any, downstream: ASGIDownstream, request_id: str, arrived: float
@@ -194,7 +188,7 @@ async def _answer_preflight(downstream: ASGIDownstream, headers: Headers) -> Non
 
 def new_request_id() -> str:
     """The name of a request: in its response, its log line and its row."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def error_response(error: GatewayError, dialect: Dialect, request_id: str) -> tuple[Headers, bytes]:

@@ -8,9 +8,7 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
@@ -24,7 +22,7 @@ SLOWEST: Final = 1024
 
 @attrs.define
 class BodyBudget:
-    """How much memory all bodies may take together; `held` goes up and down by `room`."""
+    """How much memory all bodies may take together; `held` goes up and down by each `Room`."""
 
     limit: int
     """Bytes of one body."""
@@ -32,22 +30,21 @@ class BodyBudget:
     """Bytes of all bodies."""
     held: int = attrs.field(default=0, init=False)
 
-    @contextmanager
-    def room(self) -> Iterator[Room]:
-        """Room for one body, given back when the block is left."""
-        room = Room(self)
-        try:
-            yield room
-        finally:
-            self.held -= room.taken
-
 
 @attrs.define
 class Room:
-    """One request's share of the budget."""
+    """One request's share of the budget, given back when the block is left."""
 
     budget: BodyBudget
     taken: int = 0
+
+    def __enter__(self) -> Self:
+        """Nothing is taken yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        self.budget.held -= self.taken
 
     def take(self, size: int) -> None:
         """Take room for `size` more bytes; raises Unavailable when all together hold too much."""

@@ -187,7 +187,7 @@ class Connection(TCPServer):
             self._set_deadline(self._limits.head_timeout)
         if self.http.response_is_pending:
             return self.http.unread <= self._limits.read_ahead
-        await self.http.room()
+        await self.http.inbox.room()
         return not self._finished
 
     async def _received(self) -> bytes:
@@ -273,6 +273,7 @@ class Connection(TCPServer):
 
     def _finish(self) -> None:
         self._finished = True
+        self.http.stop()
         self._reading.cancel()
 
     async def _part(self) -> None:

@@ -1,8 +1,7 @@
-"""An application's way out: what ASGI calls `send`, with short ways for what is sent most.
+"""An application's way out: what ASGI calls `send`, with a short way for ordinary answers.
 
-A whole answer, and the chunks of a stream and its end, go past hypercorn's stream, which has a
-state and an event for each part of them. So a head waits for what comes behind it, which says what
-kind of answer it begins. The heads of streams, and what has no chunks, go the way of hypercorn's.
+They go past hypercorn's stream and h11's, which have states and events for each part of any answer.
+So a head waits for what comes behind it, which says what kind of answer it begins.
 """
 
 from __future__ import annotations
@@ -12,25 +11,28 @@ from typing import Any, Protocol
 
 import attrs
 
+from ollama_gateway.flow.ask import Headers
+
 
 class Answering(Protocol):
-    """Where answers are written; see `protocol.Protocol`."""
+    """Where ordinary answers are written; see `protocol.Protocol`."""
 
-    @property
-    def takes_chunks(self) -> bool:
-        """An answer in chunks has begun."""
+    is_answering: bool
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Write a whole answer; False where that is not ordinary."""
         ...
 
-    async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Write a whole answer."""
+    def begin(self, status: int, headers: Headers) -> bool:
+        """Begin an answer in chunks; False where that is not ordinary."""
         ...
 
     async def send_chunk(self, data: bytes) -> None:
-        """Write a chunk."""
+        """Write a chunk of it."""
         ...
 
     async def end_chunks(self, data: bytes) -> None:
-        """Write the last chunk, if there is one, and the end."""
+        """Write the last chunk of it, if there is one, and the end."""
         ...
 
 
@@ -38,38 +40,39 @@ class Answering(Protocol):
 class Outbox:
     """The way out of one request."""
 
-    _answer: Answering
+    _ordinary: Answering
     _send: Callable[[Any], Awaitable[None]]
     _head: Any = attrs.field(default=None, init=False)
 
     async def __call__(self, event: Any) -> None:
         """Send an ASGI event; None where no more will come."""
         head, self._head = self._head, None
-        if event is not None and event["type"] == "http.response.start":
+        if event is None:
+            await self._send_all(head, None)
+        elif event["type"] == "http.response.start":
             self._head = event
-        elif event is None:
-            await self._begin(head)
-            await self._send(None)
-        elif not event.get("more_body"):
-            await self._end(head, event)
+        elif event.get("more_body"):
+            await self._send_part(head, event)
         else:
-            await self._begin(head)
-            await self._go_on(event)
+            await self._send_end(head, event)
 
-    async def _begin(self, head: Any) -> None:
+    async def _send_part(self, head: Any, event: Any) -> None:
+        if head is None or self._ordinary.begin(head["status"], head["headers"]):
+            head = None
+        if self._ordinary.is_answering:
+            await self._ordinary.send_chunk(event["body"])
+        else:
+            await self._send_all(head, event)
+
+    async def _send_end(self, head: Any, event: Any) -> None:
+        if self._ordinary.is_answering:
+            await self._ordinary.end_chunks(event["body"])
+        elif head is None or not await self._ordinary.respond(
+            head["status"], head["headers"], event["body"]
+        ):
+            await self._send_all(head, event)
+
+    async def _send_all(self, head: Any, event: Any) -> None:
         if head is not None:
             await self._send(head)
-
-    async def _go_on(self, event: Any) -> None:
-        if not self._answer.takes_chunks:
-            await self._send(event)
-        elif event["body"]:
-            await self._answer.send_chunk(event["body"])
-
-    async def _end(self, head: Any, event: Any) -> None:
-        if head is not None:
-            await self._answer.respond(head["status"], head["headers"], event["body"])
-        elif self._answer.takes_chunks:
-            await self._answer.end_chunks(event["body"])
-        else:
-            await self._send(event)
+        await self._send(event)

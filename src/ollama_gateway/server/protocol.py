@@ -30,10 +30,11 @@ from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerConte
 from hypercorn.utils import suppress_body
 
 from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout
+from ollama_gateway.flow.ask import Headers
+from ollama_gateway.server.heads import chunked_head, closing, whole_head
 from ollama_gateway.server.inbox import Inbox
 
 _FOLDED_LINE: Final = re.compile(rb"\n[ \t]")
-_CHUNKED: Final = re.compile(rb"\ntransfer-encoding: *chunked\r", re.IGNORECASE)
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _REQUEST_IS_COMING: Final = {h11.IDLE, h11.SEND_BODY, h11.ERROR}
 """Not listed by its ends: with `Upgrade` or `CONNECT` h11 has one more, waiting for our word."""
@@ -61,11 +62,12 @@ class Protocol(H11Protocol):
         self.inbox = Inbox()
         """Of the request that is being received; `spawn_app` puts it here."""
         self._refusal = refusal
+        self.is_answering = False
+        """An ordinary answer has begun, and is not over."""
         self._head = b""
-        """Of an answer of which nothing is written yet."""
-        self._is_chunked = False
-        self._is_refused = False
-        self._unread = 0
+        """Its head, where nothing of it is written yet."""
+        self._is_over = False
+        self.unread = 0
         """Bytes received since the last request was whole: a partial head, or early bytes."""
 
     @property
@@ -81,7 +83,7 @@ class Protocol(H11Protocol):
     @property
     def is_between_requests(self) -> bool:
         """Idle, and not a byte of a next request has come."""
-        return self.is_idle and not self._unread
+        return self.is_idle and not self.unread
 
     @property
     def response_is_pending(self) -> bool:
@@ -91,12 +93,12 @@ class Protocol(H11Protocol):
     @property
     def response_is_cut(self) -> bool:
         """The answer was begun and not ended."""
-        return self.http.our_state in {h11.SEND_BODY, h11.ERROR}
+        return self.is_answering or self.http.our_state in {h11.SEND_BODY, h11.ERROR}
 
     @property
     def client_still_sends(self) -> bool:
         """Closing now would meet unread bytes: the kernel would send a reset after the answer."""
-        return self.http.their_state in {h11.SEND_BODY, h11.ERROR} or self._unread > 0
+        return self.http.their_state in {h11.SEND_BODY, h11.ERROR} or self.unread > 0
 
     @property
     def end_is_close(self) -> bool:
@@ -105,21 +107,12 @@ class Protocol(H11Protocol):
 
     def receive(self, data: bytes) -> None:
         """Store what the socket gave."""
-        self._unread += len(data)
+        self.unread += len(data)
         self.http.receive_data(data)
-
-    @property
-    def unread(self) -> int:
-        """Bytes that no request has claimed yet."""
-        return self._unread
-
-    async def room(self) -> None:
-        """Wait until the application has taken enough of what was handed on."""
-        await self.inbox.room()
 
     async def advance(self) -> None:
         """Hand on to the application what is there; waits for nothing but a refusal's write."""
-        while not self.response_is_pending and not self._is_refused:
+        while not self.response_is_pending and not self._is_over:
             try:
                 self._check_head()
                 event = self.http.next_event()
@@ -133,17 +126,17 @@ class Protocol(H11Protocol):
                 await self.send(Updated(idle=False))
                 await self._create_stream(event)
             elif isinstance(event, h11.Data):
-                self._unread = 0
+                self.unread = 0
                 self.inbox.put(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
-                self._unread = len(self.http.trailing_data[0])
+                self.unread = len(self.http.trailing_data[0])
                 self.inbox.end()
             else:
                 return  # h11 needs more bytes
 
     def _check_head(self) -> None:
         """Raise for a head that h11 lets pass: its own limit holds for partial heads only."""
-        if self.http.their_state is not h11.IDLE or not self._unread:
+        if self.http.their_state is not h11.IDLE or not self.unread:
             return
         buffer = self.http.trailing_data[0]
         end = _HEAD_END.search(buffer)
@@ -154,7 +147,7 @@ class Protocol(H11Protocol):
             raise BadRequest("folded header lines are not accepted", reason="bad_request_head")
 
     async def _create_stream(self, request: h11.Request) -> None:
-        self._unread = 0
+        self.unread = 0
         self.keep_alive_requests += 1
         self.stream = HTTPStream(
             self.app,
@@ -189,7 +182,7 @@ class Protocol(H11Protocol):
         It is the last while draining, and where it does not wait for the end of the request.
         """
         if isinstance(event, Response) and self._is_last:
-            headers = _closing(event.headers)
+            headers = closing(event.headers)
             event = Response(STREAM_ID, headers=headers, status_code=event.status_code)
         await super().stream_send(event)
 
@@ -197,71 +190,78 @@ class Protocol(H11Protocol):
     def _is_last(self) -> bool:
         return self.context.terminated.is_set() or self.http.their_state is h11.SEND_BODY
 
-    async def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Write a whole answer at once, past the stream, which is told that it is over."""
-        head = [*headers, *self.config.response_headers("h11")]
-        response = h11.Response(
-            status_code=status, headers=cast("Any", _closing(head) if self._is_last else head)
-        )
-        stream = self._closed_stream()
-        if stream is not None and suppress_body(stream.scope["method"], status):
-            body = b""
-        await self._finish(response, h11.Data(data=body), h11.EndOfMessage())
+    async def respond(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Write a whole answer in one piece; False where it is no ordinary one: see `heads.py`."""
+        head = whole_head(status, self._dated(headers), len(body))
+        if head is None or not self._is_ordinary(status):
+            return False
+        await self._finish(head + body)
+        return True
 
-    def _closed_stream(self) -> HTTPStream | None:
-        """The stream, told that its answer is over; None where the client has left."""
-        stream = cast("HTTPStream | None", self.stream)
-        if stream is not None:
-            stream.state = ASGIHTTPState.CLOSED
-        return stream
-
-    async def _finish(self, *events: Any, before: bytes = b"") -> None:
-        """Write the last events of an answer in one piece, and be ready for a next request."""
-        try:
-            data = b"".join([before, *(self.http.send(event) or b"" for event in events)])
-        except h11.LocalProtocolError:
-            if self.http.their_state is not h11.ERROR:
-                raise
-        else:
-            await self.send(RawData(data))
-        await self._maybe_recycle()
-
-    async def _send_h11_event(self, event: Any) -> None:
-        """Write an event's bytes; a head waits for what comes behind it, and shares its write."""
-        try:
-            data = self.http.send(event) or b""
-        except h11.LocalProtocolError:
-            if self.http.their_state is not h11.ERROR:
-                raise
-            return
-        if isinstance(event, h11.Response):
-            self._head, self._is_chunked = data, _CHUNKED.search(data) is not None
-        elif self._head or data:
-            data, self._head = self._head + data, b""
-            await self.send(RawData(data))
-
-    @property
-    def takes_chunks(self) -> bool:
-        """An answer in chunks has begun, and h11 has nothing to say to a next one."""
-        return self._is_chunked and self.http.our_state is h11.SEND_BODY
+    def begin(self, status: int, headers: Headers) -> bool:
+        """Begin an answer in chunks; False where it is no ordinary one."""
+        head = chunked_head(status, self._dated(headers))
+        if head is None or not self._is_ordinary(status):
+            return False
+        cast("HTTPStream", self.stream).state = ASGIHTTPState.RESPONSE
+        self._head, self.is_answering = head, True
+        return True
 
     async def send_chunk(self, data: bytes) -> None:
-        """Write a chunk (RFC 9112, 7.1) that has at least a byte; where `takes_chunks`."""
-        await self.send(RawData(self._chunk(data)))
+        """Write a chunk (RFC 9112, 7.1); of what `begin` has begun."""
+        if data:
+            await self.send(RawData(self._chunk(data)))
 
     async def end_chunks(self, data: bytes) -> None:
-        """Write the last chunk and the end behind it; where `takes_chunks`."""
-        self._closed_stream()
-        await self._finish(h11.EndOfMessage(), before=self._chunk(data))
+        """Write the last chunk and the end behind it."""
+        await self._finish(self._chunk(data) + b"0\r\n\r\n")
 
     def _chunk(self, data: bytes) -> bytes:
         """Its bytes, behind those of the head where that is not written yet."""
         head, self._head = self._head, b""
         return b"%b%x\r\n%b\r\n" % (head, len(data), data) if data else head
 
+    def _dated(self, headers: Headers) -> Headers:
+        return [*headers, *self.config.response_headers("h11")]
+
+    def _is_ordinary(self, status: int) -> bool:
+        """Whether the client gets a body, and the connection stays."""
+        stream = cast("HTTPStream | None", self.stream)  # None where the client has left
+        return (
+            stream is not None
+            and self.http.their_state is h11.DONE
+            and self.http.our_state is h11.SEND_RESPONSE
+            and not self.context.terminated.is_set()
+            and not suppress_body(stream.scope["method"], status)
+        )
+
+    async def _finish(self, data: bytes) -> None:
+        """Write the end of an ordinary answer, and be ready for a next request."""
+        self.is_answering = True  # it is cut, if writing is
+        if self.stream is not None:
+            cast("HTTPStream", self.stream).state = ASGIHTTPState.CLOSED
+        await self.send(RawData(data))
+        self.is_answering = False
+        await self._close_stream()
+        if self.context.terminated.is_set():
+            await self.send(Closed())
+        else:
+            await self._start_anew()
+
+    async def _start_anew(self) -> None:
+        """Begin a next cycle; h11 was told nothing of the answer that ended this one."""
+        early = self.http.trailing_data[0]
+        self.connection = h11.Connection(
+            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
+        )
+        await self.send(Updated(idle=True))
+        if early:
+            self.http.receive_data(early)
+            await self.advance()
+
     async def _maybe_recycle(self) -> None:
         await super()._maybe_recycle()
-        if self._unread and self.is_idle:
+        if self.unread and self.is_idle:
             await self.advance()
 
     async def handle(self, event: Event) -> None:
@@ -269,26 +269,24 @@ class Protocol(H11Protocol):
         if isinstance(event, Closed):
             await super().handle(event)
 
+    def stop(self) -> None:
+        """Begin no request any more."""
+        self._is_over = True
+
     async def refuse_slow_head(self) -> None:
         """Answer a client whose request head did not come in time."""
         await self.refuse(RequestTimeout(reason="slow_head"))
 
     async def refuse(self, error: GatewayError) -> None:
         """Answer by our own error response where none has begun, and close."""
-        self._is_refused = True
-        if self.http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+        self.stop()
+        if self.http.our_state in {h11.IDLE, h11.SEND_RESPONSE} and not self.is_answering:
             headers, body = self._refusal(error)
-            head = _closing([*headers, *self.config.response_headers("h11")])
+            head = closing([*headers, *self.config.response_headers("h11")])
             response = h11.Response(status_code=error.status, headers=cast("Any", head))
             parts = (response, h11.Data(data=body), h11.EndOfMessage())
             await self.send(RawData(b"".join(self.http.send(part) or b"" for part in parts)))
         await self.send(Closed())
-
-
-def _closing(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers with `Connection: close`, once."""
-    kept = [header for header in headers if header[0].lower() != b"connection"]
-    return [*kept, (b"connection", b"close")]
 
 
 def _refused(status_hint: int) -> GatewayError:
