@@ -20,7 +20,7 @@ from ollama_gateway import log
 from ollama_gateway.build import Gateway
 from ollama_gateway.cli.serve import ran_to_its_end
 from ollama_gateway.spawn import READY, Assignment, received, wait_until_told
-from ollama_gateway.supervisor import supervise
+from ollama_gateway.supervisor import spare_what_is_loaded, supervise
 
 
 def main() -> int:
@@ -54,6 +54,7 @@ def _tidy_up(path: Path) -> None:
 
 
 def _tell(tether: socket.socket, assignment: Assignment, gateway: Gateway, _address: str) -> None:
+    spare_what_is_loaded()
     with contextlib.suppress(OSError):  # the parent has ended, and the tether says so
         tether.send(READY)
     up = sum(backend.is_up for backend in gateway.backends.all)

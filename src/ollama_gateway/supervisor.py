@@ -11,6 +11,7 @@ crashes is started again with growing pauses and never takes the server down.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -34,6 +35,8 @@ LONGEST_PAUSE: Final = 30.0
 as long as the longest."""
 CLOSING: Final = 2.0
 """Seconds after the drain for error events and last bytes."""
+OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
+"""Some MB at most; Python's own 700 are half a request's."""
 STOPPING: Final = {signal.SIGTERM, signal.SIGINT}
 SIGNALS: Final = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
 
@@ -152,6 +155,18 @@ async def keep_running(name: str, watch: Watcher, metrics: Metrics) -> None:
             pause = FIRST_PAUSE
         await trio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def spare_what_is_loaded() -> None:
+    """Let the garbage collector leave alone what is there at the start: it stays to the end.
+
+    A full collection went through all of it, and for 0.1 s nothing else ran. In between it looks
+    less often for cycles, which what serves a request has few of. Together that was 7 % of the CPU
+    of 300 streams started at once. For a process that does nothing else, once it is ready.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
 
 
 def address_of(sockets: Sequence[socket.socket]) -> str:

@@ -21,7 +21,7 @@ from ollama_gateway.processes import ProcessesFailed, serve_with_processes
 from ollama_gateway.server.listener import AddressTaken, raise_file_limit
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import printable
-from ollama_gateway.supervisor import supervise
+from ollama_gateway.supervisor import spare_what_is_loaded, supervise
 from ollama_gateway.tls_files import TLSFilesBroken
 
 LAST_LINES = 1.0
@@ -109,6 +109,7 @@ def _of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
 
 
 def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
+    spare_what_is_loaded()
     up = sum(backend.is_up for backend in gateway.backends.all)
     logger.info(
         "serving",
