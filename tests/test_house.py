@@ -24,6 +24,7 @@ AT_HOME: dict[str, set[str]] = {
     "h11": {"backends/conversation.py", "backends/transport.py", "server/protocol.py"},
     "hypercorn": {"server/connection.py", "server/listener.py", "server/protocol.py"},
     "trio": {
+        "clock.py",
         "supervisor.py",
         "processes.py",
         "spawn.py",

@@ -19,6 +19,7 @@ from typing import Final, Literal, Protocol
 import anyio
 import attrs
 
+from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.health import Health
 from ollama_gateway.backends.occupancy import Slot
@@ -156,7 +157,7 @@ class Candidates:
 
     def hedge(self, may_pay: Callable[[Judgement], bool]) -> Slot | Withheld:
         """A slot beside an attempt that still runs, or why there is none."""
-        now = anyio.current_time()
+        now = clock.now()
         left = self._left(now)
         if not left:
             return "no_candidate"
@@ -179,7 +180,7 @@ class Candidates:
 
     def take(self, purse: Purse) -> Slot | Literal["wait"] | None:
         """A slot at the best backend that is left, as far as that can be had without waiting."""
-        now = anyio.current_time()
+        now = clock.now()
         eligible = self._eligible(now)
         for judgement in eligible:
             if judgement.has_room and (self._is_free(judgement) or purse.pay()):
@@ -205,7 +206,7 @@ class Candidates:
 
     async def _wait(self, purse: Purse) -> Slot | None:
         """Wait in line; the slot that was handed over, or None when no backend is left."""
-        deadline = anyio.current_time() + self.queue_timeout
+        deadline = clock.now() + self.queue_timeout
         self._check_that_it_helps(deadline)
         turn = _Turn(self, purse, deadline)
         try:
@@ -222,7 +223,7 @@ class Candidates:
 
     def _check_that_it_helps(self, deadline: float) -> None:
         """Refuse at once where all have said that they are full for longer than one may wait."""
-        now = anyio.current_time()
+        now = clock.now()
         eligible = self._eligible(now)
         soonest = min((j.health.rests_until for j in eligible), default=now)
         if soonest > deadline and all(j.is_resting for j in eligible):
@@ -236,7 +237,7 @@ class Candidates:
 
     def next_change(self, deadline: float, purse: Purse) -> float:
         """When time alone may give this request room, at most `deadline`."""
-        now = anyio.current_time()
+        now = clock.now()
         left = self._left(now)
         times = [moment for judgement in left for moment in judgement.changes if moment > now]
         if any(j.has_room and not self._is_free(j) for j in left):
@@ -271,7 +272,7 @@ class _Turn:
     async def come(self, waiter: Waiter) -> None:
         """Wait for it; raises Unavailable at the deadline."""
         while self.taken == "wait":
-            if anyio.current_time() >= self.deadline:
+            if clock.now() >= self.deadline:
                 raise Unavailable(reason="queue_timeout")
             self._alarm = anyio.CancelScope(deadline=self._wakes_at)
             with self._alarm:

@@ -17,6 +17,7 @@ from typing import Final
 
 import anyio
 
+from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
@@ -84,7 +85,7 @@ async def _pass_on(
             return
         frames = await following()
     # Ollama itself ends a stream so when a model repeats itself: no fault of the backend's.
-    answer.slot.failed(Fault.NONE, NO_END, anyio.current_time())
+    answer.slot.failed(Fault.NONE, NO_END, clock.now())
     raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
 
 
@@ -128,7 +129,7 @@ def _note_usage(row: Row, usage: Usage | None) -> None:
 
 async def _next(answer: Answer, idle: anyio.CancelScope, seconds: float) -> list[bytes]:
     """The next frames; `idle` is cancelled where they take so long. What a client takes is not."""
-    idle.deadline = anyio.current_time() + seconds
+    idle.deadline = clock.now() + seconds
     try:
         return await answer.next()
     except AttemptFailed as failure:
@@ -140,5 +141,5 @@ async def _next(answer: Answer, idle: anyio.CancelScope, seconds: float) -> list
 
 def _broken(answer: Answer, error: GatewayError) -> GatewayError:
     """The same error, once it has been counted against the backend."""
-    answer.slot.failed(Fault.BROKEN, error.reason, anyio.current_time())
+    answer.slot.failed(Fault.BROKEN, error.reason, clock.now())
     return error

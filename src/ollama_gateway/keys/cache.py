@@ -20,6 +20,7 @@ from typing import Final
 import anyio
 import attrs
 
+from ollama_gateway import clock
 from ollama_gateway.batcher import BatcherFull, BatchFailed
 from ollama_gateway.errors import Unauthorized, Unavailable
 from ollama_gateway.keys.key import APIKey, Principal, read_claim, utc_now
@@ -48,7 +49,7 @@ _log = get_logger("keys")
 
 @attrs.frozen
 class _Seen:
-    """What a look-up found, by `anyio.current_time()`."""
+    """What a look-up found, by `clock.now()`."""
 
     key: APIKey
     asked_at: float
@@ -93,7 +94,7 @@ class KeyCache:
 
     def statistics(self) -> CacheStatistics:
         """Count what is held."""
-        now, failed_at = anyio.current_time(), self._failed_at
+        now, failed_at = clock.now(), self._failed_at
         usable = sum(self._is_usable(digest, now) for digest in self._seen)
         failing = failed_at is not None and now < failed_at + DOUBT
         return CacheStatistics(len(self._seen), usable, failing)
@@ -119,10 +120,10 @@ class KeyCache:
         if seen is None:
             return None
         self._seen.move_to_end(digest)
-        return seen.key if anyio.current_time() < seen.ask_again_at else None
+        return seen.key if clock.now() < seen.ask_again_at else None
 
     async def _look_up(self, digest: str) -> APIKey | None:
-        asked_at = anyio.current_time()
+        asked_at = clock.now()
         try:
             with anyio.fail_after(self._patience(digest, asked_at)):
                 key = await self._find(digest)
@@ -154,7 +155,7 @@ class KeyCache:
 
     def _without_store(self, digest: str, error: Exception) -> APIKey:
         self._note_store(error)
-        now = anyio.current_time()
+        now = clock.now()
         if not self._is_usable(digest, now):
             raise Unavailable(
                 "API keys cannot be checked now, try again", reason="keys_unavailable"
@@ -169,4 +170,4 @@ class KeyCache:
             _log.error("key store failing", cause=str(error.__cause__ or error))
         if error is None and self._failed_at is not None:
             _log.info("key store works again")
-        self._failed_at = anyio.current_time() if error is not None else None
+        self._failed_at = clock.now() if error is not None else None

@@ -9,8 +9,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-import anyio
-
+from ollama_gateway import clock
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.limits.calendar import Moment, moment, utc_now
 from ollama_gateway.limits.leases import Limits
@@ -112,4 +111,4 @@ def _sum(contributions: Sequence[Contribution]) -> Mapping[str, Mapping[int, int
 
 
 def _moment(now: Callable[[], datetime]) -> Moment:
-    return moment(anyio.current_time(), now())
+    return moment(clock.now(), now())
