@@ -19,7 +19,7 @@ from ollama_gateway.backends.selection import Candidates, Wish
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.flow.attempt import Answer, AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
-from ollama_gateway.flow.race import Rules, race
+from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import WholeBody
@@ -145,7 +145,7 @@ class Track:
 
         wish = Wish(M, key, load_options, is_light)
         candidates = Candidates(self.backends, wish, queue_timeout)
-        racing = race(candidates, start, self.rules, patience, is_streamed=is_streamed)
+        racing = Race(candidates, start, self.rules, began + patience, is_streamed=is_streamed)
         try:
             async with racing as winner:
                 outcomes.won = winner.backend.name

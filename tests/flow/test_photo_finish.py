@@ -18,7 +18,7 @@ from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Wish
 from ollama_gateway.errors import GatewayError, UpstreamTimeout
 from ollama_gateway.flow.attempt import Answer, BackendRefused
-from ollama_gateway.flow.race import race
+from ollama_gateway.flow.race import Race
 from tests.flow.racing import GOOD, M, Outcome, Track, answer, failed
 
 Clock = trio.testing.MockClock
@@ -64,7 +64,8 @@ async def finish(
     candidates = Candidates(track.backends, Wish(M, "k"), 100)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(photo.ring)
-        racing = race(candidates, photo.start, track.rules, patience, is_streamed=True)
+        deadline = trio.current_time() + patience
+        racing = Race(candidates, photo.start, track.rules, deadline, is_streamed=True)
         with photo.client:
             try:
                 async with racing as winner:

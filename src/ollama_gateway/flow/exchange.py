@@ -7,14 +7,14 @@ chunk of a stream `first_chunk_timeout` counts from the arrival, over all attemp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
+from types import TracebackType
 from typing import Protocol
 
 import anyio
 import attrs
 
+from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Wish
@@ -22,7 +22,7 @@ from ollama_gateway.errors import Forbidden, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.admission import Call, Rights, bounded, may_call, read_call
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.attempt import Answer, AttemptFailed, BackendRefused, attempt
-from ollama_gateway.flow.race import Rules, Start, race
+from ollama_gateway.flow.race import Race, Rules, Start
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.ledger.record import Attempt, Caller, Ledger, Row
@@ -77,17 +77,17 @@ class Exchange:
                 principal, ask, await ask.downstream.body(), is_measured=is_measured
             )  # 408, 413, 503, 400, 403
             row.model, row.bytes_in = call.model.short, call.size
-            with _until(ask.arrived + self.deadlines.total):  # 504
+            with Until(ask.arrived + self.deadlines.total):  # 504
                 candidates = self.candidates(principal, call, only)  # 503, the one 403
                 async with self.limits.reserve(self._demand(call, quota), row) as lease:  # 429, 503
                     await self.ledger.admit(row)  # 503
                     call = await bounded(call, lease.generation)  # 400
-                    start, patience = attempts(call, ask, row), self._patience(call, ask)
-                    racing = race(candidates, start, self.rules, patience, is_streamed=call.streams)
+                    start, deadline = attempts(call, ask, row), self._deadline(call, ask)
+                    racing = Race(candidates, start, self.rules, deadline, is_streamed=call.streams)
                     async with racing as winner:  # 502, 503, 504; leaving closes the losers
                         row.backend = winner.backend.name
                         row.model = winner.backend.spelling(call.model) or row.model
-                        row.ttft = anyio.current_time() - ask.arrived
+                        row.ttft = clock.now() - ask.arrived
                         extra = lease.headers + self.exposed(winner.backend.name)
                         finish = partial(self._finish, lease, row, call)
                         await relay(winner, ask, row, finish, self.deadlines.idle, extra)
@@ -95,7 +95,7 @@ class Exchange:
     def candidates(self, caller: Caller, call: Call, only: Backend | None) -> Candidates:
         """Who may be asked, `only` one where the request names it; Unavailable, Forbidden."""
         try:
-            self.backends.check(call.model, anyio.current_time(), only)
+            self.backends.check(call.model, clock.now(), only)
         except ModelDown as down:
             raise Unavailable(reason=down.reason) from None
         except ModelUnknown:
@@ -122,17 +122,17 @@ class Exchange:
         """What tells the client which backend has answered, where it may know."""
         return [(b"x-gateway-backend", backend.encode())] if self.expose_backend else []
 
-    def _patience(self, call: Call, ask: Ask) -> float:
-        """Seconds left for the first good chunk; a whole answer has the total time for it."""
-        allowed = self.deadlines.first_chunk if call.streams else self.deadlines.total
-        return ask.arrived + allowed - anyio.current_time()
+    def _deadline(self, call: Call, ask: Ask) -> float:
+        """When the first good chunk has to be there; a whole answer has the total time for it."""
+        deadlines = self.deadlines
+        return ask.arrived + (deadlines.first_chunk if call.streams else deadlines.total)
 
 
 def attempts(call: Call, ask: Ask, row: Row) -> Start:
     """The race's way to start an attempt, which leaves a note in the row."""
 
     async def start(slot: Slot) -> Answer:
-        note = Attempt(slot.backend.name, anyio.current_time() - ask.arrived, slot.is_hedge)
+        note = Attempt(slot.backend.name, clock.now() - ask.arrived, slot.is_hedge)
         row.attempts.append(note)
         try:
             answer = await attempt(slot, call)
@@ -141,15 +141,30 @@ def attempts(call: Call, ask: Ask, row: Row) -> Start:
             raise
         finally:
             note.reason = note.reason or slot.reason  # overtaken
-        note.first_chunk = anyio.current_time() - ask.arrived
+        note.first_chunk = clock.now() - ask.arrived
         return answer
 
     return start
 
 
-@contextmanager
-def _until(deadline: float) -> Iterator[None]:
-    with anyio.CancelScope(deadline=deadline) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise UpstreamTimeout("the answer took too long", reason="total_timeout")
+class Until:
+    """A block that a deadline ends; it raises UpstreamTimeout then."""
+
+    def __init__(
+        self, deadline: float, late: str = "the answer took too long", reason: str = "total_timeout"
+    ) -> None:
+        self._scope = anyio.CancelScope(deadline=deadline)
+        self._late, self._reason = late, reason
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:
+            raise UpstreamTimeout(self._late, reason=self._reason)

@@ -19,8 +19,8 @@ backend's and not the request's only when another one has served it.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
@@ -28,6 +28,7 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
+from ollama_gateway import clock
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Judgement
@@ -54,30 +55,6 @@ class Rules:
     metrics: Metrics
 
 
-@asynccontextmanager
-async def race(
-    candidates: Candidates, start: Start, rules: Rules, patience: float, *, is_streamed: bool
-) -> AsyncIterator[Answer]:
-    """The winner of the race, open for the length of the block.
-
-    `patience` is how many seconds the first good chunk may take in all, the wait for room included.
-    Raises UpstreamTimeout when they are over, the client's own error (`BackendRefused`), or what
-    became of the attempts when all failed: UpstreamFailed (502 or the last one's status),
-    Unavailable, Forbidden.
-    """
-    deadline = anyio.current_time() + patience
-    racing = _Race(candidates, start, rules, deadline, is_streamed)
-    answer: Answer | None = None
-    with anyio.CancelScope(deadline=deadline):
-        answer = await racing.run()
-    if answer is None:
-        raise UpstreamTimeout if racing.runners else Unavailable(reason="queue_timeout")
-    try:
-        yield answer
-    finally:
-        await answer.aclose()
-
-
 @attrs.define(eq=False)
 class _Runner:
     """One attempt in the race."""
@@ -92,23 +69,42 @@ class _Runner:
 
 
 @attrs.define(eq=False)
-class _Race:
-    """One race, from its first attempt to its first good chunk."""
+class Race:
+    """One race: a block whose value is the winner, open for its length.
+
+    Entering raises UpstreamTimeout at the deadline, the client's own error (`BackendRefused`), or
+    what became of the attempts when all failed: UpstreamFailed (502 or the last one's status),
+    Unavailable, Forbidden.
+    """
 
     candidates: Candidates
     start: Start
     rules: Rules
     deadline: float
-    is_streamed: bool
+    """When the first good chunk has to be there, the wait for room included. Only a stream's is
+    kept here: a whole answer's is its request's own, which whoever asks for it keeps.
+    """
+    is_streamed: bool = attrs.field(kw_only=True)
     runners: list[_Runner] = attrs.field(factory=list, init=False)
     winner: _Runner | None = attrs.field(default=None, init=False)
     refusal: GatewayError | None = attrs.field(default=None, init=False)
-    failed: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    failed: anyio.Event | None = attrs.field(default=None, init=False)
     """Set when an attempt fails; a new one for each wait."""
     withheld: set[str] = attrs.field(factory=set, init=False)
     """Why no hedge was started; each reason counts once a race."""
 
-    async def run(self) -> Answer:
+    async def __aenter__(self) -> Answer:
+        if not self.is_streamed:
+            return await self._run()
+        with anyio.CancelScope(deadline=self.deadline):
+            return await self._run()
+        raise UpstreamTimeout if self.runners else Unavailable(reason="queue_timeout")
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.winner is not None and self.winner.answer is not None:
+            await self.winner.answer.aclose()
+
+    async def _run(self) -> Answer:
         """Start attempts until one wins, or none is left and all have failed."""
         self.rules.hedging.count_request()
         self.rules.retries.count_request()
@@ -118,9 +114,10 @@ class _Race:
                     await self._start_attempts(tasks)
             else:
                 await self._attempt_in_turn()
-            await _close(r.answer for r in self.runners if r is not self.winner)
+            if len(self.runners) > 1:
+                await _close([r for r in self.runners if r is not self.winner])
         except BaseException:
-            await _close(runner.answer for runner in self.runners)
+            await _close(self.runners)
             raise
         finally:
             for runner in self.runners:
@@ -151,16 +148,17 @@ class _Race:
             runner.answer = await self.start(slot)
         except AttemptFailed as failure:
             runner.failure = failure
-            wait, now = failure.retry_after, anyio.current_time()
-            slot.failed(failure.fault, failure.reason, now, retry_after=wait)
-            self.failed.set()
+            wait = failure.retry_after
+            slot.failed(failure.fault, failure.reason, clock.now(), retry_after=wait)
+            if self.failed is not None:
+                self.failed.set()
         except GatewayError as refusal:
             self.refusal = self.refusal or refusal
             stop_others()
         except anyio.get_cancelled_exc_class():
             # By the clock, as it may have been the deadline of the whole request, in one instant.
-            if anyio.current_time() >= self.deadline:
-                slot.failed(Fault.BROKEN, "first_chunk_timeout", anyio.current_time())
+            if clock.now() >= self.deadline:
+                slot.failed(Fault.BROKEN, "first_chunk_timeout", clock.now())
             raise
         else:
             if self.winner is None:
@@ -178,7 +176,7 @@ class _Race:
             running = self._running()
             if not running:
                 return await self.candidates.next(self)
-            latest, now = self.runners[-1], anyio.current_time()
+            latest, now = self.runners[-1], clock.now()
             due = now if latest.failure else latest.slot.began + delay
             if now < (due := max(due, pause_until)):
                 self.failed = anyio.Event()
@@ -225,7 +223,7 @@ class _Race:
 
     def pay(self) -> bool:
         """Pay for a retry; a refusal counts once a race."""
-        is_paid = self.rules.retries.pay(anyio.current_time())
+        is_paid = self.rules.retries.pay(clock.now())
         if is_paid or "retry" not in self.withheld:
             self.rules.metrics.retry("started" if is_paid else "budget")
         if not is_paid:
@@ -234,12 +232,12 @@ class _Race:
 
     def affordable_at(self) -> float:
         """When a retry can be paid again."""
-        return self.rules.retries.affordable_at(anyio.current_time())
+        return self.rules.retries.affordable_at(clock.now())
 
     def _win(self, winner: _Runner) -> None:
         """Say what the first good chunk shows of those that were behind it."""
         self.winner = winner
-        now = anyio.current_time()
+        now = clock.now()
         winner.slot.answered(now, is_timed=self.is_streamed)
         if winner.slot.is_hedge:
             self.rules.metrics.hedge("won")
@@ -257,9 +255,9 @@ def _nobody_else() -> None:
     """Stop the others, where there are none."""
 
 
-async def _close(answers: Iterable[Answer | None]) -> None:
+async def _close(runners: list[_Runner]) -> None:
     """Close what won too late, or for nobody: two may finish in the same instant."""
     async with AsyncExitStack() as closing:
-        for answer in answers:
-            if answer is not None:
-                closing.push_async_callback(answer.aclose)
+        for runner in runners:
+            if runner.answer is not None:
+                closing.push_async_callback(runner.answer.aclose)

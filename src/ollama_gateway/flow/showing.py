@@ -13,16 +13,16 @@ from collections import OrderedDict
 from typing import Final
 from urllib.parse import quote, unquote
 
-import anyio
 import attrs
 
+from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.selection import Wish, in_order, judge
 from ollama_gateway.errors import Forbidden, NotFound
 from ollama_gateway.flow.admission import Call, Rights, may_call, read_call
 from ollama_gateway.flow.ask import Ask, Headers
-from ollama_gateway.flow.exchange import Exchange, Principal, attempts
-from ollama_gateway.flow.race import race
+from ollama_gateway.flow.exchange import Exchange, Principal, Until, attempts
+from ollama_gateway.flow.race import Race
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.wire.headers import downstream_headers, upstream_headers
@@ -113,20 +113,21 @@ class Showing:
 
     def _first(self, wish: Wish) -> Backend | None:
         """The backend that would be asked now."""
-        judged = in_order(judge(wish, self.exchange.backends, anyio.current_time()))
+        judged = in_order(judge(wish, self.exchange.backends, clock.now()))
         return judged[0].backend if judged else None
 
     async def _ask(
         self, principal: Principal, ask: Ask, call: Call, only: Backend | None, row: Row
     ) -> Shown:
         candidates = self.exchange.candidates(principal, call, only)
-        patience = ask.arrived + self.exchange.deadlines.total - anyio.current_time()
+        deadline = ask.arrived + self.exchange.deadlines.total
         start, rules = attempts(call, ask, row), self.exchange.rules
-        async with race(candidates, start, rules, patience, is_streamed=False) as winner:
-            name, headers = winner.backend.name, downstream_headers(winner.headers)
-            shown = Shown(name, headers, winner.first[0])
-            self.cache.put(_key_of(call, winner.backend), shown)
-            return shown
+        with Until(deadline, "no backend answered in time", "first_chunk_timeout"):
+            async with Race(candidates, start, rules, deadline, is_streamed=False) as winner:
+                name, headers = winner.backend.name, downstream_headers(winner.headers)
+                shown = Shown(name, headers, winner.first[0])
+                self.cache.put(_key_of(call, winner.backend), shown)
+                return shown
 
 
 async def _read(rights: Rights, ask: Ask) -> Call:

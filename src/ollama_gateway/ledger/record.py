@@ -7,14 +7,15 @@ and the metrics).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Final, Protocol
 
 import anyio
 import attrs
 
+from ollama_gateway import clock
 from ollama_gateway.errors import GatewayError
 
 MAX_USER: Final = 256
@@ -173,16 +174,15 @@ class Ledger:
 
     async def seal(self, row: Row) -> None:
         """The whole answer is there; raises Unavailable where that cannot be recorded."""
-        row.duration = anyio.current_time() - row.arrived
+        row.duration = clock.now() - row.arrived
         if self.trail is not None:
             await self.trail.seal(row)
             row.is_sealed = True
 
-    @asynccontextmanager
-    async def record(self, caller: Caller, ask: Asked) -> AsyncIterator[Row]:
+    def record(self, caller: Caller, ask: Asked) -> Recording:
         """The life of one row: it is written when the block is left, whatever the reason.
 
-        Raises Unavailable where the row of a request that is served might be lost.
+        Entering raises Unavailable where the row of a request that is served might be lost.
         """
         row = Row(
             request_id=ask.request_id,
@@ -194,30 +194,59 @@ class Ledger:
             end_user=_end_user(caller, ask),
             arrived=ask.arrived,
         )
-        write = self.trail.refuse if self.trail else _nowhere
-        try:
-            if self.trail is not None:
-                self.trail.check_room()
-                write = self.trail.close
-            yield row
-        except GatewayError as error:
+        return Recording(self, row, ask)
+
+
+@attrs.define(eq=False)
+class Recording:
+    """The block of one row."""
+
+    ledger: Ledger
+    row: Row
+    ask: Asked
+
+    async def __aenter__(self) -> Row:
+        trail = self.ledger.trail
+        if trail is not None:
+            try:
+                trail.check_room()
+            except BaseException as error:
+                self._note(error)
+                self._end(trail.refuse)
+                raise
+        return self.row
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        trail = self.ledger.trail
+        if error is not None:
+            self._note(error)
+        self._end(trail.close if trail is not None else _nowhere)
+
+    def _note(self, error: BaseException) -> None:
+        """What a request ended in that did not end well."""
+        row = self.row
+        if isinstance(error, GatewayError):
             row.fail(error)
-            raise
-        except anyio.get_cancelled_exc_class():
-            if ask.is_gone:
-                row.outcome, row.reason = "client_gone", "client_gone"
-            else:
-                row.outcome, row.reason, row.status = "killed", "draining", row.status or 503
-            raise
-        except BaseException:
+        elif not isinstance(error, anyio.get_cancelled_exc_class()):
             row.outcome, row.reason, row.status = "upstream_failed", "internal", 500
-            raise
-        finally:
-            if not row.is_sealed:
-                row.duration = anyio.current_time() - row.arrived
-                write(row)
-            for sink in self.sinks:
-                sink(row)
+        elif self.ask.is_gone:
+            row.outcome, row.reason = "client_gone", "client_gone"
+        else:
+            row.outcome, row.reason, row.status = "killed", "draining", row.status or 503
+
+    def _end(self, write: Sink) -> None:
+        """The row is complete."""
+        row = self.row
+        if not row.is_sealed:
+            row.duration = clock.now() - row.arrived
+            write(row)
+        for sink in self.ledger.sinks:
+            sink(row)
 
 
 def _nowhere(_row: Row) -> None:

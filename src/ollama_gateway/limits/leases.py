@@ -168,21 +168,12 @@ class Limits:
                 await self._is_ready.wait()
             yield self
 
-    @asynccontextmanager
-    async def reserve(self, demand: Demand, meter: Meter) -> AsyncIterator[Lease]:
+    def reserve(self, demand: Demand, meter: Meter) -> Reservation:
         """Hold what the request needs for the length of the block.
 
-        Raises LimitReached (429), or Unavailable where the store cannot say.
+        Entering raises LimitReached (429), or Unavailable where the store cannot say.
         """
-        lease = Lease(meter, demand)
-        if demand.quota.is_empty:
-            yield lease
-            return
-        await self._admit(lease)
-        try:
-            yield lease
-        finally:
-            self.settle(lease)
+        return Reservation(self, Lease(meter, demand))
 
     def settle(self, lease: Lease) -> None:
         """Charge what was used and give the rest back; once, then nothing."""
@@ -204,7 +195,8 @@ class Limits:
         usage = await self.store.usage(key_id)
         return usage.standings(quota)
 
-    async def _admit(self, lease: Lease) -> None:
+    async def admit(self, lease: Lease) -> None:
+        """Have the store hold what the request needs; raises LimitReached, Unavailable."""
         wish = self._wish(lease)
         outcome = await self.store.reserve(wish)
         if isinstance(outcome, Refusal):
@@ -268,3 +260,19 @@ class Limits:
         return [
             Renewal(lease.grant.held, lease.used) for lease in self._open.values() if lease.grant
         ]
+
+
+@attrs.define(eq=False)
+class Reservation:
+    """The block of one lease."""
+
+    limits: Limits
+    lease: Lease
+
+    async def __aenter__(self) -> Lease:
+        if not self.lease.demand.quota.is_empty:
+            await self.limits.admit(self.lease)
+        return self.lease
+
+    async def __aexit__(self, *_: object) -> None:
+        self.limits.settle(self.lease)
