@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import MAX_DEPTH, lookup, model_of, parse, wants_stream
+from ollama_gateway.wire.body import MAX_DEPTH, model_of, parse, wants_stream
 
 
 class _Pairs(list[tuple[str, object]]):
@@ -204,28 +204,6 @@ def test_refusals_quote_nothing() -> None:
         assert "secret" not in f"{refusal.value!r} {refusal.value}".lower()
         assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
         assert refusal.value.reason == "invalid_body"
-
-
-@pytest.mark.parametrize(
-    ("key", "seen"),
-    [
-        ("stream", True),
-        ("STREAM", True),
-        ("Stream", True),
-        ("\u017ftream", True),
-        ("\ufb06ream", False),  # the st ligature: casefold takes it for "st", Go does not
-        ("stream ", False),
-        ("strea", False),
-    ],
-)
-def test_lookup_folds_as_go(key: str, *, seen: bool) -> None:
-    """A field is found under exactly the spellings Go's decoder takes for it."""
-    assert (lookup({"a": 1, key: "x"}, "stream") == "x") is seen
-
-
-def test_lookup_of_k() -> None:
-    """The Kelvin sign is a k, as in Go."""
-    assert lookup({"\u212aeep_alive": 5}, "keep_alive") == 5
 
 
 @pytest.mark.parametrize(

@@ -53,14 +53,18 @@ def parse(body: bytes) -> dict[str, object]:
 
 
 def lookup(document: dict[str, object], key: str) -> object | None:
-    """The value that Ollama reads for the field `key` (lower case); None if absent or null.
+    """The value that Ollama reads for the field `key` (ASCII, lower case); None if absent or null.
 
     Names are folded as Go folds them: beyond ASCII only U+017F is an s and U+212A a k.
     `str.casefold` would also take a ligature for two letters, and find a field Ollama does not see.
     """
     if key in document:
         return document[key]
-    return next((value for name, value in document.items() if go_fold(name) == key), None)
+    for name, value in document.items():
+        # What folds to ASCII was as long before: mostly that alone says that it is another field.
+        if len(name) == len(key) and go_fold(name) == key:
+            return value
+    return None
 
 
 def text_of(document: dict[str, object], key: str) -> str:

@@ -71,8 +71,9 @@ def content_coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
     Several codings come as one that nobody knows: what was applied twice is not undone here.
     """
-    values = (value.strip().lower() for value in _values(headers, b"content-encoding"))
-    return b",".join(value for value in values if value not in {b"", b"identity"})
+    found = _values(headers, b"content-encoding")[b"content-encoding"]
+    values = [value.strip().lower() for value in found]
+    return b",".join([value for value in values if value not in {b"", b"identity"}])
 
 
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -81,10 +82,10 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     `Authorization: Bearer KEY`, else `x-api-key`, else `api-key`; of several the first. Empty ones
     count as absent. A byte beyond ASCII becomes U+FFFD, which is in no key.
     """
-    pairs = list(headers)
-    bearers = (_bearer(value) for value in _values(pairs, b"authorization"))
-    plain = (_text(value) for name in _KEY_HEADERS for value in _values(pairs, name))
-    return next((key for key in (*bearers, *plain) if key), None)
+    found = _values(headers, b"authorization", *_KEY_HEADERS)
+    bearers = [_bearer(value) for value in found[b"authorization"]]
+    plain = [_text(value) for name in _KEY_HEADERS for value in found[name]]
+    return next(filter(None, bearers + plain), None)
 
 
 def has_credential(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -125,10 +126,9 @@ def check_head(
     for name, value in headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise _refused("a header is malformed")
-    _check_host(version, _values(headers, b"host"))
-    _check_framing(
-        version, _values(headers, b"content-length"), _values(headers, b"transfer-encoding")
-    )
+    found = _values(headers, b"host", b"content-length", b"transfer-encoding")
+    _check_host(version, found[b"host"])
+    _check_framing(version, found[b"content-length"], found[b"transfer-encoding"])
 
 
 def _check_host(version: str, hosts: list[bytes]) -> None:
@@ -158,8 +158,13 @@ def _text(value: bytes) -> str:
     return value.decode("ascii", "replace").strip()
 
 
-def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
-    return [value for name, value in headers if name.lower() == wanted]
+def _values(headers: Iterable[tuple[bytes, bytes]], *wanted: bytes) -> dict[bytes, list[bytes]]:
+    """All values of some headers, by name, in one pass: it is made for each request."""
+    found: dict[bytes, list[bytes]] = {name: [] for name in wanted}
+    for name, value in headers:
+        if (values := found.get(name.lower())) is not None:
+            values.append(value)
+    return found
 
 
 def _kept(
@@ -167,9 +172,9 @@ def _kept(
 ) -> list[tuple[bytes, bytes]]:
     pairs = [(name.lower(), value) for name, value in headers]
     # What Connection names is meant for this hop only, whatever it is (RFC 9110, 7.6.1).
-    tokens = b",".join(_values(pairs, b"connection")).split(b",")
-    passing = allowed - {token.strip().lower() for token in tokens}
-    return [(name, value) for name, value in pairs if name in passing]
+    if named := [value for name, value in pairs if name == b"connection"]:
+        allowed -= {token.strip().lower() for token in b",".join(named).split(b",")}
+    return [(name, value) for name, value in pairs if name in allowed]
 
 
 def _refused(message: str) -> BadRequest:

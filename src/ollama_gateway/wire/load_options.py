@@ -26,6 +26,7 @@ def load_options(document: Mapping[str, object]) -> LoadOptions:
     """What a request's body asks the model to be loaded with; numbers and booleans only."""
     options = document.get("options")
     given = options if isinstance(options, dict) else {}
-    found = [(name, given.get(name)) for name in RELOADING]
-    found.append(("shift", document.get("shift")))
-    return tuple((name, value) for name, value in found if isinstance(value, int | float))
+    found = [(name, given[name]) for name in RELOADING if name in given]
+    if "shift" in document:
+        found.append(("shift", document["shift"]))
+    return tuple([(name, value) for name, value in found if isinstance(value, int | float)])

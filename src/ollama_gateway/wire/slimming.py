@@ -61,7 +61,7 @@ def slimmed(body: bytes, long: int = LONG) -> Slim:
         long: bytes of a run that is left out.
 
     """
-    spans = list(_runs(body, long))
+    spans = list(_runs(body, long)) if len(body) >= long else []
     if not spans:
         return Slim(body)
     # A tilde is in no model's name and no number: what stands for a run is never taken for one.
