@@ -66,32 +66,15 @@ class ModelName:
     model: str = attrs.field(eq=str.lower)
     tag: str = attrs.field(eq=str.lower)
 
-    @classmethod
-    def parse(cls, text: str) -> ModelName:
+    @staticmethod
+    def parse(text: str) -> ModelName:
         """Read a name as a client, a backend's list or a pattern spells it.
 
         Raises:
             BadRequest: it is empty, or no name by Ollama's grammar (digests are not).
 
         """
-        text = text.strip(_SPACE)
-        if not text:
-            raise BadRequest("model is required", reason=_REASON)
-        base, source = _split_source(text)
-        if source and _split_source(base)[1]:
-            raise BadRequest("use either :local or :cloud, not both", reason=_REASON)
-        parts = _NAME.fullmatch(base)
-        if parts is None:
-            raise BadRequest("invalid model name", reason=_REASON)
-        tag = parts["tag"]
-        if source == "cloud":
-            tag = f"{tag}-cloud" if tag else "cloud"
-        return cls(
-            host=parts["host"] or DEFAULT_HOST,
-            namespace=parts["namespace"] or DEFAULT_NAMESPACE,
-            model=parts["model"],
-            tag=tag or DEFAULT_TAG,
-        )
+        return _parsed(text.strip(_SPACE))
 
     @functools.cached_property
     def key(self) -> str:
@@ -117,6 +100,27 @@ class ModelName:
         return self.short
 
 
+@functools.lru_cache(maxsize=1024)  # of names alone, which have no more than some 600 characters
+def _parsed(text: str) -> ModelName:
+    if not text:
+        raise BadRequest("model is required", reason=_REASON)
+    base, source = _split_source(text)
+    if source and _split_source(base)[1]:
+        raise BadRequest("use either :local or :cloud, not both", reason=_REASON)
+    parts = _NAME.fullmatch(base)
+    if parts is None:
+        raise BadRequest("invalid model name", reason=_REASON)
+    tag = parts["tag"]
+    if source == "cloud":
+        tag = f"{tag}-cloud" if tag else "cloud"
+    return ModelName(
+        host=parts["host"] or DEFAULT_HOST,
+        namespace=parts["namespace"] or DEFAULT_NAMESPACE,
+        model=parts["model"],
+        tag=tag or DEFAULT_TAG,
+    )
+
+
 def matches(pattern: str, name: ModelName) -> bool:
     """Whether a key's model pattern covers this name; never raises.
 
@@ -124,8 +128,8 @@ def matches(pattern: str, name: ModelName) -> bool:
     nothing. Any other is matched without regard to case against the whole of `name.short`, tag
     included. A cloud name is covered only by a pattern that ends in `cloud`.
     """
-    pattern = pattern.strip(_SPACE).casefold()
-    if not any(wildcard in pattern for wildcard in "*?["):
+    pattern, has_wildcards = _folded(pattern)
+    if not has_wildcards:
         return _key_of(pattern) == name.key
     if len(pattern) > MAX_PATTERN or (name.cloud and not pattern.endswith("cloud")):
         return False
@@ -137,8 +141,8 @@ def is_cloud_pattern(pattern: str) -> bool:
 
     One without wildcards is a name, and has to be a cloud model's (`mycloud` is none).
     """
-    pattern = pattern.strip(_SPACE).casefold()
-    if not any(wildcard in pattern for wildcard in "*?["):
+    pattern, has_wildcards = _folded(pattern)
+    if not has_wildcards:
         key = _key_of(pattern)
         return key is not None and ModelName.parse(key).cloud
     return len(pattern) <= MAX_PATTERN and pattern.endswith("cloud")
@@ -156,6 +160,13 @@ def _split_source(text: str) -> tuple[str, str]:
         case folded if folded.endswith("-cloud") and "/" not in suffix:
             return f"{before}:{suffix[: -len('-cloud')]}", "cloud"
     return text, ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _folded(pattern: str) -> tuple[str, bool]:
+    """A pattern as it is compared, and whether it has wildcards."""
+    folded = pattern.strip(_SPACE).casefold()
+    return folded, any(wildcard in folded for wildcard in "*?[")
 
 
 @functools.lru_cache(maxsize=1024)
