@@ -78,7 +78,7 @@ class Account:
         limit = self._reached(wish, room)
         if limit is not None:
             wait = self._wait(limit, wish, now)
-            return Refusal(limit, wait, self.usage(now))
+            return Refusal(limit, wait, self._usage(now))
         tokens = min([wish.prompt + wish.generation, *room.values()]) if room else 0
         held = Held(wish.request_id, wish.key_id, tokens, now.day, now.month)
         self._enter(held, 0, now)
@@ -112,6 +112,9 @@ class Account:
     def usage(self, now: Moment) -> Usage:
         """What is used of each limit."""
         self._pass_time(now)
+        return self._usage(now)
+
+    def _usage(self, now: Moment) -> Usage:
         return Usage(
             len(self.admissions),
             self.admissions[-1] + WINDOW - now.time if self.admissions else 0.0,
@@ -124,7 +127,7 @@ class Account:
 
     def _grant(self, wish: Wish, held: Held, now: Moment) -> Grant:
         generation = held.tokens - wish.prompt if held.tokens else wish.generation
-        return Grant(held, generation, self.usage(now))
+        return Grant(held, generation, self._usage(now))
 
     def _room(self, quota: Quota, now: Moment) -> dict[LimitName, int]:
         """Tokens left in each budget that is set."""
@@ -176,15 +179,15 @@ class Account:
         """Let go of what has had its time."""
         while self.admissions and self.admissions[0] <= now.time - WINDOW:
             self.admissions.popleft()
-        while (first := _first(self.open)) and first.until <= now.time:
+        while self.open and (first := _first(self.open)).until <= now.time:
             del self.open[first.held.request_id]
             self._add(self.reserved, first.held, -first.held.tokens)
             self._add(self.spent, first.held, first.used)
             first.until = now.time + REMEMBERED
             self.expired[first.held.request_id] = first
-        while (past := _first(self.expired)) and past.until <= now.time:
+        while self.expired and (past := _first(self.expired)).until <= now.time:
             del self.expired[past.held.request_id]
-        while (end := _first(self.ended)) and end <= now.time:
+        while self.ended and _first(self.ended) <= now.time:
             self.ended.popitem(last=False)
         for counter in (self.reserved, self.spent):
             if len(counter) > PERIODS:
@@ -197,8 +200,8 @@ def _forget(counter: Counter[Period]) -> None:
         del counter[period]
 
 
-def _first(entries: OrderedDict[str, T]) -> T | None:
-    return next(iter(entries.values()), None)
+def _first(entries: OrderedDict[str, T]) -> T:
+    return next(iter(entries.values()))
 
 
 class MemoryQuota:
@@ -223,7 +226,10 @@ class MemoryQuota:
 
     def account(self, key_id: str) -> Account:
         """The state of a key, from its first use on."""
-        return self._accounts.setdefault(key_id, Account(math.inf))
+        account = self._accounts.get(key_id)
+        if account is None:
+            account = self._accounts[key_id] = Account(math.inf)
+        return account
 
     async def reserve(self, wish: Wish) -> Grant | Refusal:
         """Admit a request or not."""

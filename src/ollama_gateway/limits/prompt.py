@@ -44,6 +44,9 @@ class _Learned:
     """The most tokens that a prompt was reported to have, where that was more than its bound."""
 
 
+_NOTHING: Final = _Learned()
+
+
 @attrs.define
 class PromptBounds:
     """What was learned of each model since the start of the process."""
@@ -62,7 +65,7 @@ class PromptBounds:
             BadRequest: there is no bound.
 
         """
-        learned = self._models.get(model) or _Learned()
+        learned = self._models.get(model, _NOTHING)
         most = max(context, learned.longest) if context else math.inf
         if measure.has_template and most == math.inf:
             raise BadRequest("a key with a token budget cannot bring a template for this model")

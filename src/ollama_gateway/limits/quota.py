@@ -78,13 +78,14 @@ class Quota:
     @classmethod
     def of(cls, own: OwnLimits, defaults: Quota) -> Quota:
         """The limits of a key, with the defaults where it sets none."""
-        pairs = (
-            (own.requests_per_minute, defaults.requests_per_minute),
-            (own.concurrent_requests, defaults.concurrent_requests),
-            (own.tokens_per_day, defaults.tokens_per_day),
-            (own.tokens_per_month, defaults.tokens_per_month),
+        rate, at_once = own.requests_per_minute, own.concurrent_requests
+        day, month = own.tokens_per_day, own.tokens_per_month
+        return cls(
+            defaults.requests_per_minute if rate is None else rate,
+            defaults.concurrent_requests if at_once is None else at_once,
+            defaults.tokens_per_day if day is None else day,
+            defaults.tokens_per_month if month is None else month,
         )
-        return cls(*(default if value is None else value for value, default in pairs))
 
     @property
     def without_budget(self) -> Quota:
@@ -171,13 +172,16 @@ class Usage:
 
     def standings(self, quota: Quota) -> Standings:
         """How the limits of a quota stand."""
-        found: dict[LimitName, Standing] = {
-            "rate": Standing(quota.requests_per_minute, self.admissions, self.window_ends),
-            "concurrency": Standing(quota.concurrent_requests, self.open, 0.0),
-            "day": Standing(quota.tokens_per_day, self.day, self.day_ends),
-            "month": Standing(quota.tokens_per_month, self.month, self.month_ends),
-        }
-        return {name: standing for name, standing in found.items() if standing.limit}
+        found: dict[LimitName, Standing] = {}
+        if limit := quota.requests_per_minute:
+            found["rate"] = Standing(limit, self.admissions, self.window_ends)
+        if limit := quota.concurrent_requests:
+            found["concurrency"] = Standing(limit, self.open, 0.0)
+        if limit := quota.tokens_per_day:
+            found["day"] = Standing(limit, self.day, self.day_ends)
+        if limit := quota.tokens_per_month:
+            found["month"] = Standing(limit, self.month, self.month_ends)
+        return found
 
 
 @attrs.frozen

@@ -35,10 +35,10 @@ def headers_of(standings: Standings) -> Headers:
     """The headers that tell how much of the limits is left."""
     found: Headers = []
     if rate := standings.get("rate"):
-        found += _headers("requests", rate)
+        found += _headers(b"requests", rate)
     budgets = [standings[name] for name in ("day", "month") if name in standings]
     if budgets:
-        found += _headers("tokens", min(budgets, key=lambda budget: budget.left))
+        found += _headers(b"tokens", min(budgets, key=lambda budget: budget.left))
     return found
 
 
@@ -65,10 +65,9 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _headers(what: str, standing: Standing) -> Headers:
-    values = (
-        ("limit", str(standing.limit)),
-        ("remaining", str(standing.left)),
-        ("reset", duration(standing.reset)),
-    )
-    return [(f"x-ratelimit-{name}-{what}".encode(), value.encode()) for name, value in values]
+def _headers(what: bytes, standing: Standing) -> Headers:
+    return [
+        (b"x-ratelimit-limit-" + what, b"%d" % standing.limit),
+        (b"x-ratelimit-remaining-" + what, b"%d" % standing.left),
+        (b"x-ratelimit-reset-" + what, duration(standing.reset).encode()),
+    ]
