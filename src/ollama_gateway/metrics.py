@@ -6,6 +6,8 @@ counted under its name only once a backend has answered for it, so that no clien
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -25,20 +27,20 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series nobody reads
         registry = self.registry = CollectorRegistry()
-        self._requests = Counter(
+        requests = Counter(
             "ollama_gateway_requests",
             "Requests with a valid key.",
             ["endpoint", "model", "backend", "outcome"],
             registry=registry,
         )
-        self._first_chunk = Histogram(
+        first_chunk = Histogram(
             "ollama_gateway_first_chunk_seconds",
             "From arrival to the first good chunk.",
             ["endpoint", "backend"],
             buckets=_SECONDS,
             registry=registry,
         )
-        self._attempts = Counter(
+        attempts = Counter(
             "ollama_gateway_attempts",
             "Requests made to backends.",
             ["backend", "result"],
@@ -118,19 +120,23 @@ class Metrics:
         self._connections = Gauge(
             "ollama_gateway_connections", "Open client connections.", registry=registry
         )
+        # Each request changes these three. Their labels are as bounded as the registry is.
+        self._requests = cache(requests.labels)
+        self._first_chunk = cache(first_chunk.labels)
+        self._attempts = cache(attempts.labels)
 
     def request(self, endpoint: str, model: str | None, backend: str | None, outcome: str) -> None:
         """Count one request with a valid key; the model only where a backend answered."""
         named = model if backend and model else UNKNOWN
-        self._requests.labels(endpoint, named, backend or UNKNOWN, outcome).inc()
+        self._requests(endpoint, named, backend or UNKNOWN, outcome).inc()
 
     def first_chunk(self, endpoint: str, backend: str, seconds: float) -> None:
         """Note how long the first good chunk took."""
-        self._first_chunk.labels(endpoint, backend).observe(seconds)
+        self._first_chunk(endpoint, backend).observe(seconds)
 
     def attempt(self, backend: str, result: str) -> None:
         """Count one attempt by its end."""
-        self._attempts.labels(backend, result).inc()
+        self._attempts(backend, result).inc()
 
     def refused(self, reason: str) -> None:
         """Count a request that ended before a key was known."""

@@ -132,8 +132,9 @@ async def read_call(rights: Rights, ask: Ask, body: bytes, *, is_measured: bool)
     hides = streams and ask.endpoint.usage_on_request and not asks_for_usage(document)
     if hides:
         body = await parsed(with_usage, body)
-    call = Call(ask.endpoint, model, asked, streams, headers, body, measured, options, hides)
-    return attrs.evolve(call, size=size)
+    return Call(
+        ask.endpoint, model, asked, streams, headers, body, measured, options, hides, size=size
+    )
 
 
 async def _searches(

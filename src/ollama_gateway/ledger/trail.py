@@ -53,8 +53,8 @@ class _Waiting:
 
     row: Row
     is_final: bool
-    tried: anyio.Event = attrs.field(factory=anyio.Event)
-    """Set once a write of it has succeeded or failed."""
+    tried: anyio.Event | None = None
+    """Set once a write of it has succeeded or failed; where somebody waits for that."""
     is_written: bool = False
 
     def entry(self) -> Entry:
@@ -159,7 +159,8 @@ class Trail:
                     del self._waiting[request_id]
         finally:
             for waiting in batch.values():
-                waiting.tried.set()
+                if waiting.tried is not None:
+                    waiting.tried.set()
         if not self._waiting:
             self._stirred = anyio.Event()
 
@@ -196,6 +197,7 @@ class Trail:
         waiting = self._put(row, is_final=is_final)
         if not self.is_strict:
             return
+        waiting.tried = anyio.Event()
         with anyio.move_on_after(PATIENCE):
             await waiting.tried.wait()
         if not waiting.is_written:
