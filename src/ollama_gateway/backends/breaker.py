@@ -61,13 +61,13 @@ class Breaker:
 
     def admits(self, now: float) -> bool:
         """Whether an attempt may begin; in half-open only as the probe, and only one."""
-        state = self.state(now)
-        is_probed = now < self._probed_at + LONGEST_WAIT
-        return state == "closed" or (state == "half-open" and not is_probed)
+        if self.until is None:
+            return True
+        return now >= self.until and now >= self._probed_at + LONGEST_WAIT
 
     def begin(self, now: float) -> bool:
         """An attempt begins, whatever `admits` says; whether it is the probe."""
-        is_probe = self.state(now) == "half-open" and self.admits(now)
+        is_probe = self.until is not None and self.admits(now)
         if is_probe:
             self._probed_at = now
         return is_probe

@@ -98,7 +98,7 @@ class Judgement:
             health,
             place,
             is_warm=backend.has_warm(wish.model),
-            is_admitted=all(breaker.admits(now) for breaker in breakers),
+            is_admitted=not until or all(breaker.admits(now) for breaker in breakers),
             is_closed=not until,
             is_failing=health.is_failing or backend.breaker.failures > 0,
             is_resting=is_resting,
@@ -131,8 +131,10 @@ def judge(wish: Wish, backends: Backends, now: float) -> list[Judgement]:
 
 def in_order(judged: list[Judgement]) -> list[Judgement]:
     """Those judged, the one to ask first in front; without regard to room."""
-    sound = sorted((j for j in judged if j.is_admitted), key=lambda j: j.rank)
-    return sound + sorted((j for j in judged if not j.is_admitted), key=lambda j: j.open_until)
+    sound = sorted([j for j in judged if j.is_admitted], key=lambda j: j.rank)
+    if len(sound) == len(judged):
+        return sound
+    return sound + sorted([j for j in judged if not j.is_admitted], key=lambda j: j.open_until)
 
 
 @attrs.define(eq=False)
@@ -175,8 +177,9 @@ class Candidates:
 
     def _eligible(self, now: float) -> list[Judgement]:
         left = in_order(self._left(now))
-        sound = [j for j in left if j.is_admitted]
-        return sound or ([] if self._took_the_least_bad else left[:1])
+        if left and not left[0].is_admitted:
+            return [] if self._took_the_least_bad else left[:1]
+        return [j for j in left if j.is_admitted]
 
     def take(self, purse: Purse) -> Slot | Literal["wait"] | None:
         """A slot at the best backend that is left, as far as that can be had without waiting."""

@@ -23,7 +23,7 @@ import attrs
 from ollama_gateway import clock
 from ollama_gateway.batcher import BatcherFull, BatchFailed
 from ollama_gateway.errors import Unauthorized, Unavailable
-from ollama_gateway.keys.key import APIKey, Principal, read_claim, utc_now
+from ollama_gateway.keys.key import APIKey, Principal, digest_of, read_claim, utc_now
 from ollama_gateway.log import get_logger
 
 FRESH: Final = 0.8
@@ -109,8 +109,9 @@ class KeyCache:
         """
         if credential is None:
             raise Unauthorized
-        digest = read_claim(credential).digest
-        key = self._fresh(digest) or await self._look_up(digest)
+        key = self._fresh(digest_of(credential))
+        if key is None:  # what was found is a key: only the others are judged by their text
+            key = await self._look_up(read_claim(credential).digest)
         if key is None or not key.is_active(self._now()):
             raise Unauthorized
         return key.principal()
