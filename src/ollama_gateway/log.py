@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import sys
 import threading
@@ -23,6 +24,8 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
+_JSON: Final = json.JSONEncoder(default=repr)
+"""Made once: `structlog.processors.JSONRenderer` makes one for each line."""
 LINES_WAITING: Final = 10_000
 GATHER: Final = 0.005
 """Seconds that the first of several lines waits for the others."""
@@ -118,8 +121,9 @@ def configure(
             )
         ]
         if as_text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, _as_json]
     )
+    lines = structlog.WriteLogger(cast("TextIO", writer))
     structlog.configure(
         processors=[
             partial(_add_process, process),
@@ -128,7 +132,7 @@ def configure(
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", writer)),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )
     _take_over_the_libraries(writer, renderer)
@@ -150,6 +154,10 @@ def _take_over_the_libraries(writer: LineWriter, renderer: list[Processor]) -> N
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return _JSON.encode(event)
 
 
 def _add_process(
