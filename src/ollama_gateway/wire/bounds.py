@@ -189,12 +189,11 @@ def _texts(items: object) -> list[str]:
 
 def _messages(document: dict[str, object]) -> int:
     """Those that are listed, and those that Ollama makes of a field: of a prompt, of the rules."""
-    lists = (lookup(document, "messages"), lookup(document, "input"))
-    fields = (lookup(document, key) for key in ("system", "instructions"))
-    listed = sum(
-        len(value) if isinstance(value, list) else isinstance(value, str) for value in lists
-    )
-    return listed + sum(map(bool, fields))
+    found = bool(lookup(document, "system")) + bool(lookup(document, "instructions"))
+    for field in ("messages", "input"):
+        value = lookup(document, field)
+        found += len(value) if isinstance(value, list) else isinstance(value, str)
+    return found
 
 
 def _tools(tools: object, prefix: int, length: Length) -> Iterator[int]:

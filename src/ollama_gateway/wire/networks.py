@@ -7,6 +7,7 @@ that listens for both gives) is the IPv4 address here, so that one network has o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -16,8 +17,17 @@ Network = IPv4Network | IPv6Network
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
+LONGEST: Final = 64
+"""Characters of an address: IPv6 has 45, and 16 behind a `%` that name an interface."""
+
+
 def address_of(text: str) -> IPAddress | None:
     """The address that a text is, None where it is none."""
+    return _address_of(text) if len(text) <= LONGEST else None
+
+
+@lru_cache(maxsize=1024)  # each request comes from one, mostly from the same ones
+def _address_of(text: str) -> IPAddress | None:
     try:
         found = ip_address(text)
     except ValueError:
