@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ollama_gateway.wire.body import go_fold, lookup
+from ollama_gateway.wire.body import folded, go_fold, lookup
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,11 @@ def test_what_folds_to_ascii_keeps_its_length() -> None:
 
     assert longer == ["\u0130"]
     assert not go_fold("\u0130").isascii()
+
+
+@pytest.mark.parametrize("key", ["stream", "STREAM", "\u017ftream", "\ufb06ream", "strea"])
+def test_a_folded_document_has_what_lookup_finds(key: str) -> None:
+    """Both find a field under the same spellings, and nothing under any other."""
+    document: dict[str, object] = {"a": 1, key: "x"}
+
+    assert folded(document).get("stream") == lookup(document, "stream")

@@ -60,11 +60,20 @@ def lookup(document: dict[str, object], key: str) -> object | None:
     """
     if key in document:
         return document[key]
+    length = len(key)
     for name, value in document.items():
         # What folds to ASCII was as long before: mostly that alone says that it is another field.
-        if len(name) == len(key) and go_fold(name) == key:
+        if len(name) == length and go_fold(name) == key:
             return value
     return None
+
+
+def folded(document: dict[str, object]) -> dict[str, object]:
+    """A document that `parse` accepted, by the names that `lookup` would find its fields under.
+
+    For who looks for many fields, of which most are not there.
+    """
+    return {go_fold(name): value for name, value in document.items()}
 
 
 def text_of(document: dict[str, object], key: str) -> str:

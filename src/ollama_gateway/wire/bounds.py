@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from ollama_gateway.wire.body import go_fold, lookup
+from ollama_gateway.wire.body import folded, go_fold, lookup
 from ollama_gateway.wire.splicing import Field, with_value
 
 _MEDIA_KEYS: Final = {"image_url": "url", "input_audio": "data", "source": "data"}
@@ -83,17 +83,18 @@ def measure(
         length: how long its texts are.
 
     """
-    pieces = [length(piece) for piece in _media(document)]
-    asked = (_count(_value(document, field)) for field in fields)
-    tools = list(_tools(lookup(document, "tools"), 0, length))
+    named = folded(document)
+    pieces = [length(piece) for piece in _media(named)]
+    asked = (_count(_value(named, field)) for field in fields)
+    tools = list(_tools(named.get("tools"), 0, length))
     return Measure(
         text=size - sum(pieces),
         media=len(pieces),
         asked=next((count for count in asked if count is not None), None),
-        messages=_messages(document),
+        messages=_messages(named),
         tools=len(tools),
         repeated=sum(tools),
-        has_template=bool(lookup(document, "template")),
+        has_template=bool(named.get("template")),
         passes=passes,
     )
 
@@ -128,15 +129,15 @@ def with_generation(body: bytes, field: Field, tokens: int) -> bytes:
     return with_value(body, field, str(tokens))
 
 
-def _media(document: dict[str, object]) -> Iterator[str]:
+def _media(named: dict[str, object]) -> Iterator[str]:
     """The text of each piece of media; an empty one for what is not a string.
 
     Base64 is ASCII, and of other text the characters are fewer than the bytes of its JSON, so
     that never more is subtracted than is there.
     """
-    yield from _texts(lookup(document, "images"))
+    yield from _texts(named.get("images"))
     for field in ("messages", "input"):
-        messages = lookup(document, field)
+        messages = named.get(field)
         for message in messages if isinstance(messages, list) else ():
             # Nearly all values are plain text: the names of these are not even folded.
             for name, value in message.items() if isinstance(message, dict) else ():
@@ -187,11 +188,11 @@ def _texts(items: object) -> list[str]:
     return [item if isinstance(item, str) else "" for item in items]
 
 
-def _messages(document: dict[str, object]) -> int:
+def _messages(named: dict[str, object]) -> int:
     """Those that are listed, and those that Ollama makes of a field: of a prompt, of the rules."""
-    found = bool(lookup(document, "system")) + bool(lookup(document, "instructions"))
+    found = bool(named.get("system")) + bool(named.get("instructions"))
     for field in ("messages", "input"):
-        value = lookup(document, field)
+        value = named.get(field)
         found += len(value) if isinstance(value, list) else isinstance(value, str)
     return found
 
@@ -219,8 +220,8 @@ def _size(text: str, length: Length) -> int:
     return len(text.encode("utf-8", "surrogatepass")) + left_out
 
 
-def _value(document: dict[str, object], field: Field) -> object | None:
-    value = lookup(document, field[0])
+def _value(named: dict[str, object], field: Field) -> object | None:
+    value = named.get(field[0])
     for key in field[1:]:
         value = value.get(key) if isinstance(value, dict) else None
     return value
