@@ -48,8 +48,8 @@ class Downstream(Protocol):
         """Send a part of a streamed answer; waits for a client that reads slowly."""
         ...
 
-    async def end(self) -> None:
-        """End a streamed answer; without this it is cut, and the client can tell."""
+    async def end(self, data: bytes = b"") -> None:
+        """End a streamed answer, with its last part; without this it is cut, for clients to see."""
         ...
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:

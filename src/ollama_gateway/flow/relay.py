@@ -76,13 +76,12 @@ async def _pass_on(
         _relayed(row, whole)
         if is_last:
             await finish()
+            await ask.downstream.end(b"".join(whole))
+            return
         if whole:
             await ask.downstream.send(b"".join(whole))
         if failure is not None:
             raise failure
-        if is_last:
-            await ask.downstream.end()
-            return
         frames = await following()
     # Ollama itself ends a stream so when a model repeats itself: no fault of the backend's.
     answer.slot.failed(Fault.NONE, NO_END, clock.now())

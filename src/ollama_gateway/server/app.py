@@ -16,6 +16,7 @@ from typing import Any, Final
 import anyio
 import attrs
 
+from ollama_gateway import clock
 from ollama_gateway.errors import (
     GatewayError,
     InternalError,
@@ -73,13 +74,13 @@ class App:
 
     def drain(self, seconds: float) -> None:
         """End all requests, also those still to come, when `seconds` have passed."""
-        self._deadline = anyio.current_time() + seconds
+        self._deadline = clock.now() + seconds
         for request in self._running:
             request.deadline = self._deadline
 
     async def __call__(self, scope: Any, receive: Inbox, send: Send) -> None:
         """Serve one request."""
-        request_id, arrived = new_request_id(), anyio.current_time()
+        request_id, arrived = new_request_id(), clock.now()
         # Before anybody hears that the client has left: who only half-closed has an answer coming.
         await self._turnstile.pass_through()
         with Room(self.bodies) as room:

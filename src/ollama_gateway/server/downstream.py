@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
 from ollama_gateway.flow.ask import Headers
 from ollama_gateway.server.bodies import GRACE, SLOWEST, Room
@@ -106,12 +107,12 @@ class ASGIDownstream:
         return piece
 
     async def _waited_for(self) -> bytes:
-        began, piece = anyio.current_time(), b""
+        began, piece = clock.now(), b""
         with anyio.move_on_after(self._patience) as waiting:
             piece = await self._received()
         if waiting.cancelled_caught:
             raise RequestTimeout(reason="slow_body")
-        self._patience -= anyio.current_time() - began
+        self._patience -= clock.now() - began
         return piece
 
     async def _received(self) -> bytes:

@@ -106,7 +106,8 @@ class Routes:
             raise NotFound
         if method not in methods:
             raise MethodNotAllowed(", ".join(methods))
-        return attrs.evolve(methods[method], parameter=parameter)
+        route = methods[method]
+        return attrs.evolve(route, parameter=parameter) if parameter else route
 
 
 def gateway_routes(
