@@ -21,7 +21,7 @@ AT_HOME: dict[str, set[str]] = {
     "psycopg": {"postgres.py"},
     "backports": {"wire/encoding.py"},
     "sqlite3": {"keys/sqlite.py", "ledger/journal.py", "limits/spending_file.py"},
-    "h11": {"backends/conversation.py", "backends/transport.py", "server/protocol.py"},
+    "h11": {"backends/heads.py", "server/protocol.py"},
     "hypercorn": {"server/connection.py", "server/listener.py", "server/protocol.py"},
     "trio": {
         "clock.py",
@@ -29,6 +29,8 @@ AT_HOME: dict[str, set[str]] = {
         "processes.py",
         "spawn.py",
         "child.py",
+        "backends/plain.py",
+        "backends/transport.py",
         "server/connection.py",
         "server/listener.py",
         "server/tls.py",

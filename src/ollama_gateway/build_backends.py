@@ -14,7 +14,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.settings import model
 from ollama_gateway.tls_files import TLSFilesBroken, client_context
 
-Transports = Mapping[str, httpx.AsyncBaseTransport]
+Transports = Mapping[str, Transport]
 """By the name of a backend."""
 
 

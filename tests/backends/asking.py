@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 
 import attrs
 import httpx
 import trio
 
-if TYPE_CHECKING:
-    from ollama_gateway.backends.transport import Transport
+from ollama_gateway.backends.transport import Transport
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 MIB = 1024 * 1024
+UNUSED: Final = Transport(trio.sleep_forever)
+"""Of backends that nobody asks."""
 
 
 def post(content: bytes = b'{"model":"m"}') -> httpx.Request:

@@ -9,6 +9,7 @@ import pytest
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.selection import Wish, in_order, judge
 from ollama_gateway.wire.names import ModelName
+from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry, listing
 
 M = ModelName.parse("m:1")
@@ -18,7 +19,7 @@ DAY = 24 * 3600.0
 def backends(*priorities: int) -> Backends:
     """Backends named by letters, none polled yet."""
     return Backends.of(
-        Backend(name, httpx.URL("http://h"), httpx.AsyncHTTPTransport(), priority=priority)
+        Backend(name, httpx.URL("http://h"), UNUSED, priority=priority)
         for name, priority in zip("abc", priorities, strict=False)
     )
 

@@ -15,12 +15,13 @@ import trio.testing
 
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.pausing import PATIENCE, PauseFile, Pauses
+from tests.backends.asking import UNUSED
 from tests.backends.spoilt_pauses import SPOILT
 
 
 def two() -> Backends:
     """Backends `a` and `b`."""
-    made = [Backend(n, httpx.URL("http://h"), httpx.AsyncHTTPTransport()) for n in "ab"]
+    made = [Backend(n, httpx.URL("http://h"), UNUSED) for n in "ab"]
     return Backends.of(made)
 
 

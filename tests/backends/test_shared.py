@@ -10,6 +10,7 @@ import redis
 
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.shared import KEY, CatalogCopier, RedisDown, SharedCatalog
+from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry, listing
 from tests.redis_server import redis_server
 from tests.smoke.fleet import free_port
@@ -77,7 +78,7 @@ async def test_a_fresh_process_starts_from_the_copy(url: str) -> None:
     """Before its first poll a process knows what others saw; without Redis it just waits."""
     SharedCatalog(url).write(URLS, {"a": listing(entry("m:1"))})
     for where, models in ((url, 1), (f"redis://127.0.0.1:{free_port()}/0", 0)):
-        backends = Backends.of([Backend("a", httpx.URL("http://a"), httpx.AsyncHTTPTransport())])
+        backends = Backends.of([Backend("a", httpx.URL("http://a"), UNUSED)])
 
         await CatalogCopier(SharedCatalog(where), backends).restore()
 

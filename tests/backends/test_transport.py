@@ -6,7 +6,7 @@ import httpx
 import pytest
 import trio
 
-from ollama_gateway.backends.conversation import MAX_INTERIM
+from ollama_gateway.backends.heads import MAX_INTERIM
 from tests.backends.asking import CHUNKED, MIB, OK, chunk, fetch, post
 from tests.backends.misbehaving import answers, answers_and_stays, talking_to
 

@@ -18,7 +18,6 @@ import attrs
 import trio
 
 from ollama_gateway.backends.backends import Backend
-from ollama_gateway.backends.transport import Transport
 from ollama_gateway.build import Gateway, Settings, build
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
@@ -94,7 +93,7 @@ class Course:
     @property
     def remains(self) -> Remains:
         """What is there now."""
-        transports = [b.transport for b in self.backends if isinstance(b.transport, Transport)]
+        transports = [b.transport for b in self.backends]
         return Remains(
             len(os.listdir("/dev/fd")),  # noqa: PTH208 - names are enough
             trio.lowlevel.current_statistics().tasks_living,

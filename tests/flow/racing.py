@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 import anyio
@@ -16,6 +16,7 @@ from ollama_gateway.backends.catalog import Listing
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Wish
+from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.flow.attempt import Answer, AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
@@ -25,11 +26,10 @@ from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import WholeBody
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
+from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry
 
 M: Final = ModelName.parse("m:1")
-TRANSPORT: Final = httpx.AsyncHTTPTransport()
-"""Never used; to make one takes longer than a race."""
 GOOD: Final = "good"
 REACHED: Final = {Fault.ERROR, Fault.FULL, Fault.LACKS_MODEL}
 """Failures of a backend that has begun to answer."""
@@ -94,7 +94,7 @@ class Track:
                 Backend(
                     name,
                     httpx.URL("http://h"),
-                    TRANSPORT,
+                    UNUSED,
                     priority=given.get(name, place),
                     slots=slots,
                 )
@@ -165,16 +165,20 @@ class Track:
         return self.metrics.registry.get_sample_value(f"ollama_gateway_{name}", labels) or 0
 
 
-def answer(slot: Slot, on_close: object) -> Answer:
+class Unread(Incoming):
+    """An answer of nobody's, which says when it is closed."""
+
+    def __init__(self, on_close: Callable[[], None]) -> None:
+        self.on_close = on_close
+
+    async def aclose(self) -> None:
+        """Say so."""
+        self.on_close()
+
+
+def answer(slot: Slot, on_close: Callable[[], None]) -> Answer:
     """A whole answer, which says when it is closed."""
-
-    class Stream(httpx.AsyncByteStream):
-        async def aclose(self) -> None:
-            on_close()  # type: ignore[operator]
-
-    response = httpx.Response(200, stream=Stream())
-    chunks = response.aiter_raw()
-    return Answer(slot, 200, [], WholeBody(), [b"{}"], Reading(), response, chunks)
+    return Answer(slot, 200, [], WholeBody(), [b"{}"], Reading(), Unread(on_close))
 
 
 NEVER: Final = math.inf

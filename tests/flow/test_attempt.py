@@ -7,8 +7,9 @@ import pytest
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.flow.attempt import scrubbed
+from tests.backends.asking import UNUSED
 
-BACKEND = Backend("a", httpx.URL("http://gpu-1:11434"), httpx.AsyncHTTPTransport())
+BACKEND = Backend("a", httpx.URL("http://gpu-1:11434"), UNUSED)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,6 @@ def test_places_are_hidden_and_models_are_not(text: str, seen: str) -> None:
 
 def test_a_host_is_hidden_as_a_word_alone() -> None:
     """A backend whose host is a letter takes nothing out of the words of a message."""
-    backend = Backend("a", httpx.URL("http://a:11434"), httpx.AsyncHTTPTransport())
+    backend = Backend("a", httpx.URL("http://a:11434"), UNUSED)
 
     assert scrubbed("web search at a failed", backend) == "web search at (hidden) failed"

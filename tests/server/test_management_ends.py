@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import attrs
 import httpx
 import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.backends.transport import ONCE
+from ollama_gateway.backends.transport import ONCE, Transport
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Script
 from tests.server.managing import Managed, managed
@@ -139,12 +138,13 @@ async def test_a_poll_from_before_the_end_changes_nothing(autojump_clock: Clock)
     assert before == after == ["new:1", "shared:1"]
 
 
-@attrs.define(eq=False)
-class Watched(httpx.AsyncBaseTransport):
+class Watched(Transport):
     """A transport that notes whether requests may go out twice."""
 
-    inner: httpx.AsyncBaseTransport
-    once: list[bool] = attrs.field(factory=list)
+    def __init__(self, inner: Transport) -> None:
+        super().__init__(trio.sleep_forever)
+        self.inner = inner
+        self.once: list[bool] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Note it, and hand the request on."""

@@ -24,6 +24,7 @@ from ollama_gateway.backends.catalog import Catalog, Listing, allows
 from ollama_gateway.backends.drift import tell_drift
 from ollama_gateway.backends.health import Health
 from ollama_gateway.backends.outgoing import Outgoing
+from ollama_gateway.backends.transport import Transport
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
@@ -62,7 +63,7 @@ class Backend:
 
     name: str
     url: httpx.URL
-    transport: httpx.AsyncBaseTransport = attrs.field(repr=False)
+    transport: Transport = attrs.field(repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     """Sent with every request; may hold secrets."""
     priority: int = 1
@@ -87,10 +88,11 @@ class Backend:
     """Keys of the listed models that have answered since the last poll."""
     unanswered: set[anyio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
     """Scopes of the attempts that have no good chunk yet."""
-    _outgoing: Outgoing = attrs.field(init=False, repr=False)
+    outgoing: Outgoing = attrs.field(init=False, repr=False)
+    """What makes its requests."""
 
     def __attrs_post_init__(self) -> None:
-        self._outgoing = Outgoing.of(self.url, self.headers)
+        self.outgoing = Outgoing.of(self.url, self.headers)
 
     @property
     def is_up(self) -> bool:
@@ -141,7 +143,7 @@ class Backend:
 
         The length of a streamed body is said in `headers`, where it is known.
         """
-        return self._outgoing.request(method, path, headers, content)
+        return self.outgoing.request(method, path, headers, content)
 
     def spelling(self, model: ModelName) -> str | None:
         """How the backend itself writes the model's name; None for what it does not list."""

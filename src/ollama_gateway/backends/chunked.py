@@ -8,7 +8,7 @@ which are dropped; nothing else, and no other end of a line than CR LF.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import ClassVar, Final
 
 MAX_LINE: Final = 4096
 """Bytes of a line with a size."""
@@ -23,6 +23,8 @@ class ChunkedBodyBroken(Exception):
 
 class ChunkedBody:
     """One body, fed as its bytes arrive; each byte is looked at once, however small the chunks."""
+
+    ends_with_connection: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._buffer = b""

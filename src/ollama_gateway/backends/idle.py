@@ -4,7 +4,8 @@ The one used last is taken first, so that under little load the others grow old 
 taken that its backend has ended, or that says something unasked; none is kept for long, because a
 machine that loses its power ends nothing, and a new connection tells within its deadline.
 
-The rules: keeping and looking are plain functions; whoever takes streams out closes them.
+The rules: keeping and looking are plain functions, told what time it is; whoever takes streams out
+closes them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import select
 from collections import deque
 from typing import Final
 
-import anyio
 import attrs
 from anyio.abc import ByteStream, SocketAttribute
 
@@ -33,25 +33,25 @@ class IdleConnections:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def keep(self, stream: ByteStream) -> None:
+    def keep(self, stream: ByteStream, now: float) -> None:
         """Keep one; the caller closes what `expired` gives afterwards."""
-        self._streams.append((anyio.current_time(), stream))
+        self._streams.append((now, stream))
 
-    def take(self) -> tuple[ByteStream, bool] | None:
+    def take(self, now: float) -> tuple[ByteStream, bool] | None:
         """The one used last, and whether it was kept so long that it may have ended; None where
         there is none.
         """
         if not self._streams:
             return None
         since, stream = self._streams.pop()
-        return stream, anyio.current_time() - since > SHORT
+        return stream, now - since > SHORT
 
-    def expired(self) -> ByteStream | None:
+    def expired(self, now: float) -> ByteStream | None:
         """One that was kept long enough, or is one too many; no longer kept. None: all are fine."""
-        if not self._streams:
-            return None
-        is_old = self._streams[0][0] + KEPT < anyio.current_time()
-        return self._streams.popleft()[1] if is_old or len(self) > self.most else None
+        streams = self._streams
+        if streams and (streams[0][0] + KEPT < now or len(streams) > self.most):
+            return streams.popleft()[1]
+        return None
 
 
 def has_ended(stream: ByteStream) -> bool:

@@ -1,4 +1,4 @@
-"""The upstream transport: httpx's interface, h11's parser, AnyIO's streams, one a backend.
+"""The upstream transport: a light interface and httpx's, over AnyIO's streams, one a backend.
 
 Racing is cancellation, and httpx's own pool wedges for good under it. So a connection belongs to
 one request at a time, and only a request whose answer was read to its end, on a connection that is
@@ -16,20 +16,21 @@ are cancel scopes of the caller, and httpx's `timeout` is not looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
-import h11
 import httpx
+import trio
 from anyio.abc import ByteStream
 
 from ollama_gateway.backends.conversation import BROKEN, Conversation
+from ollama_gateway.backends.heads import Head
 from ollama_gateway.backends.idle import IdleConnections, has_ended
-from ollama_gateway.backends.uploading import Upload
+from ollama_gateway.backends.outgoing import Message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,93 +67,95 @@ class Transport(httpx.AsyncBaseTransport):
         """Connections that are kept for a next request."""
         return len(self._idle)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def ask(self, message: Message) -> Incoming:
         """Send the request and return once the head of its answer is there.
 
         The request's own framing headers are replaced by ours; of a streamed body, which goes out
-        once, on a connection of its own, the `Content-Length` counts. The response's body comes
-        undecoded, each chunk being what one read gave, and has to be iterated to its end or closed.
+        once, on a connection of its own, the `Content-Length` counts.
 
         Raises:
             BodyFailed: the request's body says so, and no answer was there.
             httpx.LocalProtocolError: the request is not valid HTTP.
             httpx.ConnectError, httpx.ConnectTimeout: no connection; nothing was sent.
             httpx.WriteError: the connection broke during the request, and no answer was there.
-            httpx.ReadError: the connection broke; from the body's iteration too.
+            httpx.ReadError: the connection broke; from reading the body too.
             httpx.RemoteProtocolError: the answer is cut short or not HTTP; likewise.
 
         """
-        upload = Upload.of(request)
-        is_once = ONCE in request.extensions or upload.source is not None
-        is_last = not self._idle.most or is_once
-        begin = partial(Conversation, request, upload, self._max_head, is_last=is_last)
-        conversation = begin()
+        is_last = message.is_once or not self._idle.most
+        conversation = Conversation(message, self._max_head, is_last=is_last)
         self.open_connections += 1
         try:
-            answer = None
-            if not is_last and (kept := await self._kept()):
-                answer = await self._ask_on_kept(conversation, kept)
-                conversation = conversation if answer else begin()
-            if answer is None:
-                answer = await self._ask(conversation, await self._open())
+            kept = None if is_last else await self._kept()
+            if kept is None or not await self._is_answered_on(kept, conversation):
+                if kept is not None:
+                    conversation = Conversation(message, self._max_head, is_last=is_last)
+                await self._ask(conversation, await self._open())
         except BaseException:
             self.open_connections -= 1
             raise
+        return Incoming(self, conversation)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Do the same for a request of httpx, with what `ask` says and raises.
+
+        The response's body comes undecoded, each chunk being what one read gave, and has to be
+        iterated to its end or closed.
+        """
+        incoming = await self.ask(Message.of(request, is_once=ONCE in request.extensions))
+        head = incoming.head
+        version = b"HTTP/" + head.version
         return httpx.Response(
-            answer.status_code,
-            headers=answer.headers.raw_items(),
-            stream=_Body(self, conversation),
-            extensions={
-                "http_version": b"HTTP/" + answer.http_version,
-                "reason_phrase": answer.reason,
-            },
+            head.status,
+            headers=head.headers,
+            stream=_Body(incoming),
+            extensions={"http_version": version, "reason_phrase": head.reason},
         )
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
-        while (kept := self._idle.take()) is not None:
+        while (kept := self._idle.take(math.inf)) is not None:
             await _close(kept[0])
 
     async def release(self, conversation: Conversation) -> None:
         """Take the connection of a request that has ended: keep it, or close it; once for each."""
         self.open_connections -= 1
+        now = trio.current_time()
         if conversation.leaves_it_reusable:
-            self._idle.keep(conversation.stream)
+            self._idle.keep(conversation.stream, now)
         else:
             await _close(conversation.stream)
-        await self._close_expired()
+        while (stream := self._idle.expired(now)) is not None:
+            await _close(stream)
 
-    async def _ask_on_kept(
-        self, conversation: Conversation, stream: ByteStream
-    ) -> h11.Response | None:
-        """The answer's head; None where the connection turned out to have ended."""
+    async def _is_answered_on(self, stream: ByteStream, conversation: Conversation) -> bool:
+        """Whether there is an answer; no where the connection turned out to have ended."""
         try:
-            return await self._ask(conversation, stream)
+            await self._ask(conversation, stream)
         except httpx.TransportError:
             if conversation.was_heard:
                 raise
-            return None
+            return False
+        return True
 
-    async def _ask(self, conversation: Conversation, stream: ByteStream) -> h11.Response:
+    async def _ask(self, conversation: Conversation, stream: ByteStream) -> None:
         try:
-            return await conversation.ask(stream)
+            await conversation.ask(stream)
         except BaseException:
             await _close(stream)
             raise
 
     async def _kept(self) -> ByteStream | None:
         """A connection that was kept, and is still good as far as can be seen."""
-        await self._close_expired()
-        while (kept := self._idle.take()) is not None:
+        now = trio.current_time()
+        while (expired := self._idle.expired(now)) is not None:
+            await _close(expired)
+        while (kept := self._idle.take(now)) is not None:
             stream, is_doubtful = kept
             if not is_doubtful or not has_ended(stream):
                 return stream
             await _close(stream)
         return None
-
-    async def _close_expired(self) -> None:
-        while (stream := self._idle.expired()) is not None:
-            await _close(stream)
 
     async def _open(self) -> ByteStream:
         try:
@@ -170,30 +173,30 @@ async def _close(stream: ByteStream) -> None:
 
 
 @attrs.define(eq=False)
-class _Body(httpx.AsyncByteStream):
-    """An answer's body and the owner of its connection; not a generator, so that nothing is
-    left to the garbage collector when a reader stops in the middle.
-    """
+class Incoming:
+    """An answer from its head on, and the owner of its connection: read to its end, or closed."""
 
     _transport: Transport
     _conversation: Conversation
     _is_released: bool = attrs.field(default=False, init=False)
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
+    @property
+    def head(self) -> Head:
+        """Its status and headers."""
+        return self._conversation.head
 
-    async def __anext__(self) -> bytes:
-        if self._is_released and not self._conversation.is_complete:
+    async def read(self) -> bytes:
+        """What one read adds to the body, undecoded; b"" is its end. Raises as `Transport.ask`."""
+        conversation = self._conversation
+        if self._is_released and not conversation.body.is_complete:
             raise httpx.ReadError("the answer was closed")
         try:
-            chunk = await self._conversation.read_chunk()
+            chunk = await conversation.read_chunk()
         except BaseException:
             await self.aclose()
             raise
-        if self._conversation.is_complete:
+        if conversation.body.is_complete:
             await self.aclose()
-        if not chunk:
-            raise StopAsyncIteration
         return chunk
 
     async def aclose(self) -> None:
@@ -201,3 +204,24 @@ class _Body(httpx.AsyncByteStream):
         if not self._is_released:
             self._is_released = True
             await self._transport.release(self._conversation)
+
+
+@attrs.define(eq=False)
+class _Body(httpx.AsyncByteStream):
+    """An answer's body for httpx; not a generator, so that nothing is left to the garbage
+    collector when a reader stops in the middle.
+    """
+
+    _incoming: Incoming
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if chunk := await self._incoming.read():
+            return chunk
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Let go of the connection; see `Incoming`."""
+        await self._incoming.aclose()

@@ -47,11 +47,11 @@ class Upload:
         return cls(b"", source, None if length is None else int(length))
 
     @property
-    def framing(self) -> Headers:
-        """The header that says where it ends."""
+    def framing(self) -> bytes:
+        """The header that says where it ends, as a line."""
         if self.length is None:
-            return [(b"Transfer-Encoding", b"chunked")]
-        return [(b"Content-Length", b"%d" % self.length)]
+            return b"Transfer-Encoding: chunked\r\n"
+        return b"Content-Length: %d\r\n" % self.length
 
     async def writes(self, head: bytes) -> AsyncGenerator[bytes]:
         """The request in pieces, each to be written at once. Raises BodyFailed."""

@@ -10,22 +10,26 @@ client's own.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
-from typing import Final, cast
+from collections.abc import Callable
+from typing import Final
 
 import anyio
 import attrs
 import httpx
 
 from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.heads import Head
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
+from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import Blame, GatewayError
 from ollama_gateway.flow.admission import Call
 from ollama_gateway.flow.parsing import parsed
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, frames_for
 
+SUCCESS: Final = 200
+REDIRECT: Final = 300
 CLIENTS_OWN: Final = {400, 413, 415, 422}
 """Statuses that say the request is wrong, wherever it goes."""
 FULL: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
@@ -95,8 +99,7 @@ class Answer:
     """The frames that came with the first good chunk."""
     reading: Reading
     """What the first of them means."""
-    _response: httpx.Response
-    _chunks: AsyncIterator[bytes]
+    _incoming: Incoming
     shown: Callable[[bytes], bytes] = bytes
     """What the client gets of a frame."""
 
@@ -107,14 +110,14 @@ class Answer:
 
     async def next(self) -> list[bytes]:
         """The next whole frames, at least one; empty at the end. Raises AttemptFailed."""
-        return await _next_frames(self._chunks, self.frames)
+        return await _next_frames(self._incoming, self.frames)
 
     async def aclose(self) -> None:
         """Close the connection to the backend and give its slot back; quick, and safe under
         cancellation.
         """
         try:
-            await self._response.aclose()
+            await self._incoming.aclose()
         finally:
             self.slot.release()
 
@@ -137,46 +140,35 @@ async def attempt(slot: Slot, call: Call) -> Answer:
 async def _ask(slot: Slot, call: Call) -> Answer:
     backend = slot.backend
     body = call.body_for(backend)
-    request = backend.request(call.endpoint.method, call.path, call.headers, body)
+    message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
     try:
-        response = await backend.transport.handle_async_request(request)
+        incoming = await backend.transport.ask(message)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise AttemptFailed("connect_failed", Fault.UNREACHABLE) from error
     except httpx.TransportError as error:
         raise AttemptFailed("connection_broken", Fault.BROKEN) from error
     slot.connected()
     try:
-        return await _first_chunk(slot, call, response)
+        return await _first_chunk(slot, call, incoming)
     except BaseException:
-        await response.aclose()
+        await incoming.aclose()
         raise
 
 
-async def _first_chunk(slot: Slot, call: Call, response: httpx.Response) -> Answer:
-    backend = slot.backend
-    chunks = cast("httpx.AsyncByteStream", response.stream).__aiter__()
-    if not response.is_success:
-        raise await _failure(backend, call, response, chunks)
-    frames = frames_for(response.headers.get("content-type", ""))
-    if frames is None or "content-encoding" in response.headers:
+async def _first_chunk(slot: Slot, call: Call, incoming: Incoming) -> Answer:
+    backend, head = slot.backend, incoming.head
+    if not SUCCESS <= head.status < REDIRECT:
+        raise await _failure(backend, call, incoming)
+    frames = frames_for(_text(head, b"content-type"))
+    if frames is None or b"content-encoding" in head.fields:
         raise AttemptFailed("not_an_ollama", Fault.ERROR)
-    first = await _next_frames(chunks, frames)
+    first = await _next_frames(incoming, frames)
     if not first:
         raise AttemptFailed("empty_answer", Fault.BROKEN)
     read = call.endpoint.dialect.read if frames.streamed else call.endpoint.dialect.read_body
     reading = await parsed(read, first[0])
     _check(reading, backend)
-    return Answer(
-        slot,
-        response.status_code,
-        response.headers.raw,
-        frames,
-        first,
-        reading,
-        response,
-        chunks,
-        call.shown,
-    )
+    return Answer(slot, head.status, head.headers, frames, first, reading, incoming, call.shown)
 
 
 def _check(reading: Reading, backend: Backend) -> None:
@@ -187,12 +179,10 @@ def _check(reading: Reading, backend: Backend) -> None:
         raise AttemptFailed("error_as_answer", Fault.ERROR, message=text)
 
 
-async def _failure(
-    backend: Backend, call: Call, response: httpx.Response, chunks: AsyncIterator[bytes]
-) -> Exception:
+async def _failure(backend: Backend, call: Call, incoming: Incoming) -> Exception:
     """What a status that is not 2xx means: for the client, or for the race."""
-    status = response.status_code
-    error = call.endpoint.dialect.read_body(await _error_body(chunks)).error
+    status = incoming.head.status
+    error = call.endpoint.dialect.read_body(await _error_body(incoming)).error
     text = None if error is None else scrubbed(error, backend)
     if status in CLIENTS_OWN:
         return BackendRefused(status, text)
@@ -203,7 +193,7 @@ async def _failure(
         _fault_of(status, text, backend, call),
         status=status,
         message=text,
-        retry_after=_seconds(response.headers.get("retry-after", "")),
+        retry_after=_seconds(_text(incoming.head, b"retry-after")),
     )
 
 
@@ -222,11 +212,11 @@ def _fault_of(status: int, text: str | None, backend: Backend, call: Call) -> Fa
     return Fault.LACKS_MODEL if is_its_own and speaks_of_it else Fault.NONE
 
 
-async def _error_body(chunks: AsyncIterator[bytes]) -> bytes:
+async def _error_body(incoming: Incoming) -> bytes:
     body = b""
     with anyio.move_on_after(ERROR_BODY_TIMEOUT):
         try:
-            async for chunk in chunks:
+            while chunk := await incoming.read():
                 body += chunk
                 if len(body) > MAX_ERROR_BODY:
                     return b""
@@ -236,19 +226,20 @@ async def _error_body(chunks: AsyncIterator[bytes]) -> bytes:
     return b""
 
 
-async def _next_frames(chunks: AsyncIterator[bytes], frames: Frames) -> list[bytes]:
+async def _next_frames(incoming: Incoming, frames: Frames) -> list[bytes]:
     try:
-        while True:
-            try:
-                data = await anext(chunks)
-            except StopAsyncIteration:
-                return frames.finish()
+        while data := await incoming.read():
             if whole := frames.feed(data):
                 return whole
+        return frames.finish()
     except httpx.TransportError as error:
         raise AttemptFailed("connection_broken", Fault.BROKEN) from error
     except FrameTooLong as error:
         raise AttemptFailed("frame_too_long", Fault.ERROR) from error
+
+
+def _text(head: Head, name: bytes) -> str:
+    return head.fields.get(name, b"").decode("latin-1")
 
 
 def _seconds(retry_after: str) -> float | None:
