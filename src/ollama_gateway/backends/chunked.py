@@ -14,6 +14,7 @@ MAX_LINE: Final = 4096
 """Bytes of a line with a size."""
 MAX_TRAILERS: Final = 16 * 1024
 """Bytes of all trailers."""
+_PLAIN_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,20})\r\n")
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,20})(?:;[^\x00\r\n]*)?[ \t]*")
 
 
@@ -50,9 +51,13 @@ class ChunkedBody:
 
         Raises ChunkedBodyBroken, once all that was sound has been handed on.
         """
+        if not data and not self._is_broken:
+            return b""
         self._buffer += data
         parts: list[bytes] = []
         try:
+            if not (self._left or self._is_behind_chunk or self._is_behind_last or self._is_broken):
+                self._take_whole_chunks(parts)
             while not self.is_complete and self._step(parts):
                 pass
         except ChunkedBodyBroken:
@@ -61,6 +66,16 @@ class ChunkedBody:
         if self._is_broken and not parts:
             raise ChunkedBodyBroken
         return b"".join(parts)
+
+    def _take_whole_chunks(self, parts: list[bytes]) -> None:
+        """Take those that are all there, as most are; what is odd is left to `_step`."""
+        while (found := _PLAIN_SIZE.match(self._buffer, self._at)) is not None:
+            start = found.end()
+            end = start + int(found[1], 16)
+            if start == end or not self._buffer.startswith(b"\r\n", end):
+                return
+            parts.append(self._buffer[start:end])
+            self._at = end + 2
 
     def _step(self, parts: list[bytes]) -> bool:
         """Take the next thing out of the buffer; whether there was enough for it."""

@@ -87,9 +87,10 @@ class Transport(httpx.AsyncBaseTransport):
         self.open_connections += 1
         try:
             kept = None if is_last else await self._kept()
-            if kept is None or not await self._is_answered_on(kept, conversation):
-                if kept is not None:
-                    conversation = Conversation(message, self._max_head, is_last=is_last)
+            if kept is None:
+                await self._ask(conversation, await self._open())
+            elif not await self._ask(conversation, kept, is_kept=True):
+                conversation = Conversation(message, self._max_head, is_last=is_last)
                 await self._ask(conversation, await self._open())
         except BaseException:
             self.open_connections -= 1
@@ -128,22 +129,18 @@ class Transport(httpx.AsyncBaseTransport):
         while (stream := self._idle.expired(now)) is not None:
             await _close(stream)
 
-    async def _is_answered_on(self, stream: ByteStream, conversation: Conversation) -> bool:
-        """Whether there is an answer; no where the connection turned out to have ended."""
-        try:
-            await self._ask(conversation, stream)
-        except httpx.TransportError:
-            if conversation.was_heard:
-                raise
-            return False
-        return True
-
-    async def _ask(self, conversation: Conversation, stream: ByteStream) -> None:
+    async def _ask(
+        self, conversation: Conversation, stream: ByteStream, *, is_kept: bool = False
+    ) -> bool:
+        """Whether there is an answer; no where a kept connection turned out to have ended."""
         try:
             await conversation.ask(stream)
-        except BaseException:
+        except BaseException as error:
             await _close(stream)
+            if is_kept and isinstance(error, httpx.TransportError) and not conversation.was_heard:
+                return False
             raise
+        return True
 
     async def _kept(self) -> ByteStream | None:
         """A connection that was kept, and is still good as far as can be seen."""
