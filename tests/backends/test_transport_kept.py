@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
@@ -15,7 +16,7 @@ from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.idle import KEPT, SHORT, has_ended
 from ollama_gateway.backends.transport import ONCE, Transport
 from ollama_gateway.backends.uploading import ONE_WRITE
-from tests.backends.asking import CHUNKED, OK, chunk, fetch, post
+from tests.backends.asking import CHUNKED, OK, chunk, fetch, is_cancelled_at, post
 from tests.backends.misbehaving import Peer, Script, listening, talking_to
 
 if TYPE_CHECKING:
@@ -121,6 +122,23 @@ async def test_who_does_not_read_to_the_end_leaves_no_connection(
 
         assert transport.idle_connections == 0
         assert all(peer.gone.is_set() for peer in backend.peers)
+
+
+async def test_cancelled_at_every_step_on_a_kept_one(autojump_clock: MockClock) -> None:
+    """It is closed, or kept with nothing left on it: who comes next gets an answer of its own."""
+    script = serves(CHUNKED + chunk(b"one"), chunk(b"two") + b"0\r\n\r\n")
+    for step in itertools.count(1):
+        async with talking_to(script, most_idle=4) as (transport, backend):
+            await fetch(transport, post())
+            is_cancelled = await is_cancelled_at(step, transport, post())
+            living = [peer for peer in backend.peers if not peer.gone.is_set()]
+            assert transport.open_connections == 0
+            assert len(living) == transport.idle_connections
+            assert await fetch(transport, post()) == (200, [b"one", b"two"])
+        if not is_cancelled:
+            break
+
+    assert step > 4
 
 
 async def test_a_kept_connection_that_has_ended_costs_nothing(autojump_clock: MockClock) -> None:
