@@ -128,9 +128,7 @@ def test_the_settings_exist() -> None:
     """hypercorn's configuration has the names that we set: a misspelled one would do nothing."""
     config = Config()
     for name in (
-        "include_server_header",
         "h11_max_incomplete_size",
-        "max_app_queue_size",
         "keep_alive_max_requests",
         "errorlog",
         "accesslog",

@@ -160,9 +160,11 @@ def _measure(
 async def bounded(call: Call, generation: int | None) -> Call:
     """The call with its answer's tokens bounded, in the field that Ollama reads; None: as it is.
 
-    Raises BadRequest where that field cannot stand.
+    A body that says so already is left alone. Raises BadRequest where the field cannot stand.
     """
     if generation is None or not call.endpoint.bounds:
+        return call
+    if call.measure is not None and call.measure.written == generation:
         return call
     field = call.endpoint.bounds[0]
     write = partial(with_generation, field=field, tokens=generation)

@@ -166,7 +166,7 @@ class Connection(TCPServer):
                 while await self._read_some():
                     pass
                 return
-            if not self._finished:
+            if trio.current_time() >= self._deadline:
                 await self._time_is_up()
 
     async def _read_some(self) -> bool:
@@ -200,6 +200,8 @@ class Connection(TCPServer):
                 return os.read(self.stream.socket.fileno(), MAX_RECEIVE)
 
     async def _time_is_up(self) -> None:
+        if self._finished:
+            return
         if self.http.is_between_requests:
             self._finished = True
         elif self.http.is_idle:
@@ -209,7 +211,9 @@ class Connection(TCPServer):
 
     def _set_deadline(self, seconds: float) -> None:
         self._deadline = trio.current_time() + seconds
-        self._reading.deadline = self._deadline
+        # A later one is looked up when the one before strikes: most are overtaken before that.
+        if self._deadline < self._reading.deadline:  # noqa: PLR1730 - to set it costs, in any case
+            self._reading.deadline = self._deadline
 
     async def protocol_send(self, event: Event) -> None:
         """hypercorn's way out: bytes, the end of the connection, or a change of its idleness."""

@@ -50,6 +50,8 @@ class Measure:
     """UTF-8 bytes of each text to embed; empty for a generation."""
     asked: int | None = None
     """The client's own bound of the generation in tokens, at least 1; None if it set none."""
+    written: int | None = None
+    """That bound where it stands as an integer in the field that Ollama reads."""
     messages: int = 0
     """Messages, each of which a template wraps in words of its own."""
     tools: int = 0
@@ -85,12 +87,14 @@ def measure(
     """
     named = folded(document)
     pieces = [length(piece) for piece in _media(named)]
-    asked = (_count(_value(named, field)) for field in fields)
+    bounds = [_value(named, field) for field in fields]
+    counts = (count for count in map(_count, bounds) if count is not None)
     tools = list(_tools(named.get("tools"), 0, length))
     return Measure(
         text=size - sum(pieces),
         media=len(pieces),
-        asked=next((count for count in asked if count is not None), None),
+        asked=next(counts, None),
+        written=_count(bounds[0]) if bounds and type(bounds[0]) is int else None,
         messages=_messages(named),
         tools=len(tools),
         repeated=sum(tools),
