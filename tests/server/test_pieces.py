@@ -143,3 +143,18 @@ async def test_a_client_that_leaves_is_told_of_at_once(
         "http.disconnect",
         "http.disconnect",
     ]
+
+
+async def test_behind_its_end_an_answer_has_nothing() -> None:
+    """What fails after it is told to nobody: the connection may have a next request's answer."""
+    sent: list[Any] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    answer = ASGIDownstream(Inbox(), send, Room(BodyBudget(1, 1)), None, None, [])
+    await answer.start(200, [])
+    await answer.send(b"part")
+    await answer.end(b"last")
+    await answer.send(b"error")
+    assert [event.get("body") for event in sent] == [None, b"part", b"last"]

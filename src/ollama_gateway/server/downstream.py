@@ -143,8 +143,8 @@ class ASGIDownstream:
 
     async def send(self, data: bytes) -> None:
         """Send a part of the answer; returns when the kernel has taken it, and more may come."""
-        if not self._head_is_out:
-            return  # its head was cancelled half-way: the connection is being reset
+        if not self._head_is_out or self._is_ending:
+            return  # its head was cancelled half-way, or a next request may have the connection
         await self.transmit({"type": "http.response.body", "body": data, "more_body": True})
         await self.turnstile.give_way()
 
