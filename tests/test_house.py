@@ -30,7 +30,6 @@ AT_HOME: dict[str, set[str]] = {
         "spawn.py",
         "child.py",
         "backends/plain.py",
-        "backends/transport.py",
         "server/connection.py",
         "server/listener.py",
         "server/tls.py",

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 import httpx
-import trio
 from anyio.abc import ByteStream
 
+from ollama_gateway import clock
 from ollama_gateway.backends.conversation import BROKEN, Conversation
 from ollama_gateway.backends.heads import Head
 from ollama_gateway.backends.idle import IdleConnections, has_ended
@@ -121,7 +121,7 @@ class Transport(httpx.AsyncBaseTransport):
     async def release(self, conversation: Conversation) -> None:
         """Take the connection of a request that has ended: keep it, or close it; once for each."""
         self.open_connections -= 1
-        now = trio.current_time()
+        now = clock.now()
         if conversation.leaves_it_reusable:
             self._idle.keep(conversation.stream, now)
         else:
@@ -144,7 +144,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def _kept(self) -> ByteStream | None:
         """A connection that was kept, and is still good as far as can be seen."""
-        now = trio.current_time()
+        now = clock.now()
         while (expired := self._idle.expired(now)) is not None:
             await _close(expired)
         while (kept := self._idle.take(now)) is not None:

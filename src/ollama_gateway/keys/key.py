@@ -34,11 +34,11 @@ MAX_TEXT: Final = 512
 """Characters a credential has at most."""
 
 MAX_NAME: Final = 100
+"""Characters in a key's name."""
 SECRET_HEADERS: Final = frozenset(
     {"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"}
 )
 """Headers that hold secrets: none of them is ever stored."""
-"""Characters in a key's name."""
 
 MAX_LIMIT: Final = 10**12
 """The largest limit a key may have; more bounds nobody."""
