@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import anyio
 import httpx
 import pytest
+import trio
 
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.selection import Wish, in_order, judge
@@ -97,7 +97,7 @@ async def test_attempts_on_a_backend_that_goes_down_are_cancelled() -> None:
     known = backends(1)
     backend = known.all[0]
     known.polled(backend, listing(entry("m:1")), 0)
-    scope = anyio.CancelScope()
+    scope = trio.CancelScope()
     backend.unanswered.add(scope)
     for _ in range(2):
         known.failed(backend, "no answer", 0)

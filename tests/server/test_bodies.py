@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import anyio
 import attrs
 import pytest
 import trio
@@ -66,7 +65,7 @@ async def read(
     """The body, the error that reading it raised, or None where the client left."""
     with Room(budget) as room:
         downstream = ASGIDownstream(script, script.send, room, None, announced, answer_headers=[])
-        with anyio.CancelScope() as request:
+        with trio.CancelScope() as request:
             script.leaving = downstream.leaving(request)
             try:
                 return await downstream.body()

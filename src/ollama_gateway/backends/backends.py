@@ -15,9 +15,9 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-import anyio
 import attrs
 import httpx
+import trio
 
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.catalog import Catalog, Listing, allows
@@ -86,7 +86,7 @@ class Backend:
     """The number of the poll that began last of those that ended: none before it counts now."""
     answered: set[str] = attrs.field(factory=set, init=False, repr=False)
     """Keys of the listed models that have answered since the last poll."""
-    unanswered: set[anyio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
+    unanswered: set[trio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
     """Scopes of the attempts that have no good chunk yet."""
     outgoing: Outgoing = attrs.field(init=False, repr=False)
     """What makes its requests."""
@@ -177,7 +177,7 @@ class Backends:
 
     async def aclose(self) -> None:
         """Close the connections that are kept for next requests; forced, so it takes no time."""
-        with anyio.move_on_after(1, shield=True):
+        with trio.move_on_after(1, shield=True):
             for backend in self.all:
                 await backend.transport.aclose()
 

@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-import anyio
 import attrs
 import httpx
+import trio
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.heads import Head
@@ -128,7 +128,7 @@ async def attempt(slot: Slot, call: Call) -> Answer:
     Ends at once with `backend_down` when discovery finds that the backend is gone.
     """
     unanswered = slot.backend.unanswered
-    with anyio.CancelScope() as scope:
+    with trio.CancelScope() as scope:
         unanswered.add(scope)
         try:
             return await _ask(slot, call)
@@ -214,7 +214,7 @@ def _fault_of(status: int, text: str | None, backend: Backend, call: Call) -> Fa
 
 async def _error_body(incoming: Incoming) -> bytes:
     body = b""
-    with anyio.move_on_after(ERROR_BODY_TIMEOUT):
+    with trio.move_on_after(ERROR_BODY_TIMEOUT):
         try:
             while chunk := await incoming.read():
                 body += chunk

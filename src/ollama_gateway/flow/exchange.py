@@ -11,8 +11,8 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol
 
-import anyio
 import attrs
+import trio
 
 from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
@@ -153,7 +153,7 @@ class Until:
     def __init__(
         self, deadline: float, late: str = "the answer took too long", reason: str = "total_timeout"
     ) -> None:
-        self._scope = anyio.CancelScope(deadline=deadline)
+        self._scope = trio.CancelScope(deadline=deadline)
         self._late, self._reason = late, reason
 
     def __enter__(self) -> None:

@@ -19,6 +19,7 @@ from typing import Final, cast
 import anyio
 import attrs
 import httpx
+import trio
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.transport import ONCE
@@ -114,9 +115,9 @@ async def _send(
 
 
 @contextmanager
-def _patient(backend: Backend, seconds: float) -> Iterator[anyio.CancelScope]:
+def _patient(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
     """Wait for so long; or, without a bound, until discovery finds that the backend is gone."""
-    with anyio.CancelScope(deadline=anyio.current_time() + seconds) as waiting:
+    with trio.CancelScope(deadline=anyio.current_time() + seconds) as waiting:
         if math.isinf(seconds):
             backend.unanswered.add(waiting)
         try:
@@ -136,7 +137,7 @@ class _PassedOn(httpx.AsyncByteStream):
     downstream: Downstream
     row: Row
     idle: float
-    waiting: anyio.CancelScope
+    waiting: trio.CancelScope
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

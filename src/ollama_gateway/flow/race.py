@@ -26,6 +26,7 @@ from typing import Final
 
 import anyio
 import attrs
+import trio
 from anyio.abc import TaskGroup
 
 from ollama_gateway import clock
@@ -88,7 +89,7 @@ class Race:
     runners: list[_Runner] = attrs.field(factory=list, init=False)
     winner: _Runner | None = attrs.field(default=None, init=False)
     refusal: GatewayError | None = attrs.field(default=None, init=False)
-    failed: anyio.Event | None = attrs.field(default=None, init=False)
+    failed: trio.Event | None = attrs.field(default=None, init=False)
     """Set when an attempt fails; a new one for each wait."""
     withheld: set[str] = attrs.field(factory=set, init=False)
     """Why no hedge was started; each reason counts once a race."""
@@ -96,7 +97,7 @@ class Race:
     async def __aenter__(self) -> Answer:
         if not self.is_streamed:
             return await self._run()
-        with anyio.CancelScope(deadline=self.deadline):
+        with trio.CancelScope(deadline=self.deadline):
             return await self._run()
         raise UpstreamTimeout if self.runners else Unavailable(reason="queue_timeout")
 
@@ -155,7 +156,7 @@ class Race:
         except GatewayError as refusal:
             self.refusal = self.refusal or refusal
             stop_others()
-        except anyio.get_cancelled_exc_class():
+        except trio.Cancelled:
             # By the clock, as it may have been the deadline of the whole request, in one instant.
             if clock.now() >= self.deadline:
                 slot.failed(Fault.BROKEN, "first_chunk_timeout", clock.now())
@@ -179,8 +180,8 @@ class Race:
             latest, now = self.runners[-1], clock.now()
             due = now if latest.failure else latest.slot.began + delay
             if now < (due := max(due, pause_until)):
-                self.failed = anyio.Event()
-                with anyio.CancelScope(deadline=due):
+                self.failed = trio.Event()
+                with trio.CancelScope(deadline=due):
                     await self.failed.wait()
             elif slot := self._hedge(running):
                 return slot

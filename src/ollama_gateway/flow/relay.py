@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-import anyio
+import trio
 
 from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
@@ -59,7 +59,7 @@ async def relay(
 
 async def _stream(answer: Answer, ask: Ask, row: Row, finish: Finish, idle_timeout: float) -> None:
     # One scope for the whole stream, whose deadline moves: one for each chunk cost as much as it.
-    with anyio.CancelScope() as idle:
+    with trio.CancelScope() as idle:
         await _pass_on(answer, ask, row, finish, partial(_next, answer, idle, idle_timeout))
     if idle.cancelled_caught:
         timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
@@ -126,7 +126,7 @@ def _note_usage(row: Row, usage: Usage | None) -> None:
         row.tokens_source = "reported"
 
 
-async def _next(answer: Answer, idle: anyio.CancelScope, seconds: float) -> list[bytes]:
+async def _next(answer: Answer, idle: trio.CancelScope, seconds: float) -> list[bytes]:
     """The next frames; `idle` is cancelled where they take so long. What a client takes is not."""
     idle.deadline = clock.now() + seconds
     try:

@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Final
 
-import anyio
 import attrs
+import trio
 
 from ollama_gateway import clock
 from ollama_gateway.errors import (
@@ -64,7 +64,7 @@ class App:
     proxies: Sequence[Network] = ()
     """Whose `X-Forwarded-For` is believed."""
     _turnstile: Turnstile = attrs.field(factory=Turnstile, init=False)
-    _running: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
+    _running: set[trio.CancelScope] = attrs.field(factory=set, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
 
     @property
@@ -94,7 +94,7 @@ class App:
                 content_coding(scope["headers"]),
                 self._turnstile,
             )
-            with anyio.CancelScope(deadline=self._deadline) as request:
+            with trio.CancelScope(deadline=self._deadline) as request:
                 self._running.add(request)
                 try:
                     receive.on_leaving(downstream.leaving(request))
@@ -102,7 +102,7 @@ class App:
                 finally:
                     self._running.discard(request)
             if request.cancelled_caught and not downstream.is_gone:
-                with anyio.move_on_after(FAREWELL):
+                with trio.move_on_after(FAREWELL):
                     error = Unavailable("the gateway is shutting down", reason="draining")
                     await self._fail(error, downstream, scope["path"], request_id)
 

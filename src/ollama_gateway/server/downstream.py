@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-import anyio
-import anyio.lowlevel
 import attrs
+import trio
 
 from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
@@ -67,7 +66,7 @@ class ASGIDownstream:
     _patience: float = attrs.field(default=GRACE, init=False)
     """Seconds for which the next piece of the body may keep whoever wants it waiting."""
 
-    def leaving(self, request: anyio.CancelScope) -> Callable[[], None]:
+    def leaving(self, request: trio.CancelScope) -> Callable[[], None]:
         """What is to be called when the client leaves: it cancels `request`."""
 
         def left() -> None:
@@ -108,7 +107,7 @@ class ASGIDownstream:
 
     async def _waited_for(self) -> bytes:
         began, piece = clock.now(), b""
-        with anyio.move_on_after(self._patience) as waiting:
+        with trio.move_on_after(self._patience) as waiting:
             piece = await self._received()
         if waiting.cancelled_caught:
             raise RequestTimeout(reason="slow_body")
@@ -118,7 +117,7 @@ class ASGIDownstream:
     async def _received(self) -> bytes:
         event = await self.receive()
         if event["type"] == "http.disconnect":
-            await anyio.sleep_forever()  # whoever says so has cancelled this request
+            await trio.sleep_forever()  # whoever says so has cancelled this request
         self._has_more = event.get("more_body", False)
         return bytes(event["body"])
 
@@ -130,7 +129,7 @@ class ASGIDownstream:
                 raise BodyTooLarge
             self.room.take(len(part))
             buffer += part
-            await anyio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
         return bytes(buffer)
 
     async def start(self, status: int, headers: Headers) -> None:
