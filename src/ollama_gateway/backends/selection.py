@@ -148,6 +148,11 @@ class Candidates:
     _tried: set[Backend] = attrs.field(factory=set, init=False)
     _took_the_least_bad: bool = attrs.field(default=False, init=False)
 
+    @property
+    def are_several(self) -> bool:
+        """Whether one may ever stand beside another: not of one backend, nor where one is named."""
+        return len(self.backends.all) > 1 and self.wish.only is None
+
     async def next(self, purse: Purse) -> Slot | None:
         """A slot at the best backend that is left, waiting in line for it; None when none is left.
 

@@ -110,7 +110,7 @@ class Race:
         self.rules.hedging.count_request()
         self.rules.retries.count_request()
         try:
-            if self.is_streamed:
+            if self.is_streamed and self.candidates.are_several:
                 async with anyio.create_task_group() as tasks:
                     await self._start_attempts(tasks)
             else:
@@ -137,7 +137,7 @@ class Race:
             self.refusal = refusal
 
     async def _attempt_in_turn(self) -> None:
-        """Whole answers are never hedged: one attempt ends before the next, and needs no task."""
+        """Nothing runs beside another (whole answers are never hedged): it needs no tasks."""
         while (slot := await self._next()) is not None:
             runner = _Runner(slot)
             self.runners.append(runner)
@@ -196,7 +196,7 @@ class Race:
         return [runner for runner in self.runners if runner.is_running]
 
     def _hedge_delay(self) -> float:
-        if not self.is_streamed:
+        if not (self.is_streamed and self.candidates.are_several):
             return math.inf
         return self.rules.hedging.delay(self.candidates.wish.model.key)
 
