@@ -36,7 +36,8 @@ LONG: Final = {"soak"}
 def main() -> None:
     """Print the aims."""
     given = _arguments()
-    lab = Lab(given.rounds or (2 if given.quick else 5), given.clients, given.profile, given.quick)
+    rounds = given.rounds or (2 if given.quick else 5)
+    lab = Lab(rounds, given.clients, given.profile, given.quick, given.backends)
     if given.picture:
         Path(given.picture).write_text(picture.draw(picture.sweep(lab)))
     found = list(_measured(lab, given.only or [n for n in SCENARIOS if n not in LONG]))
@@ -67,6 +68,7 @@ def _arguments() -> argparse.Namespace:
     add("--rounds", type=int, help="of alternation, 5 by default")
     add("--quick", action="store_true", help="2 rounds, a tenth of the requests")
     add("--clients", type=int, default=1, help="client processes")
+    add("--backends", type=int, default=1, help="of the gateway: with several, streams are raced")
     add("--json", action="store_true", help="all figures, instead of a line an aim")
     add("--markdown", action="store_true", help="tables, instead of a line an aim")
     add("--picture", metavar="FILE", help="draw 1 to 600 streams as SVG, too")

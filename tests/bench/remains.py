@@ -39,7 +39,7 @@ def fresh(lab: Lab) -> Iterator[tuple[Subject, Subject]]:
     """A gateway that has just started, and its upstream."""
     with (
         tempfile.TemporaryDirectory() as name,
-        subjects(Path(name), ("gateway",), lab.profile) as found,
+        subjects(Path(name), ("gateway",), lab.profile, lab.backends) as found,
     ):
         time.sleep(2)
         yield found["gateway"], found["direct"]

@@ -35,6 +35,8 @@ class Lab:
     clients: int = 1
     profile: str = ""
     is_quick: bool = False
+    backends: int = 1
+    """Of the gateway; all of them are the upstream."""
     rows: list[Row] = attrs.field(factory=list)
 
     @contextmanager
@@ -42,7 +44,7 @@ class Lab:
         """Subjects that have had a few requests."""
         with (
             tempfile.TemporaryDirectory() as directory,
-            subjects(Path(directory), names, self.profile) as found,
+            subjects(Path(directory), names, self.profile, self.backends) as found,
         ):
             for subject in found.values():
                 run(subject, found["direct"], WARM)

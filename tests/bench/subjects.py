@@ -161,15 +161,18 @@ def gateway(
     *,
     name: str = "gateway",
     profile: str = "",
+    backends: int = 1,
     **settings: str,
 ) -> Iterator[Subject]:
-    """The gateway, profiled into a file where one is named."""
+    """The gateway, profiled into a file where one is named; all its backends are the one."""
     data, port, admin_port = directory / f"{name}-data", free_port(), free_port()
     data.mkdir(mode=0o700)
     with closing(place_of(data, None).open()) as store:
         _, key = store.create("bench", limits=PLENTY)
     environment = {
-        "OLLAMA_BACKENDS": f"bench=http://127.0.0.1:{backend}",
+        "OLLAMA_BACKENDS": ",".join(
+            f"bench{number}=http://127.0.0.1:{backend}" for number in range(backends)
+        ),
         "GATEWAY_STORAGE_DATA_DIR": str(data),
         "GATEWAY_SERVER_BIND": f"127.0.0.1:{port}",
         "GATEWAY_SERVER_ADMIN_BIND": f"127.0.0.1:{admin_port}",
@@ -227,7 +230,7 @@ def litellm(directory: Path, backend: int) -> Iterator[Subject | None]:
 
 @contextmanager
 def subjects(
-    directory: Path, names: Sequence[str], profile: str = ""
+    directory: Path, names: Sequence[str], profile: str = "", backends: int = 1
 ) -> Iterator[dict[str, Subject]]:
     """Start the named ones that are installed, for the length of the block; always the upstream."""
     others = {"plain": plain, "nginx": nginx, "litellm": litellm}
@@ -236,5 +239,6 @@ def subjects(
         opened = [others[name](directory, direct.port) for name in names if name in others]
         found = [direct, *(stack.enter_context(one) for one in opened)]
         if "gateway" in names:
-            found.append(stack.enter_context(gateway(directory, direct.port, profile=profile)))
+            ours = gateway(directory, direct.port, profile=profile, backends=backends)
+            found.append(stack.enter_context(ours))
         yield {one.name: one for one in found if one is not None}
