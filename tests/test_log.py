@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,35 @@ def test_a_stream_that_blocks_holds_up_nobody() -> None:
 
     assert waiting > log.LINES_WAITING // 2
     assert received > 0
+
+
+class Writes(io.StringIO):
+    """A stream that keeps what each write brought."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        """Keep it."""
+        self.pieces.append(text)
+        return len(text)
+
+
+def test_lines_that_wait_are_written_together_and_stay_whole() -> None:
+    """As many as a pipe takes in one piece, by their bytes; a longer line goes alone, in order."""
+    stream = Writes()
+    writer = log.LineWriter(stream)
+    lines = [f"{number} {'é' * 500}\n" for number in range(100)]
+    lines.insert(50, "x" * 10_000 + "\n")
+    for line in lines:
+        writer.write(line)
+    writer.drain(PATIENCE)
+
+    assert "".join(stream.pieces) == "".join(lines)
+    assert len(stream.pieces) < len(lines)
+    assert all(piece.endswith("\n") for piece in stream.pieces)
+    assert [p for p in stream.pieces if len(p.encode()) > select.PIPE_BUF] == [lines[50]]
 
 
 @pytest.mark.usefixtures("restored")

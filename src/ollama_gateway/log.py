@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import logging
+import select
 import sys
 import threading
 import time
@@ -40,7 +41,9 @@ class LineWriter:
     """Writes lines from a thread of its own, so that no stream can hold up or end the gateway.
 
     A pipe that nobody reads blocks, a full disk and a closed pipe raise: lines that find the queue
-    full or cannot be written are lost, and what was being logged goes on.
+    full or cannot be written are lost, and what was being logged goes on. Lines that wait together
+    are written together, as far as a pipe takes them in one piece (`PIPE_BUF`, pipe(7)): several
+    processes may share one, and their lines stay whole.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -62,7 +65,7 @@ class LineWriter:
                 self._stirred.set()
 
     def flush(self) -> None:
-        """Nothing to do: the thread flushes after each line."""
+        """Nothing to do: the thread flushes after each write."""
 
     def drain(self, seconds: float) -> None:
         """Wait until what is queued is written, at most so long."""
@@ -76,10 +79,24 @@ class LineWriter:
             time.sleep(GATHER)  # to wake a thread for each line was a twentieth of a request's time
             self._stirred.clear()
             while self._lines:
+                lines = self._next_lines()
                 with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
-                    self._stream.write(self._lines[0])
+                    self._stream.write("".join(lines))
                     self._stream.flush()
-                self._lines.popleft()
+                for _ in lines:
+                    self._lines.popleft()
+
+    def _next_lines(self) -> list[str]:
+        """Those of the next write: one at least, and as many as a pipe takes whole."""
+        lines: list[str] = []
+        left = select.PIPE_BUF
+        for place in range(len(self._lines)):  # by places, as others append meanwhile
+            line = self._lines[place]
+            left -= len(line.encode("utf-8", "backslashreplace"))
+            if lines and left < 0:
+                break
+            lines.append(line)
+        return lines
 
 
 def _unbuffered(stream: TextIO) -> TextIO:
