@@ -35,8 +35,8 @@ LONGEST_PAUSE: Final = 30.0
 as long as the longest."""
 CLOSING: Final = 2.0
 """Seconds after the drain for error events and last bytes."""
-OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
-"""Some MB at most; Python's own 700 are half a request's."""
+OBJECTS_BETWEEN_COLLECTIONS: Final = 5_000
+"""Some 100 KB; Python's own 700 are half a request's."""
 STOPPING: Final = {signal.SIGTERM, signal.SIGINT}
 SIGNALS: Final = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
 

@@ -37,6 +37,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
+from ollama_gateway.errors import RequestTimeout
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.inbox import Inbox
 from ollama_gateway.server.outbox import Outbox
@@ -151,6 +152,7 @@ class Connection(TCPServer):
             if self.http.response_is_cut and self.http.end_is_close:
                 self._reset_on_close()
             await trio.aclose_forcefully(self.stream)
+            self.http.let_go()
 
     async def _serve(self, nursery: trio.Nursery) -> None:
         self._tasks._nursery = nursery  # noqa: SLF001 - hypercorn opens it in __aenter__
@@ -205,7 +207,7 @@ class Connection(TCPServer):
         if self.http.is_between_requests:
             self._finished = True
         elif self.http.is_idle:
-            await self.http.refuse_slow_head()
+            await self.http.refuse(RequestTimeout(reason="slow_head"))
         else:
             self._set_deadline(float("inf"))  # what is going on has deadlines of its own
 

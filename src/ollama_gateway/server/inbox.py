@@ -68,9 +68,10 @@ class Inbox:
 
     def on_leaving(self, call: Callable[[], None]) -> None:
         """Call this when the client leaves, or now where it has left."""
-        self._leaving = call
         if self._is_closed:
             call()
+        else:
+            self._leaving = call
 
     def drop(self) -> None:
         """Nobody wants what comes now: it is read and thrown away, or it would hold up the end."""
@@ -84,8 +85,10 @@ class Inbox:
             self._is_closed = True
             self._stir()
             self._make_room()
-            if self._leaving is not None:
-                self._leaving()
+            # It holds the request, which holds this inbox: a circle waits for the collector.
+            leaving, self._leaving = self._leaving, None
+            if leaving is not None:
+                leaving()
 
     def _put(self, event: Any) -> None:
         if self._is_wanted and not self._is_closed:

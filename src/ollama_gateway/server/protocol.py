@@ -29,7 +29,7 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
 from hypercorn.utils import suppress_body
 
-from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge, RequestTimeout
+from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge
 from ollama_gateway.flow.ask import Headers
 from ollama_gateway.server.heads import chunked_head, closing, whole_head
 from ollama_gateway.server.inbox import Inbox
@@ -60,7 +60,7 @@ class Protocol(H11Protocol):
         state = ConnectionState({"send_continue": self.send_continue})
         super().__init__(app, config, context, task_group, state, False, client, server, send)  # noqa: FBT003 - hypercorn's signature: ssl
         self.inbox = Inbox()
-        """Of the request that is being received; `spawn_app` puts it here."""
+        """Of the request that is received; `spawn_app` puts it here."""
         self._refusal = refusal
         self.is_answering = False
         """An ordinary answer has begun, and is not over."""
@@ -273,9 +273,10 @@ class Protocol(H11Protocol):
         """Begin no request any more."""
         self._is_over = True
 
-    async def refuse_slow_head(self) -> None:
-        """Answer a client whose request head did not come in time."""
-        await self.refuse(RequestTimeout(reason="slow_head"))
+    def let_go(self) -> None:
+        """Forget the connection, which is over: a circle waits for the garbage collector."""
+        self.connection_state.clear()
+        self.task_group = self.send = cast("Any", None)
 
     async def refuse(self, error: GatewayError) -> None:
         """Answer by our own error response where none has begun, and close."""

@@ -22,8 +22,8 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-AT_ONCE: Final = 8
-"""Requests that pass together: some milliseconds of work."""
+AT_ONCE: Final = 16
+"""Requests that pass together: a dozen milliseconds of work."""
 RUNNING_AT_ONCE: Final = 16
 """Streams that go on in a turn while requests wait: a tenth of the work of those that begin."""
 
