@@ -42,6 +42,9 @@ SCHEMA: Final = (
     "CREATE TABLE chain (identity TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL)",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+_ADD_INTENT: Final = """INSERT OR IGNORE INTO intents
+    SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM rows WHERE request_id = ?1)"""
+_ADD_ROW: Final = "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT (request_id) DO NOTHING"
 _LINKS: Final = """SELECT seq, CAST(request_id AS TEXT), CAST(document AS TEXT), CAST(hash AS BLOB)
     FROM rows ORDER BY seq"""
 
@@ -83,6 +86,8 @@ class Journal:
         self.anchor = Anchor()
         """The row before the first that is there."""
         self._key = key
+        self._intents: set[str] = set()
+        """Requests that have an intent there, or may have one."""
         with translated(path), ExitStack() as undo:
             self._identity = make_private(path)
             self._connection = undo.enter_context(closing(_connect(str(path))))
@@ -102,6 +107,7 @@ class Journal:
                 for entry in entries:
                     head = self._put(head, entry)
             self.head = head
+            self._intents.difference_update([e.request_id for e in entries if e.is_final])
 
     def drop(self, last: Link) -> int:
         """Drop a row and all before it; how many. It stays as the anchor; raises JournalError.
@@ -135,17 +141,18 @@ class Journal:
         self._connection.close()
 
     def _put(self, head: Anchor, entry: Entry) -> Anchor:
+        # Each statement lets go of the interpreter, and takes it from the event loop again.
         run = self._connection.execute
-        if run("SELECT 1 FROM rows WHERE request_id = ?", (entry.request_id,)).fetchone():
-            return head
         if not entry.is_final:
-            run("INSERT OR IGNORE INTO intents VALUES (?, ?)", (entry.request_id, entry.document))
+            run(_ADD_INTENT, (entry.request_id, entry.document))
+            self._intents.add(entry.request_id)
             return head
-        run("DELETE FROM intents WHERE request_id = ?", (entry.request_id,))
+        if entry.request_id in self._intents:
+            run("DELETE FROM intents WHERE request_id = ?", (entry.request_id,))
         seq = head.seq + 1
         digest = link(head.hash, seq, entry.request_id, entry.document, self._key)
-        run("INSERT INTO rows VALUES (?, ?, ?, ?)", (seq, entry.request_id, entry.document, digest))
-        return Anchor(seq, digest)
+        row = (seq, entry.request_id, entry.document, digest)
+        return Anchor(seq, digest) if run(_ADD_ROW, row).rowcount else head
 
     def _prepare(self, largest: int, *, is_strict: bool) -> None:
         run = self._connection.execute
@@ -168,9 +175,11 @@ class Journal:
     def _end_intents(self) -> None:
         """What was open when the last owner ended was killed with it."""
         left = self._connection.execute("SELECT request_id, document FROM intents").fetchall()
+        self._intents = {request_id for request_id, _ in left}
         for request_id, document in left:
             text = to_text(killed(json.loads(document)))
             self.head = self._put(self.head, Entry(request_id, text, is_final=True))
+        self._intents.clear()
 
 
 def began_before(moment: float) -> Callable[[Link], bool]:
