@@ -14,15 +14,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import attrs
 from anyio.abc import ByteStream, SocketStream
 from anyio.streams.tls import TLSStream
 
-from ollama_gateway.backends.plain import PlainStream
+from ollama_gateway.backends.plain import PlainStream, Wrapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from ollama_gateway.backends.transport import Connect
 
 
@@ -131,8 +128,7 @@ def _check(sock: socket.socket) -> None:
         raise OSError(error, os.strerror(error))
 
 
-@attrs.define(eq=False)
-class _Quietable(ByteStream):
+class _Quietable(Wrapping):
     """The connection as TLS sees it: once a write was cancelled, it takes what is said for sent.
 
     A backend may answer in the middle of an upload, which is cancelled then. AnyIO takes a TLS
@@ -141,8 +137,9 @@ class _Quietable(ByteStream):
     lost: it is raised at the writer's next checkpoint.
     """
 
-    _stream: ByteStream
-    _is_quiet: bool = False
+    def __init__(self, stream: ByteStream) -> None:
+        super().__init__(stream)
+        self._is_quiet = False
 
     async def send(self, item: bytes) -> None:
         if self._is_quiet:
@@ -154,16 +151,6 @@ class _Quietable(ByteStream):
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         return await self._stream.receive(max_bytes)
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return self._stream.extra_attributes
 
 
 async def _secured(stream: ByteStream, host: str, ssl_context: ssl.SSLContext) -> ByteStream:

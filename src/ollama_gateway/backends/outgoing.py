@@ -14,17 +14,15 @@ import attrs
 import httpx
 
 from ollama_gateway.backends.uploading import Headers, Upload
+from ollama_gateway.wire.headers import field_lines
 
 MOST_PLACES: Final = 64
 """Routes whose URLs are remembered; some end in what a client says."""
 
 _FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _METHODS_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-_HEAD: Final = re.compile(
-    rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.1\r\n"
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~\x80-\xff]*\r\n)*"
-)
-"""A request's head (RFC 9110, 5.5 and 9.1; RFC 9112, 3), but for its framing and its end."""
+_REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.1\r\n")
+"""RFC 9110, 9.1; RFC 9112, 3."""
 
 
 @attrs.frozen(eq=False)
@@ -53,15 +51,14 @@ class Message:
             httpx.LocalProtocolError: it is not valid HTTP.
 
         """
-        lines = [b"%b: %b\r\n" % item for item in self.headers if item[0].lower() not in _FRAMING]
+        lines = field_lines([item for item in self.headers if item[0].lower() not in _FRAMING])
         try:
             first = b"%b %b HTTP/1.1\r\n" % (self.method.encode("ascii"), self.target)
         except UnicodeError:
             raise _not_http() from None
-        head = first + b"".join(lines)
-        # A value that holds a line's end would make lines of its own: they are counted.
-        if _HEAD.fullmatch(head) is None or head.count(b"\n") != len(lines) + 1:
+        if lines is None or _REQUEST_LINE.fullmatch(first) is None:
             raise _not_http()
+        head = first + lines
         if self.upload.length != 0 or self.method in _METHODS_WITH_BODY:
             head += self.upload.framing
         return head + (b"Connection: close\r\n\r\n" if is_last else b"\r\n")

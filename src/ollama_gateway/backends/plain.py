@@ -17,11 +17,31 @@ import trio
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 
 
-class PlainStream(ByteStream):
+class Wrapping(ByteStream):
+    """A stream round another one, which does all but reading and writing."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+
+    async def send_eof(self) -> None:
+        """Half-close; nothing of ours does."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._stream.aclose()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """Those of the stream below."""
+        return self._stream.extra_attributes
+
+
+class PlainStream(Wrapping):
     """The same connection; reading is for one task at a time, and so is writing."""
 
     def __init__(self, stream: SocketStream) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
@@ -53,16 +73,3 @@ class PlainStream(ByteStream):
             raise anyio.BrokenResourceError from error
         if sent < len(item):
             await self._stream.send(item[sent:])
-
-    async def send_eof(self) -> None:
-        """Half-close; nothing of ours does."""
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        """Close it."""
-        await self._stream.aclose()
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """Those of the stream below."""
-        return self._stream.extra_attributes

@@ -28,8 +28,6 @@ from ollama_gateway.flow.parsing import parsed
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, frames_for
 
-SUCCESS: Final = 200
-REDIRECT: Final = 300
 CLIENTS_OWN: Final = {400, 413, 415, 422}
 """Statuses that say the request is wrong, wherever it goes."""
 FULL: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
@@ -157,7 +155,7 @@ async def _ask(slot: Slot, call: Call) -> Answer:
 
 async def _first_chunk(slot: Slot, call: Call, incoming: Incoming) -> Answer:
     backend, head = slot.backend, incoming.head
-    if not SUCCESS <= head.status < REDIRECT:
+    if not httpx.codes.is_success(head.status):
         raise await _failure(backend, call, incoming)
     frames = frames_for(_text(head, b"content-type"))
     if frames is None or b"content-encoding" in head.fields:

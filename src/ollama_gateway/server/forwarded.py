@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Final
 
 from ollama_gateway.flow.ask import Headers
@@ -27,7 +26,7 @@ def client_of(peer: str, headers: Headers, proxies: Sequence[Network]) -> str:
 
     Where all of the list are trusted proxies, the first of them has asked.
     """
-    address = _address_of_peer(peer)
+    address = address_of(peer)
     if address is None or not is_in(address, proxies):
         return str(address or peer)
     client = address
@@ -39,10 +38,6 @@ def client_of(peer: str, headers: Headers, proxies: Sequence[Network]) -> str:
         if not is_in(hop, proxies):
             break
     return str(client)
-
-
-_address_of_peer = lru_cache(1024)(address_of)
-"""Remembered, as the same machines come again: to read it took 1 % of a request's time."""
 
 
 def _from_the_end(headers: Headers) -> Iterator[str]:

@@ -50,6 +50,7 @@ _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 # A token of RFC 9110 without `_`: CGI and nginx take `Content_Length` for `Content-Length`.
 _NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_FIELD_LINES: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~\x80-\xff]*\r\n)*")
 _HOST: Final = re.compile(
     rb"(?: [A-Za-z0-9._~-]{1,253} | \[ [0-9A-Fa-f:.]{2,45} \] ) (?: :[0-9]{1,5} )?", re.VERBOSE
 )
@@ -129,6 +130,15 @@ def check_head(
     found = _values(headers, b"host", b"content-length", b"transfer-encoding")
     _check_host(version, found[b"host"])
     _check_framing(version, found[b"content-length"], found[b"transfer-encoding"])
+
+
+def field_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Headers as lines to be sent (RFC 9110, 5.5; RFC 9112, 5); None where one of them is none."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    text = b"".join(lines)
+    # A value that holds a line's end would make lines of its own: they are counted.
+    is_sound = _FIELD_LINES.fullmatch(text) and text.count(b"\n") == len(lines)
+    return text if is_sound else None
 
 
 def _check_host(version: str, hosts: list[bytes]) -> None:
