@@ -1,4 +1,5 @@
-"""Any order of reserve, settle, renew, expiry and repetition, over every store, against a model.
+"""Any order of reserve, in one step or two, settle, renew, expiry and repetition, over every
+store, against a model.
 
 The model keeps a list of what was admitted and how it ended, and adds it up anew at each look;
 the stores keep counters. They must agree in everything after every step.
@@ -21,7 +22,16 @@ from hypothesis.stateful import (
 )
 
 from ollama_gateway.limits.calendar import moment
-from ollama_gateway.limits.quota import REMEMBERED, WINDOW, Grant, Held, Quota, Renewal, Wish
+from ollama_gateway.limits.quota import (
+    REMEMBERED,
+    WINDOW,
+    Grant,
+    Held,
+    Quota,
+    Refusal,
+    Renewal,
+    Wish,
+)
 from tests.limits.subject import LEASE, Subject
 
 KEY = "k"
@@ -62,10 +72,11 @@ class Model:
         self.tombstones = {i: at for i, at in self.tombstones.items() if now < at + REMEMBERED}
 
     def value(self, day: int | None = None, month: int | None = None) -> int:
-        """Reserved and spent in a period."""
+        """Reserved and spent in a period; what was admitted without tokens is charged none."""
         return sum(
             entry.held.tokens if entry.state == "open" else entry.used
             for entry in self.entries.values()
+            if entry.held.tokens
             if day in {None, entry.held.day} and month in {None, entry.held.month}
         )
 
@@ -98,6 +109,14 @@ class Machine(RuleBasedStateMachine):
         found = moment(0, now)
         return found.day, found.month
 
+    def room(self) -> int:
+        """Tokens left in both budgets."""
+        day, month = self.period()
+        return min(
+            QUOTA.tokens_per_day - self.model.value(day=day),
+            QUOTA.tokens_per_month - self.model.value(month=month),
+        )
+
     @rule(
         target=requests,
         prompt=st.sampled_from((1, 100, 700)),
@@ -108,6 +127,43 @@ class Machine(RuleBasedStateMachine):
         """A new request is admitted exactly when every limit has room for it."""
         self.count += 1
         return self.ask(f"r{self.count}", prompt, generation, min(least, generation))
+
+    @rule(target=requests)
+    def reserve_places(self) -> str:
+        """The first of two steps is admitted where a single token would be, and takes none."""
+        self.count += 1
+        return self.ask(f"r{self.count}", 0, 0, 1)
+
+    @rule(
+        request_id=requests,
+        prompt=st.sampled_from((1, 100, 700)),
+        generation=st.sampled_from((0, 100, 900)),
+        least=st.sampled_from((0, 50, 256)),
+    )
+    def add_tokens(self, request_id: str, prompt: int, generation: int, least: int) -> None:
+        """The second is held to the budgets alone, and done once; what has expired opens again."""
+        self.model.pass_time(self.time)
+        entry = self.model.entries.get(request_id)
+        least = min(least, generation)
+        wish = Wish(request_id, KEY, QUOTA, prompt, generation, least, has_places=True)
+        if entry is None or entry.state == "settled":
+            assert self.subject.reserve(wish) is None
+            return
+        if entry.state == "expired":
+            entry.state, entry.at = "open", self.time
+        room = self.room()
+        outcome = self.subject.reserve(wish)
+        if entry.held.tokens:
+            assert isinstance(outcome, Grant)
+            assert outcome.held == entry.held
+        elif prompt + least > room:
+            assert isinstance(outcome, Refusal)
+        else:
+            assert isinstance(outcome, Grant)
+            assert outcome.generation == min(generation, room - prompt)
+            tokens = prompt + outcome.generation
+            assert outcome.held == Held(request_id, KEY, tokens, *self.period())
+            entry.held, entry.used, entry.at = outcome.held, 0, self.time
 
     @rule(request_id=requests)
     def reserve_again(self, request_id: str) -> None:
@@ -152,6 +208,16 @@ class Machine(RuleBasedStateMachine):
         self.subject.renew(Renewal(entry.held, used))
         entry.state, entry.used, entry.at = "open", used, self.time
 
+    @rule(request_id=requests)
+    def renew_from_before(self, request_id: str) -> None:
+        """A renewal that was put together before the tokens were added takes none away."""
+        self.model.pass_time(self.time)
+        entry = self.model.entries.get(request_id)
+        if entry is None or entry.state == "settled":
+            return
+        self.subject.renew(Renewal(attrs.evolve(entry.held, tokens=0), 0))
+        entry.state, entry.used, entry.at = "open", 0, self.time
+
     @rule(span=st.sampled_from(SPANS))
     def sleep(self, span: float) -> None:
         """Time passes."""
@@ -175,10 +241,7 @@ class Machine(RuleBasedStateMachine):
         self.model.pass_time(self.time)
         day, month = self.period()
         admissions = [at for at in self.model.admissions if self.time < at + WINDOW]
-        room = min(
-            QUOTA.tokens_per_day - self.model.value(day=day),
-            QUOTA.tokens_per_month - self.model.value(month=month),
-        )
+        room = self.room()
         fits = (
             len(admissions) < QUOTA.requests_per_minute
             and len(self.model.open()) < QUOTA.concurrent_requests

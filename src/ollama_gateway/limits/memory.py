@@ -70,9 +70,12 @@ class Account:
     def reserve(self, wish: Wish, now: Moment) -> Grant | Refusal | None:
         """Admit a request or not; None where it has ended already."""
         self._pass_time(now)
-        if wish.request_id in self.expired or wish.request_id in self.ended:
+        if wish.has_places:
+            self._reopen(wish.request_id, now)
+        found = self.open.get(wish.request_id)
+        if found is None and (wish.has_places or self._has_been(wish.request_id)):
             return None
-        if found := self.open.get(wish.request_id):  # said twice: the same answer
+        if found and (found.held.tokens or not wish.has_places):  # said twice: the same answer
             return self._grant(wish, found.held, now)
         room = self._room(wish.quota, now)
         limit = self._reached(wish, room)
@@ -82,7 +85,7 @@ class Account:
         tokens = min([wish.prompt + wish.generation, *room.values()]) if room else 0
         held = Held(wish.request_id, wish.key_id, tokens, now.day, now.month)
         self._enter(held, 0, now)
-        if wish.quota.requests_per_minute:
+        if wish.quota.requests_per_minute and not wish.has_places:
             self.admissions.append(now.time)
         return self._grant(wish, held, now)
 
@@ -103,11 +106,12 @@ class Account:
         self._pass_time(now)
         if renewal.held.request_id in self.ended:
             return
-        if found := self.open.pop(renewal.held.request_id, None):
-            self._add(self.reserved, found.held, -found.held.tokens)
-        if found := self.expired.pop(renewal.held.request_id, None):
-            self._add(self.spent, found.held, -found.used)
-        self._enter(renewal.held, renewal.used, now)
+        self._reopen(renewal.held.request_id, now)
+        known = self.open.get(renewal.held.request_id)
+        # It may have been said before tokens were added.
+        is_behind = known is not None and known.held.tokens >= renewal.held.tokens
+        held = known.held if known and is_behind else renewal.held
+        self._enter(held, renewal.used, now)
 
     def usage(self, now: Moment) -> Usage:
         """What is used of each limit."""
@@ -140,10 +144,10 @@ class Account:
 
     def _reached(self, wish: Wish, room: Mapping[LimitName, int]) -> LimitName | None:
         """The limit that the wish meets first."""
-        quota = wish.quota
-        if quota.requests_per_minute and len(self.admissions) >= quota.requests_per_minute:
+        places = Quota() if wish.has_places else wish.quota
+        if places.requests_per_minute and len(self.admissions) >= places.requests_per_minute:
             return "rate"
-        if quota.concurrent_requests and len(self.open) >= quota.concurrent_requests:
+        if places.concurrent_requests and len(self.open) >= places.concurrent_requests:
             return "concurrency"
         short: list[LimitName] = [n for n, left in room.items() if wish.prompt + wish.least > left]
         return short[-1] if short else None
@@ -166,7 +170,19 @@ class Account:
     def _value(self, period: Period) -> int:
         return self.reserved[period] + self.spent[period]
 
+    def _has_been(self, request_id: str) -> bool:
+        return request_id in self.expired or request_id in self.ended
+
+    def _reopen(self, request_id: str, now: Moment) -> None:
+        """Have what has expired open again, as it was."""
+        if found := self.expired.pop(request_id, None):
+            self._add(self.spent, found.held, -found.used)
+            self._enter(found.held, found.used, now)
+
     def _enter(self, held: Held, used: int, now: Moment) -> None:
+        """Have a request open, for the length of a lease and at the end of the line."""
+        if found := self.open.pop(held.request_id, None):
+            self._add(self.reserved, found.held, -found.held.tokens)
         self.open[held.request_id] = _Open(held, used, now.time + self.lease)
         self._add(self.reserved, held, held.tokens)
 

@@ -77,6 +77,7 @@ class Reserve:
         tokens = (wish.prompt, wish.generation, wish.least)
         not_after = milliseconds(self.not_after)
         said = (offset, wish.request_id, lease, not_after, *limits, *budgets, *tokens)
+        said = (*said, int(wish.has_places))
         return account(wish.key_id), said
 
     def read(self, reply: str) -> Grant | Refusal | None:

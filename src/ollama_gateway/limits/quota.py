@@ -1,11 +1,16 @@
 """What a limit is, what is asked of a store of limits, and what it answers.
 
 A request is admitted by one reservation: its place in the rate's log, its place among the
-requests at once, and its tokens of the day and the month, all in one step or none. Settling
-replaces the tokens reserved by those used and gives the place back.
+requests at once, and its tokens of the day and the month, all in one step or none. Where its body
+is still to come nobody knows the tokens, so it takes two such steps under the same id: its places
+by a wish for no tokens, then, `has_places`, its tokens. Settling replaces the tokens reserved by
+those used and gives the place back.
 
 The life of a reservation, by its request's id:
 
+                             reserve (tokens)
+                             │  ▲
+                             ▼  │
     (unknown) ── reserve ──► open ── settle ──► settled
         │                    │  ▲                  ▲
         │            lease ends  renew             │
@@ -13,13 +18,15 @@ The life of a reservation, by its request's id:
         │                   expired ── settle ─────┤
         └─────────── settle (a tombstone) ─────────┘
 
-An expired reservation holds no place and counts what was last told of it; it may come back, or be
-settled by the real figure. From settled there is no way: to settle again changes nothing, and what
-was settled before it was reserved is never admitted. (Nobody reserves again after an answer, so one
-that was settled as usual needs no mark.) A store that lost everything is told of open reservations
-by `renew`.
+An expired reservation holds no place and counts what was last told of it; it may come back, by a
+renewal or by its tokens, or be settled by the real figure. Tokens are added once, and never to what
+is not known; a renewal that does not know of them yet takes none away. From settled there is no
+way: to settle again changes nothing, and what was settled before it was reserved is never admitted.
+(Nobody reserves again after an answer, so one that was settled as usual needs no mark.) A store
+that lost everything is told of open reservations by `renew`.
 
-A budget belongs to the UTC day and month in which it was reserved, whenever it is settled.
+A budget belongs to the UTC day and month in which its tokens were reserved, whenever they are
+settled.
 """
 
 from __future__ import annotations
@@ -119,6 +126,8 @@ class Wish:
     """Tokens of the answer, at most."""
     least: int = 0
     """Where the budget has no room for `generation`, it may shrink to this."""
+    has_places: bool = False
+    """Whether an earlier wish has reserved rate and concurrency, so that this adds tokens alone."""
 
 
 @attrs.frozen

@@ -136,7 +136,9 @@ class RedisQuota:
         except RedisDown as error:
             raise _unavailable() from error
         finally:
-            if outcome is None:  # given up, for whatever reason: it may have been admitted
+            # Given up, for whatever reason: it may have been admitted. What has its places already
+            # is settled by whoever has them.
+            if outcome is None and not wish.has_places:
                 unknown = Held(wish.request_id, wish.key_id, 0, 0, 0)
                 self._pipeline.settle(Settle(unknown, 0, is_unanswered=True))
         if outcome is None:

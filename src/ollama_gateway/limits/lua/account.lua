@@ -91,6 +91,13 @@ local function open(id, record, lease_ends)
   call('ZADD', LEASES, lease_ends, id)
 end
 
+-- Have what has expired open again, as it was.
+local function reopen(id, record, lease_ends)
+  charge(record, record.tokens, -record.used)
+  call('ZREM', PAST, id)
+  open(id, record, lease_ends)
+end
+
 local function bury(id, now)
   call('HSET', HELD, id, 'ended')
   call('ZADD', PAST, now + REMEMBERED, id)

@@ -16,11 +16,16 @@ for i = 4, #ARGV, 5 do
   }
   local known, has_ended = read(id)
   if not has_ended then
-    if not known then
+    if known and not call('ZSCORE', LEASES, id) then
+      reopen(id, known, now + lease)
+    end
+    if known and known.tokens >= record.tokens then -- it may have been said before they were added
+      record.tokens, record.day, record.month = known.tokens, known.day, known.month
+    else
+      if known then
+        charge(known, -known.tokens, 0)
+      end
       charge(record, record.tokens, 0)
-    elseif not call('ZSCORE', LEASES, id) then
-      charge(known, known.tokens, -known.used)
-      call('ZREM', PAST, id)
     end
     open(id, record, now + lease)
   end

@@ -1,18 +1,26 @@
 -- ARGV: offset, request id, lease, not after (0: always), requests per minute, at once, tokens per
--- day, per month, prompt, generation, least
+-- day, per month, prompt, generation, least, has places (1: rate and concurrency are reserved
+-- already, and tokens are added to that)
 -- Answers "granted TOKENS DAY MONTH" or "refused LIMIT WAIT", and the usage; or "late".
 local now = clock(ARGV[1])
 local id, lease, not_after = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local per_minute, at_once = tonumber(ARGV[5]), tonumber(ARGV[6])
 local per_day, per_month = tonumber(ARGV[7]), tonumber(ARGV[8])
 local prompt, generation, least = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local has_places = ARGV[12] == '1'
 if not_after > 0 and now > not_after then
   return 'late'
 end
 expire(now)
 forget(now)
 local said, has_ended = read(id)
-if has_ended or said and not call('ZSCORE', LEASES, id) then
+if said and not call('ZSCORE', LEASES, id) then
+  if not has_places then
+    return 'late'
+  end
+  reopen(id, said, now + lease)
+end
+if has_ended or has_places and not said then
   return 'late'
 end
 
@@ -35,14 +43,14 @@ local function refused(limit, wait)
     .. usage(now, day, admissions, newest(), opened, today, this_month)
 end
 
-if said then
+if said and (said.tokens > 0 or not has_places) then
   return granted(said, newest())
 end
-if per_minute > 0 and admissions >= per_minute then
+if per_minute > 0 and admissions >= per_minute and not said then
   local oldest = call('ZRANGE', RATE, -per_minute, -per_minute, 'WITHSCORES')[2]
   return refused('rate', oldest + WINDOW - now)
 end
-if at_once > 0 and opened >= at_once then
+if at_once > 0 and opened >= at_once and not said then
   return refused('concurrency', SOON)
 end
 if per_month > 0 and this_month + prompt + least > per_month then
@@ -62,7 +70,7 @@ if per_day > 0 or per_month > 0 then
   tokens = prompt + math.min(generation, room - prompt)
 end
 local last = newest
-if per_minute > 0 then
+if per_minute > 0 and not said then
   call('ZADD', RATE, now, id)
   call('PEXPIRE', RATE, WINDOW)
   admissions = admissions + 1
@@ -71,10 +79,10 @@ end
 local record = { tokens = tokens, day = day, month = month, used = 0 }
 open(id, record, now + lease)
 charge(record, tokens, 0)
-if opened == 0 then
+if opened == 0 or said then
   call('PEXPIRE', LEASES, KEPT)
   call('PEXPIRE', HELD, KEPT)
   call('PEXPIRE', BUDGET, KEPT)
 end
-opened, today, this_month = opened + 1, today + tokens, this_month + tokens
+opened, today, this_month = opened + (said and 0 or 1), today + tokens, this_month + tokens
 return granted(record, admissions > 0 and last() or nil)

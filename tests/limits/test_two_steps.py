@@ -1,0 +1,318 @@
+"""A reservation in two steps: the places before the body, the tokens once it was read.
+
+The first tests hold every store to it; those below ask what a Redis does to the second step.
+"""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+
+import anyio
+import attrs
+import pytest
+
+from ollama_gateway.limits.operations import Renew, Reserve
+from ollama_gateway.limits.quota import Grant, Held, Quota, Refusal, Renewal, Wish
+from tests.limits.faults import (
+    Gateway,
+    account_key,
+    begin,
+    by_hand,
+    calls,
+    inside,
+    look,
+    ready_redis,
+    refused,
+    standing,
+    until,
+)
+from tests.limits.subject import Subject
+from tests.limits.test_redis_crowds import gateways
+from tests.limits.test_redis_late import given_up, redis_now, run
+from tests.limits.test_redis_wiped import flush, joined
+
+KEY = "k"
+TODAY, THIS_MONTH = 20787, 12 * 2026 + 10
+BOTH = Quota(2, 1, 1000, 1000)
+
+
+def places(name: str, quota: Quota = BOTH) -> Wish:
+    """The first step."""
+    return Wish(name, KEY, quota, least=1)
+
+
+def tokens(
+    name: str, prompt: int = 300, generation: int = 400, least: int = 256, quota: Quota = BOTH
+) -> Wish:
+    """The second."""
+    return Wish(name, KEY, quota, prompt, generation, least, has_places=True)
+
+
+def granted(outcome: Grant | Refusal | None) -> Grant:
+    """The grant that it must be."""
+    assert isinstance(outcome, Grant)
+    return outcome
+
+
+def test_the_places_come_first_and_the_tokens_after(subject: Subject) -> None:
+    """The first step holds rate and concurrency and no token; the second changes neither."""
+    first = granted(subject.reserve(places("a")))
+    assert first.held == Held("a", KEY, 0, TODAY, THIS_MONTH)
+    assert (first.usage.admissions, first.usage.open, first.usage.day) == (1, 1, 0)
+    refusal = subject.reserve(places("b"))
+    assert isinstance(refusal, Refusal)
+    assert refusal.limit == "concurrency"
+
+    second = granted(subject.reserve(tokens("a")))
+    assert second.held == Held("a", KEY, 700, TODAY, THIS_MONTH)
+    assert second.generation == 400
+    assert (second.usage.admissions, second.usage.open, second.usage.day) == (1, 1, 700)
+    assert subject.usage(KEY) == attrs.evolve(
+        second.usage,
+        window_ends=pytest.approx(second.usage.window_ends, abs=0.1),
+        day_ends=pytest.approx(second.usage.day_ends, abs=0.1),
+        month_ends=pytest.approx(second.usage.month_ends, abs=0.1),
+    )
+    subject.settle(second.held, 40)
+    usage = subject.usage(KEY)
+    assert (usage.admissions, usage.open, usage.day, usage.month) == (1, 0, 40, 40)
+
+
+def test_a_spent_budget_refuses_the_first_step(subject: Subject) -> None:
+    """With no token left there is no use in reading; with one left nobody knows yet."""
+    full = granted(subject.reserve(Wish("a", KEY, Quota(tokens_per_day=1000), 999)))
+    granted(subject.reserve(places("b", Quota(tokens_per_day=1000))))
+    subject.settle(full.held, 1000)
+    refusal = subject.reserve(places("c", Quota(tokens_per_day=1000)))
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.limit == "day"
+    assert refusal.retry_after > 60
+
+
+def test_what_ends_between_the_steps_keeps_its_admission_alone(subject: Subject) -> None:
+    """Settled at nothing it gives its place back, and tokens cannot be added any more."""
+    first = granted(subject.reserve(places("a")))
+    subject.settle(first.held, 0)
+    usage = subject.usage(KEY)
+
+    assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
+    assert subject.reserve(tokens("a")) is None
+    assert subject.usage(KEY).open == 0
+
+
+def test_tokens_without_places_are_not_added(subject: Subject) -> None:
+    """A second step of what nobody knows is no first one."""
+    assert subject.reserve(tokens("a")) is None
+    usage = subject.usage(KEY)
+    assert (usage.admissions, usage.open, usage.day) == (0, 0, 0)
+
+
+def test_the_second_step_is_made_once(subject: Subject) -> None:
+    """Said again, with whatever figures, it answers the same and reserves no more."""
+    subject.reserve(places("a"))
+    granted(subject.reserve(tokens("a")))
+    again = granted(subject.reserve(tokens("a", 1, 1, 1)))
+    first_again = granted(subject.reserve(places("a")))
+
+    assert again.held.tokens == first_again.held.tokens == 700
+    assert (subject.usage(KEY).admissions, subject.usage(KEY).day) == (1, 700)
+
+
+@pytest.mark.parametrize(("taken", "generation"), [(400, 300), (444, 256), (445, None)])
+def test_the_second_step_shrinks_to_the_room_and_no_further(
+    subject: Subject, taken: int, generation: int | None
+) -> None:
+    """As in one step; where it is refused, the places stay held until they are settled."""
+    budget = Quota(tokens_per_day=1000)
+    subject.reserve(Wish("other", KEY, budget, taken))
+    first = granted(subject.reserve(places("a", budget)))
+    outcome = subject.reserve(tokens("a", quota=budget))
+
+    if generation is None:
+        assert isinstance(outcome, Refusal)
+        assert (outcome.limit, outcome.retry_after) == ("day", 1)
+        assert (subject.usage(KEY).open, subject.usage(KEY).day) == (2, taken)
+        subject.settle(first.held, 0)
+        assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, taken)
+    else:
+        assert granted(outcome).generation == generation
+        assert subject.usage(KEY).day == taken + 300 + generation
+
+
+def test_tokens_belong_to_the_day_on_which_they_were_added(subject: Subject) -> None:
+    """A body that arrives over midnight is charged to the day that can still be asked for it."""
+    first = granted(subject.reserve(places("a")))
+    for _ in range(300):
+        subject.sleep(24.3)
+        subject.renew(Renewal(first.held, 0))
+    second = granted(subject.reserve(tokens("a")))
+
+    assert (second.held.day, second.held.month) == (TODAY + 1, THIS_MONTH + 1)
+    subject.settle(second.held, 40)
+    assert subject.spent(KEY) == {TODAY + 1: 40}
+
+
+def test_a_lease_that_ended_opens_again_for_its_tokens(subject: Subject) -> None:
+    """A gateway that was stopped for a minute goes on with the body it has read."""
+    subject.reserve(places("a"))
+    subject.sleep(31)
+    assert subject.usage(KEY).open == 0
+    granted(subject.reserve(tokens("a")))
+
+    assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, 700)
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["open", "expired"])
+def test_a_renewal_from_before_takes_no_tokens_away(subject: Subject, *, is_over: bool) -> None:
+    """One that was put together between the steps and comes after them changes no figure."""
+    first = granted(subject.reserve(places("a")))
+    second = granted(subject.reserve(tokens("a")))
+    if is_over:
+        subject.sleep(31)
+        assert (subject.usage(KEY).open, subject.usage(KEY).day) == (0, 0)
+    subject.renew(Renewal(first.held, 0))
+
+    assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, 700)
+    subject.settle(second.held, 40)
+    assert (subject.usage(KEY).open, subject.usage(KEY).day) == (0, 40)
+
+
+def test_a_store_that_knows_the_first_step_alone_is_told(subject: Subject) -> None:
+    """A renewal brings tokens to a store that came back with a state from before them."""
+    first = granted(subject.reserve(places("a")))
+    subject.renew(Renewal(attrs.evolve(first.held, tokens=700), 20))
+
+    assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, 700)
+    subject.settle(first.held, 40)
+    assert subject.usage(KEY).day == 40
+
+
+async def test_an_older_gateway_finds_what_it_knows(redis_url: str) -> None:
+    """Between the steps and after them a record is as it always was: others end its lease by it."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await one.reserve(places("a"))
+        with inside(redis_url) as client:
+            between = client.hget(account_key("held"), "a")
+        held = (await one.reserve(tokens("a"))).held
+        with inside(redis_url) as client:
+            after = client.hget(account_key("held"), "a")
+
+    assert between == f"0 {held.day} {held.month} 0"
+    assert after == f"700 {held.day} {held.month} 0"
+
+
+async def test_a_late_second_step_holds_nothing() -> None:
+    """Carried out after its last moment, or after its request has ended, it does nothing."""
+    with ready_redis() as server:
+        run(server, Reserve(places("a")))
+        late = Reserve(tokens("a"), not_after=redis_now(server) - 0.001)
+        assert run(server, late) == [None]
+        assert standing(server.url) == (1, 0)
+
+        await given_up(server, Reserve(tokens("a")))
+        assert standing(server.url) == (1, 700)
+        async with by_hand(server.url) as one:
+            one.quota.settle(Held("a", KEY, 0, 0, 0), 0)
+            await one.ready()
+        assert standing(server.url) == (0, 0)
+        assert run(server, Reserve(tokens("a"))) == [None]
+        assert standing(server.url) == (0, 0)
+
+
+async def test_who_gives_up_on_the_second_step_keeps_the_places() -> None:
+    """It is unavailable; what was admitted stays so in the rate's window, and ends as any does."""
+    with ready_redis() as server:
+        async with by_hand(server.url, timeout=0.25) as one:
+            await one.reserve(places("a"))
+            before = calls(server.url)
+            server.signal(signal.SIGSTOP)
+            with anyio.fail_after(20), pytest.raises(Exception, match="cannot be checked now"):
+                await one.quota.reserve(tokens("a"))
+            server.signal(signal.SIGCONT)
+            await until(lambda: calls(server.url) > before)
+            await one.admits()
+            assert look(server.url).open == 1
+            one.settle("a", 0)
+            await one.ready()
+            usage = look(server.url)
+            assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
+
+
+async def test_a_wipe_between_the_steps(redis_url: str) -> None:
+    """Unavailable while Redis is filled again; then the place is open, and tokens come to it."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await one.reserve(places("a"))
+        flush(redis_url)
+        await refused(one, "unnoticed")
+        await joined(one)
+        await one.admits()
+        assert standing(redis_url) == (1, 0)
+        await one.reserve(tokens("a"))
+        assert standing(redis_url) == (1, 700)
+        one.settle("a", 40)
+        await one.ready()
+        assert standing(redis_url) == (0, 40)
+
+
+async def test_a_wipe_after_the_steps(redis_url: str) -> None:
+    """What both steps hold is opened again whole."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await one.reserve(places("a"))
+        await one.reserve(tokens("a"))
+        flush(redis_url)
+        await joined(one)
+        assert standing(redis_url) == (1, 700)
+
+
+async def test_a_heartbeat_between_the_steps_may_come_last(redis_url: str) -> None:
+    """A renewal read before the second step and carried out behind it, in one batch or in two."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        before = (await one.reserve(places("a"))).held
+        adding = partial(Reserve, tokens("a"), epoch="first:0")
+        renewal = Renew(KEY, (Renewal(before, 0),))
+        outcomes = await one.quota._pipeline.submit(adding(), renewal)
+        await one.quota._pipeline.submit(renewal)
+
+    assert isinstance(outcomes[0], Grant)
+    assert standing(redis_url) == (1, 700)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+async def test_a_crowd_in_two_steps_never_exceeds(redis_url: str, count: int) -> None:
+    """Of a hundred as many get tokens as there are, on four gateways too, and all comes back."""
+    quota = Quota(concurrent_requests=60, tokens_per_day=2050)
+    grants: list[Grant] = []
+    limits: list[str] = []
+
+    async def one(made: Gateway, name: str) -> None:
+        first = await made.quota.reserve(places(name, quota))
+        if isinstance(first, Refusal):
+            limits.append(first.limit)
+            return
+        second = await made.quota.reserve(tokens(name, 100, 0, 0, quota))
+        if isinstance(second, Grant):
+            grants.append(second)
+        else:
+            limits.append(second.limit)
+            made.quota.settle(first.held, 0)
+
+    async with gateways(redis_url, count) as made:
+        async with anyio.create_task_group() as tasks:
+            for number in range(100):
+                tasks.start_soon(one, made[number % count], f"r{number}")
+        for each in made:
+            await each.ready()
+        assert (len(grants), len(limits)) == (20, 80)
+        assert set(limits) <= {"day", "concurrency"}
+        await until(lambda: standing(redis_url) == (20, 2000))
+        for grant in grants:
+            made[0].quota.settle(grant.held, 10)
+        for each in made:
+            await each.ready()
+    assert standing(redis_url) == (0, 200)
