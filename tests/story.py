@@ -29,6 +29,28 @@ from ollama_gateway.simulator import Model, Simulator, memory_server
 CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
 
 
+@attrs.frozen
+class Pieces:
+    """A body that comes in pieces."""
+
+    pieces: Sequence[tuple[float, bytes]]
+    """Each of them, so many seconds after the one before."""
+    is_announced: bool = False
+    """Whether the head says how long it is; else it is chunked."""
+
+    @property
+    def whole(self) -> bytes:
+        """What all of them make."""
+        return b"".join(piece for _, piece in self.pieces)
+
+    async def send(self, inbox: Inbox) -> None:
+        """Send them."""
+        for seconds, piece in self.pieces:
+            await trio.sleep(seconds)
+            inbox.put(piece)
+        inbox.end()
+
+
 @attrs.define
 class Reply:
     """What one client saw."""
@@ -82,21 +104,21 @@ class Story:
         """Send one request and wait for its end.
 
         Args:
-            path: and so on: the request.
+            path: and so on: the request; its body may be `Pieces`.
             leave_at: seconds until the client leaves.
             headers: besides the usual ones, or in place of those.
             watch: called after each part of the answer, which waits for it.
 
         """
         reply = Reply()
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        if method in {"GET", "HEAD"}:
-            raw = b""
+        parts = body if isinstance(body, Pieces) else _at_once(method, body)
         inbox = Inbox()
-        inbox.put(raw)
-        inbox.end()
+        if not parts.pieces[0][0]:  # as from a client that sends it with its head
+            await parts.send(inbox)
         more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
-        usual = {"host": "h", "content-length": str(len(raw))}
+        usual = {"host": "h"}
+        if parts.is_announced:
+            usual["content-length"] = str(len(parts.whole))
         if key is not None:
             usual["authorization"] = f"Bearer {key or self.key}"
         given = [pair for pair in usual.items() if pair[0] not in dict(more)] + more
@@ -126,6 +148,8 @@ class Story:
         listener = self.gateway.admin_listener if is_admin else self.gateway.listener
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leave)
+            if parts.pieces[0][0]:
+                nursery.start_soon(parts.send, inbox)
             await listener.app(scope, inbox, send)
             reply.ended_at = trio.current_time()
             nursery.cancel_scope.cancel()
@@ -135,6 +159,11 @@ class Story:
         """Look at every backend once, as discovery does."""
         for backend in self.gateway.backends.all:
             await self.gateway.discovery.poll_once(backend)
+
+
+def _at_once(method: str, body: object) -> Pieces:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Pieces([(0, b"" if method in {"GET", "HEAD"} else raw)], is_announced=True)
 
 
 def note(reply: Reply, event: Any) -> None:

@@ -134,7 +134,7 @@ async def _greet(ask: Ask) -> None:
 
 
 async def _measure(ask: Ask) -> None:
-    body = await ask.downstream.body()
+    body = await ask.downstream.body(ask.credential or "")
     await ask.downstream.respond(200, [], b"%d" % len(body))
 
 

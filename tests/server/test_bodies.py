@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import attrs
@@ -10,8 +11,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from ollama_gateway.errors import BodyTooLarge, GatewayError, RequestTimeout, Unavailable
-from ollama_gateway.server.bodies import GRACE, SLOWEST, BodyBudget, Room
+from ollama_gateway.errors import (
+    BodyTooLarge,
+    GatewayError,
+    LimitReached,
+    RequestTimeout,
+    Unavailable,
+)
+from ollama_gateway.server.bodies import GRACE, SLOWEST, SMALL, SOON, BodyBudget, Room
 from ollama_gateway.server.downstream import ASGIDownstream
 from tests.server.serving import gateway, serving, wait_until
 
@@ -45,8 +52,8 @@ class Script:
         if self._next > len(self.steps):
             await trio.sleep_forever()
         seconds, size = self.steps[self._next]
-        self._next += 1
         await trio.sleep(seconds)
+        self._next += 1
         return {"type": "http.request", "body": b"x" * size, "more_body": True}
 
     async def send(self, event: Any) -> None:
@@ -60,7 +67,7 @@ GONE = {"type": "http.disconnect"}
 
 
 async def read(
-    script: Script, budget: BodyBudget, announced: int | None = None
+    script: Script, budget: BodyBudget, announced: int | None = None, key_id: str = ""
 ) -> bytes | GatewayError | None:
     """The body, the error that reading it raised, or None where the client left."""
     with Room(budget) as room:
@@ -68,7 +75,7 @@ async def read(
         with trio.CancelScope() as request:
             script.leaving = downstream.leaving(request)
             try:
-                return await downstream.body()
+                return await downstream.body(key_id)
             except GatewayError as error:
                 return error
     assert downstream.is_gone
@@ -111,11 +118,73 @@ async def test_a_dripped_body_is_too_slow(
 
 
 async def test_a_slow_line_is_no_fault(autojump_clock: MockClock) -> None:
-    """At the slowest rate a body may take as long as it needs."""
+    """At the slowest rate a body may take as long as a body may take at all."""
     started = trio.current_time()
-    body = await read(Script([(1, SLOWEST)] * 600, END), roomy())
+    body = await read(Script([(1, SLOWEST)] * 60, END), roomy())
     assert isinstance(body, bytes)
-    assert trio.current_time() - started == pytest.approx(600)
+    assert trio.current_time() - started == pytest.approx(60)
+
+
+@pytest.mark.parametrize(
+    ("announced", "steps", "late_after"),
+    [
+        (640 * KIBIBYTE, [(1, 9 * KIBIBYTE)] * 69, None),
+        (640 * KIBIBYTE, [(1, 9 * KIBIBYTE)] * 72, 70),
+        (None, [(1, 9 * KIBIBYTE)] * 69, None),
+        (None, [(1, 9 * KIBIBYTE)] * 72, 60 + 69 * 9 / 64),
+        (None, [(1, SLOWEST)] * 600, 60 + 60 / 64),
+        (10, [(9, 1)] * 10, GRACE),
+        (1024 * KIBIBYTE, [(0.5, 64 * KIBIBYTE)] * 16, None),
+    ],
+    ids=["announced", "too late", "chunked", "chunked, late", "the slowest", "silent", "quick"],
+)
+async def test_a_body_has_a_deadline(
+    announced: int | None,
+    steps: list[tuple[float, int]],
+    late_after: float | None,
+    autojump_clock: MockClock,
+) -> None:
+    """A minute, and the time for its length, or for what came of it, at 64 KiB a second."""
+    budget = roomy()
+    started = trio.current_time()
+    body = await read(Script(steps, END), budget, announced)
+    if late_after is None:
+        assert isinstance(body, bytes)
+    else:
+        assert isinstance(body, RequestTimeout)
+        assert body.reason == "slow_body"
+        assert trio.current_time() - started == pytest.approx(late_after, abs=0.01)
+    assert budget.held == 0
+
+
+@pytest.mark.parametrize(
+    ("announced", "steps", "is_at_hand", "seconds"),
+    [
+        (0, [], True, 0),
+        (7, [(0, 3), (0, 4)], True, 0),
+        (7, [(0.1, 3), (0.1, 4)], True, 0.2),
+        (7, [(0.2, 3), (0.1, 4)], False, SOON),
+        (SMALL, [(0, SMALL)], True, 0),
+        (SMALL + 1, [(0, SMALL + 1)], False, 0),
+        (None, [(0, 7)], False, 0),
+    ],
+    ids=["none", "there", "soon", "later", "at most", "large", "chunked"],
+)
+async def test_whether_a_body_is_at_hand(
+    announced: int | None,
+    steps: list[tuple[float, int]],
+    is_at_hand: bool,  # noqa: FBT001 - a table's column
+    seconds: float,
+    autojump_clock: MockClock,
+) -> None:
+    """Small, announced, and there or nearly; nothing of what was looked at is lost."""
+    script = Script(steps, END)
+    started = trio.current_time()
+    with Room(roomy()) as room:
+        downstream = ASGIDownstream(script, script.send, room, None, announced, answer_headers=[])
+        assert await downstream.is_at_hand() == is_at_hand
+        assert trio.current_time() - started == pytest.approx(seconds, abs=0.001)
+        assert await downstream.body() == b"x" * sum(size for _, size in steps)
 
 
 async def test_a_body_announced_too_large_is_not_read(autojump_clock: MockClock) -> None:
@@ -143,21 +212,43 @@ async def test_all_bodies_share_one_room(autojump_clock: MockClock) -> None:
     results: list[Any] = []
     most = 0
 
-    async def client() -> None:
+    async def client(number: int) -> None:
         nonlocal most
         steps = [(1.0, 64 * KIBIBYTE)] * 16
-        results.append(await read(Script(steps, END), budget))
+        results.append(await read(Script(steps, END), budget, key_id=f"key {number}"))
         most = max(most, budget.held)
 
     async with trio.open_nursery() as clients:
-        for _ in range(5):
-            clients.start_soon(client)
+        for number in range(5):
+            clients.start_soon(client, number)
     refused = [result for result in results if isinstance(result, Unavailable)]
     assert {error.reason for error in refused} == {"bodies_full"}
     assert len(refused) == 1
     assert sum(isinstance(result, bytes) for result in results) == 4
     assert 0 < most <= budget.total
     assert budget.held == 0
+
+
+@pytest.mark.parametrize(("total", "held"), [(16 * 1024, 4 * 1024), (2 * 1024, 1024), (1024, 1024)])
+async def test_one_key_holds_a_quarter_of_the_room(
+    total: int, held: int, autojump_clock: MockClock
+) -> None:
+    """Or one whole body; more is its own doing, and another key has the rest."""
+    budget = BodyBudget(1024, total)
+    with ExitStack() as rooms:
+        for _ in range(held // 512):
+            rooms.enter_context(Room(budget, "one")).take(512)
+        with Room(budget, "one") as room, pytest.raises(LimitReached) as refusal:
+            room.take(1)
+        assert (refusal.value.status, refusal.value.reason) == (429, "key_bodies_full")
+        assert refusal.value.retry_after == 1
+        if held < total:
+            rooms.enter_context(Room(budget, "other")).take(512)
+        else:
+            with Room(budget, "other") as room, pytest.raises(Unavailable):
+                room.take(1)
+    assert budget.held == 0
+    assert not budget.held_by
 
 
 async def test_a_client_that_leaves_gives_its_room_back(autojump_clock: MockClock) -> None:
@@ -181,16 +272,20 @@ async def test_over_the_limit_over_the_wire() -> None:
 
 
 async def test_all_together_over_the_wire() -> None:
-    """While others hold the room a body is refused by 503 with Retry-After, later it fits."""
+    """While others hold the room a body is refused by 503, its own key's by 429; later it fits."""
     app = gateway(max_body=100_000, max_all=150_000)
     body = POST + b"content-length: 100000\r\n\r\n" + b"x" * 100_000
+    others = body.replace(b"host: h", b"host: h\r\nauthorization: Bearer other")
     async with serving(app) as peer:
         async with await peer.connect() as holder:
             await holder.send_all(body[:-1])
             await wait_until(lambda: app.bodies.held == 99_999)
-            refused = await peer.exchange(body)
+            refused = await peer.exchange(others)
             assert refused.startswith(b"HTTP/1.1 503 ")
             assert b"retry-after: 1\r\n" in refused
+            its_own = await peer.exchange(body)
+            assert its_own.startswith(b"HTTP/1.1 429 ")
+            assert b"retry-after: 1\r\n" in its_own
         await wait_until(lambda: app.bodies.held == 0)
         assert (await peer.exchange(body)).endswith(b"100000")
         await peer.wait_until_quiet()

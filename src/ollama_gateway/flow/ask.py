@@ -29,8 +29,17 @@ class Downstream(Protocol):
         """The bytes of the request body, where its head says so."""
         ...
 
-    async def body(self) -> bytes:
-        """The whole request body; raises BodyTooLarge, RequestTimeout, Unavailable."""
+    async def is_at_hand(self) -> bool:
+        """Whether the request body is small (64 KiB) and there, or comes at once: reading it costs
+        next to nothing.
+        """
+        ...
+
+    async def body(self, key_id: str = "") -> bytes:
+        """The whole request body, which counts with the others that `key_id` holds here.
+
+        Raises BodyTooLarge, RequestTimeout, LimitReached, Unavailable.
+        """
         ...
 
     async def next_piece(self) -> bytes:

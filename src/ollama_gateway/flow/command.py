@@ -14,8 +14,8 @@ from typing import Final
 import attrs
 
 from ollama_gateway.errors import BadRequest, Forbidden
-from ollama_gateway.flow.admission import Rights
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.flow.exchange import Principal
 from ollama_gateway.flow.parsing import parsed
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.headers import upstream_headers
@@ -56,7 +56,7 @@ class Command:
         return self.model is not None and self.endpoint.path != "/api/push"
 
 
-async def read_command(rights: Rights, ask: Ask) -> Command:
+async def read_command(principal: Principal, ask: Ask) -> Command:
     """Read the request; raises BadRequest, Forbidden, and what reading the body raises."""
     headers = upstream_headers(ask.headers)
     if ask.path == BLOBS:
@@ -65,10 +65,10 @@ async def read_command(rights: Rights, ask: Ask) -> Command:
         is_upload = ask.endpoint.method == "POST"
         path = f"{BLOBS}/{ask.parameter}"
         return Command(ask.endpoint, path, headers, None if is_upload else b"")
-    body = await ask.downstream.body()
+    body = await ask.downstream.body(principal.key_id)
     document = await parsed(json_body.parse, body)
     names = list(_names(ask.path, document))
-    if not all(map(rights.may_use, names)):
+    if not all(map(principal.may_use, names)):
         raise Forbidden(reason="model_not_allowed")
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)

@@ -71,15 +71,12 @@ class Exchange:
             may_call(principal, ask)  # 403, 415
             only = pinned(principal, ask, self.backends)  # 403, 400
             quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
-            is_measured = quota.has_budget or not ask.endpoint.reports
-            # The body has no name here: it can be large, and the call may have one of its own.
-            call = await read_call(
-                principal, ask, await ask.downstream.body(), is_measured=is_measured
-            )  # 408, 413, 503, 400, 403
-            row.model, row.bytes_in = call.model.short, call.size
-            with Until(ask.arrived + self.deadlines.total):  # 504
-                candidates = self.candidates(principal, call, only)  # 503, the one 403
-                async with self.limits.reserve(self._demand(call, quota), row) as lease:  # 429, 503
+            with self.limits.lease(quota, row) as lease:  # holds nothing yet
+                call = await self._call(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
+                row.model, row.bytes_in = call.model.short, call.size
+                with Until(ask.arrived + self.deadlines.total):  # 504
+                    candidates = self.candidates(principal, call, only)  # 503, the one 403
+                    await self.limits.admit(lease, self._demand(call, quota))  # 429, 503, 400
                     await self.ledger.admit(row)  # 503
                     call = await bounded(call, lease.generation)  # 400
                     start, deadline = attempts(call, ask, row), self._deadline(call, ask)
@@ -91,6 +88,20 @@ class Exchange:
                         extra = lease.headers + self.exposed(winner.backend.name)
                         finish = partial(self._finish, lease, row, call)
                         await relay(winner, ask, row, finish, self.deadlines.idle, extra)
+
+    async def _call(self, principal: Principal, ask: Ask, lease: Lease) -> Call:
+        """Read the body; where it is large or still to come, only once it has its places."""
+        is_slow = not await ask.downstream.is_at_hand()
+        if is_slow:
+            await self.limits.enter(lease)  # 429, 503
+        is_measured = lease.quota.has_budget or not ask.endpoint.reports
+        # The body has no name here: it can be large, and the call may have one of its own.
+        call = await read_call(
+            principal, ask, await ask.downstream.body(principal.key_id), is_measured=is_measured
+        )
+        if is_slow:
+            await self.keys.identify(ask.credential)  # 401, where the key was revoked meanwhile
+        return call
 
     def candidates(self, caller: Caller, call: Call, only: Backend | None) -> Candidates:
         """Who may be asked, `only` one where the request names it; Unavailable, Forbidden."""
@@ -116,7 +127,7 @@ class Exchange:
     def _demand(self, call: Call, quota: Quota) -> Demand:
         measure = call.measure if quota.has_budget else None
         context = self.backends.context(call.model) if measure else None
-        return Demand(quota, call.model.key, measure, context)
+        return Demand(call.model.key, measure, context)
 
     def exposed(self, backend: str) -> Headers:
         """What tells the client which backend has answered, where it may know."""

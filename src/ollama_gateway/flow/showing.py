@@ -19,7 +19,7 @@ from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.selection import Wish, in_order, judge
 from ollama_gateway.errors import Forbidden, NotFound
-from ollama_gateway.flow.admission import Call, Rights, may_call, read_call
+from ollama_gateway.flow.admission import Call, may_call, read_call
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.exchange import Exchange, Principal, Until, attempts
 from ollama_gateway.flow.race import Race
@@ -130,15 +130,16 @@ class Showing:
                 return shown
 
 
-async def _read(rights: Rights, ask: Ask) -> Call:
+async def _read(principal: Principal, ask: Ask) -> Call:
     """Read the request; raises BadRequest, Forbidden, NotFound, and what reading a body raises."""
     if ask.endpoint.method == "POST":
-        return await read_call(rights, ask, await ask.downstream.body(), is_measured=False)
+        body = await ask.downstream.body(principal.key_id)
+        return await read_call(principal, ask, body, is_measured=False)
     asked = unquote(ask.parameter)
     if "/" in asked:
         raise NotFound  # Ollama's router cuts there
     model = ModelName.parse(asked)
-    if not rights.may_use(model):
+    if not principal.may_use(model):
         raise Forbidden(reason="model_not_allowed")
     headers, parameter = upstream_headers(ask.headers), quote(asked, safe=":")
     return Call(ask.endpoint, model, asked, False, headers, b"", parameter=parameter)  # noqa: FBT003

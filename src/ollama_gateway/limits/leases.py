@@ -1,10 +1,11 @@
 """The requests that hold something of their keys' limits, from their admission to their end.
 
-`Limits.reserve` is a block: entered when a request is admitted, it gives back what was reserved on
-every way out. What is charged then is, in this order: what the backend reported; what can be
-counted, where a backend had begun to work and was cut (the client left, a deadline, a drain);
-nothing, where no backend had. The relay settles a little earlier, before the last bytes leave: a
-client that has its answer has its place back too.
+`Limits.lease` is a block: it holds nothing at first, and gives back what was reserved in it on
+every way out. A request whose body is still to come reserves its places by `enter` before it is
+read; `admit` reserves what the call needs, or what of it is missing. What is charged then is, in
+this order: what the backend reported; what can be counted, where a backend had begun to work and
+was cut (the client left, a deadline, a drain); nothing, where no backend had. The relay settles a
+little earlier, before the last bytes leave: a client that has its answer has its place back too.
 
 A keeper tells the store once a second what is open here and how far it has come, so that what a
 dead gateway held is free when its leases end.
@@ -70,13 +71,12 @@ class Meter(Protocol):
 
 @attrs.frozen
 class Demand:
-    """What a call needs of its key's limits."""
+    """What a call needs of its key's limits, besides its places."""
 
-    quota: Quota
-    model: str
+    model: str = ""
     """The model's key."""
     measure: Measure | None = None
-    """Of the request's body; where the key has a budget."""
+    """Of the request's body; where it costs tokens, and the key has a budget."""
     context: int | None = None
     """Tokens that the model was trained for, where that is known."""
 
@@ -86,11 +86,13 @@ class Lease:
     """What one request holds; settled once."""
 
     meter: Meter
-    demand: Demand
+    quota: Quota
+    demand: Demand = Demand()
+    """Nothing, until the body was read."""
     prompt: int = 0
     """Tokens of the prompt, at most."""
     grant: Grant | None = None
-    """None where the key has no limits."""
+    """None where the key has no limits, and until anything is reserved."""
     is_settled: bool = False
 
     @property
@@ -104,7 +106,7 @@ class Lease:
     @property
     def headers(self) -> Headers:
         """What the client is told of its limits."""
-        return headers_of(self.grant.usage.standings(self.demand.quota)) if self.grant else []
+        return headers_of(self.grant.usage.standings(self.quota)) if self.grant else []
 
     @property
     def used(self) -> int:
@@ -168,12 +170,29 @@ class Limits:
                 await self._is_ready.wait()
             yield self
 
-    def reserve(self, demand: Demand, meter: Meter) -> Reservation:
-        """Hold what the request needs for the length of the block.
+    def lease(self, quota: Quota, meter: Meter) -> Leasing:
+        """What a request holds, for the length of the block; at first nothing."""
+        return Leasing(self, Lease(meter, quota))
 
-        Entering raises LimitReached (429), or Unavailable where the store cannot say.
+    async def enter(self, lease: Lease) -> None:
+        """Hold a request's places before its body is read; raises LimitReached, Unavailable.
+
+        It is refused too where the budget has no token left.
         """
-        return Reservation(self, Lease(meter, demand))
+        if not lease.quota.is_empty:
+            meter, least = lease.meter, int(lease.quota.has_budget)
+            wish = Wish(meter.request_id, meter.key_id, lease.quota, least=least)
+            await self._reserve(lease, wish)
+
+    async def admit(self, lease: Lease, demand: Demand) -> None:
+        """Hold what a call needs, its places too where it has none yet.
+
+        Raises LimitReached, Unavailable, and BadRequest where its tokens have no bound.
+        """
+        lease.demand = demand
+        quota = lease.quota if demand.measure else lease.quota.without_budget
+        if quota.has_budget or not (lease.grant or quota.is_empty):
+            await self._reserve(lease, self._wish(lease, quota))
 
     def settle(self, lease: Lease) -> None:
         """Charge what was used and give the rest back; once, then nothing."""
@@ -195,9 +214,8 @@ class Limits:
         usage = await self.store.usage(key_id)
         return usage.standings(quota)
 
-    async def admit(self, lease: Lease) -> None:
-        """Have the store hold what the request needs; raises LimitReached, Unavailable."""
-        wish = self._wish(lease)
+    async def _reserve(self, lease: Lease, wish: Wish) -> None:
+        """Have the store hold it; raises LimitReached, Unavailable."""
         outcome = await self.store.reserve(wish)
         if isinstance(outcome, Refusal):
             self.metrics.limited(REASONS[outcome.limit])
@@ -208,15 +226,16 @@ class Limits:
             lease.meter.spender = self.spending.identity
             self.spending.begin(held.request_id, held.key_id, held.day, wish.prompt)
 
-    def _wish(self, lease: Lease) -> Wish:
+    def _wish(self, lease: Lease, quota: Quota) -> Wish:
         demand, measure, meter = lease.demand, lease.demand.measure, lease.meter
         if measure is None:
-            return Wish(meter.request_id, meter.key_id, demand.quota)
+            return Wish(meter.request_id, meter.key_id, quota)
         passes = measure.passes
         lease.prompt = passes * self.prompts.bound(demand.model, measure, demand.context)
         asked = 0 if measure.inputs else measure.asked or self.default_output
         sizes = lease.prompt, passes * asked, passes * min(asked, LEAST)
-        return Wish(meter.request_id, meter.key_id, demand.quota, *sizes)
+        has_places = lease.grant is not None
+        return Wish(meter.request_id, meter.key_id, quota, *sizes, has_places=has_places)
 
     def _note(self, lease: Lease) -> None:
         """Mark what was counted, and learn from what was reported."""
@@ -263,16 +282,14 @@ class Limits:
 
 
 @attrs.define(eq=False)
-class Reservation:
+class Leasing:
     """The block of one lease."""
 
     limits: Limits
     lease: Lease
 
-    async def __aenter__(self) -> Lease:
-        if not self.lease.demand.quota.is_empty:
-            await self.limits.admit(self.lease)
+    def __enter__(self) -> Lease:
         return self.lease
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.limits.settle(self.lease)

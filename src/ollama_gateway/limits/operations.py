@@ -75,9 +75,8 @@ class Reserve:
         limits = (quota.requests_per_minute, quota.concurrent_requests)
         budgets = (quota.tokens_per_day, quota.tokens_per_month)
         tokens = (wish.prompt, wish.generation, wish.least)
-        not_after = milliseconds(self.not_after)
-        said = (offset, wish.request_id, lease, not_after, *limits, *budgets, *tokens)
-        said = (*said, int(wish.has_places))
+        when, has_places = milliseconds(self.not_after), int(wish.has_places)
+        said = (offset, wish.request_id, lease, when, *limits, *budgets, *tokens, has_places)
         return account(wish.key_id), said
 
     def read(self, reply: str) -> Grant | Refusal | None:

@@ -37,7 +37,7 @@ class Counting:
         principal = await self.keys.identify(ask.credential)
         may_call(principal, ask)
         only = pinned(principal, ask, self.backends)
-        document = await parsed(json_body.parse, await ask.downstream.body())
+        document = await parsed(json_body.parse, await ask.downstream.body(principal.key_id))
         self._authorise(principal, ModelName.parse(json_body.model_of(document)), only)
         if not isinstance(json_body.lookup(document, "messages"), list):
             raise BadRequest("messages is required", reason="invalid_body")

@@ -7,6 +7,7 @@ not by `receive`: no task has to wait for it (`server/inbox.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -16,7 +17,15 @@ import trio
 from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
 from ollama_gateway.flow.ask import Headers
-from ollama_gateway.server.bodies import GRACE, SLOWEST, Room
+from ollama_gateway.server.bodies import (
+    GRACE,
+    SLOWEST,
+    SLOWEST_WHOLE,
+    SMALL,
+    SOON,
+    WHOLE,
+    Room,
+)
 from ollama_gateway.server.turnstile import Turnstile
 from ollama_gateway.wire.encoding import ZSTD, decoded
 
@@ -65,6 +74,10 @@ class ASGIDownstream:
     _has_more: bool = attrs.field(default=True, init=False)
     _patience: float = attrs.field(default=GRACE, init=False)
     """Seconds for which the next piece of the body may keep whoever wants it waiting."""
+    _whole_by: float = attrs.field(default=math.inf, init=False)
+    """When the last piece has to be there."""
+    _ahead: bytearray = attrs.field(factory=bytearray, init=False)
+    """What came of the body, and was not given to who wants it yet."""
 
     def leaving(self, request: trio.CancelScope) -> Callable[[], None]:
         """What is to be called when the client leaves: it cancels `request`."""
@@ -76,17 +89,35 @@ class ASGIDownstream:
 
         return left
 
-    async def body(self) -> bytes:
+    async def is_at_hand(self) -> bool:
+        """Whether the body is small and all of it is there, or comes at once."""
+        if self.announced is None or self.announced > SMALL:
+            return False
+        await self._begin()
+        while self._has_more and not self.receive.is_empty:
+            self._ahead += await self._received()
+        if self._has_more:
+            with trio.move_on_after(SOON):
+                while self._has_more:
+                    self._ahead += await self._received()
+        return not self._has_more
+
+    async def body(self, key_id: str = "") -> bytes:
         """The whole request body, decoded, within its bounds of size and time."""
+        self.room.key_id = key_id
+        began = clock.now()
         if self.announced is not None and self.announced > self.room.budget.limit:
             raise BodyTooLarge
         # Grows where it is: of many small parts some would stay with the allocator for good.
         buffer = bytearray()
+        self._whole_by = began + WHOLE + (self.announced or 0) / SLOWEST_WHOLE
         while piece := await self.next_piece():
             if self.room.taken + len(piece) > self.room.budget.limit:
                 raise BodyTooLarge
             self.room.take(len(piece))
             buffer += piece
+            if self.announced is None:
+                self._whole_by = began + WHOLE + len(buffer) / SLOWEST_WHOLE
         body = bytes(buffer)
         buffer.clear()
         return await self._decoded(body) if self.coding == ZSTD else body
@@ -95,19 +126,24 @@ class ASGIDownstream:
         """What comes next of the body, which is received no faster than this is called; b"" at its
         end. Raises RequestTimeout where it comes too slowly.
         """
-        if not self._has_begun:
-            self._has_begun = True
-            if self.send_continue is not None:
-                await self.send_continue()
-        piece = b""
+        await self._begin()
+        piece = bytes(self._ahead)
+        self._ahead.clear()
         while self._has_more and not piece:
             piece = await (self._waited_for() if self.receive.is_empty else self._received())
             self._patience = min(GRACE, self._patience + len(piece) / SLOWEST)
         return piece
 
+    async def _begin(self) -> None:
+        """Let the client know that its body is wanted, where it waits for that."""
+        if not self._has_begun:
+            self._has_begun = True
+            if self.send_continue is not None:
+                await self.send_continue()
+
     async def _waited_for(self) -> bytes:
         began, piece = clock.now(), b""
-        with trio.move_on_after(self._patience) as waiting:
+        with trio.move_on_at(min(began + self._patience, self._whole_by)) as waiting:
             piece = await self._received()
         if waiting.cancelled_caught:
             raise RequestTimeout(reason="slow_body")

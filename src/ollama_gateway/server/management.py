@@ -15,7 +15,7 @@ from ollama_gateway.backends.discovery import Discovery
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.command import Command, read_command
-from ollama_gateway.flow.exchange import Keys
+from ollama_gateway.flow.exchange import Keys, Principal
 from ollama_gateway.flow.managing import pass_on, told
 from ollama_gateway.flow.target import target
 from ollama_gateway.ledger.record import Ledger, Row
@@ -41,17 +41,28 @@ class Management:
         async with self.ledger.record(principal, ask) as row:  # exactly one row
             may_call(principal, ask)  # 403, 415
             backend = target(principal, ask, self.backends)  # 400
-            command = await read_command(principal, ask)  # 400, 403, 408, 413
-            row.model = command.model.short if command.model else None
-            row.bytes_in = len(command.body or b"")
             quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
-            async with self.limits.reserve(Demand(quota, ""), row) as lease:  # 429, 503
+            with self.limits.lease(quota, row) as lease:  # holds nothing yet
+                command = await self._command(principal, ask, lease)  # 429, 400, 403, 408, 413
+                row.model = command.model.short if command.model else None
+                row.bytes_in = len(command.body or b"")
+                await self.limits.admit(lease, Demand())  # 429, 503
                 await self.ledger.admit(row)  # 503
                 async with told(backend, command, ask, row, self.idle) as reply:  # 502, 503, 504
                     finish = partial(self._finish, backend, command, lease, row)
                     exposed = [(b"x-gateway-backend", backend.name.encode())]
                     extra = lease.headers + exposed * self.expose_backend
                     await pass_on(reply, ask, row, finish, self.idle, extra)
+
+    async def _command(self, principal: Principal, ask: Ask, lease: Lease) -> Command:
+        """Read the body; where it is large or still to come, only once it has its places."""
+        is_slow = not await ask.downstream.is_at_hand()
+        if is_slow:
+            await self.limits.enter(lease)  # 429, 503
+        command = await read_command(principal, ask)
+        if is_slow:
+            await self.keys.identify(ask.credential)  # 401, where the key was revoked meanwhile
+        return command
 
     async def _finish(self, backend: Backend, command: Command, lease: Lease, row: Row) -> None:
         """The whole answer is there: the lists show what it has changed, and it is recorded; 503.
