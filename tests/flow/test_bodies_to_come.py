@@ -13,7 +13,7 @@ import trio.testing
 from ollama_gateway.flow import exchange
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.limits.quota import Grant, Quota, Wish
-from tests.flow.limited import PROMPT, Limited, limited
+from tests.flow.limited import Limited, limited
 from tests.story import CHAT, Pieces, Reply
 
 Clock = trio.testing.MockClock
