@@ -29,6 +29,7 @@ from ollama_gateway.ledger.log import RowMetrics, log_row
 from ollama_gateway.ledger.record import Ledger, Sink
 from ollama_gateway.ledger.spent import spent_elsewhere
 from ollama_gateway.limits import open_limits
+from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
@@ -109,7 +110,8 @@ async def build(
             _rules(settings.race, metrics),
             settings.server.expose_backend,
         )
-        showing = Showing(attrs.evolve(serving, ledger=Ledger(())))
+        at_once = AtOnce(metrics)
+        showing = Showing(attrs.evolve(serving, ledger=Ledger(())), at_once)
         managing = Management(
             keys,
             serving.ledger,
@@ -125,7 +127,7 @@ async def build(
                 serving.serve,
                 showing.serve,
                 managing.serve,
-                Counting(keys, backends).count,
+                Counting(keys, backends, at_once).count,
                 Listings(keys, backends).handlers(),
             ),
             BodyBudget(settings.server.max_body, settings.server.max_body_total),

@@ -143,7 +143,7 @@ class Metrics:
         self._refused.labels(reason).inc()
 
     def limited(self, limit: str) -> None:
-        """Count a request refused by a limit: `rate`, `concurrency` or `budget`."""
+        """Count a request refused by a limit: `rate`, `concurrency`, `budget`, `reads_at_once`."""
         self._limited.labels(limit).inc()
 
     def surprised(self, model: str) -> None:

@@ -36,6 +36,10 @@ def bodies() -> Iterator[tuple[str, str]]:
         yield "/v1/chat/completions", f'{{"model":"m1",{SAID},"max_completion_tokens":{bound}}}'
         yield "/v1/responses", f'{{"model":"m1","input":"hi","max_output_token\u017f":{bound}}}'
         yield "/v1/messages", f'{{"model":"m1",{SAID},"max_token\u017f":{bound}}}'
+        yield (
+            "/v1/messages",
+            f'{{"model":"m1",{SAID},"max_tokens":5,"Options":{{"num_predict":{bound}}}}}',
+        )
 
 
 async def test_no_bound_can_be_spelt_past_a_budget(autojump_clock: trio.testing.MockClock) -> None:

@@ -24,6 +24,7 @@ from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, with
 from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import content_coding, upstream_headers
 from ollama_gateway.wire.load_options import LoadOptions, load_options
+from ollama_gateway.wire.loading import only_loads
 from ollama_gateway.wire.names import ModelName
 from ollama_gateway.wire.searching import PASSES, wants_search
 from ollama_gateway.wire.slimming import slimmed
@@ -62,7 +63,7 @@ class Call:
     headers: Headers = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     measure: Measure | None = None
-    """How much there is to read and to write, where that is limited."""
+    """How much there is to read and to write, where that is limited and there is any."""
     load_options: LoadOptions = ()
     """What the model is to be loaded with."""
     hides_usage: bool = False
@@ -127,6 +128,7 @@ async def read_call(rights: Rights, ask: Ask, body: bytes, *, is_measured: bool)
     headers = upstream_headers(ask.headers)
     passes = PASSES if searches else 1
     size = len(body)
+    is_measured = is_measured and not _only_loads(ask, model, document)
     measured = _measure(ask, document, size, slim.length, passes) if is_measured else None
     options = load_options(document)
     hides = streams and ask.endpoint.usage_on_request and not asks_for_usage(document)
@@ -149,6 +151,12 @@ async def _searches(
     return searches
 
 
+def _only_loads(ask: Ask, model: ModelName, document: dict[str, object]) -> bool:
+    """Whether it costs no token: it has a model loaded or unloaded that runs on a backend."""
+    in_parts = ask.path == "/v1/chat/completions"
+    return ask.endpoint.loads and not model.cloud and only_loads(document, in_parts=in_parts)
+
+
 def _measure(
     ask: Ask, document: dict[str, object], size: int, length: Length, passes: int
 ) -> Measure:
@@ -158,7 +166,7 @@ def _measure(
 
 
 async def bounded(call: Call, generation: int | None) -> Call:
-    """The call with its answer's tokens bounded, in the field that Ollama reads; None: as it is.
+    """The call with its answer's tokens bounded, where Ollama reads that or might; None: as it is.
 
     A body that says so already is left alone. Raises BadRequest where the field cannot stand.
     """
@@ -167,5 +175,6 @@ async def bounded(call: Call, generation: int | None) -> Call:
     if call.measure is not None and call.measure.written == generation:
         return call
     field = call.endpoint.bounds[0]
-    write = partial(with_generation, field=field, tokens=generation)
+    overriding = call.measure.overriding if call.measure is not None else ()
+    write = partial(with_generation, field=field, tokens=generation, overriding=overriding)
     return attrs.evolve(call, body=await parsed(write, call.body))

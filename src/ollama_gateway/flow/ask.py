@@ -86,6 +86,8 @@ class Endpoint:
     """Whether Ollama says what a whole answer cost."""
     usage_on_request: bool = False
     """Whether a stream says so only when it is asked to."""
+    loads: bool = False
+    """Whether a request without words only has its model loaded, or unloaded."""
     searches: bool = False
     """Whether a tool of the request may have Ollama search the web."""
 

@@ -1,10 +1,11 @@
 """What a backend says of one model: `/api/show` and `/v1/models/{id}`, and the answers kept of it.
 
 Such a request goes the way of inference, as a light one: it fails over, takes no slot and leaves no
-row. What came back is kept by all that it depends on: the model's digest and Ollama's version at
-the backend that is asked, and the request's path and body as they are. One client gets answers of
-its own (`GitHubCopilotChat/` in `User-Agent` changes `general.basename`; server/routes.go), so that
-counts too. What is not listed (a cloud's models) is not kept.
+row; a key may have a few at once. What came back is kept by all that it depends on: the model's
+digest and Ollama's version at the backend that is asked, and the request's path and body as they
+are. One client gets answers of its own (`GitHubCopilotChat/` in `User-Agent` changes
+`general.basename`; server/routes.go), so that counts too. What is not listed (a cloud's models) is
+not kept.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ollama_gateway.flow.exchange import Exchange, Principal, Until, attempts
 from ollama_gateway.flow.race import Race
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.ledger.record import Row
+from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.wire.headers import downstream_headers, upstream_headers
 from ollama_gateway.wire.modelfile import without_places
 from ollama_gateway.wire.names import ModelName
@@ -89,10 +91,12 @@ class Showing:
 
     Args:
         exchange: the way of inference, whose parts it uses.
+        at_once: how many of these a key may have.
 
     """
 
     exchange: Exchange
+    at_once: AtOnce
     cache: ShownCache = attrs.field(factory=ShownCache)
 
     async def serve(self, ask: Ask) -> None:
@@ -101,15 +105,16 @@ class Showing:
         async with self.exchange.ledger.record(principal, ask) as row:
             may_call(principal, ask)  # 403, 415
             only = pinned(principal, ask, self.exchange.backends)  # 403, 400
-            call = await _read(principal, ask)  # 400, 403, 408, 413, 503
-            first = self._first(Wish(call.model, principal.key_id, is_light=True, only=only))
-            shown = self.cache.get(_key_of(call, first) if first else None)
-            if shown is None:
-                shown = await self._ask(principal, ask, call, only, row)  # the one 403, 502, ...
-            is_trusted = principal.may_call("manage")
-            body = shown.body if is_trusted else without_places(shown.body)
-            exposed = self.exchange.exposed(shown.backend)
-            await ask.downstream.respond(200, shown.headers + exposed, body)
+            with self.at_once.place(principal.key_id):  # 429
+                call = await _read(principal, ask)  # 400, 403, 408, 413, 503
+                first = self._first(Wish(call.model, principal.key_id, is_light=True, only=only))
+                shown = self.cache.get(_key_of(call, first) if first else None)
+                if shown is None:
+                    shown = await self._ask(principal, ask, call, only, row)  # 403, 502, ...
+                is_trusted = principal.may_call("manage")
+                body = shown.body if is_trusted else without_places(shown.body)
+                exposed = self.exchange.exposed(shown.backend)
+                await ask.downstream.respond(200, shown.headers + exposed, body)
 
     def _first(self, wish: Wish) -> Backend | None:
         """The backend that would be asked now."""

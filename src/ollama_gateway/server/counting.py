@@ -1,8 +1,9 @@
 """`POST /v1/messages/count_tokens`: the gateway's own answer, in Ollama's own measure.
 
 Ollama has no such route, and Claude's clients ask it before every turn. No backend is asked and no
-model runs, so it is neither limited nor given a row: a trail of those would be half of estimates
-that cost nothing. The right to it is the right to the model, as for `/v1/messages`.
+model runs, so it is given no row, as a trail of those would be half of estimates that cost nothing,
+and limited only in how many a key may have at once. The right to it is the right to the model, as
+for `/v1/messages`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.exchange import Keys, Principal
 from ollama_gateway.flow.parsing import parsed
 from ollama_gateway.flow.target import pinned
+from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.counting import estimated_tokens
 from ollama_gateway.wire.dialects.reading import one_line
@@ -31,18 +33,20 @@ class Counting:
 
     keys: Keys
     backends: Backends
+    at_once: AtOnce
 
     async def count(self, ask: Ask) -> None:
         """Answer `{"input_tokens": N}`; raises what `/v1/messages` raises before it asks anyone."""
         principal = await self.keys.identify(ask.credential)
         may_call(principal, ask)
         only = pinned(principal, ask, self.backends)
-        document = await parsed(json_body.parse, await ask.downstream.body(principal.key_id))
-        self._authorise(principal, ModelName.parse(json_body.model_of(document)), only)
-        if not isinstance(json_body.lookup(document, "messages"), list):
-            raise BadRequest("messages is required", reason="invalid_body")
-        answer = one_line({"input_tokens": estimated_tokens(document)})
-        await ask.downstream.respond(200, JSON, answer)
+        with self.at_once.place(principal.key_id):
+            document = await parsed(json_body.parse, await ask.downstream.body(principal.key_id))
+            self._authorise(principal, ModelName.parse(json_body.model_of(document)), only)
+            if not isinstance(json_body.lookup(document, "messages"), list):
+                raise BadRequest("messages is required", reason="invalid_body")
+            answer = one_line({"input_tokens": estimated_tokens(document)})
+            await ask.downstream.respond(200, JSON, answer)
 
     def _authorise(self, principal: Principal, model: ModelName, only: Backend | None) -> None:
         if not principal.may_use(model):

@@ -30,23 +30,28 @@ RESPONSES: Final[Dialect] = ResponsesDialect()
 ANTHROPIC: Final[Dialect] = AnthropicDialect()
 
 NUM_PREDICT: Final = (("options", "num_predict"),)
-MAX_TOKENS: Final = (("max_tokens",),)
-MAX_COMPLETION_TOKENS: Final = (*MAX_TOKENS, ("max_completion_tokens",))
+"""On `/v1` Ollama ignores it as yet (a change that is open, ollama/ollama#17423, has it override
+the dialect's own field); who gives it alone wishes the same."""
+MAX_TOKENS: Final = (("max_tokens",), *NUM_PREDICT)
+MAX_COMPLETION_TOKENS: Final = (("max_tokens",), ("max_completion_tokens",), *NUM_PREDICT)
 """Ollama ignores the second one (openai/openai.go); who gives it alone wishes the same."""
-
-MAX_OUTPUT_TOKENS: Final = (("max_output_tokens",),)
+MAX_OUTPUT_TOKENS: Final = (("max_output_tokens",), *NUM_PREDICT)
 
 _generation = partial(Endpoint, group="inference")
 _embeddings = partial(Endpoint, group="embeddings")
-_native = partial(_generation, dialect=OLLAMA, streams_by_default=True, bounds=NUM_PREDICT)
-_openai = partial(_generation, dialect=OPENAI, streams_by_default=False, usage_on_request=True)
+_native = partial(
+    _generation, dialect=OLLAMA, streams_by_default=True, bounds=NUM_PREDICT, loads=True
+)
+_openai = partial(
+    _generation, dialect=OPENAI, streams_by_default=False, usage_on_request=True, loads=True
+)
 _searching = partial(_generation, streams_by_default=False, searches=True)
 
 INFERENCE: Final = (
     _native("/api/chat"),
     _native("/api/generate"),
-    _embeddings("/api/embed", OLLAMA, inputs="input"),
-    _embeddings("/api/embeddings", OLLAMA, inputs="prompt", reports=False),
+    _embeddings("/api/embed", OLLAMA, inputs="input", loads=True),
+    _embeddings("/api/embeddings", OLLAMA, inputs="prompt", reports=False, loads=True),
     _openai("/v1/chat/completions", bounds=MAX_COMPLETION_TOKENS),
     _openai("/v1/completions", bounds=MAX_TOKENS),
     _embeddings("/v1/embeddings", OPENAI, inputs="input"),

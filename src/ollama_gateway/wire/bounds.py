@@ -51,7 +51,10 @@ class Measure:
     asked: int | None = None
     """The client's own bound of the generation in tokens, at least 1; None if it set none."""
     written: int | None = None
-    """That bound where it stands as an integer in the field that Ollama reads."""
+    """That bound where it stands as an integer in the field that Ollama reads, and in no other that
+    it might read after that."""
+    overriding: tuple[Field, ...] = ()
+    """Such others, which have to say the same: those in an object, where something stands."""
     messages: int = 0
     """Messages, each of which a template wraps in words of its own."""
     tools: int = 0
@@ -89,12 +92,15 @@ def measure(
     pieces = [length(piece) for piece in _media(named)]
     bounds = [_value(named, field) for field in fields]
     counts = (count for count in map(_count, bounds) if count is not None)
+    overriding = tuple(field for field in fields[1:] if len(field) > 1 and _stands(named, field))
+    is_written = bounds and type(bounds[0]) is int and not overriding
     tools = list(_tools(named.get("tools"), 0, length))
     return Measure(
         text=size - sum(pieces),
         media=len(pieces),
         asked=next(counts, None),
-        written=_count(bounds[0]) if bounds and type(bounds[0]) is int else None,
+        written=_count(bounds[0]) if is_written else None,
+        overriding=overriding,
         messages=_messages(named),
         tools=len(tools),
         repeated=sum(tools),
@@ -118,18 +124,23 @@ def measure_inputs(
     return Measure(text=size, media=0, inputs=sizes or (0,))
 
 
-def with_generation(body: bytes, field: Field, tokens: int) -> bytes:
+def with_generation(
+    body: bytes, field: Field, tokens: int, overriding: tuple[Field, ...] = ()
+) -> bytes:
     """The body with `tokens` as its bound of the generation, all its other bytes unchanged.
 
     Args:
         body: the bytes that `parse` accepted.
         field: such as `("max_tokens",)` or `("options", "num_predict")`.
         tokens: at least 1.
+        overriding: as measured; they say the same then.
 
     Raises:
         BadRequest: `options` is neither an object nor null.
 
     """
+    for other in overriding:
+        body = with_value(body, other, str(tokens), in_any_case=True)
     return with_value(body, field, str(tokens))
 
 
@@ -229,6 +240,13 @@ def _value(named: dict[str, object], field: Field) -> object | None:
     for key in field[1:]:
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def _stands(named: dict[str, object], field: Field) -> bool:
+    """Whether something stands in a field of an object, under its name in any case."""
+    name, key = field
+    value = named.get(name)
+    return isinstance(value, dict) and any(go_fold(member) == key for member in value)
 
 
 def _count(value: object) -> int | None:

@@ -1,0 +1,86 @@
+"""Requests that only load or unload a model: they cost no tokens and need no budget."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import trio.testing
+
+from ollama_gateway.keys.key import KeyLimits
+from ollama_gateway.limits.quota import Grant, Quota, Wish
+from ollama_gateway.simulator import Model, Simulator
+from tests.flow.limited import Limited, limited
+
+Clock = trio.testing.MockClock
+M: dict[str, Any] = {"model": "m1"}
+LOADS = [
+    ("/api/generate", M),
+    ("/api/generate", {**M, "prompt": "", "stream": False, "keep_alive": "10m"}),
+    ("/api/generate", {**M, "keep_alive": 0}),
+    ("/api/chat", {**M, "messages": []}),
+    ("/api/chat", {**M, "messages": None, "keep_alive": -1, "options": {"num_ctx": 2048}}),
+    ("/api/embed", {**M, "input": []}),
+    ("/api/embed", {**M, "keep_alive": 0}),
+    ("/api/embeddings", {**M, "prompt": ""}),
+    ("/v1/completions", {**M, "prompt": ""}),
+    ("/v1/chat/completions", {**M, "messages": [{"role": "user", "content": []}]}),
+]
+
+
+async def spend(key: Limited, tokens: int) -> None:
+    """Spend some of the key's budget."""
+    store = key.told.gateway.admin.limits.store
+    grant = await store.reserve(Wish("before", key.key_id, Quota(tokens_per_day=tokens), tokens))
+    assert isinstance(grant, Grant)
+    store.settle(grant.held, tokens)
+
+
+@pytest.mark.parametrize(("path", "body"), LOADS)
+async def test_a_load_needs_no_budget(
+    autojump_clock: Clock, path: str, body: dict[str, Any]
+) -> None:
+    """With not a token left it is served as it came, charged nothing, and counted in the rate."""
+    limits = KeyLimits(requests_per_minute=2, concurrent_requests=1, tokens_per_day=1000)
+    async with limited(limits, {"a": Simulator([Model("m1:latest")])}) as key:
+        await spend(key, 1000)
+        reply = await key.ask(path, body)
+        seen = json.loads(key.seen().body)
+        usage = await key.usage()
+        refused = await key.ask("/api/chat", {**M, "messages": [{"role": "user", "content": "x"}]})
+        await key.ask(path, body)
+        third = await key.ask(path, body)
+
+    assert (reply.status, {**seen, "model": "m1"}) == (200, body)
+    assert (usage.admissions, usage.day) == (1, 1000)
+    assert (refused.status, third.status) == (429, 429)
+    assert [row.reason for row in key.told.rows] == [None, "budget", None, "rate"]
+    assert key.told.rows[0].spender is None
+    if path.startswith("/api/"):
+        assert key.told.rows[0].tokens_source is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/generate", {**M, "prompt": " "}),
+        ("/api/generate", {**M, "system": "x"}),
+        ("/api/generate", {**M, "images": ["aGk="]}),
+        ("/api/generate", {**M, "template": "x"}),
+        ("/api/chat", {**M, "messages": [{}]}),
+        ("/v1/messages", {**M, "messages": [], "max_tokens": 1}),
+        ("/v1/responses", {**M, "input": ""}),
+        ("/v1/embeddings", {**M, "input": ""}),
+        ("/api/embed", {**M, "input": [""]}),
+    ],
+)
+async def test_what_may_have_it_write_needs_one(
+    autojump_clock: Clock, path: str, body: dict[str, Any]
+) -> None:
+    """What is not sure to be a load is none."""
+    async with limited(KeyLimits(tokens_per_day=1000)) as key:
+        await spend(key, 1000)
+        reply = await key.ask(path, body)
+
+    assert (reply.status, key.told.rows[0].reason) == (429, "budget")

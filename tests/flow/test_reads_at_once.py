@@ -1,0 +1,86 @@
+"""What a model is and how long a prompt would be: a few at once for each key, and no more."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+import trio.testing
+
+from tests.story import CHAT, Pieces, Reply, Story, story
+
+Clock = trio.testing.MockClock
+SHOW, COUNT = "/api/show", "/v1/messages/count_tokens"
+
+
+def slowly(path: str) -> Pieces:
+    """A body that is there after five seconds."""
+    whole = json.dumps({"model": "m1"} if path == SHOW else CHAT).encode()
+    return Pieces([(1, whole[:2]), (4, whole[2:])], is_announced=True)
+
+
+@pytest.mark.parametrize("path", [SHOW, COUNT])
+async def test_a_key_has_eight_at_once(autojump_clock: Clock, path: str) -> None:
+    """The ninth is told to come again; another key has places of its own, inference others."""
+    replies: list[Reply] = []
+    async with story() as told, trio.open_nursery() as nursery:
+        _, other = told.store.create("other")
+
+        async def ask(key: str) -> None:
+            replies.append(await told.ask(path, slowly(path), key=key))
+
+        for _ in range(9):
+            nursery.start_soon(ask, told.key)
+        nursery.start_soon(ask, other)
+        await trio.sleep(2)
+        (refused,) = replies
+        chat = await told.ask()
+        await trio.sleep(4)
+        again = await told.ask(path, slowly(path))
+        metrics = await told.ask("/metrics", method="GET", is_admin=True)
+
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    assert chat.status == again.status == 200
+    assert [reply.status for reply in replies[1:]] == [200] * 9
+    assert b'ollama_gateway_limited_total{limit="reads_at_once"} 1.0' in metrics.body
+
+
+async def test_both_kinds_share_the_places(autojump_clock: Clock) -> None:
+    """Four of each are all that a key may have."""
+    replies: list[Reply] = []
+    async with story() as told, trio.open_nursery() as nursery:
+
+        async def ask(path: str) -> None:
+            replies.append(await told.ask(path, slowly(path)))
+
+        for _ in range(4):
+            nursery.start_soon(ask, SHOW)
+            nursery.start_soon(ask, COUNT)
+        await trio.sleep(2)
+        statuses = [await told.ask(SHOW, {"model": "m1"}), await told.ask(COUNT, CHAT)]
+        model = await told.ask("/v1/models/m1", method="GET")
+
+    assert [reply.status for reply in [*statuses, model]] == [429] * 3
+    assert [reply.status for reply in replies] == [200] * 8
+
+
+@pytest.mark.parametrize("leave_at", [0.5, 2.0, None])
+async def test_a_place_is_given_back_on_every_way_out(
+    autojump_clock: Clock, leave_at: float | None
+) -> None:
+    """The client left, its body broke, its model is none: eight more find eight places."""
+
+    async def ask(told: Story, body: object) -> None:
+        await told.ask(SHOW, body, leave_at=leave_at)
+
+    async with story() as told:
+        for body in [slowly(SHOW), Pieces([(1, b"{")]), {"model": "nope"}, b"[]"] * 8:
+            await ask(told, body)
+        async with trio.open_nursery() as nursery:
+            for _ in range(7):
+                nursery.start_soon(ask, told, slowly(SHOW))
+            await trio.sleep(0.1)
+            reply = await told.ask(SHOW, {"model": "m1"})
+
+    assert reply.status == 200

@@ -1,0 +1,93 @@
+"""What only loads or unloads a model: no word, in any field that could make Ollama write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ollama_gateway.wire.body import parse
+from ollama_gateway.wire.loading import only_loads
+
+M = {"model": "m"}
+SAYING = {
+    "prompt": "x",
+    "messages": [{"role": "user", "content": "x"}],
+    "input": "x",
+    "system": "x",
+    "template": "x",
+    "suffix": "x",
+    "images": ["x"],
+    "context": [1],
+    "raw": True,
+    "instructions": "x",
+    "tools": [{}],
+    "nobody_knows": 1,
+}
+"""Of each a value that could make a model write."""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        M,
+        {**M, "prompt": ""},
+        {**M, "prompt": None, "keep_alive": 0},
+        {**M, "messages": [], "keep_alive": "-1s", "stream": False},
+        {**M, "messages": None},
+        {**M, "input": []},
+        {**M, "input": "", "truncate": True, "dimensions": 8},
+        {"MODEL": "m", "Keep_Alive": "0", "\u017ftream": True},
+        {
+            **M,
+            "prompt": "",
+            "suffix": "",
+            "system": "",
+            "template": "",
+            "context": [],
+            "raw": False,
+        },
+        {**M, "options": {"num_ctx": 4096}, "think": True, "format": "json"},
+    ],
+)
+def test_what_says_no_word_only_loads(body: dict[str, Any]) -> None:
+    """Clients leave fields out or send them empty, with or without the time to keep it."""
+    assert only_loads(parse(json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize("field", SAYING)
+@pytest.mark.parametrize("fold", [str, str.upper, str.title])
+def test_what_might_say_a_word_does_not(field: str, fold: Any) -> None:
+    """Each field alone, in any case, beside an empty prompt."""
+    rest = {} if field == "prompt" else {"prompt": ""}
+    body = {**M, **rest, fold(field): SAYING[field]}
+    assert not only_loads(parse(json.dumps(body).encode()))
+
+
+EMPTY = {"role": "user", "content": []}
+
+
+@pytest.mark.parametrize(
+    ("messages", "is_load"),
+    [
+        ([EMPTY], True),
+        ([{**EMPTY, "name": "", "tool_calls": []}, EMPTY], True),
+        ([{"role": "user", "content": ""}], False),
+        ([{"role": "user", "content": None}], False),
+        ([{"role": "user"}], False),
+        ([{"role": "user", "tool_calls": []}], False),
+        ([EMPTY, {"role": "user", "content": "x"}], False),
+        ([{**EMPTY, "Content": "x"}], False),
+        ([{"role": "user", "content": [{}]}], False),
+        ([{**EMPTY, "tool_calls": [{}]}], False),
+        ([{**EMPTY, "reasoning": "x"}], False),
+        (["x"], False),
+        ({"role": "user", "content": []}, False),
+    ],
+)
+def test_messages_of_empty_parts_are_none(messages: object, is_load: bool) -> None:  # noqa: FBT001 - a table's column
+    """Where content may be a list of parts; elsewhere such a message is an error or a message."""
+    body = parse(json.dumps({**M, "messages": messages}).encode())
+    assert only_loads(body, in_parts=True) == is_load
+    assert not only_loads(body)
