@@ -91,6 +91,7 @@ async def build(
 
     """
     metrics = Metrics()
+    counted = RowMetrics(metrics)
     backends = build_backends(settings, transports, metrics, most_idle=MOST_IDLE)
     discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
     url = settings.storage.database_url
@@ -99,11 +100,11 @@ async def build(
         aclosing(backends),
         open_keys(place, runner=runner) as keys,
         _open_limits(settings, metrics, runner) as limits,
-        _open_audit(settings, runner) as audit,
+        _open_audit(settings, runner, counted) as audit,
     ):
         serving = Exchange(
             keys,
-            Ledger((*sinks, RowMetrics(metrics)), audit.trail),
+            Ledger((*sinks, counted), audit.trail),
             limits,
             backends,
             _deadlines(settings.race),
@@ -225,7 +226,9 @@ def _rules(race: settings_model.Race, metrics: Metrics) -> Rules:
     return Rules(race.max_attempts, hedging, RetryBudget(), metrics)
 
 
-def _open_audit(settings: Settings, runner: Runner) -> AbstractAsyncContextManager[Audit]:
+def _open_audit(
+    settings: Settings, runner: Runner, counted: RowMetrics
+) -> AbstractAsyncContextManager[Audit]:
     audit, url = settings.audit, settings.storage.database_url
     return open_audit(
         settings.storage.data_dir,
@@ -234,6 +237,7 @@ def _open_audit(settings: Settings, runner: Runner) -> AbstractAsyncContextManag
         key=audit.chain_key.reveal().encode() if audit.chain_key else b"",
         keep=audit.keep,
         runner=runner,
+        note_killed=counted.killed,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import urllib.request
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from ollama_gateway.limits.spending_file import read_file
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
+from tests.campaign.trail import rows_in
 from tests.redis_server import redis_server
-from tests.smoke.fleet import Fleet, fleet
+from tests.smoke.fleet import Fleet, Gateway, fleet
 
 STREAMS = {"streams": ("--model", "stream:1", "--tokens", "1000", "--token-delay", "500ms")}
 PLENTY = 10**9
@@ -36,6 +38,22 @@ def renewed(url: str, key_id: str) -> int:
 def told(requests: list[Request]) -> int:
     """Tokens that can be counted of what the clients saw."""
     return sum(len(request.body) // BYTES_A_TOKEN + request.chunks for request in requests)
+
+
+def killed_tokens(directory: Path, count: int) -> int:
+    """Tokens of the rows of so many requests that ended with their process."""
+    rows = [row for row in rows_in(directory).values() if row["outcome"] == "killed"]
+    assert len(rows) == count
+    assert {row["tokens_source"] for row in rows} == {"counted"}
+    return sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
+
+
+def killed_requests(gateway: Gateway) -> float:
+    """How many such requests Prometheus is told of."""
+    address = f"http://127.0.0.1:{gateway.admin_port}/metrics"
+    with urllib.request.urlopen(address, timeout=10) as response:
+        lines = str(response.read(), "ascii").splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if 'outcome="killed"' in line)
 
 
 def end_leases(url: str, key_id: str) -> None:
@@ -80,6 +98,8 @@ def test_leases_of_a_killed_gateway_end(tmp_path: Path, sizes: Sizes, note: Note
             end_leases(url, key.id)
         note(f"{least} tokens told before, {last} at the last renewal, {told(requests)} relayed")
         assert second.used(key.id) == {"concurrency": 0, "month": last}
+        started.restart(0, signal.SIGKILL)
+        assert killed_tokens(tmp_path, len(requests)) == last
         assert make(second.port, generation=1).send().is_whole
 
 
@@ -111,6 +131,8 @@ def test_without_redis_budgets_survive(tmp_path: Path, sizes: Sizes, note: Note)
         prompts = sum(request.prompt_bound for request in requests)
         note(f"{spent} tokens spent, {prompts} of {len(requests)} prompts that were open")
         assert gateway.used(key.id) == {"concurrency": 0, "month": spent + prompts}
+        assert killed_tokens(tmp_path, len(requests)) == prompts
+        assert killed_requests(gateway) == len(requests)
 
 
 def _open_in(directory: Path) -> int:

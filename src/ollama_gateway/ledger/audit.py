@@ -6,7 +6,7 @@ seconds; the rest stays in the journal for whoever comes next.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,7 @@ import attrs
 
 from ollama_gateway.batcher import Runner
 from ollama_gateway.database import DatabaseError
+from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.flusher import Flusher
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.ownership import own_journal
@@ -54,6 +55,7 @@ async def open_audit(
     key: bytes,
     keep: float,
     runner: Runner,
+    note_killed: Callable[[Document], None] = lambda _: None,
 ) -> AsyncIterator[Audit]:
     """The trail for the length of the block, in a journal of this process's own in `directory`.
 
@@ -64,6 +66,7 @@ async def open_audit(
         key: of the chain.
         keep: seconds that a row is kept.
         runner: where blocking work runs.
+        note_killed: told of each row that is made of what a killed process left open.
 
     Raises:
         JournalError: no journal can be opened.
@@ -79,7 +82,9 @@ async def open_audit(
         flusher = Flusher(trail, table, runner, keep, key) if table else None
         if flusher is not None:
             stack.push_async_callback(_move_the_rest, flusher)
-        upkeep = Upkeep(trail, key, None if table else keep, runner)
+        upkeep = Upkeep(trail, key, None if table else keep, runner, note_killed)
+        for row in journal.killed:
+            note_killed(row)
         stack.callback(upkeep.tell)
         await stack.enter_async_context(open_trail(trail))
         yield Audit(trail, upkeep, flusher)

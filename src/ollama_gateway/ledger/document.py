@@ -52,9 +52,20 @@ def intent_of(row: Row) -> Document:
     return {**document_of(row), "outcome": None}
 
 
-def killed(intent: Document) -> Document:
-    """What becomes of an intent whose process was killed before the request had ended."""
-    return {**intent, "outcome": "killed", "reason": "killed"}
+def killed(intent: Document, charge: tuple[int, int] | None) -> Document:
+    """What becomes of an intent whose process was killed before the request had ended.
+
+    Args:
+        intent: as it was written.
+        charge: tokens of prompt and answer that a budget is charged; None where none is.
+
+    """
+    document = {**intent, "outcome": "killed", "reason": "killed"}
+    if charge is not None:
+        prompt, answer = charge
+        document |= {"prompt_tokens": prompt, "completion_tokens": answer}
+        document["tokens_source"] = "counted"
+    return document
 
 
 def to_text(document: Document) -> str:

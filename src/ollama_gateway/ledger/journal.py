@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +26,7 @@ from typing import Final
 import attrs
 
 from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
-from ollama_gateway.ledger.document import killed, to_text
+from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 1.0
@@ -85,6 +85,8 @@ class Journal:
         """The last row that is there."""
         self.anchor = Anchor()
         """The row before the first that is there."""
+        self.killed: list[Document] = []
+        """Rows that were made of what its last owner left open."""
         self._key = key
         self._intents: set[str] = set()
         """Requests that have an intent there, or may have one."""
@@ -176,10 +178,19 @@ class Journal:
         """What was open when the last owner ended was killed with it."""
         left = self._connection.execute("SELECT request_id, document FROM intents").fetchall()
         self._intents = {request_id for request_id, _ in left}
+        charges = _charges(self.path.parent) if left else {}
         for request_id, document in left:
-            text = to_text(killed(json.loads(document)))
-            self.head = self._put(self.head, Entry(request_id, text, is_final=True))
+            row = killed(json.loads(document), charges.get(request_id))
+            self.head = self._put(self.head, Entry(request_id, to_text(row), is_final=True))
+            self.killed.append(row)
         self._intents.clear()
+
+
+def _charges(directory: Path) -> Mapping[str, tuple[int, int]]:
+    """What is charged for requests of killed processes, by their records of spending."""
+    from ollama_gateway.limits.spending import charged_in  # noqa: PLC0415 - hardly ever needed
+
+    return charged_in(directory)
 
 
 def began_before(moment: float) -> Callable[[Link], bool]:

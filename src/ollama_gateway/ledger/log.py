@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ollama_gateway.ledger.document import document_of
+from ollama_gateway.ledger.document import Document, document_of
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
@@ -22,6 +22,10 @@ class RowMetrics:
     """Counts rows."""
 
     metrics: Metrics
+
+    def killed(self, row: Document) -> None:
+        """Count a row that was made of what a killed process had left open."""
+        self.metrics.request(row["endpoint"], row["model"], row["backend"], row["outcome"])
 
     def __call__(self, row: Row) -> None:
         """Count one finished row."""

@@ -8,12 +8,13 @@ do too. Everything here blocks and raises JournalError.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from ollama_gateway.file_lock import locked
+from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import (
     Journal,
     JournalError,
@@ -57,17 +58,25 @@ def orphan(path: Path, *, key: bytes) -> Iterator[Journal | None]:
             yield journal
 
 
-def adopt(directory: Path, before: float | None = None, *, key: bytes) -> list[str]:
+def adopt(
+    directory: Path,
+    before: float | None = None,
+    *,
+    key: bytes,
+    note: Callable[[Document], None] = lambda _: None,
+) -> list[str]:
     """End what killed processes left open in journals that nobody owns; blocking.
 
-    Rows there that began before a moment (seconds since 1970) are dropped, where one is given.
-    Returns what could not be done, a line for each.
+    Rows there that began before a moment (seconds since 1970) are dropped, where one is given;
+    `note` is told of each that was made. Returns what could not be done, a line for each.
     """
     faults = []
     for path in sorted(directory.glob(PATTERN)):
         try:
             if is_orphan(path) and (has_intents(path) or _is_past(path, before)):
                 with orphan(path, key=key) as journal:
+                    for row in journal.killed if journal else ():
+                        note(row)
                     if journal is not None and before is not None:
                         journal.trim(before)
         except JournalError as error:

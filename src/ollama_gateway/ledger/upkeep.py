@@ -12,6 +12,7 @@ import attrs
 
 from ollama_gateway.batcher import Runner
 from ollama_gateway.ledger.chain import Anchor
+from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.ownership import adopt
 from ollama_gateway.ledger.trail import Trail
 from ollama_gateway.log import get_logger
@@ -31,6 +32,8 @@ class Upkeep:
     keep: float | None
     """Seconds that a row is kept; None where rows move, and leave a journal by that alone."""
     runner: Runner
+    note: Callable[[Document], None] = lambda _: None
+    """Told of each row that was made of what a killed process had left open."""
     _told: Anchor = attrs.field(factory=Anchor, init=False)
     _faults: Sequence[str] = attrs.field(factory=tuple, init=False)
 
@@ -55,7 +58,9 @@ class Upkeep:
         fault is logged once.
         """
         directory = self.trail.journal.path.parent
-        look: Callable[[], list[str]] = partial(adopt, directory, self._limit, key=self.key)
+        look: Callable[[], list[str]] = partial(
+            adopt, directory, self._limit, key=self.key, note=self.note
+        )
         faults = await self.runner(look)
         for fault in faults:
             if fault not in self._faults:

@@ -7,8 +7,7 @@ this order: what the backend reported; what can be counted, where a backend had 
 was cut (the client left, a deadline, a drain); nothing, where no backend had. The relay settles a
 little earlier, before the last bytes leave: a client that has its answer has its place back too.
 
-A keeper tells the store once a second what is open here and how far it has come, so that what a
-dead gateway held is free when its leases end.
+A shared store is told once a second what is open here (`heartbeat.py`).
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ from typing import Final, Protocol
 import anyio
 import attrs
 
-from ollama_gateway.errors import Unavailable
 from ollama_gateway.keeper import beside
+from ollama_gateway.limits.charges import Charge
+from ollama_gateway.limits.heartbeat import Heartbeat
 from ollama_gateway.limits.prompt import PromptBounds, estimate
 from ollama_gateway.limits.quota import (
     Grant,
+    Held,
     OwnLimits,
     Quota,
     QuotaStore,
     Refusal,
-    Renewal,
     Standings,
     Wish,
 )
@@ -39,10 +39,6 @@ from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.bounds import Measure
 
-HEARTBEAT: Final = 1.0
-"""Seconds between two renewals."""
-RETRY: Final = 0.2
-"""Seconds between two looks at whether the store fails, and two tries while it does."""
 START: Final = 3.0
 """Seconds that a start waits for the store; then it is not ready, and goes on trying."""
 LEAST: Final = 256
@@ -111,12 +107,17 @@ class Lease:
     @property
     def used(self) -> int:
         """Tokens used so far: reported, or counted."""
+        return sum(self.charge)
+
+    @property
+    def charge(self) -> Charge:
+        """The same, of the prompt and of the answer."""
         meter, measure = self.meter, self.demand.measure
         if meter.prompt_tokens is not None:
-            return meter.prompt_tokens + (meter.completion_tokens or 0)
+            return meter.prompt_tokens, meter.completion_tokens or 0
         if measure is None or not meter.was_worked_on:
-            return 0
-        return estimate(measure, self.prompt) + self.answered
+            return 0, 0
+        return estimate(measure, self.prompt), self.answered
 
     @property
     def answered(self) -> int:
@@ -145,7 +146,6 @@ class Limits:
     metrics: Metrics
     prompts: PromptBounds = attrs.field(factory=PromptBounds)
     _open: dict[str, Lease] = attrs.field(factory=dict, init=False)
-    _is_ready: anyio.Event = attrs.field(factory=anyio.Event, init=False)
 
     @property
     def open(self) -> int:
@@ -165,9 +165,10 @@ class Limits:
         if not self.store.is_shared:
             yield self
             return
-        async with beside(self._renew_for_ever):
+        heartbeat = Heartbeat(self.store, self.spending, self._charges)
+        async with beside(heartbeat.run):
             with anyio.move_on_after(START):
-                await self._is_ready.wait()
+                await heartbeat.is_ready.wait()
             yield self
 
     def lease(self, quota: Quota, meter: Meter) -> Leasing:
@@ -224,7 +225,9 @@ class Limits:
         self._open[held.request_id] = lease
         if held.tokens:
             lease.meter.spender = self.spending.identity
-            self.spending.begin(held.request_id, held.key_id, held.day, wish.prompt)
+            # A shared store charges nothing before it was told of something.
+            bound = 0 if self.store.is_shared else wish.prompt
+            self.spending.begin(held.request_id, held.key_id, held.day, bound)
 
     def _wish(self, lease: Lease, quota: Quota) -> Wish:
         demand, measure, meter = lease.demand, lease.demand.measure, lease.meter
@@ -255,30 +258,8 @@ class Limits:
                 reported=meter.prompt_tokens,
             )
 
-    async def _renew_for_ever(self) -> None:
-        while True:
-            try:
-                await self.store.renew(self._renewals)
-            except Unavailable:
-                pass  # the store has said so itself, at its turn
-            except Exception:
-                log.exception("heartbeat crashed")  # as with a watcher, the server goes on
-                await anyio.sleep(HEARTBEAT)
-            if self.store.why_not is None:
-                self._is_ready.set()
-            await self._rest()
-
-    async def _rest(self) -> None:
-        """Wait for the next heartbeat: a second, or less where the store begins to fail."""
-        for _ in range(round(HEARTBEAT / RETRY)):
-            await anyio.sleep(RETRY)
-            if self.store.why_not is not None:
-                return
-
-    def _renewals(self) -> Sequence[Renewal]:
-        return [
-            Renewal(lease.grant.held, lease.used) for lease in self._open.values() if lease.grant
-        ]
+    def _charges(self) -> Sequence[tuple[Held, Charge]]:
+        return [(lease.grant.held, lease.charge) for lease in self._open.values() if lease.grant]
 
 
 @attrs.define(eq=False)

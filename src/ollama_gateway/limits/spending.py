@@ -8,7 +8,7 @@ times their days, and the requests that are open.
 
 The rules: begin and end are plain functions and cannot fail; a failing file is logged at its turns.
 A process that is killed loses what it spent in the last moment; of a request that was open, the
-next owner of the file charges the prompt's bound.
+next owner of the file charges what the shared store was told last, or else the prompt's bound.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import attrs
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.keeper import beside
 from ollama_gateway.limits.calendar import moment, utc_now
+from ollama_gateway.limits.charges import Charge
 from ollama_gateway.limits.ownership import PATTERN
 from ollama_gateway.limits.quota import bounded
 from ollama_gateway.limits.spending_file import (
@@ -114,6 +115,17 @@ class Spending:
         self._open.setdefault(request_id, Open(key_id, day, bounded(prompt)))
         self._stirred.set()
 
+    def tell(self, charges: Mapping[str, Charge]) -> None:
+        """Note what a shared store was told of open requests: of those that nobody ends it counts.
+
+        What was not begun here, or has ended, is left out.
+        """
+        for request_id, (prompt, answer) in charges.items():
+            told, request = (bounded(prompt), bounded(answer)), self._open.get(request_id)
+            if request is not None and request.told != told:
+                self._open[request_id] = attrs.evolve(request, told=told)
+                self._stirred.set()
+
     def end(self, request_id: str, tokens: int) -> None:
         """Charge what a request used; where it is unknown or has ended, nothing changes."""
         request = self._open.pop(request_id, None)
@@ -200,13 +212,29 @@ def contributions_of(spent: Mapping[str, Totals]) -> list[Contribution]:
 def others(directory: Path, own: str) -> list[Contribution]:
     """What all files in `directory` hold but the one whose identity is `own`; blocking.
 
-    Open requests count, at their prompt's bound, only where the file's process has ended. A file is
+    Open requests count only where the file's process has ended. A file is
     never changed; one that cannot be read is logged and left out. A process that starts meanwhile
     and is to own the file waits until it was read, and after 2 s takes the next one: it does not
     fail, and what was read stays true, since it charges the same before it lives.
     """
     found = [_contribution(path) for path in sorted(directory.glob(PATTERN))]
     return [given for given in found if given is not None and given.identity != own]
+
+
+def charged_in(directory: Path) -> dict[str, Charge]:
+    """What was charged for requests whose processes were killed, by their ids; blocking.
+
+    As `others` reads the files; of a process that lives it may be what it has told so far.
+    """
+    found: dict[str, Charge] = {}
+    for path in sorted(directory.glob(PATTERN)):
+        try:
+            content = read_file(path)
+        except SpendingError as error:
+            _log.warning("spending file left out", cause=str(error))
+        else:
+            found.update(content.charges if content else {})
+    return found
 
 
 def _contribution(path: Path) -> Contribution | None:

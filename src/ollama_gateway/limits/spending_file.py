@@ -1,7 +1,7 @@
 """A file of what was spent: SQLite, written by the process that owns it, read by others.
 
 In the file of a process that has ended, the requests that are open will never be settled, so they
-count at their prompt's bound; its next owner charges them for good, before it lives for others.
+count as `charges.py` has it; its next owner charges them for good, before it lives for others.
 Who owns a file, and whether it lives, is `ownership.py`'s.
 
 The rules: every error leaves here as a `SpendingError` of one line, and so does a file that was
@@ -22,6 +22,17 @@ from typing import Final
 import attrs
 
 from ollama_gateway.limits.calendar import month_of
+from ollama_gateway.limits.charges import (
+    MAKE,
+    Charge,
+    follow,
+    forget_before,
+    forget_open,
+    keep,
+    number_in,
+    read,
+    text_in,
+)
 from ollama_gateway.limits.ownership import alive, looked_at, owned
 from ollama_gateway.limits.quota import MOST, bounded
 from ollama_gateway.private_file import identity, make_private
@@ -54,6 +65,8 @@ class Open:
     day: int
     prompt: int
     """Tokens of the prompt, at most."""
+    told: Charge | None = None
+    """What a shared store was told last."""
 
 
 @attrs.frozen
@@ -66,13 +79,15 @@ class Content:
     open: Mapping[str, Open]
     is_alive: bool = True
     """Whether the file's process lives, so that what is open may still end as it likes."""
+    charges: Mapping[str, Charge] = {}
+    """Of requests that were killed, and of those that are open what was told."""
 
     def charged(self) -> Content:
-        """The same once nothing is open any more: all at their prompt's bound."""
-        spent = dict(self.spent)
-        for request in self.open.values():
-            charge(spent, request, request.prompt)
-        return Content(self.identity, spent, {}, is_alive=False)
+        """The same once nothing is open any more: all as they were told, or at their bound."""
+        spent, charges = dict(self.spent), dict(self.charges)
+        for id_, request in self.open.items():
+            charge(spent, request, sum(charges.setdefault(id_, (request.prompt, 0))))
+        return Content(self.identity, spent, {}, is_alive=False, charges=charges)
 
 
 def charge(spent: dict[KeyDay, int], request: Open, tokens: int) -> None:
@@ -95,7 +110,7 @@ class SpendingFile:
     """
 
     def __init__(self, directory: Path, month: int) -> None:
-        self._open: set[str] | None = None  # the requests in the file; None where that is unsure
+        self._open: dict[str, Open] | None = None  # those in the file; None where that is unsure
         with _translated(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in itertools.count():
@@ -116,7 +131,7 @@ class SpendingFile:
                 raise SpendingError(f"{self.path} was replaced while in use: restart the gateway")
             with self._transaction():
                 self._put(spent, opened)
-        self._open = set(opened)
+        self._open = dict(opened)
 
     def close(self) -> None:
         """Close the file, then give it up."""
@@ -141,13 +156,16 @@ class SpendingFile:
         with self._transaction():
             if _version(self._connection) == 0:
                 self._make_tables()
+            self._connection.execute(MAKE)
             found = _read(self._connection, self.path)
-            charged = found.charged().spent
+            charges, charged = found.charged().charges, found.charged().spent
             kept = {at: tokens for at, tokens in charged.items() if month_of(at[1]) >= month - 1}
             self._connection.executemany(
                 "DELETE FROM spent WHERE key_id = ? AND day = ?", charged.keys() - kept.keys()
             )
             self._put({at: n for at, n in kept.items() if n != found.spent.get(at)}, {})
+            keep(self._connection, found.open, charges)
+            forget_before(self._connection, min((day for _, day in kept), default=0))
         return Content(found.identity, kept, {})
 
     def _make_tables(self) -> None:
@@ -165,13 +183,16 @@ class SpendingFile:
         before, self._open = self._open, None
         if before is None:
             self._connection.execute("DELETE FROM open")
-            before = set()
-        run = self._connection.executemany
-        run("DELETE FROM open WHERE request_id = ?", [(id_,) for id_ in before - opened.keys()])
+            forget_open(self._connection)
+            before = {}
+        run, came = self._connection.executemany, opened.keys() - before.keys()
+        ended = [(id_,) for id_ in before.keys() - opened.keys()]
+        run("DELETE FROM open WHERE request_id = ?", ended)
         run(
             "INSERT OR REPLACE INTO open (request_id, key_id, day, prompt) VALUES (?, ?, ?, ?)",
-            [(id_, *attrs.astuple(opened[id_])) for id_ in opened.keys() - before],
+            [(id_, *attrs.astuple(opened[id_])[:3]) for id_ in came],
         )
+        follow(self._connection, before, opened)
         run(
             "INSERT OR REPLACE INTO spent (key_id, day, tokens) VALUES (?, ?, ?)",
             [(*at, tokens) for at, tokens in spent.items()],
@@ -216,25 +237,14 @@ def _read(connection: sqlite3.Connection, path: Path) -> Content:
     spent = connection.execute("SELECT key_id, day, tokens FROM spent")
     opened = connection.execute("SELECT request_id, key_id, day, prompt FROM open")
     return Content(
-        str(uuid.UUID(_text(made_with))),
-        {(_text(key), _number(day, LAST_DAY)): _number(n, MOST) for key, day, n in spent},
+        str(uuid.UUID(text_in(made_with))),
+        {(text_in(key), number_in(day, LAST_DAY)): number_in(n, MOST) for key, day, n in spent},
         {
-            _text(id_): Open(_text(key), _number(day, LAST_DAY), _number(prompt, MOST))
+            text_in(id_): Open(text_in(key), number_in(day, LAST_DAY), number_in(prompt, MOST))
             for id_, key, day, prompt in opened
         },
+        charges=read(connection),
     )
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise ValueError("no text")
-
-
-def _number(value: object, most: int) -> int:
-    if isinstance(value, int) and 0 <= value <= most:
-        return value
-    raise ValueError("no number within its bounds")
 
 
 @contextmanager

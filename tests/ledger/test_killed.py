@@ -1,0 +1,123 @@
+"""Rows of requests whose process was killed: they carry what their keys' budgets are charged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from ollama_gateway.batcher import in_place
+from ollama_gateway.ledger.document import Document
+from ollama_gateway.ledger.journal import Journal
+from ollama_gateway.ledger.log import RowMetrics
+from ollama_gateway.ledger.ownership import adopt, own_journal
+from ollama_gateway.ledger.usage import usage
+from ollama_gateway.limits.spending import Spending, open_spending
+from ollama_gateway.limits.spending_file import SpendingFile
+from ollama_gateway.metrics import Metrics
+from tests.ledger.rows import KEY, final, intent, stored
+from tests.limits.spent import MONTH, TODAY, now
+
+
+@attrs.frozen
+class Process:
+    """A gateway's files."""
+
+    journal: Journal
+    spending: Spending
+
+    async def work(self, *names: str) -> None:
+        """Admit requests of a key with a budget."""
+        for name in names:
+            self.spending.begin(name, "id", TODAY, 100)
+        await self.spending.write()
+        self.journal.commit([intent(name) for name in names])
+
+
+@contextmanager
+def process(directory: Path) -> Iterator[Process]:
+    """One that ends as if it were killed."""
+    with (
+        own_journal(directory, is_strict=True, key=KEY) as journal,
+        closing(SpendingFile(directory, MONTH)) as file,
+    ):
+        yield Process(journal, Spending(file, in_place))
+
+
+def rows(directory: Path, number: int = 0) -> dict[str, Any]:
+    """The finished rows of a journal."""
+    links = stored(directory / f"journal-{number}.db")
+    return {link.request_id: json.loads(link.document) for link in links}
+
+
+def tokens(row: Document) -> tuple[Any, ...]:
+    """What a row says of tokens."""
+    return row["prompt_tokens"], row["completion_tokens"], row["tokens_source"]
+
+
+@pytest.mark.parametrize("is_charged_first", [False, True])
+async def test_a_killed_row_carries_its_charge(tmp_path: Path, *, is_charged_first: bool) -> None:
+    """Whether the record of spending was taken over before the journal, or nobody has it yet."""
+    with process(tmp_path) as dying:
+        await dying.work("told", "untold", "ended")
+        dying.spending.tell({"told": (7, 5)})
+        dying.spending.end("ended", 30)
+        await dying.spending.write()
+        dying.journal.commit([intent("without a budget"), final("ended")])
+    if is_charged_first:
+        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+            charged = spending.totals()["id"][TODAY]
+            with own_journal(tmp_path, is_strict=True, key=KEY) as journal:
+                assert len(journal.killed) == 3
+    else:
+        with own_journal(tmp_path, is_strict=True, key=KEY):
+            pass
+        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+            charged = spending.totals()["id"][TODAY]
+
+    found = rows(tmp_path)
+    assert tokens(found["told"]) == (7, 5, "counted")
+    assert tokens(found["untold"]) == (100, 0, "counted")
+    assert tokens(found["without a budget"]) == (None, None, None)
+    assert {found[name]["outcome"] for name in ("told", "untold")} == {"killed"}
+    killed = [row for row in found.values() if row["outcome"] == "killed"]
+    (sums,) = usage(killed, "key")
+    assert sums.total_tokens == sums.counted_tokens == charged - 30
+
+
+async def test_a_journal_that_is_adopted_has_them_too(tmp_path: Path) -> None:
+    """Another process ends the requests of the dead one, and counts their rows."""
+    metrics = Metrics()
+    async with open_spending(tmp_path, runner=in_place, now=now) as living:
+        living.begin("lives", "id", TODAY, 100)
+        await living.write()
+        with own_journal(tmp_path, is_strict=True, key=KEY) as own:
+            own.commit([intent("lives")])
+            with process(tmp_path) as dying:
+                assert dying.journal.path.name == "journal-1.db"
+                await dying.work("a", "b")
+                dying.spending.tell({"a": (7, 5)})
+                await dying.spending.write()
+            assert adopt(tmp_path, key=KEY, note=RowMetrics(metrics).killed) == []
+
+    found = rows(tmp_path, 1)
+    assert {name: tokens(row) for name, row in found.items()} == {
+        "a": (7, 5, "counted"),
+        "b": (100, 0, "counted"),
+    }
+    line = b'requests_total{backend="-",endpoint="/api/chat",model="-",outcome="killed"} 2.0'
+    assert line in metrics.page()
+
+
+async def test_a_record_that_cannot_be_read_leaves_the_row_without(tmp_path: Path) -> None:
+    """The row is written all the same."""
+    with process(tmp_path) as dying:
+        await dying.work("a")
+    (tmp_path / "budgets-0.db").write_bytes(b"no database" * 99)
+    with own_journal(tmp_path, is_strict=True, key=KEY) as journal:
+        assert [tokens(row) for row in journal.killed] == [(None, None, None)]
