@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -65,12 +66,30 @@ async def test_a_refused_upload_reads_its_answer(head: bytes, body: bytes, statu
 
 
 async def test_a_client_that_sends_all_first_reads_its_answer_too() -> None:
-    """Below the lingering bound it may; the end is there with the answer, not after lingering."""
+    """A whole body of the largest size it may; the end is there with the answer, not after it."""
     async with serving(gateway(), ConnectionLimits(linger_timeout=1000)) as peer:
-        head = HEAD % (b"/key", b"content-length: 500000")
-        answer = await peer.exchange(head + b"x" * 500_000)
-        assert answer.startswith(b"HTTP/1.1 401 ")
-        assert b"<reset>" not in answer
+        for size in (500_000, 8 * MEBIBYTE):
+            head = HEAD % (b"/key", b"content-length: %d" % size)
+            answer = await peer.exchange(head + b"x" * size)
+            assert answer.startswith(b"HTTP/1.1 401 ")
+            assert b"<reset>" not in answer
+
+
+async def test_lingering_ends() -> None:
+    """Neither who is silent holds the connection, nor who sends for ever."""
+    limits = ConnectionLimits(linger_timeout=0.2, linger_longest=0.5)
+    head = HEAD % (b"/key", b"content-length: 500000")
+    async with serving(gateway(), limits) as peer:
+        async with await peer.connect() as silent:
+            await silent.send_all(head)
+            await peer.wait_until_quiet()
+        async with await peer.connect() as endless:
+            with suppress(trio.BrokenResourceError):
+                await endless.send_all(head)
+                while True:
+                    await endless.send_all(b"x")
+                    await trio.sleep(0.02)
+        await peer.wait_until_quiet()
 
 
 async def test_fifty_refused_uploads_leave_nothing() -> None:

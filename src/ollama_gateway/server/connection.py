@@ -59,14 +59,16 @@ class ConnectionLimits:
     """What one connection may take; seconds and bytes.
 
     The idle time is above the 90 s after which Go's clients (the `ollama` CLI) drop an idle
-    connection by themselves, so that the client is the one to close.
+    connection by themselves, so that the client is the one to close. Many clients send a whole body
+    before they read that it was refused.
     """
 
     head_timeout: float = 10.0
     idle_timeout: float = 120.0
     write_timeout: float = 30.0
     linger_timeout: float = 1.0
-    linger_bytes: int = 1024 * 1024
+    linger_longest: float = 30.0
+    linger_bytes: int = 64 * 1024 * 1024
     read_ahead: int = 256 * 1024
     farewell: float = 5.0
     """How long an application may take to end after its client is gone."""
@@ -172,10 +174,7 @@ class Connection(TCPServer):
                 await self._time_is_up()
 
     async def _read_some(self) -> bool:
-        """Read once, and hand it on; False where no more is to be read.
-
-        So it is when the peer has ended (a half-close counts as one), and when we have.
-        """
+        """Read once, and hand it on; False where the peer has ended, by a half-close too, or we."""
         try:
             data = await self._received()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -237,8 +236,8 @@ class Connection(TCPServer):
             async with self.send_lock:
                 await self._send_in_pieces(rest)
         except trio.Cancelled:
-            self._reset_on_close()  # a part may be out, of what h11 counts as sent:
-            self._finish()  # nothing that came behind it would make sense
+            self._reset_on_close()  # a part may be out: nothing behind it would make sense
+            self._finish()
             raise
         except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
             self._reset_on_close()
@@ -286,14 +285,15 @@ class Connection(TCPServer):
         """Say that all was said, and give the peer the time to read it, where closing resets it."""
         if self.http.response_is_cut:
             return
-        with trio.move_on_after(self._limits.linger_timeout):
-            await self._linger()
+        with trio.move_on_after(self._limits.linger_timeout) as silence:
+            await self._linger(silence, trio.current_time() + self._limits.linger_longest)
 
-    async def _linger(self) -> None:
+    async def _linger(self, silence: trio.CancelScope, latest: float) -> None:
         try:
             await self.stream.send_eof()
             left = self._limits.linger_bytes if self.http.client_still_sends else 0
             while left > 0 and (data := await self.stream.receive_some(MAX_RECEIVE)):
                 left -= len(data)
+                silence.deadline = min(trio.current_time() + self._limits.linger_timeout, latest)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # the peer has closed too: nothing is left to wait for
+            return  # the peer has closed too
