@@ -20,7 +20,12 @@ AT_HOME: dict[str, set[str]] = {
     "redis": {"backends/shared.py", "limits/scripts.py"},
     "psycopg": {"postgres.py"},
     "backports": {"wire/encoding.py"},
-    "sqlite3": {"keys/sqlite.py", "ledger/journal.py", "limits/spending_file.py"},
+    "sqlite3": {
+        "keys/sqlite.py",
+        "ledger/journal.py",
+        "limits/charges.py",
+        "limits/spending_file.py",
+    },
     "h11": {"backends/heads.py", "server/protocol.py"},
     "hypercorn": {"server/connection.py", "server/listener.py", "server/protocol.py"},
     "trio": {

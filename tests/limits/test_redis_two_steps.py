@@ -1,0 +1,160 @@
+"""What a Redis, and what happens to it, does to a reservation in two steps."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+
+import anyio
+import pytest
+
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.operations import Renew, Reserve
+from ollama_gateway.limits.quota import Grant, Held, Quota, Refusal, Renewal
+from tests.limits.faults import (
+    KEY,
+    Gateway,
+    account_key,
+    begin,
+    by_hand,
+    calls,
+    inside,
+    look,
+    ready_redis,
+    refused,
+    standing,
+    until,
+)
+from tests.limits.test_redis_crowds import gateways
+from tests.limits.test_redis_late import given_up, redis_now, run
+from tests.limits.test_redis_wiped import flush, joined
+from tests.limits.test_two_steps import places, tokens
+
+
+async def test_an_older_gateway_finds_what_it_knows(redis_url: str) -> None:
+    """Between the steps and after them a record is as it always was: others end its lease by it."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await one.reserve(places("a"))
+        with inside(redis_url) as client:
+            between = client.hget(account_key("held"), "a")
+        held = (await one.reserve(tokens("a"))).held
+        with inside(redis_url) as client:
+            after = client.hget(account_key("held"), "a")
+
+    assert between == f"0 {held.day} {held.month} 0"
+    assert after == f"700 {held.day} {held.month} 0"
+
+
+async def test_a_late_second_step_holds_nothing() -> None:
+    """Carried out after its last moment, or after its request has ended, it does nothing."""
+    with ready_redis() as server:
+        run(server, Reserve(places("a")))
+        late = Reserve(tokens("a"), not_after=redis_now(server) - 0.001)
+        assert run(server, late) == [None]
+        assert standing(server.url) == (1, 0)
+
+        await given_up(server, Reserve(tokens("a")))
+        assert standing(server.url) == (1, 700)
+        async with by_hand(server.url) as one:
+            one.quota.settle(Held("a", KEY, 0, 0, 0), 0)
+            await one.ready()
+        assert standing(server.url) == (0, 0)
+        assert run(server, Reserve(tokens("a"))) == [None]
+        assert standing(server.url) == (0, 0)
+
+
+async def test_who_gives_up_on_the_second_step_keeps_the_places() -> None:
+    """It is unavailable; what was admitted stays so in the rate's window, and ends as any does."""
+    with ready_redis() as server:
+        async with by_hand(server.url, timeout=0.25) as one:
+            await one.reserve(places("a"))
+            before = calls(server.url)
+            server.signal(signal.SIGSTOP)
+            with anyio.fail_after(20), pytest.raises(Unavailable):
+                await one.quota.reserve(tokens("a"))
+            server.signal(signal.SIGCONT)
+            await until(lambda: calls(server.url) > before)
+            await one.admits()
+            assert look(server.url).open == 1
+            one.settle("a", 0)
+            await one.ready()
+            usage = look(server.url)
+            assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
+
+
+async def test_a_wipe_between_the_steps(redis_url: str) -> None:
+    """Unavailable while Redis is filled again; then the place is open, and tokens come to it."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await one.reserve(places("a"))
+        flush(redis_url)
+        await refused(one, "unnoticed")
+        await joined(one)
+        await one.admits()
+        assert standing(redis_url) == (1, 0)
+        await one.reserve(tokens("a"))
+        assert standing(redis_url) == (1, 700)
+        one.settle("a", 40)
+        await one.ready()
+        assert standing(redis_url) == (0, 40)
+
+
+async def test_a_wipe_after_the_steps(redis_url: str) -> None:
+    """What both steps hold is opened again whole."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        await one.reserve(places("a"))
+        await one.reserve(tokens("a"))
+        flush(redis_url)
+        await joined(one)
+        assert standing(redis_url) == (1, 700)
+
+
+async def test_a_heartbeat_between_the_steps_may_come_last(redis_url: str) -> None:
+    """A renewal read before the second step and carried out behind it, in one batch or in two."""
+    begin(redis_url)
+    async with by_hand(redis_url) as one:
+        before = (await one.reserve(places("a"))).held
+        adding = partial(Reserve, tokens("a"), epoch="first:0")
+        renewal = Renew(KEY, (Renewal(before, 0),))
+        outcomes = await one.quota._pipeline.submit(adding(), renewal)
+        await one.quota._pipeline.submit(renewal)
+
+    assert isinstance(outcomes[0], Grant)
+    assert standing(redis_url) == (1, 700)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+async def test_a_crowd_in_two_steps_never_exceeds(redis_url: str, count: int) -> None:
+    """Of a hundred as many get tokens as there are, on four gateways too, and all comes back."""
+    quota = Quota(concurrent_requests=60, tokens_per_day=2050)
+    grants: list[Grant] = []
+    limits: list[str] = []
+
+    async def one(made: Gateway, name: str) -> None:
+        first = await made.quota.reserve(places(name, quota))
+        if isinstance(first, Refusal):
+            limits.append(first.limit)
+            return
+        second = await made.quota.reserve(tokens(name, 100, 0, 0, quota))
+        if isinstance(second, Grant):
+            grants.append(second)
+        else:
+            limits.append(second.limit)
+            made.quota.settle(first.held, 0)
+
+    async with gateways(redis_url, count) as made:
+        async with anyio.create_task_group() as tasks:
+            for number in range(100):
+                tasks.start_soon(one, made[number % count], f"r{number}")
+        for each in made:
+            await each.ready()
+        assert (len(grants), len(limits)) == (20, 80)
+        assert set(limits) <= {"day", "concurrency"}
+        await until(lambda: standing(redis_url) == (20, 2000))
+        for grant in grants:
+            made[0].quota.settle(grant.held, 10)
+        for each in made:
+            await each.ready()
+    assert standing(redis_url) == (0, 200)

@@ -1,0 +1,74 @@
+"""When a request body has to be whole, and whether it is there already."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ollama_gateway.errors import RequestTimeout
+from ollama_gateway.server.bodies import GRACE, SLOWEST, SMALL, SOON, Room
+from ollama_gateway.server.downstream import ASGIDownstream
+from tests.server.test_bodies import END, KIBIBYTE, Script, read, roomy
+
+
+@pytest.mark.parametrize(
+    ("announced", "steps", "late_after"),
+    [
+        (640 * KIBIBYTE, [(1, 9 * KIBIBYTE)] * 69, None),
+        (640 * KIBIBYTE, [(1, 9 * KIBIBYTE)] * 72, 70),
+        (None, [(1, 9 * KIBIBYTE)] * 69, None),
+        (None, [(1, 9 * KIBIBYTE)] * 72, 60 + 69 * 9 / 64),
+        (None, [(1, SLOWEST)] * 600, 60 + 60 / 64),
+        (10, [(9, 1)] * 10, GRACE),
+        (1024 * KIBIBYTE, [(0.5, 64 * KIBIBYTE)] * 16, None),
+    ],
+    ids=["announced", "too late", "chunked", "chunked, late", "the slowest", "silent", "quick"],
+)
+async def test_a_body_has_a_deadline(
+    announced: int | None,
+    steps: list[tuple[float, int]],
+    late_after: float | None,
+    autojump_clock: MockClock,
+) -> None:
+    """A minute, and the time for its length, or for what came of it, at 64 KiB a second."""
+    budget = roomy()
+    started = trio.current_time()
+    body = await read(Script(steps, END), budget, announced)
+    if late_after is None:
+        assert isinstance(body, bytes)
+    else:
+        assert isinstance(body, RequestTimeout)
+        assert body.reason == "slow_body"
+        assert trio.current_time() - started == pytest.approx(late_after, abs=0.01)
+    assert budget.held == 0
+
+
+@pytest.mark.parametrize(
+    ("announced", "steps", "is_at_hand", "seconds"),
+    [
+        (0, [], True, 0),
+        (7, [(0, 3), (0, 4)], True, 0),
+        (7, [(0.1, 3), (0.1, 4)], True, 0.2),
+        (7, [(0.2, 3), (0.1, 4)], False, SOON),
+        (SMALL, [(0, SMALL)], True, 0),
+        (SMALL + 1, [(0, SMALL + 1)], False, 0),
+        (None, [(0, 7)], False, 0),
+    ],
+    ids=["none", "there", "soon", "later", "at most", "large", "chunked"],
+)
+async def test_whether_a_body_is_at_hand(
+    announced: int | None,
+    steps: list[tuple[float, int]],
+    is_at_hand: bool,  # noqa: FBT001 - a table's column
+    seconds: float,
+    autojump_clock: MockClock,
+) -> None:
+    """Small, announced, and there or nearly; nothing of what was looked at is lost."""
+    script = Script(steps, END)
+    started = trio.current_time()
+    with Room(roomy()) as room:
+        downstream = ASGIDownstream(script, script.send, room, None, announced, answer_headers=[])
+        assert await downstream.is_at_hand() == is_at_hand
+        assert trio.current_time() - started == pytest.approx(seconds, abs=0.001)
+        assert await downstream.body() == b"x" * sum(size for _, size in steps)
