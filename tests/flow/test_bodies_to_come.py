@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import attrs
@@ -15,6 +16,11 @@ from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.limits.quota import Grant, Quota, Wish
 from tests.flow.limited import Limited, limited
 from tests.story import CHAT, Pieces, Reply
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Clock = trio.testing.MockClock
 ALL = KeyLimits(
@@ -129,6 +135,25 @@ async def test_what_ends_after_its_first_step_keeps_its_admission(
 
     assert reply.status == status
     assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
+
+
+async def test_a_compressed_body_is_large(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it becomes is not known before it is read, and may be a thousand times as much."""
+    small = zstd.compress(json.dumps(LARGE).encode())
+    assert len(small) < 1000
+    how: dict[str, Any] = {
+        "path": "/v1/responses",
+        "body": small,
+        "headers": {"content-encoding": "zstd"},
+    }
+    async with limited(KeyLimits(requests_per_minute=1)) as key:
+        await key.ask(**how)
+        monkeypatch.setattr(exchange, "read_call", unwanted)
+        reply = await key.ask(**how)
+
+    assert (reply.status, key.told.rows[-1].reason) == (429, "rate")
 
 
 async def test_tokens_that_do_not_fit_are_refused_after_the_body(autojump_clock: Clock) -> None:

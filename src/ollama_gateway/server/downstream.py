@@ -90,8 +90,10 @@ class ASGIDownstream:
         return left
 
     async def is_at_hand(self) -> bool:
-        """Whether the body is small and all of it is there, or comes at once."""
-        if self.announced is None or self.announced > SMALL:
+        """Whether the body is small and all of it is there, or comes at once; none that is
+        compressed is small.
+        """
+        if self.announced is None or self.announced > SMALL or self.coding:
             return False
         await self._begin()
         while self._has_more and not self.receive.is_empty:

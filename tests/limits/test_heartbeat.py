@@ -1,0 +1,79 @@
+"""The heartbeat of one gateway on a real Redis: leases without tokens live on, and what is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+
+from ollama_gateway.limits import open_limits
+from ollama_gateway.limits.leases import Demand, Limits
+from ollama_gateway.limits.quota import Quota
+from ollama_gateway.limits.spending import charged_in
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.wire.bounds import Measure
+from tests.limits.faults import account_key, begin, inside, standing, until
+
+QUOTA = Quota(5, 2, 10_000, 10_000)
+DEMAND = Demand("m1", Measure(text=400, media=0, asked=100))
+
+
+@attrs.define
+class Meter:
+    """A request whose backend works, and says nothing yet."""
+
+    request_id: str = "a"
+    key_id: str = "k"
+    chunks: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    tokens_source: str | None = None
+    spender: str | None = None
+    was_worked_on: bool = False
+
+
+@asynccontextmanager
+async def limits(directory: Path, url: str) -> AsyncIterator[Limits]:
+    """Those of a gateway that admits."""
+    begin(url)
+    async with open_limits(directory, url, Quota(), 4096, Metrics()) as made:
+        await until(lambda: made.store.why_not is None)
+        yield made
+
+
+def lease_ends(url: str) -> float:
+    """When Redis takes the place back."""
+    with inside(url) as client:
+        return float(client.zscore(account_key("leases"), "a") or 0)
+
+
+async def test_a_body_on_its_way_keeps_its_place(redis_url: str, tmp_path: Path) -> None:
+    """Each heartbeat renews it, and has no token to tell; its tokens come to the same lease."""
+    async with limits(tmp_path, redis_url) as made:
+        with made.lease(QUOTA, Meter()) as lease:
+            await made.enter(lease)
+            first = lease_ends(redis_url)
+            await until(lambda: lease_ends(redis_url) > first)
+            assert standing(redis_url) == (1, 0)
+            await made.admit(lease, DEMAND)
+            added = lease_ends(redis_url)
+            await until(lambda: lease_ends(redis_url) > added)
+            assert standing(redis_url) == (1, 400 + 128 + 100)
+        await until(lambda: standing(redis_url) == (0, 0))
+
+
+async def test_what_was_told_is_what_is_charged(redis_url: str, tmp_path: Path) -> None:
+    """The record of spending has of an open request what Redis was told last, and before, none."""
+    meter = Meter()
+    async with limits(tmp_path, redis_url) as made:
+        with made.lease(QUOTA, meter) as lease:
+            await made.admit(lease, DEMAND)
+            assert made.spending._open["a"].prompt == 0
+            await until(lambda: made.spending._open["a"].told == (0, 0))
+            meter.was_worked_on, meter.chunks = True, 7
+            await until(lambda: charged_in(tmp_path) == {"a": (100, 7)})
+            with inside(redis_url) as client:
+                assert client.hget(account_key("held"), "a").split()[-1] == "107"
+    assert charged_in(tmp_path) == {}
