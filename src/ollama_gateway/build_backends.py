@@ -59,7 +59,7 @@ def _transport(backend: model.Backend, connect_timeout: float, most_idle: int) -
     context = _ssl_context(backend) if secure else None
     port = url.port or (443 if secure else 80)
     connect = tcp(url.host, port, connect_timeout=connect_timeout, ssl_context=context)
-    return Transport(connect, most_idle=most_idle)
+    return Transport(connect, most_idle=most_idle, name=backend.name)
 
 
 def _ssl_context(backend: model.Backend) -> SSLContext:

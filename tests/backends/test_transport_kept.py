@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, cast
 
 import httpx
@@ -13,7 +13,7 @@ import trio
 from anyio.abc import SocketAttribute
 
 from ollama_gateway.backends.connecting import tcp
-from ollama_gateway.backends.idle import KEPT, SHORT, has_ended
+from ollama_gateway.backends.idle import KEPT, REST, is_quiet
 from ollama_gateway.backends.transport import ONCE, Transport
 from ollama_gateway.backends.uploading import ONE_WRITE
 from tests.backends.asking import CHUNKED, OK, chunk, fetch, is_cancelled_at, post
@@ -50,6 +50,7 @@ async def test_a_second_request_takes_the_connection_of_the_first(
         for _ in range(3):
             assert await fetch(transport, post()) == (200, [b"one", b"two"])
             assert (transport.open_connections, transport.idle_connections) == (0, 1)
+            await trio.sleep(REST)
 
         assert len(backend.peers) == 1
         assert b"connection:" not in backend.peers[0].heard.lower()
@@ -64,7 +65,7 @@ async def test_the_one_used_last_is_taken_and_the_others_go(autojump_clock: Mock
         assert (len(backend.peers), transport.idle_connections) == (5, 3)
         await trio.sleep(KEPT - 0.5)
         await fetch(transport, post())
-        await trio.sleep(1)
+        await trio.sleep(0.75)
         await fetch(transport, post())
         assert (len(backend.peers), transport.idle_connections) == (5, 1)
         await trio.sleep(KEPT + 1)
@@ -130,6 +131,7 @@ async def test_cancelled_at_every_step_on_a_kept_one(autojump_clock: MockClock) 
     for step in itertools.count(1):
         async with talking_to(script, most_idle=4) as (transport, backend):
             await fetch(transport, post())
+            await trio.sleep(REST)
             is_cancelled = await is_cancelled_at(step, transport, post())
             living = [peer for peer in backend.peers if not peer.gone.is_set()]
             assert transport.open_connections == 0
@@ -146,6 +148,7 @@ async def test_a_kept_connection_that_has_ended_costs_nothing(autojump_clock: Mo
     async with talking_to(serves(HI, times=1), most_idle=4) as (transport, backend):
         for _ in range(3):
             assert await fetch(transport, post()) == (200, [b"hi"])
+            await trio.sleep(REST)
         assert len(backend.peers) == 3
 
 
@@ -166,6 +169,7 @@ async def test_one_that_breaks_while_it_is_used_is_replaced(autojump_clock: Mock
     async with talking_to(breaks_second(), most_idle=4) as (transport, backend):
         for _ in range(4):
             assert await fetch(transport, post()) == (200, [b"hi"])
+            await trio.sleep(REST)
         assert len(backend.peers) == 4
 
 
@@ -175,6 +179,7 @@ async def test_a_request_that_was_answered_in_part_is_not_repeated(
     """Then the backend had it: the caller is told that the answer broke."""
     async with talking_to(breaks_second(b"HTTP/1.1 2"), most_idle=4) as (transport, backend):
         await fetch(transport, post())
+        await trio.sleep(REST)
         with pytest.raises(httpx.TransportError):
             await fetch(transport, post())
         assert (len(backend.peers), transport.idle_connections) == (1, 0)
@@ -186,6 +191,7 @@ async def test_what_must_not_go_out_twice_has_its_own_connection(
     """It takes none that was kept, and leaves none."""
     async with talking_to(serves(HI), most_idle=4) as (transport, backend):
         await fetch(transport, post())
+        await trio.sleep(REST)
         request = post()
         request.extensions[ONCE] = True
         await fetch(transport, request)
@@ -231,28 +237,44 @@ async def test_many_at_once_with_random_deadlines(autojump_clock: MockClock, see
         assert len(backend.peers) < 290
 
 
-async def test_on_a_socket_an_end_shows_before_use() -> None:
-    """A connection that its server has closed is not used at all: nothing has to be repeated."""
-    async with listening(serves(HI, times=1)) as port:
-        transport = Transport(tcp("127.0.0.1", port, connect_timeout=60), most_idle=4)
-        assert await fetch(transport, post()) == (200, [b"hi"])
-        [(since, kept)] = transport._idle._streams
-        await trio.lowlevel.wait_readable(kept.extra(SocketAttribute.raw_socket))  # noqa: S610
-        assert has_ended(kept)
-        transport._idle._streams[0] = (since - 2 * SHORT, kept)
+@pytest.mark.parametrize(
+    ("size", "reads", "pace"),
+    [(13, 1, 0), (8 * ONE_WRITE, 4, 0), (8 * ONE_WRITE, 4, 2)],
+    ids=["one write", "an upload", "a slow upload"],
+)
+@pytest.mark.parametrize(("worked", "connections"), [(0.75, 2), (1.25, 1)])
+async def test_what_a_backend_may_have_worked_on_is_not_repeated(
+    autojump_clock: MockClock, size: int, reads: int, pace: float, worked: float, connections: int
+) -> None:
+    """Only a connection that breaks within a second of the last write had ended before it."""
 
-        assert await transport._kept() is None
-        assert await fetch(transport, post()) == (200, [b"hi"])
-        await transport.aclose()
+    async def script(peer: Peer) -> None:
+        await serves(HI, times=1)(peer)
+        for _ in range(reads):
+            await trio.sleep(pace)
+            await peer.hear()
+        await trio.sleep(worked)
+
+    async with talking_to(script, most_idle=4) as (transport, backend):
+        await fetch(transport, post())
+        await trio.sleep(REST)
+        with nullcontext() if connections > 1 else pytest.raises(httpx.TransportError):
+            assert await fetch(transport, post(b"x" * size)) == (200, [b"hi"])
+        assert len(backend.peers) == connections
 
 
-async def test_on_a_socket_a_living_one_is_used_again() -> None:
-    """Nothing can be read on it, so it is good."""
+async def test_on_a_socket_a_living_one_is_used_again(mock_clock: MockClock) -> None:
+    """Nothing can be read on it, so it is good, once it has rested."""
     async with listening(serves(HI)) as port:
         transport = Transport(tcp("127.0.0.1", port, connect_timeout=60), most_idle=4)
-        await fetch(transport, post())
-        [(_, first)] = transport._idle._streams
-        await fetch(transport, post())
-        [(_, second)] = transport._idle._streams
-        assert first is second
+        ports = []
+        for wait in (0, 0.5 * REST, 0.75 * REST):
+            mock_clock.jump(wait)
+            await fetch(transport, post())
+            _, _, stream = transport._idle._streams[-1]
+            assert is_quiet(stream)
+            ports.append(stream.extra(SocketAttribute.local_port))  # noqa: S610 - no Django
+        first, second, third = ports
+        assert first != second
+        assert third == first
         await transport.aclose()

@@ -8,6 +8,7 @@ answer, however early, ends the upload.
 
 from __future__ import annotations
 
+import math
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -16,6 +17,7 @@ import anyio.lowlevel
 import httpx
 from anyio.abc import ByteStream
 
+from ollama_gateway import clock
 from ollama_gateway.backends.chunked import ChunkedBodyBroken
 from ollama_gateway.backends.framing import Body, body_of
 from ollama_gateway.backends.heads import Head, HeadByH11, plain_head, refuse
@@ -59,6 +61,8 @@ class Conversation:
         self._is_last = is_last
         self.was_heard = False
         """Whether a byte of an answer has come."""
+        self.sent_at = -math.inf
+        """When a write of it began, or one of several ended, last."""
         self._is_written = False
         self._body_failure: BodyFailed | None = None
         self._early = b""
@@ -68,9 +72,14 @@ class Conversation:
     def leaves_it_reusable(self) -> bool:
         """Whether both sides have said all, and the backend may be asked again."""
         body = self.body
-        if self._is_last or not self._is_written or not body.is_complete or body.rest:
+        if self._is_last or not self._is_written or not body.is_complete or self.said_too_much:
             return False
         return not body.ends_with_connection and self.head.keeps_connection
+
+    @property
+    def said_too_much(self) -> bool:
+        """Whether something came behind the end of the answer."""
+        return self.body.is_complete and bool(self.body.rest or self._early)
 
     async def ask(self, stream: ByteStream) -> None:
         """Send it, and read the head of the answer. Raises httpx.TransportError, BodyFailed.
@@ -79,7 +88,7 @@ class Conversation:
             stream: connected, and used by nothing else until this is over.
 
         """
-        self.stream = stream
+        self.stream, self.sent_at = stream, clock.now()
         content = self._upload.content
         try:
             if self._upload.source is not None or len(self._sent) + len(content) > ONE_WRITE:
@@ -118,6 +127,7 @@ class Conversation:
                 async with aclosing(self._upload.writes(self._sent)) as writes:
                     async for piece in writes:
                         await self.stream.send(piece)
+                        self.sent_at = clock.now()
                         # A write over TLS that is cancelled does not say so (`connecting.py`).
                         await anyio.lowlevel.checkpoint_if_cancelled()
                 self._is_written = True

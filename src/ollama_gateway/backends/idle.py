@@ -1,26 +1,46 @@
 """Connections that carried an answer to its end, kept a moment for the next request.
 
-The one used last is taken first, so that under little load the others grow old and go. None is
-taken that its backend has ended, or that says something unasked; none is kept for long, because a
-machine that loses its power ends nothing, and a new connection tells within its deadline.
+HTTP/1.1 has no word that ties an answer to its request: what comes first on a connection is the
+answer to what was asked last. So bytes that a backend, or a proxy before it, says unasked behind an
+answer would be read by whoever asks next. Four rules keep them from everybody else:
 
-The rules: keeping and looking are plain functions, told what time it is; whoever takes streams out
-closes them.
+* A connection serves one key only: what is said unasked can at most reach the key whose answer was
+  before it.
+* It rests a moment first. What a confused peer says too much follows at once, and shows.
+* None is used on which anything can be read, be it words or the end.
+* Where one has said too much, none of that backend's is kept for minutes.
+
+The one used last is taken first, so that under little load the others grow old and go. None is kept
+for long, because a machine that loses its power ends nothing, and a new connection tells within its
+deadline.
+
+Keeping and looking are plain functions, told what time it is; whoever takes streams out closes
+them.
 """
 
 from __future__ import annotations
 
+import math
 import select
-from collections import deque
+import ssl
+from bisect import bisect_right
+from operator import itemgetter
 from typing import Final
 
 import attrs
 from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSAttribute
+
+from ollama_gateway.backends.plain import PlainStream
 
 KEPT: Final = 5.0
 """Seconds that a connection is kept."""
-SHORT: Final = 0.05
-"""Seconds within which an end is too rare to look for: to look takes as long as to parse a head."""
+REST: Final = 0.1
+"""Seconds of these in which it is not used."""
+DISTRUST: Final = 600.0
+"""Seconds in which no connection is kept to a backend that said too much."""
+
+_since: Final = itemgetter(0)
 
 
 @attrs.define(eq=False)
@@ -28,40 +48,77 @@ class IdleConnections:
     """Up to `most` connections of one backend that nothing uses."""
 
     most: int
-    _streams: deque[tuple[float, ByteStream]] = attrs.field(factory=deque, init=False)
+    _streams: list[tuple[float, str, ByteStream]] = attrs.field(factory=list, init=False)
+    """Since when, whom it served, and the connection; the longest kept first."""
+    _distrusted_until: float = attrs.field(default=-math.inf, init=False)
 
     def __len__(self) -> int:
         return len(self._streams)
 
-    def keep(self, stream: ByteStream, now: float) -> None:
-        """Keep one; the caller closes what `expired` gives afterwards."""
-        self._streams.append((now, stream))
+    def may_keep(self, now: float) -> bool:
+        """Whether a connection could be used again at all."""
+        return self.most > 0 and now >= self._distrusted_until
 
-    def take(self, now: float) -> tuple[ByteStream, bool] | None:
-        """The one used last, and whether it was kept so long that it may have ended; None where
-        there is none.
-        """
-        if not self._streams:
+    def distrust(self, now: float) -> bool:
+        """The backend has said too much; whether that is news. `expired` gives all that is kept."""
+        is_news = now >= self._distrusted_until
+        self._distrusted_until = now + DISTRUST
+        return is_news
+
+    def keep(self, stream: ByteStream, owner: str, now: float) -> None:
+        """Keep one; the caller closes what `expired` gives afterwards."""
+        self._streams.append((now, owner, stream))
+
+    def take(self, owner: str, now: float) -> ByteStream | None:
+        """The one used last of those that have served this owner and have rested; None: none."""
+        if not self.may_keep(now):
             return None
-        since, stream = self._streams.pop()
-        return stream, now - since > SHORT
+        streams = self._streams
+        for at in reversed(range(bisect_right(streams, now - REST, key=_since))):
+            if streams[at][1] == owner:
+                return streams.pop(at)[2]
+        return None
 
     def expired(self, now: float) -> ByteStream | None:
         """One that was kept long enough, or is one too many; no longer kept. None: all are fine."""
         streams = self._streams
-        if streams and (streams[0][0] + KEPT < now or len(streams) > self.most):
-            return streams.popleft()[1]
+        if not streams:
+            return None
+        since = streams[0][0]
+        if since + KEPT < now or now < self._distrusted_until:
+            return streams.pop(0)[2]
+        if len(streams) > self.most:  # one that still rests is of less use than one that has
+            return streams.pop(0 if since + REST <= now else -1)[2]
         return None
 
 
-def has_ended(stream: ByteStream) -> bool:
-    """Whether something can be read that nobody asked for: the end, as a rule.
+def is_quiet(stream: ByteStream) -> bool:
+    """Whether there is nothing to be read that nobody asked for: neither words nor the end.
 
-    A stream that is no socket tells nothing.
+    A stream that is no socket is taken for quiet. Over TLS what was received already counts too,
+    and what is none of ours to read (a new session's ticket, say) makes it not quiet.
     """
-    raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
-    if raw is None:
+    if isinstance(stream, PlainStream):
+        return not _can_be_read(stream.fileno())
+    secure = stream.extra(TLSAttribute.ssl_object, None)  # noqa: S610 - not Django's
+    if secure is not None and not _waits_for_more(secure):
         return False
+    raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
+    return raw is None or not _can_be_read(raw.fileno())
+
+
+def _can_be_read(descriptor: int) -> bool:
     look = select.poll()
-    look.register(raw.fileno(), select.POLLIN)
+    look.register(descriptor, select.POLLIN)
     return bool(look.poll(0))
+
+
+def _waits_for_more(secure: ssl.SSLObject) -> bool:
+    """Whether TLS has nothing left of what it was given; a byte that there is, is lost."""
+    try:
+        secure.read(1)
+    except ssl.SSLWantReadError:
+        return True
+    except ssl.SSLError:
+        return False
+    return False

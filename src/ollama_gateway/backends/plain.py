@@ -44,6 +44,10 @@ class PlainStream(Wrapping):
         super().__init__(stream)
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
 
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 once it is closed."""
+        return self._socket.fileno()
+
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """What is there, once something is; a turn of the event loop in any case."""
         try:

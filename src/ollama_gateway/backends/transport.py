@@ -7,7 +7,8 @@ connection: an error, a cancel, `aclose()` in the middle. Closing is always forc
 backend does can make it wait.
 
 A connection that was kept may have been ended by its backend at the very moment of its use. Where
-such a one breaks before a byte of an answer has come, the request goes out once more, on a new one.
+such a one breaks within a second, before a byte of an answer has come, the request goes out once
+more, on a new one. Later than that it is the backend that broke: it may have worked on the request.
 
 Only httpx's exceptions leave here, with texts of our own: those of the peer, the system and the
 libraries carry bytes and addresses, and stay behind as causes. There are no deadlines here; they
@@ -29,8 +30,9 @@ from anyio.abc import ByteStream
 from ollama_gateway import clock
 from ollama_gateway.backends.conversation import BROKEN, Conversation
 from ollama_gateway.backends.heads import Head
-from ollama_gateway.backends.idle import IdleConnections, has_ended
+from ollama_gateway.backends.idle import DISTRUST, IdleConnections, is_quiet
 from ollama_gateway.backends.outgoing import Message
+from ollama_gateway.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,10 +40,18 @@ if TYPE_CHECKING:
 Connect = Callable[[], Awaitable[ByteStream]]
 """Opens a new connection to the one backend it is for, within a deadline of its own."""
 
-MOST_IDLE: Final = 128
-"""Connections of one backend that are worth keeping."""
+MOST_IDLE: Final = 256
+"""Connections of one backend that are worth keeping: each rests 0.1 s between two requests, and a
+process serves some 1,000 in a second."""
+RESEND: Final = 1.0
+"""Seconds after its last write within which a request whose kept connection broke goes out again: a
+connection that had ended already says so in a round trip."""
+LOOK: Final = 0.01
+"""Seconds for reading what a kept connection says unasked: over TLS that can be nothing of ours."""
 ONCE: Final = "once"
 """The extension of a request that must not go out twice: it gets a connection of its own."""
+
+log = get_logger("transport")
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -52,26 +62,35 @@ class Transport(httpx.AsyncBaseTransport):
             `OSError`, `UnicodeError` and AnyIO's errors of streams become `httpx.ConnectError`.
         max_head: bytes that the status lines and headers of an answer, 1xx included, may have.
         most_idle: connections kept for a next request; 0: none.
+        name: the backend's, for the log.
 
     """
 
-    def __init__(self, connect: Connect, *, max_head: int = 64 * 1024, most_idle: int = 0) -> None:
+    def __init__(
+        self, connect: Connect, *, max_head: int = 64 * 1024, most_idle: int = 0, name: str = ""
+    ) -> None:
         self.open_connections = 0
         """Connections that requests use, or are opening; without those that are kept."""
         self._connect = connect
         self._max_head = max_head
         self._idle = IdleConnections(most_idle)
+        self._name = name
 
     @property
     def idle_connections(self) -> int:
         """Connections that are kept for a next request."""
         return len(self._idle)
 
-    async def ask(self, message: Message) -> Incoming:
+    async def ask(self, message: Message, owner: str = "") -> Incoming:
         """Send the request and return once the head of its answer is there.
 
         The request's own framing headers are replaced by ours; of a streamed body, which goes out
         once, on a connection of its own, the `Content-Length` counts.
+
+        Args:
+            message: the request.
+            owner: the key that it is for, or "" for the gateway itself. A connection that was kept
+                is used for the same owner alone.
 
         Raises:
             BodyFailed: the request's body says so, and no answer was there.
@@ -82,11 +101,11 @@ class Transport(httpx.AsyncBaseTransport):
             httpx.RemoteProtocolError: the answer is cut short or not HTTP; likewise.
 
         """
-        is_last = message.is_once or not self._idle.most
+        is_last = message.is_once or not self._idle.may_keep(clock.now())
         conversation = Conversation(message, self._max_head, is_last=is_last)
         self.open_connections += 1
         try:
-            kept = None if is_last else await self._kept()
+            kept = None if is_last else await self._kept(owner)
             if kept is None:
                 await self._ask(conversation, await self._open())
             elif not await self._ask(conversation, kept, is_kept=True):
@@ -95,7 +114,7 @@ class Transport(httpx.AsyncBaseTransport):
         except BaseException:
             self.open_connections -= 1
             raise
-        return Incoming(self, conversation)
+        return Incoming(self, conversation, owner)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Do the same for a request of httpx, with what `ask` says and raises.
@@ -115,16 +134,18 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
-        while (kept := self._idle.take(math.inf)) is not None:
-            await _close(kept[0])
+        while (kept := self._idle.expired(math.inf)) is not None:
+            await _close(kept)
 
-    async def release(self, conversation: Conversation) -> None:
+    async def release(self, conversation: Conversation, owner: str) -> None:
         """Take the connection of a request that has ended: keep it, or close it; once for each."""
         self.open_connections -= 1
         now = clock.now()
         if conversation.leaves_it_reusable:
-            self._idle.keep(conversation.stream, now)
+            self._idle.keep(conversation.stream, owner, now)
         else:
+            if conversation.said_too_much:
+                self._distrust(now)
             await _close(conversation.stream)
         while (stream := self._idle.expired(now)) is not None:
             await _close(stream)
@@ -137,22 +158,38 @@ class Transport(httpx.AsyncBaseTransport):
             await conversation.ask(stream)
         except BaseException as error:
             await _close(stream)
-            if is_kept and isinstance(error, httpx.TransportError) and not conversation.was_heard:
+            is_soon = clock.now() - conversation.sent_at <= RESEND
+            is_stale = is_kept and is_soon and not conversation.was_heard
+            if is_stale and isinstance(error, httpx.TransportError):
                 return False
             raise
         return True
 
-    async def _kept(self) -> ByteStream | None:
-        """A connection that was kept, and is still good as far as can be seen."""
+    async def _kept(self, owner: str) -> ByteStream | None:
+        """A connection that was kept, and is still good as far as can be seen.
+
+        Between this look and the write that follows nothing else runs.
+        """
         now = clock.now()
         while (expired := self._idle.expired(now)) is not None:
             await _close(expired)
-        while (kept := self._idle.take(now)) is not None:
-            stream, is_doubtful = kept
-            if not is_doubtful or not has_ended(stream):
+        while (stream := self._idle.take(owner, now)) is not None:
+            if is_quiet(stream):
                 return stream
-            await _close(stream)
+            try:
+                if await _has_words(stream):
+                    self._distrust(now)
+            finally:
+                await _close(stream)
         return None
+
+    def _distrust(self, now: float) -> None:
+        if self._idle.distrust(now):
+            log.warning(
+                "backend says what nobody asked: its connections are not kept",
+                backend=self._name,
+                seconds=DISTRUST,
+            )
 
     async def _open(self) -> ByteStream:
         try:
@@ -169,12 +206,20 @@ async def _close(stream: ByteStream) -> None:
         await anyio.aclose_forcefully(stream)
 
 
+async def _has_words(stream: ByteStream) -> bool:
+    """Whether it is more than an end that can be read."""
+    with anyio.move_on_after(LOOK), suppress(*BROKEN, anyio.EndOfStream):
+        return bool(await stream.receive())
+    return False
+
+
 @attrs.define(eq=False)
 class Incoming:
     """An answer from its head on, and the owner of its connection: read to its end, or closed."""
 
     _transport: Transport
     _conversation: Conversation
+    _owner: str
     _is_released: bool = attrs.field(default=False, init=False)
 
     @property
@@ -200,7 +245,7 @@ class Incoming:
         """Let go of the connection at once, in any state, as often as wanted."""
         if not self._is_released:
             self._is_released = True
-            await self._transport.release(self._conversation)
+            await self._transport.release(self._conversation, self._owner)
 
 
 @attrs.define(eq=False)

@@ -120,7 +120,7 @@ class Answer:
             self.slot.release()
 
 
-async def attempt(slot: Slot, call: Call) -> Answer:
+async def attempt(slot: Slot, call: Call, key_id: str) -> Answer:
     """Ask the backend of a slot, which is the answer's then; raises AttemptFailed, BackendRefused.
 
     Ends at once with `backend_down` when discovery finds that the backend is gone.
@@ -129,18 +129,18 @@ async def attempt(slot: Slot, call: Call) -> Answer:
     with trio.CancelScope() as scope:
         unanswered.add(scope)
         try:
-            return await _ask(slot, call)
+            return await _ask(slot, call, key_id)
         finally:
             unanswered.discard(scope)
     raise AttemptFailed("backend_down", Fault.NONE)
 
 
-async def _ask(slot: Slot, call: Call) -> Answer:
+async def _ask(slot: Slot, call: Call, key_id: str) -> Answer:
     backend = slot.backend
     body = call.body_for(backend)
     message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
     try:
-        incoming = await backend.transport.ask(message)
+        incoming = await backend.transport.ask(message, key_id)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise AttemptFailed("connect_failed", Fault.UNREACHABLE) from error
     except httpx.TransportError as error:

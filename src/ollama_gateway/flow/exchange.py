@@ -146,7 +146,7 @@ def attempts(call: Call, ask: Ask, row: Row) -> Start:
         note = Attempt(slot.backend.name, clock.now() - ask.arrived, slot.is_hedge)
         row.attempts.append(note)
         try:
-            answer = await attempt(slot, call)
+            answer = await attempt(slot, call, row.key_id)
         except (AttemptFailed, BackendRefused) as failure:
             note.reason = failure.reason
             raise
