@@ -7,46 +7,21 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
-import attrs
 import httpx
 import pytest
 import trio
-import trustme
 from anyio.abc import SocketAttribute
 
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.transport import Transport
 from tests.backends.asking import CHUNKED, MIB, OK, chunk, fetch, is_cancelled_at, post
+from tests.backends.conftest import HOST, Certificates
 from tests.backends.misbehaving import Peer, answers, answers_and_stays, listening
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-HOST = "127.0.0.1"
 REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
-
-
-@attrs.frozen
-class Certificates:
-    """A server's context and that of a client who trusts it."""
-
-    server: ssl.SSLContext
-    client: ssl.SSLContext
-
-    def wrap(self, stream: trio.SocketStream) -> trio.SSLStream[trio.SocketStream]:
-        """Speak TLS on an accepted connection; closing it says so first."""
-        return trio.SSLStream(stream, self.server, server_side=True)
-
-
-@pytest.fixture(scope="module")
-def certificates() -> Certificates:
-    """Make an authority and a certificate for 127.0.0.1."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(HOST).configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return Certificates(server, client)
 
 
 def transport_to(port: int, ssl_context: ssl.SSLContext | None = None) -> Transport:

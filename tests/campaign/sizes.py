@@ -58,6 +58,8 @@ class Sizes:
     """MiB of a blob that is uploaded."""
     body: int
     """MiB of a chat with pictures."""
+    canaries: int
+    """Requests at a backend that says too much."""
 
 
 SMALL: Final = Sizes(
@@ -83,6 +85,7 @@ SMALL: Final = Sizes(
     trail=2000,
     blob=64,
     body=12,
+    canaries=100,
 )
 FULL: Final = Sizes(
     requests=1000,
@@ -107,4 +110,5 @@ FULL: Final = Sizes(
     trail=100_000,
     blob=3 * 1024,
     body=60,
+    canaries=5000,
 )

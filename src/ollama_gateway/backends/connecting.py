@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio.abc import ByteStream, SocketStream
-from anyio.streams.tls import TLSStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ollama_gateway.backends.plain import PlainStream, Wrapping
 
@@ -153,11 +153,45 @@ class _Quietable(Wrapping):
         return await self._stream.receive(max_bytes)
 
 
+class SecureStream(Wrapping):
+    """A connection over TLS, which can be looked at before it is used again."""
+
+    def __init__(self, stream: TLSStream) -> None:
+        super().__init__(stream)
+        self._secure = stream.extra(TLSAttribute.ssl_object)  # noqa: S610 - not Django's
+        self._found = b""
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is to be read, of what TLS was given already too.
+
+        What TLS says among its own, as a new session's ticket, makes it not quiet.
+        """
+        try:
+            self._found += self._secure.read(1)
+        except ssl.SSLWantReadError:
+            return not self._found and super().is_quiet()
+        except ssl.SSLError:  # it has ended
+            return False
+        return False
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """What there is, once there is something."""
+        if self._found:
+            found, self._found = self._found, b""
+            return found
+        return await self._stream.receive(max_bytes)
+
+    async def send(self, item: bytes) -> None:
+        """Write all of it."""
+        await self._stream.send(item)
+
+
 async def _secured(stream: ByteStream, host: str, ssl_context: ssl.SSLContext) -> ByteStream:
     try:
-        return await TLSStream.wrap(
+        secure = await TLSStream.wrap(
             _Quietable(stream), hostname=host, ssl_context=ssl_context, standard_compatible=True
         )
     except BaseException:
         await anyio.aclose_forcefully(stream)
         raise
+    return SecureStream(secure)

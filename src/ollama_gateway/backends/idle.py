@@ -21,17 +21,14 @@ them.
 from __future__ import annotations
 
 import math
-import select
-import ssl
 from bisect import bisect_right
 from operator import itemgetter
 from typing import Final
 
 import attrs
-from anyio.abc import ByteStream, SocketAttribute
-from anyio.streams.tls import TLSAttribute
+from anyio.abc import ByteStream
 
-from ollama_gateway.backends.plain import PlainStream
+from ollama_gateway.backends.plain import Wrapping
 
 KEPT: Final = 5.0
 """Seconds that a connection is kept."""
@@ -93,32 +90,5 @@ class IdleConnections:
 
 
 def is_quiet(stream: ByteStream) -> bool:
-    """Whether there is nothing to be read that nobody asked for: neither words nor the end.
-
-    A stream that is no socket is taken for quiet. Over TLS what was received already counts too,
-    and what is none of ours to read (a new session's ticket, say) makes it not quiet.
-    """
-    if isinstance(stream, PlainStream):
-        return not _can_be_read(stream.fileno())
-    secure = stream.extra(TLSAttribute.ssl_object, None)  # noqa: S610 - not Django's
-    if secure is not None and not _waits_for_more(secure):
-        return False
-    raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610 - not Django's
-    return raw is None or not _can_be_read(raw.fileno())
-
-
-def _can_be_read(descriptor: int) -> bool:
-    look = select.poll()
-    look.register(descriptor, select.POLLIN)
-    return bool(look.poll(0))
-
-
-def _waits_for_more(secure: ssl.SSLObject) -> bool:
-    """Whether TLS has nothing left of what it was given; a byte that there is, is lost."""
-    try:
-        secure.read(1)
-    except ssl.SSLWantReadError:
-        return True
-    except ssl.SSLError:
-        return False
-    return False
+    """Whether there is nothing to be read that nobody asked for; a stream in memory tells not."""
+    return not isinstance(stream, Wrapping) or stream.is_quiet()

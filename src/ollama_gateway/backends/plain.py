@@ -9,19 +9,27 @@ Trio's own, as to find out which library runs costs AnyIO more than to wait.
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
 import trio
-from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute
 
 
 class Wrapping(ByteStream):
-    """A stream round another one, which does all but reading and writing."""
+    """A stream round another one on a socket, which does all but reading and writing."""
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
+        self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
+
+    def is_quiet(self) -> bool:
+        """Whether the socket has nothing to be read: neither words nor the end."""
+        look = select.poll()
+        look.register(self._socket.fileno(), select.POLLIN)
+        return not look.poll(0)
 
     async def send_eof(self) -> None:
         """Half-close; nothing of ours does."""
@@ -39,14 +47,6 @@ class Wrapping(ByteStream):
 
 class PlainStream(Wrapping):
     """The same connection; reading is for one task at a time, and so is writing."""
-
-    def __init__(self, stream: SocketStream) -> None:
-        super().__init__(stream)
-        self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
-
-    def fileno(self) -> int:
-        """The socket's descriptor; -1 once it is closed."""
-        return self._socket.fileno()
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """What is there, once something is; a turn of the event loop in any case."""

@@ -147,8 +147,7 @@ class Transport(httpx.AsyncBaseTransport):
             if conversation.said_too_much:
                 self._distrust(now)
             await _close(conversation.stream)
-        while (stream := self._idle.expired(now)) is not None:
-            await _close(stream)
+        await self._drop_expired(now)
 
     async def _ask(
         self, conversation: Conversation, stream: ByteStream, *, is_kept: bool = False
@@ -171,17 +170,24 @@ class Transport(httpx.AsyncBaseTransport):
         Between this look and the write that follows nothing else runs.
         """
         now = clock.now()
-        while (expired := self._idle.expired(now)) is not None:
-            await _close(expired)
+        await self._drop_expired(now)
         while (stream := self._idle.take(owner, now)) is not None:
             if is_quiet(stream):
                 return stream
-            try:
-                if await _has_words(stream):
-                    self._distrust(now)
-            finally:
-                await _close(stream)
+            await self._drop(stream, now)
         return None
+
+    async def _drop_expired(self, now: float) -> None:
+        while (stream := self._idle.expired(now)) is not None:
+            await self._drop(stream, now)
+
+    async def _drop(self, stream: ByteStream, now: float) -> None:
+        """Close one that was kept; what it says unasked ends the trust in its backend."""
+        try:
+            if not is_quiet(stream) and await _has_words(stream):
+                self._distrust(now)
+        finally:
+            await _close(stream)
 
     def _distrust(self, now: float) -> None:
         if self._idle.distrust(now):
