@@ -14,10 +14,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-from anyio.abc import ByteStream, SocketStream
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ollama_gateway.backends.plain import PlainStream, Wrapping
+from ollama_gateway.keepalive import keep_alive
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.transport import Connect
@@ -85,6 +86,7 @@ def tcp(
                 stream = await _connected(*addresses[0])
             else:
                 stream = await anyio.connect_tcp(host, port)
+            keep_alive(stream.extra(SocketAttribute.raw_socket))  # noqa: S610 - not Django's
             if ssl_context is None:
                 return PlainStream(stream)
             return await _secured(stream, host, ssl_context)

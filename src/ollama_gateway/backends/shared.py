@@ -19,6 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ollama_gateway import keepalive
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing
 
@@ -59,6 +60,7 @@ class SharedCatalog:
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
+            **keepalive.of_redis(url),
         )
 
     def read(self, urls: Mapping[str, str]) -> Copy | None:

@@ -19,6 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ollama_gateway import keepalive
 from ollama_gateway.limits.operations import EPOCH, FILLING, Operation, milliseconds
 from ollama_gateway.limits.quota import LEASE
 
@@ -73,6 +74,7 @@ class Scripts:
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
+            **keepalive.of_redis(url),
             decode_responses=True,
         )
         self._texts = _load()

@@ -37,6 +37,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
+from ollama_gateway import keepalive
 from ollama_gateway.errors import RequestTimeout
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.inbox import Inbox
@@ -65,7 +66,7 @@ class ConnectionLimits:
 
     head_timeout: float = 10.0
     idle_timeout: float = 120.0
-    write_timeout: float = 30.0
+    write_timeout: float = keepalive.WRITE_TIMEOUT
     linger_timeout: float = 1.0
     linger_longest: float = 30.0
     linger_bytes: int = 64 * 1024 * 1024

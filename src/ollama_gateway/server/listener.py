@@ -30,6 +30,7 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
 from ollama_gateway.errors import BadRequest, Unavailable
+from ollama_gateway.keepalive import keep_alive
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.connection import App, Connection, ConnectionLimits
 from ollama_gateway.server.protocol import Refusal
@@ -95,9 +96,13 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
 
 
 def listen(sockets: Sequence[socket.socket]) -> None:
-    """Let clients connect; raises AddressTaken. Doing it twice does nothing."""
+    """Let clients connect; raises AddressTaken. Doing it twice does nothing.
+
+    What the kernel shall do about clients that vanish is set here, and goes on to each of them.
+    """
     try:
         for sock in sockets:
+            keep_alive(sock)
             sock.listen(BACKLOG)
     except OSError as error:
         raise AddressTaken("another process has taken the address") from error
