@@ -177,9 +177,9 @@ def _key(directory: Path) -> str:
     return text
 
 
-async def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for what only the kernel can bring about, for `PATIENCE` seconds."""
-    with trio.fail_after(PATIENCE):
+async def wait_until(is_so: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait for what only the kernel can bring about, for so many seconds."""
+    with trio.fail_after(patience):
         while True:
             if is_so():
                 return
