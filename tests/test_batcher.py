@@ -11,6 +11,7 @@ import pytest
 import trio.testing
 
 from ollama_gateway.batcher import Batcher, BatcherFull, BatchFailed, Runner, in_place, in_thread
+from tests.patience import PATIENCE
 
 S = TypeVar("S")
 
@@ -239,7 +240,7 @@ async def test_a_thread_is_waited_for_when_run_is_cancelled() -> None:
 
     def wait_for_release(items: Sequence[int]) -> Sequence[int]:
         started.set()
-        assert release.wait(timeout=30)
+        assert release.wait(timeout=PATIENCE)
         return items
 
     outcomes: dict[int, object] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -79,7 +80,7 @@ def test_of_redis() -> None:
     with redis_server() as url:
         scripts, catalog = Scripts(url, timeout=60), SharedCatalog(url)
         for client in (scripts._redis, catalog._redis):
-            connection = client.connection_pool.get_connection()
+            connection: Any = client.connection_pool.get_connection()
             assert told(connection._sock) == WANTED
             connection.disconnect()
             client.close()
@@ -88,5 +89,5 @@ def test_of_redis() -> None:
 def test_redis_on_a_unix_socket_is_spared() -> None:
     """There nobody can vanish, and the library knows no such options."""
     made = redis.Redis.from_url("unix:///nowhere", **keepalive.of_redis("unix:///nowhere"))
-    assert made.connection_pool.make_connection()
+    assert made.connection_pool.make_connection() is not None
     made.close()

@@ -17,11 +17,10 @@ import trio.testing
 
 from ollama_gateway import log
 from ollama_gateway.ledger.log import log_row
+from tests.patience import PATIENCE
 from tests.story import story
 
 KEY = "the-key"
-PATIENCE = 20.0
-"""Seconds for a thread to write a few lines."""
 
 
 @pytest.fixture

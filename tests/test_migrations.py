@@ -12,6 +12,7 @@ import pytest
 from ollama_gateway.database import DatabaseError
 from ollama_gateway.migrations import Migration, check_schema, migrate, migrations
 from ollama_gateway.postgres import Database
+from tests.patience import PATIENCE
 from tests.postgres_server import PostgresServer
 
 NEWEST = len(migrations())
@@ -113,7 +114,7 @@ def test_of_many_at_once_one_takes_each_step(postgres: PostgresServer, name: str
 
     def run() -> None:
         with closing(Database(postgres.url_of(name))) as database:
-            ready.wait(timeout=30)
+            ready.wait(timeout=PATIENCE)
             try:
                 outcomes.extend(step.version for step in migrate(database, MORE))
             except DatabaseError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.patience import PATIENCE
+
 ORPHANS = """
 import ctypes, os, signal
 from ollama_gateway.orphans import bury, bury_as_init
@@ -39,7 +41,9 @@ for n in numbers:
 def counted(*, lives: bool) -> list[str]:
     """How many of three orphans there are after burying as no first process, and as one."""
     code = ORPHANS.format(lives=lives)
-    return subprocess.check_output([sys.executable, "-c", code], text=True, timeout=30).split()
+    return subprocess.check_output(
+        [sys.executable, "-c", code], text=True, timeout=PATIENCE
+    ).split()
 
 
 def test_orphans_that_ended_are_gone() -> None:

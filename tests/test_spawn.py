@@ -10,6 +10,7 @@ import trio
 
 from ollama_gateway.settings import load
 from ollama_gateway.spawn import Assignment, received, wait_until_told
+from tests.patience import PATIENCE
 
 
 def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ async def test_the_end_of_the_line_is_the_word() -> None:
         with trio.move_on_after(0) as waiting:
             await wait_until_told(theirs)
         ours.shutdown(socket.SHUT_WR)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             await wait_until_told(theirs)
 
     assert waiting.cancelled_caught

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from itertools import count
 from typing import Final
 
 import attrs
@@ -25,6 +26,8 @@ from tests.smoke.fleet import PATIENCE
 OK: Final = 200
 LIMITED: Final = 429
 UNAVAILABLE: Final = 503
+FEWEST_TRIES: Final = 8
+"""Of a client that is refused: on a slow machine its seconds are over before it has tried."""
 
 
 @attrs.define(eq=False)
@@ -156,13 +159,15 @@ class Request:
 def until_served(
     make: Callable[[], Request], patience: float, random_: random.Random
 ) -> Iterable[Request]:
-    """Send requests until one is not refused, or for `patience` seconds."""
+    """Send requests until one is not refused, or for `patience` seconds and some tries."""
     began = time.monotonic()
-    while True:
+    for tries in count(1):
         request = make().send()
         yield request
         assert request.status in {OK, LIMITED, UNAVAILABLE} or request.has_left, request
-        if request.status not in {LIMITED, UNAVAILABLE} or time.monotonic() > began + patience:
+        if request.status not in {LIMITED, UNAVAILABLE}:
+            return
+        if time.monotonic() > began + patience and tries >= FEWEST_TRIES:
             return
         time.sleep(random_.uniform(0.05, 0.25))
 

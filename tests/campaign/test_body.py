@@ -19,12 +19,12 @@ from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
 from tests.campaign.test_blob import peak
 from tests.campaign.trail import MEBIBYTE
+from tests.patience import PATIENCE
 from tests.smoke.fleet import Fleet, fleet
 
 MODEL: Final = "m:1"
 WORDS: Final = "what is it? 😀"
 """One emoji: as text in memory the whole body would have four bytes a character."""
-PATIENCE: Final = 60.0
 BUFFERS: Final = 8
 """MiB that the system may take from a client while nobody reads them."""
 BUDGET: Final = KeyLimits(tokens_per_day=10**9)

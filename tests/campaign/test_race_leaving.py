@@ -118,12 +118,17 @@ async def test_leaving_closes_the_connections_to_backends(
         for visits in batches(on, sizes.leaving, streams=window.streams):
             rows = await all_leave(on, visits, partial(window.is_reached, on, visits))
             assert [row.row.outcome for row in rows] == ["client_gone"] * len(visits)
-            await wait_until(lambda: on.is_quiet)
+            await wait_until(partial(are_gone, on, visits, window.backends))
             late += [gone_at - visit.closed_at for visit in visits for gone_at in gone(on, visit)]
 
         assert len(late) == sizes.leaving * window.backends
         assert [backend.in_flight for backend in on.backends] == [0, 0]
         check(late, sizes, note)
+
+
+def are_gone(on: Course, visits: list[Visit], backends: int) -> bool:
+    """Whether nothing is left, and so many backends have noted that each of them left."""
+    return on.is_quiet and all(len(gone(on, visit)) == backends for visit in visits)
 
 
 def gone(on: Course, visit: Visit) -> list[float]:

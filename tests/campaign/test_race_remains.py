@@ -106,7 +106,7 @@ async def run(lanes: list[Lane], count: int) -> None:
             nursery.start_soon(lane.run, count)
 
 
-def check(on: Course, lanes: list[Lane]) -> None:
+def check(on: Course, lanes: list[Lane], sizes: Sizes) -> None:
     """Each race went as its kind does."""
     for lane in lanes:
         assert {race.status for race in lane.races} == {lane.kind.status}, lane.kind
@@ -115,11 +115,12 @@ def check(on: Course, lanes: list[Lane]) -> None:
     assert all("first" in names for names in attempted), "a breaker opened"
     seen = Counter((e.row.model or "", e.row.outcome) for e in on.ended if e.row.endpoint == PATH)
     raced = Counter({(lane.model, lane.kind.outcome): len(lane.races) for lane in lanes})
-    # Who left before the key was looked up has no row; that takes some luck.
+    # Who left before the key was looked up has no row; that takes some luck, or a slow machine.
     hasty = {(lane.model, lane.kind.outcome) for lane in lanes if lane.kind.leaves == "soon"}
     assert seen <= raced
     assert set(raced - seen) <= hasty
-    assert sum((raced - seen).values()) <= sum(raced[each] for each in hasty) / 4
+    if sizes.is_timed:
+        assert sum((raced - seen).values()) <= sum(raced[each] for each in hasty) / 4
 
 
 async def test_races_leave_nothing(tmp_path: Path, sizes: Sizes, note: Note) -> None:
@@ -144,7 +145,7 @@ async def test_races_leave_nothing(tmp_path: Path, sizes: Sizes, note: Note) -> 
             await wait_until(lambda: on.remains == before)
 
         assert on.remains == before
-        check(on, lanes)
+        check(on, lanes, sizes)
         contested = sum(len(ended.row.attempts) > 1 for ended in on.ended)
         note(f"{sizes.mixed} races in {seconds:.1f} s, {contested} with two attempts")
         note(f"left before and after them: {before}")

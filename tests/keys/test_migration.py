@@ -14,6 +14,7 @@ import pytest
 
 from ollama_gateway.keys.key import APIKey, KeyLimits, StoreError, digest_of
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from tests.patience import PATIENCE
 
 VERSION_1 = """
 PRAGMA journal_mode = WAL;
@@ -146,7 +147,7 @@ def test_an_old_file_may_be_opened_by_many_at_once(old: Path) -> None:
     outcomes: list[object] = []
 
     def open_and_create(number: int) -> None:
-        ready.wait(timeout=30)
+        ready.wait(timeout=PATIENCE)
         try:
             with closing(SQLiteKeys(old)) as store:
                 made, _ = store.create(f"key-{number}", limits=KeyLimits(number))

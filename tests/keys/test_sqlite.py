@@ -13,6 +13,7 @@ import pytest
 
 from ollama_gateway.keys.key import StoreError, digest_of
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from tests.patience import PATIENCE
 
 
 def test_only_the_owner_may_read_the_store(tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_the_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     outcomes: list[object] = []
 
     def open_and_create(number: int) -> None:
-        ready.wait(timeout=30)
+        ready.wait(timeout=PATIENCE)
         try:
             with closing(SQLiteKeys(tmp_path / "data" / "keys.db")) as store:
                 outcomes.append(store.create(f"key-{number}")[0].name)

@@ -12,6 +12,7 @@ import pytest
 from ollama_gateway.keys.key import KeyRefused, WrongValue
 from ollama_gateway.keys.store import Imported, KeyStore
 from tests.keys.stores import found
+from tests.patience import PATIENCE
 
 Open = Callable[[], KeyStore]
 LEGACY = "sk-legacy-0123456789abcdef"
@@ -23,7 +24,7 @@ def all_at_once(uses: list[Callable[[], object]]) -> list[object]:
     outcomes: list[object] = []
 
     def run(use: Callable[[], object]) -> None:
-        ready.wait(timeout=30)
+        ready.wait(timeout=PATIENCE)
         try:
             outcomes.append(use())
         except KeyRefused as error:

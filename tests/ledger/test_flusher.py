@@ -20,9 +20,9 @@ from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.trail import SHORTEST, Trail, open_trail
 from tests.ledger.rows import KEY, final, ids, intent, journal, row
+from tests.patience import PATIENCE
 from tests.postgres_server import PostgresServer, private_postgres
 
-PATIENCE = 30.0
 KILLS = 50
 """Connections that are killed."""
 

@@ -10,7 +10,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -22,14 +22,16 @@ from ollama_gateway.keeper import beside
 from ollama_gateway.limits.operations import EPOCH, LAYOUT, Look
 from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Usage, Wish
 from ollama_gateway.limits.redis import RedisQuota
-from ollama_gateway.limits.scripts import TIMEOUT, Scripts
+from ollama_gateway.limits.scripts import Scripts
 from ollama_gateway.limits.spending import Contribution, Totals
+from tests import patience
 from tests.redis_server import RedisServer, private_redis
 
 KEY = "k"
 BUDGET = Quota(tokens_per_day=1_000_000)
-PATIENCE = 20.0
-"""Seconds after which what a test waits for has not happened."""
+PATIENCE: Final = patience.PATIENCE
+HASTY: Final = 1.0
+"""Seconds for an answer in stories in which none comes: more than a thread needs on its way."""
 BEAT = 0.1
 """Seconds between two heartbeats."""
 GARBLED = {
@@ -76,7 +78,7 @@ class Gateway:
     reads: int = 0
     failures: int = 0
     """Heartbeats that failed."""
-    timeout: float = TIMEOUT
+    timeout: float = PATIENCE
     """Seconds that the store has for an answer."""
     elsewhere: Mapping[str, Totals] | None = attrs.field(factory=dict)
     """What the trail of the fleet says of lost records; None where it cannot be asked."""
@@ -154,9 +156,14 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(url: str, identity: str = "a", *, waits: bool = True) -> AsyncIterator[Gateway]:
-    """A gateway with a heartbeat; it admits when the block is entered, if it `waits` for that."""
-    made = Gateway(url, identity)
+async def gateway(
+    url: str, identity: str = "a", *, waits: bool = True, timeout: float = PATIENCE
+) -> AsyncIterator[Gateway]:
+    """A gateway with a heartbeat; it admits when the block is entered, if it `waits` for that.
+
+    It waits for a machine that is busy, so that a story is not about that.
+    """
+    made = Gateway(url, identity, timeout=timeout)
     async with made.quota.opened(), beside(made.beat_for_ever):
         if waits:
             await made.ready()
@@ -167,10 +174,7 @@ async def gateway(url: str, identity: str = "a", *, waits: bool = True) -> Async
 async def by_hand(
     url: str, identity: str = "a", *, timeout: float = PATIENCE
 ) -> AsyncIterator[Gateway]:
-    """A gateway whose heart beats when it is told to; it has joined.
-
-    It waits for a machine that is busy, so that a story is not about that.
-    """
+    """A gateway whose heart beats when it is told to; it has joined."""
     made = Gateway(url, identity, timeout=timeout)
     async with made.quota.opened():
         await made.beat()
@@ -220,7 +224,7 @@ def ready_redis(*options: str) -> Iterator[RedisServer]:
 
 def look(url: str, key: str = KEY) -> Usage:
     """What a key has used, asked of Redis by somebody else."""
-    scripts = Scripts(url)
+    scripts = Scripts(url, timeout=PATIENCE)
     try:
         (found,) = scripts.run([Look(key)]).outcomes
     finally:

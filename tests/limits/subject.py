@@ -16,6 +16,7 @@ from ollama_gateway.limits.memory import Account
 from ollama_gateway.limits.operations import LAYOUT, Look, Operation, Renew, Reserve, Settle
 from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
 from ollama_gateway.limits.scripts import Scripts
+from tests.patience import PATIENCE
 
 LEASE = 30.0
 START = datetime(2026, 11, 30, 22, tzinfo=UTC)
@@ -164,7 +165,7 @@ class InRedis:
 @contextmanager
 def in_redis(url: str) -> Iterator[InRedis]:
     """An empty store; the server is flushed first."""
-    scripts = Scripts(url, lease=LEASE)
+    scripts = Scripts(url, lease=LEASE, timeout=PATIENCE)
     try:
         found = InRedis(url, scripts)
         found.reset()

@@ -14,6 +14,7 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.quota import Quota
 from tests.limits.faults import (
     GARBLED,
+    HASTY,
     gateway,
     inside,
     look,
@@ -65,7 +66,7 @@ FAULTS = {
     "killed": Fault(sent(signal.SIGKILL), lambda server, _: server.start()),
     "hung": Fault(sent(signal.SIGSTOP), sent(signal.SIGCONT)),
     "unreachable": Fault(way(is_passable=False), way(is_passable=True)),
-    "slow": Fault(way(delay=0.5), way(delay=0)),
+    "slow": Fault(way(delay=2 * HASTY), way(delay=0)),
     "a replica of a dead master": Fault(
         command("REPLICAOF", "127.0.0.1", 1), command("REPLICAOF", "NO", "ONE")
     ),
@@ -81,7 +82,7 @@ async def test_a_redis_that_fails_admits_nothing_and_loses_nothing(name: str) ->
     """A request is refused for that reason; what ended meanwhile is charged when it is over."""
     fault = FAULTS[name]
     with ready_redis() as server:
-        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
+        async with proxy_to(server) as proxy, gateway(proxy.url, timeout=HASTY) as one:
             for request_id in ("ended", "streaming"):
                 await one.reserve(wish(request_id))
             await one.reserve(wish("ends during the fault"))

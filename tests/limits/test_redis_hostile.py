@@ -31,6 +31,7 @@ from tests.limits.faults import (
     until,
     wish,
 )
+from tests.patience import PATIENCE
 
 ALL = Quota(9, 9, 100_000, 100_000)
 TODAY = 20_000
@@ -107,7 +108,7 @@ async def test_figures_that_are_none_harm_one_key_for_a_while(
 ) -> None:
     """No script fails for good on them, and no answer of theirs spoils a batch."""
     begin(redis_url)
-    scripts = Scripts(redis_url)
+    scripts = Scripts(redis_url, timeout=PATIENCE)
     (granted,) = scripts.run([Reserve(wish("open", ALL, key="bad"))]).outcomes
     assert isinstance(granted, Grant)
     with inside(redis_url) as client:

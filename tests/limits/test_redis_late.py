@@ -8,8 +8,9 @@ import pytest
 
 from ollama_gateway.limits.operations import Operation, Renew, Reserve, Settle
 from ollama_gateway.limits.quota import Held, Renewal
-from ollama_gateway.limits.scripts import TIMEOUT, RedisDown, Scripts
+from ollama_gateway.limits.scripts import RedisDown, Scripts
 from tests.limits.faults import (
+    HASTY,
     KEY,
     by_hand,
     calls,
@@ -21,6 +22,7 @@ from tests.limits.faults import (
     wish,
 )
 from tests.limits.proxy import proxy_to
+from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
 
 UNKNOWN = Held("a", KEY, 0, 0, 0)
@@ -28,7 +30,7 @@ UNKNOWN = Held("a", KEY, 0, 0, 0)
 
 async def given_up(server: RedisServer, asked: Operation) -> None:
     """Send a command to a hung Redis, give up on it, and let Redis carry it out all the same."""
-    scripts = Scripts(server.url)
+    scripts = Scripts(server.url, timeout=HASTY)
     scripts.run([])
     before = calls(server.url)
     server.signal(signal.SIGSTOP)
@@ -41,7 +43,7 @@ async def given_up(server: RedisServer, asked: Operation) -> None:
 
 def run(server: RedisServer, *asked: Operation) -> list[object]:
     """Run some, on a connection of their own."""
-    scripts = Scripts(server.url)
+    scripts = Scripts(server.url, timeout=PATIENCE)
     try:
         return list(scripts.run(asked).outcomes)
     finally:
@@ -50,7 +52,7 @@ def run(server: RedisServer, *asked: Operation) -> list[object]:
 
 def redis_now(server: RedisServer) -> float:
     """Redis's clock."""
-    scripts = Scripts(server.url)
+    scripts = Scripts(server.url, timeout=PATIENCE)
     try:
         return scripts.run([]).time
     finally:
@@ -68,7 +70,7 @@ async def test_redis_does_carry_out_what_was_given_up() -> None:
 async def test_its_last_moment_alone_stops_a_late_reservation() -> None:
     """What comes after its `not_after` finds nothing, does nothing, and leaves nothing."""
     with ready_redis() as server:
-        await given_up(server, Reserve(wish("a"), not_after=redis_now(server) + 0.2))
+        await given_up(server, Reserve(wish("a"), not_after=redis_now(server) + HASTY / 2))
 
         assert standing(server.url) == (0, 0)
         assert run(server, Reserve(wish("b"), not_after=redis_now(server) - 0.001)) == [None]
@@ -100,7 +102,7 @@ async def test_a_late_renewal_does_not_reopen_what_was_settled() -> None:
         held: Held = granted.held  # type: ignore[attr-defined]
         run(server, Settle(held, 30))
         renewal = (Renewal(held, 5),)
-        await given_up(server, Renew(KEY, renewal, not_after=redis_now(server) + 0.2))
+        await given_up(server, Renew(KEY, renewal, not_after=redis_now(server) + HASTY / 2))
 
         assert run(server, Renew(KEY, renewal, not_after=redis_now(server) - 0.001)) == [False]
         assert standing(server.url) == (0, 30)
@@ -109,7 +111,7 @@ async def test_a_late_renewal_does_not_reopen_what_was_settled() -> None:
 async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
     """Requests that a hung Redis was asked to admit hold nothing once it goes on."""
     with ready_redis() as server:
-        async with gateway(server.url) as one:
+        async with gateway(server.url, timeout=HASTY) as one:
             await one.reserve(wish("streaming"))
             for number in range(2):
                 before = calls(server.url)
@@ -124,7 +126,7 @@ async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
 async def test_a_gateway_says_the_last_moment_itself() -> None:
     """What it gave up on holds nothing, though its settlement cannot reach Redis yet."""
     with ready_redis() as server:
-        async with proxy_to(server) as proxy, by_hand(proxy.url, timeout=TIMEOUT) as one:
+        async with proxy_to(server) as proxy, by_hand(proxy.url, timeout=HASTY) as one:
             before = calls(server.url)
             server.signal(signal.SIGSTOP)
             await refused(one, "given up")

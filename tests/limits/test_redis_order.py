@@ -8,6 +8,7 @@ import pytest
 from ollama_gateway.limits.quota import Grant, Quota, Renewal
 from ollama_gateway.limits.scripts import Scripts
 from tests.limits.faults import account_key, begin, by_hand, inside, wish
+from tests.patience import PATIENCE
 
 QUOTA = Quota(concurrent_requests=4, tokens_per_day=100_000)
 
@@ -63,6 +64,6 @@ async def test_scripts_that_were_flushed_are_loaded_again(redis_url: str) -> Non
         made.settle("b", 1)
 
     assert usage.open == 2
-    scripts = Scripts(redis_url)
+    scripts = Scripts(redis_url, timeout=PATIENCE)
     assert scripts.run([]).epoch == "first:0"
     scripts.close()

@@ -37,6 +37,7 @@ from tests.limits.faults import (
     standing,
     wish,
 )
+from tests.patience import PATIENCE
 
 TODAY = int(time.time() // 86_400)
 
@@ -114,7 +115,9 @@ async def test_a_dead_gateways_record_counts_once_whoever_finds_it(redis_url: st
         with inside(redis_url) as client:
             client.delete("ollama-gateway:1:{epoch}:given")  # as if the finder died before the end
         finder = Finder(Contribution("dead", totals, is_alive=False))
-        quota = RedisQuota(Scripts(redis_url), finder.contributions, finder.elsewhere)
+        quota = RedisQuota(
+            Scripts(redis_url, timeout=PATIENCE), finder.contributions, finder.elsewhere
+        )
         async with quota.opened():
             await quota.renew(list)
     with inside(redis_url) as client:
@@ -159,7 +162,7 @@ async def test_a_record_that_is_not_lost_is_not_added_to(redis_url: str, *, is_l
 def test_a_record_adds_to_what_was_spent_since(redis_url: str) -> None:
     """Said again it changes nothing, whatever was charged in between."""
     begin(redis_url)
-    scripts = Scripts(redis_url)
+    scripts = Scripts(redis_url, timeout=PATIENCE)
     (grant,) = scripts.run([Reserve(wish("a"))]).outcomes
     assert isinstance(grant, Grant)
     given = Refill(KEY, "a", {grant.held.day: 40})
@@ -199,7 +202,7 @@ async def test_a_batch_in_which_redis_lost_everything_admitted_nothing(
 ) -> None:
     """Wherever in the batch that was: its grants and its figures are not believed."""
     begin(redis_url)
-    scripts = Forgetful(Scripts(redis_url), redis_url)
+    scripts = Forgetful(Scripts(redis_url, timeout=PATIENCE), redis_url)
     pipeline = Pipeline(scripts, in_thread)  # type: ignore[arg-type]
     async with pipeline.opened():
         asked = (Reserve(wish("a"), epoch="first:0"), Look(KEY, "first:0"))
@@ -214,7 +217,7 @@ async def test_a_batch_in_which_redis_lost_everything_admitted_nothing(
 async def test_a_grant_of_an_epoch_that_is_over_does_not_count(redis_url: str) -> None:
     """Another gateway may have begun a new epoch already: it is not the one that was joined."""
     begin(redis_url)
-    pipeline = Pipeline(Scripts(redis_url), in_thread)
+    pipeline = Pipeline(Scripts(redis_url, timeout=PATIENCE), in_thread)
     with inside(redis_url) as client:
         client.set("ollama-gateway:1:{epoch}", "second:0")
     async with pipeline.opened():

@@ -22,13 +22,14 @@ from tests.limits.faults import (
     wish,
 )
 from tests.limits.proxy import proxy_to
+from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
 
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Scripts]:
     """Scripts for the length of the block."""
-    scripts = Scripts(url)
+    scripts = Scripts(url, timeout=PATIENCE)
     try:
         yield scripts
     finally:

@@ -9,9 +9,10 @@ from ollama_gateway.limits.operations import Reserve
 from ollama_gateway.limits.pipeline import CLOSING, MAX_SETTLEMENTS
 from ollama_gateway.limits.quota import Grant, Held, Quota, Renewal
 from ollama_gateway.limits.redis import RedisQuota
-from ollama_gateway.limits.scripts import TIMEOUT, Scripts
+from ollama_gateway.limits.scripts import Scripts
 from tests.limits.faults import (
     BEAT,
+    HASTY,
     KEY,
     account_key,
     begin,
@@ -25,6 +26,7 @@ from tests.limits.faults import (
     wish,
 )
 from tests.limits.proxy import Proxy, proxy_to
+from tests.patience import PATIENCE
 from tests.smoke.fleet import free_port
 
 ONE = Quota(concurrent_requests=1)
@@ -66,7 +68,7 @@ async def test_a_gateway_ends_though_redis_is_dead() -> None:
     """What cannot be confirmed holds the end up for its few seconds, and no longer."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy:
-            with anyio.fail_after(CLOSING + 10):
+            with anyio.fail_after(CLOSING + PATIENCE):
                 async with by_hand(proxy.url) as one:
                     await one.reserve(wish("a"))
                     proxy.is_passable = False
@@ -80,7 +82,7 @@ async def test_a_settlement_on_its_way_waits_like_any_other() -> None:
     """While a gateway ends it is asked for again, also where the end met it on its way."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, anyio.create_task_group() as tasks:
-            async with by_hand(proxy.url, timeout=TIMEOUT) as one:
+            async with by_hand(proxy.url, timeout=HASTY) as one:
                 await one.reserve(wish("a"))
                 proxy.swallows = True
                 one.settle("a", 30)
@@ -151,7 +153,7 @@ async def test_a_hostile_report_harms_its_own_request_only(redis_url: str, used:
 
 def one_step(url: str, asked: Reserve) -> list[object]:
     """One operation, after all leases ran out."""
-    scripts = Scripts(url)
+    scripts = Scripts(url, timeout=PATIENCE)
     scripts.offset = 31.0
     try:
         return list(scripts.run([asked]).outcomes)

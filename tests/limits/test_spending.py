@@ -17,6 +17,7 @@ from ollama_gateway.limits.quota import MOST
 from ollama_gateway.limits.spending import open_spending
 from ollama_gateway.limits.spending_file import LAST_DAY
 from tests.limits.spent import TODAY, Counting, in_file, now
+from tests.patience import PATIENCE
 
 T = TypeVar("T")
 
@@ -172,7 +173,7 @@ async def test_a_write_that_runs_when_the_block_is_left_is_waited_for(
             calls.append(threading.get_ident())
             if len(calls) == 2:
                 started.set()
-                assert release.wait(timeout=30)
+                assert release.wait(timeout=PATIENCE)
             return work()
 
         return await in_thread(late)

@@ -20,6 +20,7 @@ from ollama_gateway.limits.ownership import looked_at
 from ollama_gateway.limits.spending import Contribution, open_spending, others
 from ollama_gateway.limits.spending_file import Open, SpendingFile
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
+from tests.patience import PATIENCE
 
 PROGRAM = """
 import sys, trio
@@ -52,11 +53,11 @@ class Living:
     def kill(self) -> None:
         """End it with SIGKILL."""
         self.popen.kill()
-        self.popen.wait(30)
+        self.popen.wait(PATIENCE)
 
     def leave(self) -> int:
         """Let it end by itself; returns the exit code."""
-        self.popen.communicate(timeout=30)
+        self.popen.communicate(timeout=PATIENCE)
         return self.popen.returncode
 
 
@@ -205,21 +206,21 @@ def test_many_start_at_once_while_others_read(tmp_path: Path) -> None:
     spent = {("k", TODAY): 7}
 
     def start() -> None:
-        ready.wait(30)
+        ready.wait(PATIENCE)
         with owner(tmp_path) as file:
             paths.append(file.path.name)
             file.write(spent, {"open": Open("k", TODAY, 300)})
-            are_open.wait(30)
+            are_open.wait(PATIENCE)
 
     with structlog.testing.capture_logs() as logged:
         threads = [threading.Thread(target=start) for _ in range(8)]
         for thread in threads:
             thread.start()
-        ready.wait(30)
+        ready.wait(PATIENCE)
         while are_open.n_waiting < 8:
             lines += [str(given.totals) for given in others(tmp_path, "")]
         found = others(tmp_path, "")
-        are_open.wait(30)
+        are_open.wait(PATIENCE)
         for thread in threads:
             thread.join()
     assert sorted(paths) == [f"budgets-{number}.db" for number in range(8)]

@@ -21,11 +21,10 @@ from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.connection import App, ConnectionLimits
 from ollama_gateway.server.listener import Listener, bind
 from ollama_gateway.server.routes import OLLAMA, Route, Routes
+from tests.patience import HANGS, PATIENCE
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-PATIENCE = 20.0
-"""Seconds after which a test that waits for the network has failed."""
 
 
 def refusal(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -47,14 +46,16 @@ class Peer:
 
     async def connect(self) -> trio.SocketStream:
         """A new client connection."""
-        return await trio.open_tcp_stream("127.0.0.1", self.port)
+        with trio.fail_after(PATIENCE):
+            return await trio.open_tcp_stream("127.0.0.1", self.port)
 
     async def exchange(self, data: bytes) -> bytes:
         """Send bytes and read until the other side ends; a reset counts as an end."""
         async with await self.connect() as stream:
-            with contextlib.suppress(trio.BrokenResourceError):  # it may end before it has read all
-                await stream.send_all(data)
-            return await read_to_end(stream)
+            with trio.fail_after(PATIENCE):
+                with contextlib.suppress(trio.BrokenResourceError):  # it may end before all is read
+                    await stream.send_all(data)
+                return await read_to_end(stream)
 
     async def is_serving(self) -> bool:
         """Whether a plain request on a new connection is answered."""
@@ -72,11 +73,12 @@ class Peer:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what only the kernel can bring about; the block's deadline bounds it."""
-    while True:
-        if condition():
-            return
-        await trio.sleep(0.001)
+    """Wait for what only the kernel can bring about."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            if condition():
+                return
+            await trio.sleep(0.001)
 
 
 async def read_to_end(stream: trio.SocketStream) -> bytes:
@@ -102,7 +104,7 @@ async def serving(
     """A listener on a free port for the length of the block; ends every task with it."""
     listener = Listener(app, refusal, max_connections, limits or ConnectionLimits())
     sockets = bind("127.0.0.1", 0)
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(HANGS):
         async with trio.open_nursery() as nursery:
             has_ended = trio.Event()
             nursery.start_soon(_serve, listener, sockets, has_ended)

@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.server.listener import AddressTaken, bind
+from tests.patience import PATIENCE
 from tests.server.serving import (
     PLAIN_REQUEST,
     Receive,
@@ -70,7 +71,7 @@ async def test_a_silent_client_of_the_backlog_has_a_second() -> None:
     async with serving(gateway()) as peer:
         clients = [_connect_unseen(peer.port) for _ in range(20)]
         peer.listener.drain(1000)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             await peer.has_ended.wait()
         for client in clients:
             client.close()

@@ -17,11 +17,11 @@ from anyio.abc import TaskGroup
 from openai.types.responses import FunctionToolParam
 
 from ollama_gateway.simulator import Model, Script, Simulator
+from tests.patience import PATIENCE
 from tests.simulator.client import ask, request
 
 COMMAND = [sys.executable, "-m", "ollama_gateway.simulator"]
 CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
-DEADLINE = 30
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def test_a_signal_ends_it_well(number: signal.Signals) -> None:
     """The process ends with 0 and has said its address in one line."""
     with running("--model", "m1") as (process, address):
         process.send_signal(number)
-        _, rest = process.communicate(timeout=DEADLINE)
+        _, rest = process.communicate(timeout=PATIENCE)
 
     assert address.startswith("http://127.0.0.1:")
     assert (process.returncode, rest) == (0, "")
@@ -113,7 +113,7 @@ def test_a_taken_port_is_one_line() -> None:
             [*COMMAND, "--port", port, "--model", "m1"],
             capture_output=True,
             text=True,
-            timeout=DEADLINE,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -128,7 +128,7 @@ def test_a_taken_port_is_one_line() -> None:
 def test_bad_arguments_exit_2(arguments: list[str]) -> None:
     """No model, no name and no duration are usage errors."""
     ended = subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, timeout=DEADLINE, check=False
+        [*COMMAND, *arguments], capture_output=True, timeout=PATIENCE, check=False
     )
 
     assert ended.returncode == 2
@@ -145,7 +145,7 @@ async def test_a_cut_is_a_reset_on_a_socket_too() -> None:
     """A client reads the chunk that was sent, then a reset in place of the end."""
     simulator = Simulator([Model("m1")])
     simulator.script(Script(cut_after=0, reset=True))
-    with anyio.fail_after(DEADLINE):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as tasks:
             port = await start(tasks, simulator)
             async with await anyio.connect_tcp("127.0.0.1", port) as stream:
@@ -159,7 +159,7 @@ async def test_a_socket_that_closes_is_noticed() -> None:
     """While the answer hangs the client's close ends the request."""
     simulator = Simulator([Model("m1")])
     simulator.script(Script(hang_after=1))
-    with anyio.fail_after(DEADLINE):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as tasks:
             port = await start(tasks, simulator)
             async with await anyio.connect_tcp("127.0.0.1", port) as stream:
@@ -175,7 +175,7 @@ async def test_a_socket_that_closes_is_noticed() -> None:
 async def test_going_down_closes_sockets() -> None:
     """Connections under way end at once, new ones as soon as they are made."""
     simulator = Simulator([Model("m1")])
-    with anyio.fail_after(DEADLINE):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as tasks:
             port = await start(tasks, simulator)
             async with await anyio.connect_tcp("127.0.0.1", port) as stream:

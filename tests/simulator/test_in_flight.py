@@ -15,13 +15,13 @@ from anyio.abc import ByteStream, SocketAttribute, SocketStream
 
 from ollama_gateway.simulator import MemoryByteStream, Model, Simulator, memory_pair
 from ollama_gateway.simulator.connection import _is_closed
+from tests.patience import PATIENCE
 from tests.simulator.client import ask, request
 from tests.simulator.ends import Deaf, DeafSocket, Lagging, pair_with
 
 Clock = trio.testing.MockClock
 CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
 HANGING = request("POST", "/api/chat", CHAT)
-DEADLINE = 30
 LINGER = struct.pack("ii", 1, 0)
 """A close with this option is a reset."""
 
@@ -73,7 +73,7 @@ async def test_a_socket_that_left_is_not_counted_with_a_newcomer(
 ) -> None:
     """A close that no task was told of yet is found on the socket itself."""
     simulator = hanging()
-    with anyio.fail_after(DEADLINE):
+    with anyio.fail_after(PATIENCE):
         async with deaf_server(simulator) as port:
             await leave(await asked(port, simulator))
             async with await asked(port, simulator):
@@ -86,7 +86,7 @@ async def test_a_socket_that_left_is_not_counted_with_a_newcomer(
 async def test_sockets_that_wait_are_counted_together() -> None:
     """An open connection counts, whether it is silent or has sent its next request."""
     simulator = hanging()
-    with anyio.fail_after(DEADLINE):
+    with anyio.fail_after(PATIENCE):
         async with (
             deaf_server(simulator) as port,
             await asked(port, simulator) as one,

@@ -22,12 +22,12 @@ import attrs
 from ollama_gateway.keys import place_of
 from ollama_gateway.keys.key import APIKey, KeyLimits
 from ollama_gateway.simulator.figures import PATH, Figures
+from tests import patience
 
 _WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _FIRST_PORT: Final = 12_000 + os.getppid() % 5 * 4_000 + _WORKER % 4 * 1_000
 _PORTS: Final = itertools.cycle(range(_FIRST_PORT, _FIRST_PORT + 1_000))
-PATIENCE = 30.0
-"""Seconds after which a process that does not start or stop has failed."""
+PATIENCE: Final = patience.PATIENCE
 PACE: Final = ("--tokens", "20", "--token-delay", "20ms", "--first-token", "0.2s")
 TWO: Final = {
     "a": ("--model", "shared:1", "only-a:1", *PACE),

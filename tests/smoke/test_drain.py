@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 
+from tests.patience import PATIENCE
 from tests.smoke.fleet import Fleet
 
 CHAT = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]}).encode()
@@ -13,7 +14,7 @@ CHAT = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content":
 
 def begun_chat(fleet: Fleet) -> socket.socket:
     """A connection on which the first chunk of a chat has arrived."""
-    client = socket.create_connection(("127.0.0.1", fleet.port), timeout=20)
+    client = socket.create_connection(("127.0.0.1", fleet.port), timeout=PATIENCE)
     head = f"host: h\r\nauthorization: Bearer {fleet.key}\r\ncontent-length: {len(CHAT)}\r\n\r\n"
     client.sendall(b"POST /api/chat HTTP/1.1\r\n" + head.encode() + CHAT)
     received = b""
@@ -38,14 +39,14 @@ def test_a_stream_finishes_before_the_process_ends(own_fleet: Fleet) -> None:
 
     assert b'"done":true' in rest
     assert rest.endswith(b"0\r\n\r\n")
-    assert own_fleet.gateway.popen.wait(20) == 0
+    assert own_fleet.gateway.popen.wait(PATIENCE) == 0
 
 
 def test_a_second_signal_ends_it_at_once(own_fleet: Fleet) -> None:
     """Who cannot wait for the drain says so by a second signal."""
     own_fleet.simulators["a"].popen.send_signal(signal.SIGSTOP)
     try:
-        client = socket.create_connection(("127.0.0.1", own_fleet.port), timeout=20)
+        client = socket.create_connection(("127.0.0.1", own_fleet.port), timeout=PATIENCE)
         with client:
             head = f"host: h\r\nx-api-key: {own_fleet.key}\r\ncontent-length: {len(CHAT)}\r\n\r\n"
             client.sendall(b"POST /api/chat HTTP/1.1\r\n" + head.encode() + CHAT)
@@ -53,7 +54,7 @@ def test_a_second_signal_ends_it_at_once(own_fleet: Fleet) -> None:
             own_fleet.gateway.wait_for("draining")
             own_fleet.gateway.popen.send_signal(signal.SIGTERM)
 
-            assert own_fleet.gateway.popen.wait(20) == 1
+            assert own_fleet.gateway.popen.wait(PATIENCE) == 1
     finally:
         own_fleet.simulators["a"].popen.send_signal(signal.SIGCONT)
 
@@ -68,7 +69,7 @@ def test_a_hanging_stream_is_told_at_the_end_of_the_drain(own_fleet: Fleet) -> N
 
     assert b'{"error":"the gateway is shutting down"}' in rest
     assert not rest.endswith(b"0\r\n\r\n")
-    assert own_fleet.gateway.popen.wait(20) == 0
+    assert own_fleet.gateway.popen.wait(PATIENCE) == 0
 
 
 def test_a_client_that_stopped_reading_holds_up_nothing(own_fleet: Fleet) -> None:
@@ -76,4 +77,4 @@ def test_a_client_that_stopped_reading_holds_up_nothing(own_fleet: Fleet) -> Non
     with begun_chat(own_fleet):
         own_fleet.gateway.popen.send_signal(signal.SIGTERM)
 
-        assert own_fleet.gateway.popen.wait(20) == 0
+        assert own_fleet.gateway.popen.wait(PATIENCE) == 0

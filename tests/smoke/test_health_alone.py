@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.patience import PATIENCE
+
 LOOK = """
 import sys
 from ollama_gateway.__main__ import main
@@ -19,7 +21,7 @@ print({"psycopg", "redis", "hypercorn"} & set(sys.modules) or "nothing")
 
 def test_health_loads_no_other_command() -> None:
     """It is run every few seconds, so it does without stores and servers; its options are there."""
-    said = subprocess.check_output([sys.executable, "-c", LOOK], text=True, timeout=30)
+    said = subprocess.check_output([sys.executable, "-c", LOOK], text=True, timeout=PATIENCE)
 
     assert "--ready" in said
     assert said.splitlines()[-1] == "nothing"

@@ -10,6 +10,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from tests.patience import PATIENCE
 from tests.server.test_deadly import ANSWERED_IN_HTTP_1, REFUSED
 from tests.smoke.fleet import Fleet
 from tests.smoke.test_clients import native_chat
@@ -20,7 +21,7 @@ ROUNDS = 5
 
 def attack(fleet: Fleet, data: bytes) -> bytes:
     """What a hostile request gets: an answer, or an end."""
-    with socket.create_connection(("127.0.0.1", fleet.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", fleet.port), timeout=PATIENCE) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         try:
