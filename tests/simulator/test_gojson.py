@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_gateway.simulator.gojson import MAP, BadBody, Shape, decode, dumps, loads
+from ollama_gateway.simulator.gojson import decode, dumps, loads
+from ollama_gateway.simulator.gostructs import MAP
+from ollama_gateway.simulator.gotypes import BadBody, Shape
 
 FIELDS = {"model": "string", "n": "int", "stream": "bool", "list": "[]api.X", "options": MAP}
 SHAPE = Shape("api", "R", FIELDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import signal
 import sys
@@ -40,6 +41,9 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--thinking", type=int, default=0, metavar="N", help="thoughts before")
     parser.add_argument("--tool", action="append", default=[], metavar="NAME", help="is called")
     parser.add_argument("--registry", nargs="+", default=[], metavar="NAME", help="can be pulled")
+    parser.add_argument("--cached-prompt", type=int, metavar="N", help="tokens told as cached")
+    parser.add_argument("--parallel", type=int, default=math.inf, metavar="N", help="at once")
+    parser.add_argument("--max-queue", type=int, default=math.inf, metavar="N", help="for loads")
     parser.add_argument("--figures", action="store_true", help=f"answer GET {PATH}")
     parser.add_argument("--version", default="0.33.0")
     return parser.parse_args(given)
@@ -63,6 +67,7 @@ def _models(options: argparse.Namespace, names: list[str]) -> list[Model]:
             first_token=options.first_token,
             between_tokens=options.token_delay,
             hidden_prompt=options.hidden_prompt,
+            cached_prompt=options.cached_prompt,
         )
         for name in names
     ]
@@ -97,6 +102,9 @@ def main() -> int:
         version=options.version,
         is_recording=False,
         shows_figures=options.figures,
+        parallel=options.parallel,
+        max_queue=options.max_queue,
+        recovers=True,
     )
     return anyio.run(_serve, simulator, options.host, options.port, backend="trio")
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
-from ollama_gateway.simulator import ask, prompts
+from ollama_gateway.simulator import ask, blocks, prompts
 from ollama_gateway.simulator.answers import Piece, ToolCall, joined, said
-from ollama_gateway.simulator.dialect import ANTHROPIC, Refusal
+from ollama_gateway.simulator.dialect import ANTHROPIC, SSE, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import Done, Job, run
-from ollama_gateway.simulator.gojson import Shape, dumps
+from ollama_gateway.simulator.gojson import dumps
+from ollama_gateway.simulator.gotypes import Shape
 from ollama_gateway.simulator.library import Library
+from ollama_gateway.simulator.model import Model
 
 SHAPE = Shape(
     "anthropic",
@@ -40,9 +41,8 @@ SHAPE = Shape(
         "output_config": "anthropic.OutputConfig",
     },
 )
-PER_TOKEN = 4
-"""Bytes, of the estimate."""
 STOPS = {"stop": "end_turn", "length": "max_tokens"}
+OTHER_STOP = "stop_sequence"
 
 
 def _event(kind: str, **fields: object) -> bytes:
@@ -93,6 +93,19 @@ class _Message:
         stop = {"stop_reason": _stop(done, has_called=bool(answer.calls))} if done else {}
         return self._head(_content(answer)) | stop | {"usage": _usage(done)}
 
+    def loaded(self) -> list[bytes]:
+        """Write the whole stream that answers a conversation without a word."""
+        delta = {"stop_reason": OTHER_STOP}
+        return [
+            *self._begin(),
+            _event("message_delta", delta=delta, usage=_usage(None)),
+            _event("message_stop"),
+        ]
+
+    def empty(self) -> dict[str, object]:
+        """Give the answer to a conversation without a word."""
+        return self._head(None) | {"stop_reason": OTHER_STOP, "usage": _usage(None)}
+
     def _head(self, content: object) -> dict[str, object]:
         head = {"id": self.id, "type": "message", "role": "assistant", "model": self.model}
         return head | {"content": content}
@@ -135,8 +148,12 @@ class _Message:
 
 
 def _usage(done: Done | None) -> dict[str, int]:
+    """Count tokens as Anthropic names them: what the cache had stands beside the rest."""
     prompt, said = (done.prompt_tokens, done.tokens) if done else (0, 0)
-    return {"input_tokens": prompt, "output_tokens": said}
+    if done is None or done.cached is None:
+        return {"input_tokens": prompt, "output_tokens": said}
+    cached = {"cache_read_input_tokens": done.cached}
+    return {"input_tokens": prompt - done.cached, "output_tokens": said} | cached
 
 
 def _stop(done: Done, *, has_called: bool) -> str:
@@ -166,9 +183,27 @@ async def messages(library: Library, exchange: Exchange) -> None:
     if "thinking" not in model.capabilities:
         fields["think"] = False  # this dialect alone does not refuse it
     ask.check_abilities(model, text, fields, "chat")
+    rendering = _Message(text, blocks.estimate(fields))
+    is_streamed = fields.get("stream", False)
+    if not blocks.says_anything(fields):
+        await _load(library, exchange, model, rendering, is_streamed=is_streamed)
+        return
     prompt = prompts.of_fields(model, fields, "system", "messages", "tools")
-    job = Job(model, said(model, fields), prompt, fields["max_tokens"], fields.get("stream", False))
-    await run(library, exchange, ANTHROPIC, job, _Message(text, estimate(fields)))
+    job = Job(model, said(model, fields), prompt, fields["max_tokens"], is_streamed)
+    await run(library, exchange, ANTHROPIC, job, rendering)
+
+
+async def _load(
+    library: Library, exchange: Exchange, model: Model, rendering: _Message, *, is_streamed: bool
+) -> None:
+    """Answer a conversation without a word: the model is loaded, and that is all."""
+    async with library.use(model, None):
+        pass
+    if not is_streamed:
+        await ANTHROPIC.answer(exchange, rendering.empty())
+        return
+    exchange.extra += ANTHROPIC.stream_headers
+    await exchange.respond(200, b"".join(rendering.loaded()), SSE)
 
 
 def _check(fields: ask.Fields) -> None:
@@ -181,58 +216,13 @@ def _check(fields: ask.Fields) -> None:
         if not is_there:
             raise Refusal(400, message, is_early=True)
     for message in fields["messages"]:
-        for block in _blocks(message):
-            _check_block(block)
-
-
-def _check_block(block: dict[str, Any]) -> None:
-    fault = None
-    if block.get("type") == "image":
-        fault = _fault_of_image(block.get("source"))
-    if block.get("type") == "tool_use":
-        missing = [name for name in ("id", "name") if not block.get(name)]
-        fault = f"tool_use block missing required '{missing[0]}' field" if missing else None
-    if fault:
-        raise Refusal(400, fault, is_early=True)
-
-
-def _fault_of_image(source: object) -> str | None:
-    if not isinstance(source, dict):
-        return "invalid image source"
-    kind = source.get("type", "")
-    if kind != "base64":
-        return f"invalid image source type: {kind}. Only base64 images are supported."
-    return None
+        for block in message["content"]:
+            fault = blocks.fault(block)
+            if fault:
+                raise Refusal(400, fault, is_early=True)
 
 
 def _think(fields: ask.Fields) -> bool | None:
     """Read whether the model may think; None leaves it to the model."""
     wanted = {"enabled": True, "disabled": False}
     return wanted.get(fields.get("thinking", {}).get("type", ""))
-
-
-def _blocks(message: object) -> list[dict[str, Any]]:
-    content = message.get("content") if isinstance(message, dict) else None
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
-    return [block for block in blocks if isinstance(block, dict)]
-
-
-def estimate(fields: ask.Fields) -> int:
-    """Guess the tokens of a prompt as Ollama does: a quarter of its bytes, 1 at least."""
-    size = sum(map(_size, _blocks({"content": fields.get("system")})))
-    for message in fields["messages"]:
-        size += _length(message.get("role")) if isinstance(message, dict) else 0
-        size += sum(map(_size, _blocks(message)))
-    for tool in fields.get("tools", []):
-        size += _length(tool.get("name")) + _length(tool.get("description"))
-        size += len(dumps(tool["input_schema"])) if "input_schema" in tool else 0
-    return max(size // PER_TOKEN, 1)
-
-
-def _size(block: dict[str, Any]) -> int:
-    size = _length(block.get("text")) + _length(block.get("thinking"))
-    return size + (len(dumps(block)) if block.get("type") in ("tool_use", "tool_result") else 0)
-
-
-def _length(text: object) -> int:
-    return len(text.encode("utf-8", "replace")) if isinstance(text, str) else 0

@@ -12,10 +12,11 @@ import re
 import time
 
 SECOND = 1_000_000_000
-FOREVER = 292 * 365.25 * 86_400
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PIECE = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
-_NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
+FOREVER = (2**63 - 1) / SECOND
+"""Seconds: the longest duration of Go, 292 years."""
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NUMBER = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
+_UNIT = re.compile(r"[^0-9.]*")
 
 
 def rfc3339(ns: int) -> str:
@@ -52,7 +53,16 @@ def keep_alive(value: object) -> float:
         ValueError: with Go's text.
 
     """
-    seconds = float(value) if isinstance(value, int | float) else _duration(str(value))
+    match value:
+        case bool():
+            raise ValueError("Unsupported type: 'bool'")
+        case int() | float():
+            seconds = float(value)
+        case str():
+            seconds = _duration(value)
+        case _:
+            kind = "map[string]interface {}" if isinstance(value, dict) else "[]interface {}"
+            raise ValueError(f"Unsupported type: '{kind}'")
     return math.inf if seconds < 0 else seconds
 
 
@@ -60,12 +70,18 @@ def _duration(text: str) -> float:
     bare = text.lstrip("+-") if text[:1] in ("+", "-") else text
     if bare == "0":
         return 0.0
-    if not bare or not _NUMBER.match(bare):
+    seconds, place = 0.0, 0
+    while not place or place < len(bare):
+        number = _NUMBER.match(bare, place)
+        if number is None:
+            raise ValueError(f'time: invalid duration "{text}"')
+        unit = _UNIT.match(bare, number.end())
+        if unit is None or not unit[0]:
+            raise ValueError(f'time: missing unit in duration "{text}"')
+        if unit[0] not in _UNITS:
+            raise ValueError(f'time: unknown unit "{unit[0]}" in duration "{text}"')
+        seconds += float(number[0]) * _UNITS[unit[0]]
+        place = unit.end()
+    if seconds > FOREVER:
         raise ValueError(f'time: invalid duration "{text}"')
-    if _NUMBER.fullmatch(bare):
-        raise ValueError(f'time: missing unit in duration "{text}"')
-    pieces = _PIECE.findall(bare)
-    if "".join(number + unit for number, unit in pieces) != bare:
-        raise ValueError(f'time: invalid duration "{text}"')
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces)
     return -seconds if text[0] == "-" else seconds

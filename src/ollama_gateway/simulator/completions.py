@@ -7,12 +7,12 @@ import time
 
 import attrs
 
-from ollama_gateway.simulator import ask, prompts
+from ollama_gateway.simulator import ask, prompts, values
 from ollama_gateway.simulator.answers import Piece, joined, said
 from ollama_gateway.simulator.dialect import OPENAI, SSE, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import Done, Job, run
-from ollama_gateway.simulator.gojson import Shape
+from ollama_gateway.simulator.gotypes import Shape
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.openai import DONE, IDS, event, usage, wants_usage
 
@@ -26,8 +26,13 @@ COMPLETION = Shape(
         "stream": "bool",
         "stream_options": "openai.StreamOptions",
         "max_tokens": "int",
-        "temperature": "float64",
-        "top_p": "float64",
+        "seed": "int",
+        "temperature": "float32",
+        "frequency_penalty": "float32",
+        "presence_penalty": "float32",
+        "top_p": "float32",
+        "logprobs": "int",
+        "_debug_render_only": "bool",
     },
 )
 
@@ -89,6 +94,8 @@ class _Completion:
 async def completions(library: Library, exchange: Exchange) -> None:
     """POST /v1/completions."""
     fields = ask.openai_fields(exchange.seen.body, COMPLETION)
+    fields.pop("tools", None)  # no part of this request
+    fields.pop("think", None)
     text = fields.get("model", "")
     if not text:
         raise Refusal(404, "model '' not found")
@@ -97,7 +104,7 @@ async def completions(library: Library, exchange: Exchange) -> None:
     rendering = _Completion(text, wants_usage(fields))
     if fields.get("prompt"):
         prompt = prompts.of_fields(model, fields, "prompt", "suffix")
-        limit = ask.limit_of(fields.get("max_tokens"))
+        limit = values.limit_of(fields.get("max_tokens"))
         job = Job(model, said(model, {}), prompt, limit, fields.get("stream", False))
         await run(library, exchange, OPENAI, job, rendering)
         return

@@ -14,12 +14,13 @@ import struct
 import anyio
 import attrs
 
-from ollama_gateway.simulator import ask, prompts
+from ollama_gateway.simulator import ask, prompts, values
 from ollama_gateway.simulator.clock import nanoseconds
 from ollama_gateway.simulator.dialect import NATIVE, OPENAI, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import FAILURE, RunnerFailed
-from ollama_gateway.simulator.gojson import MAP, Shape
+from ollama_gateway.simulator.gostructs import MAP
+from ollama_gateway.simulator.gotypes import Shape
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 
@@ -31,12 +32,13 @@ EMBED = Shape(
         "truncate": "bool",
         "dimensions": "int",
         "options": MAP,
+        "keep_alive": "api.Duration",
     },
 )
 EMBEDDING = Shape(
     "api",
     "EmbeddingRequest",
-    {"model": "string", "prompt": "string", "options": MAP},
+    {"model": "string", "prompt": "string", "options": MAP, "keep_alive": "api.Duration"},
 )
 OPENAI_EMBED = Shape(
     "openai",
@@ -97,11 +99,13 @@ async def embeddings(library: Library, exchange: Exchange) -> None:
 async def openai_embeddings(library: Library, exchange: Exchange) -> None:
     """POST /v1/embeddings."""
     fields = ask.openai_fields(exchange.seen.body, OPENAI_EMBED)
-    encoding = fields.get("encoding_format", "float") or "float"
+    encoding = fields.get("encoding_format") or "float"
     _check_encoding(encoding)
     if fields.get("input", []) == []:
         raise Refusal(400, "invalid input", is_early=True)
-    texts = _texts(fields["input"] or [""])
+    texts = _texts([""] if fields["input"] == "" else fields["input"])
+    for name in ("options", "keep_alive", "truncate"):
+        fields.pop(name, None)  # no part of this request
     run = await _run(library, exchange, fields, texts)
     rows = [
         {"object": "embedding", "embedding": _encoded(figures, encoding), "index": index}
@@ -143,15 +147,24 @@ async def _run(
         raise Refusal(404, "model '' not found")
     missing = f'model "{text}" not found, try pulling it first'
     model = ask.runnable(library, text, missing, exact=exact)
-    ask.check_options(fields)
+    values.check_options(fields)
     start = anyio.current_time()
     prompt = prompts.of_texts(model, texts)
     async with library.use(model, ask.keep_alive(fields)) as load:
         library.prompt_tokens += prompt
+        _check_length(model, fields, texts)
         await anyio.sleep(model.first_token)
     if exchange.script.error_after is not None:
         raise RunnerFailed(500, exchange.script.error or FAILURE)
     return _Run(model, start, load, prompt)
+
+
+def _check_length(model: Model, fields: ask.Fields, texts: list[str]) -> None:
+    """Refuse a text that is too long for the model, where it must not be cut."""
+    asked = values.limit_of(fields.get("options", {}).get("num_ctx"))
+    room = min(asked, model.context_length) if asked > 0 else model.context_length
+    if fields.get("truncate") is False and any(prompts.of_text(text) > room for text in texts):
+        raise Refusal(400, "the input length exceeds the context length")
 
 
 def _texts(value: object) -> list[str]:
@@ -169,7 +182,7 @@ def _vectors(model: Model, texts: list[str], fields: ask.Fields) -> list[list[fl
 
 
 def _check_encoding(encoding: str) -> None:
-    if encoding not in ("float", "base64"):
+    if encoding.lower() not in ("float", "base64"):
         message = (
             f"Invalid value for 'encoding_format' = {encoding}."
             " Supported values: ['float', 'base64']."
@@ -178,6 +191,6 @@ def _check_encoding(encoding: str) -> None:
 
 
 def _encoded(figures: list[float], encoding: str) -> object:
-    if encoding == "float":
+    if encoding.lower() == "float":
         return figures
     return base64.b64encode(struct.pack(f"<{len(figures)}f", *figures)).decode()

@@ -1,6 +1,6 @@
 """One request and the writing of its answer, with the faults its script asks for.
 
-The answer is written through three calls: `respond` (one piece, `Content-Length`), or `start`,
+The answer is written through three calls: `respond` (one piece), or `start`,
 `chunk` and `finish` (a stream; chunked, or to HTTP/1.0 ended by the close). Every piece is counted
 here, so that "cut after two chunks" means the same in every dialect. A cut leaves as `Cut`, which
 the connection turns into a close.
@@ -23,6 +23,8 @@ import h11
 from ollama_gateway.simulator.script import NOTHING, Script
 
 NO_CONTENT = 204
+BUFFER = 2048
+"""Bytes; a longer answer is sent in chunks."""
 UPLOADS = "/api/blobs/"
 """What is posted there is hashed and not kept."""
 
@@ -112,9 +114,18 @@ class Exchange:
         """Whether there is more of the answer to come, and a client that waits for it."""
         return not self.is_ending and not self._is_client_gone()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the head of the answer is decided."""
+        return self._http.our_state is not h11.SEND_RESPONSE
+
     async def respond(self, status: int, body: bytes = b"", kind: str = "") -> None:
-        """Send an answer of one piece; `kind` is its content type, empty for none."""
-        length = [("Content-Length", str(len(body)))] if status != NO_CONTENT else []
+        """Send an answer of one piece; `kind` is its content type, empty for none.
+
+        Its length is told where Go's server knows it: where all of it fits into the buffer.
+        """
+        is_known = status != NO_CONTENT and len(body) <= BUFFER
+        length = [("Content-Length", str(len(body)))] if is_known else []
         data = self._head(status, kind, length)
         if self.method != "HEAD":
             data = await self._framed_body(data, body)

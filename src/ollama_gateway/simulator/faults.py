@@ -7,8 +7,7 @@ import anyio
 from ollama_gateway.simulator.dialect import Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import RunnerFailed
-
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
+from ollama_gateway.simulator.runners import BUSY
 
 
 async def befall(exchange: Exchange) -> None:

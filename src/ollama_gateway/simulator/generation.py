@@ -22,6 +22,8 @@ from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.script import Script
 
+MOST_REPEATS = 31
+"""Equal tokens in a row, after which Ollama ends an answer."""
 FAILURE = "an error was encountered while running the model: boom"
 
 
@@ -33,22 +35,31 @@ class RunnerFailed(Refusal):
 
 @attrs.frozen
 class Done:
-    """The end of an answer; times in nanoseconds."""
+    """The end of an answer; times in nanoseconds.
+
+    Args:
+        prompt_tokens: all of them, also those that the runner's cache had.
+        cached: these; None where that is not told.
+
+    """
 
     reason: str
     total: int
     load: int
     prompt_tokens: int
+    cached: int | None
     prompt_time: int
     tokens: int
     time: int
 
     def figures(self) -> dict[str, int]:
         """Give the metrics under their names on the wire, in their order."""
+        cached = {} if self.cached is None else {"prompt_eval_cached_count": self.cached}
         return {
             "total_duration": self.total,
             "load_duration": self.load,
             "prompt_eval_count": self.prompt_tokens,
+            **cached,
             "prompt_eval_duration": self.prompt_time,
             "eval_count": self.tokens,
             "eval_duration": self.time,
@@ -65,6 +76,7 @@ class Job:
         prompt: its size in tokens.
         limit: the most tokens to say; 0 or less for all there are.
         keep_alive: what the request says of the model's residency.
+        fault: what the runner refuses the request with, once it is loaded.
 
     """
 
@@ -74,6 +86,7 @@ class Job:
     limit: int
     is_streamed: bool
     keep_alive: float | None = None
+    fault: Refusal | None = None
 
 
 class Rendering(Protocol):
@@ -98,10 +111,12 @@ async def run(
     """Load the model, let it speak, and send what it says.
 
     Raises:
-        RunnerFailed: before anything was sent.
+        Refusal: before anything was sent.
 
     """
     async with library.use(job.model, job.keep_alive) as load:
+        if job.fault:
+            raise job.fault
         generation = Generation(library, job, exchange.script, load)
         if job.is_streamed:
             await _stream(exchange, generation, dialect, rendering)
@@ -140,6 +155,8 @@ class Generation:
 
     @_says.default
     def _within_limits(self) -> tuple[Piece, ...]:
+        if self._script.loops:
+            return self._job.says[:1] * MOST_REPEATS
         limits = [limit for limit in (self._job.limit, self._script.length_after or 0) if limit > 0]
         return self._job.says[: min(limits)] if limits else self._job.says
 
@@ -160,7 +177,7 @@ class Generation:
         if not self._says:
             await self._wait()
         self._is_over = True
-        if self._script.no_done:
+        if self._script.no_done or self._script.loops:
             raise StopAsyncIteration
         return self._done()
 
@@ -183,11 +200,13 @@ class Generation:
     def _done(self) -> Done:
         now = anyio.current_time()
         is_cut = len(self._says) < len(self._job.says)
+        cached = self._job.model.cached_prompt
         return Done(
             reason="length" if is_cut else "stop",
             total=nanoseconds(now - self._start + self._load),
             load=nanoseconds(self._load),
             prompt_tokens=self._job.prompt,
+            cached=None if cached is None else min(cached, self._job.prompt),
             prompt_time=nanoseconds(self._first - self._start),
             tokens=len(self._says),
             time=nanoseconds(now - self._first),

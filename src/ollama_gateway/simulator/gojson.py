@@ -8,12 +8,14 @@ Go's words. Writing: compact, with `<`, `>` and `&` escaped, as `json.Marshal` d
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable
 from typing import Any
 
-import attrs
-
-from ollama_gateway.simulator.goscan import fault
+from ollama_gateway.simulator.goscan import MAX_DEPTH, TOO_DEEP, fault
+from ollama_gateway.simulator.gostructs import MAP
+from ollama_gateway.simulator.gotypes import BadBody, Shape, fields_of
 
 _ESCAPES = str.maketrans(
     {
@@ -24,22 +26,8 @@ _ESCAPES = str.maketrans(
         "\u2029": "\\u2029",
     }
 )
-_LONG = 400
-MAP = "map[string]interface {}"
-"""The type of a field whose own keys are not a struct's: they count as they are spelt."""
-
-
-class BadBody(ValueError):
-    """A request body that Go would not decode; the text is Go's."""
-
-
-@attrs.frozen
-class Shape:
-    """What a request struct is called in Go, and the types of its fields."""
-
-    package: str
-    name: str
-    fields: Mapping[str, str]
+_LONG = 309
+_LONE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def dumps(value: object, *, is_sorted: bool = False) -> bytes:
@@ -58,34 +46,19 @@ def decode(body: bytes, shape: Shape) -> dict[str, Any]:
     value = loads(body)
     if value is None:
         return {}
-    if not isinstance(value, dict):
-        kind = _kind(value)
-        raise BadBody(
-            f"json: cannot unmarshal {kind} into Go value of type {shape.package}.{shape.name}"
-        )
-    fields = {key: item for key, item in value.items() if item is not None}
-    for key, item in fields.items():
-        _check(shape, key, item)
+    fields = fields_of(shape, value)
     maps = {key for key in fields if shape.fields.get(key) == MAP}
     return fields | {key: verbatim(body, key) or {} for key in maps}
 
 
 def loads(body: bytes) -> Any:
-    """Read the first JSON value of a body.
+    """Read the first JSON value of a body, keys folded.
 
     Raises:
         BadBody: with Go's text.
 
     """
-    text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
-    if not text:
-        raise BadBody("EOF")
-    try:
-        return _DECODER.raw_decode(text)[0]
-    except RecursionError:
-        raise BadBody("exceeded max depth") from None
-    except ValueError:
-        raise BadBody(fault(body)) from None
+    return _read(body, _FOLDING)
 
 
 def as_map(value: Any) -> Any:
@@ -98,9 +71,53 @@ def verbatim(body: bytes, key: str) -> Any:
 
     The body must have been decoded before.
     """
-    value = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip(" \t\r\n"))[0]
+    value = _read(body, _PLAIN)
     found = [item for name, item in (value or {}).items() if name.casefold() == key]
     return found[-1] if found else None
+
+
+def _read(body: bytes, decoder: json.JSONDecoder) -> Any:
+    text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
+    if not text:
+        raise BadBody("EOF")
+    try:
+        value = decoder.raw_decode(text)[0]
+    except RecursionError:
+        raise BadBody(TOO_DEEP) from None
+    except BadBody:
+        raise
+    except ValueError:
+        raise BadBody(fault(body)) from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
+        raise BadBody(TOO_DEEP)
+    return _mended(value) if _LONE.search(body) else value
+
+
+def _is_deep(value: Any) -> bool:
+    """Tell whether a value is nested deeper than what follows may go into it."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [inner for item in level for inner in _inside(item)]
+    return bool(level)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _mended(value: Any) -> Any:
+    """Put Go's replacement character for halves of surrogate pairs, which are no text."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [_mended(item) for item in value]
+        case dict():
+            return {_mended(key): _mended(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 def _fold(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,45 +129,22 @@ def _fold(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> float:
-    return int(digits) if len(digits) < _LONG else float(digits)
+    return int(digits) if len(digits) < _LONG else _real(digits)
+
+
+def _real(digits: str) -> float:
+    """Read a number; one that no float holds is refused, as Go does where it is looked at."""
+    number = float(digits)
+    if math.isinf(number):
+        raise BadBody(f"json: cannot unmarshal number {digits} into Go value of type float64")
+    return number
 
 
 def _constant(word: str) -> Any:
     raise ValueError(word)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_fold, parse_int=_integer, parse_constant=_constant)
-
-
-def _kind(value: object) -> str:
-    match value:
-        case bool():
-            return "bool"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case dict():
-            return "object"
-        case _:
-            return "number"
-
-
-def _check(shape: Shape, key: str, value: object) -> None:
-    wanted = shape.fields.get(key)
-    if wanted is None or _fits(wanted, value):
-        return
-    kind = f"number {value}" if isinstance(value, float) else _kind(value)
-    raise BadBody(
-        f"json: cannot unmarshal {kind} into Go struct field {shape.name}.{key} of type {wanted}"
-    )
-
-
-def _fits(wanted: str, value: object) -> bool:
-    kind = _kind(value)
-    if wanted == "int":
-        return kind == "number" and isinstance(value, int)
-    if wanted.startswith("[]"):
-        return kind == "array"
-    names = {"string": "string", "bool": "bool", "float64": "number"}
-    return kind == names.get(wanted, "object")
+_PLAIN = json.JSONDecoder(parse_int=_integer, parse_float=_real, parse_constant=_constant)
+_FOLDING = json.JSONDecoder(
+    object_pairs_hook=_fold, parse_int=_integer, parse_float=_real, parse_constant=_constant
+)

@@ -16,6 +16,7 @@ _NAMED = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t":
 _NAMED |= {"\v": r"\v", "\\": r"\\"}
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]+')
 _ASCII = 0x80
+TOO_DEEP = "exceeded max depth"
 MAX_DEPTH = 300  # Go's is 10,000; Python's stack ends sooner
 
 
@@ -59,7 +60,7 @@ def _value(data: bytes, at: int, depth: int) -> int:
     at = _skip(data, at)
     first = data[at : at + 1]
     if depth > MAX_DEPTH:
-        raise _Failed("exceeded max depth")
+        raise _Failed(TOO_DEEP)
     if first == b"{":
         return _object(data, at + 1, depth)
     if first == b"[":

@@ -14,7 +14,7 @@ import attrs
 from ollama_gateway.simulator import ask
 from ollama_gateway.simulator.dialect import Refusal
 from ollama_gateway.simulator.exchange import Exchange
-from ollama_gateway.simulator.gojson import Shape
+from ollama_gateway.simulator.gotypes import Shape
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import InvalidName, Name, parse, plain, stored

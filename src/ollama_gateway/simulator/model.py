@@ -42,13 +42,17 @@ class Model:
         calls: the tools it calls in place of an answer, where the request offers them.
         prompt_tokens: the size of every prompt; None counts each (`prompts.py`).
         capabilities: of `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`.
-        digest: 64 hex digits; made from the name where not given.
+        digest: of the manifest, 64 hex digits; made from the name where not given.
+        weights: of the file with the weights, likewise; models that share it share a runner.
         size: bytes.
         modified_at: with a time zone; listings are sorted by it, newest first.
         context_length: tokens.
         embedding_length: what `/api/show` claims.
         vector_length: how many figures an embedding really has.
         hidden_prompt: tokens of a system prompt of its own, added to what each request reports.
+        cached_prompt: tokens of each prompt that its runner's cache had, 0 for none of them; None
+            where that is not told, as before Ollama told it.
+        is_jinja: its template is one of Jinja, so that calls of tools come with the last chunk.
         load_time: seconds a request waits for the load when the model is not loaded.
         first_token: seconds from there to the first token.
         between_tokens: seconds between one token and the next.
@@ -60,12 +64,15 @@ class Model:
     prompt_tokens: int | None = None
     capabilities: tuple[str, ...] = ("completion",)
     digest: str = attrs.field(kw_only=True)
+    weights: str = attrs.field(kw_only=True)
     size: int = attrs.field(default=SIZE, kw_only=True)
     modified_at: dt.datetime = attrs.field(default=MODIFIED, kw_only=True)
     context_length: int = attrs.field(default=8192, kw_only=True)
     embedding_length: int = attrs.field(default=4096, kw_only=True)
     vector_length: int = attrs.field(default=8, kw_only=True)
     hidden_prompt: int = attrs.field(default=0, kw_only=True)
+    cached_prompt: int | None = attrs.field(default=None, kw_only=True)
+    is_jinja: bool = attrs.field(default=False, kw_only=True)
     load_time: float = attrs.field(default=0, kw_only=True)
     first_token: float = attrs.field(default=0, kw_only=True)
     between_tokens: float = attrs.field(default=0, kw_only=True)
@@ -77,3 +84,7 @@ class Model:
     @digest.default
     def _default_digest(self) -> str:
         return hashlib.sha256(self.name.encode()).hexdigest()
+
+    @weights.default
+    def _default_weights(self) -> str:
+        return self.digest

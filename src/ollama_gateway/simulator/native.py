@@ -9,29 +9,37 @@ from __future__ import annotations
 
 import attrs
 
-from ollama_gateway.simulator import ask, clock, prompts
+from ollama_gateway.simulator import ask, clock, prompts, values
 from ollama_gateway.simulator.answers import Piece, joined, logprobs, said
 from ollama_gateway.simulator.dialect import NATIVE, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import Done, Job, run
-from ollama_gateway.simulator.gojson import MAP, Shape, dumps
+from ollama_gateway.simulator.gojson import dumps
+from ollama_gateway.simulator.gostructs import MAP
+from ollama_gateway.simulator.gotypes import Shape
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 
+_BOTH = {
+    "stream": "bool",
+    "options": MAP,
+    "think": "api.ThinkValue",
+    "keep_alive": "api.Duration",
+    "truncate": "bool",
+    "shift": "bool",
+    "logprobs": "bool",
+    "top_logprobs": "int",
+    "_debug_render_only": "bool",
+}
 CHAT = Shape(
     "api",
     "ChatRequest",
     {
         "model": "string",
         "messages": "[]api.Message",
-        "stream": "bool",
         "tools": "[]api.Tool",
-        "options": MAP,
-        "truncate": "bool",
-        "shift": "bool",
-        "logprobs": "bool",
-        "top_logprobs": "int",
-    },
+    }
+    | _BOTH,
 )
 GENERATE = Shape(
     "api",
@@ -43,15 +51,10 @@ GENERATE = Shape(
         "system": "string",
         "template": "string",
         "context": "[]int",
-        "stream": "bool",
         "raw": "bool",
         "images": "[]api.ImageData",
-        "options": MAP,
-        "truncate": "bool",
-        "shift": "bool",
-        "logprobs": "bool",
-        "top_logprobs": "int",
-    },
+    }
+    | _BOTH,
 )
 
 
@@ -61,6 +64,7 @@ class _Rendering:
 
     Args:
         logprobs: how many likely tokens are told beside each; None for no log probabilities.
+        is_jinja: calls of tools are told in the last record.
 
     """
 
@@ -68,6 +72,8 @@ class _Rendering:
     is_chat: bool
     has_context: bool
     logprobs: int | None
+    is_jinja: bool
+    _held: list[Piece] = attrs.field(factory=list)
 
     def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
         """Give one record, the last one where the figures are there."""
@@ -84,6 +90,13 @@ class _Rendering:
         """Give the answer to a request that only loads or unloads."""
         record: dict[str, object] = {"model": self.model, "created_at": clock.now()}
         return record | self._said(Piece()) | {"done": True, "done_reason": reason}
+
+    def rendered(self, fields: ask.Fields) -> dict[str, object]:
+        """Give the prompt in place of an answer to it."""
+        said = {"message": {"role": "", "content": ""}} if self.is_chat else {"response": ""}
+        record: dict[str, object] = {"model": self.model, "created_at": clock.now(), **said}
+        prompt = prompts.rendered(fields)
+        return record | {"done": False, "_debug_info": {"rendered_template": prompt}}
 
     def _end(self, done: Done | None) -> dict[str, object]:
         if done is None:
@@ -107,11 +120,14 @@ class _Rendering:
 
     def piece(self, piece: Piece) -> list[bytes]:
         """Write what a token adds."""
+        if piece.calls and self.is_jinja:
+            self._held.append(piece)
+            return []
         return [dumps(self.whole([piece], None)) + b"\n"]
 
     def done(self, done: Done) -> list[bytes]:
         """Write the end."""
-        return [dumps(self.whole([], done)) + b"\n"]
+        return [dumps(self.whole(self._held, done)) + b"\n"]
 
     def failed(self, message: str) -> list[bytes]:
         """Write a failure in the middle."""
@@ -122,26 +138,27 @@ def _called(answer: Piece) -> dict[str, object]:
     return {"tool_calls": [call.native() for call in answer.calls]} if answer.calls else {}
 
 
-def _rendering(text: str, fields: ask.Fields, **more: bool) -> _Rendering:
+def _rendering(model: Model, text: str, fields: ask.Fields, **more: bool) -> _Rendering:
     top = fields.get("top_logprobs", 0) if fields.get("logprobs") else None
-    return _Rendering(text, logprobs=top, **more)
+    return _Rendering(text, logprobs=top, is_jinja=model.is_jinja, **more)
 
 
 async def chat(library: Library, exchange: Exchange) -> None:
     """POST /api/chat."""
     fields = ask.native_fields(exchange.seen.body, CHAT)
-    ask.check_logprobs(fields)
+    values.check_logprobs(fields)
     text = fields.get("model", "")
     if not text:
         raise Refusal(400, "model is required")
     model = ask.runnable(library, text, f"model '{text}' not found")
-    rendering = _rendering(text, fields, is_chat=True, has_context=False)
+    rendering = _rendering(model, text, fields, is_chat=True, has_context=False)
     is_empty = not fields.get("messages")
     if not (is_empty and ask.keep_alive(fields) == 0):
         ask.check_abilities(model, text, fields, "chat")
     if is_empty:
         await _reside(library, exchange, model, fields, rendering)
         return
+    fields.pop("template", None)  # no part of this request
     prompt = prompts.of_fields(model, fields, "messages", "tools")
     await _generate(library, exchange, model, fields, prompt, rendering)
 
@@ -149,7 +166,7 @@ async def chat(library: Library, exchange: Exchange) -> None:
 async def generate(library: Library, exchange: Exchange) -> None:
     """POST /api/generate."""
     fields = ask.native_fields(exchange.seen.body, GENERATE)
-    ask.check_logprobs(fields)
+    values.check_logprobs(fields)
     text = fields.get("model", "")
     if not text:
         raise Refusal(404, "model '' not found")
@@ -157,8 +174,9 @@ async def generate(library: Library, exchange: Exchange) -> None:
     is_raw = fields.get("raw", False)
     if is_raw and (fields.get("template") or fields.get("system") or fields.get("context")):
         raise Refusal(400, "raw mode does not support template, system, or context")
-    rendering = _rendering(text, fields, is_chat=False, has_context=not is_raw)
+    rendering = _rendering(model, text, fields, is_chat=False, has_context=not is_raw)
     fields.pop("tools", None)  # no part of this request
+    fields.pop("messages", None)
     is_empty = not fields.get("prompt")
     if not (is_empty and ask.keep_alive(fields) == 0):
         ask.check_abilities(model, text, fields, "generate")
@@ -179,7 +197,7 @@ async def _reside(
         library.unload(model.name)
         await NATIVE.answer(exchange, rendering.empty("unload"))
         return
-    ask.check_options(fields)
+    values.check_options(fields)
     async with library.use(model, keep):
         pass
     await NATIVE.answer(exchange, rendering.empty("load"))
@@ -193,9 +211,29 @@ async def _generate(
     prompt: int,
     rendering: _Rendering,
 ) -> None:
-    ask.check_options(fields)
-    limit = ask.limit_of(fields.get("options", {}).get("num_predict"))
+    values.check_options(fields)
+    if fields.get("_debug_render_only"):
+        await _render(library, exchange, model, fields, rendering)
+        return
+    limit = values.limit_of(fields.get("options", {}).get("num_predict"))
     is_streamed = fields.get("stream", True)
     keep = ask.keep_alive(fields)
-    job = Job(model, said(model, fields), prompt, limit, is_streamed, keep)
+    fault = _fault(fields)
+    job = Job(model, said(model, fields), prompt, limit, is_streamed, keep, fault)
     await run(library, exchange, NATIVE, job, rendering)
+
+
+async def _render(
+    library: Library, exchange: Exchange, model: Model, fields: ask.Fields, rendering: _Rendering
+) -> None:
+    """Answer with the prompt; the model is loaded for it, and not run."""
+    async with library.use(model, ask.keep_alive(fields)):
+        pass
+    await NATIVE.answer(exchange, rendering.rendered(fields))
+
+
+def _fault(fields: ask.Fields) -> Refusal | None:
+    """Find what is wrong with a request once its model is loaded; a raw one has no template."""
+    template = "" if fields.get("raw") else fields.get("template", "")
+    broken = values.fault_of_template(template)
+    return Refusal(500, broken) if broken else values.fault_of_format(fields.get("format"))

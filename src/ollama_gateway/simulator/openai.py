@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any
-
 import attrs
 
-from ollama_gateway.simulator import ask, prompts
+from ollama_gateway.simulator import ask, conversation, prompts, values
 from ollama_gateway.simulator.answers import Piece, joined, logprobs, said
-from ollama_gateway.simulator.dialect import OPENAI, Refusal
+from ollama_gateway.simulator.dialect import OPENAI, SSE, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import Done, Job, run
-from ollama_gateway.simulator.gojson import Shape, dumps
+from ollama_gateway.simulator.gojson import dumps
+from ollama_gateway.simulator.gotypes import Shape
 from ollama_gateway.simulator.library import Library
+from ollama_gateway.simulator.model import Model
 
 IDS = 999
 EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "ultra", "max", "none")
@@ -33,12 +33,18 @@ CHAT = Shape(
         "stream": "bool",
         "stream_options": "openai.StreamOptions",
         "max_tokens": "int",
+        "seed": "int",
         "temperature": "float64",
+        "frequency_penalty": "float64",
+        "presence_penalty": "float64",
         "top_p": "float64",
+        "response_format": "openai.ResponseFormat",
         "tools": "[]api.Tool",
+        "reasoning": "openai.Reasoning",
         "reasoning_effort": "string",
         "logprobs": "bool",
         "top_logprobs": "int",
+        "_debug_render_only": "bool",
     },
 )
 DONE = b"data: [DONE]\n\n"
@@ -49,10 +55,13 @@ def event(value: object) -> bytes:
     return b"data: " + dumps(value) + b"\n\n"
 
 
-def usage(done: Done | None) -> dict[str, int]:
+def usage(done: Done | None) -> dict[str, object]:
     """Count tokens as OpenAI names them; zeros where the runner told no end."""
     prompt, said = (done.prompt_tokens, done.tokens) if done else (0, 0)
-    return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
+    counts = {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
+    if done is None or done.cached is None:
+        return {**counts}
+    return {**counts, "prompt_tokens_details": {"cached_tokens": done.cached}}
 
 
 @attrs.define
@@ -102,6 +111,18 @@ class _Chat:
         choices = [choice | self._logprobs(pieces)]
         return self._head("chat.completion") | {"choices": choices, "usage": usage(done)}
 
+    def loaded(self) -> list[bytes]:
+        """Write the whole stream that answers a conversation without a word."""
+        end = self._chunk([{"index": 0, "delta": {}, "finish_reason": "load"}])
+        used = [self._chunk([], usage=usage(None))] if self.has_usage else []
+        return [*self.piece(Piece()), end, *used, DONE]
+
+    def empty(self) -> dict[str, object]:
+        """Give the answer to a conversation without a word."""
+        choice = {"index": 0, "message": {"role": "assistant"} | _message(Piece())}
+        choices = [choice | {"finish_reason": "load"}]
+        return self._head("chat.completion") | {"choices": choices, "usage": usage(None)}
+
     def _logprobs(self, pieces: list[Piece]) -> dict[str, object]:
         chances = [] if self.logprobs is None else logprobs(pieces, self.logprobs)
         return {"logprobs": {"content": chances}} if chances else {}
@@ -138,11 +159,10 @@ async def chat(library: Library, exchange: Exchange) -> None:
     fields = ask.openai_fields(exchange.seen.body, CHAT)
     if not fields.get("messages"):
         raise Refusal(400, "[] is too short - 'messages'", is_early=True)
-    _check_messages(fields["messages"])
-    nested = fields.get("reasoning")
-    inner = nested.get("effort") if isinstance(nested, dict) else None
-    fields["think"] = think(fields.get("reasoning_effort", inner))
-    ask.check_logprobs(fields)
+    conversation.check(fields["messages"])
+    inner = fields["reasoning"].get("effort", "") if "reasoning" in fields else None
+    fields["think"] = think(inner if inner is not None else fields.get("reasoning_effort"))
+    values.check_logprobs(fields)
     text = fields.get("model", "")
     if not text:
         raise Refusal(400, "model is required")
@@ -150,10 +170,34 @@ async def chat(library: Library, exchange: Exchange) -> None:
     ask.check_abilities(model, text, fields, "chat")
     top = fields.get("top_logprobs", 0) if fields.get("logprobs") else None
     rendering = _Chat(text, wants_usage(fields), top)
+    if all(message.get("content") == [] for message in fields["messages"]):
+        await _load(library, exchange, model, rendering, is_streamed=fields.get("stream", False))
+        return
     prompt = prompts.of_fields(model, fields, "messages", "tools")
-    limit = ask.limit_of(fields.get("max_tokens"))
-    job = Job(model, said(model, fields), prompt, limit, fields.get("stream", False))
+    limit = values.limit_of(fields.get("max_tokens"))
+    is_streamed = fields.get("stream", False)
+    job = Job(model, said(model, fields), prompt, limit, is_streamed, fault=_fault(fields))
     await run(library, exchange, OPENAI, job, rendering)
+
+
+async def _load(
+    library: Library, exchange: Exchange, model: Model, rendering: _Chat, *, is_streamed: bool
+) -> None:
+    """Answer a conversation without a word: the model is loaded, and that is all."""
+    async with library.use(model, None):
+        pass
+    if is_streamed:
+        await exchange.respond(200, b"".join(rendering.loaded()), SSE)
+        return
+    await OPENAI.answer(exchange, rendering.empty())
+
+
+def _fault(fields: ask.Fields) -> Refusal | None:
+    """Find what is wrong with the format that is asked for, once the model is loaded."""
+    form = fields.get("response_format", {})
+    if form.get("type", "").strip().lower() != "json_schema":
+        return None
+    return values.fault_of_format(form.get("json_schema", {}).get("schema"))
 
 
 def wants_usage(fields: ask.Fields) -> bool:
@@ -174,25 +218,3 @@ def think(effort: object) -> bool | None:
         message = f'invalid reasoning value: "{effort}" (must be {EFFORT_NAMES})'
         raise Refusal(400, message, is_early=True)
     return effort != "none"
-
-
-def _check_messages(messages: list[Any]) -> None:
-    for message in messages:
-        content = message.get("content") if isinstance(message, dict) else message
-        if isinstance(content, list):
-            _check_parts(content)
-        elif isinstance(content, bool | int | float):
-            kind = "bool" if isinstance(content, bool) else "float64"
-            raise Refusal(400, f"invalid message content type: {kind}", is_early=True)
-
-
-def _check_parts(parts: list[Any]) -> None:
-    for part in parts:
-        image = part.get("image_url") if isinstance(part, dict) else None
-        url = image.get("url", "") if isinstance(image, dict) else image or ""
-        if str(url).startswith(("http://", "https://")):
-            raise Refusal(
-                400,
-                "image URLs are not currently supported, please use base64 encoded data instead",
-                is_early=True,
-            )

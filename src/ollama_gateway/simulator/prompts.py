@@ -9,6 +9,7 @@ behind a number comes a byte that is no part of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ollama_gateway.simulator.model import Model
 
@@ -27,6 +28,13 @@ def of_fields(model: Model, fields: Mapping[str, object], *names: str) -> int:
     return TEMPLATE + sum(_tokens(fields.get(name)) for name in names) + model.hidden_prompt
 
 
+def rendered(fields: Mapping[str, Any]) -> str:
+    """Put a prompt through the chat template, as `/api/show` tells it."""
+    turns = [{"role": "system", "content": fields["system"]}] if fields.get("system") else []
+    turns += fields.get("messages") or [{"role": "user", "content": fields.get("prompt", "")}]
+    return "".join(f"{turn.get('role', '')}: {turn.get('content', '')}\n" for turn in turns)
+
+
 def of_texts(model: Model, texts: Sequence[str]) -> int:
     """Count the texts to embed, which have no template; without any, nothing is run."""
     if not texts:
@@ -34,6 +42,11 @@ def of_texts(model: Model, texts: Sequence[str]) -> int:
     if model.prompt_tokens is not None:
         return model.prompt_tokens * len(texts) + model.hidden_prompt
     return sum(_tokens(text) for text in texts) + model.hidden_prompt
+
+
+def of_text(text: str) -> int:
+    """Count a text."""
+    return _tokens(text)
 
 
 def _tokens(value: object) -> int:

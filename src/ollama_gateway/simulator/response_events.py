@@ -222,7 +222,7 @@ def usage(done: Done | None) -> Item:
         "input_tokens": prompt,
         "output_tokens": said,
         "total_tokens": prompt + said,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": (done and done.cached) or 0},
         "output_tokens_details": {"reasoning_tokens": 0},
     }
 

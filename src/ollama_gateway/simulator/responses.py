@@ -8,14 +8,13 @@ so their keys are sorted; those of an answer in one piece are in the order of a 
 
 from __future__ import annotations
 
-from typing import Any
-
-from ollama_gateway.simulator import ask, prompts
+from ollama_gateway.simulator import ask, items, prompts, values
 from ollama_gateway.simulator.answers import said
 from ollama_gateway.simulator.dialect import RESPONSES, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.generation import Job, run
-from ollama_gateway.simulator.gojson import Shape, verbatim
+from ollama_gateway.simulator.gojson import verbatim
+from ollama_gateway.simulator.gotypes import BadBody, Shape
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.openai import think
 from ollama_gateway.simulator.response_events import Response
@@ -38,20 +37,20 @@ SHAPE = Shape(
         "stream": "bool",
     },
 )
-ITEMS = (
-    "message",
-    "function_call",
-    "function_call_output",
-    "reasoning",
-    "web_search_call",
-)
-CONTENTS = ("input_text", "input_image", "output_text", "input_file")
+
+
+def _items(fields: ask.Fields) -> object:
+    """Give what the request says; refuse what cannot be read or converted."""
+    try:
+        return items.read(fields.get("input", ""))
+    except BadBody as error:
+        raise Refusal(400, str(error), is_early=True) from None
 
 
 async def responses(library: Library, exchange: Exchange) -> None:
     """POST /v1/responses."""
     fields = ask.openai_fields(exchange.seen.body, SHAPE)
-    _check_input(fields.get("input", ""))
+    spoken = _items(fields)
     fields["think"] = think(fields.get("reasoning", {}).get("effort"))
     text = fields.get("model", "")
     if not text:
@@ -60,15 +59,21 @@ async def responses(library: Library, exchange: Exchange) -> None:
     ask.check_abilities(model, text, fields, "chat")
     response = Response(text, fields, verbatim(exchange.seen.body, "tools") or [])
     is_streamed = fields.get("stream", False)
-    if not fields.get("input") and not fields.get("instructions"):
+    if not spoken and not fields.get("instructions"):
         async with library.use(model, None):
             pass
         await _loaded(exchange, response, is_streamed=is_streamed)
         return
     prompt = prompts.of_fields(model, fields, "instructions", "input", "tools")
-    limit = ask.limit_of(fields.get("max_output_tokens"))
-    job = Job(model, said(model, fields), prompt, limit, is_streamed)
+    limit = values.limit_of(fields.get("max_output_tokens"))
+    job = Job(model, said(model, fields), prompt, limit, is_streamed, fault=_fault(fields))
     await run(library, exchange, RESPONSES, job, response)
+
+
+def _fault(fields: ask.Fields) -> Refusal | None:
+    """Find what is wrong with the format that is asked for, once the model is loaded."""
+    form = fields.get("text", {}).get("format", {})
+    return values.fault_of_format(form.get("schema") if form.get("type") == "json_schema" else None)
 
 
 async def _loaded(exchange: Exchange, response: Response, *, is_streamed: bool) -> None:
@@ -81,31 +86,3 @@ async def _loaded(exchange: Exchange, response: Response, *, is_streamed: bool) 
     for record in records:
         await exchange.chunk(record)
     await exchange.finish(last)
-
-
-def _check_input(value: object) -> None:
-    """Refuse what is neither a text nor a list of items that Ollama knows."""
-    if isinstance(value, str):
-        return
-    if not isinstance(value, list):
-        kind = {bool: "bool", int: "number", float: "number", dict: "object"}[type(value)]
-        go = f"json: cannot unmarshal {kind} into Go value of type []json.RawMessage"
-        raise Refusal(400, f"input must be a string or array: {go}", is_early=True)
-    for place, item in enumerate(value):
-        fault = _fault(item) if isinstance(item, dict) else None
-        if fault:
-            raise Refusal(400, f"input[{place}]: {fault}", is_early=True)
-
-
-def _fault(item: dict[str, Any]) -> str | None:
-    kind = item.get("type") or ("message" if item.get("role") else "")
-    if not kind:
-        return "input item missing required 'type' field"
-    if kind not in ITEMS:
-        return f'unknown input item type: "{kind}"'
-    content = item.get("content")
-    for place, part in enumerate(content if isinstance(content, list) else []):
-        kind = part.get("type", "") if isinstance(part, dict) else ""
-        if kind not in CONTENTS:
-            return f"content[{place}]: unknown content type: {kind}"
-    return None

@@ -18,6 +18,7 @@ import attrs
 from ollama_gateway.simulator import (
     anthropic,
     blobs,
+    cloud,
     completions,
     embeddings,
     listings,
@@ -98,6 +99,9 @@ ROUTES = {
     "/api/status": _read(listings.status),
     "/api/tags": _read(listings.tags, head=True),
     "/api/ps": _read(listings.ps),
+    "/api/me": Route(("POST",), NATIVE, cloud.me),
+    "/api/experimental/model-recommendations": _read(cloud.recommendations),
+    "/api/experimental/web_search": Route(("POST",), NATIVE, cloud.search),
     "/api/pull": _work(management.pull),
     "/api/push": _work(management.push),
     "/api/create": _work(management.create),

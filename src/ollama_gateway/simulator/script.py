@@ -32,6 +32,8 @@ class Script:
         reset: the cut is a TCP reset.
         hang_after: after so many chunks nothing more is sent until the client goes. 0: before the
             head. An answer of one piece hangs in the middle of its body.
+        loops: the runner says its first word again and again, until Ollama ends the answer after
+            31 of them, as with `no_done`.
         no_done: the stream ends cleanly without its terminal marker.
         raw: exactly these bytes in place of a response, then a close.
         drip: with `raw`, seconds between single bytes.
@@ -49,6 +51,7 @@ class Script:
     cut_after: int | None = attrs.field(default=None, kw_only=True)
     reset: bool = attrs.field(default=False, kw_only=True)
     hang_after: int | None = attrs.field(default=None, kw_only=True)
+    loops: bool = attrs.field(default=False, kw_only=True)
     no_done: bool = attrs.field(default=False, kw_only=True)
     raw: bytes | None = attrs.field(default=None, kw_only=True)
     drip: float = attrs.field(default=0, kw_only=True)

@@ -12,6 +12,7 @@ the other must not misread with it.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,11 +26,14 @@ from ollama_gateway.simulator.dialect import NATIVE, Refusal
 from ollama_gateway.simulator.exchange import Exchange, Seen
 from ollama_gateway.simulator.faults import befall
 from ollama_gateway.simulator.figures import PATH, Figures
-from ollama_gateway.simulator.gojson import BadBody, loads
+from ollama_gateway.simulator.gojson import loads
+from ollama_gateway.simulator.gotypes import BadBody
 from ollama_gateway.simulator.library import KEEP_ALIVE, Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import InvalidName, parse
+from ollama_gateway.simulator.recovery import recovering
 from ollama_gateway.simulator.routes import Route, reach
+from ollama_gateway.simulator.runners import Runners
 from ollama_gateway.simulator.script import NOTHING, Script, Scripts
 
 
@@ -45,6 +49,10 @@ class Simulator:
         registry: what can be pulled; what it hosts can be, too.
         wall_clock: dates what is pulled, copied or created.
         shows_figures: answer `GET /simulator/figures`, which no real Ollama has.
+        parallel: requests that one model serves at once, as `OLLAMA_NUM_PARALLEL`; without it all.
+        max_queue: requests that may wait for loads, as `OLLAMA_MAX_QUEUE`; without it all.
+        recovers: answer 500 where the simulator itself fails, as Ollama's server does; without it
+            a test meets the failure.
 
     Attributes:
         seen: the requests so far, oldest first, noted as soon as their head was read.
@@ -56,6 +64,7 @@ class Simulator:
     most_in_flight: int
     _is_recording: bool
     _shows_figures: bool
+    _recovers: bool
     _requests: int
     _exchanges: set[Exchange]
     _library: Library
@@ -73,13 +82,17 @@ class Simulator:
         wall_clock: Callable[[], dt.datetime] = today,
         is_recording: bool = True,
         shows_figures: bool = False,
+        parallel: float = math.inf,
+        max_queue: float = math.inf,
+        recovers: bool = False,
     ) -> None:
         self.seen = []
         self.most_in_flight = self._requests = 0
         self._is_recording = is_recording
         self._shows_figures = shows_figures
+        self._recovers = recovers
         self._exchanges = set()
-        self._library = Library(version, keep_alive, wall_clock)
+        self._library = Library(version, Runners(keep_alive, parallel, max_queue), wall_clock)
         self._scripts = Scripts()
         self._is_down = False
         self._scopes = set()
@@ -108,8 +121,7 @@ class Simulator:
     @property
     def loaded(self) -> dict[str, float]:
         """Canonical short name to the `anyio.current_time()` of its unloading."""
-        self._library.expire()
-        return self._library.loaded
+        return {runner.name: runner.end for runner in self._library.runners.resident()}
 
     @property
     def down(self) -> bool:
@@ -132,7 +144,7 @@ class Simulator:
     def come_back(self) -> None:
         """Serve again; what was loaded is not, as after a restart."""
         self._is_down = False
-        self._library.loaded.clear()
+        self._library.runners.clear()
 
     def add_model(self, model: Model) -> None:
         """Host one more model."""
@@ -188,7 +200,8 @@ class Simulator:
             try:
                 if not self._is_down:
                     self._scopes.add(scope)
-                    await Connection(stream, self._note, self._answer).serve()
+                    answer = recovering(self._answer) if self._recovers else self._answer
+                    await Connection(stream, self._note, answer).serve()
             finally:
                 self._scopes.discard(scope)
                 await anyio.aclose_forcefully(stream)

@@ -1,0 +1,153 @@
+"""Which models are loaded until when, who waits for a load, and who for a place in a runner.
+
+A runner belongs to a file of weights, not to a name: names that share the file share the runner,
+it is listed under the one that loaded it, and unloading any of them unloads it for all.
+
+Times are seconds of `anyio.current_time()`, so that residency runs out under virtual time too. It
+is looked at when somebody asks; nothing runs in the background. One model is loaded at a time, as
+in Ollama's scheduler; what is loaded is served meanwhile. A load is waited for by all who need the
+model, once; when the one who started it leaves, it is lost, and begins anew for the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import AsyncIterator
+
+import anyio
+import attrs
+
+from ollama_gateway.simulator.dialect import Refusal
+from ollama_gateway.simulator.model import Model
+
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+
+
+@attrs.define(eq=False)
+class Runner:
+    """A loaded model.
+
+    Args:
+        name: the one that it was loaded under.
+        keep: seconds that it stays after a request.
+        until: when it will be unloaded; None before the first request has ended.
+        places: bound the requests that it runs at once.
+
+    """
+
+    name: str
+    keep: float
+    until: float | None
+    places: anyio.CapacityLimiter
+    users: int = 0
+
+    @property
+    def end(self) -> float:
+        """When it will be unloaded, as `/api/ps` tells it."""
+        return anyio.current_time() + self.keep if self.until is None else self.until
+
+    def is_over(self) -> bool:
+        """Whether it has had its time, and nobody uses it."""
+        return not self.users and self.end <= anyio.current_time()
+
+
+@attrs.define(eq=False)
+class Runners:
+    """The runners of one server.
+
+    Args:
+        keep_alive: seconds a model stays loaded where no request says otherwise.
+        parallel: requests that a runner serves at once, in the order they came; inf for all.
+        max_queue: requests that may wait for loads, beside the one whose load is under way.
+
+    """
+
+    keep_alive: float
+    parallel: float = math.inf
+    max_queue: float = math.inf
+    _loaded: dict[str, Runner] = attrs.field(factory=dict)
+    _loading: anyio.Lock = attrs.field(factory=anyio.Lock)
+    _waiting: int = 0
+
+    def resident(self) -> list[Runner]:
+        """Give what is loaded, latest to go first."""
+        self._expire()
+        return sorted(self._loaded.values(), key=lambda runner: -runner.end)
+
+    def load(self, weights: str, name: str, keep_alive: float | None) -> None:
+        """Have a model loaded from now on, for so many seconds (negative: for ever)."""
+        runner = self._loaded.setdefault(weights, self._runner(name))
+        self._keep(runner, keep_alive)
+        runner.until = anyio.current_time() + runner.keep
+
+    def unload(self, weights: str) -> None:
+        """Unload a model, as soon as nobody uses it."""
+        if runner := self._loaded.get(weights):
+            runner.keep = 0
+            runner.until = anyio.current_time()
+        self._expire()
+
+    def forget(self, name: str) -> None:
+        """Drop what was loaded under a name."""
+        for weights in [key for key, runner in self._loaded.items() if runner.name == name]:
+            del self._loaded[weights]
+
+    def clear(self) -> None:
+        """Unload everything at once, as a restart does."""
+        self._loaded.clear()
+
+    @contextlib.asynccontextmanager
+    async def use(self, model: Model, keep_alive: float | None) -> AsyncIterator[float]:
+        """Hold a model loaded, and a place in its runner; gives the seconds its load took.
+
+        Raises:
+            Refusal: 503, where too many wait for a load.
+
+        """
+        start = anyio.current_time()
+        runner = await self._taken(model)
+        load = anyio.current_time() - start
+        self._keep(runner, keep_alive)
+        try:
+            async with runner.places:
+                yield load
+        finally:
+            runner.users -= 1
+            if not runner.users:
+                runner.until = anyio.current_time() + runner.keep
+
+    async def _taken(self, model: Model) -> Runner:
+        """Give the runner of a model, loaded where it was not, and count its user."""
+        self._expire()
+        runner = self._loaded.get(model.weights) or await self._queued(model)
+        runner.users += 1
+        return runner
+
+    async def _queued(self, model: Model) -> Runner:
+        if self._waiting > self.max_queue:
+            raise Refusal(503, BUSY)
+        self._waiting += 1
+        try:
+            async with self._loading:
+                self._expire()
+                if runner := self._loaded.get(model.weights):
+                    return runner
+                await anyio.sleep(model.load_time)
+                return self._loaded.setdefault(model.weights, self._runner(model.name))
+        finally:
+            self._waiting -= 1
+
+    def _runner(self, name: str) -> Runner:
+        return Runner(name, self.keep_alive, None, anyio.CapacityLimiter(self.parallel))
+
+    @staticmethod
+    def _keep(runner: Runner, seconds: float | None) -> None:
+        """Set how long a runner stays, where a request says it."""
+        if seconds is not None:
+            runner.keep = math.inf if seconds < 0 else seconds
+
+    def _expire(self) -> None:
+        """Unload what has had its time, unless it is in use."""
+        for weights in [key for key, runner in self._loaded.items() if runner.is_over()]:
+            del self._loaded[weights]
