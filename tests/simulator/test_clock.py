@@ -54,7 +54,10 @@ def test_a_keep_alive_is_a_number_or_a_duration(value: object, seconds: float) -
         ("10", 'time: missing unit in duration "10"'),
         ("xyz", 'time: invalid duration "xyz"'),
         ("", 'time: invalid duration ""'),
-        ("1sx", 'time: invalid duration "1sx"'),
+        ("1sx", 'time: unknown unit "sx" in duration "1sx"'),
+        ("1d", 'time: unknown unit "d" in duration "1d"'),
+        ("1h9", 'time: missing unit in duration "1h9"'),
+        ("9999999h", 'time: invalid duration "9999999h"'),
         ("-", 'time: invalid duration "-"'),
     ],
 )

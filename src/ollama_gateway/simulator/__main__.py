@@ -7,12 +7,14 @@ import math
 import re
 import signal
 import sys
+from functools import partial
 
 import anyio
 
 from ollama_gateway.simulator.figures import PATH
 from ollama_gateway.simulator.model import Call, Model
 from ollama_gateway.simulator.names import InvalidName
+from ollama_gateway.simulator.runners import Limits
 from ollama_gateway.simulator.simulator import Simulator
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
@@ -77,7 +79,7 @@ async def _serve(simulator: Simulator, host: str, port: int) -> int:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as tasks:
             try:
-                bound = await tasks.start(simulator.serve, host, port)
+                bound = await tasks.start(partial(simulator.serve, recovers=True), host, port)
             except OSError as error:
                 print(f"cannot listen on {host}:{port}: {error}", file=sys.stderr)  # noqa: T201
                 return 1
@@ -102,9 +104,7 @@ def main() -> int:
         version=options.version,
         is_recording=False,
         shows_figures=options.figures,
-        parallel=options.parallel,
-        max_queue=options.max_queue,
-        recovers=True,
+        limits=Limits(options.parallel, options.max_queue),
     )
     return anyio.run(_serve, simulator, options.host, options.port, backend="trio")
 

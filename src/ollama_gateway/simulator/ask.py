@@ -59,9 +59,9 @@ def name_of(text: str) -> Name:
 
     """
     scheme, separator, _ = text.strip().partition("://")
+    if separator and scheme != HTTPS:
+        raise Refusal(400, "invalid model name")
     try:
-        if separator and scheme != HTTPS:
-            raise InvalidName("invalid model name")
         return parse(text)
     except InvalidName as error:
         raise Refusal(400, str(error)) from None

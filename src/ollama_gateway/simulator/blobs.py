@@ -12,13 +12,13 @@ from ollama_gateway.simulator.dialect import Refusal
 from ollama_gateway.simulator.exchange import UPLOADS, Exchange, Upload
 from ollama_gateway.simulator.library import Library
 
-_DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
+DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 
 
 async def blob(library: Library, exchange: Exchange) -> None:
     """HEAD or POST /api/blobs/:digest."""
     digest = exchange.path.removeprefix(UPLOADS)
-    if not _DIGEST.fullmatch(digest):
+    if not DIGEST.fullmatch(digest):
         raise Refusal(400, "invalid digest format")
     is_there = digest.replace("-", ":") in library.blobs
     if not is_there and exchange.method == "HEAD":

@@ -1,4 +1,4 @@
-"""The content of `/v1/messages`: what of it cannot be converted, and how large it is guessed to be.
+"""The content of `/v1/messages`: what of it cannot be converted, what is left, how large it is.
 
 Blocks of a type that Ollama does not know are dropped without a word, empty texts too; a
 conversation of which nothing is left only loads the model.
@@ -11,8 +11,6 @@ from typing import Any
 from ollama_gateway.simulator.gojson import dumps
 from ollama_gateway.simulator.gotypes import strange_in_base64
 
-PER_TOKEN = 4
-"""Bytes, of the estimate."""
 Block = dict[str, Any]
 
 
@@ -51,11 +49,19 @@ def _fault_of_image(source: Block) -> str | None:
     return None
 
 
+def of(content: object) -> list[Block]:
+    """Give the blocks of a content; a text is one, and what is neither has none."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    blocks = content if isinstance(content, list) else []
+    return [block for block in blocks if isinstance(block, dict)]
+
+
 def says_anything(fields: dict[str, Any]) -> bool:
     """Tell whether something of a conversation is left for the model."""
-    system = fields.get("system")
+    system = [block for block in of(fields.get("system")) if block.get("type") == "text"]
     spoken = [block for message in fields["messages"] for block in message["content"]]
-    return bool(_system(system)) or any(map(_says, spoken))
+    return any(_text(block.get("text")) for block in system) or any(map(_says, spoken))
 
 
 def _says(block: Block) -> bool:
@@ -66,33 +72,16 @@ def _says(block: Block) -> bool:
     return kind in known
 
 
-def _system(system: object) -> str:
-    """Read the system prompt: a text, or the texts of its blocks; what else it is says nothing."""
-    if isinstance(system, str):
-        return system
-    inner = [block for block in system if isinstance(block, dict)] if isinstance(system, list) else []
-    return "".join(_text(block.get("text")) for block in inner if block.get("type") == "text")
-
-
-def estimate(fields: dict[str, Any]) -> int:
-    """Guess the tokens of a prompt as Ollama does: a quarter of its bytes, 1 at least."""
-    size = _length(_system(fields.get("system")))
-    for message in fields["messages"]:
-        size += _length(message.get("role")) + sum(map(_size, message["content"]))
-    for tool in fields.get("tools", []):
-        size += _length(tool.get("name")) + _length(tool.get("description"))
-        size += len(dumps(tool["input_schema"])) if "input_schema" in tool else 0
-    return max(size // PER_TOKEN, 1)
-
-
-def _size(block: Block) -> int:
-    size = _length(block.get("text")) + _length(block.get("thinking"))
-    return size + (len(dumps(block)) if block.get("type") in ("tool_use", "tool_result") else 0)
+def size(block: Block) -> int:
+    """Measure a block in bytes, as far as Ollama's estimate of a prompt counts it."""
+    bytes_ = length(block.get("text")) + length(block.get("thinking"))
+    return bytes_ + (len(dumps(block)) if block.get("type") in ("tool_use", "tool_result") else 0)
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _length(text: object) -> int:
+def length(text: object) -> int:
+    """Measure a text in bytes; what is none has none."""
     return len(_text(text).encode())

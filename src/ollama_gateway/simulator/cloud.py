@@ -1,4 +1,4 @@
-"""What speaks with ollama.com, as it is on a machine that is not signed in and has its cloud off."""
+"""What speaks with ollama.com: nobody is signed in, and the cloud is off."""
 
 from __future__ import annotations
 

@@ -11,7 +11,10 @@ from ollama_gateway.simulator.gotypes import strange_in_base64
 FORMAT = "invalid message format"
 IMAGE = "invalid image input"
 BY_URL = "image URLs are not currently supported, please use base64 encoded data instead"
-IMAGES = ("data:;base64,", *(f"data:image/{kind};base64," for kind in ("jpeg", "jpg", "png", "webp")))
+IMAGES = (
+    "data:;base64,",
+    *(f"data:image/{kind};base64," for kind in ("jpeg", "jpg", "png", "webp")),
+)
 _GO = {type(None): "<nil>", bool: "bool", int: "float64", float: "float64"}
 
 

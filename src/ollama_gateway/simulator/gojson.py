@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ollama_gateway.simulator.goscan import MAX_DEPTH, TOO_DEEP, fault
+from ollama_gateway.simulator.goscan import TOO_DEEP, fault
 from ollama_gateway.simulator.gostructs import MAP
 from ollama_gateway.simulator.gotypes import BadBody, Shape, fields_of
 
@@ -27,6 +27,8 @@ _ESCAPES = str.maketrans(
     }
 )
 _LONG = 309
+DEEPEST = 600
+"""Levels; Go's are 10,000, but what is read here must be written again from a deeper stack."""
 _LONE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -46,7 +48,10 @@ def decode(body: bytes, shape: Shape) -> dict[str, Any]:
     value = loads(body)
     if value is None:
         return {}
-    fields = fields_of(shape, value)
+    try:
+        fields = fields_of(shape, value)
+    except RecursionError:
+        raise BadBody(TOO_DEEP) from None
     maps = {key for key in fields if shape.fields.get(key) == MAP}
     return fields | {key: verbatim(body, key) or {} for key in maps}
 
@@ -82,21 +87,22 @@ def _read(body: bytes, decoder: json.JSONDecoder) -> Any:
         raise BadBody("EOF")
     try:
         value = decoder.raw_decode(text)[0]
+        value = _mended(value) if _LONE.search(body) else value
     except RecursionError:
         raise BadBody(TOO_DEEP) from None
     except BadBody:
         raise
     except ValueError:
         raise BadBody(fault(body)) from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _is_deep(value):
         raise BadBody(TOO_DEEP)
-    return _mended(value) if _LONE.search(body) else value
+    return value
 
 
 def _is_deep(value: Any) -> bool:
-    """Tell whether a value is nested deeper than what follows may go into it."""
+    """Tell whether a value is nested deeper than `DEEPEST`."""
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(DEEPEST + 1):
         level = [inner for item in level for inner in _inside(item)]
     return bool(level)
 

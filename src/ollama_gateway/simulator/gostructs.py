@@ -49,9 +49,7 @@ STRUCTS: Mapping[str, Mapping[str, str]] = {
     "openai.Reasoning": {"effort": "string"},
     "openai.ResponseFormat": {"type": "string", "json_schema": "openai.JsonSchema"},
     "openai.JsonSchema": {},
-    "openai.ResponsesReasoning": dict.fromkeys(
-        ("effort", "generate_summary", "summary"), "string"
-    ),
+    "openai.ResponsesReasoning": dict.fromkeys(("effort", "generate_summary", "summary"), "string"),
     "openai.ResponsesText": {"format": "openai.ResponsesTextFormat"},
     "openai.ResponsesTextFormat": {"type": "string", "name": "string", "strict": "bool"},
     "openai.ResponsesTool": {

@@ -1,8 +1,8 @@
 """The types of Ollama's request structs, and how Go's decoder fits a JSON value into one.
 
-A type is spelt as in Go: `string`, `[]api.Message`. What has an unmarshaller of its own there refuses
-in its own words (`READERS`); a struct inside such a type is named from there on. `any` takes
-everything: what must be known of it is the handler's part.
+A type is spelt as in Go: `string`, `[]api.Message`. What has an unmarshaller of its own there
+refuses in its own words (`READERS`); a struct inside such a type is named from there on. `any`
+takes everything: what must be known of it is the handler's part.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ THINK = ("high", "medium", "low", "max")
 NOT_AN_OBJECT = "Value looks like object, but can't find closing '}' symbol"
 _BASE64 = frozenset(string.ascii_letters + string.digits + "+/\r\n")
 _CONTENT = "[]anthropic.ContentBlock"
+
 
 class BadBody(ValueError):
     """A request body that Go would not decode; the text is Go's."""
@@ -82,8 +83,6 @@ def fit(kind: str, value: Any, place: Place = TOP) -> Any:
         BadBody: with Go's text.
 
     """
-    if kind == "any":
-        return value
     if kind.startswith("[]"):
         return _array(kind, value, place)
     if reader := READERS.get(kind):
@@ -92,11 +91,7 @@ def fit(kind: str, value: Any, place: Place = TOP) -> Any:
         return {} if kind in STRUCTS or kind.startswith("map") else _ZEROS[kind]
     if kind in STRUCTS:
         return _struct(kind, value, place)
-    if not _fits(kind, value):
-        raise place.mismatch(kind, value)
-    if kind == "map[string]string":
-        return {key: fit("string", item, place) for key, item in value.items()}
-    return value
+    return _plain(kind, value, place)
 
 
 def fields_of(shape: Shape, value: Any) -> dict[str, Any]:
@@ -132,7 +127,15 @@ def _array(kind: str, value: Any, place: Place) -> list[Any]:
     return [fit(kind.removeprefix("[]"), item, place) for item in value]
 
 
-def _fits(kind: str, value: object) -> bool:
+def _plain(kind: str, value: Any, place: Place) -> Any:
+    if not _fits(kind, value):
+        raise place.mismatch(kind, value)
+    if kind == "map[string]string":
+        return {key: fit("string", item, place) for key, item in value.items()}
+    return value
+
+
+def _fits(kind: str, value: Any) -> bool:
     if kind == "int":
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         return is_whole and -LARGEST <= value < LARGEST
@@ -209,6 +212,7 @@ def strange_in_base64(text: str) -> int | None:
 
 
 READERS: Mapping[str, Callable[[Any, Place], Any]] = {
+    "any": lambda value, _place: value,
     "api.Message": _message,
     "api.ThinkValue": _think,
     "api.Duration": _duration,

@@ -1,7 +1,6 @@
-"""The routes that change the library: `pull`, `push`, `create`, `copy` and `delete`.
+"""The routes that move models: `pull`, `push`, `copy` and `delete`.
 
-The registry is a list of models that the simulator was given; a push adds to it. A new model takes
-its answers from the one that it is made of.
+The registry is a list of models that the simulator was given; a push adds to it.
 """
 
 from __future__ import annotations
@@ -20,50 +19,32 @@ from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import InvalidName, Name, parse, plain, stored
 from ollama_gateway.simulator.progress import Failure, Line, Work, moved, report, status
 
-_NAMED = {"model": "string", "name": "string", "stream": "bool", "insecure": "bool"}
-PULL = Shape("api", "PullRequest", _NAMED)
-PUSH = Shape("api", "PushRequest", _NAMED)
+NAMED = {"model": "string", "name": "string", "stream": "bool", "insecure": "bool"}
+PULL = Shape("api", "PullRequest", NAMED)
+PUSH = Shape("api", "PushRequest", NAMED)
 DELETE = Shape("api", "DeleteRequest", {"model": "string", "name": "string"})
 COPY = Shape("api", "CopyRequest", {"source": "string", "destination": "string"})
-CREATE = Shape(
-    "api",
-    "CreateRequest",
-    _NAMED
-    | {"from": "string", "system": "string", "template": "string", "quantize": "string"}
-    | {"files": "map[string]string", "adapters": "map[string]string", "remote_host": "string"},
-)
-OWN_LAYERS = ("template", "system", "parameters", "messages", "license")
 MISSING = "pull model manifest: file does not exist"
-NO_SOURCE = "neither 'from' or 'files' was specified"
 STEPS = 4
 """Lines that tell of a blob under way, after its first."""
+SMALL = 500
+"""Bytes of a blob that has come at once."""
 
 
 async def pull(library: Library, exchange: Exchange) -> None:
     """POST /api/pull."""
     fields = ask.native_fields(exchange.seen.body, PULL)
-    name = _stored(_wanted(fields), "invalid model name")
-    await report(exchange, _pulling(library, name), is_streamed=fields.get("stream", True))
+    name = _stored(wanted(fields), "invalid model name")
+    await report(exchange, pulling(library, name), is_streamed=fields.get("stream", True))
 
 
 async def push(library: Library, exchange: Exchange) -> None:
     """POST /api/push."""
     fields = ask.native_fields(exchange.seen.body, PUSH)
-    text = _wanted(fields)
+    text = wanted(fields)
     if not text:
         raise Refusal(400, "model is required")
     await report(exchange, _pushing(library, text), is_streamed=fields.get("stream", True))
-
-
-async def create(library: Library, exchange: Exchange) -> None:
-    """POST /api/create."""
-    fields = ask.native_fields(exchange.seen.body, CREATE)
-    try:
-        name = plain(_wanted(fields))
-    except InvalidName as error:
-        raise Refusal(400, str(error)) from None
-    work = _creating(library, name.short, fields)
-    await report(exchange, work, is_streamed=fields.get("stream", True))
 
 
 async def copy(library: Library, exchange: Exchange) -> None:
@@ -80,7 +61,7 @@ async def copy(library: Library, exchange: Exchange) -> None:
 async def delete(library: Library, exchange: Exchange) -> None:
     """DELETE /api/delete."""
     fields = ask.native_fields(exchange.seen.body, DELETE)
-    text = _wanted(fields)
+    text = wanted(fields)
     if not text:
         raise Refusal(400, "model is required")
     name = _stored(text, f'name "{text}" is invalid')
@@ -91,7 +72,8 @@ async def delete(library: Library, exchange: Exchange) -> None:
     await exchange.respond(200)
 
 
-def _wanted(fields: ask.Fields) -> str:
+def wanted(fields: ask.Fields) -> str:
+    """Give the name a request is about, under its new key or its old one."""
     return str(fields.get("model") or fields.get("name") or "")
 
 
@@ -112,14 +94,15 @@ def _plain(fields: ask.Fields, which: str) -> Name:
         raise Refusal(400, f'{which} "{text}" is invalid') from None
 
 
-def _pulling(library: Library, name: Name) -> Work:
+def pulling(library: Library, name: Name) -> Work:
+    """Give what a pull of that name tells and does."""
     found = library.published(name)
     lines: tuple[Line, ...] = (status("pulling manifest"),)
     if found is None:
         return Work(lines, failure=Failure(MISSING))
     model = attrs.evolve(found, modified_at=library.wall_clock())
-    steps = 0 if library.has_layers(model) else STEPS
-    lines += tuple(line for layer in _layers(model) for line in _moving("pulling", *layer, steps))
+    is_here = library.has_layers(model)
+    lines += tuple(line for layer in _layers(model) for line in _pulled(*layer, is_here=is_here))
     lines += (status("verifying sha256 digest"), status("writing manifest"))
     return Work(lines, partial(library.add, model))
 
@@ -135,73 +118,36 @@ def _pushing(library: Library, text: str) -> Work:
         path = f"/models/manifests/{name.host}/{name.namespace}/{name.model}/{name.tag}"
         lines += (status("couldn't retrieve manifest"),)
         return Work(lines, failure=Failure(f"open {path}: no such file or directory"))
-    lines += tuple(line for layer in _layers(model) for line in _moving("pushing", *layer, STEPS))
+    lines += tuple(line for layer in _layers(model) for line in _pushed(*layer))
     lines += (status("pushing manifest"),)
     return Work(lines, partial(library.publish, model))
 
 
 def _layers(model: Model) -> list[tuple[str, int]]:
     """Give digest and size of what a model is made of: its weights and its configuration."""
-    small = min(model.size, 500)
-    parts = (("weights", model.size - small), ("config", small))
-    return [(_digest(f"{part} of {model.digest}"), size) for part, size in parts]
+    small = min(model.size, SMALL)
+    weights = (f"sha256:{model.weights}", model.size - small)
+    return [weights, (digest_of(f"config of {model.digest}"), small)]
 
 
-def _moving(verb: str, digest: str, size: int, steps: int) -> list[Line]:
-    """Tell of a blob under way; one that is there already is told of once."""
-    parts = range(steps + 1) if steps else [1]
-    return [moved(verb, digest, size, size * part // (steps or 1)) for part in parts]
+def _pulled(digest: str, size: int, *, is_here: bool) -> list[Line]:
+    """Tell of a blob on its way: as often as a clock ticks, so that its end may go untold.
+
+    One that is here already is told of once, as complete; a small one has come before the clock
+    ticked twice.
+    """
+    if is_here:
+        return [moved("pulling", digest, size, size)]
+    ticks = range(STEPS + 1) if size > SMALL else [0]
+    return [moved("pulling", digest, size, size * tick // (STEPS + 1)) for tick in ticks]
 
 
-def _digest(text: str) -> str:
+def _pushed(digest: str, size: int) -> list[Line]:
+    """Tell of a blob that is sent, to its end."""
+    ticks = range(STEPS + 1)
+    return [moved("pushing", digest, size, size * tick // STEPS) for tick in ticks]
+
+
+def digest_of(text: str) -> str:
+    """Make the digest of a blob that nobody looks into."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def _creating(library: Library, short: str, fields: ask.Fields) -> Work:
-    if fields.get("from"):
-        return _made_of_model(library, short, fields)
-    if "files" in fields:
-        return _made_of_files(library, short, fields)
-    return Work(failure=Failure(NO_SOURCE, 400))
-
-
-def _made_of_model(library: Library, short: str, fields: ask.Fields) -> Work:
-    try:
-        source = parse(fields["from"])
-    except InvalidName:
-        return Work(failure=Failure("invalid model name", 400))
-    if source.cloud:
-        remote = source.model + ":" + source.tag.removesuffix("-cloud")
-        now = library.wall_clock()
-        stub = Model(short, remote=remote, capabilities=(), size=195, modified_at=now)
-        return Work((status("writing manifest"),), partial(library.add, stub))
-    base = library.find(source)
-    lines: tuple[Line, ...] = ()
-    if base is None:
-        base, lines = library.published(source), _pulling(library, source).lines
-    if base is None:
-        return _pulling(library, source)
-    model = attrs.evolve(base, name=short, parent=base.name, modified_at=library.wall_clock())
-    return _made(library, model, lines, fields)
-
-
-def _made_of_files(library: Library, short: str, fields: ask.Fields) -> Work:
-    """Make a model of blobs that were uploaded; what is in them is not looked at."""
-    digests = [str(digest).replace("sha256-", "sha256:") for digest in fields["files"].values()]
-    for digest in digests:
-        if digest not in library.blobs:
-            path = f"/models/blobs/{digest.replace(':', '-')}"
-            return Work(failure=Failure(f"open {path}: no such file or directory"))
-    size = sum(library.blobs[digest] for digest in digests)
-    model = Model(short, size=size, modified_at=library.wall_clock())
-    return _made(library, model, (status("parsing GGUF"),), fields)
-
-
-def _made(library: Library, model: Model, lines: tuple[Line, ...], fields: ask.Fields) -> Work:
-    own = [(name, str(fields[name])) for name in OWN_LAYERS if fields.get(name)]
-    kept = [f"{part} of {model.digest}" for part in ("weights", "template")]
-    lines += tuple(status(f"using existing layer {_digest(part)}") for part in kept)
-    lines += tuple(status(f"creating new layer {_digest(f'{name} {text}')}") for name, text in own)
-    digest = _digest(f"{model.digest} {own}").removeprefix("sha256:")
-    made = attrs.evolve(model, digest=digest)
-    return Work((*lines, status("writing manifest")), partial(library.add, made))

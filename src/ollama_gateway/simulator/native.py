@@ -73,7 +73,7 @@ class _Rendering:
     has_context: bool
     logprobs: int | None
     is_jinja: bool
-    _held: list[Piece] = attrs.field(factory=list)
+    _held: list[Piece] = attrs.field(factory=list, init=False)
 
     def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
         """Give one record, the last one where the figures are there."""

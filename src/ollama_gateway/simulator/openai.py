@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+
 import attrs
 
 from ollama_gateway.simulator import ask, conversation, prompts, values

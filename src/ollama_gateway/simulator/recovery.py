@@ -1,4 +1,4 @@
-"""What Ollama's server does where a handler of its own fails: tell its log, answer 500, and go on."""
+"""What Ollama's server does where a handler of its own fails: it tells its log and answers 500."""
 
 from __future__ import annotations
 

@@ -24,6 +24,24 @@ from ollama_gateway.simulator.model import Model
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
+@attrs.frozen
+class Limits:
+    """How many requests a server takes at once.
+
+    Args:
+        parallel: that one runner serves, in the order they came, as `OLLAMA_NUM_PARALLEL`.
+        max_queue: that may wait for loads, beside the one whose load is under way, as
+            `OLLAMA_MAX_QUEUE`; one more is refused.
+
+    """
+
+    parallel: float = math.inf
+    max_queue: float = math.inf
+
+
+UNLIMITED = Limits()
+
+
 @attrs.define(eq=False)
 class Runner:
     """A loaded model.
@@ -58,14 +76,11 @@ class Runners:
 
     Args:
         keep_alive: seconds a model stays loaded where no request says otherwise.
-        parallel: requests that a runner serves at once, in the order they came; inf for all.
-        max_queue: requests that may wait for loads, beside the one whose load is under way.
 
     """
 
     keep_alive: float
-    parallel: float = math.inf
-    max_queue: float = math.inf
+    limits: Limits = UNLIMITED
     _loaded: dict[str, Runner] = attrs.field(factory=dict)
     _loading: anyio.Lock = attrs.field(factory=anyio.Lock)
     _waiting: int = 0
@@ -125,7 +140,7 @@ class Runners:
         return runner
 
     async def _queued(self, model: Model) -> Runner:
-        if self._waiting > self.max_queue:
+        if self._waiting > self.limits.max_queue:
             raise Refusal(503, BUSY)
         self._waiting += 1
         try:
@@ -139,7 +154,7 @@ class Runners:
             self._waiting -= 1
 
     def _runner(self, name: str) -> Runner:
-        return Runner(name, self.keep_alive, None, anyio.CapacityLimiter(self.parallel))
+        return Runner(name, self.keep_alive, None, anyio.CapacityLimiter(self.limits.parallel))
 
     @staticmethod
     def _keep(runner: Runner, seconds: float | None) -> None:

@@ -12,8 +12,8 @@ the other must not misread with it.
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -33,7 +33,7 @@ from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import InvalidName, parse
 from ollama_gateway.simulator.recovery import recovering
 from ollama_gateway.simulator.routes import Route, reach
-from ollama_gateway.simulator.runners import Runners
+from ollama_gateway.simulator.runners import UNLIMITED, Limits, Runners
 from ollama_gateway.simulator.script import NOTHING, Script, Scripts
 
 
@@ -49,10 +49,7 @@ class Simulator:
         registry: what can be pulled; what it hosts can be, too.
         wall_clock: dates what is pulled, copied or created.
         shows_figures: answer `GET /simulator/figures`, which no real Ollama has.
-        parallel: requests that one model serves at once, as `OLLAMA_NUM_PARALLEL`; without it all.
-        max_queue: requests that may wait for loads, as `OLLAMA_MAX_QUEUE`; without it all.
-        recovers: answer 500 where the simulator itself fails, as Ollama's server does; without it
-            a test meets the failure.
+        limits: how many requests it takes at once.
 
     Attributes:
         seen: the requests so far, oldest first, noted as soon as their head was read.
@@ -64,7 +61,6 @@ class Simulator:
     most_in_flight: int
     _is_recording: bool
     _shows_figures: bool
-    _recovers: bool
     _requests: int
     _exchanges: set[Exchange]
     _library: Library
@@ -82,17 +78,14 @@ class Simulator:
         wall_clock: Callable[[], dt.datetime] = today,
         is_recording: bool = True,
         shows_figures: bool = False,
-        parallel: float = math.inf,
-        max_queue: float = math.inf,
-        recovers: bool = False,
+        limits: Limits = UNLIMITED,
     ) -> None:
         self.seen = []
         self.most_in_flight = self._requests = 0
         self._is_recording = is_recording
         self._shows_figures = shows_figures
-        self._recovers = recovers
         self._exchanges = set()
-        self._library = Library(version, Runners(keep_alive, parallel, max_queue), wall_clock)
+        self._library = Library(version, Runners(keep_alive, limits), wall_clock)
         self._scripts = Scripts()
         self._is_down = False
         self._scopes = set()
@@ -194,13 +187,17 @@ class Simulator:
         """Forget the scripts that are still queued."""
         self._scripts.clear()
 
-    async def serve_stream(self, stream: ByteStream) -> None:
-        """Serve one connection until it is closed, and close it."""
+    async def serve_stream(self, stream: ByteStream, *, recovers: bool = False) -> None:
+        """Serve one connection until it is closed, and close it.
+
+        With `recovers` a failure of the simulator itself is a 500, as in Ollama's server; without
+        it the failure is raised, so that a test meets it.
+        """
+        answer = recovering(self._answer) if recovers else self._answer
         with anyio.CancelScope() as scope:
             try:
                 if not self._is_down:
                     self._scopes.add(scope)
-                    answer = recovering(self._answer) if self._recovers else self._answer
                     await Connection(stream, self._note, answer).serve()
             finally:
                 self._scopes.discard(scope)
@@ -211,6 +208,7 @@ class Simulator:
         host: str = "127.0.0.1",
         port: int = 0,
         *,
+        recovers: bool = False,
         task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen on TCP until cancelled; `started` tells the port.
@@ -223,7 +221,7 @@ class Simulator:
         async with listener:
             bound: int = listener.extra(SocketAttribute.local_port)  # noqa: S610 - no Django
             task_status.started(bound)
-            await listener.serve(self.serve_stream)
+            await listener.serve(partial(self.serve_stream, recovers=recovers))
 
     def _note(self, seen: Seen) -> None:
         if self._is_recording:
