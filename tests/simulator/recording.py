@@ -16,11 +16,13 @@ NEWLINE = "⏎"
 CUT = "…"
 _PROBE = re.compile(
     r"## (?P<label>.+?) \| (?P<method>[A-Z]+) (?P<path>\S+) ?(?P<body>.*)\n"
-    r"-> (?P<status>\d+) (?P<told>.*)\n(?P<answer>.*)\n"
+    r"-> (?P<status>\d+) ?(?P<told>.*)\n(?P<answer>.*)\n"
 )
 _TOLD = re.compile(r'([\w-]+)=(?:"([^"]*)"|(\S+))')
 NO_CONTENT = 204
 MEASUREMENTS = "measurements"
+FACTS = "facts"
+"""What was noted of answers that were not written down byte by byte."""
 
 MASKS = {
     r'"(created_at|modified_at|expires_at)":"[^"]+Z"': r'"\1":"T"',
@@ -78,6 +80,11 @@ class Probe:
         if self.status == NO_CONTENT:
             return "close"
         return "chunked" if self.told["TE"] == "[chunked]" else "length"
+
+    def is_noted_of(self, text: str) -> bool:
+        """Whether a text is what was noted, with anything in place of an ellipsis."""
+        parts = (re.escape(part) for part in self.answer.split(CUT))
+        return re.fullmatch(".*".join(parts), text, re.DOTALL) is not None
 
     @property
     def headers(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_gateway.simulator import Model, Simulator, memory_server
+from ollama_gateway.simulator import Call, Model, Script, Simulator, memory_server
 from tests.simulator.client import Answer, ask
 
 HI = [{"role": "user", "content": "hi"}]
@@ -133,3 +133,45 @@ async def test_the_first_event_of_a_message_guesses_the_prompt(
 
     first = answer.body.partition(b"\n\n")[0]
     assert f'"usage":{{"input_tokens":{tokens},"output_tokens":0}}'.encode() in first
+
+
+async def test_an_answer_that_loops_ends_without_its_end() -> None:
+    """After 31 equal tokens the body ends as it should, and nothing tells that it is done."""
+    simulator = Simulator([Model("m1", ("ha", "!"))])
+    simulator.script(Script(loops=True), times=2)
+    async with memory_server(simulator) as connect:
+        stream = await connect()
+        streamed = await ask(stream, "POST", "/api/chat", {"model": "m1", "messages": HI})
+        body = {"model": "m1", "messages": HI, "stream": False}
+        whole = await ask(stream, "POST", "/api/chat", body)
+
+    assert streamed.is_complete
+    assert [line["message"]["content"] for line in streamed.lines] == ["ha"] * 31
+    assert not any(line["done"] for line in streamed.lines)
+    assert (whole.status, whole.document["done"]) == (200, False)
+
+
+@pytest.mark.parametrize("size", [2048, 2049])
+async def test_what_is_longer_than_the_buffer_comes_in_chunks(size: int) -> None:
+    """Up to 2,048 bytes the length is told."""
+    frame = len('{"version":""}')
+    async with memory_server(Simulator(version="x" * (size - frame))) as connect:
+        told = await ask(await connect(), "GET", "/api/version")
+
+    assert len(told.body) == size
+    assert told.framing == ("length" if size == 2048 else "chunked")
+
+
+async def test_a_template_of_jinja_puts_calls_into_the_last_record() -> None:
+    """Others tell a call on a line of its own before."""
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    last = []
+    for is_jinja in (True, False):
+        abilities = ("completion", "tools")
+        model = Model("m1", capabilities=abilities, calls=(Call("f"),), is_jinja=is_jinja)
+        async with memory_server(Simulator([model])) as connect:
+            body = {"model": "m1", "messages": HI, "tools": tools}
+            answer = await ask(await connect(), "POST", "/api/chat", body)
+        last.append("tool_calls" in answer.lines[-1]["message"])
+
+    assert last == [True, False]

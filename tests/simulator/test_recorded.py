@@ -13,11 +13,13 @@ import trio
 
 from ollama_gateway.simulator import Call, Model, Script, Simulator, memory_server
 from tests.simulator.client import Answer, ask
-from tests.simulator.recording import CUT, Probe, masked, measurements, sections
+from tests.simulator.recording import CUT, FACTS, Probe, masked, measurements, sections
 from tests.simulator.unclaimed import MEASURED, NOT_CLAIMED, reason
 
 PROBES = [probe for probes in sections().values() for probe in probes]
 CLAIMED = [probe for probe in PROBES if reason(probe) is None]
+WHOLE = [probe for probe in CLAIMED if probe.section != FACTS]
+NOTED = [probe for probe in CLAIMED if probe.section == FACTS]
 TOOL = Model(
     "tool",
     ("Hi",),
@@ -26,6 +28,14 @@ TOOL = Model(
     thinking=("hm", "m"),
     calls=(Call("get_w", {"city": "Oslo"}),),
 )
+NEWEST = [
+    Model("m1", prompt_tokens=11),
+    Model("cached", prompt_tokens=11, cached_prompt=4),
+    Model("cold", prompt_tokens=11, cached_prompt=0),
+    Model("jinja", capabilities=("completion", "tools"), calls=(Call("f"),), is_jinja=True),
+    Model("another"),
+    Model("one-more"),
+]
 SCRIPTS = {
     "err0": Script(error_after=0, status=400, error="exceeds context"),
     "errmid": Script(error_after=1),
@@ -33,6 +43,7 @@ SCRIPTS = {
     "nodone": Script(length_after=1, no_done=True),
     "queue full": Script(is_busy=True),
     "embed boom": Script(error_after=0, error="embed failed"),
+    "loop": Script(loops=True),
 }
 """By how a label begins: what the recording's runner was told to do."""
 HEADERS = {
@@ -57,8 +68,9 @@ def simulator(section: str) -> Simulator:
     """Make what a section was recorded on."""
     prompt = 7 if section == "embeddings" else 11
     m1 = Model("m1", prompt_tokens=prompt, vector_length=3)
-    models = [m1, TOOL] if section == "tools" else [m1]
-    return Simulator(models, version="0.0.0", wall_clock=lambda: m1.modified_at)
+    models = {"tools": [m1, TOOL], FACTS: NEWEST}.get(section, [m1])
+    far = Model("far", size=30_000_000)
+    return Simulator(models, registry=[far], version="0.0.0", wall_clock=lambda: m1.modified_at)
 
 
 async def send(served: Simulator, probe: Probe) -> Answer:
@@ -85,7 +97,7 @@ def answers(section: str) -> dict[int, Answer]:
     return trio.run(replay, section)
 
 
-@pytest.mark.parametrize("probe", CLAIMED, ids=str)
+@pytest.mark.parametrize("probe", WHOLE, ids=str)
 def test_an_answer_is_the_recorded_one(probe: Probe) -> None:
     """What is claimed is answered as the real server was seen to answer it."""
     answer = answers(probe.section)[probe.place]
@@ -95,6 +107,25 @@ def test_an_answer_is_the_recorded_one(probe: Probe) -> None:
     assert answer.framing == probe.framing
     assert probe.headers.items() <= answer.headers.items()
     compare(answer.body.decode(), probe)
+
+
+@pytest.mark.parametrize("probe", NOTED, ids=str)
+def test_an_answer_is_as_it_was_noted(probe: Probe) -> None:
+    """Of an answer that was noted in words there is the status, the text, and what else was."""
+    answer = answers(probe.section)[probe.place]
+
+    assert answer.is_complete
+    assert answer.status == probe.status
+    assert "TE" not in probe.told or answer.framing == probe.framing
+    assert probe.is_noted_of(said(answer, is_body=probe.answer.startswith(("{", CUT))))
+
+
+def said(answer: Answer, *, is_body: bool) -> str:
+    """Give the body, or the text of the error that it is."""
+    if is_body:
+        return answer.body.decode()
+    error = answer.document["error"]
+    return str(error if isinstance(error, str) else error["message"])
 
 
 def has_counts(probe: Probe) -> bool:
@@ -114,7 +145,7 @@ def compare(body: str, probe: Probe) -> None:
 
 def test_every_probe_is_claimed_or_listed() -> None:
     """All that was recorded is here, and what is not claimed stands in the table with a reason."""
-    assert len(PROBES) + len(measurements()) == 532
+    assert len(PROBES) + len(measurements()) == 532 + 60
     assert {probe.title for probe in PROBES if reason(probe)} == set(NOT_CLAIMED)
     assert {line for line in measurements() if not line.startswith(tuple(MEASURED))} == set()
     assert all(NOT_CLAIMED.values())

@@ -36,6 +36,9 @@ from ollama_gateway.simulator.routes import Route, reach
 from ollama_gateway.simulator.runners import UNLIMITED, Limits, Runners
 from ollama_gateway.simulator.script import NOTHING, Script, Scripts
 
+CLOSING = 1.0
+"""Seconds, at most, for what closes at once."""
+
 
 @attrs.define(eq=False, init=False)
 class Simulator:
@@ -201,7 +204,8 @@ class Simulator:
                     await Connection(stream, self._note, answer).serve()
             finally:
                 self._scopes.discard(scope)
-                await anyio.aclose_forcefully(stream)
+                with anyio.move_on_after(CLOSING, shield=True):  # else a cancel hides a failure
+                    await anyio.aclose_forcefully(stream)
 
     async def serve(
         self,
