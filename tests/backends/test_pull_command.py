@@ -46,7 +46,7 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
     assert ends["b"] == pytest.approx(3 * ends["a"])
     of_a = [(completed, total) for name, completed, total in seen if name == "a"]
     assert of_a == sorted(of_a)
-    assert of_a[-1][0] == of_a[-1][1] > 1_000_000
+    assert of_a[-1][1] > of_a[-1][0] > 1_000_000, "Ollama leaves the last bytes of a layer untold"
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import anyio
 import pytest
 import trio.testing
 
-from ollama_gateway.simulator import (
-    MemoryByteStream,
-    Model,
-    Simulator,
-    memory_pair,
-    memory_server,
-)
+from ollama_gateway.simulator import MemoryByteStream, Model, Simulator, memory_server
 from tests.simulator.client import answer, ask, request
 
 Clock = trio.testing.MockClock
@@ -273,35 +266,3 @@ async def test_a_reset_end_is_met_by_the_reader() -> None:
         await anyio.wait_all_tasks_blocked()
 
     assert simulator.seen[0].gone_at is not None
-
-
-def broken() -> Simulator:
-    """Make one that cannot tell its version."""
-    simulator = Simulator([Model("m1")])
-    simulator._library.version = object()  # type: ignore[assignment]
-    return simulator
-
-
-async def test_a_failure_of_its_own_is_raised() -> None:
-    """A test meets it, even one that leaves at once."""
-    with pytest.raises(ExceptionGroup) as caught:
-        async with memory_server(broken()) as connect:
-            reply = await ask(await connect(), "GET", "/api/version")
-
-    assert reply.status == 0
-    assert caught.group_contains(TypeError)
-
-
-async def test_a_server_that_recovers_tells_its_failure_and_goes_on(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The client has an empty 500, as Ollama gives one, and the connection lives."""
-    client, server = memory_pair()
-    async with client, anyio.create_task_group() as tasks:
-        tasks.start_soon(partial(broken().serve_stream, server, recovers=True))
-        reply = await ask(client, "GET", "/api/version")
-        again = await ask(client, "GET", "/api/status")
-        tasks.cancel_scope.cancel()
-
-    assert (reply.status, reply.body, again.status) == (500, b"", 200)
-    assert "TypeError" in capsys.readouterr().err
