@@ -17,6 +17,8 @@ from ollama_gateway.simulator.goscan import TOO_DEEP, fault
 from ollama_gateway.simulator.gostructs import MAP
 from ollama_gateway.simulator.gotypes import BadBody, Shape, fields_of
 
+__all__ = ["BadBody", "Shape", "as_map", "decode", "dumps", "loads", "verbatim"]
+
 _ESCAPES = str.maketrans(
     {
         "<": "\\u003c",
