@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import anyio
+import httpx
 import ollama
 import openai
 import pytest
@@ -65,6 +66,28 @@ def test_the_real_clients_pull_think_and_call() -> None:
     )
     assert (thinking, response.output_text) == ("Hello", "Hello from")
     assert (called.type, response.usage and response.usage.output_tokens) == ("function_call", 3)
+
+
+def test_the_real_clients_read_cached_tokens_and_survive_bad_bodies() -> None:
+    """What ended the process is refused or served, and cached tokens are where they are read."""
+    options = ("--cached-prompt", "4", "--parallel", "1", "--max-queue", "2")
+    ask_anthropic = {"model": "m1", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+    bad = {"messages": [{"role": "user", "content": 5}]}
+    with running("--model", "m1", "--token-delay", "1ms", *options) as (_, address):
+        with httpx.Client(base_url=address) as http:
+            statuses = [
+                http.post("/v1/messages", json=ask_anthropic | odd).status_code
+                for odd in ({"system": 5}, bad)
+            ]
+        with openai.OpenAI(base_url=f"{address}/v1", api_key="none") as client:
+            usage = client.chat.completions.create(
+                model="m1", messages=[{"role": "user", "content": "x"}]
+            ).usage
+
+    assert statuses == [200, 400]
+    assert usage is not None
+    assert usage.prompt_tokens_details is not None
+    assert usage.prompt_tokens_details.cached_tokens == 4
 
 
 def test_the_real_clients_list_and_stream() -> None:

@@ -172,3 +172,22 @@ async def test_a_full_queue_for_loads_is_a_503(autojump_clock: Clock) -> None:
     assert {answer.document["error"] for answer in refused} == {BUSY}
     assert not any("retry-after" in answer.headers for answer in refused)
     assert answers[:5] == refused
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "loaded"),
+    [
+        ({"format": "xml"}, ["m1:latest"]),
+        ({"_debug_render_only": True}, ["m1:latest"]),
+        ({"options": {"stop": "x"}}, []),
+        ({"think": 0}, []),
+    ],
+)
+async def test_what_is_refused_late_costs_a_load(
+    spoilt: dict[str, object], loaded: list[str]
+) -> None:
+    """A format is looked at when the model is loaded, options and types before."""
+    simulator = Simulator([Model("m1")])
+    await posted(simulator, "/api/chat", chat("m1", **spoilt))
+
+    assert await listed(simulator) == loaded
