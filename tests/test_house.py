@@ -91,6 +91,17 @@ def test_no_file_is_too_long_to_read() -> None:
     assert long == []
 
 
+def test_commands_print_in_one_way() -> None:
+    """Through `cli/output.py`, which lets no word of others command a terminal."""
+    tables = {"output.py", "config.py", "usage.py", "pull.py"}  # of cells made printable there
+    for path in (SOURCE / "cli").glob("*.py"):
+        text = path.read_text()
+        assert path.name == "output.py" or not re.search(r"typer\.echo|(?<![.\w])print\(", text), (
+            path
+        )
+        assert path.name in tables or "rich" not in imported(path), path
+
+
 def test_wire_neither_waits_nor_does_io() -> None:
     """Protocol code is plain functions over bytes."""
     for path in (SOURCE / "wire").rglob("*.py"):

@@ -36,11 +36,31 @@ def test_a_line_is_one_line_whatever_is_in_it() -> None:
     for style in ("json", "text"):
         out = io.StringIO()
         writer = log.configure("info", style, out)
-        log.get_logger("x").info("event", value='a\nb\x1b[31m"')
+        log.get_logger("x").info("event", value='a\nb\x1b[31m"', word="\x1b[31m\u202e\x9b2J")
         writer.drain(PATIENCE)
 
         assert out.getvalue().count("\n") == 1
-        assert "\x1b" not in out.getvalue()
+        assert out.getvalue().strip().isprintable()
+
+
+@pytest.mark.usefixtures("restored")
+def test_an_error_and_a_library_command_no_terminal() -> None:
+    """Their texts quote whoever caused them; a trace for people has its lines, and no others."""
+
+    def fail() -> None:
+        raise RuntimeError("\x1b[2J\u202e\x85said a peer")
+
+    out = io.StringIO()
+    writer = log.configure("info", "text", out)
+    try:
+        fail()
+    except RuntimeError:
+        log.get_logger("x").exception("\x1b[31mfailed")
+    writer.drain(PATIENCE)
+
+    lines = out.getvalue().split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert "said a peer" in lines[-2]
 
 
 @pytest.mark.usefixtures("restored")

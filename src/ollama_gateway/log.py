@@ -1,7 +1,8 @@
 """Logs: one line an event, readable on a terminal, JSON lines otherwise, always to stderr.
 
 A line is formatted where it is made and written by a thread (`LineWriter`), since a stream can
-block or fail. Values are escaped by the renderers, so client text cannot forge a line. No prompt,
+block or fail. Values are escaped, by JSON or for people by `printable`, so nobody's text can forge
+a line or command a terminal. No prompt,
 answer or key is ever handed to a logger; that is the callers' rule, kept by tests.
 """
 
@@ -20,7 +21,9 @@ from functools import partial
 from typing import BinaryIO, Final, TextIO, cast
 
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor, WrappedLogger
+
+from ollama_gateway.printable import printable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -131,11 +134,12 @@ def configure(
     as_text = style == "text" or (style == "auto" and out.isatty())
     renderer: list[Processor] = (
         [
+            _made_printable,
             structlog.dev.ConsoleRenderer(
                 colors=out.isatty(),
                 # the default prints local variables, and those hold keys and prompts
-                exception_formatter=structlog.dev.plain_traceback,
-            )
+                exception_formatter=_plain_trace,
+            ),
         ]
         if as_text
         else [structlog.processors.format_exc_info, _as_json]
@@ -171,6 +175,31 @@ def _take_over_the_libraries(writer: LineWriter, renderer: list[Processor]) -> N
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+class _Quoted:
+    """A text that is quoted already: the renderer shows the `repr` of what is no string."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _made_printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape what the renderer, which quotes for blanks alone, would print as it is."""
+    for name, value in event.items():
+        if isinstance(value, str) and (safe := printable(value)) != value:
+            event[name] = safe if name == "event" else _Quoted(safe)
+    return event
+
+
+def _plain_trace(out: TextIO, exc_info: ExcInfo) -> None:
+    """A trace, whose errors may quote anybody."""
+    trace = io.StringIO()
+    structlog.dev.plain_traceback(trace, exc_info)
+    out.write("\n".join(map(printable, trace.getvalue().split("\n"))))
 
 
 def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:

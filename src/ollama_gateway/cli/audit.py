@@ -34,7 +34,7 @@ from ollama_gateway.cli.audit_options import (
     read_outcome,
 )
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json
+from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.cli.span import SinceOption, UntilOption, read_span
 from ollama_gateway.cli.trail import opened, readable_in_part, teller, until_stopped
 from ollama_gateway.cli.verify import verify
@@ -99,7 +99,8 @@ def show(
         if as_json:
             print_json(row.document)
         else:
-            typer.echo("\n".join(story.story(row)))
+            for line in story.story(row):
+                say(line)
 
 
 def _rows(trail: Source, wanted: Filter, limit: int | None) -> Iterator[Kept]:
@@ -116,6 +117,6 @@ def _following(trail: Source, wanted: Filter, stopped: threading.Event) -> Itera
 
 def _print(rows: Iterable[Kept], *, as_json: bool) -> None:
     if not as_json:
-        typer.echo(story.head())
+        say(story.head())
     for row in rows:
-        typer.echo(json.dumps(row.document) if as_json else story.line(row))
+        say(json.dumps(row.document) if as_json else story.line(row))

@@ -14,7 +14,7 @@ from ollama_gateway.backends.catalog import Catalog, Listing, names, short_diges
 from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.settings import Settings
 from ollama_gateway.tls_files import TLSFilesBroken
 
@@ -113,7 +113,7 @@ def _backends(settings: Settings) -> Backends:
     try:
         return build_backends(settings)
     except TLSFilesBroken as error:
-        typer.echo(f"gatewayctl: {error}", err=True)
+        say(f"gatewayctl: {error}", err=True)
         raise typer.Exit(2) from None
 
 
@@ -132,7 +132,7 @@ def _shared_listings(
     try:
         copy = shared.read({backend.name: str(backend.url) for backend in backends.all})
     except RedisDown as error:
-        typer.echo(f"gatewayctl models: {error}, asking the backends", err=True)
+        say(f"gatewayctl models: {error}, asking the backends", err=True)
         return {}, live
     if copy is None:
         return {}, {**live, "size": 0}
@@ -166,7 +166,7 @@ def _print_models(
         rows += [(name, model) for model in listed] or [(name, missing)]
     print_table(rows)
     size = "no Redis" if cache["size"] is None else f"{cache['size']} in Redis"
-    typer.echo(f"union: {len(union)} models; source: {cache['source']}; {size}")
+    say(f"union: {len(union)} models; source: {cache['source']}; {size}")
 
 
 def _print_drift(drift: dict[str, dict[str, str]]) -> None:

@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, Secret, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import kind_of
-from ollama_gateway.settings.units import printable
 
 ConfigOption = Annotated[
     Path | None,
@@ -71,17 +72,17 @@ def settings_or_exit(config: Path | None) -> Loaded:
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Say whether the settings are good, or everything that is wrong with them."""
     if not as_json:
-        typer.echo(f"ok: {_source(load_or_exit(config))}")
+        say(f"ok: {_source(load_or_exit(config))}")
         return
     try:
         loaded = load(config)
     except SettingsError as exc:
-        typer.echo(json.dumps({"ok": False, "problems": exc.problems}))
+        say(json.dumps({"ok": False, "problems": exc.problems}))
         _complain(exc)
         raise typer.Exit(EXIT_SETTINGS) from None
     _warn(loaded)
     source = None if loaded.source is None else str(loaded.source)
-    typer.echo(json.dumps({"ok": True, "source": source, "warnings": loaded.warnings}))
+    say(json.dumps({"ok": True, "source": source, "warnings": loaded.warnings}))
 
 
 @app.command()
@@ -92,7 +93,7 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # n
     if as_json:
         settings = {row.path: {"value": row.value, "origin": row.origin} for row in rows}
         source = None if loaded.source is None else str(loaded.source)
-        typer.echo(json.dumps({"source": source, "settings": settings}, indent=2))
+        print_json({"source": source, "settings": settings})
     elif sys.stdout.isatty():
         Console().print(_table(rows))
     else:
@@ -125,12 +126,12 @@ def _visible(value: object, annotation: object) -> Any:
 
 def _complain(exc: SettingsError) -> None:
     for problem in exc.problems:
-        typer.echo(problem, err=True)
+        say(problem, err=True)
 
 
 def _warn(loaded: Loaded) -> None:
     for warning in loaded.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def _source(loaded: Loaded) -> str:
@@ -147,7 +148,7 @@ def _print_plain(rows: list[Row]) -> None:
     texts = [_text(row.value) for row in rows]
     paths, values = max(len(row.path) for row in rows), max(map(len, texts))
     for row, text in zip(rows, texts, strict=True):
-        typer.echo(f"{row.path:{paths}}  {text:{values}}  {row.origin}")
+        say(f"{row.path:{paths}}  {text:{values}}  {row.origin}")
 
 
 def _table(rows: list[Row]) -> Table:

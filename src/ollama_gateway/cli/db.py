@@ -15,7 +15,7 @@ import typer
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.import_rows import journals_in, move_rows, show
 from ollama_gateway.cli.key_store import opened, place_in, told
-from ollama_gateway.cli.output import print_json
+from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.database import DatabaseError
 from ollama_gateway.keys import FILE_NAME, SQLitePlace
 from ollama_gateway.keys.key import APIKey, StoreError, utc_now
@@ -23,8 +23,8 @@ from ollama_gateway.keys.store import Adopted, Stored
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.migrations import PATIENT, migrations
 from ollama_gateway.migrations import migrate as take_steps
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
-from ollama_gateway.settings.units import printable
 
 app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database.")
 
@@ -35,7 +35,7 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
     settings = _settings(config)
     url = settings.storage.database_url
     assert url is not None  # noqa: S101 - `_settings` saw to it
-    typer.echo(f"database: {printable(str(place_in(settings)))}", err=True)
+    say(f"database: {printable(str(place_in(settings)))}", err=True)
     try:
         from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
 
@@ -44,7 +44,7 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
         with closing(AuditTable(url.reveal())) as table:
             made = table.make_partitions(utc_now())
     except DatabaseError as error:
-        typer.echo(f"gatewayctl db: {error}", err=True)
+        say(f"gatewayctl db: {error}", err=True)
         raise typer.Exit(1) from None
     version = migrations()[-1].version
     if as_json:
@@ -52,10 +52,10 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
         print_json({"version": version, "applied": steps, "partitions": made})
         return
     for step in taken:
-        typer.echo(f"applied {step.version:04}_{step.name}")
+        say(f"applied {step.version:04}_{step.name}")
     for name in made:
-        typer.echo(f"made {name}")
-    typer.echo(f"the schema is version {version}" + ("" if taken else " already"))
+        say(f"made {name}")
+    say(f"the schema is version {version}" + ("" if taken else " already"))
 
 
 @app.command("import-local")
@@ -82,14 +82,14 @@ def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> No
         if paths:
             show(moved)
     for fault in moved.faults:
-        typer.echo(f"gatewayctl db: {printable(fault)}", err=True)
+        say(f"gatewayctl db: {printable(fault)}", err=True)
     raise typer.Exit(1 if moved.faults else 0)
 
 
 def _settings(config: Any) -> Settings:
     settings = load_or_exit(config).settings
     if settings.storage.database_url is None:
-        typer.echo("storage.database_url: is not set, so there is no database", err=True)
+        say("storage.database_url: is not set, so there is no database", err=True)
         raise typer.Exit(EXIT_SETTINGS)
     return settings
 
@@ -100,7 +100,7 @@ def _local_keys(settings: Settings, *, is_needed: bool) -> tuple[Stored, ...]:
         return ()
     if not path.exists():
         raise StoreError(f"{printable(str(path))}: there is no such file, so no keys")
-    typer.echo(f"from: {printable(str(SQLitePlace(path)))}", err=True)
+    say(f"from: {printable(str(SQLitePlace(path)))}", err=True)
     with closing(SQLitePlace(path).open()) as store:
         return store.stored()
 
@@ -115,11 +115,11 @@ def _as_json(adopted: Adopted) -> dict[str, list[str]]:
 
 
 def _print(adopted: Adopted) -> None:
-    typer.echo(f"added {len(adopted.added)} keys, {len(adopted.same)} were there already")
+    say(f"added {len(adopted.added)} keys, {len(adopted.same)} were there already")
     for key in adopted.revoked:
-        typer.echo(f"revoked key {key.id} ({key.name}), as it is revoked here")
+        say(f"revoked key {key.id} ({key.name}), as it is revoked here")
     for key in adopted.different:
-        typer.echo(f"key {key.id} ({key.name}) differs from the one here and stays as it is there")
+        say(f"key {key.id} ({key.name}) differs from the one here and stays as it is there")
 
 
 def _ids(keys: tuple[APIKey, ...]) -> list[str]:

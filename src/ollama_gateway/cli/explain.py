@@ -14,9 +14,10 @@ import typer
 
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Server
-from ollama_gateway.settings.units import printable, shown
+from ollama_gateway.settings.units import shown
 
 ModelArgument = Annotated[str, typer.Argument(help="A model's name, as a client would ask for it.")]
 KeyOption = Annotated[
@@ -47,7 +48,7 @@ def explain(
         print_json(explained)
     else:
         if not may_use:
-            typer.echo(f"key {shown(str(key))} may not use this model: 403", err=True)
+            say(f"key {shown(str(key))} may not use this model: 403", err=True)
         print_table([_HEAD, *rows])
     raise typer.Exit(0 if explained["candidates"] and may_use else 1)
 
@@ -93,10 +94,10 @@ def _row(backend: object) -> tuple[str, ...]:
             room = f"{busy} of {slots}" if slots else str(busy)
             time = "-" if first is None else f"{first:,.0f} ms"
             order = str(rest.get("order", "-"))
-            return order, name, str(priority), state, room, breaker, time, printable(why)
+            return order, name, str(priority), state, room, breaker, time, why
     raise NoAnswer
 
 
 def _exit(message: str) -> NoReturn:
-    typer.echo(f"gatewayctl explain: {message}", err=True)
+    say(f"gatewayctl explain: {message}", err=True)
     raise typer.Exit(1)

@@ -9,9 +9,9 @@ import typer
 
 from ollama_gateway.cli.admin import Answer, NoAnswer, ask
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json
+from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Server
-from ollama_gateway.settings.units import printable
 
 ReadyOption = Annotated[bool, typer.Option("--ready", help="Exit by readiness, not by life.")]
 
@@ -27,11 +27,15 @@ def health(
     if as_json:
         print_json(state)
     elif not state["alive"]:
-        typer.echo(f"not running: nothing answers on {server.admin_bind}")
+        say(f"not running: nothing answers on {server.admin_bind}")
     else:
-        typer.echo("ready" if state["ready"] else f"not ready: {', '.join(state['reasons'])}")
+        say(
+            "ready"
+            if state["ready"]
+            else f"not ready: {', '.join(map(printable, state['reasons']))}"
+        )
         for what in state.get("degraded", ()):
-            typer.echo(f"degraded: {printable(what)}")
+            say(f"degraded: {printable(what)}")
     raise typer.Exit(0 if state["ready"] or (state["alive"] and not ready) else 1)
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import attrs
 import typer
 
+from ollama_gateway.cli.output import say
 from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.moving import move
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.reading import paths_in
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
-from ollama_gateway.settings.units import printable
 
 
 @attrs.define
@@ -39,7 +40,7 @@ def journals_in(settings: Settings) -> Sequence[Path]:
     try:
         return paths_in(settings.storage.data_dir)
     except JournalError as error:
-        typer.echo(f"gatewayctl db: {printable(str(error))}", err=True)
+        say(f"gatewayctl db: {printable(str(error))}", err=True)
         raise typer.Exit(1) from None
 
 
@@ -64,13 +65,13 @@ def move_rows(settings: Settings, paths: Sequence[Path]) -> Moved:
 def show(moved: Moved) -> None:
     """For a person."""
     rows = sum(moved.rows.values())
-    typer.echo(f"moved {rows:,} rows of the audit trail from {len(moved.rows)} journals")
+    say(f"moved {rows:,} rows of the audit trail from {len(moved.rows)} journals")
     for name in moved.owned:
-        typer.echo(f"{name} belongs to a running gateway, which moves its rows itself")
+        say(f"{printable(name)} belongs to a running gateway, which moves its rows itself")
 
 
 def _note(moved: Moved, name: str, rows: int | None) -> None:
     if rows is None:
-        moved.owned.append(printable(name))
+        moved.owned.append(name)
     else:
         moved.rows[name] = rows

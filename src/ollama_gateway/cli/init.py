@@ -8,10 +8,11 @@ from typing import Annotated
 
 import trio
 import typer
-from rich.console import Console
 
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.backends import Probe, probe_all
+from ollama_gateway.cli.output import say
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings, SettingsError, load
 
 UrlsArgument = Annotated[list[str], typer.Argument(metavar="URL", help="Ollama servers.")]
@@ -34,8 +35,9 @@ def init(
     force: ForceOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Probe the given servers and write settings for them; servers that are down are kept."""
+    name = printable(str(output))
     if output.exists() and not force:
-        typer.echo(f"{output} exists: --force overwrites it, --output names another", err=True)
+        say(f"{name} exists: --force overwrites it, --output names another", err=True)
         raise typer.Exit(2)
     settings = _settings(urls)
     found = trio.run(probe_all, build_backends(settings).all, settings.discovery.timeout)
@@ -44,17 +46,13 @@ def init(
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        typer.echo(f"cannot write {output}: {error.strerror}", err=True)
+        say(f"cannot write {name}: {error.strerror}", err=True)
         raise typer.Exit(1) from None
-    console = Console()
     for probe in probes:
         state = f"{len(probe.models)} models" if probe.ok else f"down: {probe.error}"
-        console.print(f"{probe.name}  {probe.url}  {state}", highlight=False)
-    option = "" if output == DEFAULT_FILE else f" --config {output}"
-    console.print(
-        f"wrote {output}; next: gatewayctl keys create NAME{option}; gatewayctl serve{option}",
-        soft_wrap=True,
-    )
+        say(f"{probe.name}  {probe.url}  {state}")
+    option = "" if output == DEFAULT_FILE else f" --config {name}"
+    say(f"wrote {name}; next: gatewayctl keys create NAME{option}; gatewayctl serve{option}")
 
 
 def _settings(urls: list[str]) -> Settings:
@@ -67,13 +65,14 @@ def _settings(urls: list[str]) -> Settings:
         return load(environ={"OLLAMA_BACKENDS": json.dumps(backends)}, cwd=Path("/")).settings
     except SettingsError as error:
         for problem in error.problems:
-            typer.echo(problem, err=True)
+            say(problem, err=True)
         raise typer.Exit(2) from None
 
 
 def _table(probe: Probe) -> str:
-    state = f"Ollama {probe.version}, {len(probe.models)} models" if probe.ok else "did not answer"
-    listed = "".join(f"#   {name}\n" for name in probe.models[:20])
+    version = printable(probe.version or "")  # in a file of settings a line's end would do harm
+    state = f"Ollama {version}, {len(probe.models)} models" if probe.ok else "did not answer"
+    listed = "".join(f"#   {printable(name)}\n" for name in probe.models[:20])
     return (
         f"\n# {state} when this was written\n{listed}[[backends]]\n"
         f"name = {json.dumps(probe.name)}\nurl = {json.dumps(probe.url)}\n"

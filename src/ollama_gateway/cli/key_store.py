@@ -11,11 +11,12 @@ from contextlib import closing, contextmanager
 
 import typer
 
+from ollama_gateway.cli.output import say
 from ollama_gateway.keys import Place, place_of
 from ollama_gateway.keys.key import KeyRefused, StoreError, WrongValue
 from ollama_gateway.keys.store import KeyStore
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
-from ollama_gateway.settings.units import printable
 
 
 def place_in(settings: Settings) -> Place:
@@ -28,7 +29,7 @@ def place_in(settings: Settings) -> Place:
 def opened(settings: Settings, command: str = "gatewayctl keys") -> Iterator[KeyStore]:
     """The store of the settings, looked at and found right; exit code 1 or 2 where not."""
     place = place_in(settings)
-    typer.echo(f"keys: {printable(str(place))}", err=True)
+    say(f"keys: {printable(str(place))}", err=True)
     with told(command), closing(place.open()) as store:
         store.check()
         yield store
@@ -41,5 +42,5 @@ def told(command: str) -> Iterator[None]:
         yield
     except (StoreError, KeyRefused) as error:
         for line in str(error).splitlines():
-            typer.echo(f"{command}: {line}", err=True)
+            say(f"{command}: {line}", err=True)
         raise typer.Exit(2 if isinstance(error, WrongValue) else 1) from None

@@ -40,7 +40,7 @@ from ollama_gateway.cli.key_options import (
     read_list,
 )
 from ollama_gateway.cli.key_store import opened
-from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.keys.importing import read_keys
 from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
@@ -51,8 +51,8 @@ from ollama_gateway.keys.key import (
     utc_now,
 )
 from ollama_gateway.keys.store import Changes, KeyStore
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Server
-from ollama_gateway.settings.units import printable
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
 
@@ -117,7 +117,7 @@ def show(
         return
     _print_key(found, as_json=False)
     for line in used_lines(used) if used is not None else ():
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -193,7 +193,7 @@ def import_keys(
     if as_json:
         print_json([_as_json(key) for key in keys])
     else:
-        typer.echo(f"imported {len(keys)} keys")
+        say(f"imported {len(keys)} keys")
 
 
 def _store(config: Path | None) -> AbstractContextManager[KeyStore]:
@@ -222,7 +222,7 @@ def _used(server: Server, key: APIKey) -> dict[str, Used] | None:
         return ask_used(server, key.id)
     except NoAnswer:
         address = server.admin_bind
-        typer.echo(f"usage is not known: no gateway answers on {address}", err=True)
+        say(f"usage is not known: no gateway answers on {address}", err=True)
         return None
 
 
@@ -243,8 +243,8 @@ def _as_json(key: APIKey) -> dict[str, Any]:
 
 def _print_secret(key: APIKey, text: str, *, as_json: bool) -> None:
     if not as_json:
-        typer.echo(text)
-        typer.echo(f"This is key {key.id} ({key.name}). It is not shown again.", err=True)
+        say(text)
+        say(f"This is key {key.id} ({key.name}). It is not shown again.", err=True)
         return
     shown = _as_json(key)
     order = ("name", "models", "endpoints", "limits", "user_header", "expires_at")
@@ -259,7 +259,7 @@ def _print_key(key: APIKey, *, as_json: bool) -> None:
     for field, value in fields.items():
         label = "end user" if field == "user_header" else field
         listed = ", ".join(value) if isinstance(value, list) else value
-        typer.echo(f"{label + ':':<12}{listed if listed is not None else '-'}")
+        say(f"{label + ':':<12}{listed if listed is not None else '-'}")
 
 
 _ROW: Final = ("id", "name", "status", "models", "endpoints", "created", "expires", "limits")

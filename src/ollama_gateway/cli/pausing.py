@@ -21,10 +21,11 @@ import typer
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.cli.standing import Standing, ask_standings
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
-from ollama_gateway.settings.units import printable, shown
+from ollama_gateway.settings.units import shown
 
 app = typer.Typer(no_args_is_help=True, help="List the backends, take one out, bring it back.")
 
@@ -68,7 +69,7 @@ def pause(
     with _file(settings) as file:
         paused = file.add(name)
     if paused.issuperset(known):
-        typer.echo("warning: all backends are paused now: requests are refused (503)", err=True)
+        say("warning: all backends are paused now: requests are refused (503)", err=True)
     _report(settings, name, is_paused=True, as_json=as_json)
 
 
@@ -109,12 +110,12 @@ def _paused(settings: Settings) -> frozenset[str] | None:
 
 def _complain(settings: Settings, error: PausesBroken) -> None:
     directory = printable(str(settings.storage.data_dir))
-    typer.echo(f"gatewayctl backends: {error} (in {directory})", err=True)
+    say(f"gatewayctl backends: {error} (in {directory})", err=True)
 
 
 def _exit_unknown(name: str, known: list[str]) -> NoReturn:
     there = f"there are: {', '.join(known)}"
-    typer.echo(f"gatewayctl backends: no backend is named {shown(name)}; {there}", err=True)
+    say(f"gatewayctl backends: no backend is named {shown(name)}; {there}", err=True)
     raise typer.Exit(EXIT_SETTINGS)
 
 
@@ -124,11 +125,11 @@ def _standings(settings: Settings) -> dict[str, Standing]:
     try:
         found = ask_standings(settings.server)
     except NoAnswer:
-        typer.echo(f"no gateway answers on {address}", err=True)
+        say(f"no gateway answers on {address}", err=True)
         return {}
     if missing := [b.name for b in settings.backends if b.name not in found]:
-        names = ", ".join(missing)
-        typer.echo(f"the gateway on {address} was started without: {names}", err=True)
+        names = ", ".join(map(printable, missing))
+        say(f"the gateway on {address} was started without: {names}", err=True)
     return found
 
 
@@ -148,11 +149,11 @@ def _report(settings: Settings, name: str, *, is_paused: bool, as_json: bool) ->
         done = {"name": name, "paused": is_paused, "in_flight": in_flight, "in_force": is_in_force}
         print_json(done)
     elif is_in_force is not False:
-        typer.echo(_done(name, standing, is_paused=is_paused))
+        say(_done(name, standing, is_paused=is_paused))
         directory = printable(str(settings.storage.data_dir))
-        typer.echo(f"takes effect within a second in every gateway whose data_dir is {directory}")
+        say(f"takes effect within a second in every gateway whose data_dir is {directory}")
     if is_in_force is False:
-        typer.echo(
+        say(
             f"gatewayctl backends: the gateway on {settings.server.admin_bind} does not do so; "
             "is its storage.data_dir another one?",
             err=True,
@@ -187,4 +188,4 @@ def _as_json(name: str, url: str, standing: Standing) -> dict[str, Any]:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     cells = [row[column.replace(" ", "_")] for column in _HEAD]
-    return tuple("-" if cell is None else printable(str(cell)) for cell in cells)
+    return tuple("-" if cell is None else str(cell) for cell in cells)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json
+from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.cli.pulling import Pull, Tell, pull_all
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.settings import Settings
@@ -107,7 +107,7 @@ class _Lines:
         status = _status(pull)
         if self._told.get(pull.backend) != status:
             self._told[pull.backend] = status
-            typer.echo(f"{pull.backend}: {status}")
+            say(f"{pull.backend}: {status}")
 
 
 def _status(pull: Pull) -> str:
@@ -119,5 +119,5 @@ def _result(pull: Pull) -> dict[str, Any]:
 
 
 def _exit(message: str) -> NoReturn:
-    typer.echo(f"gatewayctl pull: {message}", err=True)
+    say(f"gatewayctl pull: {message}", err=True)
     raise typer.Exit(2)

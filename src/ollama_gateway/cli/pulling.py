@@ -16,7 +16,7 @@ import attrs
 import httpx
 
 from ollama_gateway.backends.backends import Backend
-from ollama_gateway.settings.units import printable
+from ollama_gateway.printable import printable
 from ollama_gateway.wire.dialects.progress import ProgressDialect
 from ollama_gateway.wire.frames import FrameTooLong, LineFrames
 

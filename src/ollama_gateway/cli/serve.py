@@ -17,10 +17,10 @@ from ollama_gateway.keys.key import StoreAway, StoreError, digest_of, utc_now
 from ollama_gateway.keys.store import KeyStore
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.spending_file import SpendingError
+from ollama_gateway.printable import printable
 from ollama_gateway.processes import ProcessesFailed, serve_with_processes
 from ollama_gateway.server.listener import AddressTaken, raise_file_limit
 from ollama_gateway.settings import Settings
-from ollama_gateway.settings.units import printable
 from ollama_gateway.supervisor import spare_what_is_loaded, supervise
 from ollama_gateway.tls_files import TLSFilesBroken
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ollama_gateway.cli.reasons import OUTCOMES, in_words
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.kept import Kept
-from ollama_gateway.settings.units import printable
+from ollama_gateway.printable import printable
 
 RUNNING: Final = "running"
 """In place of the outcome of a request that has none yet."""

@@ -12,17 +12,18 @@ from types import FrameType
 
 import typer
 
+from ollama_gateway.cli.output import say
 from ollama_gateway.ledger.joined import JoinedTrail, Store
 from ollama_gateway.ledger.reading import Journals, Source
 from ollama_gateway.ledger.stored import StoredRows
 from ollama_gateway.ledger.telling import Complain
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
-from ollama_gateway.settings.units import printable
 
 
 def teller(command: str) -> Complain:
     """Tells a line on stderr, in the name of a command."""
-    return lambda line: typer.echo(f"gatewayctl {command}: {printable(line)}", err=True)
+    return lambda line: say(f"gatewayctl {command}: {printable(line)}", err=True)
 
 
 @contextmanager

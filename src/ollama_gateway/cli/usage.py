@@ -21,7 +21,8 @@ from ollama_gateway.ledger.filtering import Filter
 from ollama_gateway.ledger.reading import merged
 from ollama_gateway.ledger.usage import WAYS, By, Usage, total
 from ollama_gateway.ledger.usage import usage as sums_of
-from ollama_gateway.settings.units import printable, shown
+from ollama_gateway.printable import printable
+from ollama_gateway.settings.units import shown
 
 ByOption = Annotated[str, typer.Option("--by", metavar="WAY", help=f"One of {', '.join(WAYS)}.")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Annotated, Any, Final
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.cli.output import print_json, print_table, say_over
 from ollama_gateway.cli.trail import stored_rows, tell_of_none, teller
 from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.chain import GENESIS, Anchor, Fault
@@ -19,8 +18,8 @@ from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.reading import paths_in
 from ollama_gateway.ledger.telling import Complain
 from ollama_gateway.ledger.verifying import Checked, Progress
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
-from ollama_gateway.settings.units import printable
 
 HeadOption = Annotated[
     str | None,
@@ -87,8 +86,7 @@ def _check(settings: Settings, sought: bytes, complain: Complain) -> list[Checke
         teller(_COMMAND)(str(error))
         raise typer.Exit(1) from None
     found = _followed(settings, Chains(paths, key, sought, _progress), complain)
-    if sys.stderr.isatty():
-        typer.echo("\r\x1b[K", err=True, nl=False)
+    say_over("")
     if not found:
         tell_of_none(settings, _COMMAND)
     return found
@@ -106,11 +104,9 @@ def _followed(settings: Settings, chains: Chains, complain: Complain) -> list[Ch
 
 
 def _progress(journal: str) -> Progress:
-    """A line that is written over, where somebody looks on."""
-    if not sys.stderr.isatty():
-        return lambda _: None
+    """A line that is written over."""
     name = printable(journal)
-    return lambda rows: typer.echo(f"\r{name}: {rows:,} rows followed", err=True, nl=False)
+    return lambda rows: say_over(f"{name}: {rows:,} rows followed")
 
 
 def _looks_like_a_wrong_key(found: Sequence[Checked]) -> bool:
@@ -139,7 +135,7 @@ def _cells(checked: Checked) -> tuple[str, ...]:
     span = (str(checked.anchor.seq + 1), str(checked.head.seq)) if checked.rows else ("-", "-")
     state = "cannot be read" if checked.error else "holds" if checked.is_ok else "BROKEN"
     digest = checked.head.hash.hex()[:_SHORT] if checked.head.seq else "-"
-    return printable(checked.journal), str(checked.rows), *span, digest, state
+    return checked.journal, str(checked.rows), *span, digest, state
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:

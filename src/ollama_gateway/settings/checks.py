@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from ollama_gateway.database import DatabaseError
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.key import read_claim
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import files, places
 from ollama_gateway.settings.model import Auth, Backend, Redis, Server, Storage
-from ollama_gateway.settings.units import printable, show_bytes, shown
+from ollama_gateway.settings.units import show_bytes, shown
 from ollama_gateway.tls_files import TLSFilesBroken, client_context, server_context
 from ollama_gateway.wire.origins import Origins
 

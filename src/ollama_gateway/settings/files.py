@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from dotenv import dotenv_values
 
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import places
-from ollama_gateway.settings.units import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

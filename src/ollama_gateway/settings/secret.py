@@ -12,8 +12,9 @@ import hmac
 import re
 from typing import TYPE_CHECKING, Final, final
 
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import files, places
-from ollama_gateway.settings.units import printable, shown
+from ollama_gateway.settings.units import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

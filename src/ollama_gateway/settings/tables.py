@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
+from ollama_gateway.printable import printable
 from ollama_gateway.settings.model import SECTIONS, fields_of
-from ollama_gateway.settings.units import Kind, printable
+from ollama_gateway.settings.units import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -74,11 +74,6 @@ def shown(value: object) -> str:
     return "a date or time"
 
 
-def printable(text: str) -> str:
-    """Text for one line of a terminal: as it is when that is safe, else quoted and escaped."""
-    return text if text.isprintable() else json.dumps(text)
-
-
 def seconds(value: object) -> float:
     """A duration such as `"250ms"`, in seconds; zero is allowed."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
