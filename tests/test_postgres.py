@@ -90,7 +90,9 @@ def test_a_socket_directory_may_be_named(postgres: PostgresServer) -> None:
         (f"postgresql://{USER}:{SECRET}@db.example:5433/gw?sslmode=require", "db.example/gw"),
         (f"postgresql://{USER}:{SECRET}@a,b/gw", "a,b/gw"),
         (f"postgresql:///gw?host=/run/pg&password={SECRET}", "/run/pg/gw"),
-        (f"postgres://u:{SECRET}@h", "h/u"),
+        (f"postgres://u:{SECRET}@h", "h"),
+        (f"postgresql://{USER}:a:{SECRET}@[::1]:5432", "[::1]"),
+        (f"postgresql://h/x?dbname=postgresql%3A%2F%2Fu%3A{SECRET}%40h", "h/?"),
     ],
 )
 def test_a_label_says_where_and_not_how(url: str, label: str) -> None:

@@ -16,9 +16,9 @@ def main() -> None:
     if sys.argv[1:2] == [HEALTH]:
         _run_health()
     else:
-        from ollama_gateway.cli.main import app  # noqa: PLC0415 - see HEALTH
+        from ollama_gateway.cli.main import run  # noqa: PLC0415 - see HEALTH
 
-        app()
+        sys.exit(run(sys.argv[1:]))
 
 
 def _run_health() -> None:

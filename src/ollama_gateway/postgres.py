@@ -27,6 +27,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from ollama_gateway.database import DatabaseError, Timeouts
+from ollama_gateway.store_url import StoreURL
 
 Cursor = psycopg.Cursor[TupleRow]
 RV = TypeVar("RV")
@@ -92,19 +93,14 @@ class Database:
 
     def __init__(self, url: str, timeouts: Timeouts = USUAL) -> None:
         self._parameters = {**CONNECTING, **_parameters(url)}
+        self.label: Final = StoreURL.read(url).place
+        """`HOST/DATABASE`, for the operator."""
         self._timeouts = timeouts
         self._connection: _Connection | None = None
         self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Database {self.label}>"
-
-    @property
-    def label(self) -> str:
-        """`HOST/DATABASE`, for the operator; whatever the URL has there."""
-        named = self._parameters
-        host = named.get("host") or named.get("hostaddr") or "local"
-        return f"{host}/{named.get('dbname') or named.get('user') or ''}"
 
     @contextmanager
     def transaction(self) -> Iterator[Cursor]:
@@ -179,6 +175,7 @@ class _Connection(psycopg.Connection[TupleRow]):
 
 def _parameters(url: str) -> dict[str, Any]:
     with suppress(psycopg.Error, ValueError):
+        StoreURL.read(url)  # libpq's reader is lax: see there
         return conninfo_to_dict(url)
     raise DatabaseError(NO_URL)
 

@@ -19,6 +19,10 @@ from ollama_gateway.postgres import Database
 from tests.postgres_server import PostgresServer
 
 SECRET = "hush-0123456789"
+ENCODE = (
+    "cannot be read without doubt: percent-encode the password and the user"
+    " (@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a blank is %20)"
+)
 LEGACY = "sk-legacy-0123456789abcdef"
 NEWEST = len(migrations())
 
@@ -108,7 +112,9 @@ def test_credentials_are_in_no_output(postgres: PostgresServer, use: Callable[[s
         (f"mysql://u:{SECRET}@h/x", "must begin with postgresql://"),
         (f"host=h password={SECRET}", "must begin with postgresql://"),
         (f"postgresql://h/x?no={SECRET}", "is not a URL that PostgreSQL understands"),
-        (f"postgresql://u:pa%zz{SECRET}@h/x", "is not a URL that PostgreSQL understands"),
+        *((f"postgresql://u:pa{sign}{SECRET}@h/x", ENCODE) for sign in ("%zz", *"@/#? [\\")),
+        (f"postgresql://u:12/{SECRET}@h/x", ENCODE),
+        (f"postgresql://u:12?{SECRET}@h/x", ENCODE),
     ],
 )
 def test_a_wrong_url_is_a_wrong_setting(use: Callable[[str], None], url: str, fault: str) -> None:

@@ -80,7 +80,7 @@ def test_loopback(host: str, *, expected: bool) -> None:
         ("HTTP://GPU_1:80", "http://gpu_1:80"),
         ("http://[fd00::1]:1", "http://[fd00::1]:1"),
         ("http://gpu:", "http://gpu"),
-        ("http://gpu/a@b", "http://gpu/a@b"),
+        ("http://gpu/a%40b", "http://gpu/a%40b"),
     ],
 )
 def test_a_backend_url_is_made_plain(text: str, expected: str) -> None:

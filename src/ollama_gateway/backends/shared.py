@@ -70,8 +70,9 @@ class SharedCatalog:
         """
         try:
             fields = cast("dict[bytes, bytes]", self._redis.hgetall(KEY))
-        except redis.RedisError as error:
-            raise RedisDown("Redis does not answer") from error
+        except redis.RedisError:
+            # From None: a server that does not know AUTH quotes what it was given.
+            raise RedisDown("Redis does not answer") from None
         listings, newest = {}, 0.0
         for name, url in urls.items():
             document = _document(fields.get(name.encode()))
@@ -101,8 +102,9 @@ class SharedCatalog:
                 pipeline.hset(KEY, mapping=cast("Any", fields))
                 pipeline.expire(KEY, LIFETIME)
                 pipeline.execute()
-        except redis.RedisError as error:
-            raise RedisDown("Redis does not answer") from error
+        except redis.RedisError:
+            # From None: a server that does not know AUTH quotes what it was given.
+            raise RedisDown("Redis does not answer") from None
 
 
 def _document(field: bytes | None) -> dict[str, Any]:

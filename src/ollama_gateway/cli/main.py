@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
 import typer
 
 from ollama_gateway.cli import (
@@ -19,6 +22,11 @@ from ollama_gateway.cli import (
     serve,
     usage,
 )
+from ollama_gateway.cli.output import say
+from ollama_gateway.settings.units import discreet
+
+Misused: Final[Any] = typer.BadParameter.__base__
+"""What typer raises for all that is wrong on a command line; it has no public name."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,3 +47,29 @@ app.add_typer(pausing.app, name="backends", help="List the backends, take one ou
 app.add_typer(keys.app, name="keys", help="Create, list, change and revoke API keys.")
 app.add_typer(db.app, name="db", help="Prepare the PostgreSQL database, move keys into it.")
 app.add_typer(config.app, name="config", help="Check and show the settings.")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; the exit code. What is wrong with it is told in lines of our own.
+
+    Typer's would repeat an argument as it is: a URL with its password, marks that turn the line.
+    """
+    try:
+        return cast("int | None", app(arguments, standalone_mode=False)) or 0
+    except Misused as misused:
+        if type(misused).__name__ != "NoArgsIsHelpError":  # else the help was printed
+            _tell(misused, arguments)
+        return int(misused.exit_code)
+    except typer.Abort:
+        say("Aborted.", err=True)
+        return 1
+
+
+def _tell(misused: Any, arguments: Sequence[str]) -> None:
+    if misused.ctx is not None:
+        say(misused.ctx.get_usage(), err=True)
+        say(f"Try '{misused.ctx.command_path} --help' for help.", err=True)
+    message = str(misused.format_message())
+    for argument in filter(None, arguments):
+        message = message.replace(argument, discreet(argument))
+    say(f"Error: {message}", err=True)

@@ -18,6 +18,7 @@ import attrs
 
 from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
+    PREFIX,
     APIKey,
     KeyLimits,
     KeyRefused,
@@ -166,7 +167,9 @@ class SQLKeys(ABC):
         found = self._by_id(wanted) or self._by_name(wanted)
         best = [key for key in found if key.revoked_at is None] or found
         if not best:
-            raise KeyRefused(f"no key {wanted[:100]!r}: `gatewayctl keys list` shows them")
+            # Who gives a key's text in place of its id shall not find it in a terminal's history.
+            named = "of this text" if wanted.startswith(PREFIX) else repr(wanted[:100])
+            raise KeyRefused(f"no key {named}: `gatewayctl keys list` shows them")
         if len(best) > 1:
             ids = ", ".join(key.id for key in best)
             raise KeyRefused(f"several keys were named {wanted!r}: say which id ({ids})")

@@ -99,9 +99,10 @@ class Scripts:
                 self._redis.connection_pool.disconnect()
             read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
             return attrs.evolve(batch, outcomes=read)
-        except Exception as error:  # bytes that no Redis sends raise anything in redis-py
+        except Exception:  # noqa: BLE001 - bytes that no Redis sends raise anything in redis-py
             self._redis.connection_pool.disconnect()
-            raise RedisDown("Redis does not answer") from error
+            # From None: a server that does not know AUTH quotes what it was given.
+            raise RedisDown("Redis does not answer") from None
 
     def _run(self, operations: Sequence[Operation]) -> Batch:
         """Run a batch; its outcomes are still replies."""
@@ -120,6 +121,15 @@ class Scripts:
         epoch, filling = signs
         now = seconds + microseconds / 1e6 + self.offset
         return Batch(outcomes, epoch, filling is not None, now)
+
+
+def understands(url: str) -> bool:
+    """Whether redis-py takes a URL with all its parameters; it connects to nothing for that."""
+    try:
+        redis.Redis.from_url(url).connection_pool.make_connection()
+    except Exception:  # noqa: BLE001 - of a parameter's value it raises anything, with the value
+        return False
+    return True
 
 
 def _load() -> dict[str, str]:

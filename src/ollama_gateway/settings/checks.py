@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
-from ollama_gateway.database import DatabaseError
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.key import read_claim
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import files, places
 from ollama_gateway.settings.model import Auth, Backend, Redis, Server, Storage
-from ollama_gateway.settings.units import show_bytes, shown
+from ollama_gateway.settings.stores import fault_of_database, fault_of_redis
+from ollama_gateway.settings.units import discreet, show_bytes, shown
 from ollama_gateway.tls_files import TLSFilesBroken, client_context, server_context
 from ollama_gateway.wire.origins import Origins
 
@@ -69,7 +68,7 @@ def of_header_names(tables: Iterable[Table]) -> Iterator[str]:
         seen = {"authorization"} if table.values.get("auth_token") else set()
         for name in headers if isinstance(headers, dict) else ():
             if fault := _fault_of_header(name, seen):
-                yield f"{table.name_of('headers')}[{name!r}]: {fault}"
+                yield f"{table.name_of('headers')}[{discreet(repr(name))}]: {fault}"
             seen.add(name.lower())
 
 
@@ -199,31 +198,15 @@ def _of_processes(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
 def _of_redis(table: Table, redis: Redis) -> Iterator[str]:
     if redis.url is None:
         return
-    try:
-        parts = urlsplit(redis.url.reveal())
-        port = parts.port
-    except ValueError:
-        yield f"{table.name_of('url')}: is not a URL: the host or the port is wrong"
-        return
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        yield f"{table.name_of('url')}: must begin with redis://, rediss:// or unix://"
-    elif port == 0 or not (parts.path if parts.scheme == "unix" else parts.hostname):
-        yield f"{table.name_of('url')}: names no server"
+    if fault := fault_of_redis(redis.url.reveal()):
+        yield f"{table.name_of('url')}: {fault}"
 
 
 def _of_storage(table: Table, storage: Storage) -> Iterator[str]:
     if storage.database_url is None:
         return
-    url = storage.database_url.reveal()
-    if not url.startswith(("postgresql://", "postgres://")):
-        yield f"{table.name_of('database_url')}: must begin with postgresql://"
-        return
-    try:
-        from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
-
-        Database(url)
-    except DatabaseError:
-        yield f"{table.name_of('database_url')}: is not a URL that PostgreSQL understands"
+    if fault := fault_of_database(storage.database_url.reveal()):
+        yield f"{table.name_of('database_url')}: {fault}"
 
 
 def _of_backend(table: Table, backend: Backend) -> Iterator[str]:

@@ -9,6 +9,7 @@ may be absent, but one that is there and cannot be read is a problem, never skip
 from __future__ import annotations
 
 import io
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -18,9 +19,15 @@ from dotenv import dotenv_values
 
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import places
+from ollama_gateway.settings.units import discreet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_KEYS: Final = re.compile(
+    r"""(declare|namespace|key)\s(?: \(.*\) | '.*' | ".*" )(?= \s twice | \s \(at\s )""",
+    re.DOTALL | re.VERBOSE,
+)
 
 LIMIT: Final = 1024 * 1024
 """Bytes; the largest file of settings."""
@@ -80,7 +87,7 @@ def _read_named(text: str, cwd: Path, problems: list[str]) -> tuple[Path | None,
         path = cwd / places.path(text)
         return path, _parse(read_text(path))
     except (OSError, ValueError) as exc:
-        problems.append(f"{printable(text)}: {why(exc)}")
+        problems.append(f"{discreet(text)}: {why(exc)}")
         return None, {}
 
 
@@ -88,7 +95,9 @@ def _parse(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        raise ValueError(f"is not TOML: {printable(str(exc))}") from None
+        # Some of its texts name the keys of the document.
+        what = _KEYS.sub(r"\1", str(exc))
+        raise ValueError(f"is not TOML: {printable(what)}") from None
     except RecursionError:
         raise ValueError("is not TOML: nested too deeply") from None
     except ValueError:

@@ -94,7 +94,7 @@ def _fault_of(value: str, parts: SplitResult, port: int | None) -> str | None:
     faults = {
         "must begin with http:// or https://": parts.scheme not in ("http", "https")
         or "://" not in value,
-        "must not hold credentials; use auth_token or headers": "@" in parts.netloc,
+        "must not hold credentials; use auth_token or headers": "@" in value,
         "must not have a query or a fragment": "?" in value or "#" in value,
         "holds a character that does not belong in a URL": not _URL.fullmatch(value),
         "has no host": not host,
@@ -141,6 +141,8 @@ def path(value: object) -> Path:
     """A path, `~` expanded."""
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(f"{shown(value)} is not a path")
+    if "://" in value:
+        raise ValueError("is a URL, where a path belongs")  # not repeated: it may hold a password
     try:
         return Path(value).expanduser()
     except RuntimeError:

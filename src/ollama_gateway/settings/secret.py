@@ -12,9 +12,8 @@ import hmac
 import re
 from typing import TYPE_CHECKING, Final, final
 
-from ollama_gateway.printable import printable
 from ollama_gateway.settings import files, places
-from ollama_gateway.settings.units import shown
+from ollama_gateway.settings.units import discreet, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,6 +102,6 @@ def _from_file(name: str, cwd: Path) -> Secret:
     try:
         text = files.read_text(cwd / places.path(name), LIMIT)
     except (OSError, ValueError) as exc:
-        raise ValueError(f"the file {printable(name)}: {files.why(exc)}") from None
+        raise ValueError(f"the file {discreet(name)}: {files.why(exc)}") from None
     text = text.removesuffix("\n").removesuffix("\r")
-    return _checked(text, f"the file {printable(name)}")
+    return _checked(text, f"the file {discreet(name)}")

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from ollama_gateway.printable import printable
 from ollama_gateway.settings.model import SECTIONS, fields_of
-from ollama_gateway.settings.units import Kind
+from ollama_gateway.settings.units import Kind, discreet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,7 +55,7 @@ class Table:
 
     def name_of(self, key: str) -> str:
         """What the operator calls one value."""
-        return self.variables.get(key) or f"{self.path}.{printable(key)}"
+        return self.variables.get(key) or f"{self.path}.{discreet(key)}"
 
     def origin_of(self, key: str) -> Origin:
         """Where one value comes from."""
@@ -82,7 +81,7 @@ def sections(
 ) -> dict[str, Table]:
     """One table for each section, the environment already over the file."""
     problems += [
-        f"{printable(key)}: unknown setting{_nearest_top(key)}"
+        f"{discreet(key)}: unknown setting{_nearest_top(key)}"
         for key in document
         if key not in SECTIONS and key != "backends"
     ]
@@ -116,7 +115,7 @@ def unknown_variables(environ: Iterable[str]) -> list[str]:
     """A warning for each `GATEWAY_...` variable that means nothing."""
     known = {*VARIABLES, "GATEWAY_CONFIG"}
     return [
-        f"{printable(name)}: unknown variable{_nearest_variable(name, known)}"
+        f"{discreet(name)}: unknown variable{_nearest_variable(name, known)}"
         for name in sorted(environ)
         if name.startswith("GATEWAY_") and name not in known
     ]

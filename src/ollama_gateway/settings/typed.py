@@ -17,6 +17,7 @@ from cattrs.v import transform_error
 from ollama_gateway.settings.model import Backend
 from ollama_gateway.settings.secret import Secret, read_secret
 from ollama_gateway.settings.tables import Table, kind_of, nearest
+from ollama_gateway.settings.units import discreet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,7 +88,7 @@ def _lines(exc: ClassValidationError, table: Table, cls: type[Any]) -> list[str]
 def _path(path: str, table: Table) -> str:
     """`.headers['X-A']` under its table; the table itself for what concerns it whole."""
     key, bracket, rest = path.removeprefix(".").partition("[")
-    return table.name_of(key) + bracket + rest if key else table.path
+    return table.name_of(key) + (discreet(bracket + rest) if rest else "") if key else table.path
 
 
 def _format(exc: BaseException, type_: type | None) -> str:  # noqa: ARG001 - cattrs's signature

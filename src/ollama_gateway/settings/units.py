@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import attrs
 
+from ollama_gateway.printable import printable
+
 Reader = Callable[[object], Any]
 
 LONGEST: Final = 36_500 * 86_400.0
@@ -28,6 +30,11 @@ LARGEST: Final = 2**63 - 1
 """The largest whole number taken: what SQLite and PostgreSQL hold."""
 
 _CLIP: Final = 60
+_SECRETIVE: Final = re.compile(
+    r":[^@]*@ | \bogw_ | \bbearer\s | (?:password|passwd|pwd|secret|token|key)=",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""`user:password@`, a key, a header's credential, a parameter with one."""
 _SECONDS: Final = {"ms": "0.001", "s": "1", "m": "60", "h": "3600", "d": "86400"}
 _BYTES: Final = {
     "": 1,
@@ -64,7 +71,8 @@ class Kind:
 def shown(value: object) -> str:
     """A value for a message: text escaped and clipped, what may be long by its type only."""
     if isinstance(value, str):
-        return json.dumps(value if len(value) <= _CLIP else value[:_CLIP] + "...")
+        clipped = json.dumps(value if len(value) <= _CLIP else value[:_CLIP] + "...")
+        return discreet(value) if _SECRETIVE.search(value) else clipped
     if isinstance(value, int) and abs(value) > LARGEST:
         return "a number beyond 64 bits"  # Python refuses to print thousands of digits
     if value is None or isinstance(value, bool | int | float):
@@ -72,6 +80,14 @@ def shown(value: object) -> str:
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a table"
     return "a date or time"
+
+
+def discreet(text: str) -> str:
+    """Text for a message, printable; not shown where it looks as if it held a secret.
+
+    Values of secrets are never shown: this is for what stands in the place of something else.
+    """
+    return "(not shown, as it may hold a secret)" if _SECRETIVE.search(text) else printable(text)
 
 
 def seconds(value: object) -> float:

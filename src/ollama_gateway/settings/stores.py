@@ -1,0 +1,52 @@
+"""What is wrong with the URL of a store, told without any of it: it holds a password."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ollama_gateway.database import DatabaseError
+from ollama_gateway.store_url import StoreURL, WrongURL, scheme_of
+
+LAST_PORT: Final = 65_535
+
+
+def fault_of_database(text: str) -> str | None:
+    """What is wrong with `storage.database_url`, as half a sentence."""
+    if scheme_of(text) not in {"postgresql", "postgres"}:
+        return "must begin with postgresql://"
+    try:
+        StoreURL.read(text)
+        from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+
+        Database(text)
+    except WrongURL as error:
+        return str(error)
+    except DatabaseError:
+        return "is not a URL that PostgreSQL understands"
+    return None
+
+
+def fault_of_redis(text: str) -> str | None:
+    """What is wrong with `redis.url`, as half a sentence."""
+    if scheme_of(text) not in {"redis", "rediss", "unix"}:
+        return "must begin with redis://, rediss:// or unix://"
+    try:
+        url = StoreURL.read(text)
+    except WrongURL as error:
+        return str(error)
+    if any(port is not None and port > LAST_PORT for port in url.ports):
+        return "is not a URL: the host or the port is wrong"
+    if not _names_a_server(url):
+        return "names no server"
+    if url.scheme != "unix" and url.path.strip("/") and not url.path.strip("/").isdecimal():
+        return "has more behind the host than the number of a database"
+    from ollama_gateway.limits.scripts import understands  # noqa: PLC0415 - redis only where configured
+
+    return None if understands(text) else "has a parameter that Redis's client does not know"
+
+
+def _names_a_server(url: StoreURL) -> bool:
+    if url.scheme == "unix":
+        return bool(url.path) and (url.hosts, url.ports) == (("",), (None,))
+    [port] = url.ports if len(url.ports) == 1 else (0,)
+    return bool(url.hosts[0]) and port != 0
