@@ -116,7 +116,7 @@ class Story:
         if not parts.pieces[0][0]:  # as from a client that sends it with its head
             await parts.send(inbox)
         more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
-        usual = {"host": "h"}
+        usual = {"host": "localhost" if is_admin else "h"}
         if parts.is_announced:
             usual["content-length"] = str(len(parts.whole))
         if key is not None:

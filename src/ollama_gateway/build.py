@@ -39,6 +39,7 @@ from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.counting import Counting
+from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.listener import Listener, connections_that_fit
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.management import Management
@@ -137,7 +138,7 @@ async def build(
             anonymous=_anonymous(settings, origins),
             proxies=settings.server.trusted_proxies,
         )
-        server, token = settings.server, settings.server.admin_token
+        server = settings.server
         room = connections_that_fit(server.max_connections)
         listener = Listener(
             app, app.refusal, room, certificate=_certificate(server), is_shared=server.processes > 1
@@ -145,7 +146,7 @@ async def build(
         admin = Admin(
             backends,
             metrics,
-            token.reveal() if token else None,
+            admin_gate(server),
             lambda: _can_judge(keys, place),
             lambda: place.survives_outages and keys.statistics().store_failing,
             limits,
@@ -180,6 +181,12 @@ def _anonymous(settings: Settings, origins: Origins) -> Anonymous:
         settings.server.trusted_proxies,
         origins,
     )
+
+
+def admin_gate(server: settings_model.Server) -> Gate:
+    """Who may ask the admin listener of these settings."""
+    token, hosts = server.admin_token, (server.admin_bind.host, *server.admin_hosts)
+    return Gate.of(token.reveal() if token else None, hosts)
 
 
 def _certificate(server: settings_model.Server) -> Certificate | None:

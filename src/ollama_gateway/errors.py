@@ -120,6 +120,15 @@ class BodyTooLarge(GatewayError):
     default_message = "the request body is too large"
 
 
+class Misdirected(GatewayError):
+    """421: the admin listener was asked by a name that is not known to be its own."""
+
+    status = 421
+    blame = Blame.CLIENT
+    default_reason = "foreign_host"
+    default_message = "asked by an unknown name: put it into server.admin_hosts, or set a token"
+
+
 class UnsupportedEncoding(GatewayError):
     """415: a `Content-Encoding` that neither the gateway nor Ollama reads."""
 

@@ -24,7 +24,7 @@ import attrs
 import trio
 
 from ollama_gateway import spawn
-from ollama_gateway.build import ADMIN_BODIES, ADMIN_CONNECTIONS, Settings
+from ollama_gateway.build import ADMIN_BODIES, ADMIN_CONNECTIONS, Settings, admin_gate
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.app import App
@@ -234,8 +234,8 @@ def _started(
 
 
 def _admin_listener(settings: Settings, roster: Roster) -> Listener:
-    token, metrics = settings.server.admin_token, Metrics()
-    admin = MergedAdmin(roster, token.reveal() if token else None, metrics)
+    metrics = Metrics()
+    admin = MergedAdmin(roster, admin_gate(settings.server), metrics)
     app = App(admin.routes(), BodyBudget(ADMIN_BODIES, ADMIN_BODIES), metrics)
     return Listener(app, app.refusal, ADMIN_CONNECTIONS)
 

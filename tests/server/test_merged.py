@@ -18,6 +18,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import JSON
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.listener import Listener
 from ollama_gateway.server.merged import Member, MergedAdmin, Roster
 from ollama_gateway.server.routes import OLLAMA, Route, Routes
@@ -76,7 +77,7 @@ async def processes(directory: Path, *answers: Answers | None) -> AsyncIterator[
 
 async def get(roster: Roster, path: str, token: str = TOKEN) -> tuple[int, str]:
     """What the parent answers: status and body."""
-    app = App(MergedAdmin(roster, TOKEN, Metrics()).routes(), BodyBudget(1, 1), Metrics())
+    app = App(MergedAdmin(roster, Gate(TOKEN), Metrics()).routes(), BodyBudget(1, 1), Metrics())
     head = f"GET {path} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n"
     async with serving(app) as peer:
         answer = await peer.exchange(head.encode() + b"connection: close\r\n\r\n")

@@ -29,7 +29,7 @@ def say(port: int, data: bytes) -> bytes:
 
 def ask(port: int, method: str, path: str, body: bytes = b"") -> bytes:
     """One request, on a connection of its own."""
-    head = f"{method} {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     return say(port, f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
 
 

@@ -1,14 +1,13 @@
 """The operator's listener: alive, ready, figures. Never on the public address.
 
-With `server.admin_token` set, everything but `/healthz` asks for it as a bearer token.
+Who may ask is the gate's business (`gate.py`).
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import parse_qs, unquote
 
@@ -17,15 +16,16 @@ import attrs
 
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.selection import Wish
-from ollama_gateway.errors import BadRequest, NotFound, Unauthorized
-from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.errors import BadRequest, NotFound
+from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.keys.key import APIKey, utc_now
 from ollama_gateway.ledger.audit import Audit
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.explain import explain, facts_of
-from ollama_gateway.server.routes import OLLAMA, Handler, Route, Routes
+from ollama_gateway.server.gate import Gate
+from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.names import ModelName
 
 JSON: Final[Headers] = [(b"content-type", b"application/json")]
@@ -38,7 +38,7 @@ class Admin:
 
     backends: Backends
     metrics: Metrics
-    token: str | None = attrs.field(repr=False)
+    gate: Gate
     keys_are_readable: Callable[[], bool]
     keys_are_degraded: Callable[[], bool]
     """Whether only keys that were seen lately can be judged."""
@@ -53,19 +53,15 @@ class Admin:
 
     def routes(self) -> Routes:
         """The table of the admin listener."""
-        handlers: Mapping[str, Handler] = {
-            "/healthz": self.health,
-            "/readyz": self.ready,
-            "/metrics": self.figures,
-            "/status.json": self.status,
-        }
-        table = {}
-        for path, handler in handlers.items():
-            route = Route(Endpoint(path, OLLAMA, "admin"), handler)
-            table[path] = {"GET": route, "HEAD": route}
-        usage = Route(Endpoint("/limits", OLLAMA, "admin"), self.usage)
-        explained = Route(Endpoint("/explain", OLLAMA, "admin"), self.explain)
-        return Routes(table, {"/limits": {"GET": usage}, "/explain": {"GET": explained}})
+        return self.gate.routes(
+            {
+                "/healthz": self.health,
+                "/readyz": self.ready,
+                "/metrics": self.figures,
+                "/status.json": self.status,
+            },
+            {"/limits": self.usage, "/explain": self.explain},
+        )
 
     def why_not_ready(self) -> list[str]:
         """What keeps a request from being admitted now; empty when nothing does."""
@@ -100,7 +96,6 @@ class Admin:
 
     async def ready(self, ask: Ask) -> None:
         """`/readyz`: 200, or 503 with the reasons."""
-        check_token(ask, self.token)
         reasons = self.why_not_ready()
         body = {"ready": not reasons, "reasons": reasons, "degraded": self.degraded()}
         status = 503 if reasons else 200
@@ -108,7 +103,6 @@ class Admin:
 
     async def figures(self, ask: Ask) -> None:
         """`/metrics`, for Prometheus."""
-        check_token(ask, self.token)
         self.metrics.connections(self.connections_open())
         self.metrics.settlements(self.limits.store.settlements_waiting)
         for backend in self.backends.all:
@@ -121,7 +115,6 @@ class Admin:
 
     async def status(self, ask: Ask) -> None:
         """`/status.json`: what `gatewayctl` and dashboards show."""
-        check_token(ask, self.token)
         now = anyio.current_time()
         status = {
             "ready": not self.why_not_ready(),
@@ -168,7 +161,6 @@ class Admin:
 
     async def usage(self, ask: Ask) -> None:
         """`/limits/KEY_ID`: what a key has used of its limits; 404, 503 where a store is away."""
-        check_token(ask, self.token)
         key = await self.find_key(ask.parameter)
         if key is None:
             raise NotFound
@@ -190,7 +182,6 @@ class Admin:
 
     async def explain(self, ask: Ask) -> None:
         """`/explain/MODEL?key=ID`: who would get a request now, and why; 400 for no such key."""
-        check_token(ask, self.token)
         model = ModelName.parse(unquote(ask.parameter))
         given = parse_qs(ask.query).get("key")
         key = await self.find_key(given[0]) if given else None
@@ -206,13 +197,6 @@ class Admin:
             **explain(Wish(model, key.id if key else ""), self.backends, now),
         }
         await ask.downstream.respond(200, JSON, json.dumps(body).encode())
-
-
-def check_token(ask: Ask, token: str | None) -> None:
-    """Raise Unauthorized where a token is set and this is not it."""
-    given = (ask.credential or "").encode("utf-8", "replace")
-    if token is not None and not hmac.compare_digest(given, token.encode()):
-        raise Unauthorized("invalid admin token")
 
 
 def _may_use(key: APIKey, model: ModelName) -> bool:

@@ -22,6 +22,7 @@ from ollama_gateway.errors import (
     InternalError,
     LimitReached,
     MethodNotAllowed,
+    Misdirected,
     NotFound,
     Unauthorized,
     Unavailable,
@@ -151,8 +152,8 @@ class App:
         )
         try:
             await route.handler(ask)
-        except Unauthorized as error:
-            if ask.credential is None:
+        except (Misdirected, Unauthorized) as error:
+            if isinstance(error, Unauthorized) and ask.credential is None:
                 why = self.anonymous.obstacle(client, headers, is_tls=is_tls)
                 error.reason = why or error.reason
             self.refused(error, client, request_id)

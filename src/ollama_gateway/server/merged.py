@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, cast
 
@@ -21,13 +21,14 @@ import httpx
 
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.flow.ask import Ask
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server import figures, merging
-from ollama_gateway.server.admin import FIGURES, JSON, check_token
+from ollama_gateway.server.admin import FIGURES, JSON
 from ollama_gateway.server.figures import Figures
+from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.merging import Document
-from ollama_gateway.server.routes import OLLAMA, Handler, Route, Routes
+from ollama_gateway.server.routes import Routes
 
 PATIENCE: Final = 2.0
 """Seconds that a process has for its answer; `gatewayctl` waits 5 for the whole."""
@@ -91,21 +92,21 @@ class MergedAdmin:
     """Handlers of the parent's admin listener."""
 
     roster: Roster
-    token: str | None = attrs.field(repr=False)
+    gate: Gate
     metrics: Metrics
     """What the parent itself counts."""
 
     def routes(self) -> Routes:
         """The table of the admin listener; the same paths as one process's."""
-        handlers: Mapping[str, Handler] = {
-            "/healthz": self.health,
-            "/readyz": self.ready,
-            "/metrics": self.page,
-            "/status.json": self.status,
-        }
-        table = {path: _get(path, handler, "HEAD") for path, handler in handlers.items()}
-        under = {path: _get(path, self.pass_on) for path in ("/limits", "/explain")}
-        return Routes(table, under)
+        return self.gate.routes(
+            {
+                "/healthz": self.health,
+                "/readyz": self.ready,
+                "/metrics": self.page,
+                "/status.json": self.status,
+            },
+            {"/limits": self.pass_on, "/explain": self.pass_on},
+        )
 
     async def health(self, ask: Ask) -> None:
         """`/healthz`: the parent answers."""
@@ -113,16 +114,16 @@ class MergedAdmin:
 
     async def ready(self, ask: Ask) -> None:
         """`/readyz`: 200 while one process at least is ready, or 503 with the reasons."""
-        check_token(ask, self.token)
         answers = await self._documents("/readyz")
         body = merging.readiness(answers, is_draining=self.roster.is_draining)
         await ask.downstream.respond(200 if body["ready"] else 503, JSON, json.dumps(body).encode())
 
     async def page(self, ask: Ask) -> None:
         """`/metrics`, for Prometheus: all processes together, ended ones too."""
-        check_token(ask, self.token)
         for member, answer in (await self._ask_all("/metrics")).items():
-            if answer is not None and self.roster.members.get(member.number) is member:
+            if answer is None or answer.status != HTTPStatus.OK:
+                continue
+            if self.roster.members.get(member.number) is member:
                 member.figures = figures.read(answer.body.decode())
         own = figures.read(self.metrics.page().decode())
         members = [member.figures for member in self.roster.members.values()]
@@ -132,7 +133,6 @@ class MergedAdmin:
 
     async def status(self, ask: Ask) -> None:
         """`/status.json`: all together, and each process below `processes`."""
-        check_token(ask, self.token)
         answers = await self._documents("/status.json")
         body = merging.status(answers, is_draining=self.roster.is_draining)
         body["processes"] = [self._shown(number, answers[number]) for number in answers]
@@ -149,7 +149,6 @@ class MergedAdmin:
 
     async def pass_on(self, ask: Ask) -> None:
         """`/limits/KEY_ID` and `/explain/MODEL`, as one process answers them."""
-        check_token(ask, self.token)
         query = f"?{ask.query}" if ask.query else ""
         for member in self.roster.serving:
             answer = await self._ask(member, f"{ask.path}/{ask.parameter}{query}")
@@ -178,8 +177,9 @@ class MergedAdmin:
         return answers
 
     async def _ask(self, member: Member, target: str) -> _Answer | None:
-        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        url = httpx.URL("http://process").copy_with(raw_path=target.encode())
+        token = self.gate.token
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        url = httpx.URL("http://localhost").copy_with(raw_path=target.encode())
         transport = Transport(partial(anyio.connect_unix, member.path))
         try:
             with anyio.fail_after(PATIENCE):
@@ -191,8 +191,3 @@ class MergedAdmin:
         except (httpx.TransportError, TimeoutError):
             return None
         return _Answer(response.status_code, body)
-
-
-def _get(path: str, handler: Handler, *others: str) -> dict[str, Route]:
-    route = Route(Endpoint(path, OLLAMA, "admin"), handler)
-    return dict.fromkeys(["GET", *others], route)

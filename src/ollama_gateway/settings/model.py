@@ -39,6 +39,7 @@ Networks = Annotated[
     tuple[Network, ...],
     Kind(places.networks, units.list_from_text, lambda found: [str(n) for n in found]),
 ]
+Hosts = Annotated[tuple[str, ...], Kind(places.hosts, units.list_from_text, list)]
 OriginPatterns = Annotated[tuple[str, ...], Kind(places.origins, units.list_from_text, list)]
 Bind = Annotated[Address, Kind(places.address, show=str)]
 Name = Annotated[str, Kind(places.name)]
@@ -64,6 +65,8 @@ class Server:
     """The address of /healthz, /readyz, /metrics, /status.json."""
     admin_token: SecretOrNone = None
     """Bearer token of the admin listener; required when that is not on loopback."""
+    admin_hosts: Hosts = ()
+    """Names by which the admin listener may be asked without a token, besides loopback ones."""
     processes: Positive = 1
     """Operating system processes that serve; more than one needs Redis."""
     drain_timeout: Duration = 30.0

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import attrs
 
 from ollama_gateway.settings.units import shown, words
+from ollama_gateway.wire.hosts import name_of
 from ollama_gateway.wire.networks import Network, network_of
 from ollama_gateway.wire.origins import pattern_of
 
@@ -120,6 +121,18 @@ def name(value: object) -> str:
 def networks(value: object) -> tuple[Network, ...]:
     """A list of networks in CIDR notation, or of single addresses."""
     return _each(value, network_of)
+
+
+def hosts(value: object) -> tuple[str, ...]:
+    """A list of names or addresses without ports."""
+    return _each(value, _host)
+
+
+def _host(text: str) -> str:
+    name = name_of(text)
+    if name is None:
+        raise ValueError('is not a name like "gateway.example.com" or an address, without a port')
+    return name
 
 
 def origins(value: object) -> tuple[str, ...]:

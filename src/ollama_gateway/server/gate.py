@@ -1,0 +1,73 @@
+"""Who may ask the admin listener what: with the token everybody, without one set only this machine.
+
+A web page whose name its owner lets point to 127.0.0.1 (DNS rebinding) is of the same origin as the
+admin listener there, so that its scripts may read all answers; only `Host` gives it away. So where
+no token keeps strangers out, the name must be one that nobody else can own: a loopback name, the
+address of `server.admin_bind`, or one of `server.admin_hosts`.
+
+Every route is guarded, also those to come, and two are less so: probes know no token, and ask by
+the names of services.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Final
+
+import attrs
+
+from ollama_gateway.errors import Misdirected, Unauthorized
+from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.server.routes import OLLAMA, Handler, Route, Routes
+from ollama_gateway.wire.hosts import is_loopback, name_in, name_of
+
+FOR_ALL: Final = "/healthz"
+"""Needs neither token nor name."""
+BY_ANY_NAME: Final = "/readyz"
+"""Needs the token where one is set."""
+
+
+@attrs.frozen
+class Gate:
+    """What the admin listener asks for."""
+
+    token: str | None = attrs.field(default=None, repr=False)
+    names: frozenset[str] = frozenset()
+    """By which it may be asked without a token, besides loopback's; as `name_of` has them."""
+
+    @classmethod
+    def of(cls, token: str | None, hosts: Iterable[str]) -> Gate:
+        """The gate of a token and of names or addresses."""
+        return cls(token, frozenset(name for host in hosts if (name := name_of(host))))
+
+    def routes(self, handlers: Mapping[str, Handler], under: Mapping[str, Handler]) -> Routes:
+        """The table of an admin listener: GET and HEAD, GET alone with a further path segment."""
+        return Routes(
+            {path: self._route(path, handler, "HEAD") for path, handler in handlers.items()},
+            {path: self._route(path, handler) for path, handler in under.items()},
+        )
+
+    def _route(self, path: str, handler: Handler, *others: str) -> dict[str, Route]:
+        guarded = handler if path == FOR_ALL else partial(self._let_in, path, handler)
+        route = Route(Endpoint(path, OLLAMA, "admin"), guarded)
+        return dict.fromkeys(["GET", *others], route)
+
+    async def _let_in(self, path: str, handler: Handler, ask: Ask) -> None:
+        if self.token is not None:
+            _check(ask, self.token)
+        elif path != BY_ANY_NAME and not self._knows(ask.headers):
+            raise Misdirected
+        await handler(ask)
+
+    def _knows(self, headers: Headers) -> bool:
+        hosts = [value.decode("latin-1") for name, value in headers if name.lower() == b"host"]
+        name = name_in(hosts[0]) if len(hosts) == 1 else None
+        return name is not None and (name in self.names or is_loopback(name))
+
+
+def _check(ask: Ask, token: str) -> None:
+    given = (ask.credential or "").encode("utf-8", "replace")
+    if not hmac.compare_digest(given, token.encode()):
+        raise Unauthorized("invalid admin token")

@@ -1,0 +1,154 @@
+"""Who may ask the admin listener: by which names without a token, and with one by any."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import trio.testing
+
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.app import App
+from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.gate import Gate
+from ollama_gateway.server.merged import MergedAdmin
+from ollama_gateway.settings import load
+from ollama_gateway.wire.hosts import name_in, name_of
+from tests.server.serving import serving
+from tests.server.test_merged import READY, TOKEN, Answers, processes
+from tests.story import Story, story
+
+Clock = trio.testing.MockClock
+GUARDED = ("/metrics", "/status.json", "/explain/m1", "/limits/nobody")
+OWN = [
+    *("localhost", "LocalHost:11436", "localhost.", "localhost.:1", "127.0.0.1", "127.0.0.1:9"),
+    *(
+        "127.255.1.2",
+        "127.0.0.1.",
+        "[::1]",
+        "[::1]:11436",
+        "[0:0:0:0:0:0:0:1]",
+        "[::ffff:127.0.0.1]",
+    ),
+]
+FOREIGN = [
+    *("evil.example", "evil.example:11436", "localhost.evil.example", "localhost..", "localhost.x"),
+    *("127.0.0.1.evil.example", "127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1", "0.0.0.1"),
+    *("10.0.0.1", "[::2]", "[::]", "[::ffff:10.0.0.1]", "process", "h", "xlocalhost"),
+]
+
+
+async def status_of(told: Story, path: str, host: str, token: str | None = None) -> int:
+    """The status of an admin route that is asked by a name."""
+    headers = {"host": host}
+    return (await told.ask(path, method="GET", key=token, headers=headers, is_admin=True)).status
+
+
+async def test_without_a_token_by_its_own_names_alone(autojump_clock: Clock) -> None:
+    """Whatever the port and the spelling; a stranger's name may lead to loopback as well."""
+    async with story() as told:
+        for path in GUARDED:
+            known = 404 if "nobody" in path else 200
+            assert {await status_of(told, path, host) for host in OWN} == {known}
+            assert {await status_of(told, path, host) for host in FOREIGN} == {421}
+        reply = await told.ask(
+            "/metrics", method="GET", key=None, headers={"host": "evil.example"}, is_admin=True
+        )
+        page = (await told.ask("/metrics", method="GET", is_admin=True)).body
+
+    assert reply.document == {
+        "error": "asked by an unknown name: put it into server.admin_hosts, or set a token"
+    }
+    count = len(FOREIGN) * len(GUARDED) + 1
+    assert f'ollama_gateway_refused_total{{reason="foreign_host"}} {count}.0' in page.decode()
+
+
+async def test_probes_ask_by_any_name(autojump_clock: Clock) -> None:
+    """An orchestrator's own; what they learn is no more than that."""
+    async with story() as told:
+        for host in (*OWN, *FOREIGN):
+            assert await status_of(told, "/healthz", host) == 200
+            assert await status_of(told, "/readyz", host) == 200
+
+
+async def test_names_of_the_settings(autojump_clock: Clock) -> None:
+    """Those of `server.admin_hosts`, in any spelling, and the address that is listened on."""
+    settings = {
+        "GATEWAY_SERVER_ADMIN_HOSTS": "Gateway.Example.,10.0.0.5,fd00:0::5,[fd00::6]",
+        "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.9:0",
+    }
+    async with story(settings=settings) as told:
+        for host in ("gateway.example:9090", "10.0.0.5", "[fd00::5]", "[fd00::6]:1", "127.0.0.9"):
+            assert await status_of(told, "/metrics", host) == 200
+        assert await status_of(told, "/metrics", "www.gateway.example") == 421
+
+
+async def test_with_a_token_any_name(autojump_clock: Clock) -> None:
+    """A page that a name was redirected for has no token; without it, a loopback name is none."""
+    async with story(settings={"GATEWAY_SERVER_ADMIN_TOKEN": TOKEN}) as told:
+        for path in GUARDED:
+            known = 404 if "nobody" in path else 200
+            assert await status_of(told, path, "prometheus.example", TOKEN) == known
+            assert await status_of(told, path, "localhost") == 401
+            assert await status_of(told, path, "evil.example", "wrong") == 401
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /metrics HTTP/1.0\r\n", b"421"),
+        (b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n", b"200"),
+        (b"GET /healthz HTTP/1.0\r\n", b"200"),
+        (b"GET /metrics HTTP/1.1\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nhost: localhost, evil.example\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nhost: localhost@evil.example\r\n", b"400"),
+        (b"GET http://localhost/metrics HTTP/1.1\r\nhost: evil.example\r\n", b"400"),
+        (b"GET http://evil.example/metrics HTTP/1.1\r\nhost: localhost\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nhost: evil.example\r\nx-forwarded-host: localhost\r\n", b"421"),
+        (b"HEAD /metrics HTTP/1.1\r\nhost: evil.example\r\n", b"421"),
+        (b"GET /k/key/metrics HTTP/1.1\r\nhost: evil.example\r\n", b"421"),
+        (b"GET /none HTTP/1.1\r\nhost: evil.example\r\n", b"404"),
+    ],
+)
+async def test_on_the_wire(tmp_path: Path, head: bytes, status: bytes) -> None:
+    """The parent of several processes guards as one process does; its own are asked as before."""
+    said = Answers({"/readyz": READY})
+    async with processes(tmp_path, said) as roster:
+        routes = MergedAdmin(roster, Gate(), Metrics()).routes()
+        async with serving(App(routes, BodyBudget(1, 1), Metrics())) as peer:
+            answer = await peer.exchange(head + b"connection: close\r\n\r\n")
+
+    assert answer.split(b" ")[1] == status
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/status.json", "/explain/m", "/limits/k", "/readyz"])
+async def test_the_parent_asks_by_a_name_that_its_processes_know(tmp_path: Path, path: str) -> None:
+    """Their own gates are closed as well."""
+    asked: list[bytes] = []
+
+    class Noting(Answers):
+        async def _answer(self, ask: object) -> None:
+            asked.extend(v for n, v in ask.headers if n == b"host")  # type: ignore[attr-defined]
+            await super()._answer(ask)  # type: ignore[arg-type]
+
+    said = Noting({"/readyz": READY, "/status.json": READY, "/explain/": {}, "/limits/": {}})
+    async with processes(tmp_path, said) as roster:
+        routes = MergedAdmin(roster, Gate(TOKEN), Metrics()).routes()
+        async with serving(App(routes, BodyBudget(1, 1), Metrics())) as peer:
+            head = f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n"
+            await peer.exchange(head.encode() + b"connection: close\r\n\r\n")
+
+    assert asked == [b"localhost"]
+
+
+def test_names_have_one_spelling(tmp_path: Path) -> None:
+    """In the settings and in headers; a port, a wildcard or a URL is no name."""
+    assert name_of("GPU.Example.") == name_in("gpu.example:80") == "gpu.example"
+    assert name_of("fd00:0::1") == name_in("[FD00::1]:1") == "fd00::1"
+    for text in ("", "*", "*.example", "a b", "http://a", "a:80", "a/b", "[::1]:1", "a@b", "-a"):
+        assert name_of(text) is None
+    assert name_in("fd00::1") is None
+    loaded = load(environ={"GATEWAY_SERVER_ADMIN_HOSTS": json.dumps(["A.", "[::5]"])}, cwd=tmp_path)
+    assert loaded.settings.server.admin_hosts == ("a", "::5")
