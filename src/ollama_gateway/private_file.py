@@ -24,10 +24,22 @@ def make_private(path: Path) -> Identity:
 
     Raises OSError, NotAFile.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(path.parent)
     with suppress(FileExistsError):
         os.mknod(path, stat.S_IFREG | 0o600)
     return identity(path)
+
+
+def make_directory(path: Path, mode: int = 0o700) -> None:
+    """Make a directory where there is none, whatever the umask; raises OSError.
+
+    Those above it that are missing let others pass, and nobody else write.
+    """
+    try:
+        path.mkdir(mode=mode, exist_ok=True)
+    except FileNotFoundError:
+        make_directory(path.parent, 0o755)
+        path.mkdir(mode=mode, exist_ok=True)
 
 
 def identity(path: Path) -> Identity:

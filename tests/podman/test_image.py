@@ -31,7 +31,7 @@ def test_it_is_configured_for_podman(image: str) -> None:
     """User with a fixed number, port, volume, health check in exec form, signal, entry point."""
     whole = config(image)
     found = whole["Config"]
-    assert found["User"] == "10001:10001"
+    assert found["User"] == "10001:0"
     assert list(found["ExposedPorts"]) == ["11435/tcp"]
     assert list(found["Volumes"]) == ["/var/lib/ollama-gateway"]
     assert whole["Healthcheck"]["Test"] == ["CMD", "gatewayctl", "health"]

@@ -27,7 +27,7 @@ import attrs
 
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.log import get_logger
-from ollama_gateway.private_file import NotAFile
+from ollama_gateway.private_file import NotAFile, make_directory
 
 FILE_NAME: Final = "paused.json"
 LOCK_NAME: Final = "paused.lock"
@@ -125,7 +125,7 @@ def _replace(directory: Path, names: frozenset[str]) -> None:
 def _locked(directory: Path) -> Iterator[None]:
     """Change the file alone for the length of the block, in a directory that exists."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
         descriptor = _opened(directory / LOCK_NAME, os.O_RDWR)
     except OSError as error:
         raise _broken(LOCK_NAME, error) from None

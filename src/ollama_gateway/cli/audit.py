@@ -33,7 +33,7 @@ from ollama_gateway.cli.audit_options import (
     ReasonOption,
     read_outcome,
 )
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.cli.span import SinceOption, UntilOption, read_span
 from ollama_gateway.cli.trail import opened, readable_in_part, teller, until_stopped
@@ -71,7 +71,7 @@ def list_rows(  # noqa: PLR0913, PLR0917 - one for each option
     outcome = read_outcome(outcome)
     span = read_span(since, until)
     wanted = Filter(span, key, model, backend, outcome, reason, end_user, endpoint)
-    settings = load_or_exit(config).settings
+    settings = load_for_stores(config)
     with opened(settings, "audit list") as trail, readable_in_part("audit list"):
         rows = _rows(trail, wanted, limit)
         running = filter(wanted.holds, trail.running()) if is_open else ()
@@ -90,7 +90,7 @@ def show(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Tell one request's whole story."""
-    settings = load_or_exit(config).settings
+    settings = load_for_stores(config)
     with opened(settings, "audit show") as trail, readable_in_part("audit show"):
         row = trail.find(request_id)
         if row is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ollama_gateway.cli import data_dir
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Loaded, Secret, SettingsError, load
+from ollama_gateway.settings import Loaded, Secret, Settings, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import kind_of
 
@@ -64,23 +66,40 @@ def settings_or_exit(config: Path | None) -> Loaded:
     try:
         return load(config)
     except SettingsError as exc:
-        _complain(exc)
+        _complain(exc.problems)
         raise typer.Exit(EXIT_SETTINGS) from None
+
+
+def load_for_stores(config: Path | None) -> Settings:
+    """The same for a command that opens stores: exit code 2 too where others may write them."""
+    settings = load_or_exit(config).settings
+    end_at(data_dir.faults_of(settings, data_dir.trusted_by_commands(settings)))
+    return settings
+
+
+def end_at(problems: Sequence[str]) -> None:
+    """End the command where there is a problem, with all of them and exit code 2."""
+    _complain(problems)
+    if problems:
+        raise typer.Exit(EXIT_SETTINGS)
 
 
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Say whether the settings are good, or everything that is wrong with them."""
-    if not as_json:
-        say(f"ok: {_source(load_or_exit(config))}")
-        return
     try:
         loaded = load(config)
+        trusted = data_dir.trusted_by_commands(loaded.settings)
+        problems = tuple(data_dir.faults_of(loaded.settings, trusted))
     except SettingsError as exc:
-        say(json.dumps({"ok": False, "problems": exc.problems}))
-        _complain(exc)
-        raise typer.Exit(EXIT_SETTINGS) from None
+        problems = exc.problems
+    if problems and as_json:
+        say(json.dumps({"ok": False, "problems": problems}))
+    end_at(problems)
     _warn(loaded)
+    if not as_json:
+        say(f"ok: {_source(loaded)}")
+        return
     source = None if loaded.source is None else str(loaded.source)
     say(json.dumps({"ok": True, "source": source, "warnings": loaded.warnings}))
 
@@ -124,8 +143,8 @@ def _visible(value: object, annotation: object) -> Any:
     return kind.show(value) if kind else "(not set)"
 
 
-def _complain(exc: SettingsError) -> None:
-    for problem in exc.problems:
+def _complain(problems: Sequence[str]) -> None:
+    for problem in problems:
         say(problem, err=True)
 
 

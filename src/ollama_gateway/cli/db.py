@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.import_rows import journals_in, move_rows, show
 from ollama_gateway.cli.key_store import opened, place_in, told
 from ollama_gateway.cli.output import print_json, say
@@ -87,7 +87,7 @@ def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> No
 
 
 def _settings(config: Any) -> Settings:
-    settings = load_or_exit(config).settings
+    settings = load_for_stores(config)
     if settings.storage.database_url is None:
         say("storage.database_url: is not set, so there is no database", err=True)
         raise typer.Exit(EXIT_SETTINGS)

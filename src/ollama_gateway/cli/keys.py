@@ -20,7 +20,7 @@ import attrs
 import typer
 
 from ollama_gateway.cli.admin import NoAnswer
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.key_limits import Used, ask_used, in_words, used_lines
 from ollama_gateway.cli.key_options import (
     ConcurrentOption,
@@ -107,7 +107,7 @@ def show(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Show one key, and what is used of its limits; its text is nowhere to be had."""
-    settings = load_or_exit(config).settings
+    settings = load_for_stores(config)
     with opened(settings) as store:
         found = store.get(key)
     used = _used(settings.server, found)
@@ -197,7 +197,7 @@ def import_keys(
 
 
 def _store(config: Path | None) -> AbstractContextManager[KeyStore]:
-    return opened(load_or_exit(config).settings)
+    return opened(load_for_stores(config))
 
 
 def _read(file: Path) -> str:

@@ -20,7 +20,7 @@ import typer
 
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer
-from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.cli.standing import Standing, ask_standings
 from ollama_gateway.printable import printable
@@ -43,7 +43,7 @@ _HEAD: Final = (
 @app.command("list")
 def list_backends(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """List the backends, with the figures of the running gateway where one answers."""
-    settings = load_or_exit(config).settings
+    settings = load_for_stores(config)
     paused = _paused(settings)
     standings = {**_from_settings(settings, paused), **_standings(settings)}
     urls = {b.name: b.url for b in sorted(settings.backends, key=lambda b: b.priority)}
@@ -62,7 +62,7 @@ def pause(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Send a backend no new requests; those that it has finish. Kept over restarts."""
-    settings = load_or_exit(config).settings
+    settings = load_for_stores(config)
     known = [backend.name for backend in settings.backends]
     if name not in known:
         _exit_unknown(name, known)
@@ -80,7 +80,7 @@ def resume(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Send a backend requests again."""
-    settings = load_or_exit(config).settings
+    settings = load_for_stores(config)
     known = [backend.name for backend in settings.backends]
     with _file(settings) as file:
         if name not in {*known, *file.read()}:

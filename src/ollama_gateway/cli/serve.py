@@ -11,7 +11,8 @@ import typer
 
 from ollama_gateway import log
 from ollama_gateway.build import Gateway
-from ollama_gateway.cli.config import ConfigOption, settings_or_exit
+from ollama_gateway.cli.config import ConfigOption, end_at, settings_or_exit
+from ollama_gateway.cli.data_dir import faults_of, make_private
 from ollama_gateway.cli.key_store import place_in
 from ollama_gateway.keys.key import StoreAway, StoreError, digest_of, utc_now
 from ollama_gateway.keys.store import KeyStore
@@ -23,6 +24,7 @@ from ollama_gateway.server.listener import AddressTaken, raise_file_limit
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import spare_what_is_loaded, supervise
 from ollama_gateway.tls_files import TLSFilesBroken
+from ollama_gateway.writers import Trusted
 
 LAST_LINES = 1.0
 """Seconds for the last log lines to be written."""
@@ -43,8 +45,11 @@ def serve(config: ConfigOption = None) -> None:
     """Serve until SIGTERM or SIGINT: then drain, and exit 0; a second signal ends it at once."""
     loaded = settings_or_exit(config)
     settings = loaded.settings
+    trusted = Trusted.of_process()
+    was_open = make_private(settings, trusted)
+    end_at(faults_of(settings, trusted))
     writer = log.configure(settings.log.level, settings.log.format)
-    for warning in loaded.warnings:
+    for warning in [*loaded.warnings, *([was_open] if was_open else [])]:
         logger.warning("doubtful setting", warning=warning)
     raise typer.Exit(int(not ran_to_its_end(partial(_serve, settings), writer)))
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ollama_gateway.cli.audit_options import KeyOption, ModelOption
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table
 from ollama_gateway.cli.span import SinceOption, UntilOption, read_span
 from ollama_gateway.cli.trail import opened, readable_in_part
@@ -46,7 +46,7 @@ def usage(
     """Sum up requests and tokens, from the trail."""
     way = _way(by)
     wanted = Filter(read_span(since, until), key=key, model=model)
-    with opened(load_or_exit(config).settings, "usage") as trail, readable_in_part("usage"):
+    with opened(load_for_stores(config), "usage") as trail, readable_in_part("usage"):
         rows = filter(wanted.holds, merged(trail.strands(), wanted.span))
         found = sums_of((row.document for row in rows), way)
         if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table, say_over
 from ollama_gateway.cli.trail import stored_rows, tell_of_none, teller
 from ollama_gateway.database import DatabaseError
@@ -44,7 +44,7 @@ def verify(
     The head is the hash that the log tells as `audit head` (see docs/audit.md).
     """
     sought = _read_head(head)
-    settings = load_or_exit(config).settings
+    settings = load_for_stores(config)
     faults: list[str] = []
     found = _check(settings, sought, faults.append)
     if as_json:

@@ -23,6 +23,7 @@ from ollama_gateway.ledger.journal import (
     has_intents,
     translated,
 )
+from ollama_gateway.private_file import make_directory
 
 PATTERN: Final = "journal-*.db"
 
@@ -34,7 +35,7 @@ def own_journal(directory: Path, *, is_strict: bool, key: bytes) -> Iterator[Jou
     Raises JournalError.
     """
     with translated(directory):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
     for number in itertools.count():
         path = directory / f"journal-{number}.db"
         with _owned(path) as is_ours:

@@ -35,7 +35,7 @@ from ollama_gateway.limits.charges import (
 )
 from ollama_gateway.limits.ownership import alive, looked_at, owned
 from ollama_gateway.limits.quota import MOST, bounded
-from ollama_gateway.private_file import identity, make_private
+from ollama_gateway.private_file import identity, make_directory, make_private
 
 BUSY_SECONDS: Final = 1.0
 """How long SQLite waits for a lock that something else holds on a file."""
@@ -112,7 +112,7 @@ class SpendingFile:
     def __init__(self, directory: Path, month: int) -> None:
         self._open: dict[str, Open] | None = None  # those in the file; None where that is unsure
         with _translated(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(directory)
         for number in itertools.count():
             self.path = directory / f"budgets-{number}.db"
             if self._is_taken(month):

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from ollama_gateway.settings import checks, files, tables
-from ollama_gateway.settings.model import SECTIONS, Backend, Settings
+from ollama_gateway.settings import checks, files, holders, tables
+from ollama_gateway.settings.model import SECTIONS, Backend, Settings, Storage
 from ollama_gateway.settings.typed import converter, typed
+from ollama_gateway.writers import Trusted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,8 @@ def load(
 
     """
     problems: list[str] = []
-    env = _without_empty({**files.read_dotenv(cwd, problems), **_without_empty(environ)})
+    given, dotenv = _without_empty(environ), files.read_dotenv(cwd, problems)
+    env = _without_empty({**dotenv, **given})
     source, document = files.find(config, env, cwd, problems)
     made = converter(env, cwd)
 
@@ -84,6 +86,9 @@ def load(
     usable = [(table, backend) for table, backend in backends if backend is not None]
     problems += [*checks.of_sections(whole), *checks.of_backends(usable)]
     problems += checks.of_shares(whole, usable)
+    if not any(isinstance(v, Storage) and v.allow_shared_data_dir for _, v in whole):
+        sources = holders.Sources(cwd, source, dotenv.keys() - given.keys())
+        problems += holders.faults([*whole, *usable], sources, Trusted.of_process())
     problems += [*checks.duplicates(listed), *checks.of_header_names(listed)]
     if problems:
         raise SettingsError(tuple(dict.fromkeys(map(_clipped, problems))))

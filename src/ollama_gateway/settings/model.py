@@ -161,6 +161,8 @@ class Storage:
     """Directory of the SQLite files: keys, journal."""
     database_url: SecretOrNone = None
     """`postgresql://...`, for the keys of many machines."""
+    allow_shared_data_dir: Flag = False
+    """Whether other users may write the directory, its files, and files with secrets."""
 
 
 @attrs.frozen

@@ -1,0 +1,65 @@
+"""`storage.data_dir`, before anything in it is opened: what others may write is not believed.
+
+`serve` believes its own user and root. A command that root runs acts for whoever the directory
+belongs to, so it believes that user as well.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+import attrs
+
+from ollama_gateway.printable import printable
+from ollama_gateway.settings import Settings
+from ollama_gateway.writers import ROOT, Trusted, faults_in, remedy
+
+FILES: Final = ("keys.db*", "journal-*", "budgets-*", "paused.*")
+"""All that the gateway keeps in the directory."""
+
+
+def faults_of(settings: Settings, trusted: Trusted) -> list[str]:
+    """What others may write of it, a line each."""
+    storage = settings.storage
+    if storage.allow_shared_data_dir:
+        return []
+    try:
+        found = list(faults_in(storage.data_dir, FILES, trusted))
+    except OSError:
+        return []  # who opens the stores says what is wrong there
+    return [
+        f"storage.data_dir: {printable(str(path))} {fault}: {remedy(fault)}"
+        for path, fault in found
+    ]
+
+
+def trusted_by_commands(settings: Settings) -> Trusted:
+    """Whom a command believes."""
+    trusted, directory = Trusted.of_process(), settings.storage.data_dir
+    try:
+        owner = directory.stat().st_uid
+    except OSError:
+        return trusted
+    is_root = os.geteuid() == ROOT
+    return attrs.evolve(trusted, users=trusted.users | {owner}) if is_root else trusted
+
+
+def make_private(settings: Settings, trusted: Trusted) -> str | None:
+    """Close an empty directory of our own, where there is nothing to believe yet.
+
+    It was made for the gateway, under some umask. Returns a line for the operator where that was
+    done.
+    """
+    directory = settings.storage.data_dir
+    try:
+        status = directory.stat()
+        is_ours = status.st_uid == os.geteuid() and not settings.storage.allow_shared_data_dir
+        if not is_ours or trusted.fault_of(status) is None or any(directory.iterdir()):
+            return None
+        directory.chmod(0o700)
+    except OSError:
+        return None
+    mode = stat.S_IMODE(status.st_mode)
+    return f"storage.data_dir: was empty and open to others (mode {mode:04o}): it is 0700 now"
