@@ -54,11 +54,13 @@ class Trusted:
     def fault_around(self, path: Path) -> str | None:
         """Who else may put another file or directory in its place; raises OSError.
 
-        In a directory with the sticky bit (`/tmp`) only the owner may.
+        In a directory with the sticky bit (`/tmp`) only the owner may, and nobody in one that is
+        mounted to be read only (Kubernetes gives those of a ConfigMap the mode 0777).
         """
         for directory in {path.absolute().parent, path.resolve().parent}:
             status = directory.stat()
-            if not status.st_mode & stat.S_ISVTX and (fault := self._open(status)):
+            is_fixed = status.st_mode & stat.S_ISVTX or os.statvfs(directory).f_flag & os.ST_RDONLY
+            if not is_fixed and (fault := self._open(status)):
                 return f"lies in a directory that {fault}"
         return None
 

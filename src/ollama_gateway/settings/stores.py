@@ -34,15 +34,25 @@ def fault_of_redis(text: str) -> str | None:
         url = StoreURL.read(text)
     except WrongURL as error:
         return str(error)
+    return _fault_of_place(text, url)
+
+
+def _fault_of_place(text: str, url: StoreURL) -> str | None:
     if any(port is not None and port > LAST_PORT for port in url.ports):
         return "is not a URL: the host or the port is wrong"
     if not _names_a_server(url):
         return "names no server"
     if url.scheme != "unix" and url.path.strip("/") and not url.path.strip("/").isdecimal():
         return "has more behind the host than the number of a database"
-    from ollama_gateway.limits.scripts import understands  # noqa: PLC0415 - redis only where configured
+    if url.query and not _is_understood(text):
+        return "has a parameter that Redis's client does not know"
+    return None
 
-    return None if understands(text) else "has a parameter that Redis's client does not know"
+
+def _is_understood(text: str) -> bool:
+    from ollama_gateway.limits.scripts import understands  # noqa: PLC0415 - redis only where it is needed
+
+    return understands(text)
 
 
 def _names_a_server(url: StoreURL) -> bool:
