@@ -6,12 +6,10 @@ from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 import pytest
 import trio.testing
 
 from ollama_gateway.batcher import Batcher, BatcherFull, BatchFailed, Runner, in_place, in_thread
-from tests.patience import PATIENCE
 
 S = TypeVar("S")
 
@@ -232,31 +230,6 @@ async def test_a_cancelled_run_wakes_everybody(
             await batcher.run()
     assert len(outcomes) == 5
     assert list(outcomes.values()).count(BatchFailed) == 4
-
-
-async def test_a_thread_is_waited_for_when_run_is_cancelled() -> None:
-    """A batch in a thread ends before `run` does, so that its store may be closed afterwards."""
-    release, started = threading.Event(), threading.Event()
-
-    def wait_for_release(items: Sequence[int]) -> Sequence[int]:
-        started.set()
-        assert release.wait(timeout=PATIENCE)
-        return items
-
-    outcomes: dict[int, object] = {}
-
-    async def submit(batcher: Batcher[int, int]) -> None:
-        outcomes.update(await gathered(batcher, [7]))
-
-    batcher = Batcher(wait_for_release)
-    async with anyio.create_task_group() as outside:
-        outside.start_soon(submit, batcher)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(batcher.run)
-            await anyio.to_thread.run_sync(started.wait)
-            tasks.cancel_scope.cancel()
-            release.set()
-    assert outcomes == {7: 7}
 
 
 async def test_an_exception_leaves_the_block_as_it_is() -> None:

@@ -13,6 +13,9 @@ item that was not gathered yet; of one that was, the batch runs and the result i
 
 The runner decides where a batch runs: `in_thread`, or `in_place` under virtual time (Trio's
 autojump clock takes a waiting thread for idle).
+
+A thread has no cancel. So whoever is cancelled leaves it to itself, which is how an end with a
+deadline has one when a disk hangs: threads do not keep the process alive (Trio's are daemons).
 """
 
 from __future__ import annotations
@@ -21,14 +24,21 @@ import enum
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 import attrs
 
+from ollama_gateway.log import get_logger
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+CLOSING: Final = 5.0
+"""Seconds that what waits has when a batcher's block is left, and those to close what it used."""
+
+_log = get_logger("batcher")
 
 
 class BatchFailed(Exception):
@@ -50,17 +60,32 @@ class Runner(Protocol):
 
 
 async def in_thread(work: Callable[[], R], /) -> R:
-    """Run in a worker thread; a cancelled caller still waits for it, as a thread has no cancel.
+    """Run in a worker thread. A caller that is cancelled leaves at once, and the work goes on.
 
-    The limiter is of this call's own: a batcher makes one call at a time, and in the default
-    limiter it would queue behind name look-ups.
+    So it may still be at it when the next work comes: a store lets one thread in at a time. The
+    limiter is of this call's own: a batcher makes one call at a time, and in the default limiter it
+    would queue behind name look-ups.
     """
-    return await anyio.to_thread.run_sync(work, limiter=anyio.CapacityLimiter(1))
+    return await anyio.to_thread.run_sync(
+        work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+    )
 
 
 async def in_place(work: Callable[[], R], /) -> R:
     """Run right here, blocking the event loop: for virtual time."""
     return work()
+
+
+async def let_go(close: Callable[[], None], runner: Runner) -> None:
+    """Close what threads used, in one: in 5 s, or the end of the process does.
+
+    To close a file is to write to a disk, which may hang. Not for what a thread still uses.
+    """
+    with anyio.move_on_after(CLOSING, shield=True):
+        try:
+            await runner(close)
+        except Exception:  # noqa: BLE001 - the end of the process closes it
+            _log.exception("not closed")
 
 
 class _State(enum.Enum):
@@ -107,6 +132,8 @@ class Batcher(Generic[T, R]):
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._runner = runner
+        self.has_left_work = False
+        """Whether a batch was left to its thread, which may hang, and still uses its store."""
         self._state = _State.OPEN
         # A dict is an ordered set: a cancelled caller leaves from the middle in O(1).
         self._waiting: dict[_Waiting[T, R], None] = {}
@@ -142,7 +169,7 @@ class Batcher(Generic[T, R]):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Batcher[T, R]]:
-        """Run for the length of a block; what waits when the block is left is finished first.
+        """Run for the length of a block; what waits when the block is left is finished, within 5 s.
 
         Where the block is cancelled, so is what waits. An exception leaves as it is, in no group.
         """
@@ -154,6 +181,7 @@ class Batcher(Generic[T, R]):
             except Exception as error:  # noqa: BLE001 - raised below, outside of the task group
                 failure = error
             self._finish()
+            tasks.cancel_scope.deadline = anyio.current_time() + CLOSING
         if failure is not None:
             raise failure
 
@@ -177,6 +205,7 @@ class Batcher(Generic[T, R]):
 
     async def _serve(self, batch: list[_Waiting[T, R]]) -> None:
         items = [entry.item for entry in batch]
+        self.has_left_work = True
         try:
             results = await self._runner(lambda: self._results(items))
             for entry, result in zip(batch, results, strict=True):
@@ -184,6 +213,9 @@ class Batcher(Generic[T, R]):
         except Exception as error:  # noqa: BLE001 - every caller of the batch is given it
             for entry in batch:
                 entry.cause = error
+            self.has_left_work = False
+        else:
+            self.has_left_work = False
         finally:
             for entry in batch:
                 entry.woken.set()

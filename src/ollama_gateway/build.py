@@ -270,6 +270,8 @@ def _watchers(
     watchers["audit"] = audit.upkeep.watch
     if audit.flusher is not None:
         watchers["flusher"] = audit.flusher.watch
+    if audit.partitions is not None:
+        watchers["partitions"] = audit.partitions.watch
     if copier is not None:
         watchers["catalog"] = copier.watch
     return watchers

@@ -15,12 +15,29 @@ class DatabaseError(Exception):
     Args:
         message: the line.
         is_away: whether it may pass by itself, as an outage does.
+        code: the SQLSTATE, where the server gave one.
 
     """
 
-    def __init__(self, message: str, *, is_away: bool = False) -> None:
+    def __init__(self, message: str, *, is_away: bool = False, code: str = "") -> None:
         super().__init__(message)
         self.is_away = is_away
+        self.code = code
+
+    @property
+    def is_of_lock(self) -> bool:
+        """Whether somebody else held a lock, so that it is worth another try soon."""
+        return self.code in {"55P03", "40P01"}
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether it is about what was to be stored, and nothing else is in question."""
+        return self.code[:2] in {"22", "23"}
+
+    @property
+    def is_of_twin(self) -> bool:
+        """Whether what was to be made is there: somebody else made it at the same moment."""
+        return self.code in {"23505", "42P07"}
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ hold hosts, users, and what was in a statement.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -65,6 +66,7 @@ _MAY_PASS: Final = {
     "08": LOST,
     "25P03": "PostgreSQL ended a transaction that was left idle",
     "25006": "PostgreSQL is read-only",
+    "40": "PostgreSQL gave up a transaction that crossed another one",
     "53": "PostgreSQL has no room: connections, memory or disk",
     "55P03": "PostgreSQL: something else held a lock for too long",
     "57014": "PostgreSQL took too long",
@@ -97,6 +99,7 @@ class Database:
         """`HOST/DATABASE`, for the operator."""
         self._timeouts = timeouts
         self._connection: _Connection | None = None
+        self._in_use = threading.Lock()  # a thread that was left to itself may still be at it
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -111,6 +114,32 @@ class Database:
                 everything or nothing of it is there.
 
         """
+        with self._alone():
+            yield from self._transaction()
+
+    def close(self) -> None:
+        """End the connection; using this afterwards is a `DatabaseError`.
+
+        Where a thread is at it, that one ends it when it has done.
+        """
+        self._is_closed = True
+        if self._in_use.acquire(blocking=False):
+            self._drop()
+            self._in_use.release()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread at a time."""
+        if not self._in_use.acquire(timeout=self._timeouts.statement + GRACE):
+            raise DatabaseError("the last question to PostgreSQL is still open", is_away=True)
+        try:
+            yield
+        finally:
+            if self._is_closed:
+                self._drop()
+            self._in_use.release()
+
+    def _transaction(self) -> Iterator[Cursor]:
         failure: DatabaseError | None = None
         connection: _Connection | None = None
         try:
@@ -129,11 +158,6 @@ class Database:
                 raise failure
             finally:
                 failure.__context__ = None  # the library's error, which some log would print
-
-    def close(self) -> None:
-        """End the connection; using this afterwards is a `DatabaseError`."""
-        self._is_closed = True
-        self._drop()
 
     def _begun(self) -> _Connection:
         if self._is_closed:
@@ -204,9 +228,10 @@ def _described(error: psycopg.Error, otherwise: str) -> DatabaseError:
     for table, is_away in ((_WILL_STAY, False), (_MAY_PASS, True)):
         for beginning, line in table.items():
             if state.startswith(beginning):
-                return DatabaseError(line, is_away=is_away)
+                return DatabaseError(line, is_away=is_away, code=state)
     if not isinstance(error, psycopg.OperationalError) or state:
-        return DatabaseError(f"PostgreSQL refuses a statement ({state or 'no code'})")
+        line = f"PostgreSQL refuses a statement ({state or 'no code'})"
+        return DatabaseError(line, code=state)
     return _without_code(error, otherwise)
 
 

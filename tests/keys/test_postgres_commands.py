@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -153,6 +156,41 @@ def test_migrate_as_json(empty: str) -> None:
     assert [name[:14] for name in first["partitions"]] == ["gateway_audit_"] * 3
     again = {"version": NEWEST, "applied": [], "partitions": []}
     assert json.loads(ran("db", "migrate", "--json")) == again
+
+
+def test_migrate_waits_for_no_reader(keys: PostgresKeys, database_url: str) -> None:
+    """Months that cannot be attached for now are left to the gateways; the tables are there."""
+    with pytest.MonkeyPatch.context() as patch, closing(psycopg.connect(database_url)) as reader:
+        patch.setattr("ollama_gateway.migrations.PATIENCE", 0.0)
+        reader.execute("SELECT count(*) FROM gateway_audit").fetchone()
+        result = run("db", "migrate", "--json")
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"version": NEWEST, "applied": [], "partitions": []}
+    assert "held a lock for too long: the owner's gateways make the months later" in result.stderr
+
+
+def test_migrate_goes_on_when_the_reader_has_ended(keys: PostgresKeys, database_url: str) -> None:
+    """It tries again for a while, and holds up nobody in between."""
+    with closing(psycopg.connect(database_url)) as reader:
+        reader.execute("SELECT count(*) FROM gateway_audit").fetchone()
+        ending = threading.Thread(target=end_when_waited_for, args=(reader, database_url))
+        ending.start()
+        made = json.loads(ran("db", "migrate", "--json"))["partitions"]
+        ending.join()
+
+    assert len(made) == 3
+
+
+def end_when_waited_for(reader: psycopg.Connection[Any], url: str) -> None:
+    """End a reader's transaction once something waits for a lock of the table."""
+    waiting = (
+        "SELECT FROM pg_locks WHERE NOT granted AND relation = 'gateway_audit_default'::regclass"
+    )
+    with psycopg.connect(url, autocommit=True) as watching:
+        while not watching.execute(waiting.encode()).fetchall():
+            pass
+    reader.rollback()
 
 
 def test_a_newer_schema_is_refused_by_all(

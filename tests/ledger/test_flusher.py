@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -12,9 +13,11 @@ import anyio.to_thread
 import attrs
 import psycopg
 import pytest
+import structlog.testing
 
 from ollama_gateway.batcher import in_thread
 from ollama_gateway.keeper import beside
+from ollama_gateway.ledger.audit import open_audit
 from ollama_gateway.ledger.flusher import PAUSE, Flusher
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
@@ -22,6 +25,8 @@ from ollama_gateway.ledger.trail import SHORTEST, Trail, open_trail
 from tests.ledger.rows import KEY, final, ids, intent, journal, row
 from tests.patience import PATIENCE
 from tests.postgres_server import PostgresServer, private_postgres
+
+T = TypeVar("T")
 
 KILLS = 50
 """Connections that are killed."""
@@ -71,7 +76,7 @@ async def machine(directory: Path, url: str, pause: float = PAUSE) -> AsyncItera
         owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
         trail = await stack.enter_async_context(open_trail(Trail(owned, is_strict=False)))
         table = stack.enter_context(closing(AuditTable(url)))
-        flusher = Flusher(trail, table, in_thread, 400 * 86_400, KEY, pause)
+        flusher = Flusher(trail, table, in_thread, KEY, pause)
         await stack.enter_async_context(beside(flusher.watch))
         yield Machine(trail, flusher, url)
 
@@ -199,3 +204,85 @@ async def test_a_schema_that_is_not_there_yet_is_waited_for(
 
         assert "db migrate" in (one.flusher.failure or "")
         assert ids(one.trail.journal.path) == ["a"]
+
+
+@pytest.mark.parametrize("spoilt", ["journal-8.db", "journal-8.lock"])
+async def test_a_journal_that_cannot_be_read_holds_up_no_other(
+    tmp_path: Path, database_url: str, spoilt: str
+) -> None:
+    """It is named, once; those of others move, and our own; PostgreSQL is not to blame."""
+    for number in (8, 9):
+        with closing(journal(tmp_path / f"journal-{number}.db")) as dead:
+            dead.commit([final(f"dead{number}")])
+    (tmp_path / spoilt).unlink(missing_ok=True)
+    if spoilt.endswith(".lock"):
+        (tmp_path / spoilt).mkdir()
+    else:
+        (tmp_path / spoilt).write_bytes(b"no database, but long enough to be taken for one" * 99)
+    with structlog.testing.capture_logs() as lines:
+        async with machine(tmp_path, database_url, pause=0.001) as one:
+            one.add("mine")
+            await until(lambda: len(one.arrived()) == 2 and bool(one.flusher.faults))
+            one.add("mine too")
+            await until(lambda: len(one.arrived()) == 3)
+            assert one.flusher.failure is None
+            [fault] = one.flusher.faults
+
+    assert set(one.arrived()) == {"dead9", "mine", "mine too"}
+    assert str(tmp_path / spoilt) in fault
+    told = [line["cause"] for line in lines if line["event"] == "journal left alone"]
+    assert told == [fault]
+
+
+async def test_it_holds_up_no_stop_either(tmp_path: Path, database_url: str) -> None:
+    """The rows of this process are in PostgreSQL when it has ended."""
+    (tmp_path / "journal-9.db").write_bytes(
+        b"no database, but long enough to be taken for one" * 99
+    )
+    settings = {"is_strict": False, "key": KEY, "keep": 400 * 86_400.0, "runner": in_thread}
+    async with open_audit(tmp_path, database_url, **settings) as audit:  # type: ignore[arg-type]
+        assert audit.flusher is not None
+        async with beside(audit.flusher.watch), beside(audit.upkeep.watch):
+            await until(lambda: bool(audit.faults))
+        assert audit.flusher.failure is None
+        [fault] = audit.faults
+        audit.trail.close(row("mine"))
+
+    assert "journal-9.db" in fault
+    assert ids(tmp_path / "journal-0.db") == []
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT request_id FROM gateway_audit").fetchall() == [("mine",)]
+
+
+async def test_a_row_that_postgresql_refuses_holds_up_its_own_journal_alone(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Whatever is in the journals of others."""
+    for number in (8, 9):
+        with closing(journal(tmp_path / f"journal-{number}.db")) as dead:
+            dead.commit([final(f"dead{number}")])
+    with psycopg.connect(database_url) as connection:
+        connection.execute("ALTER TABLE gateway_audit ADD CHECK (request_id <> 'dead8') NOT VALID")
+    async with machine(tmp_path, database_url, pause=0.001) as one:
+        one.add("mine")
+        await until(lambda: len(one.arrived()) == 2 and bool(one.flusher.faults))
+        assert one.flusher.failure is None
+
+    assert "journal-8.db: PostgreSQL refuses a statement (23514)" in one.flusher.faults[0]
+
+
+async def test_a_flusher_survives_what_nobody_thought_of(tmp_path: Path, database_url: str) -> None:
+    """As where no thread can be started, once."""
+    tries: list[int] = []
+
+    async def faulty(work: Callable[[], T], /) -> T:
+        tries.append(1)
+        if len(tries) in {1, 4}:
+            raise RuntimeError("can't start new thread")
+        return await in_thread(work)
+
+    async with machine(tmp_path, database_url, pause=0.001) as one:
+        one.flusher.runner = faulty
+        one.add("mine")
+        assert await one.moved() == ["mine"]
+        await until(lambda: len(tries) > 9 and one.flusher.failure is None)

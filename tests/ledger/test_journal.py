@@ -66,6 +66,35 @@ def test_what_a_killed_process_left_open_was_killed(path: Path) -> None:
     assert (document["outcome"], document["reason"]) == ("killed", "killed")
 
 
+def test_many_that_were_left_open_are_ended_by_turns(path: Path) -> None:
+    """A thousand a transaction; all of them before anything else."""
+    with closing(journal(path)) as opened:
+        opened.commit([intent(f"r{number}") for number in range(2500)])
+    with closing(journal(path)) as opened:
+        assert opened.head.seq == 2500
+        opened.commit([final("new")])
+
+    assert len(ids(path)) == 2501
+    assert not has_intents(path)
+
+
+def test_a_thread_that_hangs_in_a_journal_keeps_others_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is told, and does not hang as well; then everything goes on."""
+    monkeypatch.setattr("ollama_gateway.ledger.journal.HANGING_SECONDS", 0.01)
+    with closing(journal(path)) as opened:
+        opened._in_use.acquire()
+        with pytest.raises(JournalError, match="the file system does not answer"):
+            opened.commit([final("a")])
+        with pytest.raises(JournalError, match="the file system does not answer"):
+            opened.trim(BEGAN.timestamp())
+        opened._in_use.release()
+        opened.commit([final("a")])
+
+    assert ids(path) == ["a"]
+
+
 def test_each_process_has_a_journal_of_its_own(tmp_path: Path) -> None:
     """The lowest number that nobody owns; one that was given up is taken again."""
     with own_journal(tmp_path, is_strict=True, key=KEY) as first:

@@ -187,8 +187,12 @@ def test_months_past_their_time_are_dropped_and_leave_an_anchor(
     table.make_partitions(NOW)
     table.store("j", rows(tmp_path / "journal-0.db", 0, 1, MONTH, 2 * MONTH))
 
-    assert table.drop_before(datetime(2026, 1, 31, tzinfo=UTC)) == []
-    assert table.drop_before(datetime(2026, 2, 1, tzinfo=UTC)) == ["gateway_audit_2026_01"]
+    assert table.partitions_before(datetime(2026, 1, 31, tzinfo=UTC)) == []
+    [name] = table.partitions_before(datetime(2026, 2, 1, tzinfo=UTC))
+    dropped = table.drop_partition(name)
+
+    assert (name, dropped.rows) == ("gateway_audit_2026_01", 2)
+    assert (dropped.since, dropped.until) == ("2026-01-02 03:04:05Z", "2026-01-02 03:05:05Z")
 
     [(name, seq, digest)] = ask(
         database_url, "SELECT journal, seq, hash FROM gateway_audit_anchors"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import attrs
@@ -20,6 +21,7 @@ from ollama_gateway.ledger.journal import Entry, Journal, has_intents
 from ollama_gateway.ledger.trail import CAPACITY, LONGEST, PATIENCE, SHORTEST, Trail, open_trail
 from tests.ledger.rows import KEY, ids, row
 
+T = TypeVar("T")
 Clock = trio.testing.MockClock
 
 
@@ -228,3 +230,36 @@ async def test_the_state_that_came_last_is_written(autojump_clock: Clock, tmp_pa
 
         assert one.ids == ["a"]
         assert one.trail.rows_waiting == 0
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), MemoryError(), OSError()]
+)
+async def test_a_trail_survives_what_nobody_thought_of(
+    autojump_clock: Clock, tmp_path: Path, error: Exception
+) -> None:
+    """Whatever a write raises: it is told, the rows stay, and they are written a moment later."""
+    errors = [error, error]
+
+    async def faulty(work: Callable[[], T], /) -> T:
+        if errors:
+            raise errors.pop()
+        return work()
+
+    with (
+        closing(Counting(tmp_path / "journal-0.db", is_strict=True, key=KEY)) as journal,
+        structlog.testing.capture_logs() as lines,
+    ):
+        async with open_trail(Trail(journal, is_strict=True, runner=faulty)) as trail:
+            with pytest.raises(Unavailable):
+                await trail.admit(row("a"))
+            assert trail.why_not is not None
+            trail.close(row("a"))
+            await trio.sleep(LONGEST)
+            assert (trail.failure, trail.rows_waiting) == (None, 0)
+        assert ids(journal.path) == ["a"]
+    assert lines[0]["cause"] == f"{type(error).__name__}: {error}"
+    assert [line["event"] for line in lines] == [
+        "audit journal failing",
+        "audit journal works again",
+    ]

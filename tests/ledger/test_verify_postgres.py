@@ -154,6 +154,12 @@ def test_a_row_before_the_anchor_of_the_journal(trail: Path) -> None:
     assert found()[0]["fault"] == {"seq": 2, "request_id": "r7", "reason": "reordered"}
 
 
+def dropped_before(table: AuditTable, limit: datetime) -> None:
+    """Drop the months that ended before a moment."""
+    for name in table.partitions_before(limit):
+        table.drop_partition(name)
+
+
 def test_what_retention_dropped_is_no_fault(data_dir: Path, shared: str) -> None:
     """The chain begins at the anchor of the last month that was dropped, even if all were."""
     january = [final(f"r{n}", minutes=n) for n in range(3)]
@@ -164,13 +170,29 @@ def test_what_retention_dropped_is_no_fault(data_dir: Path, shared: str) -> None
         moved_rows = first_rows(owned.path, 99)
         table.store(owned.identity, moved_rows)
         owned.drop(moved_rows[-1])
-        table.drop_before(datetime(2026, 2, 1, tzinfo=UTC))
+        dropped_before(table, datetime(2026, 2, 1, tzinfo=UTC))
         [one] = found()
         assert (one["ok"], one["anchor"]["seq"], one["rows"], one["head"]["seq"]) == (True, 5, 1, 6)
-        table.drop_before(datetime(2026, 9, 1, tzinfo=UTC))
+        dropped_before(table, datetime(2026, 9, 1, tzinfo=UTC))
         owned.commit([final("u", minutes=3 * MONTH)])
         [one] = found()
         assert (one["ok"], one["anchor"]["seq"], one["head"]["seq"]) == (True, 6, 7)
+
+
+def test_what_is_gone_is_said(data_dir: Path, shared: str) -> None:
+    """A chain that holds may be the rest of one; also of another machine, of which all is gone."""
+    written(data_dir, [ended("here")])
+    (data_dir / "far").mkdir()
+    written(data_dir / "far", [final(f"f{n}", minutes=n) for n in range(1500)])
+    with closing(AuditTable(shared)) as table:
+        table.make_partitions(datetime(2026, 1, 15, tzinfo=UTC))
+        moved(data_dir / "far" / "journal-0.db", shared)
+        dropped_before(table, datetime(2026, 2, 1, tzinfo=UTC))
+
+    _, here, far = ran("audit", "verify").splitlines()
+    assert here.endswith("holds")
+    assert far.endswith("holds; 1,500 rows before are gone")
+    assert [one["anchor"]["seq"] for one in found()] == [0, 1500]
 
 
 def test_rows_in_both_are_counted_once(data_dir: Path, shared: str) -> None:

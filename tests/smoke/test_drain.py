@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import signal
 import socket
+from pathlib import Path
 
+from ollama_gateway.keys.key import KeyLimits
 from tests.patience import PATIENCE
-from tests.smoke.fleet import Fleet
+from tests.smoke.fleet import Fleet, Gateway, free_port, running
 
 CHAT = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]}).encode()
 
 
+def asked_chat(fleet: Fleet, key: str) -> socket.socket:
+    """A connection on which a chat was asked for."""
+    client = socket.create_connection(("127.0.0.1", fleet.port), timeout=PATIENCE)
+    head = f"host: h\r\nauthorization: Bearer {key}\r\ncontent-length: {len(CHAT)}\r\n\r\n"
+    client.sendall(b"POST /api/chat HTTP/1.1\r\n" + head.encode() + CHAT)
+    return client
+
+
 def begun_chat(fleet: Fleet) -> socket.socket:
     """A connection on which the first chunk of a chat has arrived."""
-    client = socket.create_connection(("127.0.0.1", fleet.port), timeout=PATIENCE)
-    head = f"host: h\r\nauthorization: Bearer {fleet.key}\r\ncontent-length: {len(CHAT)}\r\n\r\n"
-    client.sendall(b"POST /api/chat HTTP/1.1\r\n" + head.encode() + CHAT)
+    client = asked_chat(fleet, fleet.key)
     received = b""
     while b'"done":false' not in received:
         received += client.recv(65536)
@@ -78,3 +86,22 @@ def test_a_client_that_stopped_reading_holds_up_nothing(own_fleet: Fleet) -> Non
         own_fleet.gateway.popen.send_signal(signal.SIGTERM)
 
         assert own_fleet.gateway.popen.wait(PATIENCE) == 0
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(own_fleet: Fleet) -> None:
+    """Rows, budgets and keys are given up, threads are left to themselves: the process ends."""
+    names = ("GATEWAY_SERVER_BIND", "GATEWAY_SERVER_ADMIN_BIND")
+    ports = {name: f"127.0.0.1:{free_port()}" for name in names}
+    environment = {**own_fleet.environment, **ports, "GATEWAY_LIMITS_TOKENS_PER_DAY": "100000"}
+    _, unseen = own_fleet.create_key("unseen", KeyLimits())
+    with running("tests.smoke.hanging", "serve", environment=environment) as gateway:
+        gateway.wait_for("serving")
+        own_fleet.gateways[0] = Gateway(gateway, environment)
+        with begun_chat(own_fleet):
+            (Path(environment["GATEWAY_STORAGE_DATA_DIR"]) / "hang").touch()
+            with asked_chat(own_fleet, unseen):
+                gateway.popen.send_signal(signal.SIGTERM)
+
+                assert gateway.popen.wait(2 * PATIENCE) == 0
+        gateway.wait_for("audit rows not written")
+        gateway.wait_for("spending not written")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Annotated, Any, Final
 
+import attrs
 import typer
 
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
@@ -100,6 +101,7 @@ def _followed(settings: Settings, chains: Chains, complain: Complain) -> list[Ch
                 return chains.joined(rows)
         except DatabaseError as error:
             complain(str(error))
+            return [attrs.evolve(one, dropped=0) for one in chains.local()]  # or were they moved?
     return chains.local()
 
 
@@ -134,6 +136,8 @@ def _in_words(checked: Checked) -> str:
 def _cells(checked: Checked) -> tuple[str, ...]:
     span = (str(checked.anchor.seq + 1), str(checked.head.seq)) if checked.rows else ("-", "-")
     state = "cannot be read" if checked.error else "holds" if checked.is_ok else "BROKEN"
+    if checked.is_ok and checked.dropped:
+        state += f"; {checked.dropped:,} rows before are gone"
     digest = checked.head.hash.hex()[:_SHORT] if checked.head.seq else "-"
     return checked.journal, str(checked.rows), *span, digest, state
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import datetime
+from typing import Final
 
-from ollama_gateway.batcher import Batcher, Runner, in_thread
+from ollama_gateway.batcher import Batcher, Runner, in_thread, let_go
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError, utc_now
@@ -24,6 +26,14 @@ __all__ = [
 ]
 
 
+LOOKS_AT_ONCE: Final = 16
+"""Of operators; one whose asker has left goes on in its thread, and may hang there."""
+LOOK_SECONDS: Final = 1.0
+"""How long one waits for the others."""
+
+_LOOKS: Final = threading.BoundedSemaphore(LOOKS_AT_ONCE)
+
+
 @asynccontextmanager
 async def open_keys(
     place: Place, *, runner: Runner = in_thread, now: Callable[[], datetime] = utc_now
@@ -35,9 +45,13 @@ async def open_keys(
 
     """
     store = await runner(lambda: place.open(now))
-    with closing(store):
-        async with Batcher(store.find, runner=runner).opened() as batcher:
+    batcher = Batcher(store.find, runner=runner)
+    try:
+        async with batcher.opened():
             yield KeyCache(batcher.submit, now=now)
+    finally:
+        if not batcher.has_left_work:
+            await let_go(store.close, runner)
 
 
 async def find_key(place: Place, key_id: str, *, runner: Runner = in_thread) -> APIKey | None:
@@ -49,8 +63,13 @@ async def find_key(place: Place, key_id: str, *, runner: Runner = in_thread) -> 
     """
 
     def find() -> APIKey:
-        with closing(place.open()) as store:
-            return store.get(key_id)
+        if not _LOOKS.acquire(timeout=LOOK_SECONDS):
+            raise StoreError("too many look-ups hang")
+        try:
+            with closing(place.open()) as store:
+                return store.get(key_id)
+        finally:
+            _LOOKS.release()
 
     try:
         key = await runner(find)

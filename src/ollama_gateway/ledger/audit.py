@@ -1,26 +1,29 @@
 """The trail of one process put together: its journal, what looks after it, the way to PostgreSQL.
 
 The order of closing: what waits goes into the journal, then what is there to PostgreSQL, for a few
-seconds; the rest stays in the journal for whoever comes next.
+seconds; the rest stays in the journal for whoever comes next. A disk or a server that hangs holds
+up nothing of it for longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
 import attrs
 
-from ollama_gateway.batcher import Runner
-from ollama_gateway.database import DatabaseError
+from ollama_gateway.batcher import Runner, let_go
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.flusher import Flusher
-from ollama_gateway.ledger.journal import JournalError
+from ollama_gateway.ledger.flusher import Flusher, tell_of_journal
+from ollama_gateway.ledger.journal import Journal
 from ollama_gateway.ledger.ownership import own_journal
-from ollama_gateway.ledger.postgres import AuditTable
+from ollama_gateway.ledger.partitions import Partitions
+from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
+from ollama_gateway.ledger.telling import Once
 from ollama_gateway.ledger.trail import Trail, open_trail
 from ollama_gateway.ledger.upkeep import Upkeep
 from ollama_gateway.log import get_logger
@@ -39,11 +42,17 @@ class Audit:
     upkeep: Upkeep
     flusher: Flusher | None
     """None where there is no PostgreSQL."""
+    partitions: Partitions | None
 
     @property
     def rows_unmoved(self) -> int | None:
         """Rows that are in this process's journal and not in PostgreSQL; None without one."""
         return self.flusher.rows_unmoved if self.flusher else None
+
+    @property
+    def faults(self) -> Sequence[str]:
+        """Journals of ended processes that are left alone, and why."""
+        return sorted({*self.upkeep.faults, *(self.flusher.faults if self.flusher else ())})
 
 
 @asynccontextmanager
@@ -74,27 +83,45 @@ async def open_audit(
 
     """
     async with AsyncExitStack() as stack:
-        journal = stack.enter_context(own_journal(directory, is_strict=is_strict, key=key))
-        table = AuditTable(database_url) if database_url else None
-        if table is not None:
-            stack.callback(table.close)
+        owned = ExitStack()
+        journal = owned.enter_context(own_journal(directory, is_strict=is_strict, key=key))
         trail = Trail(journal, is_strict=is_strict, runner=runner)
-        flusher = Flusher(trail, table, runner, keep, key) if table else None
-        if flusher is not None:
+        stack.push_async_callback(_give_up, owned, trail, runner)
+        complain = Once(tell_of_journal)
+        flusher = partitions = None
+        if database_url is not None:
+            table, months = AuditTable(database_url), AuditTable(database_url, UPKEEP)
+            stack.callback(table.close)
+            stack.callback(months.close)
+            flusher = Flusher(trail, table, runner, key, complain=complain)
+            partitions = Partitions(journal, months, keep, runner)
             stack.push_async_callback(_move_the_rest, flusher)
-        upkeep = Upkeep(trail, key, None if table else keep, runner, note_killed)
+        upkeep = Upkeep(trail, key, None if flusher else keep, runner, complain, note_killed)
         for row in journal.killed:
             note_killed(row)
         stack.callback(upkeep.tell)
         await stack.enter_async_context(open_trail(trail))
-        yield Audit(trail, upkeep, flusher)
+        yield Audit(trail, upkeep, flusher, partitions)
+
+
+async def _give_up(owned: ExitStack, trail: Trail, runner: Runner) -> None:
+    """Let others have the journal; one in which a thread hangs stays ours until the process ends,
+    as that thread may write into it when the disk goes on.
+    """
+    if not (trail.rows_waiting and trail.journal.is_in_use):
+        await let_go(partial(_close, trail.journal, owned), runner)
+
+
+def _close(journal: Journal, owned: ExitStack) -> None:
+    journal.close()
+    owned.close()
 
 
 async def _move_the_rest(flusher: Flusher) -> None:
-    if flusher.failure is not None:
-        return
+    if flusher.failure is not None or flusher.trail.rows_waiting:
+        return  # PostgreSQL or the disk does not work
     with anyio.move_on_after(CLOSING, shield=True):
         try:
             await flusher.flush()
-        except (DatabaseError, JournalError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rest stays in the journal
             _log.warning("audit rows stay in the journal", cause=str(error))

@@ -76,11 +76,12 @@ class Chains:
         return [self._local(path) for path in self.paths]
 
     def joined(self, rows: StoredRows) -> list[Checked]:
-        """Follow journals, and all that is in PostgreSQL. Raises DatabaseError."""
+        """Follow journals, and all that is or was in PostgreSQL. Raises DatabaseError."""
         stored = rows.journals()
         chains = [Chain(_identity(path), path) for path in self.paths]
         known = {chain.identity for chain in chains}
-        chains += [Chain(name, None) for name in stored if name not in known]
+        names = sorted({*stored, *rows.anchors()} - known)
+        chains += [Chain(name, None) for name in names]
         return [self._joined(rows, chain, is_stored=chain.identity in stored) for chain in chains]
 
     def _local(self, path: Path) -> Checked:
@@ -111,6 +112,7 @@ class Chains:
             local.rows + rows.count(chain.identity, start.seq, _end(chain, local)),
             start,
             head,
+            start.seq,
             fault or _before_anchor(local),
             has_sought=local.has_sought or rows.has(chain.identity, self.sought),
         )

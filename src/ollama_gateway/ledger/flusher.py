@@ -3,17 +3,15 @@
 A batch at a time, oldest first. PostgreSQL being away costs nothing but time: rows stay in the
 journal, which is on the disk; here there is never more than one batch. A batch whose commit is in
 doubt is sent again, and PostgreSQL leaves alone what it has. The journals of processes that have
-ended are moved in the same way.
+ended are moved in the same way; what is wrong with one of them holds up nothing else.
 
 The rule: a row leaves a journal only after a commit that is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import anyio
@@ -22,9 +20,9 @@ import attrs
 from ollama_gateway.batcher import Runner
 from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.journal import JournalError, first_rows
-from ollama_gateway.ledger.moving import BATCH, move_batch
-from ollama_gateway.ledger.ownership import PATTERN, is_orphan
+from ollama_gateway.ledger.moving import BATCH, move_orphans
 from ollama_gateway.ledger.postgres import AuditTable
+from ollama_gateway.ledger.telling import Complain, Once
 from ollama_gateway.ledger.trail import Trail
 from ollama_gateway.log import get_logger
 
@@ -32,9 +30,13 @@ PAUSE: Final = 1.0
 """Seconds between two looks at a journal that was moved whole."""
 LONGEST: Final = 5.0
 """Seconds between two tries while PostgreSQL is away: doubled with each, up to this."""
-DAY: Final = 86_400.0
 
 _log = get_logger("audit")
+
+
+def tell_of_journal(fault: str) -> None:
+    """Log a journal that cannot be looked after."""
+    _log.error("journal left alone", cause=fault)
 
 
 @attrs.define(eq=False)
@@ -47,16 +49,18 @@ class Flusher:
     trail: Trail
     table: AuditTable
     runner: Runner
-    keep: float
-    """Seconds that a row is kept."""
     key: bytes = attrs.field(repr=False)
     pause: float = PAUSE
     """Seconds between two looks, and between the first two tries."""
+    complain: Complain = attrs.field(factory=lambda: Once(tell_of_journal))
+    """Takes a line for a journal of others that cannot be moved; not for the same one again."""
+    faults: Sequence[str] = attrs.field(factory=tuple, init=False)
+    """Of the last look: journals of others that were left alone, and why."""
     _failure: str | None = attrs.field(default=None, init=False)
 
     @property
     def failure(self) -> str | None:
-        """Why rows cannot be moved now; None where they can."""
+        """Why the rows of this process cannot be moved now; None where they can."""
         return self._failure
 
     @property
@@ -66,21 +70,12 @@ class Flusher:
 
     async def watch(self) -> None:
         """Move rows, for ever."""
-        pause, partitioned_at = self.pause, -DAY
+        pause = self.pause
         while True:
-            try:
-                if anyio.current_time() >= partitioned_at + DAY:
-                    await self._partition()
-                    partitioned_at = anyio.current_time()
-                await self.flush()
-                await self._flush_orphans()
-            except (DatabaseError, JournalError) as error:
-                self._note(str(error))
-                pause = min(pause * 2, LONGEST)
-            else:
-                self._note(None)
-                pause = self.pause
-            await anyio.sleep(pause)
+            failure, moved = await self._look()
+            self._note(failure)
+            pause = min(pause * 2, LONGEST) if failure is not None else self.pause
+            await anyio.sleep(0 if moved and failure is None else pause)
 
     async def flush(self) -> None:
         """Move all that this process's journal has. Raises DatabaseError, JournalError."""
@@ -89,33 +84,33 @@ class Flusher:
             await self.runner(partial(self.table.store, journal.identity, rows))
             await self.trail.drop(rows[-1])
 
-    async def _flush_orphans(self) -> None:
-        for path in sorted(self.trail.journal.path.parent.glob(PATTERN)):
-            if await self.runner(partial(is_orphan, path)):
-                await self._flush_orphan(path)
-
-    async def _flush_orphan(self, path: Path) -> None:
-        # To own a journal is to write into it: only where there is something to move.
-        move: Callable[[], int | None] = partial(move_batch, path, self.table, self.key)
-        while await self.runner(partial(first_rows, path, 1)):
-            if not await self.runner(move):
-                return
-
-    async def _partition(self) -> None:
-        """Make months ahead and drop old ones, where the role may; the default catches the rest."""
-        now = datetime.now(UTC)
+    async def _look(self) -> tuple[str | None, int]:
+        """Why rows of this process do not move, and how many of others have."""
+        failure, moved = None, 0
         try:
-            await self.runner(partial(self.table.make_partitions, now))
-            dropped = await self.runner(
-                partial(self.table.drop_before, now - timedelta(seconds=self.keep))
-            )
+            failure = await self._move_own()
+            moved = await self._move_orphans()
         except DatabaseError as error:
-            if error.is_away:
-                raise
-            _log.info("audit partitions are left to the owner of the table", cause=str(error))
-        else:
-            for name in dropped:
-                _log.info("audit rows past their time dropped", partition=name)
+            failure = failure or str(error)
+        except Exception as error:  # noqa: BLE001 - nobody else would move them
+            failure = failure or f"{type(error).__name__}: {error}"
+        return failure, moved
+
+    async def _move_own(self) -> str | None:
+        """Why not, where that is the journal's fault: rows of others move all the same."""
+        try:
+            await self.flush()
+        except JournalError as error:
+            return str(error)
+        return None
+
+    async def _move_orphans(self) -> int:
+        directory = self.trail.journal.path.parent
+        done = await self.runner(partial(move_orphans, directory, self.table, self.key))
+        self.faults = done.faults
+        for fault in done.faults:
+            self.complain(fault)
+        return done.rows
 
     def _note(self, failure: str | None) -> None:
         if failure is not None and self._failure is None:

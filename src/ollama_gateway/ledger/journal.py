@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
 from functools import partial
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +28,13 @@ import attrs
 
 from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
+from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 1.0
 """How long SQLite waits for a lock that something else holds on a file."""
+HANGING_SECONDS: Final = 5.0
+"""How long one thread waits for another that is in the journal."""
 LARGEST: Final = 8 * 2**30
 """Bytes of a journal: some eight million rows."""
 SCHEMA_VERSION: Final = 1
@@ -64,7 +68,7 @@ class Entry:
 
 
 class Journal:
-    """A journal that this process owns until `close`; blocking, for one thread at a time.
+    """A journal that this process owns until `close`; blocking, and one thread at a time is let in.
 
     Args:
         path: of the file; its lock is held by the caller.
@@ -88,6 +92,7 @@ class Journal:
         self.killed: list[Document] = []
         """Rows that were made of what its last owner left open."""
         self._key = key
+        self._in_use = threading.Lock()  # a thread that was left to itself may still be at it
         self._intents: set[str] = set()
         """Requests that have an intent there, or may have one."""
         with translated(path), ExitStack() as undo:
@@ -101,7 +106,7 @@ class Journal:
 
     def commit(self, entries: Sequence[Entry]) -> None:
         """Write them, all or none; what is there already is left as it is. Raises JournalError."""
-        with translated(self.path):
+        with self._alone():
             if identity(self.path) != self._identity:
                 raise JournalError(f"{self.path} was replaced while in use: restart the gateway")
             head = self.head
@@ -116,7 +121,43 @@ class Journal:
 
         Nothing happens where it is gone already: an anchor never goes back.
         """
-        with translated(self.path), _transaction(self._connection):
+        with self._alone():
+            return self._drop(last)
+
+    def trim(self, before: float, now: float | None = None) -> int:
+        """Drop the oldest rows, those that began before a moment, a thousand at most; how many.
+
+        The last of them stays as the anchor from which the chain goes on. Both moments are seconds
+        since 1970; `now` is the wall clock's if it is not given. Raises JournalError.
+        """
+        now = time.time() if now is None else now
+        with self._alone():
+            last = last_past(links_of(self._connection), before, TURN, now)
+            return self._drop(last) if last else 0
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a thread is in it, which may hang there."""
+        return self._in_use.locked()
+
+    def close(self) -> None:
+        """Close the file. Raises JournalError where a thread hangs in it."""
+        with self._alone():
+            self._connection.close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread at a time; raises JournalError where another one does not come back."""
+        if not self._in_use.acquire(timeout=HANGING_SECONDS):
+            raise JournalError(f"{self.path}: the file system does not answer")
+        try:
+            with translated(self.path):
+                yield
+        finally:
+            self._in_use.release()
+
+    def _drop(self, last: Link) -> int:
+        with _transaction(self._connection):
             run = self._connection.execute
             update = "UPDATE chain SET seq = ?, hash = ? WHERE seq < ?"
             if not run(update, (last.seq, last.hash, last.seq)).rowcount:
@@ -124,23 +165,6 @@ class Journal:
             dropped = run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
         self.anchor = Anchor(last.seq, last.hash)
         return dropped
-
-    def trim(self, before: float) -> int:
-        """Drop the oldest rows, those that began before a moment; how many. Raises JournalError.
-
-        The last of them stays as the anchor from which the chain goes on. `before` is seconds since
-        1970; rows lie in the order of their ends, so it stops at the first that is younger.
-        """
-        is_past = began_before(before)
-        last = None
-        with translated(self.path):
-            for row in takewhile(is_past, links_of(self._connection)):
-                last = row
-        return self.drop(last) if last else 0
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
 
     def _put(self, head: Anchor, entry: Entry) -> Anchor:
         # Each statement lets go of the interpreter, and takes it from the event loop again.
@@ -172,17 +196,24 @@ class Journal:
             [(self.identity,)] = run("SELECT identity FROM chain")
             self.anchor = anchor_of(self._connection)
             self.head = _head(self._connection)
-            self._end_intents()
+        self._end_intents()
 
     def _end_intents(self) -> None:
         """What was open when the last owner ended was killed with it."""
         left = self._connection.execute("SELECT request_id, document FROM intents").fetchall()
         self._intents = {request_id for request_id, _ in left}
         charges = _charges(self.path.parent) if left else {}
-        for request_id, document in left:
-            row = killed(json.loads(document), charges.get(request_id))
-            self.head = self._put(self.head, Entry(request_id, to_text(row), is_final=True))
-            self.killed.append(row)
+        for start in range(0, len(left), TURN):
+            head = self.head
+            rows = [
+                (request_id, killed(json.loads(document), charges.get(request_id)))
+                for request_id, document in left[start : start + TURN]
+            ]
+            with _transaction(self._connection):
+                for request_id, row in rows:
+                    head = self._put(head, Entry(request_id, to_text(row), is_final=True))
+            self.head = head
+            self.killed += [row for _, row in rows]
         self._intents.clear()
 
 
@@ -191,12 +222,6 @@ def _charges(directory: Path) -> Mapping[str, tuple[int, int]]:
     from ollama_gateway.limits.spending import charged_in  # noqa: PLC0415 - hardly ever needed
 
     return charged_in(directory)
-
-
-def began_before(moment: float) -> Callable[[Link], bool]:
-    """Whether a row's request began before a moment, in seconds since 1970."""
-    limit = datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds")
-    return lambda row: json.loads(row.document)["started_at"] < limit
 
 
 def first_rows(path: Path, count: int) -> list[Link]:

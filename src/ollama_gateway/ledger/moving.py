@@ -12,12 +12,25 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ollama_gateway.ledger.journal import Journal, first_rows
-from ollama_gateway.ledger.ownership import orphan
+import attrs
+
+from ollama_gateway.database import DatabaseError
+from ollama_gateway.ledger.journal import Journal, JournalError, first_rows
+from ollama_gateway.ledger.ownership import PATTERN, is_orphan, orphan
 from ollama_gateway.ledger.postgres import AuditTable
 
 BATCH: Final = 1000
 """Rows of one transaction."""
+
+
+@attrs.define
+class Round:
+    """What became of the journals that nobody owns."""
+
+    rows: int = 0
+    """How many rows were moved."""
+    faults: list[str] = attrs.field(factory=list)
+    """Journals that could not be read, a line for each."""
 
 
 def move(path: Path, table: AuditTable, key: bytes) -> int | None:
@@ -29,10 +42,25 @@ def move(path: Path, table: AuditTable, key: bytes) -> int | None:
         return None if journal is None else sum(iter(partial(_batch, journal, table), 0))
 
 
-def move_batch(path: Path, table: AuditTable, key: bytes) -> int | None:
-    """Move the oldest rows of a journal; as `move` otherwise."""
-    with orphan(path, key=key) as journal:
-        return None if journal is None else _batch(journal, table)
+def move_orphans(directory: Path, table: AuditTable, key: bytes) -> Round:
+    """Move the oldest rows of each journal that nobody owns. Raises DatabaseError.
+
+    What is wrong with one journal, or with its rows, keeps no other one from moving.
+    """
+    done = Round()
+    for path in sorted(directory.glob(PATTERN)):
+        try:
+            # To own a journal is to write into it: only where there is something to move.
+            if is_orphan(path) and first_rows(path, 1):
+                with orphan(path, key=key) as journal:
+                    done.rows += 0 if journal is None else _batch(journal, table)
+        except JournalError as error:
+            done.faults.append(str(error))
+        except DatabaseError as error:
+            if not error.is_of_rows:
+                raise
+            done.faults.append(f"{path}: {error}")
+    return done
 
 
 def _batch(journal: Journal, table: AuditTable) -> int:

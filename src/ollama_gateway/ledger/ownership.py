@@ -8,8 +8,9 @@ do too. Everything here blocks and raises JournalError.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +19,12 @@ from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import (
     Journal,
     JournalError,
-    began_before,
-    first_rows,
     has_intents,
+    links_of,
+    reading,
     translated,
 )
+from ollama_gateway.ledger.retention import last_past, tell_dropped
 from ollama_gateway.private_file import make_directory
 
 PATTERN: Final = "journal-*.db"
@@ -79,15 +81,33 @@ def adopt(
                     for row in journal.killed if journal else ():
                         note(row)
                     if journal is not None and before is not None:
-                        journal.trim(before)
+                        _trim(journal, before)
         except JournalError as error:
             faults.append(str(error))
     return faults
 
 
+def has_past(directory: Path, before: float) -> bool:
+    """Whether any journal has rows that began before a moment; blocking."""
+    for path in directory.glob(PATTERN):
+        with suppress(JournalError):
+            if _is_past(path, before):
+                return True
+    return False
+
+
 def _is_past(path: Path, before: float | None) -> bool:
-    """Whether the oldest row is to be dropped."""
-    return before is not None and any(map(began_before(before), first_rows(path, 1)))
+    """Whether there is something to trim."""
+    if before is None:
+        return False
+    with reading(path) as connection:
+        return last_past(links_of(connection), before, 1, time.time()) is not None
+
+
+def _trim(journal: Journal, before: float) -> None:
+    first = journal.anchor.seq + 1
+    if dropped := sum(iter(lambda: journal.trim(before), 0)):
+        tell_dropped(journal.path.name, dropped, (first, journal.anchor.seq), before)
 
 
 def is_orphan(path: Path) -> bool:

@@ -4,25 +4,24 @@ A batch is one transaction: COPY into a temporary table, then an insert that lea
 there already. So a batch whose outcome is unknown may be repeated, and a role that can only insert
 is enough. The staging table's columns are written out, as LIKE would need the right to read.
 
-Rows of one month are one partition; a month for which none was made falls into the default one.
+Rows of one month are one partition (`months.py`); a month for which none was made falls into the
+default one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ollama_gateway.database import Timeouts
+from ollama_gateway.database import DatabaseError, Timeouts
+from ollama_gateway.ledger import months
 from ollama_gateway.ledger.chain import Link
 
-if TYPE_CHECKING:
-    from ollama_gateway.postgres import Cursor
-
 TIMEOUTS: Final = Timeouts(statement=10, lock=5, idle=10)
-AHEAD: Final = 3
-"""Months for which partitions are made, this one included."""
+UPKEEP: Final = Timeouts(statement=600, lock=0.5, idle=10)
+"""For months: who waits for their locks holds up all others; a month may be large."""
 
 COLUMNS: Final = {
     "request_id": "text",
@@ -50,16 +49,18 @@ _STAGING: Final = f"CREATE TEMPORARY TABLE audit_staging ({_TYPED}) ON COMMIT DR
 _COPY: Final = f"COPY audit_staging ({_NAMES}) FROM STDIN".encode()
 _INSERT: Final = f"""INSERT INTO gateway_audit ({_NAMES})
     SELECT {_NAMES} FROM audit_staging ON CONFLICT DO NOTHING""".encode()  # noqa: S608 - our names
+_LAST_BEGAN: Final = b"""SELECT extract(epoch FROM started_at)::float8 FROM gateway_audit
+    WHERE journal = %s AND seq <= %s ORDER BY seq DESC LIMIT %s"""
 _EXTRACTED: Final = tuple(COLUMNS)[6:]
 
 
 class AuditTable:
     """The table, for one thread at a time; every method raises DatabaseError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeouts: Timeouts = TIMEOUTS) -> None:
         from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
 
-        self._database = Database(url, TIMEOUTS)
+        self._database = Database(url, timeouts)
 
     def __repr__(self) -> str:
         return f"<AuditTable {self._database.label}>"
@@ -73,25 +74,42 @@ class AuditTable:
                     copy.write_row(values_of(journal, row))
             cursor.execute(_INSERT)
 
+    def now(self) -> datetime:
+        """What PostgreSQL's clock says."""
+        with self._database.transaction() as cursor:
+            found = cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+            return datetime.fromtimestamp(next(found)[0], UTC)
+
+    def last_began(self, journal: str, upto: int, count: int) -> list[float]:
+        """When a journal's last rows began up to a place, the last first; seconds since 1970."""
+        with self._database.transaction() as cursor:
+            found = cursor.execute(_LAST_BEGAN, (journal, upto, count))
+            return [began for (began,) in found]
+
     def make_partitions(self, now: datetime) -> list[str]:
         """Make those of this month and the next ones; which were made. Only the owner may."""
         made = []
-        for first, following in _months(now):
-            with self._database.transaction() as cursor:
-                if _make(cursor, first, following):
-                    made.append(_name(first))
+        for first, following in months.months(now):
+            try:
+                with self._database.transaction() as cursor:
+                    is_new = months.make(cursor, first, following)
+            except DatabaseError as error:
+                if not error.is_of_twin:
+                    raise
+                is_new = False
+            if is_new:
+                made.append(months.name_of(first))
         return made
 
-    def drop_before(self, limit: datetime) -> list[str]:
-        """Drop the partitions of months that ended before a moment; which. Only the owner may."""
-        dropped = []
+    def partitions_before(self, limit: datetime) -> list[str]:
+        """The partitions of months that ended before a moment."""
         with self._database.transaction() as cursor:
-            for name in _partitions(cursor):
-                if _end_of(name) <= limit:
-                    cursor.execute(_anchors(name))
-                    cursor.execute(f"DROP TABLE {name}".encode())
-                    dropped.append(name)
-        return dropped
+            return months.ended_before(cursor, limit)
+
+    def drop_partition(self, name: str) -> months.Dropped:
+        """Drop one of these; its rows leave an anchor. Only the owner may."""
+        with self._database.transaction() as cursor:
+            return months.drop(cursor, name)
 
     def close(self) -> None:
         """End the connection."""
@@ -136,67 +154,3 @@ def _moment(text: object) -> datetime:
     except ValueError:
         moment = datetime.fromtimestamp(0, UTC)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _months(now: datetime) -> Iterator[tuple[datetime, datetime]]:
-    first = _month_of(now)
-    for _ in range(AHEAD):
-        following = _next(first)
-        yield first, following
-        first = following
-
-
-def _month_of(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def _next(first: datetime) -> datetime:
-    year, month = divmod(first.year * 12 + first.month, 12)
-    return first.replace(year=year, month=month + 1)
-
-
-def _name(first: datetime) -> str:
-    return f"gateway_audit_{first:%Y_%m}"
-
-
-def _end_of(name: str) -> datetime:
-    return _next(datetime.strptime(name, "gateway_audit_%Y_%m").replace(tzinfo=UTC))
-
-
-def _make(cursor: Cursor, first: datetime, following: datetime) -> bool:
-    """Whether it was made now; rows of that month in the default partition come along."""
-    name = _name(first)
-    found = cursor.execute("SELECT to_regclass(%s)", (name,)).fetchone()
-    if found is not None and found[0] is not None:
-        return False
-    span = (first.isoformat(), following.isoformat())
-    cursor.execute(f"CREATE TABLE {name} (LIKE gateway_audit INCLUDING ALL)".encode())
-    cursor.execute(
-        f"""WITH moved AS (
-            DELETE FROM gateway_audit_default WHERE started_at >= %s AND started_at < %s RETURNING *
-        ) INSERT INTO {name} SELECT * FROM moved""".encode(),  # noqa: S608 - made of a date
-        span,
-    )
-    cursor.execute(
-        f"ALTER TABLE gateway_audit ATTACH PARTITION {name}"
-        f" FOR VALUES FROM ('{span[0]}') TO ('{span[1]}')".encode()
-    )
-    return True
-
-
-def _partitions(cursor: Cursor) -> list[str]:
-    """The partitions of months."""
-    found = cursor.execute(
-        """SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-        WHERE inhparent = 'gateway_audit'::regclass
-        AND relname ~ '^gateway_audit_[0-9]{4}_[0-9]{2}$' ORDER BY relname"""
-    )
-    return [name for (name,) in found]
-
-
-def _anchors(name: str) -> bytes:
-    """Note the last row of each journal in a partition."""
-    return f"""INSERT INTO gateway_audit_anchors AS kept (journal, seq, hash)
-        SELECT DISTINCT ON (journal) journal, seq, hash FROM {name} ORDER BY journal, seq DESC
-        ON CONFLICT (journal) DO UPDATE SET seq = excluded.seq, hash = excluded.hash
-        WHERE kept.seq < excluded.seq""".encode()  # noqa: S608 - a name made of digits

@@ -29,6 +29,7 @@ from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Entry, Journal, JournalError
 from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.retention import tell_dropped
 from ollama_gateway.log import get_logger
 
 CAPACITY: Final = 10_000
@@ -151,6 +152,8 @@ class Trail:
                 await self._runner(lambda: self._commit(batch.values()))
         except JournalError as error:  # they stay, and those who wait are told
             self._note(str(error))
+        except Exception as error:  # noqa: BLE001 - the same: nobody else would write them
+            self._note(f"{type(error).__name__}: {error}")
         else:
             self._note(None)
             for request_id, waiting in batch.items():
@@ -170,15 +173,22 @@ class Trail:
             await self._runner(lambda: self.journal.drop(last))
 
     async def trim(self, before: float) -> None:
-        """Drop rows that began before a moment (seconds since 1970), between two writes."""
+        """Drop rows that began before a moment (seconds since 1970), some between two writes."""
+        first, dropped = self.journal.anchor.seq + 1, 0
+        try:
+            while some := await self._trim(before):
+                dropped += some
+        except JournalError as error:
+            _log.error("audit rows not trimmed", cause=str(error))
+        finally:
+            if dropped:
+                tell_dropped(
+                    self.journal.path.name, dropped, (first, self.journal.anchor.seq), before
+                )
+
+    async def _trim(self, before: float) -> int:
         async with self._journal_in_use:
-            try:
-                dropped = await self._runner(lambda: self.journal.trim(before))
-            except JournalError as error:
-                _log.error("audit rows not trimmed", cause=str(error))
-            else:
-                if dropped:
-                    _log.info("audit rows trimmed", rows=dropped)
+            return await self._runner(lambda: self.journal.trim(before))
 
     async def drain(self) -> None:
         """Write all that waits, as far as the journal takes it. Not while `run` runs."""

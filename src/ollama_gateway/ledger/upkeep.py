@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -13,13 +13,18 @@ import attrs
 from ollama_gateway.batcher import Runner
 from ollama_gateway.ledger.chain import Anchor
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.ownership import adopt
+from ollama_gateway.ledger.journal import JournalError, reading
+from ollama_gateway.ledger.ownership import adopt, has_past
+from ollama_gateway.ledger.retention import HOUR, LOOKED_AT, Clocks, began_of, shown
+from ollama_gateway.ledger.telling import Complain
 from ollama_gateway.ledger.trail import Trail
 from ollama_gateway.log import get_logger
 
 TICK: Final = 30.0
 """Seconds between two looks at the journals of others; the head is told at every second one."""
 
+_LAST_BEGAN: Final = """SELECT CAST(document AS TEXT) FROM rows WHERE seq <= ?
+    ORDER BY seq DESC LIMIT ?"""
 _log = get_logger("audit")
 
 
@@ -32,40 +37,46 @@ class Upkeep:
     keep: float | None
     """Seconds that a row is kept; None where rows move, and leave a journal by that alone."""
     runner: Runner
+    complain: Complain
+    """Takes a line for a journal that cannot be looked after; not for the same one again."""
     note: Callable[[Document], None] = lambda _: None
     """Told of each row that was made of what a killed process had left open."""
+    clocks: Clocks = attrs.field(factory=Clocks)
+    faults: Sequence[str] = attrs.field(factory=tuple, init=False)
+    """Of the last look: journals that were left alone, and why."""
     _told: Anchor = attrs.field(factory=Anchor, init=False)
-    _faults: Sequence[str] = attrs.field(factory=tuple, init=False)
+    _head_before: int = attrs.field(init=False)
+    """The last row that was there before this process."""
+    _looked_at: float | None = attrs.field(default=None, init=False)
+    """When it was last asked whether rows may be dropped."""
+    _hindrance: str | None = attrs.field(default=None, init=False)
 
-    @property
-    def _limit(self) -> float | None:
-        """Rows that began before are past their time; seconds since 1970."""
-        return None if self.keep is None else time.time() - self.keep
+    def __attrs_post_init__(self) -> None:
+        self._head_before = self.trail.journal.head.seq
 
     async def watch(self) -> None:
         """Look after them, for ever."""
         while True:
-            await self.adopt()
-            if self._limit is not None:
-                await self.trail.trim(self._limit)
+            await self.look_after()
             self.tell()
             await anyio.sleep(TICK)
             await self.adopt()
             await anyio.sleep(TICK)
 
-    async def adopt(self) -> None:
-        """End what killed processes left open, and drop what is past its time in their journals; a
-        fault is logged once.
-        """
+    async def look_after(self) -> None:
+        """End what killed processes left open, and once an hour drop what is past its time."""
+        before = await self._before()
+        await self.adopt(before)
+        if before is not None:
+            await self.trail.trim(before)
+
+    async def adopt(self, before: float | None = None) -> None:
+        """End what killed processes left open, and drop what began before a moment in theirs."""
         directory = self.trail.journal.path.parent
-        look: Callable[[], list[str]] = partial(
-            adopt, directory, self._limit, key=self.key, note=self.note
-        )
-        faults = await self.runner(look)
-        for fault in faults:
-            if fault not in self._faults:
-                _log.error("journal left alone", cause=fault)
-        self._faults = faults
+        look = partial(adopt, directory, before, key=self.key, note=self.note)
+        self.faults = await self.runner(look)
+        for fault in self.faults:
+            self.complain(fault)
 
     def tell(self) -> None:
         """Log the head: whoever keeps the log can prove that the trail was not made anew."""
@@ -74,3 +85,48 @@ class Upkeep:
             name = self.trail.journal.path.stem
             _log.info("audit head", journal=name, rows=head.seq, hash=head.hash.hex())
         self._told = head
+
+    async def _before(self) -> float | None:
+        """Rows that began before may be dropped; None where none may."""
+        now = anyio.current_time()
+        if self.keep is None or (self._looked_at is not None and now < self._looked_at + HOUR):
+            return None
+        try:
+            return await self._judged(self.clocks.wall() - self.keep)
+        except JournalError:
+            return None  # the trail says so itself, at its turn
+        finally:
+            self._looked_at = now
+
+    async def _judged(self, before: float) -> float | None:
+        path, journal = self.trail.journal.path, self.trail.journal
+        if self._looked_at is None:
+            rows = await self.runner(partial(last_began, path, self._head_before, LOOKED_AT))
+            self.clocks.confirm(rows)
+        last = await self.runner(partial(last_began, path, journal.head.seq, 1))
+        why_not = self.clocks.why_not(next(iter(last), None))
+        if why_not is None:
+            self._hindrance = None
+            return before
+        if await self.runner(partial(has_past, path.parent, before)):
+            self._note(why_not, last, before)
+        return None
+
+    def _note(self, hindrance: str, last: Sequence[float], before: float) -> None:
+        """Log what keeps old rows from being dropped, at its turns."""
+        if hindrance != self._hindrance:
+            _log.warning(
+                "audit rows past their time are kept",
+                cause=hindrance,
+                began_before=shown(before),
+                clock=shown(self.clocks.wall()),
+                last_row=shown(last[0]) if last else None,
+            )
+        self._hindrance = hindrance
+
+
+def last_began(path: Path, upto: int, count: int) -> list[float]:
+    """When the last rows began up to a place in the chain, the last first. Raises JournalError."""
+    with reading(path) as connection:
+        found = connection.execute(_LAST_BEGAN, (upto, count))
+        return [began for (text,) in found if (began := began_of(text)) is not None]

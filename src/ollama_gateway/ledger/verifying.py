@@ -39,6 +39,8 @@ class Checked:
     """What came before the first."""
     head: Anchor = attrs.field(factory=Anchor)
     """The last row up to which the chain holds."""
+    dropped: int = 0
+    """Rows before the anchor, dropped for their age: of those nothing can be said."""
     fault: Fault | None = None
     """Where it does not hold."""
     error: str | None = None
@@ -96,7 +98,7 @@ def _check(path: Path, key: bytes, sought: bytes, progress: Progress) -> Checked
         [(rows,)] = connection.execute("SELECT count(*) FROM rows")
         is_there = _has(connection, anchor, sought)
         identity = _identity_of(connection)
-    return Checked(path.name, identity, rows, anchor, head, fault, has_sought=is_there)
+    return Checked(path.name, identity, rows, anchor, head, anchor.seq, fault, has_sought=is_there)
 
 
 def identity_of(path: Path) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
 import attrs
 
+MONTHS_KEPT: Final = 2
+"""A budget is of this month at most; a request that began before it may end in it."""
 _EPOCH: Final = date(1970, 1, 1)
 
 
@@ -48,6 +51,17 @@ def month_of(day: int) -> int:
     """The month that a day is in, both as numbers."""
     when = _EPOCH + timedelta(days=day)
     return 12 * when.year + when.month - 1
+
+
+def first_day_kept(days: AbstractSet[int], this_month: int) -> int:
+    """What was spent on earlier days can be forgotten; 0 where nothing can.
+
+    Kept are the last two months in which something was spent, and what the wall clock takes for the
+    future: a clock that runs ahead makes nothing old, before it has itself spent for two months.
+    """
+    months = sorted({month_of(day) for day in days})
+    kept = [month for month in months if month <= this_month][-MONTHS_KEPT:]
+    return (date(kept[0] // 12, kept[0] % 12 + 1, 1) - _EPOCH).days if kept else 0
 
 
 def utc_now() -> datetime:

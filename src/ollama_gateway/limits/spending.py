@@ -4,7 +4,8 @@ Budgets are counted in this process or in Redis; a restart of the one or a wipe 
 them. So what is spent is kept here too: in memory, which is the truth, and in a file that follows
 it. Nobody waits for the file. Whatever changed within 100 ms is one transaction of absolute values,
 so that a write that failed is simply repeated, and what waits to be written is bounded by the keys
-times their days, and the requests that are open.
+times their days, and the requests that are open. What no budget needs any more is forgotten in both
+when a month begins.
 
 The rules: begin and end are plain functions and cannot fail; a failing file is logged at its turns.
 A process that is killed loses what it spent in the last moment; of a request that was open, the
@@ -17,15 +18,16 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
 import attrs
 
-from ollama_gateway.batcher import Runner, in_thread
+from ollama_gateway.batcher import Runner, in_thread, let_go
 from ollama_gateway.keeper import beside
-from ollama_gateway.limits.calendar import moment, utc_now
+from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
 from ollama_gateway.limits.charges import Charge
 from ollama_gateway.limits.ownership import PATTERN
 from ollama_gateway.limits.quota import bounded
@@ -75,13 +77,20 @@ class Spending:
     Args:
         file: this process's own, open for longer than this object is used.
         runner: where writing runs.
+        now: the wall clock.
 
     """
 
-    def __init__(self, file: SpendingFile, runner: Runner) -> None:
+    def __init__(
+        self, file: SpendingFile, runner: Runner, now: Callable[[], datetime] = utc_now
+    ) -> None:
         self.identity = file.content.identity
         self._file = file
         self._runner = runner
+        self._now = now
+        self._months = {month_of(day) for _, day in file.content.spent}
+        self._number = 0  # of the last write that was begun
+        self._forget_before = 0  # a day; 0 where the file has nothing to forget
         self._spent = dict(file.content.spent)
         self._open: dict[str, Open] = {}
         self._changed: set[KeyDay] = set()
@@ -151,11 +160,15 @@ class Spending:
 
     async def write(self) -> None:
         """Write what changed; what cannot be written stays changed. Not while `run` runs."""
+        self._forget()
         changed, self._changed, self._stirred = self._changed, set(), anyio.Event()
         spent, opened = {at: self._spent[at] for at in changed}, dict(self._open)
         is_written = False
+        self._number += 1
         try:
-            await self._runner(lambda: self._file.write(spent, opened))
+            self._forget_before = await self._runner(
+                partial(self._put, spent, opened, self._number, self._forget_before)
+            )
             is_written = True
             self._note(None)
         except Exception as error:  # noqa: BLE001 - requests go on, whatever it is
@@ -163,7 +176,27 @@ class Spending:
         finally:
             if not is_written:
                 self._changed |= changed
+            if not is_written or self._forget_before:
                 self._stirred.set()
+
+    def _put(
+        self, spent: Mapping[KeyDay, int], opened: Mapping[str, Open], number: int, before: int
+    ) -> int:
+        """Write to the file, and drop some of what is to be forgotten; whether that was not all."""
+        self._file.write(spent, opened, number)
+        return before if before and self._file.forget(before) else 0
+
+    def _forget(self) -> None:
+        """Where something was spent in another month, forget what no budget needs any more."""
+        if {month_of(day) for _, day in self._changed} <= self._months:
+            return
+        first = first_day_kept({day for _, day in self._spent}, moment(0, self._now()).month)
+        kept = {at: tokens for at, tokens in self._spent.items() if at[1] >= first}
+        if len(kept) < len(self._spent):
+            self._forget_before = first
+        self._spent = kept
+        self._changed = {at for at in self._changed if at[1] >= first}
+        self._months = {month_of(day) for _, day in kept}
 
     def _note(self, error: Exception | None) -> None:
         """Log the turns only: a disk that fails, fails ten times a second."""
@@ -183,7 +216,7 @@ async def open_spending(
     Args:
         directory: made where there is none; shared by the gateways of one machine.
         runner: where blocking work runs.
-        now: the wall clock; its month says which days are still worth keeping.
+        now: the wall clock.
 
     Raises:
         SpendingError: no file can be opened, or the one that is this process's to take is broken.
@@ -191,7 +224,7 @@ async def open_spending(
     """
     month = moment(0, now()).month
     file = await runner(lambda: SpendingFile(directory, month))
-    spending = Spending(file, runner)
+    spending = Spending(file, runner, now)
     try:
         async with beside(spending.run):
             yield spending
@@ -199,6 +232,7 @@ async def open_spending(
         with anyio.move_on_after(CLOSING, shield=True):
             if spending.is_behind:
                 await spending.write()
+            await let_go(file.close, runner)
         if spending.is_behind:
             _log.error("spending not written")
         file.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -21,7 +22,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.limits.calendar import month_of
+from ollama_gateway.limits.calendar import first_day_kept
 from ollama_gateway.limits.charges import (
     MAKE,
     Charge,
@@ -39,8 +40,12 @@ from ollama_gateway.private_file import identity, make_directory, make_private
 
 BUSY_SECONDS: Final = 1.0
 """How long SQLite waits for a lock that something else holds on a file."""
+HANGING_SECONDS: Final = 5.0
+"""How long one thread waits for another that is at the file."""
 LAST_DAY: Final = 2_932_896
 """9999-12-31, the last day that has a month."""
+DROPPED_AT_ONCE: Final = 1000
+"""Rows of one transaction."""
 SCHEMA_VERSION: Final = 1
 SCHEMA: Final = (
     "CREATE TABLE spent (key_id TEXT, day INTEGER, tokens INTEGER, PRIMARY KEY (key_id, day))",
@@ -97,11 +102,11 @@ def charge(spent: dict[KeyDay, int], request: Open, tokens: int) -> None:
 
 
 class SpendingFile:
-    """The file that this process owns until `close`; blocking, for one thread at a time.
+    """The file that this process owns until `close`; blocking, and one thread at a time is let in.
 
     It is `budgets-<n>.db` of the lowest n that nobody owns; directory and file are made. What a
-    killed process left open in it is charged, and what is older than the month before `month`
-    (months since year 0) is dropped, in one transaction. `content` is what it holds then.
+    killed process left open in it is charged, and what can be forgotten (`month`: which it is, in
+    months since year 0) is dropped, in one transaction. `content` is what it holds then.
 
     Raises:
         SpendingError: the file or its directory cannot be made, read or written, the file is
@@ -111,6 +116,8 @@ class SpendingFile:
 
     def __init__(self, directory: Path, month: int) -> None:
         self._open: dict[str, Open] | None = None  # those in the file; None where that is unsure
+        self._in_use = threading.Lock()  # a thread that was left to itself may still be at it
+        self._number = 0  # of the last write
         with _translated(directory):
             make_directory(directory)
         for number in itertools.count():
@@ -121,21 +128,51 @@ class SpendingFile:
     def __repr__(self) -> str:
         return f"<SpendingFile {self.path}>"
 
-    def write(self, spent: Mapping[KeyDay, int], opened: Mapping[str, Open]) -> None:
+    def write(
+        self, spent: Mapping[KeyDay, int], opened: Mapping[str, Open], number: int | None = None
+    ) -> None:
         """Replace these rows of what is spent, and all of what is open.
 
-        Raises SpendingError, then nothing was changed; it may be repeated with newer figures.
+        Raises SpendingError, then nothing was changed; it may be repeated with newer figures. One
+        that was overtaken by a write of a higher number changes nothing: its thread was late.
         """
-        with _translated(self.path):
+        with self._alone():
             if identity(self.path) != self._identity:
                 raise SpendingError(f"{self.path} was replaced while in use: restart the gateway")
+            number = self._number + 1 if number is None else number
+            if number <= self._number:
+                return
             with self._transaction():
                 self._put(spent, opened)
-        self._open = dict(opened)
+            self._open, self._number = dict(opened), number
+
+    def forget(self, before: int) -> bool:
+        """Drop some of what is older; whether there may be more. Raises SpendingError."""
+        with self._alone(), self._transaction():
+            dropped = self._connection.execute(
+                "DELETE FROM spent WHERE rowid IN (SELECT rowid FROM spent WHERE day < ? LIMIT ?)",
+                (before, DROPPED_AT_ONCE),
+            ).rowcount
+        return dropped == DROPPED_AT_ONCE
 
     def close(self) -> None:
-        """Close the file, then give it up."""
-        self._undo.close()
+        """Close the file, then give it up; nothing where a thread hangs in it, or it is closed."""
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._undo.close()
+            finally:
+                self._in_use.release()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread at a time; raises SpendingError where another one does not come back."""
+        if not self._in_use.acquire(timeout=HANGING_SECONDS):
+            raise SpendingError(f"{self.path}: the file system does not answer")
+        try:
+            with _translated(self.path):
+                yield
+        finally:
+            self._in_use.release()
 
     def _is_taken(self, month: int) -> bool:
         """Whether the file at `path` is ours now; others may own it, or not stop reading it."""
@@ -159,7 +196,8 @@ class SpendingFile:
             self._connection.execute(MAKE)
             found = _read(self._connection, self.path)
             charges, charged = found.charged().charges, found.charged().spent
-            kept = {at: tokens for at, tokens in charged.items() if month_of(at[1]) >= month - 1}
+            first = first_day_kept({day for _, day in charged}, month)
+            kept = {at: tokens for at, tokens in charged.items() if at[1] >= first}
             self._connection.executemany(
                 "DELETE FROM spent WHERE key_id = ? AND day = ?", charged.keys() - kept.keys()
             )

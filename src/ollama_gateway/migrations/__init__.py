@@ -9,9 +9,11 @@ run; a lock lets one of several `gatewayctl db migrate` go first, and the others
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
@@ -20,8 +22,14 @@ from ollama_gateway.database import DatabaseError, Timeouts
 if TYPE_CHECKING:
     from ollama_gateway.postgres import Cursor, Database
 
-PATIENT: Final = Timeouts(statement=600, lock=10, idle=60)
+T = TypeVar("T")
+
+PATIENT: Final = Timeouts(statement=600, lock=1, idle=60)
 """Of a migration: an index on a large table takes its time, and waiting for a lock holds up all."""
+PATIENCE: Final = 30.0
+"""Seconds in which what finds a lock in its way is tried again and again."""
+PAUSE: Final = 0.5
+"""Seconds in between, for whoever waits behind it."""
 
 _FILE: Final = re.compile(r"(\d{4})_([a-z_]+)\.sql")
 _LOCK: Final = 0x6F_67_77_01
@@ -63,7 +71,22 @@ def migrate(database: Database, steps: Sequence[Migration] | None = None) -> tup
 
     """
     known = migrations() if steps is None else steps
-    return tuple(step for step in known if _took(database, step, known))
+    return tuple(step for step in known if patiently(partial(_took, database, step, known)))
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """What `work` returns, in as many tries as somebody else's locks make necessary; blocking.
+
+    Raises DatabaseError, of a lock only after 30 s.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return work()
+        except DatabaseError as error:
+            if not error.is_of_lock or time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE)
 
 
 def check_schema(database: Database) -> None:

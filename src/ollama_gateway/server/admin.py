@@ -138,6 +138,7 @@ class Admin:
                 "rows_waiting": self.audit.trail.rows_waiting,
                 "failing": self.audit.trail.failure is not None,
                 "rows_unmoved": self.audit.rows_unmoved,
+                "left_alone": "; ".join(self.audit.faults) or None,
             },
             "backends": [
                 {

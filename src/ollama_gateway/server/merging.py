@@ -56,6 +56,7 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "audit.rows_waiting": sum,
     "audit.failing": any,
     "audit.rows_unmoved": _sum_told,
+    "audit.left_alone": _first_told,
     "backends.name": _first,
     "backends.priority": _first,
     "backends.slots": sum,

@@ -1,0 +1,45 @@
+"""Clocks of a test's own, and rows of so many days ago."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import attrs
+
+from ollama_gateway.ledger.document import document_of, to_text
+from ollama_gateway.ledger.journal import Entry
+from ollama_gateway.ledger.retention import DAY, Clocks
+from tests.ledger.rows import row
+
+NOW = datetime.now(UTC).timestamp()
+KEEP = 30 * DAY
+
+
+@attrs.define
+class Time:
+    """A machine's two clocks."""
+
+    wall: float = NOW
+    steady: float = 5.0
+
+    def pass_(self, seconds: float) -> None:
+        """Let time pass, as it does."""
+        self.wall += seconds
+        self.steady += seconds
+
+    @property
+    def clocks(self) -> Clocks:
+        """What a process that starts now knows of them."""
+        return Clocks(lambda: self.wall, lambda: self.steady)
+
+
+def days_ago(days: float) -> float:
+    """A moment."""
+    return NOW - days * DAY
+
+
+def entries(prefix: str, count: int, days: float) -> list[Entry]:
+    """Rows of requests that began so many days ago."""
+    began = datetime.fromtimestamp(days_ago(days), UTC)
+    rows = [attrs.evolve(row(f"{prefix}{n}"), started_at=began) for n in range(count)]
+    return [Entry(one.request_id, to_text(document_of(one)), is_final=True) for one in rows]

@@ -1,0 +1,288 @@
+"""The months of the trail in PostgreSQL: made and dropped by its clock, in nobody's way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import psycopg
+import pytest
+import structlog.testing
+
+from ollama_gateway.batcher import in_thread
+from ollama_gateway.database import DatabaseError, Timeouts
+from ollama_gateway.keeper import beside
+from ollama_gateway.ledger.flusher import Flusher
+from ollama_gateway.ledger.journal import first_rows
+from ollama_gateway.ledger.ownership import own_journal
+from ollama_gateway.ledger.partitions import Partitions
+from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
+from ollama_gateway.ledger.retention import DAY
+from ollama_gateway.ledger.stored import StoredRows
+from ollama_gateway.ledger.trail import Trail, open_trail
+from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
+from tests.ledger.rows import KEY, ids, row
+from tests.ledger.test_flusher import until
+from tests.postgres_server import PostgresServer
+
+OLD = datetime.fromtimestamp(days_ago(100), UTC)
+"""In a month that is past its time."""
+UNHURRIED = Timeouts(statement=600, lock=600, idle=600)
+
+
+@attrs.define
+class Fleet:
+    """A process and its months."""
+
+    trail: Trail
+    partitions: Partitions
+    url: str
+
+    def ask(self, sql: str) -> list[Any]:
+        """Rows of a query."""
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(sql.encode()).fetchall()
+
+    @property
+    def rows(self) -> int:
+        """How many are in PostgreSQL."""
+        return int(self.ask("SELECT count(*) FROM gateway_audit")[0][0])
+
+    @property
+    def months(self) -> set[str]:
+        """The partitions, without the default one."""
+        found = self.ask(
+            "SELECT inhrelid::regclass::text FROM pg_inherits JOIN pg_class"
+            " ON pg_class.oid = inhparent WHERE relname = 'gateway_audit'"
+        )
+        return {name for (name,) in found} - {"gateway_audit_default"}
+
+    def store(self, *prefixes: str, days: float) -> None:
+        """Rows that moved to PostgreSQL, and have left the journal."""
+        journal = self.trail.journal
+        for prefix in prefixes:
+            journal.commit(entries(prefix, 3, days))
+        with closing(AuditTable(self.url)) as table:
+            moved = first_rows(journal.path, 99)
+            table.store(journal.identity, moved)
+            journal.drop(moved[-1])
+
+
+@asynccontextmanager
+async def fleet(directory: Path, url: str, time: Time) -> AsyncIterator[Fleet]:
+    """A process with old rows and rows of today from before its start."""
+    async with AsyncExitStack() as stack:
+        owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
+        trail = Trail(owned, is_strict=False)
+        table = stack.enter_context(closing(AuditTable(url, UPKEEP)))
+        table.make_partitions(OLD)
+        before = Fleet(trail, Partitions(owned, table, KEEP, in_thread), url)
+        before.store("old", days=100)
+        before.store("today", days=0.1)
+        await stack.enter_async_context(open_trail(trail))
+        partitions = Partitions(owned, table, KEEP, in_thread, time.clocks, shortest=0.01)
+        yield Fleet(trail, partitions, url)
+
+
+async def test_months_are_made_and_dropped_by_the_clock_of_postgresql(
+    tmp_path: Path, database_url: str
+) -> None:
+    """A drop is told with its figures, and leaves its anchor."""
+    async with fleet(tmp_path, database_url, Time()) as one:
+        assert f"{OLD:gateway_audit_%Y_%m}" in one.months
+        with structlog.testing.capture_logs() as lines:
+            await one.partitions.look_after()
+
+        now = datetime.now(UTC)
+        assert {f"{now:gateway_audit_%Y_%m}"} < one.months
+        assert f"{OLD:gateway_audit_%Y_%m}" not in one.months
+        assert one.rows == 3
+    dropped = [line for line in lines if line["event"] == "audit rows past their time dropped"]
+    [line] = [line for line in dropped if line["rows"]]
+    assert (line["log_level"], line["partition"], line["rows"]) == (
+        "warning",
+        f"{OLD:gateway_audit_%Y_%m}",
+        3,
+    )
+    assert line["since"].startswith(f"{OLD:%Y-%m-%d}")
+    assert {"until", "clock", "database_clock", "keep_days"} < line.keys()
+    with closing(StoredRows(database_url)) as rows:
+        assert [anchor.seq for anchor in rows.anchors().values()] == [3]
+
+
+@pytest.mark.parametrize("days", [500, -500, 1.1])
+async def test_a_gateway_whose_clock_is_wrong_drops_nothing(
+    tmp_path: Path, database_url: str, days: float
+) -> None:
+    """Its months are PostgreSQL's all the same; what keeps the old ones is told once."""
+    async with fleet(tmp_path, database_url, Time(NOW + days * DAY)) as one:
+        with structlog.testing.capture_logs() as lines:
+            await one.partitions.look_after()
+            await one.partitions.look_after()
+
+        assert f"{datetime.now(UTC):gateway_audit_%Y_%m}" in one.months
+        assert (f"{OLD:gateway_audit_%Y_%m}" in one.months, one.rows) == (True, 6)
+    [line] = [line for line in lines if "kept" in line["event"]]
+    assert line["cause"] == "the clock and the database's disagree"
+    assert f"{OLD:gateway_audit_%Y_%m}" in line["partitions"]
+
+
+@pytest.mark.parametrize("days", [500, 2])
+async def test_a_machine_whose_clocks_are_wrong_together_drops_nothing(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, days: float
+) -> None:
+    """PostgreSQL on the gateway's own machine: the last row from before says that it is wrong."""
+    wrong = NOW + days * DAY
+    monkeypatch.setattr(AuditTable, "now", lambda _: datetime.fromtimestamp(wrong, UTC))
+    async with fleet(tmp_path, database_url, Time(wrong)) as one:
+        one.store("wrong", days=-days)
+        await one.partitions.look_after()
+
+        assert (f"{OLD:gateway_audit_%Y_%m}" in one.months, one.rows) == (True, 9)
+
+
+async def test_one_row_from_the_future_holds_nothing_up(tmp_path: Path, database_url: str) -> None:
+    """Once another one is the last."""
+    async with fleet(tmp_path, database_url, Time()) as one:
+        one.store("future", days=-3650)
+        await one.partitions.look_after()
+        assert one.rows == 9
+        one.store("now", days=0)
+        await one.partitions.look_after()
+
+        assert one.rows == 9
+        assert f"{OLD:gateway_audit_%Y_%m}" not in one.months
+
+
+@pytest.fixture
+def reader(database_url: str) -> Iterator[Any]:
+    """Somebody who reads the table in a transaction that does not end."""
+    with closing(psycopg.connect(database_url)) as connection:
+        connection.execute("SELECT count(*) FROM gateway_audit").fetchone()
+        yield connection
+
+
+async def test_rows_move_while_somebody_reads(
+    tmp_path: Path, database_url: str, reader: Any
+) -> None:
+    """A month that cannot be attached holds up no row, and is made when the reader has ended."""
+    async with AsyncExitStack() as stack:
+        owned = stack.enter_context(own_journal(tmp_path, is_strict=False, key=KEY))
+        trail = await stack.enter_async_context(open_trail(Trail(owned, is_strict=False)))
+        tables = [
+            stack.enter_context(closing(AuditTable(database_url, *timeouts)))
+            for timeouts in ((), (UPKEEP,))
+        ]
+        partitions = Partitions(owned, tables[1], KEEP, in_thread, shortest=0.01)
+        flusher = Flusher(trail, tables[0], in_thread, KEY)
+        one = Fleet(trail, partitions, database_url)
+        await stack.enter_async_context(beside(partitions.watch))
+        await stack.enter_async_context(beside(flusher.watch))
+        for number in range(10):
+            trail.close(row(f"r{number}"))
+        await until(lambda: one.rows == 10 and not ids(owned.path))
+        assert (flusher.failure, one.months) == (None, set())
+        reader.rollback()
+        await until(lambda: len(one.months) == 3)
+
+    assert one.rows == 10
+
+
+def test_two_owners_at_once_are_no_error(database_url: str) -> None:
+    """One of them makes a month, the other one finds it."""
+    together, made, failed = threading.Barrier(4), list[str](), list[DatabaseError]()
+
+    def make() -> None:
+        with closing(AuditTable(database_url, UNHURRIED)) as table:
+            table.now()
+            together.wait(60)
+            try:
+                made.extend(table.make_partitions(datetime(2026, 1, 15, tzinfo=UTC)))
+            except DatabaseError as error:
+                failed.append(error)
+
+    owners = [threading.Thread(target=make) for _ in range(4)]
+    for owner in owners:
+        owner.start()
+    for owner in owners:
+        owner.join()
+
+    assert failed == []
+    assert sorted(made) == [f"gateway_audit_2026_0{month}" for month in (1, 2, 3)]
+
+
+async def test_an_owner_of_an_older_version_at_once_is_no_error(database_url: str) -> None:
+    """It takes no advisory lock, so that PostgreSQL says that the table is there (23505)."""
+    made: list[str] = []
+    with (
+        closing(AuditTable(database_url, UNHURRIED)) as table,
+        closing(psycopg.connect(database_url)) as older,
+    ):
+        older.execute("CREATE TABLE gateway_audit_2026_01 (LIKE gateway_audit INCLUDING ALL)")
+
+        async def make() -> None:
+            made.extend(
+                await in_thread(lambda: table.make_partitions(datetime(2026, 1, 15, tzinfo=UTC)))
+            )
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(make)
+            with closing(psycopg.connect(database_url)) as watching:
+                await until(lambda: _waits(watching))
+            older.execute(
+                "ALTER TABLE gateway_audit ATTACH PARTITION gateway_audit_2026_01"
+                " FOR VALUES FROM ('2026-01-01T00:00:00Z') TO ('2026-02-01T00:00:00Z')"
+            )
+            older.commit()
+
+    assert made == ["gateway_audit_2026_02", "gateway_audit_2026_03"]
+
+
+def _waits(watching: psycopg.Connection[Any]) -> bool:
+    [(count,)] = watching.execute(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " OR NOT granted AND locktype = 'transactionid'"
+    ).fetchall()
+    watching.rollback()
+    return bool(count)
+
+
+def test_a_role_that_is_not_the_owner_is_told_once(
+    postgres: PostgresServer, database_url: str, tmp_path: Path
+) -> None:
+    """It is no outage, and nobody has to do anything."""
+    database = database_url.rpartition("/")[2]
+    postgres.execute("DROP ROLE IF EXISTS adder")
+    postgres.execute("CREATE ROLE adder LOGIN PASSWORD 'p'")
+    postgres.execute("GRANT INSERT ON gateway_audit TO adder", database)
+    url = postgres.url_of(database, "adder", "p")
+
+    async def look_twice() -> None:
+        with (
+            own_journal(tmp_path, is_strict=False, key=KEY) as owned,
+            closing(AuditTable(url, UPKEEP)) as table,
+        ):
+            partitions = Partitions(owned, table, KEEP, in_thread)
+            assert await partitions.look()
+            assert await partitions.look()
+
+    with structlog.testing.capture_logs() as lines:
+        anyio.run(look_twice, backend="trio")
+    assert [line["event"] for line in lines] == ["audit partitions are left to the owner"]
+
+
+def test_a_month_is_kept_until_it_has_ended(database_url: str) -> None:
+    """The whole of it is past, or none."""
+    with closing(AuditTable(database_url)) as table:
+        table.make_partitions(datetime(2026, 1, 15, tzinfo=UTC))
+        february = datetime(2026, 2, 1, tzinfo=UTC)
+
+        assert table.partitions_before(february - timedelta(seconds=1)) == []
+        assert table.partitions_before(february) == ["gateway_audit_2026_01"]

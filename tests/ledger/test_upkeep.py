@@ -1,0 +1,159 @@
+"""Old rows of journals, dropped by clocks of the test's: which, when, and what is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import attrs
+import structlog.testing
+import trio.testing
+
+from ollama_gateway.batcher import in_place
+from ollama_gateway.ledger.journal import Entry, Journal
+from ollama_gateway.ledger.ownership import own_journal
+from ollama_gateway.ledger.retention import DAY, HOUR
+from ollama_gateway.ledger.trail import Trail, open_trail
+from ollama_gateway.ledger.upkeep import Upkeep
+from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
+from tests.ledger.rows import KEY, ids, journal, row
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def upkeep(directory: Path, time: Time) -> AsyncIterator[Upkeep]:
+    """A process's, for the length of the block."""
+    with own_journal(directory, is_strict=False, key=KEY) as owned:
+        async with open_trail(Trail(owned, is_strict=False, runner=in_place)) as trail:
+            faults: list[str] = []
+            yield Upkeep(trail, KEY, KEEP, in_place, faults.append, clocks=time.clocks)
+
+
+def written(directory: Path, *given: Sequence[Entry]) -> Path:
+    """The journal of a process that has ended."""
+    path = directory / "journal-0.db"
+    with closing(journal(path)) as opened:
+        for some in given:
+            opened.commit(some)
+    return path
+
+
+def told(lines: Sequence[Any], event: str) -> list[Any]:
+    """What was logged of it."""
+    return [line for line in lines if line["event"] == event]
+
+
+async def test_old_rows_are_dropped_and_told(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Once an hour; a warning says how many, which, and by which clock."""
+    path = written(tmp_path, entries("old", 2500, 40), entries("new", 3, 0.5))
+    with structlog.testing.capture_logs() as lines:
+        async with upkeep(tmp_path, Time()) as one:
+            await one.look_after()
+            await one.look_after()
+
+    assert len(ids(path)) == 3
+    [line] = told(lines, "audit rows past their time dropped")
+    assert (line["log_level"], line["journal"], line["rows"]) == ("warning", "journal-0.db", 2500)
+    assert (line["first"], line["last"]) == (1, 2500)
+    assert line["began_before"] == datetime.fromtimestamp(NOW - KEEP, UTC).isoformat(
+        timespec="seconds"
+    )
+
+
+async def test_a_clock_that_runs_ahead_drops_nothing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Also not when requests were served by it, and not from journals that nobody owns."""
+    time = Time(NOW + 500 * DAY)
+    path = written(tmp_path, entries("today", 5, 0.1))
+    with structlog.testing.capture_logs() as lines:
+        async with upkeep(tmp_path, time) as one:
+            with closing(journal(tmp_path / "journal-9.db")) as orphan:
+                orphan.commit(entries("orphan", 5, 0.1))
+            for number in range(5):
+                await one.look_after()
+                one.trail.journal.commit(entries(f"wrong{number}-", 1, -500))
+                await anyio.sleep(HOUR)
+                time.pass_(HOUR)
+
+    assert ids(path)[:5] == [f"today{n}" for n in range(5)]
+    assert len(ids(tmp_path / "journal-9.db")) == 5
+    [line] = told(lines, "audit rows past their time are kept")
+    assert (line["log_level"], line["cause"]) == ("warning", "the clock is not confirmed yet")
+    assert line["last_row"].startswith(f"{datetime.fromtimestamp(days_ago(0.1), UTC):%Y-%m-%d}")
+    assert not told(lines, "audit rows past their time dropped")
+
+
+async def test_a_gateway_that_was_off_for_long_goes_on_dropping(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """After six hours, whether somebody asks it or not."""
+    time = Time()
+    path = written(tmp_path, entries("old", 5, 40))
+    async with upkeep(tmp_path, time) as one:
+        for _ in range(7):
+            await one.look_after()
+            await anyio.sleep(HOUR)
+            time.pass_(HOUR)
+        assert ids(path) == []
+        assert one.trail.journal.anchor.seq == 5
+
+
+async def test_a_journal_of_one_who_is_gone_is_trimmed_by_turns(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """All of it at once, a thousand a transaction; a warning names it."""
+    with closing(journal(tmp_path / "journal-9.db")) as orphan:
+        orphan.commit(entries("old", 2500, 40))
+    written(tmp_path, entries("new", 1, 0.1))
+    with structlog.testing.capture_logs() as lines:
+        async with upkeep(tmp_path, Time()) as one:
+            await one.look_after()
+
+    [line] = told(lines, "audit rows past their time dropped")
+    assert (line["journal"], line["rows"], line["last"]) == ("journal-9.db", 2500, 2500)
+    assert ids(tmp_path / "journal-9.db") == []
+
+
+async def test_what_is_written_comes_between_two_turns(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """However much is dropped: a thousand rows at once, and then whoever waits."""
+    turns: list[str] = []
+
+    class Noting(Journal):
+        """A journal that notes its transactions."""
+
+        def commit(self, given: Sequence[Entry]) -> None:
+            turns.append("commit")
+            super().commit(given)
+
+        def trim(self, before: float, now: float | None = None) -> int:
+            turns.append("trim")
+            return super().trim(before, now)
+
+    with closing(Noting(tmp_path / "journal-0.db", is_strict=True, key=KEY)) as opened:
+        opened.commit(entries("old", 5000, 40))
+        trail = Trail(opened, is_strict=True, runner=a_second)
+        turns.clear()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(trail.trim, NOW - KEEP)
+            await anyio.sleep(1.5)
+            trail.close(attrs.evolve(row("new"), started_at=datetime.now(UTC)))
+            await trail.write()
+
+    assert turns == ["trim", "trim", "commit", "trim", "trim", "trim", "trim"]
+    assert ids(tmp_path / "journal-0.db") == ["new"]
+
+
+async def a_second(work: Callable[[], T], /) -> T:
+    """A runner for which everything takes a second of virtual time."""
+    await anyio.sleep(1)
+    return work()

@@ -1,0 +1,153 @@
+"""What the record of spending keeps, and forgets: months, whatever the wall clock says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+import structlog.testing
+import trio.testing
+
+from ollama_gateway.batcher import in_place, in_thread
+from ollama_gateway.limits.calendar import first_day_kept
+from ollama_gateway.limits.spending import Spending, open_spending
+from ollama_gateway.limits.spending_file import DROPPED_AT_ONCE, Open, SpendingFile
+from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
+
+JANUARY = 20_454
+"""2026-01-01."""
+IN_2036 = 24_000
+KEYS = 25
+
+
+def spend(spending: Spending, key: str, day: int, tokens: int = 1) -> None:
+    """A request of that day."""
+    spending.begin(f"{key} {day}", key, day, 5)
+    spending.end(f"{key} {day}", tokens)
+
+
+@pytest.mark.parametrize(
+    ("days", "first"),
+    [
+        ([], 0),
+        ([TODAY], JANUARY),
+        ([NOVEMBER, DECEMBER, TODAY], DECEMBER),
+        ([NOVEMBER - 365, NOVEMBER, TODAY], 20_393),
+        ([NOVEMBER, DECEMBER, TODAY, IN_2036], DECEMBER),
+        ([IN_2036], 0),
+    ],
+)
+def test_the_last_two_months_of_use_are_kept(days: list[int], first: int) -> None:
+    """However long ago; what the wall clock takes for the future is kept, and counts for none."""
+    assert first_day_kept(set(days), MONTH) == first
+
+
+def test_a_clock_that_runs_ahead_makes_nothing_old() -> None:
+    """At a start, and when something was spent by it."""
+    days = {NOVEMBER, DECEMBER, TODAY}
+
+    assert first_day_kept(days, MONTH + 120) == DECEMBER
+    assert first_day_kept({*days, IN_2036}, MONTH + 120) == JANUARY
+
+
+async def test_years_of_one_process_take_no_more_than_two_months(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """In memory and in the file, from which at most a thousand rows go at once."""
+    forgotten: list[int] = []
+    forget = SpendingFile.forget
+
+    def noted(self: SpendingFile, before: int) -> bool:
+        is_more = forget(self, before)
+        forgotten.append(is_more)
+        return is_more
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SpendingFile, "forget", noted)
+        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+            for day in range(TODAY - 400, TODAY + 1):
+                for key in range(KEYS):
+                    spend(spending, f"k{key}", day)
+                await anyio.sleep(0.2)
+            await anyio.sleep(1)
+            kept = spending.totals()
+            assert (len(kept), min(kept["k0"]), max(kept["k0"])) == (KEYS, DECEMBER, TODAY)
+            assert in_file(tmp_path)[0] == {
+                (key, day): 1 for key, days in kept.items() for day in days
+            }
+    assert 12 <= len(forgotten) <= 16
+    assert DROPPED_AT_ONCE == 1000
+
+
+async def test_much_is_forgotten_by_turns(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A thousand rows a transaction, until none is left."""
+    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+        for key in range(2500):
+            spend(spending, f"k{key}", NOVEMBER)
+        await anyio.sleep(1)
+        spend(spending, "k", DECEMBER)
+        spend(spending, "k", TODAY)
+        await anyio.sleep(1)
+        assert in_file(tmp_path)[0] == {("k", DECEMBER): 1, ("k", TODAY): 1}
+
+
+async def test_budgets_survive_a_clock_that_was_wrong(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Ten years ahead, through a restart by that clock: what was spent this month is known."""
+    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+        spend(spending, "k", TODAY, 70)
+    for _ in range(2):
+        async with open_spending(tmp_path, runner=in_place, now=ten_years_on) as spending:
+            spend(spending, "k", IN_2036, 5)
+            await anyio.sleep(1)
+    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+        assert spending.totals()["k"][TODAY] == 70
+
+
+def ten_years_on() -> datetime:
+    """What a clock says that is wrong."""
+    return datetime(2035, 9, 17, tzinfo=UTC)
+
+
+def test_a_write_that_comes_too_late_changes_nothing(tmp_path: Path) -> None:
+    """Its thread was left to itself, and a newer one was faster."""
+    file = SpendingFile(tmp_path, MONTH)
+    file.write({("k", TODAY): 7}, {}, 2)
+    file.write({("k", TODAY): 5}, {"r": Open("k", TODAY, 5)}, 1)
+    file.close()
+
+    assert in_file(tmp_path) == ({("k", TODAY): 7}, set())
+
+
+async def test_a_thread_that_hangs_in_the_file_is_left_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaving waits for it no longer than its deadline; the file stays this process's meanwhile."""
+    monkeypatch.setattr("ollama_gateway.limits.spending.CLOSING", 0.01)
+    started, release = threading.Event(), threading.Event()
+    put: Callable[..., None] = SpendingFile._put
+
+    def hanging(self: SpendingFile, *given: object) -> None:
+        started.set()
+        assert release.wait(timeout=600)
+        put(self, *given)
+
+    with structlog.testing.capture_logs() as lines:
+        async with open_spending(tmp_path, runner=in_thread, now=now) as spending:
+            monkeypatch.setattr(SpendingFile, "_put", hanging)
+            spend(spending, "k", TODAY)
+            await anyio.to_thread.run_sync(started.wait)
+    assert [line["event"] for line in lines] == ["spending not written"]
+    monkeypatch.setattr(SpendingFile, "_put", put)
+    async with open_spending(tmp_path, runner=in_place, now=now) as other:
+        assert (tmp_path / "budgets-1.db").exists()
+        assert other.identity != spending.identity
+    release.set()

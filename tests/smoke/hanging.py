@@ -1,0 +1,29 @@
+"""`gatewayctl` on a disk that hangs once there is a file `hang` in its data directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ollama_gateway.__main__ import main
+from ollama_gateway.keys import sqlite as keys
+from ollama_gateway.ledger import journal
+from ollama_gateway.limits import spending_file
+from ollama_gateway.private_file import Identity, identity
+
+STORES = (journal, keys, spending_file)
+"""What asks for a file's identity before each use of it."""
+
+
+def hanging(path: Path) -> Identity:
+    """Which file it is; no answer for ever, as of a file system that is away."""
+    if (path.parent / "hang").exists():
+        reading, _ = os.pipe()
+        os.read(reading, 1)
+    return identity(path)
+
+
+if __name__ == "__main__":
+    for store in STORES:
+        setattr(store, "identity", hanging)  # noqa: B010 - it is imported there, not exported
+    main()
