@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ollama_gateway.backends.chunked import ChunkedBodyBroken
+from ollama_gateway.wire.chunked import ChunkedBodyBroken
 from ollama_gateway.backends.framing import body_of
 from ollama_gateway.backends.heads import MAX_INTERIM, Found, HeadByH11, plain_head
 from tests.backends.asking import CHUNKED, OK, chunk
-from tests.backends.test_chunked import cut
+from tests.wire.test_chunked import cut
 
 MOST = 400
 Read = tuple[bytes, bool, bool]

@@ -18,11 +18,11 @@ import httpx
 from anyio.abc import ByteStream
 
 from ollama_gateway import clock
-from ollama_gateway.backends.chunked import ChunkedBodyBroken
 from ollama_gateway.backends.framing import Body, body_of
 from ollama_gateway.backends.heads import Head, HeadByH11, plain_head, refuse
 from ollama_gateway.backends.outgoing import Message
 from ollama_gateway.backends.uploading import ONE_WRITE, BodyFailed
+from ollama_gateway.wire.chunked import ChunkedBodyBroken
 
 # OSError includes ssl.SSLError. Busy: TLS can have to write in the middle of a read.
 BROKEN: Final = (

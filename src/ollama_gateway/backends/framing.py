@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from ollama_gateway.backends.chunked import ChunkedBody
 from ollama_gateway.backends.heads import Head
+from ollama_gateway.wire.chunked import ChunkedBody
 
 BODILESS = frozenset({204, 304})
 """Statuses of answers that have no body, whatever their headers say."""
