@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ollama_gateway.wire.chunked import ChunkedBodyBroken
 from ollama_gateway.backends.framing import body_of
 from ollama_gateway.backends.heads import MAX_INTERIM, Found, HeadByH11, plain_head
+from ollama_gateway.wire.chunked import ChunkedBodyBroken
 from tests.backends.asking import CHUNKED, OK, chunk
 from tests.wire.test_chunked import cut
 
@@ -195,3 +195,10 @@ def test_interim_answers_are_counted_however_they_come() -> None:
 
     with pytest.raises(httpx.RemoteProtocolError, match="interim"):
         reader.feed(b"HTTP/1.1 103 Hint\r\n\r\n")
+
+
+@pytest.mark.parametrize("end", [b"\0", b"\x0b", b"\rb"])
+def test_what_would_keep_h11_busy_is_refused_without_it(end: bytes) -> None:
+    """It tries every division of white space before a byte that it refuses: seconds, for 64 KiB."""
+    with pytest.raises(httpx.RemoteProtocolError, match="broke HTTP"):
+        HeadByH11("POST", 64 * 1024).feed(OK + b"a:" + b" " * 60_000 + end + b"\r\n\r\n")

@@ -18,6 +18,7 @@ import h11
 import httpx
 
 from ollama_gateway.backends.uploading import Headers
+from ollama_gateway.wire.incoming import HeadBroken, HeadTooLarge, Incoming
 
 MAX_INTERIM: Final = 16
 """1xx responses skipped before an answer."""
@@ -91,8 +92,8 @@ class HeadByH11:
     def __init__(self, method: str, most: int) -> None:
         self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=most)
         self._parser.send(_sent(method))
-        self._most = most
-        self._received = 0
+        self._incoming = Incoming(most)
+        self._left = most
         self._interim = 0
 
     def feed(self, data: bytes) -> Found | None:
@@ -100,27 +101,40 @@ class HeadByH11:
 
         Raises httpx.RemoteProtocolError, with a text that holds nothing of the backend's.
         """
-        self._received += len(data)
-        self._parser.receive_data(data)
-        while (event := self._next_event()) is not h11.NEED_DATA:
-            checked = self._checked(event)
+        if not data:
+            refuse()
+        self._incoming.put(data)
+        while (head := self._whole_head()) is not None:
+            checked = self._checked(self._read(head))
             if isinstance(checked, h11.Response):
-                return _head(checked), self._parser.trailing_data[0]
+                return _head(checked), self._incoming.take(len(self._incoming))
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise httpx.RemoteProtocolError("the backend sent too many interim responses")
         return None
 
-    def _next_event(self) -> object:
+    def _whole_head(self) -> bytes | None:
+        """The next one; refuses those that are too large, all of them together."""
         try:
+            head = self._incoming.take_head()
+        except HeadTooLarge:
+            _refuse_size()
+        except HeadBroken:
+            refuse()
+        self._left -= len(head or b"")
+        if self._left < 0:
+            _refuse_size()
+        return head
+
+    def _read(self, head: bytes) -> object:
+        try:
+            self._parser.receive_data(head)
             return self._parser.next_event()
         except h11.RemoteProtocolError as error:
             raise httpx.RemoteProtocolError("the backend's answer broke HTTP") from error
 
     def _checked(self, event: object) -> h11.Response | h11.InformationalResponse:
-        """Refuse what h11 lets pass: sizes when all came at once, odd statuses, two framings."""
-        if self._received - len(self._parser.trailing_data[0]) > self._most:
-            raise httpx.RemoteProtocolError("the headers of the backend's answer are too large")
+        """Refuse what h11 lets pass: odd statuses, two framings."""
         if not isinstance(event, (h11.Response, h11.InformationalResponse)):
             refuse()
         if event.status_code == httpx.codes.SWITCHING_PROTOCOLS or event.status_code > LAST_STATUS:
@@ -133,6 +147,10 @@ class HeadByH11:
 def refuse() -> NoReturn:
     """Refuse an answer, and quote nothing of it."""
     raise httpx.RemoteProtocolError("the backend's answer broke HTTP")
+
+
+def _refuse_size() -> NoReturn:
+    raise httpx.RemoteProtocolError("the headers of the backend's answer are too large")
 
 
 def _head(event: h11.Response) -> Head:

@@ -1,0 +1,119 @@
+"""Heads that are taken whole: h11 is asked about them, and is asked nothing that keeps it busy."""
+
+from __future__ import annotations
+
+import h11
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ollama_gateway.wire.incoming import MAX_LINES, HeadBroken, HeadTooLarge, Incoming
+from tests.wire.test_chunked import cut
+
+MOST = 400
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n"
+
+names = st.sampled_from([b"a", b"Content-Length", b"x y", b"", b" a", b"\xff"])
+values = st.binary(max_size=6) | st.sampled_from([b"  \x00", b" \t\x0b", b"\r", b" \rb", b"\x01"])
+lines = st.builds(lambda name, value: name + b":" + value, names, values)
+firsts = st.sampled_from([b"GET / HTTP/1.1", b"GET / HTTP/1.1", b"GET /", b"\r\nGET", b"\x16"])
+ends = st.sampled_from([b"\r\n", b"\r\n", b"\n", b"\r\r\n"])
+
+
+@st.composite
+def heads(draw: st.DrawFn) -> bytes:
+    """The bytes of a head that is made of anything, and some behind it."""
+    said = [draw(firsts), b"Host: h", *draw(st.lists(lines, max_size=3))]
+    head = b"".join(line + draw(ends) for line in said)
+    return head + draw(ends) + draw(st.binary(max_size=4))
+
+
+def by_h11(data: bytes) -> h11.Request | str:
+    """What h11 makes of it by itself."""
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST)
+    parser.receive_data(data)
+    try:
+        event = parser.next_event()
+    except h11.RemoteProtocolError:
+        return "broken"
+    return event if isinstance(event, h11.Request) else "more"
+
+
+def here(pieces: list[bytes]) -> tuple[h11.Request | str, bytes]:
+    """What h11 makes of the head that is taken, and what stays behind."""
+    incoming = Incoming(MOST)
+    head, pieces = None, list(pieces)
+    try:
+        while pieces and head is None:
+            incoming.put(pieces.pop(0))
+            head = incoming.take_head()
+    except HeadBroken:
+        return "broken", b""
+    if head is None:
+        return "more", b""
+    return by_h11(head), incoming.take(len(incoming)) + b"".join(pieces)
+
+
+@given(heads(), st.lists(st.integers(0, 400), max_size=8))
+@example(GET + b"a:  \x00\r\n\r\n", [])
+@example(GET + b"a:  \rb\r\n\r\n", [])
+def test_a_head_is_what_it_is_to_h11(data: bytes, places: list[int]) -> None:
+    """However it was cut: the same request or none, and the same bytes behind it."""
+    found, rest = here(cut(data, places))
+
+    assert found == by_h11(data)
+    if isinstance(found, h11.Request):
+        parser = h11.Connection(h11.SERVER)
+        parser.receive_data(data)
+        parser.next_event()
+        assert rest == parser.trailing_data[0]
+
+
+@pytest.mark.parametrize("end", [b"\x00", b"\x0b", b"\x0c", b"\rb"])
+def test_white_space_before_what_cannot_be_never_reaches_h11(end: bytes) -> None:
+    """It would try every division of the white space: seconds for the longest head there may be."""
+    incoming = Incoming(MOST)
+    incoming.put(GET + b"a:" + b" " * 300 + end + b"\r\n\r\n")
+
+    with pytest.raises(HeadBroken):
+        incoming.take_head()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GET + b"a: " + b"x" * MOST,
+        GET + b"a: " + b"x" * MOST + b"\r\n\r\n",
+        b"GET / HTTP/1.1\n" + b"a:\n" * MOST + b"\n",
+    ],
+)
+def test_what_is_too_large_is_told_so(data: bytes) -> None:
+    """Whether or not it has an end; the bound is of bytes here."""
+    incoming = Incoming(MOST)
+    incoming.put(data)
+
+    with pytest.raises(HeadTooLarge):
+        incoming.take_head()
+
+
+def test_lines_are_counted() -> None:
+    """Each costs something, however short it is."""
+    incoming = Incoming(32 * 1024)
+    incoming.put(GET + b"a:\r\n" * MAX_LINES + b"\r\n")
+
+    with pytest.raises(HeadTooLarge):
+        incoming.take_head()
+
+
+def test_heads_follow_one_another() -> None:
+    """What is behind a head is the next one, or a body that is taken by its length."""
+    incoming = Incoming(MOST)
+    incoming.put(GET + b"\r\nbody" + GET + b"\r\n" + GET)
+
+    assert incoming.take_head() == GET + b"\r\n"
+    assert incoming.take(4) == b"body"
+    assert incoming.take_head() == GET + b"\r\n"
+    assert incoming.take_head() is None
+    incoming.put(b"\r\n")
+    assert incoming.take_head() == GET + b"\r\n"
+    assert len(incoming) == 0
