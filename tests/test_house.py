@@ -26,8 +26,13 @@ AT_HOME: dict[str, set[str]] = {
         "limits/charges.py",
         "limits/spending_file.py",
     },
-    "h11": {"backends/heads.py", "server/protocol.py"},
-    "hypercorn": {"server/connection.py", "server/listener.py", "server/protocol.py"},
+    "h11": {"backends/heads.py", "server/intake.py", "server/protocol.py"},
+    "hypercorn": {
+        "server/app_tasks.py",
+        "server/connection.py",
+        "server/listener.py",
+        "server/protocol.py",
+    },
     "trio": {
         "clock.py",
         "supervisor.py",

@@ -13,7 +13,8 @@ import trio
 import trustme
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.server.connection import App, ConnectionLimits
+from ollama_gateway.server.app_tasks import App
+from ollama_gateway.server.connection import ConnectionLimits
 from ollama_gateway.tls_files import Certificate
 from tests.server.serving import PLAIN_REQUEST, Peer, serving
 

@@ -17,8 +17,9 @@ from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.app import App as Gateway
 from ollama_gateway.server.app import error_response
+from ollama_gateway.server.app_tasks import App
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.connection import App, ConnectionLimits
+from ollama_gateway.server.connection import ConnectionLimits
 from ollama_gateway.server.listener import Listener, bind
 from ollama_gateway.server.routes import OLLAMA, Route, Routes
 from tests.patience import HANGS, PATIENCE

@@ -10,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.server.connection import App, ConnectionLimits
+from ollama_gateway.server.app_tasks import App
+from ollama_gateway.server.connection import ConnectionLimits
 from tests.server.serving import (
     PLAIN_REQUEST,
     Receive,

@@ -23,25 +23,23 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
+import anyio
 import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState, Scope
+from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from ollama_gateway import keepalive
 from ollama_gateway.errors import RequestTimeout
 from ollama_gateway.log import get_logger
-from ollama_gateway.server.inbox import Inbox
-from ollama_gateway.server.outbox import Outbox
+from ollama_gateway.server.app_tasks import App, AppTasks
 from ollama_gateway.server.protocol import Protocol, Refusal
 from ollama_gateway.server.tls import SecureStream
 
@@ -50,9 +48,6 @@ WRITE_PIECE: Final = 65536
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 log = get_logger("connection")
-
-App = Callable[[Scope, Inbox, Callable[[Any], Awaitable[None]]], Any]
-"""ASGI; its `receive` can do more (`inbox.py`)."""
 
 
 @attrs.frozen
@@ -75,39 +70,6 @@ class ConnectionLimits:
     """How long an application may take to end after its client is gone."""
 
 
-class _AppTasks(TaskGroup):
-    """hypercorn's task group with its application wrapper replaced: ours contains nothing."""
-
-    http: Protocol
-
-    async def spawn_app(
-        self,
-        app: Any,
-        config: Config,  # noqa: ARG002 - hypercorn's signature
-        scope: Scope,
-        send: Callable[[Any], Awaitable[None]],
-    ) -> Callable[[Any], Awaitable[None]]:
-        self.http.inbox = inbox = Inbox()
-        self.spawn(_run_app, app, scope, inbox, Outbox(self.http, send))
-
-        async def put(_event: Any) -> None:
-            inbox.close()  # the only event that does not come from `Protocol` itself
-
-        return put
-
-
-async def _run_app(
-    app: App,
-    scope: Scope,
-    inbox: Inbox,
-    send: Callable[[Any], Awaitable[None]],
-) -> None:
-    try:
-        await app(scope, inbox, send)
-    finally:
-        await send(None)  # hypercorn's sign that no more will come: an unfinished answer is cut
-
-
 class Connection(TCPServer):
     """One accepted stream, from the first byte to the close. Run it once, by `run()`."""
 
@@ -119,21 +81,25 @@ class Connection(TCPServer):
         stream: trio.SocketStream | SecureStream,
         refusal: Refusal,
         limits: ConnectionLimits,
+        turn: anyio.Lock,
     ) -> None:
         super().__init__(
             cast("Any", app), config, context, ConnectionState({}), cast("Any", stream)
         )
         self.stream: trio.SocketStream | SecureStream = stream  # type: ignore[assignment]
-        self._tasks = _AppTasks()
+        self._tasks = AppTasks()
         self.http = Protocol(
             cast("Any", self.app),
             self.config,
             cast("Any", self.context),
             cast("Any", self._tasks),
-            parse_socket_addr(stream.socket.family, stream.socket.getpeername()),
-            parse_socket_addr(stream.socket.family, stream.socket.getsockname()),
+            (
+                parse_socket_addr(stream.socket.family, stream.socket.getpeername()),
+                parse_socket_addr(stream.socket.family, stream.socket.getsockname()),
+            ),
             self.protocol_send,
             refusal,
+            turn,
         )
         self._tasks.http = self.http
         self.http.ssl = isinstance(stream, SecureStream)  # the scheme that applications see

@@ -14,16 +14,29 @@ from typing import Any, Final
 
 import anyio
 
+from ollama_gateway.server.chunks import Chunks
+
 ROOM: Final = 65536
 """Bytes that may wait to be received; then the connection reads no more of them."""
+JOINED: Final = 4096
+"""Bytes up to which pieces are put together: a piece of one byte takes sixty."""
 
 
 class Inbox:
-    """The way in of one request; one task puts, one receives."""
+    """The way in of one request; one task puts, one receives.
 
-    def __init__(self) -> None:
-        self._events: deque[Any] = deque()
+    Args:
+        chunks: where the body comes in chunks, what takes them apart when they are received.
+
+    """
+
+    def __init__(self, chunks: Chunks | None = None) -> None:
+        self._chunks = chunks
+        self._pieces: deque[bytes | bytearray] = deque()
         self._waiting = 0
+        """Bytes in the pieces."""
+        self._has_end = False
+        """Whether the end of the body is still to be received."""
         self._is_closed = False
         self._is_wanted = True
         self._stirred: anyio.Event | None = None
@@ -35,36 +48,63 @@ class Inbox:
     @property
     def is_empty(self) -> bool:
         """Whether receiving would have to wait."""
-        return not self._events and not self._is_closed
+        return not (self._pieces or self._has_end or self._chunks or self._is_closed)
 
     async def __call__(self) -> Any:
-        """The next event; for ever that the client left, once that is all there is to say."""
-        while not self._events:
-            if self._is_closed:
-                return {"type": "http.disconnect"}
+        """The next event; for ever that the client left, once that is all there is to say.
+
+        Raises GatewayError where the body's chunks are broken.
+        """
+        while self.is_empty:
             self._stirred = anyio.Event()
             await self._stirred.wait()
-        event = self._events.popleft()
-        self._waiting -= len(event["body"])
+        if self._chunks:
+            data = await self._chunks.take()
+            self._has_end = self._chunks.is_complete
+        elif self._pieces:
+            data = bytes(self._pieces.popleft())
+            self._waiting -= len(data)
+        elif self._has_end:
+            data = b""
+        else:
+            return {"type": "http.disconnect"}
         self._make_room()
-        return event
+        is_last = self._has_end and not self._pieces
+        self._has_end = self._has_end and not is_last
+        return {"type": "http.request", "body": data, "more_body": not is_last}
 
     def put(self, data: bytes) -> None:
-        """Put in a piece of the body, however much waits."""
-        self._put({"type": "http.request", "body": data, "more_body": True})
+        """Put in what came of the body, however much waits."""
+        if not self._is_wanted or self._is_closed:
+            return
+        if self._chunks is not None:
+            self._chunks.put(data)
+        else:
+            self._put_piece(data)
+        self._stir()
+
+    def _put_piece(self, data: bytes) -> None:
+        self._waiting += len(data)
+        if self._pieces and len(self._pieces[-1]) + len(data) <= JOINED:
+            self._pieces[-1] = bytearray(self._pieces[-1]) + data
+        else:
+            self._pieces.append(data)
 
     def end(self) -> None:
         """The body is whole."""
-        if self._events:
-            self._events[-1]["more_body"] = False
-        else:
-            self._put({"type": "http.request", "body": b"", "more_body": False})
+        if self._is_wanted and not self._is_closed:
+            self._has_end = True
+            self._stir()
 
     async def room(self) -> None:
         """Wait until there is room for more; where nobody wants any, there is."""
-        while self._waiting >= ROOM and self._is_wanted and not self._is_closed:
+        while self._is_full and self._is_wanted and not self._is_closed:
             self._taken = anyio.Event()
             await self._taken.wait()
+
+    @property
+    def _is_full(self) -> bool:
+        return (self._waiting if self._chunks is None else len(self._chunks)) >= ROOM
 
     def on_leaving(self, call: Callable[[], None]) -> None:
         """Call this when the client leaves, or now where it has left."""
@@ -75,8 +115,10 @@ class Inbox:
 
     def drop(self) -> None:
         """Nobody wants what comes now: it is read and thrown away, or it would hold up the end."""
-        self._is_wanted, self._waiting = False, 0
-        self._events.clear()
+        self._is_wanted, self._waiting, self._has_end = False, 0, False
+        self._pieces.clear()
+        if self._chunks is not None:
+            self._chunks.drop()
         self._make_room()
 
     def close(self) -> None:
@@ -89,12 +131,6 @@ class Inbox:
             leaving, self._leaving = self._leaving, None
             if leaving is not None:
                 leaving()
-
-    def _put(self, event: Any) -> None:
-        if self._is_wanted and not self._is_closed:
-            self._events.append(event)
-            self._waiting += len(event["body"])
-            self._stir()
 
     def _stir(self) -> None:
         if self._stirred is not None:

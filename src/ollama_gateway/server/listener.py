@@ -24,6 +24,7 @@ from functools import lru_cache
 from typing import Final
 from wsgiref.handlers import format_date_time
 
+import anyio
 import attrs
 import trio
 from hypercorn.config import Config
@@ -32,12 +33,15 @@ from hypercorn.trio.worker_context import WorkerContext
 from ollama_gateway.errors import BadRequest, Unavailable
 from ollama_gateway.keepalive import keep_alive
 from ollama_gateway.log import get_logger
-from ollama_gateway.server.connection import App, Connection, ConnectionLimits
+from ollama_gateway.server.app_tasks import App
+from ollama_gateway.server.connection import Connection, ConnectionLimits
 from ollama_gateway.server.protocol import Refusal
 from ollama_gateway.server.tls import SecureStream
 from ollama_gateway.tls_files import Certificate
 
 BACKLOG: Final = 1024
+AT_ONCE: Final = 8
+"""Clients that are accepted in one turn of the event loop: a millisecond of work."""
 HEAD_LIMIT: Final = 32 * 1024
 """Bytes of a request line and headers; nginx's four buffers of 8 KiB."""
 FIRST_REQUEST_GRACE: Final = 1.0
@@ -168,6 +172,7 @@ class Listener:
     connections: set[Connection] = attrs.field(factory=set, init=False)
     _config: Config = attrs.field(factory=hypercorn_config, init=False)
     _context: WorkerContext = attrs.field(factory=_worker_context, init=False)
+    _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _draining: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -182,11 +187,11 @@ class Listener:
                     for sock in sockets:
                         accepting.start_soon(self._accept, sock, connections.start_soon)
                     await self._draining.wait()
+                    await self._context.terminated.set()
                     accepting.cancel_scope.cancel()
                 for sock in sockets:
                     self._take_the_rest(sock, connections.start_soon)
                     sock.close()
-                await self._context.terminated.set()
                 for connection in self.connections:
                     connection.drain(FIRST_REQUEST_GRACE)
 
@@ -201,11 +206,12 @@ class Listener:
             if self.is_shared:
                 await trio.sleep(self._courtesy())
             try:
-                for _ in range(BACKLOG):
+                for count in range(1, BACKLOG + 1):
                     if not self._take(sock, start):
                         break
-                    if self.is_shared:
-                        await trio.lowlevel.checkpoint()  # the next one may be another's
+                    # Those that were accepted go on; where it is shared, the next may be another's.
+                    if self.is_shared or count % AT_ONCE == 0:
+                        await trio.lowlevel.checkpoint()
             except OSError as error:
                 log.warning("cannot accept", reason=error.strerror)
                 await trio.sleep(OUT_OF_FILES_PAUSE)
@@ -250,6 +256,7 @@ class Listener:
                 self._stream(client),
                 self.refusal,
                 self.limits,
+                self._turn,
             )
         except OSError:  # it left between accept and here
             client.close()

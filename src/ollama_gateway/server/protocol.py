@@ -5,9 +5,9 @@ when a second request arrives early (and then no longer sees the client leave), 
 application answers without reading the body, and it upgrades to h2c or websocket before anyone
 was asked. Here the reader stores what came (`receive`) and takes out of h11 what is to be handed on
 (`advance`), and neither waits for an application. While a response is pending nothing is handed on
-and the reader goes on reading: early bytes of the next request wait in h11's buffer (bounded by
-`read_ahead`), and the end of the connection is seen at once. Whoever ends that response then goes
-on with them. While a body arrives, the reader waits for `room`, which is back-pressure.
+and the reader goes on reading: early bytes of the next request wait (bounded by `read_ahead`), and
+the end of the connection is seen at once. Whoever ends that response then goes on with them. While
+a body arrives, the reader waits for `room`, which is back-pressure.
 
 `Upgrade` and `PRI` are ordinary requests here; what hypercorn and h11 refuse by themselves gets
 our error response. `docs/decisions/accept-loop.md` lists the private names relied on.
@@ -15,10 +15,10 @@ our error response. `docs/decisions/accept-loop.md` lists the private names reli
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
+import anyio
 import h11
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -33,9 +33,9 @@ from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge
 from ollama_gateway.flow.ask import Headers
 from ollama_gateway.server.heads import chunked_head, closing, whole_head
 from ollama_gateway.server.inbox import Inbox
+from ollama_gateway.server.intake import Intake
+from ollama_gateway.wire.incoming import HeadBroken, HeadTooLarge
 
-_FOLDED_LINE: Final = re.compile(rb"\n[ \t]")
-_HEAD_END: Final = re.compile(rb"\n\r?\n")
 _REQUEST_IS_COMING: Final = {h11.IDLE, h11.SEND_BODY, h11.ERROR}
 """Not listed by its ends: with `Upgrade` or `CONNECT` h11 has one more, waiting for our word."""
 
@@ -52,28 +52,35 @@ class Protocol(H11Protocol):
         config: Config,
         context: WorkerContext,
         task_group: TaskGroup,
-        client: tuple[str, int] | None,
-        server: tuple[str, int] | None,
+        ends: tuple[tuple[str, int] | None, tuple[str, int] | None],
         send: Callable[[Event], Awaitable[None]],
         refusal: Refusal,
+        turn: anyio.Lock,
     ) -> None:
         state = ConnectionState({"send_continue": self.send_continue})
-        super().__init__(app, config, context, task_group, state, False, client, server, send)  # noqa: FBT003 - hypercorn's signature: ssl
-        self.inbox = Inbox()
-        """Of the request that is received; `spawn_app` puts it here."""
+        super().__init__(app, config, context, task_group, state, False, *ends, send)  # noqa: FBT003 - hypercorn's signature: ssl
+        self._intake = Intake(config.h11_max_incomplete_size, turn)
         self._refusal = refusal
         self.is_answering = False
         """An ordinary answer has begun, and is not over."""
         self._head = b""
         """Its head, where nothing of it is written yet."""
         self._is_over = False
-        self.unread = 0
-        """Bytes received since the last request was whole: a partial head, or early bytes."""
 
     @property
     def http(self) -> h11.Connection:
         """The h11 connection (hypercorn's type allows a websocket here, which never happens)."""
         return cast("h11.Connection", self.connection)
+
+    @property
+    def inbox(self) -> Inbox:
+        """Of the request that is received, or was last."""
+        return self._intake.inbox
+
+    @property
+    def unread(self) -> int:
+        """Bytes received since the last request was whole: a partial head, or early bytes."""
+        return len(self._intake)
 
     @property
     def is_idle(self) -> bool:
@@ -107,47 +114,29 @@ class Protocol(H11Protocol):
 
     def receive(self, data: bytes) -> None:
         """Store what the socket gave."""
-        self.unread += len(data)
-        self.http.receive_data(data)
+        self._intake.put(data)
 
     async def advance(self) -> None:
         """Hand on to the application what is there; waits for nothing but a refusal's write."""
         while not self.response_is_pending and not self._is_over:
             try:
-                self._check_head()
-                event = self.http.next_event()
-            except h11.RemoteProtocolError as error:
-                await self.refuse(_refused(error.error_status_hint))
-                return
-            except GatewayError as error:
-                await self.refuse(error)
+                event = self._intake.next_event(self.http)
+            except (h11.RemoteProtocolError, HeadBroken) as error:
+                await self.refuse(_refused(error))
                 return
             if isinstance(event, h11.Request):
                 await self.send(Updated(idle=False))
                 await self._create_stream(event)
             elif isinstance(event, h11.Data):
-                self.unread = 0
                 self.inbox.put(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
-                self.unread = len(self.http.trailing_data[0])
                 self.inbox.end()
             else:
                 return  # h11 needs more bytes
 
-    def _check_head(self) -> None:
-        """Raise for a head that h11 lets pass: its own limit holds for partial heads only."""
-        if self.http.their_state is not h11.IDLE or not self.unread:
-            return
-        buffer = self.http.trailing_data[0]
-        end = _HEAD_END.search(buffer)
-        size = end.start() if end else len(buffer)
-        if size > self.config.h11_max_incomplete_size:
-            raise HeadersTooLarge
-        if _FOLDED_LINE.search(buffer, 0, size):
-            raise BadRequest("folded header lines are not accepted", reason="bad_request_head")
-
     async def _create_stream(self, request: h11.Request) -> None:
-        self.unread = 0
+        headers = list(request.headers)
+        self._intake.begin(self.http, headers)
         self.keep_alive_requests += 1
         self.stream = HTTPStream(
             self.app,
@@ -163,7 +152,7 @@ class Protocol(H11Protocol):
         await self.stream.handle(
             Request(
                 stream_id=STREAM_ID,
-                headers=list(request.headers),
+                headers=headers,
                 http_version=request.http_version.decode(),
                 method=request.method.decode("ascii"),
                 raw_path=request.target,
@@ -173,7 +162,7 @@ class Protocol(H11Protocol):
 
     async def send_continue(self) -> None:
         """Send `100 Continue` if the client waits for one: called when the body is wanted."""
-        if self.http.they_are_waiting_for_100_continue:
+        if self.http.they_are_waiting_for_100_continue and self.inbox.is_empty:
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
     async def stream_send(self, event: StreamEvent) -> None:
@@ -250,13 +239,11 @@ class Protocol(H11Protocol):
 
     async def _start_anew(self) -> None:
         """Begin a next cycle; h11 was told nothing of the answer that ended this one."""
-        early = self.http.trailing_data[0]
         self.connection = h11.Connection(
             h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
         )
         await self.send(Updated(idle=True))
-        if early:
-            self.http.receive_data(early)
+        if self.unread:
             await self.advance()
 
     async def _maybe_recycle(self) -> None:
@@ -276,6 +263,7 @@ class Protocol(H11Protocol):
     def let_go(self) -> None:
         """Forget the connection, which is over: a circle waits for the garbage collector."""
         self.connection_state.clear()
+        self._intake.let_go()
         self.task_group = self.send = cast("Any", None)
 
     async def refuse(self, error: GatewayError) -> None:
@@ -290,8 +278,9 @@ class Protocol(H11Protocol):
         await self.send(Closed())
 
 
-def _refused(status_hint: int) -> GatewayError:
-    """What h11 would not read, as one of our errors; its own text holds bytes of the client."""
-    if status_hint == HeadersTooLarge.status:
+def _refused(error: Exception) -> GatewayError:
+    """What is no head, as one of our errors; the text of h11's holds bytes of the client."""
+    if isinstance(error, HeadTooLarge):
         return HeadersTooLarge()
-    return BadRequest("the request is not valid HTTP", reason="bad_request_head")
+    message = str(error) if isinstance(error, HeadBroken) else "the request is not valid HTTP"
+    return BadRequest(message, reason="bad_request_head")
