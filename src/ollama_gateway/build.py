@@ -39,10 +39,12 @@ from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.counting import Counting
+from ollama_gateway.server.crowd import Crowd
 from ollama_gateway.server.gate import Gate
-from ollama_gateway.server.listener import Listener, connections_that_fit
+from ollama_gateway.server.listener import Listener
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.management import Management
+from ollama_gateway.server.open_files import connections_that_fit
 from ollama_gateway.server.routes import gateway_routes
 from ollama_gateway.settings import model as settings_model
 from ollama_gateway.tls_files import Certificate
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from ollama_gateway.backends.shared import CatalogCopier
 
 ADMIN_CONNECTIONS = 64
+ADMIN_SETTINGS = ("none; the admin listener has 64", "none; 16 of the admin listener's 64")
 ADMIN_BODIES = 1024 * 1024
 
 Settings = settings_model.Settings
@@ -141,7 +144,12 @@ async def build(
         server = settings.server
         room = connections_that_fit(server.max_connections)
         listener = Listener(
-            app, app.refusal, room, certificate=_certificate(server), is_shared=server.processes > 1
+            app,
+            app.refusal,
+            room,
+            certificate=_certificate(server),
+            is_shared=server.processes > 1,
+            crowd=_crowd(server, room),
         )
         admin = Admin(
             backends,
@@ -163,7 +171,7 @@ async def build(
             app,
             listener,
             admin,
-            Listener(admin_app, admin_app.refusal, ADMIN_CONNECTIONS),
+            Listener(admin_app, admin_app.refusal, ADMIN_CONNECTIONS, settings=ADMIN_SETTINGS),
             backends,
             discovery,
             metrics,
@@ -187,6 +195,12 @@ def admin_gate(server: settings_model.Server) -> Gate:
     """Who may ask the admin listener of these settings."""
     token, hosts = server.admin_token, (server.admin_bind.host, *server.admin_hosts)
     return Gate.of(token.reveal() if token else None, hosts)
+
+
+def _crowd(server: settings_model.Server, room: int) -> Crowd:
+    usual = Crowd.of(room)
+    most = server.max_connections_per_address or usual.most
+    return Crowd(most, (*usual.exempt, *server.trusted_proxies))
 
 
 def _certificate(server: settings_model.Server) -> Certificate | None:

@@ -213,6 +213,23 @@ class Unavailable(GatewayError):
         super().__init__(message, reason=reason, retry_after=retry_after)
 
 
+class TooManyConnections(Unavailable):
+    """503: a connection is turned away, before it has said anything.
+
+    Args:
+        setting: what bounds them; for the log.
+        client: the address that has too many; empty where all have together.
+
+    """
+
+    default_message = "too many connections"
+
+    def __init__(self, setting: str, client: str = "") -> None:
+        super().__init__(reason="address_cap" if client else "connection_cap")
+        self.setting = setting
+        self.client = client
+
+
 class UpstreamTimeout(GatewayError):
     """504: connected, but no answer within the deadline."""
 

@@ -24,7 +24,13 @@ import attrs
 import trio
 
 from ollama_gateway import spawn
-from ollama_gateway.build import ADMIN_BODIES, ADMIN_CONNECTIONS, Settings, admin_gate
+from ollama_gateway.build import (
+    ADMIN_BODIES,
+    ADMIN_CONNECTIONS,
+    ADMIN_SETTINGS,
+    Settings,
+    admin_gate,
+)
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.app import App
@@ -237,7 +243,7 @@ def _admin_listener(settings: Settings, roster: Roster) -> Listener:
     metrics = Metrics()
     admin = MergedAdmin(roster, admin_gate(settings.server), metrics)
     app = App(admin.routes(), BodyBudget(ADMIN_BODIES, ADMIN_BODIES), metrics)
-    return Listener(app, app.refusal, ADMIN_CONNECTIONS)
+    return Listener(app, app.refusal, ADMIN_CONNECTIONS, settings=ADMIN_SETTINGS)
 
 
 async def _drain_when_told(parent: Parent, signals: AsyncIterator[int]) -> None:

@@ -40,11 +40,21 @@ def test_each_process_has_its_share_of_all_that_is_counted(loaded: Load) -> None
     shares = [share_of(whole, number) for number in range(4)]
 
     assert [found.server.max_connections for found in shares] == [3, 3, 2, 2]
+    assert [found.server.max_connections_per_address for found in shares] == [0, 0, 0, 0]
     assert {found.server.max_body_total for found in shares} == {2**28}
     assert [found.backends[0].slots for found in shares] == [3, 3, 2, 2]
     assert [found.backends[1].slots for found in shares] == [0, 0, 0, 0]
     assert {found.race for found in shares} == {whole.race}
     assert {found.server.max_body for found in shares} == {whole.server.max_body}
+
+
+def test_the_connections_of_an_address_are_divided_too(loaded: Load) -> None:
+    """Where a figure is set: a quarter of each process's own is a quarter of all."""
+    toml = FEW.replace("= 3", "= 10\nmax_connections_per_address = 9", 1).replace("= 3", "= 4")
+    whole = loaded(toml.replace("200MiB", "1GiB")).settings
+    shares = [share_of(whole, number) for number in range(4)]
+
+    assert [found.server.max_connections_per_address for found in shares] == [3, 2, 2, 2]
 
 
 def test_the_remainders_of_backends_go_round(loaded: Load) -> None:
@@ -68,8 +78,13 @@ def test_one_process_has_everything(loaded: Load) -> None:
 
 def test_what_leaves_a_process_with_nothing_is_refused(problems: Problems) -> None:
     """Each figure that is too small is named, with the processes that it is too small for."""
-    assert problems(FEW) == (
+    few = FEW.replace("= 3", "= 3\nmax_connections_per_address = 2", 1)
+    assert problems(few) == (
         "server.max_connections: 3 is fewer than server.processes (4): each needs one of its own",
+        (
+            "server.max_connections_per_address: 2 is fewer than server.processes (4): "
+            "each needs one of its own"
+        ),
         (
             "server.max_body_total: 200MiB, divided by server.processes (4), is less than "
             "server.max_body (64MiB)"

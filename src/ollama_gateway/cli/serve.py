@@ -20,7 +20,8 @@ from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.spending_file import SpendingError
 from ollama_gateway.printable import printable
 from ollama_gateway.processes import ProcessesFailed, serve_with_processes
-from ollama_gateway.server.listener import AddressTaken, raise_file_limit
+from ollama_gateway.server.listener import AddressTaken
+from ollama_gateway.server.open_files import raise_file_limit
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import spare_what_is_loaded, supervise
 from ollama_gateway.tls_files import TLSFilesBroken

@@ -24,6 +24,7 @@ from ollama_gateway.errors import (
     MethodNotAllowed,
     Misdirected,
     NotFound,
+    TooManyConnections,
     Unauthorized,
     Unavailable,
 )
@@ -177,7 +178,8 @@ class App:
     def refusal(self, error: GatewayError) -> tuple[Headers, bytes]:
         """The answer to what never became a request; see `server.protocol.Refusal`."""
         request_id = new_request_id()
-        self.refused(error, "", request_id)
+        client = error.client if isinstance(error, TooManyConnections) else ""
+        self.refused(error, client, request_id)
         headers, body = error_response(error, dialect_of("/"), request_id)
         length = (b"content-length", b"%d" % len(body))
         return [*headers, length, (b"x-request-id", request_id.encode())], body

@@ -1,7 +1,7 @@
 """The listening sockets: our own accept loop round `Connection`.
 
 hypercorn's worker puts every connection in the nursery of the server, so one bad request ends
-them all; here a connection contains itself, and this loop owns three things more: the cap on
+them all; here a connection contains itself, and this loop owns three things more: the caps on
 connections, what happens when the process is out of file descriptors, and the drain.
 
 A drain is three steps: the backlog is accepted to its end, then the sockets close, then idle
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import resource
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,11 +29,12 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
-from ollama_gateway.errors import BadRequest, Unavailable
+from ollama_gateway.errors import BadRequest, TooManyConnections
 from ollama_gateway.keepalive import keep_alive
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.app_tasks import App
 from ollama_gateway.server.connection import Connection, ConnectionLimits
+from ollama_gateway.server.crowd import Crowd
 from ollama_gateway.server.protocol import Refusal
 from ollama_gateway.server.tls import SecureStream
 from ollama_gateway.tls_files import Certificate
@@ -48,8 +48,6 @@ FIRST_REQUEST_GRACE: Final = 1.0
 """Seconds that a connection from the backlog has for its first request while draining."""
 OUT_OF_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
-FILES_OF_OUR_OWN: Final = 40
-"""Descriptors for stores, listeners, polls and logs."""
 OUT_OF_FILES_PAUSE: Final = 0.1
 """Seconds to wait for a file descriptor to come free (trio.serve_listeners waits as long)."""
 COURTESY: Final = 0.001
@@ -59,7 +57,7 @@ MOST_COURTESY: Final = 0.004
 COURTESY_WHEN_FULL: Final = 0.1
 """Seconds that others have to accept before one without room turns a client away."""
 
-Start = Callable[[Callable[[Connection], Awaitable[None]], Connection], None]
+Start = Callable[[Callable[[Connection, str], Awaitable[None]], Connection, str], None]
 
 log = get_logger("listener")
 
@@ -112,24 +110,6 @@ def listen(sockets: Sequence[socket.socket]) -> None:
         raise AddressTaken("another process has taken the address") from error
 
 
-def raise_file_limit() -> None:
-    """Let the process open as many files as it may: the usual soft limit is 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse: the cap knows
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def connections_that_fit(wanted: int) -> int:
-    """How many clients there is room for: each may need a file of its own upstream."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return wanted
-    fitting = max(1, (soft - FILES_OF_OUR_OWN) // 2)
-    if fitting < wanted:
-        log.warning("fewer connections than set: the limit of open files", connections=fitting)
-    return min(wanted, fitting)
-
-
 class _Config(Config):
     """hypercorn's, with the date of answers written once a second."""
 
@@ -169,12 +149,20 @@ class Listener:
     """With one, TLS is all that is spoken."""
     is_shared: bool = False
     """Whether other processes accept from the same sockets."""
+    crowd: Crowd = attrs.field()
+    """What each address may have of the connections."""
+    settings: tuple[str, str] = ("server.max_connections", "server.max_connections_per_address")
+    """What bounds all connections, and those of an address; for the log."""
     connections: set[Connection] = attrs.field(factory=set, init=False)
     _config: Config = attrs.field(factory=hypercorn_config, init=False)
     _context: WorkerContext = attrs.field(factory=_worker_context, init=False)
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _draining: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    @crowd.default
+    def _usual_crowd(self) -> Crowd:
+        return Crowd.of(self.max_connections)
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Accept and serve until `drain`, then until its deadline; raises AddressTaken."""
@@ -233,20 +221,23 @@ class Listener:
         Raises OSError when the process has no room for another file.
         """
         try:
-            client, _address = sock.accept()
+            client, address = sock.accept()
         except BlockingIOError:
             return False
         except OSError as error:
             if error.errno in OUT_OF_FILES:
                 raise
             return True  # that client is gone already (accept(2): ECONNABORTED and its kin)
+        peer = address[0] if isinstance(address, tuple) else ""  # a Unix socket's has no address
         if len(self.connections) >= self.max_connections:
-            self._turn_away(client)
+            self._turn_away(client, TooManyConnections(self.settings[0]))
+        elif self.crowd.is_full(peer):
+            self._turn_away(client, TooManyConnections(self.settings[1], peer))
         else:
-            self._admit(client, start)
+            self._admit(client, peer, start)
         return True
 
-    def _admit(self, client: socket.socket, start: Start) -> None:
+    def _admit(self, client: socket.socket, peer: str, start: Start) -> None:
         """Count it at once: the cap and a drain must see a connection before its task has run."""
         try:
             connection = Connection(
@@ -262,7 +253,7 @@ class Listener:
             client.close()
             return
         self.connections.add(connection)
-        start(self._serve, connection)
+        start(self._serve, connection, self.crowd.enter(peer))
 
     def _stream(self, client: socket.socket) -> trio.SocketStream | SecureStream:
         plain = trio.SocketStream(trio.socket.from_stdlib_socket(client))
@@ -274,18 +265,19 @@ class Listener:
         """Count and log; there is nothing that could be answered."""
         self.refusal(BadRequest("no TLS that is spoken here", reason="tls_handshake"))
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: Connection, place: str) -> None:
         try:
             await connection.run()
         finally:
             self.connections.discard(connection)
+            self.crowd.leave(place)
 
-    def _turn_away(self, client: socket.socket) -> None:
+    def _turn_away(self, client: socket.socket, error: TooManyConnections) -> None:
         """Answer 503 and close, without a task: a flood must cost nothing.
 
         Over TLS it is only closed: a handshake would cost more than a request.
         """
-        headers, body = self.refusal(Unavailable("too many connections", reason="connection_cap"))
+        headers, body = self.refusal(error)
         head = b"".join(b"%s: %s\r\n" % header for header in headers)
         with client:
             if self.certificate is not None:

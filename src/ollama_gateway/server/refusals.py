@@ -7,7 +7,7 @@ from typing import Final
 import anyio
 import attrs
 
-from ollama_gateway.errors import GatewayError
+from ollama_gateway.errors import GatewayError, TooManyConnections
 from ollama_gateway.log import get_logger
 
 LINES_A_SECOND: Final = 10
@@ -33,6 +33,7 @@ class RefusalLog:
             return
         self._lines += 1
         left_out, self._left_out = self._left_out, 0
+        told = {"setting": error.setting} if isinstance(error, TooManyConnections) else {}
         log.info(
             "refused",
             request_id=request_id,
@@ -40,4 +41,5 @@ class RefusalLog:
             status=error.status,
             reason=error.reason,
             left_out=left_out,
+            **told,
         )

@@ -95,6 +95,8 @@ def of_shares(
 def _of_shares_of_server(table: Table, server: Server) -> Iterator[str]:
     if server.max_connections < server.processes:
         yield _too_few(table.name_of("max_connections"), server.max_connections, server)
+    if 0 < (each := server.max_connections_per_address) < server.processes:
+        yield _too_few(table.name_of("max_connections_per_address"), each, server)
     total = server.max_body_total
     if total // server.processes < server.max_body <= total:
         yield (

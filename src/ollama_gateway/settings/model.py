@@ -77,6 +77,8 @@ class Server:
     """Bytes of all bodies held at once."""
     max_connections: Positive = 4096
     """Client connections at once."""
+    max_connections_per_address: Count = 0
+    """Of them, those of one address; 0 is a quarter."""
     allowed_origins: OriginPatterns = ()
     """Origins of the web pages that may read answers (CORS)."""
     trusted_proxies: Networks = ()

@@ -21,6 +21,7 @@ def share_of(settings: Settings, number: int) -> Settings:
         server=attrs.evolve(
             server,
             max_connections=share(server.max_connections, number, count),
+            max_connections_per_address=share(server.max_connections_per_address, number, count),
             max_body_total=share(server.max_body_total, number, count),
         ),
         backends=tuple(
