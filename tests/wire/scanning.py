@@ -1,0 +1,138 @@
+"""Documents for the scanner, sound and spoilt, and what a reader of the whole says of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from hypothesis import strategies as st
+
+from ollama_gateway.wire.body import MAX_DEPTH
+from ollama_gateway.wire.findings import Findings
+from ollama_gateway.wire.scanner import Scanner
+
+
+class Pairs(list[tuple[str, Any]]):
+    """A JSON object as its pairs, duplicates kept."""
+
+
+def read(document: bytes) -> Pairs:
+    """The outermost object, as Python's json reads it strictly; raises ValueError."""
+    found = json.loads(
+        document.decode(), object_pairs_hook=Pairs, parse_float=_finite, parse_constant=_refused
+    )
+    if not isinstance(found, Pairs) or depth(found) > MAX_DEPTH:
+        raise ValueError
+    return found
+
+
+def depth(value: object) -> int:
+    """Containers inside each other."""
+    if isinstance(value, Pairs):
+        return 1 + max((depth(inner) for _, inner in value), default=0)
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+
+def counts(value: object) -> tuple[int, int]:
+    """Containers and values."""
+    inner = [found for _, found in value] if isinstance(value, Pairs) else value
+    if not isinstance(inner, list):
+        return 0, 1
+    below = list(map(counts, inner))
+    return 1 + sum(one for one, _ in below), 1 + sum(all_ for _, all_ in below)
+
+
+def scanned(pieces: list[bytes], found: Findings, *, checks_text: bool = True) -> Scanner:
+    """A scanner that has read them all; raises Unreadable."""
+    scanner = Scanner(found, checks_text=checks_text)
+    for piece in pieces:
+        scanner.feed(piece)
+    scanner.finish()
+    return scanner
+
+
+def _finite(literal: str) -> float:
+    if math.isinf(number := float(literal)):
+        raise ValueError
+    return number
+
+
+def _refused(_literal: str) -> NoReturn:
+    raise ValueError
+
+
+_NUMBERS = st.sampled_from(
+    [
+        *("0", "-0", "7", "-12345678901234567890", "1.5", "0.0", "-1e3", "1E+05", "1e-999"),
+        "1e99",
+        *("1e308", "123456789e299", "1e0001", "1e999", "-1e400", "01", "1.", ".5", "+1", "-"),
+        "1e",
+        *(
+            "0x1",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "9" * 201,
+            "9" * 4300,
+            "9" * 4301,
+            "9" * 400 + "e5",
+        ),
+    ]
+)
+_TEXTS = st.one_of(
+    st.builds(json.dumps, st.text(max_size=6), ensure_ascii=st.booleans()),
+    st.sampled_from(
+        [
+            *('"a,b]}"', '"\\""', '"\\\\"', '"\\u00e9\\ud83d\\ude00"', '"\\ud800"', '"[{"', '""'),
+            *('"\\x"', '"\\u12"', '"\n"', "'a'", '"' + "x" * 40 + '"', '"' + "\\n" * 20 + '"'),
+            '"' + "\U0001f600" * 12 + '"',
+        ]
+    ),
+)
+_KEYS = st.sampled_from(['"a"', '"b"', '"type"', '"\\u0061"', '"' + "k" * 30 + '"']) | _TEXTS
+_WORDS = st.sampled_from(["true", "false", "null"] * 4 + ["True", "nul", "tru e"])
+_GAPS = st.sampled_from([""] * 6 + [" ", "\n\t", " " * 25, "\x0b"])
+_COMMAS = st.sampled_from([","] * 12 + ["", ",,", ";"])
+
+
+@st.composite
+def _array(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
+    return f"[{_joined(draw, draw(st.lists(inner, max_size=5)))}]"
+
+
+@st.composite
+def _object(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
+    members = draw(st.lists(st.tuples(_KEYS, inner), max_size=5))
+    texts = [f"{key}{draw(_GAPS)}:{draw(_GAPS)}{value}" for key, value in members]
+    return f"{{{_joined(draw, texts)}}}"
+
+
+def _joined(draw: st.DrawFn, items: list[str]) -> str:
+    text = draw(_GAPS)
+    for place, item in enumerate(items):
+        text += (draw(_COMMAS) if place else "") + draw(_GAPS) + item + draw(_GAPS)
+    return text
+
+
+VALUES = st.recursive(
+    _NUMBERS | _TEXTS | _WORDS, lambda inner: _array(inner) | _object(inner), max_leaves=12
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> bytes:
+    """Nearly JSON objects: odd numbers, broken strings, gaps, remains."""
+    text = draw(_object(VALUES)).encode("utf-8", "surrogatepass")
+    before = draw(st.sampled_from([b""] * 8 + [b" \n", b"\xef\xbb\xbf", b"x"]))
+    after = draw(st.sampled_from([b""] * 8 + [b"\n", b"}", b"{}", b"\xff"]))
+    cut = draw(st.sampled_from([0] * 9 + [1, 2, 5]))
+    whole = before + text + after
+    return whole[: len(whole) - cut]
+
+
+@st.composite
+def pieces_of(draw: st.DrawFn, document: bytes) -> list[bytes]:
+    """The document in pieces of any size."""
+    size = draw(st.sampled_from([1, 2, 3, 5, 8, 13, 40, 10_000]))
+    return [document[start : start + size] for start in range(0, len(document), size)]

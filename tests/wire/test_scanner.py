@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from ollama_gateway.wire.body import MAX_DEPTH
+from ollama_gateway.wire.findings import Findings
+from ollama_gateway.wire.scanner import Scanner
+from ollama_gateway.wire.structure import LONGEST_NAME, Cutting, Limits, Unreadable
+from tests.wire.scanning import Pairs, counts, documents, pieces_of, read, scanned
+
+EVERYTHING = Limits(values=10**9)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data(), documents(), st.sampled_from([8, 40, 4096]))
+def test_it_passes_what_a_reader_of_the_whole_passes(
+    data: st.DataObject, document: bytes, long: int
+) -> None:
+    """In pieces of any size: the same documents, with the same members and the same counts."""
+    pieces = data.draw(pieces_of(document))
+    try:
+        expected = read(document)
+    except ValueError:
+        with pytest.raises(Unreadable):
+            scanned(pieces, Findings(EVERYTHING, long=long))
+        event("refused")
+        return
+
+    scanner = scanned(pieces, Findings(EVERYTHING, keep=50, long=long))
+
+    found = scanner.found
+    assert scanner.is_complete
+    assert [member.key for member in found.members] == [key for key, _ in expected]
+    for member, (_, value) in zip(found.members, expected, strict=True):
+        text = document[member.start : member.end]
+        assert json.loads(text, object_pairs_hook=Pairs) == value
+        assert member.kind == chr(text[0])
+        assert member.raw == (text if len(text) <= 50 else None)
+        assert json.loads(document[member.key_start : member.start].rstrip(b" \t\r\n:")) == (
+            member.key
+        )
+    assert (found.containers, found.values) == counts(expected)
+    event("read")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), documents())
+def test_a_cut_stands_where_a_value_or_its_key_begins(data: st.DataObject, document: bytes) -> None:
+    """What is in front of a cut is JSON again when its last comma goes and what is open closes."""
+    pieces = data.draw(pieces_of(document))
+    found = Findings(cutting=Cutting(shallow=4, deep=8), long=8)
+    try:
+        scanned(pieces, found)
+    except Unreadable:
+        return
+
+    places = [cut.at for cut in found.cuts]
+    assert places == sorted(set(places))
+    for cut in found.cuts:
+        closers = "".join("}" if one.is_object else "]" for one in reversed(cut.path))
+        head = document[: cut.at].rstrip(b" \t\r\n").removesuffix(b",")
+        assert len(read(head + closers.encode())) <= len(read(document))
+        for one in cut.path:
+            if one.key_start >= 0:
+                assert isinstance(json.loads(document[one.key_start : one.key_end]), str)
+    event(f"{len(places)} cuts")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), documents())
+def test_what_is_left_out_is_a_string_or_a_gap(data: st.DataObject, document: bytes) -> None:
+    """Each omission is long, whole, and in no other."""
+    pieces = data.draw(pieces_of(document))
+    found = Findings(cutting=Cutting(), long=8)
+    try:
+        scanned(pieces, found)
+    except Unreadable:
+        return
+
+    for one, two in pairwise(found.omissions):
+        assert one.end <= two.start
+    for one in found.omissions:
+        text = document[one.start : one.end]
+        assert len(text) >= 8
+        is_gap = not text.strip(b" \t\r\n")
+        is_key = not is_gap and document[one.end :].lstrip(b" \t\r\n").startswith(b":")
+        assert is_gap or isinstance(json.loads(text), str)
+        assert one.is_key == is_key
+
+
+@pytest.mark.parametrize(
+    ("document", "limits", "words"),
+    [
+        (b'{"a":[[],[]]}', Limits(containers=3), "more than 3 objects and arrays"),
+        (b'{"a":[{},{"b":{}}]}', Limits(containers=4), r"raise server\.max_json_containers"),
+        (b'{"a":[1,2,3]}', Limits(values=4), "more than 4 values"),
+        (b'{"a":["1,2",{},"3"]}', Limits(values=4), "more than 4 values"),
+        (b'{"a":1,"b":2,"c":3}', Limits(members=2), "more than 2 fields"),
+        (b'{"a":[[]]}', Limits(depth=2), "nested too deeply"),
+        (b'{"a":1e300,"b":1e301,"c":1e302}', Limits(containers=2), "odd form"),
+        (b'{"a":1e309}', Limits(), "number out of range"),
+        (b'{"%b":1}' % (b"k" * LONGEST_NAME), Limits(), "too long a name"),
+        (b'{"a":"\xff"}', Limits(), "must be UTF-8"),
+        (b'["a"]', Limits(), "must be a JSON object"),
+    ],
+)
+def test_over_a_limit(document: bytes, limits: Limits, words: str) -> None:
+    """Each limit passes what it names, and refuses one more."""
+    for size in (1, 1000):
+        pieces = [document[start : start + size] for start in range(0, len(document), size)]
+        with pytest.raises(Unreadable, match=words):
+            scanned(pieces, Findings(limits))
+
+
+@pytest.mark.parametrize(
+    ("document", "limits"),
+    [
+        (b'{"a":[[],[]]}', Limits(containers=4, depth=3)),
+        (b'{"a":["1,2",{},"[3]"]}', Limits(containers=3, values=5)),
+        (b'{"a":1,"b":2}', Limits(members=2, values=3)),
+        (b'{"%b":1}' % (b"k" * (LONGEST_NAME - 2)), Limits()),
+        (b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}", Limits()),
+    ],
+)
+def test_up_to_a_limit(document: bytes, limits: Limits) -> None:
+    """What a limit names still passes; brackets and commas in strings are text."""
+    assert scanned([document], Findings(limits)).is_complete
+
+
+def test_a_refusal_does_not_wait_for_the_end() -> None:
+    """What is over a limit, or no JSON, is refused within twice what can be held back."""
+    for unit, limits in ((b"[],", Limits(containers=9)), (b"x", Limits()), (b"1 ", Limits())):
+        scanner = Scanner(Findings(limits))
+        scanner.feed(b'{"a":[')
+        with pytest.raises(Unreadable):
+            scanner.feed(unit * 10_000)
+
+
+def test_members_are_known_while_they_pass() -> None:
+    """A member is there from its value's first byte on; its bytes when it has passed."""
+    scanner = Scanner(Findings(keep=16))
+    scanner.feed(b'{"object":"list","data":[[0.5')
+    first, second = scanner.found.members
+
+    assert (first.key, first.raw, first.kind) == ("object", b'"list"', '"')
+    assert (second.key, second.end, second.raw, second.kind) == ("data", -1, None, "[")
+
+    scanner.feed(b'],[1]],"usage":{"prompt_tokens":3}')
+    assert [member.raw for member in scanner.found.members] == [b'"list"', b"[[0.5],[1]]", None]
+    assert scanner.is_complete is False
+    scanner.feed(b"}")
+    scanner.finish()
+
+
+@pytest.mark.parametrize("document", [b"", b" ", b"{", b'{"a"', b'{"a":"', b'{"a":1', b'{"a":[1,'])
+def test_a_document_that_is_cut(document: bytes) -> None:
+    """The end of the bytes is no end of a document."""
+    with pytest.raises(Unreadable, match="not valid JSON"):
+        scanned([document], Findings())
+
+
+def test_what_is_long_is_not_held() -> None:
+    """Of a string, a gap or a run without end nothing but a few KiB stays."""
+    for unit in (b"x" * 1000, b"\\n" * 500, b" " * 1000, "\U0001f600".encode() * 250, b"17,"):
+        scanner = Scanner(Findings(keep=100), checks_text=True)
+        scanner.feed(b'{"a":[')
+        scanner.feed(b'"' if unit[0] not in b" 1" else b"0," if unit[0] in b"1" else b"")
+        for _ in range(100):
+            scanner.feed(unit)
+            assert len(scanner._tail) < 10_000
