@@ -126,6 +126,7 @@ async def build(
             settings.race.idle_timeout,
             settings.server.expose_backend,
         )
+        server = settings.server
         origins = Origins(settings.server.allowed_origins)
         app = App(
             gateway_routes(
@@ -135,13 +136,12 @@ async def build(
                 Counting(keys, backends, at_once).count,
                 Listings(keys, backends).handlers(),
             ),
-            BodyBudget(settings.server.max_body, settings.server.max_body_total),
+            BodyBudget(server.max_body, server.max_body_total, server.max_json_containers),
             metrics,
             cors=CORS(origins),
             anonymous=_anonymous(settings, origins),
             proxies=settings.server.trusted_proxies,
         )
-        server = settings.server
         room = connections_that_fit(server.max_connections)
         listener = Listener(
             app,

@@ -7,9 +7,11 @@ body that the gateway lets pass, the model that this reader would serve is one t
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+import attrs
 import pytest
 import trio
 from hypothesis import event, given, settings
@@ -22,6 +24,9 @@ from ollama_gateway.keys.key import Principal
 from ollama_gateway.server.routes import INFERENCE, SHOW
 from ollama_gateway.simulator import gojson
 from ollama_gateway.simulator.names import InvalidName, parse
+from ollama_gateway.wire.large import RequestBody
+from ollama_gateway.wire.structure import Cutting
+from tests.wire.scanning import TINY, large, sent
 
 ROUTES = (*INFERENCE, SHOW)
 CALLER = Principal("id", "name", ("m1", "me/m2:v1"), frozenset({"inference", "embeddings", "read"}))
@@ -30,16 +35,37 @@ FIELDS = gojson.Shape("api", "Request", {"model": "string", "name": "string", "s
 ON = {route.path: route for route in ROUTES}
 
 
-def admitted(endpoint: Endpoint, body: bytes) -> Call:
+def admitted(endpoint: Endpoint, body: RequestBody) -> Call:
     """The call that the gateway makes of a body; raises BadRequest or Forbidden."""
     ask = Ask("id", endpoint, None, [], "", 0.0, cast("Any", None))
     return trio.run(partial(read_call, CALLER, ask, body, is_measured=True))
 
 
+def admitted_in_steps(endpoint: Endpoint, body: bytes, step: int, cutting: Cutting) -> Call:
+    """The call made of it where it counts as a large one, which is cut wherever it can be."""
+    return admitted(endpoint, large(body, step=step, long=80, cutting=cutting, piece=3))
+
+
+def assert_is_the_same(call: Call, other: Call) -> None:
+    """What was read in steps is what was read at once, and so is what leaves."""
+    for one, two in (
+        (call.model, other.model),
+        (call.asked, other.asked),
+        (call.streams, other.streams),
+        (call.load_options, other.load_options),
+        (call.hides_usage, other.hides_usage),
+        (call.size, other.size),
+        (sent(call.body), sent(other.body)),
+    ):
+        assert one == two
+    if call.measure is not None:  # else it only loads, for which a large one is never taken
+        assert call.measure == other.measure
+
+
 def assert_is_authorised(call: Call) -> str:
     """Read what goes upstream as Ollama does; returns what became of it."""
     try:
-        fields = gojson.decode(call.body, FIELDS)
+        fields = gojson.decode(sent(call.body), FIELDS)
         model = fields.get("model", "")
         if call.endpoint is SHOW:
             model = model or fields.get("name", "")
@@ -138,16 +164,38 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.sampled_from(ROUTES) | st.sampled_from([ON["/v1/responses"], ON["/v1/messages"]]), bodies()
+    st.sampled_from(ROUTES) | st.sampled_from([ON["/v1/responses"], ON["/v1/messages"]]),
+    bodies(),
+    st.sampled_from([1, 2, 7, 30]),
 )
-def test_no_body_is_read_in_two_ways(endpoint: Endpoint, body: bytes) -> None:
-    """What the gateway lets pass asks for nothing that the key may not have."""
-    try:
-        call = admitted(endpoint, body)
-    except (BadRequest, Forbidden) as refusal:
-        event(f"refused: {refusal.reason}")
+def test_no_body_is_read_in_two_ways(endpoint: Endpoint, body: bytes, step: int) -> None:
+    """What the gateway lets pass asks for nothing that the key may not have; large bodies too."""
+    outcomes = [
+        outcome_of(partial(admitted, endpoint, body)),
+        outcome_of(partial(admitted_in_steps, endpoint, body, step, Cutting(8, 10_000))),
+        outcome_of(partial(admitted_in_steps, endpoint, body, step, TINY)),
+    ]
+    whole, shallow, deep = outcomes
+    if isinstance(whole, str):
+        assert outcomes == [whole] * 3
+        event(f"refused: {whole}")
         return
-    event(assert_is_authorised(call))
+    assert isinstance(shallow, Call)
+    assert isinstance(deep, Call)
+    assert None not in (shallow.measure, deep.measure)
+    assert_is_the_same(whole, shallow)
+    # Within a message or a tool a cut may count it twice, and changes nothing else.
+    assert_is_the_same(whole, attrs.evolve(deep, measure=whole.measure))
+    event(assert_is_authorised(whole))
+    assert_is_authorised(deep)
+
+
+def outcome_of(reading: Callable[[], Call]) -> Call | str:
+    """The call, or why it is refused."""
+    try:
+        return reading()
+    except (BadRequest, Forbidden) as refusal:
+        return refusal.reason
 
 
 @pytest.mark.parametrize("endpoint", ROUTES, ids=lambda endpoint: endpoint.path)
@@ -184,6 +232,8 @@ def test_what_two_readers_may_take_differently_is_refused(endpoint: Endpoint, bo
     """Keys that are equal when folded, bytes behind the value, a BOM, and depth: on every route."""
     with pytest.raises(BadRequest):
         admitted(endpoint, body)
+    with pytest.raises(BadRequest):
+        admitted_in_steps(endpoint, body, 4, TINY)
 
 
 def test_the_old_name_counts_where_the_new_one_is_empty() -> None:

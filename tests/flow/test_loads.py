@@ -84,3 +84,13 @@ async def test_what_may_have_it_write_needs_one(
         reply = await key.ask(path, body)
 
     assert (reply.status, key.told.rows[0].reason) == (429, "budget")
+
+
+async def test_a_large_chat_is_no_load(autojump_clock: Clock) -> None:
+    """Its messages are read in parts, so that they look empty at first: they cost tokens."""
+    words = [{"role": "user", "content": "word " * 1000} for _ in range(60)]
+    async with limited(KeyLimits(tokens_per_day=1000)) as own:
+        reply = await own.ask(body={"model": "m1", "messages": words})
+
+        assert reply.status == 429
+        assert own.told.rows[0].reason == "budget"

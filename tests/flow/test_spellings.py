@@ -11,7 +11,6 @@ import trio.testing
 
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Simulator
-from ollama_gateway.wire.slimming import LONG
 from tests.flow.limited import limited
 from tests.story import story
 
@@ -20,7 +19,7 @@ TALKER: Final = Model("m1:latest", ("x",) * 2 * BUDGET)
 """It counts its prompts, and stops only where it is told to."""
 SAID: Final = '"messages":[{"role":"user","content":"hi"}]'
 BOUNDS: Final = ("-1", "-2", "0", "0.1", "999", "9e2", "1e18", '"9"', "true", "null", "[9]", "{}")
-PICTURE: Final = "iVBORw0KGgo/+" * (LONG // 10)
+PICTURE: Final = "iVBORw0KGgo/+" * 3300
 
 
 def bodies() -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ FUTURE = "the last row is from the future"
     [
         ([days_ago(0.01)], None),
         ([days_ago(0.9), days_ago(500)], None),
+        ([days_ago(0.1), days_ago(-3650), days_ago(40)], None),
         ([days_ago(1.1)], CONFIRMED_NOT),
         ([days_ago(500)], CONFIRMED_NOT),
         ([], CONFIRMED_NOT),

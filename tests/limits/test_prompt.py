@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from ollama_gateway.errors import BadRequest
@@ -10,7 +12,7 @@ from ollama_gateway.wire.bounds import Measure
 
 TEXT = Measure(text=1000, media=0, messages=2)
 PICTURES = Measure(text=100, media=2, messages=1)
-INPUTS = Measure(text=300, media=0, inputs=(10, 200))
+INPUTS = Measure(text=300, media=0, inputs=Counter([10, 200]))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ollama_gateway.errors import (
 )
 from ollama_gateway.server.bodies import GRACE, SLOWEST, BodyBudget, Room
 from ollama_gateway.server.downstream import ASGIDownstream
+from ollama_gateway.wire.large import RequestBody
 from tests.server.serving import gateway, serving, wait_until
 
 KIBIBYTE = 1024
@@ -36,6 +37,8 @@ class Script:
     sent: list[Any] = attrs.field(factory=list, init=False)
     is_asked: bool = attrs.field(default=False, init=False)
     is_empty: bool = attrs.field(default=True, init=False)
+    is_open: bool = attrs.field(default=False, init=False)
+    """Whether its object has come, which is all but white space of its body."""
     _next: int = attrs.field(default=0, init=False)
 
     def drop(self) -> None:
@@ -54,7 +57,9 @@ class Script:
         seconds, size = self.steps[self._next]
         await trio.sleep(seconds)
         self._next += 1
-        return {"type": "http.request", "body": b"x" * size, "more_body": True}
+        body = (b"" if self.is_open or size < len(b"{}") else b"{}").ljust(size)
+        self.is_open |= bool(body.strip())
+        return {"type": "http.request", "body": body, "more_body": True}
 
     async def send(self, event: Any) -> None:
         """Keep what the client would read."""
@@ -68,7 +73,7 @@ GONE = {"type": "http.disconnect"}
 
 async def read(
     script: Script, budget: BodyBudget, announced: int | None = None, key_id: str = ""
-) -> bytes | GatewayError | None:
+) -> RequestBody | GatewayError | None:
     """The body, the error that reading it raised, or None where the client left."""
     with Room(budget) as room:
         downstream = ASGIDownstream(script, script.send, room, None, announced, answer_headers=[])
@@ -90,7 +95,7 @@ def roomy() -> BodyBudget:
 async def test_a_body_arrives_whole(autojump_clock: MockClock) -> None:
     """The pieces are joined in order, and the room is given back."""
     budget = roomy()
-    assert await read(Script([(0, 3), (1, 4)], END), budget) == b"x" * 7
+    assert await read(Script([(0, 3), (1, 4)], END), budget) == b"{}     "
     assert budget.held == 0
 
 
@@ -121,7 +126,7 @@ async def test_a_slow_line_is_no_fault(autojump_clock: MockClock) -> None:
     """At the slowest rate a body may take as long as a body may take at all."""
     started = trio.current_time()
     body = await read(Script([(1, SLOWEST)] * 60, END), roomy())
-    assert isinstance(body, bytes)
+    assert isinstance(body, RequestBody)
     assert trio.current_time() - started == pytest.approx(60)
 
 
@@ -139,7 +144,7 @@ async def test_the_limit_is_exact(extra: int, fits: bool, autojump_clock: MockCl
     budget = roomy()
     script = Script([(0, 64 * KIBIBYTE)] * 16 + [(0, extra)], END)
     body = await read(script, budget)
-    assert isinstance(body, bytes) == fits
+    assert isinstance(body, RequestBody) == fits
     assert isinstance(body, BodyTooLarge) != fits
     assert budget.held == 0
 
@@ -162,7 +167,7 @@ async def test_all_bodies_share_one_room(autojump_clock: MockClock) -> None:
     refused = [result for result in results if isinstance(result, Unavailable)]
     assert {error.reason for error in refused} == {"bodies_full"}
     assert len(refused) == 1
-    assert sum(isinstance(result, bytes) for result in results) == 4
+    assert sum(isinstance(result, RequestBody) for result in results) == 4
     assert 0 < most <= budget.total
     assert budget.held == 0
 

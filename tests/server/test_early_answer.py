@@ -23,7 +23,7 @@ MEBIBYTE = 1024 * 1024
 HEAD = b"POST %s HTTP/1.1\r\nhost: h\r\n%s\r\n\r\n"
 LENGTH = b"content-length: %d" % (8 * MEBIBYTE)
 CHUNKED = b"transfer-encoding: chunked"
-PIECE = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+PIECE = b"10000\r\n" + b" " * 65536 + b"\r\n"
 
 UPLOADS = {
     "401, announced": (HEAD % (b"/key", LENGTH), b"x" * 8 * MEBIBYTE, 401),

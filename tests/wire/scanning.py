@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from hypothesis import strategies as st
 
+from ollama_gateway.wire import bounds
 from ollama_gateway.wire.body import MAX_DEPTH
 from ollama_gateway.wire.findings import Findings
+from ollama_gateway.wire.large import Intake, Large, RequestBody, Steps, request_limits
 from ollama_gateway.wire.scanner import Scanner
+from ollama_gateway.wire.splicing import Field
+from ollama_gateway.wire.structure import Cutting
+
+T = TypeVar("T")
+
+TINY: Final = Cutting(shallow=12, deep=30)
+"""Cuts wherever there can be some."""
 
 
 class Pairs(list[tuple[str, Any]]):
@@ -50,6 +59,37 @@ def scanned(pieces: list[bytes], found: Findings, *, checks_text: bool = True) -
         scanner.feed(piece)
     scanner.finish()
     return scanner
+
+
+def run(steps: Steps[T]) -> T:
+    """The result of work that is done in steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def large(
+    body: bytes, *, step: int = 5, long: int = 24, cutting: Cutting = TINY, piece: int = 1000
+) -> Large:
+    """The body, read as a large one; raises BadRequest."""
+    intake = Intake(request_limits(100_000), cutting, -1, step, long)
+    for start in range(0, len(body), piece):
+        run(intake.add(body[start : start + piece]))
+    found: RequestBody = run(intake.end())
+    assert isinstance(found, Large)
+    return found
+
+
+def sent(body: RequestBody) -> bytes:
+    """What a backend gets."""
+    return b"".join(body.pieces(7)) if isinstance(body, Large) else body
+
+
+def with_generation(body: RequestBody, field: Field, tokens: int) -> bytes:
+    """What a backend gets of a body with a bound."""
+    return sent(bounds.with_generation(body, field, tokens))
 
 
 def _finite(literal: str) -> float:
@@ -136,3 +176,23 @@ def pieces_of(draw: st.DrawFn, document: bytes) -> list[bytes]:
     """The document in pieces of any size."""
     size = draw(st.sampled_from([1, 2, 3, 5, 8, 13, 40, 10_000]))
     return [document[start : start + size] for start in range(0, len(document), size)]
+
+
+RUN: Final = "iVBORw0KGgo/+" * 8
+URL: Final = f"data:image/png;base64,{RUN}="
+
+PICTURES: Final = [
+    {"model": "m", "messages": [{"role": "user", "content": "hi 😀", "images": [RUN, "x"]}]},
+    {"model": "m", "messages": [{"content": [{"type": "image_url", "image_url": {"url": URL}}]}]},
+    {"model": "m", "prompt": RUN, "images": [RUN]},
+    {"model": "m", "prompt": f'"{RUN}" said {RUN}, "{RUN}"', "suffix": f"a,{RUN}\n"},
+    {"messages": [{"content": RUN}], "tools": [{"type": "function", "name": RUN}]},
+    {"messages": [{"content": [{"type": "image", "source": {"data": RUN}}]}], "max_tokens": 5},
+    {"messages": [{"content": "a"}, {"content": "b"}], "system": "s", "template": RUN},
+    {"model": "m", "x": {RUN: RUN}, "input": [{"type": "input_image", "image_url": URL}]},
+]
+
+
+def encoded(document: object) -> bytes:
+    """A body as most clients write it."""
+    return json.dumps(document, ensure_ascii=False).encode()

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import MAX_DEPTH, model_of, parse, wants_stream
+from ollama_gateway.wire.large import fields_of
+from tests.wire.scanning import large, run
 
 
 class _Pairs(list[tuple[str, object]]):
@@ -276,3 +278,4 @@ def test_the_model_authorised_is_the_model_served(body: bytes) -> None:
     except BadRequest:
         return
     assert model == _go_model(body)
+    assert model == model_of(run(fields_of(large(body, long=80))))

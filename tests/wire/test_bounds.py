@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import NamedTuple
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.simulator import gojson
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import Measure, measure, measure_inputs, with_generation
+from ollama_gateway.wire.bounds import Measure, measure, measured_inputs
 from ollama_gateway.wire.splicing import Field
+from tests.wire.scanning import run, with_generation
 
 OPENAI: tuple[Field, ...] = (("max_tokens",), ("max_completion_tokens",))
 PNG = "iVBORw0KGgo="
@@ -268,7 +270,7 @@ def test_a_measure_is_within_the_body(text: str) -> None:
     assert 0 < measured.text <= len(body)
     assert measured.media >= (measured.text < len(body))
     assert measured.asked is None or measured.asked >= 1
-    inputs = measure_inputs(parse(body), len(body), "input").inputs
+    inputs = run(measured_inputs(body, parse(body), "input")).inputs
     assert all(0 <= size <= len(body) for size in inputs)
 
 
@@ -284,14 +286,14 @@ def test_a_measure_is_within_the_body(text: str) -> None:
 def test_inputs(value: str, inputs: tuple[int, ...] | None) -> None:
     """Each text to embed counts its UTF-8 bytes; no text, and no field, count as the whole body."""
     body = f'{{"Prompt":{value}}}'.encode()
-    expected = (len(body),) if inputs is None else inputs
-    assert measure_inputs(parse(body), len(body), "prompt") == Measure(len(body), 0, expected, None)
-    assert measure_inputs(parse(body), len(body), "input").inputs == (len(body),)
+    found = [run(measured_inputs(body, parse(body), field)) for field in ("prompt", "input")]
+    whole = Measure(len(body), 0, Counter([len(body)]))
+    assert found == [whole if inputs is None else Measure(len(body), 0, Counter(inputs)), whole]
 
 
 def test_large_bodies() -> None:
-    """Megabytes of nothing, of text and of members are measured and spliced as any body."""
-    members = ",".join(f'"{n}":{n}' for n in range(10**5))
+    """Megabytes of nothing, of text and of messages are measured and spliced as any body."""
+    members = ",".join(f'"{n}":{n}' for n in range(900))
     text = '\\"max_tokens\\":' * 10**5
     body = f'{{{members},"messages":[{"{}," * 10**5}"{text}"]{" " * 10**6}}}'.encode()
     assert with_generation(body, ("max_tokens",), 7) == body[:-1] + b',"max_tokens":7}'

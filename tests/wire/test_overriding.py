@@ -19,7 +19,9 @@ def bounded(text: str, path: str, tokens: int = 7) -> str:
     raw, fields = text.encode(), ROUTES[path]
     measured = measure(parse(raw), len(raw), fields)
     assert measured.written != tokens, "it would be left alone"
-    return with_generation(raw, fields[0], tokens, measured.overriding).decode()
+    changed = with_generation(raw, fields[0], tokens, measured.overriding)
+    assert isinstance(changed, bytes)
+    return changed.decode()
 
 
 @pytest.mark.parametrize("path", V1)

@@ -7,6 +7,7 @@ import pytest
 from ollama_gateway.wire.body import parse
 from ollama_gateway.wire.names import is_cloud_pattern
 from ollama_gateway.wire.searching import wants_search
+from tests.wire.scanning import large, run
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,8 @@ def test_who_searches(body: str, searches: bool) -> None:  # noqa: FBT001
     """Whatever Ollama may take for its own tool counts; a function or a history does not."""
     parse(body.encode())
 
-    assert wants_search(body.encode()) is searches
+    assert run(wants_search(body.encode())) is searches
+    assert run(wants_search(large(body.encode()))) is searches
 
 
 @pytest.mark.parametrize(

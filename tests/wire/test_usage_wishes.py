@@ -9,6 +9,7 @@ import pytest
 from ollama_gateway.simulator import gojson
 from ollama_gateway.wire.body import parse
 from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage
+from tests.wire.scanning import sent
 
 ZERO = '"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}'
 TEXT = 'data: {"id":"c","choices":[{"text":"a \\"usage\\" \\u00e9"}],"model":"m"%s}\n\n'
@@ -34,7 +35,7 @@ def test_who_asked_for_usage(member: str, asks: bool) -> None:  # noqa: FBT001
     body = f'{{"model":"m"{member}}}'.encode()
 
     assert asks_for_usage(parse(body)) is asks
-    asked = with_usage(body)
+    asked = sent(with_usage(body))
     assert gojson.loads(asked)["stream_options"] == {"include_usage": True}
     assert asked.count(b"include_usage") == 1
 

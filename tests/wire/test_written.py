@@ -7,7 +7,8 @@ import json
 import pytest
 
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import measure, with_generation
+from ollama_gateway.wire.bounds import measure
+from tests.wire.scanning import with_generation
 
 OPTIONS = (("options", "num_predict"),)
 TOKENS = (("max_tokens",), ("max_completion_tokens",))

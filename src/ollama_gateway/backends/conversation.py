@@ -91,7 +91,11 @@ class Conversation:
         self.stream, self.sent_at = stream, clock.now()
         content = self._upload.content
         try:
-            if self._upload.source is not None or len(self._sent) + len(content) > ONE_WRITE:
+            if (
+                self._upload.source is not None
+                or not isinstance(content, bytes)
+                or len(self._sent) + len(content) > ONE_WRITE
+            ):
                 await self._ask_while_writing()
                 return
             try:

@@ -15,6 +15,7 @@ import httpx
 
 from ollama_gateway.backends.uploading import Headers, Upload
 from ollama_gateway.wire.headers import field_lines
+from ollama_gateway.wire.large import RequestBody
 
 MOST_PLACES: Final = 64
 """Routes whose URLs are remembered; some end in what a client says."""
@@ -85,7 +86,7 @@ class Outgoing:
         """For a backend of this address, with these headers."""
         return cls(url, [(name.encode(), value.encode()) for name, value in headers.items()])
 
-    def message(self, method: str, path: str, headers: Headers, content: bytes) -> Message:
+    def message(self, method: str, path: str, headers: Headers, content: RequestBody) -> Message:
         """One request, for `Transport.ask`."""
         _, target = self._place_of(path)
         upload = Upload(content, length=len(content))

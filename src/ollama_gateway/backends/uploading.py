@@ -13,6 +13,8 @@ from typing import Final, cast
 import attrs
 import httpx
 
+from ollama_gateway.wire.large import RequestBody, pieces_of
+
 ONE_WRITE: Final = 64 * 1024
 """Bytes: a head and body up to this leave in one write; a larger body goes in pieces of it."""
 
@@ -31,7 +33,7 @@ class BodyFailed(Exception):
 class Upload:
     """A body to be sent."""
 
-    content: bytes = attrs.field(repr=False)
+    content: RequestBody = attrs.field(repr=False)
     source: AsyncIterator[bytes] | None = None
     """Where it comes from, if it is streamed: then `content` is empty."""
     length: int | None = None
@@ -57,8 +59,8 @@ class Upload:
         """The request in pieces, each to be written at once. Raises BodyFailed."""
         yield head
         if self.source is None:
-            for start in range(0, len(self.content), ONE_WRITE):
-                yield self.content[start : start + ONE_WRITE]
+            for piece in pieces_of(self.content, ONE_WRITE):
+                yield piece
             return
         async for piece in self.source:
             if piece and self.length is None:

@@ -8,26 +8,28 @@ and one that the key may not use end in the same error; only the log knows the d
 from __future__ import annotations
 
 import json
-from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Forbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
-from ollama_gateway.flow.parsing import parsed
+from ollama_gateway.flow.parsing import done
 from ollama_gateway.limits.quota import OwnLimits
 from ollama_gateway.wire import body as json_body
-from ollama_gateway.wire.bounds import Length, Measure, measure, measure_inputs, with_generation
+from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
 from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage
 from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import content_coding, upstream_headers
+from ollama_gateway.wire.large import RequestBody, Steps, fields_of
 from ollama_gateway.wire.load_options import LoadOptions, load_options
 from ollama_gateway.wire.loading import only_loads
 from ollama_gateway.wire.names import ModelName
 from ollama_gateway.wire.searching import PASSES, wants_search
-from ollama_gateway.wire.slimming import slimmed
+from ollama_gateway.wire.splicing import with_value
+
+MODEL: Final = ("model",)
 
 
 class Rights(Protocol):
@@ -61,7 +63,7 @@ class Call:
     """The model's name as the client wrote it."""
     streams: bool
     headers: Headers = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
+    body: RequestBody = attrs.field(repr=False)
     measure: Measure | None = None
     """How much there is to read and to write, where that is limited and there is any."""
     load_options: LoadOptions = ()
@@ -87,14 +89,10 @@ class Call:
             return self.asked
         return backend.spelling(self.model) or self.asked
 
-    def body_for(self, backend: Backend) -> bytes:
+    def body_for(self, backend: Backend) -> RequestBody:
         """The client's bytes, with the name that the backend is told."""
         name = self.name_for(backend)
-        if name == self.asked:
-            return self.body
-        document = json_body.parse(self.body)
-        others = {k: v for k, v in document.items() if k.casefold() != "model"}
-        return json.dumps({"model": name, **others}).encode()
+        return self.body if name == self.asked else with_value(self.body, MODEL, json.dumps(name))
 
     def shown(self, frame: bytes) -> bytes:
         """What the client gets of a frame; empty where that is nothing."""
@@ -110,62 +108,65 @@ def may_call(rights: Rights, ask: Ask) -> None:
         raise UnsupportedEncoding
 
 
-async def read_call(rights: Rights, ask: Ask, body: bytes, *, is_measured: bool) -> Call:
+async def read_call(rights: Rights, ask: Ask, body: RequestBody, *, is_measured: bool) -> Call:
     """Read the body and authorise what it asks for; raises BadRequest or Forbidden.
 
-    A stream that reports usage only on request is asked for it, whatever the client wished. What
-    is read is the body without its pictures: bodies are what most of a gateway's memory is for.
+    A stream that reports usage only on request is asked for it, whatever the client wished.
     """
-    slim = await parsed(slimmed, body)
-    document = await parsed(json_body.parse, slim.body)
+    document = await done(fields_of(body))
     asked = json_body.model_of(document, legacy=ask.path == "/api/show")
     model = ModelName.parse(asked)
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
     if not rights.may_use(model):
         raise Forbidden(reason="model_not_allowed")
-    searches = await _searches(rights, ask.endpoint, document, slim.body)
+    searches = await _searches(rights, ask.endpoint, document, body)
     headers = upstream_headers(ask.headers)
     passes = PASSES if searches else 1
     size = len(body)
-    is_measured = is_measured and not _only_loads(ask, model, document)
-    measured = _measure(ask, document, size, slim.length, passes) if is_measured else None
+    is_measured = is_measured and not _only_loads(ask, model, document, body)
+    measure = await done(_measured(ask, document, body, passes)) if is_measured else None
     options = load_options(document)
     hides = streams and ask.endpoint.usage_on_request and not asks_for_usage(document)
     if hides:
-        body = await parsed(with_usage, body)
+        body = with_usage(body)
     return Call(
-        ask.endpoint, model, asked, streams, headers, body, measured, options, hides, size=size
+        ask.endpoint, model, asked, streams, headers, body, measure, options, hides, size=size
     )
 
 
 async def _searches(
-    rights: Rights, endpoint: Endpoint, document: dict[str, object], body: bytes
+    rights: Rights, endpoint: Endpoint, document: dict[str, object], body: RequestBody
 ) -> bool:
     """Whether the request has Ollama ask its cloud; raises Forbidden where the key may not."""
-    if not (endpoint.searches and json_body.lookup(document, "tools")):
+    has_none = isinstance(body, bytes) and not json_body.lookup(document, "tools")
+    if has_none or not endpoint.searches:
         return False
-    searches = await parsed(wants_search, body)
+    searches = await done(wants_search(body))
     if searches and not rights.may_search():
         raise Forbidden(reason="web_search_not_allowed")
     return searches
 
 
-def _only_loads(ask: Ask, model: ModelName, document: dict[str, object]) -> bool:
-    """Whether it costs no token: it has a model loaded or unloaded that runs on a backend."""
-    in_parts = ask.path == "/v1/chat/completions"
-    return ask.endpoint.loads and not model.cloud and only_loads(document, in_parts=in_parts)
+def _only_loads(ask: Ask, model: ModelName, document: dict[str, object], body: RequestBody) -> bool:
+    """Whether it costs no token: it has a model loaded or unloaded that runs on a backend.
+
+    A large body never does: of what it holds `document` has nothing.
+    """
+    if not (isinstance(body, bytes) and ask.endpoint.loads) or model.cloud:
+        return False
+    return only_loads(document, in_parts=ask.path == "/v1/chat/completions")
 
 
-def _measure(
-    ask: Ask, document: dict[str, object], size: int, length: Length, passes: int
-) -> Measure:
+def _measured(
+    ask: Ask, document: dict[str, object], body: RequestBody, passes: int
+) -> Steps[Measure]:
     if ask.endpoint.inputs is not None:
-        return measure_inputs(document, size, ask.endpoint.inputs, length)
-    return measure(document, size, ask.endpoint.bounds, passes, length)
+        return measured_inputs(body, document, ask.endpoint.inputs)
+    return measured(body, document, ask.endpoint.bounds, passes)
 
 
-async def bounded(call: Call, generation: int | None) -> Call:
+def bounded(call: Call, generation: int | None) -> Call:
     """The call with its answer's tokens bounded, where Ollama reads that or might; None: as it is.
 
     A body that says so already is left alone. Raises BadRequest where the field cannot stand.
@@ -174,7 +175,6 @@ async def bounded(call: Call, generation: int | None) -> Call:
         return call
     if call.measure is not None and call.measure.written == generation:
         return call
-    field = call.endpoint.bounds[0]
     overriding = call.measure.overriding if call.measure is not None else ()
-    write = partial(with_generation, field=field, tokens=generation, overriding=overriding)
-    return attrs.evolve(call, body=await parsed(write, call.body))
+    body = with_generation(call.body, call.endpoint.bounds[0], generation, overriding)
+    return attrs.evolve(call, body=body)

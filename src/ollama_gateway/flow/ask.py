@@ -7,6 +7,7 @@ from typing import Protocol
 import attrs
 
 from ollama_gateway.wire.dialects import Dialect
+from ollama_gateway.wire.large import RequestBody
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -35,10 +36,10 @@ class Downstream(Protocol):
         """
         ...
 
-    async def body(self, key_id: str = "") -> bytes:
+    async def body(self, key_id: str = "") -> RequestBody:
         """The whole request body, which counts with the others that `key_id` holds here.
 
-        Raises BodyTooLarge, RequestTimeout, LimitReached, Unavailable.
+        Raises BadRequest, BodyTooLarge, RequestTimeout, LimitReached, Unavailable.
         """
         ...
 

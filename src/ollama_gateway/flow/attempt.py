@@ -24,7 +24,6 @@ from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import Blame, GatewayError
 from ollama_gateway.flow.admission import Call
-from ollama_gateway.flow.parsing import parsed
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, frames_for
 
@@ -164,7 +163,7 @@ async def _first_chunk(slot: Slot, call: Call, incoming: Incoming) -> Answer:
     if not first:
         raise AttemptFailed("empty_answer", Fault.BROKEN)
     read = call.endpoint.dialect.read if frames.streamed else call.endpoint.dialect.read_body
-    reading = await parsed(read, first[0])
+    reading = read(first[0])
     _check(reading, backend)
     return Answer(slot, head.status, head.headers, frames, first, reading, incoming, call.shown)
 

@@ -16,9 +16,10 @@ import attrs
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
 from ollama_gateway.flow.exchange import Principal
-from ollama_gateway.flow.parsing import parsed
+from ollama_gateway.flow.parsing import done
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.headers import upstream_headers
+from ollama_gateway.wire.large import RequestBody, fields_of
 from ollama_gateway.wire.names import ModelName
 
 BLOBS: Final = "/api/blobs"
@@ -33,7 +34,7 @@ class Command:
     endpoint: Endpoint
     path: str
     headers: Headers = attrs.field(repr=False)
-    body: bytes | None = attrs.field(repr=False)
+    body: RequestBody | None = attrs.field(repr=False)
     """None where it is passed on as it comes."""
     model: ModelName | None = None
     """What is made, changed, deleted or sent; of a copy its destination."""
@@ -66,7 +67,7 @@ async def read_command(principal: Principal, ask: Ask) -> Command:
         path = f"{BLOBS}/{ask.parameter}"
         return Command(ask.endpoint, path, headers, None if is_upload else b"")
     body = await ask.downstream.body(principal.key_id)
-    document = await parsed(json_body.parse, body)
+    document = await done(fields_of(body))
     names = list(_names(ask.path, document))
     if not all(map(principal.may_use, names)):
         raise Forbidden(reason="model_not_allowed")
@@ -84,7 +85,7 @@ def _names(path: str, document: dict[str, object]) -> Iterator[ModelName]:
     yield ModelName.parse(json_body.model_of(document, legacy=True))
     if path != "/api/create":
         return
-    if json_body.text_of(document, "modelfile") or json_body.text_of(document, "path"):
+    if any(json_body.lookup(document, key) for key in ("modelfile", "path")):
         # Before 0.5.5 Ollama reads names and files in there, which nobody here has authorised.
         raise BadRequest("give from, files and the rest in place of a modelfile")
     if origin := json_body.text_of(document, "from"):

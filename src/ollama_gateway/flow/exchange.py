@@ -78,7 +78,7 @@ class Exchange:
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._demand(call, quota))  # 429, 503, 400
                     await self.ledger.admit(row)  # 503
-                    call = await bounded(call, lease.generation)  # 400
+                    call = bounded(call, lease.generation)  # 400
                     start, deadline = attempts(call, ask, row), self._deadline(call, ask)
                     racing = Race(candidates, start, self.rules, deadline, is_streamed=call.streams)
                     async with racing as winner:  # 502, 503, 504; leaving closes the losers

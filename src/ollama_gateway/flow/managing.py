@@ -23,7 +23,7 @@ import trio
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.transport import ONCE
-from ollama_gateway.backends.uploading import BodyFailed
+from ollama_gateway.backends.uploading import ONE_WRITE, BodyFailed
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask, Downstream, Headers
 from ollama_gateway.flow.attempt import BackendRefused
@@ -32,6 +32,7 @@ from ollama_gateway.ledger.record import Attempt, Row
 from ollama_gateway.wire.dialects import Dialect, Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, WholeBody, frames_for
 from ollama_gateway.wire.headers import downstream_headers
+from ollama_gateway.wire.large import RequestBody, pieces_of
 
 CLIENTS_OWN: Final = {400, 404, 405, 409, 413, 422, 429}
 """Statuses below 500 that are passed on; of others the client cannot know what they mean."""
@@ -95,9 +96,14 @@ async def _send(
 ) -> httpx.Response:
     patience = math.inf if command.says_only_the_end else idle
     with _patient(backend, patience) as waiting:
-        content: bytes | httpx.AsyncByteStream = command.body or b""
         headers = list(command.headers)
-        if command.body is None:
+        content: bytes | httpx.AsyncByteStream
+        if isinstance(command.body, bytes):
+            content = command.body
+        elif command.body is not None:
+            content = _Whole(command.body)
+            headers.append((b"content-length", b"%d" % len(command.body)))
+        else:
             content = _PassedOn(downstream, row, idle, waiting)
             if downstream.announced is not None:
                 headers.append((b"content-length", b"%d" % downstream.announced))
@@ -128,6 +134,17 @@ def _patient(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
         raise _failed("the backend stopped answering", "backend_down")
     if waiting.cancelled_caught:
         raise UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
+
+
+@attrs.frozen(eq=False)
+class _Whole(httpx.AsyncByteStream):
+    """A large body that is there."""
+
+    body: RequestBody
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in pieces_of(self.body, ONE_WRITE):
+            yield piece
 
 
 @attrs.define(eq=False)

@@ -1,28 +1,43 @@
-"""Parsing JSON that may be large: in a thread then, to keep the others' streams moving."""
+"""Work on what may be large, in turns: no thread, for JSON holds the interpreter there as well.
+
+Whoever has such work does a few milliseconds of it in one turn of the event loop, and all of them
+together no more than one: how many large bodies there are makes none of the others wait longer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from functools import cache
 from typing import Final, TypeVar
 
 import anyio
-import anyio.to_thread
+
+from ollama_gateway.wire.large import Steps
 
 T = TypeVar("T")
 
-IN_PLACE: Final = 256 * 1024
-"""Bytes up to which a thread costs more than it saves."""
+TURN: Final = 0.002
+"""Seconds of such work in one turn of the event loop; the last step of a turn may take 5 ms."""
 
 
-async def parsed(parse: Callable[[bytes], T], data: bytes) -> T:
-    """What `parse` makes of `data`; raises what it raises."""
-    if len(data) <= IN_PLACE:
-        return parse(data)
-    return await anyio.to_thread.run_sync(parse, data, limiter=_one_at_a_time())
+async def done(work: Steps[T]) -> T:
+    """The result of the work; raises what it raises. What has no second step is done at once."""
+    try:
+        next(work)
+        while True:
+            async with _one_at_a_time():
+                _take_turn(work)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # what the generator returns
+
+
+def _take_turn(work: Steps[object]) -> None:
+    until = time.perf_counter() + TURN
+    next(work)
+    while time.perf_counter() < until:
+        next(work)
 
 
 @cache
-def _one_at_a_time() -> anyio.CapacityLimiter:
-    """One at a time: what JSON becomes in memory can be many times its bytes."""
-    return anyio.CapacityLimiter(1)
+def _one_at_a_time() -> anyio.Lock:
+    return anyio.Lock()

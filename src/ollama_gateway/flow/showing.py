@@ -152,7 +152,9 @@ async def _read(principal: Principal, ask: Ask) -> Call:
 
 def _key_of(call: Call, backend: Backend) -> Key | None:
     entry = backend.listing.models.get(call.model.key) if backend.listing else None
-    if backend.listing is None or entry is None or len(call.body) > LONGEST_BODY:
+    if backend.listing is None or entry is None:
+        return None
+    if not isinstance(call.body, bytes) or len(call.body) > LONGEST_BODY:
         return None
     agents = [value for name, value in call.headers if name == b"user-agent"]
     is_copilot = any(agent.startswith(COPILOT) for agent in agents)

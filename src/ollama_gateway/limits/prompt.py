@@ -105,7 +105,7 @@ class PromptBounds:
 
 def estimate(measure: Measure, bound: int) -> int:
     """Tokens of a prompt of which there is no report: what it likely had, at most the bound."""
-    text = sum(measure.inputs) or measure.text
+    text = sum(size * count for size, count in measure.inputs.items()) or measure.text
     return min(bound, text // BYTES_A_TOKEN + measure.media * MEDIA)
 
 
@@ -116,4 +116,4 @@ def _of_text(measure: Measure) -> int:
 
 
 def _of_inputs(measure: Measure, most: float) -> float:
-    return sum(min(most, size + INPUT) for size in measure.inputs)
+    return sum(min(most, size + INPUT) * count for size, count in measure.inputs.items())

@@ -40,6 +40,8 @@ class BodyBudget:
     """Bytes of one body."""
     total: int
     """Bytes of all bodies."""
+    containers: int = 100_000
+    """JSON objects and arrays of one body."""
     held: int = attrs.field(default=0, init=False)
     held_by: Counter[str] = attrs.field(factory=Counter, init=False)
     """The same of each key that holds any."""

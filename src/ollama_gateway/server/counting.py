@@ -16,12 +16,13 @@ from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.exchange import Keys, Principal
-from ollama_gateway.flow.parsing import parsed
+from ollama_gateway.flow.parsing import done
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.counting import estimated_tokens
 from ollama_gateway.wire.dialects.reading import one_line
+from ollama_gateway.wire.large import fields_of
 from ollama_gateway.wire.names import ModelName
 
 JSON: Headers = [(b"content-type", b"application/json")]
@@ -41,11 +42,12 @@ class Counting:
         may_call(principal, ask)
         only = pinned(principal, ask, self.backends)
         with self.at_once.place(principal.key_id):
-            document = await parsed(json_body.parse, await ask.downstream.body(principal.key_id))
+            body = await ask.downstream.body(principal.key_id)
+            document = await done(fields_of(body))
             self._authorise(principal, ModelName.parse(json_body.model_of(document)), only)
             if not isinstance(json_body.lookup(document, "messages"), list):
                 raise BadRequest("messages is required", reason="invalid_body")
-            answer = one_line({"input_tokens": estimated_tokens(document)})
+            answer = one_line({"input_tokens": await done(estimated_tokens(body, document))})
             await ask.downstream.respond(200, JSON, answer)
 
     def _authorise(self, principal: Principal, model: ModelName, only: Backend | None) -> None:

@@ -8,7 +8,7 @@ not by `receive`: no task has to wait for it (`server/inbox.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 import attrs
@@ -17,6 +17,7 @@ import trio
 from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
 from ollama_gateway.flow.ask import Headers
+from ollama_gateway.flow.parsing import done
 from ollama_gateway.server.bodies import (
     GRACE,
     SLOWEST,
@@ -27,7 +28,8 @@ from ollama_gateway.server.bodies import (
     Room,
 )
 from ollama_gateway.server.turnstile import Turnstile
-from ollama_gateway.wire.encoding import ZSTD, decoded
+from ollama_gateway.wire.encoding import ZSTD, Decoder
+from ollama_gateway.wire.large import Intake, RequestBody, request_limits
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -104,25 +106,41 @@ class ASGIDownstream:
                     self._ahead += await self._received()
         return not self._has_more
 
-    async def body(self, key_id: str = "") -> bytes:
-        """The whole request body, decoded, within its bounds of size and time."""
+    async def body(self, key_id: str = "") -> RequestBody:
+        """The whole request body, decoded, within its bounds of size and time.
+
+        A large one is read while it comes, and refused as soon as nothing good can come of it.
+        """
         self.room.key_id = key_id
-        began = clock.now()
+        began, received = clock.now(), 0
         if self.announced is not None and self.announced > self.room.budget.limit:
             raise BodyTooLarge
-        # Grows where it is: of many small parts some would stay with the allocator for good.
-        buffer = bytearray()
+        intake = Intake(request_limits(self.room.budget.containers))
+        decoder = Decoder() if self.coding == ZSTD else None
         self._whole_by = began + WHOLE + (self.announced or 0) / SLOWEST_WHOLE
         while piece := await self.next_piece():
             if self.room.taken + len(piece) > self.room.budget.limit:
                 raise BodyTooLarge
             self.room.take(len(piece))
-            buffer += piece
+            received += len(piece)
             if self.announced is None:
-                self._whole_by = began + WHOLE + len(buffer) / SLOWEST_WHOLE
-        body = bytes(buffer)
-        buffer.clear()
-        return await self._decoded(body) if self.coding == ZSTD else body
+                self._whole_by = began + WHOLE + received / SLOWEST_WHOLE
+            if decoder is None:
+                await done(intake.add(piece))
+            else:
+                await self._add_decoded(intake, decoder.feed(piece))
+        if decoder is not None:
+            decoder.end()
+        return await done(intake.end())
+
+    async def _add_decoded(self, intake: Intake, parts: Iterator[bytes]) -> None:
+        """What was compressed is bounded as if it had come so; others have their turns."""
+        for part in parts:
+            if intake.size + len(part) > self.room.budget.limit:
+                raise BodyTooLarge
+            self.room.take(len(part))
+            await done(intake.add(part))
+            await trio.lowlevel.checkpoint()
 
     async def next_piece(self) -> bytes:
         """What comes next of the body, which is received no faster than this is called; b"" at its
@@ -158,17 +176,6 @@ class ASGIDownstream:
             await trio.sleep_forever()  # whoever says so has cancelled this request
         self._has_more = event.get("more_body", False)
         return bytes(event["body"])
-
-    async def _decoded(self, body: bytes) -> bytes:
-        """What was compressed, which is bounded as if it had come so; others have their turns."""
-        buffer = bytearray()
-        for part in decoded(body):
-            if len(buffer) + len(part) > self.room.budget.limit:
-                raise BodyTooLarge
-            self.room.take(len(part))
-            buffer += part
-            await trio.lowlevel.checkpoint()
-        return bytes(buffer)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of an answer."""

@@ -75,6 +75,8 @@ class Server:
     """Bytes of one request's body."""
     max_body_total: Size = 2**30
     """Bytes of all bodies held at once."""
+    max_json_containers: Positive = 100_000
+    """JSON objects and arrays in one request's body."""
     max_connections: Positive = 4096
     """Client connections at once."""
     max_connections_per_address: Count = 0

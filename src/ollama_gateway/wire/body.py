@@ -15,15 +15,41 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Final, NoReturn
+from collections.abc import Sequence
+from typing import Final, NoReturn, Self
 
 from ollama_gateway.errors import BadRequest
 
 MAX_DEPTH: Final = 200
 """Objects and arrays inside each other, the outermost counted; tool schemas stay below 30."""
 
+MOST_FIELDS: Final = 1000
+"""Of the outermost object; Ollama knows some forty."""
+
 _REASON: Final = "invalid_body"
 _WHITESPACE: Final = b" \t\r\n"
+
+
+class LongText(str):
+    """A text that was left out, as it is long: nobody reads more of it than how long it is."""
+
+    __slots__ = ("printed", "size")
+    size: int
+    """Its UTF-8 bytes."""
+    printed: int
+    """Its bytes as JSON, without quotes."""
+
+    @classmethod
+    def of(cls, size: int, printed: int) -> Self:
+        """A text of this length."""
+        text = cls("(long)")
+        text.size, text.printed = size, printed
+        return text
+
+
+def utf8_size(text: str) -> int:
+    """UTF-8 bytes, a lone surrogate counted as what Go puts in its place, which is as long."""
+    return text.size if isinstance(text, LongText) else len(text.encode("utf-8", "surrogatepass"))
 
 
 def parse(body: bytes) -> dict[str, object]:
@@ -45,11 +71,18 @@ def parse(body: bytes) -> dict[str, object]:
     document, keys = _load(text)
     if not isinstance(document, dict):
         raise _refused("the request body must be a JSON object")
-    if len({key.casefold() for key in keys}) < len(keys):
-        raise _refused("the request body has the same key twice")
+    refuse_twice(keys)
     if not _is_shallow(document):
         raise _refused("the request body is nested too deeply")
     return document
+
+
+def refuse_twice(keys: Sequence[str]) -> None:
+    """Raise BadRequest where two keys of the outermost object are equal when case is folded."""
+    if len(keys) > MOST_FIELDS:
+        raise _refused(f"the request body has more than {MOST_FIELDS} fields")
+    if len({key.casefold() for key in keys}) < len(keys):
+        raise _refused("the request body has the same key twice")
 
 
 def lookup(document: dict[str, object], key: str) -> object | None:
@@ -88,6 +121,8 @@ def text_of(document: dict[str, object], key: str) -> str:
         return ""
     if not isinstance(value, str):
         raise _refused(f"{key} must be a string")
+    if isinstance(value, LongText):
+        raise _refused(f"{key} is too long")
     return value
 
 

@@ -9,17 +9,22 @@ one, and bytes leave the text only where Ollama reads no text.
 
 `with_generation` writes the granted bound where Ollama reads it (`splicing.py`).
 
-All functions take bodies that `body.parse` accepted; what it refuses is not looked for again.
+All functions take bodies that were accepted; what is refused is not looked for again. Large ones
+are measured by their parts: a message or a tool that is divided counts twice, and never less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
 
 import attrs
 
-from ollama_gateway.wire.body import folded, go_fold, lookup
+from ollama_gateway.errors import BadRequest
+from ollama_gateway.wire.body import LongText, folded, go_fold, lookup, utf8_size
+from ollama_gateway.wire.large import Large, RequestBody, Steps
+from ollama_gateway.wire.parts import parts
 from ollama_gateway.wire.splicing import Field, with_value
 
 _MEDIA_KEYS: Final = {"image_url": "url", "input_audio": "data", "source": "data"}
@@ -34,10 +39,6 @@ SEARCH_TOOL: Final = 400
 """Bytes of the tool that Ollama writes in place of such a one (anthropic.go, responses.go)."""
 
 
-Length: TypeAlias = Callable[[str], int]
-"""The characters of a text, of one that is left out of a slim body too (`slimming.py`)."""
-
-
 @attrs.frozen
 class Measure:
     """What a request's tokens can be bounded by."""
@@ -46,8 +47,8 @@ class Measure:
     """Bytes of the JSON body without its media."""
     media: int
     """Pieces of media, images and audio alike."""
-    inputs: tuple[int, ...] = ()
-    """UTF-8 bytes of each text to embed; empty for a generation."""
+    inputs: Counter[int] = attrs.field(factory=Counter)
+    """How many texts to embed there are of so many UTF-8 bytes; empty for a generation."""
     asked: int | None = None
     """The client's own bound of the generation in tokens, at least 1; None if it set none."""
     written: int | None = None
@@ -67,12 +68,43 @@ class Measure:
     """How often Ollama may read the prompt and write an answer for this one request."""
 
 
+def measured(
+    body: RequestBody, fields: dict[str, object], bounds: tuple[Field, ...], passes: int = 1
+) -> Steps[Measure]:
+    """Measure a request for a generation by its parts; see `measure`.
+
+    Args:
+        body: what came.
+        fields: of it, as `fields_of` has read them.
+        bounds: see `measure`.
+        passes: see `measure`.
+
+    """
+    found = measure(fields, len(body), bounds, passes)
+    if isinstance(body, bytes):
+        return found
+    # What `fields` has of it is in the parts as well.
+    found = attrs.evolve(found, text=len(body), media=0, messages=0, tools=0, has_template=False)
+    for part in parts(body):
+        yield
+        if [go_fold(key) for key in part.keys[:2]] == ["tools", "tools"]:
+            # Its name, which goes before each of its tools, is in one part alone.
+            raise BadRequest("a namespace of tools is too large", reason="invalid_body")
+        one = measure(part.read(), 0, ())
+        found = attrs.evolve(
+            found,
+            text=found.text + one.text,
+            media=found.media + one.media,
+            messages=found.messages + one.messages,
+            tools=found.tools + one.tools,
+            repeated=found.repeated + one.repeated,
+            has_template=found.has_template or one.has_template,
+        )
+    return found
+
+
 def measure(
-    document: dict[str, object],
-    size: int,
-    fields: tuple[Field, ...],
-    passes: int = 1,
-    length: Length = len,
+    document: dict[str, object], size: int, bounds: tuple[Field, ...], passes: int = 1
 ) -> Measure:
     """Measure a request for a generation: 10,000 text messages take about 2 ms.
 
@@ -83,23 +115,22 @@ def measure(
     Args:
         document: a body that `parse` accepted.
         size: bytes of that body.
-        fields: where the dialect's bound of the generation may stand, the first valid one counts.
+        bounds: where the dialect's bound of the generation may stand, the first valid one counts.
         passes: how often the model may run for it.
-        length: how long its texts are.
 
     """
     named = folded(document)
-    pieces = [length(piece) for piece in _media(named)]
-    bounds = [_value(named, field) for field in fields]
-    counts = (count for count in map(_count, bounds) if count is not None)
-    overriding = tuple(field for field in fields[1:] if len(field) > 1 and _stands(named, field))
-    is_written = bounds and type(bounds[0]) is int and not overriding
-    tools = list(_tools(named.get("tools"), 0, length))
+    pieces = [p.size if isinstance(p, LongText) else len(p) for p in _media(named)]
+    values = [_value(named, field) for field in bounds]
+    counts = (count for count in map(_count, values) if count is not None)
+    overriding = tuple(field for field in bounds[1:] if len(field) > 1 and _stands(named, field))
+    is_written = values and type(values[0]) is int and not overriding
+    tools = list(_tools(named.get("tools"), 0))
     return Measure(
         text=size - sum(pieces),
         media=len(pieces),
         asked=next(counts, None),
-        written=_count(bounds[0]) if is_written else None,
+        written=_count(values[0]) if is_written else None,
         overriding=overriding,
         messages=_messages(named),
         tools=len(tools),
@@ -109,28 +140,44 @@ def measure(
     )
 
 
-def measure_inputs(
-    document: dict[str, object], size: int, field: str, length: Length = len
-) -> Measure:
+def measured_inputs(body: RequestBody, fields: dict[str, object], field: str) -> Steps[Measure]:
     """Measure a request for embeddings: `field` holds a string or a list of strings.
 
-    Anything else is one input of the whole body's `size`: Ollama refuses it or embeds nothing.
+    Anything else is one input of the whole body's size: Ollama embeds token ids, or refuses it.
     """
-    value = lookup(document, field)
+    whole = Measure(text=len(body), media=0, inputs=Counter([len(body)]))
+    value = lookup(fields, field)
+    sizes = _sizes(value)
+    if not isinstance(body, bytes) and isinstance(value, list):
+        sizes = yield from _sizes_by_parts(body, field)
+    return whole if sizes is None else attrs.evolve(whole, inputs=sizes or Counter([0]))
+
+
+def _sizes_by_parts(body: Large, field: str) -> Steps[Counter[int] | None]:
+    found: Counter[int] = Counter()
+    for part in parts(body):
+        yield
+        sizes = _sizes(lookup(part.read(), field) or [])
+        if sizes is None:
+            return None
+        found.update(sizes)
+    return found
+
+
+def _sizes(value: object) -> Counter[int] | None:
+    """The bytes of each text; None where something is none."""
     inputs: list[object] = value if isinstance(value, list) else [value]
-    sizes = tuple(_size(text, length) for text in inputs if isinstance(text, str))
-    if len(sizes) < len(inputs):
-        sizes = (size,)
-    return Measure(text=size, media=0, inputs=sizes or (0,))
+    sizes = Counter(utf8_size(text) for text in inputs if isinstance(text, str))
+    return sizes if sizes.total() == len(inputs) else None
 
 
 def with_generation(
-    body: bytes, field: Field, tokens: int, overriding: tuple[Field, ...] = ()
-) -> bytes:
+    body: RequestBody, field: Field, tokens: int, overriding: tuple[Field, ...] = ()
+) -> RequestBody:
     """The body with `tokens` as its bound of the generation, all its other bytes unchanged.
 
     Args:
-        body: the bytes that `parse` accepted.
+        body: one that was accepted.
         field: such as `("max_tokens",)` or `("options", "num_predict")`.
         tokens: at least 1.
         overriding: as measured; they say the same then.
@@ -212,7 +259,7 @@ def _messages(named: dict[str, object]) -> int:
     return found
 
 
-def _tools(tools: object, prefix: int, length: Length) -> Iterator[int]:
+def _tools(tools: object, prefix: int) -> Iterator[int]:
     """For each tool the bytes that Ollama puts before its name, or writes of its own.
 
     A namespace (Responses) is no tool itself: each of its members is one, under both names
@@ -222,17 +269,15 @@ def _tools(tools: object, prefix: int, length: Length) -> Iterator[int]:
         fields = tool if isinstance(tool, dict) else {}
         name, kind, members = (lookup(fields, key) for key in ("name", "type", "tools"))
         if isinstance(members, list) and members:
-            own = 1 + _size(name, length) if isinstance(name, str) else 1
-            yield from _tools(members, prefix + own, length)
+            own = 1 + utf8_size(name) if isinstance(name, str) else 1
+            yield from _tools(members, prefix + own)
         else:
-            is_search = isinstance(kind, str) and kind.strip().startswith(WEB_SEARCH)
-            yield prefix + SEARCH_TOOL * is_search
+            yield prefix + SEARCH_TOOL * (isinstance(kind, str) and is_search(kind))
 
 
-def _size(text: str, length: Length) -> int:
-    """UTF-8 bytes, a lone surrogate counted as what Go puts in its place, which is as long."""
-    left_out = length(text) - len(text)  # base64, of which each character is a byte
-    return len(text.encode("utf-8", "surrogatepass")) + left_out
+def is_search(kind: str) -> bool:
+    """Whether a tool of this type may be one that Ollama serves itself."""
+    return isinstance(kind, LongText) or kind.strip().startswith(WEB_SEARCH)
 
 
 def _value(named: dict[str, object], field: Field) -> object | None:

@@ -25,21 +25,28 @@ PIECE: Final = 256 * 1024
 _WINDOW_LOG: Final = 23
 
 
-def decoded(body: bytes) -> Iterator[bytes]:
-    """The pieces of a body that is compressed with zstd; raises BadRequest where it is not."""
-    decoder = ZstdDecompressor(options={DecompressionParameter.window_log_max: _WINDOW_LOG})
-    data = body
-    while not decoder.eof:
-        if decoder.needs_input and not data:
+class Decoder:
+    """Undoes zstd as the bytes come."""
+
+    def __init__(self) -> None:
+        self._frame = ZstdDecompressor(options={DecompressionParameter.window_log_max: _WINDOW_LOG})
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What comes out, in pieces of at most `PIECE`; raises BadRequest where it is no zstd."""
+        while data or not (self._frame.needs_input or self._frame.eof):
+            if self._frame.eof:
+                raise _broken()
+            try:
+                piece = self._frame.decompress(data, max_length=PIECE)
+            except ZstdError:
+                raise _broken() from None
+            data = self._frame.unused_data
+            yield piece
+
+    def end(self) -> None:
+        """Nothing more comes; raises BadRequest where it is not all."""
+        if not self._frame.eof:
             raise _broken()
-        try:
-            piece = decoder.decompress(data, max_length=PIECE)
-        except ZstdError:
-            raise _broken() from None
-        data = b""
-        yield piece
-    if decoder.unused_data:
-        raise _broken()
 
 
 def _broken() -> BadRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import starmap
+from typing import Final
 
 import attrs
 
@@ -18,6 +19,11 @@ from ollama_gateway.wire.structure import (
     Omission,
     Unreadable,
 )
+
+_LETTERS: Final = bytes(range(0x80)) + b"x" * 0x80
+_HIGH: Final = ("\ud800", "\udbff")
+_LOW: Final = ("\udc00", "\udfff")
+"""Halves of a pair, which JSON writes as two escapes."""
 
 Opened = tuple[bool, int, int]
 """The fields of a `Container`, which are made into one only where it is kept."""
@@ -35,6 +41,8 @@ class Findings:
     """Bytes of a string from which a piece may end in it, and from which it is an omission."""
     members: list[Member] = attrs.field(factory=list, init=False)
     """Of the outermost object, as they come, the last perhaps unfinished."""
+    closed_at: int = attrs.field(default=-1, init=False)
+    """Where the brace stands that closes the object, once it has passed."""
     containers: int = attrs.field(default=0, init=False)
     values: int = attrs.field(default=0, init=False)
     """Exact only where they are limited."""
@@ -43,6 +51,11 @@ class Findings:
     _odd_numbers: int = attrs.field(default=0, init=False)
     _raw: bytearray | None = attrs.field(default=None, init=False, repr=False)
     _raw_end: int = attrs.field(default=0, init=False)
+    _size: int = attrs.field(default=0, init=False)
+    _printed: int = attrs.field(default=0, init=False)
+    """Of the text that passes; see `Omission`."""
+    _is_high: bool = attrs.field(default=False, init=False)
+    """Whether it ended in the first half of a pair."""
     _cut_at: int = attrs.field(default=0, init=False)
     _omitted: int = attrs.field(default=0, init=False)
     """Bytes of the omissions behind the last cut."""
@@ -101,8 +114,35 @@ class Findings:
             self.cuts.append(Cut(at, tuple(starmap(Container, path))))
             self._cut_at, self._omitted = at, 0
 
-    def omit(self, start: int, end: int, *, is_key: bool = False) -> None:
-        """A string or a gap has passed."""
+    def add_text(self, text: bytes) -> None:
+        """Part of a long string has passed, of which no escape is cut."""
+        if self.cutting is None or not text:
+            return
+        size = printed = len(text)
+        is_high = False
+        if b"\\" in text:
+            # What is not ASCII stands for itself: a letter for each byte need not be decoded.
+            said = json.loads(b'"%b"' % text.translate(_LETTERS))
+            size = len(said.encode("utf-8", "surrogatepass"))
+            printed = len(json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2
+            if self._is_high and _LOW[0] <= said[0] <= _LOW[1]:
+                # The halves of a pair, which is shorter than they are.
+                size, printed = size - 2, printed - 2
+            is_high = _HIGH[0] <= said[-1] <= _HIGH[1]
+        self._size, self._printed = self._size + size, self._printed + printed
+        self._is_high = is_high
+
+    def omit_text(self, start: int, end: int, *, is_key: bool) -> None:
+        """The long string has ended."""
         if self.cutting is not None and end - start >= self.long:
-            self.omissions.append(Omission(start, end, is_key))
-            self._omitted += end - start
+            self._omit(Omission(start, end, is_key, self._size, self._printed))
+        self._size, self._printed, self._is_high = 0, 0, False
+
+    def omit_gap(self, start: int, end: int) -> None:
+        """White space has passed."""
+        if self.cutting is not None and end - start >= self.long:
+            self._omit(Omission(start, end))
+
+    def _omit(self, omission: Omission) -> None:
+        self.omissions.append(omission)
+        self._omitted += omission.end - omission.start

@@ -98,8 +98,7 @@ class Scanner:
             raise Unreadable("must be UTF-8") from None
 
     def _scan(self) -> None:
-        data, at = self._tail, 0
-        reached = 0
+        data, at, reached = self._tail, 0, 0
         while at >= 0:
             reached = at
             if reached < len(data) and data[reached] in _SPACE and self._text_at is None:
@@ -112,7 +111,7 @@ class Scanner:
 
     def _after_gap(self, data: bytes, at: int) -> int:
         end = GAP.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
-        self.found.omit(self._tail_at + at, self._tail_at + end)
+        self.found.omit_gap(self._tail_at + at, self._tail_at + end)
         return end
 
     # The states. Each takes the bytes and where it is in them, at no white space and not at their
@@ -235,6 +234,7 @@ class Scanner:
     def _text(self, data: bytes, at: int) -> int:
         """The rest of a long string."""
         end = REST_OF_TEXT.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
+        self.found.add_text(data[at:end])
         if end == len(data):
             return end
         if data[end] == ord(_QUOTE):
@@ -245,7 +245,7 @@ class Scanner:
 
     def _end_text(self, data: bytes, end: int) -> int:
         start, self._text_at = self._text_at or 0, None
-        self.found.omit(start, self._tail_at + end, is_key=self._is_key)
+        self.found.omit_text(start, self._tail_at + end, is_key=self._is_key)
         if not self._is_key:
             return self._end_value(data, end)
         self._key = start, self._tail_at + end
@@ -269,7 +269,7 @@ class Scanner:
         self.found.count(1)
         if len(self._path) == 1:
             self.found.end(data, self._tail_at, self._tail_at + end)
-        self._state = self._next
+        self._key, self._state = _NO_KEY, self._next
         return end
 
     def _open(self, data: bytes, at: int) -> int:
@@ -288,6 +288,7 @@ class Scanner:
         if self._path:
             return self._end_value(data, at + 1)
         self.found.count(1)
+        self.found.closed_at = self._tail_at + at
         self.is_complete, self._state = True, self._nothing
         return at + 1
 

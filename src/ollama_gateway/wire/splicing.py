@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import attrs
 
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import go_fold
-from ollama_gateway.wire.slimming import slimmed
+from ollama_gateway.wire.body import MOST_FIELDS, go_fold
+from ollama_gateway.wire.large import RequestBody
 
 Field: TypeAlias = tuple[str, ...]
 """Where a value stands: the name of a field, or of an object field and of a key in its map."""
@@ -32,12 +32,13 @@ _DECODER: Final = json.JSONDecoder()
 _Edit: TypeAlias = tuple[int, int, str]
 
 
-def with_value(body: bytes, field: Field, value: str, *, in_any_case: bool = False) -> bytes:
+def with_value(
+    body: RequestBody, field: Field, value: str, *, in_any_case: bool = False
+) -> RequestBody:
     """The body with `value`, itself JSON, in `field`.
 
     Whatever stands there is replaced, in every spelling that Ollama would take for it; where
-    nothing does, the field is added as the object's last. 1 MiB of 10,000 messages takes about
-    6 ms, 1 MiB of nothing but short members 160 ms.
+    nothing does, the field is added as the object's last.
 
     Args:
         body: and so on: what is set to what.
@@ -47,13 +48,41 @@ def with_value(body: bytes, field: Field, value: str, *, in_any_case: bool = Fal
         BadRequest: the field is in an object, and what stands there is neither one nor null.
 
     """
-    slim = slimmed(body)
-    text = slim.body.decode()
+    fold = go_fold if in_any_case else str
+    if isinstance(body, bytes):
+        text = body.decode()
+        return _applied(text, _edits(text, field, value, fold)).encode()
+    name, *keys = field
+    edits = []
+    for member in body.found.members:
+        if go_fold(member.key) == name:
+            text = body.blocks.read(member.start, member.end).decode() if keys else ""
+            edits.append((member.start, member.end, _inner(text, name, keys, value, fold).encode()))
+    comma = "," if body.found.members else ""
+    added = f'{comma}"{name}":{_inner("null", name, keys, value, fold)}'
+    return body.edited(edits or [(body.found.closed_at, body.found.closed_at, added.encode())])
+
+
+def _inner(
+    text: str, name: str, keys: Sequence[str], value: str, fold: Callable[[str], str]
+) -> str:
+    """What comes in the place of a field's value; with a key it is changed only there."""
+    if not keys:
+        return value
+    (key,) = keys
+    if text == "null":
+        return f'{{"{key}":{value}}}'
+    if text[0] != "{":
+        raise BadRequest(f"{name} must be an object", reason="invalid_body")
+    return _applied(text, _scanned(text, 0, key, fold).edits(key, value, str))
+
+
+def _applied(text: str, edits: list[_Edit]) -> str:
     pieces, rest = [], 0
-    for start, end, new in _edits(text, field, value, go_fold if in_any_case else str):
+    for start, end, new in edits:
         pieces += [text[rest:start], new]
         rest = end
-    return slim.whole("".join([*pieces, text[rest:]]).encode())
+    return "".join([*pieces, text[rest:]])
 
 
 def without_member(data: bytes, name: str) -> bytes:
@@ -100,15 +129,11 @@ def _edits(text: str, field: Field, value: str, fold: Callable[[str], str]) -> l
     """What is to be replaced in the text, in order."""
     name, *keys = field
     body = _scanned(text, text.index("{"), name, go_fold)
-    if not keys:
-        return body.edits(name, value, go_fold)
-    (key,) = keys
-    for member in body.found:
-        if text[member.value] == "{":
-            return _scanned(text, member.value, key, fold).edits(key, value, str)
-        if not text.startswith("null", member.value):
-            raise BadRequest(f"{name} must be an object", reason="invalid_body")
-    return body.edits(name, f'{{"{key}":{value}}}', go_fold)
+    edits = [
+        (member.value, member.end, _inner(text[member.value : member.end], name, keys, value, fold))
+        for member in body.found
+    ]
+    return edits or body.edits(name, _inner("null", name, keys, value, fold), go_fold)
 
 
 def _with_comma(text: str, member: _Member) -> tuple[int, int]:
@@ -119,13 +144,16 @@ def _with_comma(text: str, member: _Member) -> tuple[int, int]:
 
 def _scanned(text: str, start: int, name: str, fold: Callable[[str], str]) -> _Scan:
     """Look for members whose folded key is `name` in the object that begins at `start`."""
-    found = []
+    found, count = [], 0
     first = position = _after_gap(text, start + 1)
     while text[position] != "}":
         key, colon = _DECODER.raw_decode(text, position)
         value = _after_gap(text, colon)
         _, end = _DECODER.raw_decode(text, value)
         following = _after_gap(text, end)
+        count += 1
+        if count > MOST_FIELDS:
+            raise BadRequest(f"an object has more than {MOST_FIELDS} fields", reason="invalid_body")
         if fold(key) == name:
             found.append(_Member(key, position, value, end, following))
         position = following

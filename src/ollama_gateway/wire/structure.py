@@ -42,9 +42,9 @@ class Cutting:
     A cut comes late by up to one piece and `LONG`.
     """
 
-    shallow: int = 64 * 1024
+    shallow: int = 32 * 1024
     """Where a member of the outermost object, or an element of such a member, begins."""
-    deep: int = 160 * 1024
+    deep: int = 128 * 1024
     """Anywhere."""
 
 
@@ -89,3 +89,7 @@ class Omission:
     start: int
     end: int
     is_key: bool = False
+    size: int = 0
+    """UTF-8 bytes of the string's text; a lone surrogate has three."""
+    printed: int = 0
+    """Bytes of that text as JSON without its quotes, nothing escaped that need not be."""

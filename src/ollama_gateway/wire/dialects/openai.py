@@ -22,6 +22,7 @@ from ollama_gateway.wire.dialects.reading import (
     usage_of,
     whole_answer,
 )
+from ollama_gateway.wire.large import RequestBody
 from ollama_gateway.wire.splicing import with_value, without_member
 
 ERROR_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error"}
@@ -98,6 +99,6 @@ def asks_for_usage(document: dict[str, object]) -> bool:
     return len(wishes) == 1 and wishes[0] is True
 
 
-def with_usage(body: bytes) -> bytes:
+def with_usage(body: RequestBody) -> RequestBody:
     """The body with a wish for usage in place of whatever the client wished there."""
     return with_value(body, (USAGE_OPTION,), '{"include_usage":true}')

@@ -1,0 +1,46 @@
+"""Bytes that grow, and are never copied as a whole: for 62 MiB that would take 40 ms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+BLOCK: Final = 1024 * 1024
+"""Bytes of which it is made: of many small pieces some would stay with the allocator for good."""
+
+
+@attrs.define(eq=False)
+class Blocks:
+    """Appended to, then read in parts."""
+
+    _blocks: list[bytearray] = attrs.field(factory=list, init=False, repr=False)
+    _size: int = attrs.field(default=0, init=False)
+
+    def __len__(self) -> int:
+        """Bytes."""
+        return self._size
+
+    def append(self, piece: bytes) -> None:
+        """Add a piece at the end."""
+        self._size += len(piece)
+        while piece:
+            if not self._blocks or len(self._blocks[-1]) == BLOCK:
+                self._blocks.append(bytearray())
+            room = BLOCK - len(self._blocks[-1])
+            self._blocks[-1] += piece[:room]
+            piece = piece[room:]
+
+    def read(self, start: int, end: int) -> bytes:
+        """A part of it, in one piece."""
+        return b"".join(self.pieces(start, end, BLOCK))
+
+    def pieces(self, start: int, end: int, size: int) -> Iterator[bytes]:
+        """A part of it, in pieces of at most `size`."""
+        end = min(end, self._size)
+        while start < end:
+            block, place = divmod(start, BLOCK)
+            stop = min(place + size, place + end - start, BLOCK)
+            yield bytes(memoryview(self._blocks[block])[place:stop])
+            start += stop - place

@@ -1,0 +1,88 @@
+"""A large body by parts: small documents that together hold all its values, each where it stands.
+
+The body is taken apart where the scanner cut it. In front of a part stands what was open there, the
+containers and their keys, and behind it what closes them; so a part is a body of its own, and who
+reads the fields of one can read those of all. Long texts are left out (`LongText`), so that a part
+is small however large its pictures are.
+
+The rule for who adds up what parts say: a container that a cut divides is in two of them, so it can
+be counted twice, and of its members one part has some and the next the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from ollama_gateway.wire.body import LongText
+from ollama_gateway.wire.large import Large
+from ollama_gateway.wire.structure import Container, Cut, Omission
+
+LONGEST_KEY: Final = 128
+"""Bytes of a key in front of a part; a longer one, which no reader knows, is another one there."""
+
+Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
+
+
+@attrs.frozen
+class Part:
+    """One part of a body."""
+
+    text: str = attrs.field(repr=False)
+    """JSON, but for a `NaN` where a long text was."""
+    texts: tuple[LongText, ...] = attrs.field(repr=False)
+    """Those, in their order."""
+    keys: tuple[str, ...]
+    """Under which the container stands in which it begins."""
+
+    def read(self, pairs: Pairs | None = None) -> Any:
+        """Its value; `pairs` makes something else of an object."""
+        texts = iter(self.texts)
+        return json.loads(self.text, object_pairs_hook=pairs, parse_constant=lambda _: next(texts))
+
+
+def parts(body: Large) -> Iterator[Part]:
+    """The parts of a body, in their order; each takes at most about 5 ms."""
+    found = body.found
+    omissions = iter(found.omissions)
+    omission = next(omissions, None)
+    for first, last in pairwise([Cut(0, ()), *found.cuts, Cut(found.closed_at + 1, ())]):
+        left_out = []
+        while omission is not None and omission.end <= last.at:
+            left_out.append(omission)
+            omission = next(omissions, None)
+        yield _part(body, first, last, left_out)
+
+
+def _part(body: Large, first: Cut, last: Cut, left_out: list[Omission]) -> Part:
+    pieces, rest = [], first.at
+    for omission in left_out:
+        pieces += [body.blocks.read(rest, omission.start), _stand_in(omission)]
+        rest = omission.end
+    pieces.append(body.blocks.read(rest, last.at))
+    inner = b"".join(pieces).rstrip(b" \t\r\n").removesuffix(b",")
+    closers = b"".join(b"}" if one.is_object else b"]" for one in reversed(last.path))
+    openers = b"".join(_opener(body, one) for one in first.path)
+    texts = [LongText.of(one.size, one.printed) for one in left_out if one.size and not one.is_key]
+    keys = [_key(body, one) for one in first.path if one.key_start >= 0]
+    return Part((openers + inner + closers).decode(), tuple(texts), tuple(map(json.loads, keys)))
+
+
+def _stand_in(omission: Omission) -> bytes:
+    if omission.is_key:
+        return b'"~"'
+    return b"NaN" if omission.size else b" "
+
+
+def _opener(body: Large, container: Container) -> bytes:
+    key = _key(body, container) + b":" if container.key_start >= 0 else b""
+    return key + (b"{" if container.is_object else b"[")
+
+
+def _key(body: Large, container: Container) -> bytes:
+    start, end = container.key_start, container.key_end
+    return body.blocks.read(start, end) if end - start <= LONGEST_KEY else b'"~"'

@@ -1,0 +1,198 @@
+"""What is read of a large body by its fields and parts is what is read of it whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from ollama_gateway.errors import BadRequest
+from ollama_gateway.wire.body import LongText, model_of, parse, utf8_size
+from ollama_gateway.wire.bounds import with_generation
+from ollama_gateway.wire.dialects.openai import with_usage
+from ollama_gateway.wire.large import IN_PLACE, STEP, Intake, Large, fields_of, request_limits
+from ollama_gateway.wire.parts import parts
+from ollama_gateway.wire.structure import LONG, Cutting
+from tests.wire.scanning import PICTURES, RUN, Pairs, documents, encoded, large, read, run, sent
+
+
+def shape(value: Any) -> Any:
+    """A value with the sizes of its texts in their place."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value]
+    return utf8_size(value) if isinstance(value, str) else value
+
+
+@settings(max_examples=500, deadline=None)
+@given(documents(), st.sampled_from([1, 5, 17]), st.sampled_from([1, 30]))
+def test_any_body_is_read_alike(body: bytes, step: int, piece: int) -> None:
+    """Whole or in steps of any size: the same bodies are refused, the rest say the same."""
+    try:
+        whole = parse(body)
+    except BadRequest:
+        with pytest.raises(BadRequest):
+            run(fields_of(large(body, step=step, piece=piece)))
+        event("refused")
+        return
+    found = large(body, step=step, piece=piece)
+
+    fields = run(fields_of(found))
+    assert list(fields) == list(whole)
+    assert {k: shape(v) for k, v in fields.items() if not isinstance(v, list | dict)} == {
+        k: shape(v) for k, v in whole.items() if not isinstance(v, list | dict)
+    }
+    assert sent(found) == body
+    event(f"{len(list(parts(found)))} parts")
+
+
+@settings(max_examples=500, deadline=None)
+@given(documents(), st.sampled_from([1, 5, 17]))
+def test_the_parts_hold_all_that_there_is(body: bytes, step: int) -> None:
+    """Each is JSON; their keys and scalars, one part behind the other, are those of the body."""
+    try:
+        found = large(body, step=step)
+    except BadRequest:
+        return
+    values = [value for part in parts(found) for value in flattened(part.read(valued))]
+
+    assert values == flattened(json.loads(body, object_pairs_hook=valued))
+
+
+def valued(pairs: list[tuple[str, Any]]) -> list[Any]:
+    """An object's values; of its keys a part has some that are in front of it as well."""
+    return [value for _, value in pairs]
+
+
+def flattened(value: Any) -> list[Any]:
+    """Scalars in their order, texts by their sizes."""
+    if isinstance(value, list):
+        return [inner for item in value for inner in flattened(item)]
+    return [shape(value)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(documents(), st.sampled_from([1, 5, 17]))
+def test_what_a_value_stands_under_is_kept(body: bytes, step: int) -> None:
+    """The keys on the way to a part are the body's own, in their order."""
+    try:
+        found = large(body, step=step)
+    except BadRequest:
+        return
+    paths = [[], *ways(read(body))]
+    for part in parts(found):
+        keys = [None if key == "~" else key for key in part.keys]
+        assert any(like(keys, path[: len(keys)]) for path in paths), (part.keys, part.text)
+
+
+def ways(value: Any) -> Any:
+    """The keys on the way to every value."""
+    items = value if isinstance(value, Pairs) else [(None, item) for item in value]
+    for key, inner in items:
+        step = [] if key is None else [key]
+        yield step
+        if isinstance(inner, list):
+            yield from (step + rest for rest in ways(inner))
+
+
+def like(keys: list[str | None], path: list[str]) -> bool:
+    """Whether they are the same but for those that are too long."""
+    return len(keys) == len(path) and all(
+        one in {None, two} for one, two in zip(keys, path, strict=True)
+    )
+
+
+@pytest.mark.parametrize("document", PICTURES)
+@pytest.mark.parametrize(
+    "more", [{}, {"options": {"a": 1}}, {"options": None}, {"MAX_TOKENS": "x"}]
+)
+def test_what_is_written_into_it(document: dict[str, Any], more: dict[str, Any]) -> None:
+    """Fields are written as into any body, and all its other bytes stay."""
+    body = encoded({**document, **more})
+    for field in (("max_tokens",), ("options", "num_predict")):
+        found = with_generation(large(body), field, 7)
+        assert sent(with_usage(found)) == with_usage(with_generation(body, field, 7))
+        assert len(found) == len(sent(found))
+    assert sent(with_generation(large(b" {\n} "), ("max_tokens",), 7)) == b' {\n"max_tokens":7} '
+
+
+@pytest.mark.parametrize("value", ["5", '"x"', "[1]"])
+def test_options_that_are_none_are_refused(value: str) -> None:
+    """As in a small body: what stands there would be lost."""
+    body = f'{{"options":{value}}}'.encode()
+    for one in (body, large(body)):
+        with pytest.raises(BadRequest, match="options must be an object"):
+            with_generation(one, ("options", "num_predict"), 7)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b" " * 400_000, "missing request body"),
+        (b"[" + b"1," * 200_000 + b"1]", "must be a JSON object"),
+        (b'{"a":"' + b"x" * 400_000 + b'"}}', "is not valid JSON"),
+        (b'{"a":"' + b"x" * 400_000 + b"\xff" + b'"}', "must be UTF-8"),
+        (b'{"a":1,"b":"' + b"x" * 400_000 + b'","A":1}', "has the same key twice"),
+        (b'{"a":[' + b"{}," * 100_000 + b"1]}", "more than 100000 objects and arrays"),
+        (b"{" + b",".join(b'"%d":1' % n for n in range(50_000)) + b"}", "more than 1000 fields"),
+        (b'{"options":{"a":"' + b"x" * 400_000 + b'"}}', "options must have at most 64 KiB"),
+        (b'{"a":' + b"[" * 300_000 + b"]" * 300_000 + b"}", "is nested too deeply"),
+    ],
+)
+def test_a_large_body_that_is_refused(body: bytes, words: str) -> None:
+    """One line that says what is wrong, whatever the size."""
+    intake = Intake(request_limits(100_000))
+    with pytest.raises(BadRequest, match=words) as refusal:
+        run(intake.add(body)), run(fields_of(run(intake.end())))
+    assert "\n" not in refusal.value.message
+
+
+def test_a_long_name_is_no_models_name() -> None:
+    """What was left out is not read as a name, and not written to any row."""
+    body = large(encoded({"model": RUN, "prompt": "hi"}))
+    with pytest.raises(BadRequest, match="model is too long"):
+        model_of(run(fields_of(body)))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [b"[0],", b'{"":0},', b'"a",', b"1,", b"1.1,", b'"\\u0041",', b"[[[1]]],", b" 1,", b'"', b" "],
+)
+def test_no_step_takes_more_than_a_part(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2 MB no step hands more than a few KiB to the scanner, or 256 KiB to Python's json."""
+    count = min(2_000_000 // len(unit), 90_000 if unit[0] in b"[{" else 10**9) // 3
+    body = b'{"model":"m","messages":[' + (
+        unit * count if unit != b'"' else b'"' + b"x" * 2_000_000
+    )
+    body += b'"]}' if unit == b'"' else b"0]}"
+    intake = Intake(request_limits(100_000))
+    run(intake.add(body))
+    found = run(intake.end())
+
+    assert isinstance(found, Large)
+    assert max(len(part.text) for part in parts(found)) <= IN_PLACE
+    assert STEP + LONG <= IN_PLACE
+    held = list(run_sizes(found))
+    assert max(held) <= 32 * 1024
+
+
+def run_sizes(found: Large) -> Any:
+    """Bytes of the pieces that leave."""
+    return (len(piece) for piece in found.pieces(32 * 1024))
+
+
+def test_a_long_text_says_how_long_it_is() -> None:
+    """In UTF-8, and as JSON; of its words there is nothing."""
+    text = 'a"\n\u00e9\U0001f600' * 20
+    for escapes in (False, True):
+        body = json.dumps({"x": [text]}, ensure_ascii=escapes).encode()
+        for step in (1, 2, 3, 5, 11):
+            (part,) = parts(large(body, step=step, cutting=Cutting()))
+            (found,) = part.texts
+            assert isinstance(part.read()["x"][0], LongText)
+            assert found.size == len(text.encode())
+            assert found.printed == len(json.dumps(text, ensure_ascii=False).encode()) - 2
