@@ -8,13 +8,14 @@ from pathlib import Path
 
 import attrs
 
-from ollama_gateway.limits import open_limits
 from ollama_gateway.limits.leases import Demand, Limits
 from ollama_gateway.limits.quota import Quota
-from ollama_gateway.limits.spending import charged_in
+from ollama_gateway.limits.redis import RedisQuota
+from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.spending import Contribution, Totals, charged_in, open_spending
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.bounds import Measure
-from tests.limits.faults import account_key, begin, inside, standing, until
+from tests.limits.faults import PATIENCE, account_key, begin, inside, standing, until
 
 QUOTA = Quota(5, 2, 10_000, 10_000)
 DEMAND = Demand("m1", Measure(text=400, media=0, asked=100))
@@ -36,11 +37,23 @@ class Meter:
 
 @asynccontextmanager
 async def limits(directory: Path, url: str) -> AsyncIterator[Limits]:
-    """Those of a gateway that admits."""
+    """Those of a gateway that admits, and waits for a machine that is busy."""
     begin(url)
-    async with open_limits(directory, url, Quota(), 4096, Metrics()) as made:
-        await until(lambda: made.store.why_not is None)
-        yield made
+
+    async def nothing() -> list[Contribution]:
+        return []
+
+    async def nowhere() -> dict[str, Totals]:
+        return {}
+
+    async with (
+        open_spending(directory) as spending,
+        RedisQuota(Scripts(url, timeout=PATIENCE), nothing, nowhere).opened() as store,
+    ):
+        made = Limits(store, spending, Quota(), 4096, Metrics())
+        async with made.opened():
+            await until(lambda: store.why_not is None)
+            yield made
 
 
 def lease_ends(url: str) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
+from contextlib import AsyncExitStack
 from functools import partial
 
 import anyio
 import pytest
 
-from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.operations import Renew, Reserve
 from ollama_gateway.limits.quota import Grant, Held, Quota, Refusal, Renewal
 from tests.limits.faults import (
@@ -25,7 +25,6 @@ from tests.limits.faults import (
     standing,
     until,
 )
-from tests.limits.test_redis_crowds import gateways
 from tests.limits.test_redis_late import given_up, redis_now, run
 from tests.limits.test_redis_wiped import flush, joined
 from tests.limits.test_two_steps import places, tokens
@@ -65,18 +64,18 @@ async def test_a_late_second_step_holds_nothing() -> None:
 
 
 async def test_who_gives_up_on_the_second_step_keeps_the_places() -> None:
-    """It is unavailable; what was admitted stays so in the rate's window, and ends as any does."""
+    """Whatever Redis makes of it; the first stays in the rate's window, and ends as any does."""
     with ready_redis() as server:
-        async with by_hand(server.url, timeout=0.25) as one:
+        async with by_hand(server.url) as one:
             await one.reserve(places("a"))
             before = calls(server.url)
             server.signal(signal.SIGSTOP)
-            with anyio.fail_after(20), pytest.raises(Unavailable):
+            with anyio.move_on_after(0.1) as given_up_on:
                 await one.quota.reserve(tokens("a"))
+            assert given_up_on.cancelled_caught
             server.signal(signal.SIGCONT)
             await until(lambda: calls(server.url) > before)
-            await one.admits()
-            assert look(server.url).open == 1
+            assert standing(server.url) == (1, 700)
             one.settle("a", 0)
             await one.ready()
             usage = look(server.url)
@@ -144,7 +143,10 @@ async def test_a_crowd_in_two_steps_never_exceeds(redis_url: str, count: int) ->
             limits.append(second.limit)
             made.quota.settle(first.held, 0)
 
-    async with gateways(redis_url, count) as made:
+    begin(redis_url)
+    async with AsyncExitStack() as stack:
+        names = [f"gateway {number}" for number in range(count)]
+        made = [await stack.enter_async_context(by_hand(redis_url, name)) for name in names]
         async with anyio.create_task_group() as tasks:
             for number in range(100):
                 tasks.start_soon(one, made[number % count], f"r{number}")
