@@ -24,7 +24,14 @@ START = datetime(2026, 11, 30, 22, tzinfo=UTC)
 
 
 class Subject(Protocol):
-    """A store of limits, one step at a time."""
+    """A store of limits, one step at a time.
+
+    Attributes:
+        late: seconds by which the store's clock was ahead of the time that was set, at most.
+
+    """
+
+    late: float
 
     def reserve(self, wish: Wish) -> Grant | Refusal | None:
         """Admit or not; None where the request ended already."""
@@ -56,6 +63,7 @@ class InMemory:
     """The store of one process."""
 
     passed: float = 0.0
+    late: float = 0.0
     accounts: dict[str, Account] = attrs.field(factory=dict)
 
     def account(self, key_id: str) -> Account:
@@ -108,11 +116,14 @@ class InRedis:
     url: str
     scripts: Scripts
     passed: float = 0.0
+    late: float = 0.0
 
     def ask(self, operation: Operation) -> Any:
         """One operation alone, at the time that is set: both clocks are this machine's."""
         self.scripts.offset = self.now().timestamp() - time.time()
-        (outcome,) = self.scripts.run([operation]).outcomes
+        batch = self.scripts.run([operation])
+        self.late = max(self.late, batch.time - self.now().timestamp())
+        (outcome,) = batch.outcomes
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

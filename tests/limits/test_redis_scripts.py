@@ -14,6 +14,7 @@ from ollama_gateway.limits.quota import Grant
 from ollama_gateway.limits.scripts import AccountBroken, Batch, RedisDown, Scripts
 from tests.limits.faults import (
     GARBLED,
+    HASTY,
     KEY,
     account_key,
     begin,
@@ -27,9 +28,9 @@ from tests.redis_server import RedisServer
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Scripts]:
+async def connected(url: str, timeout: float = PATIENCE) -> AsyncIterator[Scripts]:
     """Scripts for the length of the block."""
-    scripts = Scripts(url, timeout=PATIENCE)
+    scripts = Scripts(url, timeout=timeout)
     try:
         yield scripts
     finally:
@@ -45,7 +46,7 @@ async def run(scripts: Scripts, *asked: Operation) -> Batch:
 async def test_bytes_of_no_redis_are_a_redis_that_is_down(name: str) -> None:
     """Whatever they do to the client library; and nothing of them is left for the next answer."""
     with ready_redis() as server:
-        async with proxy_to(server) as proxy, connected(proxy.url) as scripts:
+        async with proxy_to(server) as proxy, connected(proxy.url, HASTY) as scripts:
             for is_connected in (False, True):
                 if is_connected:
                     assert (await run(scripts)).epoch == "first:0"
