@@ -167,7 +167,7 @@ class Transport(httpx.AsyncBaseTransport):
     async def _kept(self, owner: str) -> ByteStream | None:
         """A connection that was kept, and is still good as far as can be seen.
 
-        Between this look and the write that follows nothing else runs.
+        Nothing else runs between this look and the write of a request that is one write.
         """
         now = clock.now()
         await self._drop_expired(now)

@@ -1,0 +1,40 @@
+"""A kept connection that breaks under a request: what is sent again unseen, and what has failed."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ollama_gateway.backends.idle import REST
+from ollama_gateway.backends.transport import Transport
+from ollama_gateway.simulator import Model, Script, Simulator, memory_server
+from tests.story import story
+
+CHAT = "/api/chat"
+
+
+@pytest.mark.parametrize(
+    ("worked", "reasons", "failures"),
+    [(0.5, [None], 0), (3, ["connection_broken"], 1)],
+    ids=["at once", "after some work"],
+)
+async def test_a_second_generation_is_seen(
+    autojump_clock: MockClock, worked: float, reasons: list[str | None], failures: int
+) -> None:
+    """A backend that worked on a request and died has failed: in the row, and for its breaker."""
+    simulator = Simulator((Model("m1:latest"),))
+    async with story({"a": simulator}) as told, memory_server(simulator) as connect:
+        (backend,) = told.gateway.backends.all
+        backend.transport = Transport(connect, most_idle=4)
+        assert (await told.ask()).status == 200
+        await trio.sleep(REST)
+        simulator.script(Script(before=worked, cut_after=0))
+        reply = await told.ask()
+        await backend.transport.aclose()
+
+        assert [attempt.reason for attempt in told.rows[-1].attempts] == reasons
+        assert reply.status == (502 if failures else 200)
+        (health,) = backend.health.values()
+        assert health.breaker.failures == failures
+        assert sum(seen.path == CHAT for seen in simulator.seen) == 3 - failures
