@@ -52,7 +52,7 @@ def event(name: str, data: bytes) -> bytes:
         (OLLAMA, b'{"model":"m","message":{"content":"Hel"},"done":false}\n', Reading()),
         (OLLAMA, DONE, Reading(is_last=True, usage=Usage(11, 2))),
         (OLLAMA, b'{"model":"m","done":true}\n', Reading(is_last=True)),
-        (OLLAMA, b'{"done":true,"eval_count":2}\n', Reading(is_last=True, usage=Usage(0, 2))),
+        (OLLAMA, b'{"done":true,"eval_count":2}\n', Reading(is_last=True, usage=Usage(None, 2))),
         (OLLAMA, b'{"model":"m","response":"\\"done\\":true","done":false}\n', Reading()),
         (OLLAMA, b'{"model": "m", "done": true}\n', Reading(is_last=True)),
         (OLLAMA, b'{"done":true,"eval_count":1000000001}\n', Reading(is_last=True)),

@@ -24,6 +24,12 @@ import attrs
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.wire.load_options import LoadOptions
 
+REMEMBERED_PACES: Final = 20
+"""Answers whose pace is kept of them."""
+TELLING: Final = 16
+"""Tokens of an answer whose pace says something."""
+FASTEST: Final = 1000.0
+"""Tokens a second until one was seen: more than any one answer of a model on one machine."""
 REMEMBERED_TIMES: Final = 50
 """First-chunk times kept of a backend and model."""
 REST: Final = 1.0
@@ -62,6 +68,19 @@ class Health:
         """The median of the times that are remembered; None without any."""
         times = sorted(self.first_chunks)
         return times[len(times) // 2] if times else None
+
+    paces: deque[float] = attrs.field(factory=lambda: deque(maxlen=REMEMBERED_PACES))
+    """Tokens a second of answers that were reported."""
+
+    @property
+    def pace(self) -> float:
+        """Tokens a second that it writes at most, as far as it has shown."""
+        return max(self.paces, default=FASTEST)
+
+    def wrote(self, tokens: int, seconds: float) -> None:
+        """It has written so many tokens of an answer in so many seconds."""
+        if tokens >= TELLING and seconds > 0:
+            self.paces.append(tokens / seconds)
 
     def rest(self, now: float, seconds: float | None) -> None:
         """It is full; `seconds` is what it said itself."""

@@ -16,6 +16,12 @@ from ollama_gateway.printable import printable
 RUNNING: Final = "running"
 """In place of the outcome of a request that has none yet."""
 
+_SOURCES: Final = {
+    "reported": ", as the backend reported",
+    "counted": ", estimated here",
+    "prompt_counted": ", the prompt estimated here, the rest as the backend reported",
+    "completion_counted": ", the completion estimated here, the rest as the backend reported",
+}
 _WIDEST: Final = 40
 """Characters of a cell; the whole is in `audit show`."""
 _COLUMNS: Final = {
@@ -127,7 +133,7 @@ def _tokens(document: Document) -> str | None:
     prompt, completion = document["prompt_tokens"], document["completion_tokens"]
     if prompt is None and completion is None:
         return None
-    mark = "~" if document["tokens_source"] == "counted" else ""
+    mark = "~" if (document["tokens_source"] or "").endswith("counted") else ""
     return f"{mark}{prompt or 0}+{completion or 0}"
 
 
@@ -135,8 +141,7 @@ def _tokens_in_words(document: Document) -> str:
     prompt, completion = document["prompt_tokens"], document["completion_tokens"]
     if prompt is None and completion is None:
         return "none"
-    how = {"reported": ", as the backend reported", "counted": ", estimated here"}
-    source = how.get(document["tokens_source"] or "", "")
+    source = _SOURCES.get(document["tokens_source"] or "", "")
     return f"{prompt or 0:,} prompt, {completion or 0:,} completion{source}"
 
 

@@ -80,6 +80,13 @@ class Call:
         """Where it goes at a backend."""
         return f"{self.endpoint.path}/{self.parameter}" if self.parameter else self.endpoint.path
 
+    @property
+    def is_held_back(self) -> bool:
+        """Whether Ollama may write much of which nothing is heard yet: whole answers, and calls of
+        tools, which it sends once they are complete.
+        """
+        return not self.streams or (self.measure is not None and self.measure.tools > 0)
+
     def name_for(self, backend: Backend) -> str:
         """How the model is named to a backend: as the client did, but on `/api/embeddings`.
 

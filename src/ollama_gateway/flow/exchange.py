@@ -120,8 +120,7 @@ class Exchange:
         self.limits.settle(lease)
         if row.prompt_tokens is None and call.measure and not call.endpoint.reports:
             estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)
-            row.prompt_tokens = estimated(call.model.key, call.measure, context)
-            row.completion_tokens, row.tokens_source = 0, "counted"
+            row.count(estimated(call.model.key, call.measure, context), 0)
         await self.ledger.seal(row)
 
     def _demand(self, call: Call, quota: Quota) -> Demand:
@@ -144,6 +143,8 @@ def attempts(call: Call, ask: Ask, row: Row) -> Start:
 
     async def start(slot: Slot) -> Answer:
         note = Attempt(slot.backend.name, clock.now() - ask.arrived, slot.is_hedge)
+        if call.is_held_back:
+            note.pace = slot.health.pace
         row.attempts.append(note)
         try:
             answer = await attempt(slot, call, row.key_id)

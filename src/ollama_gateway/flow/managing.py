@@ -207,7 +207,6 @@ async def pass_on(
 async def _stream(reply: Reply, ask: Ask, row: Row, finish: Finish, idle: float) -> None:
     while frames := await _next(reply, idle):
         whole, last = _examine(frames, ask.endpoint.dialect)
-        row.chunks += len(whole)
         row.bytes_out += sum(map(len, whole))
         if last is not None and not last.is_garbled:
             _judge(reply, last, row)

@@ -51,8 +51,13 @@ async def relay(
         await _stream(answer, ask, row, finish, idle_timeout)
         return
     body = answer.first[0]
-    _count(row, [body])
-    _note_usage(row, answer.reading.usage)
+    row.bytes_out, row.heard = len(body), clock.now()
+    if answer.reading.usage is not None:
+        _note_usage(row, answer.reading.usage, answer)
+    if ask.endpoint.inputs is None and row.completion_tokens is None:
+        row.text = ask.endpoint.dialect.text(body)
+    elif row.prompt_tokens is not None:
+        row.completion_tokens = row.completion_tokens or 0  # an embedding has none
     await finish()
     await ask.downstream.respond(answer.status, headers, body)
 
@@ -71,9 +76,9 @@ async def _pass_on(
 ) -> None:
     frames = answer.first
     while frames:
-        good, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer.backend)
+        good, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer)
         whole = [shown for shown in map(answer.shown, good) if shown]
-        _relayed(row, whole)
+        _count(row, whole, ask.endpoint.dialect)
         if is_last:
             await finish()
             await ask.downstream.end(b"".join(whole))
@@ -89,14 +94,15 @@ async def _pass_on(
 
 
 def _examine(
-    frames: list[bytes], dialect: Dialect, row: Row, backend: Backend
+    frames: list[bytes], dialect: Dialect, row: Row, answer: Answer
 ) -> tuple[list[bytes], GatewayError | None, bool]:
     """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
     for place, frame in enumerate(frames):
         reading = dialect.read(frame)
-        _note_usage(row, reading.usage)
+        if reading.usage is not None:
+            _note_usage(row, reading.usage, answer)
         if reading.error is not None or reading.is_garbled:
-            return frames[:place], _failure(reading.error, backend), False
+            return frames[:place], _failure(reading.error, answer.backend), False
         if reading.is_last:
             return frames[: place + 1], None, True
     return frames, None, False
@@ -108,22 +114,23 @@ def _failure(error: str | None, backend: Backend) -> GatewayError:
     return UpstreamFailed(scrubbed(error, backend), reason="error_in_stream")
 
 
-def _count(row: Row, frames: list[bytes]) -> None:
+def _count(row: Row, frames: list[bytes], dialect: Dialect) -> None:
+    row.heard = clock.now()
     row.chunks += len(frames)
     row.bytes_out += sum(map(len, frames))
+    row.text += sum(map(dialect.text, frames))
 
 
-def _relayed(row: Row, frames: list[bytes]) -> None:
-    """Count a chunk as a token, until the backend says how many there were."""
-    _count(row, frames)
-    if row.tokens_source != "reported":
-        row.completion_tokens, row.tokens_source = row.chunks, "counted"
-
-
-def _note_usage(row: Row, usage: Usage | None) -> None:
-    if usage is not None:
-        row.prompt_tokens, row.completion_tokens = usage.prompt, usage.completion
-        row.tokens_source = "reported"
+def _note_usage(row: Row, usage: Usage, answer: Answer) -> None:
+    """Take down what it cost, and how fast that backend writes."""
+    row.report(usage.prompt, usage.completion)
+    seconds = usage.seconds
+    if usage.completion is None:
+        return
+    if seconds is None and usage.completion <= 2 * row.chunks:  # it came as it was written
+        seconds = clock.now() - row.arrived - (row.ttft or 0)
+    if seconds:
+        answer.slot.health.wrote(usage.completion, seconds)
 
 
 async def _next(answer: Answer, idle: trio.CancelScope, seconds: float) -> list[bytes]:

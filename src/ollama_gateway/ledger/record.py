@@ -7,6 +7,7 @@ and the metrics).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
@@ -17,6 +18,7 @@ import attrs
 
 from ollama_gateway import clock
 from ollama_gateway.errors import GatewayError
+from ollama_gateway.wire.counting import BYTES_A_TOKEN
 
 MAX_USER: Final = 256
 """Bytes of a header that says for whom a request is."""
@@ -33,6 +35,8 @@ class Attempt:
     first_chunk: float | None = None
     reason: str | None = None
     """Why it failed; None while it runs and when it answered."""
+    pace: float = 0.0
+    """Tokens a second that the backend writes unheard, as far as is known; not stored."""
 
 
 @attrs.define
@@ -59,12 +63,19 @@ class Row:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     tokens_source: str | None = None
-    """`reported` by the backend, or `counted` here: it was cut first, or its API has no report."""
+    """`reported` by the backend, or `counted` here: it was cut first, or its API has no report;
+    `prompt_counted` or `completion_counted` where one half of a report was missing.
+    """
     spender: str | None = None
     """The record of spending that has its tokens too; None where its key has no budget."""
     bytes_in: int = 0
     bytes_out: int = 0
     chunks: int = 0
+    """Frames of a stream that were relayed; not stored, as the next two."""
+    text: int = 0
+    """Bytes of the answer's text that were relayed."""
+    heard: float = 0.0
+    """When the answer last said something, on the event loop's clock; 0: it has not yet."""
     ttft: float | None = None
     """Seconds until the first good chunk."""
     duration: float = 0.0
@@ -77,6 +88,43 @@ class Row:
     def was_worked_on(self) -> bool:
         """Whether some backend was asked and did not fail: it has worked, to the end or not."""
         return any(attempt.reason is None for attempt in self.attempts)
+
+    @property
+    def relayed(self) -> int:
+        """Tokens of what was relayed: each chunk is one at least, and so are four bytes of text."""
+        return max(self.chunks, -(-self.text // BYTES_A_TOKEN))
+
+    @property
+    def unheard(self) -> int:
+        """Tokens that the backend has likely written since it was last heard."""
+        working = [attempt for attempt in self.attempts if attempt.reason is None]
+        attempt = max(working, key=lambda a: a.first_chunk is not None, default=None)
+        if attempt is None:
+            return 0
+        since, until = self.heard, clock.now()
+        if not since:
+            since = self.arrived + attempt.started
+            until = until if attempt.first_chunk is None else self.arrived + attempt.first_chunk
+        return math.ceil((until - since) * attempt.pace)
+
+    def report(self, prompt: int | None, completion: int | None) -> None:
+        """The backend has said what it cost; None: not of this half."""
+        self.prompt_tokens = prompt if prompt is not None else self.prompt_tokens
+        self.completion_tokens = completion if completion is not None else self.completion_tokens
+        self.tokens_source = "reported"
+
+    def count(self, prompt: int | None, completion: int | None) -> None:
+        """Fill in what the backend has not reported; None: that cannot be counted."""
+        counted = set()
+        if self.prompt_tokens is None and prompt is not None:
+            self.prompt_tokens = prompt
+            counted.add("prompt_counted")
+        if self.completion_tokens is None and completion is not None:
+            self.completion_tokens = completion
+            counted.add("completion_counted")
+        if counted:
+            is_half = self.tokens_source == "reported"
+            self.tokens_source = counted.pop() if is_half else "counted"
 
     def fail(self, error: GatewayError) -> None:
         """The request ended in `error`."""
@@ -175,6 +223,7 @@ class Ledger:
     async def seal(self, row: Row) -> None:
         """The whole answer is there; raises Unavailable where that cannot be recorded."""
         row.duration = clock.now() - row.arrived
+        row.count(None, row.relayed or None)
         if self.trail is not None:
             await self.trail.seal(row)
             row.is_sealed = True
@@ -244,6 +293,7 @@ class Recording:
         row = self.row
         if not row.is_sealed:
             row.duration = clock.now() - row.arrived
+            row.count(None, row.relayed or None)
             write(row)
         for sink in self.ledger.sinks:
             sink(row)

@@ -17,6 +17,9 @@ By = Literal["key", "end-user", "model", "backend", "day", "outcome"]
 WAYS: Final[tuple[By, ...]] = get_args(By)
 FAILED: Final = frozenset({"upstream_failed", "timed_out", "killed"})
 """Outcomes that are nobody's wish; a client that left is not among them."""
+PROMPT_COUNTED: Final = frozenset({"counted", "prompt_counted"})
+COMPLETION_COUNTED: Final = frozenset({"counted", "completion_counted"})
+"""What `tokens_source` says of tokens that no backend reported."""
 COUNTS: Final = (
     *("requests", "refused", "failed"),
     *("prompt_tokens", "completion_tokens", "counted_tokens"),
@@ -37,7 +40,7 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     counted_tokens: int = 0
-    """How many of the tokens are estimates, made here where no backend reported any."""
+    """How many of the tokens are estimates, made here where no backend reported them."""
 
     @property
     def total_tokens(self) -> int:
@@ -52,8 +55,9 @@ class Usage:
         self.failed += document["outcome"] in FAILED
         self.prompt_tokens += prompt
         self.completion_tokens += completion
-        if document["tokens_source"] == "counted":
-            self.counted_tokens += prompt + completion
+        source = document["tokens_source"]
+        self.counted_tokens += prompt * (source in PROMPT_COUNTED)
+        self.counted_tokens += completion * (source in COMPLETION_COUNTED)
 
 
 def usage(documents: Iterable[Document], by: By) -> list[Usage]:

@@ -52,7 +52,6 @@ class Meter(Protocol):
 
     request_id: str
     key_id: str
-    chunks: int
     prompt_tokens: int | None
     completion_tokens: int | None
     tokens_source: str | None
@@ -62,6 +61,20 @@ class Meter(Protocol):
     @property
     def was_worked_on(self) -> bool:
         """Whether some backend was asked and did not fail."""
+        ...
+
+    @property
+    def relayed(self) -> int:
+        """Tokens of the answer that went to the client."""
+        ...
+
+    @property
+    def unheard(self) -> int:
+        """Tokens that a backend has likely written besides."""
+        ...
+
+    def count(self, prompt: int | None, completion: int | None) -> None:
+        """Fill in what no backend has reported."""
         ...
 
 
@@ -106,24 +119,26 @@ class Lease:
 
     @property
     def used(self) -> int:
-        """Tokens used so far: reported, or counted."""
+        """Tokens used so far: reported, or counted, each half for itself."""
         return sum(self.charge)
 
     @property
     def charge(self) -> Charge:
         """The same, of the prompt and of the answer."""
         meter, measure = self.meter, self.demand.measure
-        if meter.prompt_tokens is not None:
-            return meter.prompt_tokens, meter.completion_tokens or 0
-        if measure is None or not meter.was_worked_on:
-            return 0, 0
-        return estimate(measure, self.prompt), self.answered
+        prompt, completion = meter.prompt_tokens, meter.completion_tokens
+        if measure is not None and meter.was_worked_on:
+            prompt = estimate(measure, self.prompt) if prompt is None else prompt
+            completion = self.answered if completion is None else completion
+        return prompt or 0, completion or 0
 
     @property
     def answered(self) -> int:
-        """Tokens of the answer that can be counted: a chunk is one; an embedding has none."""
-        measure = self.demand.measure
-        return 0 if measure is None or measure.inputs else self.meter.chunks
+        """Tokens of the answer that can be counted, at most its bound; an embedding has none."""
+        measure, grant = self.demand.measure, self.grant
+        if measure is None or measure.inputs or grant is None:
+            return 0
+        return min(self.meter.relayed + self.meter.unheard, grant.generation)
 
 
 @attrs.define(eq=False)
@@ -200,12 +215,14 @@ class Limits:
         if lease.is_settled or lease.grant is None:
             return
         lease.is_settled = True
-        held, used = lease.grant.held, lease.used
+        held = lease.grant.held
+        if held.tokens:
+            self._note(lease)
+        used = lease.used  # as it was noted: what time adds to it is taken once
         self._open.pop(held.request_id, None)
         self.store.settle(held, used)
         if held.tokens:
             self.spending.end(held.request_id, used)
-            self._note(lease)
 
     async def standings(self, key_id: str, own: OwnLimits) -> Standings:
         """How a key's limits stand; raises Unavailable."""
@@ -243,19 +260,19 @@ class Limits:
     def _note(self, lease: Lease) -> None:
         """Mark what was counted, and learn from what was reported."""
         meter, measure = lease.meter, lease.demand.measure
-        if measure is None:
+        if measure is None or not meter.was_worked_on:
             return
-        if meter.prompt_tokens is None:
-            if meter.was_worked_on:
-                meter.prompt_tokens = estimate(measure, lease.prompt)
-                meter.completion_tokens, meter.tokens_source = lease.answered, "counted"
-        elif self.prompts.learn(lease.demand.model, measure, lease.prompt, meter.prompt_tokens):
+        reported = meter.prompt_tokens
+        meter.count(estimate(measure, lease.prompt), lease.answered)
+        if reported is None:
+            return
+        if self.prompts.learn(lease.demand.model, measure, lease.prompt, reported):
             self.metrics.surprised(lease.demand.model)
             log.warning(
                 "a prompt had more tokens than its bound",
                 model=lease.demand.model,
                 bound=lease.prompt,
-                reported=meter.prompt_tokens,
+                reported=reported,
             )
 
     def _charges(self) -> Sequence[tuple[Held, Charge]]:

@@ -6,7 +6,7 @@ cost) and writes the gateway's own errors so that its clients' parsers raise the
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -15,10 +15,14 @@ from ollama_gateway.errors import GatewayError
 
 @attrs.frozen
 class Usage:
-    """Tokens that a backend reported: of the prompt, and generated."""
+    """Tokens that a backend reported, at least one of the two."""
 
-    prompt: int
-    completion: int
+    prompt: int | None
+    """Of the prompt, what was cached of it included; None where it is not told."""
+    completion: int | None
+    """Of the answer; None where it is not told."""
+    seconds: float | None = None
+    """How long the answer took to write, as the backend says; None where it does not."""
 
 
 @attrs.frozen
@@ -32,6 +36,10 @@ class Reading:
     usage: Usage | None = None
     is_garbled: bool = False
     """Not a frame of this dialect at all."""
+
+
+PLAIN: Final = Reading()
+"""Nothing special: nearly every frame of a stream."""
 
 
 class Dialect(Protocol):
@@ -48,6 +56,10 @@ class Dialect(Protocol):
 
     def read_body(self, body: bytes) -> Reading:
         """What a whole JSON answer means; it is complete by being whole."""
+        ...
+
+    def text(self, frame: bytes) -> int:
+        """Bytes of what the model says in a frame or a body, as JSON writes them."""
         ...
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:

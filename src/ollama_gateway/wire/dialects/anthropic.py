@@ -11,15 +11,19 @@ from typing import Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import Reading, Usage
+from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
 from ollama_gateway.wire.dialects.reading import (
     GARBLED,
+    count_of,
     data_of,
     error_text,
     json_object,
+    member_of,
     one_line,
+    text_in,
     usage_of,
     whole_answer,
+    words_under,
 )
 
 ERROR_TYPES: Final = {
@@ -32,6 +36,7 @@ ERROR_TYPES: Final = {
     529: "overloaded_error",
 }
 """By status; everything else is `api_error` (anthropic/anthropic.go, NewError)."""
+_WORDS: Final = words_under("text", "thinking", "partial_json")
 _PLAIN: Final = (b"event: content_block_", b"event: message_start", b"event: ping")
 
 
@@ -44,7 +49,7 @@ class AnthropicDialect:
     def read(self, frame: bytes) -> Reading:
         """Events that carry content are known by their look; the rest is parsed."""
         if frame.startswith(_PLAIN):
-            return Reading()
+            return PLAIN
         document = json_object(data_of(frame))
         if document is None:
             return GARBLED
@@ -58,6 +63,10 @@ class AnthropicDialect:
         """A JSON answer is complete by being whole."""
         return whole_answer(body, self._usage)
 
+    def text(self, frame: bytes) -> int:
+        """What is said and thought, and what tools are called with."""
+        return text_in(frame, _WORDS, b'"input"')
+
     def error_body(self, error: GatewayError, request_id: str) -> bytes:
         """`{"type":"error","error":{"type","message"},"request_id"}`, with Ollama's types."""
         kind = ERROR_TYPES.get(error.status, "api_error")
@@ -69,4 +78,8 @@ class AnthropicDialect:
         return b"event: error\ndata: " + self.error_body(error, request_id) + b"\n"
 
     def _usage(self, document: dict[str, object]) -> Usage | None:
-        return usage_of(document.get("usage"), "input_tokens", "output_tokens")
+        """What was cached of a prompt is counted beside `input_tokens`, so here it is added."""
+        usage = document.get("usage")
+        counts = ("input_tokens", "cache_read_input_tokens", "output_tokens")
+        fresh, cached, written = (count_of(member_of(usage, name)) for name in counts)
+        return usage_of((fresh or 0) + (cached or 0), written)

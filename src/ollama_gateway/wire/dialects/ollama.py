@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import Reading, Usage
+from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
 from ollama_gateway.wire.dialects.reading import (
     GARBLED,
     error_text,
     json_object,
     one_line,
+    text_in,
     usage_of,
+    words_under,
 )
+
+_WORDS: Final = words_under("content", "thinking", "response")
+_LONGEST: Final = 10**18
+"""Nanoseconds that an answer may have taken; a report of more is none."""
 
 
 @attrs.frozen
@@ -28,7 +36,7 @@ class OllamaDialect:
             and b'"done":true' not in frame
             and frame.startswith(b'{"model"')
         ):
-            return Reading()
+            return PLAIN
         document = json_object(frame)
         if document is None:
             return GARBLED
@@ -45,6 +53,10 @@ class OllamaDialect:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=True, usage=self._usage(document))
 
+    def text(self, frame: bytes) -> int:
+        """What is said and thought, and calls of tools as they are printed."""
+        return text_in(frame, _WORDS, b'"tool_calls"')
+
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """`{"error":"text"}` on one line: the CLI shows only the first (api/client.go)."""
         return one_line({"error": error.message})
@@ -54,4 +66,10 @@ class OllamaDialect:
         return self.error_body(error, request_id) + b"\n"
 
     def _usage(self, document: dict[str, object]) -> Usage | None:
-        return usage_of(document, "prompt_eval_count", "eval_count")
+        """With how long the answer took; `prompt_eval_count` has what was cached too."""
+        counts = map(document.get, ("prompt_eval_count", "eval_count"))
+        usage = usage_of(*counts, cached=document.get("prompt_eval_cached_count"))
+        took = document.get("eval_duration")
+        if usage is None or type(took) is not int or not 0 < took < _LONGEST:
+            return usage
+        return attrs.evolve(usage, seconds=took / 1e9)

@@ -12,21 +12,25 @@ import attrs
 
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.body import go_fold, lookup
-from ollama_gateway.wire.dialects import Reading, Usage
+from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
 from ollama_gateway.wire.dialects.reading import (
     GARBLED,
     data_of,
     error_text,
     json_object,
+    member_of,
     one_line,
+    text_in,
     usage_of,
     whole_answer,
+    words_under,
 )
 from ollama_gateway.wire.large import RequestBody
 from ollama_gateway.wire.splicing import with_value, without_member
 
 ERROR_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error"}
 """By status; everything else is `api_error` (openai/openai.go, NewError)."""
+_WORDS: Final = words_under("content", "reasoning", "text", "arguments")
 
 
 @attrs.frozen
@@ -41,7 +45,7 @@ class OpenAIDialect:
         if data == b"[DONE]":
             return Reading(is_last=True)
         if data.startswith(b'{"id"') and b'"usage"' not in data:
-            return Reading()
+            return PLAIN
         document = json_object(data)
         if document is None:
             return GARBLED
@@ -53,6 +57,10 @@ class OpenAIDialect:
         """A JSON answer is complete by being whole."""
         return whole_answer(body, self._usage)
 
+    def text(self, frame: bytes) -> int:
+        """What is said and thought, and what tools are called with."""
+        return text_in(frame, _WORDS)
+
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """`{"error":{"message","type","param","code"}}`, with Ollama's types and its newline."""
         return one_line({"error": error_object(error)}) + b"\n"
@@ -62,7 +70,10 @@ class OpenAIDialect:
         return b"data: " + self.error_body(error, request_id) + b"\n"
 
     def _usage(self, document: dict[str, object]) -> Usage | None:
-        return usage_of(document.get("usage"), "prompt_tokens", "completion_tokens")
+        usage = document.get("usage")
+        details = member_of(usage, "prompt_tokens_details")
+        counts = (member_of(usage, name) for name in ("prompt_tokens", "completion_tokens"))
+        return usage_of(*counts, cached=member_of(details, "cached_tokens"))
 
 
 def error_object(error: GatewayError) -> dict[str, object]:

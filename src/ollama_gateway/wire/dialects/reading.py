@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -42,20 +43,54 @@ def error_text(value: object) -> str:
 
 MOST_TOKENS: Final = 10**9
 """A report of more is not believed: no model reads or writes so many for one request."""
+MOST_TEXT: Final = 256 * 1024
+"""Bytes of a frame in which text is looked for."""
 
 
-def usage_of(document: object, prompt: str, completion: str) -> Usage | None:
-    """Token counts under two names; absent counts as 0, nothing but zeros as no report.
+def usage_of(prompt: object, completion: object, *, cached: object = None) -> Usage | None:
+    """What two counts tell; None where neither tells anything.
 
-    Older Ollamas leave `prompt_eval_count` out on a full cache hit. Zeros stand where Ollama does
-    not know: in every chunk of a completion, and in an answer whose model ended without a word. A
-    count beyond `MOST_TOKENS` is no report either.
+    A zero tells nothing: it stands where Ollama does not know, in every chunk of a completion and
+    in an answer whose model ended without a word, and older Ollamas leave `prompt_eval_count` out
+    where all of the prompt was cached. Nor does what is no count at all.
+
+    Args:
+        prompt: tokens of the prompt.
+        completion: tokens of the answer.
+        cached: those of the prompt that were in the cache: where they are told alone, they are it.
+
     """
-    if not isinstance(document, dict):
-        return None
-    counts = [document.get(name) for name in (prompt, completion)]
-    known = [count if type(count) is int and count >= 0 else 0 for count in counts]
-    return Usage(*known) if any(known) and max(known) <= MOST_TOKENS else None
+    told = count_of(prompt) or count_of(cached), count_of(completion)
+    return None if told == (None, None) else Usage(*told)
+
+
+def count_of(value: object) -> int | None:
+    """A number of tokens that can be believed, from 1 to `MOST_TOKENS`; None for anything else."""
+    return value if type(value) is int and 0 < value <= MOST_TOKENS else None
+
+
+def member_of(value: object, name: str) -> object:
+    """A member of an object; None where there is none, or no object."""
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def words_under(*keys: str) -> re.Pattern[bytes]:
+    """Finds the strings that stand under these keys, as they are written."""
+    names = "|".join(keys).encode()
+    return re.compile(rb'"(?:%b)": ?"([^"\\]*+(?:\\.[^"\\]*+)*+)"' % names, re.DOTALL)
+
+
+def text_in(frame: bytes, words: re.Pattern[bytes], printed: bytes | None = None) -> int:
+    """Bytes of the strings that `words` finds, and of all that follows the key `printed`.
+
+    What is long beyond all text is not looked at, and counts whole.
+    """
+    if len(frame) > MOST_TEXT:
+        return len(frame)
+    rest = frame.find(printed) if printed is not None else -1
+    if rest < 0:
+        return sum(map(len, words.findall(frame)))
+    return sum(map(len, words.findall(frame, 0, rest))) + len(frame) - rest
 
 
 def whole_answer(body: bytes, usage: Callable[[dict[str, object]], Usage | None]) -> Reading:

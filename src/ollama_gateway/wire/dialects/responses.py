@@ -10,20 +10,26 @@ from typing import Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import Reading, Usage
+from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
 from ollama_gateway.wire.dialects.openai import error_object
 from ollama_gateway.wire.dialects.reading import (
     GARBLED,
     data_of,
     error_text,
     json_object,
+    member_of,
     one_line,
+    text_in,
     usage_of,
     whole_answer,
+    words_under,
 )
 
 ENDS: Final = ("response.completed", "response.incomplete")
 """The second is OpenAI's for an answer that its length has cut; Ollama knows only the first."""
+_DELTAS: Final = words_under("delta")
+_EVENT: Final = (b"event:", b"data:")
+_WORDS: Final = words_under("text", "arguments")
 _TELLING: Final = (b"response.completed", b"response.incomplete", b"response.failed", b"error")
 
 
@@ -36,7 +42,7 @@ class ResponsesDialect:
     def read(self, frame: bytes) -> Reading:
         """Most events are known by their look; those that may end the stream are parsed."""
         if frame.startswith(b"event: response.") and not any(word in frame for word in _TELLING):
-            return Reading()
+            return PLAIN
         document = json_object(data_of(frame))
         if document is None:
             return GARBLED
@@ -51,6 +57,10 @@ class ResponsesDialect:
     def read_body(self, body: bytes) -> Reading:
         """A JSON answer is complete by being whole; without an error its `error` is null."""
         return whole_answer(body, self._usage)
+
+    def text(self, frame: bytes) -> int:
+        """The deltas of a stream, as later events say the same again; of a body all of it."""
+        return text_in(frame, _DELTAS if frame.startswith(_EVENT) else _WORDS)
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """As in the rest of OpenAI's API."""
@@ -74,4 +84,7 @@ class ResponsesDialect:
         return b"event: error\ndata: " + one_line(event) + b"\n\n"
 
     def _usage(self, response: dict[str, object]) -> Usage | None:
-        return usage_of(response.get("usage"), "input_tokens", "output_tokens")
+        usage = response.get("usage")
+        details = member_of(usage, "input_tokens_details")
+        counts = (member_of(usage, name) for name in ("input_tokens", "output_tokens"))
+        return usage_of(*counts, cached=member_of(details, "cached_tokens"))

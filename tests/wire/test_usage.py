@@ -1,0 +1,190 @@
+"""What backends report of an answer's cost, and how much text a frame has where they do not."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from ollama_gateway.wire.dialects import Dialect, Usage
+from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
+from ollama_gateway.wire.dialects.ollama import OllamaDialect
+from ollama_gateway.wire.dialects.openai import OpenAIDialect
+from ollama_gateway.wire.dialects.reading import MOST_TEXT, MOST_TOKENS
+from ollama_gateway.wire.dialects.responses import ResponsesDialect
+from ollama_gateway.wire.frames import LineFrames
+from tests.simulator.recording import CUT, sections
+
+OLLAMA, OPENAI = OllamaDialect(), OpenAIDialect()
+RESPONSES, ANTHROPIC = ResponsesDialect(), AnthropicDialect()
+
+
+def read(dialect: Dialect, usage: dict[str, Any]) -> Usage | None:
+    """What a whole answer with this report tells."""
+    document = usage if dialect is OLLAMA else {"usage": usage}
+    return dialect.read_body(json.dumps({"model": "m", **document}).encode()).usage
+
+
+@pytest.mark.parametrize(
+    ("dialect", "report", "usage"),
+    [
+        (OLLAMA, {"prompt_eval_count": 11, "eval_count": 2}, Usage(11, 2)),
+        (OLLAMA, {"prompt_eval_count": 11}, Usage(11, None)),
+        (OLLAMA, {"eval_count": 2}, Usage(None, 2)),
+        (OLLAMA, {"prompt_eval_count": 0, "eval_count": 2}, Usage(None, 2)),
+        (OLLAMA, {"prompt_eval_count": 0, "eval_count": 0}, None),
+        (OLLAMA, {"eval_count": 20, "eval_duration": 5 * 10**8}, Usage(None, 20, 0.5)),
+        (OLLAMA, {"eval_count": 20, "eval_duration": -1}, Usage(None, 20)),
+        (OLLAMA, {"eval_count": 20, "eval_duration": 10**400}, Usage(None, 20)),
+        (OLLAMA, {"eval_count": 20, "eval_duration": "1"}, Usage(None, 20)),
+        (OPENAI, {"prompt_tokens": 0, "completion_tokens": 2}, Usage(None, 2)),
+        (OPENAI, {"prompt_tokens": 11, "total_tokens": 11}, Usage(11, None)),
+        (RESPONSES, {"input_tokens": 0, "output_tokens": 2}, Usage(None, 2)),
+        (ANTHROPIC, {"input_tokens": 11, "output_tokens": 0}, Usage(11, None)),
+    ],
+)
+def test_each_half_of_a_report_is_read_for_itself(
+    dialect: Dialect, report: dict[str, Any], usage: Usage | None
+) -> None:
+    """What is absent or 0 is not told: a prompt that costs nothing is none."""
+    assert read(dialect, report) == usage
+
+
+@pytest.mark.parametrize(
+    ("dialect", "report", "prompt"),
+    [
+        (OLLAMA, {"prompt_eval_count": 90, "prompt_eval_cached_count": 80, "eval_count": 2}, 90),
+        (OLLAMA, {"prompt_eval_count": 0, "prompt_eval_cached_count": 90, "eval_count": 2}, 90),
+        (OLLAMA, {"prompt_eval_cached_count": 90, "eval_count": 2}, 90),
+        (OLLAMA, {"prompt_eval_cached_count": 0, "eval_count": 2}, None),
+        (OLLAMA, {"prompt_eval_cached_count": -90, "eval_count": 2}, None),
+        (
+            OPENAI,
+            {"prompt_tokens": 90, "completion_tokens": 2, "prompt_tokens_details": {"x": 1}},
+            90,
+        ),
+        (
+            OPENAI,
+            {"completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 90}},
+            90,
+        ),
+        (OPENAI, {"completion_tokens": 2, "prompt_tokens_details": [90]}, None),
+        (
+            RESPONSES,
+            {"input_tokens": 0, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 90}},
+            90,
+        ),
+        (ANTHROPIC, {"input_tokens": 10, "cache_read_input_tokens": 80, "output_tokens": 2}, 90),
+        (ANTHROPIC, {"input_tokens": 0, "cache_read_input_tokens": 90, "output_tokens": 2}, 90),
+        (ANTHROPIC, {"input_tokens": 10, "cache_read_input_tokens": -9, "output_tokens": 2}, 10),
+    ],
+)
+def test_a_prompt_that_was_cached_is_what_the_report_says(
+    dialect: Dialect, report: dict[str, Any], prompt: int | None
+) -> None:
+    """Cached tokens are in the count, or beside it in Anthropic's; told alone they are it."""
+    assert read(dialect, report) == Usage(prompt, 2)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, 2.0, "11", True, None, [11], {}, MOST_TOKENS + 1])
+@pytest.mark.parametrize("dialect", [OLLAMA, OPENAI, RESPONSES, ANTHROPIC])
+def test_what_is_no_count_tells_nothing(dialect: Dialect, value: object) -> None:
+    """Nothing that a backend puts there is credited or charged, in one half as in both."""
+    names = {
+        OLLAMA: ("prompt_eval_count", "eval_count"),
+        OPENAI: ("prompt_tokens", "completion_tokens"),
+    }
+    prompt, completion = names.get(dialect, ("input_tokens", "output_tokens"))
+
+    assert read(dialect, {prompt: value, completion: value}) is None
+    assert read(dialect, {prompt: value, completion: 2}) == Usage(None, 2)
+    assert read(dialect, {prompt: 11, completion: value}) == Usage(11, None)
+
+
+CALL = {"function": {"name": "say", "arguments": {"text": "word"}}}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "frame", "least", "most"),
+    [
+        (OLLAMA, {"model": "m", "message": {"content": " word"}, "done": False}, 5, 5),
+        (OLLAMA, {"model": "m", "message": {"content": "", "thinking": "word"}}, 4, 4),
+        (OLLAMA, {"model": "m", "response": 'a"\\\n', "done": False}, 4, 7),
+        (OLLAMA, {"model": "m", "message": {"content": "ab", "tool_calls": [CALL]}}, 50, 90),
+        (OLLAMA, {"model": "content", "done": True, "context": [1, 2, 3]}, 0, 0),
+    ],
+)
+def test_the_text_of_a_line(dialect: Dialect, frame: dict[str, Any], least: int, most: int) -> None:
+    """What is said, thought and called, and nothing of the frame round it."""
+    for separators in ((",", ":"), (", ", ": ")):
+        line = json.dumps(frame, separators=separators).encode() + b"\n"
+        assert least <= dialect.text(line) <= most
+
+
+@pytest.mark.parametrize(
+    ("dialect", "data", "size"),
+    [
+        (OPENAI, {"id": "c", "choices": [{"delta": {"role": "assistant", "content": "word"}}]}, 4),
+        (OPENAI, {"id": "c", "choices": [{"delta": {"reasoning": "word"}}]}, 4),
+        (OPENAI, {"id": "c", "choices": [{"text": "word", "index": 0}]}, 4),
+        (
+            OPENAI,
+            {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "word"}}]}}]},
+            4,
+        ),
+        (RESPONSES, {"type": "response.output_text.delta", "delta": "word"}, 4),
+        (RESPONSES, {"type": "response.output_text.done", "text": "word" * 100}, 0),
+        (RESPONSES, {"type": "response.created", "response": {"id": "r"}}, 0),
+        (ANTHROPIC, {"type": "content_block_delta", "delta": {"text": "word"}}, 4),
+        (ANTHROPIC, {"type": "content_block_delta", "delta": {"partial_json": "word"}}, 4),
+        (ANTHROPIC, {"type": "message_start", "message": {"content": []}}, 0),
+    ],
+)
+def test_the_text_of_an_event(dialect: Dialect, data: dict[str, Any], size: int) -> None:
+    """Deltas count, and what repeats them does not."""
+    name = data.get("type", "")
+    head = f"event: {name}\n" if dialect is not OPENAI else ""
+    assert dialect.text(f"{head}data: {json.dumps(data)}\n\n".encode()) == size
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        (OLLAMA, {"model": "m", "message": {"role": "assistant", "content": "word" * 10}}),
+        (OPENAI, {"choices": [{"message": {"content": "word" * 10}}]}),
+        (RESPONSES, {"output": [{"content": [{"type": "output_text", "text": "word" * 10}]}]}),
+        (ANTHROPIC, {"content": [{"type": "text", "text": "word" * 10}]}),
+    ],
+)
+def test_the_text_of_a_body(dialect: Dialect, body: dict[str, Any]) -> None:
+    """A whole answer's words are found too."""
+    assert dialect.text(json.dumps(body).encode()) == 40
+
+
+@pytest.mark.parametrize("dialect", [OLLAMA, OPENAI, RESPONSES, ANTHROPIC])
+def test_no_text_is_looked_for_in_what_is_very_long(dialect: Dialect) -> None:
+    """It counts whole, however it is made."""
+    frame = b'{"a":"' + b"\\" * MOST_TEXT
+    assert dialect.text(frame) == len(frame)
+
+
+def test_all_text_that_ollama_sent_is_found() -> None:
+    """In what was recorded, as much is found as a reader finds; escapes are longer."""
+    lines = [
+        line
+        for probe in chain.from_iterable(sections().values())
+        if probe.path in {"/api/chat", "/api/generate"} and CUT not in probe.answer
+        for line in LineFrames().feed(probe.answer.encode())
+    ]
+    said = 0
+    for line in lines:
+        document = json.loads(line)
+        message = document.get("message", document)
+        words = [message.get(name, "") for name in ("content", "thinking", "response")]
+        found = sum(len(word.encode()) for word in words)
+        if "tool_calls" not in message:
+            assert found <= OLLAMA.text(line) <= 6 * found
+        said += found
+    assert said > 50
