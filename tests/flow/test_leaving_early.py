@@ -22,7 +22,10 @@ WHOLE = {**CHAT, "stream": False}
 BUDGET = KeyLimits(tokens_per_day=100_000)
 TALKER = Model("m1:latest", tokens=(" word",) * 100, first_token=1, between_tokens=0.1)
 """A word of five bytes ten times a second, from the first second to 10.9 s."""
-TOOL = {"type": "function", "function": {"name": "say", "parameters": {"type": "object"}}}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "say", "parameters": {"type": "object"}},
+}
 SPEAKER = Model(
     "m1:latest",
     capabilities=("completion", "tools"),
@@ -194,12 +197,11 @@ async def test_only_the_backend_that_worked_costs_its_time(autojump_clock: Clock
 async def test_a_key_cannot_burn_more_than_its_budget(autojump_clock: Clock) -> None:
     """Whole answers that are left just before their end use the budget up, and are refused then."""
     model = Model("m1:latest", tokens=("x",) * 1500, between_tokens=0.02)
-    made = 0
     async with limited(KeyLimits(tokens_per_day=4000), models=(model,)) as key:
         body = {**WHOLE, "options": {"num_predict": 1500}}
         for _ in range(12):
             await key.ask(body=body, leave_at=29)
-        made = sum(29 / 0.02 for row in key.told.rows if row.status == 0)
+        made = sum(29 * 50 for row in key.told.rows if row.status == 0)
         statuses = [row.status for row in key.told.rows]
 
     assert statuses.count(429) >= 9

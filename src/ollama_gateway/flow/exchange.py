@@ -25,7 +25,8 @@ from ollama_gateway.flow.attempt import Answer, AttemptFailed, BackendRefused, a
 from ollama_gateway.flow.race import Race, Rules, Start
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.flow.target import pinned
-from ollama_gateway.ledger.record import Attempt, Caller, Ledger, Row
+from ollama_gateway.ledger.asked import Caller
+from ollama_gateway.ledger.record import Attempt, Ledger, Row
 from ollama_gateway.limits.leases import Demand, Lease, Limits
 from ollama_gateway.limits.quota import Quota
 

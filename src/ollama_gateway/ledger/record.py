@@ -11,17 +11,15 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Protocol
 
 import anyio
 import attrs
 
 from ollama_gateway import clock
 from ollama_gateway.errors import GatewayError
+from ollama_gateway.ledger.asked import Asked, Caller, end_user
 from ollama_gateway.wire.counting import BYTES_A_TOKEN
-
-MAX_USER: Final = 256
-"""Bytes of a header that says for whom a request is."""
 
 
 @attrs.define
@@ -115,16 +113,13 @@ class Row:
 
     def count(self, prompt: int | None, completion: int | None) -> None:
         """Fill in what the backend has not reported; None: that cannot be counted."""
-        counted = set()
+        is_half = self.tokens_source == "reported"
         if self.prompt_tokens is None and prompt is not None:
             self.prompt_tokens = prompt
-            counted.add("prompt_counted")
+            self.tokens_source = "prompt_counted" if is_half else "counted"
         if self.completion_tokens is None and completion is not None:
             self.completion_tokens = completion
-            counted.add("completion_counted")
-        if counted:
-            is_half = self.tokens_source == "reported"
-            self.tokens_source = counted.pop() if is_half else "counted"
+            self.tokens_source = "completion_counted" if is_half else "counted"
 
     def fail(self, error: GatewayError) -> None:
         """The request ended in `error`."""
@@ -132,53 +127,6 @@ class Row:
             return
         self.outcome, self.reason = error.outcome, error.reason
         self.status = self.status or error.status
-
-
-class Asked(Protocol):
-    """What a row takes from the request."""
-
-    request_id: str
-    client: str
-    arrived: float
-
-    @property
-    def path(self) -> str:
-        """The route, without parameters or key."""
-        ...
-
-    @property
-    def dialect_name(self) -> str:
-        """The dialect of the route."""
-        ...
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the client has left."""
-        ...
-
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """Its headers, names in lower case."""
-        ...
-
-
-class Caller(Protocol):
-    """Who asks: the key's id and name."""
-
-    @property
-    def key_id(self) -> str:
-        """The key's public id."""
-        ...
-
-    @property
-    def key_name(self) -> str:
-        """The name that its owner gave it."""
-        ...
-
-    @property
-    def user_header(self) -> str | None:
-        """The header that says for whom it asks; in lower case."""
-        ...
 
 
 Sink = Callable[[Row], None]
@@ -240,7 +188,7 @@ class Ledger:
             endpoint=ask.path,
             dialect=ask.dialect_name,
             client=ask.client,
-            end_user=_end_user(caller, ask),
+            end_user=end_user(caller, ask),
             arrived=ask.arrived,
         )
         return Recording(self, row, ask)
@@ -301,13 +249,3 @@ class Recording:
 
 def _nowhere(_row: Row) -> None:
     """Where there is no trail."""
-
-
-def _end_user(caller: Caller, ask: Asked) -> str | None:
-    """What the front end says: the first value of the key's header, bounded and on one line."""
-    if caller.user_header is None:
-        return None
-    wanted = caller.user_header.encode()
-    value = next((value for name, value in ask.headers if name == wanted), b"")
-    text = value[:MAX_USER].decode("utf-8", "replace")
-    return "".join(sign for sign in text if sign.isprintable()).strip() or None

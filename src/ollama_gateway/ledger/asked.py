@@ -1,0 +1,66 @@
+"""What a row takes from its request and from whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+MAX_USER: Final = 256
+"""Bytes of a header that says for whom a request is."""
+
+
+class Asked(Protocol):
+    """What a row takes from the request."""
+
+    request_id: str
+    client: str
+    arrived: float
+
+    @property
+    def path(self) -> str:
+        """The route, without parameters or key."""
+        ...
+
+    @property
+    def dialect_name(self) -> str:
+        """The dialect of the route."""
+        ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Its headers, names in lower case."""
+        ...
+
+
+class Caller(Protocol):
+    """Who asks: the key's id and name."""
+
+    @property
+    def key_id(self) -> str:
+        """The key's public id."""
+        ...
+
+    @property
+    def key_name(self) -> str:
+        """The name that its owner gave it."""
+        ...
+
+    @property
+    def user_header(self) -> str | None:
+        """The header that says for whom it asks; in lower case."""
+        ...
+
+
+def end_user(caller: Caller, ask: Asked) -> str | None:
+    """What the front end says: the first value of the key's header, bounded and on one line."""
+    if caller.user_header is None:
+        return None
+    wanted = caller.user_header.encode()
+    value = next((value for name, value in ask.headers if name == wanted), b"")
+    text = value[:MAX_USER].decode("utf-8", "replace")
+    return "".join(sign for sign in text if sign.isprintable()).strip() or None
