@@ -19,6 +19,7 @@ from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MOST_IDLE
 from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.build_backends import Transports, build_backends
+from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.exchange import Deadlines, Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
@@ -113,6 +114,7 @@ async def build(
             backends,
             _deadlines(settings.race),
             _rules(settings.race, metrics),
+            AnswerBudget(settings.server.max_answers_total),
             settings.server.expose_backend,
         )
         at_once = AtOnce(metrics)

@@ -18,6 +18,7 @@ from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Wish
 from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import GatewayError
+from ollama_gateway.flow.answers import AnswerBudget, Held
 from ollama_gateway.flow.attempt import Answer, AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Race, Rules
@@ -178,7 +179,8 @@ class Unread(Incoming):
 
 def answer(slot: Slot, on_close: Callable[[], None]) -> Answer:
     """A whole answer, which says when it is closed."""
-    return Answer(slot, 200, [], WholeBody(), [b"{}"], Reading(), Unread(on_close))
+    held = Held(AnswerBudget(0))
+    return Answer(slot, 200, [], WholeBody(), [b"{}"], Reading(), Unread(on_close), held)
 
 
 NEVER: Final = math.inf

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from ollama_gateway.backends.backends import Backend
-from ollama_gateway.flow.attempt import scrubbed
+from ollama_gateway.flow.scrubbing import scrubbed
 from tests.backends.asking import UNUSED
 
 BACKEND = Backend("a", httpx.URL("http://gpu-1:11434"), UNUSED)

@@ -16,6 +16,7 @@ OUTCOMES: Final = {
 """Every outcome that a row can have."""
 
 _REASONS: Final = {
+    "answers_full": "all whole answers together were too large",
     "audit_unavailable": "it could not be recorded",
     "backend_down": "discovery found the backend gone",
     "backend_lacks_model": "every backend asked said that it lacks the model",

@@ -50,8 +50,14 @@ class Downstream(Protocol):
         """
         ...
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Send the head of a streamed answer."""
+    async def start(self, status: int, headers: Headers, *, tells_errors: bool = True) -> None:
+        """Send the head of an answer that comes in parts.
+
+        Args:
+            status: and so on: the head.
+            tells_errors: whether what goes wrong then can be told in the answer itself.
+
+        """
         ...
 
     async def send(self, data: bytes) -> None:

@@ -22,10 +22,14 @@ from ollama_gateway.backends.heads import Head
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.transport import Incoming
-from ollama_gateway.errors import Blame, GatewayError
+from ollama_gateway.errors import Blame, GatewayError, Unavailable
 from ollama_gateway.flow.admission import Call
+from ollama_gateway.flow.answers import AnswerBudget, Held
+from ollama_gateway.flow.reading import reading_of, slices
+from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.wire.dialects import Reading
-from ollama_gateway.wire.frames import Frames, FrameTooLong, frames_for
+from ollama_gateway.wire.frames import FrameGarbled, Frames, FrameTooLong, frames_for
+from ollama_gateway.wire.whole import WholeAnswer
 
 CLIENTS_OWN: Final = {400, 413, 415, 422}
 """Statuses that say the request is wrong, wherever it goes."""
@@ -36,15 +40,6 @@ MAX_ERROR_BODY: Final = 64 * 1024
 """Bytes of a backend's error answer that are read."""
 ERROR_BODY_TIMEOUT: Final = 1.0
 """Seconds for that: the next candidate waits for it."""
-_PLACES: Final = re.compile(
-    r"\w+://\S+"  # URLs
-    r"|(?<![\w.])/[\w.@/-]+|\b[A-Z]:\\\S+"  # absolute paths
-    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-fA-F:]+\](?::\d+)?"  # IP addresses
-    r"|\b(?:[\w-]+\.)*[\w-]+\.[\w-]+:\d{2,5}\b|\blocalhost:\d+|\blookup \S+"  # host names
-)
-
-_BREAKS: Final = re.compile(r"\s*[^\S ]\s*")
-"""White space that is more than spaces."""
 
 
 class AttemptFailed(Exception):
@@ -91,12 +86,14 @@ class Answer:
     slot: Slot
     status: int
     headers: list[tuple[bytes, bytes]]
-    frames: Frames
+    frames: Frames | WholeAnswer
     first: list[bytes]
-    """The frames that came with the first good chunk."""
+    """The frames that came with the first good chunk; who sends them empties it."""
     reading: Reading
     """What the first of them means."""
     _incoming: Incoming
+    held: Held
+    """What of it is in memory until it has been sent."""
     shown: Callable[[bytes], bytes] = bytes
     """What the client gets of a frame."""
 
@@ -106,7 +103,11 @@ class Answer:
         return self.slot.backend
 
     async def next(self) -> list[bytes]:
-        """The next whole frames, at least one; empty at the end. Raises AttemptFailed."""
+        """The next whole frames, at least one; empty at the end. Raises AttemptFailed.
+
+        Those before have been sent. What a whole answer ends with comes when it `is_ended`.
+        """
+        self.held.give_back()
         return await _next_frames(self._incoming, self.frames)
 
     async def aclose(self) -> None:
@@ -116,11 +117,14 @@ class Answer:
         try:
             await self._incoming.aclose()
         finally:
+            self.held.give_back()
             self.slot.release()
 
 
-async def attempt(slot: Slot, call: Call, key_id: str) -> Answer:
-    """Ask the backend of a slot, which is the answer's then; raises AttemptFailed, BackendRefused.
+async def attempt(slot: Slot, call: Call, key_id: str, budget: AnswerBudget) -> Answer:
+    """Ask the backend of a slot, which is the answer's then; `budget` is for what is held of it.
+
+    Raises AttemptFailed, BackendRefused, and Unavailable where there is no room for the answer.
 
     Ends at once with `backend_down` when discovery finds that the backend is gone.
     """
@@ -128,13 +132,13 @@ async def attempt(slot: Slot, call: Call, key_id: str) -> Answer:
     with trio.CancelScope() as scope:
         unanswered.add(scope)
         try:
-            return await _ask(slot, call, key_id)
+            return await _ask(slot, call, key_id, Held(budget))
         finally:
             unanswered.discard(scope)
     raise AttemptFailed("backend_down", Fault.NONE)
 
 
-async def _ask(slot: Slot, call: Call, key_id: str) -> Answer:
+async def _ask(slot: Slot, call: Call, key_id: str, held: Held) -> Answer:
     backend = slot.backend
     body = call.body_for(backend)
     message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
@@ -146,26 +150,34 @@ async def _ask(slot: Slot, call: Call, key_id: str) -> Answer:
         raise AttemptFailed("connection_broken", Fault.BROKEN) from error
     slot.connected()
     try:
-        return await _first_chunk(slot, call, incoming)
+        return await _first_chunk(slot, call, incoming, held)
     except BaseException:
+        held.give_back()
         await incoming.aclose()
         raise
 
 
-async def _first_chunk(slot: Slot, call: Call, incoming: Incoming) -> Answer:
+async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -> Answer:
     backend, head = slot.backend, incoming.head
     if not httpx.codes.is_success(head.status):
         raise await _failure(backend, call, incoming)
     frames = frames_for(_text(head, b"content-type"))
     if frames is None or b"content-encoding" in head.fields:
         raise AttemptFailed("not_an_ollama", Fault.ERROR)
-    first = await _next_frames(incoming, frames)
+    dialect = call.endpoint.dialect
+    if not frames.streamed:
+        frames = WholeAnswer(dialect)
+    first = await _next_frames(incoming, frames, held)
     if not first:
         raise AttemptFailed("empty_answer", Fault.BROKEN)
-    read = call.endpoint.dialect.read if frames.streamed else call.endpoint.dialect.read_body
-    reading = read(first[0])
+    if isinstance(frames, WholeAnswer):
+        reading = frames.reading
+    else:
+        reading = await reading_of(first[0], dialect)
     _check(reading, backend)
-    return Answer(slot, head.status, head.headers, frames, first, reading, incoming, call.shown)
+    return Answer(
+        slot, head.status, head.headers, frames, first, reading, incoming, held, call.shown
+    )
 
 
 def _check(reading: Reading, backend: Backend) -> None:
@@ -223,16 +235,40 @@ async def _error_body(incoming: Incoming) -> bytes:
     return b""
 
 
-async def _next_frames(incoming: Incoming, frames: Frames) -> list[bytes]:
+async def _next_frames(
+    incoming: Incoming, frames: Frames | WholeAnswer, held: Held | None = None
+) -> list[bytes]:
+    """Those that come next, while what came before is held; raises AttemptFailed, Unavailable."""
     try:
         while data := await incoming.read():
-            if whole := frames.feed(data):
+            if isinstance(frames, WholeAnswer):
+                whole = await _next_parts(frames, data, held)
+            else:
+                whole = frames.feed(data)
+            if whole:
                 return whole
         return frames.finish()
     except httpx.TransportError as error:
         raise AttemptFailed("connection_broken", Fault.BROKEN) from error
     except FrameTooLong as error:
         raise AttemptFailed("frame_too_long", Fault.ERROR) from error
+    except FrameGarbled as error:
+        raise AttemptFailed("garbled_answer", Fault.ERROR) from error
+
+
+async def _next_parts(answer: WholeAnswer, data: bytes, held: Held | None) -> list[bytes]:
+    parts: list[bytes] = []
+    for part in slices(data):
+        parts += answer.feed(part)
+        if len(part) < len(data):
+            await trio.lowlevel.checkpoint()
+    if parts or held is None or held.take(len(data)):
+        return parts
+    if not answer.is_good:
+        raise Unavailable(
+            "the gateway holds too many answers, try again", reason="answers_full", retry_after=1
+        )
+    return answer.pass_on()
 
 
 def _text(head: Head, name: bytes) -> str:
@@ -245,10 +281,3 @@ def _seconds(retry_after: str) -> float | None:
         if retry_after.isascii() and retry_after.isdecimal()
         else None
     )
-
-
-def scrubbed(text: str, backend: Backend) -> str:
-    """A backend's error text on one line, without what says where things are."""
-    line = _BREAKS.sub(" ", text.strip())
-    host = rf"(?<![\w-]){re.escape(backend.url.host)}(?![\w-])"
-    return re.sub(host, "(hidden)", _PLACES.sub("(hidden)", line), flags=re.IGNORECASE)

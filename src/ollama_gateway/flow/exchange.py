@@ -18,10 +18,11 @@ from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Wish
-from ollama_gateway.errors import Forbidden, Unavailable, UpstreamTimeout
+from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.admission import Call, Rights, bounded, may_call, read_call
+from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.ask import Ask, Headers
-from ollama_gateway.flow.attempt import Answer, AttemptFailed, BackendRefused, attempt
+from ollama_gateway.flow.attempt import Answer, AttemptFailed, attempt
 from ollama_gateway.flow.race import Race, Rules, Start
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.flow.target import pinned
@@ -63,6 +64,8 @@ class Exchange:
     backends: Backends
     deadlines: Deadlines
     rules: Rules
+    answers: AnswerBudget
+    """Memory for whole answers."""
     expose_backend: bool = False
 
     async def serve(self, ask: Ask) -> None:
@@ -80,7 +83,7 @@ class Exchange:
                     await self.limits.admit(lease, self._demand(call, quota))  # 429, 503, 400
                     await self.ledger.admit(row)  # 503
                     call = bounded(call, lease.generation)  # 400
-                    start, deadline = attempts(call, ask, row), self._deadline(call, ask)
+                    start, deadline = self.attempts(call, ask, row), self._deadline(call, ask)
                     racing = Race(candidates, start, self.rules, deadline, is_streamed=call.streams)
                     async with racing as winner:  # 502, 503, 504; leaving closes the losers
                         row.backend = winner.backend.name
@@ -103,6 +106,10 @@ class Exchange:
         if is_slow:
             await self.keys.identify(ask.credential)  # 401, where the key was revoked meanwhile
         return call
+
+    def attempts(self, call: Call, ask: Ask, row: Row) -> Start:
+        """The race's way to start an attempt, which leaves a note in the row."""
+        return _attempts(call, ask, row, self.answers)
 
     def candidates(self, caller: Caller, call: Call, only: Backend | None) -> Candidates:
         """Who may be asked, `only` one where the request names it; Unavailable, Forbidden."""
@@ -139,17 +146,15 @@ class Exchange:
         return ask.arrived + (deadlines.first_chunk if call.streams else deadlines.total)
 
 
-def attempts(call: Call, ask: Ask, row: Row) -> Start:
-    """The race's way to start an attempt, which leaves a note in the row."""
-
+def _attempts(call: Call, ask: Ask, row: Row, budget: AnswerBudget) -> Start:
     async def start(slot: Slot) -> Answer:
         note = Attempt(slot.backend.name, clock.now() - ask.arrived, slot.is_hedge)
         if call.is_held_back:
             note.pace = slot.health.pace
         row.attempts.append(note)
         try:
-            answer = await attempt(slot, call, row.key_id)
-        except (AttemptFailed, BackendRefused) as failure:
+            answer = await attempt(slot, call, row.key_id, budget)
+        except (AttemptFailed, GatewayError) as failure:
             note.reason = failure.reason
             raise
         finally:

@@ -4,6 +4,9 @@ From here on there is no second backend. Only the dialect's own terminal marker 
 complete: all of Ollama's failures in the middle of a stream end with a valid body. What is not
 complete raises, and `server/app.py` turns that into an error event and an abnormal close.
 
+A large whole answer is passed on as it comes, too, but has no place for an error event: what is cut
+lacks its last brace, and its connection ends abnormally.
+
 When the end is seen the request is finished before that end is sent on: what it held is settled, so
 that whoever has a whole answer can ask again at once, and in strict mode its row is on the disk.
 """
@@ -22,10 +25,14 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask, Headers
-from ollama_gateway.flow.attempt import Answer, AttemptFailed, scrubbed
+from ollama_gateway.flow.attempt import Answer, AttemptFailed
+from ollama_gateway.flow.reading import reading_of
+from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.wire.dialects import Dialect, Usage
+from ollama_gateway.wire.dialects.reading import MOST_TEXT
 from ollama_gateway.wire.headers import downstream_headers
+from ollama_gateway.wire.whole import WholeAnswer
 
 Finish = Callable[[], Awaitable[None]]
 Following = Callable[[], Awaitable[list[bytes]]]
@@ -46,37 +53,70 @@ async def relay(
     """
     row.status = answer.status
     headers = downstream_headers(answer.headers) + extra
-    if answer.frames.streamed:
-        await ask.downstream.start(answer.status, headers)
-        await _stream(answer, ask, row, finish, idle_timeout)
-        return
-    body = answer.first[0]
-    row.bytes_out, row.heard = len(body), clock.now()
-    if answer.reading.usage is not None:
-        _note_usage(row, answer.reading.usage, answer)
-    if ask.endpoint.inputs is None and row.completion_tokens is None:
-        row.text = ask.endpoint.dialect.text(body)
-    elif row.prompt_tokens is not None:
-        row.completion_tokens = row.completion_tokens or 0  # an embedding has none
-    await finish()
-    await ask.downstream.respond(answer.status, headers, body)
-
-
-async def _stream(answer: Answer, ask: Ask, row: Row, finish: Finish, idle_timeout: float) -> None:
-    # One scope for the whole stream, whose deadline moves: one for each chunk cost as much as it.
+    # One scope for all of it, whose deadline moves: one for each chunk cost as much as it.
     with trio.CancelScope() as idle:
-        await _pass_on(answer, ask, row, finish, partial(_next, answer, idle, idle_timeout))
+        following = partial(_next, answer, idle, idle_timeout)
+        if isinstance(answer.frames, WholeAnswer):
+            await _relay_whole(answer, answer.frames, ask, row, finish, headers, following)
+        else:
+            await ask.downstream.start(answer.status, headers)
+            await _pass_on(answer, ask, row, finish, following)
     if idle.cancelled_caught:
         timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
         raise _broken(answer, timeout)
 
 
+async def _relay_whole(
+    answer: Answer,
+    whole: WholeAnswer,
+    ask: Ask,
+    row: Row,
+    finish: Finish,
+    headers: Headers,
+    following: Following,
+) -> None:
+    """Send it at once where all of it is there; else as it comes, and its last brace at the end."""
+    parts, is_passed_on = answer.first, not whole.is_ended
+    answer.first = []  # it may take long to send, and is in memory only until then
+    try:
+        if is_passed_on:
+            await ask.downstream.start(answer.status, headers, tells_errors=False)
+        while not whole.is_ended:
+            for part in parts:
+                row.bytes_out += len(part)
+                await ask.downstream.send(part)
+            parts = await following()
+    finally:
+        _note_whole(answer, whole, ask, row, parts)
+    if whole.reading.error is not None or whole.reading.is_garbled:
+        raise _failure(whole.reading.error, answer.backend)
+    row.bytes_out += sum(map(len, parts))
+    await finish()
+    if is_passed_on:
+        await ask.downstream.end(b"".join(parts))
+    else:
+        await ask.downstream.respond(answer.status, headers, b"".join(parts))
+
+
+def _note_whole(answer: Answer, whole: WholeAnswer, ask: Ask, row: Row, parts: list[bytes]) -> None:
+    """Take down what it cost, as far as it came."""
+    usage, embeds = whole.reading.usage, ask.endpoint.inputs is not None
+    if usage is not None:
+        _note_usage(row, usage, answer)
+    if whole.is_ended:
+        row.heard = clock.now()
+    if embeds and row.prompt_tokens is not None:
+        row.completion_tokens = 0  # it has none
+    if row.completion_tokens is None and not embeds:
+        row.text = row.bytes_out + sum(map(ask.endpoint.dialect.text, parts))
+
+
 async def _pass_on(
     answer: Answer, ask: Ask, row: Row, finish: Finish, following: Following
 ) -> None:
-    frames = answer.first
+    frames, answer.first = answer.first, []
     while frames:
-        good, failure, is_last = _examine(frames, ask.endpoint.dialect, row, answer)
+        good, failure, is_last = await _examine(frames, ask.endpoint.dialect, row, answer)
         whole = [shown for shown in map(answer.shown, good) if shown]
         _count(row, whole, ask.endpoint.dialect)
         if is_last:
@@ -93,12 +133,13 @@ async def _pass_on(
     raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
 
 
-def _examine(
+async def _examine(
     frames: list[bytes], dialect: Dialect, row: Row, answer: Answer
 ) -> tuple[list[bytes], GatewayError | None, bool]:
     """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
     for place, frame in enumerate(frames):
-        reading = dialect.read(frame)
+        is_short = len(frame) <= MOST_TEXT
+        reading = dialect.read(frame) if is_short else await reading_of(frame, dialect)
         if reading.usage is not None:
             _note_usage(row, reading.usage, answer)
         if reading.error is not None or reading.is_garbled:

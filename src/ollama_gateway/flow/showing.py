@@ -22,7 +22,7 @@ from ollama_gateway.backends.selection import Wish, in_order, judge
 from ollama_gateway.errors import Forbidden, NotFound
 from ollama_gateway.flow.admission import Call, may_call, read_call
 from ollama_gateway.flow.ask import Ask, Headers
-from ollama_gateway.flow.exchange import Exchange, Principal, Until, attempts
+from ollama_gateway.flow.exchange import Exchange, Principal, Until
 from ollama_gateway.flow.race import Race
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.ledger.record import Row
@@ -126,7 +126,7 @@ class Showing:
     ) -> Shown:
         candidates = self.exchange.candidates(principal, call, only)
         deadline = ask.arrived + self.exchange.deadlines.total
-        start, rules = attempts(call, ask, row), self.exchange.rules
+        start, rules = self.exchange.attempts(call, ask, row), self.exchange.rules
         with Until(deadline, "no backend answered in time", "first_chunk_timeout"):
             async with Race(candidates, start, rules, deadline, is_streamed=False) as winner:
                 name, headers = winner.backend.name, downstream_headers(winner.headers)

@@ -165,7 +165,8 @@ class App:
     ) -> None:
         dialect = dialect_of(Address.read(path).route)
         if downstream.has_started:
-            await downstream.send(dialect.error_event(error, request_id))
+            if downstream.tells_errors:
+                await downstream.send(dialect.error_event(error, request_id))
             return  # without the end of the answer: the connection is closed abnormally
         headers, body = error_response(error, dialect, request_id)
         await downstream.respond(error.status, headers, body)

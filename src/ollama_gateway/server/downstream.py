@@ -69,6 +69,7 @@ class ASGIDownstream:
     """Where a stream lets those that begin go first."""
     is_gone: bool = attrs.field(default=False, init=False)
     has_started: bool = attrs.field(default=False, init=False)
+    tells_errors: bool = attrs.field(default=True, init=False)
     _head_is_out: bool = attrs.field(default=False, init=False)
     _is_ending: bool = attrs.field(default=False, init=False)
     _has_begun: bool = attrs.field(default=False, init=False)
@@ -177,9 +178,9 @@ class ASGIDownstream:
         self._has_more = event.get("more_body", False)
         return bytes(event["body"])
 
-    async def start(self, status: int, headers: Headers) -> None:
+    async def start(self, status: int, headers: Headers, *, tells_errors: bool = True) -> None:
         """Send the head of an answer."""
-        self.has_started = True
+        self.has_started, self.tells_errors = True, tells_errors
         self.receive.drop()
         head = [*headers, *self.answer_headers]
         await self.transmit({"type": "http.response.start", "status": status, "headers": head})

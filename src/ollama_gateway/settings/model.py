@@ -77,6 +77,8 @@ class Server:
     """Bytes of all bodies held at once."""
     max_json_containers: Positive = 100_000
     """JSON objects and arrays in one request's body."""
+    max_answers_total: Size = 256 * 2**20
+    """Bytes of whole answers held at once."""
     max_connections: Positive = 4096
     """Client connections at once."""
     max_connections_per_address: Count = 0

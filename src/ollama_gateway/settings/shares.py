@@ -1,7 +1,8 @@
 """What one of several processes has of what all of them may have together.
 
-Connections, the memory of bodies and the slots of backends hold for the gateway, not for a process.
-They are divided, since counting them together would cost every request a way to another process.
+Connections, the memory of bodies and answers and the slots of backends hold for the gateway, not
+for a process. They are divided, since counting them together would cost every request a way to
+another process.
 What does not divide evenly goes to the first processes, for each backend beginning at another, so
 that no process has all the remainders. `checks.py` refuses what leaves a process with nothing.
 """
@@ -23,6 +24,7 @@ def share_of(settings: Settings, number: int) -> Settings:
             max_connections=share(server.max_connections, number, count),
             max_connections_per_address=share(server.max_connections_per_address, number, count),
             max_body_total=share(server.max_body_total, number, count),
+            max_answers_total=share(server.max_answers_total, number, count),
         ),
         backends=tuple(
             attrs.evolve(backend, slots=share(backend.slots, (number + place) % count, count))

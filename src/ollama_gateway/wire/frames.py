@@ -26,6 +26,10 @@ class FrameTooLong(Exception):
     """A frame is longer than `MAX_FRAME`; the stream cannot be trusted further."""
 
 
+class FrameGarbled(Exception):
+    """What comes can be no frame."""
+
+
 class Frames(Protocol):
     """Cuts a stream of bytes into frames."""
 

@@ -50,12 +50,38 @@ class Dialect(Protocol):
         """The word for it in logs and metrics."""
         ...
 
+    @property
+    def told(self) -> frozenset[str]:
+        """The members of a document that mean something."""
+        ...
+
+    @property
+    def answers(self) -> frozenset[str]:
+        """The members of a whole answer of which one at least is in every good one."""
+        ...
+
     def read(self, frame: bytes) -> Reading:
-        """What a whole frame of a stream means."""
+        """What a whole frame of a stream means; see `look`, `data_of` and `mean`."""
+        ...
+
+    def look(self, frame: bytes) -> Reading | None:
+        """The same of a frame that is known by its look."""
+        ...
+
+    def data_of(self, frame: bytes) -> bytes:
+        """The document in a frame."""
+        ...
+
+    def mean(self, document: dict[str, object]) -> Reading:
+        """What the document of a frame means, of which all is there that is told."""
         ...
 
     def read_body(self, body: bytes) -> Reading:
         """What a whole JSON answer means; it is complete by being whole."""
+        ...
+
+    def mean_body(self, document: dict[str, object]) -> Reading:
+        """The same of its document."""
         ...
 
     def text(self, frame: bytes) -> int:

@@ -6,18 +6,16 @@ the one in `message_delta` is real (anthropic/anthropic.go).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
 
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
 from ollama_gateway.wire.dialects.reading import (
-    GARBLED,
+    EventDialect,
     count_of,
-    data_of,
     error_text,
-    json_object,
     member_of,
     one_line,
     text_in,
@@ -41,27 +39,30 @@ _PLAIN: Final = (b"event: content_block_", b"event: message_start", b"event: pin
 
 
 @attrs.frozen
-class AnthropicDialect:
+class AnthropicDialect(EventDialect):
     """`/v1/messages` and what is under it."""
 
     name: str = "anthropic"
+    told: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type"})
+    answers: ClassVar[frozenset[str]] = frozenset({"content"})
 
-    def read(self, frame: bytes) -> Reading:
+    def look(self, frame: bytes) -> Reading | None:
         """Events that carry content are known by their look; the rest is parsed."""
         if frame.startswith(_PLAIN):
             return PLAIN
-        document = json_object(data_of(frame))
-        if document is None:
-            return GARBLED
+        return None
+
+    def mean(self, document: dict[str, object]) -> Reading:
+        """What an event means that is none of these."""
         kind = document.get("type")
         if kind == "error" or document.get("error") is not None:
             return Reading(error=error_text(document.get("error")))
         usage = self._usage(document) if kind == "message_delta" else None
         return Reading(is_last=kind == "message_stop", usage=usage)
 
-    def read_body(self, body: bytes) -> Reading:
+    def mean_body(self, document: dict[str, object]) -> Reading:
         """A JSON answer is complete by being whole."""
-        return whole_answer(body, self._usage)
+        return whole_answer(document, self._usage(document))
 
     def text(self, frame: bytes) -> int:
         """What is said and thought, and what tools are called with."""

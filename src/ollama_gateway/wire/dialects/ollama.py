@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
 
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
 from ollama_gateway.wire.dialects.reading import (
-    GARBLED,
+    JSONDialect,
     error_text,
-    json_object,
     one_line,
     text_in,
     usage_of,
     words_under,
 )
 
+_COUNTS: Final = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")
 _WORDS: Final = words_under("content", "thinking", "response")
 _LONGEST: Final = 10**18
 """Nanoseconds that an answer may have taken; a report of more is none."""
 
 
 @attrs.frozen
-class OllamaDialect:
+class OllamaDialect(JSONDialect):
     """`/api/*`."""
 
     name: str = "ollama"
+    told: ClassVar[frozenset[str]] = frozenset({"error", "done", "eval_duration", *_COUNTS})
+    answers: ClassVar[frozenset[str]] = frozenset(
+        {"message", "response", "embedding", "embeddings"}
+    )
 
-    def read(self, frame: bytes) -> Reading:
+    def look(self, frame: bytes) -> Reading | None:
         """Intermediate lines are known by their look; the first, last and odd ones are parsed."""
         if (
             b'"done":false' in frame
@@ -37,18 +41,16 @@ class OllamaDialect:
             and frame.startswith(b'{"model"')
         ):
             return PLAIN
-        document = json_object(frame)
-        if document is None:
-            return GARBLED
+        return None
+
+    def mean(self, document: dict[str, object]) -> Reading:
+        """The end is `done: true`; `error` is one whatever it holds."""
         if "error" in document:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=document.get("done") is True, usage=self._usage(document))
 
-    def read_body(self, body: bytes) -> Reading:
+    def mean_body(self, document: dict[str, object]) -> Reading:
         """A JSON answer is complete by being whole; `done` is absent from embeddings."""
-        document = json_object(body)
-        if document is None:
-            return GARBLED
         if "error" in document:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=True, usage=self._usage(document))
@@ -67,8 +69,8 @@ class OllamaDialect:
 
     def _usage(self, document: dict[str, object]) -> Usage | None:
         """With how long the answer took; `prompt_eval_count` has what was cached too."""
-        counts = map(document.get, ("prompt_eval_count", "eval_count"))
-        usage = usage_of(*counts, cached=document.get("prompt_eval_cached_count"))
+        prompt, cached, written = map(document.get, _COUNTS)
+        usage = usage_of(prompt, written, cached=cached)
         took = document.get("eval_duration")
         if usage is None or type(took) is not int or not 0 < took < _LONGEST:
             return usage

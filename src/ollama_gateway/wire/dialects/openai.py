@@ -6,7 +6,7 @@ asked for is taken out again.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
 
@@ -14,7 +14,8 @@ from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.body import go_fold, lookup
 from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
 from ollama_gateway.wire.dialects.reading import (
-    GARBLED,
+    MOST_TEXT,
+    EventDialect,
     data_of,
     error_text,
     json_object,
@@ -30,32 +31,36 @@ from ollama_gateway.wire.splicing import with_value, without_member
 
 ERROR_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error"}
 """By status; everything else is `api_error` (openai/openai.go, NewError)."""
+_SHORT: Final = 64
+"""Bytes of an event that may be the end."""
 _WORDS: Final = words_under("content", "reasoning", "text", "arguments")
 
 
 @attrs.frozen
-class OpenAIDialect:
+class OpenAIDialect(EventDialect):
     """`/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models`."""
 
     name: str = "openai"
+    told: ClassVar[frozenset[str]] = frozenset({"error", "usage"})
+    answers: ClassVar[frozenset[str]] = frozenset({"choices", "data"})
 
-    def read(self, frame: bytes) -> Reading:
-        """Events with choices are known by their look; the rest is parsed."""
-        data = data_of(frame)
-        if data == b"[DONE]":
-            return Reading(is_last=True)
-        if data.startswith(b'{"id"') and b'"usage"' not in data:
+    def look(self, frame: bytes) -> Reading | None:
+        """Events with choices are known by their look, and so is the end; the rest is parsed."""
+        if frame.startswith(b'data: {"id"') and b'"usage"' not in frame:
             return PLAIN
-        document = json_object(data)
-        if document is None:
-            return GARBLED
+        if len(frame) < _SHORT and data_of(frame) == b"[DONE]":
+            return Reading(is_last=True)
+        return None
+
+    def mean(self, document: dict[str, object]) -> Reading:
+        """What an event means, which is no end."""
         if document.get("error") is not None:
             return Reading(error=error_text(document["error"]))
         return Reading(usage=self._usage(document))
 
-    def read_body(self, body: bytes) -> Reading:
+    def mean_body(self, document: dict[str, object]) -> Reading:
         """A JSON answer is complete by being whole."""
-        return whole_answer(body, self._usage)
+        return whole_answer(document, self._usage(document))
 
     def text(self, frame: bytes) -> int:
         """What is said and thought, and what tools are called with."""
@@ -86,9 +91,11 @@ def without_usage(event: bytes) -> bytes:
     """An event as it is for a client that did not ask for usage; empty where none of it is left.
 
     Ollama adds one chunk without choices, and on `/v1/completions` a `usage` of zeros to each chunk
-    (openai/openai.go). All other bytes stay as they are.
+    (openai/openai.go). All other bytes stay as they are; so does an event too
+    long to be parsed.
     """
-    document = json_object(data_of(event)) if b'"usage"' in event else None
+    is_read = len(event) <= MOST_TEXT and b'"usage"' in event
+    document = json_object(data_of(event)) if is_read else None
     if document is None or document.get("usage") is None:
         return event
     if document.get("choices") == []:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Final, cast
 
 from ollama_gateway.wire.dialects import Reading, Usage
 
 GARBLED: Final = Reading(is_garbled=True)
+MOST_TEXT: Final = 256 * 1024
+"""Bytes of a frame that are parsed, or looked through for text, at once."""
 ERROR_TEXT_LIMIT: Final = 500
 """Characters of a backend's error text that are handed on."""
 
@@ -29,6 +30,14 @@ def data_of(event: bytes) -> bytes:
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
 
+def _long_data(event: bytes) -> bytes:
+    """The same of an event that has one such line, however long; empty for any other."""
+    start = 0 if event.startswith(b"data:") else event.find(b"\ndata:") + 1
+    end = event.find(b"\n", start)
+    is_one = event.startswith(b"data:", start) and end >= 0 and len(event) - end <= len("\n\r\n")
+    return event[start + 5 : end].strip() if is_one else b""
+
+
 def one_line(value: object) -> bytes:
     """Compact JSON: without spaces, on one line."""
     return json.dumps(value, separators=(",", ":")).encode()
@@ -43,8 +52,6 @@ def error_text(value: object) -> str:
 
 MOST_TOKENS: Final = 10**9
 """A report of more is not believed: no model reads or writes so many for one request."""
-MOST_TEXT: Final = 256 * 1024
-"""Bytes of a frame in which text is looked for."""
 
 
 def usage_of(prompt: object, completion: object, *, cached: object = None) -> Usage | None:
@@ -93,18 +100,50 @@ def text_in(frame: bytes, words: re.Pattern[bytes], printed: bytes | None = None
     return sum(map(len, words.findall(frame, 0, rest))) + len(frame) - rest
 
 
-def whole_answer(body: bytes, usage: Callable[[dict[str, object]], Usage | None]) -> Reading:
-    """What a JSON answer means that is complete by being whole; an `error` that is null is none.
-
-    Args:
-        body: all of it.
-        usage: finds what it cost.
-
-    """
-    document = json_object(body)
-    if document is None:
-        return GARBLED
-    cost, error = usage(document), document.get("error")
+def whole_answer(document: dict[str, object], usage: Usage | None) -> Reading:
+    """What a JSON answer means that is complete by being whole; an `error` that is null is none."""
+    error = document.get("error")
     if error is not None:
-        return Reading(error=error_text(error), usage=cost)
-    return Reading(is_last=True, usage=cost)
+        return Reading(error=error_text(error), usage=usage)
+    return Reading(is_last=True, usage=usage)
+
+
+class JSONDialect:
+    """How documents are found that are short enough to be parsed at once."""
+
+    def look(self, _frame: bytes) -> Reading | None:
+        """What a frame means that is known by its look."""
+        return None
+
+    def data_of(self, frame: bytes) -> bytes:
+        """The document in a frame: the frame itself."""
+        return frame
+
+    def mean(self, document: dict[str, object]) -> Reading:
+        """What the document of a frame means."""
+        raise NotImplementedError
+
+    def mean_body(self, document: dict[str, object]) -> Reading:
+        """What the document of a whole answer means."""
+        raise NotImplementedError
+
+    def read(self, frame: bytes) -> Reading:
+        """What a whole frame of a stream means."""
+        known = self.look(frame)
+        if known is not None:
+            return known
+        document = json_object(self.data_of(frame))
+        return GARBLED if document is None else self.mean(document)
+
+    def read_body(self, body: bytes) -> Reading:
+        """What a whole JSON answer means; it is complete by being whole."""
+        document = json_object(body)
+        return GARBLED if document is None else self.mean_body(document)
+
+
+class EventDialect(JSONDialect):
+    """The same of server-sent events."""
+
+    def data_of(self, frame: bytes) -> bytes:
+        """The document in an event."""
+        return data_of(frame) if len(frame) <= MOST_TEXT else _long_data(frame)

@@ -5,7 +5,7 @@ Ollama ends a stream that fails without a word, or after a web search with `resp
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
 
@@ -13,10 +13,8 @@ from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
 from ollama_gateway.wire.dialects.openai import error_object
 from ollama_gateway.wire.dialects.reading import (
-    GARBLED,
-    data_of,
+    EventDialect,
     error_text,
-    json_object,
     member_of,
     one_line,
     text_in,
@@ -34,18 +32,21 @@ _TELLING: Final = (b"response.completed", b"response.incomplete", b"response.fai
 
 
 @attrs.frozen
-class ResponsesDialect:
+class ResponsesDialect(EventDialect):
     """`/v1/responses`."""
 
     name: str = "openai-responses"
+    told: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type", "response"})
+    answers: ClassVar[frozenset[str]] = frozenset({"output"})
 
-    def read(self, frame: bytes) -> Reading:
+    def look(self, frame: bytes) -> Reading | None:
         """Most events are known by their look; those that may end the stream are parsed."""
         if frame.startswith(b"event: response.") and not any(word in frame for word in _TELLING):
             return PLAIN
-        document = json_object(data_of(frame))
-        if document is None:
-            return GARBLED
+        return None
+
+    def mean(self, document: dict[str, object]) -> Reading:
+        """What an event means that may be the end; its response has an error and usage too."""
         kind, response = document.get("type"), document.get("response")
         inner = response if isinstance(response, dict) else {}
         if kind in ("error", "response.failed") or document.get("error") is not None:
@@ -54,9 +55,9 @@ class ResponsesDialect:
         is_last = kind in ENDS
         return Reading(is_last=is_last, usage=self._usage(inner) if is_last else None)
 
-    def read_body(self, body: bytes) -> Reading:
+    def mean_body(self, document: dict[str, object]) -> Reading:
         """A JSON answer is complete by being whole; without an error its `error` is null."""
-        return whole_answer(body, self._usage)
+        return whole_answer(document, self._usage(document))
 
     def text(self, frame: bytes) -> int:
         """The deltas of a stream, as later events say the same again; of a body all of it."""

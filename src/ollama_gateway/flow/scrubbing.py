@@ -1,0 +1,25 @@
+"""What backends say of errors, without what says where things are."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from ollama_gateway.backends.backends import Backend
+
+_PLACES: Final = re.compile(
+    r"\w+://\S+"  # URLs
+    r"|(?<![\w.])/[\w.@/-]+|\b[A-Z]:\\\S+"  # absolute paths
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-fA-F:]+\](?::\d+)?"  # IP addresses
+    r"|\b(?:[\w-]+\.)*[\w-]+\.[\w-]+:\d{2,5}\b|\blocalhost:\d+|\blookup \S+"  # host names
+)
+
+_BREAKS: Final = re.compile(r"\s*[^\S ]\s*")
+"""White space that is more than spaces."""
+
+
+def scrubbed(text: str, backend: Backend) -> str:
+    """A backend's error text on one line, without what says where things are."""
+    line = _BREAKS.sub(" ", text.strip())
+    host = rf"(?<![\w-]){re.escape(backend.url.host)}(?![\w-])"
+    return re.sub(host, "(hidden)", _PLACES.sub("(hidden)", line), flags=re.IGNORECASE)
