@@ -23,7 +23,6 @@ from ollama_gateway.flow.attempt import Answer, AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import WholeBody
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
@@ -180,7 +179,7 @@ class Unread(Incoming):
 def answer(slot: Slot, on_close: Callable[[], None]) -> Answer:
     """A whole answer, which says when it is closed."""
     held = Held(AnswerBudget(0))
-    return Answer(slot, 200, [], WholeBody(), [b"{}"], Reading(), Unread(on_close), held)
+    return Answer(slot, 200, [], WholeBody(), [b"{}"], Unread(on_close), held)
 
 
 NEVER: Final = math.inf

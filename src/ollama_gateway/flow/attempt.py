@@ -89,8 +89,6 @@ class Answer:
     frames: Frames | WholeAnswer
     first: list[bytes]
     """The frames that came with the first good chunk; who sends them empties it."""
-    reading: Reading
-    """What the first of them means."""
     _incoming: Incoming
     held: Held
     """What of it is in memory until it has been sent."""
@@ -166,7 +164,7 @@ async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -
         raise AttemptFailed("not_an_ollama", Fault.ERROR)
     dialect = call.endpoint.dialect
     if not frames.streamed:
-        frames = WholeAnswer(dialect)
+        frames = WholeAnswer(dialect, is_kept=call.endpoint.group == "read")
     first = await _next_frames(incoming, frames, held)
     if not first:
         raise AttemptFailed("empty_answer", Fault.BROKEN)
@@ -175,9 +173,7 @@ async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -
     else:
         reading = await reading_of(first[0], dialect)
     _check(reading, backend)
-    return Answer(
-        slot, head.status, head.headers, frames, first, reading, incoming, held, call.shown
-    )
+    return Answer(slot, head.status, head.headers, frames, first, incoming, held, call.shown)
 
 
 def _check(reading: Reading, backend: Backend) -> None:
@@ -264,11 +260,12 @@ async def _next_parts(answer: WholeAnswer, data: bytes, held: Held | None) -> li
             await trio.lowlevel.checkpoint()
     if parts or held is None or held.take(len(data)):
         return parts
+    parts = answer.pass_on()
     if not answer.is_good:
         raise Unavailable(
             "the gateway holds too many answers, try again", reason="answers_full", retry_after=1
         )
-    return answer.pass_on()
+    return parts
 
 
 def _text(head: Head, name: bytes) -> str:

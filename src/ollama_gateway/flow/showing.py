@@ -130,7 +130,7 @@ class Showing:
         with Until(deadline, "no backend answered in time", "first_chunk_timeout"):
             async with Race(candidates, start, rules, deadline, is_streamed=False) as winner:
                 name, headers = winner.backend.name, downstream_headers(winner.headers)
-                shown = Shown(name, headers, winner.first[0])
+                shown = Shown(name, headers, b"".join(winner.first))
                 self.cache.put(_key_of(call, winner.backend), shown)
                 return shown
 

@@ -22,7 +22,9 @@ from ollama_gateway.wire.structure import Unreadable
 HELD: Final = 1024 * 1024
 """Bytes of an answer that are held to its end."""
 LONGEST: Final = 256 * 1024 * 1024
-"""Bytes: a batch of embeddings is the largest honest answer."""
+"""Bytes of one that is passed on: a batch of embeddings is the largest honest answer."""
+LONGEST_HELD: Final = 64 * 1024 * 1024
+"""Bytes of one that is not: what is said of a model with all of its vocabulary."""
 LONGEST_REST: Final = 64 * 1024
 """Bytes of white space behind the end of an answer."""
 
@@ -32,17 +34,17 @@ class WholeAnswer:
 
     Args:
         dialect: says what it means.
-        longest: bytes of an answer that is not given up.
+        is_kept: whether all of it is wanted at once, and it is never passed on.
 
     """
 
     streamed: ClassVar[bool] = False
 
-    def __init__(self, dialect: Dialect, longest: int = LONGEST) -> None:
+    def __init__(self, dialect: Dialect, *, is_kept: bool = False) -> None:
         self.is_ended = False
         """Whether all of it came; then `reading` is final."""
         self._dialect = dialect
-        self._longest = longest
+        self._is_kept = is_kept
         self._parts: list[bytes] = []
         """What is held."""
         self._size = 0
@@ -61,17 +63,16 @@ class WholeAnswer:
 
     @property
     def is_good(self) -> bool:
-        """Whether an answer has begun, and no error."""
+        """Whether an answer has begun that may be passed on, and no error."""
         members = self._outline.members if self._outline is not None else ()
         names = {member.key for member in members if member.kind != "n"}
-        return self._is_passing or (
-            "error" not in names and not self._dialect.answers.isdisjoint(names)
-        )
+        has_begun = "error" not in names and not self._dialect.answers.isdisjoint(names)
+        return self._is_passing or (has_begun and not self._is_kept)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take `SLICE` bytes at most; raises FrameTooLong, FrameGarbled."""
         self._size += len(data)
-        if self._size > self._longest:
+        if self._size > (LONGEST if self._is_passing else LONGEST_HELD):
             raise FrameTooLong
         self._parts.append(data)
         if self._size > SLICE:
