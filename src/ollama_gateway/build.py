@@ -76,6 +76,7 @@ class Gateway:
     watchers: Mapping[str, Watcher]
     copier: CatalogCopier | None
     pauses: Pauses
+    answers: AnswerBudget
 
 
 @asynccontextmanager
@@ -180,6 +181,7 @@ async def build(
             _watchers(discovery, copier, pauses, audit),
             copier,
             pauses,
+            serving.answers,
         )
 
 

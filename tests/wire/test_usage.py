@@ -92,7 +92,7 @@ def test_a_prompt_that_was_cached_is_what_the_report_says(
 @pytest.mark.parametrize("dialect", [OLLAMA, OPENAI, RESPONSES, ANTHROPIC])
 def test_what_is_no_count_tells_nothing(dialect: Dialect, value: object) -> None:
     """Nothing that a backend puts there is credited or charged, in one half as in both."""
-    names = {
+    names: dict[Dialect, tuple[str, str]] = {
         OLLAMA: ("prompt_eval_count", "eval_count"),
         OPENAI: ("prompt_tokens", "completion_tokens"),
     }

@@ -7,6 +7,8 @@ another backend any more if it breaks; only what is not known yet is refused.
 
 from __future__ import annotations
 
+from typing import Self
+
 import attrs
 
 
@@ -25,6 +27,14 @@ class Held:
 
     budget: AnswerBudget
     taken: int = 0
+
+    def __enter__(self) -> Self:
+        """Nothing is held yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        self.give_back()
 
     def take(self, size: int) -> bool:
         """Hold so many bytes more, in any case; whether there was room for them."""

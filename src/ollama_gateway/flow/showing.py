@@ -21,6 +21,7 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.selection import Wish, in_order, judge
 from ollama_gateway.errors import Forbidden, NotFound
 from ollama_gateway.flow.admission import Call, may_call, read_call
+from ollama_gateway.flow.answers import Held
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.exchange import Exchange, Principal, Until
 from ollama_gateway.flow.race import Race
@@ -114,7 +115,9 @@ class Showing:
                 is_trusted = principal.may_call("manage")
                 body = shown.body if is_trusted else without_places(shown.body)
                 exposed = self.exchange.exposed(shown.backend)
-                await ask.downstream.respond(200, shown.headers + exposed, body)
+                with Held(self.exchange.answers) as held:
+                    held.take(len(body))
+                    await ask.downstream.respond(200, shown.headers + exposed, body)
 
     def _first(self, wish: Wish) -> Backend | None:
         """The backend that would be asked now."""

@@ -1,10 +1,10 @@
 """What one of several processes has of what all of them may have together.
 
-Connections, the memory of bodies and answers and the slots of backends hold for the gateway, not
-for a process. They are divided, since counting them together would cost every request a way to
-another process.
-What does not divide evenly goes to the first processes, for each backend beginning at another, so
-that no process has all the remainders. `checks.py` refuses what leaves a process with nothing.
+Connections, the memory of bodies and of answers, and the slots of backends hold for the gateway,
+not for a process. They are divided, since counting them together would cost every request a way to
+another process. What does not divide evenly goes to the first processes, for each backend beginning
+at another, so that no process has all the remainders. `checks.py` refuses what leaves a process
+with nothing.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ import json
 import re
 from typing import Final
 
-_FIELD: Final = re.compile(rb'("modelfile"\s*:\s*)("(?:[^"\\]|\\.)*")')
+LONGEST: Final = 256 * 1024
+"""Bytes of a modelfile that is looked through; none is so long, and a longer one is left out."""
+_FIELD: Final = re.compile(rb'("modelfile"\s*+:\s*+)("[^"\\]*+(?:\\.[^"\\]*+)*+")', re.DOTALL)
 """A key of that name and its string; in a string of its own its quotes would be escaped."""
 # Anchored at the line, so that each line is tried once: a modelfile can be long, and anybody's.
 _PATH: Final = r"[ \t]+\"?)(?:[A-Za-z]:)?[\\/](?:[^\n\"]*[\\/])?"
@@ -24,6 +26,8 @@ def without_places(answer: bytes) -> bytes:
 
 
 def _cleaned(field: re.Match[bytes]) -> bytes:
+    if len(field[2]) > LONGEST:
+        return field[1] + b'""'
     try:
         text = json.loads(field[2].decode("utf-8", "replace"))
     except ValueError:

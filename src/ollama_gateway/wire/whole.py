@@ -75,7 +75,7 @@ class WholeAnswer:
         if self._size > (LONGEST if self._is_passing else LONGEST_HELD):
             raise FrameTooLong
         self._parts.append(data)
-        if self._size > SLICE:
+        if self._size > SLICE or self._outline is not None:
             self._read_on()
         if self._size > HELD or self._is_passing:
             return self.pass_on()

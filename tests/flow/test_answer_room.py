@@ -1,0 +1,147 @@
+"""The memory of whole answers: one budget for all that are held, and what happens without room."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from ollama_gateway.keys.key import KeyLimits
+from ollama_gateway.simulator import Model, Script, Simulator
+from ollama_gateway.wire.whole import HELD
+from tests.flow.limited import limited
+from tests.flow.test_whole_answers import EMBED, raw, sized
+from tests.story import Reply, Story, story
+
+Clock = trio.testing.MockClock
+READ = 64 * 1024
+"""Bytes that one read of a backend gives."""
+
+
+def total(size: int) -> dict[str, str]:
+    """The setting."""
+    return {"GATEWAY_SERVER_MAX_ANSWERS_TOTAL": f"{size}"}
+
+
+async def ask_at_once(told: Story, bodies: list[bytes]) -> tuple[list[Reply], int]:
+    """Ask for all of these, read slowly; the answers, and the most that was held meanwhile."""
+    replies: list[Reply] = []
+    most = 0
+    budget = told.gateway.answers
+
+    async def slowly(reply: Reply) -> None:
+        nonlocal most
+        most = max(most, budget.held)
+        await trio.sleep(10 if len(reply.body) < 100_000 else 0)
+
+    async def ask() -> None:
+        replies.append(await told.ask("/api/embed", EMBED, watch=slowly))
+
+    for body in bodies:
+        for simulator in told.simulators.values():
+            simulator.script(raw(body))
+    async with trio.open_nursery() as nursery:
+        for _ in bodies:
+            nursery.start_soon(ask)
+    assert budget.held == 0
+    return replies, most
+
+
+async def test_long_answers_hold_a_mebibyte_each(autojump_clock: Clock) -> None:
+    """Eight to slow readers hold eight, whatever their length, and nothing afterwards."""
+    async with story({"a": Simulator([Model("m1:latest")])}) as told:
+        replies, most = await ask_at_once(told, [sized(2 * HELD)] * 8)
+
+    assert [reply.status for reply in replies] == [200] * 8
+    assert {reply.is_complete for reply in replies} == {True}
+    assert HELD < most <= 8 * (HELD + READ)
+
+
+async def test_without_room_a_good_answer_is_passed_on_at_once(autojump_clock: Clock) -> None:
+    """All are served, and what they hold stays within the room and a read for each."""
+    async with story({"a": Simulator([Model("m1:latest")])}, settings=total(HELD)) as told:
+        replies, most = await ask_at_once(told, [sized(2 * HELD)] * 8)
+
+    assert [(reply.status, len(reply.body)) for reply in replies] == [(200, 2 * HELD)] * 8
+    assert most <= HELD + 8 * READ
+
+
+@pytest.mark.parametrize("size", [300, 15_000, 17_000, 600_000])
+async def test_an_answer_that_is_all_there_needs_no_room(autojump_clock: Clock, size: int) -> None:
+    """Nothing is gained by refusing it, nor is it known to be cut."""
+    async with story(settings=total(1)) as told:
+        told.simulators["a"].script(raw(sized(size)))
+        reply = await told.ask("/api/embed", EMBED)
+
+    assert (reply.status, reply.body == sized(size), reply.is_complete) == (200, True, True)
+
+
+async def test_without_room_what_is_not_known_to_be_good_is_refused(autojump_clock: Clock) -> None:
+    """A 503 that says when to come back; its key is charged nothing, no other backend is asked."""
+    body = sized(HELD, b'],"embeddings":[]}', b'{"pictures":[')
+    async with limited(KeyLimits(tokens_per_day=100_000), settings=total(HELD // 2)) as key:
+        key.told.simulators["a"].script(raw(body))
+        reply = await key.ask("/api/embed", EMBED)
+        usage = await key.usage()
+        budget = key.told.gateway.answers
+
+    (row,) = key.told.rows
+    assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+    assert reply.document == {"error": "the gateway holds too many answers, try again"}
+    assert (row.outcome, row.reason, len(row.attempts)) == ("refused", "answers_full", 1)
+    assert (usage.day, budget.held) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(status=500, error="no"),
+        raw(sized(500_000), length=600_000),
+        raw(b"x" * 100_000),
+        raw(b'{"error":"no"}'),
+        Script(hang_after=1),
+    ],
+)
+async def test_nothing_stays_held(autojump_clock: Clock, script: Script) -> None:
+    """Whatever becomes of an attempt."""
+    model = Model("m1:latest", capabilities=("embedding",), vector_length=50_000)
+    async with story({"a": Simulator([model])}) as told:
+        told.simulators["a"].script(script)
+        await told.ask("/api/embed", EMBED, leave_at=60)
+
+        assert told.gateway.answers.held == 0
+
+
+async def test_what_is_said_of_a_model_is_held_whole(autojump_clock: Clock) -> None:
+    """`/api/show` is changed on its way and kept, so none of it is passed on before its end."""
+    body = sized(2 * HELD, b'],"modelfile":"FROM /m/blobs/sha256-ab"}', b'{"message":1,"tokens":[')
+    held = []
+    async with story({"a": Simulator([Model("m1:latest")])}) as told:
+        told.simulators["a"].script(raw(body), path="/api/show")
+
+        async def look(_: Reply) -> None:
+            held.append(told.gateway.answers.held)
+
+        reply = await told.ask("/api/show", {"model": "m1", "verbose": True}, watch=look)
+        assert told.gateway.answers.held == 0
+
+    assert reply.body == body.replace(b"/m/blobs/", b"")
+    assert held == [0, len(reply.body)] or set(held) == {len(reply.body)}
+
+
+async def test_a_long_answer_that_is_cut_is_charged_for_its_prompt(autojump_clock: Clock) -> None:
+    """Embeddings that their client left cost what was asked for, or what the report said first."""
+    async with limited(KeyLimits(tokens_per_day=100_000)) as key:
+        for start in (b'{"embeddings":[', b'{"prompt_eval_count":9,"embeddings":['):
+            key.told.simulators["a"].script(raw(sized(3 * HELD, b"]}", start)))
+
+            async def slowly(_: Reply) -> None:
+                await trio.sleep(1)
+
+            body = {"model": "m1", "input": "x" * 400}
+            await key.ask("/api/embed", body, watch=slowly, leave_at=10.5)
+        usage = await key.usage()
+
+    found = [(row.prompt_tokens, row.completion_tokens, row.tokens_source) for row in key.told.rows]
+    assert found == [(100, 0, "counted"), (9, 0, "reported")]
+    assert usage.day == 109

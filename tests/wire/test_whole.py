@@ -1,0 +1,165 @@
+"""A whole answer in parts: read as a parser of the whole reads it, and held until it is known."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from ollama_gateway.wire.dialects import Dialect, Reading, Usage
+from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
+from ollama_gateway.wire.dialects.ollama import OllamaDialect
+from ollama_gateway.wire.dialects.openai import OpenAIDialect
+from ollama_gateway.wire.dialects.responses import ResponsesDialect
+from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
+from ollama_gateway.wire.outline import LONGEST_VALUE, SLICE
+from ollama_gateway.wire.whole import HELD, LONGEST_HELD, LONGEST_REST, WholeAnswer
+from tests.wire.scanning import documents, pieces_of, read
+
+DIALECTS: tuple[Dialect, ...] = (
+    OllamaDialect(),
+    OpenAIDialect(),
+    ResponsesDialect(),
+    AnthropicDialect(),
+)
+OLLAMA = DIALECTS[0]
+GARBLED = Reading(is_garbled=True)
+_COUNT = st.sampled_from(["7", "0", "-1", "1.5", '"7"', "null", "true", "[7]", "9" * 30])
+_REPORT = st.sampled_from(
+    [
+        '"prompt_eval_count":{0}',
+        '"eval_count":{0}',
+        '"usage":{{"prompt_tokens":{0},"input_tokens":{0},"output_tokens":{0}}}',
+        '"usage":{0}',
+        '"x":{{"usage":{{"prompt_tokens":{0}}},"error":{0}}}',
+        '"error":{0}',
+        '"error":{{"message":{0}}}',
+        '"message":{{"content":{0}}}',
+        '"embeddings":[{0}]',
+        '"model":"m"',
+    ]
+)
+ANSWERS = st.lists(st.builds(str.format, _REPORT, _COUNT), max_size=6).map(
+    lambda members: f"{{{','.join(members)}}}".encode()
+)
+
+
+def taken(answer: WholeAnswer, pieces: list[bytes]) -> list[bytes]:
+    """All parts that it gives; raises what it raises."""
+    parts = [part for piece in pieces for part in answer.feed(piece)]
+    return [*parts, *answer.finish()]
+
+
+def is_sound(document: bytes) -> bool:
+    """Whether it is a JSON object to a strict reader."""
+    try:
+        read(document)
+    except ValueError:
+        return False
+    return True
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), ANSWERS | documents(), st.sampled_from(DIALECTS))
+def test_it_means_what_a_parser_of_the_whole_says(
+    data: st.DataObject, document: bytes, dialect: Dialect
+) -> None:
+    """In pieces of any size, with members twice, inside others, and of any kind."""
+    answer = WholeAnswer(dialect)
+    pieces = [b" " * SLICE, *data.draw(pieces_of(document))]
+    parts: list[bytes] = []
+    with suppress(FrameGarbled):
+        parts = taken(answer, pieces)
+
+    if not is_sound(document):
+        assert not parts or answer.reading.is_garbled
+        event("garbled")
+    else:
+        assert b"".join(parts) == b"".join(pieces)
+        assert answer.reading == dialect.read_body(document)
+        event("read")
+
+
+@given(ANSWERS)
+def test_a_short_one_means_the_same(document: bytes) -> None:
+    """One that is parsed at once, and one that is read in outline."""
+    for dialect in DIALECTS:
+        short, long = WholeAnswer(dialect), WholeAnswer(dialect)
+        taken(short, [document])
+        taken(long, [document + b" " * SLICE])
+        assert short.reading == long.reading
+
+
+def test_what_it_means_is_known_as_it_passes() -> None:
+    """What was reported at its beginning counts though its end never comes."""
+    answer = WholeAnswer(OLLAMA)
+    answer.feed(b'{"prompt_eval_count":7,"embeddings":[' + b"1," * (SLICE // 2 - 20))
+    answer.feed(b"1," * 100)
+
+    assert answer.reading.usage == Usage(7, None)
+    assert not answer.is_ended
+
+
+def test_of_a_long_value_it_is_known_that_it_is_there() -> None:
+    """An error too long to be kept is one all the same."""
+    for size in (10, LONGEST_VALUE * 3):
+        answer = WholeAnswer(OLLAMA)
+        error = json.dumps({"x": "y" * SLICE, "error": "z" * size}).encode()
+        taken(answer, [error[:SLICE], error[SLICE:]])
+        assert answer.reading.error in {"z" * size, "backend error"}
+
+
+@pytest.mark.parametrize("name", ["message", "response", "embedding", "embeddings"])
+def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
+    """Not one byte before; then all that was held, and every piece as it comes."""
+    answer = WholeAnswer(OLLAMA)
+    piece = b"1," * (SLICE // 2)
+    held = [b'{"%b":[' % name.encode(), *[piece] * (HELD // SLICE - 1)]
+    assert [part for one in held for part in answer.feed(one)] == []
+    assert answer.feed(piece) == [*held, piece]
+    assert answer.feed(piece) == [piece]
+    assert answer.feed(b"1]}") == []
+    assert answer.feed(b"\n") == []
+    assert answer.finish() == [b"1]}", b"\n"]
+    assert answer.reading == Reading(is_last=True)
+
+
+@pytest.mark.parametrize(
+    "start", [b'{"x":[', b'{"error":1,"embeddings":[', b'{"embeddings":null,"x":[']
+)
+def test_what_is_not_known_is_held(start: bytes) -> None:
+    """An error, or what has no member of a good answer yet."""
+    answer = WholeAnswer(OLLAMA)
+    pieces = [start, *[b"1," * (SLICE // 2)] * (2 * HELD // SLICE)]
+
+    assert [part for piece in pieces for part in answer.feed(piece)] == []
+    assert answer.pass_on() == []
+    assert answer.finish() == pieces
+    assert answer.reading == GARBLED
+
+
+def test_one_that_is_kept_is_never_passed_on() -> None:
+    """Whoever changes an answer needs all of it."""
+    answer = WholeAnswer(OLLAMA, is_kept=True)
+    pieces = [b'{"message":[', *[b"1," * (SLICE // 2)] * (2 * HELD // SLICE), b"1]}"]
+
+    assert [part for piece in pieces for part in answer.feed(piece)] == []
+    assert not answer.is_good
+    assert answer.finish() == pieces
+    assert answer.reading == Reading(is_last=True)
+
+
+def test_what_is_held_is_bounded() -> None:
+    """In its length, and in the white space behind its end."""
+    answer = WholeAnswer(OLLAMA)
+    with pytest.raises(FrameTooLong):
+        answer.feed(b" " * (LONGEST_HELD + 1))
+    answer = WholeAnswer(OLLAMA)
+    answer.feed(b'{"embeddings":[' + b" " * SLICE)
+    answer.pass_on()
+    answer.feed(b"]}")
+    with pytest.raises(FrameTooLong):
+        answer.feed(b" " * LONGEST_REST)
