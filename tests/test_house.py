@@ -45,6 +45,7 @@ AT_HOME: dict[str, set[str]] = {
         "flow/exchange.py",
         "flow/managing.py",
         "flow/race.py",
+        "flow/reading.py",
         "flow/relay.py",
         "server/app.py",
         "server/connection.py",

@@ -11,7 +11,8 @@ import trio
 import trio.testing
 
 from ollama_gateway.ledger.chain import verify
-from ollama_gateway.ledger.journal import anchor_of, has_intents, links_of, reading
+from ollama_gateway.ledger.journal import anchor_of, links_of, reading
+from ollama_gateway.ledger.ownership import has_intents
 from ollama_gateway.simulator import Script
 from tests.flow.test_stories import OPENAI, SLOW
 from tests.story import CHAT, Story, story

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.ledger.journal import Journal, JournalError, has_intents
-from ollama_gateway.ledger.ownership import adopt, own_journal
+from ollama_gateway.ledger.journal import Journal, JournalError
+from ollama_gateway.ledger.ownership import adopt, has_intents, own_journal
 from tests.ledger.rows import BEGAN, KEY, final, ids, intent, journal, stored
 
 

@@ -17,7 +17,8 @@ import trio.testing
 from ollama_gateway.batcher import in_place
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.ledger import trail as trail_module
-from ollama_gateway.ledger.journal import Entry, Journal, has_intents
+from ollama_gateway.ledger.journal import Entry, Journal
+from ollama_gateway.ledger.ownership import has_intents
 from ollama_gateway.ledger.trail import CAPACITY, LONGEST, PATIENCE, SHORTEST, Trail, open_trail
 from tests.ledger.rows import KEY, ids, row
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
+from ollama_gateway.limits.charges import Open
 from ollama_gateway.limits.spending import open_spending, others
-from ollama_gateway.limits.spending_file import Open, SpendingError, SpendingFile
+from ollama_gateway.limits.spending_file import SpendingError, SpendingFile
 from tests.limits.spent import MONTH, TODAY, now
 
 SECRET = "k-not-to-be-shown"

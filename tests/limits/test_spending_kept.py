@@ -15,8 +15,9 @@ import trio.testing
 
 from ollama_gateway.batcher import in_place, in_thread
 from ollama_gateway.limits.calendar import first_day_kept
+from ollama_gateway.limits.charges import Open
 from ollama_gateway.limits.spending import Spending, open_spending
-from ollama_gateway.limits.spending_file import DROPPED_AT_ONCE, Open, SpendingFile
+from ollama_gateway.limits.spending_file import DROPPED_AT_ONCE, SpendingFile
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 
 JANUARY = 20_454

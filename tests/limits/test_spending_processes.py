@@ -16,9 +16,10 @@ import pytest
 import structlog.testing
 
 from ollama_gateway.batcher import in_place
+from ollama_gateway.limits.charges import Open
 from ollama_gateway.limits.ownership import looked_at
 from ollama_gateway.limits.spending import Contribution, open_spending, others
-from ollama_gateway.limits.spending_file import Open, SpendingFile
+from ollama_gateway.limits.spending_file import SpendingFile
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 from tests.patience import PATIENCE
 

@@ -65,7 +65,7 @@ def _months_ahead(table: AuditTable) -> list[str]:
     except DatabaseError as error:
         if not error.is_of_lock:
             raise
-        typer.echo(f"gatewayctl db: {error}: the owner's gateways make the months later", err=True)
+        say(f"gatewayctl db: {error}: the owner's gateways make the months later", err=True)
         return []
 
 

@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from itertools import islice
@@ -29,6 +29,7 @@ import attrs
 from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.ledger.retention import TURN, last_past
+from ollama_gateway.limits.spending import charged_in
 from ollama_gateway.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 1.0
@@ -202,7 +203,7 @@ class Journal:
         """What was open when the last owner ended was killed with it."""
         left = self._connection.execute("SELECT request_id, document FROM intents").fetchall()
         self._intents = {request_id for request_id, _ in left}
-        charges = _charges(self.path.parent) if left else {}
+        charges = charged_in(self.path.parent) if left else {}
         for start in range(0, len(left), TURN):
             head = self.head
             rows = [
@@ -217,23 +218,10 @@ class Journal:
         self._intents.clear()
 
 
-def _charges(directory: Path) -> Mapping[str, tuple[int, int]]:
-    """What is charged for requests of killed processes, by their records of spending."""
-    from ollama_gateway.limits.spending import charged_in  # noqa: PLC0415 - hardly ever needed
-
-    return charged_in(directory)
-
-
 def first_rows(path: Path, count: int) -> list[Link]:
     """The oldest rows of a journal. Raises JournalError."""
     with reading(path) as connection:
         return list(islice(links_of(connection), count))
-
-
-def has_intents(path: Path) -> bool:
-    """Whether anything is open in a journal. Raises JournalError."""
-    with reading(path) as connection:
-        return connection.execute("SELECT 1 FROM intents").fetchone() is not None
 
 
 @contextmanager

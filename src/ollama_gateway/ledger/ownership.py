@@ -19,7 +19,6 @@ from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import (
     Journal,
     JournalError,
-    has_intents,
     links_of,
     reading,
     translated,
@@ -85,6 +84,12 @@ def adopt(
         except JournalError as error:
             faults.append(str(error))
     return faults
+
+
+def has_intents(path: Path) -> bool:
+    """Whether anything is open in a journal. Raises JournalError."""
+    with reading(path) as connection:
+        return connection.execute("SELECT 1 FROM intents").fetchone() is not None
 
 
 def has_past(directory: Path, before: float) -> bool:

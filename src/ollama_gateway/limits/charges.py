@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import attrs
 
 from ollama_gateway.limits.quota import MOST
 
-if TYPE_CHECKING:
-    from ollama_gateway.limits.spending_file import Open
-
 Charge = tuple[int, int]
 """Tokens of the prompt and of the answer."""
+
+
+@attrs.frozen
+class Open:
+    """A request that was admitted and has not ended."""
+
+    key_id: str
+    day: int
+    prompt: int
+    """Tokens of the prompt, at most."""
+    told: Charge | None = None
+    """What a shared store was told last."""
+
 
 MAKE: Final = """CREATE TABLE IF NOT EXISTS charges
     (request_id TEXT PRIMARY KEY, day INTEGER, prompt INTEGER, answer INTEGER, killed INTEGER)"""

@@ -28,12 +28,11 @@ import attrs
 from ollama_gateway.batcher import Runner, in_thread, let_go
 from ollama_gateway.keeper import beside
 from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
-from ollama_gateway.limits.charges import Charge
+from ollama_gateway.limits.charges import Charge, Open
 from ollama_gateway.limits.ownership import PATTERN
 from ollama_gateway.limits.quota import bounded
 from ollama_gateway.limits.spending_file import (
     KeyDay,
-    Open,
     SpendingError,
     SpendingFile,
     charge,

@@ -26,6 +26,7 @@ from ollama_gateway.limits.calendar import first_day_kept
 from ollama_gateway.limits.charges import (
     MAKE,
     Charge,
+    Open,
     follow,
     forget_before,
     forget_open,
@@ -60,18 +61,6 @@ KeyDay = tuple[str, int]
 
 class SpendingError(Exception):
     """What was spent cannot be read or written; one line for the operator."""
-
-
-@attrs.frozen
-class Open:
-    """A request that was admitted and has not ended."""
-
-    key_id: str
-    day: int
-    prompt: int
-    """Tokens of the prompt, at most."""
-    told: Charge | None = None
-    """What a shared store was told last."""
 
 
 @attrs.frozen

@@ -76,8 +76,7 @@ def measured(
     Args:
         body: what came.
         fields: of it, as `fields_of` has read them.
-        bounds: see `measure`.
-        passes: see `measure`.
+        bounds, passes: see `measure`.
 
     """
     found = measure(fields, len(body), bounds, passes)
