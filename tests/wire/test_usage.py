@@ -58,6 +58,7 @@ def test_each_half_of_a_report_is_read_for_itself(
         (OLLAMA, {"prompt_eval_count": 90, "prompt_eval_cached_count": 80, "eval_count": 2}, 90),
         (OLLAMA, {"prompt_eval_count": 0, "prompt_eval_cached_count": 90, "eval_count": 2}, 90),
         (OLLAMA, {"prompt_eval_cached_count": 90, "eval_count": 2}, 90),
+        (OLLAMA, {"prompt_eval_count": 3, "prompt_eval_cached_count": 90, "eval_count": 2}, 90),
         (OLLAMA, {"prompt_eval_cached_count": 0, "eval_count": 2}, None),
         (OLLAMA, {"prompt_eval_cached_count": -90, "eval_count": 2}, None),
         (

@@ -105,7 +105,8 @@ class Answer:
 
         Those before have been sent. What a whole answer ends with comes when it `is_ended`.
         """
-        self.held.give_back()
+        if self.held.taken:
+            self.held.give_back()
         return await _next_frames(self._incoming, self.frames)
 
     async def aclose(self) -> None:

@@ -64,11 +64,12 @@ def usage_of(prompt: object, completion: object, *, cached: object = None) -> Us
     Args:
         prompt: tokens of the prompt.
         completion: tokens of the answer.
-        cached: those of the prompt that were in the cache: where they are told alone, they are it.
+        cached: those of the prompt that were in the cache: it has as many at least.
 
     """
-    told = count_of(prompt) or count_of(cached), count_of(completion)
-    return None if told == (None, None) else Usage(*told)
+    told = max(count_of(prompt) or 0, count_of(cached) or 0) or None
+    written = count_of(completion)
+    return None if told is None and written is None else Usage(told, written)
 
 
 def count_of(value: object) -> int | None:
@@ -84,7 +85,7 @@ def member_of(value: object, name: str) -> object:
 def words_under(*keys: str) -> re.Pattern[bytes]:
     """Finds the strings that stand under these keys, as they are written."""
     names = "|".join(keys).encode()
-    return re.compile(rb'"(?:%b)": ?"([^"\\]*+(?:\\.[^"\\]*+)*+)"' % names, re.DOTALL)
+    return re.compile(rb'"(?:%b)" *+: *+"([^"\\]*+(?:\\.[^"\\]*+)*+)"' % names, re.DOTALL)
 
 
 def text_in(frame: bytes, words: re.Pattern[bytes], printed: bytes | None = None) -> int:
