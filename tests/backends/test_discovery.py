@@ -100,3 +100,11 @@ async def test_a_poll_carries_the_backends_own_key(autojump_clock: Clock) -> Non
 
     assert paths == ["/api/version", "/api/tags", "/api/ps"]
     assert keys == {b"Bearer backend-token"}
+
+
+async def test_thousands_of_models_are_listed(autojump_clock: Clock) -> None:
+    """An answer that is too long to be read in one go is read whole all the same."""
+    simulator = Simulator([Model(f"m{number}:1") for number in range(3000)])
+    async with story({"a": simulator}) as told:
+        assert len(told.gateway.backends.catalog.models) == 3000
+        assert told.gateway.backends.all[0].failed_polls == 0

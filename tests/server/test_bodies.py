@@ -214,6 +214,23 @@ async def test_over_the_limit_over_the_wire() -> None:
         assert app.bodies.held == 0
 
 
+@pytest.mark.parametrize("framing", [b"content-length: 3000000", b"transfer-encoding: chunked"])
+async def test_a_large_body_that_is_bad_is_refused_at_its_end(framing: bytes) -> None:
+    """A client that reads nothing before it has sent all reads the 400; nothing of it is kept."""
+    app = gateway()
+    body = b'{"a":' + b"[" * 2_999_995
+    chunks = b"".join(
+        b"186a0\r\n" + body[n : n + 100_000] + b"\r\n" for n in range(0, 3 * 10**6, 10**5)
+    )
+    sent = chunks + b"0\r\n\r\n" if b"chunked" in framing else body
+    async with serving(app) as peer:
+        answer = await peer.exchange(POST + framing + b"\r\n\r\n" + sent)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"the request body is nested too deeply" in answer
+        await peer.wait_until_quiet()
+        assert app.bodies.held == 0
+
+
 async def test_all_together_over_the_wire() -> None:
     """While others hold the room a body is refused by 503, its own key's by 429; later it fits."""
     app = gateway(max_body=100_000, max_all=150_000)

@@ -14,7 +14,7 @@ from ollama_gateway.wire.body import LongText, model_of, parse, utf8_size
 from ollama_gateway.wire.bounds import with_generation
 from ollama_gateway.wire.dialects.openai import with_usage
 from ollama_gateway.wire.large import IN_PLACE, STEP, Intake, Large, fields_of, request_limits
-from ollama_gateway.wire.parts import parts
+from ollama_gateway.wire.parts import parts, whole
 from ollama_gateway.wire.structure import LONG, Cutting
 from tests.wire.scanning import PICTURES, RUN, Pairs, documents, encoded, large, read, run, sent
 
@@ -196,3 +196,18 @@ def test_a_long_text_says_how_long_it_is() -> None:
             assert isinstance(part.read()["x"][0], LongText)
             assert found.size == len(text.encode())
             assert found.printed == len(json.dumps(text, ensure_ascii=False).encode()) - 2
+
+
+@pytest.mark.parametrize("step", [1, 7, 100])
+def test_a_long_listing_is_made_by_parts(step: int) -> None:
+    """Thousands of entries are those of a short one, and no text of theirs is left out."""
+    entries = [
+        {"name": f"m{n}", "details": {"families": ["a", "b"]}, "x": "y" * 50} for n in range(99)
+    ]
+    document = {"models": entries, "version": "0.1", "more": {"a": [1]}}
+    body = json.dumps(document).encode()
+
+    assert run(whole(large(body, step=step, long=1000, cutting=Cutting(40, 300)))) == document
+    assert run(whole(body)) == document
+    with pytest.raises(BadRequest):
+        run(whole(b'{"size":NaN}'))

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ollama_gateway.wire.modelfile import without_places
+from tests.wire.scanning import run
 
 HEX = "0123456789abcdef" * 4
 
@@ -14,7 +15,7 @@ HEX = "0123456789abcdef" * 4
 def cleaned(modelfile: str) -> str:
     """What becomes of a modelfile."""
     body = json.dumps({"modelfile": modelfile, "system": f"FROM /a/{HEX}"}).encode()
-    after = json.loads(without_places(body))
+    after = json.loads(run(without_places(body)))
     assert after["system"] == f"FROM /a/{HEX}"
     text = after["modelfile"]
     assert isinstance(text, str)
@@ -60,13 +61,13 @@ def test_lines(line: str, expected: str) -> None:
 )
 def test_other_bytes_stay(body: bytes) -> None:
     """Without such a line the answer is the same, byte for byte, whatever it is."""
-    assert without_places(body) == body
+    assert run(without_places(body)) == body
 
 
 def test_escapes_survive() -> None:
     """The new string says what the old one said, and the bytes round it are the old ones."""
     body = b'{ "modelfile" : "FROM /a/b\\nSYSTEM \\u00e9\\u2028\\"\\ud83d\\ude00" , "z":1.10 }'
-    after = without_places(body)
+    after = run(without_places(body))
 
     assert json.loads(after)["modelfile"] == 'FROM b\nSYSTEM \u00e9\u2028"\U0001f600'
     assert after.startswith(b'{ "modelfile" : "')
@@ -77,3 +78,15 @@ def test_it_takes_linear_time() -> None:
     """A modelfile of slashes or quotes is no way to keep the gateway busy."""
     for text in ("/" * 300_000, "FROM " + "/a" * 100_000, "blobs/" * 50_000, '"' * 100_000):
         cleaned(text)
+
+
+@pytest.mark.parametrize("place", [0, 1, 262_000, 262_130, 262_144, 600_000])
+def test_a_large_answer_is_looked_at_in_windows(place: int) -> None:
+    """Wherever the field stands, and however long it is, no place of a disk comes through."""
+    for text in ("FROM /a/b\nSYSTEM x", "FROM /a/b\n" + "# \\x\n" * 100_000):
+        body = json.dumps({"x": "y" * place, "modelfile": text, "z": "FROM /a"}).encode()
+        after = run(without_places(body))
+
+        assert b"/a/b" not in after
+        assert json.loads(after)["z"] == "FROM /a"
+        assert len(json.loads(after)["x"]) == place

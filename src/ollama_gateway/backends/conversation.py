@@ -132,8 +132,9 @@ class Conversation:
                     async for piece in writes:
                         await self.stream.send(piece)
                         self.sent_at = clock.now()
-                        # A write over TLS that is cancelled does not say so (`connecting.py`).
-                        await anyio.lowlevel.checkpoint_if_cancelled()
+                        # A backend that reads fast makes no write wait, and others have their turn;
+                        # a write over TLS that is cancelled does not say so (`connecting.py`).
+                        await anyio.lowlevel.checkpoint()
                 self._is_written = True
             except BodyFailed as failure:
                 self._body_failure = failure

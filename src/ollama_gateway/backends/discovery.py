@@ -7,16 +7,18 @@ is repeated sooner than the interval, so that a dead backend is known within sec
 
 from __future__ import annotations
 
-import json
-from typing import Final, NoReturn, cast
+from typing import Final, cast
 
 import anyio
 import attrs
 import httpx
 
 from ollama_gateway.backends.backends import Backend, Backends
-from ollama_gateway.backends.catalog import Listing
+from ollama_gateway.backends.catalog import Listing, listing_intake
 from ollama_gateway.backends.connecting import tls_fault
+from ollama_gateway.errors import BadRequest
+from ollama_gateway.turns import done
+from ollama_gateway.wire.parts import whole
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer to a poll."""
@@ -61,15 +63,14 @@ async def _get(backend: Backend, path: str) -> object:
         try:
             if response.status_code != httpx.codes.OK:
                 raise PollFailed(f"{path} answered {response.status_code}")
-            body = await _read(cast("httpx.AsyncByteStream", response.stream))
-            return json.loads(body, parse_constant=_no_constant)
+            return await _read(cast("httpx.AsyncByteStream", response.stream))
         finally:
             await response.aclose()
     except httpx.ConnectTimeout:
         raise PollFailed("no connection in time") from None
     except httpx.ConnectError as error:
         raise PollFailed(_with("cannot connect", tls_fault(error))) from None
-    except (httpx.TransportError, ValueError, RecursionError) as error:
+    except (httpx.TransportError, BadRequest) as error:
         if fault := tls_fault(error):
             raise PollFailed(_with("the connection broke", fault)) from None
         raise PollFailed(f"{path} did not answer as an Ollama does") from None
@@ -79,17 +80,14 @@ def _with(what: str, why: str | None) -> str:
     return f"{what}: {why}" if why else what
 
 
-def _no_constant(_literal: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON: they would break every client's list")
-
-
-async def _read(stream: httpx.AsyncByteStream) -> bytes:
-    body = bytearray()
+async def _read(stream: httpx.AsyncByteStream) -> object:
+    """The answer, in turns where it is long; raises BadRequest where it is no JSON, or too long."""
+    intake = listing_intake()
     async for chunk in stream:
-        body += chunk
-        if len(body) > MAX_ANSWER:
-            raise ValueError("too long")
-    return bytes(body)
+        if intake.size + len(chunk) > MAX_ANSWER:
+            raise BadRequest("too long")
+        await done(intake.add(chunk))
+    return await done(whole(await done(intake.end())))
 
 
 @attrs.frozen

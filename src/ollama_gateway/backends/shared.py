@@ -21,7 +21,10 @@ from redis.retry import Retry
 
 from ollama_gateway import keepalive
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.catalog import Listing
+from ollama_gateway.backends.catalog import Listing, listing_intake
+from ollama_gateway.errors import BadRequest
+from ollama_gateway.turns import worked_off
+from ollama_gateway.wire.parts import whole
 
 KEY: Final = "ollama-gateway:1:catalog"
 LIFETIME: Final = 24 * 3600
@@ -85,18 +88,7 @@ class SharedCatalog:
 
     def write(self, urls: Mapping[str, str], listings: Mapping[str, Listing]) -> None:
         """Replace what is known of these backends; raises RedisDown."""
-        fields = {
-            name: json.dumps(
-                {
-                    "url": urls[name],
-                    "at": time.time(),
-                    "version": listing.version,
-                    "models": list(listing.models.values()),
-                    "running": list(listing.running.values()),
-                }
-            )
-            for name, listing in listings.items()
-        }
+        fields = {name: _text(urls[name], listing) for name, listing in listings.items()}
         try:
             with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hset(KEY, mapping=cast("Any", fields))
@@ -108,11 +100,23 @@ class SharedCatalog:
 
 
 def _document(field: bytes | None) -> dict[str, Any]:
+    """What stands there, read by parts: a thread holds the interpreter for as long as json does."""
     try:
-        document = json.loads(field or b"{}")
-    except (ValueError, RecursionError):
+        intake = listing_intake()
+        worked_off(intake.add(field or b"{}"))
+        document = worked_off(whole(worked_off(intake.end())))
+    except BadRequest:
         return {}
     return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+
+
+def _text(url: str, listing: Listing) -> str:
+    """A listing as it is written, made entry by entry for the same reason."""
+    models, running = (
+        ",".join(map(json.dumps, entries.values())) for entries in (listing.models, listing.running)
+    )
+    head = json.dumps({"url": url, "at": time.time(), "version": listing.version})
+    return f'{head[:-1]},"models":[{models}],"running":[{running}]}}'
 
 
 @attrs.frozen

@@ -15,8 +15,8 @@ import attrs
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Forbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
-from ollama_gateway.flow.parsing import done
 from ollama_gateway.limits.quota import OwnLimits
+from ollama_gateway.turns import done
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
 from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage

@@ -16,7 +16,7 @@ import attrs
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.ask import Ask, Endpoint, Headers
 from ollama_gateway.flow.exchange import Principal
-from ollama_gateway.flow.parsing import done
+from ollama_gateway.turns import done
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.headers import upstream_headers
 from ollama_gateway.wire.large import RequestBody, fields_of

@@ -36,7 +36,7 @@ from ollama_gateway.wire.large import RequestBody, pieces_of
 
 CLIENTS_OWN: Final = {400, 404, 405, 409, 413, 422, 429}
 """Statuses below 500 that are passed on; of others the client cannot know what they mean."""
-LONGEST: Final = 1024 * 1024
+LONGEST: Final = 256 * 1024
 """Bytes of an answer that is not a stream."""
 
 Finish = Callable[[], Awaitable[None]]

@@ -28,6 +28,7 @@ from ollama_gateway.flow.race import Race
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.limits.at_once import AtOnce
+from ollama_gateway.turns import done
 from ollama_gateway.wire.headers import downstream_headers, upstream_headers
 from ollama_gateway.wire.modelfile import without_places
 from ollama_gateway.wire.names import ModelName
@@ -113,7 +114,7 @@ class Showing:
                 if shown is None:
                     shown = await self._ask(principal, ask, call, only, row)  # 403, 502, ...
                 is_trusted = principal.may_call("manage")
-                body = shown.body if is_trusted else without_places(shown.body)
+                body = shown.body if is_trusted else await done(without_places(shown.body))
                 exposed = self.exchange.exposed(shown.backend)
                 with Held(self.exchange.answers) as held:
                     held.take(len(body))

@@ -16,9 +16,9 @@ from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask, Headers
 from ollama_gateway.flow.exchange import Keys, Principal
-from ollama_gateway.flow.parsing import done
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.limits.at_once import AtOnce
+from ollama_gateway.turns import done
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.counting import estimated_tokens
 from ollama_gateway.wire.dialects.reading import one_line

@@ -17,7 +17,6 @@ import trio
 from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
 from ollama_gateway.flow.ask import Headers
-from ollama_gateway.flow.parsing import done
 from ollama_gateway.server.bodies import (
     GRACE,
     SLOWEST,
@@ -28,6 +27,7 @@ from ollama_gateway.server.bodies import (
     Room,
 )
 from ollama_gateway.server.turnstile import Turnstile
+from ollama_gateway.turns import done
 from ollama_gateway.wire.encoding import ZSTD, Decoder
 from ollama_gateway.wire.large import Intake, RequestBody, request_limits
 

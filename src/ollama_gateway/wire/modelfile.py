@@ -10,29 +10,63 @@ import json
 import re
 from typing import Final
 
-LONGEST: Final = 256 * 1024
-"""Bytes of a modelfile that is looked through; none is so long, and a longer one is left out."""
-_FIELD: Final = re.compile(rb'("modelfile"\s*+:\s*+)("[^"\\]*+(?:\\.[^"\\]*+)*+")', re.DOTALL)
+from ollama_gateway.wire.large import Steps
+
+_NAME: Final = re.compile(rb'"modelfile"')
+_FIELD: Final = re.compile(rb'"modelfile"\s*+:\s*+(")')
 """A key of that name and its string; in a string of its own its quotes would be escaped."""
+_LONGEST_NAME: Final = 16
+_TEXT: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+')
 # Anchored at the line, so that each line is tried once: a modelfile can be long, and anybody's.
 _PATH: Final = r"[ \t]+\"?)(?:[A-Za-z]:)?[\\/](?:[^\n\"]*[\\/])?"
 _LAYER: Final = re.compile(rf"(?m)^((?:FROM|ADAPTER|DRAFT){_PATH}(?=[^\\/\n\"])")
 _BLOB: Final = re.compile(rf"(?m)^([A-Z]+{_PATH}(?=sha256[:-])")
 
 
-def without_places(answer: bytes) -> bytes:
+_WINDOW: Final = 256 * 1024
+"""Bytes that are looked at in one step; a longer modelfile is left out whole."""
+
+
+def without_places(answer: bytes) -> Steps[bytes]:
     """The answer without the directories of the layers."""
-    return _FIELD.sub(_cleaned, answer)
+    pieces, rest, at = [], 0, 0
+    while at < len(answer):
+        if at:
+            yield
+        name = _NAME.search(answer, at, at + _WINDOW)
+        field = _FIELD.match(answer, name.start(), name.start() + _WINDOW) if name else None
+        if field is None:
+            at = name.end() if name else at + _WINDOW - _LONGEST_NAME
+            continue
+        start = field.start(1)
+        at = yield from _end_of_text(answer, start + 1)
+        if at < 0:
+            break  # a string that does not end is none
+        text = answer[start:at] if at - start <= _WINDOW else b""
+        if (cleaned := _cleaned(text)) != text:
+            pieces += [answer[rest:start], cleaned]
+            rest = at
+    return b"".join([*pieces, answer[rest:]]) if pieces else answer
 
 
-def _cleaned(field: re.Match[bytes]) -> bytes:
-    if len(field[2]) > LONGEST:
-        return field[1] + b'""'
+def _end_of_text(answer: bytes, at: int) -> Steps[int]:
+    """Behind the quote that ends a string which has begun; -1 where none does."""
+    while True:
+        end = _TEXT.match(answer, at, at + _WINDOW).end()  # type: ignore[union-attr]  # may be empty
+        if answer.startswith(b'"', end):
+            return end + 1
+        if end == at:
+            return -1
+        at = end
+        yield
+
+
+def _cleaned(text: bytes) -> bytes:
     try:
-        text = json.loads(field[2].decode("utf-8", "replace"))
+        modelfile = json.loads(text.decode("utf-8", "replace"))
     except ValueError:
-        return field[1] + b'""'  # no JSON: nothing that a client could read either
-    cleaned = _BLOB.sub(r"\1", _LAYER.sub(r"\1", text))
-    if cleaned == text:
-        return field[0]
-    return field[1] + json.dumps(cleaned, ensure_ascii=False).encode("utf-8", "replace")
+        return b'""'  # no JSON, or too long: nothing that a client could read either
+    cleaned = _BLOB.sub(r"\1", _LAYER.sub(r"\1", modelfile))
+    if cleaned == modelfile:
+        return text
+    return json.dumps(cleaned, ensure_ascii=False).encode("utf-8", "replace")

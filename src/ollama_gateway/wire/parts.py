@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
+from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import LongText
-from ollama_gateway.wire.large import Large
+from ollama_gateway.wire.large import Large, RequestBody, Steps
 from ollama_gateway.wire.structure import Container, Cut, Omission
 
 LONGEST_KEY: Final = 128
@@ -43,6 +44,31 @@ class Part:
         """Its value; `pairs` makes something else of an object."""
         texts = iter(self.texts)
         return json.loads(self.text, object_pairs_hook=pairs, parse_constant=lambda _: next(texts))
+
+
+def whole(body: RequestBody) -> Steps[Any]:
+    """The value of a document whose large arrays are the outermost object's; made part by part.
+
+    An element that is larger than a part is made into several. Raises BadRequest where it is none.
+    """
+    if isinstance(body, bytes):
+        try:
+            return json.loads(body, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            raise BadRequest("not valid JSON", reason="invalid_body") from None
+    found: dict[str, Any] = {}
+    for part in parts(body):
+        yield
+        for key, value in part.read().items():
+            if isinstance(value, list) and isinstance(found.get(key), list):
+                found[key] += value
+            else:
+                found[key] = value
+    return found
+
+
+def _no_constant(_literal: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON: they would break every client's list")
 
 
 def parts(body: Large) -> Iterator[Part]:

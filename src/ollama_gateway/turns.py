@@ -1,7 +1,8 @@
 """Work on what may be large, in turns: no thread, for JSON holds the interpreter there as well.
 
-Whoever has such work does a few milliseconds of it in one turn of the event loop, and all of them
-together no more than one: how many large bodies there are makes none of the others wait longer.
+Whoever has such work does some milliseconds of it in one turn of the event loop, then lets a few
+turns pass, which nearly always are short: a request takes two dozen of them. All such work together
+does no more than one of it would: how many there are makes none of the others wait longer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import cache
 from typing import Final, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from ollama_gateway.wire.large import Steps
 
@@ -18,6 +20,7 @@ T = TypeVar("T")
 
 TURN: Final = 0.002
 """Seconds of such work in one turn of the event loop; the last step of a turn may take 5 ms."""
+TURNS_OF_OTHERS: Final = 4
 
 
 async def done(work: Steps[T]) -> T:
@@ -26,9 +29,20 @@ async def done(work: Steps[T]) -> T:
         next(work)
         while True:
             async with _one_at_a_time():
+                for _ in range(TURNS_OF_OTHERS):
+                    await anyio.lowlevel.checkpoint()
                 _take_turn(work)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]  # what the generator returns
+
+
+def worked_off(work: Steps[T]) -> T:
+    """The same in a thread, which others may interrupt between two steps."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # what the generator returns
 
 
 def _take_turn(work: Steps[object]) -> None:

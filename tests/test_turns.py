@@ -1,0 +1,74 @@
+"""Work that may be large has its turns, and leaves others theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from itertools import pairwise
+
+import pytest
+import trio
+
+from ollama_gateway import turns
+from ollama_gateway.turns import TURNS_OF_OTHERS, done, worked_off
+
+
+def counting(steps: int, passes: list[int], seen: list[int]) -> Generator[None, None, int]:
+    """Work of so many steps that remembers in which turn of the loop each was done."""
+    for _ in range(steps):
+        yield
+        seen.append(passes[0])
+    return steps
+
+
+async def test_between_two_steps_of_any_work_others_have_their_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many bodies are read at once, all of them together take one turn of several."""
+    monkeypatch.setattr(turns, "TURN", 0.0)
+    passes: list[int] = [0]
+    seen: list[int] = []
+    results: list[int] = []
+
+    async def tick() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            passes[0] += 1
+
+    async def work(steps: int) -> None:
+        results.append(await done(counting(steps, passes, seen)))
+
+    async with trio.open_nursery() as ticking:
+        ticking.start_soon(tick)
+        async with trio.open_nursery() as nursery:
+            for steps in (20, 20, 5):
+                nursery.start_soon(work, steps)
+        ticking.cancel_scope.cancel()
+
+    assert sorted(results) == [5, 20, 20]
+    assert min(after - before for before, after in pairwise(seen)) >= TURNS_OF_OTHERS - 1
+
+
+async def test_what_has_one_step_waits_for_nobody() -> None:
+    """A small body is read without a turn of the loop, whoever is at work."""
+    passes: list[int] = [0]
+    long = done(counting(10**9, passes, []))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: long)
+        await trio.lowlevel.checkpoint()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            assert await done(counting(0, passes, [])) == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_work_that_is_cancelled_leaves_the_turn_to_others() -> None:
+    """Whoever leaves in the middle of its work keeps nobody."""
+    with trio.move_on_after(0):
+        await done(counting(10**9, [0], []))
+
+    assert await done(counting(3, [0], [])) == 3
+
+
+def test_in_a_thread_it_is_the_same_work() -> None:
+    """The steps are done one behind the other."""
+    assert worked_off(counting(3, [0], [])) == 3
