@@ -76,7 +76,8 @@ def large(
     """The body, read as a large one; raises BadRequest."""
     intake = Intake(request_limits(100_000), cutting, -1, step, long)
     for start in range(0, len(body), piece):
-        run(intake.add(body[start : start + piece]))
+        intake.add(body[start : start + piece])
+        run(intake.work())
     found: RequestBody = run(intake.end())
     assert isinstance(found, Large)
     return found

@@ -86,7 +86,9 @@ async def _read(stream: httpx.AsyncByteStream) -> object:
     async for chunk in stream:
         if intake.size + len(chunk) > MAX_ANSWER:
             raise BadRequest("too long")
-        await done(intake.add(chunk))
+        intake.add(chunk)
+        if intake.has_work:
+            await done(intake.work())
     return await done(whole(await done(intake.end())))
 
 

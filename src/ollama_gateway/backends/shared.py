@@ -103,7 +103,7 @@ def _document(field: bytes | None) -> dict[str, Any]:
     """What stands there, read by parts: a thread holds the interpreter for as long as json does."""
     try:
         intake = listing_intake()
-        worked_off(intake.add(field or b"{}"))
+        intake.add(field or b"{}")
         document = worked_off(whole(worked_off(intake.end())))
     except BadRequest:
         return {}

@@ -127,7 +127,9 @@ class ASGIDownstream:
             if self.announced is None:
                 self._whole_by = began + WHOLE + received / SLOWEST_WHOLE
             if decoder is None:
-                await done(intake.add(piece))
+                intake.add(piece)
+                if intake.has_work:
+                    await done(intake.work())
             else:
                 await self._add_decoded(intake, decoder.feed(piece))
         if decoder is not None:
@@ -140,7 +142,9 @@ class ASGIDownstream:
             if intake.size + len(part) > self.room.budget.limit:
                 raise BodyTooLarge
             self.room.take(len(part))
-            await done(intake.add(part))
+            intake.add(part)
+            if intake.has_work:
+                await done(intake.work())
             await trio.lowlevel.checkpoint()
 
     async def next_piece(self) -> bytes:

@@ -25,6 +25,9 @@ class Blocks:
     def append(self, piece: bytes) -> None:
         """Add a piece at the end."""
         self._size += len(piece)
+        if self._size <= BLOCK and not self._blocks:
+            self._blocks.append(bytearray(piece))  # mostly it is all
+            return
         while piece:
             if not self._blocks or len(self._blocks[-1]) == BLOCK:
                 self._blocks.append(bytearray())
@@ -34,6 +37,8 @@ class Blocks:
 
     def read(self, start: int, end: int) -> bytes:
         """A part of it, in one piece."""
+        if end <= BLOCK and self._blocks:
+            return bytes(memoryview(self._blocks[0])[start:end])
         return b"".join(self.pieces(start, end, BLOCK))
 
     def pieces(self, start: int, end: int, size: int) -> Iterator[bytes]:

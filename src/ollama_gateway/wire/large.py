@@ -41,6 +41,7 @@ STEP: Final = 4 * 1024
 LONGEST_FIELD: Final = 64 * 1024
 """Bytes of an object of options."""
 
+_CUTTING: Final = Cutting()
 _OPTIONS: Final = frozenset({"options", "stream_options"})
 """Fields whose values are read as they are; of other arrays and objects only the parts."""
 _FIELDS_AT_ONCE: Final = 50
@@ -98,29 +99,32 @@ class Intake:
     """Takes a body as it comes, and scans it where it is large."""
 
     limits: Limits
-    cutting: Cutting = attrs.field(factory=Cutting)
+    cutting: Cutting = _CUTTING
     in_place: int = IN_PLACE
     step: int = STEP
     long: int = LONG
     _blocks: Blocks = attrs.field(factory=Blocks, init=False)
-    _scanner: Scanner = attrs.field(init=False)
+    _scanner: Scanner | None = attrs.field(default=None, init=False)
     _scanned: int = attrs.field(default=0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        found = Findings(self.limits, cutting=self.cutting, long=self.long)
-        self._scanner = Scanner(found, checks_text=True)
 
     @property
     def size(self) -> int:
         """Bytes that have come."""
         return len(self._blocks)
 
-    def add(self, piece: bytes) -> Steps[None]:
-        """Take one more piece; raises BadRequest where nothing good can come of it any more."""
+    def add(self, piece: bytes) -> None:
+        """Take one more piece; then `work`, where it `has_work`."""
         self._blocks.append(piece)
-        if len(self._blocks) > self.in_place:
-            # Whole steps only: what is found does not depend on the pieces.
-            yield from self._scan(len(self._blocks) - self.step)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something can be scanned."""
+        return len(self._blocks) > self.in_place
+
+    def work(self) -> Steps[None]:
+        """Scan what has come; raises BadRequest where nothing good can come of it any more."""
+        # Whole steps only: what is found does not depend on the pieces.
+        yield from self._scan(len(self._blocks) - self.step)
 
     def end(self) -> Steps[RequestBody]:
         """All of it has come; raises BadRequest where it is large and no JSON object."""
@@ -129,24 +133,33 @@ class Intake:
             if not self._is_dense(body):
                 return body
         yield from self._scan(len(self._blocks) - 1)
-        if not self._scanner.has_begun:
+        scanner = self._scanner_now()
+        if not scanner.has_begun:
             raise BadRequest("missing request body", reason="invalid_body")
         try:
-            self._scanner.finish()
+            scanner.finish()
         except Unreadable as problem:
             raise _refused(problem) from None
-        return Large(self._blocks, self._scanner.found)
+        return Large(self._blocks, scanner.found)
 
     def _scan(self, last: int) -> Steps[None]:
         """Scan the steps that begin at `last` or before."""
+        scanner = self._scanner_now()
         while self._scanned <= last:
             yield
             end = min(self._scanned + self.step, len(self._blocks))
             try:
-                self._scanner.feed(self._blocks.read(self._scanned, end))
+                scanner.feed(self._blocks.read(self._scanned, end))
             except Unreadable as problem:
                 raise _refused(problem) from None
             self._scanned = end
+
+    def _scanner_now(self) -> Scanner:
+        """Made where it is needed, which is for few bodies."""
+        if self._scanner is None:
+            found = Findings(self.limits, cutting=self.cutting, long=self.long)
+            self._scanner = Scanner(found, checks_text=True)
+        return self._scanner
 
     def _is_dense(self, body: bytes) -> bool:
         """Whether it may have more than is read in one go; what stands in strings counts too."""
