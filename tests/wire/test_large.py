@@ -117,6 +117,8 @@ def test_what_is_written_into_it(document: dict[str, Any], more: dict[str, Any])
         found = with_generation(large(body), field, 7)
         assert sent(with_usage(found)) == with_usage(with_generation(body, field, 7))
         assert len(found) == len(sent(found))
+        again = with_generation(with_generation(large(body), field, 9), field, 7)
+        assert field[0] not in {**document, **more} or sent(again) == sent(found)
     assert sent(with_generation(large(b" {\n} "), ("max_tokens",), 7)) == b' {\n"max_tokens":7} '
 
 

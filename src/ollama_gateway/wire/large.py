@@ -72,9 +72,17 @@ class Large:
             rest = end
         yield from self.blocks.pieces(rest, len(self.blocks), size)
 
+    def value(self, member: Member) -> bytes:
+        """The value of a field as it stands now."""
+        place = member.start, member.end
+        news = [new for start, end, new in self.edits if (start, end) == place]
+        return news[0] if news else self.blocks.read(*place)
+
     def edited(self, edits: list[Edit]) -> Large:
-        """The same with more edits; none may be where another is."""
-        return attrs.evolve(self, edits=(*self.edits, *edits))
+        """The same with more edits, which are of whole values; the last one of a value counts."""
+        places = {(start, end) for start, end, _ in edits if start < end}
+        kept = [edit for edit in self.edits if edit[:2] not in places]
+        return attrs.evolve(self, edits=(*kept, *edits))
 
 
 RequestBody: TypeAlias = bytes | Large

@@ -56,7 +56,7 @@ def with_value(
     edits = []
     for member in body.found.members:
         if go_fold(member.key) == name:
-            text = body.blocks.read(member.start, member.end).decode() if keys else ""
+            text = body.value(member).decode() if keys else ""
             edits.append((member.start, member.end, _inner(text, name, keys, value, fold).encode()))
     comma = "," if body.found.members else ""
     added = f'{comma}"{name}":{_inner("null", name, keys, value, fold)}'
