@@ -15,6 +15,7 @@ from ollama_gateway.limits.operations import Look, account
 from ollama_gateway.limits.prompt import BYTES_A_TOKEN
 from ollama_gateway.limits.quota import LEASE
 from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.spending import charged_in
 from ollama_gateway.limits.spending_file import read_file
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent
 from tests.campaign.conftest import Note
@@ -33,6 +34,11 @@ def renewed(url: str, key_id: str) -> int:
     with redis.Redis.from_url(url, decode_responses=True) as client:
         entries: list[str] = client.hvals(held)
     return sum(int(entry.split()[3]) for entry in entries)
+
+
+def noted(directory: Path) -> int:
+    """The same as the records of spending have it, which are written a little later."""
+    return sum(map(sum, charged_in(directory).values()))
 
 
 def told(requests: list[Request]) -> int:
@@ -80,6 +86,7 @@ def test_leases_of_a_killed_gateway_end(tmp_path: Path, sizes: Sizes, note: Note
             started.simulators["streams"].popen.send_signal(signal.SIGSTOP)
             least = told(requests)
             eventually(lambda: renewed(url, key.id) >= least)
+            eventually(lambda: noted(tmp_path) == renewed(url, key.id))
             first.process.stop(signal.SIGKILL)
             killed_at = time.monotonic()
             started.simulators["streams"].popen.send_signal(signal.SIGCONT)
