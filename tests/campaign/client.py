@@ -60,6 +60,8 @@ class Request:
     status: int = 0
     headers: Mapping[str, str] = attrs.field(factory=dict)
     chunks: int = 0
+    text: int = 0
+    """Bytes of the answer's words in them."""
     last: bytes = b""
     """The last line that came."""
     has_left: bool = False
@@ -141,6 +143,8 @@ class Request:
             while line := self._line(response):
                 self.first_chunk_at = min(self.first_chunk_at, time.monotonic())
                 self.chunks, self.last = self.chunks + 1, line
+                words = json.loads(line).get("message", {}).get("content", "")
+                self.text += len(words.encode())
                 if self.status == OK and self.chunks == self.leaves_at:
                     self.has_left = True
                     return

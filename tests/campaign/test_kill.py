@@ -43,7 +43,10 @@ def noted(directory: Path) -> int:
 
 def told(requests: list[Request]) -> int:
     """Tokens that can be counted of what the clients saw."""
-    return sum(len(request.body) // BYTES_A_TOKEN + request.chunks for request in requests)
+    return sum(
+        len(request.body) // BYTES_A_TOKEN + max(request.chunks, -(-request.text // BYTES_A_TOKEN))
+        for request in requests
+    )
 
 
 def killed_tokens(directory: Path, count: int) -> int:

@@ -13,7 +13,7 @@ from ollama_gateway.limits.ownership import owned
 from ollama_gateway.limits.quota import MOST
 from ollama_gateway.limits.spending import Spending, charged_in, open_spending, others
 from ollama_gateway.limits.spending_file import SpendingError, SpendingFile, read_file
-from tests.limits.spent import MONTH, NOVEMBER, TODAY, in_file, now
+from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 
 
 async def left_open(directory: Path) -> None:
@@ -60,12 +60,12 @@ async def test_old_charges_are_forgotten(tmp_path: Path) -> None:
     """They go with the days that no budget is asked for any more."""
     with closing(SpendingFile(tmp_path, MONTH)) as file:
         spending = Spending(file, in_place)
-        spending.begin("old", "k", NOVEMBER, 100)
-        spending.begin("new", "k", TODAY, 100)
+        for name, day in (("old", NOVEMBER), ("kept", DECEMBER), ("new", TODAY)):
+            spending.begin(name, "k", day, 100)
         await spending.write()
     for _ in range(2):
         async with open_spending(tmp_path, runner=in_place, now=now):
-            assert charged_in(tmp_path).keys() == {"new"}
+            assert charged_in(tmp_path).keys() == {"kept", "new"}
 
 
 async def test_figures_beyond_a_row_are_cut_to_it(tmp_path: Path) -> None:

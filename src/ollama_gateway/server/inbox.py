@@ -80,15 +80,12 @@ class Inbox:
         if self._chunks is not None:
             self._chunks.put(data)
         else:
-            self._put_piece(data)
+            self._waiting += len(data)
+            if self._pieces and len(self._pieces[-1]) + len(data) <= JOINED:
+                self._pieces[-1] = bytearray(self._pieces[-1]) + data
+            else:
+                self._pieces.append(data)
         self._stir()
-
-    def _put_piece(self, data: bytes) -> None:
-        self._waiting += len(data)
-        if self._pieces and len(self._pieces[-1]) + len(data) <= JOINED:
-            self._pieces[-1] = bytearray(self._pieces[-1]) + data
-        else:
-            self._pieces.append(data)
 
     def end(self) -> None:
         """The body is whole."""

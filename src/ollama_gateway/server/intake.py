@@ -29,20 +29,17 @@ class Intake:
         self.inbox = Inbox()
         """Of the request that is received, or was last."""
         self._turn = turn
-        self._incoming = Incoming(most)
+        self.early = Incoming(most)
+        """What came since the last request was whole: a partial head, or early bytes."""
         self._left = 0
         """Bytes still to come of a body with a length."""
         self._chunked: h11.Connection | None = None
         """Who is to be told of the end of the chunks that come."""
 
-    def __len__(self) -> int:
-        """Bytes received since the last request was whole: a partial head, or early ones."""
-        return len(self._incoming)
-
     def put(self, data: bytes) -> None:
         """Store what the socket gave."""
         if self._chunked is None:
-            self._incoming.put(data)
+            self.early.put(data)
         else:
             self.inbox.put(data)
 
@@ -52,7 +49,7 @@ class Intake:
         Raises HeadBroken and h11.RemoteProtocolError for what is no request.
         """
         if http.their_state is h11.IDLE:
-            head = self._incoming.take_head()
+            head = self.early.take_head()
             if head is None:
                 return h11.NEED_DATA
             if b"\n " in head or b"\n\t" in head:
@@ -60,8 +57,8 @@ class Intake:
             http.receive_data(head)
         elif self._chunked is not None:
             return h11.NEED_DATA
-        elif self._left and self._incoming:
-            data = self._incoming.take(self._left)
+        elif self._left and self.early:
+            data = self.early.take(self._left)
             self._left -= len(data)
             http.receive_data(data)
         return http.next_event()
@@ -74,11 +71,11 @@ class Intake:
             return
         self._left, self._chunked = 0, http
         self.inbox = Inbox(Chunks(self._turn, self._end_chunks))
-        self.inbox.put(self._incoming.take(len(self)))
+        self.inbox.put(self.early.take(len(self.early)))
 
     def _end_chunks(self, rest: bytes) -> None:
         http, self._chunked = self._chunked, None
-        self._incoming.put(rest)
+        self.early.put(rest)
         if http is not None:
             http.receive_data(b"0\r\n\r\n")
             http.next_event()

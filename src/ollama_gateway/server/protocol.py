@@ -70,7 +70,7 @@ class Protocol(H11Protocol):
     @property
     def http(self) -> h11.Connection:
         """The h11 connection (hypercorn's type allows a websocket here, which never happens)."""
-        return cast("h11.Connection", self.connection)
+        return self.connection  # type: ignore[return-value]
 
     @property
     def inbox(self) -> Inbox:
@@ -80,7 +80,7 @@ class Protocol(H11Protocol):
     @property
     def unread(self) -> int:
         """Bytes received since the last request was whole: a partial head, or early bytes."""
-        return len(self._intake)
+        return len(self._intake.early)
 
     @property
     def is_idle(self) -> bool:

@@ -13,10 +13,10 @@ from typing import Final
 
 MAX_LINES: Final = 256
 """Lines of a head; each costs h11 some 2 us."""
+SMALL: Final = 512
+"""Bytes of a head that h11 is done with within a millisecond, whatever is in it."""
 
 _END: Final = re.compile(rb"\n\r?\n")
-_NEVER: Final = (b"\x00", b"\x0b", b"\x0c")
-"""Bytes that h11 takes for a fault wherever they stand."""
 _NO_HTTP: Final = "the request is not valid HTTP"
 _FIRST_PRINTABLE: Final = 0x21
 
@@ -41,7 +41,7 @@ class Incoming:
         self._bytes = bytearray()
         self._most = most
         self._searched = 0
-        """How many of them hold no end of a head."""
+        """Where an end of a head may begin."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -54,30 +54,38 @@ class Incoming:
     def take(self, size: int) -> bytes:
         """Take up to so many bytes out."""
         self._searched = 0
-        taken = bytes(memoryview(self._bytes)[:size])
-        del self._bytes[:size]
+        if size >= len(self._bytes):
+            taken = bytes(self._bytes)
+            self._bytes.clear()
+        else:
+            taken = bytes(self._bytes[:size])
+            del self._bytes[:size]
         return taken
 
     def take_head(self) -> bytes | None:
         """Take a head out; None where it is not whole yet. Raises HeadBroken."""
-        if not self._bytes:
+        waiting = self._bytes
+        if not waiting:
             return None
-        found = _END.search(self._bytes, max(0, self._searched - 2))
-        size = found.start() if found else len(self._bytes)
+        found = _END.search(waiting, self._searched)
+        size = found.start() if found else len(waiting)
         if size > self._most:
             raise HeadTooLarge
-        if self._bytes[0] < _FIRST_PRINTABLE:
+        if waiting[0] < _FIRST_PRINTABLE:
             raise HeadBroken(_NO_HTTP)
         if found is None:
-            self._searched = size
+            self._searched = max(0, size - 2)
             return None
         head = self.take(found.end())
-        _check(head)
+        if size > SMALL:
+            _check(head)
         return head
 
 
 def _check(head: bytes) -> None:
+    """Refuse what h11 takes for a fault wherever it stands, and many lines."""
     if head.count(b"\n") > MAX_LINES:
         raise HeadTooLarge
-    if any(byte in head for byte in _NEVER) or head.count(b"\r") > head.count(b"\r\n"):
+    has_odd = b"\x00" in head or b"\x0b" in head or b"\x0c" in head
+    if has_odd or head.count(b"\r") > head.count(b"\r\n"):
         raise HeadBroken(_NO_HTTP)
