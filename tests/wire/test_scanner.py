@@ -132,6 +132,17 @@ def test_up_to_a_limit(document: bytes, limits: Limits) -> None:
     assert scanned([document], Findings(limits)).is_complete
 
 
+@pytest.mark.parametrize("outer", ['{"a":%s}', '{"a":[%s]}', '{"a":{"b":%s}}', '{"a":[1,%s]}'])
+@pytest.mark.parametrize("value", ["[1,]", '{"b":1,}', '["x","y",]', "[,]", "[{},]", "[1,2,3, ]"])
+def test_no_comma_stands_before_the_end(outer: str, value: str) -> None:
+    """Behind a comma comes a value, also where nothing but scalars came since the bracket."""
+    document = (outer % value).encode()
+    for size in (1, 1000):
+        pieces = [document[start : start + size] for start in range(0, len(document), size)]
+        with pytest.raises(Unreadable, match="not valid JSON"):
+            scanned(pieces, Findings(Limits()))
+
+
 def test_a_refusal_does_not_wait_for_the_end() -> None:
     """What is over a limit, or no JSON, is refused within twice what can be held back."""
     for unit, limits in ((b"[],", Limits(containers=9)), (b"x", Limits()), (b"1 ", Limits())):

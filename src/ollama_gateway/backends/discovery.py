@@ -70,7 +70,7 @@ async def _get(backend: Backend, path: str) -> object:
         raise PollFailed("no connection in time") from None
     except httpx.ConnectError as error:
         raise PollFailed(_with("cannot connect", tls_fault(error))) from None
-    except (httpx.TransportError, BadRequest) as error:
+    except (httpx.TransportError, BadRequest, ValueError) as error:
         if fault := tls_fault(error):
             raise PollFailed(_with("the connection broke", fault)) from None
         raise PollFailed(f"{path} did not answer as an Ollama does") from None

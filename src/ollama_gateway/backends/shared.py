@@ -105,7 +105,7 @@ def _document(field: bytes | None) -> dict[str, Any]:
         intake = listing_intake()
         intake.add(field or b"{}")
         document = worked_off(whole(worked_off(intake.end())))
-    except BadRequest:
+    except (BadRequest, ValueError):
         return {}
     return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
-from ollama_gateway.wire.structure import Limits, Member
+from ollama_gateway.wire.structure import Limits, Member, Unreadable
 
 SLICE: Final = 16 * 1024
 """Bytes that are read at once: nothing but brackets takes 11 ms."""
@@ -62,4 +62,9 @@ class Outline:
 
 
 def _value(member: Member) -> object:
-    return {} if member.raw is None else json.loads(member.raw.decode("utf-8", "replace"))
+    if member.raw is None:
+        return {}
+    try:
+        return json.loads(member.raw.decode("utf-8", "replace"))
+    except ValueError:
+        raise Unreadable("is not valid JSON") from None

@@ -127,7 +127,8 @@ class Scanner:
         """The first element or member, or the end of what has none."""
         if data[at] == _CLOSERS[self._path[-1][0]]:
             return self._close(data, at)
-        return self._items()(data, at)
+        self._state = self._items()
+        return self._state(data, at)
 
     def _elements(self, data: bytes, at: int) -> int:
         if self.found.cutting is not None:
