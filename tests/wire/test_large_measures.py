@@ -80,6 +80,17 @@ def test_a_namespace_that_is_divided_is_refused() -> None:
         run(measured(found, run(fields_of(found)), BOUNDS))
 
 
+@pytest.mark.parametrize("is_last", [False, True], ids=["first", "last"])
+def test_a_namespace_that_is_divided_outside_of_its_tools_is_refused(*, is_last: bool) -> None:
+    """A cut before them, or behind them, leaves its name in another part all the same."""
+    members = {"name": "n" * 50, "pad": [1] * 200, "tools": [{"name": "t"}]}
+    if is_last:
+        members = dict(reversed(members.items()))
+    found = large(encoded({"model": "m", "tools": [{"type": "namespace", **members}]}))
+    with pytest.raises(BadRequest, match="namespace of tools is too large"):
+        run(measured(found, run(fields_of(found)), BOUNDS))
+
+
 @pytest.mark.parametrize(
     "value",
     [

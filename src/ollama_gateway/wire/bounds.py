@@ -24,7 +24,7 @@ import attrs
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import LongText, folded, go_fold, lookup, utf8_size
 from ollama_gateway.wire.large import Large, RequestBody, Steps
-from ollama_gateway.wire.parts import parts
+from ollama_gateway.wire.parts import divides_a_namespace, parts
 from ollama_gateway.wire.splicing import Field, with_value
 
 _MEDIA_KEYS: Final = {"image_url": "url", "input_audio": "data", "source": "data"}
@@ -55,7 +55,7 @@ class Measure:
     """That bound where it stands as an integer in the field that Ollama reads, and in no other that
     it might read after that."""
     overriding: tuple[Field, ...] = ()
-    """Such others, which have to say the same: those in an object, where something stands."""
+    """Such others, in an object, where something stands: they have to say the same."""
     messages: int = 0
     """Messages, each of which a template wraps in words of its own."""
     tools: int = 0
@@ -86,10 +86,10 @@ def measured(
     found = attrs.evolve(found, text=len(body), media=0, messages=0, tools=0, has_template=False)
     for part in parts(body):
         yield
-        if [go_fold(key) for key in part.keys[:2]] == ["tools", "tools"]:
-            # Its name, which goes before each of its tools, is in one part alone.
+        document = part.read()
+        if divides_a_namespace(part, document):
             raise BadRequest("a namespace of tools is too large", reason="invalid_body")
-        one = measure(part.read(), 0, ())
+        one = measure(document, 0, ())
         found = attrs.evolve(
             found,
             text=found.text + one.text,

@@ -19,12 +19,15 @@ from typing import Any, Final, NoReturn, TypeAlias
 import attrs
 
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import LongText
+from ollama_gateway.wire.body import LongText, go_fold, lookup
 from ollama_gateway.wire.large import Large, RequestBody, Steps
 from ollama_gateway.wire.structure import Container, Cut, Omission
 
 LONGEST_KEY: Final = 128
 """Bytes of a key in front of a part; a longer one, which no reader knows, is another one there."""
+
+_TOOLS: Final = 2
+"""How deep a cut between two tools is: in the outermost object and their list."""
 
 Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
 
@@ -39,6 +42,8 @@ class Part:
     """Those, in their order."""
     keys: tuple[str, ...]
     """Under which the container stands in which it begins."""
+    divided: tuple[tuple[str, int], ...]
+    """Of its beginning and its end, where a cut is there: the first key, and how deep it is."""
 
     def read(self, pairs: Pairs | None = None) -> Any:
         """Its value; `pairs` makes something else of an object."""
@@ -94,8 +99,14 @@ def _part(body: Large, first: Cut, last: Cut, left_out: list[Omission]) -> Part:
     closers = b"".join(b"}" if one.is_object else b"]" for one in reversed(last.path))
     openers = b"".join(_opener(body, one) for one in first.path)
     texts = [LongText.of(one.size, one.printed) for one in left_out if one.size and not one.is_key]
-    keys = [_key(body, one) for one in first.path if one.key_start >= 0]
-    return Part((openers + inner + closers).decode(), tuple(texts), tuple(map(json.loads, keys)))
+    keys = _keys(body, first)
+    ends = [(keys, len(first.path)), (_keys(body, last), len(last.path))]
+    divided = tuple((names[0], depth) for names, depth in ends if names)
+    return Part((openers + inner + closers).decode(), tuple(texts), keys, divided)
+
+
+def _keys(body: Large, cut: Cut) -> tuple[str, ...]:
+    return tuple(json.loads(_key(body, one)) for one in cut.path if one.key_start >= 0)
 
 
 def _stand_in(omission: Omission) -> bytes:
@@ -112,3 +123,15 @@ def _opener(body: Large, container: Container) -> bytes:
 def _key(body: Large, container: Container) -> bytes:
     start, end = container.key_start, container.key_end
     return body.blocks.read(start, end) if end - start <= LONGEST_KEY else b'"~"'
+
+
+def divides_a_namespace(part: Part, document: dict[str, object]) -> bool:
+    """Whether a part, whose value is `document`, begins or ends within a tool that holds tools.
+
+    The name of such a one goes before each of its tools, and is in one part alone.
+    """
+    if not any(go_fold(key) == "tools" and depth > _TOOLS for key, depth in part.divided):
+        return False
+    tools = lookup(document, "tools")
+    ends = (tools[0], tools[-1]) if isinstance(tools, list) and tools else ()
+    return any(isinstance(tool, dict) and lookup(tool, "tools") for tool in ends)
