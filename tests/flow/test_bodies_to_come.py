@@ -224,3 +224,24 @@ async def test_a_key_revoked_meanwhile_is_not_served(autojump_clock: Clock) -> N
     assert replies[0].status == 401
     assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
     assert [row.reason for row in key.told.rows] == ["invalid_key"]
+
+
+async def test_a_load_that_comes_slowly_needs_no_budget(autojump_clock: Clock) -> None:
+    """Its places are reserved before it is known to be one, and its tokens never."""
+    quota, load = Quota(tokens_per_day=1000), b'{"model":"m1"}'
+    limits = KeyLimits(requests_per_minute=2, tokens_per_day=1000)
+    async with limited(limits) as key:
+        await spent(key, quota, 1000)
+        for body in (Pieces([(1.0, load)]), Pieces([(1.0, load)], is_announced=False)):
+            assert (await key.ask("/api/generate", body)).status == 200
+        assert (await key.usage()).day == 1000
+
+
+async def test_what_a_key_may_is_what_it_may_when_its_body_is_there(autojump_clock: Clock) -> None:
+    """A right that was taken while the body came is gone."""
+    replies: list[Reply] = []
+    async with limited(ALL) as key, trio.open_nursery() as tasks:
+        tasks.start_soon(sent, key, replies)
+        await trio.sleep(20)
+        key.told.store.update(key.key_id, models=("other",))
+    assert [reply.status for reply in replies] == [403]

@@ -7,7 +7,8 @@ import trio
 from trio.testing import MockClock
 
 from ollama_gateway.errors import RequestTimeout
-from ollama_gateway.server.bodies import GRACE, SLOWEST, SMALL, SOON, Room
+from ollama_gateway.flow.ask import SMALL
+from ollama_gateway.server.bodies import GRACE, SLOWEST, SOON, Room
 from ollama_gateway.server.downstream import ASGIDownstream
 from ollama_gateway.wire.large import RequestBody
 from tests.server.test_bodies import END, KIBIBYTE, Script, read, roomy

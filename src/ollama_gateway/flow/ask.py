@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
 from ollama_gateway.wire.dialects import Dialect
 from ollama_gateway.wire.large import RequestBody
+
+SMALL: Final = 64 * 1024
+"""Bytes of a body that is read before the limits of its key are asked."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -132,6 +135,12 @@ class Ask:
     def dialect_name(self) -> str:
         """The dialect of the route."""
         return self.endpoint.dialect.name
+
+    @property
+    def may_only_load(self) -> bool:
+        """Whether its body may turn out to have a model loaded, and nothing else."""
+        announced = self.downstream.announced
+        return self.endpoint.loads and (announced is None or announced <= SMALL)
 
     @property
     def is_gone(self) -> bool:

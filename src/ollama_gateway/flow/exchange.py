@@ -97,15 +97,13 @@ class Exchange:
         """Read the body; where it is large or still to come, only once it has its places."""
         is_slow = not await ask.downstream.is_at_hand()
         if is_slow:
-            await self.limits.enter(lease)  # 429, 503
+            await self.limits.enter(lease, may_be_free=ask.may_only_load)  # 429, 503
+        body = await ask.downstream.body(principal.key_id)
+        if is_slow:  # the key may have been revoked meanwhile, or may do less
+            principal = await self.keys.identify(ask.credential)  # 401
+            may_call(principal, ask)  # 403
         is_measured = lease.quota.has_budget or not ask.endpoint.reports
-        # The body has no name here: it can be large, and the call may have one of its own.
-        call = await read_call(
-            principal, ask, await ask.downstream.body(principal.key_id), is_measured=is_measured
-        )
-        if is_slow:
-            await self.keys.identify(ask.credential)  # 401, where the key was revoked meanwhile
-        return call
+        return await read_call(principal, ask, body, is_measured=is_measured)
 
     def attempts(self, call: Call, ask: Ask, row: Row) -> Start:
         """The race's way to start an attempt, which leaves a note in the row."""

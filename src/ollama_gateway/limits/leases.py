@@ -190,15 +190,15 @@ class Limits:
         """What a request holds, for the length of the block; at first nothing."""
         return Leasing(self, Lease(meter, quota))
 
-    async def enter(self, lease: Lease) -> None:
+    async def enter(self, lease: Lease, *, may_be_free: bool = False) -> None:
         """Hold a request's places before its body is read; raises LimitReached, Unavailable.
 
-        It is refused too where the budget has no token left.
+        It is refused too where the budget has no token left, unless it may turn out to need none.
         """
-        if not lease.quota.is_empty:
-            meter, least = lease.meter, int(lease.quota.has_budget)
-            wish = Wish(meter.request_id, meter.key_id, lease.quota, least=least)
-            await self._reserve(lease, wish)
+        quota = lease.quota.without_budget if may_be_free else lease.quota
+        if not quota.is_empty:
+            meter, least = lease.meter, int(quota.has_budget)
+            await self._reserve(lease, Wish(meter.request_id, meter.key_id, quota, least=least))
 
     async def admit(self, lease: Lease, demand: Demand) -> None:
         """Hold what a call needs, its places too where it has none yet.

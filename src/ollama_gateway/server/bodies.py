@@ -26,8 +26,6 @@ WHOLE: Final = 60.0
 """Seconds for a body that is held to be whole, and more for its bytes."""
 SLOWEST_WHOLE: Final = 64 * 1024
 """Bytes a second, of those."""
-SMALL: Final = 64 * 1024
-"""Bytes of a body that is read before the limits of its key are asked."""
 SOON: Final = 0.25
 """Seconds in which it has to be there then: many clients send it behind the head."""
 

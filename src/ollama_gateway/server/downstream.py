@@ -16,12 +16,11 @@ import trio
 
 from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
-from ollama_gateway.flow.ask import Headers
+from ollama_gateway.flow.ask import SMALL, Headers
 from ollama_gateway.server.bodies import (
     GRACE,
     SLOWEST,
     SLOWEST_WHOLE,
-    SMALL,
     SOON,
     WHOLE,
     Room,
@@ -120,10 +119,10 @@ class ASGIDownstream:
         decoder = Decoder() if self.coding == ZSTD else None
         self._whole_by = began + WHOLE + (self.announced or 0) / SLOWEST_WHOLE
         while piece := await self.next_piece():
-            if self.room.taken + len(piece) > self.room.budget.limit:
+            received += len(piece)
+            if received > self.room.budget.limit:
                 raise BodyTooLarge
             self.room.take(len(piece))
-            received += len(piece)
             if self.announced is None:
                 self._whole_by = began + WHOLE + received / SLOWEST_WHOLE
             if decoder is None:
