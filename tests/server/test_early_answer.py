@@ -75,6 +75,18 @@ async def test_a_client_that_sends_all_first_reads_its_answer_too() -> None:
             assert b"<reset>" not in answer
 
 
+async def test_a_client_may_send_for_longer_than_an_application_has_to_end() -> None:
+    """The time of an application whose client is gone is not that of the lingering."""
+    limits = ConnectionLimits(linger_timeout=1000, linger_longest=1000, farewell=0.1)
+    async with serving(gateway(), limits) as peer, await peer.connect() as client:
+        await client.send_all(HEAD % (b"/key", b"content-length: 40"))
+        for _ in range(40):
+            await client.send_all(b"x")
+            await trio.sleep(0.01)
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 401 ")
+        assert await client.receive_some() == b""
+
+
 async def test_lingering_ends() -> None:
     """Neither who is silent holds the connection, nor who sends for ever."""
     limits = ConnectionLimits(linger_timeout=0.2, linger_longest=0.5)

@@ -126,10 +126,13 @@ class Connection(TCPServer):
     async def _serve(self, nursery: trio.Nursery) -> None:
         self._tasks._nursery = nursery  # noqa: SLF001 - hypercorn opens it in __aenter__
         await self._read()
-        nursery.cancel_scope.deadline = trio.current_time() + self._limits.farewell
+        ending = nursery.cancel_scope
+        ending.deadline = trio.current_time() + self._limits.farewell
         await self.http.handle(Closed())
         if self._finished:
+            ending.deadline += self._limits.linger_longest
             await self._part()
+            ending.deadline = trio.current_time() + self._limits.farewell
 
     async def _read(self) -> None:
         while not self._finished:
