@@ -100,6 +100,15 @@ async def test_an_answer_that_is_not_told_is_counted(autojump_clock: Clock, path
         assert found == (4000, 6, "completion_counted")
 
 
+async def test_a_long_answer_that_is_not_told_is_counted(autojump_clock: Clock) -> None:
+    """Its text counts however it is cut on its way: it is read by slices."""
+    message = {"message": {"role": "assistant", "content": "word" * 15_000}}
+    answer = {**ANSWERS[NATIVE], **message, "prompt_eval_count": 4000}
+    body = {**body_for(NATIVE), "options": {"num_predict": 20_000}}
+    found = await charge(whole(answer), NATIVE, body)
+    assert found == (4000, 15_000, "completion_counted")
+
+
 @pytest.mark.parametrize("path", NAMES)
 async def test_what_is_not_told_at_all_is_counted(autojump_clock: Clock, path: str) -> None:
     """Both halves, as where a stream was cut."""

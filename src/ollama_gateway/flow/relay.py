@@ -53,11 +53,15 @@ async def relay(
     """
     row.status = answer.status
     headers = downstream_headers(answer.headers) + extra
+    whole = answer.frames if isinstance(answer.frames, WholeAnswer) else None
+    if whole is not None and whole.is_ended:  # nothing is waited for any more
+        await _relay_whole(answer, whole, ask, row, finish, headers, answer.next)
+        return
     # One scope for all of it, whose deadline moves: one for each chunk cost as much as it.
     with trio.CancelScope() as idle:
         following = partial(_next, answer, idle, idle_timeout)
-        if isinstance(answer.frames, WholeAnswer):
-            await _relay_whole(answer, answer.frames, ask, row, finish, headers, following)
+        if whole is not None:
+            await _relay_whole(answer, whole, ask, row, finish, headers, following)
         else:
             await ask.downstream.start(answer.status, headers)
             await _pass_on(answer, ask, row, finish, following)
@@ -82,7 +86,8 @@ async def _relay_whole(
         if is_passed_on:
             await ask.downstream.start(answer.status, headers, tells_errors=False)
         while not whole.is_ended:
-            for part in parts:
+            while parts:
+                part = parts.pop(0)
                 row.bytes_out += len(part)
                 await ask.downstream.send(part)
             parts = await following()
@@ -108,7 +113,7 @@ def _note_whole(answer: Answer, whole: WholeAnswer, ask: Ask, row: Row, parts: l
     if embeds and row.prompt_tokens is not None:
         row.completion_tokens = 0  # it has none
     if row.completion_tokens is None and not embeds:
-        row.text = row.bytes_out + sum(map(ask.endpoint.dialect.text, parts))
+        row.text = row.bytes_out + ask.endpoint.dialect.text(b"".join(parts))
 
 
 async def _pass_on(
