@@ -28,7 +28,7 @@ from ollama_gateway.server.bodies import (
 from ollama_gateway.server.turnstile import Turnstile
 from ollama_gateway.turns import done
 from ollama_gateway.wire.encoding import ZSTD, Decoder
-from ollama_gateway.wire.large import Intake, RequestBody, request_limits
+from ollama_gateway.wire.large import Intake, RequestBody, is_dense, request_limits
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -115,7 +115,13 @@ class ASGIDownstream:
         began, received = clock.now(), 0
         if self.announced is not None and self.announced > self.room.budget.limit:
             raise BodyTooLarge
-        intake = Intake(request_limits(self.room.budget.containers))
+        containers = self.room.budget.containers
+        if not (self._has_more or self.coding or is_dense(self._ahead, containers)):
+            body = bytes(self._ahead)  # it was at hand
+            self._ahead.clear()
+            self.room.take(len(body))
+            return body
+        intake = Intake(request_limits(containers))
         decoder = Decoder() if self.coding == ZSTD else None
         self._whole_by = began + WHOLE + (self.announced or 0) / SLOWEST_WHOLE
         while piece := await self.next_piece():

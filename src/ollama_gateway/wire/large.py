@@ -138,7 +138,7 @@ class Intake:
         """All of it has come; raises BadRequest where it is large and no JSON object."""
         if len(self._blocks) <= self.in_place:
             body = self._blocks.read(0, len(self._blocks))
-            if not self._is_dense(body):
+            if not is_dense(body, self.limits.containers):
                 return body
         yield from self._scan(len(self._blocks) - 1)
         scanner = self._scanner_now()
@@ -169,13 +169,20 @@ class Intake:
             self._scanner = Scanner(found, checks_text=True)
         return self._scanner
 
-    def _is_dense(self, body: bytes) -> bool:
-        """Whether it may have more than is read in one go; what stands in strings counts too."""
-        most = min(DENSE_CONTAINERS, self.limits.containers or DENSE_CONTAINERS)
-        if len(body) <= most:
-            return False
-        containers = body.count(b"[") + body.count(b"{")
-        return containers > most or body.count(b",") > DENSE_VALUES
+
+def is_dense(body: bytes | bytearray, containers: int | None) -> bool:
+    """Whether it may have more than is read in one go; what stands in strings counts too.
+
+    Args:
+        body: at most `IN_PLACE` bytes.
+        containers: how many it may have at all; None: any number.
+
+    """
+    most = min(DENSE_CONTAINERS, containers or DENSE_CONTAINERS)
+    if len(body) <= most:
+        return False
+    found = body.count(b"[") + body.count(b"{")
+    return found > most or body.count(b",") > DENSE_VALUES
 
 
 def fields_of(body: RequestBody) -> Steps[dict[str, object]]:
