@@ -31,6 +31,10 @@ from ollama_gateway.log import get_logger
 CLOSING: Final = 5.0
 """Seconds at the end for rows that are not in PostgreSQL yet; the rest stays in the journal."""
 
+_kept: Final[list[ExitStack]] = []
+"""Journals that could not be closed: what is not held is let go of by the interpreter, which would
+wait for the thread in it and give its lock away.
+"""
 _log = get_logger("audit")
 
 
@@ -108,6 +112,7 @@ async def _give_up(owned: ExitStack, trail: Trail, runner: Runner) -> None:
     """Let others have the journal; one in which a thread hangs stays ours until the process ends,
     as that thread may write into it when the disk goes on.
     """
+    _kept.append(owned)
     if not (trail.rows_waiting and trail.journal.is_in_use):
         await let_go(partial(_close, trail.journal, owned), runner)
 
@@ -115,6 +120,7 @@ async def _give_up(owned: ExitStack, trail: Trail, runner: Runner) -> None:
 def _close(journal: Journal, owned: ExitStack) -> None:
     journal.close()
     owned.close()
+    _kept.remove(owned)
 
 
 async def _move_the_rest(flusher: Flusher) -> None:
