@@ -78,11 +78,18 @@ class Flusher:
             await anyio.sleep(0 if moved and failure is None else pause)
 
     async def flush(self) -> None:
-        """Move all that this process's journal has. Raises DatabaseError, JournalError."""
+        """Move what this process's journal has now; more may come meanwhile, as fast as it moves.
+
+        Raises DatabaseError, JournalError.
+        """
         journal = self.trail.journal
+        upto = journal.head.seq
         while rows := await self.runner(partial(first_rows, journal.path, BATCH)):
             await self.runner(partial(self.table.store, journal.identity, rows))
             await self.trail.drop(rows[-1])
+            self._note(None)
+            if rows[-1].seq >= upto:
+                return
 
     async def _look(self) -> tuple[str | None, int]:
         """Why rows of this process do not move, and how many of others have."""
@@ -97,10 +104,14 @@ class Flusher:
         return failure, moved
 
     async def _move_own(self) -> str | None:
-        """Why not, where that is the journal's fault: rows of others move all the same."""
+        """Why not, where it is the fault of the journal or a row: others' move all the same."""
         try:
             await self.flush()
         except JournalError as error:
+            return str(error)
+        except DatabaseError as error:
+            if not error.is_of_rows:
+                raise
             return str(error)
         return None
 
