@@ -286,3 +286,14 @@ def test_a_month_is_kept_until_it_has_ended(database_url: str) -> None:
 
         assert table.partitions_before(february - timedelta(seconds=1)) == []
         assert table.partitions_before(february) == ["gateway_audit_2026_01"]
+
+
+async def test_a_journal_that_cannot_be_read_is_tried_again_soon(
+    tmp_path: Path, database_url: str
+) -> None:
+    """It is no matter of the owner's."""
+    async with fleet(tmp_path, database_url, Time()) as one:
+        one.trail.journal.path.rename(tmp_path / "away")
+        with structlog.testing.capture_logs() as lines:
+            assert not await one.partitions.look()
+    assert [line["event"] for line in lines] == ["audit partitions wait for the journal"]

@@ -122,6 +122,23 @@ async def test_a_journal_of_one_who_is_gone_is_trimmed_by_turns(
     assert ids(tmp_path / "journal-9.db") == []
 
 
+async def test_a_journal_that_cannot_be_read_at_first_still_speaks_for_the_clock(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its rows from before confirm the clock at the next look."""
+    time = Time()
+    path = written(tmp_path, entries("old", 5, 40), entries("new", 3, 0.5))
+    async with upkeep(tmp_path, time) as one:
+        path.rename(tmp_path / "away")
+        await one.look_after()
+        (tmp_path / "away").rename(path)
+        await anyio.sleep(HOUR)
+        time.pass_(HOUR)
+        await one.look_after()
+
+    assert ids(path) == ["new0", "new1", "new2"]
+
+
 async def test_what_is_written_comes_between_two_turns(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:

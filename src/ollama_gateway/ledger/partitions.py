@@ -68,8 +68,11 @@ class Partitions:
         """Whether there is nothing more to do for now."""
         try:
             await self.look_after()
-        except (DatabaseError, JournalError) as error:
-            is_away = isinstance(error, DatabaseError) and error.is_away
+        except JournalError as error:
+            self._note("audit partitions wait for the journal", str(error))
+            return False
+        except DatabaseError as error:
+            is_away = error.is_away
             event = "audit partitions wait" if is_away else "audit partitions are left to the owner"
             self._note(event, str(error))
             return not is_away

@@ -49,6 +49,8 @@ class Upkeep:
     """The last row that was there before this process."""
     _looked_at: float | None = attrs.field(default=None, init=False)
     """When it was last asked whether rows may be dropped."""
+    _is_judged: bool = attrs.field(default=False, init=False)
+    """Whether the rows from before have said what they think of the clock."""
     _hindrance: str | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -100,9 +102,10 @@ class Upkeep:
 
     async def _judged(self, before: float) -> float | None:
         path, journal = self.trail.journal.path, self.trail.journal
-        if self._looked_at is None:
+        if not self._is_judged:
             rows = await self.runner(partial(last_began, path, self._head_before, LOOKED_AT))
             self.clocks.confirm(rows)
+            self._is_judged = True
         last = await self.runner(partial(last_began, path, journal.head.seq, 1))
         why_not = self.clocks.why_not(next(iter(last), None))
         if why_not is None:
