@@ -8,8 +8,8 @@ from typing import Final
 
 import pytest
 
-from ollama_gateway.database import DatabaseError, Timeouts
-from ollama_gateway.postgres import Database
+from ollama_gateway.storage.database import DatabaseError, Timeouts
+from ollama_gateway.storage.postgres import Database
 
 SHORT: Final = Timeouts(statement=0.3, lock=0.2, idle=0.3)
 SECRET: Final = "hush-0123456789"

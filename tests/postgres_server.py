@@ -25,8 +25,8 @@ from urllib.parse import quote
 import attrs
 import psycopg
 
-from ollama_gateway.migrations import migrate
-from ollama_gateway.postgres import Database
+from ollama_gateway.storage.migrations import migrate
+from ollama_gateway.storage.postgres import Database
 from tests.smoke.fleet import PATIENCE, free_port
 
 ACCESS: Final = """\

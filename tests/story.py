@@ -17,14 +17,14 @@ import attrs
 import trio
 
 from ollama_gateway.backends.transport import Transport
-from ollama_gateway.batcher import in_place
 from ollama_gateway.build import Gateway, build
+from ollama_gateway.http.request_stream import Inbox
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import Row
-from ollama_gateway.server.inbox import Inbox
 from ollama_gateway.settings import load
 from ollama_gateway.simulator import Model, Simulator, memory_server
+from ollama_gateway.storage.batcher import in_place
 
 CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
 

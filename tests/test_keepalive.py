@@ -17,13 +17,13 @@ from anyio.abc import SocketAttribute
 from ollama_gateway import keepalive
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.shared import SharedCatalog
-from ollama_gateway.limits.scripts import Scripts
-from ollama_gateway.server.connection import ConnectionLimits
-from ollama_gateway.server.listener import Listener, bind
+from ollama_gateway.http.connection import ConnectionLimits
+from ollama_gateway.http.listener import Listener, bind
+from ollama_gateway.limits.redis.scripts import Scripts
 from tests.backends.conftest import HOST
 from tests.backends.misbehaving import answers_and_stays, listening
+from tests.http.serving import gateway, refusal
 from tests.redis_server import redis_server
-from tests.server.serving import gateway, refusal
 
 WANTED = {"on": 1, "idle": 15, "interval": 5, "count": 3, "unacknowledged": 30_000}
 """Seconds, but for the last one, which is the write timeout in milliseconds."""

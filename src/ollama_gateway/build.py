@@ -17,13 +17,16 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.discovery import Discovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MOST_IDLE
-from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.build_backends import Transports, build_backends
+from ollama_gateway.certificates import Certificate
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.exchange import Deadlines, Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
 from ollama_gateway.flow.showing import Showing
+from ollama_gateway.http.crowd import Crowd
+from ollama_gateway.http.listener import Listener
+from ollama_gateway.http.open_files import connections_that_fit
 from ollama_gateway.keys import KeyCache, Place, find_key, open_keys, place_of
 from ollama_gateway.ledger.audit import Audit, open_audit
 from ollama_gateway.ledger.log import RowMetrics, log_row
@@ -40,15 +43,12 @@ from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.counting import Counting
-from ollama_gateway.server.crowd import Crowd
 from ollama_gateway.server.gate import Gate
-from ollama_gateway.server.listener import Listener
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.management import Management
-from ollama_gateway.server.open_files import connections_that_fit
 from ollama_gateway.server.routes import gateway_routes
 from ollama_gateway.settings import model as settings_model
-from ollama_gateway.tls_files import Certificate
+from ollama_gateway.storage.batcher import Runner, in_thread
 from ollama_gateway.wire.origins import Origins
 
 if TYPE_CHECKING:

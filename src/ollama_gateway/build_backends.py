@@ -10,9 +10,9 @@ import httpx
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.transport import Transport
+from ollama_gateway.certificates import TLSFilesBroken, client_context
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.settings import model
-from ollama_gateway.tls_files import TLSFilesBroken, client_context
 
 Transports = Mapping[str, Transport]
 """By the name of a backend."""

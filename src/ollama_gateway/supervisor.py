@@ -23,11 +23,15 @@ import trio
 
 from ollama_gateway.build import Gateway, Settings, Watcher, build
 from ollama_gateway.build_backends import Transports
-from ollama_gateway.log import get_logger
+from ollama_gateway.certificates import TLSFilesBroken
+from ollama_gateway.http.listener import AddressTaken, bind, listen
+from ollama_gateway.http.sockets import handed_over
+from ollama_gateway.keys.key import StoreError
+from ollama_gateway.ledger.journal import JournalError
+from ollama_gateway.limits.spending_file import SpendingError
+from ollama_gateway.log import LineWriter, get_logger
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.orphans import bury_as_init
-from ollama_gateway.server.listener import bind, listen
-from ollama_gateway.server.sockets import handed_over
+from ollama_gateway.processes.reaper import bury_as_init
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
@@ -38,6 +42,10 @@ CLOSING: Final = 2.0
 OBJECTS_BETWEEN_COLLECTIONS: Final = 5_000
 """Some 100 KB; Python's own 700 are half a request's."""
 STOPPING: Final = {signal.SIGTERM, signal.SIGINT}
+CANNOT_START: Final = (AddressTaken, JournalError, SpendingError, StoreError, TLSFilesBroken)
+"""What keeps a gateway with valid settings from starting; each message is one line."""
+LAST_LINES: Final = 1.0
+"""Seconds for the last log lines to be written."""
 SIGNALS: Final = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
 
 log = get_logger("supervisor")
@@ -101,6 +109,30 @@ async def supervise(
                 servers.cancel_scope.cancel()
             watchers.cancel_scope.cancel()
     log.info("stopped")
+
+
+def run_to_the_end(
+    run: Callable[[], None], writer: LineWriter, *cannot_start: type[Exception]
+) -> bool:
+    """Run `run`; log one line and return False if the gateway cannot start.
+
+    Args:
+        run: runs until the gateway has stopped.
+        writer: of log lines; drained at the end.
+        cannot_start: further errors, beside `CANNOT_START`, that one line explains.
+
+    """
+    try:
+        run()
+    except* CANNOT_START + cannot_start as errors:
+        for error in errors.exceptions:
+            get_logger("serve").error("cannot serve", reason=str(error))
+        has_failed = True
+    else:
+        has_failed = False
+    finally:
+        writer.drain(LAST_LINES)
+    return not has_failed
 
 
 async def _drain_when_told(

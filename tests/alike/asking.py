@@ -20,7 +20,7 @@ from ollama_gateway.ledger.record import Row
 from ollama_gateway.simulator import Call, Model, Simulator, memory_server
 from ollama_gateway.simulator.model import MODIFIED
 from tests.alike.case import Case
-from tests.server.serving import Peer, serving, wait_until
+from tests.http.serving import Peer, serving, wait_until
 from tests.simulator.client import Answer, answer, request
 from tests.story import Story, story
 

@@ -22,7 +22,6 @@ from anyio.streams.tls import TLSListener
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.backends.transport import Transport
-from ollama_gateway.batcher import in_place
 from ollama_gateway.build import build
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.keys import FILE_NAME
@@ -30,6 +29,7 @@ from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator
+from ollama_gateway.storage.batcher import in_place
 from tests.backends.asking import MIB, post
 from tests.backends.misbehaving import Peer, listening
 from tests.story import Story

@@ -33,10 +33,10 @@ import structlog
 
 from ollama_gateway.limits.calendar import moment, utc_now
 from ollama_gateway.limits.memory import MemoryQuota
-from ollama_gateway.limits.operations import Operation, Reserve, Settle
 from ollama_gateway.limits.quota import LEASE, Grant, Held, Quota, QuotaStore, Wish
-from ollama_gateway.limits.redis import RedisQuota
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.redis.operations import Operation, Reserve, Settle
+from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.store import RedisQuota
 from tests.redis_server import redis_server
 
 TASKS: Final = (1, 16, 64, 256)

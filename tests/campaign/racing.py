@@ -19,10 +19,10 @@ import trio
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.build import Gateway, Settings, build
+from ollama_gateway.http.listener import bind
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import Row
-from ollama_gateway.server.listener import bind
 from ollama_gateway.settings import load
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.simulator.exchange import Seen

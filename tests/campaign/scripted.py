@@ -12,9 +12,9 @@ import attrs
 import trio
 
 from ollama_gateway.build import Gateway, build
+from ollama_gateway.http.listener import bind, listen
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.server.listener import bind, listen
 from ollama_gateway.settings import load
 from tests.backends.misbehaving import Peer
 from tests.campaign.visit import PATH

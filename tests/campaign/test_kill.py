@@ -11,10 +11,10 @@ from pathlib import Path
 import redis
 
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.limits.operations import Look, account
 from ollama_gateway.limits.prompt import BYTES_A_TOKEN
 from ollama_gateway.limits.quota import LEASE
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.redis.operations import Look, account
+from ollama_gateway.limits.redis.scripts import Scripts
 from ollama_gateway.limits.spending import charged_in
 from ollama_gateway.limits.spending_file import read_file
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent

@@ -7,7 +7,7 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from ollama_gateway.cli.keys import app
+from ollama_gateway.cli.keys.commands import app
 
 
 def run(*arguments: str, stdin: str | bytes = "") -> Result:

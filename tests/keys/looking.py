@@ -10,11 +10,11 @@ from pathlib import Path
 import anyio
 import attrs
 
-from ollama_gateway.batcher import Batcher, in_place
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import APIKey
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.storage.batcher import Batcher, in_place
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

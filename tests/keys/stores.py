@@ -11,7 +11,7 @@ from ollama_gateway.keys.key import APIKey, digest_of
 from ollama_gateway.keys.postgres import PostgresKeys
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.keys.store import KeyStore
-from ollama_gateway.postgres import Database
+from ollama_gateway.storage.postgres import Database
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

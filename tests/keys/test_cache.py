@@ -7,11 +7,11 @@ import anyio
 import pytest
 import trio.testing
 
-from ollama_gateway.batcher import in_place
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys import SQLitePlace, open_keys
 from ollama_gateway.keys.key import Principal, generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.storage.batcher import in_place
 from tests.keys.looking import START, looking
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ollama_gateway.database import Timeouts
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.keys import PostgresPlace, SQLitePlace, find_key, open_keys, place_of
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import KeyRefused, StoreAway, StoreError, digest_of, generate
 from ollama_gateway.keys.postgres import PostgresKeys
 from ollama_gateway.keys.store import Imported
-from ollama_gateway.postgres import Database
+from ollama_gateway.storage.database import Timeouts
+from ollama_gateway.storage.postgres import Database
 from tests.keys.stores import found
 from tests.postgres_server import PostgresServer, private_postgres
 

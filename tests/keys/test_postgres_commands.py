@@ -17,8 +17,8 @@ from ollama_gateway.cli.main import app
 from ollama_gateway.keys.key import digest_of
 from ollama_gateway.keys.postgres import PostgresKeys
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.migrations import migrations
-from ollama_gateway.postgres import Database
+from ollama_gateway.storage.migrations import migrations
+from ollama_gateway.storage.postgres import Database
 from tests.postgres_server import PostgresServer
 
 SECRET = "hush-0123456789"
@@ -161,7 +161,7 @@ def test_migrate_as_json(empty: str) -> None:
 def test_migrate_waits_for_no_reader(keys: PostgresKeys, database_url: str) -> None:
     """Months that cannot be attached for now are left to the gateways; the tables are there."""
     with pytest.MonkeyPatch.context() as patch, closing(psycopg.connect(database_url)) as reader:
-        patch.setattr("ollama_gateway.migrations.PATIENCE", 0.0)
+        patch.setattr("ollama_gateway.storage.migrations.PATIENCE", 0.0)
         reader.execute("SELECT count(*) FROM gateway_audit").fetchone()
         result = run("db", "migrate", "--json")
 

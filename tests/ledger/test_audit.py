@@ -7,11 +7,11 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from ollama_gateway.batcher import in_thread
 from ollama_gateway.ledger import audit as audit_module
 from ollama_gateway.ledger.audit import open_audit
 from ollama_gateway.ledger.journal import Journal
 from ollama_gateway.ledger.ownership import own_journal
+from ollama_gateway.storage.batcher import in_thread
 from tests.ledger.rows import KEY, row
 
 

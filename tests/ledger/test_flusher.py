@@ -15,13 +15,13 @@ import psycopg
 import pytest
 import structlog.testing
 
-from ollama_gateway.batcher import in_thread
-from ollama_gateway.keeper import beside
 from ollama_gateway.ledger.audit import open_audit
 from ollama_gateway.ledger.flusher import PAUSE, Flusher
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.trail import SHORTEST, Trail, open_trail
+from ollama_gateway.services import beside
+from ollama_gateway.storage.batcher import in_thread
 from tests.ledger.rows import KEY, final, ids, intent, journal, row
 from tests.patience import PATIENCE
 from tests.postgres_server import PostgresServer, private_postgres

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import psycopg
 
-from ollama_gateway.batcher import in_thread
 from ollama_gateway.ledger.flusher import Flusher
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.trail import Trail
+from ollama_gateway.storage.batcher import in_thread
 from tests.ledger.rows import KEY, final, ids, journal
 from tests.ledger.test_flusher import machine, until
 

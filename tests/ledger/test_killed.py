@@ -11,15 +11,15 @@ from typing import Any
 import attrs
 import pytest
 
-from ollama_gateway.batcher import in_place
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import Journal
 from ollama_gateway.ledger.log import RowMetrics
 from ollama_gateway.ledger.ownership import adopt, own_journal
-from ollama_gateway.ledger.usage import usage
+from ollama_gateway.ledger.read.usage import usage
 from ollama_gateway.limits.spending import Spending, open_spending
 from ollama_gateway.limits.spending_file import SpendingFile
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.storage.batcher import in_place
 from tests.ledger.rows import KEY, final, intent, stored
 from tests.limits.spent import MONTH, TODAY, now
 

@@ -15,17 +15,17 @@ import psycopg
 import pytest
 import structlog.testing
 
-from ollama_gateway.batcher import in_thread
-from ollama_gateway.database import DatabaseError, Timeouts
-from ollama_gateway.keeper import beside
 from ollama_gateway.ledger.flusher import Flusher
 from ollama_gateway.ledger.journal import first_rows
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.partitions import Partitions
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
+from ollama_gateway.ledger.read.stored import StoredRows
 from ollama_gateway.ledger.retention import DAY
-from ollama_gateway.ledger.stored import StoredRows
 from ollama_gateway.ledger.trail import Trail, open_trail
+from ollama_gateway.services import beside
+from ollama_gateway.storage.batcher import in_thread
+from ollama_gateway.storage.database import DatabaseError, Timeouts
 from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
 from tests.ledger.rows import KEY, ids, row
 from tests.ledger.test_flusher import until

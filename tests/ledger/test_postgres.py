@@ -12,10 +12,10 @@ import attrs
 import psycopg
 import pytest
 
-from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
 from ollama_gateway.ledger.journal import first_rows
 from ollama_gateway.ledger.postgres import AuditTable
+from ollama_gateway.storage.database import DatabaseError
 from tests.ledger.rows import KEY, final, journal, stored
 from tests.ledger.trails import changed
 from tests.postgres_server import PostgresServer

@@ -14,12 +14,12 @@ import structlog.testing
 import trio
 import trio.testing
 
-from ollama_gateway.batcher import in_place
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.ledger import trail as trail_module
 from ollama_gateway.ledger.journal import Entry, Journal
 from ollama_gateway.ledger.ownership import has_intents
 from ollama_gateway.ledger.trail import CAPACITY, LONGEST, PATIENCE, SHORTEST, Trail, open_trail
+from ollama_gateway.storage.batcher import in_place
 from tests.ledger.rows import KEY, ids, row
 
 T = TypeVar("T")

@@ -13,12 +13,12 @@ import attrs
 import structlog.testing
 import trio.testing
 
-from ollama_gateway.batcher import in_place
 from ollama_gateway.ledger.journal import Entry, Journal
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.retention import DAY, HOUR
 from ollama_gateway.ledger.trail import Trail, open_trail
 from ollama_gateway.ledger.upkeep import Upkeep
+from ollama_gateway.storage.batcher import in_place
 from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
 from tests.ledger.rows import KEY, ids, journal, row
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ollama_gateway.cli import usage as command
-from ollama_gateway.ledger.usage import Usage
+from ollama_gateway.ledger.read.usage import Usage
 from tests.ledger.trails import ESCAPE, ended, ran, run, written
 
 DAY = 86_400

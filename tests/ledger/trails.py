@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 from ollama_gateway.cli.main import app
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Entry, Journal, first_rows
-from ollama_gateway.ledger.kept import Kept
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.reading import Journals, Span, merged
+from ollama_gateway.ledger.read.journals import Journals, Span, merged
+from ollama_gateway.ledger.read.records import Kept
 from tests.ledger.rows import BEGAN, journal, row
 
 ALL = Span()

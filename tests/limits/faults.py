@@ -18,12 +18,12 @@ import pytest
 import redis
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.keeper import beside
-from ollama_gateway.limits.operations import EPOCH, LAYOUT, Look
 from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Usage, Wish
-from ollama_gateway.limits.redis import RedisQuota
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.redis.operations import EPOCH, LAYOUT, Look
+from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.spending import Contribution, Totals
+from ollama_gateway.services import beside
 from tests import patience
 from tests.redis_server import RedisServer, private_redis
 

@@ -13,9 +13,9 @@ import redis
 
 from ollama_gateway.limits.calendar import Moment, moment
 from ollama_gateway.limits.memory import Account
-from ollama_gateway.limits.operations import LAYOUT, Look, Operation, Renew, Reserve, Settle
 from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.redis.operations import LAYOUT, Look, Operation, Renew, Reserve, Settle
+from ollama_gateway.limits.redis.scripts import Scripts
 from tests.patience import PATIENCE
 
 LEASE = 30.0

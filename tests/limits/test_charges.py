@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.batcher import in_place
 from ollama_gateway.limits.ownership import owned
 from ollama_gateway.limits.quota import MOST
 from ollama_gateway.limits.spending import Spending, charged_in, open_spending, others
 from ollama_gateway.limits.spending_file import SpendingError, SpendingFile, read_file
+from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 
 

@@ -10,8 +10,8 @@ import attrs
 
 from ollama_gateway.limits.leases import Demand, Limits
 from ollama_gateway.limits.quota import Quota
-from ollama_gateway.limits.redis import RedisQuota
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.spending import Contribution, Totals, charged_in, open_spending
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.bounds import Measure

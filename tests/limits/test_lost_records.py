@@ -9,7 +9,6 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.document import document_of, to_text
 from ollama_gateway.ledger.postgres import AuditTable
@@ -18,6 +17,7 @@ from ollama_gateway.limits import open_limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.limits.spending import open_spending
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.storage.database import DatabaseError
 from tests.ledger.rows import row
 from tests.limits.spent import TODAY, now
 from tests.postgres_server import PostgresServer

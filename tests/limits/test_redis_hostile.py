@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.limits.operations import (
+from ollama_gateway.limits.quota import Grant, Quota, Renewal
+from ollama_gateway.limits.redis.operations import (
     EPOCH,
     GIVEN,
     Look,
@@ -17,8 +18,7 @@ from ollama_gateway.limits.operations import (
     Reserve,
     Settle,
 )
-from ollama_gateway.limits.quota import Grant, Quota, Renewal
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import Scripts
 from tests.limits.faults import (
     KEY,
     account_key,

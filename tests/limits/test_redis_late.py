@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from ollama_gateway.limits.operations import Operation, Renew, Reserve, Settle
 from ollama_gateway.limits.quota import Held, Renewal
-from ollama_gateway.limits.scripts import RedisDown, Scripts
+from ollama_gateway.limits.redis.operations import Operation, Renew, Reserve, Settle
+from ollama_gateway.limits.redis.scripts import RedisDown, Scripts
 from tests.limits.faults import (
     HASTY,
     KEY,

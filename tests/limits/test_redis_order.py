@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from ollama_gateway.limits.quota import Grant, Quota, Renewal
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import Scripts
 from tests.limits.faults import account_key, begin, by_hand, inside, wish
 from tests.patience import PATIENCE
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 
-from ollama_gateway.batcher import in_thread
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.limits.operations import (
+from ollama_gateway.limits.quota import Grant, Usage
+from ollama_gateway.limits.redis.operations import (
     EPOCH,
     FILLING,
     OPENING,
@@ -20,11 +20,11 @@ from ollama_gateway.limits.operations import (
     Refill,
     Reserve,
 )
-from ollama_gateway.limits.pipeline import Pipeline
-from ollama_gateway.limits.quota import Grant, Usage
-from ollama_gateway.limits.redis import RedisQuota
-from ollama_gateway.limits.scripts import Batch, RedisDown, Scripts
+from ollama_gateway.limits.redis.pipeline import Pipeline
+from ollama_gateway.limits.redis.scripts import Batch, RedisDown, Scripts
+from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.spending import Contribution
+from ollama_gateway.storage.batcher import in_thread
 from tests.limits.faults import (
     KEY,
     Gateway,

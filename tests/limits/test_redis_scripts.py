@@ -9,9 +9,9 @@ from functools import partial
 import anyio.to_thread
 import pytest
 
-from ollama_gateway.limits.operations import Look, Operation, Reserve
 from ollama_gateway.limits.quota import Grant
-from ollama_gateway.limits.scripts import AccountBroken, Batch, RedisDown, Scripts
+from ollama_gateway.limits.redis.operations import Look, Operation, Reserve
+from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, RedisDown, Scripts
 from tests.limits.faults import (
     GARBLED,
     HASTY,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ollama_gateway.limits.operations import Reserve
-from ollama_gateway.limits.pipeline import CLOSING, MAX_SETTLEMENTS
 from ollama_gateway.limits.quota import Grant, Held, Quota, Renewal
-from ollama_gateway.limits.redis import RedisQuota
-from ollama_gateway.limits.scripts import Scripts
+from ollama_gateway.limits.redis.operations import Reserve
+from ollama_gateway.limits.redis.pipeline import CLOSING, MAX_SETTLEMENTS
+from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.store import RedisQuota
 from tests.limits.faults import (
     BEAT,
     HASTY,

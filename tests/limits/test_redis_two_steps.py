@@ -9,8 +9,8 @@ from functools import partial
 import anyio
 import pytest
 
-from ollama_gateway.limits.operations import Renew, Reserve
 from ollama_gateway.limits.quota import Grant, Held, Quota, Refusal, Renewal
+from ollama_gateway.limits.redis.operations import Renew, Reserve
 from tests.limits.faults import (
     KEY,
     Gateway,

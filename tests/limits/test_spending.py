@@ -12,10 +12,10 @@ import anyio.to_thread
 import pytest
 import trio.testing
 
-from ollama_gateway.batcher import in_place, in_thread
 from ollama_gateway.limits.quota import MOST
 from ollama_gateway.limits.spending import open_spending
 from ollama_gateway.limits.spending_file import LAST_DAY
+from ollama_gateway.storage.batcher import in_place, in_thread
 from tests.limits.spent import TODAY, Counting, in_file, now
 from tests.patience import PATIENCE
 

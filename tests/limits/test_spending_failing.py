@@ -13,10 +13,10 @@ import pytest
 import structlog.testing
 import trio.testing
 
-from ollama_gateway.batcher import in_place
 from ollama_gateway.limits.charges import Open
 from ollama_gateway.limits.spending import open_spending
 from ollama_gateway.limits.spending_file import SpendingError, SpendingFile
+from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import MONTH, TODAY, Counting, in_file, now
 
 T = TypeVar("T")

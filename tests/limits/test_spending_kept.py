@@ -13,11 +13,11 @@ import pytest
 import structlog.testing
 import trio.testing
 
-from ollama_gateway.batcher import in_place, in_thread
 from ollama_gateway.limits.calendar import first_day_kept
 from ollama_gateway.limits.charges import Open
 from ollama_gateway.limits.spending import Spending, open_spending
 from ollama_gateway.limits.spending_file import DROPPED_AT_ONCE, SpendingFile
+from ollama_gateway.storage.batcher import in_place, in_thread
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 
 JANUARY = 20_454

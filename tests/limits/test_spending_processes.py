@@ -15,18 +15,18 @@ import attrs
 import pytest
 import structlog.testing
 
-from ollama_gateway.batcher import in_place
 from ollama_gateway.limits.charges import Open
 from ollama_gateway.limits.ownership import looked_at
 from ollama_gateway.limits.spending import Contribution, open_spending, others
 from ollama_gateway.limits.spending_file import SpendingFile
+from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 from tests.patience import PATIENCE
 
 PROGRAM = """
 import sys, trio
 from pathlib import Path
-from ollama_gateway.batcher import in_place
+from ollama_gateway.storage.batcher import in_place
 from ollama_gateway.limits.spending import open_spending
 from tests.limits.spent import TODAY, now
 

@@ -21,7 +21,7 @@ from ollama_gateway.errors import (
 from ollama_gateway.server.bodies import GRACE, SLOWEST, BodyBudget, Room
 from ollama_gateway.server.downstream import ASGIDownstream
 from ollama_gateway.wire.large import RequestBody
-from tests.server.serving import gateway, serving, wait_until
+from tests.http.serving import gateway, serving, wait_until
 
 KIBIBYTE = 1024
 POST = b"POST /body HTTP/1.1\r\nhost: h\r\nconnection: close\r\n"

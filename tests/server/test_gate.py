@@ -9,14 +9,14 @@ import pytest
 import trio.testing
 
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.processes.admin import MergedAdmin
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.gate import Gate
-from ollama_gateway.server.merged import MergedAdmin
 from ollama_gateway.settings import load
 from ollama_gateway.wire.hosts import name_in, name_of
-from tests.server.serving import serving
-from tests.server.test_merged import READY, TOKEN, Answers, processes
+from tests.http.serving import serving
+from tests.processes.test_admin import READY, TOKEN, Answers, processes
 from tests.story import Story, story
 
 Clock = trio.testing.MockClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_gateway.settings.shares import share, share_of
+from ollama_gateway.processes.shares import share, share_of
 from tests.settings.conftest import Load, Problems
 
 FEW = """

@@ -11,7 +11,7 @@ import anthropic
 import openai
 import pytest
 
-from ollama_gateway.ledger.reading import Journals, Span
+from ollama_gateway.ledger.read.journals import Journals, Span
 from tests.smoke.fleet import Fleet, fleet
 
 MODEL: Final = "shared:1"

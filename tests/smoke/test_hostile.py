@@ -10,8 +10,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from tests.http.test_deadly import ANSWERED_IN_HTTP_1, REFUSED
 from tests.patience import PATIENCE
-from tests.server.test_deadly import ANSWERED_IN_HTTP_1, REFUSED
 from tests.smoke.fleet import Fleet
 from tests.smoke.test_clients import native_chat
 

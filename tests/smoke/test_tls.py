@@ -14,7 +14,7 @@ import ollama
 import openai
 import pytest
 
-from tests.server.securing import Issuer
+from tests.http.securing import Issuer
 from tests.smoke.fleet import TWO, Fleet, clean_environment, ctl, fleet
 
 SAY_HI = [{"role": "user", "content": "hi"}]

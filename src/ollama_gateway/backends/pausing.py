@@ -27,7 +27,7 @@ import attrs
 
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.log import get_logger
-from ollama_gateway.private_file import NotAFile, make_directory
+from ollama_gateway.storage.private_file import NotAFile, make_directory
 
 FILE_NAME: Final = "paused.json"
 LOCK_NAME: Final = "paused.lock"

@@ -13,10 +13,10 @@ from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.catalog import Catalog, Listing, names, short_digest
 from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build_backends import build_backends
+from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.settings import Settings
-from ollama_gateway.tls_files import TLSFilesBroken
 
 
 @attrs.frozen

@@ -13,18 +13,18 @@ from typing import Any
 import typer
 
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.import_rows import journals_in, move_rows, show
-from ollama_gateway.cli.key_store import opened, place_in, told
+from ollama_gateway.cli.keys.import_rows import journals_in, move_rows, show
+from ollama_gateway.cli.keys.store import opened, place_in, told
 from ollama_gateway.cli.output import print_json, say
-from ollama_gateway.database import DatabaseError
 from ollama_gateway.keys import FILE_NAME, SQLitePlace
 from ollama_gateway.keys.key import APIKey, StoreError
 from ollama_gateway.keys.store import Adopted, Stored
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
-from ollama_gateway.migrations import PATIENT, migrations, patiently
-from ollama_gateway.migrations import migrate as take_steps
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
+from ollama_gateway.storage.database import DatabaseError
+from ollama_gateway.storage.migrations import PATIENT, migrations, patiently
+from ollama_gateway.storage.migrations import migrate as take_steps
 
 app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database.")
 
@@ -37,7 +37,7 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
     assert url is not None  # noqa: S101 - `_settings` saw to it
     say(f"database: {printable(str(place_in(settings)))}", err=True)
     try:
-        from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+        from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
         with closing(Database(url.reveal(), PATIENT)) as database:
             taken = take_steps(database)

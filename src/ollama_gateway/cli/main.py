@@ -8,7 +8,6 @@ from typing import Any, Final, cast
 import typer
 
 from ollama_gateway.cli import (
-    audit,
     backends,
     config,
     db,
@@ -16,12 +15,13 @@ from ollama_gateway.cli import (
     explain,
     health,
     init,
-    keys,
     pausing,
     pull,
     serve,
     usage,
 )
+from ollama_gateway.cli.audit import commands as audit
+from ollama_gateway.cli.keys import commands as keys
 from ollama_gateway.cli.output import say
 from ollama_gateway.settings.units import discreet
 

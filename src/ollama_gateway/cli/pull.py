@@ -14,12 +14,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.build_backends import build_backends
+from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.cli.pulling import Pull, Tell, pull_all
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.settings import Settings
-from ollama_gateway.tls_files import TLSFilesBroken
 from ollama_gateway.wire.names import ModelName
 
 ModelArgument = Annotated[str, typer.Argument(help="What to pull, as `ollama pull` takes it.")]

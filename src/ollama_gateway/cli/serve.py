@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
@@ -13,31 +12,15 @@ from ollama_gateway import log
 from ollama_gateway.build import Gateway
 from ollama_gateway.cli.config import ConfigOption, end_at, settings_or_exit
 from ollama_gateway.cli.data_dir import faults_of, make_private
-from ollama_gateway.cli.key_store import place_in
-from ollama_gateway.keys.key import StoreAway, StoreError, digest_of, utc_now
+from ollama_gateway.cli.keys.store import place_in
+from ollama_gateway.http.open_files import raise_file_limit
+from ollama_gateway.keys.key import StoreAway, digest_of, utc_now
 from ollama_gateway.keys.store import KeyStore
-from ollama_gateway.ledger.journal import JournalError
-from ollama_gateway.limits.spending_file import SpendingError
 from ollama_gateway.printable import printable
-from ollama_gateway.processes import ProcessesFailed, serve_with_processes
-from ollama_gateway.server.listener import AddressTaken
-from ollama_gateway.server.open_files import raise_file_limit
+from ollama_gateway.processes.parent import ProcessesFailed, serve_with_processes
 from ollama_gateway.settings import Settings
-from ollama_gateway.supervisor import spare_what_is_loaded, supervise
-from ollama_gateway.tls_files import TLSFilesBroken
-from ollama_gateway.writers import Trusted
-
-LAST_LINES = 1.0
-"""Seconds for the last log lines to be written."""
-OPERATIONAL = (
-    AddressTaken,
-    JournalError,
-    ProcessesFailed,
-    SpendingError,
-    StoreError,
-    TLSFilesBroken,
-)
-"""What can keep a gateway with valid settings from starting; each with one line to say."""
+from ollama_gateway.storage.writers import Trusted
+from ollama_gateway.supervisor import run_to_the_end, spare_what_is_loaded, supervise
 
 logger = log.get_logger("serve")
 
@@ -52,7 +35,7 @@ def serve(config: ConfigOption = None) -> None:
     writer = log.configure(settings.log.level, settings.log.format)
     for warning in [*loaded.warnings, *([was_open] if was_open else [])]:
         logger.warning("doubtful setting", warning=warning)
-    raise typer.Exit(int(not ran_to_its_end(partial(_serve, settings), writer)))
+    raise typer.Exit(int(not run_to_the_end(partial(_serve, settings), writer, ProcessesFailed)))
 
 
 def _serve(settings: Settings) -> None:
@@ -63,21 +46,6 @@ def _serve(settings: Settings) -> None:
         trio.run(partial(serve_with_processes, settings, on_ready=announce))
     else:
         trio.run(partial(supervise, settings, on_ready=partial(_announce, settings)))
-
-
-def ran_to_its_end(run: Callable[[], None], writer: log.LineWriter) -> bool:
-    """Run it; False where it could not, which a line tells."""
-    try:
-        run()
-    except* OPERATIONAL as errors:
-        for error in errors.exceptions:
-            logger.error("cannot serve", reason=str(error))  # noqa: TRY400 - no trace: one line
-        has_failed = True
-    else:
-        has_failed = False
-    finally:
-        writer.drain(LAST_LINES)
-    return not has_failed
 
 
 def _say_how_to_make_a_key(settings: Settings) -> None:

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ollama_gateway.cli.audit_options import KeyOption, ModelOption
+from ollama_gateway.cli.audit.options import KeyOption, ModelOption
+from ollama_gateway.cli.audit.sources import opened, readable_in_part
+from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_span
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table
-from ollama_gateway.cli.span import SinceOption, UntilOption, read_span
-from ollama_gateway.cli.trail import opened, readable_in_part
-from ollama_gateway.ledger.filtering import Filter
-from ollama_gateway.ledger.reading import merged
-from ollama_gateway.ledger.usage import WAYS, By, Usage, total
-from ollama_gateway.ledger.usage import usage as sums_of
+from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.journals import merged
+from ollama_gateway.ledger.read.usage import WAYS, By, Usage, total
+from ollama_gateway.ledger.read.usage import usage as sums_of
 from ollama_gateway.printable import printable
 from ollama_gateway.settings.units import shown
 

@@ -14,14 +14,14 @@ import attrs
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Forbidden, UnsupportedEncoding
-from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.limits.quota import OwnLimits
 from ollama_gateway.turns import done
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
 from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage
 from ollama_gateway.wire.encoding import ZSTD
-from ollama_gateway.wire.headers import content_coding, upstream_headers
+from ollama_gateway.wire.headers import Headers, content_coding, upstream_headers
 from ollama_gateway.wire.large import RequestBody, Steps, fields_of
 from ollama_gateway.wire.load_options import LoadOptions, load_options
 from ollama_gateway.wire.loading import only_loads

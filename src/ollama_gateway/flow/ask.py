@@ -7,12 +7,11 @@ from typing import Final, Protocol
 import attrs
 
 from ollama_gateway.wire.dialects import Dialect
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.large import RequestBody
 
 SMALL: Final = 64 * 1024
 """Bytes of a body that is read before the limits of its key are asked."""
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class Downstream(Protocol):

@@ -14,11 +14,11 @@ from typing import Final
 import attrs
 
 from ollama_gateway.errors import BadRequest, Forbidden
-from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.flow.exchange import Principal
 from ollama_gateway.turns import done
 from ollama_gateway.wire import body as json_body
-from ollama_gateway.wire.headers import upstream_headers
+from ollama_gateway.wire.headers import Headers, upstream_headers
 from ollama_gateway.wire.large import RequestBody, fields_of
 from ollama_gateway.wire.names import ModelName
 

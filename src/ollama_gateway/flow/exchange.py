@@ -21,7 +21,7 @@ from ollama_gateway.backends.selection import Candidates, Wish
 from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.admission import Call, Rights, bounded, may_call, read_call
 from ollama_gateway.flow.answers import AnswerBudget
-from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import Answer, AttemptFailed, attempt
 from ollama_gateway.flow.race import Race, Rules, Start
 from ollama_gateway.flow.relay import relay
@@ -30,6 +30,7 @@ from ollama_gateway.ledger.asked import Caller
 from ollama_gateway.ledger.record import Attempt, Ledger, Row
 from ollama_gateway.limits.leases import Demand, Lease, Limits
 from ollama_gateway.limits.quota import Quota
+from ollama_gateway.wire.headers import Headers
 
 
 class Principal(Rights, Caller, Protocol):

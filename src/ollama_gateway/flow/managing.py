@@ -25,13 +25,13 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.transport import ONCE
 from ollama_gateway.backends.uploading import ONE_WRITE, BodyFailed
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamTimeout
-from ollama_gateway.flow.ask import Ask, Downstream, Headers
+from ollama_gateway.flow.ask import Ask, Downstream
 from ollama_gateway.flow.attempt import BackendRefused
 from ollama_gateway.flow.command import Command
 from ollama_gateway.ledger.record import Attempt, Row
 from ollama_gateway.wire.dialects import Dialect, Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, WholeBody, frames_for
-from ollama_gateway.wire.headers import downstream_headers
+from ollama_gateway.wire.headers import Headers, downstream_headers
 from ollama_gateway.wire.large import RequestBody, pieces_of
 
 CLIENTS_OWN: Final = {400, 404, 405, 409, 413, 422, 429}

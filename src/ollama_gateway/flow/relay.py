@@ -24,14 +24,14 @@ from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
-from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import Answer, AttemptFailed
 from ollama_gateway.flow.reading import reading_of
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.wire.dialects import Dialect, Usage
 from ollama_gateway.wire.dialects.reading import MOST_TEXT
-from ollama_gateway.wire.headers import downstream_headers
+from ollama_gateway.wire.headers import Headers, downstream_headers
 from ollama_gateway.wire.whole import WholeAnswer
 
 Finish = Callable[[], Awaitable[None]]

@@ -22,14 +22,14 @@ from ollama_gateway.backends.selection import Wish, in_order, judge
 from ollama_gateway.errors import Forbidden, NotFound
 from ollama_gateway.flow.admission import Call, may_call, read_call
 from ollama_gateway.flow.answers import Held
-from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.exchange import Exchange, Principal, Until
 from ollama_gateway.flow.race import Race
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.turns import done
-from ollama_gateway.wire.headers import downstream_headers, upstream_headers
+from ollama_gateway.wire.headers import Headers, downstream_headers, upstream_headers
 from ollama_gateway.wire.modelfile import without_places
 from ollama_gateway.wire.names import ModelName
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager, closing
 from datetime import datetime
 from typing import Final
 
-from ollama_gateway.batcher import Batcher, Runner, in_thread, let_go
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError, utc_now
 from ollama_gateway.keys.place import FILE_NAME, Place, PostgresPlace, SQLitePlace, place_of
+from ollama_gateway.storage.batcher import Batcher, Runner, in_thread, let_go
 
 __all__ = [
     "FILE_NAME",

@@ -21,10 +21,10 @@ import anyio
 import attrs
 
 from ollama_gateway import clock
-from ollama_gateway.batcher import BatcherFull, BatchFailed
 from ollama_gateway.errors import Unauthorized, Unavailable
 from ollama_gateway.keys.key import APIKey, Principal, digest_of, read_claim, utc_now
 from ollama_gateway.log import get_logger
+from ollama_gateway.storage.batcher import BatcherFull, BatchFailed
 
 FRESH: Final = 0.8
 """Seconds a found key is used without a look-up; with the look-up itself, within a second."""

@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 import attrs
 
-from ollama_gateway.database import DatabaseError
 from ollama_gateway.keys.key import StoreError, utc_now
 from ollama_gateway.keys.postgres import PostgresKeys
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.keys.store import KeyStore
+from ollama_gateway.storage.database import DatabaseError
 
 FILE_NAME: Final = "keys.db"
 """The store's file in `storage.data_dir`."""
@@ -59,7 +59,7 @@ class PostgresPlace:
 
     def __str__(self) -> str:
         try:
-            from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+            from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
             return f"postgresql ({Database(self.url).label})"
         except DatabaseError:
@@ -68,7 +68,7 @@ class PostgresPlace:
     def open(self, now: Now = utc_now) -> KeyStore:
         """A store that connects when it is used."""
         try:
-            from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+            from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
             database = Database(self.url)
         except DatabaseError as error:

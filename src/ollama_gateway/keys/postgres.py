@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from ollama_gateway.database import DatabaseError
 from ollama_gateway.keys.key import (
     APIKey,
     KeyLimits,
@@ -27,10 +26,11 @@ from ollama_gateway.keys.key import (
 )
 from ollama_gateway.keys.sql import SQLKeys
 from ollama_gateway.keys.store import Secret
-from ollama_gateway.migrations import check_schema
+from ollama_gateway.storage.database import DatabaseError
+from ollama_gateway.storage.migrations import check_schema
 
 if TYPE_CHECKING:
-    from ollama_gateway.postgres import Cursor, Database
+    from ollama_gateway.storage.postgres import Cursor, Database
 
 _LOCK: Final = 0x6F_67_77_02
 """The advisory lock of whoever changes keys; `ogw` in ASCII and a number."""

@@ -36,7 +36,7 @@ from ollama_gateway.keys.rows import (
 )
 from ollama_gateway.keys.sql import SQLKeys
 from ollama_gateway.keys.store import Secret
-from ollama_gateway.private_file import identity, make_private
+from ollama_gateway.storage.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 2.0
 """How long a change waits for another process's change."""

@@ -16,17 +16,17 @@ from typing import Final
 import anyio
 import attrs
 
-from ollama_gateway.batcher import Runner, let_go
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.flusher import Flusher, tell_of_journal
 from ollama_gateway.ledger.journal import Journal
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.partitions import Partitions
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
-from ollama_gateway.ledger.telling import Once
+from ollama_gateway.ledger.read.telling import Once
 from ollama_gateway.ledger.trail import Trail, open_trail
 from ollama_gateway.ledger.upkeep import Upkeep
 from ollama_gateway.log import get_logger
+from ollama_gateway.storage.batcher import Runner, let_go
 
 CLOSING: Final = 5.0
 """Seconds at the end for rows that are not in PostgreSQL yet; the rest stays in the journal."""

@@ -17,14 +17,14 @@ from typing import Final
 import anyio
 import attrs
 
-from ollama_gateway.batcher import Runner
-from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.journal import JournalError, first_rows
 from ollama_gateway.ledger.moving import BATCH, move_orphans
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.telling import Complain, Once
+from ollama_gateway.ledger.read.telling import Complain, Once
 from ollama_gateway.ledger.trail import Trail
 from ollama_gateway.log import get_logger
+from ollama_gateway.storage.batcher import Runner
+from ollama_gateway.storage.database import DatabaseError
 
 PAUSE: Final = 1.0
 """Seconds between two looks at a journal that was moved whole."""

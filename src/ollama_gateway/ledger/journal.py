@@ -30,7 +30,7 @@ from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.limits.spending import charged_in
-from ollama_gateway.private_file import identity, make_private
+from ollama_gateway.storage.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 1.0
 """How long SQLite waits for a lock that something else holds on a file."""

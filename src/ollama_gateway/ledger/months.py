@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 if TYPE_CHECKING:
-    from ollama_gateway.postgres import Cursor
+    from ollama_gateway.storage.postgres import Cursor
 
 AHEAD: Final = 3
 """Months for which partitions are made, this one included."""

@@ -14,10 +14,10 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.journal import Journal, JournalError, first_rows
 from ollama_gateway.ledger.ownership import PATTERN, is_orphan, orphan
 from ollama_gateway.ledger.postgres import AuditTable
+from ollama_gateway.storage.database import DatabaseError
 
 BATCH: Final = 1000
 """Rows of one transaction."""

@@ -14,7 +14,6 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from ollama_gateway.file_lock import locked
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import (
     Journal,
@@ -24,7 +23,8 @@ from ollama_gateway.ledger.journal import (
     translated,
 )
 from ollama_gateway.ledger.retention import last_past, tell_dropped
-from ollama_gateway.private_file import make_directory
+from ollama_gateway.storage.file_lock import locked
+from ollama_gateway.storage.private_file import make_directory
 
 PATTERN: Final = "journal-*.db"
 

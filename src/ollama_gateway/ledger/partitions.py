@@ -15,13 +15,13 @@ from typing import Final
 import anyio
 import attrs
 
-from ollama_gateway.batcher import Runner
-from ollama_gateway.database import DatabaseError
 from ollama_gateway.ledger.journal import Journal, JournalError
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.retention import HOUR, LOOKED_AT, Clocks, shown
 from ollama_gateway.ledger.upkeep import last_began
 from ollama_gateway.log import get_logger
+from ollama_gateway.storage.batcher import Runner
+from ollama_gateway.storage.database import DatabaseError
 
 SHORTEST: Final = 5.0
 """Seconds between two tries where something is in the way: doubled with each, up to the longest."""

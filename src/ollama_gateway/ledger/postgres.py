@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ollama_gateway.database import DatabaseError, Timeouts
 from ollama_gateway.ledger import months
 from ollama_gateway.ledger.chain import Link
+from ollama_gateway.storage.database import DatabaseError, Timeouts
 
 TIMEOUTS: Final = Timeouts(statement=10, lock=5, idle=10)
 UPKEEP: Final = Timeouts(statement=600, lock=0.5, idle=10)
@@ -58,7 +58,7 @@ class AuditTable:
     """The table, for one thread at a time; every method raises DatabaseError."""
 
     def __init__(self, url: str, timeouts: Timeouts = TIMEOUTS) -> None:
-        from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+        from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
         self._database = Database(url, timeouts)
 

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from ollama_gateway.batcher import Runner
-from ollama_gateway.database import DatabaseError, Timeouts
 from ollama_gateway.log import get_logger
+from ollama_gateway.storage.batcher import Runner
+from ollama_gateway.storage.database import DatabaseError, Timeouts
 
 TIMEOUTS: Final = Timeouts(statement=2, lock=1, idle=1)
 """Limited keys wait meanwhile; a million rows of one month took 0.36 s, vacuumed."""
@@ -37,7 +37,7 @@ def spent_this_month(url: str, now: datetime) -> Spent:
     """
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     found: Spent = {}
-    from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+    from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
     with closing(Database(url, TIMEOUTS)) as database, database.transaction() as cursor:
         for spender, key_id, day, tokens in cursor.execute(_SUMS, (month,)):

@@ -22,15 +22,15 @@ from typing import Final
 import anyio
 import attrs
 
-from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.keeper import beside
 from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Entry, Journal, JournalError
 from ollama_gateway.ledger.record import Row
 from ollama_gateway.ledger.retention import tell_dropped
 from ollama_gateway.log import get_logger
+from ollama_gateway.services import beside
+from ollama_gateway.storage.batcher import Runner, in_thread
 
 CAPACITY: Final = 10_000
 """Rows that may wait to be written: some 10 MB."""

@@ -10,15 +10,15 @@ from typing import Final
 import anyio
 import attrs
 
-from ollama_gateway.batcher import Runner
 from ollama_gateway.ledger.chain import Anchor
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import JournalError, reading
 from ollama_gateway.ledger.ownership import adopt, has_past
+from ollama_gateway.ledger.read.telling import Complain
 from ollama_gateway.ledger.retention import HOUR, LOOKED_AT, Clocks, began_of, shown
-from ollama_gateway.ledger.telling import Complain
 from ollama_gateway.ledger.trail import Trail
 from ollama_gateway.log import get_logger
+from ollama_gateway.storage.batcher import Runner
 
 TICK: Final = 30.0
 """Seconds between two looks at the journals of others; the head is told at every second one."""

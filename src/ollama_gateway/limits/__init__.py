@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from ollama_gateway import clock
-from ollama_gateway.batcher import Runner, in_thread
 from ollama_gateway.limits.calendar import Moment, moment, utc_now
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.memory import MemoryQuota
@@ -25,6 +24,7 @@ from ollama_gateway.limits.spending import (
     others,
 )
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.storage.batcher import Runner, in_thread
 
 
 @asynccontextmanager
@@ -78,8 +78,8 @@ async def _open_store(
         spent = _sum([_own(spending), *await recorded(), *lost])
         yield MemoryQuota(partial(_moment, now), spent)
         return
-    from ollama_gateway.limits.redis import RedisQuota  # noqa: PLC0415 - only where it is used
-    from ollama_gateway.limits.scripts import Scripts  # noqa: PLC0415
+    from ollama_gateway.limits.redis.scripts import Scripts  # noqa: PLC0415
+    from ollama_gateway.limits.redis.store import RedisQuota  # noqa: PLC0415
 
     async def contributions() -> Sequence[Contribution]:
         dead = [given for given in await recorded() if not given.is_alive]

@@ -19,7 +19,6 @@ from typing import Final, Protocol
 import anyio
 import attrs
 
-from ollama_gateway.keeper import beside
 from ollama_gateway.limits.charges import Charge
 from ollama_gateway.limits.heartbeat import Heartbeat
 from ollama_gateway.limits.prompt import PromptBounds, estimate
@@ -33,11 +32,13 @@ from ollama_gateway.limits.quota import (
     Standings,
     Wish,
 )
-from ollama_gateway.limits.replies import REASONS, Headers, headers_of, refused
+from ollama_gateway.limits.replies import REASONS, headers_of, refused
 from ollama_gateway.limits.spending import Spending
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.services import beside
 from ollama_gateway.wire.bounds import Measure
+from ollama_gateway.wire.headers import Headers
 
 START: Final = 3.0
 """Seconds that a start waits for the store; then it is not ready, and goes on trying."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ollama_gateway.file_lock import locked
+from ollama_gateway.storage.file_lock import locked
 
 PATTERN: Final = "budgets-*.db"
 READERS_SECONDS: Final = 2.0

@@ -12,8 +12,7 @@ from typing import Final
 
 from ollama_gateway.errors import LimitReached
 from ollama_gateway.limits.quota import LimitName, Quota, Refusal, Standing, Standings
-
-Headers = list[tuple[bytes, bytes]]
+from ollama_gateway.wire.headers import Headers
 
 REASONS: Final[dict[LimitName, str]] = {
     "rate": "rate",

@@ -25,8 +25,6 @@ from typing import Final
 import anyio
 import attrs
 
-from ollama_gateway.batcher import Runner, in_thread, let_go
-from ollama_gateway.keeper import beside
 from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
 from ollama_gateway.limits.charges import Charge, Open
 from ollama_gateway.limits.ownership import PATTERN
@@ -39,6 +37,8 @@ from ollama_gateway.limits.spending_file import (
     read_file,
 )
 from ollama_gateway.log import get_logger
+from ollama_gateway.services import beside
+from ollama_gateway.storage.batcher import Runner, in_thread, let_go
 
 SHORTEST: Final = 0.1
 """Seconds between the beginnings of two writes."""

@@ -37,7 +37,7 @@ from ollama_gateway.limits.charges import (
 )
 from ollama_gateway.limits.ownership import alive, looked_at, owned
 from ollama_gateway.limits.quota import MOST, bounded
-from ollama_gateway.private_file import identity, make_directory, make_private
+from ollama_gateway.storage.private_file import identity, make_directory, make_private
 
 BUSY_SECONDS: Final = 1.0
 """How long SQLite waits for a lock that something else holds on a file."""

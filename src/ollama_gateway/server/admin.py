@@ -17,7 +17,7 @@ import attrs
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.selection import Wish
 from ollama_gateway.errors import BadRequest, NotFound
-from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.keys.key import APIKey, utc_now
 from ollama_gateway.ledger.audit import Audit
@@ -26,6 +26,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.explain import explain, facts_of
 from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.routes import Routes
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
 
 JSON: Final[Headers] = [(b"content-type", b"application/json")]

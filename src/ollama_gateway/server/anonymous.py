@@ -20,9 +20,8 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.flow.ask import Headers
 from ollama_gateway.server.cors import origin_of
-from ollama_gateway.wire.headers import has_credential
+from ollama_gateway.wire.headers import Headers, has_credential
 from ollama_gateway.wire.networks import Network, address_of, is_in
 from ollama_gateway.wire.origins import Origins
 

@@ -28,7 +28,8 @@ from ollama_gateway.errors import (
     Unauthorized,
     Unavailable,
 )
-from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.http.request_stream import Inbox
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.address import Address
@@ -37,12 +38,11 @@ from ollama_gateway.server.bodies import BodyBudget, Room
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.downstream import ASGIDownstream, Send
 from ollama_gateway.server.forwarded import client_of
-from ollama_gateway.server.inbox import Inbox
+from ollama_gateway.server.pacer import Turnstile
 from ollama_gateway.server.refusals import RefusalLog
 from ollama_gateway.server.routes import Routes, dialect_of
-from ollama_gateway.server.turnstile import Turnstile
 from ollama_gateway.wire.dialects import Dialect
-from ollama_gateway.wire.headers import check_head, content_coding, credential
+from ollama_gateway.wire.headers import Headers, check_head, content_coding, credential
 from ollama_gateway.wire.networks import Network
 
 FAREWELL: Final = 1.0

@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.flow.ask import Headers
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.origins import Origins
 
 METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

@@ -14,7 +14,7 @@ import attrs
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.admission import may_call
-from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.exchange import Keys, Principal
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.limits.at_once import AtOnce
@@ -22,6 +22,7 @@ from ollama_gateway.turns import done
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.counting import estimated_tokens
 from ollama_gateway.wire.dialects.reading import one_line
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.large import fields_of
 from ollama_gateway.wire.names import ModelName
 

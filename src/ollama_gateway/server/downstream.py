@@ -2,7 +2,7 @@
 
 The request's body is not touched until it is wanted, so a bad key is refused before a byte of it
 is read, and `100 Continue` goes out only then. That the client leaves is told by the connection and
-not by `receive`: no task has to wait for it (`server/inbox.py`).
+not by `receive`: no task has to wait for it (`http/request_stream.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import trio
 
 from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
-from ollama_gateway.flow.ask import SMALL, Headers
+from ollama_gateway.flow.ask import SMALL
 from ollama_gateway.server.bodies import (
     GRACE,
     SLOWEST,
@@ -25,9 +25,10 @@ from ollama_gateway.server.bodies import (
     WHOLE,
     Room,
 )
-from ollama_gateway.server.turnstile import Turnstile
+from ollama_gateway.server.pacer import Turnstile
 from ollama_gateway.turns import done
 from ollama_gateway.wire.encoding import ZSTD, Decoder
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.large import Intake, RequestBody, is_dense, request_limits
 
 Send = Callable[[Any], Awaitable[None]]

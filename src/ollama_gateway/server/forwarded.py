@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ollama_gateway.flow.ask import Headers
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.networks import IPAddress, Network, address_of, is_in
 
 MAX_PROXIES: Final = 32

@@ -19,8 +19,9 @@ from typing import Final
 import attrs
 
 from ollama_gateway.errors import Misdirected, Unauthorized
-from ollama_gateway.flow.ask import Ask, Endpoint, Headers
+from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.server.routes import OLLAMA, Handler, Route, Routes
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.hosts import is_loopback, name_in, name_of
 
 FOR_ALL: Final = "/healthz"

@@ -15,10 +15,11 @@ import attrs
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Catalog, Entry
 from ollama_gateway.errors import Forbidden, Unavailable
-from ollama_gateway.flow.ask import Ask, Headers
+from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.exchange import Keys, Principal
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.server.routes import Handler
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
 
 TEXT: Headers = [(b"content-type", b"text/plain; charset=utf-8")]

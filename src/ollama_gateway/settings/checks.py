@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from ollama_gateway.certificates import TLSFilesBroken, client_context, server_context
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.key import read_claim
 from ollama_gateway.printable import printable
@@ -12,7 +13,6 @@ from ollama_gateway.settings import files, places
 from ollama_gateway.settings.model import Auth, Backend, Redis, Server, Storage
 from ollama_gateway.settings.stores import fault_of_database, fault_of_redis
 from ollama_gateway.settings.units import discreet, show_bytes, shown
-from ollama_gateway.tls_files import TLSFilesBroken, client_context, server_context
 from ollama_gateway.wire.origins import Origins
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ollama_gateway.database import DatabaseError
+from ollama_gateway.storage.database import DatabaseError
 from ollama_gateway.store_url import StoreURL, WrongURL, scheme_of
 
 LAST_PORT: Final = 65_535
@@ -16,7 +16,7 @@ def fault_of_database(text: str) -> str | None:
         return "must begin with postgresql://"
     try:
         StoreURL.read(text)
-        from ollama_gateway.postgres import Database  # noqa: PLC0415 - psycopg only where there is a database
+        from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
         Database(text)
     except WrongURL as error:
@@ -50,7 +50,7 @@ def _fault_of_place(text: str, url: StoreURL) -> str | None:
 
 
 def _is_understood(text: str) -> bool:
-    from ollama_gateway.limits.scripts import understands  # noqa: PLC0415 - redis only where it is needed
+    from ollama_gateway.limits.redis.scripts import understands  # noqa: PLC0415
 
     return understands(text)
 

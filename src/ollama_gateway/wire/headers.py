@@ -19,6 +19,9 @@ from ollama_gateway.errors import BadRequest, HeadersTooLarge
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case and values, in their order."""
+
 UPSTREAM: Final = frozenset(
     {
         b"accept",

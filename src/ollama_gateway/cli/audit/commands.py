@@ -1,0 +1,122 @@
+"""`gatewayctl audit`: look at the trail, at one request of it, and whether it is as it was written.
+
+The journals of `storage.data_dir` are read, whether a gateway runs or not, and where
+`storage.database_url` is set, the rows of all machines in PostgreSQL; nothing is ever changed. Rows
+come in the order in which their requests ended (`ledger/read/journals.py`), so that
+following them is going on.
+
+Exit codes: 1 when something cannot be read, a request is not known or a chain does not hold, 2 for
+what is wrong on the command line or in the settings.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice, takewhile
+from typing import Annotated, Final
+
+import typer
+
+from ollama_gateway.cli.audit import render
+from ollama_gateway.cli.audit.options import (
+    BackendOption,
+    EndpointOption,
+    EndUserOption,
+    FollowOption,
+    KeyOption,
+    LimitOption,
+    ModelOption,
+    OpenOption,
+    OutcomeOption,
+    ReasonOption,
+    read_outcome,
+)
+from ollama_gateway.cli.audit.sources import opened, readable_in_part, teller, until_stopped
+from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_span
+from ollama_gateway.cli.audit.verify import verify
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
+from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.journals import Source, merged, start_at_newest
+from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.settings.units import shown
+
+app = typer.Typer(no_args_is_help=True, help="Look at the trail of who asked what.")
+app.command("verify")(verify)
+
+NAP: Final = 0.5
+"""Seconds between two looks for new rows."""
+
+
+@app.command("list")
+def list_rows(  # noqa: PLR0913, PLR0917 - one for each option
+    since: SinceOption = None,
+    until: UntilOption = None,
+    key: KeyOption = None,
+    model: ModelOption = None,
+    backend: BackendOption = None,
+    outcome: OutcomeOption = None,
+    reason: ReasonOption = None,
+    end_user: EndUserOption = None,
+    endpoint: EndpointOption = None,
+    limit: LimitOption = None,
+    follow: FollowOption = False,  # noqa: FBT002 - a flag
+    is_open: OpenOption = False,  # noqa: FBT002 - a flag
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """List requests, one a line, in the order in which they ended."""
+    outcome = read_outcome(outcome)
+    span = read_span(since, until)
+    wanted = Filter(span, key, model, backend, outcome, reason, end_user, endpoint)
+    settings = load_for_stores(config)
+    with opened(settings, "audit list") as trail, readable_in_part("audit list"):
+        rows = _rows(trail, wanted, limit)
+        running = filter(wanted.holds, trail.running()) if is_open else ()
+        if not follow:
+            _print(chain(islice(rows, limit), running), as_json=as_json)
+            return
+        with until_stopped() as stopped:
+            found = chain(rows, running, _following(trail, wanted, stopped))
+            _print(takewhile(lambda _: not stopped.is_set(), found), as_json=as_json)
+
+
+@app.command()
+def show(
+    request_id: Annotated[str, typer.Argument(help="As X-Request-Id has it, and `audit list`.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Tell one request's whole story."""
+    settings = load_for_stores(config)
+    with opened(settings, "audit show") as trail, readable_in_part("audit show"):
+        row = trail.find(request_id)
+        if row is None:
+            teller("audit show")(f"no request {shown(request_id)} is recorded")
+            raise typer.Exit(1)
+        if as_json:
+            print_json(row.document)
+        else:
+            for line in render.story(row):
+                say(line)
+
+
+def _rows(trail: Source, wanted: Filter, limit: int | None) -> Iterator[Kept]:
+    strands = trail.strands()
+    if limit is not None:
+        start_at_newest(strands, wanted.span, limit, wanted.holds)
+    yield from filter(wanted.holds, merged(strands, wanted.span))
+
+
+def _following(trail: Source, wanted: Filter, stopped: threading.Event) -> Iterator[Kept]:
+    while not stopped.wait(NAP):
+        yield from filter(wanted.holds, merged(trail.strands(), wanted.span))
+
+
+def _print(rows: Iterable[Kept], *, as_json: bool) -> None:
+    if not as_json:
+        say(render.head())
+    for row in rows:
+        say(json.dumps(row.document) if as_json else render.line(row))

@@ -1,0 +1,169 @@
+"""Rows for people: a line each in `audit list`, and the whole of one in `audit show`.
+
+Whatever a row holds is shown so that a terminal takes it for text (`printable`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ollama_gateway.cli.audit.reasons import OUTCOMES, in_words
+from ollama_gateway.ledger.document import Document
+from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.printable import printable
+
+RUNNING: Final = "running"
+"""In place of the outcome of a request that has none yet."""
+
+_SOURCES: Final = {
+    "reported": ", as the backend reported",
+    "counted": ", estimated here",
+    "prompt_counted": ", the prompt estimated here, the rest as the backend reported",
+    "completion_counted": ", the completion estimated here, the rest as the backend reported",
+}
+_WIDEST: Final = 40
+"""Characters of a cell; the whole is in `audit show`."""
+_COLUMNS: Final = {
+    "began": 20,
+    "key": 12,
+    "model": 20,
+    "backend": 10,
+    "outcome": 24,
+    "tokens": 11,
+    "first chunk": 11,
+    "took": 9,
+    "request": 0,
+}
+
+
+def head() -> str:
+    """The names of the columns."""
+    return _line(list(_COLUMNS))
+
+
+def line(row: Kept) -> str:
+    """One row. Widths are fixed, as nobody knows what is to come; what is longer stands out."""
+    document = row.document
+    cells = [
+        _second(document["started_at"]),
+        document["key_name"],
+        document["model"],
+        document["backend"],
+        _outcome(document),
+        _tokens(document),
+        _time(document["ttft_ms"]),
+        _time(document["duration_ms"]) if document["outcome"] else None,
+        document["request_id"],
+    ]
+    return _line([_cell(cell) for cell in cells])
+
+
+def story(row: Kept) -> Iterator[str]:
+    """All that is known of a request, in lines."""
+    for name, value in _facts(row):
+        yield f"{name:<13}{value}"
+    yield ""
+    yield from _timeline(row.document)
+
+
+def _facts(row: Kept) -> Iterator[tuple[str, str]]:
+    document = row.document
+    yield "request", _said(document["request_id"])
+    yield "key", f"{_said(document['key_name'])} ({_said(document['key_id'])})"
+    yield "end user", _said(document["end_user"])
+    yield "client", _said(document["client"])
+    yield "asked", f"{_said(document['endpoint'])} ({_said(document['dialect'])})"
+    yield "model", _said(document["model"])
+    yield "backend", _said(document["backend"])
+    yield "outcome", _outcome_in_words(document)
+    if document["reason"] not in {None, document["outcome"]}:
+        yield "reason", _reason(document["reason"])
+    yield "status", str(document["status"] or "- (no answer was begun)")
+    yield "tokens", _tokens_in_words(document)
+    yield "bytes", f"{document['bytes_in'] or 0:,} in, {document['bytes_out'] or 0:,} out"
+    yield "recorded in", f"{_said(row.journal)}, " + (f"row {row.seq}" if row.seq else "open")
+
+
+def _timeline(document: Document) -> Iterator[str]:
+    yield f"{document['started_at']}  the request came"
+    for attempt in document["attempts"]:
+        also = " beside it, as it was slow" if attempt["hedge"] else ""
+        yield _event(attempt["started_ms"], f"asked {_said(attempt['backend'])}{also}")
+        if attempt["first_chunk_ms"] is not None:
+            came = f"the first chunk came from {_said(attempt['backend'])}"
+            yield _event(attempt["first_chunk_ms"], came)
+        if attempt["reason"] is not None:
+            failed = f"{_said(attempt['backend'])} failed: {_reason(attempt['reason'])}"
+            yield _event(None, failed)
+        elif attempt["first_chunk_ms"] is None:
+            yield _event(None, f"{_said(attempt['backend'])} was left before its first chunk")
+    if document["outcome"] == "killed":
+        yield _event(None, "the gateway was killed: what happened until then was lost with it")
+    elif document["outcome"] is not None:
+        yield _event(document["duration_ms"], f"the end: {_said(document['outcome'])}")
+
+
+def _event(after_ms: float | None, what: str) -> str:
+    when = "" if after_ms is None else f"+{after_ms:,.0f} ms"
+    return f"{when:>27}  {what}"
+
+
+def _outcome(document: Document) -> str:
+    outcome, reason = document["outcome"], document["reason"]
+    if outcome is None:
+        return RUNNING
+    return str(outcome) if reason in {None, outcome} else f"{outcome}: {reason}"
+
+
+def _outcome_in_words(document: Document) -> str:
+    outcome = document["outcome"]
+    if outcome is None:
+        return f"{RUNNING}: it has not ended"
+    words = OUTCOMES.get(outcome)
+    return f"{_said(outcome)}: {words}" if words else _said(outcome)
+
+
+def _reason(reason: str) -> str:
+    words = in_words(reason)
+    return f"{_said(reason)}: {words}" if words else _said(reason)
+
+
+def _tokens(document: Document) -> str | None:
+    prompt, completion = document["prompt_tokens"], document["completion_tokens"]
+    if prompt is None and completion is None:
+        return None
+    mark = "~" if (document["tokens_source"] or "").endswith("counted") else ""
+    return f"{mark}{prompt or 0}+{completion or 0}"
+
+
+def _tokens_in_words(document: Document) -> str:
+    prompt, completion = document["prompt_tokens"], document["completion_tokens"]
+    if prompt is None and completion is None:
+        return "none"
+    source = _SOURCES.get(document["tokens_source"] or "", "")
+    return f"{prompt or 0:,} prompt, {completion or 0:,} completion{source}"
+
+
+def _said(value: str | None) -> str:
+    return "-" if value is None else printable(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = printable(value)
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
+
+
+def _line(cells: list[str]) -> str:
+    padded = (f"{cell:{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True))
+    return "  ".join(padded).rstrip()
+
+
+def _second(moment: str) -> str:
+    return moment[:19] + "Z"
+
+
+def _time(milliseconds: float | None) -> str | None:
+    return None if milliseconds is None else f"{milliseconds:,.0f} ms"

@@ -1,0 +1,102 @@
+"""How commands read the trail, and print what may have no end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+
+import typer
+
+from ollama_gateway.cli.output import say
+from ollama_gateway.ledger.read.joined import JoinedTrail, Store
+from ollama_gateway.ledger.read.journals import Journals, Source
+from ollama_gateway.ledger.read.stored import StoredRows
+from ollama_gateway.ledger.read.telling import Complain
+from ollama_gateway.printable import printable
+from ollama_gateway.settings import Settings
+
+
+def teller(command: str) -> Complain:
+    """Tells a line on stderr, in the name of a command."""
+    return lambda line: say(f"gatewayctl {command}: {printable(line)}", err=True)
+
+
+@contextmanager
+def opened(settings: Settings, command: str) -> Iterator[Source]:
+    """The trail of these settings: journals, and PostgreSQL where they name one.
+
+    What of it cannot be read is told, and makes exit code 1.
+    """
+    faults: list[str] = []
+    tell = teller(command)
+
+    def complain(fault: str) -> None:
+        faults.append(fault)
+        tell(fault)
+
+    with ExitStack() as stack:
+        journals = Journals(settings.storage.data_dir, complain)
+        source: Source = journals
+        if rows := stored_rows(settings):
+            stack.callback(rows.close)
+            source = JoinedTrail(journals, Store(rows, complain))
+        if not source.strands() and not faults:
+            tell_of_none(settings, command)
+        yield source
+    if faults:
+        raise typer.Exit(1)
+
+
+def stored_rows(settings: Settings) -> StoredRows | None:
+    """What is in PostgreSQL; None where these settings name none."""
+    url = settings.storage.database_url
+    return StoredRows(url.reveal()) if url else None
+
+
+def tell_of_none(settings: Settings, command: str) -> None:
+    """Say where there are no journals: a wrong directory is the easiest mistake to make here."""
+    also = ", and no rows in PostgreSQL" if settings.storage.database_url else ""
+    teller(command)(f"there are no journals in {settings.storage.data_dir}{also}")
+
+
+@contextmanager
+def readable_in_part(command: str) -> Iterator[None]:
+    """Let whoever reads stop reading (`| head`): then the command is done."""
+    try:
+        yield
+    except OSError as error:
+        # Else Python would try to write what is left, and complain at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(0) from None
+        teller(command)(f"cannot write: {error.strerror}")
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def until_stopped() -> Iterator[threading.Event]:
+    """Let Ctrl-C and SIGTERM set an event, as that is how the block is meant to end.
+
+    An exception could come where Python drops it, as in a finalizer; a second signal is one all the
+    same, for a block that does not come to look.
+    """
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            signal.default_int_handler(number, frame)
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,161 @@
+"""`gatewayctl audit verify`: whether journals, and what came of them to PostgreSQL, hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Annotated, Any, Final
+
+import attrs
+import typer
+
+from ollama_gateway.cli.audit.sources import stored_rows, tell_of_none, teller
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
+from ollama_gateway.cli.output import print_json, print_table, say_over
+from ollama_gateway.ledger.chain import GENESIS, Anchor, Fault
+from ollama_gateway.ledger.journal import JournalError
+from ollama_gateway.ledger.read.chains import Chains
+from ollama_gateway.ledger.read.journals import paths_in
+from ollama_gateway.ledger.read.telling import Complain
+from ollama_gateway.ledger.read.verifying import Checked, Progress
+from ollama_gateway.printable import printable
+from ollama_gateway.settings import Settings
+from ollama_gateway.storage.database import DatabaseError
+
+HeadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--head", metavar="HASH", help="A head that the log told: it must still be there."
+    ),
+]
+
+_COMMAND: Final = "audit verify"
+_SHORT: Final = 16
+"""Hex digits of a head in the table; all of them with --json."""
+_HEAD: Final = ("journal", "rows", "from", "to", "head", "chain")
+
+
+def verify(
+    head: HeadOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Follow the chain of every journal, and name the first row that is not as it was written.
+
+    The head is the hash that the log tells as `audit head` (see docs/audit.md).
+    """
+    sought = _read_head(head)
+    settings = load_for_stores(config)
+    faults: list[str] = []
+    found = _check(settings, sought, faults.append)
+    if as_json:
+        print_json([_as_json(checked) for checked in found])
+    elif found:
+        print_table([_HEAD, *map(_cells, found)])
+    faults += [_in_words(checked) for checked in found if not checked.is_ok]
+    if _looks_like_a_wrong_key(found):
+        given = "is set" if settings.audit.chain_key else "is not set"
+        faults.append(
+            f"no journal holds even at its first row: audit.chain_key {given} here, is it the"
+            " gateway's?"
+        )
+    if sought and not any(checked.has_sought for checked in found):
+        faults.append("no journal has a row with this hash: it was cut off, or is too old")
+    for fault in faults:
+        teller(_COMMAND)(fault)
+    raise typer.Exit(1 if faults else 0)
+
+
+def _read_head(text: str | None) -> bytes:
+    if text is None:
+        return b""
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != len(GENESIS):
+        raise typer.BadParameter("is not the hash of a row: 64 hex digits", param_hint="--head")
+    return digest
+
+
+def _check(settings: Settings, sought: bytes, complain: Complain) -> list[Checked]:
+    secret = settings.audit.chain_key
+    key = secret.reveal().encode() if secret else b""
+    try:
+        paths = paths_in(settings.storage.data_dir)
+    except JournalError as error:
+        teller(_COMMAND)(str(error))
+        raise typer.Exit(1) from None
+    found = _followed(settings, Chains(paths, key, sought, _progress), complain)
+    say_over("")
+    if not found:
+        tell_of_none(settings, _COMMAND)
+    return found
+
+
+def _followed(settings: Settings, chains: Chains, complain: Complain) -> list[Checked]:
+    """Those of the journals and, where it is used and can be, PostgreSQL."""
+    if rows := stored_rows(settings):
+        try:
+            with closing(rows):
+                return chains.joined(rows)
+        except DatabaseError as error:
+            complain(str(error))
+            return [attrs.evolve(one, dropped=0) for one in chains.local()]  # or were they moved?
+    return chains.local()
+
+
+def _progress(journal: str) -> Progress:
+    """A line that is written over."""
+    name = printable(journal)
+    return lambda rows: say_over(f"{name}: {rows:,} rows followed")
+
+
+def _looks_like_a_wrong_key(found: Sequence[Checked]) -> bool:
+    filled = [checked for checked in found if checked.rows]
+    return bool(filled) and all(checked.fails_at_once for checked in filled)
+
+
+_SAID: Final[dict[str, Callable[[Fault], str]]] = {
+    "altered": lambda fault: f"row {fault.seq} (request {printable(fault.request_id)}) was altered",
+    "missing": lambda fault: (
+        f"what was before row {fault.seq} (request {printable(fault.request_id)}) is missing"
+    ),
+    "reordered": lambda fault: (
+        f"row {fault.seq} (request {printable(fault.request_id)}) is not where it was"
+    ),
+}
+
+
+def _in_words(checked: Checked) -> str:
+    if checked.fault is None:
+        return str(checked.error)
+    return f"{checked.journal}: {_SAID[checked.fault.reason](checked.fault)}"
+
+
+def _cells(checked: Checked) -> tuple[str, ...]:
+    span = (str(checked.anchor.seq + 1), str(checked.head.seq)) if checked.rows else ("-", "-")
+    state = "cannot be read" if checked.error else "holds" if checked.is_ok else "BROKEN"
+    if checked.is_ok and checked.dropped:
+        state += f"; {checked.dropped:,} rows before are gone"
+    digest = checked.head.hash.hex()[:_SHORT] if checked.head.seq else "-"
+    return checked.journal, str(checked.rows), *span, digest, state
+
+
+def _as_json(checked: Checked) -> dict[str, Any]:
+    fault = checked.fault
+    named = fault and {"seq": fault.seq, "request_id": fault.request_id, "reason": fault.reason}
+    return {
+        "journal": checked.journal,
+        "identity": checked.identity or None,
+        "ok": checked.is_ok,
+        "rows": checked.rows,
+        "anchor": _anchor(checked.anchor),
+        "head": _anchor(checked.head),
+        "fault": named,
+        "message": None if checked.is_ok else _in_words(checked),
+    }
+
+
+def _anchor(anchor: Anchor) -> dict[str, Any]:
+    return {"seq": anchor.seq, "hash": anchor.hash.hex()}

@@ -1,0 +1,280 @@
+"""`gatewayctl keys`: make, look at, change and end API keys, straight in the store.
+
+No running gateway is told of a change: each looks the store up again within a second. One is asked
+by `show` alone, for what is used of a key's limits. Every command says on stderr which store it
+uses. The one place where a key's text appears is stdout of `create` and `rotate`, once.
+
+Exit codes: 1 when the store refuses (no such key, a name taken) or cannot be used, 2 for what is
+wrong on the command line or in the settings.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import attrs
+import typer
+
+from ollama_gateway.cli.admin import NoAnswer
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
+from ollama_gateway.cli.keys.limits import Used, ask_used, in_words, used_lines
+from ollama_gateway.cli.keys.options import (
+    ConcurrentOption,
+    EndpointsOption,
+    ExpiresOption,
+    GraceOption,
+    KeyArgument,
+    ModelsOption,
+    PerDayOption,
+    PerMinuteOption,
+    PerMonthOption,
+    UserHeaderOption,
+    read_expiry,
+    read_grace,
+    read_header,
+    read_limits,
+    read_list,
+)
+from ollama_gateway.cli.keys.store import opened
+from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.keys.importing import read_keys
+from ollama_gateway.keys.key import (
+    DEFAULT_GROUPS,
+    ENDPOINT_GROUPS,
+    APIKey,
+    KeyLimits,
+    KeyRefused,
+    utc_now,
+)
+from ollama_gateway.keys.store import Changes, KeyStore
+from ollama_gateway.printable import printable
+from ollama_gateway.settings import Server
+
+app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
+
+MAX_FILE: Final = 16 * 2**20
+"""Bytes read of a file to import."""
+
+
+@app.command()
+def create(  # noqa: PLR0913, PLR0917 - one for each option
+    name: Annotated[str, typer.Argument(help="What to call it; shown in logs and listings.")],
+    models: ModelsOption = None,
+    endpoints: EndpointsOption = None,
+    expires: ExpiresOption = None,
+    requests_per_minute: PerMinuteOption = None,
+    concurrent: ConcurrentOption = None,
+    tokens_per_day: PerDayOption = None,
+    tokens_per_month: PerMonthOption = None,
+    user_header: UserHeaderOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Make a key and print it, once; by default for all models and all but `manage`."""
+    expires_at = read_expiry(expires) if expires is not None else None
+    limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
+    with _store(config) as store:
+        key, text = store.create(
+            name,
+            read_list(models) if models is not None else ("*",),
+            frozenset(read_list(endpoints)) if endpoints is not None else DEFAULT_GROUPS,
+            expires_at,
+            KeyLimits(**limits),
+            read_header(user_header) if user_header is not None else None,
+        )
+    _print_secret(key, text, as_json=as_json)
+
+
+@app.command("list")
+def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """List all keys, revoked ones too."""
+    with _store(config) as store:
+        keys = store.list()
+    if as_json:
+        print_json([_as_json(key) for key in keys])
+    else:
+        print_table([_ROW, *(_row(key) for key in keys)])
+
+
+@app.command()
+def show(
+    key: KeyArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Show one key, and what is used of its limits; its text is nowhere to be had."""
+    settings = load_for_stores(config)
+    with opened(settings) as store:
+        found = store.get(key)
+    used = _used(settings.server, found)
+    if as_json:
+        usage = None if used is None else {n: attrs.asdict(one) for n, one in used.items()}
+        print_json({**_as_json(found), "usage": usage})
+        return
+    _print_key(found, as_json=False)
+    for line in used_lines(used) if used is not None else ():
+        say(line)
+
+
+@app.command()
+def update(  # noqa: PLR0913, PLR0917 - one for each option
+    key: KeyArgument,
+    name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
+    models: ModelsOption = None,
+    endpoints: EndpointsOption = None,
+    expires: ExpiresOption = None,
+    requests_per_minute: PerMinuteOption = None,
+    concurrent: ConcurrentOption = None,
+    tokens_per_day: PerDayOption = None,
+    tokens_per_month: PerMonthOption = None,
+    user_header: UserHeaderOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Change what a key is called, what it may do, how much or how long; the rest stays."""
+    changes: Changes = {}
+    if name is not None:
+        changes["name"] = name
+    if models is not None:
+        changes["models"] = read_list(models)
+    if endpoints is not None:
+        changes["endpoints"] = frozenset(read_list(endpoints))
+    if expires is not None:
+        changes["expires_at"] = read_expiry(expires)
+    if user_header is not None:
+        changes["user_header"] = read_header(user_header)
+    limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
+    if not changes and not limits:
+        raise typer.BadParameter("say what to change: see `gatewayctl keys update --help`")
+    with _store(config) as store:
+        if limits:
+            changes["limits"] = attrs.evolve(store.get(key).limits, **limits)
+        _print_key(store.update(key, **changes), as_json=as_json)
+
+
+@app.command()
+def rotate(
+    key: KeyArgument,
+    grace: GraceOption = "0s",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Give a key a new text and print it, once; the old one ends now, or after --grace."""
+    left = read_grace(grace)
+    with _store(config) as store:
+        found, text = store.rotate(key, left)
+    _print_secret(found, text, as_json=as_json)
+
+
+@app.command()
+def revoke(
+    key: KeyArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """End a key for good, in every running gateway within a second."""
+    with _store(config) as store:
+        _print_key(store.revoke(key), as_json=as_json)
+
+
+@app.command("import")
+def import_keys(
+    file: Annotated[Path, typer.Argument(help="Lines `name,key`; - is stdin.", allow_dash=True)],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Take in keys that exist already, all of a file or none; only hashes are stored."""
+    with _store(config) as store:
+        keys = store.add_imported(read_keys(_read(file)))
+    if as_json:
+        print_json([_as_json(key) for key in keys])
+    else:
+        say(f"imported {len(keys)} keys")
+
+
+def _store(config: Path | None) -> AbstractContextManager[KeyStore]:
+    return opened(load_for_stores(config))
+
+
+def _read(file: Path) -> str:
+    try:
+        if str(file) == "-":
+            content = sys.stdin.buffer.read(MAX_FILE + 1)
+        else:
+            with file.open("rb") as stream:
+                content = stream.read(MAX_FILE + 1)
+    except OSError as error:
+        raise KeyRefused(f"{printable(str(file))}: {error.strerror}") from None
+    if len(content) > MAX_FILE:
+        raise KeyRefused(f"{printable(str(file))} is larger than {MAX_FILE >> 20} MiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise KeyRefused(f"{printable(str(file))} is not UTF-8 text") from None
+
+
+def _used(server: Server, key: APIKey) -> dict[str, Used] | None:
+    try:
+        return ask_used(server, key.id)
+    except NoAnswer:
+        address = server.admin_bind
+        say(f"usage is not known: no gateway answers on {address}", err=True)
+        return None
+
+
+def _as_json(key: APIKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "status": key.status(utc_now()),
+        "models": list(key.models),
+        "endpoints": _groups(key),
+        "limits": attrs.asdict(key.limits),
+        "user_header": key.user_header,
+        "created_at": _time(key.created_at),
+        "expires_at": _time(key.expires_at),
+        "revoked_at": _time(key.revoked_at),
+    }
+
+
+def _print_secret(key: APIKey, text: str, *, as_json: bool) -> None:
+    if not as_json:
+        say(text)
+        say(f"This is key {key.id} ({key.name}). It is not shown again.", err=True)
+        return
+    shown = _as_json(key)
+    order = ("name", "models", "endpoints", "limits", "user_header", "expires_at")
+    print_json({"id": key.id, "key": text, **{field: shown[field] for field in order}})
+
+
+def _print_key(key: APIKey, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_as_json(key))
+        return
+    fields = {**_as_json(key), "limits": in_words(key.limits)}
+    for field, value in fields.items():
+        label = "end user" if field == "user_header" else field
+        listed = ", ".join(value) if isinstance(value, list) else value
+        say(f"{label + ':':<12}{listed if listed is not None else '-'}")
+
+
+_ROW: Final = ("id", "name", "status", "models", "endpoints", "created", "expires", "limits")
+
+
+def _row(key: APIKey) -> tuple[str, ...]:
+    status = key.status(utc_now())
+    models, groups = ",".join(key.models), ",".join(_groups(key))
+    times = [_time(when) or "-" for when in (key.created_at, key.expires_at)]
+    return (key.id, key.name, status, models, groups, *times, in_words(key.limits))
+
+
+def _groups(key: APIKey) -> list[str]:
+    return [group for group in ENDPOINT_GROUPS if group in key.endpoints]
+
+
+def _time(when: datetime | None) -> str | None:
+    return when.isoformat(timespec="seconds").replace("+00:00", "Z") if when else None

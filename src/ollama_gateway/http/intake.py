@@ -1,0 +1,85 @@
+"""What a connection has received: whose it is, h11's or an inbox's, and what is still early.
+
+h11 is given whole heads and the bodies that have a length, so nothing waits in its buffer. A body
+in chunks is not h11's: it waits in the inbox as it came, and whoever takes its last chunk has h11
+told that the request is whole.
+"""
+
+from __future__ import annotations
+
+import anyio
+import h11
+
+from ollama_gateway.http.chunks import Chunks
+from ollama_gateway.http.request_stream import Inbox
+from ollama_gateway.wire.headers import Headers
+from ollama_gateway.wire.incoming import HeadBroken, Incoming
+
+
+class Intake:
+    """The bytes of one connection, request after request.
+
+    Args:
+        most: bytes that a head may have.
+        turn: for bodies of many chunks; see `Chunks`.
+
+    """
+
+    def __init__(self, most: int, turn: anyio.Lock) -> None:
+        self.inbox = Inbox()
+        """Of the request that is received, or was last."""
+        self._turn = turn
+        self.early = Incoming(most)
+        """What came since the last request was whole: a partial head, or early bytes."""
+        self._left = 0
+        """Bytes still to come of a body with a length."""
+        self._chunked: h11.Connection | None = None
+        """Who is to be told of the end of the chunks that come."""
+
+    def put(self, data: bytes) -> None:
+        """Store what the socket gave."""
+        if self._chunked is None:
+            self.early.put(data)
+        else:
+            self.inbox.put(data)
+
+    def next_event(self, http: h11.Connection) -> object:
+        """What h11 makes of what there is for it.
+
+        Raises HeadBroken and h11.RemoteProtocolError for what is no request.
+        """
+        if http.their_state is h11.IDLE:
+            head = self.early.take_head()
+            if head is None:
+                return h11.NEED_DATA
+            if b"\n " in head or b"\n\t" in head:
+                raise HeadBroken("folded header lines are not accepted")
+            http.receive_data(head)
+        elif self._chunked is not None:
+            return h11.NEED_DATA
+        elif self._left and self.early:
+            data = self.early.take(self._left)
+            self._left -= len(data)
+            http.receive_data(data)
+        return http.next_event()
+
+    def begin(self, http: h11.Connection, headers: Headers) -> None:
+        """Begin to receive a request's body; h11 has checked its headers, and tells each once."""
+        fields = dict(headers)
+        if b"transfer-encoding" not in fields:
+            self._left, self.inbox = int(fields.get(b"content-length", 0)), Inbox()
+            return
+        self._left, self._chunked = 0, http
+        self.inbox = Inbox(Chunks(self._turn, self._end_chunks))
+        self.inbox.put(self.early.take(len(self.early)))
+
+    def _end_chunks(self, rest: bytes) -> None:
+        http, self._chunked = self._chunked, None
+        self.early.put(rest)
+        if http is not None:
+            http.receive_data(b"0\r\n\r\n")
+            http.next_event()
+
+    def let_go(self) -> None:
+        """Forget the last request, which is over: chunks know who is to be told of their end."""
+        self.inbox = Inbox()

@@ -1,0 +1,289 @@
+"""The listening sockets: our own accept loop round `Connection`.
+
+hypercorn's worker puts every connection in the nursery of the server, so one bad request ends
+them all; here a connection contains itself, and this loop owns three things more: the caps on
+connections, what happens when the process is out of file descriptors, and the drain.
+
+A drain is three steps: the backlog is accepted to its end, then the sockets close, then idle
+connections close and the others answer what they have. Its deadline is the caller's.
+
+Several processes may share a socket. Then who has fewer connections accepts first: the others wait
+a moment, some milliseconds at most, and take one at a time. One that is full waits longer before it
+turns anybody away: whoever has room comes before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from typing import Final
+from wsgiref.handlers import format_date_time
+
+import anyio
+import attrs
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.worker_context import WorkerContext
+
+from ollama_gateway.certificates import Certificate
+from ollama_gateway.errors import BadRequest, TooManyConnections
+from ollama_gateway.http.app_tasks import App
+from ollama_gateway.http.connection import Connection, ConnectionLimits
+from ollama_gateway.http.crowd import Crowd
+from ollama_gateway.http.protocol import Refusal
+from ollama_gateway.http.tls import SecureStream
+from ollama_gateway.keepalive import keep_alive
+from ollama_gateway.log import get_logger
+
+BACKLOG: Final = 1024
+AT_ONCE: Final = 8
+"""Clients that are accepted in one turn of the event loop: a millisecond of work."""
+HEAD_LIMIT: Final = 32 * 1024
+"""Bytes of a request line and headers; nginx's four buffers of 8 KiB."""
+FIRST_REQUEST_GRACE: Final = 1.0
+"""Seconds that a connection from the backlog has for its first request while draining."""
+OUT_OF_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+
+OUT_OF_FILES_PAUSE: Final = 0.1
+"""Seconds to wait for a file descriptor to come free (trio.serve_listeners waits as long)."""
+COURTESY: Final = 0.001
+"""Seconds that each connection makes a process wait before it accepts from a shared socket; less
+than what the system's timers tell apart would be none."""
+MOST_COURTESY: Final = 0.004
+COURTESY_WHEN_FULL: Final = 0.1
+"""Seconds that others have to accept before one without room turns a client away."""
+
+Start = Callable[[Callable[[Connection, str], Awaitable[None]], Connection, str], None]
+
+log = get_logger("listener")
+
+
+def _worker_context() -> WorkerContext:
+    return WorkerContext(max_requests=None)
+
+
+class AddressTaken(Exception):
+    """The address cannot be bound; the message is one line for the operator."""
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """TCP sockets bound to every address of `host`; raises AddressTaken with the reason.
+
+    They do not listen yet: a client that comes too early is refused, not kept waiting.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return [_bound(family, address) for family, _, _, _, address in found]
+    except OSError as error:
+        reason = error.strerror or "unknown address"
+        raise AddressTaken(f"cannot listen on {host}:{port}: {reason}") from error
+
+
+def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def listen(sockets: Sequence[socket.socket]) -> None:
+    """Let clients connect; raises AddressTaken. Doing it twice does nothing.
+
+    What the kernel shall do about clients that vanish is set here, and goes on to each of them.
+    """
+    try:
+        for sock in sockets:
+            keep_alive(sock)
+            sock.listen(BACKLOG)
+    except OSError as error:
+        raise AddressTaken("another process has taken the address") from error
+
+
+class _Config(Config):
+    """hypercorn's, with the date of answers written once a second."""
+
+    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:  # noqa: ARG002
+        """What every answer carries: `Date` (RFC 9110, 6.6.1)."""
+        return [(b"date", _date(int(time.time())))]
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return format_date_time(second).encode("ascii")
+
+
+def hypercorn_config() -> Config:
+    """What hypercorn's classes read from their configuration; everything else is ours."""
+    config = _Config()
+    config.h11_max_incomplete_size = HEAD_LIMIT
+    config.keep_alive_max_requests = 1_000_000_000
+    config.errorlog = None
+    config.accesslog = None
+    return config
+
+
+@attrs.define(eq=False)
+class Listener:
+    """Serves `app` on bound sockets until told to drain.
+
+    `serve()` returns when every connection has ended after a drain, or its deadline has passed
+    and the rest were closed.
+    """
+
+    app: App
+    refusal: Refusal
+    max_connections: int
+    limits: ConnectionLimits = attrs.field(factory=ConnectionLimits)
+    certificate: Certificate | None = None
+    """With one, TLS is all that is spoken."""
+    is_shared: bool = False
+    """Whether other processes accept from the same sockets."""
+    crowd: Crowd = attrs.field()
+    """What each address may have of the connections."""
+    settings: tuple[str, str] = ("server.max_connections", "server.max_connections_per_address")
+    """What bounds all connections, and those of an address; for the log."""
+    connections: set[Connection] = attrs.field(factory=set, init=False)
+    _config: Config = attrs.field(factory=hypercorn_config, init=False)
+    _context: WorkerContext = attrs.field(factory=_worker_context, init=False)
+    _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _draining: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    @crowd.default
+    def _usual_crowd(self) -> Crowd:
+        return Crowd.of(self.max_connections)
+
+    async def serve(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept and serve until `drain`, then until its deadline; raises AddressTaken."""
+        listen(sockets)
+        with contextlib.ExitStack() as ends, self._scope:
+            for sock in sockets:
+                ends.callback(sock.close)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    for sock in sockets:
+                        accepting.start_soon(self._accept, sock, connections.start_soon)
+                    await self._draining.wait()
+                    await self._context.terminated.set()
+                    accepting.cancel_scope.cancel()
+                for sock in sockets:
+                    self._take_the_rest(sock, connections.start_soon)
+                    sock.close()
+                for connection in self.connections:
+                    connection.drain(FIRST_REQUEST_GRACE)
+
+    def drain(self, seconds: float) -> None:
+        """Stop accepting once the backlog is empty; close what is left after `seconds`."""
+        self._draining.set()
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
+
+    async def _accept(self, sock: socket.socket, start: Start) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            if self.is_shared:
+                await trio.sleep(self._courtesy())
+            try:
+                for count in range(1, BACKLOG + 1):
+                    if not self._take(sock, start):
+                        break
+                    # Those that were accepted go on; where it is shared, the next may be another's.
+                    if self.is_shared or count % AT_ONCE == 0:
+                        await trio.lowlevel.checkpoint()
+            except OSError as error:
+                log.warning("cannot accept", reason=error.strerror)
+                await trio.sleep(OUT_OF_FILES_PAUSE)
+
+    def _courtesy(self) -> float:
+        if len(self.connections) >= self.max_connections:
+            return COURTESY_WHEN_FULL
+        return min(len(self.connections) * COURTESY, MOST_COURTESY)
+
+    def _take_the_rest(self, sock: socket.socket, start: Start) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(BACKLOG):
+                if not self._take(sock, start):
+                    return
+
+    def _take(self, sock: socket.socket, start: Start) -> bool:
+        """Accept one that is waiting; False where none is.
+
+        Raises OSError when the process has no room for another file.
+        """
+        try:
+            client, address = sock.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in OUT_OF_FILES:
+                raise
+            return True  # that client is gone already (accept(2): ECONNABORTED and its kin)
+        peer = address[0] if isinstance(address, tuple) else ""  # a Unix socket's has no address
+        if len(self.connections) >= self.max_connections:
+            self._turn_away(client, TooManyConnections(self.settings[0]))
+        elif self.crowd.is_full(peer):
+            self._turn_away(client, TooManyConnections(self.settings[1], peer))
+        else:
+            self._admit(client, peer, start)
+        return True
+
+    def _admit(self, client: socket.socket, peer: str, start: Start) -> None:
+        """Count it at once: the cap and a drain must see a connection before its task has run."""
+        try:
+            connection = Connection(
+                self.app,
+                self._config,
+                self._context,
+                self._stream(client),
+                self.refusal,
+                self.limits,
+                self._turn,
+            )
+        except OSError:  # it left between accept and here
+            client.close()
+            return
+        self.connections.add(connection)
+        start(self._serve, connection, self.crowd.enter(peer))
+
+    def _stream(self, client: socket.socket) -> trio.SocketStream | SecureStream:
+        plain = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+        if self.certificate is None:
+            return plain
+        return SecureStream(plain, self.certificate.context(), self._refuse_handshake)
+
+    def _refuse_handshake(self) -> None:
+        """Count and log; there is nothing that could be answered."""
+        self.refusal(BadRequest("no TLS that is spoken here", reason="tls_handshake"))
+
+    async def _serve(self, connection: Connection, place: str) -> None:
+        try:
+            await connection.run()
+        finally:
+            self.connections.discard(connection)
+            self.crowd.leave(place)
+
+    def _turn_away(self, client: socket.socket, error: TooManyConnections) -> None:
+        """Answer 503 and close, without a task: a flood must cost nothing.
+
+        Over TLS it is only closed: a handshake would cost more than a request.
+        """
+        headers, body = self.refusal(error)
+        head = b"".join(b"%s: %s\r\n" % header for header in headers)
+        with client:
+            if self.certificate is not None:
+                return
+            client.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            with contextlib.suppress(OSError):  # gone, or nothing more to read
+                client.send(b"HTTP/1.1 503 \r\nconnection: close\r\n%s\r\n%s" % (head, body))
+                client.shutdown(socket.SHUT_WR)
+                client.recv(HEAD_LIMIT)  # unread bytes would make the close a reset

@@ -1,0 +1,172 @@
+"""Whether the trail of a fleet is as it was written: chains that go from PostgreSQL into journals.
+
+A chain is followed from the anchor that retention has left in PostgreSQL, through the rows that
+came there, into the journal on this machine, if it is here. Of what lies before the anchor nothing
+can be said. Rows move on while this reads; what is asked first, and why none is missed, is in
+`joined.py`.
+
+What PostgreSQL has of a row in columns must be what its document says: the chain covers the
+document, and people filter and sum by the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
+from ollama_gateway.ledger.journal import JournalError
+from ollama_gateway.ledger.postgres import values_of
+from ollama_gateway.ledger.read.joined import Place, walked
+from ollama_gateway.ledger.read.records import LARGEST
+from ollama_gateway.ledger.read.stored import Copy, StoredRows
+from ollama_gateway.ledger.read.verifying import (
+    Checked,
+    Progress,
+    Standing,
+    check,
+    counted,
+    identity_of,
+    links_after,
+    standing,
+)
+
+PAGE: Final = 2000
+
+
+@attrs.frozen
+class Chain:
+    """One journal, wherever its rows are."""
+
+    identity: str
+    path: Path | None
+    """Where the part is that is on this machine."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.path.name if self.path else self.identity
+
+
+@attrs.frozen
+class Chains:
+    """The chains that can be followed from here.
+
+    Args:
+        paths: of the journals on this machine.
+        key: of the chains; empty for none.
+        sought: the hash of a row, noted elsewhere.
+        progress: by the name of a chain, what is told how many rows were followed.
+
+    """
+
+    paths: Sequence[Path]
+    key: bytes = attrs.field(repr=False)
+    sought: bytes = b""
+    progress: Callable[[str], Progress] = lambda _: lambda _: None
+
+    def local(self) -> list[Checked]:
+        """Follow journals, as if there were nothing else."""
+        return [self._local(path) for path in self.paths]
+
+    def joined(self, rows: StoredRows) -> list[Checked]:
+        """Follow journals, and all that is or was in PostgreSQL. Raises DatabaseError."""
+        stored = rows.journals()
+        chains = [Chain(_identity(path), path) for path in self.paths]
+        known = {chain.identity for chain in chains}
+        names = sorted({*stored, *rows.anchors()} - known)
+        chains += [Chain(name, None) for name in names]
+        return [self._joined(rows, chain, is_stored=chain.identity in stored) for chain in chains]
+
+    def _local(self, path: Path) -> Checked:
+        return check(path, self.key, self.sought, self.progress(path.name))
+
+    def _joined(self, rows: StoredRows, chain: Chain, *, is_stored: bool) -> Checked:
+        if chain.path and not chain.identity:
+            return self._local(chain.path)
+        while True:
+            known = rows.anchors().get(chain.identity)
+            start = Anchor() if is_stored else None
+            try:
+                checked = self._followed(rows, chain, known or start)
+            except JournalError as error:
+                return Checked(chain.name, chain.identity, error=str(error))
+            if checked.is_ok or rows.anchors().get(chain.identity) == known:
+                return checked  # else retention has dropped the rows that were missing
+
+    def _followed(self, rows: StoredRows, chain: Chain, start: Anchor | None) -> Checked:
+        start = start or _standing(chain).anchor
+        cursor = Place(start.seq or -LARGEST)  # somebody may have put rows before the first
+        walk = walked(cursor, partial(_local, chain), partial(_stored, rows, chain), _place)
+        head, fault = verify(start, counted(walk, self.progress(chain.name)), self.key)
+        local = _standing(chain, self.sought)
+        return Checked(
+            chain.name,
+            chain.identity,
+            local.rows + rows.count(chain.identity, start.seq, _end(chain, local)),
+            start,
+            head,
+            start.seq,
+            fault or _before_anchor(local),
+            has_sought=local.has_sought or rows.has(chain.identity, self.sought),
+        )
+
+
+def _identity(path: Path) -> str:
+    """Nothing for one that cannot be read: it is checked by itself, which says why."""
+    with suppress(JournalError):
+        return identity_of(path)
+    return ""
+
+
+def _standing(chain: Chain, sought: bytes = b"") -> Standing:
+    return standing(chain.path, sought) if chain.path else Standing()
+
+
+def _local(chain: Chain, after: int) -> tuple[int, list[Link]]:
+    if chain.path is None:
+        return 0, []
+    anchor, links = links_after(chain.path, after, PAGE)
+    return anchor.seq, links
+
+
+def _stored(rows: StoredRows, chain: Chain, after: int, upto: int) -> list[Link]:
+    return [_faithful(copy) for copy in rows.copies(chain.identity, after, upto, PAGE)]
+
+
+def _end(chain: Chain, local: Standing) -> int:
+    """Up to where rows are in PostgreSQL alone."""
+    return local.anchor.seq if chain.path else LARGEST
+
+
+def _before_anchor(local: Standing) -> Fault | None:
+    """A row that was put where none can be any more."""
+    if local.first is None or local.first.seq > local.anchor.seq:
+        return None
+    return Fault(local.first.seq, local.first.request_id, "reordered")
+
+
+def _faithful(copy: Copy) -> Link:
+    """The row; with a text that no row has where its columns say something else than its text."""
+    _, began, *rest = copy.columns
+    _, moment, *meant = values_of(copy.columns[2], copy.link)
+    if rest == meant and began == _shown(moment):
+        return copy.link
+    return attrs.evolve(copy.link, document="")
+
+
+def _shown(moment: datetime) -> str:
+    """As `StoredRows.copies` has it."""
+    with suppress(OverflowError):
+        moment = moment.astimezone(UTC)
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def _place(row: Link) -> int:
+    return row.seq

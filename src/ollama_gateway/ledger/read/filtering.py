@@ -1,0 +1,56 @@
+"""Which rows somebody wants to see."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import attrs
+
+from ollama_gateway.errors import BadRequest
+from ollama_gateway.ledger.document import Document
+from ollama_gateway.ledger.read.journals import Span
+from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.wire.names import ModelName
+
+_ALIKE: Final = ("backend", "outcome", "reason", "end_user", "endpoint")
+
+
+@attrs.frozen
+class Filter:
+    """Rows that agree with all that is given."""
+
+    span: Span = attrs.field(factory=Span)
+    key: str | None = None
+    """A key's id, or its name."""
+    model: str | None = None
+    """In any spelling that Ollama takes for the same model."""
+    backend: str | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    end_user: str | None = None
+    endpoint: str | None = None
+
+    def holds(self, row: Kept) -> bool:
+        """Whether a row is wanted."""
+        document = row.document
+        return (
+            self.span.holds(row.began)
+            and self._is_of_key(document)
+            and self._is_of_model(document)
+            and all(getattr(self, name) in {None, document[name]} for name in _ALIKE)
+        )
+
+    def _is_of_key(self, document: Document) -> bool:
+        return self.key is None or self.key in {document["key_id"], document["key_name"]}
+
+    def _is_of_model(self, document: Document) -> bool:
+        return self.model is None or _key_of(self.model) == _key_of(document["model"] or "")
+
+
+@lru_cache(maxsize=1024)
+def _key_of(model: str) -> str:
+    try:
+        return ModelName.parse(model).key
+    except BadRequest:
+        return model

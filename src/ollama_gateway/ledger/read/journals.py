@@ -1,0 +1,290 @@
+"""The trail as it is read: all journals of a data directory as one, a page at a time.
+
+A journal's rows are a *strand*: they lie in the order in which their requests ended. Strands are
+merged by the moment of the end, so the whole is in that order too, but for rows of killed requests:
+those are written at the next start and bear the moment of their beginning. Only one row of each
+strand is looked at, so a trail of any length takes the memory of a page of each journal.
+
+The rules: a page is a transaction of its own, so a reader that waits for its pipe never keeps a
+gateway from reusing its write-ahead log. Nothing is ever written. What cannot be read is told once,
+in a line, and everything else is read.
+
+Where rows move on to PostgreSQL, both are read as one (`joined.py`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import attrs
+
+from ollama_gateway.ledger.journal import JournalError, reading
+from ollama_gateway.ledger.ownership import PATTERN
+from ollama_gateway.ledger.read.records import LARGEST, Kept, as_text, read
+from ollama_gateway.ledger.read.telling import Complain, Once
+
+PAGE: Final = 1000
+"""Rows read in one transaction."""
+WINDOW: Final = 20_000
+"""Rows within which one is known again that was moved while it was read."""
+
+# The text is searched, as a row that is no JSON must not end the search. What a client says cannot
+# look like this: its quotes are escaped.
+_BEGAN: Final = """substr(document, instr(document, '"started_at":"') + 14, 32)"""
+_IN_SPAN: Final = f"(?2 = '' OR {_BEGAN} >= ?2) AND (?3 = '' OR {_BEGAN} < ?3)"
+_FORWARDS: Final = f"""SELECT seq, CAST(document AS BLOB) FROM rows
+    WHERE seq > ?1 AND {_IN_SPAN} ORDER BY seq LIMIT ?4"""  # noqa: S608 - constants
+_BACKWARDS: Final = f"""SELECT seq, CAST(document AS BLOB) FROM rows
+    WHERE seq < ?1 AND {_IN_SPAN} ORDER BY seq DESC LIMIT ?4"""  # noqa: S608 - constants
+_INTENTS: Final = "SELECT 0, CAST(document AS BLOB) FROM intents ORDER BY request_id"
+_BY_ID: Final = """SELECT seq, CAST(document AS BLOB) FROM rows WHERE request_id = ?1
+    UNION ALL SELECT 0, CAST(document AS BLOB) FROM intents WHERE request_id = ?1"""
+# As a number and a text, whatever somebody has put there.
+_ANCHOR: Final = """SELECT coalesce(max(CAST(seq AS INTEGER)), 0), max(CAST(identity AS BLOB))
+    FROM chain"""
+_LAST: Final = f"""SELECT seq, x'' FROM (SELECT seq FROM rows ORDER BY seq DESC LIMIT 1)
+    UNION ALL {_ANCHOR}"""  # noqa: S608 - a constant
+
+Stored = tuple[int, bytes]
+
+
+@attrs.frozen
+class Span:
+    """Requests that began from one moment on, and before another."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def holds(self, moment: datetime) -> bool:
+        """Whether it is in this span."""
+        return (self.since is None or moment >= self.since) and (
+            self.until is None or moment < self.until
+        )
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """The two moments as rows have them; nothing for none."""
+        return _text(self.since), _text(self.until)
+
+
+class Strand(Protocol):
+    """Rows that lie in the order of their ends, and how far they were read."""
+
+    after: int
+    """The place up to which they were read; may be set."""
+
+    @property
+    def last(self) -> int:
+        """The place of the last row that is there now."""
+        ...
+
+    def rows(self, span: Span) -> Iterator[Kept]:
+        """What comes after `after`; moves it."""
+        ...
+
+    def backwards(self, span: Span) -> Iterator[Kept]:
+        """All rows, the last first; leaves `after` alone."""
+        ...
+
+
+class Source(Protocol):
+    """Where rows are stored."""
+
+    def strands(self) -> Sequence[Strand]:
+        """All there are now; one that was given before is given again, as far as it was read."""
+        ...
+
+    def running(self) -> Iterator[Kept]:
+        """What was admitted and has not ended."""
+        ...
+
+    def find(self, request_id: str) -> Kept | None:
+        """The row of a request, ended or not."""
+        ...
+
+
+class JournalStrand:
+    """One journal. Where it cannot be read, that is told, and it has no more rows."""
+
+    def __init__(self, path: Path, complain: Complain) -> None:
+        self.path = path
+        self.after = 0
+        self._complain = complain
+
+    def __repr__(self) -> str:
+        return f"<JournalStrand {self.path}, read up to {self.after}>"
+
+    @property
+    def last(self) -> int:
+        """The place of the last row that is there now; 0 for none."""
+        return next((seq for seq, _ in self._ask(_LAST)), 0)
+
+    def rows(self, span: Span) -> Iterator[Kept]:
+        """What comes after `after`, in order; moves it."""
+        while page := self._ask(_FORWARDS, self.after, *span.texts, PAGE):
+            for seq, text in page:
+                self.after = seq
+                yield from self.read(seq, text)
+
+    def backwards(self, span: Span) -> Iterator[Kept]:
+        """All rows, the last first."""
+        before = LARGEST
+        while page := self._ask(_BACKWARDS, before, *span.texts, PAGE):
+            for seq, text in page:
+                before = seq
+                yield from self.read(seq, text)
+
+    def page(self, after: int, span: Span) -> tuple[int, list[Stored]]:
+        """Up to where rows were dropped from it, and at the same moment what comes after a row."""
+        try:
+            with reading(self.path) as connection:
+                if is_unmade(connection):
+                    return 0, []
+                [(anchor, _)] = connection.execute(_ANCHOR)
+                values = (after, *span.texts, PAGE)
+                return anchor, connection.execute(_FORWARDS, values).fetchall()
+        except JournalError as error:
+            self._complain(str(error))
+            return 0, []
+
+    def page_before(self, before: int, span: Span) -> list[Stored]:
+        """What comes before a row, the last first."""
+        return self._ask(_BACKWARDS, before, *span.texts, PAGE)
+
+    def identity(self) -> str:
+        """Which journal it is, wherever its rows go; nothing where it is just being made."""
+        for _, name in self._ask(_ANCHOR):
+            if name:
+                return str(name, errors="replace")
+            self._complain(f"{self.path}: its identity is not as this program writes it")
+        return ""
+
+    def running(self) -> Iterator[Kept]:
+        """What was admitted and has not ended: never more than a gateway takes at once."""
+        for seq, text in self._ask(_INTENTS):
+            yield from self.read(seq, text)
+
+    def find(self, request_id: str) -> Kept | None:
+        """The row of a request, ended or not."""
+        found = self._ask(_BY_ID, as_text(request_id))
+        return next(chain.from_iterable(self.read(*row) for row in found), None)
+
+    def _ask(self, question: str, *values: str | int) -> list[Stored]:
+        try:
+            with reading(self.path) as connection:
+                if is_unmade(connection):
+                    return []
+                return connection.execute(question, values).fetchall()
+        except JournalError as error:
+            self._complain(str(error))
+            return []
+
+    def read(self, seq: int, text: bytes) -> Iterator[Kept]:
+        """The row of a place; nothing, and a word about it, where it is spoilt."""
+        try:
+            yield read(self.path.name, seq, text)
+        except ValueError:
+            where = f"row {seq}" if seq else "a request that runs"
+            self._complain(f"{self.path}: {where} is not as this program writes it")
+
+
+class Journals:
+    """The journals of a data directory.
+
+    Args:
+        directory: where they are.
+        complain: takes a line for each thing that cannot be read.
+
+    """
+
+    def __init__(self, directory: Path, complain: Complain) -> None:
+        self._directory = directory
+        self._complain = Once(complain)
+        self._strands: dict[Path, JournalStrand] = {}
+
+    def strands(self) -> Sequence[JournalStrand]:
+        """All that are there now."""
+        try:
+            paths = paths_in(self._directory)
+        except JournalError as error:
+            self._complain(str(error))
+            paths = []
+        for path in paths:
+            if path not in self._strands:
+                self._strands[path] = JournalStrand(path, self._complain)
+        return list(self._strands.values())
+
+    def running(self) -> Iterator[Kept]:
+        """What was admitted and has not ended."""
+        return chain.from_iterable(strand.running() for strand in self.strands())
+
+    def find(self, request_id: str) -> Kept | None:
+        """The row of a request, ended or not."""
+        found = (strand.find(request_id) for strand in self.strands())
+        return next((row for row in found if row), None)
+
+
+def paths_in(directory: Path) -> list[Path]:
+    """The journals of a directory, by their numbers; raises JournalError."""
+    try:
+        found = [path for path in directory.iterdir() if path.match(PATTERN)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise JournalError(f"{directory}: {error.strerror}") from error
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def is_unmade(connection: Any) -> bool:
+    """Whether a journal is just being made: its owner has written nothing into it yet."""
+    [(version,)] = connection.execute("PRAGMA user_version")
+    return version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+
+
+def merged(strands: Iterable[Strand], span: Span) -> Iterator[Kept]:
+    """What strands have that was not read yet, as one, in the order of the ends."""
+    return once(heapq.merge(*(strand.rows(span) for strand in strands), key=lambda row: row.ended))
+
+
+def once(rows: Iterable[Kept]) -> Iterator[Kept]:
+    """A row for each request."""
+    given: set[str] = set()
+    order: deque[str] = deque()
+    for row in rows:
+        if row.request_id in given:
+            continue
+        if len(order) == WINDOW:
+            given.discard(order.popleft())
+        given.add(row.request_id)
+        order.append(row.request_id)
+        yield row
+
+
+def start_at_newest(
+    strands: Sequence[Strand], span: Span, count: int, is_wanted: Callable[[Kept], bool]
+) -> None:
+    """Move strands to where only the newest rows come, as many as are wanted."""
+    starts = {id(strand): strand.last for strand in strands}
+    for place, row in heapq.merge(*map(_backwards(span), strands), key=lambda one: -one[1].ended):
+        if count == 0:
+            break
+        starts[place] = row.seq - 1
+        count -= is_wanted(row)
+    else:
+        starts = dict.fromkeys(starts, 0) if count else starts
+    for strand in strands:
+        strand.after = starts[id(strand)]
+
+
+def _backwards(span: Span) -> Callable[[Strand], Iterator[tuple[int, Kept]]]:
+    return lambda strand: ((id(strand), row) for row in strand.backwards(span))
+
+
+def _text(moment: datetime | None) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds") if moment else ""

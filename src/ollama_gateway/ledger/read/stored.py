@@ -1,0 +1,134 @@
+"""The trail in PostgreSQL, as it is read: a page at a time, each in a transaction of its own.
+
+The rows of a journal arrive in their order, a batch at a time, so whoever has read up to a place
+has missed nothing before it. A page begins behind the last row of the one before, by the index over
+journal and place: a table of any length takes the memory of one page, and nothing is held open
+between two. Everything here blocks and raises DatabaseError.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+
+from ollama_gateway.ledger.chain import Anchor, Link
+from ollama_gateway.ledger.postgres import COLUMNS
+from ollama_gateway.ledger.read.journals import Span, Stored
+from ollama_gateway.ledger.read.records import LARGEST, as_text
+from ollama_gateway.storage.database import Timeouts
+
+TIMEOUTS: Final = Timeouts(statement=30, lock=5, idle=30)
+"""Somebody waits for the answer, and the table may be large."""
+
+# One look into the index for each journal, as DISTINCT would read the whole of it.
+_JOURNALS: Final = """WITH RECURSIVE known AS (
+        (SELECT journal FROM gateway_audit ORDER BY journal LIMIT 1)
+        UNION ALL SELECT (SELECT journal FROM gateway_audit AS later
+            WHERE later.journal > known.journal ORDER BY journal LIMIT 1)
+        FROM known WHERE known.journal IS NOT NULL
+    ) SELECT journal FROM known WHERE journal IS NOT NULL"""
+_LAST: Final = """SELECT seq FROM gateway_audit WHERE journal = %s ORDER BY seq DESC LIMIT 1"""
+_ROWS: Final = "SELECT seq, document FROM gateway_audit WHERE journal = %s"
+_FIND: Final = """SELECT journal, seq, document FROM gateway_audit WHERE request_id = %s
+    ORDER BY started_at LIMIT 1"""
+_ANCHORS: Final = "SELECT journal, seq, hash FROM gateway_audit_anchors"
+_COUNT: Final = """SELECT count(*) FROM gateway_audit
+    WHERE journal = %s AND seq > %s AND seq <= %s"""
+_SOUGHT: Final = """SELECT FROM gateway_audit WHERE journal = %s AND hash = %s
+    UNION ALL SELECT FROM gateway_audit_anchors WHERE journal = %s AND hash = %s LIMIT 1"""
+# No moment of PostgreSQL's is beyond what this prints; some are beyond what Python holds.
+_BEGAN: Final = """to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
+_COPIES: Final = ", ".join(_BEGAN if name == "started_at" else name for name in COLUMNS)
+# Somebody may have put two rows in one place, and no page ends between them.
+_LIMIT: Final = "FETCH FIRST %s ROWS WITH TIES"
+_LINKS: Final = f"""SELECT {_COPIES} FROM gateway_audit
+    WHERE journal = %s AND seq > %s AND seq <= %s ORDER BY seq {_LIMIT}"""  # noqa: S608 - our names
+
+
+@attrs.frozen
+class Copy:
+    """A row of the chain as it lies in PostgreSQL."""
+
+    link: Link
+    columns: tuple[Any, ...]
+    """Everything that is there, in the order of `COLUMNS`; the moment as a text."""
+
+    @property
+    def seq(self) -> int:
+        """Its place."""
+        return self.link.seq
+
+
+class StoredRows:
+    """The rows of all journals that have come to PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
+
+        self._database = Database(url, TIMEOUTS)
+
+    def __repr__(self) -> str:
+        return f"<StoredRows {self.label}>"
+
+    @property
+    def label(self) -> str:
+        """`HOST/DATABASE`, for the operator."""
+        return self._database.label
+
+    def journals(self) -> list[str]:
+        """The identities of those that have rows."""
+        return [name for (name,) in self._ask(_JOURNALS)]
+
+    def last(self, journal: str) -> int:
+        """The place of the last row of a journal; 0 for none."""
+        return next((seq for (seq,) in self._ask(_LAST, journal)), 0)
+
+    def page(self, journal: str, after: int, upto: int, span: Span, size: int) -> list[Stored]:
+        """Rows after a place and up to another one, in order."""
+        return self._page("AND seq > %s AND seq <= %s", (journal, after, upto), span, "", size)
+
+    def page_before(self, journal: str, before: int, span: Span, size: int) -> list[Stored]:
+        """Rows before a place, the last first."""
+        return self._page("AND seq < %s", (journal, before), span, "DESC", size)
+
+    def find(self, request_id: str) -> tuple[str, int, bytes] | None:
+        """The row of a request: its journal, its place, its text."""
+        for journal, seq, document in self._ask(_FIND, as_text(request_id)):
+            return journal, seq, document.encode()
+        return None
+
+    def anchors(self) -> dict[str, Anchor]:
+        """From where the chains of journals go on that retention has shortened."""
+        return {name: Anchor(seq, digest) for name, seq, digest in self._ask(_ANCHORS)}
+
+    def copies(self, journal: str, after: int, upto: int, size: int) -> list[Copy]:
+        """Rows of a chain after a place and up to another one, in order."""
+        found = self._ask(_LINKS, journal, after, upto, size)
+        return [Copy(Link(row[3], row[0], row[5], row[4]), row) for row in found]
+
+    def count(self, journal: str, after: int, upto: int = LARGEST) -> int:
+        """How many rows there are between two places."""
+        return int(self._ask(_COUNT, journal, after, upto)[0][0])
+
+    def has(self, journal: str, digest: bytes) -> bool:
+        """Whether a journal's row with a hash is there, if only as its anchor; not for no hash."""
+        return bool(digest) and bool(self._ask(_SOUGHT, *(journal, digest) * 2))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._database.close()
+
+    def _page(
+        self, where: str, values: tuple[Any, ...], span: Span, order: str, size: int
+    ) -> list[Stored]:
+        if span.since is not None:
+            where, values = f"{where} AND started_at >= %s", (*values, span.since)
+        if span.until is not None:
+            where, values = f"{where} AND started_at < %s", (*values, span.until)
+        found = self._ask(f"{_ROWS} {where} ORDER BY seq {order} {_LIMIT}", *values, size)
+        return [(seq, document.encode()) for seq, document in found]
+
+    def _ask(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._database.transaction() as cursor:
+            return cursor.execute(question.encode(), values).fetchall()

@@ -1,0 +1,167 @@
+"""Whether journals are as they were written: their chains, followed from the anchor to the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
+from ollama_gateway.ledger.journal import JournalError, anchor_of, reading
+from ollama_gateway.ledger.read.journals import is_unmade
+from ollama_gateway.ledger.read.records import LARGEST
+
+STRIDE: Final = 20_000
+"""Rows between two words of progress."""
+
+# As bytes: somebody may have put anything there, and it is to be named, not to end the search.
+_LINKS: Final = """SELECT seq, CAST(request_id AS BLOB), CAST(document AS BLOB), CAST(hash AS BLOB)
+    FROM rows WHERE seq > ? ORDER BY seq LIMIT ?"""
+_ALL: Final = (-LARGEST, -1)
+_IDENTITY: Final = "SELECT CAST(identity AS BLOB) FROM chain"
+
+Progress = Callable[[int], None]
+
+
+@attrs.frozen
+class Checked:
+    """What was found in a journal."""
+
+    journal: str
+    """Its file name; its identity where it is in PostgreSQL alone."""
+    identity: str = ""
+    """Which it is, wherever its rows are."""
+    rows: int = 0
+    """How many are there."""
+    anchor: Anchor = attrs.field(factory=Anchor)
+    """What came before the first."""
+    head: Anchor = attrs.field(factory=Anchor)
+    """The last row up to which the chain holds."""
+    dropped: int = 0
+    """Rows before the anchor, dropped for their age: of those nothing can be said."""
+    fault: Fault | None = None
+    """Where it does not hold."""
+    error: str | None = None
+    """Why it cannot be read."""
+    has_sought: bool = False
+    """Whether the row with the hash that was sought is there."""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it was read and holds."""
+        return self.fault is None and self.error is None
+
+    @property
+    def fails_at_once(self) -> bool:
+        """Whether not even the first row holds, as with a wrong key."""
+        return self.fault is not None and self.fault.seq == self.anchor.seq + 1
+
+
+@attrs.frozen
+class Standing:
+    """What a journal has at one moment."""
+
+    anchor: Anchor = attrs.field(factory=Anchor)
+    rows: int = 0
+    first: Link | None = None
+    """Its first row."""
+    has_sought: bool = False
+    """Whether the row with the hash that was sought is there, if only as the anchor."""
+
+
+def check(
+    path: Path, key: bytes, sought: bytes = b"", progress: Progress = lambda _: None
+) -> Checked:
+    """Follow the chain of a journal, in constant memory; a million rows take some ten seconds.
+
+    Args:
+        path: of the journal.
+        key: of the chain; empty for none.
+        sought: the hash of a row, noted elsewhere.
+        progress: told how many rows were followed, from time to time.
+
+    """
+    try:
+        return _check(path, key, sought, progress)
+    except JournalError as error:
+        return Checked(path.name, error=str(error))
+
+
+def _check(path: Path, key: bytes, sought: bytes, progress: Progress) -> Checked:
+    with reading(path) as connection:
+        if is_unmade(connection):
+            return Checked(path.name)
+        anchor = _anchor_of(connection, path)
+        head, fault = verify(anchor, counted(_links(connection, *_ALL), progress), key)
+        [(rows,)] = connection.execute("SELECT count(*) FROM rows")
+        is_there = _has(connection, anchor, sought)
+        identity = _identity_of(connection)
+    return Checked(path.name, identity, rows, anchor, head, anchor.seq, fault, has_sought=is_there)
+
+
+def identity_of(path: Path) -> str:
+    """Which journal it is; nothing where it is just being made. Raises JournalError."""
+    with reading(path) as connection:
+        return "" if is_unmade(connection) else _identity_of(connection)
+
+
+def standing(path: Path, sought: bytes = b"") -> Standing:
+    """How a journal stands. Raises JournalError."""
+    with reading(path) as connection:
+        anchor = _anchor_of(connection, path)
+        [(rows,)] = connection.execute("SELECT count(*) FROM rows")
+        first = next(_links(connection, -LARGEST, 1), None)
+        return Standing(anchor, rows, first, _has(connection, anchor, sought))
+
+
+def links_after(path: Path, after: int, size: int) -> tuple[Anchor, list[Link]]:
+    """The anchor of a journal, and at the same moment some rows. Raises JournalError."""
+    with reading(path) as connection:
+        return _anchor_of(connection, path), list(_links(connection, after, size))
+
+
+def counted(links: Iterable[Link], progress: Progress) -> Iterator[Link]:
+    """The same, while progress is told of."""
+    for number, row in enumerate(links, 1):
+        if number % STRIDE == 0:
+            progress(number)
+        yield row
+
+
+def _has(connection: Any, anchor: Anchor, sought: bytes) -> bool:
+    if not sought or sought == anchor.hash:
+        return bool(sought)
+    found = connection.execute("SELECT 1 FROM rows WHERE hash = ?", (sought,)).fetchone()
+    return found is not None
+
+
+def _identity_of(connection: Any) -> str:
+    [(name,)] = connection.execute(_IDENTITY)
+    return str(name or b"", errors="replace")
+
+
+def _anchor_of(connection: Any, path: Path) -> Anchor:
+    anchor = anchor_of(connection)
+    if not _is_anchor(anchor.seq, anchor.hash):
+        raise JournalError(f"{path}: the anchor is not as this program writes it")
+    return anchor
+
+
+def _is_anchor(seq: object, digest: object) -> bool:
+    """Whether it is of the kinds that it should be, as SQLite takes any."""
+    return isinstance(seq, int) and isinstance(digest, bytes)
+
+
+def _links(connection: Any, after: int, size: int) -> Iterator[Link]:
+    for seq, request_id, document, digest in connection.execute(_LINKS, (after, size)):
+        yield Link(seq, request_id.decode(errors="replace"), _text(document), digest)
+
+
+def _text(document: bytes) -> str:
+    """A row's text; of what is no text, one that no row has, so that its hash cannot hold."""
+    try:
+        return document.decode()
+    except UnicodeDecodeError:
+        return ""

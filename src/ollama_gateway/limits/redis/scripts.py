@@ -1,0 +1,164 @@
+"""The Lua scripts in Redis, and the pipeline that carries a batch of operations to them.
+
+What the scripts decide by is in Redis and nowhere else, its clock included. A batch goes out as one
+pipeline on one connection and ends with the epoch and the time: an epoch other than expected says
+that Redis lost everything before or during the batch, so that nothing it admitted counts.
+
+Redis-py's own retries are off: a reply that is late would be asked for again. Whatever goes wrong
+leaves here as `RedisDown`, for a whole batch or for one operation, without Redis's own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, Final
+
+import attrs
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ollama_gateway import keepalive
+from ollama_gateway.limits.quota import LEASE
+from ollama_gateway.limits.redis.operations import EPOCH, FILLING, Operation, milliseconds
+
+TIMEOUT: Final = 0.25
+"""Seconds for Redis to answer, or to take a connection."""
+
+_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "refill")
+_ALONE: Final = ("epoch", "filling", "given")
+
+
+class RedisDown(Exception):
+    """Redis did not do what was asked, or did not say so."""
+
+
+class AccountBroken(RedisDown):
+    """Something else has written into this one account; asking again will not help."""
+
+
+@attrs.frozen
+class Batch:
+    """What became of a batch."""
+
+    outcomes: Sequence[Any]
+    """For each operation what it reads, or `RedisDown`."""
+    epoch: str | None
+    """`NAME:OPENS` at the end of the batch; None where there is none."""
+    is_filling: bool
+    """Whether some gateway was adding what it has spent."""
+    time: float
+    """Redis's clock then, in seconds."""
+
+
+class Scripts:
+    """Runs batches of operations; blocking, one call at a time.
+
+    Args:
+        url: as in the settings.
+        lease: seconds, see `LEASE`.
+        timeout: seconds that Redis has for one batch, and a request waits for it.
+
+    Attributes:
+        offset: seconds by which the scripts' clock is ahead; for tests.
+
+    """
+
+    def __init__(self, url: str, *, lease: float = LEASE, timeout: float = TIMEOUT) -> None:
+        self.offset = 0.0
+        self.timeout: Final = timeout
+        self._lease = milliseconds(lease)
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+            **keepalive.of_redis(url),
+            decode_responses=True,
+        )
+        self._texts = _load()
+        self._digests: dict[str, str] = {}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+    def run(self, operations: Sequence[Operation]) -> Batch:
+        """Run a batch in its order; raises RedisDown where nothing can be said of any of it."""
+        try:
+            batch = self._run(operations)
+            outcomes = list(batch.outcomes)
+            missing = [i for i, outcome in enumerate(outcomes) if _has_no_script(outcome)]
+            if missing:  # a script that is not there has done nothing
+                self._digests = {}
+                batch = self._run([operations[i] for i in missing])
+                for i, outcome in zip(missing, batch.outcomes, strict=True):
+                    outcomes[i] = outcome
+            if any(map(_is_of_a_replica, outcomes)):  # then the name may lead elsewhere now
+                self._redis.connection_pool.disconnect()
+            read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
+            return attrs.evolve(batch, outcomes=read)
+        except Exception:  # noqa: BLE001 - bytes that no Redis sends raise anything in redis-py
+            self._redis.connection_pool.disconnect()
+            # From None: a server that does not know AUTH quotes what it was given.
+            raise RedisDown("Redis does not answer") from None
+
+    def _run(self, operations: Sequence[Operation]) -> Batch:
+        """Run a batch; its outcomes are still replies."""
+        if not self._digests:
+            self._digests = {n: self._redis.script_load(t) for n, t in self._texts.items()}
+        pipeline = self._redis.pipeline(transaction=False)
+        offset = milliseconds(self.offset)
+        for operation in operations:
+            keys, said = operation.call(self._lease, offset)
+            pipeline.evalsha(self._digests[operation.script], len(keys), *keys, *said)
+        pipeline.mget(EPOCH, FILLING)
+        pipeline.time()
+        *outcomes, signs, (seconds, microseconds) = pipeline.execute(raise_on_error=False)
+        if not isinstance(signs, list):
+            raise TypeError("no answer to MGET")
+        epoch, filling = signs
+        now = seconds + microseconds / 1e6 + self.offset
+        return Batch(outcomes, epoch, filling is not None, now)
+
+
+def understands(url: str) -> bool:
+    """Whether redis-py takes a URL with all its parameters; it connects to nothing for that."""
+    try:
+        redis.Redis.from_url(url).connection_pool.make_connection()
+    except Exception:  # noqa: BLE001 - of a parameter's value it raises anything, with the value
+        return False
+    return True
+
+
+def _load() -> dict[str, str]:
+    common = _text("account")
+    of_accounts = {name: common + _text(name) for name in _OF_ACCOUNTS}
+    return {**of_accounts, **{name: _text(name) for name in _ALONE}}
+
+
+def _text(name: str) -> str:
+    folder = resources.files("ollama_gateway.limits.redis") / "lua"
+    return (folder / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _has_no_script(outcome: object) -> bool:
+    return isinstance(outcome, redis.exceptions.NoScriptError)
+
+
+def _is_of_a_replica(outcome: object) -> bool:
+    """Whether Redis must not write: 7 says so itself, in 6.2 the script's error quotes it."""
+    is_quoted = isinstance(outcome, redis.ResponseError) and "READONLY" in str(outcome)
+    return is_quoted or isinstance(outcome, redis.exceptions.ReadOnlyError)
+
+
+def _read(operation: Operation, reply: object) -> Any:
+    if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
+        return AccountBroken("an account in Redis is not as this program writes it")
+    if not isinstance(reply, str):
+        return RedisDown("Redis refused an operation")
+    try:
+        return operation.read(reply)
+    except (ValueError, LookupError):  # of an account with numbers that are none
+        return RedisDown("an answer of Redis cannot be read")

@@ -1,0 +1,247 @@
+"""Limits counted in Redis, for many gateways: what to believe of its answers.
+
+Too late. Redis executes what it has received, however long ago the client gave up. So a
+reservation and a renewal carry the last moment, in Redis's own time, at which they may have an
+effect, and whoever gave up on a reservation settles it at nothing: that ends it if it was made, and
+leaves a mark that refuses it if it is still to come.
+
+Forgotten. Redis may come back empty. Then its epoch is missing; one gateway begins a new one, and
+each joins it before it admits anything: it adds, once, what its record says was spent, and opens
+its reservations again. What was settled before that moment is in the record, so its settlement, if
+it still waits, gives back and charges nothing; what is settled after it was carried over and
+counts. The epoch opens for admissions when every gateway has had the time to notice, and nobody
+admits while one that noticed is still adding.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+import attrs
+
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.calendar import month_of
+from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
+from ollama_gateway.limits.redis.operations import (
+    OPENING,
+    Epoch,
+    Filling,
+    Given,
+    Look,
+    Refill,
+    Renew,
+    Reserve,
+    Settle,
+)
+from ollama_gateway.limits.redis.pipeline import Pipeline
+from ollama_gateway.limits.redis.scripts import AccountBroken, RedisDown, Scripts
+from ollama_gateway.limits.spending import Contribution, Elsewhere, Totals, contributions_of
+from ollama_gateway.log import get_logger
+from ollama_gateway.storage.batcher import Runner, in_thread
+
+ELSEWHERE: Final = "elsewhere"
+"""The giver of what is known of lost records: once an epoch, as asking takes its time."""
+REFILLS: Final = 200
+"""Keys that are filled again in one batch: a month of days each, within Redis's patience."""
+
+Contributions = Callable[[], Awaitable[Sequence[Contribution]]]
+"""What records of spending say: this process's own as of the moment it is returned."""
+
+log = get_logger("limits")
+
+
+@attrs.frozen
+class _Joining:
+    """An epoch being joined, and what was spent when that began."""
+
+    epoch: str
+    contributions: Sequence[Contribution]
+    elsewhere: Mapping[str, Totals] | None
+    """What lost records had; None where that is not known, or was given already."""
+
+
+class RedisQuota:
+    """The limits of all keys, in Redis; see `QuotaStore`.
+
+    Args:
+        scripts: used by this object alone.
+        contributions: what to add to a Redis that has lost everything.
+        elsewhere: what others spent, should their records be lost as well.
+        runner: where blocking calls run.
+
+    """
+
+    name: Final = "redis"
+    is_shared: Final = True
+
+    def __init__(
+        self,
+        scripts: Scripts,
+        contributions: Contributions,
+        elsewhere: Elsewhere,
+        *,
+        runner: Runner = in_thread,
+    ) -> None:
+        self._pipeline = Pipeline(scripts, runner)
+        self._patience = scripts.timeout
+        self._contributions = contributions
+        self._elsewhere = elsewhere
+        self._carried: set[str] = set()
+        """Ids of what was open when Redis lost everything."""
+        self._settled: set[str] = set()
+        """Ids of what was settled since the last renewal was put together."""
+        self._joining: _Joining | None = None
+        self._joined_at = -math.inf
+
+    def __repr__(self) -> str:
+        waiting = self.settlements_waiting
+        return f"<RedisQuota {self.why_not or 'works'}, {waiting} settlements waiting>"
+
+    @property
+    def settlements_waiting(self) -> int:
+        """Settlements that Redis has not confirmed."""
+        return self._pipeline.settlements_waiting
+
+    @property
+    def why_not(self) -> str | None:
+        """What keeps it from admitting anything now."""
+        if self._pipeline.is_failing or self._pipeline.seen is None:
+            return "the quota store does not answer"
+        is_filling = self._pipeline.seen.is_filling
+        if is_filling or not self._pipeline.is_joined or self._opens_in() > 0:
+            return "the quota store is being filled again"
+        return None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[RedisQuota]:
+        """Run for the length of a block; settlements are confirmed before it is left, or 5 s."""
+        async with self._pipeline.opened():
+            yield self
+
+    async def reserve(self, wish: Wish) -> Grant | Refusal:
+        """Admit a request or not; raises Unavailable within 250 ms."""
+        if self.why_not is not None:
+            raise _unavailable(max(1.0, self._opens_in()))
+        asked = Reserve(wish, self._pipeline.redis_time() + self._patience, self._pipeline.joined)
+        outcome: Grant | Refusal | None = None
+        try:
+            with anyio.CancelScope(deadline=anyio.current_time() + self._patience):
+                outcome = await self._pipeline.ask(asked)
+        except RedisDown as error:
+            raise _unavailable() from error
+        finally:
+            # Given up, for whatever reason: it may have been admitted. What has its places already
+            # is settled by whoever has them.
+            if outcome is None and not wish.has_places:
+                unknown = Held(wish.request_id, wish.key_id, 0, 0, 0)
+                self._pipeline.settle(Settle(unknown, 0, is_unanswered=True))
+        if outcome is None:
+            raise _unavailable()
+        return outcome
+
+    def settle(self, held: Held, used: int) -> None:
+        """End a reservation at `used` tokens; asked of Redis until it has confirmed it."""
+        self._pipeline.settle(Settle(held, used, held.request_id in self._carried))
+        self._carried.discard(held.request_id)
+        self._settled.add(held.request_id)
+
+    async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
+        """Say what is open in this process, and join the epoch in force; raises Unavailable.
+
+        This is the heartbeat that tells whether Redis works: it has to take a write.
+        """
+        try:
+            epoch: str = await self._pipeline.ask(Epoch(secrets.token_hex(8)))
+            if epoch == self._pipeline.joined:
+                await self._renew(read())
+            else:
+                await self._join(epoch, read)
+        except RedisDown as error:
+            self._pipeline.note(failing=True)
+            raise _unavailable() from error
+        self._pipeline.note(failing=False)
+
+    async def usage(self, key_id: str) -> Usage:
+        """What a key has used; raises Unavailable, also while Redis is being filled again."""
+        if self.why_not is not None:
+            raise _unavailable(max(1.0, self._opens_in()))
+        try:
+            with anyio.fail_after(self._patience):
+                usage: Usage = await self._pipeline.ask(Look(key_id, self._pipeline.joined))
+        except (RedisDown, TimeoutError) as error:
+            raise _unavailable() from error
+        return usage
+
+    def _opens_in(self) -> float:
+        """Seconds until the epoch that was joined admits."""
+        opens = float((self._pipeline.joined or ":0").partition(":")[2]) / 1000
+        # Redis's clock may have been set back since: nobody waits longer than an opening takes.
+        longest = self._joined_at + OPENING - anyio.current_time()
+        return min(opens - self._pipeline.redis_time(), longest)
+
+    async def _renew(self, renewals: Sequence[Renewal]) -> bool:
+        """Renew all; whether all were in time. The next heartbeat says again what was not."""
+        by_key = defaultdict[str, list[Renewal]](list)
+        for renewal in renewals:
+            by_key[renewal.held.key_id].append(renewal)
+        not_after = self._pipeline.redis_time() + self._patience
+        settled = self._settled = set[str]()
+        outcomes = await self._pipeline.submit(
+            *(Renew(key_id, tuple(r), not_after, settled) for key_id, r in by_key.items())
+        )
+        return all(outcome is True or isinstance(outcome, AccountBroken) for outcome in outcomes)
+
+    async def _join(self, epoch: str, read: Callable[[], Sequence[Renewal]]) -> None:
+        """Add what was spent, once an epoch and record; open again what is open."""
+        if self._joining is None or self._joining.epoch != epoch:
+            is_told = await self._pipeline.ask(Given(ELSEWHERE, epoch))
+            elsewhere = None if is_told else await self._elsewhere()
+            contributions = await self._contributions()
+            # Nothing is waited for between the record's totals and this: a settlement is either
+            # in the totals, or it ends a reservation that is carried over.
+            self._pipeline.charge_nothing()
+            self._carried = {renewal.held.request_id for renewal in read()}
+            self._joining = _Joining(epoch, contributions, elsewhere)
+            log.info("joining the quota store", epoch=epoch.partition(":")[0])
+        if not await self._renew(read()):
+            raise RedisDown("what is open was not opened again")
+        for contribution in self._joining.contributions:
+            await self._give(contribution, epoch)
+            await self._pipeline.ask(Given(contribution.identity, epoch, mark=True))
+        if self._joining.elsewhere is not None:
+            # None of these is marked: whoever still has the record adds what it has more.
+            for contribution in contributions_of(self._joining.elsewhere):
+                await self._give(contribution, epoch)
+            await self._pipeline.ask(Given(ELSEWHERE, epoch, mark=True))
+        self._pipeline.joined, self._joined_at = epoch, anyio.current_time()
+        self._carried = set()
+
+    async def _give(self, contribution: Contribution, epoch: str) -> None:
+        giver = contribution.identity
+        if await self._pipeline.ask(Given(giver, epoch)):
+            return
+        this_month = month_of(int(self._pipeline.redis_time() // 86_400))
+        refills = [
+            Refill(key, giver, {day: n for day, n in days.items() if month_of(day) >= this_month})
+            for key, days in contribution.totals.items()
+        ]
+        for start in range(0, len(refills), REFILLS):
+            # Filling goes first: until all is there nobody admits on what is not.
+            some = refills[start : start + REFILLS]
+            for outcome in await self._pipeline.submit(Filling(), *some):
+                if isinstance(outcome, RedisDown) and not isinstance(outcome, AccountBroken):
+                    raise outcome
+
+
+def _unavailable(retry_after: float = 1.0) -> Unavailable:
+    return Unavailable(
+        "the limits cannot be checked now, try again",
+        reason="quota_unavailable",
+        retry_after=retry_after,
+    )

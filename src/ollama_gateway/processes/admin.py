@@ -1,0 +1,193 @@
+"""The admin listener of several processes: the parent's, which answers for all of them.
+
+Each question is put to all processes at once, at their own admin listeners; who has not answered
+within `PATIENCE` is left out, and said to be. Questions about one key or one model go to the first
+process that answers: limits are in Redis, the same for all; candidates are as that process sees
+them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final, cast
+
+import anyio
+import attrs
+import httpx
+
+from ollama_gateway.backends.transport import Transport
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.processes import figures, merging
+from ollama_gateway.processes.figures import Figures
+from ollama_gateway.processes.merging import Document
+from ollama_gateway.server.admin import FIGURES, JSON
+from ollama_gateway.server.gate import Gate
+from ollama_gateway.server.routes import Routes
+
+PATIENCE: Final = 2.0
+"""Seconds that a process has for its answer; `gatewayctl` waits 5 for the whole."""
+
+
+@attrs.define(eq=False)
+class Member:
+    """One process, from its start to its end."""
+
+    number: int
+    pid: int
+    path: Path
+    """Where its admin listener is."""
+    serves: bool = False
+    """Whether it has let clients in."""
+    figures: Figures = attrs.field(factory=dict)
+    """As last seen."""
+
+
+@attrs.define(eq=False)
+class Roster:
+    """The processes that live, and what is left of those that do not."""
+
+    members: dict[int, Member] = attrs.field(factory=dict)
+    """By number."""
+    starts: Counter[int] = attrs.field(factory=Counter)
+    """By number."""
+    ended: Figures = attrs.field(factory=dict)
+    """Figures of ended processes that still count."""
+    is_draining: bool = False
+
+    def add(self, member: Member) -> None:
+        """A process was started."""
+        self.members[member.number] = member
+        self.starts[member.number] += 1
+
+    def remove(self, member: Member) -> None:
+        """A process has ended; what was counted in it stays counted."""
+        del self.members[member.number]
+        self.ended = figures.total([self.ended, figures.lasting(member.figures)])
+
+    @property
+    def serving(self) -> list[Member]:
+        """Those that let clients in, by their numbers."""
+        return [member for _, member in sorted(self.members.items()) if member.serves]
+
+    @property
+    def restarts(self) -> dict[int, int]:
+        """How often each was started again."""
+        return {number: count - 1 for number, count in sorted(self.starts.items())}
+
+
+@attrs.frozen
+class _Answer:
+    status: int
+    body: bytes
+
+
+@attrs.frozen
+class MergedAdmin:
+    """Handlers of the parent's admin listener."""
+
+    roster: Roster
+    gate: Gate
+    metrics: Metrics
+    """What the parent itself counts."""
+
+    def routes(self) -> Routes:
+        """The table of the admin listener; the same paths as one process's."""
+        return self.gate.routes(
+            {
+                "/healthz": self.health,
+                "/readyz": self.ready,
+                "/metrics": self.page,
+                "/status.json": self.status,
+            },
+            {"/limits": self.pass_on, "/explain": self.pass_on},
+        )
+
+    async def health(self, ask: Ask) -> None:
+        """`/healthz`: the parent answers."""
+        await ask.downstream.respond(200, JSON, b'{"alive":true}')
+
+    async def ready(self, ask: Ask) -> None:
+        """`/readyz`: 200 while one process at least is ready, or 503 with the reasons."""
+        answers = await self._documents("/readyz")
+        body = merging.readiness(answers, is_draining=self.roster.is_draining)
+        await ask.downstream.respond(200 if body["ready"] else 503, JSON, json.dumps(body).encode())
+
+    async def page(self, ask: Ask) -> None:
+        """`/metrics`, for Prometheus: all processes together, ended ones too."""
+        for member, answer in (await self._ask_all("/metrics")).items():
+            if answer is None or answer.status != HTTPStatus.OK:
+                continue
+            if self.roster.members.get(member.number) is member:
+                member.figures = figures.read(answer.body.decode())
+        own = figures.read(self.metrics.page().decode())
+        members = [member.figures for member in self.roster.members.values()]
+        total = figures.total([self.roster.ended, *members, own])
+        page = figures.page(total, len(self.roster.serving), self.roster.restarts)
+        await ask.downstream.respond(200, FIGURES, page)
+
+    async def status(self, ask: Ask) -> None:
+        """`/status.json`: all together, and each process below `processes`."""
+        answers = await self._documents("/status.json")
+        body = merging.status(answers, is_draining=self.roster.is_draining)
+        body["processes"] = [self._shown(number, answers[number]) for number in answers]
+        await ask.downstream.respond(200, JSON, json.dumps(body).encode())
+
+    def _shown(self, number: int, answer: Document | None) -> Document:
+        member = self.roster.members.get(number)
+        return {
+            "process": number,
+            "pid": member and member.pid,
+            "restarts": self.roster.restarts[number],
+            "status": answer,
+        }
+
+    async def pass_on(self, ask: Ask) -> None:
+        """`/limits/KEY_ID` and `/explain/MODEL`, as one process answers them."""
+        query = f"?{ask.query}" if ask.query else ""
+        for member in self.roster.serving:
+            answer = await self._ask(member, f"{ask.path}/{ask.parameter}{query}")
+            if answer is not None:
+                return await ask.downstream.respond(answer.status, JSON, answer.body)
+        raise Unavailable("no process answers, try again", reason="no_process", retry_after=1)
+
+    async def _documents(self, target: str) -> dict[int, Document | None]:
+        """What each process says, by its number; None for one that is not there or silent."""
+        found: dict[int, Document | None] = dict.fromkeys(sorted(self.roster.starts))
+        for member, answer in (await self._ask_all(target)).items():
+            document = json.loads(answer.body) if answer else {}
+            if "ready" in document:  # not where it could not say
+                found[member.number] = document
+        return found
+
+    async def _ask_all(self, target: str) -> dict[Member, _Answer | None]:
+        answers: dict[Member, _Answer | None] = {}
+
+        async def ask(member: Member) -> None:
+            answers[member] = await self._ask(member, target)
+
+        async with anyio.create_task_group() as tasks:
+            for member in self.roster.serving:
+                tasks.start_soon(ask, member)
+        return answers
+
+    async def _ask(self, member: Member, target: str) -> _Answer | None:
+        token = self.gate.token
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        url = httpx.URL("http://localhost").copy_with(raw_path=target.encode())
+        transport = Transport(partial(anyio.connect_unix, member.path))
+        try:
+            with anyio.fail_after(PATIENCE):
+                response = await transport.handle_async_request(
+                    httpx.Request("GET", url, headers=headers)
+                )
+                stream = cast("httpx.AsyncByteStream", response.stream)
+                body = b"".join([chunk async for chunk in stream])
+        except (httpx.TransportError, TimeoutError):
+            return None
+        return _Answer(response.status_code, body)

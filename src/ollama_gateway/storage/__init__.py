@@ -1,0 +1,1 @@
+"""What outlives a process: SQLite files, PostgreSQL, their migrations and their locks."""

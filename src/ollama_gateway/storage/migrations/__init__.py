@@ -1,0 +1,139 @@
+"""The tables in PostgreSQL, as numbered SQL files that lead from each version to the next.
+
+A file `0002_name.sql` beside this one is all that a new version takes. The rules: a file that was
+released is never changed, and files only add, so that gateways of the version before go on beside
+the new tables. Each file is one transaction, which also notes in `gateway_migrations` that it was
+run; a lock lets one of several `gatewayctl db migrate` go first, and the others find it done.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import resources
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import attrs
+
+from ollama_gateway.storage.database import DatabaseError, Timeouts
+
+if TYPE_CHECKING:
+    from ollama_gateway.storage.postgres import Cursor, Database
+
+T = TypeVar("T")
+
+PATIENT: Final = Timeouts(statement=600, lock=1, idle=60)
+"""Of a migration: an index on a large table takes its time, and waiting for a lock holds up all."""
+PATIENCE: Final = 30.0
+"""Seconds in which what finds a lock in its way is tried again and again."""
+PAUSE: Final = 0.5
+"""Seconds in between, for whoever waits behind it."""
+
+_FILE: Final = re.compile(r"(\d{4})_([a-z_]+)\.sql")
+_LOCK: Final = 0x6F_67_77_01
+"""The advisory lock of whoever migrates; `ogw` in ASCII and a number."""
+_TABLE: Final = b"""CREATE TABLE IF NOT EXISTS gateway_migrations (
+    version integer PRIMARY KEY,
+    name text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)"""
+
+
+@attrs.frozen
+class Migration:
+    """One step of the schema."""
+
+    version: int
+    name: str
+    sql: str = attrs.field(repr=False)
+
+
+def migrations() -> tuple[Migration, ...]:
+    """All steps that this version of the program knows, in their order."""
+    files = (file for file in resources.files(__name__).iterdir() if file.name.endswith(".sql"))
+    found: list[Migration] = []
+    for file in sorted(files, key=lambda file: file.name):
+        match = _FILE.fullmatch(file.name)
+        if match is None or int(match[1]) != len(found) + 1:
+            raise ValueError(f"{file.name} is not the next migration")
+        found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    return tuple(found)
+
+
+def migrate(database: Database, steps: Sequence[Migration] | None = None) -> tuple[Migration, ...]:
+    """Take the steps that the database lacks; returns those taken, none where it lacks none.
+
+    Raises:
+        DatabaseError: it cannot be used, or is of a newer version; steps before the one that
+            failed are taken.
+
+    """
+    known = migrations() if steps is None else steps
+    return tuple(step for step in known if patiently(partial(_took, database, step, known)))
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """What `work` returns, in as many tries as somebody else's locks make necessary; blocking.
+
+    Raises DatabaseError, of a lock only after 30 s.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return work()
+        except DatabaseError as error:
+            if not error.is_of_lock or time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE)
+
+
+def check_schema(database: Database) -> None:
+    """Make sure that the database is of this version.
+
+    Raises:
+        DatabaseError: it is older, or newer, or cannot be used.
+
+    """
+    known = migrations()
+    with database.transaction() as cursor:
+        applied = _applied(cursor)
+    _refuse_newer(applied, known)
+    if missing := {step.version for step in known} - applied:
+        raise DatabaseError(
+            f"the database's schema is version {min(missing) - 1}, this program needs"
+            f" {known[-1].version}: run `gatewayctl db migrate`"
+        )
+
+
+def _took(database: Database, step: Migration, known: Sequence[Migration]) -> bool:
+    with database.transaction() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        applied = _applied(cursor)
+        _refuse_newer(applied, known)
+        if step.version in applied:
+            return False
+        cursor.execute(_TABLE)
+        cursor.execute(step.sql.encode())
+        cursor.execute(
+            "INSERT INTO gateway_migrations (version, name) VALUES (%s, %s)",
+            (step.version, step.name),
+        )
+    return True
+
+
+def _applied(cursor: Cursor) -> set[int]:
+    found = cursor.execute("SELECT to_regclass('gateway_migrations')").fetchone()
+    if found is None or found[0] is None:
+        return set()
+    return {version for (version,) in cursor.execute("SELECT version FROM gateway_migrations")}
+
+
+def _refuse_newer(applied: set[int], known: Sequence[Migration]) -> None:
+    newest = known[-1].version
+    if max(applied, default=0) > newest:
+        raise DatabaseError(
+            f"the database was migrated by a newer version (schema {max(applied)}, this one knows"
+            f" {newest}): upgrade this program"
+        )

@@ -1,0 +1,243 @@
+"""One connection to PostgreSQL, used by one thread at a time: opened when needed, dropped in doubt.
+
+psycopg blocks, so this is used from a thread (see `storage/batcher.py`). Everything happens in
+transactions that carry their time limits with them (`SET LOCAL`), and no statement is prepared:
+that is what a pgbouncer in front of the server can pass on. A connection on which anything failed
+is not used again. One that died while idle (a server's restart, an idle limit) is replaced without
+an error, as BEGIN is the first to notice, and before BEGIN nothing has been done.
+
+The server keeps `statement_timeout`, and a server that hangs keeps nothing: so every wait for an
+answer ends here too, a second later. TCP's own limits are for a machine that is gone.
+
+The rules: every error leaves here as a `DatabaseError` of one line with nothing in it that the
+library or the server wrote, and without the library's error as its cause or context: those texts
+hold hosts, users, and what was in a statement.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+
+from ollama_gateway.storage.database import DatabaseError, Timeouts
+from ollama_gateway.store_url import StoreURL
+
+Cursor = psycopg.Cursor[TupleRow]
+RV = TypeVar("RV")
+
+CONNECTING: Final[dict[str, Any]] = {
+    "application_name": "ollama-gateway",
+    "connect_timeout": 2,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+}
+"""Parameters of libpq, in seconds and (the last) milliseconds; the URL's own come first."""
+GRACE: Final = 1.0
+"""Seconds that the server has to say that a statement took too long."""
+
+AWAY: Final = "PostgreSQL cannot be reached"
+LOST: Final = "the connection to PostgreSQL was lost"
+NEEDS_MIGRATION: Final = "the database lacks tables of this version: run `gatewayctl db migrate`"
+
+NO_URL: Final = "the database's URL cannot be understood"
+
+_STRANGER: Final = "PostgreSQL refuses the user or the password"
+_REFUSALS: Final = {
+    "FATAL: +(password authentication failed|role )": _STRANGER,
+    "invalid (sslmode value|port number|integer value)": NO_URL,
+    "certificate": "PostgreSQL's certificate, or one that the URL names, cannot be used",
+    "fe_sendauth: no password supplied": "PostgreSQL asks for a password, and the URL has none",
+    "FATAL: +no pg_hba.conf entry": "PostgreSQL does not let this user in from here",
+    'FATAL: +database ".*" does not exist': "PostgreSQL has no database of this name",
+}
+"""How a refused connection is told, in English: libpq keeps no code of it. The rest is `AWAY`."""
+
+_MAY_PASS: Final = {
+    "08": LOST,
+    "25P03": "PostgreSQL ended a transaction that was left idle",
+    "25006": "PostgreSQL is read-only",
+    "40": "PostgreSQL gave up a transaction that crossed another one",
+    "53": "PostgreSQL has no room: connections, memory or disk",
+    "55P03": "PostgreSQL: something else held a lock for too long",
+    "57014": "PostgreSQL took too long",
+    "57P": "PostgreSQL is being stopped or started",
+    "58": "PostgreSQL cannot use its disk",
+}
+"""By the beginning of a SQLSTATE: what may pass without anybody changing anything here."""
+_WILL_STAY: Final = {
+    "42501": "the role in the database's URL lacks a right that this needs",
+    "42P01": NEEDS_MIGRATION,
+    "42P07": "the database has a table of the same name already, from something else",
+    "42703": NEEDS_MIGRATION,
+}
+
+
+USUAL: Final = Timeouts()
+
+
+class Database:
+    """The database at `url`, by a connection of its own that is opened when it is needed.
+
+    Raises:
+        DatabaseError: the URL cannot be understood.
+
+    """
+
+    def __init__(self, url: str, timeouts: Timeouts = USUAL) -> None:
+        self._parameters = {**CONNECTING, **_parameters(url)}
+        self.label: Final = StoreURL.read(url).place
+        """`HOST/DATABASE`, for the operator."""
+        self._timeouts = timeouts
+        self._connection: _Connection | None = None
+        self._in_use = threading.Lock()  # a thread that was left to itself may still be at it
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Database {self.label}>"
+
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor]:
+        """A transaction, committed at the end of the block and rolled back where that raises.
+
+        Raises:
+            DatabaseError: something failed; where the message says that the outcome is not known,
+                everything or nothing of it is there.
+
+        """
+        with self._alone():
+            yield from self._transaction()
+
+    def close(self) -> None:
+        """End the connection; using this afterwards is a `DatabaseError`.
+
+        Where a thread is at it, that one ends it when it has done.
+        """
+        self._is_closed = True
+        if self._in_use.acquire(blocking=False):
+            self._drop()
+            self._in_use.release()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread at a time."""
+        if not self._in_use.acquire(timeout=self._timeouts.statement + GRACE):
+            raise DatabaseError("the last question to PostgreSQL is still open", is_away=True)
+        try:
+            yield
+        finally:
+            if self._is_closed:
+                self._drop()
+            self._in_use.release()
+
+    def _transaction(self) -> Iterator[Cursor]:
+        failure: DatabaseError | None = None
+        connection: _Connection | None = None
+        try:
+            connection = self._begun()
+            with connection.cursor() as cursor:
+                yield cursor
+            failure = _committed(connection)
+        except psycopg.Error as error:
+            failure = _described(error, AWAY if connection is None else LOST)
+        except BaseException:
+            self._roll_back()
+            raise
+        if failure is not None:
+            self._drop()
+            try:
+                raise failure
+            finally:
+                failure.__context__ = None  # the library's error, which some log would print
+
+    def _begun(self) -> _Connection:
+        if self._is_closed:
+            raise DatabaseError("the connection to PostgreSQL is closed")
+        if self._connection is not None:
+            try:
+                self._connection.execute(self._timeouts.begin())
+            except psycopg.Error:
+                self._drop()
+            else:
+                return self._connection
+        self._connection = _connected(self._parameters)
+        self._connection.patience = self._timeouts.statement + GRACE
+        self._connection.execute(self._timeouts.begin())
+        return self._connection
+
+    def _roll_back(self) -> None:
+        if self._connection is not None:
+            try:
+                self._connection.execute("ROLLBACK")
+            except psycopg.Error:
+                self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+
+class _Connection(psycopg.Connection[TupleRow]):
+    """A connection that does not wait for ever on a server that is silent."""
+
+    patience = GRACE
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        return super().wait(gen, interval, self.patience if timeout is None else timeout)
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    with suppress(psycopg.Error, ValueError):
+        StoreURL.read(url)  # libpq's reader is lax: see there
+        return conninfo_to_dict(url)
+    raise DatabaseError(NO_URL)
+
+
+def _connected(parameters: dict[str, Any]) -> _Connection:
+    # A host may be no name (UnicodeError), a number no number: libpq's parser lets them through.
+    with suppress(psycopg.ProgrammingError, ValueError):
+        return _Connection.connect(**parameters, autocommit=True, prepare_threshold=None)
+    raise DatabaseError(NO_URL)
+
+
+def _committed(connection: _Connection) -> DatabaseError | None:
+    """Commit; returns what went wrong."""
+    try:
+        connection.execute("COMMIT")
+    except psycopg.OperationalError as error:
+        return DatabaseError(
+            f"{_described(error, LOST)}: whether it was done is not known", is_away=True
+        )
+    return None
+
+
+def _described(error: psycopg.Error, otherwise: str) -> DatabaseError:
+    """The same as a line of our own; `otherwise` of a connection that there is no code for."""
+    state = error.sqlstate or ""
+    for table, is_away in ((_WILL_STAY, False), (_MAY_PASS, True)):
+        for beginning, line in table.items():
+            if state.startswith(beginning):
+                return DatabaseError(line, is_away=is_away, code=state)
+    if not isinstance(error, psycopg.OperationalError) or state:
+        line = f"PostgreSQL refuses a statement ({state or 'no code'})"
+        return DatabaseError(line, code=state)
+    return _without_code(error, otherwise)
+
+
+def _without_code(error: psycopg.OperationalError, otherwise: str) -> DatabaseError:
+    """The connection was refused, or never came about, or ended."""
+    for pattern, line in _REFUSALS.items():
+        if re.search(pattern, str(error)):
+            return DatabaseError(line)
+    return DatabaseError(otherwise, is_away=True)

@@ -1,0 +1,169 @@
+"""Real sockets round a listener, and applications to put behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+import trio.testing
+
+from ollama_gateway.errors import GatewayError, Unauthorized
+from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.http.app_tasks import App
+from ollama_gateway.http.connection import ConnectionLimits
+from ollama_gateway.http.listener import Listener, bind
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.app import App as Gateway
+from ollama_gateway.server.app import error_response
+from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.routes import OLLAMA, Route, Routes
+from tests.patience import HANGS, PATIENCE
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+def refusal(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The gateway's error response, without its counting."""
+    headers, body = error_response(error, OLLAMA, "id")
+    return [*headers, (b"content-length", b"%d" % len(body))], body
+
+
+@attrs.define
+class Peer:
+    """A listener under test, and how to reach it."""
+
+    listener: Listener
+    port: int
+    tasks_at_rest: int
+    """Tasks that live while no client is there: the test's own and the listener's."""
+    has_ended: trio.Event
+    """`serve()` has returned."""
+
+    async def connect(self) -> trio.SocketStream:
+        """A new client connection."""
+        with trio.fail_after(PATIENCE):
+            return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    async def exchange(self, data: bytes) -> bytes:
+        """Send bytes and read until the other side ends; a reset counts as an end."""
+        async with await self.connect() as stream:
+            with trio.fail_after(PATIENCE):
+                with contextlib.suppress(trio.BrokenResourceError):  # it may end before all is read
+                    await stream.send_all(data)
+                return await read_to_end(stream)
+
+    async def is_serving(self) -> bool:
+        """Whether a plain request on a new connection is answered."""
+        answer = await self.exchange(PLAIN_REQUEST)
+        return answer.startswith(b"HTTP/1.1 200 ")
+
+    async def wait_until_quiet(self) -> None:
+        """Wait until no connection and no task of one is left."""
+        await wait_until(
+            lambda: (
+                not self.listener.connections
+                and trio.lowlevel.current_statistics().tasks_living <= self.tasks_at_rest
+            )
+        )
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what only the kernel can bring about."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            if condition():
+                return
+            await trio.sleep(0.001)
+
+
+async def read_to_end(stream: trio.SocketStream) -> bytes:
+    """All that comes until the end; a reset counts as one."""
+    data = b""
+    try:
+        while chunk := await stream.receive_some(65536):
+            data += chunk
+    except trio.BrokenResourceError:
+        data += b"<reset>"
+    return data
+
+
+async def _serve(listener: Listener, sockets: list[socket.socket], has_ended: trio.Event) -> None:
+    await listener.serve(sockets)
+    has_ended.set()
+
+
+@asynccontextmanager
+async def serving(
+    app: App, limits: ConnectionLimits | None = None, max_connections: int = 1000
+) -> AsyncIterator[Peer]:
+    """A listener on a free port for the length of the block; ends every task with it."""
+    listener = Listener(app, refusal, max_connections, limits or ConnectionLimits())
+    sockets = bind("127.0.0.1", 0)
+    with trio.fail_after(HANGS):
+        async with trio.open_nursery() as nursery:
+            has_ended = trio.Event()
+            nursery.start_soon(_serve, listener, sockets, has_ended)
+            await trio.testing.wait_all_tasks_blocked()
+            tasks = trio.lowlevel.current_statistics().tasks_living
+            yield Peer(listener, sockets[0].getsockname()[1], tasks, has_ended)
+            nursery.cancel_scope.cancel()
+
+
+PLAIN_REQUEST = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+
+
+def gateway(max_body: int = 16 * 1024 * 1024, max_all: int = 64 * 1024 * 1024) -> Gateway:
+    """The gateway's own application, with four routes.
+
+    `/` answers, `/body` tells the length of the body it read, `/key` refuses without reading,
+    `/cut` begins an answer and fails.
+    """
+    handlers = {"/": _greet, "/body": _measure, "/key": _refuse, "/cut": _cut}
+    table = {}
+    for path, handler in handlers.items():
+        route = Route(Endpoint(path, OLLAMA, "read"), handler)
+        table[path] = {"GET": route, "HEAD": route, "POST": route}
+    return Gateway(Routes(table, {}), BodyBudget(max_body, max_all), Metrics())
+
+
+async def _greet(ask: Ask) -> None:
+    await ask.downstream.respond(200, [], b"hello")
+
+
+async def _measure(ask: Ask) -> None:
+    body = await ask.downstream.body(ask.credential or "")
+    await ask.downstream.respond(200, [], b"%d" % len(body))
+
+
+async def _refuse(_ask: Ask) -> None:
+    raise Unauthorized
+
+
+async def _cut(ask: Ask) -> None:
+    await ask.downstream.start(200, [])
+    await ask.downstream.send(b"begun")
+    raise Unauthorized
+
+
+async def respond(send: Send, status: int = 200, body: bytes = b"ok") -> None:
+    """A whole answer."""
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def hello(_scope: Any, receive: Receive, send: Send) -> None:
+    """Read the body and answer, or stop when the client left."""
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return
+        if not event["more_body"]:
+            break
+    await respond(send)

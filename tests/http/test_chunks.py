@@ -1,0 +1,217 @@
+"""Bodies in chunks: taken apart when they are wanted, a part at a time, to the right end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import anyio
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from ollama_gateway.errors import BadRequest, HeadersTooLarge, RequestTimeout
+from ollama_gateway.http.chunks import PART, SHORT, Chunks
+from ollama_gateway.http.request_stream import ROOM, Inbox
+from ollama_gateway.server.bodies import GRACE, BodyBudget, Room
+from ollama_gateway.server.downstream import ASGIDownstream
+
+TINY = b"1\r\nx\r\n"
+END = b"0\r\n\r\n"
+BAD_FRAMING = {
+    "no size": b"2\r\nhi\r\nzz\r\n",
+    "no end of a chunk": b"2\r\nhi0\r\n\r\n",
+    "a bare LF": b"2\nhi\r\n0\r\n\r\n",
+    "a bare LF at the end": b"2\r\nhi\r\n0\r\n\n\r\n",
+    "a trailer that is none": b"2\r\nhi\r\n0\r\nnone\r\n\r\n",
+    "hardly anything but framing": (b"%020x\r\nx\r\n" % 1) * 10_000,
+}
+
+
+def many(size: int = ROOM) -> bytes:
+    """So many bytes of chunks of one byte, or somewhat less."""
+    return TINY * (size // len(TINY))
+
+
+def inbox_of(
+    *data: bytes, turn: anyio.Lock | None = None, told: list[bytes] | None = None
+) -> Inbox:
+    """The way in of a request whose body comes in chunks, and which has come so far."""
+    inbox = Inbox(Chunks(turn or anyio.Lock(), ([] if told is None else told).append))
+    for piece in data:
+        inbox.put(piece)
+    return inbox
+
+
+async def nowhere(_event: Any) -> None:
+    """Where the answer would go."""
+
+
+def downstream(inbox: Inbox) -> ASGIDownstream:
+    """The client's side of a request with this body."""
+    return ASGIDownstream(inbox, nowhere, Room(BodyBudget(2**20, 2**20)), None, None, [])
+
+
+async def test_nothing_is_taken_apart_that_nobody_wants(autojump_clock: MockClock) -> None:
+    """Of a long body the end is not looked for, though it is there; what comes is thrown away."""
+    told: list[bytes] = []
+    inbox = inbox_of(many() + END, told=told)
+    inbox.drop()
+    inbox.put(END)
+
+    assert told == []
+    assert inbox.is_empty
+    with trio.fail_after(1):
+        await inbox.room()
+
+
+async def test_a_short_body_that_nobody_wants_has_its_end(autojump_clock: MockClock) -> None:
+    """The next request can be read then, and the connection stays."""
+    told: list[bytes] = []
+    inbox_of(many(SHORT - 10) + END + b"GET", told=told).drop()
+    inbox_of(b"nothing of the kind\r\n", told=told).drop()
+
+    assert told == [b"GET"]
+
+
+async def test_the_pieces_of_a_read_are_one(autojump_clock: MockClock) -> None:
+    """A few thousand chunks come as some pieces, in order; the last one says so."""
+    told: list[bytes] = []
+    data = b"".join(b"1\r\n%c\r\n" % (n % 256) for n in range(10_000))
+    inbox = inbox_of(data[:777], data[777:] + END + b"rest", told=told)
+    body, events = b"", 0
+    while True:
+        event = await inbox()
+        body, events = body + event["body"], events + 1
+        if not event["more_body"]:
+            break
+
+    assert body == bytes(n % 256 for n in range(10_000))
+    assert events <= len(data) // PART + 2
+    assert told == [b"rest"]
+
+
+@pytest.mark.parametrize("end", [END, b""], ids=["whole", "not whole"])
+async def test_a_client_that_leaves_is_told_of_behind_what_it_sent(
+    autojump_clock: MockClock, end: bytes
+) -> None:
+    """What had come can still be taken; then it is said for ever that the client left."""
+    inbox = inbox_of(b"2\r\nhi\r\n" + end)
+    inbox.close()
+    first = await inbox()
+
+    assert (first["body"], first["more_body"]) == (b"hi", not end)
+    assert [(await inbox())["type"] for _ in range(2)] == ["http.disconnect"] * 2
+
+
+@pytest.mark.parametrize("data", BAD_FRAMING.values(), ids=BAD_FRAMING.keys())
+async def test_what_is_broken_is_refused_at_once(autojump_clock: MockClock, data: bytes) -> None:
+    """Nobody waits for what a client may still say, which has said what makes no sense."""
+    with pytest.raises(BadRequest):
+        await downstream(inbox_of(data)).body()
+
+    assert trio.current_time() == 0
+
+
+async def test_a_size_without_an_end_is_too_large(autojump_clock: MockClock) -> None:
+    """As a head is that does not end."""
+    with pytest.raises(HeadersTooLarge):
+        await downstream(inbox_of(b"5;" + b"x" * 100_000)).body()
+
+
+@pytest.mark.parametrize("data", [b"5", b"5\r\n", b"5\r\nhello", b"5\r\nhello\r\n0\r\n", b"1;x"])
+async def test_the_middle_of_a_chunk_has_a_deadline(autojump_clock: MockClock, data: bytes) -> None:
+    """What has come and is not enough is no reason to wait for ever."""
+    with pytest.raises(RequestTimeout):
+        await downstream(inbox_of(data)).body()
+
+    assert GRACE <= trio.current_time() <= GRACE + 1
+
+
+@pytest.mark.parametrize("framing", [b"1\r\nx\r\n", b"0000001\r\nx\r\n", b"1;a=bcd\r\nx\r\n"])
+async def test_framing_does_not_count_toward_the_rate(
+    autojump_clock: MockClock, framing: bytes
+) -> None:
+    """A body in tiny chunks is given the time that it would have without them, to the second."""
+
+    async def refused_after(inbox: Inbox, piece: bytes) -> float:
+        async def sender() -> None:
+            while True:
+                await trio.sleep(0.5)
+                inbox.put(piece)
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sender)
+            with pytest.raises(RequestTimeout):
+                await downstream(inbox).body()
+            nursery.cancel_scope.cancel()
+        return trio.current_time() - began
+
+    plain = await refused_after(Inbox(), b"x" * 250)
+    chunked = await refused_after(inbox_of(), framing * 250)
+
+    assert abs(plain - chunked) < 1
+
+
+async def test_bodies_of_many_chunks_take_turns(autojump_clock: MockClock) -> None:
+    """In no turn of the event loop more than one part of all of them together is taken apart.
+
+    What is left at the end is no body of many chunks any more, and is left out.
+    """
+    turns, taken, turn = 0, [], anyio.Lock()
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async def take(inbox: Inbox) -> None:
+        while not inbox.is_empty:
+            if (event := await inbox())["more_body"]:
+                taken.append((turns, len(event["body"])))
+
+    async with trio.open_nursery() as counting:
+        counting.start_soon(count)
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(take, inbox_of(many() + END, turn=turn))
+        counting.cancel_scope.cancel()
+
+    # The count may come before a part in one turn, and behind it in the next.
+    assert max(Counter(turn for turn, _ in taken).values()) <= 2
+    assert max(size for _, size in taken) <= PART // len(TINY) + 1
+    assert len(taken) > 8 * (ROOM // PART - 1)
+
+
+async def test_whoever_sends_tiny_chunks_is_hardly_ahead(autojump_clock: MockClock) -> None:
+    """The bytes that wait are bounded as they came, and there is room again when they are taken."""
+    inbox, sent = inbox_of(), []
+
+    async def sender() -> None:
+        for number in range(6):
+            sent.append(number)
+            inbox.put(many(ROOM // 2))
+            await inbox.room()
+        inbox.put(END)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sender)
+        await wait_all_tasks_blocked()
+        assert sent == [0, 1, 2]
+        assert len(await downstream(inbox).body()) == 6 * (ROOM // 2 // len(TINY))
+
+
+async def test_pieces_of_a_byte_are_put_together(autojump_clock: MockClock) -> None:
+    """Also of a body with a length: each would take sixty bytes else."""
+    inbox = Inbox()
+    for number in range(20_000):
+        inbox.put(b"%c" % (number % 256))
+    inbox.end()
+    body, events = b"", 0
+    while not inbox.is_empty:
+        body, events = body + (await inbox())["body"], events + 1
+
+    assert body == bytes(number % 256 for number in range(20_000))
+    assert events <= 10

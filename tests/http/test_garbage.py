@@ -1,0 +1,44 @@
+"""What serves a request is freed when it is over, and not when the garbage collector comes by."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from hypercorn.protocol.http_stream import HTTPStream
+
+from ollama_gateway.http.connection import Connection
+from ollama_gateway.http.protocol import Protocol
+from ollama_gateway.http.request_stream import Inbox
+from ollama_gateway.http.response_writer import Outbox
+from ollama_gateway.server.downstream import ASGIDownstream
+from tests.http.serving import PLAIN_REQUEST, gateway, read_to_end, serving
+
+OURS = (Connection, Protocol, HTTPStream, Inbox, Outbox, ASGIDownstream)
+KEPT_ALIVE = PLAIN_REQUEST.replace(b"connection: close\r\n", b"")
+
+
+@pytest.fixture
+def garbage() -> Iterator[list[object]]:
+    """What only the collector can free, once it is asked; it does not come by itself."""
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    yield gc.garbage
+    gc.set_debug(0)
+    gc.garbage.clear()
+    gc.enable()
+
+
+async def test_a_request_and_its_connection_are_no_circles(garbage: list[object]) -> None:
+    """Ten requests on one connection, and ten on as many, leave nothing behind."""
+    async with serving(gateway()) as peer:
+        async with await peer.connect() as stream:
+            await stream.send_all(KEPT_ALIVE * 9 + PLAIN_REQUEST)
+            assert (await read_to_end(stream)).count(b"HTTP/1.1 200 ") == 10
+        for _ in range(10):
+            assert await peer.is_serving()
+        await peer.wait_until_quiet()
+    gc.collect()
+    assert [type(found) for found in garbage if isinstance(found, OURS)] == []

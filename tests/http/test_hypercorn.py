@@ -1,0 +1,141 @@
+"""The names inside hypercorn that the listener stands on: they vanish here first, not at night.
+
+`docs/decisions/accept-loop.md` says what each is for.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+import trio
+from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+
+from tests.http.serving import gateway, serving, wait_until
+
+SIGNATURES: dict[Any, list[str]] = {
+    TCPServer.__init__: ["self", "app", "config", "context", "state", "stream"],
+    TCPServer.run: ["self"],
+    TCPServer.protocol_send: ["self", "event"],
+    H11Protocol.__init__: [
+        "self",
+        "app",
+        "config",
+        "context",
+        "task_group",
+        "connection_state",
+        "ssl",
+        "client",
+        "server",
+        "send",
+    ],
+    H11Protocol.handle: ["self", "event"],
+    H11Protocol._handle_events: ["self"],
+    H11Protocol._create_stream: ["self", "request"],
+    H11Protocol._maybe_recycle: ["self"],
+    H11Protocol._close_stream: ["self"],
+    H11Protocol._send_h11_event: ["self", "event"],
+    H11Protocol.stream_send: ["self", "event"],
+    HTTPStream.__init__: [
+        "self",
+        "app",
+        "config",
+        "context",
+        "task_group",
+        "ssl",
+        "client",
+        "server",
+        "send",
+        "stream_id",
+    ],
+    HTTPStream.handle: ["self", "event"],
+    HTTPStream.app_send: ["self", "message"],
+    TaskGroup.__init__: ["self"],
+    TaskGroup.spawn_app: ["self", "app", "config", "scope", "send"],
+    TaskGroup.spawn: ["self", "func", "args"],
+    WorkerContext.__init__: ["self", "max_requests"],
+    EventWrapper.set: ["self"],
+    EventWrapper.is_set: ["self"],
+    Config.response_headers: ["self", "protocol"],
+}
+
+
+@pytest.mark.parametrize("function", SIGNATURES, ids=lambda function: function.__qualname__)
+def test_the_functions_take_what_we_give(function: Any) -> None:
+    """Each function of hypercorn that we call or replace has the parameters we rely on."""
+    assert list(inspect.signature(function).parameters) == SIGNATURES[function]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        H11Protocol.handle,
+        H11Protocol._handle_events,
+        H11Protocol._create_stream,
+        H11Protocol._maybe_recycle,
+        H11Protocol._send_h11_event,
+        H11Protocol.stream_send,
+        TCPServer.run,
+        TCPServer.protocol_send,
+        TaskGroup.spawn_app,
+    ],
+    ids=lambda function: function.__qualname__,
+)
+def test_what_we_await_may_be_awaited(function: Any) -> None:
+    """Each of them is a coroutine function there as it is here."""
+    assert inspect.iscoroutinefunction(function)
+
+
+async def test_a_connection_has_what_we_read_and_set() -> None:
+    """The attributes that we use on hypercorn's objects are set by its own constructors."""
+    async with serving(gateway()) as peer, await peer.connect():
+        await wait_until(lambda: bool(peer.listener.connections))
+        (connection,) = peer.listener.connections
+        assert {"app", "config", "context", "send_lock", "stream"} <= _set_in(TCPServer)
+        assert _set_in(H11Protocol) >= {
+            "app",
+            "client",
+            "config",
+            "connection",
+            "connection_state",
+            "context",
+            "keep_alive_requests",
+            "send",
+            "server",
+            "ssl",
+            "stream",
+            "task_group",
+        }
+        assert {"_nursery"} <= _set_in(TaskGroup)
+        assert {"closed", "state"} <= _set_in(HTTPStream)
+        assert isinstance(connection.send_lock, trio.Lock)
+        assert connection.context.terminated.is_set() is False
+
+
+def _set_in(cls: type[Any]) -> set[str]:
+    """The attributes that a class's constructor sets on itself."""
+    return set(cls.__init__.__code__.co_names)
+
+
+def test_the_settings_exist() -> None:
+    """hypercorn's configuration has the names that we set: a misspelled one would do nothing."""
+    config = Config()
+    for name in (
+        "h11_max_incomplete_size",
+        "keep_alive_max_requests",
+        "errorlog",
+        "accesslog",
+    ):
+        assert hasattr(config, name)
+
+
+def test_the_version_is_the_one_that_was_read() -> None:
+    """These names are private: another version is another reading of its source."""
+    assert version("hypercorn") == "0.18.0"

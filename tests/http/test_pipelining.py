@@ -1,0 +1,156 @@
+"""While an answer is pending the reader reads on: a close is seen, early requests are kept."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from ollama_gateway.http.connection import ConnectionLimits
+from tests.http.serving import (
+    Peer,
+    Receive,
+    Send,
+    gateway,
+    hello,
+    read_to_end,
+    respond,
+    serving,
+    wait_until,
+)
+
+ANSWER = b"HTTP/1.1 200 "
+GET = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+UPGRADING = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"
+
+
+@attrs.define(eq=False)
+class Pending:
+    """An application that answers with the path when told, and notes that its client left."""
+
+    may_answer: trio.Event = attrs.field(factory=trio.Event, init=False)
+    has_begun: trio.Event = attrs.field(factory=trio.Event, init=False)
+    has_lost: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await receive()
+        self.has_begun.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, receive)
+            await self.may_answer.wait()
+            await respond(send, body=scope["raw_path"])
+            nursery.cancel_scope.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        event = await receive()
+        assert event["type"] == "http.disconnect"
+        if not self.may_answer.is_set():
+            self.has_lost.set()
+            self.may_answer.set()
+
+
+@pytest.mark.parametrize("request_", [GET, UPGRADING], ids=["plain", "with Upgrade"])
+async def test_a_close_behind_an_early_request_is_seen_at_once(request_: bytes) -> None:
+    """A client that pipelines a second request and leaves is seen while the first is pending."""
+    app = Pending()
+    async with serving(app) as peer:
+        stream = await peer.connect()
+        await stream.send_all(request_ + GET)
+        await app.has_begun.wait()
+        await stream.aclose()
+        await app.has_lost.wait()
+        await peer.wait_until_quiet()
+
+
+async def test_early_requests_are_kept_and_served_in_order() -> None:
+    """Up to the bound, requests that come early wait, and are answered one after the other."""
+    app = Pending()
+    count = 200
+    early = b"".join(
+        b"GET /%d HTTP/1.1\r\nhost: h\r\nx: %s\r\n\r\n" % (n, b"y" * 1200) for n in range(count)
+    )
+    assert 240_000 < len(early) < 256 * 1024
+    async with serving(app) as peer:
+        stream = await peer.connect()
+        async with stream:
+            await stream.send_all(early)
+            await app.has_begun.wait()
+            (connection,) = peer.listener.connections
+            await wait_until(lambda: connection.http.unread > len(early) - 1300)
+            await stream.send_all(LAST)
+            app.may_answer.set()
+            answer = await read_to_end(stream)
+    bodies = [part.partition(b"\r\n\r\n")[2] for part in answer.split(b"HTTP/1.1 200 ")[1:]]
+    assert bodies == [b"/%d" % n for n in range(count)] + [b"/"]
+
+
+@pytest.mark.parametrize("request_", [GET, UPGRADING], ids=["plain", "with Upgrade"])
+async def test_more_than_the_bound_ends_the_connection(request_: bytes) -> None:
+    """A client that sends on and on while its answer is pending loses the connection."""
+    app = Pending()
+    async with serving(app, ConnectionLimits(read_ahead=10_000)) as peer:
+        stream = await peer.connect()
+        async with stream:
+            await stream.send_all(request_)
+            await app.has_begun.wait()
+            with pytest.raises(trio.BrokenResourceError):  # noqa: PT012 - where depends on the kernel
+                while True:
+                    await stream.send_all(b"x" * 1000)
+        await app.has_lost.wait()
+        await peer.wait_until_quiet()
+
+
+async def test_keep_alive_clients_are_never_refused() -> None:
+    """Four clients that send the next request on the last byte of an answer lose none of 1,200."""
+    served = 0
+
+    async def client() -> None:
+        nonlocal served
+        async with await peer.connect() as stream:
+            for _ in range(300):
+                await stream.send_all(GET)
+                answer = b""
+                while not answer.endswith(b"\r\n\r\nhello"):
+                    more = await stream.receive_some(65536)
+                    assert more
+                    answer += more
+                served += 1
+
+    async with serving(gateway()) as peer:
+        async with trio.open_nursery() as clients:
+            for _ in range(4):
+                clients.start_soon(client)
+        await peer.wait_until_quiet()
+    assert served == 1200
+
+
+async def answers(peer: Peer, count: int) -> int:
+    """How many of so many pipelined requests are answered before the connection ends."""
+    found = b""
+    async with await peer.connect() as stream:
+        with contextlib.suppress(trio.BrokenResourceError):  # it may end before it has read all
+            await stream.send_all(GET * count)
+            while found.count(ANSWER) < count and (data := await stream.receive_some()):
+                found += data
+    return found.count(ANSWER)
+
+
+async def test_ten_thousand_requests_at_once_take_bounded_memory() -> None:
+    """A flood of pipelined requests is answered in full or cut, and never held beyond the bound."""
+    most = 0
+
+    async def counting(scope: Any, receive: Receive, send: Send) -> None:
+        nonlocal most
+        most = max(most, *(connection.http.unread for connection in peer.listener.connections))
+        await hello(scope, receive, send)
+
+    async with serving(counting) as peer:
+        assert 0 < await answers(peer, 10_000) <= 10_000
+        assert 0 < most <= 256 * 1024 + 65536
+        assert await peer.is_serving()
+        await peer.wait_until_quiet()

@@ -1,0 +1,64 @@
+"""Which rows a filter lets through."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.journals import Span
+from tests.ledger.rows import BEGAN
+from tests.ledger.trails import all_rows, ended, written
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_held"),
+    [
+        (Filter(), True),
+        (Filter(key="id"), True),
+        (Filter(key="name"), True),
+        (Filter(key="nam"), False),
+        (Filter(model="m1"), True),
+        (Filter(model="M1:Latest"), True),
+        (Filter(model="m1:8b"), False),
+        (Filter(model="no name at all"), False),
+        (Filter(backend="b"), True),
+        (Filter(backend="a"), False),
+        (Filter(outcome="refused"), True),
+        (Filter(outcome="completed"), False),
+        (Filter(reason="rate"), True),
+        (Filter(reason="budget"), False),
+        (Filter(end_user="eve"), True),
+        (Filter(end_user="bob"), False),
+        (Filter(endpoint="/api/chat"), True),
+        (Filter(endpoint="/api/embed"), False),
+        (Filter(key="name", model="m1", backend="a"), False),
+        (Filter(Span(since=BEGAN)), True),
+        (Filter(Span(until=BEGAN)), False),
+        (Filter(Span(since=BEGAN + timedelta(microseconds=1))), False),
+    ],
+)
+def test_what_is_wanted(tmp_path: Path, wanted: Filter, *, is_held: bool) -> None:
+    """All that is given must agree."""
+    fields: dict[str, Any] = {
+        "backend": "b",
+        "outcome": "refused",
+        "reason": "rate",
+        "end_user": "eve",
+    }
+    written(tmp_path, [ended("a", **fields)])
+    [row] = all_rows(tmp_path)
+
+    assert wanted.holds(row) is is_held
+
+
+def test_a_request_without_a_model(tmp_path: Path) -> None:
+    """A body that could not be read names none."""
+    written(tmp_path, [ended("a", model=None)])
+    [row] = all_rows(tmp_path)
+
+    assert Filter().holds(row)
+    assert not Filter(model="m1").holds(row)

@@ -1,0 +1,215 @@
+"""Journals and PostgreSQL as one trail, while rows move from the one to the other."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+import psycopg
+import pytest
+
+from ollama_gateway.ledger.read import joined
+from ollama_gateway.ledger.read import journals as reading
+from ollama_gateway.ledger.read.joined import JoinedTrail, Place, Store, walked
+from ollama_gateway.ledger.read.journals import Journals, Span, merged, start_at_newest
+from ollama_gateway.ledger.read.stored import StoredRows
+from tests.ledger.rows import BEGAN, journal
+from tests.ledger.test_flusher import machine, names, until
+from tests.ledger.trails import ALL, began, ended, moved, still_open, written
+from tests.postgres_server import private_postgres
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[StoredRows]:
+    """What is in PostgreSQL."""
+    with closing(StoredRows(database_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of a few rows."""
+    monkeypatch.setattr(joined, "FIRST", 1)
+    monkeypatch.setattr(joined, "PAGE", 3)
+    monkeypatch.setattr(reading, "PAGE", 3)
+
+
+def trail(directory: Path, rows: StoredRows) -> JoinedTrail:
+    """All of it; nothing may be told."""
+    return JoinedTrail(Journals(directory, pytest.fail), Store(rows, pytest.fail))
+
+
+def ids(source: JoinedTrail, span: Span = ALL) -> list[str]:
+    """Of which requests there is something new, in order."""
+    return [row.request_id for row in merged(source.strands(), span)]
+
+
+def machines(directory: Path, url: str) -> list[str]:
+    """Rows of three journals: one of another machine, one moved in part, one not at all."""
+    orders = [[f"r{n:02}" for n in range(start, 30, 3)] for start in range(3)]
+    other, here = directory / "other", directory / "here"
+    for place in (other, here):
+        place.mkdir()
+    written(other, [ended(name, int(name[1:])) for name in orders[0]])
+    written(here, *([ended(name, int(name[1:])) for name in order] for order in orders[1:]))
+    moved(other / "journal-0.db", url)
+    moved(here / "journal-0.db", url, 4)
+    return [f"r{n:02}" for n in range(30)]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_fleet_is_one_trail(tmp_path: Path, database_url: str, rows: StoredRows) -> None:
+    """In the order of the ends, wherever a row is, each once; then there is nothing new."""
+    names = machines(tmp_path, database_url)
+    source = trail(tmp_path / "here", rows)
+
+    assert ids(source) == names
+    assert ids(source) == []
+
+
+@pytest.mark.usefixtures("small")
+def test_a_span_and_the_newest(tmp_path: Path, database_url: str, rows: StoredRows) -> None:
+    """As with journals alone: by the beginning, and as many as are wanted."""
+    names = machines(tmp_path, database_url)
+    begin, end = (BEGAN + timedelta(seconds=second) for second in (3, 25))
+    for span, wanted in ((Span(begin, end), names[3:25]), (Span(begin), names[3:])):
+        assert ids(trail(tmp_path / "here", rows), span) == wanted
+        for count in (0, 1, 9, 99):
+            source = trail(tmp_path / "here", rows)
+            start_at_newest(source.strands(), span, count, lambda _: True)
+            assert ids(source, span) == wanted[len(wanted) - count :][: count or 0]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_that_move_between_any_two_pages(
+    tmp_path: Path, database_url: str, rows: StoredRows, seed: int
+) -> None:
+    """Whenever and however far they move, whoever reads on gets each row once, in its order."""
+    chance, path = random.Random(seed), tmp_path / "journal-0.db"  # noqa: S311 - no secret
+    written(tmp_path, [ended(f"r{n}", n) for n in range(40)])
+    source, given = trail(tmp_path, rows), 40
+    seen: list[str] = []
+    while len(seen) < 60:
+        for row in merged(source.strands(), Span()):
+            seen.append(row.request_id)
+            if chance.random() < 0.3:
+                moved(path, database_url, chance.randint(1, 9))
+            if given < 60 and chance.random() < 0.3:
+                with closing(journal(path)) as owned:
+                    owned.commit([ended(f"r{given}", given)])
+                given += 1
+        if given < 60:
+            with closing(journal(path)) as owned:
+                owned.commit([ended(f"r{n}", n) for n in range(given, 60)])
+            given = 60
+        moved(path, database_url, chance.randint(1, 9))
+
+    assert seen == [f"r{n}" for n in range(60)]
+
+
+async def test_reading_beside_a_flusher_at_work(
+    tmp_path: Path, database_url: str, rows: StoredRows
+) -> None:
+    """Rows come, move and are read at once: a follower and each new reader see every one once."""
+    given: list[str] = []
+    follower = trail(tmp_path, rows)
+    followed: list[str] = []
+    async with machine(tmp_path, database_url, pause=0.001) as one:
+        for turn in range(25):
+            one.add(*(more := names(f"t{turn}-", 40)))
+            given += more
+            before = len(followed)
+            followed += await anyio.to_thread.run_sync(ids, follower)
+            whole = await anyio.to_thread.run_sync(ids, trail(tmp_path, rows))
+            assert len(set(whole)) == len(whole) >= before
+            assert whole == given[: len(whole)]
+        await until(lambda: one.is_moved)
+    followed += ids(follower)
+
+    assert followed == given
+    assert ids(trail(tmp_path, rows)) == given
+
+
+def test_what_is_known_of_a_request(tmp_path: Path, database_url: str, rows: StoredRows) -> None:
+    """Wherever its row is; who runs is known on its machine alone."""
+    machines(tmp_path, database_url)
+    source = trail(tmp_path / "here", rows)
+    with closing(still_open(tmp_path / "here", began("open"))):
+        for name in ("r00", "r01", "r28", "r02", "open"):
+            found = source.find(name)
+            assert found is not None
+            assert found.request_id == name
+        assert [row.request_id for row in source.running()] == ["open"]
+    found = source.find("r00")
+    assert found is not None
+    assert found.journal.startswith("PostgreSQL, journal ")
+    assert [source.find(name) for name in ("nobody", "\udcff", "a\x00b", "'")] == [None] * 4
+
+
+def test_a_new_machine_is_followed(tmp_path: Path, database_url: str, rows: StoredRows) -> None:
+    """Its journal was not known when the following began."""
+    source = trail(tmp_path, rows)
+    assert ids(source) == []
+    machines(tmp_path, database_url)
+
+    assert ids(source) == [f"r{n:02}" for n in range(28) if n % 3 == 0 or (n % 3 == 1 and n < 11)]
+
+
+def test_a_spoilt_row_is_told(tmp_path: Path, database_url: str, rows: StoredRows) -> None:
+    """By its journal and place; the others are read."""
+    machines(tmp_path, database_url)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE gateway_audit SET document = '[1' WHERE request_id = 'r03'")
+    faults: list[str] = []
+    source = JoinedTrail(Journals(tmp_path, pytest.fail), Store(rows, faults.append))
+
+    assert ids(source)[:3] == ["r00", "r01", "r04"]
+    [fault] = faults
+    assert fault.startswith("PostgreSQL: row 2 of journal ")
+
+
+def test_an_outage_is_made_up_for(tmp_path: Path) -> None:
+    """Journals are read meanwhile; what had moved comes when PostgreSQL is back, each row once."""
+    with private_postgres() as server:
+        server.make_template()
+        url = server.url_of("migrated")
+        expected = machines(tmp_path, url)
+        with closing(StoredRows(url)) as rows:
+            faults: list[str] = []
+            journals = Journals(tmp_path / "here", pytest.fail)
+            source = JoinedTrail(journals, Store(rows, faults.append))
+            server.stop()
+            first, second = ids(source), ids(source)
+            assert source.find("r00") is None
+            server.start()
+            third = ids(source)
+
+    assert faults == ["PostgreSQL cannot be reached"]
+    assert second == []
+    assert sorted(first + third) == expected
+    assert set(first) == {f"r{n:02}" for n in range(30) if n % 3 == 2 or (n % 3 == 1 and n > 10)}
+
+
+def test_thousands_of_journals_take_small_pages_at_first() -> None:
+    """Only a strand that goes on gets large ones."""
+    sizes = joined._sizes()
+
+    assert [next(sizes) for _ in range(6)] == [8, 32, 128, 512, 1000, 1000]
+
+
+def test_rows_that_are_nowhere_are_passed() -> None:
+    """As where both journal and PostgreSQL were cleared up to a place."""
+
+    def local(after: int) -> tuple[int, list[int]]:
+        return 5, [row for row in (6, 7) if row > after]
+
+    def stored(after: int, upto: int) -> list[int]:
+        return [row for row in (3, 9) if after < row <= upto]
+
+    assert list(walked(Place(0), local, stored, partial(int))) == [3, 6, 7, 9]

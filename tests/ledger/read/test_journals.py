@@ -1,0 +1,248 @@
+"""All journals as one trail: its order, its ends, and what is wrong with the files."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_gateway.ledger.read import journals as reading
+from ollama_gateway.ledger.read.journals import (
+    Journals,
+    Span,
+    Strand,
+    merged,
+    once,
+    start_at_newest,
+)
+from ollama_gateway.ledger.read.records import Kept
+from tests.ledger.rows import BEGAN, journal
+from tests.ledger.trails import (
+    Memory,
+    all_ids,
+    all_rows,
+    began,
+    changed,
+    ended,
+    still_open,
+    written,
+)
+
+
+def test_journals_are_one_trail_in_the_order_of_the_ends(tmp_path: Path) -> None:
+    """Whichever process wrote a row."""
+    written(
+        tmp_path,
+        [ended("a", 0), ended("c", 2), ended("d", 3)],
+        [ended("b", 1), ended("e", 0, took=9)],
+        [],
+    )
+
+    assert all_ids(tmp_path) == ["a", "b", "c", "d", "e"]
+
+
+def test_a_killed_request_stands_where_its_row_was_written(tmp_path: Path) -> None:
+    """Its end is not known, and the row lies behind those that had ended before."""
+    written(tmp_path, [ended("a", 5), began("k", 0)])
+    journal(tmp_path / "journal-0.db").close()
+
+    rows = all_rows(tmp_path)
+
+    assert [(row.request_id, row.document["outcome"]) for row in rows] == [
+        ("a", "completed"),
+        ("k", "killed"),
+    ]
+
+
+def test_a_long_trail_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row once, whatever the size of a page."""
+    monkeypatch.setattr(reading, "PAGE", 3)
+    names = [f"r{number:02}" for number in range(20)]
+    written(tmp_path, *([ended(n, int(n[1:])) for n in names[half::2]] for half in range(2)))
+
+    assert all_ids(tmp_path) == names
+
+
+def test_only_a_span_of_beginnings(tmp_path: Path) -> None:
+    """From one moment on, up to another without it."""
+    written(tmp_path, [ended(f"r{second}", second) for second in range(9)])
+    begin, end = (BEGAN + timedelta(seconds=second) for second in (3, 6))
+
+    assert all_ids(tmp_path, span=Span(begin, end)) == ["r3", "r4", "r5"]
+    assert all_ids(tmp_path, span=Span(begin, None))[0] == "r3"
+    assert all_ids(tmp_path, span=Span(None, end))[-1] == "r5"
+
+
+def test_what_is_written_while_it_is_read(tmp_path: Path) -> None:
+    """Rows of a living process are there at once; reading goes on from where it was."""
+    with closing(still_open(tmp_path, ended("a"), began("r"))) as living:
+        source = Journals(tmp_path, pytest.fail)
+        assert [row.request_id for row in merged(source.strands(), Span())] == ["a"]
+        assert [row.request_id for row in source.running()] == ["r"]
+
+        living.commit([ended("b")])
+        written(tmp_path, [ended("c", 5)])
+
+        assert [row.request_id for row in merged(source.strands(), Span())] == ["b", "c"]
+
+
+def test_a_journal_whose_rows_are_dropped_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are gone are gone; the others come."""
+    monkeypatch.setattr(reading, "PAGE", 2)
+    with closing(still_open(tmp_path, *(ended(f"r{n}", 60 * n) for n in range(9)))) as living:
+        rows = merged(Journals(tmp_path, pytest.fail).strands(), Span())
+        assert next(rows).request_id == "r0"
+        living.trim(BEGAN.timestamp() + 60 * 5)
+
+        assert [row.request_id for row in rows] == ["r1", "r5", "r6", "r7", "r8"]
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=12), max_size=4),
+    st.integers(0, 30),
+)
+def test_the_newest_are_the_last_ones(layout: list[list[tuple[int, bool]]], count: int) -> None:
+    """Starting at the newest gives the end of the whole trail, as many as are wanted."""
+
+    def strands() -> list[Strand]:
+        return [Memory.of(f"{n}", sorted(rows)) for n, rows in enumerate(layout)]
+
+    def is_wanted(row: Kept) -> bool:
+        return bool(row.document["status"] == 200)
+
+    whole = [row for row in merged(strands(), Span()) if is_wanted(row)]
+    started = strands()
+    start_at_newest(started, Span(), count, is_wanted)
+    newest = [row for row in merged(started, Span()) if is_wanted(row)]
+
+    assert len(newest) == min(count, len(whole))
+    assert sorted(row.ended for row in newest) == [
+        row.ended for row in whole[len(whole) - len(newest) :]
+    ]
+
+
+def test_a_row_in_two_sources_is_given_once(tmp_path: Path) -> None:
+    """One that is just being moved is in both."""
+    written(tmp_path, [ended(name, second) for second, name in enumerate("abc")])
+    rows = all_rows(tmp_path)
+    moved = Memory("m", rows[:2])
+    source = Journals(tmp_path, pytest.fail)
+
+    assert [row.request_id for row in merged([*source.strands(), moved], Span())] == list("abc")
+
+
+def test_how_much_is_remembered_of_what_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of rows, so that a trail of any length takes the same memory."""
+    monkeypatch.setattr(reading, "WINDOW", 2)
+    written(tmp_path, [ended(name, second) for second, name in enumerate("abc")])
+    a, b, c = all_rows(tmp_path)
+
+    assert list(once([a, b, a, b, c, a])) == [a, b, c, a]
+
+
+def unmade(path: Path) -> None:
+    """A journal whose owner has made the file, and nothing in it."""
+    path.touch()
+
+
+def test_a_journal_that_is_just_being_made_is_no_fault(tmp_path: Path) -> None:
+    """It has no rows yet."""
+    written(tmp_path, [ended("a")])
+    unmade(tmp_path / "journal-1.db")
+
+    assert all_ids(tmp_path) == ["a"]
+
+
+def test_a_directory_that_is_not_there_has_no_journals(tmp_path: Path) -> None:
+    """As before the first start."""
+    assert all_ids(tmp_path / "nowhere") == []
+
+
+def garbage(path: Path) -> None:
+    """No database."""
+    path.write_bytes(b"\xff" * 5000)
+
+
+def foreign(path: Path) -> None:
+    """A database of something else."""
+    changed(path, "CREATE TABLE cats (name)")
+
+
+def newer(path: Path) -> None:
+    """A version that this program does not know."""
+    changed(path, "PRAGMA user_version = 99")
+
+
+def cut(path: Path) -> None:
+    """A journal of which only the beginning is there."""
+    written(path.parent / "other", [ended(f"r{n}") for n in range(500)])
+    whole = (path.parent / "other" / "journal-0.db").read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def directory(path: Path) -> None:
+    """A directory in its place."""
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [garbage, foreign, newer, cut, directory, os.mkfifo])
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    """One line, however often it is looked at."""
+    written(tmp_path, [], [ended("a")])
+    (tmp_path / "journal-0.db").unlink()
+    spoil(tmp_path / "journal-0.db")
+    faults: list[str] = []
+    source = Journals(tmp_path, faults.append)
+    rows = [row.request_id for _ in range(2) for row in merged(source.strands(), Span())]
+
+    assert [name for name in rows if not name.startswith("r")] == ["a"]
+    [fault] = faults
+    assert str(tmp_path / "journal-0.db") in fault
+    assert "\n" not in fault
+
+
+@pytest.mark.parametrize("value", ["[1", b"\xff\xfe", b"{}", 7])
+def test_a_spoilt_row_is_named_and_the_others_are_read(tmp_path: Path, value: object) -> None:
+    """By its file and place."""
+    written(tmp_path, [ended(name, second) for second, name in enumerate("abc")])
+    changed(tmp_path / "journal-0.db", "UPDATE rows SET document = ? WHERE seq = 2", value)
+    faults: list[str] = []
+
+    assert all_ids(tmp_path, faults) == ["a", "c"]
+    assert faults == [f"{tmp_path}/journal-0.db: row 2 is not as this program writes it"]
+
+
+def test_reading_changes_nothing(tmp_path: Path) -> None:
+    """Not a byte of a journal, nor who owns it."""
+    written(tmp_path, [ended("a"), began("r")])
+    path = tmp_path / "journal-0.db"
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+
+    assert all_ids(tmp_path) == ["a"]
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert not path.with_suffix(".lock").exists()
+
+
+def test_a_slow_reader_does_not_keep_the_log_from_being_reused(tmp_path: Path) -> None:
+    """Between two pages nothing is held, so the write-ahead log can be emptied."""
+    with closing(still_open(tmp_path, *(ended(f"r{n}") for n in range(2000)))):
+        rows = merged(Journals(tmp_path, pytest.fail).strands(), Span())
+        next(rows)
+        with closing(sqlite3.connect(tmp_path / "journal-9.db")) as connection:
+            [(is_busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        assert is_busy == 0
+        assert len(list(rows)) == 1999

@@ -1,0 +1,121 @@
+"""Sums over rows, as plain functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_gateway.ledger.document import Document
+from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, Usage, total, usage
+
+OUTCOMES = ("completed", "refused", "client_gone", "upstream_failed", "timed_out", "killed")
+
+
+def document(**fields: Any) -> Document:
+    """A completed request, with other values."""
+    return {
+        "started_at": "2026-01-02T03:04:05.000000Z",
+        "key_id": "k1",
+        "key_name": "alice",
+        "end_user": None,
+        "model": "m1:latest",
+        "backend": "a",
+        "outcome": "completed",
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "tokens_source": "reported",
+        **fields,
+    }
+
+
+documents = st.lists(
+    st.builds(
+        lambda key, model, outcome, day, prompt, completion, source: document(
+            key_id=key,
+            key_name=key,
+            model=model,
+            outcome=outcome,
+            started_at=f"2026-01-{day:02}T00:00:00.000000Z",
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            tokens_source=source,
+        ),
+        st.sampled_from(["k1", "k2", "k3"]),
+        st.sampled_from([None, "m1", "m2"]),
+        st.sampled_from(OUTCOMES),
+        st.integers(1, 28),
+        st.none() | st.integers(0, 100),
+        st.none() | st.integers(0, 100),
+        st.sampled_from([None, "reported", "counted"]),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("key", ["k2", "k1"]),
+        ("end-user", [None, "eve"]),
+        ("model", ["m1:latest", "m2:latest"]),
+        ("backend", ["a", "b"]),
+        ("day", ["2026-01-01", "2026-01-02"]),
+        ("outcome", ["completed", "refused"]),
+    ],
+)
+def test_rows_are_grouped(by: By, names: list[str | None]) -> None:
+    """The most tokens first; days in their order."""
+    rows = [
+        document(),
+        document(key_id="k2", prompt_tokens=100),
+        document(started_at="2026-01-01T23:59:59.000000Z", prompt_tokens=0),
+        document(model="m2:latest", prompt_tokens=0),
+        document(backend="b", prompt_tokens=0),
+        document(outcome="refused", prompt_tokens=None, completion_tokens=None),
+        document(end_user="eve", prompt_tokens=1),
+    ]
+
+    assert [one.name for one in usage(rows, by)] == names
+
+
+def test_what_is_counted() -> None:
+    """Refusals, failures that nobody wished, tokens, and how many of them are estimates."""
+    rows = [document(outcome=outcome) for outcome in OUTCOMES]
+    rows.append(document(tokens_source="counted", prompt_tokens=1, completion_tokens=None))
+
+    [one] = usage(rows, "key")
+
+    assert one == Usage("k1", "alice", 7, 1, 3, 61, 30, 1)
+    assert one.total_tokens == 91
+
+
+def test_a_key_has_the_name_it_had_last() -> None:
+    """Groups go by the id."""
+    [one] = usage([document(), document(key_name="bob")], "key")
+
+    assert (one.name, one.label) == ("k1", "bob")
+
+
+@given(documents)
+def test_every_way_to_group_sums_up_to_the_same(rows: list[Document]) -> None:
+    """No row is counted twice or left out."""
+    wholes = [total(usage(rows, by)) for by in WAYS]
+
+    assert all(whole == wholes[0] for whole in wholes)
+    assert wholes[0].requests == len(rows)
+    assert wholes[0].counted_tokens <= wholes[0].total_tokens
+
+
+@given(documents, st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(rows: list[Document], random: Any) -> None:
+    """Sums are sums."""
+    mixed = random.sample(rows, len(rows))
+
+    for by in WAYS:
+        assert _figures(usage(mixed, by)) == _figures(usage(rows, by))
+
+
+def _figures(found: list[Usage]) -> dict[str | None, list[int]]:
+    return {one.name: [getattr(one, count) for count in COUNTS] for one in found}

@@ -1,0 +1,164 @@
+"""The admin listener of several processes, whose own are real sockets without processes."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from ollama_gateway.errors import Unauthorized, Unavailable
+from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.http.listener import Listener
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.processes.admin import Member, MergedAdmin, Roster
+from ollama_gateway.server.admin import JSON
+from ollama_gateway.server.app import App
+from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.gate import Gate
+from ollama_gateway.server.routes import OLLAMA, Route, Routes
+from tests.http.serving import refusal, serving
+
+TOKEN = "operators-only-token"
+READY = {"ready": True, "reasons": [], "degraded": [], "requests": 1}
+
+
+@attrs.define
+class Answers:
+    """What a process says, by path; those that hold a slash at their end take a parameter."""
+
+    documents: Mapping[str, Any]
+    metrics: Metrics = attrs.field(factory=Metrics)
+    asked: list[tuple[str, str]] = attrs.field(factory=list)
+    """Parameters and queries."""
+
+    def app(self) -> App:
+        """Its admin listener's application."""
+        table: dict[str, dict[str, Route]] = {}
+        under: dict[str, dict[str, Route]] = {}
+        for path in [*self.documents, "/metrics"]:
+            route = Route(Endpoint(path.rstrip("/"), OLLAMA, "admin"), self._answer)
+            (under if path.endswith("/") else table)[path.rstrip("/")] = {"GET": route}
+        return App(Routes(table, under), BodyBudget(1, 1), self.metrics)
+
+    async def _answer(self, ask: Ask) -> None:
+        if ask.credential != TOKEN:
+            raise Unauthorized
+        self.asked.append((ask.parameter, ask.query))
+        found = self.documents.get(ask.path, self.documents.get(f"{ask.path}/"))
+        if found is Unavailable:
+            raise Unavailable("not now", reason="limits_unavailable")
+        body = json.dumps(found).encode() if found else self.metrics.page()
+        await ask.downstream.respond(200, JSON, body)
+
+
+@asynccontextmanager
+async def processes(directory: Path, *answers: Answers | None) -> AsyncIterator[Roster]:
+    """Processes that serve for the length of the block; None is one that has just died."""
+    roster = Roster()
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        for number, said in enumerate(answers):
+            path = directory / str(number)
+            roster.add(Member(number, 100 + number, path, serves=True))
+            if said is not None:
+                sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+                sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+                sock.bind(str(path))
+                sock.listen()
+                nursery.start_soon(Listener(said.app(), refusal, 10).serve, [sock])
+        yield roster
+        nursery.cancel_scope.cancel()
+
+
+async def get(roster: Roster, path: str, token: str = TOKEN) -> tuple[int, str]:
+    """What the parent answers: status and body."""
+    app = App(MergedAdmin(roster, Gate(TOKEN), Metrics()).routes(), BodyBudget(1, 1), Metrics())
+    head = f"GET {path} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n"
+    async with serving(app) as peer:
+        answer = await peer.exchange(head.encode() + b"connection: close\r\n\r\n")
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+async def test_all_are_asked_and_one_answer_is_made(tmp_path: Path) -> None:
+    """Readiness and status come from who answers, each process's own among them."""
+    one, other = (Answers({"/readyz": READY, "/status.json": READY}) for _ in range(2))
+    async with processes(tmp_path, one, None, other) as roster:
+        ready = await get(roster, "/readyz")
+        status = json.loads((await get(roster, "/status.json"))[1])
+
+    silent = ["process 1 does not answer"]
+    assert (ready[0], json.loads(ready[1])["degraded"]) == (200, silent)
+    assert (status["requests"], status["degraded"]) == (2, silent)
+    assert [shown["pid"] for shown in status["processes"]] == [100, 101, 102]
+    assert [bool(shown["status"]) for shown in status["processes"]] == [True, False, True]
+
+
+async def test_nobody_is_ready_where_nobody_answers(tmp_path: Path) -> None:
+    """503 for those that send clients here; the parent itself is alive."""
+    async with processes(tmp_path, None) as roster:
+        assert (await get(roster, "/readyz"))[0] == 503
+        assert await get(roster, "/healthz") == (200, '{"alive":true}')
+
+
+async def test_counters_never_go_back(tmp_path: Path) -> None:
+    """Not when a process is silent, not when it has ended, not when its successor begins at 0."""
+    first = Answers({})
+    for _ in range(3):
+        first.metrics.retry("started")
+    async with processes(tmp_path, first) as roster:
+        seen = [retries(await get(roster, "/metrics"))]
+        first.metrics.retry("started")
+        seen.append(retries(await get(roster, "/metrics")))
+    seen.append(retries(await get(roster, "/metrics")))
+    roster.remove(roster.members[0])
+    seen.append(retries(await get(roster, "/metrics")))
+    second = Answers({})
+    second.metrics.retry("started")
+    (tmp_path / "next").mkdir()
+    async with processes(tmp_path / "next", second) as successors:
+        roster.add(successors.members[0])
+        seen.append(retries(await get(roster, "/metrics")))
+
+    assert seen == [3, 4, 4, 4, 5]
+
+
+def retries(answer: tuple[int, str]) -> float:
+    """The figure on a page."""
+    assert answer[0] == 200
+    line = next(line for line in answer[1].splitlines() if line.startswith("ollama_gateway_retr"))
+    return float(line.rpartition(" ")[2])
+
+
+async def test_one_process_speaks_of_a_key_or_a_model(tmp_path: Path) -> None:
+    """The first that answers, with what was asked as it stands; its refusals are the answer."""
+    said = Answers({"/explain/": {"model": "m"}, "/limits/": Unavailable})
+    async with processes(tmp_path, None, said) as roster:
+        explained = await get(roster, "/explain/hf.co%2Fa%2Fb:Q4?key=k%26")
+        limits = await get(roster, "/limits/k1")
+
+    assert explained == (200, '{"model": "m"}')
+    assert (limits[0], json.loads(limits[1])) == (503, {"error": "not now"})
+    assert said.asked == [("hf.co%2Fa%2Fb:Q4", "key=k%26"), ("k1", "")]
+
+
+async def test_without_a_process_nobody_speaks(tmp_path: Path) -> None:
+    """A 503 that says so."""
+    async with processes(tmp_path, None) as roster:
+        assert (await get(roster, "/limits/k1"))[0] == 503
+
+
+async def test_the_token_is_asked_for_here(tmp_path: Path) -> None:
+    """A wrong one reaches no process; only `/healthz` needs none."""
+    said = Answers({"/readyz": READY, "/explain/": READY})
+    async with processes(tmp_path, said) as roster:
+        for path in ("/readyz", "/metrics", "/status.json", "/limits/k", "/explain/m"):
+            assert (await get(roster, path, "wrong"))[0] == 401
+        assert (await get(roster, "/healthz", "wrong"))[0] == 200
+
+    assert said.asked == []

@@ -1,0 +1,98 @@
+"""The figures of several processes as one page."""
+
+from __future__ import annotations
+
+from prometheus_client import Gauge
+
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.processes.figures import MOST, Figures, lasting, page, read, total
+
+
+def figures_of(metrics: Metrics) -> Figures:
+    """What the parent reads of a process."""
+    return read(metrics.page().decode())
+
+
+def counted(chats: int, *, seconds: float = 0.2, busy: int = 0, is_up: bool = True) -> Metrics:
+    """A process that served some chats."""
+    metrics = Metrics()
+    for _ in range(chats):
+        metrics.request("/api/chat", "m", "a", "completed")
+        metrics.first_chunk("/api/chat", "a", seconds)
+    metrics.in_flight("a", busy)
+    metrics.backend_up("a", is_up=is_up)
+    return metrics
+
+
+def lines(figures: Figures) -> list[str]:
+    """The page's lines, without what explains them."""
+    text = page(figures, 2, {0: 0, 1: 3}).decode()
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def test_one_process_alone_is_its_own_page() -> None:
+    """Nothing is lost or said otherwise on the way through the parent."""
+    metrics = counted(3, busy=2)
+
+    text = page(figures_of(metrics), 1, {}).decode()
+
+    assert text.startswith(metrics.page().decode())
+
+
+def test_counters_and_histograms_add_up() -> None:
+    """Each sample by its labels, also where only one process has them."""
+    one, other = counted(3, seconds=0.2), counted(4, seconds=0.7)
+    other.request("/api/chat", "m", "b", "completed")
+
+    found = lines(total([figures_of(one), figures_of(other)]))
+
+    labels = 'endpoint="/api/chat",model="m",outcome="completed"'
+    assert f'ollama_gateway_requests_total{{backend="a",{labels}}} 7.0' in found
+    assert f'ollama_gateway_requests_total{{backend="b",{labels}}} 1.0' in found
+    chunk = 'ollama_gateway_first_chunk_seconds_bucket{backend="a",endpoint="/api/chat",le='
+    assert f'{chunk}"0.25"}} 3.0' in found
+    assert f'{chunk}"1.0"}} 7.0' in found
+    assert f'{chunk}"+Inf"}} 7.0' in found
+
+
+def test_gauges_add_up_but_a_backend_is_up_or_down() -> None:
+    """Two processes that see it make no two backends; one that sees it suffices."""
+    one, other = counted(0, busy=2), counted(0, busy=3, is_up=False)
+
+    found = lines(total([figures_of(one), figures_of(other), figures_of(counted(0))]))
+
+    assert 'ollama_gateway_backend_in_flight{backend="a"} 5.0' in found
+    assert 'ollama_gateway_backend_up{backend="a"} 1.0' in found
+
+
+def test_of_an_ended_process_what_was_counted_stays() -> None:
+    """Its counters and histograms do; what was open in it is no more."""
+    found = lines(total([lasting(figures_of(counted(3, busy=2)))]))
+
+    assert any(line.startswith("ollama_gateway_requests_total") for line in found)
+    assert any(line.startswith("ollama_gateway_first_chunk_seconds_sum") for line in found)
+    assert not [line for line in found if "in_flight" in line or "backend_up" in line]
+
+
+def test_the_page_says_how_many_processes_there_are() -> None:
+    """How many serve, and how often each was started again."""
+    found = lines({})
+
+    assert "ollama_gateway_processes 2.0" in found
+    assert 'ollama_gateway_process_restarts_total{process="0"} 0.0' in found
+    assert 'ollama_gateway_process_restarts_total{process="1"} 3.0' in found
+
+
+def test_every_gauge_was_thought_about() -> None:
+    """A new one belongs here, or to those that are added up wrongly without a sign."""
+    added = {
+        "ollama_gateway_settlements_waiting",
+        "ollama_gateway_backend_in_flight",
+        "ollama_gateway_waiting",
+        "ollama_gateway_audit_rows_unmoved",
+        "ollama_gateway_audit_rows_waiting",
+        "ollama_gateway_connections",
+    }
+    gauges = {made._name for made in vars(Metrics()).values() if isinstance(made, Gauge)}
+
+    assert gauges == added | MOST

@@ -1,0 +1,56 @@
+"""What a container's first process owes to the children of others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.patience import PATIENCE
+
+ORPHANS = """
+import ctypes, os, signal
+from ollama_gateway.processes.reaper import bury, bury_as_init
+
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+def orphan():
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        if os.fork() == 0:
+            os.write(writing, b"%d" % os.getpid())
+            signal.pause() if {lives} else os._exit(0)
+        os._exit(0)
+    number = int(os.read(reading, 20))
+    os.waitpid(parent, 0)
+    if not {lives}:
+        os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
+    return number
+
+numbers = [orphan() for _ in range(3)]
+bury_as_init()
+print(sum(os.path.exists(f"/proc/{{n}}") for n in numbers))
+bury()
+print(sum(os.path.exists(f"/proc/{{n}}") for n in numbers))
+for n in numbers:
+    {lives} and os.kill(n, signal.SIGKILL)
+"""
+
+
+def counted(*, lives: bool) -> list[str]:
+    """How many of three orphans there are after burying as no first process, and as one."""
+    code = ORPHANS.format(lives=lives)
+    return subprocess.check_output(
+        [sys.executable, "-c", code], text=True, timeout=PATIENCE
+    ).split()
+
+
+def test_orphans_that_ended_are_gone() -> None:
+    """All that have ended at once; a process that is not the first leaves them alone."""
+    assert counted(lives=False) == ["3", "0"]
+
+
+def test_orphans_that_live_are_left_alone() -> None:
+    """Burying waits for nobody."""
+    assert counted(lives=True) == ["3", "3"]

@@ -1,0 +1,55 @@
+"""What a process is handed over its tether, and what the tether's end means."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from pathlib import Path
+
+import trio
+
+from ollama_gateway.processes.spawn import Assignment, received, wait_until_told
+from ollama_gateway.settings import load
+from tests.patience import PATIENCE
+
+
+def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:
+    """Secrets included, whatever the file and the environment say by then."""
+    environment = {
+        "GATEWAY_SERVER_ADMIN_TOKEN": "operators-only-token",
+        "OLLAMA_BACKENDS": '[{"name": "a", "url": "http://a", "headers": {"X-A": "secret"}}]',
+    }
+    settings = load(None, environment, tmp_path).settings
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(pickle.dumps(Assignment(1, settings, (7, 8), 9)))
+        assignment = received(theirs)
+
+    assert assignment == Assignment(1, settings, (7, 8), 9)
+    assert assignment.settings.server.admin_token is not None
+    assert assignment.settings.server.admin_token.reveal() == "operators-only-token"
+    assert "secret" not in repr(assignment)
+
+
+def test_a_parent_that_has_ended_assigns_nothing(tmp_path: Path) -> None:
+    """Before the first byte, or in the middle of it."""
+    settings = load(None, {}, tmp_path).settings
+    for begun in (b"", pickle.dumps(Assignment(0, settings, (), 3))[:100]):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.sendall(begun)
+            ours.close()
+            assert received(theirs) is None
+
+
+async def test_the_end_of_the_line_is_the_word() -> None:
+    """Not before, and also where it was there from the beginning."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with trio.move_on_after(0) as waiting:
+            await wait_until_told(theirs)
+        ours.shutdown(socket.SHUT_WR)
+        with trio.fail_after(PATIENCE):
+            await wait_until_told(theirs)
+
+    assert waiting.cancelled_caught

@@ -1,0 +1,161 @@
+"""Requests that begin a few at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from ollama_gateway.server.pacer import Turnstile
+
+Clock = trio.testing.MockClock
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of the event loop."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - Trio's signature
+        """Each turn begins with it."""
+        self.number += 1
+
+
+@pytest.fixture
+async def turns() -> AsyncIterator[Turns]:
+    """A count of turns that runs."""
+    found = Turns()
+    trio.lowlevel.add_instrument(found)
+    yield found
+    trio.lowlevel.remove_instrument(found)
+
+
+async def test_those_who_come_together_pass_a_few_at_a_time_in_their_order(
+    autojump_clock: Clock, turns: Turns
+) -> None:
+    """So the first ones have done their work before the last ones begin theirs."""
+    turnstile, passed = Turnstile(at_once=3), []
+
+    async def request(number: int) -> None:
+        await turnstile.pass_through()
+        passed.append((number, turns.number))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(12):
+            nursery.start_soon(request, number)
+
+    assert max(Counter(turn for _, turn in passed).values()) == 3
+    assert sorted(number for number, _ in passed) == list(range(12))
+
+
+async def test_who_waits_is_let_through_in_order(autojump_clock: Clock) -> None:
+    """First come, first served."""
+    turnstile, passed = Turnstile(at_once=1), []
+
+    async def request(number: int) -> None:
+        await turnstile.pass_through()
+        passed.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            await nursery.start(_begun, request, number)
+    assert passed == list(range(5))
+
+
+async def _begun(
+    request: Callable[[int], Awaitable[None]],
+    number: int,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    task_status.started()
+    await request(number)
+
+
+async def test_few_hardly_wait(autojump_clock: Clock, turns: Turns) -> None:
+    """However many come one after the other, every third waits for a turn, and no other."""
+    turnstile, waited = Turnstile(at_once=3), []
+    for _ in range(39):
+        began = turns.number
+        await turnstile.pass_through()
+        waited.append(turns.number - began)
+    assert Counter(waited) == {0: 27, 1: 12}
+
+
+@pytest.mark.parametrize("number", range(7))
+async def test_a_client_that_leaves_in_line_holds_up_nobody(
+    autojump_clock: Clock, number: int
+) -> None:
+    """Whoever it is, also the one that was to let in those behind it."""
+    turnstile, passed, leaving = Turnstile(at_once=2), set(), trio.CancelScope()
+
+    async def request(which: int) -> None:
+        with leaving if which == number else trio.CancelScope():
+            await turnstile.pass_through()
+            passed.add(which)
+
+    async with trio.open_nursery() as nursery:
+        for which in range(7):
+            nursery.start_soon(request, which)
+        await trio.lowlevel.checkpoint()
+        leaving.cancel()
+    assert passed >= set(range(7)) - {number}
+    assert not turnstile._is_waiting
+    assert not turnstile._beginning
+
+
+async def test_streams_go_on_a_few_at_a_time_while_requests_wait(
+    autojump_clock: Clock, turns: Turns
+) -> None:
+    """And all the others when none waits any more."""
+    turnstile, went = Turnstile(at_once=1, running_at_once=2), []
+
+    async def stream() -> None:
+        await turnstile.give_way()
+        went.append((turns.number, bool(turnstile._beginning)))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(turnstile.pass_through)
+        await trio.lowlevel.checkpoint()
+        for _ in range(20):
+            nursery.start_soon(stream)
+    while_others_waited = Counter(turn for turn, others_wait in went if others_wait)
+    assert max(while_others_waited.values()) == 2
+    assert len(went) == 20
+    assert not turnstile._running
+
+
+@pytest.mark.parametrize("number", range(3))
+async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, number: int) -> None:
+    """Its client may leave while it gives way."""
+    turnstile, went, leaving = Turnstile(at_once=1, running_at_once=1), set(), trio.CancelScope()
+
+    async def stream(which: int) -> None:
+        with leaving if which == number else trio.CancelScope():
+            await turnstile.give_way()
+            went.add(which)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(turnstile.pass_through)
+        await trio.lowlevel.checkpoint()
+        for which in range(3):
+            nursery.start_soon(stream, which)
+        await trio.lowlevel.checkpoint()
+        leaving.cancel()
+    assert went >= set(range(3)) - {number}
+    assert not turnstile._running
+
+
+async def test_a_stream_without_anybody_waiting_waits_for_nothing(autojump_clock: Clock) -> None:
+    """It does not even take a turn."""
+    turnstile = Turnstile()
+    with trio.CancelScope() as scope:
+        scope.cancel()  # any turn would end here
+        await turnstile.give_way()
+        await turnstile.pass_through()
+    assert not scope.cancelled_caught

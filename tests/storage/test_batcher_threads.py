@@ -1,0 +1,107 @@
+"""Threads that hang: nobody waits for them for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import pytest
+import structlog.testing
+import trio.testing
+
+from ollama_gateway.storage.batcher import CLOSING, Batcher, BatchFailed, in_thread, let_go
+from tests.storage.test_batcher import Squares, gathered
+
+S = TypeVar("S")
+
+
+async def test_a_thread_is_left_to_itself_when_run_is_cancelled() -> None:
+    """It may hang on a disk for ever: its callers are told, and nobody waits for it."""
+    release, started = threading.Event(), threading.Event()
+    outcomes: dict[int, object] = {}
+    batcher = Batcher(held(started, release))
+
+    async def submit() -> None:
+        outcomes.update(await gathered(batcher, [7]))
+
+    async with anyio.create_task_group() as outside:
+        outside.start_soon(submit)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(batcher.run)
+            await anyio.to_thread.run_sync(started.wait)
+            tasks.cancel_scope.cancel()
+    release.set()
+    assert outcomes == {7: BatchFailed}
+
+
+def held(started: threading.Event, release: threading.Event) -> Callable[..., Sequence[int]]:
+    """A batch that hangs until it is let go."""
+
+    def run_batch(items: Sequence[int]) -> Sequence[int]:
+        started.set()
+        assert release.wait(timeout=600)
+        return items
+
+    return run_batch
+
+
+async def test_leaving_the_block_waits_for_no_thread_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What waits has a deadline; then it fails, and the thread is left to itself."""
+    monkeypatch.setattr("ollama_gateway.storage.batcher.CLOSING", 0.01)
+    release, started = threading.Event(), threading.Event()
+    outcomes: dict[int, object] = {}
+
+    async def submit(batcher: Batcher[int, int]) -> None:
+        outcomes.update(await gathered(batcher, [7]))
+
+    async with (
+        anyio.create_task_group() as outside,
+        Batcher(held(started, release)).opened() as batcher,
+    ):
+        outside.start_soon(submit, batcher)
+        await anyio.to_thread.run_sync(started.wait)
+    release.set()
+    assert outcomes == {7: BatchFailed}
+
+
+async def test_leaving_the_block_waits_five_seconds(autojump_clock: trio.testing.MockClock) -> None:
+    """Not longer, however slow the store is."""
+
+    async def hanging(work: Callable[[], S], /) -> S:
+        await anyio.sleep(3600)
+        return work()
+
+    async with (
+        anyio.create_task_group() as outside,
+        Batcher(Squares(), runner=hanging).opened() as batcher,
+    ):
+        outside.start_soon(gathered, batcher, [1, 2])
+        await trio.testing.wait_all_tasks_blocked()
+    assert trio.current_time() == CLOSING
+
+
+async def test_what_threads_use_is_closed_in_one_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A disk that hangs holds up no event loop, and what fails is no reason not to end."""
+    monkeypatch.setattr("ollama_gateway.storage.batcher.CLOSING", 0.01)
+    release, threads = threading.Event(), list[int]()
+
+    def hang() -> None:
+        threads.append(threading.get_ident())
+        assert release.wait(timeout=600)
+
+    async def no_thread(_work: Callable[[], S], /) -> S:
+        raise RuntimeError("can't start new thread")
+
+    await let_go(hang, in_thread)
+    release.set()
+    assert threading.get_ident() not in threads
+    with structlog.testing.capture_logs() as lines:
+        await let_go(hang, no_thread)
+    assert [line["event"] for line in lines] == ["not closed"]

@@ -1,0 +1,128 @@
+"""The steps of the schema in PostgreSQL, taken once whoever takes them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from ollama_gateway.storage.database import DatabaseError
+from ollama_gateway.storage.migrations import Migration, check_schema, migrate, migrations
+from ollama_gateway.storage.postgres import Database
+from tests.patience import PATIENCE
+from tests.postgres_server import PostgresServer
+
+NEWEST = len(migrations())
+MORE = (*migrations(), Migration(NEWEST + 1, "more", "CREATE TABLE more (x integer);"))
+"""What a later version would know."""
+
+
+@pytest.fixture
+def name(postgres: PostgresServer) -> Iterator[str]:
+    """An empty database."""
+    with postgres.fresh_database("template0") as name:
+        yield name
+
+
+@pytest.fixture
+def database(postgres: PostgresServer, name: str) -> Iterator[Database]:
+    """The empty database."""
+    with closing(Database(postgres.url_of(name))) as opened:
+        yield opened
+
+
+def test_the_files_are_numbered_and_only_add() -> None:
+    """Each is the next one, and none takes away what a running older version needs."""
+    steps = migrations()
+    assert [step.version for step in steps] == list(range(1, len(steps) + 1))
+    for step in steps:
+        assert not re.search(r"\b(DROP|RENAME|TRUNCATE)\b", step.sql, re.IGNORECASE), step
+
+
+def test_an_empty_database_is_brought_to_this_version(database: Database) -> None:
+    """Every step once; the second time there is nothing to do."""
+    with pytest.raises(DatabaseError, match=r"version 0, .* run `gatewayctl db migrate`"):
+        check_schema(database)
+    assert migrate(database) == migrations()
+    assert migrate(database) == ()
+    check_schema(database)
+
+
+def test_an_older_schema_names_the_command(database: Database) -> None:
+    """A program that knows more refuses, and its migration takes what lacks alone."""
+    migrate(database)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ollama_gateway.storage.migrations.migrations", lambda: MORE)
+        with pytest.raises(DatabaseError) as caught:
+            check_schema(database)
+        assert str(caught.value) == (
+            f"the database's schema is version {NEWEST}, this program needs {NEWEST + 1}:"
+            " run `gatewayctl db migrate`"
+        )
+        assert migrate(database) == MORE[NEWEST:]
+        check_schema(database)
+
+
+def test_a_newer_schema_is_an_error(database: Database) -> None:
+    """Neither used nor migrated by a program that does not know it; nothing is changed."""
+    migrate(database, MORE)
+    for use in (check_schema, migrate):
+        with pytest.raises(DatabaseError) as caught:
+            use(database)
+        assert str(caught.value) == (
+            f"the database was migrated by a newer version (schema {NEWEST + 1}, this one knows"
+            f" {NEWEST}): upgrade this program"
+        )
+
+
+def test_a_step_that_fails_leaves_the_ones_before(database: Database) -> None:
+    """Each is a transaction of its own: what it began is not there, and it is taken again."""
+    broken = Migration(NEWEST + 1, "more", "CREATE TABLE more (x integer); SELECT 1 / 0;")
+    with pytest.raises(DatabaseError, match=r"refuses a statement \(22012\)"):
+        migrate(database, (*migrations(), broken))
+    check_schema(database)
+    assert migrate(database, MORE) == MORE[NEWEST:]
+
+
+def test_a_table_of_somebody_else_is_in_the_way(postgres: PostgresServer, name: str) -> None:
+    """It is not touched, and the line says that it is there."""
+    postgres.execute("CREATE TABLE gateway_keys (fits integer)", name)
+    with closing(Database(postgres.url_of(name))) as database:
+        with pytest.raises(DatabaseError, match="a table of the same name already"):
+            migrate(database)
+        with pytest.raises(DatabaseError, match="version 0"):
+            check_schema(database)
+    assert postgres.execute("SELECT * FROM gateway_keys", name) == []
+
+
+def test_a_role_that_may_make_no_tables_is_told_so(postgres: PostgresServer, name: str) -> None:
+    """In a line about the role's rights, not about a table."""
+    postgres.execute("DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN")
+    with closing(Database(postgres.socket_url_of(name, "reader"))) as database:
+        postgres.execute("REVOKE CREATE ON SCHEMA public FROM public", name)
+        with pytest.raises(DatabaseError, match="lacks a right"):
+            migrate(database)
+
+
+def test_of_many_at_once_one_takes_each_step(postgres: PostgresServer, name: str) -> None:
+    """The others wait and find it done; none fails."""
+    ready = threading.Barrier(6)
+    outcomes: list[object] = []
+
+    def run() -> None:
+        with closing(Database(postgres.url_of(name))) as database:
+            ready.wait(timeout=PATIENCE)
+            try:
+                outcomes.extend(step.version for step in migrate(database, MORE))
+            except DatabaseError as error:
+                outcomes.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, outcomes)) == [str(step.version) for step in MORE]
