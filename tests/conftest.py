@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.postgres_server import PostgresServer, private_postgres
+from tests.support.postgres_server import PostgresServer, private_postgres
 
 PODMAN: Final = Path(__file__).parent / "podman"
 VANISHED: Final = Path(__file__).parent / "campaign" / "test_vanished.py"

@@ -23,7 +23,7 @@ from ollama_gateway.limits.redis.scripts import Scripts
 from tests.backends.conftest import HOST
 from tests.backends.misbehaving import answers_and_stays, listening
 from tests.http.serving import gateway, refusal
-from tests.redis_server import redis_server
+from tests.support.redis_server import redis_server
 
 WANTED = {"on": 1, "idle": 15, "interval": 5, "count": 3, "unacknowledged": 30_000}
 """Seconds, but for the last one, which is the write timeout in milliseconds."""

@@ -17,8 +17,8 @@ import trio.testing
 
 from ollama_gateway import log
 from ollama_gateway.ledger.log import log_row
-from tests.patience import PATIENCE
-from tests.story import story
+from tests.support.patience import PATIENCE
+from tests.support.scenario import open_scenario
 
 KEY = "the-key"
 
@@ -106,8 +106,12 @@ def test_libraries_write_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None
     writer.drain(PATIENCE)
 
     (line,) = out.getvalue().splitlines()
-    told = json.loads(line)
-    assert (told["event"], told["level"], told["logger"]) == ("a\nb c", "warning", "root")
+    scenario = json.loads(line)
+    assert (scenario["event"], scenario["level"], scenario["logger"]) == (
+        "a\nb c",
+        "warning",
+        "root",
+    )
 
 
 @pytest.mark.usefixtures("restored")
@@ -175,12 +179,14 @@ async def test_an_exchange_is_one_line_with_the_rows_fields(
 ) -> None:
     """Who, what, which backend, attempts, outcome and reason, times, tokens; no words, no key."""
     out = io.StringIO()
-    async with story() as told:
+    async with open_scenario() as scenario:
         writer = log.configure("info", "json", out)
-        await told.ask()
-        await told.ask(body={"model": "nope", "messages": [{"role": "user", "content": "psst"}]})
-        for row in told.rows:
-            log_row(row)
+        await scenario.ask()
+        await scenario.ask(
+            body={"model": "nope", "messages": [{"role": "user", "content": "psst"}]}
+        )
+        for record in scenario.records:
+            log_row(record)
     writer.drain(PATIENCE)
 
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
@@ -194,4 +200,4 @@ async def test_an_exchange_is_one_line_with_the_rows_fields(
     assert served["attempts"][0]["backend"] == "a"
     assert (refused["outcome"], refused["reason"]) == ("refused", "unknown_model")
     assert refused["status"] == 403
-    assert not {told.key, "psst", "Hel"} & set(out.getvalue().replace('"', " ").split())
+    assert not {scenario.key, "psst", "Hel"} & set(out.getvalue().replace('"', " ").split())

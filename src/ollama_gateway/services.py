@@ -10,7 +10,7 @@ import anyio
 
 
 @asynccontextmanager
-async def beside(run: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+async def running(run: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Run a task for the length of the block, and cancel it when the block is left.
 
     An exception of the block leaves as it is, in no group.

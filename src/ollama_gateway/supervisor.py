@@ -31,7 +31,7 @@ from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.spending_file import SpendingError
 from ollama_gateway.log import LineWriter, get_logger
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.processes.reaper import bury_as_init
+from ollama_gateway.processes.reaper import reap_as_init
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
@@ -141,7 +141,7 @@ async def _drain_when_told(
     is_second = False
     async for number in signals:
         if number == signal.SIGCHLD:
-            bury_as_init()
+            reap_as_init()
         if number not in STOPPING:
             continue
         if is_second:

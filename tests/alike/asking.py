@@ -16,13 +16,13 @@ import attrs
 import trio
 
 from ollama_gateway.keys.key import ENDPOINT_GROUPS
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.simulator import Call, Model, Simulator, memory_server
 from ollama_gateway.simulator.model import MODIFIED
 from tests.alike.case import Case
 from tests.http.serving import Peer, serving, wait_until
 from tests.simulator.client import Answer, answer, request
-from tests.story import Story, story
+from tests.support.scenario import Scenario, open_scenario
 
 MODELS = (
     Model("m1", prompt_tokens=11, vector_length=3),
@@ -46,7 +46,7 @@ class Told:
 
     straight: Answer
     through: Answer
-    rows: Sequence[Row]
+    records: Sequence[AuditRecord]
 
 
 def simulator() -> Simulator:
@@ -58,12 +58,12 @@ def simulator() -> Simulator:
     )
 
 
-async def _through(told: Story, peer: Peer, data: bytes, method: str) -> Answer:
+async def _through(scenario: Scenario, peer: Peer, data: bytes, method: str) -> Answer:
     async with await anyio.connect_tcp("127.0.0.1", peer.port) as stream:
         await stream.send(data)
         found = await answer(stream, method)
     await wait_until(lambda: not peer.listener.connections)  # a row is written behind its answer
-    await told.poll()
+    await scenario.poll()
     return found
 
 
@@ -72,10 +72,12 @@ async def _ask_all(cases: Sequence[Case]) -> list[Told]:
     found = []
     async with (
         memory_server(alone) as connect,
-        story({"one": behind}, settings={"GATEWAY_SERVER_EXPOSE_BACKEND": "false"}) as told,
-        serving(told.gateway.listener.app) as peer,
+        open_scenario(
+            {"one": behind}, settings={"GATEWAY_SERVER_EXPOSE_BACKEND": "false"}
+        ) as scenario,
+        serving(scenario.gateway.listener.app) as peer,
     ):
-        _, key = told.store.create("ops", ("*",), frozenset(ENDPOINT_GROUPS))
+        _, key = scenario.store.create("ops", ("*",), frozenset(ENDPOINT_GROUPS))
         for case in cases:
             for one in (alone, behind):
                 one.clear_scripts()
@@ -87,9 +89,9 @@ async def _ask_all(cases: Sequence[Case]) -> list[Told]:
             await stream.send(data)
             straight = await answer(stream, case.method)
             await stream.aclose()
-            told.rows.clear()
-            through = await _through(told, peer, data, case.method)
-            found.append(Told(straight, through, tuple(told.rows)))
+            scenario.records.clear()
+            through = await _through(scenario, peer, data, case.method)
+            found.append(Told(straight, through, tuple(scenario.records)))
     return found
 
 

@@ -86,7 +86,7 @@ class Case:
     body: object
     status: int
     kind: str
-    row: Metered | None = None
+    record: Metered | None = None
     otherwise: Otherwise | None = None
     script: Script | None = None
     headers: Mapping[str, str] = attrs.field(factory=dict)
@@ -112,19 +112,19 @@ def nobodys(
     body: Mapping[str, object],
     status: int = 404,
     kind: str = JSON,
-    row: Metered | None = NO_SUCH_MODEL,
+    record: Metered | None = NO_SUCH_MODEL,
     model: str = NOBODYS,
 ) -> Case:
     """A request for a model that is not there, which may not be told from one that is forbidden."""
     why = "what nobody hosts and what a key may not use are the same 403"
     otherwise = Otherwise(why, 403, UNAVAILABLE, JSON)
     asked = {"model": model, **body}
-    return post(path, f"for {model!r}", asked, status, kind, row=row, otherwise=otherwise)
+    return post(path, f"for {model!r}", asked, status, kind, record=record, otherwise=otherwise)
 
 
 def unread(path: str, title: str, body: object, text: str, status: int = 400, **more: Any) -> Case:
     """A body that the gateway cannot read in exactly one way, and refuses itself."""
     why = "the gateway reads the body first, and its words quote nothing of it"
     otherwise = Otherwise(why, 400, text, JSON)
-    row = refused(more.pop("reason", "invalid_body"))
-    return post(path, title, body, status, row=row, otherwise=otherwise, **more)
+    record = refused(more.pop("reason", "invalid_body"))
+    return post(path, title, body, status, record=record, otherwise=otherwise, **more)

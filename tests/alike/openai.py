@@ -31,9 +31,9 @@ FORMAT: Final = {"type": "json_schema", "json_schema": {"name": "s", "schema": S
 
 def asked(path: str, title: str, body: dict[str, Any], fields: dict[str, Any]) -> Case:
     """A request to one of the routes that generate; streams are events, the rest is JSON."""
-    known = ("status", "row", "kind", "script", "otherwise")
+    known = ("status", "record", "kind", "script", "otherwise")
     more = {name: fields.pop(name) for name in known if name in fields}
-    whole = {"kind": EVENTS if fields.get("stream") else JSON, "row": reported(11, 2)}
+    whole = {"kind": EVENTS if fields.get("stream") else JSON, "record": reported(11, 2)}
     return post(path, title, {"model": "m1", **body, **fields}, **{**whole, **more})
 
 
@@ -49,7 +49,7 @@ def completion(title: str, **fields: Any) -> Case:
 
 def embeddings(title: str, **fields: Any) -> Case:
     """An embedding."""
-    return asked("/v1/embeddings", title, {"input": "hi"}, {"row": reported(11, 0), **fields})
+    return asked("/v1/embeddings", title, {"input": "hi"}, {"record": reported(11, 0), **fields})
 
 
 CASES: Final = (
@@ -57,29 +57,29 @@ CASES: Final = (
     chat("streamed with usage", stream=True, stream_options=USAGE),
     chat("streamed without usage", stream=True, stream_options={"include_usage": False}),
     chat("whole"),
-    chat("bounded", max_tokens=1, row=reported(11, 1)),
-    chat("tools", model="tool", tools=TOOLS, stream=True, row=reported(11, 3)),
-    chat("tools, whole", model="tool", tools=TOOLS, row=reported(11, 3)),
-    chat("thinking", model="tool", reasoning_effort="high", stream=True, row=reported(11, 3)),
-    chat("no thinking", model="tool", reasoning_effort="none", row=reported(11, 1)),
+    chat("bounded", max_tokens=1, record=reported(11, 1)),
+    chat("tools", model="tool", tools=TOOLS, stream=True, record=reported(11, 3)),
+    chat("tools, whole", model="tool", tools=TOOLS, record=reported(11, 3)),
+    chat("thinking", model="tool", reasoning_effort="high", stream=True, record=reported(11, 3)),
+    chat("no thinking", model="tool", reasoning_effort="none", record=reported(11, 1)),
     chat("a picture", model="eyes", messages=LOOK),
     chat(
         "a picture elsewhere",
         messages=[{"role": "user", "content": [{**URL, "image_url": {"url": "https://x/y.png"}}]}],
         status=400,
-        row=BY_BACKEND,
+        record=BY_BACKEND,
     ),
     chat("log probabilities", logprobs=True, top_logprobs=1),
     chat("log probabilities, streamed", logprobs=True, stream=True),
     chat("a schema", response_format=FORMAT),
-    chat("no tools", tools=TOOLS, status=400, row=BY_BACKEND),
-    chat("no messages", messages=[], status=400, row=BY_BACKEND),
-    chat("messages of a wrong type", messages="hi", status=400, row=BY_BACKEND),
+    chat("no tools", tools=TOOLS, status=400, record=BY_BACKEND),
+    chat("no messages", messages=[], status=400, record=BY_BACKEND),
+    chat("messages of a wrong type", messages="hi", status=400, record=BY_BACKEND),
     chat(
         "an error in the middle",
         stream=True,
         script=Script(error_after=1),
-        row=Metered("upstream_failed", "no_terminal_marker", None, 2, "counted"),
+        record=Metered("upstream_failed", "no_terminal_marker", None, 2, "counted"),
         otherwise=Otherwise(
             "Ollama ends such a stream without a word; clients take it for whole",
             200,
@@ -91,18 +91,18 @@ CASES: Final = (
         "an error before the first chunk",
         script=Script(error_after=0, error="boom"),
         status=500,
-        row=Metered("upstream_failed", "status_500"),
+        record=Metered("upstream_failed", "status_500"),
     ),
     completion("streamed", stream=True),
     completion("streamed with usage", stream=True, stream_options=USAGE),
     completion("whole"),
-    completion("bounded", max_tokens=1, row=reported(11, 1)),
-    completion("several prompts", prompt=["a", "b"], status=400, row=BY_BACKEND),
+    completion("bounded", max_tokens=1, record=reported(11, 1)),
+    completion("several prompts", prompt=["a", "b"], status=400, record=BY_BACKEND),
     embeddings("one"),
-    embeddings("several", model="vectors", input=["a", "b"], row=reported(14, 0)),
+    embeddings("several", model="vectors", input=["a", "b"], record=reported(14, 0)),
     embeddings("in base64", encoding_format="base64"),
-    embeddings("in hex", encoding_format="hex", status=400, row=BY_BACKEND),
-    embeddings("tokens", input=[1, 2, 3], status=400, row=BY_BACKEND),
+    embeddings("in hex", encoding_format="hex", status=400, record=BY_BACKEND),
+    embeddings("tokens", input=[1, 2, 3], status=400, record=BY_BACKEND),
     get("/v1/models", "all", kind=JSON),
     get("/v1/models/m1", "one", kind=JSON),
     get("/v1/models/M1:latest", "one, spelt otherwise", kind=JSON),

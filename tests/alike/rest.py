@@ -33,10 +33,10 @@ REDIRECT: Final = "the gateway redirects nobody: a client that follows one may l
 
 def named(model: str, **more: Any) -> Case:
     """A chat with a model of this name."""
-    row = more.pop("row", reported(11, 2))
+    record = more.pop("record", reported(11, 2))
     status, kind = more.pop("status", 200), more.pop("kind", LINES)
     body = {"model": model, "messages": SAY_HI}
-    return post(CHAT, f"the name {model!r}", body, status, kind, row=row, **more)
+    return post(CHAT, f"the name {model!r}", body, status, kind, record=record, **more)
 
 
 def elsewhere(method: str, path: str, title: str, status: int, kind: str, **more: Any) -> Case:
@@ -45,7 +45,7 @@ def elsewhere(method: str, path: str, title: str, status: int, kind: str, **more
 
 
 BODIES: Final = (
-    post(CHAT, "nothing", b"", 400, row=refused("invalid_body")),
+    post(CHAT, "nothing", b"", 400, record=refused("invalid_body")),
     unread(CHAT, "bad JSON", b'{"model":', "not valid JSON"),
     unread(CHAT, "a list", b"[]", "must be a JSON object"),
     unread("/v1/chat/completions", "bad JSON", b"{bad", "not valid JSON"),
@@ -58,7 +58,7 @@ BODIES: Final = (
         {"model": "m1", "messages": SAY_HI, "stream": "yes"},
         "stream must be a boolean",
     ),
-    post(CHAT, "no model", {"messages": SAY_HI}, 400, row=refused("invalid_model_name")),
+    post(CHAT, "no model", {"messages": SAY_HI}, 400, record=refused("invalid_model_name")),
     unread(
         "/api/generate",
         "no model",
@@ -94,15 +94,15 @@ NAMES: Final = (
     named(" m1 "),
     named("m1:local"),
     named("TEAM/Own:V1"),
-    nobodys(CHAT, {"messages": SAY_HI}, 403, row=refused("model_not_allowed"), model="m1:cloud"),
+    nobodys(CHAT, {"messages": SAY_HI}, 403, record=refused("model_not_allowed"), model="m1:cloud"),
     nobodys(CHAT, {"messages": SAY_HI}, model="other/m1"),
-    named("a/b/c/d e", status=400, kind=JSON, row=refused("invalid_model_name")),
+    named("a/b/c/d e", status=400, kind=JSON, record=refused("invalid_model_name")),
     post(
         "/api/embeddings",
         "another case",
         {"model": "M1", "prompt": "x" * 40},
         404,
-        row=counted(10, 0),
+        record=counted(10, 0),
         otherwise=Otherwise(
             "this one route compares with case, which no client can know", 200, '{"embedding":['
         ),
@@ -131,33 +131,33 @@ MANAGING: Final = (
         {"source": "m1", "destination": "mine"},
         200,
         NOTHING,
-        row=UNMETERED,
+        record=UNMETERED,
     ),
     get("/api/tags", "after a copy"),
-    post("/api/copy", "of nothing", {"source": "none", "destination": "x"}, 404, row=BY_BACKEND),
-    post("/api/pull", "streamed", {"model": "new:1"}, 200, LINES, row=UNMETERED),
-    post("/api/pull", "whole", {"model": "new:1", "stream": False}, row=UNMETERED),
+    post("/api/copy", "of nothing", {"source": "none", "destination": "x"}, 404, record=BY_BACKEND),
+    post("/api/pull", "streamed", {"model": "new:1"}, 200, LINES, record=UNMETERED),
+    post("/api/pull", "whole", {"model": "new:1", "stream": False}, record=UNMETERED),
     post(
         "/api/pull",
         "of nothing",
         {"model": "none:1"},
         200,
         LINES,
-        row=Metered("upstream_failed", "error_in_stream"),
+        record=Metered("upstream_failed", "error_in_stream"),
     ),
-    post("/api/push", "streamed", {"model": "new:1"}, 200, LINES, row=UNMETERED),
-    elsewhere("HEAD", BLOB, "that is not there", 404, JSON, row=BY_BACKEND),
-    post(BLOB, "sent", b"hello", 201, NOTHING, row=UNMETERED),
-    elsewhere("HEAD", BLOB, "that is there", 200, NOTHING, row=UNMETERED),
-    post(BLOB, "sent again", b"hello", 200, NOTHING, row=UNMETERED),
-    post(f"{BLOB[:-1]}9", "with other bytes", b"hello", 400, row=BY_BACKEND),
+    post("/api/push", "streamed", {"model": "new:1"}, 200, LINES, record=UNMETERED),
+    elsewhere("HEAD", BLOB, "that is not there", 404, JSON, record=BY_BACKEND),
+    post(BLOB, "sent", b"hello", 201, NOTHING, record=UNMETERED),
+    elsewhere("HEAD", BLOB, "that is there", 200, NOTHING, record=UNMETERED),
+    post(BLOB, "sent again", b"hello", 200, NOTHING, record=UNMETERED),
+    post(f"{BLOB[:-1]}9", "with other bytes", b"hello", 400, record=BY_BACKEND),
     post(
         "/api/create",
         "from another",
         {"model": "made", "from": "m1", "system": "s"},
         200,
         LINES,
-        row=UNMETERED,
+        record=UNMETERED,
     ),
     elsewhere(
         "DELETE",
@@ -166,10 +166,10 @@ MANAGING: Final = (
         200,
         NOTHING,
         body={"model": "made"},
-        row=UNMETERED,
+        record=UNMETERED,
     ),
     elsewhere(
-        "DELETE", "/api/delete", "nothing", 404, JSON, body={"model": "none"}, row=BY_BACKEND
+        "DELETE", "/api/delete", "nothing", 404, JSON, body={"model": "none"}, record=BY_BACKEND
     ),
     get("/api/tags", "after all that"),
 )

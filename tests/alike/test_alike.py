@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.simulator.exchange import BUFFER
 from tests.alike import later, native, openai, rest
 from tests.alike.asking import Told, ask_all
@@ -96,17 +96,23 @@ def test_the_request_is_metered(place: int, case: Case) -> None:
     """Exactly one row says how it ended and what it cost, or none where nothing ran."""
     both = told(place)
 
-    assert [metered(row) for row in both.rows] == ([] if case.row is None else [case.row])
-    for row in both.rows:
+    assert [metered(record) for record in both.records] == (
+        [] if case.record is None else [case.record]
+    )
+    for record in both.records:
         route = re.sub(r"(/api/blobs)/.*", r"\1", case.path)
         dialect = next(name for start, name in DIALECTS.items() if route.startswith(start))
-        assert (row.endpoint, row.dialect, row.status) == (route, dialect, both.through.status)
+        assert (record.endpoint, record.dialect, record.status) == (
+            route,
+            dialect,
+            both.through.status,
+        )
 
 
-def metered(row: Row) -> Metered:
+def metered(record: AuditRecord) -> Metered:
     """What a row says of the cost."""
-    tokens = (row.prompt_tokens, row.completion_tokens, row.tokens_source)
-    return Metered(row.outcome, row.reason, *tokens)
+    tokens = (record.prompt_tokens, record.completion_tokens, record.tokens_source)
+    return Metered(record.outcome, record.reason, *tokens)
 
 
 def test_the_table_is_as_long_as_it_should_be() -> None:

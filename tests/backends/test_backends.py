@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
-from ollama_gateway.backends.selection import Wish, in_order, judge
+from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
 from ollama_gateway.wire.names import ModelName
 from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry, listing
@@ -27,8 +27,8 @@ def backends(*priorities: int) -> Backends:
 def names(known: Backends, model: ModelName = M, now: float = 0) -> list[str]:
     """The candidates, in order."""
     known.check(model, now)
-    judged = in_order(judge(Wish(model, "key"), known, now))
-    return [judgement.backend.name for judgement in judged]
+    evaluated = in_order(evaluate(RouteRequest(model, "key"), known, now))
+    return [evaluation.backend.name for evaluation in evaluated]
 
 
 def test_candidates_come_in_order_of_priority() -> None:

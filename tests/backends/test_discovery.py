@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.simulator import Model, Script, Simulator
-from tests.story import story
+from tests.support.scenario import open_scenario
 
 Clock = trio.testing.MockClock
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n"
@@ -16,15 +16,18 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n"
 async def test_a_slow_backend_delays_nobody(autojump_clock: Clock) -> None:
     """Workers poll in parallel: one that hangs does not keep the other's models away."""
     slow, fast = Simulator([Model("s:1")]), Simulator([Model("f:1")])
-    async with story({"slow": slow, "fast": fast}) as told, trio.open_nursery() as nursery:
+    async with (
+        open_scenario({"slow": slow, "fast": fast}) as scenario,
+        trio.open_nursery() as nursery,
+    ):
         slow.script(Script(hang_after=0), path="/api/tags", times=None)
         fast.add_model(Model("g:1"))
         started = trio.current_time()
-        for watch in told.gateway.watchers.values():
+        for watch in scenario.gateway.watchers.values():
             nursery.start_soon(watch)
         await trio.sleep(0.1)
 
-        assert len(told.gateway.backends.catalog.models) == 3
+        assert len(scenario.gateway.backends.catalog.models) == 3
         assert trio.current_time() - started == pytest.approx(0.1)
         nursery.cancel_scope.cancel()
 
@@ -34,31 +37,31 @@ async def test_a_dead_backend_is_known_within_seconds_and_returns_by_itself(
 ) -> None:
     """Failed polls are repeated every two seconds; the first good one brings it back."""
     simulator = Simulator([Model("m:1")])
-    async with story({"a": simulator}) as told, trio.open_nursery() as nursery:
+    async with open_scenario({"a": simulator}) as scenario, trio.open_nursery() as nursery:
         simulator.go_down()
-        for watch in told.gateway.watchers.values():
+        for watch in scenario.gateway.watchers.values():
             nursery.start_soon(watch)
         await trio.sleep(4.5)
-        assert [backend.is_up for backend in told.gateway.backends.all] == [False]
+        assert [backend.is_up for backend in scenario.gateway.backends.all] == [False]
 
         simulator.come_back()
         await trio.sleep(2)
 
-        assert [backend.is_up for backend in told.gateway.backends.all] == [True]
+        assert [backend.is_up for backend in scenario.gateway.backends.all] == [True]
         nursery.cancel_scope.cancel()
 
 
 async def test_loaded_models_may_keep_silent(autojump_clock: Clock) -> None:
     """Ollama can hold `/api/ps` back while it loads: the backend is up, the last answer stays."""
     simulator = Simulator([Model("m:1")])
-    async with story({"a": simulator}) as told:
+    async with open_scenario({"a": simulator}) as scenario:
         simulator.load("m:1")
-        await told.poll()
+        await scenario.poll()
         simulator.script(Script(hang_after=0), path="/api/ps")
-        await told.poll()
+        await scenario.poll()
 
-        assert told.gateway.backends.all[0].failed_polls == 0
-        assert len(told.gateway.backends.catalog.running) == 1
+        assert scenario.gateway.backends.all[0].failed_polls == 0
+        assert len(scenario.gateway.backends.catalog.running) == 1
 
 
 @pytest.mark.parametrize(
@@ -83,18 +86,18 @@ async def test_a_poll_fails_with_a_word_of_ours(
 ) -> None:
     """Whatever comes in place of an answer, the poll ends in time with a fixed text."""
     simulator = Simulator([Model("m:1")])
-    async with story({"a": simulator}) as told:
+    async with open_scenario({"a": simulator}) as scenario:
         simulator.script(script, path="/api/tags")
-        await told.poll()
+        await scenario.poll()
 
-        assert told.gateway.backends.all[0].error == reason
+        assert scenario.gateway.backends.all[0].error == reason
 
 
 async def test_a_poll_carries_the_backends_own_key(autojump_clock: Clock) -> None:
     """Polls go the way of requests: same headers, same address, never an inference."""
     simulator = Simulator([Model("m:1")])
     secret = '[{"name":"a","url":"http://a","auth_token":"backend-token"}]'
-    async with story({"a": simulator}, settings={"OLLAMA_BACKENDS": secret}):
+    async with open_scenario({"a": simulator}, settings={"OLLAMA_BACKENDS": secret}):
         paths = [seen.path for seen in simulator.seen]
         keys = {dict(seen.headers).get(b"authorization") for seen in simulator.seen}
 
@@ -105,6 +108,6 @@ async def test_a_poll_carries_the_backends_own_key(autojump_clock: Clock) -> Non
 async def test_thousands_of_models_are_listed(autojump_clock: Clock) -> None:
     """An answer that is too long to be read in one go is read whole all the same."""
     simulator = Simulator([Model(f"m{number}:1") for number in range(3000)])
-    async with story({"a": simulator}) as told:
-        assert len(told.gateway.backends.catalog.models) == 3000
-        assert told.gateway.backends.all[0].failed_polls == 0
+    async with open_scenario({"a": simulator}) as scenario:
+        assert len(scenario.gateway.backends.catalog.models) == 3000
+        assert scenario.gateway.backends.all[0].failed_polls == 0

@@ -34,7 +34,7 @@ async def test_only_streamed_answers_are_timed(autojump_clock: Clock) -> None:
     track = Track("a", after="auto")
     await track.run({"a": (2, GOOD)})
     await track.run({"a": (60, GOOD)}, is_streamed=False)
-    await track.run({"a": (60, GOOD)}, is_light=True, is_streamed=False)
+    await track.run({"a": (60, GOOD)}, is_slotless=True, is_streamed=False)
 
     assert list(track.by_name["a"].health_of(M).first_chunks) == [2]
 
@@ -43,13 +43,13 @@ async def test_a_light_request_says_nothing_of_the_model(autojump_clock: Clock) 
     """Neither its failures nor its answers; and an open breaker of the model is not in its way."""
     track = Track("a", "b")
     for _ in range(FAILURES):
-        await track.run({"a": (0, failed()), "b": (0, GOOD)}, is_light=True)
+        await track.run({"a": (0, failed()), "b": (0, GOOD)}, is_slotless=True)
     health = track.by_name["a"].health_of(M)
     assert (health.breaker.failures, health.is_failing) == (0, False)
     for _ in range(FAILURES):
         await track.run({"a": (0, failed()), "b": (0, GOOD)})
 
-    assert (await track.run(WELL, is_light=True)).won == "a"
+    assert (await track.run(WELL, is_slotless=True)).won == "a"
     assert health.breaker.until is not None
 
 

@@ -34,10 +34,10 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
         if pull.is_over:
             ends[pull.backend] = trio.current_time()
 
-    async with managed() as told:
+    async with managed() as client:
         for name, pace in (("a", 1.0), ("b", 3.0)):
-            told.told.simulators[name].script(Script(pace=pace), path="/api/pull")
-        pulls = await pull_all(told.told.gateway.backends.all, "new:1", 5, tell)
+            client.scenario.simulators[name].script(Script(pace=pace), path="/api/pull")
+        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, tell)
 
     assert [(pull.backend, pull.ok, pull.error) for pull in pulls] == [
         ("a", True, None),
@@ -66,9 +66,9 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
 )
 async def test_one_that_fails(autojump_clock: Clock, script: Script, error: str) -> None:
     """It says why in one printable line, and the other one goes on."""
-    async with managed() as told:
-        told.told.simulators["a"].script(script, path="/api/pull")
-        pulls = await pull_all(told.told.gateway.backends.all, "new:1", 5, lambda _pull: None)
+    async with managed() as client:
+        client.scenario.simulators["a"].script(script, path="/api/pull")
+        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, lambda _pull: None)
 
     assert pulls[0].error is not None
     assert error in pulls[0].error

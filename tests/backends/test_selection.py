@@ -10,7 +10,7 @@ import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Wish, in_order, judge
+from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
 from ollama_gateway.wire.load_options import LoadOptions, load_options
 from tests.flow.racing import M, Track
 
@@ -34,7 +34,7 @@ def track_of(states: Mapping[str, State]) -> Track:
         for _ in range(state.get("unreachable", 0)):
             backend.breaker.failed(0, "cut", is_probe=False)
         backend.health_of(M).load_options = state.get("loaded", ())
-        backend.health_of(M).rests_until = state.get("rests", 0)
+        backend.health_of(M).backoff_until = state.get("rests", 0)
         if state.get("is_down"):
             for _ in range(3):
                 track.backends.failed(backend, "no answer", 0)
@@ -75,9 +75,9 @@ async def test_order(
     """Tier, warmth, load, load options; open breakers last; the down and the paused not at all."""
     track = track_of(states)
 
-    judged = in_order(judge(Wish(M, "key", BIG), track.backends, 0))
+    evaluated = in_order(evaluate(RouteRequest(M, "key", BIG), track.backends, 0))
 
-    assert "".join(judgement.backend.name for judgement in judged) == order
+    assert "".join(evaluation.backend.name for evaluation in evaluated) == order
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.shared import KEY, CatalogCopier, RedisDown, SharedCatalog
 from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry, listing
-from tests.redis_server import redis_server
 from tests.smoke.fleet import free_port
+from tests.support.redis_server import redis_server
 
 URLS = {"a": "http://a", "b": "http://b"}
 

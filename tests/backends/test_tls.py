@@ -26,13 +26,13 @@ from ollama_gateway.build import build
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.storage.batcher import in_place
 from tests.backends.asking import MIB, post
 from tests.backends.misbehaving import Peer, listening
-from tests.story import Story
+from tests.support.scenario import Scenario
 
 HOST = "127.0.0.1"
 
@@ -190,7 +190,7 @@ async def test_a_plain_backend_behind_https(tmp_path: Path, files: Files) -> Non
 
 async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files: Files) -> None:
     """A backend whose certificate is a stranger's is `connect_failed`; the next one answers."""
-    rows: list[Row] = []
+    records: list[AuditRecord] = []
     store = SQLiteKeys(tmp_path / FILE_NAME)
     _, key = store.create("tester")
     async with simulated(files.context()) as one, simulated(files.context()) as two:
@@ -199,19 +199,19 @@ async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files:
             {"name": "a", "url": f"https://{HOST}:{one}", "ca_file": files.path("ca")},
             {"name": "b", "url": f"https://{HOST}:{two}", "ca_file": files.path("ca")},
         )
-        async with build(settings, runner=in_place, sinks=(rows.append,)) as gateway:
-            told = Story(gateway, {}, store, key, rows)
-            await told.poll()
+        async with build(settings, runner=in_place, sinks=(records.append,)) as gateway:
+            scenario = Scenario(gateway, {}, store, key, records)
+            await scenario.poll()
             stranger = ssl.create_default_context()  # since it was polled its certificate changed
             connect = tcp(HOST, one, connect_timeout=10, ssl_context=stranger)
             await gateway.backends.all[0].transport.aclose()
             gateway.backends.all[0].transport = Transport(connect)
-            reply = await told.ask()
+            reply = await scenario.ask()
     store.close()
 
     assert reply.status == 200
     assert reply.text
-    assert [(a.backend, a.reason) for a in rows[0].attempts] == [
+    assert [(a.backend, a.reason) for a in records[0].attempts] == [
         ("a", "connect_failed"),
         ("b", None),
     ]

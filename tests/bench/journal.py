@@ -30,9 +30,9 @@ import attrs
 import structlog
 
 from ollama_gateway.ledger.journal import Entry, Journal
-from ollama_gateway.ledger.record import Attempt, Row
-from ollama_gateway.ledger.trail import SHORTEST, Trail, open_trail
-from tests.ledger.rows import KEY, row
+from ollama_gateway.ledger.record import Attempt, AuditRecord
+from ollama_gateway.ledger.writer import SHORTEST, JournalWriter, write_journal
+from tests.ledger.records import KEY, record
 
 TASKS: Final = (1, 16, 64, 256)
 ROUNDS: Final = 3
@@ -59,7 +59,7 @@ class Timed(Journal):
 class Measured:
     """One line."""
 
-    rows: int
+    records: int
     wall: float
     cpu: float
     """Both are seconds."""
@@ -70,13 +70,13 @@ class Measured:
     @property
     def rate(self) -> float:
         """Rows a second."""
-        return self.rows / self.wall
+        return self.records / self.wall
 
     def __str__(self) -> str:
-        each, commit = self.cpu / self.rows * 1e6, self.committing / self.commits * 1e3
+        each, commit = self.cpu / self.records * 1e6, self.committing / self.commits * 1e3
         return (
             f"{self.rate:>8,.0f} rows/s {each:>6.0f} us CPU each,"
-            f" {self.rows / self.commits:>6.1f} a commit of {commit:>6.2f} ms,"
+            f" {self.records / self.commits:>6.1f} a commit of {commit:>6.2f} ms,"
             f" {self.committing / self.wall:>4.0%} of the time in commits"
         )
 
@@ -86,13 +86,13 @@ async def measure(tasks: int, seconds: float, *, is_strict: bool) -> Measured:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "journal-0.db"
         with closing(Timed(path, is_strict=is_strict, key=KEY)) as journal:
-            async with open_trail(Trail(journal, is_strict=is_strict)) as trail:
+            async with write_journal(JournalWriter(journal, is_strict=is_strict)) as trail:
                 await _work(trail, tasks, 0.2)  # threads, the first pages of the file
                 commits, committing = journal.commits, journal.seconds
                 began, cpu = time.perf_counter(), _cpu()
-                rows = await _work(trail, tasks, seconds)
+                records = await _work(trail, tasks, seconds)
                 return Measured(
-                    rows,
+                    records,
                     time.perf_counter() - began,
                     _cpu() - cpu,
                     journal.commits - commits,
@@ -100,7 +100,7 @@ async def measure(tasks: int, seconds: float, *, is_strict: bool) -> Measured:
                 )
 
 
-async def _work(trail: Trail, tasks: int, seconds: float) -> int:
+async def _work(trail: JournalWriter, tasks: int, seconds: float) -> int:
     """How many rows were written, all of which are in the journal."""
     deadline, before = time.perf_counter() + seconds, trail.journal.head.seq
     numbers = itertools.count(before)
@@ -111,7 +111,7 @@ async def _work(trail: Trail, tasks: int, seconds: float) -> int:
                 await anyio.sleep(SHORTEST / 10)
             made = _row(f"{next(numbers):032x}")
             await trail.admit(made)
-            await trail.seal(made)
+            await trail.finalize(made)
             await anyio.lowlevel.checkpoint()  # so that others have their turn
 
     async with anyio.create_task_group() as group:
@@ -122,8 +122,8 @@ async def _work(trail: Trail, tasks: int, seconds: float) -> int:
     return trail.journal.head.seq - before
 
 
-def _row(name: str) -> Row:
-    made = row(name)
+def _row(name: str) -> AuditRecord:
+    made = record(name)
     made.attempts.append(Attempt("a", 0.001, first_chunk=0.3))
     return made
 
@@ -155,7 +155,8 @@ def main() -> None:
         for tasks in TASKS:
             run = partial(measure, tasks, seconds, is_strict=is_strict)
             best = max(
-                (anyio.run(run, backend="trio") for _ in range(ROUNDS)), key=lambda row: row.rate
+                (anyio.run(run, backend="trio") for _ in range(ROUNDS)),
+                key=lambda record: record.rate,
             )
             name = "strict" if is_strict else "buffered"
             sys.stdout.write(f"{name:<12} {tasks:>3} tasks {best}\n")

@@ -33,11 +33,18 @@ import structlog
 
 from ollama_gateway.limits.calendar import moment, utc_now
 from ollama_gateway.limits.memory import MemoryQuota
-from ollama_gateway.limits.quota import LEASE, Grant, Held, Quota, QuotaStore, Wish
+from ollama_gateway.limits.quota import (
+    LEASE,
+    Grant,
+    Quota,
+    QuotaStore,
+    Reservation,
+    ReservationRequest,
+)
 from ollama_gateway.limits.redis.operations import Operation, Reserve, Settle
 from ollama_gateway.limits.redis.scripts import Scripts
 from ollama_gateway.limits.redis.store import RedisQuota
-from tests.redis_server import redis_server
+from tests.support.redis_server import redis_server
 
 TASKS: Final = (1, 16, 64, 256)
 KEYS: Final = 16
@@ -46,7 +53,7 @@ SECONDS: Final = 2.0
 QUOTA: Final = Quota(10**6, 10**6, 10**12, 10**12)
 """All four, and never reached."""
 
-Reserver = Callable[[Wish], Awaitable[Any]]
+Reserver = Callable[[ReservationRequest], Awaitable[Any]]
 
 
 @attrs.frozen
@@ -75,15 +82,15 @@ class Store:
         self._store = store
         self._waits = store.is_shared
 
-    async def reserve(self, wish: Wish) -> Held:
+    async def reserve(self, request: ReservationRequest) -> Reservation:
         """Admit a request."""
-        outcome = await self._store.reserve(wish)
+        outcome = await self._store.reserve(request)
         assert isinstance(outcome, Grant)
-        return outcome.held
+        return outcome.reservation
 
-    async def settle(self, held: Held) -> None:
+    async def settle(self, reservation: Reservation) -> None:
         """End it."""
-        self._store.settle(held, 300)
+        self._store.settle(reservation, 300)
         if not self._waits:
             await anyio.lowlevel.checkpoint()  # so that others have their turn
 
@@ -103,15 +110,15 @@ class ThreadHop:
         self._limiter = anyio.CapacityLimiter(tasks)
         scripts.close()
 
-    async def reserve(self, wish: Wish) -> Held:
+    async def reserve(self, request: ReservationRequest) -> Reservation:
         """Admit a request."""
-        outcome = await self._call(Reserve(wish))
+        outcome = await self._call(Reserve(request))
         assert isinstance(outcome, Grant)
-        return outcome.held
+        return outcome.reservation
 
-    async def settle(self, held: Held) -> None:
+    async def settle(self, reservation: Reservation) -> None:
         """End it."""
-        await self._call(Settle(held, 300))
+        await self._call(Settle(reservation, 300))
 
     async def rest(self) -> None:
         """All is settled."""
@@ -186,8 +193,10 @@ async def _work(
     async def task() -> None:
         while time.perf_counter() < deadline:
             number = next(numbers)
-            wish = Wish(f"{run}-{number}", f"{run}-{number % KEYS}", QUOTA, 300, 500, 256)
-            await subject.settle(await subject.reserve(wish))
+            request = ReservationRequest(
+                f"{run}-{number}", f"{run}-{number % KEYS}", QUOTA, 300, 500, 256
+            )
+            await subject.settle(await subject.reserve(request))
 
     async with anyio.create_task_group() as group:
         for _ in range(tasks):

@@ -20,7 +20,7 @@ import attrs
 from tests.bench.aims import Aim, Row
 from tests.bench.measure import Load, Seen, alternate, run
 from tests.bench.subjects import COMPLETIONS, Subject, gateway, subjects, upstream
-from tests.redis_server import redis_server
+from tests.support.redis_server import redis_server
 
 PROXIES: Final = ("plain", "nginx", "gateway")
 WARM: Final = Load(20, 10, chunks=3)

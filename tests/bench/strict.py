@@ -71,8 +71,8 @@ def main() -> None:
         list(ask(fleets, 1, 20))
         for clients in CLIENTS:
             found = [figures(requests) for requests in ask(fleets, clients, count)]
-            for mode, row in zip(MODES, found, strict=True):
-                sys.stdout.write(line(mode, clients, row))
+            for mode, record in zip(MODES, found, strict=True):
+                sys.stdout.write(line(mode, clients, record))
             added = [strict - buffered for buffered, strict in zip(*found, strict=True)]
             sys.stdout.write(line("added", clients, added))
             sys.stdout.flush()

@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 
 from tests.campaign.sizes import FULL, SMALL, Sizes
-from tests.redis_server import redis_server
 from tests.smoke.fleet import Fleet, fleet
+from tests.support.redis_server import redis_server
 
 Note = Callable[[str], None]
 """Takes a line of figures."""

@@ -22,7 +22,7 @@ from ollama_gateway.build import Gateway, Settings, build
 from ollama_gateway.http.listener import bind
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import load
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.simulator.exchange import Seen
@@ -40,14 +40,14 @@ def asked(simulator: Simulator) -> dict[str, Seen]:
 class Ended:
     """A row, and when it was written."""
 
-    row: Row
+    record: AuditRecord
     at: float
 
     @property
     def won_at(self) -> float:
         """When the winner's first good chunk was there."""
-        after = [a.first_chunk for a in self.row.attempts if a.first_chunk is not None]
-        return self.row.arrived + after[0]
+        after = [a.first_chunk for a in self.record.attempts if a.first_chunk is not None]
+        return self.record.arrived + after[0]
 
 
 @attrs.frozen
@@ -81,9 +81,9 @@ class Course:
     ended: list[Ended]
 
     @property
-    def rows(self) -> dict[str, Ended]:
+    def records(self) -> dict[str, Ended]:
         """What ended, by the id of the request."""
-        return {ended.row.request_id: ended for ended in self.ended}
+        return {ended.record.request_id: ended for ended in self.ended}
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -144,7 +144,7 @@ async def course(
         ports = {n: await behind.start(simulator.serve) for n, simulator in simulators.items()}
         loaded = _settings(directory, ports, slots, settings)
         key = _key(directory)
-        sinks = (lambda row: ended.append(Ended(row, trio.current_time())),)
+        sinks = (lambda record: ended.append(Ended(record, trio.current_time())),)
         async with build(loaded, sinks=sinks) as gateway, trio.open_nursery() as serving:
             for backend in gateway.backends.all:
                 await gateway.discovery.poll_once(backend)

@@ -19,8 +19,8 @@ from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
 from tests.campaign.test_blob import peak
 from tests.campaign.trail import MEBIBYTE
-from tests.patience import PATIENCE
 from tests.smoke.fleet import Fleet, fleet
+from tests.support.patience import PATIENCE
 
 MODEL: Final = "m:1"
 WORDS: Final = "what is it? 😀"

@@ -21,8 +21,8 @@ from tests.campaign.client import LIMITED, OK, Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
 from tests.campaign.trail import rows_in
-from tests.redis_server import redis_server
 from tests.smoke.fleet import Fleet, Gateway, fleet
+from tests.support.redis_server import redis_server
 
 STREAMS = {"streams": ("--model", "stream:1", "--tokens", "1000", "--token-delay", "500ms")}
 PLENTY = 10**9
@@ -51,10 +51,10 @@ def told(requests: list[Request]) -> int:
 
 def killed_tokens(directory: Path, count: int) -> int:
     """Tokens of the rows of so many requests that ended with their process."""
-    rows = [row for row in rows_in(directory).values() if row["outcome"] == "killed"]
-    assert len(rows) == count
-    assert {row["tokens_source"] for row in rows} == {"counted"}
-    return sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
+    records = [record for record in rows_in(directory).values() if record["outcome"] == "killed"]
+    assert len(records) == count
+    assert {record["tokens_source"] for record in records} == {"counted"}
+    return sum(record["prompt_tokens"] + record["completion_tokens"] for record in records)
 
 
 def killed_requests(gateway: Gateway) -> float:

@@ -77,7 +77,7 @@ class Killed:
     requests: list[Request]
     held: set[str]
     """Requests of the journal that the process had."""
-    rows: dict[str, Any]
+    records: dict[str, Any]
     """The rows of all, once it served again."""
     back_after: float
     """Seconds until it served again."""
@@ -117,8 +117,8 @@ def kill(started: Fleet, directory: Path, count: int, random_: random.Random) ->
         eventually(lambda: all_serve(gateway))
         back_after = time.monotonic() - began
     assert open_in(directory) == set()
-    rows = {name: row for name, row in rows_in(directory).items() if name not in known}
-    return Killed(requests, held, rows, back_after)
+    records = {name: record for name, record in rows_in(directory).items() if name not in known}
+    return Killed(requests, held, records, back_after)
 
 
 def names_in(path: Path) -> set[str]:
@@ -130,7 +130,7 @@ def names_in(path: Path) -> set[str]:
 
 def check(killed: Killed) -> None:
     """Each stream was served whole, or was the killed process's; each has the row that fits."""
-    outcomes = {name: row["outcome"] for name, row in killed.rows.items()}
+    outcomes = {name: record["outcome"] for name, record in killed.records.items()}
     for request in killed.broken:
         assert request.status == OK or request.is_broken, request
         assert b"error" not in request.last, request
@@ -155,7 +155,7 @@ def test_who_had_another_process_does_not_notice(tmp_path: Path, sizes: Sizes, n
                 killed = kill(started, tmp_path, sizes.killed_streams, random_)
                 assert [line for line in started.gateway.lines if "journal failing" in line] == []
                 check(killed)
-                outcomes = Counter(row["outcome"] for row in killed.rows.values())
+                outcomes = Counter(record["outcome"] for record in killed.records.values())
                 told = Counter(
                     streams=len(killed.requests),
                     whole=len(killed.whole),

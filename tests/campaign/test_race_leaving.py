@@ -116,8 +116,8 @@ async def test_leaving_closes_the_connections_to_backends(
             backend.script(window.script, times=None)
         late: list[float] = []
         for visits in batches(on, sizes.leaving, streams=window.streams):
-            rows = await all_leave(on, visits, partial(window.is_reached, on, visits))
-            assert [row.row.outcome for row in rows] == ["client_gone"] * len(visits)
+            records = await all_leave(on, visits, partial(window.is_reached, on, visits))
+            assert [record.record.outcome for record in records] == ["client_gone"] * len(visits)
             await wait_until(partial(are_gone, on, visits, window.backends))
             late += [gone_at - visit.closed_at for visit in visits for gone_at in gone(on, visit)]
 
@@ -167,12 +167,14 @@ async def test_leaving_the_line(tmp_path: Path, sizes: Sizes, note: Note) -> Non
         late: list[float] = []
         async with no_room(on):
             for visits in batches(on, sizes.leaving, streams=True):
-                rows = await all_leave(on, visits, partial(are_in_line, on, visits))
-                assert [row.row.outcome for row in rows] == ["client_gone"] * len(visits)
-                assert not any(row.row.attempts for row in rows)
+                records = await all_leave(on, visits, partial(are_in_line, on, visits))
+                assert [record.record.outcome for record in records] == ["client_gone"] * len(
+                    visits
+                )
+                assert not any(record.record.attempts for record in records)
                 assert are_in_line(on, [])
                 left_at = min(visit.closed_at for visit in visits)
-                late += [row.at - left_at for row in rows]
+                late += [record.at - left_at for record in records]
         await wait_until(lambda: on.is_quiet)
         after = on.visit(MODEL, "after")
         await after.run()

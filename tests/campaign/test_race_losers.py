@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.simulator import Model, Script
 from tests.campaign.conftest import Note
 from tests.campaign.racing import (
@@ -46,12 +46,12 @@ async def race_in_turn(on: Course, model: str, count: int, races: list[Visit]) -
             await whole.run()
 
 
-def is_won_by_hedge(row: Row) -> bool:
+def is_won_by_hedge(record: AuditRecord) -> bool:
     """Whether the first backend had no chunk, and the hedge beside it had one.
 
     In whatever order: a process that stands still for 50 ms begins both in the same instant.
     """
-    shown = sorted((a.backend, a.is_hedge, a.first_chunk is not None) for a in row.attempts)
+    shown = sorted((a.backend, a.is_hedge, a.first_chunk is not None) for a in record.attempts)
     return shown == [("quick", True, True), ("slow", False, False)]
 
 
@@ -70,13 +70,13 @@ async def test_losers_are_closed_at_once(tmp_path: Path, sizes: Sizes, note: Not
             for model in models:
                 lanes.start_soon(race_in_turn, on, model, sizes.hedged // LANES, races)
         await wait_until(lambda: on.gateway.app.requests_running == 0)
-        rows, lost = on.rows, asked(slow)
+        records, lost = on.records, asked(slow)
         await wait_until(lambda: all(lost[race.prompt].gone_at for race in races))
 
         assert len(races) == sizes.hedged == on.figure("hedges_total", result="won")
         assert all(race.is_whole for race in races)
-        assert all(is_won_by_hedge(rows[race.request_id].row) for race in races)
-        late = [(lost[r.prompt].gone_at or 0) - rows[r.request_id].won_at for r in races]
+        assert all(is_won_by_hedge(records[race.request_id].record) for race in races)
+        late = [(lost[r.prompt].gone_at or 0) - records[r.request_id].won_at for r in races]
         note(f"{len(races)} losers closed after the winner's chunk: {in_milliseconds(late)}")
         if sizes.is_timed:
             assert percentile(late, 0.99) <= CLOSED_WITHIN

@@ -111,9 +111,11 @@ def check(on: Course, lanes: list[Lane], sizes: Sizes) -> None:
     for lane in lanes:
         assert {race.status for race in lane.races} == {lane.kind.status}, lane.kind
         assert all(whole.is_whole for whole in lane.whole), lane.kind
-    attempted = [{a.backend for a in e.row.attempts} for e in on.ended if e.row.attempts]
+    attempted = [{a.backend for a in e.record.attempts} for e in on.ended if e.record.attempts]
     assert all("first" in names for names in attempted), "a breaker opened"
-    seen = Counter((e.row.model or "", e.row.outcome) for e in on.ended if e.row.endpoint == PATH)
+    seen = Counter(
+        (e.record.model or "", e.record.outcome) for e in on.ended if e.record.endpoint == PATH
+    )
     raced = Counter({(lane.model, lane.kind.outcome): len(lane.races) for lane in lanes})
     # Who left before the key was looked up has no row; that takes some luck, or a slow machine.
     hasty = {(lane.model, lane.kind.outcome) for lane in lanes if lane.kind.leaves == "soon"}
@@ -146,6 +148,6 @@ async def test_races_leave_nothing(tmp_path: Path, sizes: Sizes, note: Note) -> 
 
         assert on.remains == before
         check(on, lanes, sizes)
-        contested = sum(len(ended.row.attempts) > 1 for ended in on.ended)
+        contested = sum(len(ended.record.attempts) > 1 for ended in on.ended)
         note(f"{sizes.mixed} races in {seconds:.1f} s, {contested} with two attempts")
         note(f"left before and after them: {before}")

@@ -37,8 +37,8 @@ def attempts(started: Fleet, requests: list[Request]) -> Counter[tuple[str, str]
             one["backend"],
             one["reason"] or ("cancelled" if one["first_chunk_ms"] is None else "good"),
         )
-        for row in started.rows(len(requests))
-        for one in row["attempts"]
+        for record in started.records(len(requests))
+        for one in record["attempts"]
     )
 
 

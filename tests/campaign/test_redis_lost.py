@@ -20,8 +20,8 @@ from tests.campaign.conftest import Note
 from tests.campaign.history import History
 from tests.campaign.sizes import Sizes
 from tests.campaign.test_budget import PROMPT, is_quiet
-from tests.redis_server import RedisServer, private_redis
 from tests.smoke.fleet import Fleet, fleet
+from tests.support.redis_server import RedisServer, private_redis
 
 CLIENTS = 8
 GENERATION = 200

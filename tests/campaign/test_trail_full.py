@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 
-from ollama_gateway.ledger.trail import CAPACITY
+from ollama_gateway.ledger.writer import CAPACITY
 from tests.campaign.client import OK, UNAVAILABLE, Request, eventually, sent, until_served
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
@@ -91,15 +91,15 @@ def check_rows(started: Fleet, directory: Path, requests: list[Request]) -> dict
 
     What a client has whole is completed, and nothing else is.
     """
-    rows, names = rows_in(directory), names_of(requests)
+    records, names = rows_in(directory), names_of(requests)
     refused = names_of([request for request in requests if request.status == UNAVAILABLE])
     whole = names_of([request for request in requests if request.is_whole])
-    assert names - refused <= rows.keys() <= names
-    assert {name for name, row in rows.items() if row["outcome"] == "completed"} == whole
+    assert names - refused <= records.keys() <= names
+    assert {name for name, record in records.items() if record["outcome"] == "completed"} == whole
     eventually(lambda: len(logged(started.gateways[0])) >= len(names))
     assert sorted(logged(started.gateways[0])) == sorted(names)
     check_chain(started)
-    return rows
+    return records
 
 
 @pytest.mark.parametrize("mode", ["strict"], indirect=True)
@@ -131,10 +131,12 @@ def test_strict_serves_nothing_it_cannot_record(
     assert all(stream.status == OK and not stream.is_whole for stream in streams)
     assert tries[-1].is_whole
     assert readiness(gateway) == (200, [])
-    rows = check_rows(started, tmp_path, [*requests, *streams, *refused, *tries])
-    cut = [rows[name] for name in names_of(streams)]
-    assert {(row["outcome"], row["reason"]) for row in cut} == {("refused", "audit_unavailable")}
-    note(f"{len(refused)} refused, {len(rows.keys() & names_of(refused))} of them with a row")
+    records = check_rows(started, tmp_path, [*requests, *streams, *refused, *tries])
+    cut = [records[name] for name in names_of(streams)]
+    assert {(record["outcome"], record["reason"]) for record in cut} == {
+        ("refused", "audit_unavailable")
+    }
+    note(f"{len(refused)} refused, {len(records.keys() & names_of(refused))} of them with a row")
     note(f"served {tries[-1].ended - tries[0].began:.2f} s after there was room")
 
 
@@ -165,6 +167,6 @@ def test_buffered_goes_on(started: Fleet, tmp_path: Path, sizes: Sizes, note: No
     assert statuses(more).keys() <= {OK, UNAVAILABLE}
     assert min(sizes.unwritten, CAPACITY) <= served < CAPACITY + AT_ONCE
     assert requests[-1].is_whole
-    rows = check_rows(started, tmp_path, requests)
-    assert rows.keys() == names_of([request for request in requests if request.status == OK])
+    records = check_rows(started, tmp_path, requests)
+    assert records.keys() == names_of([request for request in requests if request.status == OK])
     note(f"{served} served with a full disk, {len(more) - served} refused; {grown:.1f} MiB more")

@@ -51,7 +51,7 @@ class Killed:
     @property
     def outcomes(self) -> dict[str, str]:
         """How they ended, by their rows."""
-        return {name: row["outcome"] for name, row in self.after.items()}
+        return {name: record["outcome"] for name, record in self.after.items()}
 
 
 def kill(started: Fleet, directory: Path, count: int, random_: random.Random) -> Killed:
@@ -75,14 +75,14 @@ def kill(started: Fleet, directory: Path, count: int, random_: random.Random) ->
     after = rows_in(directory)
     assert started.figures("a").requests - served <= len(after) - len(before) <= count
     assert {name: after.pop(name) for name in before} == before
-    return Killed(requests, {n: row for n, row in ended.items() if n in after}, left, after)
+    return Killed(requests, {n: record for n, record in ended.items() if n in after}, left, after)
 
 
 def check(killed: Killed) -> None:
     """What was on the disk is what the trail says, and clients saw nothing that is not in it."""
     assert all(killed.ended[name]["outcome"] == "completed" for name in killed.whole)
     assert killed.cut <= killed.ended.keys() | killed.open
-    assert {row["outcome"] for row in killed.ended.values()} <= {"completed"}
+    assert {record["outcome"] for record in killed.ended.values()} <= {"completed"}
     assert killed.outcomes == {
         **dict.fromkeys(killed.ended, "completed"),
         **dict.fromkeys(killed.open, "killed"),

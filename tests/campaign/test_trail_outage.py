@@ -15,8 +15,8 @@ from tests.campaign.client import OK, Request, eventually
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
 from tests.campaign.trail import MEBIBYTE, names_of, resident, rows_in, size_of
-from tests.postgres_server import PostgresServer, private_postgres
 from tests.smoke.fleet import Fleet, fleet
+from tests.support.postgres_server import PostgresServer, private_postgres
 
 AT_ONCE: Final = 32
 SIMULATORS: Final = {"a": ("--model", "m:1", "--tokens", "5", "--token-delay", "0ms")}

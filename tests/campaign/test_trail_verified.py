@@ -17,7 +17,7 @@ from ollama_gateway.ledger.record import Attempt
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
 from tests.campaign.trail import size_of
-from tests.ledger.rows import BEGAN, KEY, journal, row
+from tests.ledger.records import BEGAN, KEY, journal, record
 from tests.ledger.trails import changed
 from tests.smoke.fleet import ctl
 
@@ -36,7 +36,9 @@ def write(path: Path, count: int) -> None:
 def _entry(number: int) -> Entry:
     moment = BEGAN + timedelta(seconds=number)
     attempts = [Attempt("a", 0.001, first_chunk=0.3)]
-    ended = attrs.evolve(row(f"r{number + 1}"), started_at=moment, backend="a", attempts=attempts)
+    ended = attrs.evolve(
+        record(f"r{number + 1}"), started_at=moment, backend="a", attempts=attempts
+    )
     return Entry(ended.request_id, to_text(document_of(ended)), is_final=True)
 
 

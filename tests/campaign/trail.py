@@ -22,9 +22,9 @@ def rows_in(directory: Path) -> dict[str, Any]:
     for path in paths_in(directory):
         with reading(path) as connection:
             documents += [json.loads(link.document) for link in links_of(connection)]
-    rows = {document["request_id"]: document for document in documents}
-    assert len(rows) == len(documents)
-    return rows
+    records = {document["request_id"]: document for document in documents}
+    assert len(records) == len(documents)
+    return records
 
 
 def open_in(directory: Path) -> set[str]:

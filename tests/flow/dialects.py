@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from tests.story import Reply
+from tests.support.scenario import Reply
 
 SAY_HI: Final = [{"role": "user", "content": "hi"}]
 

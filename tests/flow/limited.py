@@ -12,7 +12,7 @@ import attrs
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.limits.quota import Usage
 from ollama_gateway.simulator import Model, Seen, Simulator
-from tests.story import CHAT, Reply, Story, story
+from tests.support.scenario import CHAT, Reply, Scenario, open_scenario
 
 SLOW = Model("m1:latest", tokens=("a", "b", "c"), first_token=1, between_tokens=1)
 """First token at 1 s, then one a second; reports 11 and 3 tokens."""
@@ -26,21 +26,21 @@ PROMPT = BODY + 128 + 16
 class Limited:
     """A story with a key that has limits."""
 
-    told: Story
+    scenario: Scenario
     key_id: str
     key: str
 
     async def ask(self, path: str = "/api/chat", body: object = None, **how: Any) -> Reply:
         """Send a request with the key."""
-        return await self.told.ask(path, CHAT if body is None else body, key=self.key, **how)
+        return await self.scenario.ask(path, CHAT if body is None else body, key=self.key, **how)
 
     async def usage(self) -> Usage:
         """What the key has used."""
-        return await self.told.gateway.admin.limits.store.usage(self.key_id)
+        return await self.scenario.gateway.admin.limits.store.usage(self.key_id)
 
     def seen(self, backend: str = "a") -> Seen:
         """The last request that a backend got."""
-        return self.told.simulators[backend].seen[-1]
+        return self.scenario.simulators[backend].seen[-1]
 
 
 @asynccontextmanager
@@ -52,9 +52,9 @@ async def limited(
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Limited]:
     """A story, and a key with these limits."""
-    async with story(given, models=models, settings=settings) as told:
-        key, text = told.store.create("limited", limits=limits)
-        yield Limited(told, key.id, text)
-        assert told.gateway.admin.limits.open == 0, "a reservation was left open"
-        usage = await told.gateway.admin.limits.store.usage(key.id)
+    async with open_scenario(given, models=models, settings=settings) as scenario:
+        key, text = scenario.store.create("limited", limits=limits)
+        yield Limited(scenario, key.id, text)
+        assert scenario.gateway.admin.limits.open == 0, "a reservation was left open"
+        usage = await scenario.gateway.admin.limits.store.usage(key.id)
         assert usage.open == 0, "a place was not given back"

@@ -15,7 +15,7 @@ from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.catalog import Listing
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Candidates, Wish
+from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.flow.answers import AnswerBudget, Held
@@ -121,7 +121,7 @@ class Track:
         patience: float = 1000,
         queue_timeout: float = 100,
         is_streamed: bool = True,
-        is_light: bool = False,
+        is_slotless: bool = False,
         key: str = "k",
         load_options: LoadOptions = (),
     ) -> Outcomes:
@@ -143,8 +143,8 @@ class Track:
                 raise outcome
             return answer(slot, lambda: outcomes.closed.update({name: trio.current_time() - began}))
 
-        wish = Wish(M, key, load_options, is_light)
-        candidates = Candidates(self.backends, wish, queue_timeout)
+        route = RouteRequest(M, key, load_options, is_slotless)
+        candidates = Candidates(self.backends, route, queue_timeout)
         racing = Race(candidates, start, self.rules, began + patience, is_streamed=is_streamed)
         try:
             async with racing as winner:

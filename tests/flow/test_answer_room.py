@@ -11,7 +11,7 @@ from ollama_gateway.simulator import Model, Script, Simulator
 from ollama_gateway.wire.whole import HELD
 from tests.flow.limited import limited
 from tests.flow.test_whole_answers import EMBED, raw, sized
-from tests.story import Reply, Story, story
+from tests.support.scenario import Reply, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 READ = 64 * 1024
@@ -23,11 +23,11 @@ def total(size: int) -> dict[str, str]:
     return {"GATEWAY_SERVER_MAX_ANSWERS_TOTAL": f"{size}"}
 
 
-async def ask_at_once(told: Story, bodies: list[bytes]) -> tuple[list[Reply], int]:
+async def ask_at_once(scenario: Scenario, bodies: list[bytes]) -> tuple[list[Reply], int]:
     """Ask for all of these, read slowly; the answers, and the most that was held meanwhile."""
     replies: list[Reply] = []
     most = 0
-    budget = told.gateway.answers
+    budget = scenario.gateway.answers
 
     async def slowly(reply: Reply) -> None:
         nonlocal most
@@ -35,10 +35,10 @@ async def ask_at_once(told: Story, bodies: list[bytes]) -> tuple[list[Reply], in
         await trio.sleep(10 if len(reply.body) < 100_000 else 0)
 
     async def ask() -> None:
-        replies.append(await told.ask("/api/embed", EMBED, watch=slowly))
+        replies.append(await scenario.ask("/api/embed", EMBED, watch=slowly))
 
     for body in bodies:
-        for simulator in told.simulators.values():
+        for simulator in scenario.simulators.values():
             simulator.script(raw(body))
     async with trio.open_nursery() as nursery:
         for _ in bodies:
@@ -49,8 +49,8 @@ async def ask_at_once(told: Story, bodies: list[bytes]) -> tuple[list[Reply], in
 
 async def test_long_answers_hold_a_mebibyte_each(autojump_clock: Clock) -> None:
     """Eight to slow readers hold eight, whatever their length, and nothing afterwards."""
-    async with story({"a": Simulator([Model("m1:latest")])}) as told:
-        replies, most = await ask_at_once(told, [sized(2 * HELD)] * 8)
+    async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
+        replies, most = await ask_at_once(scenario, [sized(2 * HELD)] * 8)
 
     assert [reply.status for reply in replies] == [200] * 8
     assert {reply.is_complete for reply in replies} == {True}
@@ -59,8 +59,10 @@ async def test_long_answers_hold_a_mebibyte_each(autojump_clock: Clock) -> None:
 
 async def test_without_room_a_good_answer_is_passed_on_at_once(autojump_clock: Clock) -> None:
     """All are served, and what they hold stays within the room and a read for each."""
-    async with story({"a": Simulator([Model("m1:latest")])}, settings=total(HELD)) as told:
-        replies, most = await ask_at_once(told, [sized(2 * HELD)] * 8)
+    async with open_scenario(
+        {"a": Simulator([Model("m1:latest")])}, settings=total(HELD)
+    ) as scenario:
+        replies, most = await ask_at_once(scenario, [sized(2 * HELD)] * 8)
 
     assert [(reply.status, len(reply.body)) for reply in replies] == [(200, 2 * HELD)] * 8
     assert most <= HELD + 8 * READ
@@ -69,9 +71,9 @@ async def test_without_room_a_good_answer_is_passed_on_at_once(autojump_clock: C
 @pytest.mark.parametrize("size", [300, 15_000, 17_000, 600_000])
 async def test_an_answer_that_is_all_there_needs_no_room(autojump_clock: Clock, size: int) -> None:
     """Nothing is gained by refusing it, nor is it known to be cut."""
-    async with story(settings=total(1)) as told:
-        told.simulators["a"].script(raw(sized(size)))
-        reply = await told.ask("/api/embed", EMBED)
+    async with open_scenario(settings=total(1)) as scenario:
+        scenario.simulators["a"].script(raw(sized(size)))
+        reply = await scenario.ask("/api/embed", EMBED)
 
     assert (reply.status, reply.body == sized(size), reply.is_complete) == (200, True, True)
 
@@ -80,15 +82,15 @@ async def test_without_room_what_is_not_known_to_be_good_is_refused(autojump_clo
     """A 503 that says when to come back; its key is charged nothing, no other backend is asked."""
     body = sized(HELD, b'],"embeddings":[]}', b'{"pictures":[')
     async with limited(KeyLimits(tokens_per_day=100_000), settings=total(HELD // 2)) as key:
-        key.told.simulators["a"].script(raw(body))
+        key.scenario.simulators["a"].script(raw(body))
         reply = await key.ask("/api/embed", EMBED)
         usage = await key.usage()
-        budget = key.told.gateway.answers
+        budget = key.scenario.gateway.answers
 
-    (row,) = key.told.rows
+    (record,) = key.scenario.records
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
     assert reply.document == {"error": "the gateway holds too many answers, try again"}
-    assert (row.outcome, row.reason, len(row.attempts)) == ("refused", "answers_full", 1)
+    assert (record.outcome, record.reason, len(record.attempts)) == ("refused", "answers_full", 1)
     assert (usage.day, budget.held) == (0, 0)
 
 
@@ -105,25 +107,25 @@ async def test_without_room_what_is_not_known_to_be_good_is_refused(autojump_clo
 async def test_nothing_stays_held(autojump_clock: Clock, script: Script) -> None:
     """Whatever becomes of an attempt."""
     model = Model("m1:latest", capabilities=("embedding",), vector_length=50_000)
-    async with story({"a": Simulator([model])}) as told:
-        told.simulators["a"].script(script)
-        await told.ask("/api/embed", EMBED, leave_at=60)
+    async with open_scenario({"a": Simulator([model])}) as scenario:
+        scenario.simulators["a"].script(script)
+        await scenario.ask("/api/embed", EMBED, leave_at=60)
 
-        assert told.gateway.answers.held == 0
+        assert scenario.gateway.answers.held == 0
 
 
 async def test_what_is_said_of_a_model_is_held_whole(autojump_clock: Clock) -> None:
     """`/api/show` is changed on its way and kept, so none of it is passed on before its end."""
     body = sized(2 * HELD, b'],"modelfile":"FROM /m/blobs/sha256-ab"}', b'{"message":1,"tokens":[')
     held = []
-    async with story({"a": Simulator([Model("m1:latest")])}) as told:
-        told.simulators["a"].script(raw(body), path="/api/show")
+    async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
+        scenario.simulators["a"].script(raw(body), path="/api/show")
 
         async def look(_: Reply) -> None:
-            held.append(told.gateway.answers.held)
+            held.append(scenario.gateway.answers.held)
 
-        reply = await told.ask("/api/show", {"model": "m1", "verbose": True}, watch=look)
-        assert told.gateway.answers.held == 0
+        reply = await scenario.ask("/api/show", {"model": "m1", "verbose": True}, watch=look)
+        assert scenario.gateway.answers.held == 0
 
     assert reply.body == body.replace(b"/m/blobs/", b"")
     assert held == [0, len(reply.body)] or set(held) == {len(reply.body)}
@@ -133,7 +135,7 @@ async def test_a_long_answer_that_is_cut_is_charged_for_its_prompt(autojump_cloc
     """Embeddings that their client left cost what was asked for, or what the report said first."""
     async with limited(KeyLimits(tokens_per_day=100_000)) as key:
         for start in (b'{"embeddings":[', b'{"prompt_eval_count":9,"embeddings":['):
-            key.told.simulators["a"].script(raw(sized(3 * HELD, b"]}", start)))
+            key.scenario.simulators["a"].script(raw(sized(3 * HELD, b"]}", start)))
 
             async def slowly(_: Reply) -> None:
                 await trio.sleep(1)
@@ -142,6 +144,9 @@ async def test_a_long_answer_that_is_cut_is_charged_for_its_prompt(autojump_cloc
             await key.ask("/api/embed", body, watch=slowly, leave_at=10.5)
         usage = await key.usage()
 
-    found = [(row.prompt_tokens, row.completion_tokens, row.tokens_source) for row in key.told.rows]
+    found = [
+        (record.prompt_tokens, record.completion_tokens, record.tokens_source)
+        for record in key.scenario.records
+    ]
     assert found == [(100, 0, "counted"), (9, 0, "reported")]
     assert usage.day == 109

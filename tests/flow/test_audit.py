@@ -14,8 +14,8 @@ from ollama_gateway.ledger.chain import verify
 from ollama_gateway.ledger.journal import anchor_of, links_of, reading
 from ollama_gateway.ledger.ownership import has_intents
 from ollama_gateway.simulator import Script
-from tests.flow.test_stories import OPENAI, SLOW
-from tests.story import CHAT, Story, story
+from tests.flow.test_scenarios import OPENAI, SLOW
+from tests.support.scenario import CHAT, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 STRICT: Mapping[str, str] = {
@@ -24,10 +24,10 @@ STRICT: Mapping[str, str] = {
 }
 
 
-def journaled(told: Story, *, is_strict: bool = False) -> list[dict[str, Any]]:
+def journaled(scenario: Scenario, *, is_strict: bool = False) -> list[dict[str, Any]]:
     """The finished rows, whose chain holds."""
     key = STRICT["GATEWAY_AUDIT_CHAIN_KEY"].encode() if is_strict else b""
-    with reading(told.gateway.admin.audit.trail.journal.path) as connection:
+    with reading(scenario.gateway.admin.audit.trail.journal.path) as connection:
         links = list(links_of(connection))
         assert verify(anchor_of(connection), links, key)[1] is None
     return [json.loads(link.document) for link in links]
@@ -35,13 +35,13 @@ def journaled(told: Story, *, is_strict: bool = False) -> list[dict[str, Any]]:
 
 async def test_a_request_leaves_one_row_with_all_of_its_story(autojump_clock: Clock) -> None:
     """Who asked what of whom, how it went, and what it cost; never what was said."""
-    async with story(models=(SLOW,)) as told:
-        told.simulators["a"].script(Script(status=500, error="boom"))
-        reply = await told.ask()
+    async with open_scenario(models=(SLOW,)) as scenario:
+        scenario.simulators["a"].script(Script(status=500, error="boom"))
+        reply = await scenario.ask()
         await trio.sleep(0.2)
-        [row] = journaled(told)
+        [record] = journaled(scenario)
 
-    assert {name: row[name] for name in row if name not in {"started_at", "key_id"}} == {
+    assert {name: record[name] for name in record if name not in {"started_at", "key_id"}} == {
         "request_id": reply.headers["x-request-id"],
         "key_name": "tester",
         "end_user": None,
@@ -86,25 +86,25 @@ async def test_every_way_out_leaves_exactly_one_row(
 ) -> None:
     """Served, refused, broken, left: a row each, the last state, and no intent left open."""
     settings = STRICT if is_strict else {}
-    async with story(models=(SLOW,), settings=settings) as told:
-        await told.ask()
-        await told.ask(body={**CHAT, "stream": False})
-        await told.ask("/v1/chat/completions", OPENAI)
-        await told.ask("/api/embed", {"model": "m1", "input": "a"})
-        await told.ask(body={**CHAT, "model": "nope"})
-        await told.ask(body=b"{")
-        await told.ask(leave_at=0.5)
-        await told.ask(leave_at=1.5)
-        told.simulators["a"].script(Script(cut_after=1))
-        await told.ask()
-        for simulator in told.simulators.values():
+    async with open_scenario(models=(SLOW,), settings=settings) as scenario:
+        await scenario.ask()
+        await scenario.ask(body={**CHAT, "stream": False})
+        await scenario.ask("/v1/chat/completions", OPENAI)
+        await scenario.ask("/api/embed", {"model": "m1", "input": "a"})
+        await scenario.ask(body={**CHAT, "model": "nope"})
+        await scenario.ask(body=b"{")
+        await scenario.ask(leave_at=0.5)
+        await scenario.ask(leave_at=1.5)
+        scenario.simulators["a"].script(Script(cut_after=1))
+        await scenario.ask()
+        for simulator in scenario.simulators.values():
             simulator.script(Script(status=500, error="boom"))
-        await told.ask()
+        await scenario.ask()
         await trio.sleep(0.2)
-        rows = journaled(told, is_strict=is_strict)
-        assert not has_intents(told.gateway.admin.audit.trail.journal.path)
+        records = journaled(scenario, is_strict=is_strict)
+        assert not has_intents(scenario.gateway.admin.audit.trail.journal.path)
 
-    assert [(row["outcome"], row["reason"], row["status"]) for row in rows] == [
+    assert [(record["outcome"], record["reason"], record["status"]) for record in records] == [
         ("completed", None, 200),
         ("completed", None, 200),
         ("completed", None, 200),
@@ -120,60 +120,63 @@ async def test_every_way_out_leaves_exactly_one_row(
 
 async def test_what_is_neither_audited_nor_metered(autojump_clock: Clock) -> None:
     """Listings and `show`, and requests without a key."""
-    async with story() as told:
-        await told.ask("/api/tags", method="GET")
-        await told.ask("/api/show", {"model": "m1"})
-        await told.ask(key="wrong")
+    async with open_scenario() as scenario:
+        await scenario.ask("/api/tags", method="GET")
+        await scenario.ask("/api/show", {"model": "m1"})
+        await scenario.ask(key="wrong")
         await trio.sleep(0.2)
 
-        assert journaled(told) == []
+        assert journaled(scenario) == []
 
 
 async def test_strict_the_intent_is_on_the_disk_before_anything_goes_upstream(
     autojump_clock: Clock,
 ) -> None:
     """While the backend thinks, the journal says that the request was admitted."""
-    async with story(models=(SLOW,), settings=STRICT) as told, trio.open_nursery() as nursery:
-        nursery.start_soon(told.ask)
+    async with (
+        open_scenario(models=(SLOW,), settings=STRICT) as scenario,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(scenario.ask)
         await trio.sleep(0.5)
-        path = told.gateway.admin.audit.trail.journal.path
+        path = scenario.gateway.admin.audit.trail.journal.path
         assert has_intents(path)
-        assert journaled(told, is_strict=True) == []
+        assert journaled(scenario, is_strict=True) == []
         await trio.sleep(5)
-        assert len(journaled(told, is_strict=True)) == 1
+        assert len(journaled(scenario, is_strict=True)) == 1
 
 
-def lose(told: Story) -> None:
+def lose(scenario: Scenario) -> None:
     """From now on nothing can be written into the journal."""
-    path = told.gateway.admin.audit.trail.journal.path
+    path = scenario.gateway.admin.audit.trail.journal.path
     path.rename(path.with_suffix(".lost"))
 
 
-def find(told: Story) -> None:
+def find(scenario: Scenario) -> None:
     """The journal is where it was."""
-    path = told.gateway.admin.audit.trail.journal.path
+    path = scenario.gateway.admin.audit.trail.journal.path
     path.with_suffix(".lost").rename(path)
 
 
 async def test_strict_nothing_is_served_that_cannot_be_recorded(autojump_clock: Clock) -> None:
     """503 to the first and all that follow, no backend is asked, and it is back by itself."""
-    async with story(settings=STRICT) as told:
-        lose(told)
-        replies = [await told.ask() for _ in range(3)]
-        ready = await told.ask("/readyz", method="GET", is_admin=True)
-        find(told)
+    async with open_scenario(settings=STRICT) as scenario:
+        lose(scenario)
+        replies = [await scenario.ask() for _ in range(3)]
+        ready = await scenario.ask("/readyz", method="GET", is_admin=True)
+        find(scenario)
         await trio.sleep(1)
-        again = await told.ask()
-        rows = journaled(told, is_strict=True)
+        again = await scenario.ask()
+        records = journaled(scenario, is_strict=True)
 
     assert [reply.status for reply in replies] == [503] * 3
     assert all("retry-after" in reply.headers for reply in replies)
     assert ready.document["reasons"] == ["the audit journal cannot be written"]
     assert again.status == 200
-    assert [len(s.seen) - 3 for s in told.simulators.values()] == [1, 0]
+    assert [len(s.seen) - 3 for s in scenario.simulators.values()] == [1, 0]
     # One had been let in and two were refused at the door: each has its row, a moment later.
-    assert [row["reason"] for row in rows] == ["audit_unavailable"] * 3 + [None]
-    assert [row.reason for row in told.rows] == ["audit_unavailable"] * 3 + [None]
+    assert [record["reason"] for record in records] == ["audit_unavailable"] * 3 + [None]
+    assert [record.reason for record in scenario.records] == ["audit_unavailable"] * 3 + [None]
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
@@ -181,38 +184,44 @@ async def test_strict_a_stream_that_cannot_be_recorded_does_not_end_well(
     autojump_clock: Clock, path: str
 ) -> None:
     """An error event in place of the terminal marker, and an abnormal close."""
-    async with story(models=(SLOW,), settings=STRICT) as told, trio.open_nursery() as nursery:
+    async with (
+        open_scenario(models=(SLOW,), settings=STRICT) as scenario,
+        trio.open_nursery() as nursery,
+    ):
 
         async def fail() -> None:
             await trio.sleep(1.5)
-            lose(told)
+            lose(scenario)
 
         nursery.start_soon(fail)
-        reply = await told.ask(path, OPENAI)
-        find(told)
+        reply = await scenario.ask(path, OPENAI)
+        find(scenario)
         await trio.sleep(2)
-        [row] = journaled(told, is_strict=True)
+        [record] = journaled(scenario, is_strict=True)
 
     assert (reply.status, reply.is_complete) == (200, False)
     assert b'"done":true' not in reply.body
     assert b"[DONE]" not in reply.body
     assert b"cannot be recorded" in reply.body
-    assert (row["outcome"], row["reason"]) == ("refused", "audit_unavailable")
+    assert (record["outcome"], record["reason"]) == ("refused", "audit_unavailable")
 
 
 async def test_strict_a_whole_answer_that_cannot_be_recorded_is_not_given(
     autojump_clock: Clock,
 ) -> None:
     """503 in its place."""
-    async with story(models=(SLOW,), settings=STRICT) as told, trio.open_nursery() as nursery:
+    async with (
+        open_scenario(models=(SLOW,), settings=STRICT) as scenario,
+        trio.open_nursery() as nursery,
+    ):
 
         async def fail() -> None:
             await trio.sleep(0.5)
-            lose(told)
+            lose(scenario)
 
         nursery.start_soon(fail)
-        reply = await told.ask(body={**CHAT, "stream": False})
-        find(told)
+        reply = await scenario.ask(body={**CHAT, "stream": False})
+        find(scenario)
         await trio.sleep(2)
 
     assert (reply.status, reply.document) == (
@@ -223,16 +232,16 @@ async def test_strict_a_whole_answer_that_cannot_be_recorded_is_not_given(
 
 async def test_buffered_a_failing_journal_stops_nobody(autojump_clock: Clock) -> None:
     """Requests go on, their rows wait, and are all there once it works again."""
-    async with story() as told:
-        lose(told)
-        replies = [await told.ask() for _ in range(20)]
-        status = await told.ask("/status.json", method="GET", is_admin=True)
-        find(told)
+    async with open_scenario() as scenario:
+        lose(scenario)
+        replies = [await scenario.ask() for _ in range(20)]
+        status = await scenario.ask("/status.json", method="GET", is_admin=True)
+        find(scenario)
         await trio.sleep(2)
 
         assert {reply.status for reply in replies} == {200}
         assert status.document["audit"]["rows_waiting"] == 20
-        assert len(journaled(told)) == 20
+        assert len(journaled(scenario)) == 20
 
 
 @pytest.mark.parametrize(
@@ -250,26 +259,26 @@ async def test_for_whom_a_front_end_asks(
     autojump_clock: Clock, value: str | None, stored: str | None
 ) -> None:
     """By the header that its key names, bounded and on one line; other keys name none."""
-    async with story() as told:
-        _, webui = told.store.create("webui", user_header="x-user")
+    async with open_scenario() as scenario:
+        _, webui = scenario.store.create("webui", user_header="x-user")
         headers = {"x-user": value} if value is not None else {}
-        await told.ask(key=webui, headers=headers)
-        await told.ask(headers=headers)
+        await scenario.ask(key=webui, headers=headers)
+        await scenario.ask(headers=headers)
         await trio.sleep(0.2)
 
-        assert [row["end_user"] for row in journaled(told)] == [stored, None]
+        assert [record["end_user"] for record in journaled(scenario)] == [stored, None]
 
 
 async def test_what_was_said_is_never_stored(autojump_clock: Clock) -> None:
     """Neither a prompt, an answer nor a key is in any file of the data directory."""
     body = {"model": "m1", "messages": [{"role": "user", "content": "the-secret-prompt"}]}
-    async with story(models=(SLOW,), settings=STRICT) as told:
-        reply = await told.ask(body=body)
-        await told.ask(f"/k/{told.key}/api/chat", body, key=None)
+    async with open_scenario(models=(SLOW,), settings=STRICT) as scenario:
+        reply = await scenario.ask(body=body)
+        await scenario.ask(f"/k/{scenario.key}/api/chat", body, key=None)
         assert reply.text == "abc"
-        directory = told.gateway.admin.audit.trail.journal.path.parent
+        directory = scenario.gateway.admin.audit.trail.journal.path.parent
         everything = b"".join(path.read_bytes() for path in directory.iterdir())
 
     assert b"m1:latest" in everything
-    for secret in (b"the-secret-prompt", told.key.encode(), b'"abc"', b'content":"a"'):
+    for secret in (b"the-secret-prompt", scenario.key.encode(), b'"abc"', b'content":"a"'):
         assert secret not in everything

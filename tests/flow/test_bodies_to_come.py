@@ -13,9 +13,9 @@ import trio.testing
 
 from ollama_gateway.flow import exchange
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.limits.quota import Grant, Quota, Wish
+from ollama_gateway.limits.quota import Grant, Quota, ReservationRequest
 from tests.flow.limited import Limited, limited
-from tests.story import CHAT, Pieces, Reply
+from tests.support.scenario import CHAT, Pieces, Reply
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -41,10 +41,10 @@ def unwanted(*_: object, **__: object) -> None:
 
 async def spent(key: Limited, quota: Quota, tokens: int) -> None:
     """What the key has used before."""
-    store = key.told.gateway.admin.limits.store
-    grant = await store.reserve(Wish("before", key.key_id, quota, tokens))
+    store = key.scenario.gateway.admin.limits.store
+    grant = await store.reserve(ReservationRequest("before", key.key_id, quota, tokens))
     assert isinstance(grant, Grant)
-    store.settle(grant.held, tokens)
+    store.settle(grant.reservation, tokens)
 
 
 async def sent(key: Limited, replies: list[Reply], body: Pieces = SLOW) -> None:
@@ -70,7 +70,7 @@ async def test_a_slow_body_has_its_places_and_no_tokens(
         over = await key.usage()
 
     assert (early.admissions, early.open, early.day) == (1, 1, 0)
-    assert (refused.status, key.told.rows[0].reason) == (429, "concurrency")
+    assert (refused.status, key.scenario.records[0].reason) == (429, "concurrency")
     assert (late.admissions, late.open, late.day) == (1, 1, BOUND + 4096)
     assert (over.admissions, over.open, over.day) == (1, 0, 14)
     assert replies[0].status == 200
@@ -83,12 +83,12 @@ async def test_a_small_body_is_reserved_for_in_one_step(
     """One that is there, or comes right behind its head, costs the store one question."""
     wishes = []
     async with limited(ALL) as key:
-        store = key.told.gateway.admin.limits.store
+        store = key.scenario.gateway.admin.limits.store
         reserve = store.reserve
 
-        async def counted(wish: Any) -> Any:
-            wishes.append(wish.has_places)
-            return await reserve(wish)
+        async def counted(request: Any) -> Any:
+            wishes.append(request.has_places)
+            return await reserve(request)
 
         monkeypatch.setattr(store, "reserve", counted)
         await key.ask()
@@ -111,7 +111,7 @@ async def test_a_refused_body_is_not_read(
         reply = await key.ask(path, Pieces([(0, whole)], is_announced=not is_chunked))
 
     assert reply.status == 429
-    assert [row.reason for row in key.told.rows] == ["rate"]
+    assert [record.reason for record in key.scenario.records] == ["rate"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ async def test_a_compressed_body_is_large(
         monkeypatch.setattr(exchange, "read_call", unwanted)
         reply = await key.ask(**how)
 
-    assert (reply.status, key.told.rows[-1].reason) == (429, "rate")
+    assert (reply.status, key.scenario.records[-1].reason) == (429, "rate")
 
 
 async def test_tokens_that_do_not_fit_are_refused_after_the_body(autojump_clock: Clock) -> None:
@@ -165,7 +165,7 @@ async def test_tokens_that_do_not_fit_are_refused_after_the_body(autojump_clock:
         third = await key.ask()
 
     assert (refused.status, served.status, third.status) == (429, 200, 429)
-    assert [row.reason for row in key.told.rows] == ["budget", None, "rate"]
+    assert [record.reason for record in key.scenario.records] == ["budget", None, "rate"]
     assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
     assert refused.headers["x-ratelimit-remaining-requests"] == "1"
 
@@ -180,7 +180,7 @@ async def test_a_spent_budget_refuses_before_the_body(
         reply = await key.ask(body=LARGE)
         usage = await key.usage()
 
-    assert (reply.status, key.told.rows[-1].reason) == (429, "budget")
+    assert (reply.status, key.scenario.records[-1].reason) == (429, "budget")
     assert usage.open == 0
 
 
@@ -217,13 +217,13 @@ async def test_a_key_revoked_meanwhile_is_not_served(autojump_clock: Clock) -> N
     async with limited(ALL) as key, trio.open_nursery() as nursery:
         nursery.start_soon(sent, key, replies)
         await trio.sleep(30)
-        key.told.store.revoke(key.key_id)
+        key.scenario.store.revoke(key.key_id)
         await trio.sleep(20)
         usage = await key.usage()
 
     assert replies[0].status == 401
     assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
-    assert [row.reason for row in key.told.rows] == ["invalid_key"]
+    assert [record.reason for record in key.scenario.records] == ["invalid_key"]
 
 
 async def test_a_load_that_comes_slowly_needs_no_budget(autojump_clock: Clock) -> None:
@@ -243,5 +243,5 @@ async def test_what_a_key_may_is_what_it_may_when_its_body_is_there(autojump_clo
     async with limited(ALL) as key, trio.open_nursery() as tasks:
         tasks.start_soon(sent, key, replies)
         await trio.sleep(20)
-        key.told.store.update(key.key_id, models=("other",))
+        key.scenario.store.update(key.key_id, models=("other",))
     assert [reply.status for reply in replies] == [403]

@@ -11,7 +11,7 @@ import trio.testing
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Script, Simulator
 from tests.flow.limited import BODY, PROMPT, limited
-from tests.story import CHAT
+from tests.support.scenario import CHAT
 
 Clock = trio.testing.MockClock
 ESTIMATE = BODY // 4
@@ -46,15 +46,15 @@ async def test_what_is_charged(
     deadlines = {"GATEWAY_RACE_FIRST_CHUNK_TIMEOUT": "9s", "GATEWAY_RACE_IDLE_TIMEOUT": "9s"}
     async with limited(KeyLimits(tokens_per_day=100_000), settings=deadlines) as key:
         for name, script in scripts.items():
-            key.told.simulators[name].script(script)
+            key.scenario.simulators[name].script(script)
         await key.ask(leave_at=leave_at)
         usage = await key.usage()
-        spending = key.told.gateway.admin.limits.spending.totals()
+        spending = key.scenario.gateway.admin.limits.spending.totals()
 
-    (row,) = key.told.rows
+    (record,) = key.scenario.records
     assert usage.day == usage.month == spent
-    assert row.tokens_source == source
-    assert (row.prompt_tokens or 0) + (row.completion_tokens or 0) == spent
+    assert record.tokens_source == source
+    assert (record.prompt_tokens or 0) + (record.completion_tokens or 0) == spent
     assert sum(spending.get(key.key_id, {}).values()) == spent
 
 
@@ -63,12 +63,12 @@ async def test_a_drain_charges_what_was_relayed(autojump_clock: Clock) -> None:
     async with limited(KeyLimits(tokens_per_day=100_000)) as key, trio.open_nursery() as nursery:
         nursery.start_soon(key.ask)
         await trio.sleep(1.5)
-        key.told.gateway.app.drain(0.2)
+        key.scenario.gateway.app.drain(0.2)
         await trio.sleep(1)
         usage = await key.usage()
 
     assert (usage.open, usage.day) == (0, ESTIMATE + 1)
-    assert key.told.rows[0].reason == "draining"
+    assert key.scenario.records[0].reason == "draining"
 
 
 @pytest.mark.parametrize("tenths", range(36))
@@ -78,9 +78,9 @@ async def test_a_client_may_leave_at_any_moment(autojump_clock: Clock, tenths: i
         await key.ask(leave_at=tenths / 10 + 0.05)
         usage = await key.usage()
 
-    (row,) = key.told.rows
+    (record,) = key.scenario.records
     assert usage.open == 0
-    assert usage.day == (row.prompt_tokens or 0) + (row.completion_tokens or 0)
+    assert usage.day == (record.prompt_tokens or 0) + (record.completion_tokens or 0)
 
 
 @pytest.mark.parametrize("body", [CHAT, {**CHAT, "stream": False}])
@@ -90,10 +90,10 @@ async def test_who_has_the_answer_has_the_place_back(
     """The moment its last byte is sent, a client may ask again, at a concurrency of one."""
     async with limited(KeyLimits(concurrent_requests=1)) as key:
         open_at_the_end = []
-        told = key.told
+        scenario = key.scenario
 
         async def watch() -> None:
-            while not told.rows:
+            while not scenario.records:
                 await trio.testing.wait_all_tasks_blocked()
                 open_at_the_end.append((await key.usage()).open)
                 await trio.sleep(0.25)
@@ -111,7 +111,7 @@ async def test_a_place_is_free_before_the_last_bytes_leave(autojump_clock: Clock
     """A client that is slow to take the end of its answer does not hold its place for it."""
     async with limited(KeyLimits(concurrent_requests=1)) as key:
         seen: list[int] = []
-        original = key.told.gateway.listener.app
+        original = key.scenario.gateway.listener.app
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             async def slow_send(event: Any) -> None:
@@ -121,7 +121,7 @@ async def test_a_place_is_free_before_the_last_bytes_leave(autojump_clock: Clock
 
             await original(scope, receive, slow_send)
 
-        key.told.gateway.listener.app = app
+        key.scenario.gateway.listener.app = app
         await key.ask()
 
     assert seen == [0]
@@ -161,10 +161,10 @@ async def test_embeddings_reserve_their_inputs(
         reply = await key.ask(path, body)
         usage = await key.usage()
 
-    (row,) = key.told.rows
+    (record,) = key.scenario.records
     assert int(reply.headers["x-ratelimit-remaining-tokens"]) == 100_000 - bound
-    assert usage.day == (row.prompt_tokens if spent is None else spent)
-    assert row.tokens_source == ("reported" if spent is None else "counted")
+    assert usage.day == (record.prompt_tokens if spent is None else spent)
+    assert record.tokens_source == ("reported" if spent is None else "counted")
 
 
 async def test_a_template_of_the_clients_reserves_the_context(autojump_clock: Clock) -> None:

@@ -13,7 +13,7 @@ from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
 from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from tests.flow.dialects import CHAT, COMPLETION, MESSAGES, RESPONSES, SSE, Speech, events
-from tests.story import Story, story
+from tests.support.scenario import Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 DIALECTS: dict[str, Dialect] = {
@@ -23,43 +23,43 @@ DIALECTS: dict[str, Dialect] = {
 HEADERS = {"anthropic-version": "2023-06-01", "anthropic-beta": "a,b", "x-api-key": "secret"}
 
 
-def metered(told: Story) -> tuple[int | None, int | None, str | None]:
+def metered(scenario: Scenario) -> tuple[int | None, int | None, str | None]:
     """What the only row says of tokens."""
-    (row,) = told.rows
-    return row.prompt_tokens, row.completion_tokens, row.tokens_source
+    (record,) = scenario.records
+    return record.prompt_tokens, record.completion_tokens, record.tokens_source
 
 
 @pytest.mark.parametrize("speech", SSE, ids=lambda speech: speech.path)
 async def test_a_stream_is_served_and_metered(autojump_clock: Clock, speech: Speech) -> None:
     """Its words come, its end is the dialect's own, and the row has the backend's real counts."""
-    async with story() as told:
-        reply = await told.ask(speech.path, {**speech.body, "stream": True})
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(speech.path, {**speech.body, "stream": True})
 
     assert (reply.status, reply.is_complete) == (200, True)
     assert reply.headers["content-type"] == "text/event-stream"
     assert speech.text(reply) == "Hello"
     assert reply.body.endswith(speech.end)
-    assert told.rows[0].outcome == "completed"
-    assert metered(told) == (11, 2, "reported")
+    assert scenario.records[0].outcome == "completed"
+    assert metered(scenario) == (11, 2, "reported")
 
 
 @pytest.mark.parametrize("speech", SSE, ids=lambda speech: speech.path)
 async def test_a_whole_answer_is_served_and_metered(autojump_clock: Clock, speech: Speech) -> None:
     """An answer in one piece is the backend's, and tells its usage at its top."""
-    async with story() as told:
-        reply = await told.ask(speech.path, speech.body)
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(speech.path, speech.body)
 
     assert speech.whole(reply.document) == "Hello"
-    assert metered(told) == (11, 2, "reported")
+    assert metered(scenario) == (11, 2, "reported")
 
 
 @pytest.mark.parametrize("speech", [RESPONSES, MESSAGES], ids=lambda speech: speech.path)
 async def test_bytes_pass_unchanged(autojump_clock: Clock, speech: Speech) -> None:
     """What goes up is what the client wrote, and nothing is taken out of what comes down."""
     body = json.dumps({**speech.body, "stream": True}, indent=1).encode()
-    async with story() as told:
-        await told.ask(speech.path, body, headers=HEADERS)
-        seen = told.simulators["a"].seen[-1]
+    async with open_scenario() as scenario:
+        await scenario.ask(speech.path, body, headers=HEADERS)
+        seen = scenario.simulators["a"].seen[-1]
 
     assert seen.body == body
     sent = {name.lower(): value for name, value in seen.headers}
@@ -71,49 +71,49 @@ async def test_bytes_pass_unchanged(autojump_clock: Clock, speech: Speech) -> No
 @pytest.mark.parametrize("speech", [CHAT, COMPLETION], ids=lambda speech: speech.path)
 async def test_who_did_not_ask_sees_no_usage(autojump_clock: Clock, speech: Speech) -> None:
     """A stream looks as without the gateway's question: no chunk too many, no key too many."""
-    async with story() as told:
+    async with open_scenario() as scenario:
         asked = json.dumps({**speech.body, "stream": True, "stream_options": None}).encode()
-        reply = await told.ask(speech.path, asked)
-        seen = told.simulators["a"].seen[-1]
+        reply = await scenario.ask(speech.path, asked)
+        seen = scenario.simulators["a"].seen[-1]
 
     assert json.loads(seen.body)["stream_options"] == {"include_usage": True}
     assert b"usage" not in reply.body
     assert all(event["choices"] for event in events(reply))
-    assert told.rows[0].bytes_out == len(reply.body)
+    assert scenario.records[0].bytes_out == len(reply.body)
 
 
 @pytest.mark.parametrize("speech", [CHAT, COMPLETION], ids=lambda speech: speech.path)
 async def test_who_asked_sees_usage(autojump_clock: Clock, speech: Speech) -> None:
     """A client that wants usage gets everything as the backend wrote it."""
     body = {**speech.body, "stream": True, "stream_options": {"include_usage": True}}
-    async with story() as told:
-        reply = await told.ask(speech.path, body)
-        seen = told.simulators["a"].seen[-1]
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(speech.path, body)
+        seen = scenario.simulators["a"].seen[-1]
 
     assert json.loads(seen.body) == body
     *_, last = events(reply)
     assert last["choices"] == []
     assert last["usage"]["total_tokens"] == 13
-    assert metered(told) == (11, 2, "reported")
+    assert metered(scenario) == (11, 2, "reported")
 
 
 async def test_zeros_in_each_chunk_are_no_report(autojump_clock: Clock) -> None:
     """A completion that is cut has told nothing, though each of its chunks holds a usage."""
-    async with story() as told:
-        told.simulators["a"].script(Script(cut_after=1))
-        reply = await told.ask(COMPLETION.path, {**COMPLETION.body, "stream": True})
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(Script(cut_after=1))
+        reply = await scenario.ask(COMPLETION.path, {**COMPLETION.body, "stream": True})
 
     assert not reply.is_complete
-    assert metered(told) == (None, 1, "counted")
+    assert metered(scenario) == (None, 1, "counted")
 
 
 async def test_the_estimate_of_message_start_is_not_believed(autojump_clock: Clock) -> None:
     """A stream that is cut before its real counts came has none."""
-    async with story() as told:
-        told.simulators["a"].script(Script(cut_after=3))
-        await told.ask(MESSAGES.path, {**MESSAGES.body, "stream": True})
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(Script(cut_after=3))
+        await scenario.ask(MESSAGES.path, {**MESSAGES.body, "stream": True})
 
-    assert metered(told) == (None, 3, "counted")
+    assert metered(scenario) == (None, 3, "counted")
 
 
 @pytest.mark.parametrize(
@@ -126,16 +126,16 @@ async def test_a_cut_stream_ends_in_an_error(
     autojump_clock: Clock, speech: Speech, script: Script
 ) -> None:
     """Where the backend falls silent in the middle, the last event is an error of the dialect."""
-    async with story() as told:
-        told.simulators["a"].script(script)
-        reply = await told.ask(speech.path, {**speech.body, "stream": True})
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(script)
+        reply = await scenario.ask(speech.path, {**speech.body, "stream": True})
 
     assert not reply.is_complete
     last = reply.body.split(b"\n\n")[-2] + b"\n\n"
     assert DIALECTS.get(speech.path, OpenAIDialect()).read(last).error
-    assert told.rows[0].outcome == "upstream_failed"
+    assert scenario.records[0].outcome == "upstream_failed"
     if speech is MESSAGES:
-        assert told.rows[0].request_id.encode() in last
+        assert scenario.records[0].request_id.encode() in last
 
 
 async def test_a_failed_search_is_charged(autojump_clock: Clock) -> None:
@@ -146,22 +146,27 @@ async def test_a_failed_search_is_charged(autojump_clock: Clock) -> None:
         b'{"input_tokens":30,"output_tokens":4}},"type":"response.failed"}\n\n'
     )
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
-    async with story({"a": Simulator([Model("m1:latest")])}) as told:
-        told.simulators["a"].script(Script(raw=head + failed))
-        reply = await told.ask(RESPONSES.path, {**RESPONSES.body, "stream": True})
+    async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
+        scenario.simulators["a"].script(Script(raw=head + failed))
+        reply = await scenario.ask(RESPONSES.path, {**RESPONSES.body, "stream": True})
 
     assert b'"message":"boom"' in reply.body
     assert not reply.is_complete
-    assert (told.rows[0].outcome, *metered(told)) == ("upstream_failed", 30, 4, "reported")
+    assert (scenario.records[0].outcome, *metered(scenario)) == (
+        "upstream_failed",
+        30,
+        4,
+        "reported",
+    )
 
 
 async def test_old_embeddings_are_counted(autojump_clock: Clock) -> None:
     """`/api/embeddings` has no usage: a quarter of its bytes is the figure, marked as counted."""
-    async with story() as told:
-        reply = await told.ask("/api/embeddings", {"model": "m1", "prompt": "x" * 40})
+    async with open_scenario() as scenario:
+        reply = await scenario.ask("/api/embeddings", {"model": "m1", "prompt": "x" * 40})
 
     assert reply.status == 200
-    assert metered(told) == (10, 0, "counted")
+    assert metered(scenario) == (10, 0, "counted")
 
 
 @pytest.mark.parametrize("speech", SSE, ids=lambda speech: speech.path)
@@ -169,14 +174,14 @@ async def test_errors_and_failover_are_those_of_the_rest(
     autojump_clock: Clock, speech: Speech
 ) -> None:
     """A backend that fails first is not noticed; a model that nobody hosts is the dialect's 403."""
-    async with story() as told:
-        told.simulators["a"].script(Script(status=500, error="boom"))
-        reply = await told.ask(speech.path, {**speech.body, "stream": True})
-        unknown = await told.ask(speech.path, {**speech.body, "model": "nobody-has-this"})
-        wrong = await told.ask(speech.path, method="GET")
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(Script(status=500, error="boom"))
+        reply = await scenario.ask(speech.path, {**speech.body, "stream": True})
+        unknown = await scenario.ask(speech.path, {**speech.body, "model": "nobody-has-this"})
+        wrong = await scenario.ask(speech.path, method="GET")
 
     assert speech.text(reply) == "Hello"
-    assert told.rows[0].backend == "b"
+    assert scenario.records[0].backend == "b"
     assert unknown.status == 403
     assert unknown.document["error"]["message"].startswith("this model or endpoint")
     assert (wrong.status, wrong.body) == (405, b"405 method not allowed")

@@ -7,8 +7,8 @@ import trio
 import trio.testing
 
 from ollama_gateway.simulator import Script, Simulator
-from tests.flow.test_stories import SLOW, outcome
-from tests.story import CHAT, story
+from tests.flow.test_scenarios import SLOW, outcome
+from tests.support.scenario import CHAT, open_scenario
 
 Clock = trio.testing.MockClock
 
@@ -17,19 +17,19 @@ async def test_a_hanging_backend_that_discovery_loses_is_left(
     autojump_clock: Clock,
 ) -> None:
     """Three failed polls end the attempts that wait for that backend; another one answers."""
-    async with story() as told, trio.open_nursery() as nursery:
-        told.simulators["a"].script(Script(hang_after=0))
+    async with open_scenario() as scenario, trio.open_nursery() as nursery:
+        scenario.simulators["a"].script(Script(hang_after=0))
 
         async def lose() -> None:
             await trio.sleep(5)
             for _ in range(3):
-                told.gateway.backends.failed(told.gateway.backends.all[0], "no answer", 5)
+                scenario.gateway.backends.failed(scenario.gateway.backends.all[0], "no answer", 5)
 
         nursery.start_soon(lose)
-        reply = await told.ask()
+        reply = await scenario.ask()
 
     assert (reply.text, reply.ended_at) == ("Hello", 5)
-    assert told.rows[0].attempts[0].reason == "backend_down"
+    assert scenario.records[0].attempts[0].reason == "backend_down"
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ async def test_deadlines(
     at: float,
 ) -> None:
     """A backend that stops answering is cut by the deadline of the phase it is in."""
-    async with story(settings={f"GATEWAY_RACE_{setting}": "7s"}) as told:
-        told.simulators["a"].script(script)
-        reply = await told.ask()
+    async with open_scenario(settings={f"GATEWAY_RACE_{setting}": "7s"}) as scenario:
+        scenario.simulators["a"].script(script)
+        reply = await scenario.ask()
 
     assert (reply.status, reply.ended_at) == (status, at)
     assert "error" in reply.lines[-1]
-    assert outcome(told) == ("timed_out", reason)
+    assert outcome(scenario) == ("timed_out", reason)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -68,18 +68,21 @@ async def test_a_client_that_leaves_ends_the_upstream_request(
     stream: bool,
 ) -> None:
     """Before the first chunk or in the stream, streamed or not: the backend sees it at once."""
-    async with story(models=(SLOW,)) as told:
-        await told.ask(body={**CHAT, "stream": stream}, leave_at=leave_at)
+    async with open_scenario(models=(SLOW,)) as scenario:
+        await scenario.ask(body={**CHAT, "stream": stream}, leave_at=leave_at)
         await trio.testing.wait_all_tasks_blocked()
-        seen = told.simulators["a"].seen[-1]
+        seen = scenario.simulators["a"].seen[-1]
 
     assert seen.gone_at == leave_at
-    assert outcome(told) == ("client_gone", "client_gone")
+    assert outcome(scenario) == ("client_gone", "client_gone")
     relayed = int(leave_at) if stream else 0
     source = "counted" if relayed else None
-    assert (told.rows[0].completion_tokens or 0, told.rows[0].tokens_source) == (relayed, source)
-    assert told.gateway.app.requests_running == 0
-    assert told.gateway.app.bodies.held == 0
+    assert (scenario.records[0].completion_tokens or 0, scenario.records[0].tokens_source) == (
+        relayed,
+        source,
+    )
+    assert scenario.gateway.app.requests_running == 0
+    assert scenario.gateway.app.bodies.held == 0
 
 
 @pytest.mark.parametrize(("drain_at", "status"), [(0.5, 503), (1.5, 200)])
@@ -89,22 +92,22 @@ async def test_a_drain_ends_what_is_left_with_an_error(
     status: int,
 ) -> None:
     """At its deadline a request gets a 503, or an error event where its answer had begun."""
-    async with story(models=(SLOW,)) as told:
-        told.gateway.app.drain(drain_at)
-        reply = await told.ask()
+    async with open_scenario(models=(SLOW,)) as scenario:
+        scenario.gateway.app.drain(drain_at)
+        reply = await scenario.ask()
 
     assert (reply.status, reply.ended_at) == (status, drain_at)
     assert reply.lines[-1] == {"error": "the gateway is shutting down"}
-    assert outcome(told) == ("killed", "draining")
+    assert outcome(scenario) == ("killed", "draining")
 
 
 async def test_full_and_unreachable_is_full(autojump_clock: Clock) -> None:
     """The one that can be reached says when to come back."""
-    async with story() as told:
+    async with open_scenario() as scenario:
         busy = Script(status=503, error="busy", headers=(("Retry-After", "7"),))
-        told.simulators["a"].script(busy)
-        told.simulators["b"].go_down()
-        reply = await told.ask()
+        scenario.simulators["a"].script(busy)
+        scenario.simulators["b"].go_down()
+        reply = await scenario.ask()
 
     assert (reply.status, reply.headers["retry-after"]) == (503, "7")
 
@@ -114,14 +117,14 @@ async def test_who_was_never_asked_for_is_told_so(autojump_clock: Clock) -> None
     settings = {"GATEWAY_RACE_FIRST_CHUNK_TIMEOUT": "1s"}
     hang = Script(hang_after=0)
     async with (
-        story({"a": Simulator([SLOW])}, slots=1, settings=settings) as told,
+        open_scenario({"a": Simulator([SLOW])}, slots=1, settings=settings) as scenario,
         trio.open_nursery() as nursery,
     ):
-        told.simulators["a"].script(hang)
-        nursery.start_soon(lambda: told.ask(body={**CHAT, "stream": False}, leave_at=5))
+        scenario.simulators["a"].script(hang)
+        nursery.start_soon(lambda: scenario.ask(body={**CHAT, "stream": False}, leave_at=5))
         await trio.testing.wait_all_tasks_blocked()
-        assert (await told.ask()).status == 503
-        assert outcome(told) == ("refused", "queue_timeout")
-        told.gateway.backends.pause({"a"})
-        assert (await told.ask()).status == 503
-        assert told.rows[-1].reason == "backends_paused"
+        assert (await scenario.ask()).status == 503
+        assert outcome(scenario) == ("refused", "queue_timeout")
+        scenario.gateway.backends.pause({"a"})
+        assert (await scenario.ask()).status == 503
+        assert scenario.records[-1].reason == "backends_paused"

@@ -11,7 +11,7 @@ import trio.testing
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Script
 from tests.flow.limited import limited
-from tests.story import story
+from tests.support.scenario import open_scenario
 
 Clock = trio.testing.MockClock
 WORDS = "word " * 4000
@@ -65,14 +65,14 @@ def body_for(path: str) -> dict[str, Any]:
 async def charge(script: Script, path: str, body: dict[str, Any]) -> tuple[Any, ...]:
     """What the row of a request with a budget says, once it was charged."""
     async with limited(BUDGET) as key:
-        key.told.simulators["a"].script(script)
+        key.scenario.simulators["a"].script(script)
         reply = await key.ask(path, body)
         usage = await key.usage()
 
-    (row,) = key.told.rows
+    (record,) = key.scenario.records
     assert reply.status == 200
-    assert usage.day == (row.prompt_tokens or 0) + (row.completion_tokens or 0)
-    return row.prompt_tokens, row.completion_tokens, row.tokens_source
+    assert usage.day == (record.prompt_tokens or 0) + (record.completion_tokens or 0)
+    return record.prompt_tokens, record.completion_tokens, record.tokens_source
 
 
 @pytest.mark.parametrize("path", NAMES)
@@ -190,12 +190,12 @@ async def test_half_a_report_at_the_end_of_a_stream(
     """The missing half is the prompt's estimate, or what was relayed: a chunk is a token."""
     prompt, completion = NAMES[path]
     request = {**body_for(path), "stream": True}
-    told = b'"%b":20' % completion.encode()
-    found = await charge(raw(kind, body % told), path, request)
+    scenario = b'"%b":20' % completion.encode()
+    found = await charge(raw(kind, body % scenario), path, request)
     assert found == (pytest.approx(ESTIMATE, rel=0.01), 20, "prompt_counted")
 
-    told = b'"%b":4000' % prompt.encode()
-    found = await charge(raw(kind, body % told), path, request)
+    scenario = b'"%b":4000' % prompt.encode()
+    found = await charge(raw(kind, body % scenario), path, request)
     assert found[0::2] == (4000, "completion_counted")
     assert 3 <= found[1] <= 5
 
@@ -234,10 +234,13 @@ async def test_without_a_budget_a_prompt_that_is_not_told_is_unknown(
     autojump_clock: Clock,
 ) -> None:
     """Its body is not measured then; what is relayed is counted for everybody."""
-    async with story() as told:
+    async with open_scenario() as scenario:
         for report in ({"eval_count": 20}, {"prompt_eval_count": 11}, {}):
-            told.simulators["a"].script(reporting(NATIVE, report))
-            await told.ask(NATIVE, body_for(NATIVE))
+            scenario.simulators["a"].script(reporting(NATIVE, report))
+            await scenario.ask(NATIVE, body_for(NATIVE))
 
-    found = [(row.prompt_tokens, row.completion_tokens, row.tokens_source) for row in told.rows]
+    found = [
+        (record.prompt_tokens, record.completion_tokens, record.tokens_source)
+        for record in scenario.records
+    ]
     assert found == [(None, 20, "reported"), (11, 6, "completion_counted"), (None, 6, "counted")]

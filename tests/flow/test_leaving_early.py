@@ -15,7 +15,7 @@ from ollama_gateway.simulator import Model, Script, Simulator
 from ollama_gateway.simulator.model import Call
 from tests.flow import dialects
 from tests.flow.limited import Limited, limited
-from tests.story import CHAT
+from tests.support.scenario import CHAT
 
 Clock = trio.testing.MockClock
 WHOLE = {**CHAT, "stream": False}
@@ -38,12 +38,12 @@ SPEAKER = Model(
 
 async def charged(key: Limited) -> tuple[int, int]:
     """Tokens of the answer that the last row has, and what its prompt is charged."""
-    row = key.told.rows[-1]
+    record = key.scenario.records[-1]
     usage: Usage = await key.usage()
     assert usage.day == sum(
-        (r.prompt_tokens or 0) + (r.completion_tokens or 0) for r in key.told.rows
+        (r.prompt_tokens or 0) + (r.completion_tokens or 0) for r in key.scenario.records
     )
-    return row.completion_tokens or 0, row.prompt_tokens or 0
+    return record.completion_tokens or 0, record.prompt_tokens or 0
 
 
 @pytest.mark.parametrize("leave_at", [2.05, 5.05, 9.05])
@@ -95,7 +95,7 @@ async def test_a_long_chunk_is_charged_by_its_text(
 
     assert reply.body.count(b"word ") >= 4000
     assert 5000 <= completion <= 6000
-    assert key.told.rows[0].tokens_source == "counted"
+    assert key.scenario.records[0].tokens_source == "counted"
 
 
 @pytest.mark.parametrize("speech", dialects.SSE, ids=lambda speech: speech.path)
@@ -125,7 +125,7 @@ async def test_a_whole_answer_that_is_left_costs_its_time(
 
     assert FASTEST == 1000
     assert completion == pytest.approx(tokens, abs=1)
-    assert key.told.rows[0].tokens_source == "counted"
+    assert key.scenario.records[0].tokens_source == "counted"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ async def test_the_pace_that_a_backend_has_shown_counts(
     """One report that says or shows how long the answer took is enough."""
     async with limited(BUDGET, models=(TALKER,)) as key:
         await key.ask(path, body)
-        reported = key.told.rows[0].completion_tokens
+        reported = key.scenario.records[0].completion_tokens
         await key.ask(body=WHOLE, leave_at=8)
         completion, _ = await charged(key)
 
@@ -154,7 +154,7 @@ async def test_a_short_or_a_bundled_answer_shows_no_pace(autojump_clock: Clock) 
         await key.ask()
         await key.ask("/v1/chat/completions", {**CHAT, "stream": False})
         await key.ask("/v1/chat/completions", {**CHAT, "model": "burst:1", "stream": True})
-        health = key.told.gateway.backends.all[0].health
+        health = key.scenario.gateway.backends.all[0].health
         paces = [(list(health[name].paces), health[name].pace) for name in health]
 
     assert paces == [([], FASTEST)] * 2
@@ -187,7 +187,7 @@ async def test_only_the_backend_that_worked_costs_its_time(autojump_clock: Clock
     """What failed before costs nothing, and the time counts from the attempt that took over."""
     model = Model("m1:latest", first_token=100)
     async with limited(BUDGET, models=(model,)) as key:
-        key.told.simulators["a"].script(Script(before=5, status=500, error="no"))
+        key.scenario.simulators["a"].script(Script(before=5, status=500, error="no"))
         await key.ask(body=WHOLE, leave_at=6)
         completion, _ = await charged(key)
 
@@ -201,8 +201,8 @@ async def test_a_key_cannot_burn_more_than_its_budget(autojump_clock: Clock) -> 
         body = {**WHOLE, "options": {"num_predict": 1500}}
         for _ in range(12):
             await key.ask(body=body, leave_at=29)
-        made = sum(29 * 50 for row in key.told.rows if row.status == 0)
-        statuses = [row.status for row in key.told.rows]
+        made = sum(29 * 50 for record in key.scenario.records if record.status == 0)
+        statuses = [record.status for record in key.scenario.records]
 
     assert statuses.count(429) >= 9
     assert made <= 2 * 4000
@@ -211,7 +211,7 @@ async def test_a_key_cannot_burn_more_than_its_budget(autojump_clock: Clock) -> 
 async def test_embeddings_write_nothing(autojump_clock: Clock) -> None:
     """They cost their prompt, however long the client waited."""
     async with limited(BUDGET) as key:
-        for simulator in key.told.simulators.values():
+        for simulator in key.scenario.simulators.values():
             simulator.script(Script(hang_after=0))
         await key.ask("/api/embed", {"model": "m1", "input": "x" * 400}, leave_at=9)
         completion, prompt = await charged(key)

@@ -12,8 +12,8 @@ import trio.testing
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model
 from tests.flow.limited import PROMPT, limited
-from tests.flow.test_stories import OPENAI
-from tests.story import CHAT, story
+from tests.flow.test_scenarios import OPENAI
+from tests.support.scenario import CHAT, open_scenario
 
 Clock = trio.testing.MockClock
 USAGE = {"stream_options": {"include_usage": True}}
@@ -67,8 +67,8 @@ async def test_a_refusal_says_which_limit_and_when_to_come_back(
     assert text in openai.document["error"]["message"]
     assert native.headers["retry-after"] == retry_after or retry_after is None
     assert int(native.headers["retry-after"]) >= 1
-    refused = [row for row in key.told.rows if row.status == 429]
-    assert [(row.outcome, row.reason, row.attempts) for row in refused] == [
+    refused = [record for record in key.scenario.records if record.status == 429]
+    assert [(record.outcome, record.reason, record.attempts) for record in refused] == [
         ("refused", reason, []),
         ("refused", reason, []),
     ]
@@ -194,8 +194,8 @@ async def test_reading_is_not_limited(autojump_clock: Clock) -> None:
 async def test_the_settings_limit_keys_that_set_nothing(autojump_clock: Clock) -> None:
     """A default holds for a key that sets none, and 0 in the key lifts it."""
     default = {"GATEWAY_LIMITS_REQUESTS_PER_MINUTE": "1"}
-    async with story(settings=default) as told:
-        statuses = [(await told.ask()).status for _ in range(2)]
+    async with open_scenario(settings=default) as scenario:
+        statuses = [(await scenario.ask()).status for _ in range(2)]
     async with limited(KeyLimits(requests_per_minute=0), settings=default) as key:
         lifted = [(await key.ask()).status for _ in range(2)]
 
@@ -232,6 +232,6 @@ async def test_many_at_once_never_exceed_their_limits(autojump_clock: Clock) -> 
         async with trio.open_nursery() as nursery:
             for _ in range(50):
                 nursery.start_soon(ask)
-        most = max(simulator.most_in_flight for simulator in key.told.simulators.values())
+        most = max(simulator.most_in_flight for simulator in key.scenario.simulators.values())
 
     assert (statuses.count(200), statuses.count(429), most) == (4, 46, 4)

@@ -9,7 +9,7 @@ import pytest
 import trio.testing
 
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.limits.quota import Grant, Quota, Wish
+from ollama_gateway.limits.quota import Grant, Quota, ReservationRequest
 from ollama_gateway.simulator import Model, Simulator
 from tests.flow.limited import Limited, limited
 
@@ -31,10 +31,12 @@ LOADS = [
 
 async def spend(key: Limited, tokens: int) -> None:
     """Spend some of the key's budget."""
-    store = key.told.gateway.admin.limits.store
-    grant = await store.reserve(Wish("before", key.key_id, Quota(tokens_per_day=tokens), tokens))
+    store = key.scenario.gateway.admin.limits.store
+    grant = await store.reserve(
+        ReservationRequest("before", key.key_id, Quota(tokens_per_day=tokens), tokens)
+    )
     assert isinstance(grant, Grant)
-    store.settle(grant.held, tokens)
+    store.settle(grant.reservation, tokens)
 
 
 @pytest.mark.parametrize(("path", "body"), LOADS)
@@ -55,10 +57,10 @@ async def test_a_load_needs_no_budget(
     assert (reply.status, {**seen, "model": "m1"}) == (200, body)
     assert (usage.admissions, usage.day) == (1, 1000)
     assert (refused.status, third.status) == (429, 429)
-    assert [row.reason for row in key.told.rows] == [None, "budget", None, "rate"]
-    assert key.told.rows[0].spender is None
+    assert [record.reason for record in key.scenario.records] == [None, "budget", None, "rate"]
+    assert key.scenario.records[0].spender is None
     if path.startswith("/api/"):
-        assert key.told.rows[0].tokens_source is None
+        assert key.scenario.records[0].tokens_source is None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ async def test_what_may_have_it_write_needs_one(
         await spend(key, 1000)
         reply = await key.ask(path, body)
 
-    assert (reply.status, key.told.rows[0].reason) == (429, "budget")
+    assert (reply.status, key.scenario.records[0].reason) == (429, "budget")
 
 
 async def test_a_large_chat_is_no_load(autojump_clock: Clock) -> None:
@@ -93,4 +95,4 @@ async def test_a_large_chat_is_no_load(autojump_clock: Clock) -> None:
         reply = await own.ask(body={"model": "m1", "messages": words})
 
         assert reply.status == 429
-        assert own.told.rows[0].reason == "budget"
+        assert own.scenario.records[0].reason == "budget"

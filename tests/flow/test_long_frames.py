@@ -19,7 +19,7 @@ from ollama_gateway.wire.dialects.reading import MOST_TEXT
 from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from ollama_gateway.wire.outline import SLICE
 from tests.flow.dialects import RESPONSES
-from tests.story import CHAT, story
+from tests.support.scenario import CHAT, open_scenario
 
 Clock = trio.testing.MockClock
 OLLAMA, OPENAI = OllamaDialect(), OpenAIDialect()
@@ -126,23 +126,31 @@ async def test_a_long_line_at_the_end_of_a_stream(autojump_clock: Clock) -> None
     first = b'{"model":"m1","message":{"content":"word"},"done":false}\n'
     last = json.dumps({"model": "m1", "done": True, "context": LONG, **COUNTS}).encode() + b"\n"
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n"
-    async with story({"a": Simulator([Model("m1:latest")])}) as told:
-        told.simulators["a"].script(Script(raw=head + first + last))
-        reply = await told.ask(body=CHAT)
+    async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
+        scenario.simulators["a"].script(Script(raw=head + first + last))
+        reply = await scenario.ask(body=CHAT)
 
-    (row,) = told.rows
+    (record,) = scenario.records
     assert (reply.body == first + last, reply.is_complete) == (True, True)
-    assert (row.prompt_tokens, row.completion_tokens, row.tokens_source) == (11, 2, "reported")
+    assert (record.prompt_tokens, record.completion_tokens, record.tokens_source) == (
+        11,
+        2,
+        "reported",
+    )
 
 
 async def test_a_long_event_at_the_end_of_a_stream(autojump_clock: Clock) -> None:
     """The same of server-sent events, in the middle of which it says what it cost."""
     done = {"type": "response.completed", "response": {"usage": TOKENS, "output": LONG}}
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
-    async with story({"a": Simulator([Model("m1:latest")])}) as told:
-        told.simulators["a"].script(Script(raw=head + event(done, "response.completed")))
-        reply = await told.ask(RESPONSES.path, {**RESPONSES.body, "stream": True})
+    async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
+        scenario.simulators["a"].script(Script(raw=head + event(done, "response.completed")))
+        reply = await scenario.ask(RESPONSES.path, {**RESPONSES.body, "stream": True})
 
-    (row,) = told.rows
+    (record,) = scenario.records
     assert (reply.body, reply.is_complete) == (event(done, "response.completed"), True)
-    assert (row.prompt_tokens, row.completion_tokens, row.tokens_source) == (11, 2, "reported")
+    assert (record.prompt_tokens, record.completion_tokens, record.tokens_source) == (
+        11,
+        2,
+        "reported",
+    )

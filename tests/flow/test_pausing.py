@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.simulator import Model
-from tests.story import CHAT, Reply, Story, story
+from tests.support.scenario import CHAT, Reply, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 SLOW = Model("m1:latest", tokens=("a", "b", "c"), first_token=1, between_tokens=1)
@@ -17,9 +17,9 @@ def served_by(reply: Reply) -> tuple[int, str, str | None]:
     return reply.status, reply.text, reply.headers.get("x-gateway-backend")
 
 
-async def readiness(told: Story) -> tuple[int, list[str]]:
+async def readiness(scenario: Scenario) -> tuple[int, list[str]]:
     """What `/readyz` says."""
-    reply = await told.ask("/readyz", method="GET", is_admin=True)
+    reply = await scenario.ask("/readyz", method="GET", is_admin=True)
     return reply.status, reply.document["reasons"]
 
 
@@ -27,22 +27,24 @@ async def test_what_runs_on_a_paused_backend_finishes(autojump_clock: Clock) -> 
     """Streams with and without a first chunk end as if nothing were; the next chat goes on to b."""
     replies: list[Reply] = []
 
-    async def chat(told: Story) -> None:
-        replies.append(await told.ask())
+    async def chat(scenario: Scenario) -> None:
+        replies.append(await scenario.ask())
 
-    async with story(models=(SLOW,), settings={"GATEWAY_RACE_HEDGE_AFTER": "off"}) as told:
-        a = told.gateway.backends.all[0]
+    async with open_scenario(
+        models=(SLOW,), settings={"GATEWAY_RACE_HEDGE_AFTER": "off"}
+    ) as scenario:
+        a = scenario.gateway.backends.all[0]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(chat, told)
+            nursery.start_soon(chat, scenario)
             await trio.sleep(1.5)
-            told.gateway.backends.all[1].is_paused = True  # so that this one goes to a as well
-            nursery.start_soon(chat, told)
+            scenario.gateway.backends.all[1].is_paused = True  # so that this one goes to a as well
+            nursery.start_soon(chat, scenario)
             await trio.sleep(0.25)
-            told.gateway.backends.pause({"a"})
+            scenario.gateway.backends.pause({"a"})
             assert a.in_flight == 2
-            later = await told.ask()
-        told.gateway.backends.pause(())
-        back = await told.ask()
+            later = await scenario.ask()
+        scenario.gateway.backends.pause(())
+        back = await scenario.ask()
 
     assert [served_by(reply) for reply in replies] == [(200, "abc", "a")] * 2
     assert [reply.ended_at for reply in replies] == [3, 4.5]
@@ -52,45 +54,45 @@ async def test_what_runs_on_a_paused_backend_finishes(autojump_clock: Clock) -> 
 
 async def test_all_paused_is_a_503_that_says_when_to_come_back(autojump_clock: Clock) -> None:
     """Nobody waits in vain; lists stay as they are, and a model that nobody hosts is still 403."""
-    async with story() as told:
-        told.gateway.backends.pause({"a", "b"})
-        reply = await told.ask()
-        unknown = await told.ask(body={**CHAT, "model": "nope"})
-        tags = await told.ask("/api/tags", method="GET")
+    async with open_scenario() as scenario:
+        scenario.gateway.backends.pause({"a", "b"})
+        reply = await scenario.ask()
+        unknown = await scenario.ask(body={**CHAT, "model": "nope"})
+        tags = await scenario.ask("/api/tags", method="GET")
 
         assert trio.current_time() == 0
         assert (reply.status, unknown.status) == (503, 403)
         assert int(reply.headers["retry-after"]) > 0
         assert [entry["name"] for entry in tags.document["models"]] == ["m1:latest"]
-        assert await readiness(told) == (503, ["all backends are paused"])
+        assert await readiness(scenario) == (503, ["all backends are paused"])
 
-        told.gateway.backends.pause({"b"})
-        assert await readiness(told) == (200, [])
-        assert served_by(await told.ask()) == (200, "Hello", "a")
+        scenario.gateway.backends.pause({"b"})
+        assert await readiness(scenario) == (200, [])
+        assert served_by(await scenario.ask()) == (200, "Hello", "a")
 
 
 async def test_up_and_paused_is_not_ready(autojump_clock: Clock) -> None:
     """It takes one backend that is both up and not paused; with none up, that is the reason."""
-    async with story() as told:
-        told.gateway.backends.pause({"a"})
-        told.simulators["b"].go_down()
+    async with open_scenario() as scenario:
+        scenario.gateway.backends.pause({"a"})
+        scenario.simulators["b"].go_down()
         for _ in range(3):
-            await told.poll()
-        assert await readiness(told) == (503, ["all backends are paused"])
+            await scenario.poll()
+        assert await readiness(scenario) == (503, ["all backends are paused"])
 
-        told.simulators["a"].go_down()
+        scenario.simulators["a"].go_down()
         for _ in range(3):
-            await told.poll()
-        assert await readiness(told) == (503, ["no backend is up"])
+            await scenario.poll()
+        assert await readiness(scenario) == (503, ["no backend is up"])
 
 
 async def test_status_tells_who_is_paused_and_what_runs(autojump_clock: Clock) -> None:
     """`/status.json` has what `gatewayctl backends list` shows."""
-    async with story(models=(SLOW,)) as told, trio.open_nursery() as nursery:
-        nursery.start_soon(told.ask)
+    async with open_scenario(models=(SLOW,)) as scenario, trio.open_nursery() as nursery:
+        nursery.start_soon(scenario.ask)
         await trio.sleep(0.5)
-        told.gateway.backends.pause({"a"})
-        status = (await told.ask("/status.json", method="GET", is_admin=True)).document
+        scenario.gateway.backends.pause({"a"})
+        status = (await scenario.ask("/status.json", method="GET", is_admin=True)).document
 
     shown = [
         (b["name"], b["paused"], b["up"], b["in_flight"], b["slots"]) for b in status["backends"]

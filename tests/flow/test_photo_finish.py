@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Candidates, Wish
+from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import GatewayError, UpstreamTimeout
 from ollama_gateway.flow.attempt import Answer, BackendRefused
 from ollama_gateway.flow.race import Race
@@ -61,7 +61,7 @@ async def finish(
     """Race once; who won, or the error, or None for a client that has left."""
     track, photo = Track(*outcomes, after=1), Finish(outcomes, is_left=is_left)
     result: str | GatewayError | None = None
-    candidates = Candidates(track.backends, Wish(M, "k"), 100)
+    candidates = Candidates(track.backends, RouteRequest(M, "k"), 100)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(photo.ring)
         deadline = trio.current_time() + patience

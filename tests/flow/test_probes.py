@@ -34,7 +34,7 @@ async def test_a_light_request_that_was_the_probe_lets_the_line_go_on(
 
         async def show() -> None:
             with trio.move_on_after(1):
-                await track.run({"a": (NEVER, GOOD)}, is_light=True)
+                await track.run({"a": (NEVER, GOOD)}, is_slotless=True)
 
         nursery.start_soon(show)
         await trio.testing.wait_all_tasks_blocked()

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.story import CHAT, Pieces, Reply, Story, story
+from tests.support.scenario import CHAT, Pieces, Reply, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 SHOW, COUNT = "/api/show", "/v1/messages/count_tokens"
@@ -24,21 +24,21 @@ def slowly(path: str) -> Pieces:
 async def test_a_key_has_eight_at_once(autojump_clock: Clock, path: str) -> None:
     """The ninth is told to come again; another key has places of its own, inference others."""
     replies: list[Reply] = []
-    async with story() as told, trio.open_nursery() as nursery:
-        _, other = told.store.create("other")
+    async with open_scenario() as scenario, trio.open_nursery() as nursery:
+        _, other = scenario.store.create("other")
 
         async def ask(key: str) -> None:
-            replies.append(await told.ask(path, slowly(path), key=key))
+            replies.append(await scenario.ask(path, slowly(path), key=key))
 
         for _ in range(9):
-            nursery.start_soon(ask, told.key)
+            nursery.start_soon(ask, scenario.key)
         nursery.start_soon(ask, other)
         await trio.sleep(2)
         (refused,) = replies
-        chat = await told.ask()
+        chat = await scenario.ask()
         await trio.sleep(4)
-        again = await told.ask(path, slowly(path))
-        metrics = await told.ask("/metrics", method="GET", is_admin=True)
+        again = await scenario.ask(path, slowly(path))
+        metrics = await scenario.ask("/metrics", method="GET", is_admin=True)
 
     assert (refused.status, refused.headers["retry-after"]) == (429, "1")
     assert chat.status == again.status == 200
@@ -49,17 +49,17 @@ async def test_a_key_has_eight_at_once(autojump_clock: Clock, path: str) -> None
 async def test_both_kinds_share_the_places(autojump_clock: Clock) -> None:
     """Four of each are all that a key may have."""
     replies: list[Reply] = []
-    async with story() as told, trio.open_nursery() as nursery:
+    async with open_scenario() as scenario, trio.open_nursery() as nursery:
 
         async def ask(path: str) -> None:
-            replies.append(await told.ask(path, slowly(path)))
+            replies.append(await scenario.ask(path, slowly(path)))
 
         for _ in range(4):
             nursery.start_soon(ask, SHOW)
             nursery.start_soon(ask, COUNT)
         await trio.sleep(2)
-        statuses = [await told.ask(SHOW, {"model": "m1"}), await told.ask(COUNT, CHAT)]
-        model = await told.ask("/v1/models/m1", method="GET")
+        statuses = [await scenario.ask(SHOW, {"model": "m1"}), await scenario.ask(COUNT, CHAT)]
+        model = await scenario.ask("/v1/models/m1", method="GET")
 
     assert [reply.status for reply in [*statuses, model]] == [429] * 3
     assert [reply.status for reply in replies] == [200] * 8
@@ -71,16 +71,16 @@ async def test_a_place_is_given_back_on_every_way_out(
 ) -> None:
     """The client left, its body broke, its model is none: eight more find eight places."""
 
-    async def ask(told: Story, body: object) -> None:
-        await told.ask(SHOW, body, leave_at=leave_at)
+    async def ask(scenario: Scenario, body: object) -> None:
+        await scenario.ask(SHOW, body, leave_at=leave_at)
 
-    async with story() as told:
+    async with open_scenario() as scenario:
         for body in [slowly(SHOW), Pieces([(1, b"{")]), {"model": "nope"}, b"[]"] * 8:
-            await ask(told, body)
+            await ask(scenario, body)
         async with trio.open_nursery() as nursery:
             for _ in range(7):
-                nursery.start_soon(ask, told, slowly(SHOW))
+                nursery.start_soon(ask, scenario, slowly(SHOW))
             await trio.sleep(0.1)
-            reply = await told.ask(SHOW, {"model": "m1"})
+            reply = await scenario.ask(SHOW, {"model": "m1"})
 
     assert reply.status == 200

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.backends.selection import Candidates, Wish
+from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.wire.names import ModelName
 from tests.flow.racing import GOOD, M, Outcomes, Scenario, Track, failed, full
@@ -213,7 +213,7 @@ async def test_what_costs_a_backend_nothing_takes_no_room(autojump_clock: Clock)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: track.run({"a": (0, GOOD)}, holds=10))
         await trio.testing.wait_all_tasks_blocked()
-        outcomes = await track.run({"a": (1, GOOD)}, is_light=True)
+        outcomes = await track.run({"a": (1, GOOD)}, is_slotless=True)
         assert track.by_name["a"].in_flight == 1
 
     assert outcomes.ended == 1
@@ -224,7 +224,7 @@ async def test_room_that_time_alone_gives_is_seen_in_time(autojump_clock: Clock)
     """A rest that ends at 5 s counts, though a breaker of the same backend waits until 20 s."""
     track = Track("a")
     health = track.by_name["a"].health_of(M)
-    health.rests_until, health.breaker.until = 5.0, 20.0
+    health.backoff_until, health.breaker.until = 5.0, 20.0
 
     assert (await track.run({"a": (0, GOOD)})).started == {"a": 5}
 
@@ -277,7 +277,7 @@ async def test_many_that_wait_for_the_same_look_at_the_clock_once(autojump_clock
     async with trio.open_nursery() as nursery:
         for number in range(100):
             name = ModelName.parse(f"m{number}:cloud")
-            candidates = Candidates(track.backends, Wish(name, "k"), 100)
+            candidates = Candidates(track.backends, RouteRequest(name, "k"), 100)
             nursery.start_soon(candidates.next, Penniless())
         await trio.testing.wait_all_tasks_blocked()
 

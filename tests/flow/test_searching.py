@@ -12,7 +12,7 @@ from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.wire.bounds import SEARCH_TOOL
 from tests.flow.dialects import MESSAGES, RESPONSES, Speech
-from tests.story import story
+from tests.support.scenario import open_scenario
 
 Clock = trio.testing.MockClock
 TOOL = {"type": "web_search", "name": "web_search"}
@@ -30,26 +30,30 @@ async def test_searching_needs_a_pattern_of_the_cloud(
     autojump_clock: Clock, speech: Speech
 ) -> None:
     """With every local model alone it is the 403 of a model that is not there; no backend asked."""
-    async with story(models=MODELS) as told:
-        _, outside = told.store.create("outside", ("m1", "*-cloud"))
-        refused = await told.ask(speech.path, searching(speech))
-        unknown = await told.ask(speech.path, {**speech.body, "model": "nobody-has-this"})
-        served = await told.ask(speech.path, searching(speech), key=outside)
-        asked = sum(len(simulator.seen) for simulator in told.simulators.values())
+    async with open_scenario(models=MODELS) as scenario:
+        _, outside = scenario.store.create("outside", ("m1", "*-cloud"))
+        refused = await scenario.ask(speech.path, searching(speech))
+        unknown = await scenario.ask(speech.path, {**speech.body, "model": "nobody-has-this"})
+        served = await scenario.ask(speech.path, searching(speech), key=outside)
+        asked = sum(len(simulator.seen) for simulator in scenario.simulators.values())
 
     assert (refused.status, served.status) == (403, 200)
     errors = [reply.document["error"] for reply in (refused, unknown)]
     assert errors[0] == errors[1]
-    assert [row.reason for row in told.rows] == ["web_search_not_allowed", "unknown_model", None]
-    assert not told.rows[0].attempts
+    assert [record.reason for record in scenario.records] == [
+        "web_search_not_allowed",
+        "unknown_model",
+        None,
+    ]
+    assert not scenario.records[0].attempts
     assert asked >= 1
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
 async def test_elsewhere_such_a_tool_is_one_like_others(autojump_clock: Clock, path: str) -> None:
     """Ollama searches on two routes only."""
-    async with story(models=MODELS) as told:
-        reply = await told.ask(path, {**MESSAGES.body, "tools": [TOOL]})
+    async with open_scenario(models=MODELS) as scenario:
+        reply = await scenario.ask(path, {**MESSAGES.body, "tools": [TOOL]})
 
     assert reply.status == 200
 
@@ -57,11 +61,11 @@ async def test_elsewhere_such_a_tool_is_one_like_others(autojump_clock: Clock, p
 async def reserved(speech: Speech, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """The tokens that a request reserves, and what its backend gets."""
     limits = KeyLimits(tokens_per_day=1_000_000)
-    async with story({"a": Simulator(MODELS)}) as told:
-        _, key = told.store.create("searcher", ("m1", "*cloud"), limits=limits)
-        reply = await told.ask(speech.path, body, key=key)
-        seen = json.loads(told.simulators["a"].seen[-1].body)
-    assert (reply.status, told.rows[0].tokens_source) == (200, "reported")
+    async with open_scenario({"a": Simulator(MODELS)}) as scenario:
+        _, key = scenario.store.create("searcher", ("m1", "*cloud"), limits=limits)
+        reply = await scenario.ask(speech.path, body, key=key)
+        seen = json.loads(scenario.simulators["a"].seen[-1].body)
+    assert (reply.status, scenario.records[0].tokens_source) == (200, "reported")
     return 1_000_000 - int(reply.headers["x-ratelimit-remaining-tokens"]), seen
 
 
@@ -84,10 +88,10 @@ async def test_an_answer_shrinks_in_each_run(autojump_clock: Clock, speech: Spee
     field = "max_tokens" if speech is MESSAGES else "max_output_tokens"
     tokens, _ = await reserved(speech, {**searching(speech), field: 1000})
     limits = KeyLimits(tokens_per_day=tokens - 4 * 1000 + 8003)
-    async with story({"a": Simulator(MODELS)}) as told:
-        _, key = told.store.create("searcher", ("m1", "*cloud"), limits=limits)
-        reply = await told.ask(speech.path, {**searching(speech), field: 4096}, key=key)
-        seen = json.loads(told.simulators["a"].seen[-1].body)
+    async with open_scenario({"a": Simulator(MODELS)}) as scenario:
+        _, key = scenario.store.create("searcher", ("m1", "*cloud"), limits=limits)
+        reply = await scenario.ask(speech.path, {**searching(speech), field: 4096}, key=key)
+        seen = json.loads(scenario.simulators["a"].seen[-1].body)
 
     assert (reply.status, seen[field]) == (200, 2000)
     assert reply.headers["x-ratelimit-remaining-tokens"] == "0"

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from ollama_gateway.backends.idle import REST
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.simulator import Model, Script, Simulator, memory_server
-from tests.story import story
+from tests.support.scenario import open_scenario
 
 CHAT = "/api/chat"
 
@@ -24,16 +24,16 @@ async def test_a_second_generation_is_seen(
 ) -> None:
     """A backend that worked on a request and died has failed: in the row, and for its breaker."""
     simulator = Simulator((Model("m1:latest"),))
-    async with story({"a": simulator}) as told, memory_server(simulator) as connect:
-        (backend,) = told.gateway.backends.all
+    async with open_scenario({"a": simulator}) as scenario, memory_server(simulator) as connect:
+        (backend,) = scenario.gateway.backends.all
         backend.transport = Transport(connect, most_idle=4)
-        assert (await told.ask()).status == 200
+        assert (await scenario.ask()).status == 200
         await trio.sleep(REST)
         simulator.script(Script(before=worked, cut_after=0))
-        reply = await told.ask()
+        reply = await scenario.ask()
         await backend.transport.aclose()
 
-        assert [attempt.reason for attempt in told.rows[-1].attempts] == reasons
+        assert [attempt.reason for attempt in scenario.records[-1].attempts] == reasons
         assert reply.status == (502 if failures else 200)
         (health,) = backend.health.values()
         assert health.breaker.failures == failures

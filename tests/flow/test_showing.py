@@ -25,9 +25,9 @@ def saying(body: bytes) -> Script:
 async def test_who_may_manage_gets_every_byte(autojump_clock: Clock) -> None:
     """Odd spaces, fields nobody knows and numbers of any length pass as they came."""
     body = b'{ "modelfile":"FROM /m/blobs/sha256-ab",\n "new":1.10e+2, "model_info":{} }'
-    async with managed() as told:
-        told.told.simulators["a"].script(saying(body), path="/api/show")
-        reply = await told.ask("/api/show", SHOW)
+    async with managed() as client:
+        client.scenario.simulators["a"].script(saying(body), path="/api/show")
+        reply = await client.ask("/api/show", SHOW)
 
     assert (reply.status, reply.body) == (200, body)
     assert reply.headers["content-type"] == "application/json; charset=utf-8"
@@ -35,10 +35,10 @@ async def test_who_may_manage_gets_every_byte(autojump_clock: Clock) -> None:
 
 async def test_others_get_no_places(autojump_clock: Clock) -> None:
     """Where layers lie is nobody's business; all other bytes stay, in the same cached answer."""
-    async with managed() as told:
-        full = await told.ask("/api/show", SHOW)
-        less = await told.ask("/api/show", SHOW, key=told.told.key)
-        asked = told.paths("a")
+    async with managed() as client:
+        full = await client.ask("/api/show", SHOW)
+        less = await client.ask("/api/show", SHOW, key=client.scenario.key)
+        asked = client.paths("a")
 
     assert b"FROM /models/blobs/sha256-" in full.body
     assert less.body == full.body.replace(b"FROM /models/blobs/", b"FROM ")
@@ -47,19 +47,19 @@ async def test_others_get_no_places(autojump_clock: Clock) -> None:
 
 async def test_answers_are_kept_by_all_they_depend_on(autojump_clock: Clock) -> None:
     """The same question is asked once; another model, body or client is another question."""
-    async with managed({"a": Simulator([Model("shared:1"), Model("other:1")])}) as told:
+    async with managed({"a": Simulator([Model("shared:1"), Model("other:1")])}) as client:
         for _ in range(3):
-            await told.ask("/api/show", SHOW)
-        once = len(told.paths("a"))
-        verbose = await told.ask("/api/show", {**SHOW, "verbose": True})
-        other = await told.ask("/api/show", {"model": "other:1"})
-        told.told.simulators["a"].script(saying(b'{"basename":1}'), path="/api/show")
-        copilot = [await told.ask("/api/show", SHOW, headers=COPILOT) for _ in range(2)]
-        agent = told.told.simulators["a"].seen[-1].header("user-agent")
-        plain = await told.ask("/api/show", SHOW)
+            await client.ask("/api/show", SHOW)
+        once = len(client.paths("a"))
+        verbose = await client.ask("/api/show", {**SHOW, "verbose": True})
+        other = await client.ask("/api/show", {"model": "other:1"})
+        client.scenario.simulators["a"].script(saying(b'{"basename":1}'), path="/api/show")
+        copilot = [await client.ask("/api/show", SHOW, headers=COPILOT) for _ in range(2)]
+        agent = client.scenario.simulators["a"].seen[-1].header("user-agent")
+        plain = await client.ask("/api/show", SHOW)
 
         assert once == 1
-        assert len(told.paths("a")) == 4
+        assert len(client.paths("a")) == 4
     assert agent == COPILOT[0][1]
     assert b"other:1" in other.body
     assert verbose.status == 200
@@ -68,34 +68,34 @@ async def test_answers_are_kept_by_all_they_depend_on(autojump_clock: Clock) -> 
 
 async def test_a_new_digest_is_asked_anew(autojump_clock: Clock) -> None:
     """A model that was pulled again under its name is not described as the old one."""
-    async with managed({"a": Simulator([Model("shared:1", digest="a" * 64)])}) as told:
-        old = await told.ask("/api/show", SHOW)
-        told.told.simulators["a"].add_model(Model("shared:1", digest="b" * 64))
-        await told.told.poll()
-        new = await told.ask("/api/show", SHOW)
+    async with managed({"a": Simulator([Model("shared:1", digest="a" * 64)])}) as client:
+        old = await client.ask("/api/show", SHOW)
+        client.scenario.simulators["a"].add_model(Model("shared:1", digest="b" * 64))
+        await client.scenario.poll()
+        new = await client.ask("/api/show", SHOW)
 
     assert (b"a" * 64 in old.body, b"b" * 64 in new.body) == (True, True)
 
 
 async def test_what_fails_is_not_kept(autojump_clock: Clock) -> None:
     """A failure is made good by the next backend, and an error is asked again."""
-    async with managed({"a": Simulator([Model("shared:1")])}) as told:
-        told.told.simulators["a"].script(Script(status=500, error="oops"), path="/api/show")
-        failed = await told.ask("/api/show", SHOW)
-        good = await told.ask("/api/show", SHOW)
+    async with managed({"a": Simulator([Model("shared:1")])}) as client:
+        client.scenario.simulators["a"].script(Script(status=500, error="oops"), path="/api/show")
+        failed = await client.ask("/api/show", SHOW)
+        good = await client.ask("/api/show", SHOW)
 
     assert (failed.status, good.status) == (500, 200)
 
 
 async def test_one_card(autojump_clock: Clock) -> None:
     """`/v1/models/{id}` is the backend's own: the id as written, the time and owner as listed."""
-    async with managed({"a": Simulator([Model("shared:1"), Model("me/m:v1")])}) as told:
-        cards = (await told.ask("/v1/models", method="GET")).document["data"]
-        card = await told.ask("/v1/models/SHARED:1", method="GET")
-        again = await told.ask("/v1/models/SHARED:1", method="GET")
-        encoded = await told.ask("/v1/models/shared%3A1", method="GET")
-        slash = await told.ask("/v1/models/me%2Fm:v1", method="GET")
-        asked = told.paths("a")
+    async with managed({"a": Simulator([Model("shared:1"), Model("me/m:v1")])}) as client:
+        cards = (await client.ask("/v1/models", method="GET")).document["data"]
+        card = await client.ask("/v1/models/SHARED:1", method="GET")
+        again = await client.ask("/v1/models/SHARED:1", method="GET")
+        encoded = await client.ask("/v1/models/shared%3A1", method="GET")
+        slash = await client.ask("/v1/models/me%2Fm:v1", method="GET")
+        asked = client.paths("a")
 
     listed = next(card for card in cards if card["id"] == "shared:1")
     assert card.document == {**listed, "id": "SHARED:1"}
@@ -108,17 +108,17 @@ async def test_one_card(autojump_clock: Clock) -> None:
 
 async def test_a_model_that_is_down(autojump_clock: Clock) -> None:
     """One that is known and down is a 503, one that nobody hosts the one 403, on both routes."""
-    async with managed({"a": Simulator([Model("shared:1")])}) as told:
-        told.told.simulators["a"].go_down()
+    async with managed({"a": Simulator([Model("shared:1")])}) as client:
+        client.scenario.simulators["a"].go_down()
         for _ in range(3):
-            await told.told.poll()
+            await client.scenario.poll()
         down = [
-            await told.ask("/api/show", SHOW),
-            await told.ask("/v1/models/shared:1", method="GET"),
+            await client.ask("/api/show", SHOW),
+            await client.ask("/v1/models/shared:1", method="GET"),
         ]
         unknown = [
-            await told.ask("/api/show", {"model": "none"}),
-            await told.ask("/v1/models/none", method="GET"),
+            await client.ask("/api/show", {"model": "none"}),
+            await client.ask("/v1/models/none", method="GET"),
         ]
 
     assert [reply.status for reply in down] == [503, 503]
@@ -128,16 +128,18 @@ async def test_a_model_that_is_down(autojump_clock: Clock) -> None:
 
 async def test_a_cloud_model_is_asked_for_each_time(autojump_clock: Clock) -> None:
     """It is in no list, so that nothing says when it changes; only a cloud pattern opens it."""
-    async with managed(models=("*", "gpt*cloud")) as told:
-        told.told.simulators["a"].script(
+    async with managed(models=("*", "gpt*cloud")) as client:
+        client.scenario.simulators["a"].script(
             saying(b'{"id":"x"}'), path="/v1/models/gpt-oss:20b-cloud", times=None
         )
         for _ in range(2):
-            reply = await told.ask("/v1/models/gpt-oss:20b-cloud", method="GET")
+            reply = await client.ask("/v1/models/gpt-oss:20b-cloud", method="GET")
             assert (reply.status, reply.document) == (200, {"id": "x"})
-        refused = await told.ask("/v1/models/gpt-oss:cloud", method="GET", key=told.told.key)
+        refused = await client.ask(
+            "/v1/models/gpt-oss:cloud", method="GET", key=client.scenario.key
+        )
 
-        assert len(told.paths("a")) == 2
+        assert len(client.paths("a")) == 2
     assert refused.status == 403
 
 

@@ -12,7 +12,7 @@ import trio.testing
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Simulator
 from tests.flow.limited import limited
-from tests.story import story
+from tests.support.scenario import open_scenario
 
 BUDGET: Final = 500
 TALKER: Final = Model("m1:latest", ("x",) * 2 * BUDGET)
@@ -43,12 +43,12 @@ def bodies() -> Iterator[tuple[str, str]]:
 
 async def test_no_bound_can_be_spelt_past_a_budget(autojump_clock: trio.testing.MockClock) -> None:
     """Whatever is read as the bound of an answer, what was granted is what is generated."""
-    async with story({"a": Simulator([TALKER])}) as told:
+    async with open_scenario({"a": Simulator([TALKER])}) as scenario:
         for number, (path, body) in enumerate(bodies()):
-            _, key = told.store.create(f"k{number}", limits=KeyLimits(tokens_per_day=BUDGET))
-            before = told.simulators["a"].figures
-            await told.ask(path, body.encode(), key=key)
-            after = told.simulators["a"].figures
+            _, key = scenario.store.create(f"k{number}", limits=KeyLimits(tokens_per_day=BUDGET))
+            before = scenario.simulators["a"].figures
+            await scenario.ask(path, body.encode(), key=key)
+            after = scenario.simulators["a"].figures
             used = after.completion_tokens - before.completion_tokens
             assert used + after.prompt_tokens - before.prompt_tokens <= BUDGET, (path, body)
 
@@ -71,7 +71,7 @@ async def test_a_large_body_is_bounded_and_arrives_with_its_pictures(
     assert bound in ({"options": {"num_predict": 4096}}, 4096)
     seen.pop("stream_options", None)
     assert seen == body
-    assert key.told.rows[-1].bytes_in == len(json.dumps(body))
+    assert key.scenario.records[-1].bytes_in == len(json.dumps(body))
 
 
 async def test_words_that_look_like_a_picture_are_charged(

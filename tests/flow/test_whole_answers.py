@@ -13,7 +13,7 @@ import trio.testing
 from ollama_gateway.simulator import Model, Script, Simulator
 from ollama_gateway.wire.whole import HELD
 from tests.flow.test_audit import STRICT, find, journaled, lose
-from tests.story import Reply, Story, story
+from tests.support.scenario import Reply, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 EMBED = {"model": "m1", "input": "x"}
@@ -30,18 +30,20 @@ def sized(size: int, end: bytes = REPORT, start: bytes = b'{"model":"m1","embedd
 
 def raw(body: bytes, *, length: int | None = -1) -> Script:
     """An answer of these bytes and this Content-Length; None: its end is the connection's."""
-    told = b"content-length: %d\r\n" % (len(body) if length == -1 else length or 0)
+    scenario = b"content-length: %d\r\n" % (len(body) if length == -1 else length or 0)
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-    return Script(raw=head + (b"" if length is None else told) + b"\r\n" + body)
+    return Script(raw=head + (b"" if length is None else scenario) + b"\r\n" + body)
 
 
-async def asked(script: Script, path: str = "/api/embed", **how: Any) -> tuple[Reply, Story]:
+async def asked(script: Script, path: str = "/api/embed", **how: Any) -> tuple[Reply, Scenario]:
     """The first backend answers so, and what came of it."""
-    async with story(**{name: how.pop(name) for name in ("settings",) if name in how}) as told:
-        told.simulators["a"].script(script, path=path)
-        reply = await told.ask(path, EMBED, **how)
-        assert told.gateway.app.bodies.held == 0
-    return reply, told
+    async with open_scenario(
+        **{name: how.pop(name) for name in ("settings",) if name in how}
+    ) as scenario:
+        scenario.simulators["a"].script(script, path=path)
+        reply = await scenario.ask(path, EMBED, **how)
+        assert scenario.gateway.app.bodies.held == 0
+    return reply, scenario
 
 
 def is_document(body: bytes) -> bool:
@@ -57,13 +59,17 @@ def is_document(body: bytes) -> bool:
 async def test_every_byte_arrives(autojump_clock: Clock, size: int, length: int | None) -> None:
     """Whatever its size, with a length or without; its cost is noted as it passes."""
     body = sized(size)
-    reply, told = await asked(raw(body, length=length))
+    reply, scenario = await asked(raw(body, length=length))
 
     assert (reply.status, reply.body == body, reply.is_complete) == (200, True, True)
     assert reply.headers.get("content-length") == (str(size) if size < 2 * HELD else None)
-    (row,) = told.rows
-    assert (row.outcome, row.bytes_out, row.backend) == ("completed", size, "a")
-    assert (row.prompt_tokens, row.completion_tokens, row.tokens_source) == (7, 0, "reported")
+    (record,) = scenario.records
+    assert (record.outcome, record.bytes_out, record.backend) == ("completed", size, "a")
+    assert (record.prompt_tokens, record.completion_tokens, record.tokens_source) == (
+        7,
+        0,
+        "reported",
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,15 +80,15 @@ async def test_up_to_a_mebibyte_it_fails_over(
 ) -> None:
     """What breaks while it is held is had from another backend; what breaks later is cut."""
     body = sized(3 * HELD)
-    reply, told = await asked(raw(body[:arrived], length=len(body)))
+    reply, scenario = await asked(raw(body[:arrived], length=len(body)))
 
-    (row,) = told.rows
+    (record,) = scenario.records
     assert reply.is_complete is is_rescued
     assert is_document(reply.body) is is_rescued
-    assert row.backend == ("b" if is_rescued else "a")
-    assert row.reason == (None if is_rescued else "connection_broken")
+    assert record.backend == ("b" if is_rescued else "a")
+    assert record.reason == (None if is_rescued else "connection_broken")
     if not is_rescued:
-        assert (row.outcome, reply.body) == ("upstream_failed", body[:arrived])
+        assert (record.outcome, reply.body) == ("upstream_failed", body[:arrived])
 
 
 @pytest.mark.parametrize(
@@ -104,13 +110,13 @@ async def test_what_is_no_good_answer_is_cut_before_its_last_brace(
     autojump_clock: Clock, script: Script, reason: str
 ) -> None:
     """An error at its end, garbage, or no end: the client has no document, and no event in it."""
-    reply, told = await asked(script)
+    reply, scenario = await asked(script)
 
-    (row,) = told.rows
-    assert (row.outcome, row.reason) == ("upstream_failed", reason)
+    (record,) = scenario.records
+    assert (record.outcome, record.reason) == ("upstream_failed", reason)
     assert (reply.status, reply.is_complete, is_document(reply.body)) == (200, False, False)
     assert reply.body in (script.raw or b"")
-    assert row.bytes_out == len(reply.body)
+    assert record.bytes_out == len(reply.body)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +132,9 @@ async def test_what_is_no_good_answer_is_cut_before_its_last_brace(
 )
 async def test_an_error_that_is_seen_in_time_fails_over(autojump_clock: Clock, body: bytes) -> None:
     """Nothing of it is passed on before a member of a good answer has begun."""
-    reply, told = await asked(raw(body))
+    reply, scenario = await asked(raw(body))
 
-    assert (reply.status, reply.is_complete, told.rows[0].backend) == (200, True, "b")
+    assert (reply.status, reply.is_complete, scenario.records[0].backend) == (200, True, "b")
 
 
 @pytest.mark.parametrize(
@@ -147,10 +153,10 @@ async def test_only_the_members_at_its_top_count(
 ) -> None:
     """As a parser of the whole has them: the last of two, none of an object inside."""
     for size in (500, 100_000, 2 * HELD):
-        reply, told = await asked(raw(sized(size, end)))
+        reply, scenario = await asked(raw(sized(size, end)))
 
         assert reply.is_complete
-        assert told.rows[0].prompt_tokens == prompt
+        assert scenario.records[0].prompt_tokens == prompt
 
 
 @pytest.mark.parametrize(
@@ -164,86 +170,86 @@ async def test_only_the_members_at_its_top_count(
 async def test_openais_usage(autojump_clock: Clock, body: bytes, tokens: int | None) -> None:
     """Before or behind the data, of two the last, and none inside of the data."""
     whole = body % (b'{"embedding":[0.5]},' * 60_000 + b"1")
-    reply, told = await asked(raw(whole), "/v1/embeddings")
+    reply, scenario = await asked(raw(whole), "/v1/embeddings")
 
     assert (reply.body == whole, reply.is_complete) == (True, True)
-    assert told.rows[0].prompt_tokens == tokens
+    assert scenario.records[0].prompt_tokens == tokens
 
 
 async def test_an_answer_of_no_known_kind_is_held_to_its_end(autojump_clock: Clock) -> None:
     """It may be an error until then; what Ollama may write one day is served all the same."""
     body = sized(2 * HELD, b'],"error_count":0}', b'{"pictures":[')
-    reply, told = await asked(raw(body))
+    reply, scenario = await asked(raw(body))
 
     assert (reply.status, reply.body == body) == (200, True)
     assert reply.headers["content-length"] == str(len(body))
-    assert told.rows[0].backend == "a"
+    assert scenario.records[0].backend == "a"
 
 
 async def test_strict_its_last_brace_waits_for_its_row(autojump_clock: Clock) -> None:
     """A long answer whose row cannot be written is cut, and no client has all of it."""
     body = sized(3 * HELD)
-    async with story(settings=STRICT) as told:
-        told.simulators["a"].script(raw(body))
+    async with open_scenario(settings=STRICT) as scenario:
+        scenario.simulators["a"].script(raw(body))
 
         async def fail(reply: Reply) -> None:
-            if reply.body and told.gateway.admin.audit.trail.journal.path.exists():
-                lose(told)
+            if reply.body and scenario.gateway.admin.audit.trail.journal.path.exists():
+                lose(scenario)
 
-        reply = await told.ask("/api/embed", EMBED, watch=fail)
-        find(told)
+        reply = await scenario.ask("/api/embed", EMBED, watch=fail)
+        find(scenario)
         await trio.sleep(2)
-        [row] = journaled(told, is_strict=True)
+        [record] = journaled(scenario, is_strict=True)
 
     assert (reply.status, reply.is_complete, is_document(reply.body)) == (200, False, False)
     assert body.startswith(reply.body)
-    assert (row["outcome"], row["reason"]) == ("refused", "audit_unavailable")
+    assert (record["outcome"], record["reason"]) == ("refused", "audit_unavailable")
 
 
 async def test_strict_its_row_is_there_before_its_last_brace(autojump_clock: Clock) -> None:
     """Whoever has a whole answer has a row."""
-    body, rows = sized(3 * HELD), []
-    async with story(settings=STRICT) as told:
-        told.simulators["a"].script(raw(body))
+    body, records = sized(3 * HELD), []
+    async with open_scenario(settings=STRICT) as scenario:
+        scenario.simulators["a"].script(raw(body))
 
         async def look(reply: Reply) -> None:
-            rows.append((reply.body.endswith(b"}"), len(journaled(told, is_strict=True))))
+            records.append((reply.body.endswith(b"}"), len(journaled(scenario, is_strict=True))))
 
-        await told.ask("/api/embed", EMBED, watch=look)
+        await scenario.ask("/api/embed", EMBED, watch=look)
 
-    assert rows[0] == (False, 0)
-    assert rows[-1] == (True, 1)
-    assert {count for is_whole, count in rows if is_whole} == {1}
+    assert records[0] == (False, 0)
+    assert records[-1] == (True, 1)
+    assert {count for is_whole, count in records if is_whole} == {1}
 
 
 async def test_a_client_that_leaves_ends_the_upstream_request(autojump_clock: Clock) -> None:
     """In the middle of a long answer too; its row has what was sent until then."""
-    async with story({"a": Simulator([Model("m1:latest")])}) as told:
-        told.simulators["a"].script(raw(sized(3 * HELD)))
+    async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
+        scenario.simulators["a"].script(raw(sized(3 * HELD)))
 
         async def slowly(_: Reply) -> None:
             await trio.sleep(1)
 
-        reply = await told.ask("/api/embed", EMBED, watch=slowly, leave_at=10.5)
+        reply = await scenario.ask("/api/embed", EMBED, watch=slowly, leave_at=10.5)
 
-    (row,) = told.rows
-    assert (row.outcome, row.status, row.prompt_tokens) == ("client_gone", 200, None)
-    assert 0 < len(reply.body) <= row.bytes_out < 3 * HELD
+    (record,) = scenario.records
+    assert (record.outcome, record.status, record.prompt_tokens) == ("client_gone", 200, None)
+    assert 0 < len(reply.body) <= record.bytes_out < 3 * HELD
 
 
 async def test_a_backend_that_stops_in_the_middle_is_left(autojump_clock: Clock) -> None:
     """After `race.idle_timeout` without a byte, however slowly the client reads."""
     settings: Mapping[str, str] = {"GATEWAY_RACE_IDLE_TIMEOUT": "7s"}
     model = Model("m1:latest", capabilities=("embedding",), vector_length=300_000)
-    async with story({"a": Simulator([model])}, settings=settings) as told:
-        told.simulators["a"].script(Script(hang_after=1))
+    async with open_scenario({"a": Simulator([model])}, settings=settings) as scenario:
+        scenario.simulators["a"].script(Script(hang_after=1))
 
         async def slowly(reply: Reply) -> None:
             await trio.sleep(8 if len(reply.body) < 40_000 else 0)
 
-        reply = await told.ask("/api/embed", EMBED, watch=slowly)
+        reply = await scenario.ask("/api/embed", EMBED, watch=slowly)
 
-    (row,) = told.rows
-    assert (row.outcome, row.reason) == ("timed_out", "idle_timeout")
+    (record,) = scenario.records
+    assert (record.outcome, record.reason) == ("timed_out", "idle_timeout")
     assert (reply.is_complete, is_document(reply.body)) == (False, False)
     assert len(reply.body) > HELD

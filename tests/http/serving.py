@@ -22,7 +22,7 @@ from ollama_gateway.server.app import App as Gateway
 from ollama_gateway.server.app import error_response
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.routes import OLLAMA, Route, Routes
-from tests.patience import HANGS, PATIENCE
+from tests.support.patience import HANGS, PATIENCE
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]

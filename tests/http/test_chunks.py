@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ollama_gateway.errors import BadRequest, HeadersTooLarge, RequestTimeout
 from ollama_gateway.http.chunks import PART, SHORT, Chunks
-from ollama_gateway.http.request_stream import ROOM, Inbox
+from ollama_gateway.http.request_stream import ROOM, RequestStream
 from ollama_gateway.server.bodies import GRACE, BodyBudget, Room
 from ollama_gateway.server.downstream import ASGIDownstream
 
@@ -33,11 +33,11 @@ def many(size: int = ROOM) -> bytes:
     return TINY * (size // len(TINY))
 
 
-def inbox_of(
+def request_stream_of(
     *data: bytes, turn: anyio.Lock | None = None, told: list[bytes] | None = None
-) -> Inbox:
+) -> RequestStream:
     """The way in of a request whose body comes in chunks, and which has come so far."""
-    inbox = Inbox(Chunks(turn or anyio.Lock(), ([] if told is None else told).append))
+    inbox = RequestStream(Chunks(turn or anyio.Lock(), ([] if told is None else told).append))
     for piece in data:
         inbox.put(piece)
     return inbox
@@ -47,7 +47,7 @@ async def nowhere(_event: Any) -> None:
     """Where the answer would go."""
 
 
-def downstream(inbox: Inbox) -> ASGIDownstream:
+def downstream(inbox: RequestStream) -> ASGIDownstream:
     """The client's side of a request with this body."""
     return ASGIDownstream(inbox, nowhere, Room(BodyBudget(2**20, 2**20)), None, None, [])
 
@@ -55,7 +55,7 @@ def downstream(inbox: Inbox) -> ASGIDownstream:
 async def test_nothing_is_taken_apart_that_nobody_wants(autojump_clock: MockClock) -> None:
     """Of a long body the end is not looked for, though it is there; what comes is thrown away."""
     told: list[bytes] = []
-    inbox = inbox_of(many() + END, told=told)
+    inbox = request_stream_of(many() + END, told=told)
     inbox.drop()
     inbox.put(END)
 
@@ -68,8 +68,8 @@ async def test_nothing_is_taken_apart_that_nobody_wants(autojump_clock: MockCloc
 async def test_a_short_body_that_nobody_wants_has_its_end(autojump_clock: MockClock) -> None:
     """The next request can be read then, and the connection stays."""
     told: list[bytes] = []
-    inbox_of(many(SHORT - 10) + END + b"GET", told=told).drop()
-    inbox_of(b"nothing of the kind\r\n", told=told).drop()
+    request_stream_of(many(SHORT - 10) + END + b"GET", told=told).drop()
+    request_stream_of(b"nothing of the kind\r\n", told=told).drop()
 
     assert told == [b"GET"]
 
@@ -78,7 +78,7 @@ async def test_the_pieces_of_a_read_are_one(autojump_clock: MockClock) -> None:
     """A few thousand chunks come as some pieces, in order; the last one says so."""
     told: list[bytes] = []
     data = b"".join(b"1\r\n%c\r\n" % (n % 256) for n in range(10_000))
-    inbox = inbox_of(data[:777], data[777:] + END + b"rest", told=told)
+    inbox = request_stream_of(data[:777], data[777:] + END + b"rest", told=told)
     body, events = b"", 0
     while True:
         event = await inbox()
@@ -96,7 +96,7 @@ async def test_a_client_that_leaves_is_told_of_behind_what_it_sent(
     autojump_clock: MockClock, end: bytes
 ) -> None:
     """What had come can still be taken; then it is said for ever that the client left."""
-    inbox = inbox_of(b"2\r\nhi\r\n" + end)
+    inbox = request_stream_of(b"2\r\nhi\r\n" + end)
     inbox.close()
     first = await inbox()
 
@@ -108,7 +108,7 @@ async def test_a_client_that_leaves_is_told_of_behind_what_it_sent(
 async def test_what_is_broken_is_refused_at_once(autojump_clock: MockClock, data: bytes) -> None:
     """Nobody waits for what a client may still say, which has said what makes no sense."""
     with pytest.raises(BadRequest):
-        await downstream(inbox_of(data)).body()
+        await downstream(request_stream_of(data)).body()
 
     assert trio.current_time() == 0
 
@@ -116,14 +116,14 @@ async def test_what_is_broken_is_refused_at_once(autojump_clock: MockClock, data
 async def test_a_size_without_an_end_is_too_large(autojump_clock: MockClock) -> None:
     """As a head is that does not end."""
     with pytest.raises(HeadersTooLarge):
-        await downstream(inbox_of(b"5;" + b"x" * 100_000)).body()
+        await downstream(request_stream_of(b"5;" + b"x" * 100_000)).body()
 
 
 @pytest.mark.parametrize("data", [b"5", b"5\r\n", b"5\r\nhello", b"5\r\nhello\r\n0\r\n", b"1;x"])
 async def test_the_middle_of_a_chunk_has_a_deadline(autojump_clock: MockClock, data: bytes) -> None:
     """What has come and is not enough is no reason to wait for ever."""
     with pytest.raises(RequestTimeout):
-        await downstream(inbox_of(data)).body()
+        await downstream(request_stream_of(data)).body()
 
     assert GRACE <= trio.current_time() <= GRACE + 1
 
@@ -134,7 +134,7 @@ async def test_framing_does_not_count_toward_the_rate(
 ) -> None:
     """A body in tiny chunks is given the time that it would have without them, to the second."""
 
-    async def refused_after(inbox: Inbox, piece: bytes) -> float:
+    async def refused_after(inbox: RequestStream, piece: bytes) -> float:
         async def sender() -> None:
             while True:
                 await trio.sleep(0.5)
@@ -148,8 +148,8 @@ async def test_framing_does_not_count_toward_the_rate(
             nursery.cancel_scope.cancel()
         return trio.current_time() - began
 
-    plain = await refused_after(Inbox(), b"x" * 250)
-    chunked = await refused_after(inbox_of(), framing * 250)
+    plain = await refused_after(RequestStream(), b"x" * 250)
+    chunked = await refused_after(request_stream_of(), framing * 250)
 
     assert abs(plain - chunked) < 1
 
@@ -167,7 +167,7 @@ async def test_bodies_of_many_chunks_take_turns(autojump_clock: MockClock) -> No
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    async def take(inbox: Inbox) -> None:
+    async def take(inbox: RequestStream) -> None:
         while not inbox.is_empty:
             if (event := await inbox())["more_body"]:
                 taken.append((turns, len(event["body"])))
@@ -176,7 +176,7 @@ async def test_bodies_of_many_chunks_take_turns(autojump_clock: MockClock) -> No
         counting.start_soon(count)
         async with trio.open_nursery() as nursery:
             for _ in range(8):
-                nursery.start_soon(take, inbox_of(many() + END, turn=turn))
+                nursery.start_soon(take, request_stream_of(many() + END, turn=turn))
         counting.cancel_scope.cancel()
 
     # The count may come before a part in one turn, and behind it in the next.
@@ -187,7 +187,7 @@ async def test_bodies_of_many_chunks_take_turns(autojump_clock: MockClock) -> No
 
 async def test_whoever_sends_tiny_chunks_is_hardly_ahead(autojump_clock: MockClock) -> None:
     """The bytes that wait are bounded as they came, and there is room again when they are taken."""
-    inbox, sent = inbox_of(), []
+    inbox, sent = request_stream_of(), []
 
     async def sender() -> None:
         for number in range(6):
@@ -205,7 +205,7 @@ async def test_whoever_sends_tiny_chunks_is_hardly_ahead(autojump_clock: MockClo
 
 async def test_pieces_of_a_byte_are_put_together(autojump_clock: MockClock) -> None:
     """Also of a body with a length: each would take sixty bytes else."""
-    inbox = Inbox()
+    inbox = RequestStream()
     for number in range(20_000):
         inbox.put(b"%c" % (number % 256))
     inbox.end()

@@ -20,7 +20,7 @@ from ollama_gateway.server.refusals import LINES_A_SECOND
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.networks import network_of
 from tests.http.serving import PLAIN_REQUEST, Peer, gateway, read_to_end, serving, wait_until
-from tests.story import story
+from tests.support.scenario import open_scenario
 
 
 @pytest.mark.parametrize(("all_together", "most"), [(4096, 1024), (64, 16), (4, 1), (3, 1), (1, 1)])
@@ -206,9 +206,9 @@ async def test_the_clients_listener_has_what_is_set(setting: str, most: int) -> 
         "GATEWAY_SERVER_MAX_CONNECTIONS_PER_ADDRESS": setting,
         "GATEWAY_SERVER_TRUSTED_PROXIES": "10.0.0.0/8",
     }
-    async with story(settings=settings) as told:
-        crowd = told.gateway.listener.crowd
-        admin = told.gateway.admin_listener.crowd
+    async with open_scenario(settings=settings) as scenario:
+        crowd = scenario.gateway.listener.crowd
+        admin = scenario.gateway.admin_listener.crowd
 
     assert (crowd.most, admin.most) == (most, 16)
     assert [str(network) for network in crowd.exempt] == ["127.0.0.0/8", "::1/128", "10.0.0.0/8"]

@@ -24,7 +24,7 @@ from tests.http.serving import (
     serving,
     wait_until,
 )
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 GET = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
 

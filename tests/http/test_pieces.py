@@ -9,12 +9,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ollama_gateway.errors import RequestTimeout
-from ollama_gateway.http.request_stream import ROOM, Inbox
+from ollama_gateway.http.request_stream import ROOM, RequestStream
 from ollama_gateway.server.bodies import GRACE, BodyBudget, Room
 from ollama_gateway.server.downstream import ASGIDownstream
 
 
-async def put(inbox: Inbox, data: bytes) -> None:
+async def put(inbox: RequestStream, data: bytes) -> None:
     """What a connection does: it hands on what came, and reads on when there is room."""
     inbox.put(data)
     await inbox.room()
@@ -24,7 +24,7 @@ async def nowhere(_event: Any) -> None:
     """Where the answer would go."""
 
 
-def downstream(inbox: Inbox) -> ASGIDownstream:
+def downstream(inbox: RequestStream) -> ASGIDownstream:
     """The client's side of a request with this body."""
     return ASGIDownstream(inbox, nowhere, Room(BodyBudget(1, 1)), None, None, [])
 
@@ -37,7 +37,7 @@ async def taken(body: ASGIDownstream) -> None:
 
 async def test_whoever_sends_is_hardly_ahead_of_whoever_takes(autojump_clock: MockClock) -> None:
     """Pieces arrive one by one, and no more of them wait than the inbox has room for."""
-    inbox, sent = Inbox(), []
+    inbox, sent = RequestStream(), []
 
     async def sender() -> None:
         for number in range(6):
@@ -57,7 +57,7 @@ async def test_whoever_sends_is_hardly_ahead_of_whoever_takes(autojump_clock: Mo
 
 async def test_an_empty_piece_is_not_the_end(autojump_clock: MockClock) -> None:
     """ASGI may bring an empty piece in the middle; the taker never sees it."""
-    inbox = Inbox()
+    inbox = RequestStream()
     for data in (b"", b"x", b""):
         inbox.put(data)
     inbox.end()
@@ -69,14 +69,14 @@ async def test_an_empty_piece_is_not_the_end(autojump_clock: MockClock) -> None:
 async def test_a_silent_client_is_refused(autojump_clock: MockClock) -> None:
     """Ten seconds of silence are too many, as in any body."""
     with pytest.raises(RequestTimeout) as caught:
-        await downstream(Inbox()).next_piece()
+        await downstream(RequestStream()).next_piece()
 
     assert (caught.value.reason, trio.current_time()) == ("slow_body", GRACE)
 
 
 async def test_a_slow_client_is_refused(autojump_clock: MockClock) -> None:
     """512 bytes a second use the ten seconds up: half a second more is missing with each."""
-    inbox = Inbox()
+    inbox = RequestStream()
 
     async def sender() -> None:
         while True:
@@ -94,7 +94,7 @@ async def test_a_slow_client_is_refused(autojump_clock: MockClock) -> None:
 
 async def test_a_slow_taker_costs_the_client_nothing(autojump_clock: MockClock) -> None:
     """The time that the backend needs for a piece is not the client's."""
-    inbox = Inbox()
+    inbox = RequestStream()
 
     async def sender() -> None:
         for _ in range(10):
@@ -112,7 +112,7 @@ async def test_a_slow_taker_costs_the_client_nothing(autojump_clock: MockClock) 
 
 async def test_what_nobody_wants_any_more_is_dropped(autojump_clock: MockClock) -> None:
     """After an early answer the sender is held up by nothing, also one that waits for room."""
-    inbox = Inbox()
+    inbox = RequestStream()
 
     async def sender() -> None:
         for _ in range(1000):
@@ -130,7 +130,7 @@ async def test_a_client_that_leaves_is_told_of_at_once(
     autojump_clock: MockClock, *, is_late: bool
 ) -> None:
     """Whether that is asked for before or after it; what it had sent can still be taken."""
-    inbox, told = Inbox(), []
+    inbox, told = RequestStream(), []
     inbox.put(b"x")
     if is_late:
         inbox.close()
@@ -152,7 +152,7 @@ async def test_behind_its_end_an_answer_has_nothing() -> None:
     async def send(event: Any) -> None:
         sent.append(event)
 
-    answer = ASGIDownstream(Inbox(), send, Room(BodyBudget(1, 1)), None, None, [])
+    answer = ASGIDownstream(RequestStream(), send, Room(BodyBudget(1, 1)), None, None, [])
     await answer.start(200, [])
     await answer.send(b"part")
     await answer.end(b"last")

@@ -14,7 +14,7 @@ import pytest
 
 from ollama_gateway.keys.key import APIKey, KeyLimits, StoreError, digest_of
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 VERSION_1 = """
 PRAGMA journal_mode = WAL;

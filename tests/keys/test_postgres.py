@@ -18,7 +18,7 @@ from ollama_gateway.keys.store import Imported
 from ollama_gateway.storage.database import Timeouts
 from ollama_gateway.storage.postgres import Database
 from tests.keys.stores import found
-from tests.postgres_server import PostgresServer, private_postgres
+from tests.support.postgres_server import PostgresServer, private_postgres
 
 GATEWAY = "GRANT SELECT ON gateway_keys, gateway_key_secrets, gateway_migrations TO gateway"
 OPERATOR = (

@@ -19,7 +19,7 @@ from ollama_gateway.keys.postgres import PostgresKeys
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.storage.migrations import migrations
 from ollama_gateway.storage.postgres import Database
-from tests.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 SECRET = "hush-0123456789"
 ENCODE = (

@@ -13,7 +13,7 @@ import pytest
 
 from ollama_gateway.keys.key import StoreError, digest_of
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 def test_only_the_owner_may_read_the_store(tmp_path: Path) -> None:

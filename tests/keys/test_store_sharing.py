@@ -12,7 +12,7 @@ import pytest
 from ollama_gateway.keys.key import KeyRefused, WrongValue
 from ollama_gateway.keys.store import Imported, KeyStore
 from tests.keys.stores import found
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 Open = Callable[[], KeyStore]
 LEGACY = "sk-legacy-0123456789abcdef"

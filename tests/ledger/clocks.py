@@ -9,7 +9,7 @@ import attrs
 from ollama_gateway.ledger.document import document_of, to_text
 from ollama_gateway.ledger.journal import Entry
 from ollama_gateway.ledger.retention import DAY, Clocks
-from tests.ledger.rows import row
+from tests.ledger.records import record
 
 NOW = datetime.now(UTC).timestamp()
 KEEP = 30 * DAY
@@ -41,5 +41,5 @@ def days_ago(days: float) -> float:
 def entries(prefix: str, count: int, days: float) -> list[Entry]:
     """Rows of requests that began so many days ago."""
     began = datetime.fromtimestamp(days_ago(days), UTC)
-    rows = [attrs.evolve(row(f"{prefix}{n}"), started_at=began) for n in range(count)]
-    return [Entry(one.request_id, to_text(document_of(one)), is_final=True) for one in rows]
+    records = [attrs.evolve(record(f"{prefix}{n}"), started_at=began) for n in range(count)]
+    return [Entry(one.request_id, to_text(document_of(one)), is_final=True) for one in records]

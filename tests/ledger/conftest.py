@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.rows import KEY
+from tests.ledger.records import KEY
 
 
 @pytest.fixture

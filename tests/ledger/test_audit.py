@@ -12,7 +12,7 @@ from ollama_gateway.ledger.audit import open_audit
 from ollama_gateway.ledger.journal import Journal
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.storage.batcher import in_thread
-from tests.ledger.rows import KEY, row
+from tests.ledger.records import KEY, record
 
 
 async def test_a_journal_in_which_a_thread_hangs_stays_ours(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ async def test_a_journal_in_which_a_thread_hangs_stays_ours(tmp_path: Path) -> N
         thread = threading.Thread(target=hang, args=[audit.trail.journal], daemon=True)
         thread.start()
         await anyio.to_thread.run_sync(inside.wait)
-        audit.trail.close(row("waits"))
+        audit.trail.close(record("waits"))
     del audit
     try:
         with own_journal(tmp_path, is_strict=False, key=KEY) as other:

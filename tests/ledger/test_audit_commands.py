@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ollama_gateway.ledger.record import Attempt
-from tests.ledger.rows import BEGAN
+from tests.ledger.records import BEGAN
 from tests.ledger.trails import (
     ESCAPE,
     began,

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from ollama_gateway.ledger.chain import Anchor, Fault, Link, link, verify
-from tests.ledger.rows import KEY, final, journal, stored
+from tests.ledger.records import KEY, final, journal, stored
 
 COUNT = 9
 
@@ -27,33 +27,36 @@ def links(tmp_path_factory: pytest.TempPathFactory) -> list[Link]:
 def changed(place: int, **fields: Any) -> Callable[[list[Link]], list[Link]]:
     """One row with other values."""
 
-    def change(rows: list[Link]) -> list[Link]:
-        return [*rows[:place], attrs.evolve(rows[place], **fields), *rows[place + 1 :]]
+    def change(records: list[Link]) -> list[Link]:
+        return [*records[:place], attrs.evolve(records[place], **fields), *records[place + 1 :]]
 
     return change
 
 
-def inserted(rows: list[Link]) -> list[Link]:
+def inserted(records: list[Link]) -> list[Link]:
     """A row that was never written, with a hash that somebody without the key can make."""
     document = '{"outcome":"completed"}'
-    forged = link(rows[3].hash, 5, "forged", document, b"")
-    later = [attrs.evolve(row, seq=row.seq + 1) for row in rows[4:]]
-    return [*rows[:4], Link(5, "forged", document, forged), *later]
+    forged = link(records[3].hash, 5, "forged", document, b"")
+    later = [attrs.evolve(record, seq=record.seq + 1) for record in records[4:]]
+    return [*records[:4], Link(5, "forged", document, forged), *later]
 
 
 @pytest.mark.parametrize(
     ("tamper", "fault"),
     [
-        (lambda rows: rows, None),
+        (lambda records: records, None),
         (changed(4, document="{}"), Fault(5, "r5", "altered")),
         (changed(4, request_id="other"), Fault(5, "other", "altered")),
         (changed(4, hash=bytes(32)), Fault(5, "r5", "altered")),
         (changed(0, document="{}"), Fault(1, "r1", "altered")),
         (changed(COUNT - 1, document="{}"), Fault(COUNT, f"r{COUNT}", "altered")),
-        (lambda rows: [*rows[:4], *rows[5:]], Fault(6, "r6", "missing")),
-        (lambda rows: rows[1:], Fault(2, "r2", "missing")),
-        (lambda rows: [*rows[:4], rows[5], rows[4], *rows[6:]], Fault(6, "r6", "missing")),
-        (lambda rows: [*rows[:5], rows[4], *rows[5:]], Fault(5, "r5", "reordered")),
+        (lambda records: [*records[:4], *records[5:]], Fault(6, "r6", "missing")),
+        (lambda records: records[1:], Fault(2, "r2", "missing")),
+        (
+            lambda records: [*records[:4], records[5], records[4], *records[6:]],
+            Fault(6, "r6", "missing"),
+        ),
+        (lambda records: [*records[:5], records[4], *records[5:]], Fault(5, "r5", "reordered")),
         (inserted, Fault(5, "forged", "altered")),
     ],
 )

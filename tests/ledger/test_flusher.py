@@ -19,12 +19,12 @@ from ollama_gateway.ledger.audit import open_audit
 from ollama_gateway.ledger.flusher import PAUSE, Flusher
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.trail import SHORTEST, Trail, open_trail
-from ollama_gateway.services import beside
+from ollama_gateway.ledger.writer import SHORTEST, JournalWriter, write_journal
+from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import in_thread
-from tests.ledger.rows import KEY, final, ids, intent, journal, row
-from tests.patience import PATIENCE
-from tests.postgres_server import PostgresServer, private_postgres
+from tests.ledger.records import KEY, final, ids, intent, journal, record
+from tests.support.patience import PATIENCE
+from tests.support.postgres_server import PostgresServer, private_postgres
 
 T = TypeVar("T")
 
@@ -36,14 +36,14 @@ KILLS = 50
 class Machine:
     """A trail whose rows go to PostgreSQL."""
 
-    trail: Trail
+    trail: JournalWriter
     flusher: Flusher
     url: str
 
     def add(self, *names: str) -> None:
         """Requests that end."""
         for name in names:
-            self.trail.close(row(name))
+            self.trail.close(record(name))
 
     def arrived(self) -> list[str]:
         """Of which requests there are rows in PostgreSQL."""
@@ -74,10 +74,12 @@ async def machine(directory: Path, url: str, pause: float = PAUSE) -> AsyncItera
     """A trail and its flusher at work, for the length of the block."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
-        trail = await stack.enter_async_context(open_trail(Trail(owned, is_strict=False)))
+        trail = await stack.enter_async_context(
+            write_journal(JournalWriter(owned, is_strict=False))
+        )
         table = stack.enter_context(closing(AuditTable(url)))
         flusher = Flusher(trail, table, in_thread, KEY, pause)
-        await stack.enter_async_context(beside(flusher.watch))
+        await stack.enter_async_context(running(flusher.watch))
         yield Machine(trail, flusher, url)
 
 
@@ -100,7 +102,7 @@ async def test_rows_move_and_leave_the_journal(tmp_path: Path, database_url: str
 async def test_what_is_open_stays(tmp_path: Path, database_url: str) -> None:
     """Only finished rows move."""
     async with machine(tmp_path, database_url) as one:
-        await one.trail.admit(row("open"))
+        await one.trail.admit(record("open"))
         one.add("ended")
         assert await one.moved() == ["ended"]
         one.add("open")
@@ -242,11 +244,11 @@ async def test_it_holds_up_no_stop_either(tmp_path: Path, database_url: str) -> 
     settings = {"is_strict": False, "key": KEY, "keep": 400 * 86_400.0, "runner": in_thread}
     async with open_audit(tmp_path, database_url, **settings) as audit:  # type: ignore[arg-type]
         assert audit.flusher is not None
-        async with beside(audit.flusher.watch), beside(audit.upkeep.watch):
+        async with running(audit.flusher.watch), running(audit.upkeep.watch):
             await until(lambda: bool(audit.faults))
         assert audit.flusher.failure is None
         [fault] = audit.faults
-        audit.trail.close(row("mine"))
+        audit.trail.close(record("mine"))
 
     assert "journal-9.db" in fault
     assert ids(tmp_path / "journal-0.db") == []

@@ -13,9 +13,9 @@ import psycopg
 from ollama_gateway.ledger.flusher import Flusher
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.trail import Trail
+from ollama_gateway.ledger.writer import JournalWriter
 from ollama_gateway.storage.batcher import in_thread
-from tests.ledger.rows import KEY, final, ids, journal
+from tests.ledger.records import KEY, final, ids, journal
 from tests.ledger.test_flusher import machine, until
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ async def test_a_failure_is_over_with_the_first_batch(tmp_path: Path, database_u
         own_journal(tmp_path, is_strict=False, key=KEY) as owned,
         closing(AuditTable(database_url)) as table,
     ):
-        flusher = Flusher(Trail(owned, is_strict=False), table, noting, KEY)
+        flusher = Flusher(JournalWriter(owned, is_strict=False), table, noting, KEY)
         flusher._failure = "PostgreSQL is away"
         owned.commit([final(f"a{number}") for number in range(2500)])
         await flusher.flush()

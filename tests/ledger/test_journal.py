@@ -14,7 +14,7 @@ import pytest
 
 from ollama_gateway.ledger.journal import Journal, JournalError
 from ollama_gateway.ledger.ownership import adopt, has_intents, own_journal
-from tests.ledger.rows import BEGAN, KEY, final, ids, intent, journal, stored
+from tests.ledger.records import BEGAN, KEY, final, ids, intent, journal, stored
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_an_anchor_never_goes_back(path: Path) -> None:
         assert (opened.drop(second), opened.drop(first), opened.anchor.seq) == (2, 0, 2)
     with closing(journal(path)) as opened:
         opened.commit([final("c")])
-        assert [row.seq for row in stored(path)] == [3]
+        assert [record.seq for record in stored(path)] == [3]
 
 
 def test_a_journal_that_is_replaced_in_use_takes_nothing_more(path: Path) -> None:

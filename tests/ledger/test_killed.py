@@ -20,7 +20,7 @@ from ollama_gateway.limits.spending import Spending, open_spending
 from ollama_gateway.limits.spending_file import SpendingFile
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.storage.batcher import in_place
-from tests.ledger.rows import KEY, final, intent, stored
+from tests.ledger.records import KEY, final, intent, stored
 from tests.limits.spent import MONTH, TODAY, now
 
 
@@ -49,15 +49,15 @@ def process(directory: Path) -> Iterator[Process]:
         yield Process(journal, Spending(file, in_place))
 
 
-def rows(directory: Path, number: int = 0) -> dict[str, Any]:
+def records(directory: Path, number: int = 0) -> dict[str, Any]:
     """The finished rows of a journal."""
     links = stored(directory / f"journal-{number}.db")
     return {link.request_id: json.loads(link.document) for link in links}
 
 
-def tokens(row: Document) -> tuple[Any, ...]:
+def tokens(record: Document) -> tuple[Any, ...]:
     """What a row says of tokens."""
-    return row["prompt_tokens"], row["completion_tokens"], row["tokens_source"]
+    return record["prompt_tokens"], record["completion_tokens"], record["tokens_source"]
 
 
 @pytest.mark.parametrize("is_charged_first", [False, True])
@@ -80,12 +80,12 @@ async def test_a_killed_row_carries_its_charge(tmp_path: Path, *, is_charged_fir
         async with open_spending(tmp_path, runner=in_place, now=now) as spending:
             charged = spending.totals()["id"][TODAY]
 
-    found = rows(tmp_path)
+    found = records(tmp_path)
     assert tokens(found["told"]) == (7, 5, "counted")
     assert tokens(found["untold"]) == (100, 0, "counted")
     assert tokens(found["without a budget"]) == (None, None, None)
     assert {found[name]["outcome"] for name in ("told", "untold")} == {"killed"}
-    killed = [row for row in found.values() if row["outcome"] == "killed"]
+    killed = [record for record in found.values() if record["outcome"] == "killed"]
     (sums,) = usage(killed, "key")
     assert sums.total_tokens == sums.counted_tokens == charged - 30
 
@@ -105,8 +105,8 @@ async def test_a_journal_that_is_adopted_has_them_too(tmp_path: Path) -> None:
                 await dying.spending.write()
             assert adopt(tmp_path, key=KEY, note=RowMetrics(metrics).killed) == []
 
-    found = rows(tmp_path, 1)
-    assert {name: tokens(row) for name, row in found.items()} == {
+    found = records(tmp_path, 1)
+    assert {name: tokens(record) for name, record in found.items()} == {
         "a": (7, 5, "counted"),
         "b": (100, 0, "counted"),
     }
@@ -120,4 +120,4 @@ async def test_a_record_that_cannot_be_read_leaves_the_row_without(tmp_path: Pat
         await dying.work("a")
     (tmp_path / "budgets-0.db").write_bytes(b"no database" * 99)
     with own_journal(tmp_path, is_strict=True, key=KEY) as journal:
-        assert [tokens(row) for row in journal.killed] == [(None, None, None)]
+        assert [tokens(record) for record in journal.killed] == [(None, None, None)]

@@ -22,14 +22,14 @@ from ollama_gateway.ledger.partitions import Partitions
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
 from ollama_gateway.ledger.read.stored import StoredRows
 from ollama_gateway.ledger.retention import DAY
-from ollama_gateway.ledger.trail import Trail, open_trail
-from ollama_gateway.services import beside
+from ollama_gateway.ledger.writer import JournalWriter, write_journal
+from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import in_thread
 from ollama_gateway.storage.database import DatabaseError, Timeouts
 from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
-from tests.ledger.rows import KEY, ids, row
+from tests.ledger.records import KEY, ids, record
 from tests.ledger.test_flusher import until
-from tests.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 OLD = datetime.fromtimestamp(days_ago(100), UTC)
 """In a month that is past its time."""
@@ -40,7 +40,7 @@ UNHURRIED = Timeouts(statement=600, lock=600, idle=600)
 class Fleet:
     """A process and its months."""
 
-    trail: Trail
+    trail: JournalWriter
     partitions: Partitions
     url: str
 
@@ -50,7 +50,7 @@ class Fleet:
             return connection.execute(sql.encode()).fetchall()
 
     @property
-    def rows(self) -> int:
+    def records(self) -> int:
         """How many are in PostgreSQL."""
         return int(self.ask("SELECT count(*) FROM gateway_audit")[0][0])
 
@@ -79,13 +79,13 @@ async def fleet(directory: Path, url: str, time: Time) -> AsyncIterator[Fleet]:
     """A process with old rows and rows of today from before its start."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
-        trail = Trail(owned, is_strict=False)
+        trail = JournalWriter(owned, is_strict=False)
         table = stack.enter_context(closing(AuditTable(url, UPKEEP)))
         table.make_partitions(OLD)
         before = Fleet(trail, Partitions(owned, table, KEEP, in_thread), url)
         before.store("old", days=100)
         before.store("today", days=0.1)
-        await stack.enter_async_context(open_trail(trail))
+        await stack.enter_async_context(write_journal(trail))
         partitions = Partitions(owned, table, KEEP, in_thread, time.clocks, shortest=0.01)
         yield Fleet(trail, partitions, url)
 
@@ -102,7 +102,7 @@ async def test_months_are_made_and_dropped_by_the_clock_of_postgresql(
         now = datetime.now(UTC)
         assert {f"{now:gateway_audit_%Y_%m}"} < one.months
         assert f"{OLD:gateway_audit_%Y_%m}" not in one.months
-        assert one.rows == 3
+        assert one.records == 3
     dropped = [line for line in lines if line["event"] == "audit rows past their time dropped"]
     [line] = [line for line in dropped if line["rows"]]
     assert (line["log_level"], line["partition"], line["rows"]) == (
@@ -112,8 +112,8 @@ async def test_months_are_made_and_dropped_by_the_clock_of_postgresql(
     )
     assert line["since"].startswith(f"{OLD:%Y-%m-%d}")
     assert {"until", "clock", "database_clock", "keep_days"} < line.keys()
-    with closing(StoredRows(database_url)) as rows:
-        assert [anchor.seq for anchor in rows.anchors().values()] == [3]
+    with closing(StoredRows(database_url)) as records:
+        assert [anchor.seq for anchor in records.anchors().values()] == [3]
 
 
 @pytest.mark.parametrize("days", [500, -500, 1.1])
@@ -127,7 +127,7 @@ async def test_a_gateway_whose_clock_is_wrong_drops_nothing(
             await one.partitions.look_after()
 
         assert f"{datetime.now(UTC):gateway_audit_%Y_%m}" in one.months
-        assert (f"{OLD:gateway_audit_%Y_%m}" in one.months, one.rows) == (True, 6)
+        assert (f"{OLD:gateway_audit_%Y_%m}" in one.months, one.records) == (True, 6)
     [line] = [line for line in lines if "kept" in line["event"]]
     assert line["cause"] == "the clock and the database's disagree"
     assert f"{OLD:gateway_audit_%Y_%m}" in line["partitions"]
@@ -144,7 +144,7 @@ async def test_a_machine_whose_clocks_are_wrong_together_drops_nothing(
         one.store("wrong", days=-days)
         await one.partitions.look_after()
 
-        assert (f"{OLD:gateway_audit_%Y_%m}" in one.months, one.rows) == (True, 9)
+        assert (f"{OLD:gateway_audit_%Y_%m}" in one.months, one.records) == (True, 9)
 
 
 async def test_one_row_from_the_future_holds_nothing_up(tmp_path: Path, database_url: str) -> None:
@@ -152,11 +152,11 @@ async def test_one_row_from_the_future_holds_nothing_up(tmp_path: Path, database
     async with fleet(tmp_path, database_url, Time()) as one:
         one.store("future", days=-3650)
         await one.partitions.look_after()
-        assert one.rows == 9
+        assert one.records == 9
         one.store("now", days=0)
         await one.partitions.look_after()
 
-        assert one.rows == 9
+        assert one.records == 9
         assert f"{OLD:gateway_audit_%Y_%m}" not in one.months
 
 
@@ -174,7 +174,9 @@ async def test_rows_move_while_somebody_reads(
     """A month that cannot be attached holds up no row, and is made when the reader has ended."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(tmp_path, is_strict=False, key=KEY))
-        trail = await stack.enter_async_context(open_trail(Trail(owned, is_strict=False)))
+        trail = await stack.enter_async_context(
+            write_journal(JournalWriter(owned, is_strict=False))
+        )
         tables = [
             stack.enter_context(closing(AuditTable(database_url, *timeouts)))
             for timeouts in ((), (UPKEEP,))
@@ -182,16 +184,16 @@ async def test_rows_move_while_somebody_reads(
         partitions = Partitions(owned, tables[1], KEEP, in_thread, shortest=0.01)
         flusher = Flusher(trail, tables[0], in_thread, KEY)
         one = Fleet(trail, partitions, database_url)
-        await stack.enter_async_context(beside(partitions.watch))
-        await stack.enter_async_context(beside(flusher.watch))
+        await stack.enter_async_context(running(partitions.watch))
+        await stack.enter_async_context(running(flusher.watch))
         for number in range(10):
-            trail.close(row(f"r{number}"))
-        await until(lambda: one.rows == 10 and not ids(owned.path))
+            trail.close(record(f"r{number}"))
+        await until(lambda: one.records == 10 and not ids(owned.path))
         assert (flusher.failure, one.months) == (None, set())
         reader.rollback()
         await until(lambda: len(one.months) == 3)
 
-    assert one.rows == 10
+    assert one.records == 10
 
 
 def test_two_owners_at_once_are_no_error(database_url: str) -> None:

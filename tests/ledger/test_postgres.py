@@ -16,9 +16,9 @@ from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
 from ollama_gateway.ledger.journal import first_rows
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.storage.database import DatabaseError
-from tests.ledger.rows import KEY, final, journal, stored
+from tests.ledger.records import KEY, final, journal, stored
 from tests.ledger.trails import changed
-from tests.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 MONTH = 31 * 24 * 60
@@ -31,7 +31,7 @@ def table(database_url: str) -> Iterator[AuditTable]:
         yield opened
 
 
-def rows(path: Path, *minutes: int) -> list[Link]:
+def records(path: Path, *minutes: int) -> list[Link]:
     """Rows that a journal had, of so many minutes after 2026-01-02."""
     with closing(journal(path)) as opened:
         opened.commit([final(f"r{minute}", minutes=minute) for minute in minutes])
@@ -47,14 +47,14 @@ def ask(url: str, sql: str) -> list[Any]:
 def links_in(url: str) -> list[Link]:
     """The chain of the one journal, as it is stored."""
     found = ask(url, "SELECT seq, request_id, document, hash FROM gateway_audit ORDER BY seq")
-    return [Link(*row) for row in found]
+    return [Link(*record) for record in found]
 
 
 def test_rows_arrive_as_the_journal_had_them(
     table: AuditTable, database_url: str, tmp_path: Path
 ) -> None:
     """To the byte, so that the chain still holds; and what is summed is in columns."""
-    given = rows(tmp_path / "journal-0.db", 1, 2, 3)
+    given = records(tmp_path / "journal-0.db", 1, 2, 3)
 
     table.store("j", given)
 
@@ -73,7 +73,7 @@ def test_what_is_no_text_moves_as_well(
     table: AuditTable, database_url: str, tmp_path: Path, spoilt: str | bytes
 ) -> None:
     """Somebody's NUL or broken UTF-8 in a journal holds up nobody, and shows in the chain."""
-    given = rows(tmp_path / "journal-0.db", 1, 2, 3)
+    given = records(tmp_path / "journal-0.db", 1, 2, 3)
     changed(tmp_path / "journal-0.db", "UPDATE rows SET document = ? WHERE seq = 2", spoilt)
 
     table.store("j", first_rows(tmp_path / "journal-0.db", 3))
@@ -87,7 +87,7 @@ def test_what_is_sent_twice_is_there_once(
     table: AuditTable, database_url: str, tmp_path: Path
 ) -> None:
     """A batch whose commit was in doubt is repeated, alone or with more."""
-    given = rows(tmp_path / "journal-0.db", *range(10))
+    given = records(tmp_path / "journal-0.db", *range(10))
     table.store("j", given[:5])
     table.store("j", given[:5])
     table.store("j", given)
@@ -111,7 +111,7 @@ def test_a_row_that_somebody_spoilt_does_not_stop_the_others(
     table: AuditTable, database_url: str, tmp_path: Path, document: str
 ) -> None:
     """It is stored as it is, for `audit verify` to name it."""
-    first, second = rows(tmp_path / "journal-0.db", 1, 2)
+    first, second = records(tmp_path / "journal-0.db", 1, 2)
     spoilt = attrs.evolve(first, document=document)
 
     table.store("j", [spoilt, second])
@@ -129,7 +129,7 @@ def test_a_role_that_can_only_insert_is_enough(
     postgres.execute(f"GRANT TEMPORARY ON DATABASE {database} TO writer")
     postgres.execute("GRANT INSERT ON gateway_audit TO writer", database)
     url = postgres.url_of(database, "writer", "p")
-    given = rows(tmp_path / "journal-0.db", 1, 2)
+    given = records(tmp_path / "journal-0.db", 1, 2)
     with closing(AuditTable(url)) as table:
         table.store("j", given)
         table.store("j", given)
@@ -153,7 +153,7 @@ def test_months_are_made_ahead(table: AuditTable, database_url: str, tmp_path: P
     assert made == ["gateway_audit_2026_01", "gateway_audit_2026_02", "gateway_audit_2026_03"]
     assert table.make_partitions(NOW) == []
 
-    table.store("j", rows(tmp_path / "journal-0.db", 0, MONTH, 9 * MONTH))
+    table.store("j", records(tmp_path / "journal-0.db", 0, MONTH, 9 * MONTH))
 
     assert places(database_url) == [
         ("r0", "gateway_audit_2026_01"),
@@ -166,7 +166,7 @@ def test_a_month_that_is_made_late_takes_its_rows_from_the_default(
     table: AuditTable, database_url: str, tmp_path: Path
 ) -> None:
     """Nothing is lost and nothing doubled on the way."""
-    given = rows(tmp_path / "journal-0.db", 0, MONTH, 9 * MONTH)
+    given = records(tmp_path / "journal-0.db", 0, MONTH, 9 * MONTH)
     table.store("j", given)
 
     table.make_partitions(NOW)
@@ -185,13 +185,13 @@ def test_months_past_their_time_are_dropped_and_leave_an_anchor(
 ) -> None:
     """Only whole months that have ended; the chain of what is left still holds."""
     table.make_partitions(NOW)
-    table.store("j", rows(tmp_path / "journal-0.db", 0, 1, MONTH, 2 * MONTH))
+    table.store("j", records(tmp_path / "journal-0.db", 0, 1, MONTH, 2 * MONTH))
 
     assert table.partitions_before(datetime(2026, 1, 31, tzinfo=UTC)) == []
     [name] = table.partitions_before(datetime(2026, 2, 1, tzinfo=UTC))
     dropped = table.drop_partition(name)
 
-    assert (name, dropped.rows) == ("gateway_audit_2026_01", 2)
+    assert (name, dropped.records) == ("gateway_audit_2026_01", 2)
     assert (dropped.since, dropped.until) == ("2026-01-02 03:04:05Z", "2026-01-02 03:05:05Z")
 
     [(name, seq, digest)] = ask(

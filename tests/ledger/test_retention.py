@@ -12,7 +12,7 @@ import pytest
 from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.retention import CONFIRMED, DAY, JUMP, began_of, last_past
 from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
-from tests.ledger.rows import ids, journal, stored
+from tests.ledger.records import ids, journal, stored
 
 CONFIRMED_NOT = "the clock is not confirmed yet"
 JUMPED = "the clock has jumped"
@@ -34,10 +34,10 @@ FUTURE = "the last row is from the future"
         ([days_ago(-3650)], CONFIRMED_NOT),
     ],
 )
-def test_rows_from_before_confirm_a_clock(rows: Sequence[float], said: str | None) -> None:
+def test_rows_from_before_confirm_a_clock(records: Sequence[float], said: str | None) -> None:
     """The last that is not from the future, where it is less than a day old."""
     clocks = Time().clocks
-    clocks.confirm(rows)
+    clocks.confirm(records)
 
     assert clocks.why_not(days_ago(0)) == said
 
@@ -128,8 +128,8 @@ def test_which_rows_are_past_their_time(
     days: Sequence[float | str], most: int, last: int | None
 ) -> None:
     """From the first on up to one that is too young; those of no credible date go with the next."""
-    rows = [link(number, one) for number, one in enumerate(days, 1)]
-    found = last_past(rows, NOW - KEEP, most, NOW)
+    records = [link(number, one) for number, one in enumerate(days, 1)]
+    found = last_past(records, NOW - KEEP, most, NOW)
 
     assert (found and found.seq) == last
 

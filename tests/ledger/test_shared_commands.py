@@ -14,7 +14,7 @@ import pytest
 
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.ownership import own_journal
-from tests.ledger.rows import KEY, ids
+from tests.ledger.records import KEY, ids
 from tests.ledger.trails import began, ended, ids_of, moved, ran, run, still_open, written
 
 AWAY = "postgresql://hush:hush-0123456789@127.0.0.1:1/x"

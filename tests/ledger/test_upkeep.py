@@ -16,11 +16,11 @@ import trio.testing
 from ollama_gateway.ledger.journal import Entry, Journal
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.retention import DAY, HOUR
-from ollama_gateway.ledger.trail import Trail, open_trail
 from ollama_gateway.ledger.upkeep import Upkeep
+from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.storage.batcher import in_place
 from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
-from tests.ledger.rows import KEY, ids, journal, row
+from tests.ledger.records import KEY, ids, journal, record
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 async def upkeep(directory: Path, time: Time) -> AsyncIterator[Upkeep]:
     """A process's, for the length of the block."""
     with own_journal(directory, is_strict=False, key=KEY) as owned:
-        async with open_trail(Trail(owned, is_strict=False, runner=in_place)) as trail:
+        async with write_journal(JournalWriter(owned, is_strict=False, runner=in_place)) as trail:
             faults: list[str] = []
             yield Upkeep(trail, KEY, KEEP, in_place, faults.append, clocks=time.clocks)
 
@@ -158,12 +158,12 @@ async def test_what_is_written_comes_between_two_turns(
 
     with closing(Noting(tmp_path / "journal-0.db", is_strict=True, key=KEY)) as opened:
         opened.commit(entries("old", 5000, 40))
-        trail = Trail(opened, is_strict=True, runner=a_second)
+        trail = JournalWriter(opened, is_strict=True, runner=a_second)
         turns.clear()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(trail.trim, NOW - KEEP)
             await anyio.sleep(1.5)
-            trail.close(attrs.evolve(row("new"), started_at=datetime.now(UTC)))
+            trail.close(attrs.evolve(record("new"), started_at=datetime.now(UTC)))
             await trail.write()
 
     assert turns == ["trim", "trim", "commit", "trim", "trim", "trim", "trim"]

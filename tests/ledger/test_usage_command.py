@@ -51,8 +51,8 @@ def test_on_a_terminal_no_figure_is_cut(
 ) -> None:
     """Bars take what is left of the line."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    rows = [("key", "total"), ("[red]", "123,456,789"), ("b", "5"), ("total", "6")]
-    command._print_rich(rows, [Usage("a", "a", prompt_tokens=100), Usage("b", "b")])
+    records = [("key", "total"), ("[red]", "123,456,789"), ("b", "5"), ("total", "6")]
+    command._print_rich(records, [Usage("a", "a", prompt_tokens=100), Usage("b", "b")])
     shown = capsys.readouterr().out
 
     assert "[red]" in shown

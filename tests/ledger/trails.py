@@ -19,7 +19,7 @@ from ollama_gateway.ledger.journal import Entry, Journal, first_rows
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.read.journals import Journals, Span, merged
 from ollama_gateway.ledger.read.records import Kept
-from tests.ledger.rows import BEGAN, journal, row
+from tests.ledger.records import BEGAN, journal, record
 
 ALL = Span()
 ESCAPE = "\x1b[31mred\x1b[0m\n[bold]\u202e\x9b2J"
@@ -29,14 +29,14 @@ ESCAPE = "\x1b[31mred\x1b[0m\n[bold]\u202e\x9b2J"
 def ended(request_id: str, second: float = 0, *, took: float = 1, **fields: Any) -> Entry:
     """The end of a request that began so many seconds after `BEGAN`."""
     began = BEGAN + timedelta(seconds=second)
-    whole = attrs.evolve(row(request_id), started_at=began, duration=took, **fields)
+    whole = attrs.evolve(record(request_id), started_at=began, duration=took, **fields)
     return Entry(request_id, to_text(document_of(whole)), is_final=True)
 
 
 def began(request_id: str, second: float = 0, **fields: Any) -> Entry:
     """Its admission."""
     moment = BEGAN + timedelta(seconds=second)
-    whole = attrs.evolve(row(request_id), started_at=moment, **fields)
+    whole = attrs.evolve(record(request_id), started_at=moment, **fields)
     return Entry(request_id, to_text(intent_of(whole)), is_final=False)
 
 
@@ -57,9 +57,9 @@ def still_open(directory: Path, *entries: Entry) -> Journal:
 def moved(path: Path, url: str, count: int = 2**31) -> None:
     """Move the oldest rows of a journal that nobody owns to PostgreSQL."""
     with closing(journal(path)) as opened, closing(AuditTable(url)) as table:
-        if rows := first_rows(path, count):
-            table.store(opened.identity, rows)
-            opened.drop(rows[-1])
+        if records := first_rows(path, count):
+            table.store(opened.identity, records)
+            opened.drop(records[-1])
 
 
 def changed(path: Path, statement: str, *values: object) -> None:
@@ -71,11 +71,11 @@ def changed(path: Path, statement: str, *values: object) -> None:
 def all_rows(directory: Path, faults: list[str] | None = None, span: Span = ALL) -> list[Kept]:
     """The whole trail, in order."""
     told: list[str] = []
-    rows = list(merged(Journals(directory, told.append).strands(), span))
+    records = list(merged(Journals(directory, told.append).strands(), span))
     assert faults is not None or told == []
     if faults is not None:
         faults += told
-    return rows
+    return records
 
 
 def all_ids(directory: Path, faults: list[str] | None = None, span: Span = ALL) -> list[str]:
@@ -113,16 +113,16 @@ class Memory:
         self.after = 0
 
     @classmethod
-    def of(cls, name: str, rows: Sequence[tuple[int, bool]]) -> Memory:
+    def of(cls, name: str, records: Sequence[tuple[int, bool]]) -> Memory:
         """Rows by when they ended, and whether their status is 200."""
-        return cls(name, [_kept(name, seq, *made) for seq, made in enumerate(rows, 1)])
+        return cls(name, [_kept(name, seq, *made) for seq, made in enumerate(records, 1)])
 
     @property
     def last(self) -> int:
         """The place of the last row."""
         return self.kept[-1].seq if self.kept else 0
 
-    def rows(self, span: Span) -> Iterator[Kept]:
+    def records(self, span: Span) -> Iterator[Kept]:
         """What comes after `after`; moves it."""
         for kept in self.kept:
             if kept.seq > self.after and span.holds(kept.began):

@@ -18,14 +18,14 @@ import pytest
 import redis
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Usage, Wish
+from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, ReservationRequest, Usage
 from ollama_gateway.limits.redis.operations import EPOCH, LAYOUT, Look
 from ollama_gateway.limits.redis.scripts import Scripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.spending import Contribution, Totals
-from ollama_gateway.services import beside
-from tests import patience
-from tests.redis_server import RedisServer, private_redis
+from ollama_gateway.services import running
+from tests.support import patience
+from tests.support.redis_server import RedisServer, private_redis
 
 KEY = "k"
 BUDGET = Quota(tokens_per_day=1_000_000)
@@ -50,9 +50,11 @@ GARBLED = {
 """What a Redis that is none may send as an answer; no bytes are the end of the connection."""
 
 
-def wish(request_id: str, quota: Quota = BUDGET, prompt: int = 100, key: str = KEY) -> Wish:
+def request_for(
+    request_id: str, quota: Quota = BUDGET, prompt: int = 100, key: str = KEY
+) -> ReservationRequest:
     """A request without a generation."""
-    return Wish(request_id, key, quota, prompt)
+    return ReservationRequest(request_id, key, quota, prompt)
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -90,18 +92,18 @@ class Gateway:
         scripts = Scripts(self.url, timeout=self.timeout)
         self.quota = RedisQuota(scripts, self.contributions, self.asked_elsewhere)
 
-    async def reserve(self, asked: Wish) -> Grant:
+    async def reserve(self, asked: ReservationRequest) -> Grant:
         """Reserve what must be granted; it is renewed from now on."""
         outcome = await self.quota.reserve(asked)
         assert isinstance(outcome, Grant)
-        self.open[asked.request_id] = Renewal(outcome.held, 0)
+        self.open[asked.request_id] = Renewal(outcome.reservation, 0)
         return outcome
 
     def settle(self, request_id: str, used: int) -> None:
         """End a request, in the store and in the record."""
-        held = self.open.pop(request_id).held
-        self.quota.settle(held, used)
-        self.spent[held.key_id][held.day] += used
+        reservation = self.open.pop(request_id).reservation
+        self.quota.settle(reservation, used)
+        self.spent[reservation.key_id][reservation.day] += used
 
     async def contributions(self) -> Sequence[Contribution]:
         """What was spent, as of the moment this returns."""
@@ -164,7 +166,7 @@ async def gateway(
     It waits for a machine that is busy, so that a story is not about that.
     """
     made = Gateway(url, identity, timeout=timeout)
-    async with made.quota.opened(), beside(made.beat_for_ever):
+    async with made.quota.opened(), running(made.beat_for_ever):
         if waits:
             await made.ready()
         yield made
@@ -184,7 +186,7 @@ async def by_hand(
 async def refused(made: Gateway, request_id: str) -> None:
     """Ask for what cannot be said now: it is refused for that reason, and nobody hangs."""
     with anyio.fail_after(PATIENCE), pytest.raises(Unavailable) as refusal:
-        await made.quota.reserve(wish(request_id))
+        await made.quota.reserve(request_for(request_id))
     assert refusal.value.reason == "quota_unavailable"
     assert refusal.value.retry_after is not None
     assert refusal.value.retry_after >= 1
@@ -194,7 +196,7 @@ async def outcome_of(made: Gateway, name: str, quota: Quota) -> Grant | Refusal:
     """What becomes of a client that tries again while the store cannot say."""
     for attempt in itertools.count():
         try:
-            return await made.quota.reserve(wish(f"{name} {attempt}", quota))
+            return await made.quota.reserve(request_for(f"{name} {attempt}", quota))
         except Unavailable:
             await anyio.sleep(BEAT)
     raise AssertionError
@@ -233,7 +235,7 @@ def look(url: str, key: str = KEY) -> Usage:
     return found
 
 
-def standing(url: str, key: str = KEY) -> tuple[int, int]:
+def status(url: str, key: str = KEY) -> tuple[int, int]:
     """A key's open requests, and its tokens of the day."""
     found = look(url, key)
     return found.open, found.day

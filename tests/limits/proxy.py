@@ -9,8 +9,8 @@ import anyio
 import attrs
 from anyio.abc import SocketStream
 
-from tests.redis_server import RedisServer
 from tests.smoke.fleet import free_port
+from tests.support.redis_server import RedisServer
 
 
 @attrs.define(eq=False)

@@ -13,10 +13,17 @@ import redis
 
 from ollama_gateway.limits.calendar import Moment, moment
 from ollama_gateway.limits.memory import Account
-from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
+from ollama_gateway.limits.quota import (
+    Grant,
+    Refusal,
+    Renewal,
+    Reservation,
+    ReservationRequest,
+    Usage,
+)
 from ollama_gateway.limits.redis.operations import LAYOUT, Look, Operation, Renew, Reserve, Settle
 from ollama_gateway.limits.redis.scripts import Scripts
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 LEASE = 30.0
 START = datetime(2026, 11, 30, 22, tzinfo=UTC)
@@ -33,10 +40,10 @@ class Subject(Protocol):
 
     late: float
 
-    def reserve(self, wish: Wish) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest) -> Grant | Refusal | None:
         """Admit or not; None where the request ended already."""
 
-    def settle(self, held: Held, used: int) -> None:
+    def settle(self, reservation: Reservation, used: int) -> None:
         """End a reservation."""
 
     def renew(self, *renewals: Renewal) -> None:
@@ -78,18 +85,18 @@ class InMemory:
         """The time that is set."""
         return START + timedelta(seconds=self.passed)
 
-    def reserve(self, wish: Wish) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest) -> Grant | Refusal | None:
         """See `Account`."""
-        return self.account(wish.key_id).reserve(wish, self.moment())
+        return self.account(request.key_id).reserve(request, self.moment())
 
-    def settle(self, held: Held, used: int) -> None:
+    def settle(self, reservation: Reservation, used: int) -> None:
         """See `Account`."""
-        self.account(held.key_id).settle(held, used, self.moment())
+        self.account(reservation.key_id).settle(reservation, used, self.moment())
 
     def renew(self, *renewals: Renewal) -> None:
         """See `Account`."""
         for renewal in renewals:
-            self.account(renewal.held.key_id).renew(renewal, self.moment())
+            self.account(renewal.reservation.key_id).renew(renewal, self.moment())
 
     def usage(self, key_id: str) -> Usage:
         """See `Account`."""
@@ -132,19 +139,19 @@ class InRedis:
         """The time that is set."""
         return START + timedelta(seconds=self.passed)
 
-    def reserve(self, wish: Wish) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest) -> Grant | Refusal | None:
         """See reserve.lua."""
-        outcome: Grant | Refusal | None = self.ask(Reserve(wish))
+        outcome: Grant | Refusal | None = self.ask(Reserve(request))
         return outcome
 
-    def settle(self, held: Held, used: int) -> None:
+    def settle(self, reservation: Reservation, used: int) -> None:
         """See settle.lua."""
-        self.ask(Settle(held, used))
+        self.ask(Settle(reservation, used))
 
     def renew(self, *renewals: Renewal) -> None:
         """See renew.lua."""
-        for key_id in {renewal.held.key_id for renewal in renewals}:
-            self.ask(Renew(key_id, tuple(r for r in renewals if r.held.key_id == key_id)))
+        for key_id in {renewal.reservation.key_id for renewal in renewals}:
+            self.ask(Renew(key_id, tuple(r for r in renewals if r.reservation.key_id == key_id)))
 
     def usage(self, key_id: str) -> Usage:
         """See usage.lua."""

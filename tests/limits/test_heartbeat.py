@@ -8,17 +8,17 @@ from pathlib import Path
 
 import attrs
 
-from ollama_gateway.limits.leases import Demand, Limits
+from ollama_gateway.limits.leases import Cost, Limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.limits.redis.scripts import Scripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.spending import Contribution, Totals, charged_in, open_spending
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.bounds import Measure
-from tests.limits.faults import PATIENCE, account_key, begin, inside, standing, until
+from tests.limits.faults import PATIENCE, account_key, begin, inside, status, until
 
 QUOTA = Quota(5, 2, 10_000, 10_000)
-DEMAND = Demand("m1", Measure(text=400, media=0, asked=100))
+COST = Cost("m1", Measure(text=400, media=0, asked=100))
 
 
 @attrs.define
@@ -73,12 +73,12 @@ async def test_a_body_on_its_way_keeps_its_place(redis_url: str, tmp_path: Path)
             await made.enter(lease)
             first = lease_ends(redis_url)
             await until(lambda: lease_ends(redis_url) > first)
-            assert standing(redis_url) == (1, 0)
-            await made.admit(lease, DEMAND)
+            assert status(redis_url) == (1, 0)
+            await made.admit(lease, COST)
             added = lease_ends(redis_url)
             await until(lambda: lease_ends(redis_url) > added)
-            assert standing(redis_url) == (1, 400 + 128 + 100)
-        await until(lambda: standing(redis_url) == (0, 0))
+            assert status(redis_url) == (1, 400 + 128 + 100)
+        await until(lambda: status(redis_url) == (0, 0))
 
 
 async def test_what_was_told_is_what_is_charged(redis_url: str, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ async def test_what_was_told_is_what_is_charged(redis_url: str, tmp_path: Path) 
     meter = Meter()
     async with limits(tmp_path, redis_url) as made:
         with made.lease(QUOTA, meter) as lease:
-            await made.admit(lease, DEMAND)
+            await made.admit(lease, COST)
             assert made.spending._open["a"].prompt == 0
             await until(lambda: made.spending._open["a"].told == (0, 0))
             meter.was_worked_on, meter.relayed = True, 7

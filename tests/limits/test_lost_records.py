@@ -18,19 +18,19 @@ from ollama_gateway.limits.quota import Quota
 from ollama_gateway.limits.spending import open_spending
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.storage.database import DatabaseError
-from tests.ledger.rows import row
+from tests.ledger.records import record
 from tests.limits.spent import TODAY, now
-from tests.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
 ANY_LIMITS = Quota(tokens_per_day=1000, tokens_per_month=9000)
 
 
-def rows(*spent: tuple[str | None, int, datetime]) -> list[Link]:
+def records(*spent: tuple[str | None, int, datetime]) -> list[Link]:
     """Rows by whose record has them, their tokens and when they began."""
     found = []
     for seq, (spender, tokens, began) in enumerate(spent, 1):
         whole = attrs.evolve(
-            row(f"r{seq}"),
+            record(f"r{seq}"),
             spender=spender,
             prompt_tokens=tokens - 1,
             completion_tokens=1,
@@ -46,7 +46,7 @@ def test_rows_say_what_was_spent_this_month(database_url: str) -> None:
     with closing(AuditTable(database_url)) as table:
         table.store(
             "j",
-            rows(
+            records(
                 ("a", 10, today),
                 ("a", 5, today),
                 ("a", 3, datetime(2026, 1, 1, tzinfo=UTC)),

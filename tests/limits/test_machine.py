@@ -26,11 +26,11 @@ from ollama_gateway.limits.quota import (
     REMEMBERED,
     WINDOW,
     Grant,
-    Held,
     Quota,
     Refusal,
     Renewal,
-    Wish,
+    Reservation,
+    ReservationRequest,
 )
 from tests.limits.subject import LEASE, Subject
 
@@ -44,7 +44,7 @@ SPANS = (4.3, 11.7, 31.1, 61.9, 3600.7, 86_400.9)
 class Entry:
     """What became of one request."""
 
-    held: Held
+    reservation: Reservation
     state: str = "open"
     """open, expired, settled."""
     used: int = 0
@@ -74,10 +74,10 @@ class Model:
     def value(self, day: int | None = None, month: int | None = None) -> int:
         """Reserved and spent in a period; what was admitted without tokens is charged none."""
         return sum(
-            entry.held.tokens if entry.state == "open" else entry.used
+            entry.reservation.tokens if entry.state == "open" else entry.used
             for entry in self.entries.values()
-            if entry.held.tokens
-            if day in {None, entry.held.day} and month in {None, entry.held.month}
+            if entry.reservation.tokens
+            if day in {None, entry.reservation.day} and month in {None, entry.reservation.month}
         )
 
     def open(self) -> list[Entry]:
@@ -145,25 +145,27 @@ class Machine(RuleBasedStateMachine):
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         least = min(least, generation)
-        wish = Wish(request_id, KEY, QUOTA, prompt, generation, least, has_places=True)
+        request = ReservationRequest(
+            request_id, KEY, QUOTA, prompt, generation, least, has_places=True
+        )
         if entry is None or entry.state == "settled":
-            assert self.subject.reserve(wish) is None
+            assert self.subject.reserve(request) is None
             return
         if entry.state == "expired":
             entry.state, entry.at = "open", self.time
         room = self.room()
-        outcome = self.subject.reserve(wish)
-        if entry.held.tokens:
+        outcome = self.subject.reserve(request)
+        if entry.reservation.tokens:
             assert isinstance(outcome, Grant)
-            assert outcome.held == entry.held
+            assert outcome.reservation == entry.reservation
         elif prompt + least > room:
             assert isinstance(outcome, Refusal)
         else:
             assert isinstance(outcome, Grant)
             assert outcome.generation == min(generation, room - prompt)
             tokens = prompt + outcome.generation
-            assert outcome.held == Held(request_id, KEY, tokens, *self.period())
-            entry.held, entry.used, entry.at = outcome.held, 0, self.time
+            assert outcome.reservation == Reservation(request_id, KEY, tokens, *self.period())
+            entry.reservation, entry.used, entry.at = outcome.reservation, 0, self.time
 
     @rule(request_id=requests)
     def reserve_again(self, request_id: str) -> None:
@@ -172,10 +174,10 @@ class Machine(RuleBasedStateMachine):
         entry = self.model.entries.get(request_id)
         if request_id not in self.model.tombstones and (not entry or entry.state == "settled"):
             return  # it would be a new one; nobody asks again once an answer was settled
-        outcome = self.subject.reserve(Wish(request_id, KEY, QUOTA, 1, 1, 1))
+        outcome = self.subject.reserve(ReservationRequest(request_id, KEY, QUOTA, 1, 1, 1))
         if entry is not None and entry.state == "open":
             assert isinstance(outcome, Grant)
-            assert outcome.held == entry.held
+            assert outcome.reservation == entry.reservation
         else:
             assert outcome is None
 
@@ -185,7 +187,9 @@ class Machine(RuleBasedStateMachine):
         self.count += 1
         request_id = f"r{self.count}"
         self.settle_at(request_id, 7)
-        assert self.subject.reserve(Wish(request_id, KEY, QUOTA, prompt, 9, 1)) is None
+        assert (
+            self.subject.reserve(ReservationRequest(request_id, KEY, QUOTA, prompt, 9, 1)) is None
+        )
 
     @rule(request_id=requests, used=st.sampled_from((0, 50, 900, 2500)))
     def settle(self, request_id: str, used: int) -> None:
@@ -205,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         entry = self.model.entries.get(request_id)
         if entry is None or entry.state == "settled":
             return
-        self.subject.renew(Renewal(entry.held, used))
+        self.subject.renew(Renewal(entry.reservation, used))
         entry.state, entry.used, entry.at = "open", used, self.time
 
     @rule(request_id=requests)
@@ -215,7 +219,7 @@ class Machine(RuleBasedStateMachine):
         entry = self.model.entries.get(request_id)
         if entry is None or entry.state == "settled":
             return
-        self.subject.renew(Renewal(attrs.evolve(entry.held, tokens=0), 0))
+        self.subject.renew(Renewal(attrs.evolve(entry.reservation, tokens=0), 0))
         entry.state, entry.used, entry.at = "open", 0, self.time
 
     @rule(span=st.sampled_from(SPANS))
@@ -247,12 +251,16 @@ class Machine(RuleBasedStateMachine):
             and len(self.model.open()) < QUOTA.concurrent_requests
             and prompt + least <= room
         )
-        outcome = self.subject.reserve(Wish(request_id, KEY, QUOTA, prompt, generation, least))
+        outcome = self.subject.reserve(
+            ReservationRequest(request_id, KEY, QUOTA, prompt, generation, least)
+        )
         assert isinstance(outcome, Grant) is fits
         if isinstance(outcome, Grant):
             assert outcome.generation == min(generation, room - prompt)
-            assert outcome.held == Held(request_id, KEY, prompt + outcome.generation, day, month)
-            self.model.entries[request_id] = Entry(outcome.held, at=self.time)
+            assert outcome.reservation == Reservation(
+                request_id, KEY, prompt + outcome.generation, day, month
+            )
+            self.model.entries[request_id] = Entry(outcome.reservation, at=self.time)
             self.model.admissions.append(self.time)
         return request_id
 
@@ -260,8 +268,8 @@ class Machine(RuleBasedStateMachine):
         """Settle, in both."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
-        held = entry.held if entry else Held(request_id, KEY, 0, 0, 0)
-        self.subject.settle(held, used)
+        reservation = entry.reservation if entry else Reservation(request_id, KEY, 0, 0, 0)
+        self.subject.settle(reservation, used)
         if entry is not None and entry.state in {"open", "expired"}:
             entry.state, entry.used = "settled", used
         elif entry is None:

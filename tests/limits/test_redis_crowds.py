@@ -15,9 +15,9 @@ from tests.limits.faults import (
     by_hand,
     gateway,
     outcome_of,
-    standing,
+    request_for,
+    status,
     until,
-    wish,
 )
 
 CROWD = 1000
@@ -65,11 +65,11 @@ async def test_a_thousand_at_once_are_granted_what_there_is(
         refusals = {outcome.limit for outcome in outcomes if isinstance(outcome, Refusal)}
         assert (len(grants), refusals) == (granted, {limit})
         for grant in grants:
-            made[0].quota.settle(grant.held, 10)
+            made[0].quota.settle(grant.reservation, 10)
         for each in made:
             await each.ready()
-        await until(lambda: standing(redis_url)[0] == 0)
-    assert standing(redis_url)[1] == (10 * granted if quota.has_budget else 0)
+        await until(lambda: status(redis_url)[0] == 0)
+    assert status(redis_url)[1] == (10 * granted if quota.has_budget else 0)
 
 
 @pytest.mark.parametrize("server", ["redis", "cluster"])
@@ -79,16 +79,16 @@ async def test_a_life_of_a_request(request: pytest.FixtureRequest, server: str) 
     begin(url)
     async with by_hand(url) as one:
         quota = Quota(10, 2, 1000, 2000)
-        first = await one.reserve(wish("first", quota))
-        await one.reserve(wish("second", quota, 200))
-        refusal = await one.quota.reserve(wish("third", quota))
+        first = await one.reserve(request_for("first", quota))
+        await one.reserve(request_for("second", quota, 200))
+        refusal = await one.quota.reserve(request_for("third", quota))
         assert isinstance(refusal, Refusal)
         assert refusal.limit == "concurrency"
         await one.beat()
-        usage = await one.quota.usage(first.held.key_id)
+        usage = await one.quota.usage(first.reservation.key_id)
         assert (usage.admissions, usage.open, usage.day, usage.month) == (2, 2, 300, 300)
         one.settle("first", 40)
         await one.beat()
-        usage = await one.quota.usage(first.held.key_id)
+        usage = await one.quota.usage(first.reservation.key_id)
         assert (usage.open, usage.day) == (1, 240)
-    assert standing(url) == (1, 240)
+    assert status(url) == (1, 240)

@@ -20,13 +20,13 @@ from tests.limits.faults import (
     look,
     ready_redis,
     refused,
-    standing,
+    request_for,
+    status,
     until,
-    wish,
 )
 from tests.limits.proxy import Proxy, proxy_to
-from tests.redis_server import RedisServer, private_redis
 from tests.smoke.fleet import free_port
+from tests.support.redis_server import RedisServer, private_redis
 
 
 @attrs.frozen
@@ -84,8 +84,8 @@ async def test_a_redis_that_fails_admits_nothing_and_loses_nothing(name: str) ->
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url, timeout=HASTY) as one:
             for request_id in ("ended", "streaming"):
-                await one.reserve(wish(request_id))
-            await one.reserve(wish("ends during the fault"))
+                await one.reserve(request_for(request_id))
+            await one.reserve(request_for("ends during the fault"))
             one.settle("ended", 7)
             await one.ready()
 
@@ -98,12 +98,12 @@ async def test_a_redis_that_fails_admits_nothing_and_loses_nothing(name: str) ->
 
             fault.ends(server, proxy)
             await one.ready()
-            await until(lambda: standing(server.url) == (1, 137))
-            await one.reserve(wish("after"))
+            await until(lambda: status(server.url) == (1, 137))
+            await one.reserve(request_for("after"))
             one.settle("after", 3)
             one.settle("streaming", 50)
             await one.ready()
-            assert standing(server.url) == (0, 90)
+            assert status(server.url) == (0, 90)
 
 
 async def test_a_redis_that_was_never_there() -> None:
@@ -113,15 +113,15 @@ async def test_a_redis_that_was_never_there() -> None:
         await refused(one, "before")
         with private_redis(port=port) as server:
             await one.ready()
-            await one.reserve(wish("after"))
-            assert standing(server.url) == (1, 100)
+            await one.reserve(request_for("after"))
+            assert status(server.url) == (1, 100)
 
 
 async def test_a_redis_that_is_full() -> None:
     """Without memory nothing is admitted; what ends is counted all the same."""
     with ready_redis() as server:
         async with gateway(server.url) as one:
-            await one.reserve(wish("a"))
+            await one.reserve(request_for("a"))
             with inside(server.url) as client:
                 client.config_set("maxmemory-policy", "noeviction")
                 client.config_set("maxmemory", 1)
@@ -132,8 +132,8 @@ async def test_a_redis_that_is_full() -> None:
                 client.config_set("maxmemory", 0)
 
             await one.ready()
-            assert standing(server.url) == (0, 30)
-            await one.reserve(wish("c"))
+            assert status(server.url) == (0, 30)
+            await one.reserve(request_for("c"))
 
 
 async def test_a_redis_that_is_full_does_not_admit_uncounted() -> None:
@@ -144,9 +144,9 @@ async def test_a_redis_that_is_full_does_not_admit_uncounted() -> None:
                 client.config_set("maxmemory", 1)
             grants = 0
             while one.quota.why_not is None:
-                await one.reserve(wish(f"r{grants}"))
+                await one.reserve(request_for(f"r{grants}"))
                 grants += 1
-            await until(lambda: standing(server.url) == (grants, 100 * grants))
+            await until(lambda: status(server.url) == (grants, 100 * grants))
             with inside(server.url) as client:
                 client.config_set("maxmemory", 0)
             await one.ready()
@@ -156,7 +156,7 @@ async def test_a_redis_that_is_loading() -> None:
     """While it reads its data nothing is admitted; then everything it knew counts."""
     with ready_redis("--key-load-delay", "100000", "--rdbcompression", "no") as server:
         async with gateway(server.url) as one:
-            await one.reserve(wish("a"))
+            await one.reserve(request_for("a"))
             with inside(server.url) as client:
                 for number in range(16):  # it looks at its connections every 2 MiB
                     client.set(f"ballast {number}", "x" * 2_200_000)
@@ -169,7 +169,7 @@ async def test_a_redis_that_is_loading() -> None:
                 one.settle("a", 30)
                 assert is_loading(server.port)
             await one.ready()
-            assert standing(server.url) == (0, 30)
+            assert status(server.url) == (0, 30)
 
 
 def is_loading(port: int) -> bool:
@@ -190,39 +190,39 @@ async def test_a_reservation_whose_answer_is_lost_is_taken_back(passing: float) 
         async with proxy_to(server) as proxy, gateway(proxy.url) as one:
             proxy.cut_after, proxy.passing = b"lost-reservation", passing
             with pytest.raises(Unavailable):
-                await one.quota.reserve(wish("lost-reservation", quota))
+                await one.quota.reserve(request_for("lost-reservation", quota))
             assert proxy.cuts == 1
             await one.ready()
             usage = look(server.url)
             assert (usage.admissions, usage.open, usage.day) == (0, 0, 0)
-            await one.reserve(wish("again", quota))
+            await one.reserve(request_for("again", quota))
 
 
 async def test_a_settlement_whose_answer_is_lost_is_charged_once() -> None:
     """It is asked for again, and the second time changes nothing."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url) as one:
-            await one.reserve(wish("lost-settlement"))
+            await one.reserve(request_for("lost-settlement"))
             await one.ready()
             proxy.cut_after = b"lost-settlement"
             one.settle("lost-settlement", 30)
             await until(lambda: proxy.cuts == 1)
             await one.ready()
-            assert standing(server.url) == (0, 30)
+            assert status(server.url) == (0, 30)
 
 
 async def test_a_renewal_whose_answer_is_lost_changes_nothing() -> None:
     """What was renewed is renewed again, and counts once."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url) as one:
-            await one.reserve(wish("lost-renewal"))
+            await one.reserve(request_for("lost-renewal"))
             proxy.cut_after = b"lost-renewal"
             await until(lambda: proxy.cuts == 1)
             await one.ready()
-            assert standing(server.url) == (1, 100)
+            assert status(server.url) == (1, 100)
             one.settle("lost-renewal", 30)
             await one.ready()
-            assert standing(server.url) == (0, 30)
+            assert status(server.url) == (0, 30)
 
 
 async def test_a_redis_that_fails_again_and_again() -> None:
@@ -234,5 +234,5 @@ async def test_a_redis_that_fails_again_and_again() -> None:
                 await refused(one, f"refused {number}")
                 proxy.is_passable = True
                 await one.ready()
-                await one.reserve(wish(f"granted {number}"))
-            assert standing(server.url) == (5, 500)
+                await one.reserve(request_for(f"granted {number}"))
+            assert status(server.url) == (5, 500)

@@ -27,11 +27,11 @@ from tests.limits.faults import (
     gateway,
     inside,
     refused,
-    standing,
+    request_for,
+    status,
     until,
-    wish,
 )
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 ALL = Quota(9, 9, 100_000, 100_000)
 TODAY = 20_000
@@ -43,24 +43,24 @@ async def test_a_string_in_the_place_of_anything_harms_one_key(redis_url: str, n
     """That key is refused; all others are served, charged, and renewed as ever."""
     begin(redis_url)
     async with gateway(redis_url) as one:
-        await one.reserve(wish("bad", ALL, key="bad"))
-        await one.reserve(wish("good", ALL))
+        await one.reserve(request_for("bad", ALL, key="bad"))
+        await one.reserve(request_for("good", ALL))
         with inside(redis_url) as client:
             client.set(account_key(name, "bad"), "x")
         for number in range(5):
             with pytest.raises(Unavailable, match="cannot be checked"):
-                await one.quota.reserve(wish(f"bad {number}", ALL, key="bad"))
+                await one.quota.reserve(request_for(f"bad {number}", ALL, key="bad"))
             assert one.quota.why_not is None
-            await one.reserve(wish(f"good {number}", ALL))
+            await one.reserve(request_for(f"good {number}", ALL))
             one.settle(f"good {number}", 1)
         one.settle("bad", 30)
         one.settle("good", 30)
         await one.ready()
         assert one.failures == 0
-        assert standing(redis_url) == (0, 35)
+        assert status(redis_url) == (0, 35)
         with inside(redis_url) as client:
             client.delete(*(account_key(each, "bad") for each in NAMES))
-        await one.reserve(wish("mended", ALL, key="bad"))
+        await one.reserve(request_for("mended", ALL, key="bad"))
 
 
 @pytest.mark.parametrize("name", ["rate", "held", "budget"])
@@ -69,8 +69,8 @@ async def test_a_broken_account_does_not_hold_up_joining(redis_url: str, name: s
     begin(redis_url)
     async with by_hand(redis_url) as one:
         for key in ("bad", KEY):
-            await one.reserve(wish(f"open {key}", ALL, key=key))
-            await one.reserve(wish(f"spent {key}", ALL, key=key))
+            await one.reserve(request_for(f"open {key}", ALL, key=key))
+            await one.reserve(request_for(f"spent {key}", ALL, key=key))
             one.settle(f"spent {key}", 40)
         await one.beat()
         with inside(redis_url) as client:
@@ -79,7 +79,7 @@ async def test_a_broken_account_does_not_hold_up_joining(redis_url: str, name: s
             client.set(account_key(name, "bad"), "x")
         await one.beat()
         await one.admits()
-        assert standing(redis_url) == (1, 140)
+        assert status(redis_url) == (1, 140)
         one.settle("open bad", 30)
         await one.beat()
         assert one.quota.settlements_waiting == 0
@@ -109,17 +109,17 @@ async def test_figures_that_are_none_harm_one_key_for_a_while(
     """No script fails for good on them, and no answer of theirs spoils a batch."""
     begin(redis_url)
     scripts = Scripts(redis_url, timeout=PATIENCE)
-    (granted,) = scripts.run([Reserve(wish("open", ALL, key="bad"))]).outcomes
+    (granted,) = scripts.run([Reserve(request_for("open", ALL, key="bad"))]).outcomes
     assert isinstance(granted, Grant)
     with inside(redis_url) as client:
         getattr(client, what)(account_key(words[0], "bad"), *words[1:])
-    renewal = (Renewal(granted.held, 5),)
+    renewal = (Renewal(granted.reservation, 5),)
     of_bad: list[Operation] = [
-        Reserve(wish("b", ALL, key="bad")),
+        Reserve(request_for("b", ALL, key="bad")),
         Renew("bad", renewal),
         Look("bad"),
         Refill("bad", "giver", {TODAY: 5}),
-        Settle(granted.held, 30),
+        Settle(granted.reservation, 30),
     ]
     for scripts.offset in (0.0, 31.0, 3700.0, 86_400.0 * 2):
         for asked in of_bad:
@@ -137,7 +137,7 @@ async def test_an_epoch_that_is_none_admits_nothing(redis_url: str, value: Any) 
     """Nothing is admitted until somebody removes it; then Redis is filled, as if it were new."""
     begin(redis_url)
     async with gateway(redis_url) as one:
-        await one.reserve(wish("a"))
+        await one.reserve(request_for("a"))
         with inside(redis_url) as client:
             client.delete(EPOCH)
             write = client.rpush if isinstance(value, list) else client.set
@@ -151,7 +151,7 @@ async def test_an_epoch_that_is_none_admits_nothing(redis_url: str, value: Any) 
             client.flushall()
             client.set(EPOCH, "second:0")
         await one.ready()
-        assert standing(redis_url) == (0, 30)
+        assert status(redis_url) == (0, 30)
 
 
 async def test_a_mark_of_records_that_is_none_admits_nothing(redis_url: str) -> None:
@@ -165,7 +165,7 @@ async def test_a_mark_of_records_that_is_none_admits_nothing(redis_url: str) -> 
         with inside(redis_url) as client:
             client.delete(GIVEN)
         await one.ready()
-        await one.reserve(wish("b"))
+        await one.reserve(request_for("b"))
 
 
 async def test_scripts_that_vanish_at_any_time_are_not_missed(redis_url: str) -> None:
@@ -176,7 +176,7 @@ async def test_scripts_that_vanish_at_any_time_are_not_missed(redis_url: str) ->
         with inside(redis_url) as client:
             for number in range(50):
                 client.script_flush()
-                await one.reserve(wish(f"r{number}", one_at_once))
+                await one.reserve(request_for(f"r{number}", one_at_once))
                 client.script_flush()
                 one.settle(f"r{number}", 0)
                 await one.quota.usage(KEY)
@@ -184,4 +184,4 @@ async def test_scripts_that_vanish_at_any_time_are_not_missed(redis_url: str) ->
                 await one.beat()
                 assert one.quota.settlements_waiting == 0
                 assert one.quota.why_not is None
-    assert standing(redis_url) == (0, 0)
+    assert status(redis_url) == (0, 0)

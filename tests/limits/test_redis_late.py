@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from ollama_gateway.limits.quota import Held, Renewal
+from ollama_gateway.limits.quota import Renewal, Reservation
 from ollama_gateway.limits.redis.operations import Operation, Renew, Reserve, Settle
 from ollama_gateway.limits.redis.scripts import RedisDown, Scripts
 from tests.limits.faults import (
@@ -17,15 +17,15 @@ from tests.limits.faults import (
     gateway,
     ready_redis,
     refused,
-    standing,
+    request_for,
+    status,
     until,
-    wish,
 )
 from tests.limits.proxy import proxy_to
-from tests.patience import PATIENCE
-from tests.redis_server import RedisServer
+from tests.support.patience import PATIENCE
+from tests.support.redis_server import RedisServer
 
-UNKNOWN = Held("a", KEY, 0, 0, 0)
+UNKNOWN = Reservation("a", KEY, 0, 0, 0)
 
 
 async def given_up(server: RedisServer, asked: Operation) -> None:
@@ -62,57 +62,57 @@ def redis_now(server: RedisServer) -> float:
 async def test_redis_does_carry_out_what_was_given_up() -> None:
     """The danger is real: without a last moment a late reservation holds its tokens."""
     with ready_redis() as server:
-        await given_up(server, Reserve(wish("a")))
+        await given_up(server, Reserve(request_for("a")))
 
-        assert standing(server.url) == (1, 100)
+        assert status(server.url) == (1, 100)
 
 
 async def test_its_last_moment_alone_stops_a_late_reservation() -> None:
     """What comes after its `not_after` finds nothing, does nothing, and leaves nothing."""
     with ready_redis() as server:
-        await given_up(server, Reserve(wish("a"), not_after=redis_now(server) + HASTY / 2))
+        await given_up(server, Reserve(request_for("a"), not_after=redis_now(server) + HASTY / 2))
 
-        assert standing(server.url) == (0, 0)
-        assert run(server, Reserve(wish("b"), not_after=redis_now(server) - 0.001)) == [None]
-        assert standing(server.url) == (0, 0)
+        assert status(server.url) == (0, 0)
+        assert run(server, Reserve(request_for("b"), not_after=redis_now(server) - 0.001)) == [None]
+        assert status(server.url) == (0, 0)
 
 
 async def test_its_settlement_alone_stops_a_late_reservation() -> None:
     """What was settled first is refused whenever it comes, without any last moment."""
     with ready_redis() as server:
         assert run(server, Settle(UNKNOWN, 0)) == ["unknown"]
-        await given_up(server, Reserve(wish("a")))
+        await given_up(server, Reserve(request_for("a")))
 
-        assert standing(server.url) == (0, 0)
+        assert status(server.url) == (0, 0)
 
 
 async def test_its_settlement_alone_ends_a_reservation_that_was_carried_out() -> None:
     """What was admitted late is given back by the settlement of the one who gave up."""
     with ready_redis() as server:
-        await given_up(server, Reserve(wish("a")))
+        await given_up(server, Reserve(request_for("a")))
 
         assert run(server, Settle(UNKNOWN, 0)) == ["open"]
-        assert standing(server.url) == (0, 0)
+        assert status(server.url) == (0, 0)
 
 
 async def test_a_late_renewal_does_not_reopen_what_was_settled() -> None:
     """A heartbeat that Redis carries out after its last moment changes nothing."""
     with ready_redis() as server:
-        (granted,) = run(server, Reserve(wish("a")))
-        held: Held = granted.held  # type: ignore[attr-defined]
-        run(server, Settle(held, 30))
-        renewal = (Renewal(held, 5),)
+        (granted,) = run(server, Reserve(request_for("a")))
+        reservation: Reservation = granted.reservation  # type: ignore[attr-defined]
+        run(server, Settle(reservation, 30))
+        renewal = (Renewal(reservation, 5),)
         await given_up(server, Renew(KEY, renewal, not_after=redis_now(server) + HASTY / 2))
 
         assert run(server, Renew(KEY, renewal, not_after=redis_now(server) - 0.001)) == [False]
-        assert standing(server.url) == (0, 30)
+        assert status(server.url) == (0, 30)
 
 
 async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
     """Requests that a hung Redis was asked to admit hold nothing once it goes on."""
     with ready_redis() as server:
         async with gateway(server.url, timeout=HASTY) as one:
-            await one.reserve(wish("streaming"))
+            await one.reserve(request_for("streaming"))
             for number in range(2):
                 before = calls(server.url)
                 server.signal(signal.SIGSTOP)
@@ -120,7 +120,7 @@ async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
                 server.signal(signal.SIGCONT)
                 await until(lambda before=before: calls(server.url) > before)  # type: ignore[misc]
                 await one.ready()
-                assert standing(server.url) == (1, 100)
+                assert status(server.url) == (1, 100)
 
 
 async def test_a_gateway_says_the_last_moment_itself() -> None:
@@ -134,5 +134,5 @@ async def test_a_gateway_says_the_last_moment_itself() -> None:
             server.signal(signal.SIGCONT)
             await until(lambda: calls(server.url) > before)
             assert one.quota.settlements_waiting == 1
-            assert standing(server.url) == (0, 0)
+            assert status(server.url) == (0, 0)
             proxy.is_passable = True

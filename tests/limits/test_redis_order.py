@@ -7,8 +7,8 @@ import pytest
 
 from ollama_gateway.limits.quota import Grant, Quota, Renewal
 from ollama_gateway.limits.redis.scripts import Scripts
-from tests.limits.faults import account_key, begin, by_hand, inside, wish
-from tests.patience import PATIENCE
+from tests.limits.faults import account_key, begin, by_hand, inside, request_for
+from tests.support.patience import PATIENCE
 
 QUOTA = Quota(concurrent_requests=4, tokens_per_day=100_000)
 
@@ -18,17 +18,17 @@ async def test_a_renewal_on_its_way_does_not_undo_a_settlement(redis_url: str, r
     """What is settled after the renewals were put together is left out of them."""
     begin(redis_url)
     async with by_hand(redis_url) as made:
-        granted = await made.quota.reserve(wish(f"r{round_}", QUOTA))
+        granted = await made.quota.reserve(request_for(f"r{round_}", QUOTA))
         assert isinstance(granted, Grant)
-        made.open["r"], made.reads = Renewal(granted.held, 7), 0
+        made.open["r"], made.reads = Renewal(granted.reservation, 7), 0
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(made.beat)
             while made.reads < 1:  # the first batch, for the epoch, is on its way
                 await anyio.lowlevel.checkpoint()
             made.open.clear()
-            made.quota.settle(granted.held, 20)
+            made.quota.settle(granted.reservation, 20)
         await made.beat()
-        usage = await made.quota.usage(granted.held.key_id)
+        usage = await made.quota.usage(granted.reservation.key_id)
 
     assert (usage.open, usage.day) == (0, 20)
 
@@ -39,12 +39,12 @@ async def test_a_broken_account_is_nobody_elses_trouble(redis_url: str) -> None:
     with inside(redis_url) as client:
         client.set(account_key("leases", "broken"), "x")
     async with by_hand(redis_url) as made:
-        held = (await made.reserve(wish("good", QUOTA))).held
+        reservation = (await made.reserve(request_for("good", QUOTA))).reservation
         with pytest.raises(Exception, match="cannot be checked"):
-            await made.quota.reserve(wish("bad", QUOTA, key="broken"))
+            await made.quota.reserve(request_for("bad", QUOTA, key="broken"))
         made.settle("good", 5)
         await made.beat()
-        usage = await made.quota.usage(held.key_id)
+        usage = await made.quota.usage(reservation.key_id)
         waiting = made.quota.settlements_waiting
         why_not = made.quota.why_not
 
@@ -55,10 +55,10 @@ async def test_scripts_that_were_flushed_are_loaded_again(redis_url: str) -> Non
     """A server that forgot its scripts is told them, and nobody notices."""
     begin(redis_url)
     async with by_hand(redis_url) as made:
-        await made.reserve(wish("a", QUOTA))
+        await made.reserve(request_for("a", QUOTA))
         with inside(redis_url) as client:
             client.script_flush()
-        await made.reserve(wish("b", QUOTA))
+        await made.reserve(request_for("b", QUOTA))
         usage = await made.quota.usage("k")
         made.settle("a", 1)
         made.settle("b", 1)

@@ -34,10 +34,10 @@ from tests.limits.faults import (
     inside,
     look,
     refused,
-    standing,
-    wish,
+    request_for,
+    status,
 )
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 TODAY = int(time.time() // 86_400)
 
@@ -53,7 +53,7 @@ async def restarted(before: Gateway) -> AsyncIterator[Gateway]:
 
 async def spend(one: Gateway, tokens: int) -> None:
     """Spend some, confirmed."""
-    await one.reserve(wish(f"spent {one.identity} {tokens}"))
+    await one.reserve(request_for(f"spent {one.identity} {tokens}"))
     one.settle(f"spent {one.identity} {tokens}", tokens)
     await one.beat()
 
@@ -64,14 +64,14 @@ async def test_a_gateway_that_restarts_adds_nothing_again(redis_url: str) -> Non
     async with by_hand(redis_url) as one:
         await spend(one, 40)
     async with restarted(one) as again:
-        assert standing(redis_url) == (0, 40)
+        assert status(redis_url) == (0, 40)
         await spend(again, 5)
         with inside(redis_url) as client:
             client.flushall()
         await again.beat()
-        assert standing(redis_url) == (0, 45)
+        assert status(redis_url) == (0, 45)
     async with restarted(again):
-        assert standing(redis_url) == (0, 45)
+        assert status(redis_url) == (0, 45)
 
 
 async def test_records_that_differ_add_up(redis_url: str) -> None:
@@ -84,12 +84,12 @@ async def test_records_that_differ_add_up(redis_url: str) -> None:
             client.flushall()
         await one.beat()
         await one.beat()
-        assert standing(redis_url) == (0, 40)
+        assert status(redis_url) == (0, 40)
         await two.beat()
-        assert standing(redis_url) == (0, 65)
+        assert status(redis_url) == (0, 65)
         await one.beat()
         await two.beat()
-        assert standing(redis_url) == (0, 65)
+        assert status(redis_url) == (0, 65)
 
 
 @attrs.define
@@ -136,10 +136,10 @@ async def test_what_a_lost_record_had_counts_once(redis_url: str) -> None:
         for heartbeat in (one.beat, two.beat, one.beat, two.beat):
             await heartbeat()
 
-        assert standing(redis_url) == (0, 70)
+        assert status(redis_url) == (0, 70)
         assert (one.questions, two.questions) == (2, 1)
         async with restarted(two) as again:
-            assert (standing(redis_url), again.questions) == ((0, 70), 0)
+            assert (status(redis_url), again.questions) == ((0, 70), 0)
 
 
 @pytest.mark.parametrize("is_late", [False, True])
@@ -156,16 +156,16 @@ async def test_a_record_that_is_not_lost_is_not_added_to(redis_url: str, *, is_l
             await gateway.beat()
             await gateway.beat()
 
-        assert standing(redis_url) == (0, 50)
+        assert status(redis_url) == (0, 50)
 
 
 def test_a_record_adds_to_what_was_spent_since(redis_url: str) -> None:
     """Said again it changes nothing, whatever was charged in between."""
     begin(redis_url)
     scripts = Scripts(redis_url, timeout=PATIENCE)
-    (grant,) = scripts.run([Reserve(wish("a"))]).outcomes
+    (grant,) = scripts.run([Reserve(request_for("a"))]).outcomes
     assert isinstance(grant, Grant)
-    given = Refill(KEY, "a", {grant.held.day: 40})
+    given = Refill(KEY, "a", {grant.reservation.day: 40})
     scripts.run([given, given])
     assert look(redis_url).day == look(redis_url).month == 140
     scripts.run([given])
@@ -205,7 +205,7 @@ async def test_a_batch_in_which_redis_lost_everything_admitted_nothing(
     scripts = Forgetful(Scripts(redis_url, timeout=PATIENCE), redis_url)
     pipeline = Pipeline(scripts, in_thread)  # type: ignore[arg-type]
     async with pipeline.opened():
-        asked = (Reserve(wish("a"), epoch="first:0"), Look(KEY, "first:0"))
+        asked = (Reserve(request_for("a"), epoch="first:0"), Look(KEY, "first:0"))
         granted, usage = await pipeline.submit(*asked)
         assert isinstance(granted, Grant)
         assert isinstance(usage, Usage)
@@ -221,7 +221,7 @@ async def test_a_grant_of_an_epoch_that_is_over_does_not_count(redis_url: str) -
     with inside(redis_url) as client:
         client.set("ollama-gateway:1:{epoch}", "second:0")
     async with pipeline.opened():
-        (outcome,) = await pipeline.submit(Reserve(wish("a"), epoch="first:0"))
+        (outcome,) = await pipeline.submit(Reserve(request_for("a"), epoch="first:0"))
     assert isinstance(outcome, RedisDown)
 
 
@@ -232,21 +232,21 @@ async def test_an_epoch_admits_when_it_opens(redis_url: str) -> None:
         client.set(EPOCH, f"second:{(client.time()[0] + 3600) * 1000}")
     async with by_hand(redis_url) as one:
         with pytest.raises(Unavailable) as refusal:
-            await one.quota.reserve(wish("early"))
+            await one.quota.reserve(request_for("early"))
         assert 1 <= (refusal.value.retry_after or 0) <= OPENING
         await one.admits()
-        await one.reserve(wish("in time"))
+        await one.reserve(request_for("in time"))
 
 
 async def test_nobody_admits_while_anybody_fills(redis_url: str) -> None:
     """A gateway that has joined waits for the sign of another one to vanish."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
-        await one.reserve(wish("before"))
+        await one.reserve(request_for("before"))
         with inside(redis_url) as client:
             client.set(FILLING, 1, px=500)
         await refused(one, "in the batch that sees it")
         await refused(one, "after it")
         assert one.quota.why_not == "the quota store is being filled again"
         await one.admits()
-        await one.reserve(wish("after"))
+        await one.reserve(request_for("after"))

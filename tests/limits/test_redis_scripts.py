@@ -20,11 +20,11 @@ from tests.limits.faults import (
     begin,
     inside,
     ready_redis,
-    wish,
+    request_for,
 )
 from tests.limits.proxy import proxy_to
-from tests.patience import PATIENCE
-from tests.redis_server import RedisServer
+from tests.support.patience import PATIENCE
+from tests.support.redis_server import RedisServer
 
 
 @asynccontextmanager
@@ -53,9 +53,9 @@ async def test_bytes_of_no_redis_are_a_redis_that_is_down(name: str) -> None:
                 proxy.garble = GARBLED[name]
                 for _ in range(2):
                     with pytest.raises(RedisDown):
-                        await run(scripts, Reserve(wish("a")), Look(KEY))
+                        await run(scripts, Reserve(request_for("a")), Look(KEY))
                 proxy.garble = None
-            (outcome,) = (await run(scripts, Reserve(wish("b")))).outcomes
+            (outcome,) = (await run(scripts, Reserve(request_for("b")))).outcomes
             assert isinstance(outcome, Grant)
 
 
@@ -66,7 +66,7 @@ async def test_a_replica_is_left_for_whoever_answers_to_its_name() -> None:
             before = connection_of(scripts, [Look(KEY)])
             assert connection_of(scripts, [Look(KEY)]) == before
             become(server, "127.0.0.1", "1")
-            (outcome,) = scripts.run([Reserve(wish("a"))]).outcomes
+            (outcome,) = scripts.run([Reserve(request_for("a"))]).outcomes
             assert isinstance(outcome, RedisDown)
             assert connection_of(scripts, []) != before
 
@@ -91,6 +91,6 @@ async def test_a_broken_account_costs_no_connection(redis_url: str) -> None:
         client.set(account_key("held", "bad"), "x")
     async with connected(redis_url) as scripts:
         before = connection_of(scripts, [])
-        (outcome,) = scripts.run([Reserve(wish("a", key="bad"))]).outcomes
+        (outcome,) = scripts.run([Reserve(request_for("a", key="bad"))]).outcomes
         assert isinstance(outcome, AccountBroken)
         assert connection_of(scripts, []) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ollama_gateway.limits.quota import Grant, Held, Quota, Renewal
+from ollama_gateway.limits.quota import Grant, Quota, Renewal, Reservation
 from ollama_gateway.limits.redis.operations import Reserve
 from ollama_gateway.limits.redis.pipeline import CLOSING, MAX_SETTLEMENTS
 from ollama_gateway.limits.redis.scripts import Scripts
@@ -21,13 +21,13 @@ from tests.limits.faults import (
     gateway,
     inside,
     ready_redis,
-    standing,
+    request_for,
+    status,
     until,
-    wish,
 )
 from tests.limits.proxy import Proxy, proxy_to
-from tests.patience import PATIENCE
 from tests.smoke.fleet import free_port
+from tests.support.patience import PATIENCE
 
 ONE = Quota(concurrent_requests=1)
 
@@ -47,10 +47,10 @@ async def test_a_settlement_is_seen_by_the_next_reservation(redis_url: str) -> N
     begin(redis_url)
     async with gateway(redis_url) as one:
         for number in range(300):
-            await one.reserve(wish(f"r{number}", ONE))
+            await one.reserve(request_for(f"r{number}", ONE))
             one.settle(f"r{number}", 1)
         await one.ready()
-    assert standing(redis_url) == (0, 0)
+    assert status(redis_url) == (0, 0)
 
 
 async def test_settlements_that_wait_are_bounded() -> None:
@@ -58,7 +58,7 @@ async def test_settlements_that_wait_are_bounded() -> None:
     scripts = Scripts(f"redis://127.0.0.1:{free_port()}/0")
     quota = RedisQuota(scripts, nothing_spent, nothing_lost)
     for number in range(MAX_SETTLEMENTS + 10):
-        quota.settle(Held(f"r{number}", KEY, 1, 1, 1), 1)
+        quota.settle(Reservation(f"r{number}", KEY, 1, 1, 1), 1)
 
     assert quota.settlements_waiting == MAX_SETTLEMENTS
     scripts.close()
@@ -70,7 +70,7 @@ async def test_a_gateway_ends_though_redis_is_dead() -> None:
         async with proxy_to(server) as proxy:
             with anyio.fail_after(CLOSING + PATIENCE):
                 async with by_hand(proxy.url) as one:
-                    await one.reserve(wish("a"))
+                    await one.reserve(request_for("a"))
                     proxy.is_passable = False
                     one.settle("a", 30)
                     until_then = anyio.current_time()
@@ -83,13 +83,13 @@ async def test_a_settlement_on_its_way_waits_like_any_other() -> None:
     with ready_redis() as server:
         async with proxy_to(server) as proxy, anyio.create_task_group() as tasks:
             async with by_hand(proxy.url, timeout=HASTY) as one:
-                await one.reserve(wish("a"))
+                await one.reserve(request_for("a"))
                 proxy.swallows = True
                 one.settle("a", 30)
                 await until(lambda: proxy.swallowed == 1)
                 assert one.quota.settlements_waiting == 1
                 tasks.start_soon(mended_later, proxy)
-            assert standing(server.url) == (0, 30)
+            assert status(server.url) == (0, 30)
             tasks.cancel_scope.cancel()
 
 
@@ -105,16 +105,16 @@ async def test_settlements_that_redis_refuses_hold_up_no_others(redis_url: str, 
     begin(redis_url)
     async with gateway(redis_url) as one:
         for number in range(many):
-            await one.reserve(wish(f"bad {number}", key="bad"))
-        grant = await one.reserve(wish("good"))
-        for field in (f"day:{grant.held.day}", f"month:{grant.held.month}"):
+            await one.reserve(request_for(f"bad {number}", key="bad"))
+        grant = await one.reserve(request_for("good"))
+        for field in (f"day:{grant.reservation.day}", f"month:{grant.reservation.month}"):
             with inside(redis_url) as client:
                 client.hset(account_key("budget", "bad"), f"{field}:spent", "not a number")
         for number in range(many):
             one.settle(f"bad {number}", 30)
         one.settle("good", 30)
 
-        await until(lambda: standing(redis_url) == (0, 30))
+        await until(lambda: status(redis_url) == (0, 30))
         assert one.quota.why_not is None
         await several_beats(redis_url, many)
         with inside(redis_url) as client:
@@ -136,18 +136,18 @@ async def test_a_hostile_report_harms_its_own_request_only(redis_url: str, used:
     begin(redis_url)
     async with by_hand(redis_url) as one:
         for request_id in ("lied about", "also", "fine"):
-            await one.reserve(wish(request_id))
+            await one.reserve(request_for(request_id))
         for request_id in ("lied about", "also"):
-            one.open[request_id] = Renewal(one.open[request_id].held, used)
+            one.open[request_id] = Renewal(one.open[request_id].reservation, used)
         await one.beat()
         one.settle("lied about", used)
         one.settle("fine", 30)
         await one.beat()
         assert one.quota.settlements_waiting == 0
-        charged = standing(redis_url)[1]
+        charged = status(redis_url)[1]
         assert charged == 130 if used < 0 else charged > 2**52
 
-        (outcome,) = one_step(redis_url, Reserve(wish("next", Quota(requests_per_minute=9))))
+        (outcome,) = one_step(redis_url, Reserve(request_for("next", Quota(requests_per_minute=9))))
         assert isinstance(outcome, Grant)
 
 

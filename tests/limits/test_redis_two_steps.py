@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 import pytest
 
-from ollama_gateway.limits.quota import Grant, Held, Quota, Refusal, Renewal
+from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Reservation
 from ollama_gateway.limits.redis.operations import Renew, Reserve
 from tests.limits.faults import (
     KEY,
@@ -22,7 +22,7 @@ from tests.limits.faults import (
     look,
     ready_redis,
     refused,
-    standing,
+    status,
     until,
 )
 from tests.limits.test_redis_late import given_up, redis_now, run
@@ -37,12 +37,12 @@ async def test_an_older_gateway_finds_what_it_knows(redis_url: str) -> None:
         await one.reserve(places("a"))
         with inside(redis_url) as client:
             between = client.hget(account_key("held"), "a")
-        held = (await one.reserve(tokens("a"))).held
+        reservation = (await one.reserve(tokens("a"))).reservation
         with inside(redis_url) as client:
             after = client.hget(account_key("held"), "a")
 
-    assert between == f"0 {held.day} {held.month} 0"
-    assert after == f"700 {held.day} {held.month} 0"
+    assert between == f"0 {reservation.day} {reservation.month} 0"
+    assert after == f"700 {reservation.day} {reservation.month} 0"
 
 
 async def test_a_late_second_step_holds_nothing() -> None:
@@ -51,16 +51,16 @@ async def test_a_late_second_step_holds_nothing() -> None:
         run(server, Reserve(places("a")))
         late = Reserve(tokens("a"), not_after=redis_now(server) - 0.001)
         assert run(server, late) == [None]
-        assert standing(server.url) == (1, 0)
+        assert status(server.url) == (1, 0)
 
         await given_up(server, Reserve(tokens("a")))
-        assert standing(server.url) == (1, 700)
+        assert status(server.url) == (1, 700)
         async with by_hand(server.url) as one:
-            one.quota.settle(Held("a", KEY, 0, 0, 0), 0)
+            one.quota.settle(Reservation("a", KEY, 0, 0, 0), 0)
             await one.ready()
-        assert standing(server.url) == (0, 0)
+        assert status(server.url) == (0, 0)
         assert run(server, Reserve(tokens("a"))) == [None]
-        assert standing(server.url) == (0, 0)
+        assert status(server.url) == (0, 0)
 
 
 async def test_who_gives_up_on_the_second_step_keeps_the_places() -> None:
@@ -75,7 +75,7 @@ async def test_who_gives_up_on_the_second_step_keeps_the_places() -> None:
             assert given_up_on.cancelled_caught
             server.signal(signal.SIGCONT)
             await until(lambda: calls(server.url) > before)
-            assert standing(server.url) == (1, 700)
+            assert status(server.url) == (1, 700)
             one.settle("a", 0)
             await one.ready()
             usage = look(server.url)
@@ -91,12 +91,12 @@ async def test_a_wipe_between_the_steps(redis_url: str) -> None:
         await refused(one, "unnoticed")
         await joined(one)
         await one.admits()
-        assert standing(redis_url) == (1, 0)
+        assert status(redis_url) == (1, 0)
         await one.reserve(tokens("a"))
-        assert standing(redis_url) == (1, 700)
+        assert status(redis_url) == (1, 700)
         one.settle("a", 40)
         await one.ready()
-        assert standing(redis_url) == (0, 40)
+        assert status(redis_url) == (0, 40)
 
 
 async def test_a_wipe_after_the_steps(redis_url: str) -> None:
@@ -107,21 +107,21 @@ async def test_a_wipe_after_the_steps(redis_url: str) -> None:
         await one.reserve(tokens("a"))
         flush(redis_url)
         await joined(one)
-        assert standing(redis_url) == (1, 700)
+        assert status(redis_url) == (1, 700)
 
 
 async def test_a_heartbeat_between_the_steps_may_come_last(redis_url: str) -> None:
     """A renewal read before the second step and carried out behind it, in one batch or in two."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
-        before = (await one.reserve(places("a"))).held
+        before = (await one.reserve(places("a"))).reservation
         adding = partial(Reserve, tokens("a"), epoch="first:0")
         renewal = Renew(KEY, (Renewal(before, 0),))
         outcomes = await one.quota._pipeline.submit(adding(), renewal)
         await one.quota._pipeline.submit(renewal)
 
     assert isinstance(outcomes[0], Grant)
-    assert standing(redis_url) == (1, 700)
+    assert status(redis_url) == (1, 700)
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -141,7 +141,7 @@ async def test_a_crowd_in_two_steps_never_exceeds(redis_url: str, count: int) ->
             grants.append(second)
         else:
             limits.append(second.limit)
-            made.quota.settle(first.held, 0)
+            made.quota.settle(first.reservation, 0)
 
     begin(redis_url)
     async with AsyncExitStack() as stack:
@@ -154,9 +154,9 @@ async def test_a_crowd_in_two_steps_never_exceeds(redis_url: str, count: int) ->
             await each.ready()
         assert (len(grants), len(limits)) == (20, 80)
         assert set(limits) <= {"day", "concurrency"}
-        await until(lambda: standing(redis_url) == (20, 2000))
+        await until(lambda: status(redis_url) == (20, 2000))
         for grant in grants:
-            made[0].quota.settle(grant.held, 10)
+            made[0].quota.settle(grant.reservation, 10)
         for each in made:
             await each.ready()
-    assert standing(redis_url) == (0, 200)
+    assert status(redis_url) == (0, 200)

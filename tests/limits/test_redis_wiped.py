@@ -24,9 +24,9 @@ from tests.limits.faults import (
     look,
     ready_redis,
     refused,
-    standing,
+    request_for,
+    status,
     until,
-    wish,
 )
 from tests.limits.proxy import proxy_to
 
@@ -39,7 +39,7 @@ def flush(url: str) -> None:
 
 async def spend(one: Gateway, tokens: int) -> None:
     """Spend some, confirmed."""
-    await one.reserve(wish("spent"))
+    await one.reserve(request_for("spent"))
     one.settle("spent", tokens)
     await one.beat()
 
@@ -64,7 +64,7 @@ async def test_an_empty_redis_admits_when_it_is_filled_and_not_before(redis_url:
     begin(redis_url)
     quota = Quota(tokens_per_day=150)
     async with by_hand(redis_url) as one:
-        await one.reserve(wish("old", quota))
+        await one.reserve(request_for("old", quota))
         one.settle("old", 100)
         await one.beat()
         flush(redis_url)
@@ -73,14 +73,14 @@ async def test_an_empty_redis_admits_when_it_is_filled_and_not_before(redis_url:
         assert one.quota.why_not == "the quota store is being filled again"
         await refused(one, "noticed")
         await joined(one)
-        assert standing(redis_url) == (0, 100)
+        assert status(redis_url) == (0, 100)
         with pytest.raises(Unavailable) as refusal:
-            await one.quota.reserve(wish("joined"))
+            await one.quota.reserve(request_for("joined"))
         assert 1 <= (refusal.value.retry_after or 0) <= 1.5
         await one.admits()
-        await one.reserve(wish("fits", quota, 50))
+        await one.reserve(request_for("fits", quota, 50))
         assert look(redis_url).day == 150
-        outcome = await one.quota.reserve(wish("does not fit", quota, 1))
+        outcome = await one.quota.reserve(request_for("does not fit", quota, 1))
         assert getattr(outcome, "limit", "granted") == "day"
 
 
@@ -89,8 +89,8 @@ async def test_two_gateways_fill_a_redis_that_was_killed_twice() -> None:
     with ready_redis() as server:
         async with gateway(server.url, "a") as one, gateway(server.url, "b") as two:
             for made, tokens in ((one, 40), (two, 25)):
-                await made.reserve(wish(f"spent {made.identity}"))
-                await made.reserve(wish(f"open {made.identity}"))
+                await made.reserve(request_for(f"spent {made.identity}"))
+                await made.reserve(request_for(f"open {made.identity}"))
                 made.settle(f"spent {made.identity}", tokens)
                 await made.ready()
             for _ in range(2):
@@ -100,12 +100,12 @@ async def test_two_gateways_fill_a_redis_that_was_killed_twice() -> None:
                 await until(lambda: two.quota.why_not is not None)
                 await one.ready()
                 await two.ready()
-                assert standing(server.url) == (2, 265)
+                assert status(server.url) == (2, 265)
             one.settle("open a", 1)
             two.settle("open b", 2)
             await one.ready()
             await two.ready()
-            assert standing(server.url) == (0, 68)
+            assert status(server.url) == (0, 68)
 
 
 async def unnoticed(one: Gateway, url: str, settle: Callable[[], None]) -> None:
@@ -155,14 +155,14 @@ async def test_a_request_that_ends_while_redis_is_filled_is_charged_once(
     begin(redis_url)
     async with by_hand(redis_url) as one:
         await spend(one, 40)
-        await one.reserve(wish("ends"))
-        await one.reserve(wish("goes on"))
+        await one.reserve(request_for("ends"))
+        await one.reserve(request_for("goes on"))
         await moment(one, redis_url, lambda: one.settle("ends", 30))  # type: ignore[misc]
         await joined(one)
-        assert standing(redis_url) == (1, 170)
+        assert status(redis_url) == (1, 170)
         one.settle("goes on", 5)
         await joined(one)
-        assert standing(redis_url) == (0, 75)
+        assert status(redis_url) == (0, 75)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -173,13 +173,13 @@ async def test_a_wipe_after_a_wipe_charges_nothing_twice(
     begin(redis_url)
     async with by_hand(redis_url) as one:
         await spend(one, 40)
-        await one.reserve(wish("ends"))
+        await one.reserve(request_for("ends"))
         flush(redis_url)
         await joined(one)
-        assert standing(redis_url) == (1, 140)
+        assert status(redis_url) == (1, 140)
         await moment(one, redis_url, lambda: one.settle("ends", 30))  # type: ignore[misc]
         await joined(one)
-        assert standing(redis_url) == (0, 70)
+        assert status(redis_url) == (0, 70)
 
 
 @pytest.mark.parametrize("read", [1, 2])
@@ -188,14 +188,14 @@ async def test_a_wipe_while_redis_is_filled(redis_url: str, read: int) -> None:
     begin(redis_url)
     async with by_hand(redis_url) as one:
         await spend(one, 40)
-        await one.reserve(wish("ends"))
-        await one.reserve(wish("goes on"))
+        await one.reserve(request_for("ends"))
+        await one.reserve(request_for("goes on"))
         flush(redis_url)
         hooks = {read: lambda: flush(redis_url), 3 - read: lambda: one.settle("ends", 30)}
         one.before_totals = lambda: one.before_read.update(hooks)
         await one.beat()
         await joined(one)
-        assert standing(redis_url) == (1, 170)
+        assert status(redis_url) == (1, 170)
 
 
 async def test_a_lost_answer_while_redis_is_filled_charges_once() -> None:
@@ -203,7 +203,7 @@ async def test_a_lost_answer_while_redis_is_filled_charges_once() -> None:
     with ready_redis() as server:
         async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
             await spend(one, 40)
-            await one.reserve(wish("carried-over"))
+            await one.reserve(request_for("carried-over"))
 
             def end() -> None:
                 proxy.cut_after = b"carried-over"
@@ -214,7 +214,7 @@ async def test_a_lost_answer_while_redis_is_filled_charges_once() -> None:
             await one.beat()
             await joined(one)
             assert proxy.cuts == 1
-            assert standing(server.url) == (0, 70)
+            assert status(server.url) == (0, 70)
 
 
 async def test_a_redis_that_was_emptied_and_cut_off_charges_once() -> None:
@@ -222,7 +222,7 @@ async def test_a_redis_that_was_emptied_and_cut_off_charges_once() -> None:
     with ready_redis() as server:
         async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
             await spend(one, 40)
-            await one.reserve(wish("renewed-unheard"))
+            await one.reserve(request_for("renewed-unheard"))
 
             def lose() -> None:
                 flush(server.url)
@@ -233,14 +233,14 @@ async def test_a_redis_that_was_emptied_and_cut_off_charges_once() -> None:
                 await one.beat()
             one.settle("renewed-unheard", 30)
             await joined(one)
-            assert standing(server.url) == (0, 70)
+            assert status(server.url) == (0, 70)
 
 
 async def test_what_was_not_opened_again_in_time_is_not_joined(redis_url: str) -> None:
     """Nothing is admitted beside open requests that Redis does not know yet."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
-        await one.reserve(wish("open"))
+        await one.reserve(request_for("open"))
 
         def jump() -> None:
             one.quota._pipeline._scripts.offset += 2 * PATIENCE  # Redis's clock, as it may be set
@@ -249,7 +249,7 @@ async def test_what_was_not_opened_again_in_time_is_not_joined(redis_url: str) -
         one.before_totals = lambda: one.before_read.update({2: jump})
         with pytest.raises(Unavailable):
             await one.beat()
-        assert standing(redis_url) == (0, 0)
+        assert status(redis_url) == (0, 0)
         await refused(one, "beside it")
         await joined(one)
-        assert standing(redis_url) == (1, 100)
+        assert status(redis_url) == (1, 100)

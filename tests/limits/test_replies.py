@@ -34,7 +34,7 @@ def test_spans_read_as_openais_do(seconds: float, text: str) -> None:
 
 def test_of_two_budgets_the_tighter_one_is_told() -> None:
     """A client may send what both have room for."""
-    headers = dict(headers_of(USAGE.standings(QUOTA)))
+    headers = dict(headers_of(USAGE.statuses(QUOTA)))
 
     assert headers == {
         b"x-ratelimit-limit-requests": b"60",
@@ -48,12 +48,12 @@ def test_of_two_budgets_the_tighter_one_is_told() -> None:
 
 def test_what_is_not_limited_is_not_told() -> None:
     """A key that is only limited in concurrency gets no headers: there are none for it."""
-    assert headers_of(USAGE.standings(Quota(concurrent_requests=4))) == []
+    assert headers_of(USAGE.statuses(Quota(concurrent_requests=4))) == []
 
 
 def test_a_limit_below_what_is_used_has_nothing_left() -> None:
     """Never less than nothing."""
-    assert USAGE.standings(Quota(requests_per_minute=3))["rate"].left == 0
+    assert USAGE.statuses(Quota(requests_per_minute=3))["rate"].left == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ollama_gateway.limits.spending import open_spending
 from ollama_gateway.limits.spending_file import LAST_DAY
 from ollama_gateway.storage.batcher import in_place, in_thread
 from tests.limits.spent import TODAY, Counting, in_file, now
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
 

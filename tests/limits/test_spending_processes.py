@@ -21,7 +21,7 @@ from ollama_gateway.limits.spending import Contribution, open_spending, others
 from ollama_gateway.limits.spending_file import SpendingFile
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 PROGRAM = """
 import sys, trio

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_gateway.limits.quota import Grant, Held, Quota, Refusal, Renewal, Wish
+from ollama_gateway.limits.quota import (
+    Grant,
+    Quota,
+    Refusal,
+    Renewal,
+    Reservation,
+    ReservationRequest,
+)
 from tests.limits.subject import START, Subject
 
 KEY = "k"
@@ -12,11 +19,13 @@ TODAY, THIS_MONTH = 20787, 12 * 2026 + 10
 TWO_HOURS = 7200.0
 
 
-def wish(
+def request_for(
     name: str, quota: Quota, prompt: int = 0, generation: int = 0, least: int | None = None
-) -> Wish:
+) -> ReservationRequest:
     """A request of the one key."""
-    return Wish(name, KEY, quota, prompt, generation, generation if least is None else least)
+    return ReservationRequest(
+        name, KEY, quota, prompt, generation, generation if least is None else least
+    )
 
 
 def granted(outcome: Grant | Refusal | None) -> Grant:
@@ -34,48 +43,48 @@ def refused(outcome: Grant | Refusal | None) -> Refusal:
 def test_the_rate_is_a_log_of_a_minute(subject: Subject) -> None:
     """At most N admissions in any 60 s: the place of an admission is free when that is over."""
     quota = Quota(requests_per_minute=2)
-    subject.reserve(wish("a", quota))
+    subject.reserve(request_for("a", quota))
     subject.sleep(50)
-    subject.reserve(wish("b", quota))
+    subject.reserve(request_for("b", quota))
     subject.sleep(5)
 
-    refusal = refused(subject.reserve(wish("c", quota)))
+    refusal = refused(subject.reserve(request_for("c", quota)))
     assert refusal.limit == "rate"
     assert refusal.retry_after == pytest.approx(5, abs=0.1 + subject.late)
     assert refusal.usage.window_ends == pytest.approx(55, abs=0.1 + subject.late)
     subject.sleep(5.1)
-    granted(subject.reserve(wish("c", quota)))
-    refused(subject.reserve(wish("d", quota)))
+    granted(subject.reserve(request_for("c", quota)))
+    refused(subject.reserve(request_for("d", quota)))
 
 
 def test_a_lowered_rate_waits_for_as_many_as_are_too_many(subject: Subject) -> None:
     """With three in the window and a limit of one, the last of the three has to leave it."""
     for name in "abc":
-        granted(subject.reserve(wish(name, Quota(requests_per_minute=3))))
+        granted(subject.reserve(request_for(name, Quota(requests_per_minute=3))))
         subject.sleep(10)
 
-    refusal = refused(subject.reserve(wish("d", Quota(requests_per_minute=1))))
+    refusal = refused(subject.reserve(request_for("d", Quota(requests_per_minute=1))))
     assert refusal.retry_after == pytest.approx(50, abs=0.1 + subject.late)
 
 
 def test_settling_gives_a_place_back_but_not_the_admission(subject: Subject) -> None:
     """Concurrency counts what is open; the rate counts what was admitted."""
     quota = Quota(requests_per_minute=2, concurrent_requests=1)
-    first = granted(subject.reserve(wish("a", quota)))
+    first = granted(subject.reserve(request_for("a", quota)))
 
-    assert refused(subject.reserve(wish("b", quota))).limit == "concurrency"
-    subject.settle(first.held, 0)
-    granted(subject.reserve(wish("b", quota)))
-    assert refused(subject.reserve(wish("c", quota))).limit == "rate"
+    assert refused(subject.reserve(request_for("b", quota))).limit == "concurrency"
+    subject.settle(first.reservation, 0)
+    granted(subject.reserve(request_for("b", quota)))
+    assert refused(subject.reserve(request_for("c", quota))).limit == "rate"
 
 
 def test_a_refusal_changes_nothing(subject: Subject) -> None:
     """All or nothing: what one limit refuses, the others have not counted."""
     quota = Quota(9, 9, tokens_per_day=100)
-    granted(subject.reserve(wish("a", quota, 60)))
+    granted(subject.reserve(request_for("a", quota, 60)))
     before = subject.usage(KEY)
 
-    assert refused(subject.reserve(wish("b", quota, 60))).limit == "day"
+    assert refused(subject.reserve(request_for("b", quota, 60))).limit == "day"
     after = subject.usage(KEY)
     assert (after.admissions, after.open, after.day) == (before.admissions, before.open, 60)
 
@@ -93,26 +102,26 @@ def test_a_generation_shrinks_to_the_room_and_no_further(
     subject: Subject, quota: Quota, limit: str
 ) -> None:
     """What fits is granted down to the least; below that the tighter budget refuses."""
-    first = granted(subject.reserve(wish("a", quota, 300, 400, 256)))
-    second = granted(subject.reserve(wish("b", quota, 40, 4000, 256)))
+    first = granted(subject.reserve(request_for("a", quota, 300, 400, 256)))
+    second = granted(subject.reserve(request_for("b", quota, 40, 4000, 256)))
 
     assert (first.generation, second.generation) == (400, 260)
-    assert second.held == Held("b", KEY, 300, TODAY, THIS_MONTH)
+    assert second.reservation == Reservation("b", KEY, 300, TODAY, THIS_MONTH)
     assert subject.usage(KEY).day == subject.usage(KEY).month == 1000
-    assert refused(subject.reserve(wish("c", quota, 1, 0))).limit == limit
-    subject.settle(second.held, 10)
-    assert refused(subject.reserve(wish("d", quota, 40, 300, 256))).limit == limit
-    assert granted(subject.reserve(wish("e", quota, 30, 300, 256))).generation == 260
+    assert refused(subject.reserve(request_for("c", quota, 1, 0))).limit == limit
+    subject.settle(second.reservation, 10)
+    assert refused(subject.reserve(request_for("d", quota, 40, 300, 256))).limit == limit
+    assert granted(subject.reserve(request_for("e", quota, 30, 300, 256))).generation == 260
 
 
 def test_when_to_come_back_to_a_budget(subject: Subject) -> None:
     """Soon, where what others hold may be given back; else when the period ends."""
     quota = Quota(tokens_per_day=1000)
-    first = granted(subject.reserve(wish("a", quota, 900)))
+    first = granted(subject.reserve(request_for("a", quota, 900)))
 
-    assert refused(subject.reserve(wish("b", quota, 200))).retry_after == 1
-    subject.settle(first.held, 900)
-    refusal = refused(subject.reserve(wish("b", quota, 200)))
+    assert refused(subject.reserve(request_for("b", quota, 200))).retry_after == 1
+    subject.settle(first.reservation, 900)
+    refusal = refused(subject.reserve(request_for("b", quota, 200)))
     assert refusal.retry_after == pytest.approx(TWO_HOURS, abs=0.1 + subject.late)
     assert refusal.usage.day_ends == refusal.usage.month_ends == refusal.retry_after
 
@@ -120,14 +129,14 @@ def test_when_to_come_back_to_a_budget(subject: Subject) -> None:
 def test_a_budget_belongs_to_the_day_of_its_reservation(subject: Subject) -> None:
     """Midnight frees the day's budget, and a late settlement is charged to yesterday."""
     quota = Quota(tokens_per_day=1000, tokens_per_month=1000)
-    first = granted(subject.reserve(wish("a", quota, 900)))
+    first = granted(subject.reserve(request_for("a", quota, 900)))
     subject.sleep(TWO_HOURS - 10)
-    subject.renew(Renewal(first.held, 0))
+    subject.renew(Renewal(first.reservation, 0))
     subject.sleep(11)
-    second = granted(subject.reserve(wish("b", quota, 900)))
+    second = granted(subject.reserve(request_for("b", quota, 900)))
 
-    subject.settle(first.held, 700)
-    assert (second.held.day, second.held.month) == (TODAY + 1, THIS_MONTH + 1)
+    subject.settle(first.reservation, 700)
+    assert (second.reservation.day, second.reservation.month) == (TODAY + 1, THIS_MONTH + 1)
     assert (subject.usage(KEY).day, subject.usage(KEY).month) == (900, 900)
     assert subject.spent(KEY) == {TODAY: 700}
 
@@ -135,35 +144,35 @@ def test_a_budget_belongs_to_the_day_of_its_reservation(subject: Subject) -> Non
 def test_a_report_above_the_reservation_is_charged_whole(subject: Subject) -> None:
     """What was used is charged, even if it was more than was held for it."""
     quota = Quota(tokens_per_day=1000)
-    first = granted(subject.reserve(wish("a", quota, 100)))
-    subject.settle(first.held, 1500)
+    first = granted(subject.reserve(request_for("a", quota, 100)))
+    subject.settle(first.reservation, 1500)
 
     assert subject.usage(KEY).day == 1500
-    assert refused(subject.reserve(wish("b", quota, 1))).limit == "day"
+    assert refused(subject.reserve(request_for("b", quota, 1))).limit == "day"
 
 
 def test_an_expired_lease_frees_its_place_at_its_last_count(subject: Subject) -> None:
     """What is not renewed for 30 s holds nothing more, and has spent what was last told."""
     quota = Quota(concurrent_requests=1, tokens_per_day=1000)
-    first = granted(subject.reserve(wish("a", quota, 800)))
+    first = granted(subject.reserve(request_for("a", quota, 800)))
     subject.sleep(20)
-    subject.renew(Renewal(first.held, 50))
+    subject.renew(Renewal(first.reservation, 50))
     subject.sleep(29)
-    refused(subject.reserve(wish("b", quota, 100)))
+    refused(subject.reserve(request_for("b", quota, 100)))
     subject.sleep(1.1)
 
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (0, 50)
-    granted(subject.reserve(wish("b", quota, 100)))
+    granted(subject.reserve(request_for("b", quota, 100)))
 
 
 def test_a_settlement_corrects_what_an_expiry_guessed(subject: Subject) -> None:
     """The real figure counts, though the lease was over; and only once."""
-    first = granted(subject.reserve(wish("a", Quota(tokens_per_day=1000), 800)))
-    subject.renew(Renewal(first.held, 50))
+    first = granted(subject.reserve(request_for("a", Quota(tokens_per_day=1000), 800)))
+    subject.renew(Renewal(first.reservation, 50))
     subject.sleep(31)
     subject.usage(KEY)
-    subject.settle(first.held, 120)
-    subject.settle(first.held, 120)
+    subject.settle(first.reservation, 120)
+    subject.settle(first.reservation, 120)
 
     assert subject.usage(KEY).day == 120
 
@@ -171,57 +180,57 @@ def test_a_settlement_corrects_what_an_expiry_guessed(subject: Subject) -> None:
 def test_a_reservation_comes_back_from_expiry(subject: Subject) -> None:
     """A stream that outlived its lease enters again, as if nothing had been, for any time."""
     quota = Quota(tokens_per_day=1000)
-    first = granted(subject.reserve(wish("a", quota, 800)))
-    subject.renew(Renewal(first.held, 50))
+    first = granted(subject.reserve(request_for("a", quota, 800)))
+    subject.renew(Renewal(first.reservation, 50))
     subject.sleep(31)
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (0, 50)
 
     for _ in range(150):  # past the hour after which what expired is forgotten
-        subject.renew(Renewal(first.held, 60))
+        subject.renew(Renewal(first.reservation, 60))
         subject.sleep(29)
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, 800)
-    subject.settle(first.held, 90)
+    subject.settle(first.reservation, 90)
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (0, 90)
 
 
 def test_a_store_that_forgot_is_told(subject: Subject) -> None:
     """A renewal of what is not known opens it: this is how a Redis that was wiped is filled."""
-    held = Held("a", KEY, 500, TODAY, THIS_MONTH)
-    subject.renew(Renewal(held, 20))
+    reservation = Reservation("a", KEY, 500, TODAY, THIS_MONTH)
+    subject.renew(Renewal(reservation, 20))
 
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, 500)
-    subject.settle(held, 30)
+    subject.settle(reservation, 30)
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (0, 30)
 
 
 def test_what_was_settled_before_it_was_reserved_stays_out(subject: Subject) -> None:
     """A client that gave up has ended its request, however late the reservation comes."""
     quota = Quota(1, 1, 1000)
-    subject.settle(Held("a", KEY, 0, 0, 0), 0)
+    subject.settle(Reservation("a", KEY, 0, 0, 0), 0)
 
-    assert subject.reserve(wish("a", quota, 100)) is None
-    subject.renew(Renewal(Held("a", KEY, 100, TODAY, THIS_MONTH), 5))
+    assert subject.reserve(request_for("a", quota, 100)) is None
+    subject.renew(Renewal(Reservation("a", KEY, 100, TODAY, THIS_MONTH), 5))
     usage = subject.usage(KEY)
     assert (usage.admissions, usage.open, usage.day) == (0, 0, 0)
     subject.sleep(3601)
-    granted(subject.reserve(wish("a", quota, 100)))
+    granted(subject.reserve(request_for("a", quota, 100)))
 
 
 def test_keys_do_not_share(subject: Subject) -> None:
     """One key's use is nothing to another's."""
     quota = Quota(1, 1, 100, 100)
-    granted(subject.reserve(Wish("a", "one", quota, 100)))
+    granted(subject.reserve(ReservationRequest("a", "one", quota, 100)))
 
-    granted(subject.reserve(Wish("b", "two", quota, 100)))
+    granted(subject.reserve(ReservationRequest("b", "two", quota, 100)))
     assert subject.usage("three").open == 0
 
 
 def test_a_key_without_a_budget_counts_no_tokens(subject: Subject) -> None:
     """Tokens are counted only where they are limited."""
-    first = granted(subject.reserve(wish("a", Quota(concurrent_requests=1), 10, 20)))
-    subject.settle(first.held, 25)
+    first = granted(subject.reserve(request_for("a", Quota(concurrent_requests=1), 10, 20)))
+    subject.settle(first.reservation, 25)
 
-    assert (first.held.tokens, first.generation) == (0, 20)
+    assert (first.reservation.tokens, first.generation) == (0, 20)
     assert subject.usage(KEY).day == 0
     assert subject.spent(KEY) == {}
 
@@ -229,12 +238,12 @@ def test_a_key_without_a_budget_counts_no_tokens(subject: Subject) -> None:
 def test_the_largest_budget_is_counted_to_the_token(subject: Subject) -> None:
     """A trillion tokens lose no digit on the way."""
     quota = Quota(tokens_per_month=10**12)
-    first = granted(subject.reserve(wish("a", quota, 1, 10**12, 1)))
+    first = granted(subject.reserve(request_for("a", quota, 1, 10**12, 1)))
 
     assert first.generation == 10**12 - 1
-    subject.settle(first.held, 10**12 - 7)
+    subject.settle(first.reservation, 10**12 - 7)
     assert subject.usage(KEY).month == 10**12 - 7
-    assert granted(subject.reserve(wish("b", quota, 1, 10**12, 1))).generation == 6
+    assert granted(subject.reserve(request_for("b", quota, 1, 10**12, 1))).generation == 6
 
 
 def test_the_periods_are_those_of_the_calendar(subject: Subject) -> None:
@@ -245,6 +254,8 @@ def test_the_periods_are_those_of_the_calendar(subject: Subject) -> None:
         subject.sleep((day - passed) * 86_400.0)
         passed = day
         when = subject.now()
-        held = granted(subject.reserve(wish(f"r{day}", Quota(tokens_per_day=9), 1))).held
-        assert held.month == 12 * when.year + when.month - 1
-        assert held.day == (when - START).days + TODAY
+        reservation = granted(
+            subject.reserve(request_for(f"r{day}", Quota(tokens_per_day=9), 1))
+        ).reservation
+        assert reservation.month == 12 * when.year + when.month - 1
+        assert reservation.day == (when - START).days + TODAY

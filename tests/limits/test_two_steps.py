@@ -5,7 +5,14 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from ollama_gateway.limits.quota import Grant, Held, Quota, Refusal, Renewal, Wish
+from ollama_gateway.limits.quota import (
+    Grant,
+    Quota,
+    Refusal,
+    Renewal,
+    Reservation,
+    ReservationRequest,
+)
 from tests.limits.subject import Subject
 
 KEY = "k"
@@ -13,16 +20,16 @@ TODAY, THIS_MONTH = 20787, 12 * 2026 + 10
 BOTH = Quota(2, 1, 1000, 1000)
 
 
-def places(name: str, quota: Quota = BOTH) -> Wish:
+def places(name: str, quota: Quota = BOTH) -> ReservationRequest:
     """The first step."""
-    return Wish(name, KEY, quota, least=1)
+    return ReservationRequest(name, KEY, quota, least=1)
 
 
 def tokens(
     name: str, prompt: int = 300, generation: int = 400, least: int = 256, quota: Quota = BOTH
-) -> Wish:
+) -> ReservationRequest:
     """The second."""
-    return Wish(name, KEY, quota, prompt, generation, least, has_places=True)
+    return ReservationRequest(name, KEY, quota, prompt, generation, least, has_places=True)
 
 
 def granted(outcome: Grant | Refusal | None) -> Grant:
@@ -34,28 +41,28 @@ def granted(outcome: Grant | Refusal | None) -> Grant:
 def test_the_places_come_first_and_the_tokens_after(subject: Subject) -> None:
     """The first step holds rate and concurrency and no token; the second changes neither."""
     first = granted(subject.reserve(places("a")))
-    assert first.held == Held("a", KEY, 0, TODAY, THIS_MONTH)
+    assert first.reservation == Reservation("a", KEY, 0, TODAY, THIS_MONTH)
     assert (first.usage.admissions, first.usage.open, first.usage.day) == (1, 1, 0)
     refusal = subject.reserve(places("b"))
     assert isinstance(refusal, Refusal)
     assert refusal.limit == "concurrency"
 
     second = granted(subject.reserve(tokens("a")))
-    assert second.held == Held("a", KEY, 700, TODAY, THIS_MONTH)
+    assert second.reservation == Reservation("a", KEY, 700, TODAY, THIS_MONTH)
     assert second.generation == 400
     assert (second.usage.admissions, second.usage.open, second.usage.day) == (1, 1, 700)
     usage = subject.usage(KEY)
     assert (usage.admissions, usage.open, usage.day, usage.month) == (1, 1, 700, 700)
-    subject.settle(second.held, 40)
+    subject.settle(second.reservation, 40)
     usage = subject.usage(KEY)
     assert (usage.admissions, usage.open, usage.day, usage.month) == (1, 0, 40, 40)
 
 
 def test_a_spent_budget_refuses_the_first_step(subject: Subject) -> None:
     """With no token left there is no use in reading; with one left nobody knows yet."""
-    full = granted(subject.reserve(Wish("a", KEY, Quota(tokens_per_day=1000), 999)))
+    full = granted(subject.reserve(ReservationRequest("a", KEY, Quota(tokens_per_day=1000), 999)))
     granted(subject.reserve(places("b", Quota(tokens_per_day=1000))))
-    subject.settle(full.held, 1000)
+    subject.settle(full.reservation, 1000)
     refusal = subject.reserve(places("c", Quota(tokens_per_day=1000)))
 
     assert isinstance(refusal, Refusal)
@@ -66,7 +73,7 @@ def test_a_spent_budget_refuses_the_first_step(subject: Subject) -> None:
 def test_what_ends_between_the_steps_keeps_its_admission_alone(subject: Subject) -> None:
     """Settled at nothing it gives its place back, and tokens cannot be added any more."""
     first = granted(subject.reserve(places("a")))
-    subject.settle(first.held, 0)
+    subject.settle(first.reservation, 0)
     usage = subject.usage(KEY)
 
     assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
@@ -88,7 +95,7 @@ def test_the_second_step_is_made_once(subject: Subject) -> None:
     again = granted(subject.reserve(tokens("a", 1, 1, 1)))
     first_again = granted(subject.reserve(places("a")))
 
-    assert again.held.tokens == first_again.held.tokens == 700
+    assert again.reservation.tokens == first_again.reservation.tokens == 700
     assert (subject.usage(KEY).admissions, subject.usage(KEY).day) == (1, 700)
 
 
@@ -98,7 +105,7 @@ def test_the_second_step_shrinks_to_the_room_and_no_further(
 ) -> None:
     """As in one step; where it is refused, the places stay held until they are settled."""
     budget = Quota(tokens_per_day=1000)
-    subject.reserve(Wish("other", KEY, budget, taken))
+    subject.reserve(ReservationRequest("other", KEY, budget, taken))
     first = granted(subject.reserve(places("a", budget)))
     outcome = subject.reserve(tokens("a", quota=budget))
 
@@ -106,7 +113,7 @@ def test_the_second_step_shrinks_to_the_room_and_no_further(
         assert isinstance(outcome, Refusal)
         assert (outcome.limit, outcome.retry_after) == ("day", 1)
         assert (subject.usage(KEY).open, subject.usage(KEY).day) == (2, taken)
-        subject.settle(first.held, 0)
+        subject.settle(first.reservation, 0)
         assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, taken)
     else:
         assert granted(outcome).generation == generation
@@ -118,11 +125,11 @@ def test_tokens_belong_to_the_day_on_which_they_were_added(subject: Subject) -> 
     first = granted(subject.reserve(places("a")))
     for _ in range(300):
         subject.sleep(24.3)
-        subject.renew(Renewal(first.held, 0))
+        subject.renew(Renewal(first.reservation, 0))
     second = granted(subject.reserve(tokens("a")))
 
-    assert (second.held.day, second.held.month) == (TODAY + 1, THIS_MONTH + 1)
-    subject.settle(second.held, 40)
+    assert (second.reservation.day, second.reservation.month) == (TODAY + 1, THIS_MONTH + 1)
+    subject.settle(second.reservation, 40)
     assert subject.spent(KEY) == {TODAY + 1: 40}
 
 
@@ -144,18 +151,18 @@ def test_a_renewal_from_before_takes_no_tokens_away(subject: Subject, *, is_over
     if is_over:
         subject.sleep(31)
         assert (subject.usage(KEY).open, subject.usage(KEY).day) == (0, 0)
-    subject.renew(Renewal(first.held, 0))
+    subject.renew(Renewal(first.reservation, 0))
 
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, 700)
-    subject.settle(second.held, 40)
+    subject.settle(second.reservation, 40)
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (0, 40)
 
 
 def test_a_store_that_knows_the_first_step_alone_is_told(subject: Subject) -> None:
     """A renewal brings tokens to a store that came back with a state from before them."""
     first = granted(subject.reserve(places("a")))
-    subject.renew(Renewal(attrs.evolve(first.held, tokens=700), 20))
+    subject.renew(Renewal(attrs.evolve(first.reservation, tokens=700), 20))
 
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, 700)
-    subject.settle(first.held, 40)
+    subject.settle(first.reservation, 40)
     assert subject.usage(KEY).day == 40

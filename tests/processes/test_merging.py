@@ -8,7 +8,7 @@ from typing import Any
 import trio.testing
 
 from ollama_gateway.processes.merging import RULES, Document, readiness, status
-from tests.story import story
+from tests.support.scenario import open_scenario
 
 READY: Document = {"ready": True, "reasons": [], "degraded": []}
 DOWN: Document = {"ready": False, "reasons": ["no backend is up"], "degraded": []}
@@ -115,8 +115,8 @@ def leaves(value: Any, place: str = "") -> Iterator[str]:
 
 async def test_every_figure_has_a_rule(autojump_clock: trio.testing.MockClock) -> None:
     """And every rule a figure, so that none is merged by accident."""
-    async with story() as told:
-        await told.ask()
-        document = (await told.ask("/status.json", method="GET", is_admin=True)).document
+    async with open_scenario() as scenario:
+        await scenario.ask()
+        document = (await scenario.ask("/status.json", method="GET", is_admin=True)).document
 
     assert set(leaves(document)) - {"ready", "reasons", "degraded"} == set(RULES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 ORPHANS = """
 import ctypes, os, signal

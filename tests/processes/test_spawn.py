@@ -10,7 +10,7 @@ import trio
 
 from ollama_gateway.processes.spawn import Assignment, received, wait_until_told
 from ollama_gateway.settings import load
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import attrs
 
 from ollama_gateway.keys.key import ENDPOINT_GROUPS, KeyLimits
 from ollama_gateway.simulator import Model, Simulator
-from tests.story import Reply, Story, story
+from tests.support.scenario import Reply, Scenario, open_scenario
 
 SHARED = Model("shared:1")
 DISCOVERY = {"/api/version", "/api/tags", "/api/ps"}
@@ -29,7 +29,7 @@ def publishing(*models: Model) -> Simulator:
 class Managed:
     """A story, told by a client that may manage."""
 
-    told: Story
+    scenario: Scenario
     key: str
     """The key that may."""
 
@@ -47,16 +47,16 @@ class Managed:
         pins = [("x-gateway-backend", to)] if to is not None else []
         given = b"" if body is None else body
         key = self.key if key is None else key
-        return await self.told.ask(path, given, key=key, headers=[*pins, *headers], **options)
+        return await self.scenario.ask(path, given, key=key, headers=[*pins, *headers], **options)
 
     async def names(self) -> list[str]:
         """What is listed, sorted."""
-        reply = await self.told.ask("/api/tags", method="GET", key=self.key)
+        reply = await self.scenario.ask("/api/tags", method="GET", key=self.key)
         return sorted(entry["name"] for entry in reply.document["models"])
 
     def paths(self, name: str) -> list[str]:
         """What a simulator was asked, but by discovery."""
-        seen = [request.path for request in self.told.simulators[name].seen]
+        seen = [request.path for request in self.scenario.simulators[name].seen]
         return [path for path in seen if path not in DISCOVERY]
 
 
@@ -69,7 +69,7 @@ async def managed(
 ) -> AsyncIterator[Managed]:
     """Two backends, `a` and `b`, and a key that may manage these models."""
     simulators = given or {"a": publishing(), "b": publishing()}
-    async with story(simulators, **settings) as told:
+    async with open_scenario(simulators, **settings) as scenario:
         groups, own = frozenset(ENDPOINT_GROUPS), limits or KeyLimits()
-        _, key = told.store.create("ops", models, groups, limits=own)
-        yield Managed(told, key)
+        _, key = scenario.store.create("ops", models, groups, limits=own)
+        yield Managed(scenario, key)

@@ -5,28 +5,28 @@ from __future__ import annotations
 import pytest
 import trio.testing
 
-from tests.story import Story, story
+from tests.support.scenario import Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 TOKEN = {"GATEWAY_SERVER_ADMIN_TOKEN": "operators-only-token"}
 
 
-async def status_of(told: Story, path: str, key: str | None = None) -> int:
+async def status_of(scenario: Scenario, path: str, key: str | None = None) -> int:
     """The status that an admin route has for a token."""
-    return (await told.ask(path, method="GET", key=key, is_admin=True)).status
+    return (await scenario.ask(path, method="GET", key=key, is_admin=True)).status
 
 
 async def test_life_and_readiness(autojump_clock: Clock) -> None:
     """It is alive whatever happens, and ready while a backend is up and no drain has begun."""
-    async with story() as told:
-        assert await status_of(told, "/readyz") == 200
-        for simulator in told.simulators.values():
+    async with open_scenario() as scenario:
+        assert await status_of(scenario, "/readyz") == 200
+        for simulator in scenario.simulators.values():
             simulator.go_down()
         for _ in range(3):
-            await told.poll()
-        told.gateway.admin.is_draining = True
-        reply = await told.ask("/readyz", method="GET", is_admin=True)
-        alive = await status_of(told, "/healthz")
+            await scenario.poll()
+        scenario.gateway.admin.is_draining = True
+        reply = await scenario.ask("/readyz", method="GET", is_admin=True)
+        alive = await status_of(scenario, "/healthz")
 
     assert (reply.status, alive) == (503, 200)
     assert reply.document["reasons"] == ["draining", "no backend is up"]
@@ -35,21 +35,21 @@ async def test_life_and_readiness(autojump_clock: Clock) -> None:
 @pytest.mark.parametrize("path", ["/readyz", "/metrics", "/status.json"])
 async def test_a_token_where_one_is_set(autojump_clock: Clock, path: str) -> None:
     """With a token only `/healthz` answers without it; a client's key is no token."""
-    async with story(settings=TOKEN) as told:
-        assert await status_of(told, "/healthz") == 200
-        assert await status_of(told, path) == 401
-        assert await status_of(told, path, told.key) == 401
-        assert await status_of(told, path, "operators-only-token") == 200
+    async with open_scenario(settings=TOKEN) as scenario:
+        assert await status_of(scenario, "/healthz") == 200
+        assert await status_of(scenario, path) == 401
+        assert await status_of(scenario, path, scenario.key) == 401
+        assert await status_of(scenario, path, "operators-only-token") == 200
 
 
 async def test_figures(autojump_clock: Clock) -> None:
     """Requests by endpoint, model, backend and outcome; first chunks, attempts, backends."""
-    async with story() as told:
-        told.simulators["a"].go_down()
-        await told.ask()
-        await told.ask(body={"model": "nope", "messages": []})
-        await told.ask(key=None)
-        page = (await told.ask("/metrics", method="GET", is_admin=True)).body.decode()
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].go_down()
+        await scenario.ask()
+        await scenario.ask(body={"model": "nope", "messages": []})
+        await scenario.ask(key=None)
+        page = (await scenario.ask("/metrics", method="GET", is_admin=True)).body.decode()
 
     labels = 'backend="b",endpoint="/api/chat",model="m1:latest",outcome="completed"'
     refused = 'backend="-",endpoint="/api/chat",model="-",outcome="refused"'
@@ -67,11 +67,11 @@ async def test_figures(autojump_clock: Clock) -> None:
 
 async def test_status_tells_each_backends_state(autojump_clock: Clock) -> None:
     """One document says what is up, what is not, and why."""
-    async with story() as told:
-        told.simulators["a"].go_down()
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].go_down()
         for _ in range(3):
-            await told.poll()
-        status = (await told.ask("/status.json", method="GET", is_admin=True)).document
+            await scenario.poll()
+        status = (await scenario.ask("/status.json", method="GET", is_admin=True)).document
 
     a, b = status["backends"]
     assert (a["up"], a["error"], a["failed_polls"]) == (False, "cannot connect", 3)

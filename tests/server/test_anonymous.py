@@ -10,7 +10,7 @@ import trio.testing
 from ollama_gateway.keys.store import Imported
 from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.wire.networks import network_of
-from tests.story import Reply, story
+from tests.support.scenario import Reply, open_scenario
 
 Clock = trio.testing.MockClock
 KEY = "imported-key-of-the-editors"
@@ -41,13 +41,13 @@ async def ask(
     settings: dict[str, str] | None = None,
 ) -> Outcome:
     """Send one request without a key of the story's to a gateway that knows the anonymous one."""
-    async with story(settings={**ON, **(settings or {})}) as told:
-        told.store.add_imported([Imported("editors", KEY, 1)])
+    async with open_scenario(settings={**ON, **(settings or {})}) as scenario:
+        scenario.store.add_imported([Imported("editors", KEY, 1)])
         method = "GET" if path.endswith("tags") else "POST"
         with structlog.testing.capture_logs() as lines:
-            reply = await told.ask(path, key=None, headers=headers or {}, method=method)
+            reply = await scenario.ask(path, key=None, headers=headers or {}, method=method)
     reasons = [line["reason"] for line in lines if line["event"] == "refused"]
-    return Outcome(reply, [row.key_name for row in told.rows], reasons)
+    return Outcome(reply, [record.key_name for record in scenario.records], reasons)
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,10 @@ async def test_an_anonymous_key_that_does_not_exist(autojump_clock: Clock) -> No
 
 async def test_a_key_of_ones_own_stays_ones_own(autojump_clock: Clock) -> None:
     """From such a network, too."""
-    async with story(settings=ON) as told:
-        await told.ask()
+    async with open_scenario(settings=ON) as scenario:
+        await scenario.ask()
 
-    assert [row.key_name for row in told.rows] == ["tester"]
+    assert [record.key_name for record in scenario.records] == ["tester"]
 
 
 @pytest.mark.parametrize("client", ["", "unix", "/run/gateway.sock", "10.0.0", "::ffff:11.0.0.1"])

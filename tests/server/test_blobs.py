@@ -18,35 +18,39 @@ SMALL = {"GATEWAY_SERVER_MAX_BODY": "1KiB", "GATEWAY_SERVER_MAX_BODY_TOTAL": "1K
 
 async def test_a_blob_is_larger_than_any_other_body(autojump_clock: Clock) -> None:
     """`server.max_body` bounds what is kept; the backend gets every byte, and its length."""
-    async with managed(settings=SMALL) as told:
-        before = await told.ask(f"/api/blobs/{DIGEST}", method="HEAD", to="a")
-        new = await told.ask(f"/api/blobs/{DIGEST}", BLOB, to="a")
-        again = await told.ask(f"/api/blobs/{DIGEST}", BLOB, to="a")
-        after = await told.ask(f"/api/blobs/{DIGEST}", method="HEAD", to="a")
-        upload = next(seen for seen in told.told.simulators["a"].seen if seen.method == "POST")
-        other = await told.ask("/api/pull", b" " * 2000, to="a")
+    async with managed(settings=SMALL) as client:
+        before = await client.ask(f"/api/blobs/{DIGEST}", method="HEAD", to="a")
+        new = await client.ask(f"/api/blobs/{DIGEST}", BLOB, to="a")
+        again = await client.ask(f"/api/blobs/{DIGEST}", BLOB, to="a")
+        after = await client.ask(f"/api/blobs/{DIGEST}", method="HEAD", to="a")
+        upload = next(
+            seen for seen in client.scenario.simulators["a"].seen if seen.method == "POST"
+        )
+        other = await client.ask("/api/pull", b" " * 2000, to="a")
 
     assert [r.status for r in (before, new, again, after, other)] == [404, 201, 200, 200, 413]
     assert (new.body, before.body) == (b"", b"")
     assert upload.header("content-length") == str(len(BLOB))
     assert upload.header("transfer-encoding") in {None, ""}
-    assert told.told.gateway.app.bodies.held == 0
-    rows = told.told.rows
-    assert [row.endpoint for row in rows[:4]] == ["/api/blobs"] * 4
-    assert [row.bytes_in for row in rows[:4]] == [0, len(BLOB), len(BLOB), 0]
-    assert [row.outcome for row in rows[:4]] == ["refused", *["completed"] * 3]
+    assert client.scenario.gateway.app.bodies.held == 0
+    records = client.scenario.records
+    assert [record.endpoint for record in records[:4]] == ["/api/blobs"] * 4
+    assert [record.bytes_in for record in records[:4]] == [0, len(BLOB), len(BLOB), 0]
+    assert [record.outcome for record in records[:4]] == ["refused", *["completed"] * 3]
 
 
 async def test_a_digest_that_is_not_the_blobs(autojump_clock: Clock) -> None:
     """The backend's own words pass, as it wrote them."""
-    async with managed() as told:
-        reply = await told.ask(f"/api/blobs/sha256:{'0' * 64}", BLOB, to="a")
+    async with managed() as client:
+        reply = await client.ask(f"/api/blobs/sha256:{'0' * 64}", BLOB, to="a")
 
     assert reply.status == 400
     assert reply.document == {
         "error": f'digest mismatch, expected "sha256:{"0" * 64}", got "{DIGEST}"'
     }
-    assert [(row.outcome, row.reason) for row in told.told.rows] == [("refused", "backend_refused")]
+    assert [(record.outcome, record.reason) for record in client.scenario.records] == [
+        ("refused", "backend_refused")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,48 +70,51 @@ async def test_a_digest_that_is_not_the_blobs(autojump_clock: Clock) -> None:
 @pytest.mark.parametrize("method", ["HEAD", "POST"])
 async def test_bad_digests(autojump_clock: Clock, method: str, digest: str) -> None:
     """What Ollama would not take for a digest is refused in its words, and goes nowhere."""
-    async with managed() as told:
-        reply = await told.ask(f"/api/blobs/{digest}", b"x", method=method, to="a")
+    async with managed() as client:
+        reply = await client.ask(f"/api/blobs/{digest}", b"x", method=method, to="a")
 
     assert reply.status == 400
     assert method == "HEAD" or reply.document == {"error": "invalid digest format"}
-    assert told.paths("a") == []
-    assert [row.reason for row in told.told.rows] == ["invalid_digest"]
+    assert client.paths("a") == []
+    assert [record.reason for record in client.scenario.records] == ["invalid_digest"]
 
 
 @pytest.mark.parametrize("path", ["/api/blobs", "/api/blobs/", "/api/blobs/a/b"])
 async def test_paths_that_are_no_blob(autojump_clock: Clock, path: str) -> None:
     """One segment is the digest; anything else is no route."""
-    async with managed() as told:
-        assert (await told.ask(path, b"x", to="a")).status == 404
+    async with managed() as client:
+        assert (await client.ask(path, b"x", to="a")).status == 404
 
 
 async def test_a_dash_is_a_digest_too(autojump_clock: Clock) -> None:
     """Ollama takes `sha256-` as well; the path goes upstream as it came."""
-    async with managed() as told:
+    async with managed() as client:
         path = f"/api/blobs/{DIGEST.replace(':', '-')}"
-        await told.ask(path, method="HEAD", to="a")
+        await client.ask(path, method="HEAD", to="a")
 
-        assert told.paths("a") == [path]
+        assert client.paths("a") == [path]
 
 
 async def test_a_backend_that_breaks_off(autojump_clock: Clock) -> None:
     """An upload that the backend ends without an answer is a 502, and is not tried again."""
-    async with managed() as told:
+    async with managed() as client:
         path = f"/api/blobs/{DIGEST}"
-        told.told.simulators["a"].script(Script(cut_after=0), path=path)
-        reply = await told.ask(path, BLOB, to="a")
+        client.scenario.simulators["a"].script(Script(cut_after=0), path=path)
+        reply = await client.ask(path, BLOB, to="a")
 
     assert reply.status == 502
-    assert told.paths("a") == [path]
+    assert client.paths("a") == [path]
 
 
 async def test_a_backend_that_never_answers(autojump_clock: Clock) -> None:
     """When the blob is there the answer has the idle timeout."""
-    async with managed() as told:
+    async with managed() as client:
         path = f"/api/blobs/{DIGEST}"
-        told.told.simulators["a"].script(Script(hang_after=0), path=path)
-        reply = await told.ask(path, BLOB, to="a")
+        client.scenario.simulators["a"].script(Script(hang_after=0), path=path)
+        reply = await client.ask(path, BLOB, to="a")
 
-    assert (reply.status, [row.reason for row in told.told.rows]) == (504, ["idle_timeout"])
+    assert (reply.status, [record.reason for record in client.scenario.records]) == (
+        504,
+        ["idle_timeout"],
+    )
     assert reply.ended_at == pytest.approx(300, abs=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio.testing
 
-from tests.story import CHAT, Reply, Story, story
+from tests.support.scenario import CHAT, Reply, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 PAGE = "https://chat.example.com"
@@ -18,14 +18,14 @@ ASKED = (
 )
 
 
-async def preflight(told: Story, origin: str, path: str = "/api/chat") -> Reply:
+async def preflight(scenario: Scenario, origin: str, path: str = "/api/chat") -> Reply:
     """What a browser asks before it sends a page's request."""
     headers = {
         "origin": origin,
         "access-control-request-method": "POST",
         "access-control-request-headers": ASKED,
     }
-    return await told.ask(path, b"", method="OPTIONS", key=None, headers=headers)
+    return await scenario.ask(path, b"", method="OPTIONS", key=None, headers=headers)
 
 
 def granted(reply: Reply) -> dict[str, str]:
@@ -36,8 +36,8 @@ def granted(reply: Reply) -> dict[str, str]:
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/messages", "/k/some-key/api/tags", "/none"])
 async def test_a_preflight_needs_no_key(autojump_clock: Clock, path: str) -> None:
     """An allowed origin may send what Ollama's, OpenAI's and Anthropic's clients send."""
-    async with story(settings=ON) as told:
-        reply = await preflight(told, PAGE, path)
+    async with open_scenario(settings=ON) as scenario:
+        reply = await preflight(scenario, PAGE, path)
 
     assert (reply.status, reply.body, reply.is_complete) == (204, b"", True)
     assert "content-length" not in reply.headers
@@ -54,13 +54,13 @@ async def test_a_preflight_needs_no_key(autojump_clock: Clock, path: str) -> Non
 
 async def test_a_header_that_nobody_sends_is_not_allowed(autojump_clock: Clock) -> None:
     """The list is ours, whatever is asked for."""
-    async with story(settings=ON) as told:
+    async with open_scenario(settings=ON) as scenario:
         headers = {
             "origin": PAGE,
             "access-control-request-method": "POST",
             "access-control-request-headers": "x-forwarded-for, cookie, x-stainless-",
         }
-        reply = await told.ask(method="OPTIONS", key=None, headers=headers)
+        reply = await scenario.ask(method="OPTIONS", key=None, headers=headers)
 
     allowed = reply.headers["access-control-allow-headers"].lower()
     assert not any(name in allowed for name in ("forwarded", "cookie", "stainless"))
@@ -69,9 +69,9 @@ async def test_a_header_that_nobody_sends_is_not_allowed(autojump_clock: Clock) 
 @pytest.mark.parametrize("origin", [STRANGER, "null", f"{PAGE}.evil.test", f"{PAGE} {STRANGER}"])
 async def test_strangers_are_granted_nothing(autojump_clock: Clock, origin: str) -> None:
     """No preflight, no header of CORS; what their users may with a key, they may not read."""
-    async with story(settings=ON) as told:
-        asked = await preflight(told, origin)
-        served = await told.ask(headers={"origin": origin})
+    async with open_scenario(settings=ON) as scenario:
+        asked = await preflight(scenario, origin)
+        served = await scenario.ask(headers={"origin": origin})
 
     assert asked.status == 405
     assert served.status == 200
@@ -81,9 +81,9 @@ async def test_strangers_are_granted_nothing(autojump_clock: Clock, origin: str)
 
 async def test_off_by_default(autojump_clock: Clock) -> None:
     """Without the setting nothing of CORS is said to anybody."""
-    async with story() as told:
-        asked = await preflight(told, PAGE)
-        served = await told.ask(headers={"origin": PAGE})
+    async with open_scenario() as scenario:
+        asked = await preflight(scenario, PAGE)
+        served = await scenario.ask(headers={"origin": PAGE})
 
     assert (asked.status, served.status) == (405, 200)
     assert granted(asked) == granted(served) == {}
@@ -114,8 +114,8 @@ async def test_every_answer_may_be_read(
     status: int,
 ) -> None:
     """Errors as well: a page must be able to tell what went wrong."""
-    async with story(settings=ON) as told:
-        reply = await told.ask(path, body, key=key, headers={"origin": PAGE, **extra})
+    async with open_scenario(settings=ON) as scenario:
+        reply = await scenario.ask(path, body, key=key, headers={"origin": PAGE, **extra})
 
     assert reply.status == status
     assert reply.headers["access-control-allow-origin"] == PAGE
@@ -126,8 +126,10 @@ async def test_every_answer_may_be_read(
 
 async def test_a_limits_headers_may_be_read(autojump_clock: Clock) -> None:
     """Whatever the gateway says of a key's limits is exposed, and a 429 can be read."""
-    async with story(settings={**ON, "GATEWAY_LIMITS_REQUESTS_PER_MINUTE": "1"}) as told:
-        replies = [await told.ask(headers={"origin": PAGE}) for _ in range(2)]
+    async with open_scenario(
+        settings={**ON, "GATEWAY_LIMITS_REQUESTS_PER_MINUTE": "1"}
+    ) as scenario:
+        replies = [await scenario.ask(headers={"origin": PAGE}) for _ in range(2)]
 
     assert [reply.status for reply in replies] == [200, 429]
     for reply in replies:
@@ -139,9 +141,9 @@ async def test_a_limits_headers_may_be_read(autojump_clock: Clock) -> None:
 
 async def test_an_origin_goes_no_further(autojump_clock: Clock) -> None:
     """Ollama refuses origins that it does not know: none reaches it."""
-    async with story(settings=ON) as told:
-        await told.ask(headers={"origin": PAGE, "user-agent": "page"})
-        seen = told.simulators["a"].seen[-1]
+    async with open_scenario(settings=ON) as scenario:
+        await scenario.ask(headers={"origin": PAGE, "user-agent": "page"})
+        seen = scenario.simulators["a"].seen[-1]
 
     assert seen.header("user-agent") == "page"
     assert seen.header("origin") is None
@@ -149,8 +151,8 @@ async def test_an_origin_goes_no_further(autojump_clock: Clock) -> None:
 
 async def test_the_admin_listener_has_none(autojump_clock: Clock) -> None:
     """No page ever reads what is for operators."""
-    async with story(settings=ON) as told:
-        reply = await told.ask(
+    async with open_scenario(settings=ON) as scenario:
+        reply = await scenario.ask(
             "/status.json", method="GET", headers={"origin": PAGE}, is_admin=True
         )
 

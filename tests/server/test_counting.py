@@ -9,35 +9,35 @@ import pytest
 import trio.testing
 
 from ollama_gateway.simulator import Model, Simulator
-from tests.story import CHAT, Story, story
+from tests.support.scenario import CHAT, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 PATH = "/v1/messages/count_tokens"
 BODY = {"model": "m1", "messages": [{"role": "user", "content": "x" * 36}], "system": "y" * 40}
 
 
-def asked(told: Story) -> int:
+def asked(scenario: Scenario) -> int:
     """Requests that backends got for models."""
-    paths = (seen.path for simulator in told.simulators.values() for seen in simulator.seen)
+    paths = (seen.path for simulator in scenario.simulators.values() for seen in simulator.seen)
     return sum(path not in {"/api/tags", "/api/ps", "/api/version"} for path in paths)
 
 
 async def test_a_count_is_the_estimate(autojump_clock: Clock) -> None:
     """A quarter of the bytes is answered at once; no backend is asked and no row is left."""
-    async with story() as told:
-        reply = await told.ask(f"{PATH}?beta=true", BODY)
-        seen = asked(told)
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(f"{PATH}?beta=true", BODY)
+        seen = asked(scenario)
 
     assert (reply.status, reply.document) == (200, {"input_tokens": 20})
     assert reply.headers["content-type"] == "application/json"
-    assert (seen, told.rows) == (0, [])
+    assert (seen, scenario.records) == (0, [])
 
 
 async def test_a_count_is_the_one_that_a_stream_begins_with(autojump_clock: Clock) -> None:
     """Ollama's `message_start` has the same figure for the same request."""
-    async with story() as told:
-        counted = await told.ask(PATH, BODY)
-        stream = await told.ask("/v1/messages", {**BODY, "max_tokens": 9, "stream": True})
+    async with open_scenario() as scenario:
+        counted = await scenario.ask(PATH, BODY)
+        stream = await scenario.ask("/v1/messages", {**BODY, "max_tokens": 9, "stream": True})
 
     start = json.loads(stream.body.split(b"\n")[1].removeprefix(b"data: "))
     assert start["message"]["usage"]["input_tokens"] == counted.document["input_tokens"]
@@ -45,28 +45,30 @@ async def test_a_count_is_the_one_that_a_stream_begins_with(autojump_clock: Cloc
 
 async def test_it_needs_no_backend_that_is_up(autojump_clock: Clock) -> None:
     """A model whose backends are all down is counted for as before."""
-    async with story() as told:
+    async with open_scenario() as scenario:
         for _ in range(3):
-            for simulator in told.simulators.values():
+            for simulator in scenario.simulators.values():
                 simulator.go_down()
-            await told.poll()
-        reply = await told.ask(PATH, BODY)
+            await scenario.poll()
+        reply = await scenario.ask(PATH, BODY)
 
     assert reply.status == 200
 
 
 async def test_it_needs_the_right_to_the_model(autojump_clock: Clock) -> None:
     """What nobody hosts and what the key may not use are one 403, as on `/v1/messages`."""
-    async with story({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as told:
-        _, narrow = told.store.create("narrow", ("m1", "no-such-model"))
-        _, reader = told.store.create("reader", endpoints=frozenset({"read"}))
+    async with open_scenario({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as scenario:
+        _, narrow = scenario.store.create("narrow", ("m1", "no-such-model"))
+        _, reader = scenario.store.create("reader", endpoints=frozenset({"read"}))
         refused = [
-            await told.ask(PATH, {**BODY, "model": name}, key=narrow)
+            await scenario.ask(PATH, {**BODY, "model": name}, key=narrow)
             for name in ("secret:1", "no-such-model")
         ]
-        refused.append(await told.ask(PATH, BODY, key=reader))
-        refused.append(await told.ask("/v1/messages", {**CHAT, "model": "secret:1"}, key=narrow))
-        stranger = await told.ask(PATH, BODY, key=None)
+        refused.append(await scenario.ask(PATH, BODY, key=reader))
+        refused.append(
+            await scenario.ask("/v1/messages", {**CHAT, "model": "secret:1"}, key=narrow)
+        )
+        stranger = await scenario.ask(PATH, BODY, key=None)
 
     assert {reply.status for reply in refused} == {403}
     assert len({json.dumps(reply.document["error"]) for reply in refused}) == 1
@@ -85,8 +87,8 @@ async def test_it_needs_the_right_to_the_model(autojump_clock: Clock) -> None:
 )
 async def test_a_wrong_body_is_refused(autojump_clock: Clock, body: Any, message: str) -> None:
     """In Anthropic's shape, with the id of the request."""
-    async with story() as told:
-        reply = await told.ask(PATH, body)
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(PATH, body)
 
     assert reply.status == 400
     assert reply.document == {
@@ -98,9 +100,9 @@ async def test_a_wrong_body_is_refused(autojump_clock: Clock, body: Any, message
 
 async def test_other_methods_are_the_routers(autojump_clock: Clock) -> None:
     """A wrong method gets the 405 of the other routes, and a longer path the 404."""
-    async with story() as told:
-        wrong = await told.ask(PATH, method="GET")
-        unknown = await told.ask(f"{PATH}/x")
+    async with open_scenario() as scenario:
+        wrong = await scenario.ask(PATH, method="GET")
+        unknown = await scenario.ask(f"{PATH}/x")
 
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
     assert (unknown.status, unknown.body) == (404, b"404 page not found")
@@ -110,9 +112,9 @@ async def test_other_methods_are_the_routers(autojump_clock: Clock) -> None:
 @pytest.mark.parametrize("name", ["a", "no-such-backend"])
 async def test_naming_a_backend_needs_the_right_to(autojump_clock: Clock, name: str) -> None:
     """Who may not manage cannot name one, here as elsewhere, whether it is there or not."""
-    async with story() as told:
-        reply = await told.ask(PATH, BODY, headers={"x-gateway-backend": name})
-        by_path = await told.ask(f"/b/{name}{PATH}", BODY)
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(PATH, BODY, headers={"x-gateway-backend": name})
+        by_path = await scenario.ask(f"/b/{name}{PATH}", BODY)
 
     assert [reply.status, by_path.status] == [403, 403]
 
@@ -120,10 +122,10 @@ async def test_naming_a_backend_needs_the_right_to(autojump_clock: Clock, name: 
 async def test_a_named_backend_has_to_host_the_model(autojump_clock: Clock) -> None:
     """Who may manage is told of the backend that was named, and of no other."""
     simulators = {"a": Simulator([Model("m1:latest")]), "b": Simulator([Model("m2:latest")])}
-    async with story(simulators) as told:
-        _, key = told.store.create("ops", ("*",), frozenset({"inference", "manage"}))
+    async with open_scenario(simulators) as scenario:
+        _, key = scenario.store.create("ops", ("*",), frozenset({"inference", "manage"}))
         found = [
-            (await told.ask(PATH, BODY, key=key, headers={"x-gateway-backend": name})).status
+            (await scenario.ask(PATH, BODY, key=key, headers={"x-gateway-backend": name})).status
             for name in ("a", "b", "c")
         ]
 

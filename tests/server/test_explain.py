@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ollama_gateway.backends.breaker import FAILURES
-from ollama_gateway.backends.selection import Wish
+from ollama_gateway.backends.selection import RouteRequest
 from ollama_gateway.server.explain import explain
 from ollama_gateway.simulator import Model, Simulator
 from tests.backends.test_selection import BIG, State, track_of
 from tests.flow.racing import GOOD, M
-from tests.flow.test_stories import SLOW
-from tests.story import Story, story
+from tests.flow.test_scenarios import SLOW
+from tests.support.scenario import Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 
@@ -71,7 +71,7 @@ async def test_why(
         if backend.health_of(M).breaker.until is not None:
             backend.health_of(M).breaker.until = 2.0
 
-    explained = explain(Wish(M, ""), track.backends, 0)
+    explained = explain(RouteRequest(M, ""), track.backends, 0)
 
     found = {one["backend"]: one["why"] for one in explained["candidates"]}
     assert list(found.items()) == list(candidates.items())
@@ -100,7 +100,9 @@ async def test_the_first_one_is_who_is_asked(
 ) -> None:
     """Whatever the states: a request goes to the candidate in front, if it has room, or waits."""
     track = track_of(states)
-    first = next(iter(explain(Wish(M, "k"), track.backends, trio.current_time())["candidates"]), {})
+    first = next(
+        iter(explain(RouteRequest(M, "k"), track.backends, trio.current_time())["candidates"]), {}
+    )
 
     outcomes = None
     with trio.move_on_after(0.001):
@@ -112,20 +114,20 @@ async def test_the_first_one_is_who_is_asked(
         assert outcomes.won == first.get("backend")
 
 
-async def explained(told: Story, path: str) -> tuple[int, Any]:
+async def explained(scenario: Scenario, path: str) -> tuple[int, Any]:
     """What the admin listener answers."""
-    reply = await told.ask(f"/explain/{path}", method="GET", key=None, is_admin=True)
+    reply = await scenario.ask(f"/explain/{path}", method="GET", key=None, is_admin=True)
     return reply.status, reply.document
 
 
 async def test_the_gateway_explains(autojump_clock: Clock) -> None:
     """Any spelling of the name, a slash in it quoted; with the delay of hedges and the line."""
     hub = {"a": Simulator([Model("hf.co/x/y:q4"), SLOW])}
-    async with story(hub, slots=1) as told, trio.open_nursery() as nursery:
+    async with open_scenario(hub, slots=1) as scenario, trio.open_nursery() as nursery:
         for _ in range(2):
-            nursery.start_soon(told.ask)
+            nursery.start_soon(scenario.ask)
         await trio.sleep(1.5)
-        status, found = await explained(told, "HF.co%2Fx%2Fy:q4")
+        status, found = await explained(scenario, "HF.co%2Fx%2Fy:q4")
 
     assert (status, found["model"], found["key"]) == (200, "HF.co/x/y:q4", None)
     assert (found["hedge_after_s"], found["waiting"]) == (2, 1)
@@ -134,8 +136,8 @@ async def test_the_gateway_explains(autojump_clock: Clock) -> None:
 
 async def test_a_model_that_nobody_has(autojump_clock: Clock) -> None:
     """There are no candidates, and the reason for each backend."""
-    async with story() as told:
-        status, found = await explained(told, "nope")
+    async with open_scenario() as scenario:
+        status, found = await explained(scenario, "nope")
 
     assert (status, found["candidates"]) == (200, [])
     assert [one["why"] for one in found["passed_over"]] == ["does not list the model"] * 2
@@ -143,13 +145,13 @@ async def test_a_model_that_nobody_has(autojump_clock: Clock) -> None:
 
 async def test_whether_a_key_may_use_the_model(autojump_clock: Clock) -> None:
     """By the key's id; what is no key and what is no name is a 400 of one line."""
-    async with story() as told:
-        key, _ = told.store.create("narrow", models=("other:*",))
-        free, _ = told.store.create("free")
-        _, narrow = await explained(told, f"m1?key={key.id}")
-        _, may = await explained(told, f"m1?key={free.id}")
-        unknown = await explained(told, "m1?key=nobody")
-        invalid = await explained(told, "a%20b%2F%2F")
+    async with open_scenario() as scenario:
+        key, _ = scenario.store.create("narrow", models=("other:*",))
+        free, _ = scenario.store.create("free")
+        _, narrow = await explained(scenario, f"m1?key={key.id}")
+        _, may = await explained(scenario, f"m1?key={free.id}")
+        unknown = await explained(scenario, "m1?key=nobody")
+        invalid = await explained(scenario, "a%20b%2F%2F")
 
     assert narrow["key"] == {"id": key.id, "name": "narrow", "may_use": False}
     assert may["key"]["may_use"] is True
@@ -159,9 +161,9 @@ async def test_whether_a_key_may_use_the_model(autojump_clock: Clock) -> None:
 
 async def test_the_status_has_the_same_figures(autojump_clock: Clock) -> None:
     """For each backend its breaker, and for each of its models how that one does."""
-    async with story(models=(SLOW,)) as told:
-        await told.ask()
-        reply = await told.ask("/status.json", method="GET", key=None, is_admin=True)
+    async with open_scenario(models=(SLOW,)) as scenario:
+        await scenario.ask()
+        reply = await scenario.ask("/status.json", method="GET", key=None, is_admin=True)
         first = reply.document["backends"][0]
 
     assert (first["breaker"], first["in_flight"], first["slots"]) == ("closed", 0, 0)

@@ -8,7 +8,7 @@ import trio.testing
 
 from ollama_gateway.server.forwarded import client_of
 from ollama_gateway.wire.networks import network_of
-from tests.story import story
+from tests.support.scenario import open_scenario
 
 PROXIES = tuple(map(network_of, ("10.0.0.0/8", "fd00::/8")))
 
@@ -74,12 +74,12 @@ async def test_rows_and_refusals_name_the_client(
 ) -> None:
     """Both have the address that the trusted proxy told, and only of a trusted one."""
     forwarded = {"x-forwarded-for": "198.51.100.9, 203.0.113.5"}
-    async with story(settings={"GATEWAY_SERVER_TRUSTED_PROXIES": proxies}) as told:
+    async with open_scenario(settings={"GATEWAY_SERVER_TRUSTED_PROXIES": proxies}) as scenario:
         with structlog.testing.capture_logs() as lines:
-            await told.ask(headers=forwarded)
-            await told.ask(headers=forwarded, key="no-key-at-all-but-long-enough")
+            await scenario.ask(headers=forwarded)
+            await scenario.ask(headers=forwarded, key="no-key-at-all-but-long-enough")
 
-    assert [row.client for row in told.rows] == [client]
+    assert [record.client for record in scenario.records] == [client]
     assert [line["client"] for line in lines if line["event"] == "refused"] == [client]
 
 
@@ -87,9 +87,11 @@ async def test_the_admin_listener_believes_nobody(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """What operators ask is logged with the address of the connection."""
-    async with story(settings={"GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.0/24"}) as told:
+    async with open_scenario(
+        settings={"GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.0/24"}
+    ) as scenario:
         with structlog.testing.capture_logs() as lines:
             forwarded = {"x-forwarded-for": "203.0.113.5"}
-            await told.ask("/no/such", method="GET", headers=forwarded, is_admin=True)
+            await scenario.ask("/no/such", method="GET", headers=forwarded, is_admin=True)
 
     assert [line["client"] for line in lines if line["event"] == "refused"] == ["192.0.2.7"]

@@ -17,7 +17,7 @@ from ollama_gateway.settings import load
 from ollama_gateway.wire.hosts import name_in, name_of
 from tests.http.serving import serving
 from tests.processes.test_admin import READY, TOKEN, Answers, processes
-from tests.story import Story, story
+from tests.support.scenario import Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 GUARDED = ("/metrics", "/status.json", "/explain/m1", "/limits/nobody")
@@ -39,23 +39,25 @@ FOREIGN = [
 ]
 
 
-async def status_of(told: Story, path: str, host: str, token: str | None = None) -> int:
+async def status_of(scenario: Scenario, path: str, host: str, token: str | None = None) -> int:
     """The status of an admin route that is asked by a name."""
     headers = {"host": host}
-    return (await told.ask(path, method="GET", key=token, headers=headers, is_admin=True)).status
+    return (
+        await scenario.ask(path, method="GET", key=token, headers=headers, is_admin=True)
+    ).status
 
 
 async def test_without_a_token_by_its_own_names_alone(autojump_clock: Clock) -> None:
     """Whatever the port and the spelling; a stranger's name may lead to loopback as well."""
-    async with story() as told:
+    async with open_scenario() as scenario:
         for path in GUARDED:
             known = 404 if "nobody" in path else 200
-            assert {await status_of(told, path, host) for host in OWN} == {known}
-            assert {await status_of(told, path, host) for host in FOREIGN} == {421}
-        reply = await told.ask(
+            assert {await status_of(scenario, path, host) for host in OWN} == {known}
+            assert {await status_of(scenario, path, host) for host in FOREIGN} == {421}
+        reply = await scenario.ask(
             "/metrics", method="GET", key=None, headers={"host": "evil.example"}, is_admin=True
         )
-        page = (await told.ask("/metrics", method="GET", is_admin=True)).body
+        page = (await scenario.ask("/metrics", method="GET", is_admin=True)).body
 
     assert reply.document == {
         "error": "asked by an unknown name: put it into server.admin_hosts, or set a token"
@@ -66,10 +68,10 @@ async def test_without_a_token_by_its_own_names_alone(autojump_clock: Clock) -> 
 
 async def test_probes_ask_by_any_name(autojump_clock: Clock) -> None:
     """An orchestrator's own; what they learn is no more than that."""
-    async with story() as told:
+    async with open_scenario() as scenario:
         for host in (*OWN, *FOREIGN):
-            assert await status_of(told, "/healthz", host) == 200
-            assert await status_of(told, "/readyz", host) == 200
+            assert await status_of(scenario, "/healthz", host) == 200
+            assert await status_of(scenario, "/readyz", host) == 200
 
 
 async def test_names_of_the_settings(autojump_clock: Clock) -> None:
@@ -78,20 +80,20 @@ async def test_names_of_the_settings(autojump_clock: Clock) -> None:
         "GATEWAY_SERVER_ADMIN_HOSTS": "Gateway.Example.,10.0.0.5,fd00:0::5,[fd00::6]",
         "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.9:0",
     }
-    async with story(settings=settings) as told:
+    async with open_scenario(settings=settings) as scenario:
         for host in ("gateway.example:9090", "10.0.0.5", "[fd00::5]", "[fd00::6]:1", "127.0.0.9"):
-            assert await status_of(told, "/metrics", host) == 200
-        assert await status_of(told, "/metrics", "www.gateway.example") == 421
+            assert await status_of(scenario, "/metrics", host) == 200
+        assert await status_of(scenario, "/metrics", "www.gateway.example") == 421
 
 
 async def test_with_a_token_any_name(autojump_clock: Clock) -> None:
     """A page that a name was redirected for has no token; without it, a loopback name is none."""
-    async with story(settings={"GATEWAY_SERVER_ADMIN_TOKEN": TOKEN}) as told:
+    async with open_scenario(settings={"GATEWAY_SERVER_ADMIN_TOKEN": TOKEN}) as scenario:
         for path in GUARDED:
             known = 404 if "nobody" in path else 200
-            assert await status_of(told, path, "prometheus.example", TOKEN) == known
-            assert await status_of(told, path, "localhost") == 401
-            assert await status_of(told, path, "evil.example", "wrong") == 401
+            assert await status_of(scenario, path, "prometheus.example", TOKEN) == known
+            assert await status_of(scenario, path, "localhost") == 401
+            assert await status_of(scenario, path, "evil.example", "wrong") == 401
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import trio.testing
 
 from ollama_gateway.simulator import Model, Simulator
-from tests.story import Story, story
+from tests.support.scenario import Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 
@@ -19,17 +19,17 @@ def simulators() -> dict[str, Simulator]:
     }
 
 
-async def names(told: Story, key: str = "") -> list[str]:
+async def names(scenario: Scenario, key: str = "") -> list[str]:
     """The names in `/api/tags`, sorted."""
-    reply = await told.ask("/api/tags", method="GET", key=key)
+    reply = await scenario.ask("/api/tags", method="GET", key=key)
     return sorted(entry["name"] for entry in reply.document["models"])
 
 
 async def test_the_union_is_listed_once(autojump_clock: Clock) -> None:
     """A model on two backends is one line; `/v1/models` shows the same models."""
-    async with story(simulators()) as told:
-        listed = await names(told)
-        cards = (await told.ask("/v1/models", method="GET")).document
+    async with open_scenario(simulators()) as scenario:
+        listed = await names(scenario)
+        cards = (await scenario.ask("/v1/models", method="GET")).document
 
     assert listed == ["llama3:8b", "qwen:7b", "shared:1"]
     assert sorted(card["id"] for card in cards["data"]) == listed
@@ -39,19 +39,19 @@ async def test_the_union_is_listed_once(autojump_clock: Clock) -> None:
 
 async def test_a_key_sees_what_it_may_use(autojump_clock: Clock) -> None:
     """Lists hold nothing that the key could not ask for."""
-    async with story(simulators()) as told:
-        _, key = told.store.create("narrow", ("llama*",))
+    async with open_scenario(simulators()) as scenario:
+        _, key = scenario.store.create("narrow", ("llama*",))
 
-        assert await names(told, key) == ["llama3:8b"]
-        assert (await told.ask("/v1/models/qwen:7b", method="GET", key=key)).status == 403
-        assert (await told.ask("/v1/models/llama3:8b", method="GET", key=key)).status == 200
+        assert await names(scenario, key) == ["llama3:8b"]
+        assert (await scenario.ask("/v1/models/qwen:7b", method="GET", key=key)).status == 403
+        assert (await scenario.ask("/v1/models/llama3:8b", method="GET", key=key)).status == 200
 
 
 async def test_an_empty_v1_list_is_null(autojump_clock: Clock) -> None:
     """Ollama's empty list is `"data":null` there, and `[]` in tags."""
-    async with story({"a": Simulator([])}) as told:
-        tags = await told.ask("/api/tags", method="GET")
-        cards = await told.ask("/v1/models", method="GET")
+    async with open_scenario({"a": Simulator([])}) as scenario:
+        tags = await scenario.ask("/api/tags", method="GET")
+        cards = await scenario.ask("/v1/models", method="GET")
 
     assert (tags.body, cards.body) == (b'{"models":[]}', b'{"object":"list","data":null}\n')
 
@@ -59,29 +59,29 @@ async def test_an_empty_v1_list_is_null(autojump_clock: Clock) -> None:
 async def test_models_leave_the_lists_and_return(autojump_clock: Clock) -> None:
     """After three failed polls a backend's models are gone; routing still knows them; then 200."""
     both = simulators()
-    async with story(both) as told:
+    async with open_scenario(both) as scenario:
         both["b"].go_down()
         for _ in range(3):
-            assert "qwen:7b" in await names(told)
-            await told.poll()
-        assert await names(told) == ["llama3:8b", "shared:1"]
-        down = await told.ask(body={"model": "qwen:7b", "messages": []})
+            assert "qwen:7b" in await names(scenario)
+            await scenario.poll()
+        assert await names(scenario) == ["llama3:8b", "shared:1"]
+        down = await scenario.ask(body={"model": "qwen:7b", "messages": []})
 
         both["b"].come_back()
-        await told.poll()
-        up = await told.ask(body={"model": "qwen:7b", "messages": []})
+        await scenario.poll()
+        up = await scenario.ask(body={"model": "qwen:7b", "messages": []})
 
     assert (down.status, up.status) == (503, 200)
     assert int(down.headers["retry-after"]) > 0
-    assert told.rows[0].reason == "backends_down"
+    assert scenario.records[0].reason == "backends_down"
 
 
 async def test_version_and_root(autojump_clock: Clock) -> None:
     """The lowest version counts; the root needs no key."""
     old, new = Simulator([], version="0.9.1"), Simulator([], version="0.33.0")
-    async with story({"a": new, "b": old}) as told:
-        version = await told.ask("/api/version", method="GET")
-        root = await told.ask("/", method="GET", key=None)
+    async with open_scenario({"a": new, "b": old}) as scenario:
+        version = await scenario.ask("/api/version", method="GET")
+        root = await scenario.ask("/", method="GET", key=None)
 
     assert version.document == {"version": "0.9.1"}
     assert (root.status, root.body) == (200, b"Ollama is running")
@@ -90,10 +90,12 @@ async def test_version_and_root(autojump_clock: Clock) -> None:
 async def test_loaded_models(autojump_clock: Clock) -> None:
     """`/api/ps` shows what is loaded anywhere."""
     both = simulators()
-    async with story(both) as told:
-        await told.ask(body={"model": "qwen:7b", "messages": [{"role": "user", "content": "x"}]})
-        await told.poll()
-        running = (await told.ask("/api/ps", method="GET")).document["models"]
+    async with open_scenario(both) as scenario:
+        await scenario.ask(
+            body={"model": "qwen:7b", "messages": [{"role": "user", "content": "x"}]}
+        )
+        await scenario.poll()
+        running = (await scenario.ask("/api/ps", method="GET")).document["models"]
 
     assert [entry["name"] for entry in running] == ["qwen:7b"]
 
@@ -102,12 +104,12 @@ async def test_show_comes_from_a_backend_and_leaves_no_row(
     autojump_clock: Clock,
 ) -> None:
     """`/api/show` knows the legacy `name`, as the CLI sends it, and is not audited."""
-    async with story(simulators()) as told:
-        reply = await told.ask("/api/show", {"model": "", "name": "qwen:7b"})
+    async with open_scenario(simulators()) as scenario:
+        reply = await scenario.ask("/api/show", {"model": "", "name": "qwen:7b"})
 
     assert reply.status == 200
     assert "model_info" in reply.document
-    assert told.rows == []
+    assert scenario.records == []
 
 
 @pytest.mark.parametrize(
@@ -133,8 +135,8 @@ async def test_routes_answer_as_ollamas_router(
     allow: str | None,
 ) -> None:
     """Unknown paths and wrong methods get plain text, and the admin routes are not here."""
-    async with story() as told:
-        reply = await told.ask(path, method=method)
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(path, method=method)
 
     assert (reply.status, reply.headers.get("allow")) == (status, allow)
     assert status == 200 or reply.headers["content-type"] == "text/plain"

@@ -7,7 +7,7 @@ import trio.testing
 
 from ollama_gateway.simulator import Script
 from tests.server.managing import managed, publishing
-from tests.story import Reply
+from tests.support.scenario import Reply
 
 Clock = trio.testing.MockClock
 
@@ -16,31 +16,31 @@ async def test_a_pull_passes_unchanged_and_is_listed_with_its_last_byte(
     autojump_clock: Clock,
 ) -> None:
     """Each line comes as the backend wrote it; who has read `success` finds the model listed."""
-    async with managed() as told:
+    async with managed() as client:
         listed: list[list[str]] = []
 
         async def look(reply: Reply) -> None:
             if reply.body.endswith(b'{"status":"success"}\n') and not listed:
-                listed.append(await told.names())
+                listed.append(await client.names())
 
-        reply = await told.ask("/api/pull", {"model": "new:1"}, to="b", watch=look)
+        reply = await client.ask("/api/pull", {"model": "new:1"}, to="b", watch=look)
         statuses = [line["status"] for line in reply.lines]
 
     assert (reply.status, reply.is_complete) == (200, True)
     assert reply.headers["content-type"] == "application/x-ndjson"
     assert (statuses[0], statuses[-1]) == ("pulling manifest", "success")
     assert listed == [["new:1", "shared:1"]]
-    assert told.paths("a") == []
-    assert told.paths("b") == ["/api/pull"]
+    assert client.paths("a") == []
+    assert client.paths("b") == ["/api/pull"]
 
 
 async def test_one_row_names_model_and_backend(autojump_clock: Clock) -> None:
     """A management request is in the trail like any other, and costs no tokens."""
-    async with managed() as told:
-        await told.ask("/api/pull", {"name": "new:1", "model": ""}, to="b")
-        await told.ask("/api/copy", {"source": "shared:1", "destination": "mine:2"}, to="a")
+    async with managed() as client:
+        await client.ask("/api/pull", {"name": "new:1", "model": ""}, to="b")
+        await client.ask("/api/copy", {"source": "shared:1", "destination": "mine:2"}, to="a")
 
-    pull, copy = told.told.rows
+    pull, copy = client.scenario.records
     assert (pull.endpoint, pull.model, pull.backend) == ("/api/pull", "new:1", "b")
     assert (pull.outcome, pull.status, pull.prompt_tokens) == ("completed", 200, None)
     assert [attempt.backend for attempt in pull.attempts] == ["b"]
@@ -50,15 +50,15 @@ async def test_one_row_names_model_and_backend(autojump_clock: Clock) -> None:
 @pytest.mark.parametrize("streams", [True, False])
 async def test_create_copy_push_and_delete(autojump_clock: Clock, streams: bool) -> None:  # noqa: FBT001
     """Each does what it does at a real Ollama, streamed or not, and the lists follow."""
-    async with managed() as told:
+    async with managed() as client:
         source = {"model": "made:1", "from": "shared:1", "system": "x", "stream": streams}
-        created = await told.ask("/api/create", source, to="a")
-        copied = await told.ask("/api/copy", {"source": "made:1", "destination": "b:1"}, to="a")
-        pushed = await told.ask("/api/push", {"model": "b:1", "stream": streams}, to="a")
-        names = await told.names()
-        gone = await told.ask("/api/delete", {"model": "made:1"}, method="DELETE", to="a")
-        after = await told.names()
-        chat = await told.ask("/api/chat", {"model": "made:1", "messages": []})
+        created = await client.ask("/api/create", source, to="a")
+        copied = await client.ask("/api/copy", {"source": "made:1", "destination": "b:1"}, to="a")
+        pushed = await client.ask("/api/push", {"model": "b:1", "stream": streams}, to="a")
+        names = await client.names()
+        gone = await client.ask("/api/delete", {"model": "made:1"}, method="DELETE", to="a")
+        after = await client.names()
+        chat = await client.ask("/api/chat", {"model": "made:1", "messages": []})
 
     assert [reply.status for reply in (created, copied, pushed, gone)] == [200] * 4
     assert created.lines[-1] == pushed.lines[-1] == {"status": "success"}
@@ -70,18 +70,22 @@ async def test_create_copy_push_and_delete(autojump_clock: Clock, streams: bool)
 
 async def test_two_backends_and_no_target(autojump_clock: Clock) -> None:
     """Without a target nothing is touched, and who may manage is told what there is."""
-    async with managed() as told:
-        reply = await told.ask("/api/pull", {"model": "new:1"})
+    async with managed() as client:
+        reply = await client.ask("/api/pull", {"model": "new:1"})
 
     assert (reply.status, reply.document["error"].endswith("there are a, b")) == (400, True)
-    assert (told.paths("a"), told.paths("b")) == ([], [])
-    assert [(row.outcome, row.reason) for row in told.told.rows] == [("refused", "no_such_backend")]
+    assert (client.paths("a"), client.paths("b")) == ([], [])
+    assert [(record.outcome, record.reason) for record in client.scenario.records] == [
+        ("refused", "no_such_backend")
+    ]
 
 
 async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
     """Where there is one backend nobody has to name it."""
-    async with managed({"only": publishing()}) as told:
-        assert (await told.ask("/api/pull", {"model": "new:1"})).lines[-1] == {"status": "success"}
+    async with managed({"only": publishing()}) as client:
+        assert (await client.ask("/api/pull", {"model": "new:1"})).lines[-1] == {
+            "status": "success"
+        }
 
 
 @pytest.mark.parametrize(
@@ -97,11 +101,11 @@ async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
 )
 async def test_a_target_that_is_none(autojump_clock: Clock, headers: list[tuple[str, str]]) -> None:
     """An unknown name and two names are a 400 that tells the names; nothing is touched."""
-    async with managed() as told:
-        reply = await told.ask("/api/pull", {"model": "new:1"}, headers=headers)
+    async with managed() as client:
+        reply = await client.ask("/api/pull", {"model": "new:1"}, headers=headers)
 
     assert (reply.status, reply.document["error"].endswith("there are a, b")) == (400, True)
-    assert told.paths("a") == told.paths("b") == []
+    assert client.paths("a") == client.paths("b") == []
 
 
 @pytest.mark.parametrize("to", [None, "a", "nobody"])
@@ -121,15 +125,15 @@ async def test_without_the_right(
     autojump_clock: Clock, method: str, path: str, body: object, to: str | None
 ) -> None:
     """A key without `manage` gets the one 403, whatever it names, and one row."""
-    async with managed() as told:
-        reply = await told.ask(path, body, method=method, to=to, key=told.told.key)
+    async with managed() as client:
+        reply = await client.ask(path, body, method=method, to=to, key=client.scenario.key)
 
     assert reply.status == 403
     assert method == "HEAD" or reply.document == {
         "error": "this model or endpoint is not available to this key"
     }
-    assert [row.reason for row in told.told.rows] == ["endpoint_not_allowed"]
-    assert told.paths("a") == told.paths("b") == []
+    assert [record.reason for record in client.scenario.records] == ["endpoint_not_allowed"]
+    assert client.paths("a") == client.paths("b") == []
 
 
 @pytest.mark.parametrize(
@@ -163,28 +167,30 @@ async def test_models_that_a_key_may_touch(
     autojump_clock: Clock, path: str, body: object, status: int
 ) -> None:
     """Every name in a body is one that the key's patterns allow, or nothing is done."""
-    async with managed(models=("team/*",)) as told:
-        reply = await told.ask(path, body, to="a")
+    async with managed(models=("team/*",)) as client:
+        reply = await client.ask(path, body, to="a")
 
     assert reply.status == status
-    assert (told.paths("a") == []) == (status in {400, 403})
-    assert len(told.told.rows) == 1
+    assert (client.paths("a") == []) == (status in {400, 403})
+    assert len(client.scenario.records) == 1
 
 
 async def test_a_pull_that_fails_in_the_middle(autojump_clock: Clock) -> None:
     """An error as a line inside the 200 is the end as the backend told it, and a failure's row."""
-    async with managed() as told:
+    async with managed() as client:
         error = "pull model manifest: file does not exist"
-        unknown = await told.ask("/api/pull", {"model": "nowhere:1"}, to="a")
-        told.told.simulators["a"].script(Script(error_after=2, error="disk full"), path="/api/pull")
-        failed = await told.ask("/api/pull", {"model": "new:1"}, to="a")
-        names = await told.names()
+        unknown = await client.ask("/api/pull", {"model": "nowhere:1"}, to="a")
+        client.scenario.simulators["a"].script(
+            Script(error_after=2, error="disk full"), path="/api/pull"
+        )
+        failed = await client.ask("/api/pull", {"model": "new:1"}, to="a")
+        names = await client.names()
 
     assert (unknown.lines[-1], unknown.is_complete) == ({"error": error}, True)
     assert (failed.lines[-1], failed.is_complete) == ({"error": "disk full"}, True)
-    assert [(row.outcome, row.reason, row.status) for row in told.told.rows] == [
-        ("upstream_failed", "error_in_stream", 200)
-    ] * 2
+    assert [
+        (record.outcome, record.reason, record.status) for record in client.scenario.records
+    ] == [("upstream_failed", "error_in_stream", 200)] * 2
     assert names == ["shared:1"]
 
 
@@ -215,13 +221,13 @@ async def test_a_stream_that_breaks(
     autojump_clock: Clock, script: Script, reason: str, seconds: float
 ) -> None:
     """What ends without `success` and without an error ends as an error event and a cut."""
-    async with managed() as told:
-        told.told.simulators["a"].script(script, path="/api/pull")
-        reply = await told.ask("/api/pull", {"model": "new:1"}, to="a")
+    async with managed() as client:
+        client.scenario.simulators["a"].script(script, path="/api/pull")
+        reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")
 
     assert (reply.status, reply.is_complete) == (200, False)
     assert list(reply.lines[-1]) == ["error"]
-    assert [row.reason for row in told.told.rows] == [reason]
+    assert [record.reason for record in client.scenario.records] == [reason]
     assert reply.ended_at == pytest.approx(seconds, abs=1)
 
 
@@ -247,22 +253,25 @@ async def test_answers_that_are_none(
     autojump_clock: Clock, script: Script, status: int, reason: str
 ) -> None:
     """Ollama's own errors pass with their status; what speaks of the gateway's access is a 502."""
-    async with managed() as told:
-        told.told.simulators["a"].script(script, path="/api/delete")
+    async with managed() as client:
+        client.scenario.simulators["a"].script(script, path="/api/delete")
         body = {"model": "shared:1"}
-        reply = await told.ask("/api/delete", body, method="DELETE", to="a")
+        reply = await client.ask("/api/delete", body, method="DELETE", to="a")
 
-    assert (reply.status, [row.reason for row in told.told.rows]) == (status, [reason])
+    assert (reply.status, [record.reason for record in client.scenario.records]) == (
+        status,
+        [reason],
+    )
     assert status in {502, 504} or reply.document == {"error": script.error}
-    assert told.paths("a") == ["/api/delete"]  # once, and nowhere else
-    assert told.paths("b") == []
+    assert client.paths("a") == ["/api/delete"]  # once, and nowhere else
+    assert client.paths("b") == []
 
 
 async def test_a_backend_that_is_down(autojump_clock: Clock) -> None:
     """No connection is a 503 that says when to come back; no other backend is asked."""
-    async with managed() as told:
-        told.told.simulators["a"].go_down()
-        reply = await told.ask("/api/pull", {"model": "new:1"}, to="a")
+    async with managed() as client:
+        client.scenario.simulators["a"].go_down()
+        reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")
 
     assert reply.status in {502, 503}
-    assert told.paths("b") == []
+    assert client.paths("b") == []

@@ -12,7 +12,7 @@ from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.server import management
 from ollama_gateway.simulator import Model, Simulator
 from tests.server.managing import Managed, managed
-from tests.story import Pieces, Reply
+from tests.support.scenario import Pieces, Reply
 
 Clock = trio.testing.MockClock
 CREATE = json.dumps({"model": "mine", "from": "shared:1"}).encode()
@@ -26,9 +26,9 @@ def unwanted(*_: object) -> None:
     pytest.fail("a body was read")
 
 
-async def sent(told: Managed, replies: list[Reply], path: str) -> None:
+async def sent(client: Managed, replies: list[Reply], path: str) -> None:
     """A slow request in a task of its own."""
-    replies.append(await told.ask(path, SLOW, to="a"))
+    replies.append(await client.ask(path, SLOW, to="a"))
 
 
 @pytest.mark.parametrize("path", ["/api/create", BLOB])
@@ -36,14 +36,14 @@ async def test_a_slow_body_holds_its_place(autojump_clock: Clock, path: str) -> 
     """From the beginning, whether it is read here or passed on as it comes."""
     replies: list[Reply] = []
     async with (
-        managed(limits=KeyLimits(concurrent_requests=1)) as told,
+        managed(limits=KeyLimits(concurrent_requests=1)) as client,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(sent, told, replies, path)
+        nursery.start_soon(sent, client, replies, path)
         await trio.sleep(30)
-        refused = await told.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
+        refused = await client.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
         await trio.sleep(15)
-        after = await told.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
+        after = await client.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
 
     assert (refused.status, after.status) == (429, 200)
     assert replies[0].status == (200 if path == "/api/create" else 400)  # it is no such blob
@@ -54,26 +54,26 @@ async def test_a_refused_body_is_not_read(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, *, is_chunked: bool
 ) -> None:
     """Over its rate a key is told so before a byte of a large body is parsed."""
-    async with managed(limits=KeyLimits(requests_per_minute=1)) as told:
-        await told.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
+    async with managed(limits=KeyLimits(requests_per_minute=1)) as client:
+        await client.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
         monkeypatch.setattr(management, "read_command", unwanted)
         body = Pieces([(0, LARGE)], is_announced=not is_chunked)
-        reply = await told.ask("/api/create", body, to="a")
+        reply = await client.ask("/api/create", body, to="a")
 
-    assert (reply.status, told.told.rows[-1].reason) == (429, "rate")
+    assert (reply.status, client.scenario.records[-1].reason) == (429, "rate")
 
 
 async def test_what_ends_after_its_first_step_keeps_its_admission(autojump_clock: Clock) -> None:
     """A large body that is wrong has taken a place in the minute, and no other."""
     limits = KeyLimits(requests_per_minute=1, concurrent_requests=1)
-    async with managed(limits=limits) as told:
-        wrong = await told.ask("/api/create", b"[" + b" " * 70_000, to="a")
-        second = await told.ask("/api/create", json.loads(CREATE), to="a")
-        key_id = told.told.rows[0].key_id
-        usage = await told.told.gateway.admin.limits.store.usage(key_id)
+    async with managed(limits=limits) as client:
+        wrong = await client.ask("/api/create", b"[" + b" " * 70_000, to="a")
+        second = await client.ask("/api/create", json.loads(CREATE), to="a")
+        key_id = client.scenario.records[0].key_id
+        usage = await client.scenario.gateway.admin.limits.store.usage(key_id)
 
     assert (wrong.status, second.status) == (400, 429)
-    assert told.told.rows[-1].reason == "rate"
+    assert client.scenario.records[-1].reason == "rate"
     assert (usage.admissions, usage.open) == (1, 0)
 
 
@@ -81,13 +81,13 @@ async def test_a_key_revoked_meanwhile_changes_nothing(autojump_clock: Clock) ->
     """A slow body may outlive its key: no backend hears of it then."""
     replies: list[Reply] = []
     async with (
-        managed({"a": Simulator([Model("shared:1")])}) as told,
+        managed({"a": Simulator([Model("shared:1")])}) as client,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(sent, told, replies, "/api/create")
+        nursery.start_soon(sent, client, replies, "/api/create")
         await trio.sleep(20)
-        told.told.store.revoke("ops")
+        client.scenario.store.revoke("ops")
         await trio.sleep(30)
-        asked = told.paths("a")
+        asked = client.paths("a")
 
     assert (replies[0].status, asked) == (401, [])

@@ -19,56 +19,62 @@ HOUR = 3600.0
 
 async def test_a_client_that_leaves_cancels_the_pull(autojump_clock: Clock) -> None:
     """The backend sees its connection closed in the instant in which the client goes."""
-    async with managed() as told:
-        told.told.simulators["a"].script(Script(pace=1), path="/api/pull")
+    async with managed() as client:
+        client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
         began = trio.current_time()
-        reply = await told.ask("/api/pull", PULL, to="a", leave_at=3.5)
+        reply = await client.ask("/api/pull", PULL, to="a", leave_at=3.5)
         await trio.testing.wait_all_tasks_blocked()
-        pull = next(seen for seen in told.told.simulators["a"].seen if seen.path == "/api/pull")
+        pull = next(
+            seen for seen in client.scenario.simulators["a"].seen if seen.path == "/api/pull"
+        )
 
     assert pull.gone_at == pytest.approx(began + 3.5)
     assert (len(reply.lines), reply.is_complete) == (3, False)
-    assert [(row.outcome, row.backend) for row in told.told.rows] == [("client_gone", "a")]
-    assert told.told.rows[0].duration == pytest.approx(3.5)
+    assert [(record.outcome, record.backend) for record in client.scenario.records] == [
+        ("client_gone", "a")
+    ]
+    assert client.scenario.records[0].duration == pytest.approx(3.5)
 
 
 async def test_a_drain_ends_a_pull(autojump_clock: Clock) -> None:
     """At the drain's deadline the client gets an error event and a cut, and the row says why."""
-    async with managed() as told, trio.open_nursery() as nursery:
-        told.told.simulators["a"].script(Script(pace=10), path="/api/pull")
+    async with managed() as client, trio.open_nursery() as nursery:
+        client.scenario.simulators["a"].script(Script(pace=10), path="/api/pull")
 
         async def drain() -> None:
             await trio.sleep(15)
-            told.told.gateway.app.drain(30)
+            client.scenario.gateway.app.drain(30)
 
         nursery.start_soon(drain)
-        reply = await told.ask("/api/pull", PULL, to="a")
+        reply = await client.ask("/api/pull", PULL, to="a")
 
     assert reply.ended_at == pytest.approx(45, abs=0.1)
     assert (list(reply.lines[-1]), reply.is_complete) == (["error"], False)
-    assert [(row.outcome, row.reason) for row in told.told.rows] == [("killed", "draining")]
+    assert [(record.outcome, record.reason) for record in client.scenario.records] == [
+        ("killed", "draining")
+    ]
 
 
 async def test_a_pull_that_ends_during_a_drain(autojump_clock: Clock) -> None:
     """What ends before the deadline ends as ever."""
-    async with managed() as told, trio.open_nursery() as nursery:
-        told.told.simulators["a"].script(Script(pace=1), path="/api/pull")
+    async with managed() as client, trio.open_nursery() as nursery:
+        client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
 
         async def drain() -> None:
             await trio.sleep(2)
-            told.told.gateway.app.drain(30)
+            client.scenario.gateway.app.drain(30)
 
         nursery.start_soon(drain)
-        reply = await told.ask("/api/pull", PULL, to="a")
+        reply = await client.ask("/api/pull", PULL, to="a")
 
     assert (reply.lines[-1], reply.is_complete) == ({"status": "success"}, True)
 
 
 async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> None:
     """No deadline is for the whole: each line has the idle timeout for itself."""
-    async with managed() as told:
-        told.told.simulators["a"].script(Script(pace=299), path="/api/pull")
-        reply = await told.ask("/api/pull", PULL, to="a")
+    async with managed() as client:
+        client.scenario.simulators["a"].script(Script(pace=299), path="/api/pull")
+        reply = await client.ask("/api/pull", PULL, to="a")
         lines = len(reply.lines)
 
     assert (reply.lines[-1], reply.is_complete) == ({"status": "success"}, True)
@@ -79,9 +85,9 @@ async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> 
 
 async def test_a_pull_that_tells_only_its_end_may_take_hours(autojump_clock: Clock) -> None:
     """Without progress to watch, discovery watches: while the backend is up it may go on."""
-    async with managed() as told:
-        told.told.simulators["a"].script(Script(before=5 * HOUR), path="/api/pull")
-        reply = await told.ask("/api/pull", {**PULL, "stream": False}, to="a")
+    async with managed() as client:
+        client.scenario.simulators["a"].script(Script(before=5 * HOUR), path="/api/pull")
+        reply = await client.ask("/api/pull", {**PULL, "stream": False}, to="a")
 
     assert (reply.status, reply.document) == (200, {"status": "success"})
     assert reply.ended_at == pytest.approx(5 * HOUR, abs=1)
@@ -89,30 +95,30 @@ async def test_a_pull_that_tells_only_its_end_may_take_hours(autojump_clock: Clo
 
 async def test_such_a_pull_ends_when_its_backend_is_gone(autojump_clock: Clock) -> None:
     """Three failed polls end what would be waited for in vain."""
-    async with managed() as told, trio.open_nursery() as nursery:
+    async with managed() as client, trio.open_nursery() as nursery:
         hang = Script(hang_after=0)
-        told.told.simulators["a"].script(hang, path="/api/pull")
+        client.scenario.simulators["a"].script(hang, path="/api/pull")
 
         async def lose() -> None:
             await trio.sleep(HOUR)
-            told.told.simulators["a"].script(hang, path="/api/version", times=None)
+            client.scenario.simulators["a"].script(hang, path="/api/version", times=None)
             for _ in range(3):
-                await told.told.poll()
+                await client.scenario.poll()
 
         nursery.start_soon(lose)
-        reply = await told.ask("/api/pull", {**PULL, "stream": False}, to="a")
+        reply = await client.ask("/api/pull", {**PULL, "stream": False}, to="a")
 
     assert reply.status == 502
     assert reply.ended_at == pytest.approx(HOUR + 9, abs=1)
-    assert [row.reason for row in told.told.rows] == ["backend_down"]
+    assert [record.reason for record in client.scenario.records] == ["backend_down"]
 
 
 async def test_a_refresh_that_fails_holds_nothing_up(autojump_clock: Clock) -> None:
     """Where the lists cannot be read the answer ends all the same, after the polls' timeout."""
-    async with managed() as told:
-        told.told.simulators["a"].script(Script(hang_after=0), path="/api/tags")
-        reply = await told.ask("/api/pull", PULL, to="a")
-        await told.told.poll()
+    async with managed() as client:
+        client.scenario.simulators["a"].script(Script(hang_after=0), path="/api/tags")
+        reply = await client.ask("/api/pull", PULL, to="a")
+        await client.scenario.poll()
 
     assert (reply.lines[-1], reply.is_complete) == ({"status": "success"}, True)
     assert reply.ended_at == pytest.approx(3, abs=0.1)
@@ -120,20 +126,22 @@ async def test_a_refresh_that_fails_holds_nothing_up(autojump_clock: Clock) -> N
 
 async def test_a_poll_from_before_the_end_changes_nothing(autojump_clock: Clock) -> None:
     """A slow poll that began before the pull ended does not take the new model off the list."""
-    async with managed() as told, trio.open_nursery() as nursery:
-        old = told.told.simulators["a"]
+    async with managed() as client, trio.open_nursery() as nursery:
+        old = client.scenario.simulators["a"]
         # What it answers was written down before the pull: the poll is only slow to arrive.
         body = b'{"models":[]}'
         raw = (
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
         ) % (len(body), body)
         old.script(Script(before=2, raw=raw), path="/api/tags")
-        nursery.start_soon(told.told.gateway.discovery.poll_once, told.told.gateway.backends.all[0])
+        nursery.start_soon(
+            client.scenario.gateway.discovery.poll_once, client.scenario.gateway.backends.all[0]
+        )
         await trio.sleep(0.5)
-        await told.ask("/api/pull", PULL, to="a")
-        before = await told.names()
+        await client.ask("/api/pull", PULL, to="a")
+        before = await client.names()
         await trio.sleep(5)
-        after = await told.names()
+        after = await client.names()
 
     assert before == after == ["new:1", "shared:1"]
 
@@ -155,11 +163,11 @@ class Watched(Transport):
 
 async def test_it_goes_out_once(autojump_clock: Clock) -> None:
     """No kept connection may break under it: what would be sent again might be done twice."""
-    async with managed() as told:
-        backend = told.told.gateway.backends.all[0]
+    async with managed() as client:
+        backend = client.scenario.gateway.backends.all[0]
         backend.transport = watched = Watched(backend.transport)
-        await told.ask("/api/copy", {"source": "none", "destination": "x"}, to="a")
-        await told.ask(f"/api/blobs/sha256:{'0' * 64}", method="HEAD", to="a")
+        await client.ask("/api/copy", {"source": "none", "destination": "x"}, to="a")
+        await client.ask(f"/api/blobs/sha256:{'0' * 64}", method="HEAD", to="a")
         backend.transport = watched.inner
 
     assert watched.once == [True, True]
@@ -168,25 +176,25 @@ async def test_it_goes_out_once(autojump_clock: Clock) -> None:
 async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: Clock) -> None:
     """A key without a token left may still manage; one without a request left may not."""
     limits = KeyLimits(requests_per_minute=2, tokens_per_day=1)
-    async with managed(limits=limits) as told:
-        replies = [await told.ask("/api/pull", PULL, to="a") for _ in range(3)]
+    async with managed(limits=limits) as client:
+        replies = [await client.ask("/api/pull", PULL, to="a") for _ in range(3)]
 
     assert [reply.status for reply in replies] == [200, 200, 429]
     assert "retry-after" in replies[-1].headers
-    assert [row.reason for row in told.told.rows] == [None, None, "rate"]
-    assert len(told.paths("a")) == 2
+    assert [record.reason for record in client.scenario.records] == [None, None, "rate"]
+    assert len(client.paths("a")) == 2
 
 
 async def test_a_pull_holds_a_place_to_its_end(autojump_clock: Clock) -> None:
     """One at once is one at once, and the place is free when the last byte is out."""
-    async with managed(limits=KeyLimits(concurrent_requests=1)) as told:
-        told.told.simulators["a"].script(Script(pace=1), path="/api/pull")
+    async with managed(limits=KeyLimits(concurrent_requests=1)) as client:
+        client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_pull, told, "a", 200)
+            nursery.start_soon(_pull, client, "a", 200)
             await trio.sleep(2)
-            await _pull(told, "b", 429)
-        await _pull(told, "b", 200)
+            await _pull(client, "b", 429)
+        await _pull(client, "b", 200)
 
 
-async def _pull(told: Managed, to: str, status: int) -> None:
-    assert (await told.ask("/api/pull", PULL, to=to)).status == status
+async def _pull(client: Managed, to: str, status: int) -> None:
+    assert (await client.ask("/api/pull", PULL, to=to)).status == status

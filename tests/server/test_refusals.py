@@ -10,7 +10,7 @@ import trio.testing
 
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.simulator import Model, Simulator
-from tests.story import CHAT, Reply, story
+from tests.support.scenario import CHAT, Reply, open_scenario
 
 Clock = trio.testing.MockClock
 DUPLICATE = b'{"model":"m1","MODEL":"other","messages":[]}'
@@ -24,13 +24,13 @@ def same(one: Reply, other: Reply) -> bool:
 
 async def test_the_generic_403(autojump_clock: Clock) -> None:
     """What nobody hosts and what the key may not use cannot be told apart; the row knows."""
-    async with story({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as told:
-        _, key = told.store.create("narrow", ("m1", "no-such-model"))
-        hosted = await told.ask(body={**CHAT, "model": "secret:1"}, key=key)
-        unknown = await told.ask(body={**CHAT, "model": "no-such-model"}, key=key)
-        neither = await told.ask(body={**CHAT, "model": "zzz"}, key=key)
+    async with open_scenario({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as scenario:
+        _, key = scenario.store.create("narrow", ("m1", "no-such-model"))
+        hosted = await scenario.ask(body={**CHAT, "model": "secret:1"}, key=key)
+        unknown = await scenario.ask(body={**CHAT, "model": "no-such-model"}, key=key)
+        neither = await scenario.ask(body={**CHAT, "model": "zzz"}, key=key)
         retrieved = [
-            await told.ask(f"/v1/models/{name}", method="GET", key=key)
+            await scenario.ask(f"/v1/models/{name}", method="GET", key=key)
             for name in ("secret:1", "no-such-model")
         ]
 
@@ -38,20 +38,20 @@ async def test_the_generic_403(autojump_clock: Clock) -> None:
     assert same(hosted, unknown)
     assert same(hosted, neither)
     assert same(retrieved[0], retrieved[1])
-    reasons = [row.reason for row in told.rows]
+    reasons = [record.reason for record in scenario.records]
     assert reasons == ["model_not_allowed", "unknown_model", "model_not_allowed"]
 
 
 async def test_endpoint_groups(autojump_clock: Clock) -> None:
     """A key without a group's right gets the same 403, before its body is read."""
-    async with story() as told:
-        _, key = told.store.create("embedder", endpoints=frozenset({"embeddings"}))
-        chat = await told.ask(key=key)
-        tags = await told.ask("/api/tags", method="GET", key=key)
+    async with open_scenario() as scenario:
+        _, key = scenario.store.create("embedder", endpoints=frozenset({"embeddings"}))
+        chat = await scenario.ask(key=key)
+        tags = await scenario.ask("/api/tags", method="GET", key=key)
 
     assert (chat.status, tags.status) == (403, 403)
-    assert told.rows[0].reason == "endpoint_not_allowed"
-    assert told.rows[0].bytes_in == 0
+    assert scenario.records[0].reason == "endpoint_not_allowed"
+    assert scenario.records[0].bytes_in == 0
 
 
 @pytest.mark.parametrize(
@@ -74,21 +74,21 @@ async def test_all_bad_keys_get_one_answer(
     key: str | None,
 ) -> None:
     """Missing, malformed and unknown keys are the same 401, and leave no row."""
-    async with story() as told:
-        reply = await told.ask(key=key)
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(key=key)
 
     assert (reply.status, reply.document) == (401, {"error": Unauthorized.default_message})
-    assert told.rows == []
+    assert scenario.records == []
 
 
 async def test_a_typing_error_in_a_key_is_told_like_any_other(
     autojump_clock: Clock,
 ) -> None:
     """The right id with a wrong secret reads like no key at all."""
-    async with story() as told:
-        wrong = told.key[:-8] + ("a" if told.key[-8] != "a" else "b") + told.key[-7:]
+    async with open_scenario() as scenario:
+        wrong = scenario.key[:-8] + ("a" if scenario.key[-8] != "a" else "b") + scenario.key[-7:]
 
-        assert same(await told.ask(key=wrong), await told.ask(key=None))
+        assert same(await scenario.ask(key=wrong), await scenario.ask(key=None))
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ async def test_bodies_that_could_be_read_in_two_ways_or_none_are_400(
     text: str | None,
 ) -> None:
     """A body has exactly one reading, the backend's; everything else is a 400, on one line."""
-    async with story() as told:
-        reply = await told.ask(body=body)
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(body=body)
 
     assert reply.status == 400
     assert reply.body.count(b"\n") == 0
     assert text in {None, reply.document["error"]}
-    assert told.simulators["a"].seen[3:] == []
-    assert [row.outcome for row in told.rows] == ["refused"]
+    assert scenario.simulators["a"].seen[3:] == []
+    assert [record.outcome for record in scenario.records] == ["refused"]
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ async def test_names_that_break_the_grammar_are_400_for_everyone(
     model: str,
 ) -> None:
     """Ollama would say the same, so nothing is disclosed."""
-    async with story() as told:
-        reply = await told.ask(body={**CHAT, "model": model})
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(body={**CHAT, "model": model})
 
     assert reply.status == 400
     assert reply.document["error"] in {"invalid model name", "model is required"}
@@ -161,13 +161,13 @@ async def test_equal_names_are_one_model(
     model: str,
 ) -> None:
     """What Ollama takes for the same model is authorised and served as the same."""
-    async with story() as told:
-        _, key = told.store.create("narrow", ("m1",))
-        reply = await told.ask(body={**CHAT, "model": model}, key=key)
+    async with open_scenario() as scenario:
+        _, key = scenario.store.create("narrow", ("m1",))
+        reply = await scenario.ask(body={**CHAT, "model": model}, key=key)
 
     assert reply.status == 200
     assert reply.lines[0]["model"] == model
-    assert told.rows[0].model == "m1:latest"
+    assert scenario.records[0].model == "m1:latest"
 
 
 @pytest.mark.parametrize(
@@ -189,9 +189,9 @@ async def test_what_only_the_backend_can_judge_reaches_it_unchanged(
 ) -> None:
     """Odd options, messages and tools are the backend's to answer; their bytes are not touched."""
     raw = json.dumps({**CHAT, **changes}).encode()
-    async with story() as told:
-        reply = await told.ask(body=raw)
-        seen = told.simulators["a"].seen[-1]
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(body=raw)
+        seen = scenario.simulators["a"].seen[-1]
 
     assert seen.body == raw
     assert reply.status == status
@@ -200,8 +200,8 @@ async def test_what_only_the_backend_can_judge_reaches_it_unchanged(
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "br"])
 async def test_an_encoded_body_is_415(autojump_clock: Clock, encoding: str) -> None:
     """A body that the gateway cannot read is not passed on unread."""
-    async with story() as told:
-        reply = await told.ask(body=b"\x1f\x8b", headers={"content-encoding": encoding})
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(body=b"\x1f\x8b", headers={"content-encoding": encoding})
 
     assert reply.status == 415
 
@@ -212,8 +212,8 @@ async def test_errors_are_in_the_dialect_of_the_path(
     path: str,
 ) -> None:
     """A string for Ollama's clients, an object for OpenAI's; with the request id on both."""
-    async with story() as told:
-        reply = await told.ask(path, b"{}")
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(path, b"{}")
 
     error = reply.document["error"]
     assert error == "model is required" if path == "/api/chat" else error["type"]
@@ -224,10 +224,10 @@ async def test_secrets_and_words_stay_out_of_rows(
     autojump_clock: Clock,
 ) -> None:
     """A row holds neither the key, nor the prompt, nor the answer."""
-    async with story() as told:
-        await told.ask(body={**CHAT, "messages": [{"role": "user", "content": "my secret"}]})
+    async with open_scenario() as scenario:
+        await scenario.ask(body={**CHAT, "messages": [{"role": "user", "content": "my secret"}]})
 
-    row = repr(told.rows[0])
-    assert told.key not in row
-    assert "my secret" not in row
-    assert "Hel" not in row
+    record = repr(scenario.records[0])
+    assert scenario.key not in record
+    assert "my secret" not in record
+    assert "Hel" not in record

@@ -12,7 +12,7 @@ import trio.testing
 
 from ollama_gateway.simulator import Model, Simulator
 from tests.flow.dialects import SSE
-from tests.story import CHAT, story
+from tests.support.scenario import CHAT, open_scenario
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -32,9 +32,9 @@ async def test_a_body_is_decoded_on_its_way(
 ) -> None:
     """The backend gets the plain body, and no word of a coding."""
     plain = json.dumps(body).encode()
-    async with story({"a": Simulator([Model("m1:latest")])}) as told:
-        reply = await told.ask(path, zstd.compress(plain), headers=ZSTD)
-        seen = told.simulators["a"].seen[-1]
+    async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
+        reply = await scenario.ask(path, zstd.compress(plain), headers=ZSTD)
+        seen = scenario.simulators["a"].seen[-1]
 
     assert reply.status == 200
     assert seen.body == plain
@@ -43,9 +43,9 @@ async def test_a_body_is_decoded_on_its_way(
 
 async def test_what_is_decoded_is_what_is_authorised(autojump_clock: Clock) -> None:
     """The model is read from the decoded body."""
-    async with story() as told:
+    async with open_scenario() as scenario:
         body = zstd.compress(json.dumps({**CHAT, "model": "nobody-has-this"}).encode())
-        reply = await told.ask("/v1/chat/completions", body, headers=ZSTD)
+        reply = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
 
     assert reply.status == 403
 
@@ -53,8 +53,8 @@ async def test_what_is_decoded_is_what_is_authorised(autojump_clock: Clock) -> N
 @pytest.mark.parametrize("path", ["/api/chat", "/api/embed", "/api/show"])
 async def test_elsewhere_it_is_415(autojump_clock: Clock, path: str) -> None:
     """Ollama's own API reads no zstd, and neither does the gateway there."""
-    async with story() as told:
-        reply = await told.ask(path, zstd.compress(json.dumps(CHAT).encode()), headers=ZSTD)
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(path, zstd.compress(json.dumps(CHAT).encode()), headers=ZSTD)
 
     assert reply.status == 415
     assert isinstance(reply.document["error"], str)
@@ -64,8 +64,8 @@ async def test_elsewhere_it_is_415(autojump_clock: Clock, path: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/responses"])
 async def test_other_codings_are_415(autojump_clock: Clock, path: str, coding: str) -> None:
     """What neither reads is refused before it is read."""
-    async with story() as told:
-        reply = await told.ask(path, b"x", headers={"content-encoding": coding})
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(path, b"x", headers={"content-encoding": coding})
 
     assert reply.status == 415
 
@@ -75,8 +75,8 @@ async def test_other_codings_are_415(autojump_clock: Clock, path: str, coding: s
 )
 async def test_a_broken_body_is_400(autojump_clock: Clock, body: bytes) -> None:
     """What is no zstd, or not all of it, is the client's fault."""
-    async with story() as told:
-        reply = await told.ask("/v1/chat/completions", body, headers=ZSTD)
+    async with open_scenario() as scenario:
+        reply = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
 
     assert reply.status == 400
     assert reply.document["error"]["message"] == "the request body is not valid zstd"
@@ -85,9 +85,9 @@ async def test_a_broken_body_is_400(autojump_clock: Clock, body: bytes) -> None:
 async def test_a_bomb_is_413(autojump_clock: Clock) -> None:
     """What comes out is bounded by `server.max_body`, however little went in."""
     bomb = zstd.compress(b'{"x":"%b' % (b"0" * (1 << 27)))
-    async with story(settings=SMALL) as told:
-        reply = await told.ask("/v1/responses", bomb, headers=ZSTD)
-        held = told.gateway.app.bodies.held
+    async with open_scenario(settings=SMALL) as scenario:
+        reply = await scenario.ask("/v1/responses", bomb, headers=ZSTD)
+        held = scenario.gateway.app.bodies.held
 
     assert len(bomb) < 100_000
     assert (reply.status, held) == (413, 0)
@@ -96,24 +96,24 @@ async def test_a_bomb_is_413(autojump_clock: Clock) -> None:
 async def test_what_comes_out_counts_with_all_bodies(autojump_clock: Clock) -> None:
     """Where all bodies together would be over their bound it is a 503; the room is free again."""
     body = zstd.compress(json.dumps({**CHAT, "x": "y" * 1_000_000}).encode())
-    async with story(settings=SMALL) as told:
-        told.gateway.app.bodies.held = 2_500_000
-        full = await told.ask("/v1/chat/completions", body, headers=ZSTD)
-        assert told.gateway.app.bodies.held == 2_500_000
-        told.gateway.app.bodies.held = 0
-        served = await told.ask("/v1/chat/completions", body, headers=ZSTD)
+    async with open_scenario(settings=SMALL) as scenario:
+        scenario.gateway.app.bodies.held = 2_500_000
+        full = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
+        assert scenario.gateway.app.bodies.held == 2_500_000
+        scenario.gateway.app.bodies.held = 0
+        served = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
 
     assert (full.status, full.headers["retry-after"]) == (503, "1")
     assert served.status == 200
-    assert [row.reason for row in told.rows] == ["bodies_full", None]
+    assert [record.reason for record in scenario.records] == ["bodies_full", None]
 
 
 async def test_what_came_and_what_was_decoded_are_bounded_apart(autojump_clock: Clock) -> None:
     """Neither is above the limit, though both together are: a picture shrinks by a quarter only."""
     noise = base64.b64encode(os.urandom(480_000)).decode()
     plain = json.dumps({"model": "m1", "input": noise}).encode()
-    async with story({"a": Simulator([Model("m1:latest")])}, settings=SMALL) as told:
-        reply = await told.ask("/v1/embeddings", zstd.compress(plain), headers=ZSTD)
+    async with open_scenario({"a": Simulator([Model("m1:latest")])}, settings=SMALL) as scenario:
+        reply = await scenario.ask("/v1/embeddings", zstd.compress(plain), headers=ZSTD)
 
     assert len(zstd.compress(plain)) + len(plain) > 2**20
     assert reply.status == 200

@@ -18,8 +18,8 @@ from anyio.abc import TaskGroup
 from openai.types.responses import FunctionToolParam
 
 from ollama_gateway.simulator import Model, Script, Simulator
-from tests.patience import PATIENCE
 from tests.simulator.client import ask, request
+from tests.support.patience import PATIENCE
 
 COMMAND = [sys.executable, "-m", "ollama_gateway.simulator"]
 CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}

@@ -15,9 +15,9 @@ from anyio.abc import ByteStream, SocketAttribute, SocketStream
 
 from ollama_gateway.simulator import MemoryByteStream, Model, Simulator, memory_pair
 from ollama_gateway.simulator.connection import _is_closed
-from tests.patience import PATIENCE
 from tests.simulator.client import ask, request
 from tests.simulator.ends import Deaf, DeafSocket, Lagging, pair_with
+from tests.support.patience import PATIENCE
 
 Clock = trio.testing.MockClock
 CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}

@@ -22,7 +22,7 @@ import attrs
 from ollama_gateway.keys import place_of
 from ollama_gateway.keys.key import APIKey, KeyLimits
 from ollama_gateway.simulator.figures import PATH, Figures
-from tests import patience
+from tests.support import patience
 
 _WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _FIRST_PORT: Final = 12_000 + os.getppid() % 5 * 4_000 + _WORKER % 4 * 1_000
@@ -175,7 +175,7 @@ class Fleet:
         """Where clients of the first gateway go."""
         return f"http://127.0.0.1:{self.port}"
 
-    def rows(self, count: int) -> list[Any]:
+    def records(self, count: int) -> list[Any]:
         """What the first gateway logged of requests, once it has of so many: lines come late."""
         deadline = time.monotonic() + PATIENCE
         while True:

@@ -79,9 +79,9 @@ class Visitor:
     def metered(self) -> tuple[Any, ...]:
         """Outcome, prompt and completion tokens and their source, of the one request."""
         line = self.fleet.gateway.wait_for(f'"key_name": "{self.name}"')
-        row = json.loads(line)
+        record = json.loads(line)
         names = ("outcome", "prompt_tokens", "completion_tokens", "tokens_source")
-        return tuple(row[name] for name in names)
+        return tuple(record[name] for name in names)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.redis_server import redis_server
 from tests.smoke.fleet import PATIENCE, TWO, Fleet, Gateway, fleet
+from tests.support.redis_server import redis_server
 
 COUNT: Final = 2
 

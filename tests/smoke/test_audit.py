@@ -50,7 +50,7 @@ def chat(fleet: Fleet, **options: Any) -> Seen:
     return Seen(answer.headers["X-Request-Id"], answer.status, *counts)
 
 
-def rows(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
+def records(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
     """What `audit list --json` prints."""
     done = fleet.ctl("audit", "list", "--json", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
@@ -64,10 +64,10 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline
 
 
-def as_seen(row: dict[str, Any]) -> Seen:
+def as_seen(record: dict[str, Any]) -> Seen:
     """What a client should have seen of a request, by its row."""
-    counts = (row[name] or 0 for name in ("prompt_tokens", "completion_tokens"))
-    return Seen(row["request_id"], row["status"], *counts)
+    counts = (record[name] or 0 for name in ("prompt_tokens", "completion_tokens"))
+    return Seen(record["request_id"], record["status"], *counts)
 
 
 def verified(fleet: Fleet) -> tuple[int, list[dict[str, Any]]]:
@@ -86,14 +86,14 @@ def alter(path: Path, seq: int) -> None:
 def test_every_request_is_listed_told_summed_up_and_verified(own_fleet: Fleet) -> None:
     """One row each; sums are what clients saw reported; a row that is altered is named."""
     seen = [chat(own_fleet), chat(own_fleet, streams=False), chat(own_fleet, model="nope")]
-    wait_until(lambda: len(rows(own_fleet)) == len(seen))
-    listed = rows(own_fleet)
-    story = own_fleet.ctl("audit", "show", seen[0].request_id)
+    wait_until(lambda: len(records(own_fleet)) == len(seen))
+    listed = records(own_fleet)
+    open_scenario = own_fleet.ctl("audit", "show", seen[0].request_id)
     [used] = own_fleet.ctl_json("usage", "--since", "7d")
 
-    assert [as_seen(row) for row in listed] == seen
-    assert [row["outcome"] for row in listed] == ["completed", "completed", "refused"]
-    assert "completed: the whole answer was sent" in story.stdout
+    assert [as_seen(record) for record in listed] == seen
+    assert [record["outcome"] for record in listed] == ["completed", "completed", "refused"]
+    assert "completed: the whole answer was sent" in open_scenario.stdout
     assert own_fleet.ctl("audit", "show", "nobody").returncode == 1
     assert (used["requests"], used["refused"], used["failed"]) == (3, 1, 0)
     assert used["prompt_tokens"] == sum(one.prompt_tokens for one in seen) > 0
@@ -115,15 +115,15 @@ def test_strict_a_killed_gateway_leaves_a_row_of_every_open_stream(tmp_path: Pat
         answers = [streams.enter_context(asked(started)) for _ in range(3)]
         assert all(b'"done":false' in answer.readline() for answer in answers)
         names = {answer.headers["X-Request-Id"] for answer in answers}
-        assert {row["request_id"]: row["outcome"] for row in rows(started, "--open")} == (
-            dict.fromkeys(names)
-        )
+        assert {
+            record["request_id"]: record["outcome"] for record in records(started, "--open")
+        } == (dict.fromkeys(names))
 
         started.restart(0, signal.SIGKILL)
 
-        assert {row["request_id"]: row["outcome"] for row in rows(started, "--open")} == (
-            dict.fromkeys(names, "killed")
-        )
+        assert {
+            record["request_id"]: record["outcome"] for record in records(started, "--open")
+        } == (dict.fromkeys(names, "killed"))
         assert verified(started)[0] == 0
 
 
@@ -158,7 +158,7 @@ def test_a_new_row_is_followed(shared_fleet: Fleet, number: signal.Signals) -> N
 def test_whoever_reads_may_stop_reading(shared_fleet: Fleet) -> None:
     """As `| head -1` does: no traceback, exit 0."""
     chat(shared_fleet)
-    wait_until(lambda: len(rows(shared_fleet)) > 0)
+    wait_until(lambda: len(records(shared_fleet)) > 0)
     with following(shared_fleet, "--json") as process:
         assert process.stdout is not None
         first = json.loads(process.stdout.readline())

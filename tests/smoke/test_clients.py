@@ -106,6 +106,6 @@ def test_the_death_of_a_backend_is_not_noticed(own_fleet: Fleet) -> None:
             model="shared:1", messages=[{"role": "user", "content": "hi"}], stream=True
         )
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == before
-    lines = own_fleet.rows(3)
+    lines = own_fleet.records(3)
     assert {line["outcome"] for line in lines} == {"completed"}
     assert lines[-1]["backend"] == "b"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_server import redis_server
 from tests.smoke.fleet import Fleet, ctl, fleet, free_port, running
+from tests.support.redis_server import redis_server
 
 
 def status_with(fleet: Fleet, key: str) -> int:

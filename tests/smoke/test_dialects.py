@@ -56,15 +56,15 @@ def last_row(of: Fleet) -> dict[str, Any]:
     """The newest row of the trail, which is on the disk when the client has its answer."""
     directory = Path(of.environment["GATEWAY_STORAGE_DATA_DIR"])
     strands = Journals(directory, pytest.fail).strands()
-    *_, last = (row for strand in strands for row in strand.rows(Span()))
+    *_, last = (record for strand in strands for record in strand.records(Span()))
     return dict(last.document)
 
 
 def assert_metered(of: Fleet, endpoint: str, prompt: int) -> None:
     """The newest row tells what the client was told."""
-    row = last_row(of)
-    assert {name: row[name] for name in METERED} == METERED
-    assert (row["endpoint"], row["prompt_tokens"], row["completion_tokens"]) == (
+    record = last_row(of)
+    assert {name: record[name] for name in METERED} == METERED
+    assert (record["endpoint"], record["prompt_tokens"], record["completion_tokens"]) == (
         endpoint,
         prompt,
         5,
@@ -184,10 +184,10 @@ def test_a_backend_that_dies_in_the_middle_is_raised(tmp_path: Path) -> None:
             next(stream)
         own.simulators["a"].popen.kill()
         raised = [_raised(lambda stream=stream: stream) for stream in begun]  # type: ignore[misc]
-        rows = own.rows(len(raised))
+        records = own.records(len(raised))
 
     assert [type(error) for error in raised[:3]] == [openai.APIError] * 3
     assert isinstance(raised[3], anthropic.APIStatusError)
     assert all("broke off" in str(error) for error in raised)
-    assert {row["outcome"] for row in rows} == {"upstream_failed"}
-    assert {row["tokens_source"] for row in rows} == {"counted"}
+    assert {record["outcome"] for record in records} == {"upstream_failed"}
+    assert {record["tokens_source"] for record in records} == {"counted"}

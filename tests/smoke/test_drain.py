@@ -8,8 +8,8 @@ import socket
 from pathlib import Path
 
 from ollama_gateway.keys.key import KeyLimits
-from tests.patience import PATIENCE
 from tests.smoke.fleet import Fleet, Gateway, free_port, running
+from tests.support.patience import PATIENCE
 
 CHAT = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]}).encode()
 

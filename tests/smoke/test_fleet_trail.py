@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.postgres_server import PostgresServer
 from tests.smoke.fleet import PATIENCE, Fleet, Gateway, ctl, fleet
 from tests.smoke.test_audit import wait_until
+from tests.support.postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -57,14 +57,16 @@ def test_either_machine_tells_the_whole_trail(
     seen = [chat(gateway, machines.key) for gateway in (one, other, one)]
     wait_until(lambda: len(listed(one)) == len(seen))
     for gateway, foreign in ((one, seen[1]), (other, seen[0])):
-        rows = listed(gateway)
+        records = listed(gateway)
         used = ctl("usage", "--json", environment=gateway.environment)
         told = ctl("audit", "show", foreign, "--json", environment=gateway.environment)
 
-        assert [row["request_id"] for row in rows] == seen
+        assert [record["request_id"] for record in records] == seen
         [sums] = json.loads(used.stdout)
         assert sums["requests"] == 3
-        assert sums["completion_tokens"] == sum(row["completion_tokens"] for row in rows) > 0
+        assert (
+            sums["completion_tokens"] == sum(record["completion_tokens"] for record in records) > 0
+        )
         assert json.loads(told.stdout)["request_id"] == foreign
 
     wait_until(lambda: in_postgres(postgres, database_url) == len(seen))

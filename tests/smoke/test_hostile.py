@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.http.test_deadly import ANSWERED_IN_HTTP_1, REFUSED
-from tests.patience import PATIENCE
 from tests.smoke.fleet import Fleet
 from tests.smoke.test_clients import native_chat
+from tests.support.patience import PATIENCE
 
 STREAMS = 8
 ROUNDS = 5

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.patience import PATIENCE
 from tests.smoke.fleet import Fleet, Gateway, fleet
 from tests.smoke.test_drain import CHAT, begun_chat
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture

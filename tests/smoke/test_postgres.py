@@ -18,8 +18,8 @@ import pytest
 
 from ollama_gateway.keys.key import KeyLimits, generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from tests.postgres_server import PostgresServer, private_postgres
 from tests.smoke.fleet import PATIENCE, Fleet, ctl, fleet
+from tests.support.postgres_server import PostgresServer, private_postgres
 
 
 @attrs.frozen

@@ -14,7 +14,6 @@ import pytest
 
 from ollama_gateway.backends.pausing import PauseFile
 from ollama_gateway.keys.key import KeyLimits
-from tests.redis_server import redis_server
 from tests.smoke.fleet import PATIENCE, TWO, Fleet, clean_environment, free_port, running
 from tests.smoke.processes import (
     COUNT,
@@ -29,6 +28,7 @@ from tests.smoke.processes import (
     wait_until,
 )
 from tests.smoke.test_drain import begun_chat, rest_of
+from tests.support.redis_server import redis_server
 
 
 @pytest.fixture(scope="module")

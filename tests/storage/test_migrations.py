@@ -12,8 +12,8 @@ import pytest
 from ollama_gateway.storage.database import DatabaseError
 from ollama_gateway.storage.migrations import Migration, check_schema, migrate, migrations
 from ollama_gateway.storage.postgres import Database
-from tests.patience import PATIENCE
-from tests.postgres_server import PostgresServer
+from tests.support.patience import PATIENCE
+from tests.support.postgres_server import PostgresServer
 
 NEWEST = len(migrations())
 MORE = (*migrations(), Migration(NEWEST + 1, "more", "CREATE TABLE more (x integer);"))

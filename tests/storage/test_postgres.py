@@ -9,9 +9,9 @@ from contextlib import closing
 import pytest
 
 from ollama_gateway.storage.postgres import AWAY, LOST, NO_URL, Database
-from tests.postgres_connection import SECRET, SHORT, ask, failure
-from tests.postgres_server import PostgresServer, private_postgres
 from tests.smoke.fleet import PATIENCE, free_port
+from tests.support.postgres_connection import SECRET, SHORT, ask, failure
+from tests.support.postgres_server import PostgresServer, private_postgres
 
 USER = "somebody_secret"
 

@@ -9,9 +9,9 @@ from contextlib import closing
 import pytest
 
 from ollama_gateway.storage.postgres import Database
-from tests.postgres_connection import SECRET, SHORT, ask, failure
-from tests.postgres_server import PostgresServer
 from tests.smoke.fleet import PATIENCE
+from tests.support.postgres_connection import SECRET, SHORT, ask, failure
+from tests.support.postgres_server import PostgresServer
 
 
 @pytest.fixture

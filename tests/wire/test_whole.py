@@ -16,7 +16,7 @@ from ollama_gateway.wire.dialects.openai import OpenAIDialect
 from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
 from ollama_gateway.wire.outline import LONGEST_VALUE, SLICE
-from ollama_gateway.wire.whole import HELD, LONGEST_HELD, LONGEST_REST, WholeAnswer
+from ollama_gateway.wire.whole import HELD, LONGEST_BACKOFF, LONGEST_HELD, WholeAnswer
 from tests.wire.scanning import documents, pieces_of, read
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -162,4 +162,4 @@ def test_what_is_held_is_bounded() -> None:
     answer.pass_on()
     answer.feed(b"]}")
     with pytest.raises(FrameTooLong):
-        answer.feed(b" " * LONGEST_REST)
+        answer.feed(b" " * LONGEST_BACKOFF)

@@ -21,8 +21,8 @@ import trio
 
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.catalog import Catalog, Listing, allows
-from ollama_gateway.backends.drift import tell_drift
 from ollama_gateway.backends.health import Health
+from ollama_gateway.backends.mismatch import tell_drift
 from ollama_gateway.backends.outgoing import Outgoing
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.backends.waiting import WaitingLine
@@ -213,7 +213,7 @@ class Backends:
         if not backend.is_up:
             log.info("backend up", backend=backend.name, models=len(listing.models))
             for health in backend.health.values():
-                health.rests_until = now  # it was another process that said that it is full
+                health.backoff_until = now  # it was another process that said that it is full
         backend.polls += 1
         backend.failed_polls, backend.error = 0, None
         backend.listing = listing

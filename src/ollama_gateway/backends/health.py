@@ -34,7 +34,7 @@ REMEMBERED_TIMES: Final = 50
 """First-chunk times kept of a backend and model."""
 REST: Final = 1.0
 """Seconds that a full backend is left alone where it does not say for how long."""
-LONGEST_REST: Final = 60.0
+LONGEST_BACKOFF: Final = 60.0
 """The same where it does, at most: it may have been mended since."""
 
 
@@ -56,7 +56,7 @@ class Health:
     breaker: Breaker = attrs.field(factory=Breaker)
     is_failing: bool = False
     """Whether the last attempt that showed anything failed."""
-    rests_until: float = 0.0
+    backoff_until: float = 0.0
     """When it may be asked again, as it said that it is full."""
     load_options: LoadOptions = ()
     """What the model was last asked for with: others make Ollama load it again."""
@@ -82,6 +82,6 @@ class Health:
         if tokens >= TELLING and seconds > 0:
             self.paces.append(tokens / seconds)
 
-    def rest(self, now: float, seconds: float | None) -> None:
+    def backoff(self, now: float, seconds: float | None) -> None:
         """It is full; `seconds` is what it said itself."""
-        self.rests_until = max(self.rests_until, now + min(seconds or REST, LONGEST_REST))
+        self.backoff_until = max(self.backoff_until, now + min(seconds or REST, LONGEST_BACKOFF))

@@ -37,7 +37,7 @@ class Slot:
     health: Health
     began: float
     was_warm: bool
-    is_light: bool
+    is_slotless: bool
     is_hedge: bool
     _backends: Backends
     _probes: set[Breaker]
@@ -56,18 +56,18 @@ class Slot:
         now: float,
         *,
         load_options: LoadOptions = (),
-        is_light: bool = False,
+        is_slotless: bool = False,
         is_hedge: bool = False,
     ) -> Slot:
         """Occupy a backend."""
         health = backend.health_of(model)
         was_warm = backend.has_warm(model)
-        if not is_light:
+        if not is_slotless:
             backend.in_flight += 1
             health.load_options = load_options
-        breakers = [backend.breaker] if is_light else [backend.breaker, health.breaker]
+        breakers = [backend.breaker] if is_slotless else [backend.breaker, health.breaker]
         probes = {breaker for breaker in breakers if breaker.begin(now)}
-        return cls(backend, model, health, now, was_warm, is_light, is_hedge, backends, probes)
+        return cls(backend, model, health, now, was_warm, is_slotless, is_hedge, backends, probes)
 
     def connected(self) -> None:
         """The backend has begun to answer, whatever: it can be reached."""
@@ -79,7 +79,7 @@ class Slot:
 
     def answered(self, now: float, *, is_timed: bool) -> None:
         """A good chunk came; its time counts where it is a streamed answer's."""
-        if self.is_light:
+        if self.is_slotless:
             return
         self._has_answered, self.health.is_failing = True, False
         self._probes.discard(self.health.breaker)
@@ -96,20 +96,20 @@ class Slot:
         self.reason = reason
         if fault is Fault.UNREACHABLE:
             self._count(self.backend.breaker, None, now)
-        if self.is_light:
+        if self.is_slotless:
             return
         self._has_answered = False
         self.health.is_failing = self.health.is_failing or fault in FAILING
         if fault is Fault.BROKEN:
             self._count(self.health.breaker, self.model, now)
         elif fault is Fault.FULL:
-            self.health.rest(now, retry_after)
+            self.health.backoff(now, retry_after)
         elif fault is Fault.LACKS_MODEL:
             self._backends.lost(self.backend, self.model, now)
 
     def blame(self, now: float) -> None:
         """Its error counts: another backend has served the request."""
-        if not self.is_light:
+        if not self.is_slotless:
             self._count(self.health.breaker, self.model, now)
 
     def release(self) -> None:
@@ -119,11 +119,11 @@ class Slot:
         self._is_released = True
         if self._has_answered:
             self.health.breaker.succeeded()
-        if not self.is_light:
+        if not self.is_slotless:
             self.backend.in_flight -= 1
         self._backends.line.dispatch()
 
-    def forgo(self) -> None:
+    def release_probe(self) -> None:
         """The race is over, and what this attempt has not shown it never will."""
         for probe in self._probes:
             probe.drop_probe()

@@ -31,11 +31,11 @@ from ollama_gateway.wire.names import ModelName
 SOON: Final = 0.01
 """Seconds at least until a purse is looked into again."""
 
-Withheld = Literal["no_candidate", "ill", "cold", "full", "budget"]
+HedgeSkipped = Literal["no_candidate", "ill", "cold", "full", "budget"]
 """Why no backend may be asked beside another one."""
 
 
-class Purse(Protocol):
+class TokenBucket(Protocol):
     """What pays for attempts at backends that are failing."""
 
     def pay(self) -> bool:
@@ -48,13 +48,13 @@ class Purse(Protocol):
 
 
 @attrs.frozen
-class Wish:
+class RouteRequest:
     """What a request asks of a backend."""
 
     model: ModelName
     key_id: str
     load_options: LoadOptions = ()
-    is_light: bool = False
+    is_slotless: bool = False
     """Whether it costs a backend nothing, so that it needs no room."""
     only: Backend | None = None
     """The one backend that may be asked, where the request has named it."""
@@ -65,7 +65,7 @@ class Wish:
 
 
 @attrs.frozen
-class Judgement:
+class Evaluation:
     """One backend, as it is now, for one wish."""
 
     backend: Backend
@@ -79,7 +79,7 @@ class Judgement:
     """Whether its breakers are closed."""
     is_failing: bool
     """Whether its last attempt failed."""
-    is_resting: bool
+    is_backing_off: bool
     has_room: bool
     is_loaded_so: bool
     """Whether the model was last loaded with the same options."""
@@ -87,24 +87,24 @@ class Judgement:
     """When its breakers admit an attempt again, and when it has rested; also past moments."""
 
     @classmethod
-    def of(cls, wish: Wish, backend: Backend, place: int, now: float) -> Judgement:
+    def of(cls, route: RouteRequest, backend: Backend, place: int, now: float) -> Evaluation:
         """Judge a backend."""
-        health = backend.health_of(wish.model)
-        breakers = [backend.breaker] if wish.is_light else [backend.breaker, health.breaker]
-        is_resting = not wish.is_light and now < health.rests_until
+        health = backend.health_of(route.model)
+        breakers = [backend.breaker] if route.is_slotless else [backend.breaker, health.breaker]
+        is_backing_off = not route.is_slotless and now < health.backoff_until
         until = [breaker.until for breaker in breakers if breaker.until is not None]
         return cls(
             backend,
             health,
             place,
-            is_warm=backend.has_warm(wish.model),
+            is_warm=backend.has_warm(route.model),
             is_admitted=not until or all(breaker.admits(now) for breaker in breakers),
             is_closed=not until,
             is_failing=health.is_failing or backend.breaker.failures > 0,
-            is_resting=is_resting,
-            has_room=wish.is_light or not (is_resting or backend.is_full),
-            is_loaded_so=health.load_options == wish.load_options,
-            changes=(*until, health.rests_until),
+            is_backing_off=is_backing_off,
+            has_room=route.is_slotless or not (is_backing_off or backend.is_full),
+            is_loaded_so=health.load_options == route.load_options,
+            changes=(*until, health.backoff_until),
         )
 
     @property
@@ -120,21 +120,21 @@ class Judgement:
         return backend.priority, not self.is_warm, busy, not self.is_loaded_so, self.place
 
 
-def judge(wish: Wish, backends: Backends, now: float) -> list[Judgement]:
+def evaluate(route: RouteRequest, backends: Backends, now: float) -> list[Evaluation]:
     """All backends that could serve the wish at all, in the order of the settings."""
     return [
-        Judgement.of(wish, backend, place, now)
+        Evaluation.of(route, backend, place, now)
         for place, backend in enumerate(backends.all)
-        if backend.is_up and not backend.is_paused and wish.may_go_to(backend)
+        if backend.is_up and not backend.is_paused and route.may_go_to(backend)
     ]
 
 
-def in_order(judged: list[Judgement]) -> list[Judgement]:
+def in_order(evaluated: list[Evaluation]) -> list[Evaluation]:
     """Those judged, the one to ask first in front; without regard to room."""
-    sound = sorted([j for j in judged if j.is_admitted], key=lambda j: j.rank)
-    if len(sound) == len(judged):
+    sound = sorted([j for j in evaluated if j.is_admitted], key=lambda j: j.rank)
+    if len(sound) == len(evaluated):
         return sound
-    return sound + sorted([j for j in judged if not j.is_admitted], key=lambda j: j.open_until)
+    return sound + sorted([j for j in evaluated if not j.is_admitted], key=lambda j: j.open_until)
 
 
 @attrs.define(eq=False)
@@ -142,27 +142,27 @@ class Candidates:
     """The backends that one request may still try."""
 
     backends: Backends
-    wish: Wish
+    route: RouteRequest
     queue_timeout: float
     """Seconds that it may wait in line, each time."""
     _tried: set[Backend] = attrs.field(factory=set, init=False)
-    _took_the_least_bad: bool = attrs.field(default=False, init=False)
+    _took_the_last_resort: bool = attrs.field(default=False, init=False)
 
     @property
     def are_several(self) -> bool:
         """Whether one may ever stand beside another: not of one backend, nor where one is named."""
-        return len(self.backends.all) > 1 and self.wish.only is None
+        return len(self.backends.all) > 1 and self.route.only is None
 
-    async def next(self, purse: Purse) -> Slot | None:
+    async def next(self, bucket: TokenBucket) -> Slot | None:
         """A slot at the best backend that is left, waiting in line for it; None when none is left.
 
         The purse pays for a backend that is itself failing where something has failed before.
         Raises Unavailable where the wait, or the line, is too long.
         """
-        taken = self.take(purse)
-        return await self._wait(purse) if taken == "wait" else taken
+        taken = self.take(bucket)
+        return await self._wait(bucket) if taken == "wait" else taken
 
-    def hedge(self, may_pay: Callable[[Judgement], bool]) -> Slot | Withheld:
+    def hedge(self, may_pay: Callable[[Evaluation], bool]) -> Slot | HedgeSkipped:
         """A slot beside an attempt that still runs, or why there is none."""
         now = clock.now()
         left = self._left(now)
@@ -177,54 +177,54 @@ class Candidates:
         best = min(left, key=lambda j: j.rank)
         return self._slot(best, now, is_hedge=True) if may_pay(best) else "budget"
 
-    def _left(self, now: float) -> list[Judgement]:
-        return [j for j in judge(self.wish, self.backends, now) if j.backend not in self._tried]
+    def _left(self, now: float) -> list[Evaluation]:
+        return [j for j in evaluate(self.route, self.backends, now) if j.backend not in self._tried]
 
-    def _eligible(self, now: float) -> list[Judgement]:
+    def _eligible(self, now: float) -> list[Evaluation]:
         left = in_order(self._left(now))
         if left and not left[0].is_admitted:
-            return [] if self._took_the_least_bad else left[:1]
+            return [] if self._took_the_last_resort else left[:1]
         return [j for j in left if j.is_admitted]
 
-    def take(self, purse: Purse) -> Slot | Literal["wait"] | None:
+    def take(self, bucket: TokenBucket) -> Slot | Literal["wait"] | None:
         """A slot at the best backend that is left, as far as that can be had without waiting."""
         now = clock.now()
         eligible = self._eligible(now)
-        for judgement in eligible:
-            if judgement.has_room and (self._is_free(judgement) or purse.pay()):
-                self._took_the_least_bad |= not judgement.is_admitted
-                return self._slot(judgement, now)
-        return "wait" if any(not judgement.has_room for judgement in eligible) else None
+        for evaluation in eligible:
+            if evaluation.has_room and (self._is_free(evaluation) or bucket.pay()):
+                self._took_the_last_resort |= not evaluation.is_admitted
+                return self._slot(evaluation, now)
+        return "wait" if any(not evaluation.has_room for evaluation in eligible) else None
 
-    def _is_free(self, judgement: Judgement) -> bool:
-        return not (self._tried and judgement.is_failing)
+    def _is_free(self, evaluation: Evaluation) -> bool:
+        return not (self._tried and evaluation.is_failing)
 
-    def _slot(self, judgement: Judgement, now: float, *, is_hedge: bool = False) -> Slot:
-        self._tried.add(judgement.backend)
-        wish = self.wish
+    def _slot(self, evaluation: Evaluation, now: float, *, is_hedge: bool = False) -> Slot:
+        self._tried.add(evaluation.backend)
+        route = self.route
         return Slot.take(
             self.backends,
-            judgement.backend,
-            wish.model,
+            evaluation.backend,
+            route.model,
             now,
-            load_options=wish.load_options,
-            is_light=wish.is_light,
+            load_options=route.load_options,
+            is_slotless=route.is_slotless,
             is_hedge=is_hedge,
         )
 
-    async def _wait(self, purse: Purse) -> Slot | None:
+    async def _wait(self, bucket: TokenBucket) -> Slot | None:
         """Wait in line; the slot that was handed over, or None when no backend is left."""
         deadline = clock.now() + self.queue_timeout
         self._check_that_it_helps(deadline)
-        turn = _Turn(self, purse, deadline)
+        turn = _Turn(self, bucket, deadline)
         try:
             with self.backends.line.joined(
-                Waiter(self.wish.key_id, self._kind(), turn.serve, turn.look)
+                Waiter(self.route.key_id, self._kind(), turn.serve, turn.look)
             ) as waiter:
                 await turn.come(waiter)
         except BaseException:
             if isinstance(turn.taken, Slot):
-                turn.taken.forgo()
+                turn.taken.release_probe()
                 turn.taken.release()
             raise
         return turn.taken if isinstance(turn.taken, Slot) else None
@@ -233,23 +233,23 @@ class Candidates:
         """Refuse at once where all have said that they are full for longer than one may wait."""
         now = clock.now()
         eligible = self._eligible(now)
-        soonest = min((j.health.rests_until for j in eligible), default=now)
-        if soonest > deadline and all(j.is_resting for j in eligible):
+        soonest = min((j.health.backoff_until for j in eligible), default=now)
+        if soonest > deadline and all(j.is_backing_off for j in eligible):
             raise Unavailable(reason="backends_full", retry_after=soonest - now)
 
     def _kind(self) -> Hashable:
         """What decides of its room: which backends, and how they do with its model."""
-        left = [b for b in self.backends.all if self.wish.may_go_to(b) and b not in self._tried]
-        healths = frozenset(backend.health_of(self.wish.model) for backend in left)
-        return healths, not self._tried, self._took_the_least_bad
+        left = [b for b in self.backends.all if self.route.may_go_to(b) and b not in self._tried]
+        healths = frozenset(backend.health_of(self.route.model) for backend in left)
+        return healths, not self._tried, self._took_the_last_resort
 
-    def next_change(self, deadline: float, purse: Purse) -> float:
+    def next_change(self, deadline: float, bucket: TokenBucket) -> float:
         """When time alone may give this request room, at most `deadline`."""
         now = clock.now()
         left = self._left(now)
-        times = [moment for judgement in left for moment in judgement.changes if moment > now]
+        times = [moment for evaluation in left for moment in evaluation.changes if moment > now]
         if any(j.has_room and not self._is_free(j) for j in left):
-            times.append(max(purse.affordable_at(), now + SOON))
+            times.append(max(bucket.affordable_at(), now + SOON))
         return min([deadline, *times])
 
 
@@ -258,7 +258,7 @@ class _Turn:
     """One request's time in line, until it is served or has waited for too long."""
 
     candidates: Candidates
-    purse: Purse
+    bucket: TokenBucket
     deadline: float
     taken: Slot | Literal["wait"] | None = attrs.field(default="wait", init=False)
     _alarm: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
@@ -269,12 +269,12 @@ class _Turn:
 
     def serve(self) -> bool:
         """Take a slot if there is one; whether there is nothing more to wait for."""
-        self.taken = self.candidates.take(self.purse)
+        self.taken = self.candidates.take(self.bucket)
         return self.taken != "wait"
 
     def look(self) -> None:
         """Look at the clock for all of its kind: wake up when time alone may give them room."""
-        self._wakes_at = self.candidates.next_change(self.deadline, self.purse)
+        self._wakes_at = self.candidates.next_change(self.deadline, self.bucket)
         self._alarm.deadline = self._wakes_at
 
     async def come(self, waiter: Waiter) -> None:

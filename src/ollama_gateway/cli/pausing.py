@@ -22,7 +22,7 @@ from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table, say
-from ollama_gateway.cli.standing import Standing, ask_standings
+from ollama_gateway.cli.standing import BackendStatus, ask_statuses
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import shown
@@ -119,11 +119,11 @@ def _exit_unknown(name: str, known: list[str]) -> NoReturn:
     raise typer.Exit(EXIT_SETTINGS)
 
 
-def _standings(settings: Settings) -> dict[str, Standing]:
+def _standings(settings: Settings) -> dict[str, BackendStatus]:
     """What the running gateway says, by name; on stderr, what it does not say."""
     address = settings.server.admin_bind
     try:
-        found = ask_standings(settings.server)
+        found = ask_statuses(settings.server)
     except NoAnswer:
         say(f"no gateway answers on {address}", err=True)
         return {}
@@ -133,9 +133,9 @@ def _standings(settings: Settings) -> dict[str, Standing]:
     return found
 
 
-def _from_settings(settings: Settings, paused: frozenset[str] | None) -> dict[str, Standing]:
+def _from_settings(settings: Settings, paused: frozenset[str] | None) -> dict[str, BackendStatus]:
     return {
-        b.name: Standing(b.priority, b.slots, None if paused is None else b.name in paused)
+        b.name: BackendStatus(b.priority, b.slots, None if paused is None else b.name in paused)
         for b in settings.backends
     }
 
@@ -161,18 +161,18 @@ def _report(settings: Settings, name: str, *, is_paused: bool, as_json: bool) ->
         raise typer.Exit(1)
 
 
-def _when_in_force(settings: Settings, name: str, *, is_paused: bool) -> Standing | None:
+def _when_in_force(settings: Settings, name: str, *, is_paused: bool) -> BackendStatus | None:
     """How the backend stands once the gateway does as told, or has had its time for it."""
     deadline = time.monotonic() + IN_FORCE_SECONDS
     standing = _standings(settings).get(name)
     while standing and standing.paused != is_paused and time.monotonic() < deadline:
         time.sleep(_NAP)
         with suppress(NoAnswer):
-            standing = ask_standings(settings.server).get(name)
+            standing = ask_statuses(settings.server).get(name)
     return standing
 
 
-def _done(name: str, standing: Standing | None, *, is_paused: bool) -> str:
+def _done(name: str, standing: BackendStatus | None, *, is_paused: bool) -> str:
     if not is_paused:
         return f"{printable(name)} is resumed: new requests go to it"
     done = f"{printable(name)} is paused: no new requests go to it"
@@ -182,7 +182,7 @@ def _done(name: str, standing: Standing | None, *, is_paused: bool) -> str:
     return f"{done}, {running} still running"
 
 
-def _as_json(name: str, url: str, standing: Standing) -> dict[str, Any]:
+def _as_json(name: str, url: str, standing: BackendStatus) -> dict[str, Any]:
     return {"name": name, "url": url, "state": standing.state, **attrs.asdict(standing)}
 
 

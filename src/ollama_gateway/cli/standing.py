@@ -15,7 +15,7 @@ from ollama_gateway.settings import Server
 
 
 @attrs.frozen
-class Standing:
+class BackendStatus:
     """One backend, as the gateway has it."""
 
     priority: int
@@ -36,7 +36,7 @@ class Standing:
         return f"paused, {state}" if self.paused else state
 
 
-def ask_standings(server: Server) -> dict[str, Standing]:
+def ask_statuses(server: Server) -> dict[str, BackendStatus]:
     """Ask the running gateway for its backends, by name.
 
     Raises:
@@ -50,7 +50,7 @@ def ask_standings(server: Server) -> dict[str, Standing]:
     return dict(map(_read, backends))
 
 
-def _read(value: object) -> tuple[str, Standing]:
+def _read(value: object) -> tuple[str, BackendStatus]:
     match value:
         case {
             "name": str(name),
@@ -63,5 +63,7 @@ def _read(value: object) -> tuple[str, Standing]:
             "loaded": int(loaded),
             "version": str() | None as version,
         }:
-            return name, Standing(priority, slots, paused, up, in_flight, models, loaded, version)
+            return name, BackendStatus(
+                priority, slots, paused, up, in_flight, models, loaded, version
+            )
     raise NoAnswer

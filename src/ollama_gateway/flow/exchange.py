@@ -17,7 +17,7 @@ import trio
 from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Candidates, Wish
+from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.admission import Call, Rights, bounded, may_call, read_call
 from ollama_gateway.flow.answers import AnswerBudget
@@ -27,8 +27,8 @@ from ollama_gateway.flow.race import Race, Rules, Start
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.ledger.asked import Caller
-from ollama_gateway.ledger.record import Attempt, Ledger, Row
-from ollama_gateway.limits.leases import Demand, Lease, Limits
+from ollama_gateway.ledger.record import Attempt, AuditRecord, Ledger
+from ollama_gateway.limits.leases import Cost, Lease, Limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.wire.headers import Headers
 
@@ -72,27 +72,27 @@ class Exchange:
     async def serve(self, ask: Ask) -> None:
         """Serve one request to its end; raises GatewayError, before or after the first byte."""
         principal = await self.keys.identify(ask.credential)  # 401, before a byte of the body
-        async with self.ledger.record(principal, ask) as row:  # exactly one row
+        async with self.ledger.record(principal, ask) as record:  # exactly one row
             may_call(principal, ask)  # 403, 415
             only = pinned(principal, ask, self.backends)  # 403, 400
             quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
-            with self.limits.lease(quota, row) as lease:  # holds nothing yet
+            with self.limits.lease(quota, record) as lease:  # holds nothing yet
                 call = await self._call(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
-                row.model, row.bytes_in = call.model.short, call.size
+                record.model, record.bytes_in = call.model.short, call.size
                 with Until(ask.arrived + self.deadlines.total):  # 504
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
-                    await self.limits.admit(lease, self._demand(call, quota))  # 429, 503, 400
-                    await self.ledger.admit(row)  # 503
+                    await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
+                    await self.ledger.admit(record)  # 503
                     call = bounded(call, lease.generation)  # 400
-                    start, deadline = self.attempts(call, ask, row), self._deadline(call, ask)
+                    start, deadline = self.attempts(call, ask, record), self._deadline(call, ask)
                     racing = Race(candidates, start, self.rules, deadline, is_streamed=call.streams)
                     async with racing as winner:  # 502, 503, 504; leaving closes the losers
-                        row.backend = winner.backend.name
-                        row.model = winner.backend.spelling(call.model) or row.model
-                        row.ttft = clock.now() - ask.arrived
+                        record.backend = winner.backend.name
+                        record.model = winner.backend.spelling(call.model) or record.model
+                        record.ttft = clock.now() - ask.arrived
                         extra = lease.headers + self.exposed(winner.backend.name)
-                        finish = partial(self._finish, lease, row, call)
-                        await relay(winner, ask, row, finish, self.deadlines.idle, extra)
+                        finish = partial(self._finish, lease, record, call)
+                        await relay(winner, ask, record, finish, self.deadlines.idle, extra)
 
     async def _call(self, principal: Principal, ask: Ask, lease: Lease) -> Call:
         """Read the body; where it is large or still to come, only once it has its places."""
@@ -106,9 +106,9 @@ class Exchange:
         is_measured = lease.quota.has_budget or not ask.endpoint.reports
         return await read_call(principal, ask, body, is_measured=is_measured)
 
-    def attempts(self, call: Call, ask: Ask, row: Row) -> Start:
+    def attempts(self, call: Call, ask: Ask, record: AuditRecord) -> Start:
         """The race's way to start an attempt, which leaves a note in the row."""
-        return _attempts(call, ask, row, self.answers)
+        return _attempts(call, ask, record, self.answers)
 
     def candidates(self, caller: Caller, call: Call, only: Backend | None) -> Candidates:
         """Who may be asked, `only` one where the request names it; Unavailable, Forbidden."""
@@ -118,22 +118,22 @@ class Exchange:
             raise Unavailable(reason=down.reason) from None
         except ModelUnknown:
             raise Forbidden(reason="unknown_model") from None
-        is_light = call.endpoint.group == "read"
-        wish = Wish(call.model, caller.key_id, call.load_options, is_light, only)
-        return Candidates(self.backends, wish, self.deadlines.queue)
+        is_slotless = call.endpoint.group == "read"
+        route = RouteRequest(call.model, caller.key_id, call.load_options, is_slotless, only)
+        return Candidates(self.backends, route, self.deadlines.queue)
 
-    async def _finish(self, lease: Lease, row: Row, call: Call) -> None:
+    async def _finish(self, lease: Lease, record: AuditRecord, call: Call) -> None:
         """The whole answer is there: give back what it held, and record it; 503."""
         self.limits.settle(lease)
-        if row.prompt_tokens is None and call.measure and not call.endpoint.reports:
+        if record.prompt_tokens is None and call.measure and not call.endpoint.reports:
             estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)
-            row.count(estimated(call.model.key, call.measure, context), 0)
-        await self.ledger.seal(row)
+            record.count(estimated(call.model.key, call.measure, context), 0)
+        await self.ledger.finalize(record)
 
-    def _demand(self, call: Call, quota: Quota) -> Demand:
+    def _cost(self, call: Call, quota: Quota) -> Cost:
         measure = call.measure if quota.has_budget else None
         context = self.backends.context(call.model) if measure else None
-        return Demand(call.model.key, measure, context)
+        return Cost(call.model.key, measure, context)
 
     def exposed(self, backend: str) -> Headers:
         """What tells the client which backend has answered, where it may know."""
@@ -145,14 +145,14 @@ class Exchange:
         return ask.arrived + (deadlines.first_chunk if call.streams else deadlines.total)
 
 
-def _attempts(call: Call, ask: Ask, row: Row, budget: AnswerBudget) -> Start:
+def _attempts(call: Call, ask: Ask, record: AuditRecord, budget: AnswerBudget) -> Start:
     async def start(slot: Slot) -> Answer:
         note = Attempt(slot.backend.name, clock.now() - ask.arrived, slot.is_hedge)
         if call.is_held_back:
             note.pace = slot.health.pace
-        row.attempts.append(note)
+        record.attempts.append(note)
         try:
-            answer = await attempt(slot, call, row.key_id, budget)
+            answer = await attempt(slot, call, record.key_id, budget)
         except (AttemptFailed, GatewayError) as failure:
             note.reason = failure.reason
             raise

@@ -47,12 +47,12 @@ class Hedging:
     """Seconds, the setting `race.hedge_after`."""
     ratio: float
     """Hedges as a share of requests, the setting `race.max_hedge_ratio`."""
-    _purse: float = attrs.field(default=1.0, init=False)
+    _bucket: float = attrs.field(default=1.0, init=False)
     _times: dict[str, deque[float]] = attrs.field(factory=dict, init=False)
 
     def count_request(self) -> None:
         """Each request pays its share in."""
-        self._purse = min(self._purse + self.ratio, max(1.0, DEPTH * self.ratio))
+        self._bucket = min(self._bucket + self.ratio, max(1.0, DEPTH * self.ratio))
 
     @property
     def is_on(self) -> bool:
@@ -61,9 +61,9 @@ class Hedging:
 
     def pay(self) -> bool:
         """Take what one hedge costs; False where it is not there."""
-        if self._purse < 1 or not self.is_on:
+        if self._bucket < 1 or not self.is_on:
             return False
-        self._purse -= 1
+        self._bucket -= 1
         return True
 
     def delay(self, model: str) -> float:
@@ -90,27 +90,27 @@ class Hedging:
 class RetryBudget:
     """What pays for asking a backend that is itself failing."""
 
-    _purse: float = attrs.field(default=RETRIES_SAVED, init=False)
+    _bucket: float = attrs.field(default=RETRIES_SAVED, init=False)
     _counted_at: float | None = attrs.field(default=None, init=False)
 
     def count_request(self) -> None:
         """Each request pays its share in."""
-        self._purse = min(self._purse + RETRY_RATIO, RETRIES_SAVED)
+        self._bucket = min(self._bucket + RETRY_RATIO, RETRIES_SAVED)
 
     def affordable_at(self, now: float) -> float:
         """When the next retry can be paid, by the passing of time alone."""
         self._count_time(now)
-        return now + max(0.0, 1 - self._purse) / RETRIES_A_SECOND
+        return now + max(0.0, 1 - self._bucket) / RETRIES_A_SECOND
 
     def pay(self, now: float) -> bool:
         """Take what one retry costs; False where it is not there."""
         self._count_time(now)
-        if self._purse < 1:
+        if self._bucket < 1:
             return False
-        self._purse -= 1
+        self._bucket -= 1
         return True
 
     def _count_time(self, now: float) -> None:
         since = now - (now if self._counted_at is None else self._counted_at)
         self._counted_at = now
-        self._purse = min(self._purse + since * RETRIES_A_SECOND, RETRIES_SAVED)
+        self._bucket = min(self._bucket + since * RETRIES_A_SECOND, RETRIES_SAVED)

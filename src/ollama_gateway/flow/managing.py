@@ -28,7 +28,7 @@ from ollama_gateway.errors import GatewayError, Unavailable, UpstreamFailed, Ups
 from ollama_gateway.flow.ask import Ask, Downstream
 from ollama_gateway.flow.attempt import BackendRefused
 from ollama_gateway.flow.command import Command
-from ollama_gateway.ledger.record import Attempt, Row
+from ollama_gateway.ledger.record import Attempt, AuditRecord
 from ollama_gateway.wire.dialects import Dialect, Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, WholeBody, frames_for
 from ollama_gateway.wire.headers import Headers, downstream_headers
@@ -71,20 +71,20 @@ class Reply:
 
 @asynccontextmanager
 async def told(
-    backend: Backend, command: Command, ask: Ask, row: Row, idle: float
+    backend: Backend, command: Command, ask: Ask, record: AuditRecord, idle: float
 ) -> AsyncIterator[Reply]:
     """Tell the backend what to do, and hold its answer for the length of the block.
 
     Raises UpstreamFailed, UpstreamTimeout, Unavailable, and what reading the client's body raises.
     """
     note = Attempt(backend.name, anyio.current_time() - ask.arrived)
-    row.attempts.append(note)
+    record.attempts.append(note)
     try:
-        response = await _send(backend, command, ask.downstream, row, idle)
+        response = await _send(backend, command, ask.downstream, record, idle)
     except GatewayError as error:
         note.reason = error.reason
         raise
-    note.first_chunk = row.ttft = anyio.current_time() - ask.arrived
+    note.first_chunk = record.ttft = anyio.current_time() - ask.arrived
     try:
         yield _reply(response)
     finally:
@@ -92,7 +92,7 @@ async def told(
 
 
 async def _send(
-    backend: Backend, command: Command, downstream: Downstream, row: Row, idle: float
+    backend: Backend, command: Command, downstream: Downstream, record: AuditRecord, idle: float
 ) -> httpx.Response:
     patience = math.inf if command.says_only_the_end else idle
     with _patient(backend, patience) as waiting:
@@ -104,7 +104,7 @@ async def _send(
             content = _Whole(command.body)
             headers.append((b"content-length", b"%d" % len(command.body)))
         else:
-            content = _PassedOn(downstream, row, idle, waiting)
+            content = _PassedOn(downstream, record, idle, waiting)
             if downstream.announced is not None:
                 headers.append((b"content-length", b"%d" % downstream.announced))
         request = backend.request(command.endpoint.method, command.path, headers, content)
@@ -152,7 +152,7 @@ class _PassedOn(httpx.AsyncByteStream):
     """The client's body, as it comes; `waiting` is the deadline of the backend alone."""
 
     downstream: Downstream
-    row: Row
+    record: AuditRecord
     idle: float
     waiting: trio.CancelScope
 
@@ -166,7 +166,7 @@ class _PassedOn(httpx.AsyncByteStream):
         except GatewayError as error:
             raise BodyFailed(error) from error
         self.waiting.deadline = anyio.current_time() + self.idle
-        self.row.bytes_in += len(piece)
+        self.record.bytes_in += len(piece)
         if not piece:
             raise StopAsyncIteration
         return piece
@@ -187,29 +187,29 @@ def _reply(response: httpx.Response) -> Reply:
 
 
 async def pass_on(
-    reply: Reply, ask: Ask, row: Row, finish: Finish, idle: float, extra: Headers
+    reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, idle: float, extra: Headers
 ) -> None:
     """Send the answer to the client; `finish` is called before its last byte leaves."""
-    row.status = reply.status
-    row.backend = row.attempts[-1].backend if reply.is_success else None
+    record.status = reply.status
+    record.backend = record.attempts[-1].backend if reply.is_success else None
     headers = downstream_headers(reply.headers) + extra
     if reply.frames.streamed and reply.is_success:
         await ask.downstream.start(reply.status, headers)
-        await _stream(reply, ask, row, finish, idle)
+        await _stream(reply, ask, record, finish, idle)
         return
     body = b"".join(await _next(reply, idle))
-    _judge(reply, ask.endpoint.dialect.read_body(body) if body else Reading(), row)
-    row.bytes_out = len(body)
+    _judge(reply, ask.endpoint.dialect.read_body(body) if body else Reading(), record)
+    record.bytes_out = len(body)
     await finish()
     await ask.downstream.respond(reply.status, headers, body)
 
 
-async def _stream(reply: Reply, ask: Ask, row: Row, finish: Finish, idle: float) -> None:
+async def _stream(reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, idle: float) -> None:
     while frames := await _next(reply, idle):
         whole, last = _examine(frames, ask.endpoint.dialect)
-        row.bytes_out += sum(map(len, whole))
+        record.bytes_out += sum(map(len, whole))
         if last is not None and not last.is_garbled:
-            _judge(reply, last, row)
+            _judge(reply, last, record)
             await finish()
         if whole:
             await ask.downstream.send(b"".join(whole))
@@ -232,14 +232,14 @@ def _examine(frames: list[bytes], dialect: Dialect) -> tuple[list[bytes], Readin
     return frames, None
 
 
-def _judge(reply: Reply, reading: Reading, row: Row) -> None:
+def _judge(reply: Reply, reading: Reading, record: AuditRecord) -> None:
     """Say in the row how it ended; the client reads it in the answer itself."""
     if reply.is_success and reading.error is not None:
-        row.fail(_failed(None, "error_in_stream"))
+        record.fail(_failed(None, "error_in_stream"))
     elif reply.status >= 500:  # noqa: PLR2004
-        row.fail(_failed(None, f"status_{reply.status}"))
+        record.fail(_failed(None, f"status_{reply.status}"))
     elif not reply.is_success:
-        row.fail(BackendRefused(reply.status, None))
+        record.fail(BackendRefused(reply.status, None))
 
 
 async def _next(reply: Reply, idle: float) -> list[bytes]:

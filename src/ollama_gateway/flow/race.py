@@ -32,7 +32,7 @@ from anyio.abc import TaskGroup
 from ollama_gateway import clock
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Candidates, Judgement
+from ollama_gateway.backends.selection import Candidates, Evaluation
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.attempt import Answer, AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
@@ -91,7 +91,7 @@ class Race:
     refusal: GatewayError | None = attrs.field(default=None, init=False)
     failed: trio.Event | None = attrs.field(default=None, init=False)
     """Set when an attempt fails; a new one for each wait."""
-    withheld: set[str] = attrs.field(factory=set, init=False)
+    hedge_skipped: set[str] = attrs.field(factory=set, init=False)
     """Why no hedge was started; each reason counts once a race."""
 
     async def __aenter__(self) -> Answer:
@@ -122,7 +122,7 @@ class Race:
             raise
         finally:
             for runner in self.runners:
-                runner.slot.forgo()
+                runner.slot.release_probe()
         if self.winner is not None and self.winner.answer is not None:
             return self.winner.answer
         raise self.refusal or verdict([r.failure for r in self.runners if r.failure])
@@ -198,7 +198,7 @@ class Race:
     def _hedge_delay(self) -> float:
         if not (self.is_streamed and self.candidates.are_several):
             return math.inf
-        return self.rules.hedging.delay(self.candidates.wish.model.key)
+        return self.rules.hedging.delay(self.candidates.route.model.key)
 
     def _hedge(self, running: list[_Runner]) -> Slot | None:
         """A slot beside what is running, where that does no harm."""
@@ -210,12 +210,12 @@ class Race:
         if isinstance(found, Slot):
             self.rules.metrics.hedge("started")
             return found
-        if found not in self.withheld:
-            self.withheld.add(found)
+        if found not in self.hedge_skipped:
+            self.hedge_skipped.add(found)
             self.rules.metrics.hedge(found)
         return None
 
-    def _may_hedge(self, running: list[_Runner], candidate: Judgement) -> bool:
+    def _may_hedge(self, running: list[_Runner], candidate: Evaluation) -> bool:
         """Whether somebody pays: see `hedging.py`."""
         if not candidate.is_failing and self.rules.hedging.pay():
             return True
@@ -225,10 +225,10 @@ class Race:
     def pay(self) -> bool:
         """Pay for a retry; a refusal counts once a race."""
         is_paid = self.rules.retries.pay(clock.now())
-        if is_paid or "retry" not in self.withheld:
+        if is_paid or "retry" not in self.hedge_skipped:
             self.rules.metrics.retry("started" if is_paid else "budget")
         if not is_paid:
-            self.withheld.add("retry")
+            self.hedge_skipped.add("retry")
         return is_paid
 
     def affordable_at(self) -> float:
@@ -244,7 +244,7 @@ class Race:
             self.rules.metrics.hedge("won")
         if self.is_streamed:
             waited = now - self.runners[0].slot.began
-            self.rules.hedging.observe(self.candidates.wish.model.key, waited)
+            self.rules.hedging.observe(self.candidates.route.model.key, waited)
         for runner in self.runners:
             if runner.failure is not None and runner.failure.fault is Fault.ERROR:
                 runner.slot.blame(now)

@@ -28,7 +28,7 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import Answer, AttemptFailed
 from ollama_gateway.flow.reading import reading_of
 from ollama_gateway.flow.scrubbing import scrubbed
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.wire.dialects import Dialect, Usage
 from ollama_gateway.wire.dialects.reading import MOST_TEXT
 from ollama_gateway.wire.headers import Headers, downstream_headers
@@ -42,7 +42,7 @@ NO_END: Final = "no_terminal_marker"
 async def relay(
     answer: Answer,
     ask: Ask,
-    row: Row,
+    record: AuditRecord,
     finish: Finish,
     idle_timeout: float,
     extra: Headers,
@@ -51,20 +51,20 @@ async def relay(
 
     `finish` is called when all of it is there; `idle_timeout` is seconds between two chunks.
     """
-    row.status = answer.status
+    record.status = answer.status
     headers = downstream_headers(answer.headers) + extra
     whole = answer.frames if isinstance(answer.frames, WholeAnswer) else None
     if whole is not None and whole.is_ended:  # nothing is waited for any more
-        await _relay_whole(answer, whole, ask, row, finish, headers, answer.next)
+        await _relay_whole(answer, whole, ask, record, finish, headers, answer.next)
         return
     # One scope for all of it, whose deadline moves: one for each chunk cost as much as it.
     with trio.CancelScope() as idle:
         following = partial(_next, answer, idle, idle_timeout)
         if whole is not None:
-            await _relay_whole(answer, whole, ask, row, finish, headers, following)
+            await _relay_whole(answer, whole, ask, record, finish, headers, following)
         else:
             await ask.downstream.start(answer.status, headers)
-            await _pass_on(answer, ask, row, finish, following)
+            await _pass_on(answer, ask, record, finish, following)
     if idle.cancelled_caught:
         timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
         raise _broken(answer, timeout)
@@ -74,7 +74,7 @@ async def _relay_whole(
     answer: Answer,
     whole: WholeAnswer,
     ask: Ask,
-    row: Row,
+    record: AuditRecord,
     finish: Finish,
     headers: Headers,
     following: Following,
@@ -88,14 +88,14 @@ async def _relay_whole(
         while not whole.is_ended:
             while parts:
                 part = parts.pop(0)
-                row.bytes_out += len(part)
+                record.bytes_out += len(part)
                 await ask.downstream.send(part)
             parts = await following()
     finally:
-        _note_whole(answer, whole, ask, row, parts)
+        _note_whole(answer, whole, ask, record, parts)
     if whole.reading.error is not None or whole.reading.is_garbled:
         raise _failure(whole.reading.error, answer.backend)
-    row.bytes_out += sum(map(len, parts))
+    record.bytes_out += sum(map(len, parts))
     await finish()
     if is_passed_on:
         await ask.downstream.end(b"".join(parts))
@@ -103,27 +103,29 @@ async def _relay_whole(
         await ask.downstream.respond(answer.status, headers, b"".join(parts))
 
 
-def _note_whole(answer: Answer, whole: WholeAnswer, ask: Ask, row: Row, parts: list[bytes]) -> None:
+def _note_whole(
+    answer: Answer, whole: WholeAnswer, ask: Ask, record: AuditRecord, parts: list[bytes]
+) -> None:
     """Take down what it cost, as far as it came."""
     usage, embeds = whole.reading.usage, ask.endpoint.inputs is not None
     if usage is not None:
-        _note_usage(row, usage, answer)
+        _note_usage(record, usage, answer)
     if whole.is_ended:
-        row.heard = clock.now()
-    if embeds and row.prompt_tokens is not None:
-        row.completion_tokens = 0  # it has none
-    if row.completion_tokens is None and not embeds:
-        row.text = row.bytes_out + ask.endpoint.dialect.text(b"".join(parts))
+        record.heard = clock.now()
+    if embeds and record.prompt_tokens is not None:
+        record.completion_tokens = 0  # it has none
+    if record.completion_tokens is None and not embeds:
+        record.text = record.bytes_out + ask.endpoint.dialect.text(b"".join(parts))
 
 
 async def _pass_on(
-    answer: Answer, ask: Ask, row: Row, finish: Finish, following: Following
+    answer: Answer, ask: Ask, record: AuditRecord, finish: Finish, following: Following
 ) -> None:
     frames, answer.first = answer.first, []
     while frames:
-        good, failure, is_last = await _examine(frames, ask.endpoint.dialect, row, answer)
+        good, failure, is_last = await _examine(frames, ask.endpoint.dialect, record, answer)
         whole = [shown for shown in map(answer.shown, good) if shown]
-        _count(row, whole, ask.endpoint.dialect)
+        _count(record, whole, ask.endpoint.dialect)
         if is_last:
             await finish()
             await ask.downstream.end(b"".join(whole))
@@ -139,14 +141,14 @@ async def _pass_on(
 
 
 async def _examine(
-    frames: list[bytes], dialect: Dialect, row: Row, answer: Answer
+    frames: list[bytes], dialect: Dialect, record: AuditRecord, answer: Answer
 ) -> tuple[list[bytes], GatewayError | None, bool]:
     """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
     for place, frame in enumerate(frames):
         is_short = len(frame) <= MOST_TEXT
         reading = dialect.read(frame) if is_short else await reading_of(frame, dialect)
         if reading.usage is not None:
-            _note_usage(row, reading.usage, answer)
+            _note_usage(record, reading.usage, answer)
         if reading.error is not None or reading.is_garbled:
             return frames[:place], _failure(reading.error, answer.backend), False
         if reading.is_last:
@@ -160,21 +162,21 @@ def _failure(error: str | None, backend: Backend) -> GatewayError:
     return UpstreamFailed(scrubbed(error, backend), reason="error_in_stream")
 
 
-def _count(row: Row, frames: list[bytes], dialect: Dialect) -> None:
-    row.heard = clock.now()
-    row.chunks += len(frames)
-    row.bytes_out += sum(map(len, frames))
-    row.text += sum(map(dialect.text, frames))
+def _count(record: AuditRecord, frames: list[bytes], dialect: Dialect) -> None:
+    record.heard = clock.now()
+    record.chunks += len(frames)
+    record.bytes_out += sum(map(len, frames))
+    record.text += sum(map(dialect.text, frames))
 
 
-def _note_usage(row: Row, usage: Usage, answer: Answer) -> None:
+def _note_usage(record: AuditRecord, usage: Usage, answer: Answer) -> None:
     """Take down what it cost, and how fast that backend writes."""
-    row.report(usage.prompt, usage.completion)
+    record.report(usage.prompt, usage.completion)
     seconds = usage.seconds
     if usage.completion is None:
         return
-    if seconds is None and usage.completion <= 2 * row.chunks:  # it came as it was written
-        seconds = clock.now() - row.arrived - (row.ttft or 0)
+    if seconds is None and usage.completion <= 2 * record.chunks:  # it came as it was written
+        seconds = clock.now() - record.arrived - (record.ttft or 0)
     if seconds:
         answer.slot.health.wrote(usage.completion, seconds)
 

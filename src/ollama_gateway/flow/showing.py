@@ -18,7 +18,7 @@ import attrs
 
 from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
-from ollama_gateway.backends.selection import Wish, in_order, judge
+from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
 from ollama_gateway.errors import Forbidden, NotFound
 from ollama_gateway.flow.admission import Call, may_call, read_call
 from ollama_gateway.flow.answers import Held
@@ -26,7 +26,7 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.exchange import Exchange, Principal, Until
 from ollama_gateway.flow.race import Race
 from ollama_gateway.flow.target import pinned
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.turns import done
 from ollama_gateway.wire.headers import Headers, downstream_headers, upstream_headers
@@ -104,15 +104,17 @@ class Showing:
     async def serve(self, ask: Ask) -> None:
         """Serve one request to its end; raises GatewayError."""
         principal = await self.exchange.keys.identify(ask.credential)  # 401
-        async with self.exchange.ledger.record(principal, ask) as row:
+        async with self.exchange.ledger.record(principal, ask) as record:
             may_call(principal, ask)  # 403, 415
             only = pinned(principal, ask, self.exchange.backends)  # 403, 400
             with self.at_once.place(principal.key_id):  # 429
                 call = await _read(principal, ask)  # 400, 403, 408, 413, 503
-                first = self._first(Wish(call.model, principal.key_id, is_light=True, only=only))
+                first = self._first(
+                    RouteRequest(call.model, principal.key_id, is_slotless=True, only=only)
+                )
                 shown = self.cache.get(_key_of(call, first) if first else None)
                 if shown is None:
-                    shown = await self._ask(principal, ask, call, only, row)  # 403, 502, ...
+                    shown = await self._ask(principal, ask, call, only, record)  # 403, 502, ...
                 is_trusted = principal.may_call("manage")
                 body = shown.body if is_trusted else await done(without_places(shown.body))
                 exposed = self.exchange.exposed(shown.backend)
@@ -120,17 +122,17 @@ class Showing:
                     held.take(len(body))
                     await ask.downstream.respond(200, shown.headers + exposed, body)
 
-    def _first(self, wish: Wish) -> Backend | None:
+    def _first(self, route: RouteRequest) -> Backend | None:
         """The backend that would be asked now."""
-        judged = in_order(judge(wish, self.exchange.backends, clock.now()))
-        return judged[0].backend if judged else None
+        evaluated = in_order(evaluate(route, self.exchange.backends, clock.now()))
+        return evaluated[0].backend if evaluated else None
 
     async def _ask(
-        self, principal: Principal, ask: Ask, call: Call, only: Backend | None, row: Row
+        self, principal: Principal, ask: Ask, call: Call, only: Backend | None, record: AuditRecord
     ) -> Shown:
         candidates = self.exchange.candidates(principal, call, only)
         deadline = ask.arrived + self.exchange.deadlines.total
-        start, rules = self.exchange.attempts(call, ask, row), self.exchange.rules
+        start, rules = self.exchange.attempts(call, ask, record), self.exchange.rules
         with Until(deadline, "no backend answered in time", "first_chunk_timeout"):
             async with Race(candidates, start, rules, deadline, is_streamed=False) as winner:
                 name, headers = winner.backend.name, downstream_headers(winner.headers)

@@ -10,10 +10,10 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import Scope
 
 from ollama_gateway.http.protocol import Protocol
-from ollama_gateway.http.request_stream import Inbox
-from ollama_gateway.http.response_writer import Outbox
+from ollama_gateway.http.request_stream import RequestStream
+from ollama_gateway.http.response_writer import ResponseWriter
 
-App = Callable[[Scope, Inbox, Callable[[Any], Awaitable[None]]], Any]
+App = Callable[[Scope, RequestStream, Callable[[Any], Awaitable[None]]], Any]
 """ASGI; its `receive` can do more (`inbox.py`)."""
 
 
@@ -31,7 +31,7 @@ class AppTasks(TaskGroup):
     ) -> Callable[[Any], Awaitable[None]]:
         """Start an application; what is returned takes hypercorn's events for it."""
         inbox = self.http.inbox
-        self.spawn(_run_app, app, scope, inbox, Outbox(self.http, send))
+        self.spawn(_run_app, app, scope, inbox, ResponseWriter(self.http, send))
 
         async def put(_event: Any) -> None:
             inbox.close()  # the only event that does not come from `Protocol` itself
@@ -42,7 +42,7 @@ class AppTasks(TaskGroup):
 async def _run_app(
     app: App,
     scope: Scope,
-    inbox: Inbox,
+    inbox: RequestStream,
     send: Callable[[Any], Awaitable[None]],
 ) -> None:
     try:

@@ -11,7 +11,7 @@ import anyio
 import h11
 
 from ollama_gateway.http.chunks import Chunks
-from ollama_gateway.http.request_stream import Inbox
+from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.incoming import HeadBroken, Incoming
 
@@ -26,7 +26,7 @@ class Intake:
     """
 
     def __init__(self, most: int, turn: anyio.Lock) -> None:
-        self.inbox = Inbox()
+        self.inbox = RequestStream()
         """Of the request that is received, or was last."""
         self._turn = turn
         self.early = Incoming(most)
@@ -67,10 +67,10 @@ class Intake:
         """Begin to receive a request's body; h11 has checked its headers, and tells each once."""
         fields = dict(headers)
         if b"transfer-encoding" not in fields:
-            self._left, self.inbox = int(fields.get(b"content-length", 0)), Inbox()
+            self._left, self.inbox = int(fields.get(b"content-length", 0)), RequestStream()
             return
         self._left, self._chunked = 0, http
-        self.inbox = Inbox(Chunks(self._turn, self._end_chunks))
+        self.inbox = RequestStream(Chunks(self._turn, self._end_chunks))
         self.inbox.put(self.early.take(len(self.early)))
 
     def _end_chunks(self, rest: bytes) -> None:
@@ -82,4 +82,4 @@ class Intake:
 
     def let_go(self) -> None:
         """Forget the last request, which is over: chunks know who is to be told of their end."""
-        self.inbox = Inbox()
+        self.inbox = RequestStream()

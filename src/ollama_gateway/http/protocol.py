@@ -32,7 +32,7 @@ from hypercorn.utils import suppress_body
 from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge
 from ollama_gateway.http.heads import chunked_head, closing, whole_head
 from ollama_gateway.http.intake import Intake
-from ollama_gateway.http.request_stream import Inbox
+from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.incoming import HeadBroken, HeadTooLarge
 
@@ -73,7 +73,7 @@ class Protocol(H11Protocol):
         return self.connection  # type: ignore[return-value]
 
     @property
-    def inbox(self) -> Inbox:
+    def inbox(self) -> RequestStream:
         """Of the request that is received, or was last."""
         return self._intake.inbox
 

@@ -22,7 +22,7 @@ JOINED: Final = 4096
 """Bytes up to which pieces are put together: a piece of one byte takes sixty."""
 
 
-class Inbox:
+class RequestStream:
     """The way in of one request; one task puts, one receives.
 
     Args:

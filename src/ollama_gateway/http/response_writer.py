@@ -37,7 +37,7 @@ class Answering(Protocol):
 
 
 @attrs.define(eq=False)
-class Outbox:
+class ResponseWriter:
     """The way out of one request."""
 
     _ordinary: Answering

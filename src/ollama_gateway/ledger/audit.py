@@ -23,8 +23,8 @@ from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.partitions import Partitions
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
 from ollama_gateway.ledger.read.telling import Once
-from ollama_gateway.ledger.trail import Trail, open_trail
 from ollama_gateway.ledger.upkeep import Upkeep
+from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import Runner, let_go
 
@@ -42,7 +42,7 @@ _log = get_logger("audit")
 class Audit:
     """The trail of one process, and what looks after it."""
 
-    trail: Trail
+    trail: JournalWriter
     upkeep: Upkeep
     flusher: Flusher | None
     """None where there is no PostgreSQL."""
@@ -89,7 +89,7 @@ async def open_audit(
     async with AsyncExitStack() as stack:
         owned = ExitStack()
         journal = owned.enter_context(own_journal(directory, is_strict=is_strict, key=key))
-        trail = Trail(journal, is_strict=is_strict, runner=runner)
+        trail = JournalWriter(journal, is_strict=is_strict, runner=runner)
         stack.push_async_callback(_give_up, owned, trail, runner)
         complain = Once(tell_of_journal)
         flusher = partitions = None
@@ -101,14 +101,14 @@ async def open_audit(
             partitions = Partitions(journal, months, keep, runner)
             stack.push_async_callback(_move_the_rest, flusher)
         upkeep = Upkeep(trail, key, None if flusher else keep, runner, complain, note_killed)
-        for row in journal.killed:
-            note_killed(row)
+        for record in journal.killed:
+            note_killed(record)
         stack.callback(upkeep.tell)
-        await stack.enter_async_context(open_trail(trail))
+        await stack.enter_async_context(write_journal(trail))
         yield Audit(trail, upkeep, flusher, partitions)
 
 
-async def _give_up(owned: ExitStack, trail: Trail, runner: Runner) -> None:
+async def _give_up(owned: ExitStack, trail: JournalWriter, runner: Runner) -> None:
     """Let others have the journal; one in which a thread hangs stays ours until the process ends,
     as that thread may write into it when the disk goes on.
     """

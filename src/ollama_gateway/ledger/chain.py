@@ -57,12 +57,12 @@ def link(previous: bytes, seq: int, request_id: str, document: str, key: bytes) 
 def verify(anchor: Anchor, links: Iterable[Link], key: bytes) -> tuple[Anchor, Fault | None]:
     """Follow a chain from its anchor: where its head is, and the first fault, if there is one."""
     head = anchor
-    for row in links:
-        if row.seq != head.seq + 1:
-            reason = "missing" if row.seq > head.seq + 1 else "reordered"
-            return head, Fault(row.seq, row.request_id, reason)
-        expected = link(head.hash, row.seq, row.request_id, row.document, key)
-        if not hmac.compare_digest(expected, row.hash):
-            return head, Fault(row.seq, row.request_id, "altered")
-        head = Anchor(row.seq, row.hash)
+    for record in links:
+        if record.seq != head.seq + 1:
+            reason = "missing" if record.seq > head.seq + 1 else "reordered"
+            return head, Fault(record.seq, record.request_id, reason)
+        expected = link(head.hash, record.seq, record.request_id, record.document, key)
+        if not hmac.compare_digest(expected, record.hash):
+            return head, Fault(record.seq, record.request_id, "altered")
+        head = Anchor(record.seq, record.hash)
     return head, None

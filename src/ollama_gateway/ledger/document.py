@@ -5,35 +5,35 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 
 Document = dict[str, Any]
 
 
-def document_of(row: Row) -> Document:
+def document_of(record: AuditRecord) -> Document:
     """All that is kept of a request; times in ms, `started_at` in UTC (RFC 3339)."""
     return {
-        "request_id": row.request_id,
-        "started_at": row.started_at.isoformat(timespec="microseconds"),
-        "key_id": row.key_id,
-        "key_name": row.key_name,
-        "end_user": row.end_user,
-        "client": row.client,
-        "endpoint": row.endpoint,
-        "dialect": row.dialect,
-        "model": row.model,
-        "backend": row.backend,
-        "outcome": row.outcome,
-        "reason": row.reason,
-        "status": row.status,
-        "prompt_tokens": row.prompt_tokens,
-        "completion_tokens": row.completion_tokens,
-        "tokens_source": row.tokens_source,
-        "spender": row.spender,
-        "ttft_ms": _milliseconds(row.ttft),
-        "duration_ms": _milliseconds(row.duration),
-        "bytes_in": row.bytes_in,
-        "bytes_out": row.bytes_out,
+        "request_id": record.request_id,
+        "started_at": record.started_at.isoformat(timespec="microseconds"),
+        "key_id": record.key_id,
+        "key_name": record.key_name,
+        "end_user": record.end_user,
+        "client": record.client,
+        "endpoint": record.endpoint,
+        "dialect": record.dialect,
+        "model": record.model,
+        "backend": record.backend,
+        "outcome": record.outcome,
+        "reason": record.reason,
+        "status": record.status,
+        "prompt_tokens": record.prompt_tokens,
+        "completion_tokens": record.completion_tokens,
+        "tokens_source": record.tokens_source,
+        "spender": record.spender,
+        "ttft_ms": _milliseconds(record.ttft),
+        "duration_ms": _milliseconds(record.duration),
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
         "attempts": [
             {
                 "backend": attempt.backend,
@@ -42,14 +42,14 @@ def document_of(row: Row) -> Document:
                 "first_chunk_ms": _milliseconds(attempt.first_chunk),
                 "reason": attempt.reason,
             }
-            for attempt in row.attempts
+            for attempt in record.attempts
         ],
     }
 
 
-def intent_of(row: Row) -> Document:
+def intent_of(record: AuditRecord) -> Document:
     """What is known of a request when it is admitted: it has no outcome yet."""
-    return {**document_of(row), "outcome": None}
+    return {**document_of(record), "outcome": None}
 
 
 def killed(intent: Document, charge: tuple[int, int] | None) -> Document:

@@ -21,7 +21,7 @@ from ollama_gateway.ledger.journal import JournalError, first_rows
 from ollama_gateway.ledger.moving import BATCH, move_orphans
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.read.telling import Complain, Once
-from ollama_gateway.ledger.trail import Trail
+from ollama_gateway.ledger.writer import JournalWriter
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import Runner
 from ollama_gateway.storage.database import DatabaseError
@@ -46,7 +46,7 @@ class Flusher:
     It may be cancelled at any moment: what was not moved is moved by whoever comes next.
     """
 
-    trail: Trail
+    trail: JournalWriter
     table: AuditTable
     runner: Runner
     key: bytes = attrs.field(repr=False)
@@ -84,11 +84,11 @@ class Flusher:
         """
         journal = self.trail.journal
         upto = journal.head.seq
-        while rows := await self.runner(partial(first_rows, journal.path, BATCH)):
-            await self.runner(partial(self.table.store, journal.identity, rows))
-            await self.trail.drop(rows[-1])
+        while records := await self.runner(partial(first_rows, journal.path, BATCH)):
+            await self.runner(partial(self.table.store, journal.identity, records))
+            await self.trail.drop(records[-1])
             self._note(None)
-            if rows[-1].seq >= upto:
+            if records[-1].seq >= upto:
                 return
 
     async def _look(self) -> tuple[str | None, int]:
@@ -121,7 +121,7 @@ class Flusher:
         self.faults = done.faults
         for fault in done.faults:
             self.complain(fault)
-        return done.rows
+        return done.records
 
     def _note(self, failure: str | None) -> None:
         if failure is not None and self._failure is None:

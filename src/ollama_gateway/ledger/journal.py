@@ -178,8 +178,8 @@ class Journal:
             run("DELETE FROM intents WHERE request_id = ?", (entry.request_id,))
         seq = head.seq + 1
         digest = link(head.hash, seq, entry.request_id, entry.document, self._key)
-        row = (seq, entry.request_id, entry.document, digest)
-        return Anchor(seq, digest) if run(_ADD_ROW, row).rowcount else head
+        record = (seq, entry.request_id, entry.document, digest)
+        return Anchor(seq, digest) if run(_ADD_ROW, record).rowcount else head
 
     def _prepare(self, largest: int, *, is_strict: bool) -> None:
         run = self._connection.execute
@@ -206,15 +206,15 @@ class Journal:
         charges = charged_in(self.path.parent) if left else {}
         for start in range(0, len(left), TURN):
             head = self.head
-            rows = [
+            records = [
                 (request_id, killed(json.loads(document), charges.get(request_id)))
                 for request_id, document in left[start : start + TURN]
             ]
             with _transaction(self._connection):
-                for request_id, row in rows:
-                    head = self._put(head, Entry(request_id, to_text(row), is_final=True))
+                for request_id, record in records:
+                    head = self._put(head, Entry(request_id, to_text(record), is_final=True))
             self.head = head
-            self.killed += [row for _, row in rows]
+            self.killed += [record for _, record in records]
         self._intents.clear()
 
 
@@ -244,8 +244,8 @@ def anchor_of(connection: sqlite3.Connection) -> Anchor:
 
 def links_of(connection: sqlite3.Connection) -> Iterator[Link]:
     """The finished rows, in the order of the chain, whatever somebody has put there."""
-    for row in connection.execute(_LINKS):
-        yield Link(*row)
+    for record in connection.execute(_LINKS):
+        yield Link(*record)
 
 
 def _head(connection: sqlite3.Connection) -> Anchor:

@@ -30,7 +30,7 @@ class Dropped:
     """A month that was dropped."""
 
     name: str
-    rows: int
+    records: int
     since: str | None
     """When the first and the last of its rows began; None where it had none."""
     until: str | None

@@ -27,7 +27,7 @@ BATCH: Final = 1000
 class Round:
     """What became of the journals that nobody owns."""
 
-    rows: int = 0
+    records: int = 0
     """How many rows were moved."""
     faults: list[str] = attrs.field(factory=list)
     """Journals that could not be read, a line for each."""
@@ -53,7 +53,7 @@ def move_orphans(directory: Path, table: AuditTable, key: bytes) -> Round:
             # To own a journal is to write into it: only where there is something to move.
             if is_orphan(path) and first_rows(path, 1):
                 with orphan(path, key=key) as journal:
-                    done.rows += 0 if journal is None else _batch(journal, table)
+                    done.records += 0 if journal is None else _batch(journal, table)
         except JournalError as error:
             done.faults.append(str(error))
         except DatabaseError as error:
@@ -64,7 +64,7 @@ def move_orphans(directory: Path, table: AuditTable, key: bytes) -> Round:
 
 
 def _batch(journal: Journal, table: AuditTable) -> int:
-    if rows := first_rows(journal.path, BATCH):
-        table.store(journal.identity, rows)
-        journal.drop(rows[-1])
-    return len(rows)
+    if records := first_rows(journal.path, BATCH):
+        table.store(journal.identity, records)
+        journal.drop(records[-1])
+    return len(records)

@@ -77,8 +77,8 @@ def adopt(
         try:
             if is_orphan(path) and (has_intents(path) or _is_past(path, before)):
                 with orphan(path, key=key) as journal:
-                    for row in journal.killed if journal else ():
-                        note(row)
+                    for record in journal.killed if journal else ():
+                        note(record)
                     if journal is not None and before is not None:
                         _trim(journal, before)
         except JournalError as error:

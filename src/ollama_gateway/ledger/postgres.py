@@ -70,8 +70,8 @@ class AuditTable:
         with self._database.transaction() as cursor:
             cursor.execute(_STAGING)
             with cursor.copy(_COPY) as copy:
-                for row in links:
-                    copy.write_row(values_of(journal, row))
+                for record in links:
+                    copy.write_row(values_of(journal, record))
             cursor.execute(_INSERT)
 
     def now(self) -> datetime:
@@ -116,13 +116,13 @@ class AuditTable:
         self._database.close()
 
 
-def values_of(journal: str, row: Link) -> tuple[Any, ...]:
+def values_of(journal: str, record: Link) -> tuple[Any, ...]:
     """What the table's columns hold of a row, in their order."""
-    document = _document(row.document)
+    document = _document(record.document)
     fields = (_fitting(document.get(name), COLUMNS[name]) for name in _EXTRACTED)
     began = _moment(document.get("started_at"))
-    request_id, text = _text(row.request_id), _text(row.document)
-    return (request_id, began, journal, row.seq, row.hash, text, *fields)
+    request_id, text = _text(record.request_id), _text(record.document)
+    return (request_id, began, journal, record.seq, record.hash, text, *fields)
 
 
 def _fitting(value: object, kind: str) -> str | int | None:

@@ -38,7 +38,7 @@ class Attempt:
 
 
 @attrs.define
-class Row:
+class AuditRecord:
     """Who asked what, who answered, and how it ended. Never a prompt, an answer or a key."""
 
     request_id: str
@@ -79,7 +79,7 @@ class Row:
     duration: float = 0.0
     """Seconds."""
     attempts: list[Attempt] = attrs.field(factory=list)
-    is_sealed: bool = False
+    is_finalized: bool = False
     """Whether the trail has its end already; then nothing of it changes any more."""
 
     @property
@@ -123,13 +123,13 @@ class Row:
 
     def fail(self, error: GatewayError) -> None:
         """The request ended in `error`."""
-        if self.is_sealed:
+        if self.is_finalized:
             return
         self.outcome, self.reason = error.outcome, error.reason
         self.status = self.status or error.status
 
 
-Sink = Callable[[Row], None]
+Sink = Callable[[AuditRecord], None]
 
 
 class Recorder(Protocol):
@@ -139,19 +139,19 @@ class Recorder(Protocol):
         """Raise Unavailable where another row might be lost."""
         ...
 
-    def refuse(self, row: Row) -> None:
+    def refuse(self, record: AuditRecord) -> None:
         """Write that a request was refused for that, as far as there is room."""
         ...
 
-    async def admit(self, row: Row) -> None:
+    async def admit(self, record: AuditRecord) -> None:
         """Write that a request goes upstream; raises Unavailable."""
         ...
 
-    async def seal(self, row: Row) -> None:
+    async def finalize(self, record: AuditRecord) -> None:
         """Write how it ended, before its client learns of it; raises Unavailable."""
         ...
 
-    def close(self, row: Row) -> None:
+    def close(self, record: AuditRecord) -> None:
         """Write how it ended, soon."""
         ...
 
@@ -163,25 +163,25 @@ class Ledger:
     sinks: Sequence[Sink]
     trail: Recorder | None = None
 
-    async def admit(self, row: Row) -> None:
+    async def admit(self, record: AuditRecord) -> None:
         """The request goes upstream now; raises Unavailable where that cannot be recorded."""
         if self.trail is not None:
-            await self.trail.admit(row)
+            await self.trail.admit(record)
 
-    async def seal(self, row: Row) -> None:
+    async def finalize(self, record: AuditRecord) -> None:
         """The whole answer is there; raises Unavailable where that cannot be recorded."""
-        row.duration = clock.now() - row.arrived
-        row.count(None, row.relayed or None)
+        record.duration = clock.now() - record.arrived
+        record.count(None, record.relayed or None)
         if self.trail is not None:
-            await self.trail.seal(row)
-            row.is_sealed = True
+            await self.trail.finalize(record)
+            record.is_finalized = True
 
     def record(self, caller: Caller, ask: Asked) -> Recording:
         """The life of one row: it is written when the block is left, whatever the reason.
 
         Entering raises Unavailable where the row of a request that is served might be lost.
         """
-        row = Row(
+        record = AuditRecord(
             request_id=ask.request_id,
             key_id=caller.key_id,
             key_name=caller.key_name,
@@ -191,7 +191,7 @@ class Ledger:
             end_user=end_user(caller, ask),
             arrived=ask.arrived,
         )
-        return Recording(self, row, ask)
+        return Recording(self, record, ask)
 
 
 @attrs.define(eq=False)
@@ -199,10 +199,10 @@ class Recording:
     """The block of one row."""
 
     ledger: Ledger
-    row: Row
+    record: AuditRecord
     ask: Asked
 
-    async def __aenter__(self) -> Row:
+    async def __aenter__(self) -> AuditRecord:
         trail = self.ledger.trail
         if trail is not None:
             try:
@@ -211,7 +211,7 @@ class Recording:
                 self._note(error)
                 self._end(trail.refuse)
                 raise
-        return self.row
+        return self.record
 
     async def __aexit__(
         self,
@@ -226,26 +226,30 @@ class Recording:
 
     def _note(self, error: BaseException) -> None:
         """What a request ended in that did not end well."""
-        row = self.row
+        record = self.record
         if isinstance(error, GatewayError):
-            row.fail(error)
+            record.fail(error)
         elif not isinstance(error, anyio.get_cancelled_exc_class()):
-            row.outcome, row.reason, row.status = "upstream_failed", "internal", 500
+            record.outcome, record.reason, record.status = "upstream_failed", "internal", 500
         elif self.ask.is_gone:
-            row.outcome, row.reason = "client_gone", "client_gone"
+            record.outcome, record.reason = "client_gone", "client_gone"
         else:
-            row.outcome, row.reason, row.status = "killed", "draining", row.status or 503
+            record.outcome, record.reason, record.status = (
+                "killed",
+                "draining",
+                record.status or 503,
+            )
 
     def _end(self, write: Sink) -> None:
         """The row is complete."""
-        row = self.row
-        if not row.is_sealed:
-            row.duration = clock.now() - row.arrived
-            row.count(None, row.relayed or None)
-            write(row)
+        record = self.record
+        if not record.is_finalized:
+            record.duration = clock.now() - record.arrived
+            record.count(None, record.relayed or None)
+            write(record)
         for sink in self.ledger.sinks:
-            sink(row)
+            sink(record)
 
 
-def _nowhere(_row: Row) -> None:
+def _nowhere(_row: AuditRecord) -> None:
     """Where there is no trail."""

@@ -62,7 +62,7 @@ class Clocks:
         self._odd: tuple[float, float] | None = None
         """The last row, where it is from the future, and since when it has been that."""
 
-    def confirm(self, rows: Iterable[float]) -> None:
+    def confirm(self, records: Iterable[float]) -> None:
         """Believe the clock if rows do that are older than this process.
 
         Args:
@@ -70,7 +70,7 @@ class Clocks:
 
         """
         now = self.wall()
-        newest = next((began for began in rows if began <= now + DAY), None)
+        newest = next((began for began in records if began <= now + DAY), None)
         if newest is not None and now - newest <= DAY:
             self._doubt = None
 
@@ -102,7 +102,7 @@ class Clocks:
         return None if is_over else "the last row is from the future"
 
 
-def last_past(rows: Iterable[Link], before: float, most: int, now: float) -> Link | None:
+def last_past(records: Iterable[Link], before: float, most: int, now: float) -> Link | None:
     """The last of the rows that are past their time, of the first `most`; None for none.
 
     Rows lie in the order of their ends, so it stops at the first that is too young. One from the
@@ -116,9 +116,9 @@ def last_past(rows: Iterable[Link], before: float, most: int, now: float) -> Lin
 
     """
     last = furthest = None
-    for number, row in enumerate(rows, 1):
-        furthest = row if number <= most else furthest
-        began = began_of(row.document)
+    for number, record in enumerate(records, 1):
+        furthest = record if number <= most else furthest
+        began = began_of(record.document)
         if began is not None and began < before:
             last = furthest
             if number >= most:
@@ -136,12 +136,12 @@ def began_of(document: str) -> float | None:
         return None
 
 
-def tell_dropped(journal: str, rows: int, places: tuple[int, int], before: float) -> None:
+def tell_dropped(journal: str, records: int, places: tuple[int, int], before: float) -> None:
     """Log what a journal has lost to its age: `audit verify` knows its anchor, and not why."""
     _log.warning(
         "audit rows past their time dropped",
         journal=journal,
-        rows=rows,
+        records=records,
         first=places[0],
         last=places[1],
         began_before=shown(before),

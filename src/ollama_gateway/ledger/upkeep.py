@@ -16,7 +16,7 @@ from ollama_gateway.ledger.journal import JournalError, reading
 from ollama_gateway.ledger.ownership import adopt, has_past
 from ollama_gateway.ledger.read.telling import Complain
 from ollama_gateway.ledger.retention import HOUR, LOOKED_AT, Clocks, began_of, shown
-from ollama_gateway.ledger.trail import Trail
+from ollama_gateway.ledger.writer import JournalWriter
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import Runner
 
@@ -32,7 +32,7 @@ _log = get_logger("audit")
 class Upkeep:
     """Looks after the trail of this process, and the journals that nobody owns."""
 
-    trail: Trail
+    trail: JournalWriter
     key: bytes = attrs.field(repr=False)
     keep: float | None
     """Seconds that a row is kept; None where rows move, and leave a journal by that alone."""
@@ -103,8 +103,8 @@ class Upkeep:
     async def _judged(self, before: float) -> float | None:
         path, journal = self.trail.journal.path, self.trail.journal
         if not self._is_judged:
-            rows = await self.runner(partial(last_began, path, self._head_before, LOOKED_AT))
-            self.clocks.confirm(rows)
+            records = await self.runner(partial(last_began, path, self._head_before, LOOKED_AT))
+            self.clocks.confirm(records)
             self._is_judged = True
         last = await self.runner(partial(last_began, path, journal.head.seq, 1))
         why_not = self.clocks.why_not(next(iter(last), None))

@@ -14,7 +14,7 @@ import attrs
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.charges import Charge
-from ollama_gateway.limits.quota import Held, QuotaStore, Renewal
+from ollama_gateway.limits.quota import QuotaStore, Renewal, Reservation
 from ollama_gateway.limits.spending import Spending
 from ollama_gateway.log import get_logger
 
@@ -39,7 +39,7 @@ class Heartbeat:
 
     store: QuotaStore
     spending: Spending
-    opened: Callable[[], Sequence[tuple[Held, Charge]]]
+    opened: Callable[[], Sequence[tuple[Reservation, Charge]]]
     is_ready: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     """Set once the store admits."""
     _told: dict[str, Charge] = attrs.field(factory=dict, init=False)
@@ -68,5 +68,5 @@ class Heartbeat:
 
     def _renewals(self) -> Sequence[Renewal]:
         opened = self.opened()
-        self._told = {held.request_id: charge for held, charge in opened}
-        return [Renewal(held, sum(charge)) for held, charge in opened]
+        self._told = {reservation.request_id: charge for reservation, charge in opened}
+        return [Renewal(reservation, sum(charge)) for reservation, charge in opened]

@@ -24,19 +24,19 @@ from ollama_gateway.limits.heartbeat import Heartbeat
 from ollama_gateway.limits.prompt import PromptBounds, estimate
 from ollama_gateway.limits.quota import (
     Grant,
-    Held,
+    LimitStatuses,
     OwnLimits,
     Quota,
     QuotaStore,
     Refusal,
-    Standings,
-    Wish,
+    Reservation,
+    ReservationRequest,
 )
 from ollama_gateway.limits.replies import REASONS, headers_of, refused
 from ollama_gateway.limits.spending import Spending
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.services import beside
+from ollama_gateway.services import running
 from ollama_gateway.wire.bounds import Measure
 from ollama_gateway.wire.headers import Headers
 
@@ -80,7 +80,7 @@ class Meter(Protocol):
 
 
 @attrs.frozen
-class Demand:
+class Cost:
     """What a call needs of its key's limits, besides its places."""
 
     model: str = ""
@@ -97,7 +97,7 @@ class Lease:
 
     meter: Meter
     quota: Quota
-    demand: Demand = Demand()
+    cost: Cost = Cost()
     """Nothing, until the body was read."""
     prompt: int = 0
     """Tokens of the prompt, at most."""
@@ -108,7 +108,7 @@ class Lease:
     @property
     def generation(self) -> int | None:
         """Tokens that the answer may have, to be said to the backend; None: as the client said."""
-        measure = self.demand.measure
+        measure = self.cost.measure
         if measure is None or measure.inputs or not self.grant:
             return None
         return self.grant.generation // measure.passes
@@ -116,7 +116,7 @@ class Lease:
     @property
     def headers(self) -> Headers:
         """What the client is told of its limits."""
-        return headers_of(self.grant.usage.standings(self.quota)) if self.grant else []
+        return headers_of(self.grant.usage.statuses(self.quota)) if self.grant else []
 
     @property
     def used(self) -> int:
@@ -126,7 +126,7 @@ class Lease:
     @property
     def charge(self) -> Charge:
         """The same, of the prompt and of the answer."""
-        meter, measure = self.meter, self.demand.measure
+        meter, measure = self.meter, self.cost.measure
         prompt, completion = meter.prompt_tokens, meter.completion_tokens
         if measure is not None and meter.was_worked_on:
             prompt = estimate(measure, self.prompt) if prompt is None else prompt
@@ -136,7 +136,7 @@ class Lease:
     @property
     def answered(self) -> int:
         """Tokens of the answer that can be counted, at most its bound; an embedding has none."""
-        measure, grant = self.demand.measure, self.grant
+        measure, grant = self.cost.measure, self.grant
         if measure is None or measure.inputs or grant is None:
             return 0
         return min(self.meter.relayed + self.meter.unheard, grant.generation)
@@ -182,7 +182,7 @@ class Limits:
             yield self
             return
         heartbeat = Heartbeat(self.store, self.spending, self._charges)
-        async with beside(heartbeat.run):
+        async with running(heartbeat.run):
             with anyio.move_on_after(START):
                 await heartbeat.is_ready.wait()
             yield self
@@ -199,85 +199,91 @@ class Limits:
         quota = lease.quota.without_budget if may_be_free else lease.quota
         if not quota.is_empty:
             meter, least = lease.meter, int(quota.has_budget)
-            await self._reserve(lease, Wish(meter.request_id, meter.key_id, quota, least=least))
+            await self._reserve(
+                lease, ReservationRequest(meter.request_id, meter.key_id, quota, least=least)
+            )
 
-    async def admit(self, lease: Lease, demand: Demand) -> None:
+    async def admit(self, lease: Lease, cost: Cost) -> None:
         """Hold what a call needs, its places too where it has none yet.
 
         Raises LimitReached, Unavailable, and BadRequest where its tokens have no bound.
         """
-        lease.demand = demand
-        quota = lease.quota if demand.measure else lease.quota.without_budget
+        lease.cost = cost
+        quota = lease.quota if cost.measure else lease.quota.without_budget
         if quota.has_budget or not (lease.grant or quota.is_empty):
-            await self._reserve(lease, self._wish(lease, quota))
+            await self._reserve(lease, self._reservation_request(lease, quota))
 
     def settle(self, lease: Lease) -> None:
         """Charge what was used and give the rest back; once, then nothing."""
         if lease.is_settled or lease.grant is None:
             return
         lease.is_settled = True
-        held = lease.grant.held
-        if held.tokens:
+        reservation = lease.grant.reservation
+        if reservation.tokens:
             self._note(lease)
         used = lease.used  # as it was noted: what time adds to it is taken once
-        self._open.pop(held.request_id, None)
-        self.store.settle(held, used)
-        if held.tokens:
-            self.spending.end(held.request_id, used)
+        self._open.pop(reservation.request_id, None)
+        self.store.settle(reservation, used)
+        if reservation.tokens:
+            self.spending.end(reservation.request_id, used)
 
-    async def standings(self, key_id: str, own: OwnLimits) -> Standings:
+    async def statuses(self, key_id: str, own: OwnLimits) -> LimitStatuses:
         """How a key's limits stand; raises Unavailable."""
         quota = self.quota_of(own)
         if quota.is_empty:
             return {}
         usage = await self.store.usage(key_id)
-        return usage.standings(quota)
+        return usage.statuses(quota)
 
-    async def _reserve(self, lease: Lease, wish: Wish) -> None:
+    async def _reserve(self, lease: Lease, request: ReservationRequest) -> None:
         """Have the store hold it; raises LimitReached, Unavailable."""
-        outcome = await self.store.reserve(wish)
+        outcome = await self.store.reserve(request)
         if isinstance(outcome, Refusal):
             self.metrics.limited(REASONS[outcome.limit])
-            raise refused(outcome, wish.quota)
-        lease.grant, held = outcome, outcome.held
-        self._open[held.request_id] = lease
-        if held.tokens:
+            raise refused(outcome, request.quota)
+        lease.grant, reservation = outcome, outcome.reservation
+        self._open[reservation.request_id] = lease
+        if reservation.tokens:
             lease.meter.spender = self.spending.identity
             # A shared store charges nothing before it was told of something.
-            bound = 0 if self.store.is_shared else wish.prompt
-            self.spending.begin(held.request_id, held.key_id, held.day, bound)
+            bound = 0 if self.store.is_shared else request.prompt
+            self.spending.begin(reservation.request_id, reservation.key_id, reservation.day, bound)
 
-    def _wish(self, lease: Lease, quota: Quota) -> Wish:
-        demand, measure, meter = lease.demand, lease.demand.measure, lease.meter
+    def _reservation_request(self, lease: Lease, quota: Quota) -> ReservationRequest:
+        cost, measure, meter = lease.cost, lease.cost.measure, lease.meter
         if measure is None:
-            return Wish(meter.request_id, meter.key_id, quota)
+            return ReservationRequest(meter.request_id, meter.key_id, quota)
         passes = measure.passes
-        lease.prompt = passes * self.prompts.bound(demand.model, measure, demand.context)
+        lease.prompt = passes * self.prompts.bound(cost.model, measure, cost.context)
         asked = 0 if measure.inputs else measure.asked or self.default_output
         sizes = lease.prompt, passes * asked, passes * min(asked, LEAST)
         has_places = lease.grant is not None
-        return Wish(meter.request_id, meter.key_id, quota, *sizes, has_places=has_places)
+        return ReservationRequest(
+            meter.request_id, meter.key_id, quota, *sizes, has_places=has_places
+        )
 
     def _note(self, lease: Lease) -> None:
         """Mark what was counted, and learn from what was reported."""
-        meter, measure = lease.meter, lease.demand.measure
+        meter, measure = lease.meter, lease.cost.measure
         if measure is None or not meter.was_worked_on:
             return
         reported = meter.prompt_tokens
         meter.count(estimate(measure, lease.prompt), lease.answered)
         if reported is None:
             return
-        if self.prompts.learn(lease.demand.model, measure, lease.prompt, reported):
-            self.metrics.surprised(lease.demand.model)
+        if self.prompts.learn(lease.cost.model, measure, lease.prompt, reported):
+            self.metrics.surprised(lease.cost.model)
             log.warning(
                 "a prompt had more tokens than its bound",
-                model=lease.demand.model,
+                model=lease.cost.model,
                 bound=lease.prompt,
                 reported=reported,
             )
 
-    def _charges(self) -> Sequence[tuple[Held, Charge]]:
-        return [(lease.grant.held, lease.charge) for lease in self._open.values() if lease.grant]
+    def _charges(self) -> Sequence[tuple[Reservation, Charge]]:
+        return [
+            (lease.grant.reservation, lease.charge) for lease in self._open.values() if lease.grant
+        ]
 
 
 @attrs.define(eq=False)

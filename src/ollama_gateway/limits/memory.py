@@ -24,13 +24,13 @@ from ollama_gateway.limits.quota import (
     REMEMBERED,
     WINDOW,
     Grant,
-    Held,
     LimitName,
     Quota,
     Refusal,
     Renewal,
+    Reservation,
+    ReservationRequest,
     Usage,
-    Wish,
 )
 
 SOON: Final = 1.0
@@ -48,7 +48,7 @@ Period = tuple[LimitName, int]
 class _Open:
     """An open or expired reservation."""
 
-    held: Held
+    reservation: Reservation
     used: int
     until: float
     """When it expires; once it has, when it is forgotten."""
@@ -67,51 +67,53 @@ class Account:
     reserved: Counter[Period] = attrs.field(factory=Counter)
     spent: Counter[Period] = attrs.field(factory=Counter)
 
-    def reserve(self, wish: Wish, now: Moment) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest, now: Moment) -> Grant | Refusal | None:
         """Admit a request or not; None where it has ended already."""
         self._pass_time(now)
-        if wish.has_places:
-            self._reopen(wish.request_id, now)
-        found = self.open.get(wish.request_id)
-        if found is None and (wish.has_places or self._has_been(wish.request_id)):
+        if request.has_places:
+            self._reopen(request.request_id, now)
+        found = self.open.get(request.request_id)
+        if found is None and (request.has_places or self._has_been(request.request_id)):
             return None
-        if found and (found.held.tokens or not wish.has_places):  # said twice: the same answer
-            return self._grant(wish, found.held, now)
-        room = self._room(wish.quota, now)
-        limit = self._reached(wish, room)
+        if found and (
+            found.reservation.tokens or not request.has_places
+        ):  # said twice: the same answer
+            return self._grant(request, found.reservation, now)
+        room = self._room(request.quota, now)
+        limit = self._reached(request, room)
         if limit is not None:
-            wait = self._wait(limit, wish, now)
+            wait = self._wait(limit, request, now)
             return Refusal(limit, wait, self._usage(now))
-        tokens = min([wish.prompt + wish.generation, *room.values()]) if room else 0
-        held = Held(wish.request_id, wish.key_id, tokens, now.day, now.month)
-        self._enter(held, 0, now)
-        if wish.quota.requests_per_minute and not wish.has_places:
+        tokens = min([request.prompt + request.generation, *room.values()]) if room else 0
+        reservation = Reservation(request.request_id, request.key_id, tokens, now.day, now.month)
+        self._enter(reservation, 0, now)
+        if request.quota.requests_per_minute and not request.has_places:
             self.admissions.append(now.time)
-        return self._grant(wish, held, now)
+        return self._grant(request, reservation, now)
 
-    def settle(self, held: Held, used: int, now: Moment) -> None:
+    def settle(self, reservation: Reservation, used: int, now: Moment) -> None:
         """End a reservation; what is not known leaves a mark that refuses it later."""
         self._pass_time(now)
-        if found := self.open.pop(held.request_id, None):
-            self._add(self.reserved, found.held, -found.held.tokens)
-            self._add(self.spent, found.held, used)
-        elif found := self.expired.pop(held.request_id, None):
-            self._add(self.spent, found.held, used - found.used)
-            self.ended[held.request_id] = now.time + REMEMBERED
+        if found := self.open.pop(reservation.request_id, None):
+            self._add(self.reserved, found.reservation, -found.reservation.tokens)
+            self._add(self.spent, found.reservation, used)
+        elif found := self.expired.pop(reservation.request_id, None):
+            self._add(self.spent, found.reservation, used - found.used)
+            self.ended[reservation.request_id] = now.time + REMEMBERED
         else:
-            self.ended.setdefault(held.request_id, now.time + REMEMBERED)
+            self.ended.setdefault(reservation.request_id, now.time + REMEMBERED)
 
     def renew(self, renewal: Renewal, now: Moment) -> None:
         """Keep a reservation open, or open it again."""
         self._pass_time(now)
-        if renewal.held.request_id in self.ended:
+        if renewal.reservation.request_id in self.ended:
             return
-        self._reopen(renewal.held.request_id, now)
-        known = self.open.get(renewal.held.request_id)
+        self._reopen(renewal.reservation.request_id, now)
+        known = self.open.get(renewal.reservation.request_id)
         # It may have been said before tokens were added.
-        is_behind = known is not None and known.held.tokens >= renewal.held.tokens
-        held = known.held if known and is_behind else renewal.held
-        self._enter(held, renewal.used, now)
+        is_behind = known is not None and known.reservation.tokens >= renewal.reservation.tokens
+        reservation = known.reservation if known and is_behind else renewal.reservation
+        self._enter(reservation, renewal.used, now)
 
     def usage(self, now: Moment) -> Usage:
         """What is used of each limit."""
@@ -129,9 +131,11 @@ class Account:
             now.month_ends,
         )
 
-    def _grant(self, wish: Wish, held: Held, now: Moment) -> Grant:
-        generation = held.tokens - wish.prompt if held.tokens else wish.generation
-        return Grant(held, generation, self._usage(now))
+    def _grant(self, request: ReservationRequest, reservation: Reservation, now: Moment) -> Grant:
+        generation = (
+            reservation.tokens - request.prompt if reservation.tokens else request.generation
+        )
+        return Grant(reservation, generation, self._usage(now))
 
     def _room(self, quota: Quota, now: Moment) -> dict[LimitName, int]:
         """Tokens left in each budget that is set."""
@@ -142,29 +146,33 @@ class Account:
             found["month"] = quota.tokens_per_month - self._value(("month", now.month))
         return found
 
-    def _reached(self, wish: Wish, room: Mapping[LimitName, int]) -> LimitName | None:
+    def _reached(
+        self, request: ReservationRequest, room: Mapping[LimitName, int]
+    ) -> LimitName | None:
         """The limit that the wish meets first."""
-        places = Quota() if wish.has_places else wish.quota
+        places = Quota() if request.has_places else request.quota
         if places.requests_per_minute and len(self.admissions) >= places.requests_per_minute:
             return "rate"
         if places.concurrent_requests and len(self.open) >= places.concurrent_requests:
             return "concurrency"
-        short: list[LimitName] = [n for n, left in room.items() if wish.prompt + wish.least > left]
+        short: list[LimitName] = [
+            n for n, left in room.items() if request.prompt + request.least > left
+        ]
         return short[-1] if short else None
 
-    def _wait(self, limit: LimitName, wish: Wish, now: Moment) -> float:
+    def _wait(self, limit: LimitName, request: ReservationRequest, now: Moment) -> float:
         """Seconds until another try can succeed."""
         if limit == "rate":
-            oldest = self.admissions[len(self.admissions) - wish.quota.requests_per_minute]
+            oldest = self.admissions[len(self.admissions) - request.quota.requests_per_minute]
             return oldest + WINDOW - now.time
         if limit == "concurrency":
             return SOON
         budget, period, ends = (
-            (wish.quota.tokens_per_day, now.day, now.day_ends)
+            (request.quota.tokens_per_day, now.day, now.day_ends)
             if limit == "day"
-            else (wish.quota.tokens_per_month, now.month, now.month_ends)
+            else (request.quota.tokens_per_month, now.month, now.month_ends)
         )
-        fits = self.spent[limit, period] + wish.prompt + wish.least <= budget
+        fits = self.spent[limit, period] + request.prompt + request.least <= budget
         return SOON if fits else ends
 
     def _value(self, period: Period) -> int:
@@ -176,33 +184,33 @@ class Account:
     def _reopen(self, request_id: str, now: Moment) -> None:
         """Have what has expired open again, as it was."""
         if found := self.expired.pop(request_id, None):
-            self._add(self.spent, found.held, -found.used)
-            self._enter(found.held, found.used, now)
+            self._add(self.spent, found.reservation, -found.used)
+            self._enter(found.reservation, found.used, now)
 
-    def _enter(self, held: Held, used: int, now: Moment) -> None:
+    def _enter(self, reservation: Reservation, used: int, now: Moment) -> None:
         """Have a request open, for the length of a lease and at the end of the line."""
-        if found := self.open.pop(held.request_id, None):
-            self._add(self.reserved, found.held, -found.held.tokens)
-        self.open[held.request_id] = _Open(held, used, now.time + self.lease)
-        self._add(self.reserved, held, held.tokens)
+        if found := self.open.pop(reservation.request_id, None):
+            self._add(self.reserved, found.reservation, -found.reservation.tokens)
+        self.open[reservation.request_id] = _Open(reservation, used, now.time + self.lease)
+        self._add(self.reserved, reservation, reservation.tokens)
 
-    def _add(self, counter: Counter[Period], held: Held, tokens: int) -> None:
-        if held.tokens:
-            counter["day", held.day] += tokens
-            counter["month", held.month] += tokens
+    def _add(self, counter: Counter[Period], reservation: Reservation, tokens: int) -> None:
+        if reservation.tokens:
+            counter["day", reservation.day] += tokens
+            counter["month", reservation.month] += tokens
 
     def _pass_time(self, now: Moment) -> None:
         """Let go of what has had its time."""
         while self.admissions and self.admissions[0] <= now.time - WINDOW:
             self.admissions.popleft()
         while self.open and (first := _first(self.open)).until <= now.time:
-            del self.open[first.held.request_id]
-            self._add(self.reserved, first.held, -first.held.tokens)
-            self._add(self.spent, first.held, first.used)
+            del self.open[first.reservation.request_id]
+            self._add(self.reserved, first.reservation, -first.reservation.tokens)
+            self._add(self.spent, first.reservation, first.used)
             first.until = now.time + REMEMBERED
-            self.expired[first.held.request_id] = first
+            self.expired[first.reservation.request_id] = first
         while self.expired and (past := _first(self.expired)).until <= now.time:
-            del self.expired[past.held.request_id]
+            del self.expired[past.reservation.request_id]
         while self.ended and _first(self.ended) <= now.time:
             self.ended.popitem(last=False)
         for counter in (self.reserved, self.spent):
@@ -247,16 +255,16 @@ class MemoryQuota:
             account = self._accounts[key_id] = Account(math.inf)
         return account
 
-    async def reserve(self, wish: Wish) -> Grant | Refusal:
+    async def reserve(self, request: ReservationRequest) -> Grant | Refusal:
         """Admit a request or not."""
-        outcome = self.account(wish.key_id).reserve(wish, self._now())
+        outcome = self.account(request.key_id).reserve(request, self._now())
         if outcome is None:
             raise Unavailable("this request has ended already", reason="quota_unavailable")
         return outcome
 
-    def settle(self, held: Held, used: int) -> None:
+    def settle(self, reservation: Reservation, used: int) -> None:
         """End a reservation at `used` tokens."""
-        self.account(held.key_id).settle(held, used, self._now())
+        self.account(reservation.key_id).settle(reservation, used, self._now())
 
     async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
         """Nothing has to be said: what is open here stays open until it is settled."""

@@ -114,7 +114,7 @@ _NOTHING: Final = Quota()
 
 
 @attrs.frozen
-class Wish:
+class ReservationRequest:
     """What a request asks for; tokens are upper bounds."""
 
     request_id: str
@@ -131,7 +131,7 @@ class Wish:
 
 
 @attrs.frozen
-class Held:
+class Reservation:
     """What a store holds for a request; whoever settles or renews hands it back."""
 
     request_id: str
@@ -145,7 +145,7 @@ class Held:
 
 
 @attrs.frozen
-class Standing:
+class LimitStatus:
     """One limit at one moment."""
 
     limit: int
@@ -159,7 +159,7 @@ class Standing:
         return max(0, self.limit - self.used)
 
 
-Standings = Mapping[LimitName, Standing]
+LimitStatuses = Mapping[LimitName, LimitStatus]
 """The limits that are set, by name."""
 
 
@@ -179,17 +179,17 @@ class Usage:
     day_ends: float
     month_ends: float
 
-    def standings(self, quota: Quota) -> Standings:
+    def statuses(self, quota: Quota) -> LimitStatuses:
         """How the limits of a quota stand."""
-        found: dict[LimitName, Standing] = {}
+        found: dict[LimitName, LimitStatus] = {}
         if limit := quota.requests_per_minute:
-            found["rate"] = Standing(limit, self.admissions, self.window_ends)
+            found["rate"] = LimitStatus(limit, self.admissions, self.window_ends)
         if limit := quota.concurrent_requests:
-            found["concurrency"] = Standing(limit, self.open, 0.0)
+            found["concurrency"] = LimitStatus(limit, self.open, 0.0)
         if limit := quota.tokens_per_day:
-            found["day"] = Standing(limit, self.day, self.day_ends)
+            found["day"] = LimitStatus(limit, self.day, self.day_ends)
         if limit := quota.tokens_per_month:
-            found["month"] = Standing(limit, self.month, self.month_ends)
+            found["month"] = LimitStatus(limit, self.month, self.month_ends)
         return found
 
 
@@ -197,7 +197,7 @@ class Usage:
 class Grant:
     """Admitted."""
 
-    held: Held
+    reservation: Reservation
     generation: int
     """Tokens that the answer may have: as wished, or less."""
     usage: Usage
@@ -218,18 +218,18 @@ class Refusal:
 class Renewal:
     """An open reservation, and the tokens it has used so far."""
 
-    held: Held
+    reservation: Reservation
     used: int
 
 
 class QuotaStore(Protocol):
     """Where the limits are counted: in this process, or in Redis for many."""
 
-    async def reserve(self, wish: Wish) -> Grant | Refusal:
+    async def reserve(self, request: ReservationRequest) -> Grant | Refusal:
         """Admit a request or not; raises Unavailable within 250 ms when that cannot be said."""
         ...
 
-    def settle(self, held: Held, used: int) -> None:
+    def settle(self, reservation: Reservation, used: int) -> None:
         """End a reservation at `used` tokens; takes effect before any later `reserve` from here."""
         ...
 

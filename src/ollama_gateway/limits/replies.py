@@ -11,7 +11,7 @@ import math
 from typing import Final
 
 from ollama_gateway.errors import LimitReached
-from ollama_gateway.limits.quota import LimitName, Quota, Refusal, Standing, Standings
+from ollama_gateway.limits.quota import LimitName, LimitStatus, LimitStatuses, Quota, Refusal
 from ollama_gateway.wire.headers import Headers
 
 REASONS: Final[dict[LimitName, str]] = {
@@ -30,12 +30,12 @@ _WORDS: Final[dict[LimitName, str]] = {
 }
 
 
-def headers_of(standings: Standings) -> Headers:
+def headers_of(statuses: LimitStatuses) -> Headers:
     """The headers that tell how much of the limits is left."""
     found: Headers = []
-    if rate := standings.get("rate"):
+    if rate := statuses.get("rate"):
         found += _headers(b"requests", rate)
-    budgets = [standings[name] for name in ("day", "month") if name in standings]
+    budgets = [statuses[name] for name in ("day", "month") if name in statuses]
     if budgets:
         found += _headers(b"tokens", min(budgets, key=lambda budget: budget.left))
     return found
@@ -43,13 +43,13 @@ def headers_of(standings: Standings) -> Headers:
 
 def refused(refusal: Refusal, quota: Quota) -> LimitReached:
     """The 429 that says which limit it was and when to come back."""
-    standings = refusal.usage.standings(quota)
-    words = _WORDS[refusal.limit].format(standings[refusal.limit].limit)
+    statuses = refusal.usage.statuses(quota)
+    words = _WORDS[refusal.limit].format(statuses[refusal.limit].limit)
     return LimitReached(
         f"{words}; try again in {duration(refusal.retry_after)}",
         reason=REASONS[refusal.limit],
         retry_after=max(1.0, refusal.retry_after),
-        headers=tuple(headers_of(standings)),
+        headers=tuple(headers_of(statuses)),
     )
 
 
@@ -64,9 +64,9 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _headers(what: bytes, standing: Standing) -> Headers:
+def _headers(what: bytes, status: LimitStatus) -> Headers:
     return [
-        (b"x-ratelimit-limit-" + what, b"%d" % standing.limit),
-        (b"x-ratelimit-remaining-" + what, b"%d" % standing.left),
-        (b"x-ratelimit-reset-" + what, duration(standing.reset).encode()),
+        (b"x-ratelimit-limit-" + what, b"%d" % status.limit),
+        (b"x-ratelimit-remaining-" + what, b"%d" % status.left),
+        (b"x-ratelimit-reset-" + what, duration(status.reset).encode()),
     ]

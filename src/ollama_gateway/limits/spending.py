@@ -37,7 +37,7 @@ from ollama_gateway.limits.spending_file import (
     read_file,
 )
 from ollama_gateway.log import get_logger
-from ollama_gateway.services import beside
+from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import Runner, in_thread, let_go
 
 SHORTEST: Final = 0.1
@@ -225,7 +225,7 @@ async def open_spending(
     file = await runner(lambda: SpendingFile(directory, month))
     spending = Spending(file, runner, now)
     try:
-        async with beside(spending.run):
+        async with running(spending.run):
             yield spending
     finally:
         with anyio.move_on_after(CLOSING, shield=True):

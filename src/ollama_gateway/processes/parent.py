@@ -211,11 +211,11 @@ async def serve_with_processes(
             sockets.public,
             partial(on_ready, address),
         )
-        async with trio.open_nursery() as beside:
-            beside.start_soon(_drain_when_told, parent, signals)
-            beside.start_soon(_admin_listener(settings, parent.roster).serve, sockets.admin)
+        async with trio.open_nursery() as running:
+            running.start_soon(_drain_when_told, parent, signals)
+            running.start_soon(_admin_listener(settings, parent.roster).serve, sockets.admin)
             await parent.run()
-            beside.cancel_scope.cancel()
+            running.cancel_scope.cancel()
     log.info("stopped")
     if parent.failure is not None:
         raise ProcessesFailed(parent.failure)

@@ -14,14 +14,14 @@ INIT: Final = 1
 """The number of a container's first process."""
 
 
-def bury() -> None:
+def reap() -> None:
     """Ask how all have ended that have, whoever they were; does not wait for others."""
     with contextlib.suppress(ChildProcessError):  # there is none
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
 
 
-def bury_as_init() -> None:
+def reap_as_init() -> None:
     """The same in a container's first process; elsewhere children have parents of their own."""
     if os.getpid() == INIT:
-        bury()
+        reap()

@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.selection import Wish
+from ollama_gateway.backends.selection import RouteRequest
 from ollama_gateway.errors import BadRequest, NotFound
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.hedging import Hedging
@@ -166,18 +166,18 @@ class Admin:
         key = await self.find_key(ask.parameter)
         if key is None:
             raise NotFound
-        standings = await self.limits.standings(key.id, key.limits)
+        statuses = await self.limits.statuses(key.id, key.limits)
         body = {
             "key_id": ask.parameter,
             "store": self.limits.store.name,
             "limits": {
                 name: {
-                    "limit": standing.limit,
-                    "used": standing.used,
-                    "left": standing.left,
-                    "reset_s": round(standing.reset, 1),
+                    "limit": status.limit,
+                    "used": status.used,
+                    "left": status.left,
+                    "reset_s": round(status.reset, 1),
                 }
-                for name, standing in standings.items()
+                for name, status in statuses.items()
             },
         }
         await ask.downstream.respond(200, JSON, json.dumps(body).encode())
@@ -196,7 +196,7 @@ class Admin:
             "key": key and {"id": key.id, "name": key.name, "may_use": _may_use(key, model)},
             "hedge_after_s": delay if math.isfinite(delay) else None,
             "waiting": len(self.backends.line),
-            **explain(Wish(model, key.id if key else ""), self.backends, now),
+            **explain(RouteRequest(model, key.id if key else ""), self.backends, now),
         }
         await ask.downstream.respond(200, JSON, json.dumps(body).encode())
 

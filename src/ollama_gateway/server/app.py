@@ -29,7 +29,7 @@ from ollama_gateway.errors import (
     Unavailable,
 )
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.http.request_stream import Inbox
+from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.address import Address
@@ -38,7 +38,7 @@ from ollama_gateway.server.bodies import BodyBudget, Room
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.downstream import ASGIDownstream, Send
 from ollama_gateway.server.forwarded import client_of
-from ollama_gateway.server.pacer import Turnstile
+from ollama_gateway.server.pacer import StartPacer
 from ollama_gateway.server.refusals import RefusalLog
 from ollama_gateway.server.routes import Routes, dialect_of
 from ollama_gateway.wire.dialects import Dialect
@@ -65,7 +65,7 @@ class App:
     anonymous: Anonymous = attrs.field(factory=Anonymous)
     proxies: Sequence[Network] = ()
     """Whose `X-Forwarded-For` is believed."""
-    _turnstile: Turnstile = attrs.field(factory=Turnstile, init=False)
+    _pacer: StartPacer = attrs.field(factory=StartPacer, init=False)
     _running: set[trio.CancelScope] = attrs.field(factory=set, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
 
@@ -80,11 +80,11 @@ class App:
         for request in self._running:
             request.deadline = self._deadline
 
-    async def __call__(self, scope: Any, receive: Inbox, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: RequestStream, send: Send) -> None:
         """Serve one request."""
         request_id, arrived = new_request_id(), clock.now()
         # Before anybody hears that the client has left: who only half-closed has an answer coming.
-        await self._turnstile.pass_through()
+        await self._pacer.pass_through()
         with Room(self.bodies) as room:
             downstream = ASGIDownstream(
                 receive,
@@ -94,7 +94,7 @@ class App:
                 _content_length(scope["headers"]),
                 [(b"x-request-id", request_id.encode()), *self.cors.headers(scope["headers"])],
                 content_coding(scope["headers"]),
-                self._turnstile,
+                self._pacer,
             )
             with trio.CancelScope(deadline=self._deadline) as request:
                 self._running.add(request)

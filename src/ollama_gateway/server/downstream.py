@@ -25,7 +25,7 @@ from ollama_gateway.server.bodies import (
     WHOLE,
     Room,
 )
-from ollama_gateway.server.pacer import Turnstile
+from ollama_gateway.server.pacer import StartPacer
 from ollama_gateway.turns import done
 from ollama_gateway.wire.encoding import ZSTD, Decoder
 from ollama_gateway.wire.headers import Headers
@@ -65,7 +65,7 @@ class ASGIDownstream:
     """Sent with every answer: the request id."""
     coding: bytes = b""
     """How the request's body is compressed: not at all, or zstd."""
-    turnstile: Turnstile = attrs.field(factory=Turnstile)
+    pacer: StartPacer = attrs.field(factory=StartPacer)
     """Where a stream lets those that begin go first."""
     is_gone: bool = attrs.field(default=False, init=False)
     has_started: bool = attrs.field(default=False, init=False)
@@ -201,7 +201,7 @@ class ASGIDownstream:
         if not self._head_is_out or self._is_ending:
             return  # its head was cancelled half-way, or a next request may have the connection
         await self.transmit({"type": "http.response.body", "body": data, "more_body": True})
-        await self.turnstile.give_way()
+        await self.pacer.give_way()
 
     async def end(self, data: bytes = b"") -> None:
         """End the answer, with its last part."""

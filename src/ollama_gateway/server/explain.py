@@ -11,31 +11,31 @@ from typing import Any
 
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.breaker import Breaker
-from ollama_gateway.backends.selection import Judgement, Wish, in_order, judge
+from ollama_gateway.backends.selection import Evaluation, RouteRequest, evaluate, in_order
 
 Facts = dict[str, Any]
 
 
-def explain(wish: Wish, backends: Backends, now: float) -> dict[str, list[Facts]]:
+def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, list[Facts]]:
     """The candidates of a wish, the one to ask first in front, and the backends passed over.
 
     Each has its `backend`, `why` in words, and the facts of `facts_of`.
     """
-    ordered = in_order(judge(wish, backends, now))
+    ordered = in_order(evaluate(route, backends, now))
     sound = [j for j in ordered if j.is_admitted]
     chosen = sorted(sound, key=lambda j: not j.has_room) or ordered[:1]
-    names = {judgement.backend.name for judgement in chosen}
+    names = {evaluation.backend.name for evaluation in chosen}
     return {
         "candidates": [
             {
                 "order": order,
-                **_shown(judgement.backend, wish, now),
-                "why": ", ".join(_merits(judgement, now)),
+                **_shown(evaluation.backend, route, now),
+                "why": ", ".join(_merits(evaluation, now)),
             }
-            for order, judgement in enumerate(chosen, 1)
+            for order, evaluation in enumerate(chosen, 1)
         ],
         "passed_over": [
-            {**_shown(backend, wish, now), "why": _obstacle(backend, wish, now)}
+            {**_shown(backend, route, now), "why": _obstacle(backend, route, now)}
             for backend in backends.all
             if backend.name not in names
         ],
@@ -51,7 +51,7 @@ def facts_of(backend: Backend, now: float) -> Facts:
                 "warm": backend.has_warm_key(key),
                 "breaker": health.breaker.state(now),
                 "failing": health.is_failing,
-                "rests_s": _seconds(health.rests_until - now),
+                "rests_s": _seconds(health.backoff_until - now),
                 "first_chunk_ms": _milliseconds(health.typical_first_chunk),
             }
             for key, health in backend.health.items()
@@ -59,14 +59,14 @@ def facts_of(backend: Backend, now: float) -> Facts:
     }
 
 
-def _shown(backend: Backend, wish: Wish, now: float) -> Facts:
-    health = backend.health_of(wish.model)
+def _shown(backend: Backend, route: RouteRequest, now: float) -> Facts:
+    health = backend.health_of(route.model)
     return {
         "backend": backend.name,
         "priority": backend.priority,
         "up": backend.is_up,
         "paused": backend.is_paused,
-        "warm": backend.has_warm(wish.model),
+        "warm": backend.has_warm(route.model),
         "in_flight": backend.in_flight,
         "slots": backend.slots,
         "breaker": _worse(backend.breaker, health.breaker).state(now),
@@ -74,43 +74,43 @@ def _shown(backend: Backend, wish: Wish, now: float) -> Facts:
     }
 
 
-def _merits(judgement: Judgement, now: float) -> Iterator[str]:
+def _merits(evaluation: Evaluation, now: float) -> Iterator[str]:
     """Why a candidate stands where it stands."""
-    backend = judgement.backend
-    if not judgement.is_admitted:
-        yield f"the least bad: {_obstacle_of_breakers(judgement, now)}"
+    backend = evaluation.backend
+    if not evaluation.is_admitted:
+        yield f"the least bad: {_obstacle_of_breakers(evaluation, now)}"
     yield f"priority {backend.priority}"
-    yield "warm" if judgement.is_warm else "cold"
+    yield "warm" if evaluation.is_warm else "cold"
     yield (
         f"{backend.in_flight} of {backend.slots} slots busy"
         if backend.slots
         else (f"{backend.in_flight} running")
     )
-    if judgement.is_resting:
-        yield f"said that it is full, for {_seconds(judgement.health.rests_until - now)} s more"
-    elif not judgement.has_room:
+    if evaluation.is_backing_off:
+        yield f"said that it is full, for {_seconds(evaluation.health.backoff_until - now)} s more"
+    elif not evaluation.has_room:
         yield "full"
-    if not judgement.is_closed and judgement.is_admitted:
+    if not evaluation.is_closed and evaluation.is_admitted:
         yield "the next request is its breaker's probe"
-    if not judgement.is_loaded_so:
+    if not evaluation.is_loaded_so:
         yield "loaded with other options"
 
 
-def _obstacle(backend: Backend, wish: Wish, now: float) -> str:
+def _obstacle(backend: Backend, route: RouteRequest, now: float) -> str:
     """Why a backend is passed over."""
     if not backend.is_up:
         return f"down: {backend.error or 'not polled yet'}"
-    if not backend.hosts(wish.model):
+    if not backend.hosts(route.model):
         return "does not list the model"
     if backend.is_paused:
         return "paused"
-    judgement = Judgement.of(wish, backend, 0, now)
-    return _obstacle_of_breakers(judgement, now)
+    evaluation = Evaluation.of(route, backend, 0, now)
+    return _obstacle_of_breakers(evaluation, now)
 
 
-def _obstacle_of_breakers(judgement: Judgement, now: float) -> str:
-    backend = judgement.backend
-    breaker = _worse(backend.breaker, judgement.health.breaker)
+def _obstacle_of_breakers(evaluation: Evaluation, now: float) -> str:
+    backend = evaluation.backend
+    breaker = _worse(backend.breaker, evaluation.health.breaker)
     if breaker.state(now) == "half-open":
         return f"breaker half-open, its probe is running ({breaker.reason})"
     return f"breaker open for {_seconds((breaker.until or now) - now)} s ({breaker.reason})"

@@ -18,8 +18,8 @@ from ollama_gateway.flow.command import Command, read_command
 from ollama_gateway.flow.exchange import Keys, Principal
 from ollama_gateway.flow.managing import pass_on, told
 from ollama_gateway.flow.target import target
-from ollama_gateway.ledger.record import Ledger, Row
-from ollama_gateway.limits.leases import Demand, Lease, Limits
+from ollama_gateway.ledger.record import AuditRecord, Ledger
+from ollama_gateway.limits.leases import Cost, Lease, Limits
 
 
 @attrs.frozen
@@ -38,21 +38,21 @@ class Management:
     async def serve(self, ask: Ask) -> None:
         """Serve one request to its end; raises GatewayError, before or after the first byte."""
         principal = await self.keys.identify(ask.credential)  # 401, before a byte of the body
-        async with self.ledger.record(principal, ask) as row:  # exactly one row
+        async with self.ledger.record(principal, ask) as record:  # exactly one row
             may_call(principal, ask)  # 403, 415
             backend = target(principal, ask, self.backends)  # 400
             quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
-            with self.limits.lease(quota, row) as lease:  # holds nothing yet
+            with self.limits.lease(quota, record) as lease:  # holds nothing yet
                 command = await self._command(principal, ask, lease)  # 429, 400, 403, 408, 413
-                row.model = command.model.short if command.model else None
-                row.bytes_in = len(command.body or b"")
-                await self.limits.admit(lease, Demand())  # 429, 503
-                await self.ledger.admit(row)  # 503
-                async with told(backend, command, ask, row, self.idle) as reply:  # 502, 503, 504
-                    finish = partial(self._finish, backend, command, lease, row)
+                record.model = command.model.short if command.model else None
+                record.bytes_in = len(command.body or b"")
+                await self.limits.admit(lease, Cost())  # 429, 503
+                await self.ledger.admit(record)  # 503
+                async with told(backend, command, ask, record, self.idle) as reply:  # 502, 503, 504
+                    finish = partial(self._finish, backend, command, lease, record)
                     exposed = [(b"x-gateway-backend", backend.name.encode())]
                     extra = lease.headers + exposed * self.expose_backend
-                    await pass_on(reply, ask, row, finish, self.idle, extra)
+                    await pass_on(reply, ask, record, finish, self.idle, extra)
 
     async def _command(self, principal: Principal, ask: Ask, lease: Lease) -> Command:
         """Read the body; where it is large or still to come, only once it has its places."""
@@ -64,14 +64,16 @@ class Management:
             await self.keys.identify(ask.credential)  # 401, where the key was revoked meanwhile
         return command
 
-    async def _finish(self, backend: Backend, command: Command, lease: Lease, row: Row) -> None:
+    async def _finish(
+        self, backend: Backend, command: Command, lease: Lease, record: AuditRecord
+    ) -> None:
         """The whole answer is there: the lists show what it has changed, and it is recorded; 503.
 
         Where the backend does not answer in time, its lists are as old as at any failed poll.
         """
-        if command.changes_models and row.outcome == "completed":
+        if command.changes_models and record.outcome == "completed":
             await self.discovery.refresh(backend)
-        if command.is_deletion and row.outcome == "completed" and command.model is not None:
+        if command.is_deletion and record.outcome == "completed" and command.model is not None:
             self.backends.forget(command.model)
         self.limits.settle(lease)
-        await self.ledger.seal(row)
+        await self.ledger.finalize(record)

@@ -36,7 +36,7 @@ class _Waiter:
 
 
 @attrs.define(eq=False)
-class Turnstile:
+class StartPacer:
     """Passed by every request once, before any work is done for it."""
 
     at_once: int = AT_ONCE

@@ -25,7 +25,7 @@ LONGEST: Final = 256 * 1024 * 1024
 """Bytes of one that is passed on: a batch of embeddings is the largest honest answer."""
 LONGEST_HELD: Final = 64 * 1024 * 1024
 """Bytes of one that is not: what is said of a model with all of its vocabulary."""
-LONGEST_REST: Final = 64 * 1024
+LONGEST_BACKOFF: Final = 64 * 1024
 """Bytes of white space behind the end of an answer."""
 
 
@@ -89,7 +89,7 @@ class WholeAnswer:
             return []
         if self._outline.is_complete:
             self._held_back += len(self._parts[-1])
-            if self._held_back > LONGEST_REST:
+            if self._held_back > LONGEST_BACKOFF:
                 raise FrameTooLong
             return []
         self._is_passing = True

@@ -10,7 +10,7 @@ import pytest
 
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import Span
-from tests.ledger.rows import BEGAN
+from tests.ledger.records import BEGAN
 from tests.ledger.trails import all_rows, ended, written
 
 
@@ -50,15 +50,15 @@ def test_what_is_wanted(tmp_path: Path, wanted: Filter, *, is_held: bool) -> Non
         "end_user": "eve",
     }
     written(tmp_path, [ended("a", **fields)])
-    [row] = all_rows(tmp_path)
+    [record] = all_rows(tmp_path)
 
-    assert wanted.holds(row) is is_held
+    assert wanted.holds(record) is is_held
 
 
 def test_a_request_without_a_model(tmp_path: Path) -> None:
     """A body that could not be read names none."""
     written(tmp_path, [ended("a", model=None)])
-    [row] = all_rows(tmp_path)
+    [record] = all_rows(tmp_path)
 
-    assert Filter().holds(row)
-    assert not Filter(model="m1").holds(row)
+    assert Filter().holds(record)
+    assert not Filter(model="m1").holds(record)

@@ -23,7 +23,7 @@ from ollama_gateway.ledger.read.journals import (
     start_at_newest,
 )
 from ollama_gateway.ledger.read.records import Kept
-from tests.ledger.rows import BEGAN, journal
+from tests.ledger.records import BEGAN, journal
 from tests.ledger.trails import (
     Memory,
     all_ids,
@@ -53,9 +53,9 @@ def test_a_killed_request_stands_where_its_row_was_written(tmp_path: Path) -> No
     written(tmp_path, [ended("a", 5), began("k", 0)])
     journal(tmp_path / "journal-0.db").close()
 
-    rows = all_rows(tmp_path)
+    records = all_rows(tmp_path)
 
-    assert [(row.request_id, row.document["outcome"]) for row in rows] == [
+    assert [(record.request_id, record.document["outcome"]) for record in records] == [
         ("a", "completed"),
         ("k", "killed"),
     ]
@@ -84,13 +84,13 @@ def test_what_is_written_while_it_is_read(tmp_path: Path) -> None:
     """Rows of a living process are there at once; reading goes on from where it was."""
     with closing(still_open(tmp_path, ended("a"), began("r"))) as living:
         source = Journals(tmp_path, pytest.fail)
-        assert [row.request_id for row in merged(source.strands(), Span())] == ["a"]
-        assert [row.request_id for row in source.running()] == ["r"]
+        assert [record.request_id for record in merged(source.strands(), Span())] == ["a"]
+        assert [record.request_id for record in source.running()] == ["r"]
 
         living.commit([ended("b")])
         written(tmp_path, [ended("c", 5)])
 
-        assert [row.request_id for row in merged(source.strands(), Span())] == ["b", "c"]
+        assert [record.request_id for record in merged(source.strands(), Span())] == ["b", "c"]
 
 
 def test_a_journal_whose_rows_are_dropped_meanwhile(
@@ -99,11 +99,11 @@ def test_a_journal_whose_rows_are_dropped_meanwhile(
     """Those that are gone are gone; the others come."""
     monkeypatch.setattr(reading, "PAGE", 2)
     with closing(still_open(tmp_path, *(ended(f"r{n}", 60 * n) for n in range(9)))) as living:
-        rows = merged(Journals(tmp_path, pytest.fail).strands(), Span())
-        assert next(rows).request_id == "r0"
+        records = merged(Journals(tmp_path, pytest.fail).strands(), Span())
+        assert next(records).request_id == "r0"
         living.trim(BEGAN.timestamp() + 60 * 5)
 
-        assert [row.request_id for row in rows] == ["r1", "r5", "r6", "r7", "r8"]
+        assert [record.request_id for record in records] == ["r1", "r5", "r6", "r7", "r8"]
 
 
 @given(
@@ -114,30 +114,32 @@ def test_the_newest_are_the_last_ones(layout: list[list[tuple[int, bool]]], coun
     """Starting at the newest gives the end of the whole trail, as many as are wanted."""
 
     def strands() -> list[Strand]:
-        return [Memory.of(f"{n}", sorted(rows)) for n, rows in enumerate(layout)]
+        return [Memory.of(f"{n}", sorted(records)) for n, records in enumerate(layout)]
 
-    def is_wanted(row: Kept) -> bool:
-        return bool(row.document["status"] == 200)
+    def is_wanted(record: Kept) -> bool:
+        return bool(record.document["status"] == 200)
 
-    whole = [row for row in merged(strands(), Span()) if is_wanted(row)]
+    whole = [record for record in merged(strands(), Span()) if is_wanted(record)]
     started = strands()
     start_at_newest(started, Span(), count, is_wanted)
-    newest = [row for row in merged(started, Span()) if is_wanted(row)]
+    newest = [record for record in merged(started, Span()) if is_wanted(record)]
 
     assert len(newest) == min(count, len(whole))
-    assert sorted(row.ended for row in newest) == [
-        row.ended for row in whole[len(whole) - len(newest) :]
+    assert sorted(record.ended for record in newest) == [
+        record.ended for record in whole[len(whole) - len(newest) :]
     ]
 
 
 def test_a_row_in_two_sources_is_given_once(tmp_path: Path) -> None:
     """One that is just being moved is in both."""
     written(tmp_path, [ended(name, second) for second, name in enumerate("abc")])
-    rows = all_rows(tmp_path)
-    moved = Memory("m", rows[:2])
+    records = all_rows(tmp_path)
+    moved = Memory("m", records[:2])
     source = Journals(tmp_path, pytest.fail)
 
-    assert [row.request_id for row in merged([*source.strands(), moved], Span())] == list("abc")
+    assert [record.request_id for record in merged([*source.strands(), moved], Span())] == list(
+        "abc"
+    )
 
 
 def test_how_much_is_remembered_of_what_was_given(
@@ -206,9 +208,9 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(
     spoil(tmp_path / "journal-0.db")
     faults: list[str] = []
     source = Journals(tmp_path, faults.append)
-    rows = [row.request_id for _ in range(2) for row in merged(source.strands(), Span())]
+    records = [record.request_id for _ in range(2) for record in merged(source.strands(), Span())]
 
-    assert [name for name in rows if not name.startswith("r")] == ["a"]
+    assert [name for name in records if not name.startswith("r")] == ["a"]
     [fault] = faults
     assert str(tmp_path / "journal-0.db") in fault
     assert "\n" not in fault
@@ -239,10 +241,10 @@ def test_reading_changes_nothing(tmp_path: Path) -> None:
 def test_a_slow_reader_does_not_keep_the_log_from_being_reused(tmp_path: Path) -> None:
     """Between two pages nothing is held, so the write-ahead log can be emptied."""
     with closing(still_open(tmp_path, *(ended(f"r{n}") for n in range(2000)))):
-        rows = merged(Journals(tmp_path, pytest.fail).strands(), Span())
-        next(rows)
+        records = merged(Journals(tmp_path, pytest.fail).strands(), Span())
+        next(records)
         with closing(sqlite3.connect(tmp_path / "journal-9.db")) as connection:
             [(is_busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
         assert is_busy == 0
-        assert len(list(rows)) == 1999
+        assert len(list(records)) == 1999

@@ -67,7 +67,7 @@ documents = st.lists(
 )
 def test_rows_are_grouped(by: By, names: list[str | None]) -> None:
     """The most tokens first; days in their order."""
-    rows = [
+    records = [
         document(),
         document(key_id="k2", prompt_tokens=100),
         document(started_at="2026-01-01T23:59:59.000000Z", prompt_tokens=0),
@@ -77,15 +77,15 @@ def test_rows_are_grouped(by: By, names: list[str | None]) -> None:
         document(end_user="eve", prompt_tokens=1),
     ]
 
-    assert [one.name for one in usage(rows, by)] == names
+    assert [one.name for one in usage(records, by)] == names
 
 
 def test_what_is_counted() -> None:
     """Refusals, failures that nobody wished, tokens, and how many of them are estimates."""
-    rows = [document(outcome=outcome) for outcome in OUTCOMES]
-    rows.append(document(tokens_source="counted", prompt_tokens=1, completion_tokens=None))
+    records = [document(outcome=outcome) for outcome in OUTCOMES]
+    records.append(document(tokens_source="counted", prompt_tokens=1, completion_tokens=None))
 
-    [one] = usage(rows, "key")
+    [one] = usage(records, "key")
 
     assert one == Usage("k1", "alice", 7, 1, 3, 61, 30, 1)
     assert one.total_tokens == 91
@@ -99,22 +99,22 @@ def test_a_key_has_the_name_it_had_last() -> None:
 
 
 @given(documents)
-def test_every_way_to_group_sums_up_to_the_same(rows: list[Document]) -> None:
+def test_every_way_to_group_sums_up_to_the_same(records: list[Document]) -> None:
     """No row is counted twice or left out."""
-    wholes = [total(usage(rows, by)) for by in WAYS]
+    wholes = [total(usage(records, by)) for by in WAYS]
 
     assert all(whole == wholes[0] for whole in wholes)
-    assert wholes[0].requests == len(rows)
+    assert wholes[0].requests == len(records)
     assert wholes[0].counted_tokens <= wholes[0].total_tokens
 
 
 @given(documents, st.randoms(use_true_random=False))
-def test_the_order_of_the_rows_does_not_matter(rows: list[Document], random: Any) -> None:
+def test_the_order_of_the_rows_does_not_matter(records: list[Document], random: Any) -> None:
     """Sums are sums."""
-    mixed = random.sample(rows, len(rows))
+    mixed = random.sample(records, len(records))
 
     for by in WAYS:
-        assert _figures(usage(mixed, by)) == _figures(usage(rows, by))
+        assert _figures(usage(mixed, by)) == _figures(usage(records, by))
 
 
 def _figures(found: list[Usage]) -> dict[str | None, list[int]]:

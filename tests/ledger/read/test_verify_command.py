@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.rows import BEGAN, journal
+from tests.ledger.records import BEGAN, journal
 from tests.ledger.trails import ESCAPE, began, changed, ended, ran, run, written
 
 

@@ -14,7 +14,7 @@ import pytest
 from ollama_gateway.ledger.journal import first_rows
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
-from tests.ledger.rows import KEY, final, journal
+from tests.ledger.records import KEY, final, journal
 from tests.ledger.trails import changed, ended, moved, ran, run, written
 
 MONTH = 31 * 24 * 60

@@ -73,13 +73,13 @@ def list_rows(  # noqa: PLR0913, PLR0917 - one for each option
     wanted = Filter(span, key, model, backend, outcome, reason, end_user, endpoint)
     settings = load_for_stores(config)
     with opened(settings, "audit list") as trail, readable_in_part("audit list"):
-        rows = _rows(trail, wanted, limit)
+        records = _rows(trail, wanted, limit)
         running = filter(wanted.holds, trail.running()) if is_open else ()
         if not follow:
-            _print(chain(islice(rows, limit), running), as_json=as_json)
+            _print(chain(islice(records, limit), running), as_json=as_json)
             return
         with until_stopped() as stopped:
-            found = chain(rows, running, _following(trail, wanted, stopped))
+            found = chain(records, running, _following(trail, wanted, stopped))
             _print(takewhile(lambda _: not stopped.is_set(), found), as_json=as_json)
 
 
@@ -92,14 +92,14 @@ def show(
     """Tell one request's whole story."""
     settings = load_for_stores(config)
     with opened(settings, "audit show") as trail, readable_in_part("audit show"):
-        row = trail.find(request_id)
-        if row is None:
+        record = trail.find(request_id)
+        if record is None:
             teller("audit show")(f"no request {shown(request_id)} is recorded")
             raise typer.Exit(1)
         if as_json:
-            print_json(row.document)
+            print_json(record.document)
         else:
-            for line in render.story(row):
+            for line in render.story(record):
                 say(line)
 
 
@@ -115,8 +115,8 @@ def _following(trail: Source, wanted: Filter, stopped: threading.Event) -> Itera
         yield from filter(wanted.holds, merged(trail.strands(), wanted.span))
 
 
-def _print(rows: Iterable[Kept], *, as_json: bool) -> None:
+def _print(records: Iterable[Kept], *, as_json: bool) -> None:
     if not as_json:
         say(render.head())
-    for row in rows:
-        say(json.dumps(row.document) if as_json else render.line(row))
+    for record in records:
+        say(json.dumps(record.document) if as_json else render.line(record))

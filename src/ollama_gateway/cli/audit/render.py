@@ -42,9 +42,9 @@ def head() -> str:
     return _line(list(_COLUMNS))
 
 
-def line(row: Kept) -> str:
+def line(record: Kept) -> str:
     """One row. Widths are fixed, as nobody knows what is to come; what is longer stands out."""
-    document = row.document
+    document = record.document
     cells = [
         _second(document["started_at"]),
         document["key_name"],
@@ -59,16 +59,16 @@ def line(row: Kept) -> str:
     return _line([_cell(cell) for cell in cells])
 
 
-def story(row: Kept) -> Iterator[str]:
+def story(record: Kept) -> Iterator[str]:
     """All that is known of a request, in lines."""
-    for name, value in _facts(row):
+    for name, value in _facts(record):
         yield f"{name:<13}{value}"
     yield ""
-    yield from _timeline(row.document)
+    yield from _timeline(record.document)
 
 
-def _facts(row: Kept) -> Iterator[tuple[str, str]]:
-    document = row.document
+def _facts(record: Kept) -> Iterator[tuple[str, str]]:
+    document = record.document
     yield "request", _said(document["request_id"])
     yield "key", f"{_said(document['key_name'])} ({_said(document['key_id'])})"
     yield "end user", _said(document["end_user"])
@@ -82,7 +82,10 @@ def _facts(row: Kept) -> Iterator[tuple[str, str]]:
     yield "status", str(document["status"] or "- (no answer was begun)")
     yield "tokens", _tokens_in_words(document)
     yield "bytes", f"{document['bytes_in'] or 0:,} in, {document['bytes_out'] or 0:,} out"
-    yield "recorded in", f"{_said(row.journal)}, " + (f"row {row.seq}" if row.seq else "open")
+    yield (
+        "recorded in",
+        f"{_said(record.journal)}, " + (f"row {record.seq}" if record.seq else "open"),
+    )
 
 
 def _timeline(document: Document) -> Iterator[str]:

@@ -42,9 +42,9 @@ def opened(settings: Settings, command: str) -> Iterator[Source]:
     with ExitStack() as stack:
         journals = Journals(settings.storage.data_dir, complain)
         source: Source = journals
-        if rows := stored_rows(settings):
-            stack.callback(rows.close)
-            source = JoinedTrail(journals, Store(rows, complain))
+        if records := stored_rows(settings):
+            stack.callback(records.close)
+            source = JoinedTrail(journals, Store(records, complain))
         if not source.strands() and not faults:
             tell_of_none(settings, command)
         yield source

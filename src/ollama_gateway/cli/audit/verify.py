@@ -95,10 +95,10 @@ def _check(settings: Settings, sought: bytes, complain: Complain) -> list[Checke
 
 def _followed(settings: Settings, chains: Chains, complain: Complain) -> list[Checked]:
     """Those of the journals and, where it is used and can be, PostgreSQL."""
-    if rows := stored_rows(settings):
+    if records := stored_rows(settings):
         try:
-            with closing(rows):
-                return chains.joined(rows)
+            with closing(records):
+                return chains.joined(records)
         except DatabaseError as error:
             complain(str(error))
             return [attrs.evolve(one, dropped=0) for one in chains.local()]  # or were they moved?
@@ -108,11 +108,11 @@ def _followed(settings: Settings, chains: Chains, complain: Complain) -> list[Ch
 def _progress(journal: str) -> Progress:
     """A line that is written over."""
     name = printable(journal)
-    return lambda rows: say_over(f"{name}: {rows:,} rows followed")
+    return lambda records: say_over(f"{name}: {records:,} rows followed")
 
 
 def _looks_like_a_wrong_key(found: Sequence[Checked]) -> bool:
-    filled = [checked for checked in found if checked.rows]
+    filled = [checked for checked in found if checked.records]
     return bool(filled) and all(checked.fails_at_once for checked in filled)
 
 
@@ -134,12 +134,12 @@ def _in_words(checked: Checked) -> str:
 
 
 def _cells(checked: Checked) -> tuple[str, ...]:
-    span = (str(checked.anchor.seq + 1), str(checked.head.seq)) if checked.rows else ("-", "-")
+    span = (str(checked.anchor.seq + 1), str(checked.head.seq)) if checked.records else ("-", "-")
     state = "cannot be read" if checked.error else "holds" if checked.is_ok else "BROKEN"
     if checked.is_ok and checked.dropped:
         state += f"; {checked.dropped:,} rows before are gone"
     digest = checked.head.hash.hex()[:_SHORT] if checked.head.seq else "-"
-    return checked.journal, str(checked.rows), *span, digest, state
+    return checked.journal, str(checked.records), *span, digest, state
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _as_json(checked: Checked) -> dict[str, Any]:
         "journal": checked.journal,
         "identity": checked.identity or None,
         "ok": checked.is_ok,
-        "rows": checked.rows,
+        "rows": checked.records,
         "anchor": _anchor(checked.anchor),
         "head": _anchor(checked.head),
         "fault": named,

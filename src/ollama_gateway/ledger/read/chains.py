@@ -28,8 +28,8 @@ from ollama_gateway.ledger.read.records import LARGEST
 from ollama_gateway.ledger.read.stored import Copy, StoredRows
 from ollama_gateway.ledger.read.verifying import (
     Checked,
+    JournalState,
     Progress,
-    Standing,
     check,
     counted,
     identity_of,
@@ -75,46 +75,48 @@ class Chains:
         """Follow journals, as if there were nothing else."""
         return [self._local(path) for path in self.paths]
 
-    def joined(self, rows: StoredRows) -> list[Checked]:
+    def joined(self, records: StoredRows) -> list[Checked]:
         """Follow journals, and all that is or was in PostgreSQL. Raises DatabaseError."""
-        stored = rows.journals()
+        stored = records.journals()
         chains = [Chain(_identity(path), path) for path in self.paths]
         known = {chain.identity for chain in chains}
-        names = sorted({*stored, *rows.anchors()} - known)
+        names = sorted({*stored, *records.anchors()} - known)
         chains += [Chain(name, None) for name in names]
-        return [self._joined(rows, chain, is_stored=chain.identity in stored) for chain in chains]
+        return [
+            self._joined(records, chain, is_stored=chain.identity in stored) for chain in chains
+        ]
 
     def _local(self, path: Path) -> Checked:
         return check(path, self.key, self.sought, self.progress(path.name))
 
-    def _joined(self, rows: StoredRows, chain: Chain, *, is_stored: bool) -> Checked:
+    def _joined(self, records: StoredRows, chain: Chain, *, is_stored: bool) -> Checked:
         if chain.path and not chain.identity:
             return self._local(chain.path)
         while True:
-            known = rows.anchors().get(chain.identity)
+            known = records.anchors().get(chain.identity)
             start = Anchor() if is_stored else None
             try:
-                checked = self._followed(rows, chain, known or start)
+                checked = self._followed(records, chain, known or start)
             except JournalError as error:
                 return Checked(chain.name, chain.identity, error=str(error))
-            if checked.is_ok or rows.anchors().get(chain.identity) == known:
+            if checked.is_ok or records.anchors().get(chain.identity) == known:
                 return checked  # else retention has dropped the rows that were missing
 
-    def _followed(self, rows: StoredRows, chain: Chain, start: Anchor | None) -> Checked:
+    def _followed(self, records: StoredRows, chain: Chain, start: Anchor | None) -> Checked:
         start = start or _standing(chain).anchor
         cursor = Place(start.seq or -LARGEST)  # somebody may have put rows before the first
-        walk = walked(cursor, partial(_local, chain), partial(_stored, rows, chain), _place)
+        walk = walked(cursor, partial(_local, chain), partial(_stored, records, chain), _place)
         head, fault = verify(start, counted(walk, self.progress(chain.name)), self.key)
         local = _standing(chain, self.sought)
         return Checked(
             chain.name,
             chain.identity,
-            local.rows + rows.count(chain.identity, start.seq, _end(chain, local)),
+            local.records + records.count(chain.identity, start.seq, _end(chain, local)),
             start,
             head,
             start.seq,
             fault or _before_anchor(local),
-            has_sought=local.has_sought or rows.has(chain.identity, self.sought),
+            has_sought=local.has_sought or records.has(chain.identity, self.sought),
         )
 
 
@@ -125,8 +127,8 @@ def _identity(path: Path) -> str:
     return ""
 
 
-def _standing(chain: Chain, sought: bytes = b"") -> Standing:
-    return standing(chain.path, sought) if chain.path else Standing()
+def _standing(chain: Chain, sought: bytes = b"") -> JournalState:
+    return standing(chain.path, sought) if chain.path else JournalState()
 
 
 def _local(chain: Chain, after: int) -> tuple[int, list[Link]]:
@@ -136,16 +138,16 @@ def _local(chain: Chain, after: int) -> tuple[int, list[Link]]:
     return anchor.seq, links
 
 
-def _stored(rows: StoredRows, chain: Chain, after: int, upto: int) -> list[Link]:
-    return [_faithful(copy) for copy in rows.copies(chain.identity, after, upto, PAGE)]
+def _stored(records: StoredRows, chain: Chain, after: int, upto: int) -> list[Link]:
+    return [_faithful(copy) for copy in records.copies(chain.identity, after, upto, PAGE)]
 
 
-def _end(chain: Chain, local: Standing) -> int:
+def _end(chain: Chain, local: JournalState) -> int:
     """Up to where rows are in PostgreSQL alone."""
     return local.anchor.seq if chain.path else LARGEST
 
 
-def _before_anchor(local: Standing) -> Fault | None:
+def _before_anchor(local: JournalState) -> Fault | None:
     """A row that was put where none can be any more."""
     if local.first is None or local.first.seq > local.anchor.seq:
         return None
@@ -168,5 +170,5 @@ def _shown(moment: datetime) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
-def _place(row: Link) -> int:
-    return row.seq
+def _place(record: Link) -> int:
+    return record.seq

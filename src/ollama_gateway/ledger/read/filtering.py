@@ -31,11 +31,11 @@ class Filter:
     end_user: str | None = None
     endpoint: str | None = None
 
-    def holds(self, row: Kept) -> bool:
+    def holds(self, record: Kept) -> bool:
         """Whether a row is wanted."""
-        document = row.document
+        document = record.document
         return (
-            self.span.holds(row.began)
+            self.span.holds(record.began)
             and self._is_of_key(document)
             and self._is_of_model(document)
             and all(getattr(self, name) in {None, document[name]} for name in _ALIKE)

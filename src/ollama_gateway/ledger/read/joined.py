@@ -69,9 +69,9 @@ def walked(
 
 
 def _passed(cursor: Cursor, page: list[T], place: Callable[[T], int]) -> Iterator[T]:
-    for row in page:
-        cursor.after = place(row)
-        yield row
+    for record in page:
+        cursor.after = place(record)
+        yield record
 
 
 class Place:
@@ -84,9 +84,9 @@ class Place:
 class Store:
     """PostgreSQL, which may be away: then that is told, and it is left alone until `retry`."""
 
-    def __init__(self, rows: StoredRows, complain: Complain) -> None:
-        self.label = rows.label
-        self._rows = rows
+    def __init__(self, records: StoredRows, complain: Complain) -> None:
+        self.label = records.label
+        self._rows = records
         self._complain = Once(complain)
         self._is_away = False
 
@@ -137,9 +137,9 @@ class JoinedStrand:
     def last(self) -> int:
         """The place of the last row that is there now; 0 for none."""
         local = self.local.last if self.local else 0
-        return local or self._store.ask(lambda rows: rows.last(self.identity)) or 0
+        return local or self._store.ask(lambda records: records.last(self.identity)) or 0
 
-    def rows(self, span: Span) -> Iterator[Kept]:
+    def records(self, span: Span) -> Iterator[Kept]:
         """What comes after `after`, in order; moves it."""
         stored = partial(self._stored_page, span, _sizes())
         owed, self._owed = self._owed, []
@@ -171,7 +171,7 @@ class JoinedStrand:
 
     def _stored_page(self, span: Span, sizes: Iterator[int], after: int, upto: int) -> list[Piece]:
         size = next(sizes)
-        page = self._store.ask(lambda rows: rows.page(self.identity, after, upto, span, size))
+        page = self._store.ask(lambda records: records.page(self.identity, after, upto, span, size))
         if page is None and upto < LARGEST:
             self._owed.append((after, upto))
         return _pieces(page or [], self._reader)
@@ -180,7 +180,9 @@ class JoinedStrand:
         if self.local and (page := self.local.page_before(before, span)):
             return _pieces(page, self.local.read)
         size = next(sizes)
-        stored = self._store.ask(lambda rows: rows.page_before(self.identity, before, span, size))
+        stored = self._store.ask(
+            lambda records: records.page_before(self.identity, before, span, size)
+        )
         return _pieces(stored or [], self._reader)
 
 
@@ -216,7 +218,7 @@ class JoinedTrail:
         """The row of a request, ended or not."""
         if found := self._journals.find(request_id):
             return found
-        stored = self._store.ask(lambda rows: rows.find(request_id))
+        stored = self._store.ask(lambda records: records.find(request_id))
         return next(self._store.read(*stored), None) if stored else None
 
     def _strand(self, identity: str) -> JoinedStrand:

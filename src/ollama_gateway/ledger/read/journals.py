@@ -84,7 +84,7 @@ class Strand(Protocol):
         """The place of the last row that is there now."""
         ...
 
-    def rows(self, span: Span) -> Iterator[Kept]:
+    def records(self, span: Span) -> Iterator[Kept]:
         """What comes after `after`; moves it."""
         ...
 
@@ -125,7 +125,7 @@ class JournalStrand:
         """The place of the last row that is there now; 0 for none."""
         return next((seq for seq, _ in self._ask(_LAST)), 0)
 
-    def rows(self, span: Span) -> Iterator[Kept]:
+    def records(self, span: Span) -> Iterator[Kept]:
         """What comes after `after`, in order; moves it."""
         while page := self._ask(_FORWARDS, self.after, *span.texts, PAGE):
             for seq, text in page:
@@ -173,7 +173,7 @@ class JournalStrand:
     def find(self, request_id: str) -> Kept | None:
         """The row of a request, ended or not."""
         found = self._ask(_BY_ID, as_text(request_id))
-        return next(chain.from_iterable(self.read(*row) for row in found), None)
+        return next(chain.from_iterable(self.read(*record) for record in found), None)
 
     def _ask(self, question: str, *values: str | int) -> list[Stored]:
         try:
@@ -227,7 +227,7 @@ class Journals:
     def find(self, request_id: str) -> Kept | None:
         """The row of a request, ended or not."""
         found = (strand.find(request_id) for strand in self.strands())
-        return next((row for row in found if row), None)
+        return next((record for record in found if record), None)
 
 
 def paths_in(directory: Path) -> list[Path]:
@@ -249,21 +249,23 @@ def is_unmade(connection: Any) -> bool:
 
 def merged(strands: Iterable[Strand], span: Span) -> Iterator[Kept]:
     """What strands have that was not read yet, as one, in the order of the ends."""
-    return once(heapq.merge(*(strand.rows(span) for strand in strands), key=lambda row: row.ended))
+    return once(
+        heapq.merge(*(strand.records(span) for strand in strands), key=lambda record: record.ended)
+    )
 
 
-def once(rows: Iterable[Kept]) -> Iterator[Kept]:
+def once(records: Iterable[Kept]) -> Iterator[Kept]:
     """A row for each request."""
     given: set[str] = set()
     order: deque[str] = deque()
-    for row in rows:
-        if row.request_id in given:
+    for record in records:
+        if record.request_id in given:
             continue
         if len(order) == WINDOW:
             given.discard(order.popleft())
-        given.add(row.request_id)
-        order.append(row.request_id)
-        yield row
+        given.add(record.request_id)
+        order.append(record.request_id)
+        yield record
 
 
 def start_at_newest(
@@ -271,11 +273,13 @@ def start_at_newest(
 ) -> None:
     """Move strands to where only the newest rows come, as many as are wanted."""
     starts = {id(strand): strand.last for strand in strands}
-    for place, row in heapq.merge(*map(_backwards(span), strands), key=lambda one: -one[1].ended):
+    for place, record in heapq.merge(
+        *map(_backwards(span), strands), key=lambda one: -one[1].ended
+    ):
         if count == 0:
             break
-        starts[place] = row.seq - 1
-        count -= is_wanted(row)
+        starts[place] = record.seq - 1
+        count -= is_wanted(record)
     else:
         starts = dict.fromkeys(starts, 0) if count else starts
     for strand in strands:
@@ -283,7 +287,7 @@ def start_at_newest(
 
 
 def _backwards(span: Span) -> Callable[[Strand], Iterator[tuple[int, Kept]]]:
-    return lambda strand: ((id(strand), row) for row in strand.backwards(span))
+    return lambda strand: ((id(strand), record) for record in strand.backwards(span))
 
 
 def _text(moment: datetime | None) -> str:

@@ -105,7 +105,7 @@ class StoredRows:
     def copies(self, journal: str, after: int, upto: int, size: int) -> list[Copy]:
         """Rows of a chain after a place and up to another one, in order."""
         found = self._ask(_LINKS, journal, after, upto, size)
-        return [Copy(Link(row[3], row[0], row[5], row[4]), row) for row in found]
+        return [Copy(Link(record[3], record[0], record[5], record[4]), record) for record in found]
 
     def count(self, journal: str, after: int, upto: int = LARGEST) -> int:
         """How many rows there are between two places."""

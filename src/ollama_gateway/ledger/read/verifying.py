@@ -33,7 +33,7 @@ class Checked:
     """Its file name; its identity where it is in PostgreSQL alone."""
     identity: str = ""
     """Which it is, wherever its rows are."""
-    rows: int = 0
+    records: int = 0
     """How many are there."""
     anchor: Anchor = attrs.field(factory=Anchor)
     """What came before the first."""
@@ -60,11 +60,11 @@ class Checked:
 
 
 @attrs.frozen
-class Standing:
+class JournalState:
     """What a journal has at one moment."""
 
     anchor: Anchor = attrs.field(factory=Anchor)
-    rows: int = 0
+    records: int = 0
     first: Link | None = None
     """Its first row."""
     has_sought: bool = False
@@ -95,10 +95,12 @@ def _check(path: Path, key: bytes, sought: bytes, progress: Progress) -> Checked
             return Checked(path.name)
         anchor = _anchor_of(connection, path)
         head, fault = verify(anchor, counted(_links(connection, *_ALL), progress), key)
-        [(rows,)] = connection.execute("SELECT count(*) FROM rows")
+        [(records,)] = connection.execute("SELECT count(*) FROM rows")
         is_there = _has(connection, anchor, sought)
         identity = _identity_of(connection)
-    return Checked(path.name, identity, rows, anchor, head, anchor.seq, fault, has_sought=is_there)
+    return Checked(
+        path.name, identity, records, anchor, head, anchor.seq, fault, has_sought=is_there
+    )
 
 
 def identity_of(path: Path) -> str:
@@ -107,13 +109,13 @@ def identity_of(path: Path) -> str:
         return "" if is_unmade(connection) else _identity_of(connection)
 
 
-def standing(path: Path, sought: bytes = b"") -> Standing:
+def standing(path: Path, sought: bytes = b"") -> JournalState:
     """How a journal stands. Raises JournalError."""
     with reading(path) as connection:
         anchor = _anchor_of(connection, path)
-        [(rows,)] = connection.execute("SELECT count(*) FROM rows")
+        [(records,)] = connection.execute("SELECT count(*) FROM rows")
         first = next(_links(connection, -LARGEST, 1), None)
-        return Standing(anchor, rows, first, _has(connection, anchor, sought))
+        return JournalState(anchor, records, first, _has(connection, anchor, sought))
 
 
 def links_after(path: Path, after: int, size: int) -> tuple[Anchor, list[Link]]:
@@ -124,10 +126,10 @@ def links_after(path: Path, after: int, size: int) -> tuple[Anchor, list[Link]]:
 
 def counted(links: Iterable[Link], progress: Progress) -> Iterator[Link]:
     """The same, while progress is told of."""
-    for number, row in enumerate(links, 1):
+    for number, record in enumerate(links, 1):
         if number % STRIDE == 0:
             progress(number)
-        yield row
+        yield record
 
 
 def _has(connection: Any, anchor: Anchor, sought: bytes) -> bool:

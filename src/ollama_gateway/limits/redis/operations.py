@@ -16,11 +16,11 @@ import attrs
 
 from ollama_gateway.limits.quota import (
     Grant,
-    Held,
     Refusal,
     Renewal,
+    Reservation,
+    ReservationRequest,
     Usage,
-    Wish,
     bounded,
 )
 
@@ -62,7 +62,7 @@ class Operation(Protocol):
 class Reserve:
     """Admit a request or not; None where it came too late."""
 
-    wish: Wish
+    request: ReservationRequest
     not_after: float = 0.0
     """In Redis's time, in seconds, the last moment at which this may have an effect; 0: none."""
     epoch: str | None = None
@@ -71,23 +71,23 @@ class Reserve:
 
     def call(self, lease: int, offset: int) -> Call:
         """See reserve.lua."""
-        wish, quota = self.wish, self.wish.quota
+        request, quota = self.request, self.request.quota
         limits = (quota.requests_per_minute, quota.concurrent_requests)
         budgets = (quota.tokens_per_day, quota.tokens_per_month)
-        tokens = (wish.prompt, wish.generation, wish.least)
-        when, has_places = milliseconds(self.not_after), int(wish.has_places)
-        said = (offset, wish.request_id, lease, when, *limits, *budgets, *tokens, has_places)
-        return account(wish.key_id), said
+        tokens = (request.prompt, request.generation, request.least)
+        when, has_places = milliseconds(self.not_after), int(request.has_places)
+        said = (offset, request.request_id, lease, when, *limits, *budgets, *tokens, has_places)
+        return account(request.key_id), said
 
     def read(self, reply: str) -> Grant | Refusal | None:
         """See reserve.lua."""
         words = reply.split()
-        wish = self.wish
+        request = self.request
         if words[0] == "granted":
             tokens, day, month = map(int, words[1:4])
-            held = Held(wish.request_id, wish.key_id, tokens, day, month)
-            generation = tokens - wish.prompt if tokens else wish.generation
-            return Grant(held, generation, _usage(words[4:]))
+            reservation = Reservation(request.request_id, request.key_id, tokens, day, month)
+            generation = tokens - request.prompt if tokens else request.generation
+            return Grant(reservation, generation, _usage(words[4:]))
         if words[0] == "refused":
             limit: Any = words[1]
             wait = float(words[2]) / 1000
@@ -99,7 +99,7 @@ class Reserve:
 class Settle:
     """End a reservation; answers the word of settle.lua."""
 
-    held: Held
+    reservation: Reservation
     used: int
     is_carried: bool = False
     """Whether it was open when Redis lost everything, and so may not be known there."""
@@ -109,10 +109,10 @@ class Settle:
 
     def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
         """See settle.lua."""
-        held = self.held
-        said = (offset, held.request_id, bounded(self.used), int(self.is_carried))
-        rest = (held.day, held.month, held.tokens, int(self.is_unanswered))
-        return account(held.key_id), (*said, *rest)
+        reservation = self.reservation
+        said = (offset, reservation.request_id, bounded(self.used), int(self.is_carried))
+        rest = (reservation.day, reservation.month, reservation.tokens, int(self.is_unanswered))
+        return account(reservation.key_id), (*said, *rest)
 
     def read(self, reply: str) -> str:
         """See settle.lua."""
@@ -134,10 +134,16 @@ class Renew:
         """See renew.lua."""
         said: list[Any] = [offset, lease, milliseconds(self.not_after)]
         for renewal in self.renewals:
-            held = renewal.held
-            if held.request_id not in self.settled:
+            reservation = renewal.reservation
+            if reservation.request_id not in self.settled:
                 used = bounded(renewal.used)
-                said += [held.request_id, held.tokens, held.day, held.month, used]
+                said += [
+                    reservation.request_id,
+                    reservation.tokens,
+                    reservation.day,
+                    reservation.month,
+                    used,
+                ]
         return account(self.key_id), said
 
     def read(self, reply: str) -> bool:

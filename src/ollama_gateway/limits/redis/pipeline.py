@@ -24,7 +24,7 @@ import attrs
 from ollama_gateway.limits.redis.operations import Look, Operation, Reserve, Settle
 from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, RedisDown, Scripts
 from ollama_gateway.log import get_logger
-from ollama_gateway.services import beside
+from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import Batcher, BatcherFull, BatchFailed, Runner
 
 RETRY: Final = 0.2
@@ -88,7 +88,7 @@ class Pipeline:
         with closing(self._scripts):
             async with self._batcher.opened():
                 try:
-                    async with beside(self._confirm_for_ever):
+                    async with running(self._confirm_for_ever):
                         yield
                 finally:
                     with anyio.move_on_after(CLOSING, shield=True):

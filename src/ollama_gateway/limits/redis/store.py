@@ -27,7 +27,14 @@ import attrs
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.calendar import month_of
-from ollama_gateway.limits.quota import Grant, Held, Refusal, Renewal, Usage, Wish
+from ollama_gateway.limits.quota import (
+    Grant,
+    Refusal,
+    Renewal,
+    Reservation,
+    ReservationRequest,
+    Usage,
+)
 from ollama_gateway.limits.redis.operations import (
     OPENING,
     Epoch,
@@ -124,11 +131,13 @@ class RedisQuota:
         async with self._pipeline.opened():
             yield self
 
-    async def reserve(self, wish: Wish) -> Grant | Refusal:
+    async def reserve(self, request: ReservationRequest) -> Grant | Refusal:
         """Admit a request or not; raises Unavailable within 250 ms."""
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
-        asked = Reserve(wish, self._pipeline.redis_time() + self._patience, self._pipeline.joined)
+        asked = Reserve(
+            request, self._pipeline.redis_time() + self._patience, self._pipeline.joined
+        )
         outcome: Grant | Refusal | None = None
         try:
             with anyio.CancelScope(deadline=anyio.current_time() + self._patience):
@@ -138,18 +147,18 @@ class RedisQuota:
         finally:
             # Given up, for whatever reason: it may have been admitted. What has its places already
             # is settled by whoever has them.
-            if outcome is None and not wish.has_places:
-                unknown = Held(wish.request_id, wish.key_id, 0, 0, 0)
+            if outcome is None and not request.has_places:
+                unknown = Reservation(request.request_id, request.key_id, 0, 0, 0)
                 self._pipeline.settle(Settle(unknown, 0, is_unanswered=True))
         if outcome is None:
             raise _unavailable()
         return outcome
 
-    def settle(self, held: Held, used: int) -> None:
+    def settle(self, reservation: Reservation, used: int) -> None:
         """End a reservation at `used` tokens; asked of Redis until it has confirmed it."""
-        self._pipeline.settle(Settle(held, used, held.request_id in self._carried))
-        self._carried.discard(held.request_id)
-        self._settled.add(held.request_id)
+        self._pipeline.settle(Settle(reservation, used, reservation.request_id in self._carried))
+        self._carried.discard(reservation.request_id)
+        self._settled.add(reservation.request_id)
 
     async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
         """Say what is open in this process, and join the epoch in force; raises Unavailable.
@@ -189,7 +198,7 @@ class RedisQuota:
         """Renew all; whether all were in time. The next heartbeat says again what was not."""
         by_key = defaultdict[str, list[Renewal]](list)
         for renewal in renewals:
-            by_key[renewal.held.key_id].append(renewal)
+            by_key[renewal.reservation.key_id].append(renewal)
         not_after = self._pipeline.redis_time() + self._patience
         settled = self._settled = set[str]()
         outcomes = await self._pipeline.submit(
@@ -206,7 +215,7 @@ class RedisQuota:
             # Nothing is waited for between the record's totals and this: a settlement is either
             # in the totals, or it ends a reservation that is carried over.
             self._pipeline.charge_nothing()
-            self._carried = {renewal.held.request_id for renewal in read()}
+            self._carried = {renewal.reservation.request_id for renewal in read()}
             self._joining = _Joining(epoch, contributions, elsewhere)
             log.info("joining the quota store", epoch=epoch.partition(":")[0])
         if not await self._renew(read()):

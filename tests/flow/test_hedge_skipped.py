@@ -55,8 +55,8 @@ async def test_why_no_hedge_is_started(
     outcomes = await track.run(SLOW)
 
     assert (outcomes.won, outcomes.started) == ("a", {"a": 0})
-    withheld = ("cold_attempt", "cold", "full", "ill", "no_candidate", "budget")
-    counted = [name for name in withheld if track.figure("hedges_total", result=name)]
+    hedge_skipped = ("cold_attempt", "cold", "full", "ill", "no_candidate", "budget")
+    counted = [name for name in hedge_skipped if track.figure("hedges_total", result=name)]
     assert counted == ([reason] if reason else [])
     assert track.figure("hedges_total", result=reason or "started") == (1 if reason else 0)
 

@@ -18,10 +18,10 @@ import trio
 
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.build import Gateway, build
-from ollama_gateway.http.request_stream import Inbox
+from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import load
 from ollama_gateway.simulator import Model, Simulator, memory_server
 from ollama_gateway.storage.batcher import in_place
@@ -43,7 +43,7 @@ class Pieces:
         """What all of them make."""
         return b"".join(piece for _, piece in self.pieces)
 
-    async def send(self, inbox: Inbox) -> None:
+    async def send(self, inbox: RequestStream) -> None:
         """Send them."""
         for seconds, piece in self.pieces:
             await trio.sleep(seconds)
@@ -80,14 +80,14 @@ class Reply:
 
 
 @attrs.define
-class Story:
+class Scenario:
     """A gateway, its simulators and the rows it wrote."""
 
     gateway: Gateway
     simulators: Mapping[str, Simulator]
     store: SQLiteKeys
     key: str
-    rows: list[Row]
+    records: list[AuditRecord]
 
     async def ask(
         self,
@@ -112,7 +112,7 @@ class Story:
         """
         reply = Reply()
         parts = body if isinstance(body, Pieces) else _at_once(method, body)
-        inbox = Inbox()
+        inbox = RequestStream()
         if not parts.pieces[0][0]:  # as from a client that sends it with its head
             await parts.send(inbox)
         more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
@@ -179,14 +179,14 @@ def note(reply: Reply, event: Any) -> None:
 
 
 @asynccontextmanager
-async def story(
+async def open_scenario(
     given: Mapping[str, Simulator] | None = None,
     *,
     settings: Mapping[str, str] | None = None,
     models: tuple[Model, ...] = (Model("m1:latest"),),
     slots: int = 0,
     is_one_tier: bool = False,
-) -> AsyncIterator[Story]:
+) -> AsyncIterator[Scenario]:
     """A gateway before simulators (by name; `a` and `b` with `models` where none are given)."""
     simulators = given or {"a": Simulator(models), "b": Simulator(models)}
     async with AsyncExitStack() as stack:
@@ -213,18 +213,18 @@ async def story(
         store = SQLiteKeys(directory / FILE_NAME)
         stack.callback(store.close)
         _, key = store.create("tester")
-        rows: list[Row] = []
+        records: list[AuditRecord] = []
         gateway = await stack.enter_async_context(
             build(
                 load(environ=environment, cwd=directory).settings,
                 transports=transports,
                 runner=in_place,
-                sinks=(rows.append,),
+                sinks=(records.append,),
             )
         )
-        told = Story(gateway, simulators, store, key, rows)
-        await told.poll()
-        yield told
+        scenario = Scenario(gateway, simulators, store, key, records)
+        await scenario.poll()
+        yield scenario
         none = [0] * len(transports)
         open_now = [transport.open_connections for transport in transports.values()]
         assert open_now == none, "an upstream connection was left open"

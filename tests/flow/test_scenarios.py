@@ -7,31 +7,36 @@ import trio
 import trio.testing
 
 from ollama_gateway.simulator import Model, Script, Simulator
-from tests.story import CHAT, Story, story
+from tests.support.scenario import CHAT, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 SLOW = Model("m1:latest", tokens=("a", "b", "c"), first_token=1, between_tokens=1)
 OPENAI = {"model": "m1", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
-def outcome(told: Story) -> tuple[str, str | None]:
+def outcome(scenario: Scenario) -> tuple[str, str | None]:
     """How the only row ended."""
-    assert len(told.rows) == 1, "one row for one request"
-    return told.rows[0].outcome, told.rows[0].reason
+    assert len(scenario.records) == 1, "one row for one request"
+    return scenario.records[0].outcome, scenario.records[0].reason
 
 
 async def test_a_chat_streams_through(autojump_clock: Clock) -> None:
     """A chat's bytes are the backend's own, sent as they come, and its row says who served it."""
-    async with story(models=(SLOW,)) as told:
-        reply = await told.ask()
+    async with open_scenario(models=(SLOW,)) as scenario:
+        reply = await scenario.ask()
 
     assert (reply.status, reply.text, reply.is_complete) == (200, "abc", True)
     assert reply.headers["content-type"] == "application/x-ndjson"
     assert (reply.first_chunk_at, reply.ended_at) == (1, 3)
-    row = told.rows[0]
-    assert (row.outcome, row.backend, row.model, row.status) == ("completed", "a", "m1:latest", 200)
-    assert (row.prompt_tokens, row.completion_tokens, row.ttft) == (11, 3, 1)
-    assert row.request_id == reply.headers["x-request-id"]
+    record = scenario.records[0]
+    assert (record.outcome, record.backend, record.model, record.status) == (
+        "completed",
+        "a",
+        "m1:latest",
+        200,
+    )
+    assert (record.prompt_tokens, record.completion_tokens, record.ttft) == (11, 3, 1)
+    assert record.request_id == reply.headers["x-request-id"]
 
 
 @pytest.mark.parametrize(
@@ -91,26 +96,29 @@ async def test_nobody_notices_a_backend_that_fails_before_its_first_chunk(
     reason: str,
 ) -> None:
     """Whatever the first backend does before a good chunk, the second one answers."""
-    async with story() as told:
-        told.simulators["a"].script(script)
-        reply = await told.ask()
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(script)
+        reply = await scenario.ask()
 
     assert (reply.status, reply.text, reply.is_complete) == (200, "Hello", True)
     assert reply.headers["x-gateway-backend"] == "b"
-    assert [(a.backend, a.reason) for a in told.rows[0].attempts] == [("a", reason), ("b", None)]
-    assert outcome(told) == ("completed", None)
+    assert [(a.backend, a.reason) for a in scenario.records[0].attempts] == [
+        ("a", reason),
+        ("b", None),
+    ]
+    assert outcome(scenario) == ("completed", None)
 
 
 async def test_a_refused_connection_is_the_next_candidate(
     autojump_clock: Clock,
 ) -> None:
     """A backend that died since its last poll costs a client nothing."""
-    async with story() as told:
-        told.simulators["a"].go_down()
-        reply = await told.ask()
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].go_down()
+        reply = await scenario.ask()
 
     assert (reply.status, reply.text) == (200, "Hello")
-    assert told.rows[0].attempts[0].reason == "connect_failed"
+    assert scenario.records[0].attempts[0].reason == "connect_failed"
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/completions"])
@@ -120,14 +128,14 @@ async def test_whole_answers_fail_over_too(
 ) -> None:
     """A non-streamed answer that is cut in its middle is asked for again elsewhere."""
     body = {**OPENAI, "prompt": "hi", "stream": False}
-    async with story() as told:
-        told.simulators["a"].script(Script(cut_after=1))
-        reply = await told.ask(path, body)
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(Script(cut_after=1))
+        reply = await scenario.ask(path, body)
 
     assert (reply.status, reply.is_complete) == (200, True)
     assert reply.headers["content-length"] == str(len(reply.body))
-    assert told.rows[0].backend == "b"
-    assert (told.rows[0].prompt_tokens, told.rows[0].completion_tokens) == (11, 2)
+    assert scenario.records[0].backend == "b"
+    assert (scenario.records[0].prompt_tokens, scenario.records[0].completion_tokens) == (11, 2)
 
 
 @pytest.mark.parametrize(
@@ -144,15 +152,15 @@ async def test_after_the_first_chunk_a_failure_is_told_and_the_stream_is_cut(
     reason: str,
 ) -> None:
     """An error event in the dialect, then no end: a cut stream never looks complete."""
-    async with story() as told:
-        told.simulators["a"].script(script)
-        reply = await told.ask()
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(script)
+        reply = await scenario.ask()
 
     assert (reply.status, reply.is_complete) == (200, False)
     assert set(reply.lines[-1]) == {"error"}
     assert "10.0.0.1" not in reply.body.decode()
-    assert told.simulators["b"].seen[3:] == []
-    assert outcome(told) == ("upstream_failed", reason)
+    assert scenario.simulators["b"].seen[3:] == []
+    assert outcome(scenario) == ("upstream_failed", reason)
 
 
 async def test_an_error_whose_body_drips_delays_the_next_by_a_second(
@@ -160,9 +168,9 @@ async def test_an_error_whose_body_drips_delays_the_next_by_a_second(
 ) -> None:
     """The status is enough to go on: the text of an error is waited for shortly."""
     head = b"HTTP/1.1 500 Oops\r\ncontent-type: application/json\r\n\r\n"
-    async with story() as told:
-        told.simulators["a"].script(Script(raw=head + b" " * 1000, drip=0.01))
-        reply = await told.ask()
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(Script(raw=head + b" " * 1000, drip=0.01))
+        reply = await scenario.ask()
 
     assert (reply.text, reply.headers["x-gateway-backend"]) == ("Hello", "b")
     assert reply.ended_at is not None
@@ -173,9 +181,9 @@ async def test_an_openai_stream_is_cut_with_an_event_its_client_raises(
     autojump_clock: Clock,
 ) -> None:
     """Ollama ends a failed /v1 stream without a word; the gateway says that it failed."""
-    async with story() as told:
-        told.simulators["a"].script(Script(error_after=1, error="boom"))
-        reply = await told.ask("/v1/chat/completions", OPENAI)
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(Script(error_after=1, error="boom"))
+        reply = await scenario.ask("/v1/chat/completions", OPENAI)
 
     assert not reply.is_complete
     assert reply.body.endswith(b"\n\n")
@@ -201,21 +209,21 @@ async def test_the_clients_own_error_is_passed_on(
     message: str,
 ) -> None:
     """What every backend would say is said at once, in the backend's words."""
-    async with story() as told:
-        told.simulators["a"].script(script)
-        reply = await told.ask()
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(script)
+        reply = await scenario.ask()
 
     assert (reply.status, reply.document) == (status, {"error": message})
-    assert len(told.rows[0].attempts) == 1
-    assert outcome(told) == ("refused", "backend_refused")
+    assert len(scenario.records[0].attempts) == 1
+    assert outcome(scenario) == ("refused", "backend_refused")
 
 
 async def test_a_huge_error_body_is_not_read(autojump_clock: Clock) -> None:
     """A 400 of 50 MiB becomes a short one, and its bytes are not kept."""
     head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\r\n"
-    async with story() as told:
-        told.simulators["a"].script(Script(raw=head + b"x" * 50 * 2**20))
-        reply = await told.ask()
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(Script(raw=head + b"x" * 50 * 2**20))
+        reply = await scenario.ask()
 
     assert (reply.status, reply.document) == (400, {"error": "bad request"})
 
@@ -224,37 +232,40 @@ async def test_all_backends_failing_gives_the_last_ones_status(
     autojump_clock: Clock,
 ) -> None:
     """When every attempt failed, the client reads the last error, without places in it."""
-    async with story() as told:
-        for simulator in told.simulators.values():
+    async with open_scenario() as scenario:
+        for simulator in scenario.simulators.values():
             simulator.script(Script(status=500, error="no room in /var/lib/x at 10.0.0.1:80"))
-        reply = await told.ask()
+        reply = await scenario.ask()
 
     assert reply.status == 500
     assert reply.document == {"error": "no room in (hidden) at (hidden)"}
-    assert outcome(told) == ("upstream_failed", "status_500")
+    assert outcome(scenario) == ("upstream_failed", "status_500")
 
 
 async def test_a_model_the_last_backend_lacks_is_the_generic_403(
     autojump_clock: Clock,
 ) -> None:
     """A listed model that turns out to be gone reads like one that never was."""
-    async with story() as told:
-        for simulator in told.simulators.values():
+    async with open_scenario() as scenario:
+        for simulator in scenario.simulators.values():
             simulator.script(Script(status=404, error="model 'm1' not found"))
-        gone = await told.ask()
-        never = await told.ask(body={**CHAT, "model": "nope"})
+        gone = await scenario.ask()
+        never = await scenario.ask(body={**CHAT, "model": "nope"})
 
     assert (gone.status, gone.body) == (403, never.body) == (never.status, gone.body)
-    assert [row.reason for row in told.rows] == ["backend_lacks_model", "unknown_model"]
+    assert [record.reason for record in scenario.records] == [
+        "backend_lacks_model",
+        "unknown_model",
+    ]
 
 
 async def test_what_goes_upstream(autojump_clock: Clock) -> None:
     """The body's bytes as they are, framed by length, and none of the client's credentials."""
     body = b'{ "model":"m1", "messages": [ ], "odd": 1.10 }'
     secrets = {"cookie": "c", "origin": "http://x", "x-forwarded-for": "1.1.1.1", "te": "trailers"}
-    async with story() as told:
-        await told.ask(body=body, headers={**secrets, "user-agent": "ollama/0.33"})
-        seen = told.simulators["a"].seen[-1]
+    async with open_scenario() as scenario:
+        await scenario.ask(body=body, headers={**secrets, "user-agent": "ollama/0.33"})
+        seen = scenario.simulators["a"].seen[-1]
 
     headers = {name.decode().lower(): value.decode() for name, value in seen.headers}
     assert seen.body == body
@@ -268,8 +279,8 @@ async def test_what_goes_upstream(autojump_clock: Clock) -> None:
 async def test_embeddings_get_the_backends_spelling(autojump_clock: Clock) -> None:
     """`/api/embeddings` is the one route that compares names with case."""
     embedder = Model("Nomic:latest", capabilities=("embedding",))
-    async with story({"a": Simulator([embedder])}) as told:
-        reply = await told.ask("/api/embeddings", {"model": "nomic", "prompt": "hi"})
+    async with open_scenario({"a": Simulator([embedder])}) as scenario:
+        reply = await scenario.ask("/api/embeddings", {"model": "nomic", "prompt": "hi"})
 
     assert (reply.status, list(reply.document)) == (200, ["embedding"])
 
@@ -286,9 +297,11 @@ async def test_embeddings_pass(
     autojump_clock: Clock, path: str, body: dict[str, object], field: str
 ) -> None:
     """The three ways to ask for vectors are served and leave a row each."""
-    async with story() as told:
-        reply = await told.ask(path, {"model": "m1", **body})
+    async with open_scenario() as scenario:
+        reply = await scenario.ask(path, {"model": "m1", **body})
 
     assert reply.status == 200
     assert field in reply.document
-    assert [(row.outcome, row.endpoint) for row in told.rows] == [("completed", path)]
+    assert [(record.outcome, record.endpoint) for record in scenario.records] == [
+        ("completed", path)
+    ]

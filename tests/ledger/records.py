@@ -8,15 +8,15 @@ from pathlib import Path
 from ollama_gateway.ledger.chain import Link, verify
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Entry, Journal, anchor_of, links_of, reading
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 
 KEY = b"secret"
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def row(request_id: str, *, minutes: int = 0) -> Row:
+def record(request_id: str, *, minutes: int = 0) -> AuditRecord:
     """A completed request of that many minutes after `BEGAN`."""
-    return Row(
+    return AuditRecord(
         request_id=request_id,
         key_id="id",
         key_name="name",
@@ -32,12 +32,14 @@ def row(request_id: str, *, minutes: int = 0) -> Row:
 
 def intent(request_id: str) -> Entry:
     """Its admission."""
-    return Entry(request_id, to_text(intent_of(row(request_id))), is_final=False)
+    return Entry(request_id, to_text(intent_of(record(request_id))), is_final=False)
 
 
 def final(request_id: str, *, minutes: int = 0) -> Entry:
     """Its end."""
-    return Entry(request_id, to_text(document_of(row(request_id, minutes=minutes))), is_final=True)
+    return Entry(
+        request_id, to_text(document_of(record(request_id, minutes=minutes))), is_final=True
+    )
 
 
 def journal(path: Path, *, largest: int = 2**30) -> Journal:

@@ -26,10 +26,10 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Entry, Journal, JournalError
-from ollama_gateway.ledger.record import Row
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.ledger.retention import tell_dropped
 from ollama_gateway.log import get_logger
-from ollama_gateway.services import beside
+from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import Runner, in_thread
 
 CAPACITY: Final = 10_000
@@ -52,7 +52,7 @@ _log = get_logger("audit")
 class _Waiting:
     """A row whose latest state is not in the journal yet."""
 
-    row: Row
+    record: AuditRecord
     is_final: bool
     tried: anyio.Event | None = None
     """Set once a write of it has succeeded or failed; where somebody waits for that."""
@@ -60,11 +60,11 @@ class _Waiting:
 
     def entry(self) -> Entry:
         """What is written, made late: most intents are over before they are written."""
-        document = document_of(self.row) if self.is_final else intent_of(self.row)
-        return Entry(self.row.request_id, to_text(document), self.is_final)
+        document = document_of(self.record) if self.is_final else intent_of(self.record)
+        return Entry(self.record.request_id, to_text(document), self.is_final)
 
 
-class Trail:
+class JournalWriter:
     """Writes rows into a journal; `run` is the keeper's task.
 
     Args:
@@ -110,25 +110,25 @@ class Trail:
         if self.why_not is not None:
             raise _unavailable()
 
-    def refuse(self, row: Row) -> None:
+    def refuse(self, record: AuditRecord) -> None:
         """Write that a request was refused for `why_not`, once that is over.
 
         Half of the room is for those that were let in: then such a row is in the log alone.
         """
         if len(self._waiting) < CAPACITY // 2:
-            self._put(row, is_final=True)
+            self._put(record, is_final=True)
 
-    async def admit(self, row: Row) -> None:
+    async def admit(self, record: AuditRecord) -> None:
         """Write that a request was admitted, before it goes upstream; raises Unavailable."""
-        await self._hand_in(row, is_final=False)
+        await self._hand_in(record, is_final=False)
 
-    async def seal(self, row: Row) -> None:
+    async def finalize(self, record: AuditRecord) -> None:
         """Write how a request ended, before its client learns of it; raises Unavailable."""
-        await self._hand_in(row, is_final=True)
+        await self._hand_in(record, is_final=True)
 
-    def close(self, row: Row) -> None:
+    def close(self, record: AuditRecord) -> None:
         """Write how a request ended, soon; nobody waits."""
-        self._put(row, is_final=True)
+        self._put(record, is_final=True)
 
     async def run(self) -> None:
         """Write what is handed in until cancelled: the keeper's task, started once."""
@@ -203,8 +203,8 @@ class Trail:
         """
         self.journal.commit([waiting.entry() for waiting in batch])
 
-    async def _hand_in(self, row: Row, *, is_final: bool) -> None:
-        waiting = self._put(row, is_final=is_final)
+    async def _hand_in(self, record: AuditRecord, *, is_final: bool) -> None:
+        waiting = self._put(record, is_final=is_final)
         if not self.is_strict:
             return
         waiting.tried = anyio.Event()
@@ -213,8 +213,8 @@ class Trail:
         if not waiting.is_written:
             raise _unavailable()
 
-    def _put(self, row: Row, *, is_final: bool) -> _Waiting:
-        self._waiting[row.request_id] = waiting = _Waiting(row, is_final)
+    def _put(self, record: AuditRecord, *, is_final: bool) -> _Waiting:
+        self._waiting[record.request_id] = waiting = _Waiting(record, is_final)
         self._stirred.set()
         return waiting
 
@@ -227,16 +227,16 @@ class Trail:
 
 
 @asynccontextmanager
-async def open_trail(trail: Trail) -> AsyncIterator[Trail]:
+async def write_journal(trail: JournalWriter) -> AsyncIterator[JournalWriter]:
     """A trail at work for the length of the block; what waits at its end is written within 5 s."""
     try:
-        async with beside(trail.run):
+        async with running(trail.run):
             yield trail
     finally:
         with anyio.move_on_after(CLOSING, shield=True):
             await trail.drain()
         if trail.rows_waiting:
-            _log.error("audit rows not written", rows=trail.rows_waiting)
+            _log.error("audit rows not written", records=trail.rows_waiting)
 
 
 def _unavailable() -> Unavailable:
