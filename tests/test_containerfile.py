@@ -11,7 +11,7 @@ import pytest
 from ollama_gateway.settings import Server
 
 ROOT = Path(__file__).parent.parent
-PODMAN = ROOT / "docs" / "podman"
+PODMAN = ROOT / "docs" / "operate" / "podman"
 AFTER_THE_DRAIN = 7.0
 """Seconds for the last bytes of connections (2) and for the stores (5)."""
 

@@ -117,9 +117,7 @@ def test_wire_neither_waits_nor_does_io() -> None:
         assert not imported(path) & {"anyio", "trio", "socket", "os", "pathlib"}, path
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("podman/*.md"))]
-)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))])
 def test_commands_in_the_docs_exist(page: Path) -> None:
     """Every `gatewayctl ...` that a page shows is a command."""
     root = get_command(app)
@@ -128,6 +126,18 @@ def test_commands_in_the_docs_exist(page: Path) -> None:
         assert group in root.commands, shown  # type: ignore[attr-defined]
         known = getattr(root.commands[group], "commands", None)  # type: ignore[attr-defined]
         assert known is None or not command or command in known, shown
+
+
+def test_links_in_the_docs_lead_somewhere() -> None:
+    """A page that moved is found by all that name it."""
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in [ROOT / "README.md", *DOCS.rglob("*.md")]
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+
+    assert broken == []
 
 
 def test_python_in_the_readme_compiles() -> None:

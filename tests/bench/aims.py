@@ -103,7 +103,7 @@ class Row:
 
 
 def markdown(aims: Sequence[Aim], rows: Sequence[Row]) -> str:
-    """Both tables, for docs/benchmarks.md."""
+    """Both tables, for docs/evidence/benchmarks.md."""
     first = _table(("scenario", "what", "seen", "bound", ""), [aim.cells() for aim in aims])
     return first + "\n" + _table(HEADS, [row.cells() for row in rows])
 

@@ -1,4 +1,4 @@
-"""The picture of docs/benchmarks.md: first chunk and CPU a chunk, from 1 stream to 600, as SVG."""
+"""Draw the picture of docs/evidence/benchmarks.md: first chunk and CPU a chunk, 1 to 600 streams."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Each scenario puts the same load on the gateway, with all that it does switched on, and on what it
 is compared to, in turn, and prints the aims with what was seen. A missed aim is told, and is no
-error: a busy machine misses some. docs/benchmarks.md says what is measured and how to read it.
+error: a busy machine misses some. docs/evidence/benchmarks.md says what is measured and how to
+read it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The names inside hypercorn that the listener stands on: they vanish here first, not at night.
 
-`docs/decisions/accept-loop.md` says what each is for.
+`docs/decisions/0005-accept-loop.md` says what each is for.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ OPERATOR = (
     " GRANT SELECT, INSERT, UPDATE ON gateway_keys TO operator;"
     " GRANT SELECT, INSERT, UPDATE, DELETE ON gateway_key_secrets TO operator"
 )
-"""What docs/configuration.md says that each role needs."""
+"""What docs/operate/configuration.md says that each role needs."""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_gateway_may_be_given_a_role_that_only_reads(
 def test_an_operator_needs_no_more_than_is_written_down(
     postgres: PostgresServer, name: str
 ) -> None:
-    """Every command works with the rights of docs/configuration.md, none on the schema."""
+    """Every command works with the rights of docs/operate/configuration.md, none on the schema."""
     make_role(postgres, "operator")
     postgres.execute(OPERATOR, name)
     with closing(PostgresKeys(Database(postgres.socket_url_of(name, "operator")))) as operator:

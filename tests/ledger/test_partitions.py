@@ -174,9 +174,8 @@ async def test_rows_move_while_somebody_reads(
     """A month that cannot be attached holds up no row, and is made when the reader has ended."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(tmp_path, is_strict=False, key=KEY))
-        trail = await stack.enter_async_context(
-            write_journal(JournalWriter(owned, is_strict=False))
-        )
+        writing = write_journal(JournalWriter(owned, is_strict=False))
+        trail = await stack.enter_async_context(writing)
         tables = [
             stack.enter_context(closing(AuditTable(database_url, *timeouts)))
             for timeouts in ((), (UPKEEP,))

@@ -21,7 +21,7 @@ FUTURE = "the last row is from the future"
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("records", "said"),
     [
         ([days_ago(0.01)], None),
         ([days_ago(0.9), days_ago(500)], None),

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.ledger import trail as trail_module
+from ollama_gateway.ledger import writer as writer_module
 from ollama_gateway.ledger.journal import Entry, Journal
 from ollama_gateway.ledger.ownership import has_intents
 from ollama_gateway.ledger.writer import (
@@ -135,7 +135,7 @@ async def test_who_is_refused_for_the_journal_has_a_row_too(
     autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is written when the journal works again; of many, as far as those let in leave room."""
-    monkeypatch.setattr(trail_module, "CAPACITY", 50)
+    monkeypatch.setattr(writer_module, "CAPACITY", 50)
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
         for number in range(50):
@@ -171,7 +171,7 @@ async def test_buffered_goes_on_up_to_a_bound(
     autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the disk fails rows wait; when too many do, nobody begins; then all are written."""
-    monkeypatch.setattr(trail_module, "CAPACITY", 50)
+    monkeypatch.setattr(writer_module, "CAPACITY", 50)
     assert CAPACITY == 10_000
     async with opened(tmp_path, is_strict=False) as one:
         one.journal.lose()

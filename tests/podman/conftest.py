@@ -24,7 +24,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     lacking = list(prerequisites.missing())
     if lacking and not session.config.option.collectonly:
         lines = "".join(f"\n  - {what}" for what in lacking)
-        pytest.exit(f"these tests cannot run here, they need:{lines}\n(docs/podman.md)", 1)
+        pytest.exit(f"these tests cannot run here, they need:{lines}\n(docs/operate/podman.md)", 1)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
-FILES: Final = ROOT / "docs" / "podman"
+FILES: Final = ROOT / "docs" / "operate" / "podman"
 IMAGE: Final = "localhost/ollama-gateway:latest"
 NETWORK: Final = "ollama-gateway-tests"
 PATIENCE: Final = 60.0

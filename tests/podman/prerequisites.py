@@ -1,6 +1,6 @@
 """What these tests need, and what to do where it is not there.
 
-Variables (docs/podman.md has the table): where no registry can be asked, they name what stands in.
+Variables (docs/operate/podman.md has the table) name what stands in where no registry can be asked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GENERATORS: Final = tuple(
 SYSTEMD: Final = os.environ.get("PODMAN_TESTS_SYSTEMD", "")
 """A program that runs units under a systemd of its own: `PROGRAM UNITDIR IMAGE SERVICE COMMAND`."""
 OURS: Final = ("gateway", "ollama-gateway-gateway")
-"""Names that the files in docs/podman take."""
+"""Names that the files in docs/operate/podman take."""
 
 
 def missing() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""docs/podman/compose.yaml, by podman-compose."""
+"""docs/operate/podman/compose.yaml, by podman-compose."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ BACKENDS: Final = "ollama=http://host.containers.internal:11434"
 
 
 def documented_line() -> list[str]:
-    """The command of docs/podman/run.md."""
+    """The command of docs/operate/podman/run.md."""
     (found,) = re.findall(
         r"```console\n(podman run --detach.*?)```", (FILES / "run.md").read_text(), re.DOTALL
     )

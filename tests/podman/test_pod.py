@@ -1,4 +1,4 @@
-"""docs/podman/pod.yaml: gateway, Redis and PostgreSQL in one pod, by `podman kube play`."""
+"""docs/operate/podman/pod.yaml: gateway, Redis and PostgreSQL in one pod, by `podman kube play`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def played(file: Path, backends: str, port: int) -> Path:
 
 
 def passwords() -> str:
-    """What docs/podman/pod.md makes: a JSON object whose values are in base64."""
+    """What docs/operate/podman/pod.md makes: a JSON object whose values are in base64."""
     password = secrets.token_urlsafe(24)
     values = {
         "database-password": password,

@@ -9,7 +9,7 @@ from tests.support.patience import PATIENCE
 
 ORPHANS = """
 import ctypes, os, signal
-from ollama_gateway.processes.reaper import bury, bury_as_init
+from ollama_gateway.processes.reaper import reap, reap_as_init
 
 PR_SET_CHILD_SUBREAPER = 36
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
@@ -29,9 +29,9 @@ def orphan():
     return number
 
 numbers = [orphan() for _ in range(3)]
-bury_as_init()
+reap_as_init()
 print(sum(os.path.exists(f"/proc/{{n}}") for n in numbers))
-bury()
+reap()
 print(sum(os.path.exists(f"/proc/{{n}}") for n in numbers))
 for n in numbers:
     {lives} and os.kill(n, signal.SIGKILL)

@@ -13,7 +13,7 @@ from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import OTHER_VARIABLES, VARIABLES
 from tests.settings.conftest import Load
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "operate"
 PAGE = (DOCS / "configuration.md").read_text(encoding="utf-8")
 EXAMPLE = (DOCS / ".env.example").read_text(encoding="utf-8")
 # Every variable of the example, as it is once the "# " is gone.

@@ -21,7 +21,7 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file."
 
 DEFAULT_FILE = Path("gateway.toml")
 HEAD = """\
-# Ollama Gateway. Every setting, its default and its unit: docs/configuration.md
+# Ollama Gateway. Every setting, its default and its unit: docs/operate/configuration.md
 
 [server]
 bind = "127.0.0.1:11435"        # for clients; "0.0.0.0:11435" to serve other machines

@@ -10,7 +10,7 @@ the end of the connection is seen at once. Whoever ends that response then goes 
 a body arrives, the reader waits for `room`, which is back-pressure.
 
 `Upgrade` and `PRI` are ordinary requests here; what hypercorn and h11 refuse by themselves gets
-our error response. `docs/decisions/accept-loop.md` lists the private names relied on.
+our error response. `docs/decisions/0005-accept-loop.md` lists the private names relied on.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class Partitions:
             _log.warning(
                 "audit rows past their time dropped",
                 partition=dropped.name,
-                records=dropped.records,
+                rows=dropped.records,
                 since=dropped.since,
                 until=dropped.until,
                 keep_days=round(self.keep / 86_400, 1),

@@ -141,7 +141,7 @@ def tell_dropped(journal: str, records: int, places: tuple[int, int], before: fl
     _log.warning(
         "audit rows past their time dropped",
         journal=journal,
-        records=records,
+        rows=records,
         first=places[0],
         last=places[1],
         began_before=shown(before),

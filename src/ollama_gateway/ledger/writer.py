@@ -236,7 +236,7 @@ async def write_journal(trail: JournalWriter) -> AsyncIterator[JournalWriter]:
         with anyio.move_on_after(CLOSING, shield=True):
             await trail.drain()
         if trail.rows_waiting:
-            _log.error("audit rows not written", records=trail.rows_waiting)
+            _log.error("audit rows not written", rows=trail.rows_waiting)
 
 
 def _unavailable() -> Unavailable:

@@ -42,7 +42,7 @@ def verify(
 ) -> None:
     """Follow the chain of every journal, and name the first row that is not as it was written.
 
-    The head is the hash that the log tells as `audit head` (see docs/audit.md).
+    The head is the hash that the log tells as `audit head` (see docs/operate/audit.md).
     """
     sought = _read_head(head)
     settings = load_for_stores(config)

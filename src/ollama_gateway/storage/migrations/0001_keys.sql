@@ -1,5 +1,5 @@
 -- API keys, and the SHA-256 digests of their texts: of a key that is being rotated, several.
--- Times and limits are as in docs/limits.md and `keys/key.py`; NULL limits are the settings' own.
+-- Times and limits are as in docs/operate/limits.md and `keys/key.py`; NULL limits are the settings' own.
 
 CREATE TABLE gateway_keys (
     id text PRIMARY KEY,
