@@ -24,7 +24,7 @@ AT_HOME: dict[str, set[str]] = {
         "keys/sqlite.py",
         "ledger/journal.py",
         "limits/charges.py",
-        "limits/spending_file.py",
+        "limits/usage_file.py",
     },
     "h11": {"backends/heads.py", "http/intake.py", "http/protocol.py"},
     "hypercorn": {

@@ -28,7 +28,7 @@ from ollama_gateway.http.listener import AddressTaken, bind, listen
 from ollama_gateway.http.sockets import handed_over
 from ollama_gateway.keys.key import StoreError
 from ollama_gateway.ledger.journal import JournalError
-from ollama_gateway.limits.spending_file import SpendingError
+from ollama_gateway.limits.usage_file import SpendingError
 from ollama_gateway.log import LineWriter, get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.reaper import reap_as_init

@@ -15,8 +15,8 @@ from ollama_gateway.limits.prompt import BYTES_A_TOKEN
 from ollama_gateway.limits.quota import LEASE
 from ollama_gateway.limits.redis.operations import Look, account
 from ollama_gateway.limits.redis.scripts import Scripts
-from ollama_gateway.limits.spending import charged_in
-from ollama_gateway.limits.spending_file import read_file
+from ollama_gateway.limits.usage_file import read_file
+from ollama_gateway.limits.usage_journal import read_charges
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
@@ -38,7 +38,7 @@ def renewed(url: str, key_id: str) -> int:
 
 def noted(directory: Path) -> int:
     """The same as the records of spending have it, which are written a little later."""
-    return sum(map(sum, charged_in(directory).values()))
+    return sum(map(sum, read_charges(directory).values()))
 
 
 def told(requests: list[Request]) -> int:

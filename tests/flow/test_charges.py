@@ -49,13 +49,13 @@ async def test_what_is_charged(
             key.scenario.simulators[name].script(script)
         await key.ask(leave_at=leave_at)
         usage = await key.usage()
-        spending = key.scenario.gateway.admin.limits.spending.totals()
+        usage_journal = key.scenario.gateway.admin.limits.usage_journal.totals()
 
     (record,) = key.scenario.records
     assert usage.day == usage.month == spent
     assert record.tokens_source == source
     assert (record.prompt_tokens or 0) + (record.completion_tokens or 0) == spent
-    assert sum(spending.get(key.key_id, {}).values()) == spent
+    assert sum(usage_journal.get(key.key_id, {}).values()) == spent
 
 
 async def test_a_drain_charges_what_was_relayed(autojump_clock: Clock) -> None:

@@ -58,7 +58,7 @@ async def test_a_load_needs_no_budget(
     assert (usage.admissions, usage.day) == (1, 1000)
     assert (refused.status, third.status) == (429, 429)
     assert [record.reason for record in key.scenario.records] == [None, "budget", None, "rate"]
-    assert key.scenario.records[0].spender is None
+    assert key.scenario.records[0].usage_journal is None
     if path.startswith("/api/"):
         assert key.scenario.records[0].tokens_source is None
 

@@ -16,8 +16,8 @@ from ollama_gateway.ledger.journal import Journal
 from ollama_gateway.ledger.log import RowMetrics
 from ollama_gateway.ledger.ownership import adopt, own_journal
 from ollama_gateway.ledger.read.usage import usage
-from ollama_gateway.limits.spending import Spending, open_spending
-from ollama_gateway.limits.spending_file import SpendingFile
+from ollama_gateway.limits.usage_file import UsageFile
+from ollama_gateway.limits.usage_journal import UsageJournal, open_usage_journal
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.storage.batcher import in_place
 from tests.ledger.records import KEY, final, intent, stored
@@ -29,13 +29,13 @@ class Process:
     """A gateway's files."""
 
     journal: Journal
-    spending: Spending
+    usage_journal: UsageJournal
 
     async def work(self, *names: str) -> None:
         """Admit requests of a key with a budget."""
         for name in names:
-            self.spending.begin(name, "id", TODAY, 100)
-        await self.spending.write()
+            self.usage_journal.begin(name, "id", TODAY, 100)
+        await self.usage_journal.write()
         self.journal.commit([intent(name) for name in names])
 
 
@@ -44,9 +44,9 @@ def process(directory: Path) -> Iterator[Process]:
     """One that ends as if it were killed."""
     with (
         own_journal(directory, is_strict=True, key=KEY) as journal,
-        closing(SpendingFile(directory, MONTH)) as file,
+        closing(UsageFile(directory, MONTH)) as file,
     ):
-        yield Process(journal, Spending(file, in_place))
+        yield Process(journal, UsageJournal(file, in_place))
 
 
 def records(directory: Path, number: int = 0) -> dict[str, Any]:
@@ -65,20 +65,20 @@ async def test_a_killed_row_carries_its_charge(tmp_path: Path, *, is_charged_fir
     """Whether the record of spending was taken over before the journal, or nobody has it yet."""
     with process(tmp_path) as dying:
         await dying.work("told", "untold", "ended")
-        dying.spending.tell({"told": (7, 5)})
-        dying.spending.end("ended", 30)
-        await dying.spending.write()
+        dying.usage_journal.note_charges({"told": (7, 5)})
+        dying.usage_journal.end("ended", 30)
+        await dying.usage_journal.write()
         dying.journal.commit([intent("without a budget"), final("ended")])
     if is_charged_first:
-        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
-            charged = spending.totals()["id"][TODAY]
+        async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
+            charged = usage_journal.totals()["id"][TODAY]
             with own_journal(tmp_path, is_strict=True, key=KEY) as journal:
                 assert len(journal.killed) == 3
     else:
         with own_journal(tmp_path, is_strict=True, key=KEY):
             pass
-        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
-            charged = spending.totals()["id"][TODAY]
+        async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
+            charged = usage_journal.totals()["id"][TODAY]
 
     found = records(tmp_path)
     assert tokens(found["told"]) == (7, 5, "counted")
@@ -93,7 +93,7 @@ async def test_a_killed_row_carries_its_charge(tmp_path: Path, *, is_charged_fir
 async def test_a_journal_that_is_adopted_has_them_too(tmp_path: Path) -> None:
     """Another process ends the requests of the dead one, and counts their rows."""
     metrics = Metrics()
-    async with open_spending(tmp_path, runner=in_place, now=now) as living:
+    async with open_usage_journal(tmp_path, runner=in_place, now=now) as living:
         living.begin("lives", "id", TODAY, 100)
         await living.write()
         with own_journal(tmp_path, is_strict=True, key=KEY) as own:
@@ -101,8 +101,8 @@ async def test_a_journal_that_is_adopted_has_them_too(tmp_path: Path) -> None:
             with process(tmp_path) as dying:
                 assert dying.journal.path.name == "journal-1.db"
                 await dying.work("a", "b")
-                dying.spending.tell({"a": (7, 5)})
-                await dying.spending.write()
+                dying.usage_journal.note_charges({"a": (7, 5)})
+                await dying.usage_journal.write()
             assert adopt(tmp_path, key=KEY, note=RowMetrics(metrics).killed) == []
 
     found = records(tmp_path, 1)

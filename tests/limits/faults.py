@@ -22,7 +22,7 @@ from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Reservat
 from ollama_gateway.limits.redis.operations import EPOCH, LAYOUT, Look
 from ollama_gateway.limits.redis.scripts import Scripts
 from ollama_gateway.limits.redis.store import RedisQuota
-from ollama_gateway.limits.spending import Contribution, Totals
+from ollama_gateway.limits.usage_journal import Contribution, Totals
 from ollama_gateway.services import running
 from tests.support import patience
 from tests.support.redis_server import RedisServer, private_redis

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from ollama_gateway.limits.spending_file import read_file
+from ollama_gateway.limits.usage_file import read_file
 
 T = TypeVar("T")
 TODAY = 20_483

@@ -12,7 +12,12 @@ from ollama_gateway.limits.leases import Cost, Limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.limits.redis.scripts import Scripts
 from ollama_gateway.limits.redis.store import RedisQuota
-from ollama_gateway.limits.spending import Contribution, Totals, charged_in, open_spending
+from ollama_gateway.limits.usage_journal import (
+    Contribution,
+    Totals,
+    open_usage_journal,
+    read_charges,
+)
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.bounds import Measure
 from tests.limits.faults import PATIENCE, account_key, begin, inside, status, until
@@ -32,7 +37,7 @@ class Meter:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     tokens_source: str | None = None
-    spender: str | None = None
+    usage_journal: str | None = None
     was_worked_on: bool = False
 
     def count(self, prompt: int | None, completion: int | None) -> None:
@@ -51,10 +56,10 @@ async def limits(directory: Path, url: str) -> AsyncIterator[Limits]:
         return {}
 
     async with (
-        open_spending(directory) as spending,
+        open_usage_journal(directory) as usage_journal,
         RedisQuota(Scripts(url, timeout=PATIENCE), nothing, nowhere).opened() as store,
     ):
-        made = Limits(store, spending, Quota(), 4096, Metrics())
+        made = Limits(store, usage_journal, Quota(), 4096, Metrics())
         async with made.opened():
             await until(lambda: store.why_not is None)
             yield made
@@ -87,10 +92,10 @@ async def test_what_was_told_is_what_is_charged(redis_url: str, tmp_path: Path) 
     async with limits(tmp_path, redis_url) as made:
         with made.lease(QUOTA, meter) as lease:
             await made.admit(lease, COST)
-            assert made.spending._open["a"].prompt == 0
-            await until(lambda: made.spending._open["a"].told == (0, 0))
+            assert made.usage_journal._open["a"].prompt == 0
+            await until(lambda: made.usage_journal._open["a"].reported == (0, 0))
             meter.was_worked_on, meter.relayed = True, 7
-            await until(lambda: charged_in(tmp_path) == {"a": (100, 7)})
+            await until(lambda: read_charges(tmp_path) == {"a": (100, 7)})
             with inside(redis_url) as client:
                 assert client.hget(account_key("held"), "a").split()[-1] == "107"
-    assert charged_in(tmp_path) == {}
+    assert read_charges(tmp_path) == {}

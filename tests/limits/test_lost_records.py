@@ -15,7 +15,7 @@ from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.spent import spent_this_month
 from ollama_gateway.limits import open_limits
 from ollama_gateway.limits.quota import Quota
-from ollama_gateway.limits.spending import open_spending
+from ollama_gateway.limits.usage_journal import open_usage_journal
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.storage.database import DatabaseError
 from tests.ledger.records import record
@@ -28,10 +28,10 @@ ANY_LIMITS = Quota(tokens_per_day=1000, tokens_per_month=9000)
 def records(*spent: tuple[str | None, int, datetime]) -> list[Link]:
     """Rows by whose record has them, their tokens and when they began."""
     found = []
-    for seq, (spender, tokens, began) in enumerate(spent, 1):
+    for seq, (usage_journal, tokens, began) in enumerate(spent, 1):
         whole = attrs.evolve(
             record(f"r{seq}"),
-            spender=spender,
+            usage_journal=usage_journal,
             prompt_tokens=tokens - 1,
             completion_tokens=1,
             started_at=began,
@@ -80,11 +80,11 @@ async def test_in_process_the_larger_figure_of_a_record_counts(
     tmp_path: Path, kept: int, told: int, expected: int
 ) -> None:
     """Of what its file has and what rows tell; a record that is gone altogether adds to it."""
-    async with open_spending(tmp_path, now=now) as spending:
-        identity = spending.identity
+    async with open_usage_journal(tmp_path, now=now) as usage_journal:
+        identity = usage_journal.identity
         if kept:
-            spending.begin("r", "id", TODAY, kept)
-            spending.end("r", kept)
+            usage_journal.begin("r", "id", TODAY, kept)
+            usage_journal.end("r", kept)
 
     async def elsewhere() -> dict[str, dict[str, dict[int, int]]]:
         return {identity: {"id": {TODAY: told}}, "gone": {"id": {TODAY: 100}}}

@@ -23,7 +23,7 @@ from ollama_gateway.limits.redis.operations import (
 from ollama_gateway.limits.redis.pipeline import Pipeline
 from ollama_gateway.limits.redis.scripts import Batch, RedisDown, Scripts
 from ollama_gateway.limits.redis.store import RedisQuota
-from ollama_gateway.limits.spending import Contribution
+from ollama_gateway.limits.usage_journal import Contribution
 from ollama_gateway.storage.batcher import in_thread
 from tests.limits.faults import (
     KEY,

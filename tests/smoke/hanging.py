@@ -8,10 +8,10 @@ from pathlib import Path
 from ollama_gateway.__main__ import main
 from ollama_gateway.keys import sqlite as keys
 from ollama_gateway.ledger import journal
-from ollama_gateway.limits import spending_file
+from ollama_gateway.limits import usage_file
 from ollama_gateway.storage.private_file import Identity, identity
 
-STORES = (journal, keys, spending_file)
+STORES = (journal, keys, usage_file)
 """What asks for a file's identity before each use of it."""
 
 

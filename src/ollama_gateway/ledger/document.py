@@ -29,7 +29,7 @@ def document_of(record: AuditRecord) -> Document:
         "prompt_tokens": record.prompt_tokens,
         "completion_tokens": record.completion_tokens,
         "tokens_source": record.tokens_source,
-        "spender": record.spender,
+        "spender": record.usage_journal,
         "ttft_ms": _milliseconds(record.ttft),
         "duration_ms": _milliseconds(record.duration),
         "bytes_in": record.bytes_in,

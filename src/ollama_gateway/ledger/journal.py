@@ -29,7 +29,7 @@ import attrs
 from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.ledger.retention import TURN, last_past
-from ollama_gateway.limits.spending import charged_in
+from ollama_gateway.limits.usage_journal import read_charges
 from ollama_gateway.storage.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 1.0
@@ -203,7 +203,7 @@ class Journal:
         """What was open when the last owner ended was killed with it."""
         left = self._connection.execute("SELECT request_id, document FROM intents").fetchall()
         self._intents = {request_id for request_id, _ in left}
-        charges = charged_in(self.path.parent) if left else {}
+        charges = read_charges(self.path.parent) if left else {}
         for start in range(0, len(left), TURN):
             head = self.head
             records = [

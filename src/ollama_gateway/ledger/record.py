@@ -64,8 +64,8 @@ class AuditRecord:
     """`reported` by the backend, or `counted` here: it was cut first, or its API has no report;
     `prompt_counted` or `completion_counted` where one half of a report was missing.
     """
-    spender: str | None = None
-    """The record of spending that has its tokens too; None where its key has no budget."""
+    usage_journal: str | None = None
+    """The id of the usage journal that has its tokens too; None where its key has no budget."""
     bytes_in: int = 0
     bytes_out: int = 0
     chunks: int = 0

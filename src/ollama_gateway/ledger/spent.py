@@ -1,7 +1,7 @@
 """What gateways spent of budgets, as far as their rows have come to PostgreSQL.
 
-Each gateway has a record of its own (`limits/spending.py`), which knows more and sooner. This is
-for those whose disk is gone.
+Each gateway has its own usage journal (`limits/usage_journal.py`), which knows more and sooner.
+This is for those whose disk is gone.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def spent_this_month(url: str, now: datetime) -> Spent:
     from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
     with closing(Database(url, TIMEOUTS)) as database, database.transaction() as cursor:
-        for spender, key_id, day, tokens in cursor.execute(_SUMS, (month,)):
-            found.setdefault(spender, {}).setdefault(key_id, {})[day] = int(tokens)
+        for usage_journal, key_id, day, tokens in cursor.execute(_SUMS, (month,)):
+            found.setdefault(usage_journal, {}).setdefault(key_id, {})[day] = int(tokens)
     return found
 
 

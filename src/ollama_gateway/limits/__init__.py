@@ -14,14 +14,14 @@ from ollama_gateway.limits.calendar import Moment, moment, utc_now
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.limits.memory import MemoryQuota
 from ollama_gateway.limits.quota import Quota, QuotaStore
-from ollama_gateway.limits.spending import (
+from ollama_gateway.limits.usage_journal import (
     Contribution,
     Elsewhere,
-    Spending,
     Totals,
+    UsageJournal,
     contributions_of,
-    open_spending,
-    others,
+    open_usage_journal,
+    read_contributions,
 )
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.storage.batcher import Runner, in_thread
@@ -55,11 +55,11 @@ async def open_limits(
         SpendingError: the record cannot be opened.
 
     """
-    async with open_spending(directory, runner=runner, now=now) as spending:
-        recorded = partial(runner, partial(others, directory, spending.identity))
-        opened = _open_store(redis_url, spending, recorded, elsewhere or _nothing, runner, now)
+    async with open_usage_journal(directory, runner=runner, now=now) as usage_journal:
+        recorded = partial(runner, partial(read_contributions, directory, usage_journal.identity))
+        opened = _open_store(redis_url, usage_journal, recorded, elsewhere or _nothing, runner, now)
         async with opened as store:
-            limits = Limits(store, spending, defaults, default_output, metrics)
+            limits = Limits(store, usage_journal, defaults, default_output, metrics)
             async with limits.opened():
                 yield limits
 
@@ -67,7 +67,7 @@ async def open_limits(
 @asynccontextmanager
 async def _open_store(
     redis_url: str | None,
-    spending: Spending,
+    usage_journal: UsageJournal,
     recorded: Callable[[], Awaitable[Sequence[Contribution]]],
     elsewhere: Elsewhere,
     runner: Runner,
@@ -75,7 +75,7 @@ async def _open_store(
 ) -> AsyncIterator[QuotaStore]:
     if redis_url is None:
         lost = contributions_of(await elsewhere() or {})
-        spent = _sum([_own(spending), *await recorded(), *lost])
+        spent = _sum([_own(usage_journal), *await recorded(), *lost])
         yield MemoryQuota(partial(_moment, now), spent)
         return
     from ollama_gateway.limits.redis.scripts import Scripts  # noqa: PLC0415
@@ -83,7 +83,7 @@ async def _open_store(
 
     async def contributions() -> Sequence[Contribution]:
         dead = [given for given in await recorded() if not given.is_alive]
-        return [_own(spending), *dead]  # its own as of now: the last thing that is done
+        return [_own(usage_journal), *dead]  # its own as of now: the last thing that is done
 
     quota = RedisQuota(Scripts(redis_url), contributions, elsewhere, runner=runner)
     async with quota.opened() as store:
@@ -94,8 +94,8 @@ async def _nothing() -> Mapping[str, Totals]:
     return {}
 
 
-def _own(spending: Spending) -> Contribution:
-    return Contribution(spending.identity, spending.totals(), is_alive=True)
+def _own(usage_journal: UsageJournal) -> Contribution:
+    return Contribution(usage_journal.identity, usage_journal.totals(), is_alive=True)
 
 
 def _sum(contributions: Sequence[Contribution]) -> Mapping[str, Mapping[int, int]]:

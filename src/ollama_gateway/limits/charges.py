@@ -20,14 +20,14 @@ Charge = tuple[int, int]
 
 
 @attrs.frozen
-class Open:
+class OpenRequest:
     """A request that was admitted and has not ended."""
 
     key_id: str
     day: int
     prompt: int
     """Tokens of the prompt, at most."""
-    told: Charge | None = None
+    reported: Charge | None = None
     """What a shared store was told last."""
 
 
@@ -39,17 +39,19 @@ _READ: Final = """SELECT request_id, prompt, answer FROM charges
 
 
 def follow(
-    connection: sqlite3.Connection, before: Mapping[str, Open], opened: Mapping[str, Open]
+    connection: sqlite3.Connection,
+    before: Mapping[str, OpenRequest],
+    opened: Mapping[str, OpenRequest],
 ) -> None:
     """Write what was told of open requests since `before`, and forget what has ended."""
-    gone = [(id_,) for id_, was in before.items() if was.told and id_ not in opened]
+    gone = [(id_,) for id_, was in before.items() if was.reported and id_ not in opened]
     connection.executemany("DELETE FROM charges WHERE request_id = ?", gone)
-    told = (
-        (id_, request.day, *request.told, 0)
+    reported = (
+        (id_, request.day, *request.reported, 0)
         for id_, request in opened.items()
-        if request.told and (id_ not in before or before[id_].told != request.told)
+        if request.reported and (id_ not in before or before[id_].reported != request.reported)
     )
-    connection.executemany(_PUT, told)
+    connection.executemany(_PUT, reported)
 
 
 def forget_open(connection: sqlite3.Connection) -> None:
@@ -58,7 +60,7 @@ def forget_open(connection: sqlite3.Connection) -> None:
 
 
 def keep(
-    connection: sqlite3.Connection, killed: Mapping[str, Open], charges: Mapping[str, Charge]
+    connection: sqlite3.Connection, killed: Mapping[str, OpenRequest], charges: Mapping[str, Charge]
 ) -> None:
     """Keep what was charged for requests of a process that was killed."""
     rows = ((id_, request.day, *charges[id_], 1) for id_, request in killed.items())

@@ -15,7 +15,7 @@ import attrs
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.charges import Charge
 from ollama_gateway.limits.quota import QuotaStore, Renewal, Reservation
-from ollama_gateway.limits.spending import Spending
+from ollama_gateway.limits.usage_journal import UsageJournal
 from ollama_gateway.log import get_logger
 
 HEARTBEAT: Final = 1.0
@@ -38,7 +38,7 @@ class Heartbeat:
     """
 
     store: QuotaStore
-    spending: Spending
+    usage_journal: UsageJournal
     opened: Callable[[], Sequence[tuple[Reservation, Charge]]]
     is_ready: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     """Set once the store admits."""
@@ -49,7 +49,7 @@ class Heartbeat:
         while True:
             try:
                 await self.store.renew(self._renewals)
-                self.spending.tell(self._told)
+                self.usage_journal.note_charges(self._told)
             except Unavailable:
                 pass  # the store has said so itself, at its turn
             except Exception:

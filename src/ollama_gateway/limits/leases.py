@@ -33,7 +33,7 @@ from ollama_gateway.limits.quota import (
     ReservationRequest,
 )
 from ollama_gateway.limits.replies import REASONS, headers_of, refused
-from ollama_gateway.limits.spending import Spending
+from ollama_gateway.limits.usage_journal import UsageJournal
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.services import running
@@ -56,8 +56,8 @@ class Meter(Protocol):
     prompt_tokens: int | None
     completion_tokens: int | None
     tokens_source: str | None
-    spender: str | None
-    """Whose record of spending has its tokens; None where no budget is charged."""
+    usage_journal: str | None
+    """The id of the usage journal that has its tokens; None where no budget is charged."""
 
     @property
     def was_worked_on(self) -> bool:
@@ -156,7 +156,7 @@ class Limits:
     """
 
     store: QuotaStore
-    spending: Spending
+    usage_journal: UsageJournal
     defaults: Quota
     default_output: int
     metrics: Metrics
@@ -181,7 +181,7 @@ class Limits:
         if not self.store.is_shared:
             yield self
             return
-        heartbeat = Heartbeat(self.store, self.spending, self._charges)
+        heartbeat = Heartbeat(self.store, self.usage_journal, self._charges)
         async with running(heartbeat.run):
             with anyio.move_on_after(START):
                 await heartbeat.is_ready.wait()
@@ -225,7 +225,7 @@ class Limits:
         self._open.pop(reservation.request_id, None)
         self.store.settle(reservation, used)
         if reservation.tokens:
-            self.spending.end(reservation.request_id, used)
+            self.usage_journal.end(reservation.request_id, used)
 
     async def statuses(self, key_id: str, own: OwnLimits) -> LimitStatuses:
         """How a key's limits stand; raises Unavailable."""
@@ -241,13 +241,13 @@ class Limits:
         if isinstance(outcome, Refusal):
             self.metrics.limited(REASONS[outcome.limit])
             raise refused(outcome, request.quota)
-        lease.grant, reservation = outcome, outcome.reservation
-        self._open[reservation.request_id] = lease
-        if reservation.tokens:
-            lease.meter.spender = self.spending.identity
+        lease.grant, made = outcome, outcome.reservation
+        self._open[made.request_id] = lease
+        if made.tokens:
+            lease.meter.usage_journal = self.usage_journal.identity
             # A shared store charges nothing before it was told of something.
             bound = 0 if self.store.is_shared else request.prompt
-            self.spending.begin(reservation.request_id, reservation.key_id, reservation.day, bound)
+            self.usage_journal.begin(made.request_id, made.key_id, made.day, bound)
 
     def _reservation_request(self, lease: Lease, quota: Quota) -> ReservationRequest:
         cost, measure, meter = lease.cost, lease.cost.measure, lease.meter

@@ -130,7 +130,7 @@ class Admin:
                 "why_not": self.limits.store.why_not,
                 "requests": self.limits.open,
                 "settlements_waiting": self.limits.store.settlements_waiting,
-                "spending_file_failing": self.limits.spending.is_failing,
+                "spending_file_failing": self.limits.usage_journal.is_failing,
             },
             "audit": {
                 "mode": "strict" if self.audit.trail.is_strict else "buffered",

@@ -48,7 +48,7 @@ from ollama_gateway.limits.redis.operations import (
 )
 from ollama_gateway.limits.redis.pipeline import Pipeline
 from ollama_gateway.limits.redis.scripts import AccountBroken, RedisDown, Scripts
-from ollama_gateway.limits.spending import Contribution, Elsewhere, Totals, contributions_of
+from ollama_gateway.limits.usage_journal import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import Runner, in_thread
 

@@ -14,9 +14,9 @@ import structlog.testing
 import trio.testing
 
 from ollama_gateway.limits.calendar import first_day_kept
-from ollama_gateway.limits.charges import Open
-from ollama_gateway.limits.spending import Spending, open_spending
-from ollama_gateway.limits.spending_file import DROPPED_AT_ONCE, SpendingFile
+from ollama_gateway.limits.charges import OpenRequest
+from ollama_gateway.limits.usage_file import DROPPED_AT_ONCE, UsageFile
+from ollama_gateway.limits.usage_journal import UsageJournal, open_usage_journal
 from ollama_gateway.storage.batcher import in_place, in_thread
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 
@@ -26,10 +26,10 @@ IN_2036 = 24_000
 KEYS = 25
 
 
-def spend(spending: Spending, key: str, day: int, tokens: int = 1) -> None:
+def spend(usage_journal: UsageJournal, key: str, day: int, tokens: int = 1) -> None:
     """A request of that day."""
-    spending.begin(f"{key} {day}", key, day, 5)
-    spending.end(f"{key} {day}", tokens)
+    usage_journal.begin(f"{key} {day}", key, day, 5)
+    usage_journal.end(f"{key} {day}", tokens)
 
 
 @pytest.mark.parametrize(
@@ -61,22 +61,22 @@ async def test_years_of_one_process_take_no_more_than_two_months(
 ) -> None:
     """In memory and in the file, from which at most a thousand rows go at once."""
     forgotten: list[int] = []
-    forget = SpendingFile.forget
+    forget = UsageFile.forget
 
-    def noted(self: SpendingFile, before: int) -> bool:
+    def noted(self: UsageFile, before: int) -> bool:
         is_more = forget(self, before)
         forgotten.append(is_more)
         return is_more
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SpendingFile, "forget", noted)
-        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+        patch.setattr(UsageFile, "forget", noted)
+        async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
             for day in range(TODAY - 400, TODAY + 1):
                 for key in range(KEYS):
-                    spend(spending, f"k{key}", day)
+                    spend(usage_journal, f"k{key}", day)
                 await anyio.sleep(0.2)
             await anyio.sleep(1)
-            kept = spending.totals()
+            kept = usage_journal.totals()
             assert (len(kept), min(kept["k0"]), max(kept["k0"])) == (KEYS, DECEMBER, TODAY)
             assert in_file(tmp_path)[0] == {
                 (key, day): 1 for key, days in kept.items() for day in days
@@ -89,12 +89,12 @@ async def test_much_is_forgotten_by_turns(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """A thousand rows a transaction, until none is left."""
-    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+    async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
         for key in range(2500):
-            spend(spending, f"k{key}", NOVEMBER)
+            spend(usage_journal, f"k{key}", NOVEMBER)
         await anyio.sleep(1)
-        spend(spending, "k", DECEMBER)
-        spend(spending, "k", TODAY)
+        spend(usage_journal, "k", DECEMBER)
+        spend(usage_journal, "k", TODAY)
         await anyio.sleep(1)
         assert in_file(tmp_path)[0] == {("k", DECEMBER): 1, ("k", TODAY): 1}
 
@@ -103,14 +103,14 @@ async def test_budgets_survive_a_clock_that_was_wrong(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """Ten years ahead, through a restart by that clock: what was spent this month is known."""
-    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
-        spend(spending, "k", TODAY, 70)
+    async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
+        spend(usage_journal, "k", TODAY, 70)
     for _ in range(2):
-        async with open_spending(tmp_path, runner=in_place, now=ten_years_on) as spending:
-            spend(spending, "k", IN_2036, 5)
+        async with open_usage_journal(tmp_path, runner=in_place, now=ten_years_on) as usage_journal:
+            spend(usage_journal, "k", IN_2036, 5)
             await anyio.sleep(1)
-    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
-        assert spending.totals()["k"][TODAY] == 70
+    async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
+        assert usage_journal.totals()["k"][TODAY] == 70
 
 
 def ten_years_on() -> datetime:
@@ -120,9 +120,9 @@ def ten_years_on() -> datetime:
 
 def test_a_write_that_comes_too_late_changes_nothing(tmp_path: Path) -> None:
     """Its thread was left to itself, and a newer one was faster."""
-    file = SpendingFile(tmp_path, MONTH)
+    file = UsageFile(tmp_path, MONTH)
     file.write({("k", TODAY): 7}, {}, 2)
-    file.write({("k", TODAY): 5}, {"r": Open("k", TODAY, 5)}, 1)
+    file.write({("k", TODAY): 5}, {"r": OpenRequest("k", TODAY, 5)}, 1)
     file.close()
 
     assert in_file(tmp_path) == ({("k", TODAY): 7}, set())
@@ -132,23 +132,23 @@ async def test_a_thread_that_hangs_in_the_file_is_left_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leaving waits for it no longer than its deadline; the file stays this process's meanwhile."""
-    monkeypatch.setattr("ollama_gateway.limits.spending.CLOSING", 0.01)
+    monkeypatch.setattr("ollama_gateway.limits.usage_journal.CLOSING", 0.01)
     started, release = threading.Event(), threading.Event()
-    put: Callable[..., None] = SpendingFile._put
+    put: Callable[..., None] = UsageFile._put
 
-    def hanging(self: SpendingFile, *given: object) -> None:
+    def hanging(self: UsageFile, *given: object) -> None:
         started.set()
         assert release.wait(timeout=600)
         put(self, *given)
 
     with structlog.testing.capture_logs() as lines:
-        async with open_spending(tmp_path, runner=in_thread, now=now) as spending:
-            monkeypatch.setattr(SpendingFile, "_put", hanging)
-            spend(spending, "k", TODAY)
+        async with open_usage_journal(tmp_path, runner=in_thread, now=now) as usage_journal:
+            monkeypatch.setattr(UsageFile, "_put", hanging)
+            spend(usage_journal, "k", TODAY)
             await anyio.to_thread.run_sync(started.wait)
     assert [line["event"] for line in lines] == ["spending not written"]
-    monkeypatch.setattr(SpendingFile, "_put", put)
-    async with open_spending(tmp_path, runner=in_place, now=now) as other:
+    monkeypatch.setattr(UsageFile, "_put", put)
+    async with open_usage_journal(tmp_path, runner=in_place, now=now) as other:
         assert (tmp_path / "budgets-1.db").exists()
-        assert other.identity != spending.identity
+        assert other.identity != usage_journal.identity
     release.set()

@@ -15,10 +15,10 @@ import attrs
 import pytest
 import structlog.testing
 
-from ollama_gateway.limits.charges import Open
+from ollama_gateway.limits.charges import OpenRequest
 from ollama_gateway.limits.ownership import looked_at
-from ollama_gateway.limits.spending import Contribution, open_spending, others
-from ollama_gateway.limits.spending_file import SpendingFile
+from ollama_gateway.limits.usage_file import UsageFile
+from ollama_gateway.limits.usage_journal import Contribution, open_usage_journal, read_contributions
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 from tests.support.patience import PATIENCE
@@ -27,11 +27,11 @@ PROGRAM = """
 import sys, trio
 from pathlib import Path
 from ollama_gateway.storage.batcher import in_place
-from ollama_gateway.limits.spending import open_spending
+from ollama_gateway.limits.usage_journal import open_usage_journal
 from tests.limits.spent import TODAY, now
 
 async def main():
-    async with open_spending(Path(sys.argv[1]), runner=in_place, now=now) as spending:
+    async with open_usage_journal(Path(sys.argv[1]), runner=in_place, now=now) as spending:
         spending.begin("open", "k", TODAY, 300)
         spending.begin("ended", "k", TODAY, 300)
         spending.end("ended", 7)
@@ -79,9 +79,9 @@ def living(directory: Path) -> Iterator[Living]:
             popen.kill()
 
 
-def owner(directory: Path) -> closing[SpendingFile]:
+def owner(directory: Path) -> closing[UsageFile]:
     """A file owned by this process, in a `with`."""
-    return closing(SpendingFile(directory, MONTH))
+    return closing(UsageFile(directory, MONTH))
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -98,19 +98,19 @@ async def test_a_killed_process_is_charged_for_what_was_open(tmp_path: Path) -> 
     with living(tmp_path) as process:
         process.kill()
     for _ in range(3):
-        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
-            assert spending.identity == process.identity
-            assert spending.totals() == {"k": {TODAY: 307}}
+        async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
+            assert usage_journal.identity == process.identity
+            assert usage_journal.totals() == {"k": {TODAY: 307}}
             assert in_file(tmp_path) == ({("k", TODAY): 307}, set())
-            spending.end("open", 1000)
+            usage_journal.end("open", 1000)
 
 
 async def test_a_process_that_leaves_is_charged_too(tmp_path: Path) -> None:
     """What it left open at its end costs the same as if it had been killed."""
     with living(tmp_path) as process:
         assert process.leave() == 0
-    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
-        assert spending.totals() == {"k": {TODAY: 307}}
+    async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
+        assert usage_journal.totals() == {"k": {TODAY: 307}}
 
 
 def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
@@ -128,19 +128,19 @@ def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
 def test_others_count_open_requests_of_the_dead_only(tmp_path: Path) -> None:
     """Of a living process what it spent counts; once it is killed, its open requests do as well."""
     with owner(tmp_path) as own, living(tmp_path) as process:
-        alive = others(tmp_path, own.content.identity)
+        alive = read_contributions(tmp_path, own.content.identity)
         process.kill()
         before = contents(tmp_path)
-        dead = [others(tmp_path, own.content.identity) for _ in range(2)]
+        dead = [read_contributions(tmp_path, own.content.identity) for _ in range(2)]
         assert contents(tmp_path) == before
         for lock in tmp_path.glob("budgets-1.[al]*"):
             lock.unlink()
-        unlocked = others(tmp_path, own.content.identity)
+        unlocked = read_contributions(tmp_path, own.content.identity)
         with owner(tmp_path) as heir:
-            inherited = others(tmp_path, own.content.identity)
-            assert [given.identity for given in others(tmp_path, heir.content.identity)] == [
-                own.content.identity
-            ]
+            inherited = read_contributions(tmp_path, own.content.identity)
+            assert [
+                given.identity for given in read_contributions(tmp_path, heir.content.identity)
+            ] == [own.content.identity]
     assert alive == [Contribution(process.identity, {"k": {TODAY: 7}}, is_alive=True)]
     charged = Contribution(process.identity, {"k": {TODAY: 307}}, is_alive=False)
     assert dead == [[charged]] * 2
@@ -152,13 +152,13 @@ def test_a_file_being_made_is_no_error(tmp_path: Path) -> None:
     """An empty database contributes nothing and is not worth a line."""
     (tmp_path / "budgets-7.db").touch()
     with structlog.testing.capture_logs() as lines:
-        assert others(tmp_path, "") == []
+        assert read_contributions(tmp_path, "") == []
     assert lines == []
 
 
 def test_no_directory_has_no_others(tmp_path: Path) -> None:
     """Where nothing was ever spent, nobody contributes."""
-    assert others(tmp_path / "none", "") == []
+    assert read_contributions(tmp_path / "none", "") == []
 
 
 def test_a_starting_process_waits_for_readers(
@@ -166,7 +166,7 @@ def test_a_starting_process_waits_for_readers(
 ) -> None:
     """Whoever reads sees no moment with less than was spent, and keeps no owner from its file."""
     with owner(tmp_path) as before:
-        before.write({}, {"open": Open("k", TODAY, 300)})
+        before.write({}, {"open": OpenRequest("k", TODAY, 300)})
     found: list[Contribution] = []
     with ExitStack() as reading:
         assert not reading.enter_context(looked_at(before.path))
@@ -174,13 +174,13 @@ def test_a_starting_process_waits_for_readers(
         def nap(_seconds: float) -> None:
             with closing(sqlite3.connect(before.path)) as connection:  # charged before it lives
                 assert connection.execute("SELECT count(*) FROM open").fetchone() == (0,)
-            found.extend(others(tmp_path, ""))
+            found.extend(read_contributions(tmp_path, ""))
             reading.close()
 
         monkeypatch.setattr("time.sleep", nap)
         with owner(tmp_path) as after:
             assert after.path == before.path
-            found.extend(others(tmp_path, ""))
+            found.extend(read_contributions(tmp_path, ""))
     assert [(given.totals["k"][TODAY], given.is_alive) for given in found] == [
         (300, False),
         (300, True),
@@ -210,7 +210,7 @@ def test_many_start_at_once_while_others_read(tmp_path: Path) -> None:
         ready.wait(PATIENCE)
         with owner(tmp_path) as file:
             paths.append(file.path.name)
-            file.write(spent, {"open": Open("k", TODAY, 300)})
+            file.write(spent, {"open": OpenRequest("k", TODAY, 300)})
             are_open.wait(PATIENCE)
 
     with structlog.testing.capture_logs() as logged:
@@ -219,8 +219,8 @@ def test_many_start_at_once_while_others_read(tmp_path: Path) -> None:
             thread.start()
         ready.wait(PATIENCE)
         while are_open.n_waiting < 8:
-            lines += [str(given.totals) for given in others(tmp_path, "")]
-        found = others(tmp_path, "")
+            lines += [str(given.totals) for given in read_contributions(tmp_path, "")]
+        found = read_contributions(tmp_path, "")
         are_open.wait(PATIENCE)
         for thread in threads:
             thread.join()
@@ -234,7 +234,7 @@ def test_old_days_are_dropped_at_the_next_start(tmp_path: Path) -> None:
     """The month before is kept, what is older is not, whether it was spent or left open."""
     days = {("a", NOVEMBER): 1, ("a", DECEMBER): 2, ("b", NOVEMBER): 3, ("b", TODAY): 4}
     with owner(tmp_path) as file:
-        file.write(days, {"r": Open("c", NOVEMBER, 5)})
+        file.write(days, {"r": OpenRequest("c", NOVEMBER, 5)})
     kept = {("a", DECEMBER): 2, ("b", TODAY): 4}
     with owner(tmp_path) as file:
         assert file.content.spent == kept
@@ -248,7 +248,7 @@ def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
         pass
     with owner(directory):
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
-    others(directory, "")
+    read_contributions(directory, "")
     left = {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert modes == {

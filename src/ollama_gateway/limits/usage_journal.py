@@ -26,13 +26,13 @@ import anyio
 import attrs
 
 from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
-from ollama_gateway.limits.charges import Charge, Open
+from ollama_gateway.limits.charges import Charge, OpenRequest
 from ollama_gateway.limits.ownership import PATTERN
 from ollama_gateway.limits.quota import bounded
-from ollama_gateway.limits.spending_file import (
+from ollama_gateway.limits.usage_file import (
     KeyDay,
     SpendingError,
-    SpendingFile,
+    UsageFile,
     charge,
     read_file,
 )
@@ -70,7 +70,7 @@ Elsewhere = Callable[[], Awaitable[Mapping[str, Totals] | None]]
 where it cannot be asked. A record may have more than that."""
 
 
-class Spending:
+class UsageJournal:
     """What this process spent, and what is open; `run` writes it to `file`.
 
     Args:
@@ -81,7 +81,7 @@ class Spending:
     """
 
     def __init__(
-        self, file: SpendingFile, runner: Runner, now: Callable[[], datetime] = utc_now
+        self, file: UsageFile, runner: Runner, now: Callable[[], datetime] = utc_now
     ) -> None:
         self.identity = file.content.identity
         self._file = file
@@ -91,7 +91,7 @@ class Spending:
         self._number = 0  # of the last write that was begun
         self._forget_before = 0  # a day; 0 where the file has nothing to forget
         self._spent = dict(file.content.spent)
-        self._open: dict[str, Open] = {}
+        self._open: dict[str, OpenRequest] = {}
         self._changed: set[KeyDay] = set()
         self._stirred = anyio.Event()  # set where the file is behind
         self._is_failing = False
@@ -120,18 +120,18 @@ class Spending:
             prompt: tokens of the prompt, at most.
 
         """
-        self._open.setdefault(request_id, Open(key_id, day, bounded(prompt)))
+        self._open.setdefault(request_id, OpenRequest(key_id, day, bounded(prompt)))
         self._stirred.set()
 
-    def tell(self, charges: Mapping[str, Charge]) -> None:
+    def note_charges(self, charges: Mapping[str, Charge]) -> None:
         """Note what a shared store was told of open requests: of those that nobody ends it counts.
 
         What was not begun here, or has ended, is left out.
         """
         for request_id, (prompt, answer) in charges.items():
-            told, request = (bounded(prompt), bounded(answer)), self._open.get(request_id)
-            if request is not None and request.told != told:
-                self._open[request_id] = attrs.evolve(request, told=told)
+            reported, request = (bounded(prompt), bounded(answer)), self._open.get(request_id)
+            if request is not None and request.reported != reported:
+                self._open[request_id] = attrs.evolve(request, reported=reported)
                 self._stirred.set()
 
     def end(self, request_id: str, tokens: int) -> None:
@@ -179,7 +179,11 @@ class Spending:
                 self._stirred.set()
 
     def _put(
-        self, spent: Mapping[KeyDay, int], opened: Mapping[str, Open], number: int, before: int
+        self,
+        spent: Mapping[KeyDay, int],
+        opened: Mapping[str, OpenRequest],
+        number: int,
+        before: int,
     ) -> int:
         """Write to the file, and drop some of what is to be forgotten; whether that was not all."""
         self._file.write(spent, opened, number)
@@ -207,9 +211,9 @@ class Spending:
 
 
 @asynccontextmanager
-async def open_spending(
+async def open_usage_journal(
     directory: Path, *, runner: Runner = in_thread, now: Callable[[], datetime] = utc_now
-) -> AsyncIterator[Spending]:
+) -> AsyncIterator[UsageJournal]:
     """Open a file of this process's own in `directory`, and keep it true for the length of a block.
 
     Args:
@@ -222,17 +226,17 @@ async def open_spending(
 
     """
     month = moment(0, now()).month
-    file = await runner(lambda: SpendingFile(directory, month))
-    spending = Spending(file, runner, now)
+    file = await runner(lambda: UsageFile(directory, month))
+    usage_journal = UsageJournal(file, runner, now)
     try:
-        async with running(spending.run):
-            yield spending
+        async with running(usage_journal.run):
+            yield usage_journal
     finally:
         with anyio.move_on_after(CLOSING, shield=True):
-            if spending.is_behind:
-                await spending.write()
+            if usage_journal.is_behind:
+                await usage_journal.write()
             await let_go(file.close, runner)
-        if spending.is_behind:
+        if usage_journal.is_behind:
             _log.error("spending not written")
         file.close()
 
@@ -242,7 +246,7 @@ def contributions_of(spent: Mapping[str, Totals]) -> list[Contribution]:
     return [Contribution(whose, totals, is_alive=False) for whose, totals in spent.items()]
 
 
-def others(directory: Path, own: str) -> list[Contribution]:
+def read_contributions(directory: Path, own: str) -> list[Contribution]:
     """What all files in `directory` hold but the one whose identity is `own`; blocking.
 
     Open requests count only where the file's process has ended. A file is
@@ -254,7 +258,7 @@ def others(directory: Path, own: str) -> list[Contribution]:
     return [given for given in found if given is not None and given.identity != own]
 
 
-def charged_in(directory: Path) -> dict[str, Charge]:
+def read_charges(directory: Path) -> dict[str, Charge]:
     """What was charged for requests whose processes were killed, by their ids; blocking.
 
     As `others` reads the files; of a process that lives it may be what it has told so far.

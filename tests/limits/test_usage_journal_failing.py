@@ -13,9 +13,9 @@ import pytest
 import structlog.testing
 import trio.testing
 
-from ollama_gateway.limits.charges import Open
-from ollama_gateway.limits.spending import open_spending
-from ollama_gateway.limits.spending_file import SpendingError, SpendingFile
+from ollama_gateway.limits.charges import OpenRequest
+from ollama_gateway.limits.usage_file import SpendingError, UsageFile
+from ollama_gateway.limits.usage_journal import open_usage_journal
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import MONTH, TODAY, Counting, in_file, now
 
@@ -26,26 +26,26 @@ async def test_failing_writes_are_repeated_and_nothing_is_lost(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the file is locked requests go on; it is tried once a second, then catches up."""
-    monkeypatch.setattr("ollama_gateway.limits.spending_file.BUSY_SECONDS", 0)
+    monkeypatch.setattr("ollama_gateway.limits.usage_file.BUSY_SECONDS", 0)
     runner = Counting()
     with structlog.testing.capture_logs() as lines:
-        async with open_spending(tmp_path, runner=runner, now=now) as spending:
-            spending.begin("before", "k", TODAY, 5)
+        async with open_usage_journal(tmp_path, runner=runner, now=now) as usage_journal:
+            usage_journal.begin("before", "k", TODAY, 5)
             await anyio.sleep(1)
             with closing(sqlite3.connect(tmp_path / "budgets-0.db")) as other:
                 other.execute("BEGIN IMMEDIATE")
                 for number in range(6000):
-                    spending.begin(f"r{number}", "k", TODAY, 5)
-                    spending.end(f"r{number}", 1)
+                    usage_journal.begin(f"r{number}", "k", TODAY, 5)
+                    usage_journal.end(f"r{number}", 1)
                     await anyio.sleep(0.01)
-                spending.end("before", 100)
-                spending.begin("after", "k", TODAY, 5)
-                assert spending.is_failing
+                usage_journal.end("before", 100)
+                usage_journal.begin("after", "k", TODAY, 5)
+                assert usage_journal.is_failing
                 assert 60 <= runner.writes <= 66
                 assert in_file(tmp_path) == ({}, {"before"})
-                assert repr(spending) == "<Spending 1 open, 1 to write, file failing>"
+                assert repr(usage_journal) == "<Spending 1 open, 1 to write, file failing>"
             await anyio.sleep(1)
-            assert (spending.is_failing, *in_file(tmp_path)) == (
+            assert (usage_journal.is_failing, *in_file(tmp_path)) == (
                 False,
                 {("k", TODAY): 6100},
                 {"after"},
@@ -61,44 +61,44 @@ async def test_a_full_disk_is_waited_out(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """A write that fails half-way leaves nothing of itself, and succeeds when there is room."""
-    async with open_spending(tmp_path, runner=in_place, now=now) as spending:
-        spending.begin("before", "k", TODAY, 5)
+    async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
+        usage_journal.begin("before", "k", TODAY, 5)
         await anyio.sleep(1)
-        connection = spending._file._connection
+        connection = usage_journal._file._connection
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
-        spending.end("before", 100)
+        usage_journal.end("before", 100)
         for number in range(1000):
-            spending.begin(f"r{number}", f"k{number}", TODAY, 5)
+            usage_journal.begin(f"r{number}", f"k{number}", TODAY, 5)
         await anyio.sleep(1)
-        assert spending.is_failing
+        assert usage_journal.is_failing
         assert in_file(tmp_path) == ({}, {"before"})
         for number in range(1000):
-            spending.end(f"r{number}", 1)
+            usage_journal.end(f"r{number}", 1)
         connection.execute("PRAGMA max_page_count = 1000000")
         await anyio.sleep(1)
         spent, opened = in_file(tmp_path)
-        assert (spending.is_failing, sum(spent.values()), opened) == (False, 1100, set())
+        assert (usage_journal.is_failing, sum(spent.values()), opened) == (False, 1100, set())
 
 
 def test_a_write_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
     """What was written before the row that failed is taken back, and the next write is whole."""
-    with closing(SpendingFile(tmp_path, MONTH)) as file:
-        file.write({("k", TODAY): 1}, {"a": Open("k", TODAY, 5)})
+    with closing(UsageFile(tmp_path, MONTH)) as file:
+        file.write({("k", TODAY): 1}, {"a": OpenRequest("k", TODAY, 5)})
         with pytest.raises(SpendingError, match="a row"):
-            file.write({("k", TODAY): 2, ("\ud800", TODAY): 2}, {"b": Open("k", TODAY, 5)})
+            file.write({("k", TODAY): 2, ("\ud800", TODAY): 2}, {"b": OpenRequest("k", TODAY, 5)})
         assert in_file(tmp_path) == ({("k", TODAY): 1}, {"a"})
-        file.write({("k", TODAY): 3}, {"c": Open("k", TODAY, 5)})
+        file.write({("k", TODAY): 3}, {"c": OpenRequest("k", TODAY, 5)})
         assert in_file(tmp_path) == ({("k", TODAY): 3}, {"c"})
 
 
 def test_a_write_touches_only_what_changed(tmp_path: Path) -> None:
     """However many requests are open, one more or less is one row."""
-    opened = {f"r{number}": Open("k", TODAY, 5) for number in range(1000)}
-    with closing(SpendingFile(tmp_path, MONTH)) as file:
+    opened = {f"r{number}": OpenRequest("k", TODAY, 5) for number in range(1000)}
+    with closing(UsageFile(tmp_path, MONTH)) as file:
         file.write({}, opened)
         before = file._connection.total_changes
-        file.write({}, {**opened, "more": Open("k", TODAY, 5)})
+        file.write({}, {**opened, "more": OpenRequest("k", TODAY, 5)})
         file.write({}, opened)
         assert file._connection.total_changes == before + 2
 
@@ -109,19 +109,19 @@ async def test_a_file_moved_away_is_noticed_and_taken_back(
     """Moved or replaced, the file fails with a line that says so; put back, it is written."""
     path, aside = tmp_path / "budgets-0.db", tmp_path / "aside"
     with structlog.testing.capture_logs() as lines:
-        async with open_spending(tmp_path, runner=in_place, now=now) as spending:
+        async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
             for spoil in (lambda: None, lambda: path.write_text("other"), path.mkdir):
                 path.rename(aside)
                 spoil()
-                spending.begin("r", "k", TODAY, 5)
-                spending.end("r", 7)
+                usage_journal.begin("r", "k", TODAY, 5)
+                usage_journal.end("r", 7)
                 await anyio.sleep(1)
-                failed = spending.is_failing
+                failed = usage_journal.is_failing
                 if path.is_dir():
                     path.rmdir()
                 aside.replace(path)
                 await anyio.sleep(1)
-                assert (failed, spending.is_failing) == (True, False)
+                assert (failed, usage_journal.is_failing) == (True, False)
             assert in_file(tmp_path) == ({("k", TODAY): 21}, set())
     causes = [line["cause"] for line in lines if "cause" in line]
     assert causes == [
@@ -142,11 +142,11 @@ async def test_leaving_waits_no_longer_than_5_seconds(
         return work()
 
     with structlog.testing.capture_logs() as lines:
-        async with open_spending(tmp_path, runner=hanging, now=now) as spending:
+        async with open_usage_journal(tmp_path, runner=hanging, now=now) as usage_journal:
             pause = 3600.0
-            spending.begin("r", "k", TODAY, 5)
+            usage_journal.begin("r", "k", TODAY, 5)
             await anyio.sleep(60)
     assert anyio.current_time() == 65
     assert [line["event"] for line in lines] == ["spending not written"]
-    async with open_spending(tmp_path, runner=in_place, now=now) as after:
-        assert after.identity == spending.identity
+    async with open_usage_journal(tmp_path, runner=in_place, now=now) as after:
+        assert after.identity == usage_journal.identity

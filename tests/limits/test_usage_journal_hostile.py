@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from ollama_gateway.limits.charges import Open
-from ollama_gateway.limits.spending import open_spending, others
-from ollama_gateway.limits.spending_file import SpendingError, SpendingFile
+from ollama_gateway.limits.charges import OpenRequest
+from ollama_gateway.limits.usage_file import SpendingError, UsageFile
+from ollama_gateway.limits.usage_journal import open_usage_journal, read_contributions
 from tests.limits.spent import MONTH, TODAY, now
 
 SECRET = "k-not-to-be-shown"
@@ -36,7 +36,7 @@ def garbage(path: Path) -> None:
 
 def cut_off(path: Path) -> None:
     """Leave half of a file."""
-    with closing(SpendingFile(path.parent, MONTH)) as file:
+    with closing(UsageFile(path.parent, MONTH)) as file:
         file.write({(f"{SECRET}{n}", TODAY): n for n in range(1000)}, {})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -45,8 +45,8 @@ def changed(*statements: str) -> Callable[[Path], None]:
     """Put a good file there, with a request open, and change it."""
 
     def change(path: Path) -> None:
-        with closing(SpendingFile(path.parent, MONTH)) as file:
-            file.write({(SECRET, TODAY): 7}, {"r": Open(SECRET, TODAY, 300)})
+        with closing(UsageFile(path.parent, MONTH)) as file:
+            file.write({(SECRET, TODAY): 7}, {"r": OpenRequest(SECRET, TODAY, 300)})
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             for statement in statements:
                 connection.execute(statement)
@@ -109,14 +109,14 @@ async def test_what_cannot_be_read_is_one_line_and_stays_as_it_is(
     spoil(path)
     before = bytes_of(path)
     with pytest.raises(SpendingError, match=message) as caught:
-        async with open_spending(tmp_path, now=now):
+        async with open_usage_journal(tmp_path, now=now):
             raise AssertionError("opened")
     assert str(caught.value).startswith(str(path))
     assert str(caught.value).isprintable()
     assert SECRET not in str(caught.value)
     assert bytes_of(path) == before
     path.rename(tmp_path / "aside")
-    async with open_spending(tmp_path, now=now):
+    async with open_usage_journal(tmp_path, now=now):
         assert path.is_file()
 
 
@@ -126,11 +126,11 @@ def test_what_cannot_be_read_is_left_out_of_the_others(
 ) -> None:
     """One line for the file that is broken, and the figures of the one beside it."""
     spoil(tmp_path / "budgets-0.db")
-    with closing(SpendingFile(tmp_path / "aside", MONTH)) as file:
+    with closing(UsageFile(tmp_path / "aside", MONTH)) as file:
         file.write({("k", TODAY): 7}, {})
     file.path.rename(tmp_path / "budgets-1.db")
     with structlog.testing.capture_logs() as lines:
-        assert [given.totals for given in others(tmp_path, "")] == [{"k": {TODAY: 7}}]
+        assert [given.totals for given in read_contributions(tmp_path, "")] == [{"k": {TODAY: 7}}]
     assert [line["event"] for line in lines] == ["spending file left out"]
     assert str(tmp_path / "budgets-0.db") in lines[0]["cause"]
     assert SECRET not in lines[0]["cause"]
@@ -142,9 +142,9 @@ def test_a_lock_that_is_none_is_one_clear_line(tmp_path: Path, suffix: str) -> N
     (tmp_path / f"budgets-0.{suffix}").mkdir()
     (tmp_path / "budgets-0.db").touch()
     with pytest.raises(SpendingError, match=rf"budgets-0\.{suffix}: Is a directory$"):
-        SpendingFile(tmp_path, MONTH)
+        UsageFile(tmp_path, MONTH)
     with structlog.testing.capture_logs() as lines:
-        assert others(tmp_path, "") == []
+        assert read_contributions(tmp_path, "") == []
     assert len(lines) == (suffix == "alive")  # a reader needs no other
 
 
@@ -153,10 +153,10 @@ def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> No
     (tmp_path / "data").write_text("in the way")
     for directory in (tmp_path / "data", tmp_path / "data" / "deeper"):
         with pytest.raises(SpendingError, match=r"/data.*: (File exists|Not a directory)$"):
-            SpendingFile(directory, MONTH)
+            UsageFile(directory, MONTH)
 
 
 def test_a_directory_that_cannot_be_written_is_one_clear_line() -> None:
     """Not even root makes files in /sys."""
     with pytest.raises(SpendingError, match=r"^/sys.*: (Permission denied|Read-only file system)$"):
-        SpendingFile(Path("/sys"), MONTH)
+        UsageFile(Path("/sys"), MONTH)

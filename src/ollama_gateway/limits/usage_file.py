@@ -26,7 +26,7 @@ from ollama_gateway.limits.calendar import first_day_kept
 from ollama_gateway.limits.charges import (
     MAKE,
     Charge,
-    Open,
+    OpenRequest,
     follow,
     forget_before,
     forget_open,
@@ -70,7 +70,7 @@ class Content:
     identity: str
     """Made once with the file."""
     spent: Mapping[KeyDay, int]
-    open: Mapping[str, Open]
+    open: Mapping[str, OpenRequest]
     is_alive: bool = True
     """Whether the file's process lives, so that what is open may still end as it likes."""
     charges: Mapping[str, Charge] = {}
@@ -84,13 +84,13 @@ class Content:
         return Content(self.identity, spent, {}, is_alive=False, charges=charges)
 
 
-def charge(spent: dict[KeyDay, int], request: Open, tokens: int) -> None:
+def charge(spent: dict[KeyDay, int], request: OpenRequest, tokens: int) -> None:
     """Add what a request used to what its key spent on its day."""
     at = request.key_id, request.day
     spent[at] = bounded(spent.get(at, 0) + bounded(tokens))
 
 
-class SpendingFile:
+class UsageFile:
     """The file that this process owns until `close`; blocking, and one thread at a time is let in.
 
     It is `budgets-<n>.db` of the lowest n that nobody owns; directory and file are made. What a
@@ -104,7 +104,9 @@ class SpendingFile:
     """
 
     def __init__(self, directory: Path, month: int) -> None:
-        self._open: dict[str, Open] | None = None  # those in the file; None where that is unsure
+        self._open: dict[str, OpenRequest] | None = (
+            None  # those in the file; None where that is unsure
+        )
         self._in_use = threading.Lock()  # a thread that was left to itself may still be at it
         self._number = 0  # of the last write
         with _translated(directory):
@@ -118,7 +120,10 @@ class SpendingFile:
         return f"<SpendingFile {self.path}>"
 
     def write(
-        self, spent: Mapping[KeyDay, int], opened: Mapping[str, Open], number: int | None = None
+        self,
+        spent: Mapping[KeyDay, int],
+        opened: Mapping[str, OpenRequest],
+        number: int | None = None,
     ) -> None:
         """Replace these rows of what is spent, and all of what is open.
 
@@ -206,7 +211,7 @@ class SpendingFile:
         with self._connection:  # commits, or rolls back
             yield
 
-    def _put(self, spent: Mapping[KeyDay, int], opened: Mapping[str, Open]) -> None:
+    def _put(self, spent: Mapping[KeyDay, int], opened: Mapping[str, OpenRequest]) -> None:
         before, self._open = self._open, None
         if before is None:
             self._connection.execute("DELETE FROM open")
@@ -267,7 +272,9 @@ def _read(connection: sqlite3.Connection, path: Path) -> Content:
         str(uuid.UUID(text_in(made_with))),
         {(text_in(key), number_in(day, LAST_DAY)): number_in(n, MOST) for key, day, n in spent},
         {
-            text_in(id_): Open(text_in(key), number_in(day, LAST_DAY), number_in(prompt, MOST))
+            text_in(id_): OpenRequest(
+                text_in(key), number_in(day, LAST_DAY), number_in(prompt, MOST)
+            )
             for id_, key, day, prompt in opened
         },
         charges=read(connection),
