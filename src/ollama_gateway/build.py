@@ -27,7 +27,7 @@ from ollama_gateway.flow.showing import Showing
 from ollama_gateway.http.crowd import Crowd
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.http.open_files import connections_that_fit
-from ollama_gateway.keys import KeyCache, Place, find_key, open_keys, place_of
+from ollama_gateway.keys import KeyCache, KeyStoreLocation, find_key, location_of, open_keys
 from ollama_gateway.ledger.audit import Audit, open_audit
 from ollama_gateway.ledger.log import RowMetrics, log_row
 from ollama_gateway.ledger.record import Ledger, Sink
@@ -101,7 +101,7 @@ async def build(
     backends = build_backends(settings, transports, metrics, most_idle=MOST_IDLE)
     discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
     url = settings.storage.database_url
-    place = place_of(settings.storage.data_dir, url.reveal() if url else None)
+    place = location_of(settings.storage.data_dir, url.reveal() if url else None)
     async with (
         aclosing(backends),
         open_keys(place, runner=runner) as keys,
@@ -213,7 +213,7 @@ def _certificate(server: settings_model.Server) -> Certificate | None:
     return Certificate(server.tls_cert, server.tls_key)
 
 
-def _can_judge(keys: KeyCache, place: Place) -> bool:
+def _can_judge(keys: KeyCache, place: KeyStoreLocation) -> bool:
     """Whether somebody can be let in: by the store, or in its outage as somebody known."""
     found = keys.statistics()
     return not found.store_failing or (place.survives_outages and found.usable > 0)

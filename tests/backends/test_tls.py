@@ -24,7 +24,7 @@ from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.build import build
 from ollama_gateway.build_backends import build_backends
-from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import Settings, load
@@ -191,7 +191,7 @@ async def test_a_plain_backend_behind_https(tmp_path: Path, files: Files) -> Non
 async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files: Files) -> None:
     """A backend whose certificate is a stranger's is `connect_failed`; the next one answers."""
     records: list[AuditRecord] = []
-    store = SQLiteKeys(tmp_path / FILE_NAME)
+    store = SQLiteKeys(tmp_path / KEYS_FILE)
     _, key = store.create("tester")
     async with simulated(files.context()) as one, simulated(files.context()) as two:
         settings = settings_of(

@@ -29,7 +29,7 @@ import anyio.lowlevel
 import attrs
 import structlog
 
-from ollama_gateway.ledger.journal import Entry, Journal
+from ollama_gateway.ledger.journal import Journal, JournalEntry
 from ollama_gateway.ledger.record import Attempt, AuditRecord
 from ollama_gateway.ledger.writer import SHORTEST, JournalWriter, write_journal
 from tests.ledger.records import KEY, record
@@ -47,7 +47,7 @@ class Timed(Journal):
     commits = 0
     seconds = 0.0
 
-    def commit(self, entries: Sequence[Entry]) -> None:
+    def commit(self, entries: Sequence[JournalEntry]) -> None:
         """Commit, and note it."""
         began = time.perf_counter()
         super().commit(entries)
@@ -117,7 +117,7 @@ async def _work(trail: JournalWriter, tasks: int, seconds: float) -> int:
     async with anyio.create_task_group() as group:
         for _ in range(tasks):
             group.start_soon(task)
-    while trail.rows_waiting:  # noqa: ASYNC110 - nothing tells when
+    while trail.records_waiting:  # noqa: ASYNC110 - nothing tells when
         await anyio.sleep(0.001)
     return trail.journal.head.seq - before
 

@@ -25,7 +25,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.keys import place_of
+from ollama_gateway.keys import location_of
 from ollama_gateway.keys.key import KeyLimits
 from tests.bench import tree
 from tests.smoke.fleet import clean_environment, free_port
@@ -167,7 +167,7 @@ def gateway(
     """The gateway, profiled into a file where one is named; all its backends are the one."""
     data, port, admin_port = directory / f"{name}-data", free_port(), free_port()
     data.mkdir(mode=0o700)
-    with closing(place_of(data, None).open()) as store:
+    with closing(location_of(data, None).open()) as store:
         _, key = store.create("bench", limits=PLENTY)
     environment = {
         "OLLAMA_BACKENDS": ",".join(

@@ -20,7 +20,7 @@ import trio
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.build import Gateway, Settings, build
 from ollama_gateway.http.listener import bind
-from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import load
@@ -172,7 +172,7 @@ def _settings(
 
 
 def _key(directory: Path) -> str:
-    with closing(SQLiteKeys(directory / FILE_NAME)) as store:
+    with closing(SQLiteKeys(directory / KEYS_FILE)) as store:
         _, text = store.create("racer")
     return text
 

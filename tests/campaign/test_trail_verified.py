@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 from ollama_gateway.ledger.document import document_of, to_text
-from ollama_gateway.ledger.journal import Entry
+from ollama_gateway.ledger.journal import JournalEntry
 from ollama_gateway.ledger.record import Attempt
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
@@ -33,13 +33,13 @@ def write(path: Path, count: int) -> None:
             opened.commit([_entry(number) for number in range(first, min(first + BATCH, count))])
 
 
-def _entry(number: int) -> Entry:
+def _entry(number: int) -> JournalEntry:
     moment = BEGAN + timedelta(seconds=number)
     attempts = [Attempt("a", 0.001, first_chunk=0.3)]
     ended = attrs.evolve(
         record(f"r{number + 1}"), started_at=moment, backend="a", attempts=attempts
     )
-    return Entry(ended.request_id, to_text(document_of(ended)), is_final=True)
+    return JournalEntry(ended.request_id, to_text(document_of(ended)), is_final=True)
 
 
 def test_an_altered_row_of_many_is_named(tmp_path: Path, sizes: Sizes, note: Note) -> None:

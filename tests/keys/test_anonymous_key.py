@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ollama_gateway.cli.serve import _of_anonymous_key
-from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import load
 
@@ -52,7 +52,7 @@ def test_a_key_that_does_not_fit_is_told(
     tmp_path: Path, made: Callable[[SQLiteKeys], str] | None, said: str | None
 ) -> None:
     """One that opens nothing, and one that opens more than an editor needs."""
-    with closing(SQLiteKeys(tmp_path / FILE_NAME)) as store:
+    with closing(SQLiteKeys(tmp_path / KEYS_FILE)) as store:
         environment = {}
         if made is not None:
             environment["GATEWAY_AUTH_ANONYMOUS_NETWORKS"] = "10.0.0.0/8"

@@ -8,7 +8,7 @@ import pytest
 import trio.testing
 
 from ollama_gateway.errors import Unauthorized
-from ollama_gateway.keys import SQLitePlace, open_keys
+from ollama_gateway.keys import SQLiteLocation, open_keys
 from ollama_gateway.keys.key import Principal, generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.storage.batcher import in_place
@@ -18,7 +18,7 @@ from tests.keys.looking import START, looking
 async def test_a_key_is_identified_with_its_rights(path: Path, command: SQLiteKeys) -> None:
     """The principal carries id, name, patterns and groups of the key, by the production runner."""
     key, text = command.create("ci", ("m1",), frozenset({"read"}))
-    async with open_keys(SQLitePlace(path)) as keys:
+    async with open_keys(SQLiteLocation(path)) as keys:
         assert await keys.identify(text) == key.principal()
         assert await keys.identify(text) == key.principal()
 
@@ -43,7 +43,7 @@ async def test_every_refusal_is_the_same(path: Path, command: SQLiteKeys) -> Non
         revoked,
     ]
     refusals = set()
-    async with open_keys(SQLitePlace(path), runner=in_place) as keys:
+    async with open_keys(SQLiteLocation(path), runner=in_place) as keys:
         for credential in bad:
             with pytest.raises(Unauthorized) as caught:
                 await keys.identify(credential)

@@ -10,7 +10,7 @@ import structlog.testing
 import trio.testing
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.keys import SQLitePlace, open_keys
+from ollama_gateway.keys import SQLiteLocation, open_keys
 from ollama_gateway.keys.key import generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from tests.keys.looking import Look, looking, virtual_now
@@ -138,7 +138,7 @@ async def test_a_slow_look_up_does_not_lengthen_the_fresh_time(
         await anyio.sleep(0.5)
         return result
 
-    async with open_keys(SQLitePlace(path), runner=late, now=virtual_now) as keys:
+    async with open_keys(SQLiteLocation(path), runner=late, now=virtual_now) as keys:
         assert anyio.current_time() == 0.5
         look = Look(keys, [])
         assert await look.status(text) == 200
@@ -161,7 +161,7 @@ async def test_a_store_that_hangs_counts_as_failing(
         await anyio.sleep(pause)
         return work()
 
-    async with open_keys(SQLitePlace(path), runner=hanging, now=virtual_now) as keys:
+    async with open_keys(SQLiteLocation(path), runner=hanging, now=virtual_now) as keys:
         look = Look(keys, [])
         assert await look.status(known) == 200
         pause = 3600.0
@@ -187,7 +187,7 @@ async def test_a_store_that_hangs_costs_a_known_key_little(
         await anyio.sleep(pause)
         return work()
 
-    async with open_keys(SQLitePlace(path), runner=hanging, now=virtual_now) as keys:
+    async with open_keys(SQLiteLocation(path), runner=hanging, now=virtual_now) as keys:
         look = Look(keys, [])
         assert await look.status(known) == 200
         pause = 3600.0
@@ -212,7 +212,7 @@ async def test_a_store_that_is_slow_and_back_is_believed_again(
         await anyio.sleep(pause)
         return work()
 
-    async with open_keys(SQLitePlace(path), runner=slow, now=virtual_now) as keys:
+    async with open_keys(SQLiteLocation(path), runner=slow, now=virtual_now) as keys:
         look = Look(keys, [])
         assert await look.status(text) == 200
         pause = 3.0

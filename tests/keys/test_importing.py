@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ollama_gateway.keys.importing import read_keys
 from ollama_gateway.keys.key import KeyRefused, generate
-from ollama_gateway.keys.store import Imported
+from ollama_gateway.keys.store import ImportedKey
 
 ONE = "sk-one-0123456789abcdef"
 TWO = "sk-two-0123456789,abcdef"
@@ -22,13 +22,13 @@ def problems(text: str) -> list[str]:
 def test_a_file_is_read() -> None:
     """Comments, blank lines, Windows line ends, a byte order mark; a comma may be in the key."""
     text = f"\ufeff# name,key\r\n\r\nalice,{ONE}\r\n  bob , {TWO}  \n   # end\n"
-    assert read_keys(text) == (Imported("alice", ONE, 3), Imported("bob", TWO, 4))
+    assert read_keys(text) == (ImportedKey("alice", ONE, 3), ImportedKey("bob", TWO, 4))
 
 
 def test_keys_of_another_gateway_are_read() -> None:
     """A key of our own form is taken when its checksum is right."""
     text = generate().text
-    assert read_keys(f"ci,{text}") == (Imported("ci", text, 1),)
+    assert read_keys(f"ci,{text}") == (ImportedKey("ci", text, 1),)
     assert problems(f"ci,{text[:-1]}") == [
         "line 1: the key reads like an ogw_ key, and its checksum is wrong"
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from ollama_gateway.keys.key import KeyLimits, KeyRefused
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.keys.store import Adopted, Imported, KeyStore
+from ollama_gateway.keys.store import ImportedKey, KeyStore, MergedKeys
 from tests.keys.stores import START, WallClock, found
 
 HOUR = timedelta(hours=1)
@@ -25,9 +25,9 @@ def local(tmp_path: Path, clock: WallClock) -> Iterator[KeyStore]:
         yield opened
 
 
-def move(local: KeyStore, store: KeyStore) -> Adopted:
+def move(local: KeyStore, store: KeyStore) -> MergedKeys:
     """Take over everything."""
-    return store.adopt(local.stored())
+    return store.merge(local.stored())
 
 
 def test_keys_come_over_whole(local: KeyStore, store: KeyStore, clock: WallClock) -> None:
@@ -37,8 +37,8 @@ def test_keys_come_over_whole(local: KeyStore, store: KeyStore, clock: WallClock
     key, new = local.rotate("ci", HOUR)
     local.create("gone")
     gone = local.revoke("gone")
-    (legacy,) = local.add_imported([Imported("legacy", LEGACY, 1)])
-    assert move(local, store) == Adopted((key, gone, legacy), (), (), ())
+    (legacy,) = local.add_imported([ImportedKey("legacy", LEGACY, 1)])
+    assert move(local, store) == MergedKeys((key, gone, legacy), (), (), ())
     assert store.list() == local.list()
     assert store.stored() == local.stored()
     assert found(store, old, new, LEGACY) == [key, key, legacy]
@@ -51,7 +51,7 @@ def test_a_second_time_nothing_happens(local: KeyStore, store: KeyStore) -> None
     key, _ = local.create("ci")
     move(local, store)
     before = store.stored()
-    assert move(local, store) == Adopted((), (), (key,), ())
+    assert move(local, store) == MergedKeys((), (), (key,), ())
     assert store.stored() == before
 
 
@@ -65,7 +65,7 @@ def test_what_was_changed_since_stays_where_it_is_in_force(
     changed = store.update("ci", models=("m1",))
     local.rotate("cd")
     kept = store.get("cd")
-    assert move(local, store) == Adopted((), (), (), (changed, kept))
+    assert move(local, store) == MergedKeys((), (), (), (changed, kept))
     assert store.get("ci") == changed
 
 
@@ -76,9 +76,9 @@ def test_a_revocation_comes_over(local: KeyStore, store: KeyStore, clock: WallCl
     clock.time += HOUR
     revoked = local.revoke("ci")
     clock.time += HOUR
-    assert move(local, store) == Adopted((), (key,), (), ())
+    assert move(local, store) == MergedKeys((), (key,), (), ())
     assert found(store, text) == [revoked]
-    assert move(local, store) == Adopted((), (), (revoked,), ())
+    assert move(local, store) == MergedKeys((), (), (revoked,), ())
 
 
 def test_a_revocation_in_the_new_store_is_for_good(local: KeyStore, store: KeyStore) -> None:
@@ -86,17 +86,17 @@ def test_a_revocation_in_the_new_store_is_for_good(local: KeyStore, store: KeySt
     _, text = local.create("ci")
     move(local, store)
     revoked = store.revoke("ci")
-    assert move(local, store) == Adopted((), (), (), (revoked,))
+    assert move(local, store) == MergedKeys((), (), (), (revoked,))
     assert found(store, text) == [revoked]
 
 
 def test_a_clash_moves_nothing(local: KeyStore, store: KeyStore) -> None:
     """A name or a text that another key has there is told, all at once and without the text."""
     mine, _ = store.create("ci")
-    (theirs,) = store.add_imported([Imported("theirs", LEGACY, 1)])
+    (theirs,) = store.add_imported([ImportedKey("theirs", LEGACY, 1)])
     local.create("fine")
     clashing, _ = local.create("ci")
-    (legacy,) = local.add_imported([Imported("legacy", LEGACY, 1)])
+    (legacy,) = local.add_imported([ImportedKey("legacy", LEGACY, 1)])
     with pytest.raises(KeyRefused) as caught:
         move(local, store)
     assert sorted(str(caught.value).splitlines()) == sorted(

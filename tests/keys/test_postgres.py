@@ -10,11 +10,11 @@ import attrs
 import pytest
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.keys import PostgresPlace, SQLitePlace, find_key, open_keys, place_of
+from ollama_gateway.keys import PostgresLocation, SQLiteLocation, find_key, location_of, open_keys
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import KeyRefused, StoreAway, StoreError, digest_of, generate
 from ollama_gateway.keys.postgres import PostgresKeys
-from ollama_gateway.keys.store import Imported
+from ollama_gateway.keys.store import ImportedKey
 from ollama_gateway.storage.database import Timeouts
 from ollama_gateway.storage.postgres import Database
 from tests.keys.stores import found
@@ -97,8 +97,8 @@ def test_an_operator_needs_no_more_than_is_written_down(
         _, first = operator.create("ci")
         operator.update("ci", name="cd")
         _, second = operator.rotate("cd")
-        operator.add_imported([Imported("legacy", "sk-legacy-0123456789abcdef", 1)])
-        assert operator.adopt(operator.stored()).added == ()
+        operator.add_imported([ImportedKey("legacy", "sk-legacy-0123456789abcdef", 1)])
+        assert operator.merge(operator.stored()).added == ()
         assert found(operator, first, second) == [None, operator.get("cd")]
         operator.revoke("cd")
         assert [key.name for key in operator.list()] == ["cd", "legacy"]
@@ -184,11 +184,11 @@ def test_somebody_who_holds_the_lock_holds_up_changes_alone(
 
 async def test_an_outage_refuses_nobody_who_is_known(own_server: PostgresServer) -> None:
     """Known keys work, unknown ones get 503, never 401; with the server, everything is back."""
-    place = PostgresPlace(own_server.url_of("migrated"))
-    with closing(place.open()) as store:
+    location = PostgresLocation(own_server.url_of("migrated"))
+    with closing(location.open()) as store:
         _, known = store.create("known")
         _, unknown = store.create("unknown")
-    async with open_keys(place) as cache:
+    async with open_keys(location) as cache:
         assert await status(cache, known) == 200
         own_server.stop()
         forget_freshness(cache)
@@ -204,10 +204,10 @@ async def test_an_outage_refuses_nobody_who_is_known(own_server: PostgresServer)
 
 async def test_a_restart_between_two_look_ups_is_not_noticed(own_server: PostgresServer) -> None:
     """A connection that died while nobody used it costs nobody a 503."""
-    place = PostgresPlace(own_server.url_of("migrated"))
-    with closing(place.open()) as store:
+    location = PostgresLocation(own_server.url_of("migrated"))
+    with closing(location.open()) as store:
         texts = [store.create(f"key-{n}")[1] for n in range(3)]
-    async with open_keys(place) as cache:
+    async with open_keys(location) as cache:
         assert await status(cache, texts[0]) == 200
         own_server.restart()
         assert await status(cache, texts[1]) == 200
@@ -223,9 +223,9 @@ async def test_an_operator_s_look_up_uses_the_same_store(
 ) -> None:
     """`/limits` and `/explain` ask by id, and a name is none."""
     key, _ = keys.create("ci")
-    place = PostgresPlace(database_url)
-    assert [await find_key(place, wanted) for wanted in (key.id, "ci", "x")] == [key, None, None]
-    away = PostgresPlace(postgres.url_of("nowhere"))
+    location = PostgresLocation(database_url)
+    assert [await find_key(location, wanted) for wanted in (key.id, "ci", "x")] == [key, None, None]
+    away = PostgresLocation(postgres.url_of("nowhere"))
     with pytest.raises(GatewayError) as caught:
         await find_key(away, key.id)
     assert caught.value.status == 503
@@ -234,9 +234,9 @@ async def test_an_operator_s_look_up_uses_the_same_store(
 def test_the_settings_say_which_store() -> None:
     """A database where one is given, else the file; neither shows how one gets in."""
     directory = Path("/data")
-    assert place_of(directory, None) == SQLitePlace(directory / "keys.db")
-    place = place_of(directory, "postgresql://u:hush@h/gw")
-    assert (str(place), repr(place)) == ("postgresql (h/gw)", "PostgresPlace()")
-    assert str(place_of(directory, "no url")) == "postgresql"
+    assert location_of(directory, None) == SQLiteLocation(directory / "keys.db")
+    location = location_of(directory, "postgresql://u:hush@h/gw")
+    assert (str(location), repr(location)) == ("postgresql (h/gw)", "PostgresLocation()")
+    assert str(location_of(directory, "no url")) == "postgresql"
     with pytest.raises(StoreError, match="cannot be understood"):
-        PostgresPlace("no url").open()
+        PostgresLocation("no url").open()

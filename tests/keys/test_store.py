@@ -14,7 +14,7 @@ from ollama_gateway.keys.key import (
     StoreError,
     digest_of,
 )
-from ollama_gateway.keys.store import Imported, KeyStore
+from ollama_gateway.keys.store import ImportedKey, KeyStore
 from tests.keys.stores import START, WallClock, found
 
 HOUR = timedelta(hours=1)
@@ -209,7 +209,7 @@ def test_active_keys_are_counted(store: KeyStore, clock: WallClock) -> None:
 
 def test_imported_keys_are_found_by_their_own_text(store: KeyStore) -> None:
     """A key made elsewhere works as it is; rotated, it becomes one of ours."""
-    (key,) = store.add_imported([Imported("legacy", LEGACY, 1)])
+    (key,) = store.add_imported([ImportedKey("legacy", LEGACY, 1)])
     assert found(store, LEGACY) == [key]
     assert (key.models, key.endpoints) == (("*",), DEFAULT_GROUPS)
     _, text = store.rotate("legacy")
@@ -219,11 +219,11 @@ def test_imported_keys_are_found_by_their_own_text(store: KeyStore) -> None:
 
 def test_an_import_is_all_or_nothing(store: KeyStore) -> None:
     """Every line that collides is named, none by its key, and nothing of the file is stored."""
-    store.add_imported([Imported("legacy", LEGACY, 1)])
+    store.add_imported([ImportedKey("legacy", LEGACY, 1)])
     entries = [
-        Imported("new", "sk-new-0123456789abcdef", 1),
-        Imported("legacy", "sk-other-0123456789abcdef", 2),
-        Imported("again", LEGACY, 4),
+        ImportedKey("new", "sk-new-0123456789abcdef", 1),
+        ImportedKey("legacy", "sk-other-0123456789abcdef", 2),
+        ImportedKey("again", LEGACY, 4),
     ]
     with pytest.raises(KeyRefused) as caught:
         store.add_imported(entries)

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.keys.store import Imported, KeyStore
+from ollama_gateway.keys.store import ImportedKey, KeyStore
 from tests.keys.stores import found
 
 LEGACY = "sk-legacy-0123456789abcdef"
@@ -53,7 +53,7 @@ def test_an_update_of_something_else_keeps_the_limits(store: KeyStore) -> None:
 
 def test_an_imported_key_has_the_defaults(store: KeyStore) -> None:
     """A key made elsewhere sets no limit of its own until it is updated."""
-    store.add_imported([Imported("legacy", LEGACY, 1)])
+    store.add_imported([ImportedKey("legacy", LEGACY, 1)])
     assert store.get("legacy").limits == KeyLimits()
     after = store.update("legacy", limits=KeyLimits(tokens_per_day=5))
     assert found(store, LEGACY) == [after]

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from ollama_gateway.keys.key import KeyRefused, WrongValue
-from ollama_gateway.keys.store import Imported, KeyStore
+from ollama_gateway.keys.store import ImportedKey, KeyStore
 from tests.keys.stores import found
 from tests.support.patience import PATIENCE
 
@@ -69,7 +69,7 @@ def test_of_many_that_want_a_name_one_has_it(reopen: Open) -> None:
 
 def test_of_many_that_import_a_file_one_does(reopen: Open) -> None:
     """All of it once, and the others are told line by line."""
-    entries = [Imported(f"legacy-{n}", f"{LEGACY}-{n}", n) for n in range(1, 6)]
+    entries = [ImportedKey(f"legacy-{n}", f"{LEGACY}-{n}", n) for n in range(1, 6)]
     outcomes = all_at_once([partial(reopen().add_imported, entries) for _ in range(4)])
     refused = [str(outcome) for outcome in outcomes if isinstance(outcome, KeyRefused)]
     assert [len(lines.splitlines()) for lines in refused] == [10] * 3

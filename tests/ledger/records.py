@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ollama_gateway.ledger.chain import Link, verify
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
-from ollama_gateway.ledger.journal import Entry, Journal, anchor_of, links_of, reading
+from ollama_gateway.ledger.journal import Journal, JournalEntry, anchor_of, links_of, reading
 from ollama_gateway.ledger.record import AuditRecord
 
 KEY = b"secret"
@@ -30,21 +30,21 @@ def record(request_id: str, *, minutes: int = 0) -> AuditRecord:
     )
 
 
-def intent(request_id: str) -> Entry:
+def intent(request_id: str) -> JournalEntry:
     """Its admission."""
-    return Entry(request_id, to_text(intent_of(record(request_id))), is_final=False)
+    return JournalEntry(request_id, to_text(intent_of(record(request_id))), is_final=False)
 
 
-def final(request_id: str, *, minutes: int = 0) -> Entry:
+def final(request_id: str, *, minutes: int = 0) -> JournalEntry:
     """Its end."""
-    return Entry(
+    return JournalEntry(
         request_id, to_text(document_of(record(request_id, minutes=minutes))), is_final=True
     )
 
 
-def journal(path: Path, *, largest: int = 2**30) -> Journal:
+def journal(path: Path, *, max_bytes: int = 2**30) -> Journal:
     """A journal at a path that nobody owns."""
-    return Journal(path, is_strict=False, key=KEY, largest=largest)
+    return Journal(path, is_strict=False, key=KEY, max_bytes=max_bytes)
 
 
 def stored(path: Path) -> list[Link]:

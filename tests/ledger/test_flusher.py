@@ -54,7 +54,7 @@ class Machine:
     @property
     def is_moved(self) -> bool:
         """Whether nothing is on this machine any more."""
-        return not self.trail.rows_waiting and not ids(self.trail.journal.path)
+        return not self.trail.records_waiting and not ids(self.trail.journal.path)
 
     async def moved(self) -> list[str]:
         """Wait until nothing is on this machine any more; what is in PostgreSQL."""
@@ -136,7 +136,7 @@ async def test_an_outage_costs_nothing_but_time(tmp_path: Path) -> None:
             await one.moved()
             await anyio.to_thread.run_sync(server.stop)
             one.add(*names("during", 50))
-            await until(lambda: one.flusher.failure is not None and not one.trail.rows_waiting)
+            await until(lambda: one.flusher.failure is not None and not one.trail.records_waiting)
             assert ids(one.trail.journal.path) == names("during", 50)
             await anyio.to_thread.run_sync(server.start)
             one.add("after")
@@ -154,7 +154,7 @@ async def test_a_database_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
             await one.moved()
             server.hang()
             one.add(*names("during", 50))
-            await until(lambda: not one.trail.rows_waiting)
+            await until(lambda: not one.trail.records_waiting)
             assert ids(one.trail.journal.path)[-1] == "during49"
             server.resume()
 

@@ -16,7 +16,7 @@ import pytest
 import structlog.testing
 
 from ollama_gateway.ledger.flusher import Flusher
-from ollama_gateway.ledger.journal import first_rows
+from ollama_gateway.ledger.journal import first_records
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.partitions import Partitions
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
@@ -69,7 +69,7 @@ class Fleet:
         for prefix in prefixes:
             journal.commit(entries(prefix, 3, days))
         with closing(AuditTable(self.url)) as table:
-            moved = first_rows(journal.path, 99)
+            moved = first_records(journal.path, 99)
             table.store(journal.identity, moved)
             journal.drop(moved[-1])
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
-from ollama_gateway.ledger.journal import first_rows
+from ollama_gateway.ledger.journal import first_records
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.storage.database import DatabaseError
 from tests.ledger.records import KEY, final, journal, stored
@@ -76,7 +76,7 @@ def test_what_is_no_text_moves_as_well(
     given = records(tmp_path / "journal-0.db", 1, 2, 3)
     changed(tmp_path / "journal-0.db", "UPDATE rows SET document = ? WHERE seq = 2", spoilt)
 
-    table.store("j", first_rows(tmp_path / "journal-0.db", 3))
+    table.store("j", first_records(tmp_path / "journal-0.db", 3))
 
     found = links_in(database_url)
     assert [found[0], found[2]] == [given[0], given[2]]

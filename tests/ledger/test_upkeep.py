@@ -13,7 +13,7 @@ import attrs
 import structlog.testing
 import trio.testing
 
-from ollama_gateway.ledger.journal import Entry, Journal
+from ollama_gateway.ledger.journal import Journal, JournalEntry
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.retention import DAY, HOUR
 from ollama_gateway.ledger.upkeep import Upkeep
@@ -34,7 +34,7 @@ async def upkeep(directory: Path, time: Time) -> AsyncIterator[Upkeep]:
             yield Upkeep(trail, KEY, KEEP, in_place, faults.append, clocks=time.clocks)
 
 
-def written(directory: Path, *given: Sequence[Entry]) -> Path:
+def written(directory: Path, *given: Sequence[JournalEntry]) -> Path:
     """The journal of a process that has ended."""
     path = directory / "journal-0.db"
     with closing(journal(path)) as opened:
@@ -75,8 +75,8 @@ async def test_a_clock_that_runs_ahead_drops_nothing(
     path = written(tmp_path, entries("today", 5, 0.1))
     with structlog.testing.capture_logs() as lines:
         async with upkeep(tmp_path, time) as one:
-            with closing(journal(tmp_path / "journal-9.db")) as orphan:
-                orphan.commit(entries("orphan", 5, 0.1))
+            with closing(journal(tmp_path / "journal-9.db")) as unowned_journal:
+                unowned_journal.commit(entries("orphan", 5, 0.1))
             for number in range(5):
                 await one.look_after()
                 one.trail.journal.commit(entries(f"wrong{number}-", 1, -500))
@@ -110,8 +110,8 @@ async def test_a_journal_of_one_who_is_gone_is_trimmed_by_turns(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """All of it at once, a thousand a transaction; a warning names it."""
-    with closing(journal(tmp_path / "journal-9.db")) as orphan:
-        orphan.commit(entries("old", 2500, 40))
+    with closing(journal(tmp_path / "journal-9.db")) as unowned_journal:
+        unowned_journal.commit(entries("old", 2500, 40))
     written(tmp_path, entries("new", 1, 0.1))
     with structlog.testing.capture_logs() as lines:
         async with upkeep(tmp_path, Time()) as one:
@@ -148,7 +148,7 @@ async def test_what_is_written_comes_between_two_turns(
     class Noting(Journal):
         """A journal that notes its transactions."""
 
-        def commit(self, given: Sequence[Entry]) -> None:
+        def commit(self, given: Sequence[JournalEntry]) -> None:
             turns.append("commit")
             super().commit(given)
 

@@ -16,7 +16,7 @@ import trio.testing
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.ledger import writer as writer_module
-from ollama_gateway.ledger.journal import Entry, Journal
+from ollama_gateway.ledger.journal import Journal, JournalEntry
 from ollama_gateway.ledger.ownership import has_intents
 from ollama_gateway.ledger.writer import (
     CAPACITY,
@@ -38,7 +38,7 @@ class Counting(Journal):
 
     transactions = 0
 
-    def commit(self, entries: Sequence[Entry]) -> None:
+    def commit(self, entries: Sequence[JournalEntry]) -> None:
         """Commit, and count that."""
         self.transactions += 1
         super().commit(entries)
@@ -140,7 +140,7 @@ async def test_who_is_refused_for_the_journal_has_a_row_too(
         one.journal.lose()
         for number in range(50):
             one.trail.refuse(record(f"r{number}"))
-        assert one.trail.rows_waiting == 25
+        assert one.trail.records_waiting == 25
         one.trail.close(record("let in"))
         one.journal.find()
         await trio.sleep(2 * LONGEST)
@@ -182,11 +182,11 @@ async def test_buffered_goes_on_up_to_a_bound(
             one.trail.check_room()
         one.trail.close(record("had begun before"))
         await trio.sleep(60)
-        assert one.trail.rows_waiting == 51
+        assert one.trail.records_waiting == 51
         one.journal.find()
         await trio.sleep(LONGEST)
 
-        assert (one.trail.rows_waiting, len(one.ids)) == (0, 51)
+        assert (one.trail.records_waiting, len(one.ids)) == (0, 51)
         one.trail.check_room()
 
 
@@ -239,7 +239,7 @@ async def test_the_state_that_came_last_is_written(autojump_clock: Clock, tmp_pa
         await trio.sleep(LONGEST)
 
         assert one.ids == ["a"]
-        assert one.trail.rows_waiting == 0
+        assert one.trail.records_waiting == 0
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ async def test_a_trail_survives_what_nobody_thought_of(
             assert trail.why_not is not None
             trail.close(record("a"))
             await trio.sleep(LONGEST)
-            assert (trail.failure, trail.rows_waiting) == (None, 0)
+            assert (trail.failure, trail.records_waiting) == (None, 0)
         assert ids(journal.path) == ["a"]
     assert lines[0]["cause"] == f"{type(error).__name__}: {error}"
     assert [line["event"] for line in lines] == [

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from ollama_gateway.cli.main import app
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
-from ollama_gateway.ledger.journal import Entry, Journal, first_rows
+from ollama_gateway.ledger.journal import Journal, JournalEntry, first_records
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.read.journals import Journals, Span, merged
 from ollama_gateway.ledger.read.records import Kept
@@ -26,28 +26,28 @@ ESCAPE = "\x1b[31mred\x1b[0m\n[bold]\u202e\x9b2J"
 """What must not reach a terminal: colours, lines, markup, text that runs backwards, C1."""
 
 
-def ended(request_id: str, second: float = 0, *, took: float = 1, **fields: Any) -> Entry:
+def ended(request_id: str, second: float = 0, *, took: float = 1, **fields: Any) -> JournalEntry:
     """The end of a request that began so many seconds after `BEGAN`."""
     began = BEGAN + timedelta(seconds=second)
     whole = attrs.evolve(record(request_id), started_at=began, duration=took, **fields)
-    return Entry(request_id, to_text(document_of(whole)), is_final=True)
+    return JournalEntry(request_id, to_text(document_of(whole)), is_final=True)
 
 
-def began(request_id: str, second: float = 0, **fields: Any) -> Entry:
+def began(request_id: str, second: float = 0, **fields: Any) -> JournalEntry:
     """Its admission."""
     moment = BEGAN + timedelta(seconds=second)
     whole = attrs.evolve(record(request_id), started_at=moment, **fields)
-    return Entry(request_id, to_text(intent_of(whole)), is_final=False)
+    return JournalEntry(request_id, to_text(intent_of(whole)), is_final=False)
 
 
-def written(directory: Path, *journals: Sequence[Entry]) -> None:
+def written(directory: Path, *journals: Sequence[JournalEntry]) -> None:
     """A journal of each process's entries."""
     for number, entries in enumerate(journals):
         with closing(journal(directory / f"journal-{number}.db")) as opened:
             opened.commit(entries)
 
 
-def still_open(directory: Path, *entries: Entry) -> Journal:
+def still_open(directory: Path, *entries: JournalEntry) -> Journal:
     """The journal of a process that still runs; to be closed."""
     opened = journal(directory / "journal-9.db")
     opened.commit(entries)
@@ -57,7 +57,7 @@ def still_open(directory: Path, *entries: Entry) -> Journal:
 def moved(path: Path, url: str, count: int = 2**31) -> None:
     """Move the oldest rows of a journal that nobody owns to PostgreSQL."""
     with closing(journal(path)) as opened, closing(AuditTable(url)) as table:
-        if records := first_rows(path, count):
+        if records := first_records(path, count):
             table.store(opened.identity, records)
             opened.drop(records[-1])
 

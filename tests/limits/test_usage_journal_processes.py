@@ -16,7 +16,7 @@ import pytest
 import structlog.testing
 
 from ollama_gateway.limits.charges import OpenRequest
-from ollama_gateway.limits.ownership import looked_at
+from ollama_gateway.limits.ownership import inspected
 from ollama_gateway.limits.usage_file import UsageFile
 from ollama_gateway.limits.usage_journal import Contribution, open_usage_journal, read_contributions
 from ollama_gateway.storage.batcher import in_place
@@ -169,7 +169,7 @@ def test_a_starting_process_waits_for_readers(
         before.write({}, {"open": OpenRequest("k", TODAY, 300)})
     found: list[Contribution] = []
     with ExitStack() as reading:
-        assert not reading.enter_context(looked_at(before.path))
+        assert not reading.enter_context(inspected(before.path))
 
         def nap(_seconds: float) -> None:
             with closing(sqlite3.connect(before.path)) as connection:  # charged before it lives
@@ -194,7 +194,7 @@ def test_a_reader_that_stays_keeps_nobody_from_starting(
     monkeypatch.setattr("ollama_gateway.limits.ownership.READERS_SECONDS", 0)
     with owner(tmp_path) as before:
         pass
-    with looked_at(before.path) as is_alive, looked_at(before.path) as is_still_alive:
+    with inspected(before.path) as is_alive, inspected(before.path) as is_still_alive:
         assert (is_alive, is_still_alive) == (False, False)
         with owner(tmp_path) as after:
             assert after.path.name == "budgets-1.db"

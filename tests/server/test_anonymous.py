@@ -7,7 +7,7 @@ import pytest
 import structlog
 import trio.testing
 
-from ollama_gateway.keys.store import Imported
+from ollama_gateway.keys.store import ImportedKey
 from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.wire.networks import network_of
 from tests.support.scenario import Reply, open_scenario
@@ -42,7 +42,7 @@ async def ask(
 ) -> Outcome:
     """Send one request without a key of the story's to a gateway that knows the anonymous one."""
     async with open_scenario(settings={**ON, **(settings or {})}) as scenario:
-        scenario.store.add_imported([Imported("editors", KEY, 1)])
+        scenario.store.add_imported([ImportedKey("editors", KEY, 1)])
         method = "GET" if path.endswith("tags") else "POST"
         with structlog.testing.capture_logs() as lines:
             reply = await scenario.ask(path, key=None, headers=headers or {}, method=method)

@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 
 import attrs
 
-from ollama_gateway.keys import place_of
+from ollama_gateway.keys import location_of
 from ollama_gateway.keys.key import APIKey, KeyLimits
 from ollama_gateway.simulator.figures import PATH, Figures
 from tests.support import patience
@@ -275,8 +275,8 @@ def _port_of(simulator: Process) -> int:
 
 def _create_key(environment: Mapping[str, str], name: str, limits: KeyLimits) -> tuple[APIKey, str]:
     directory = Path(environment["GATEWAY_STORAGE_DATA_DIR"])
-    place = place_of(directory, environment.get("GATEWAY_STORAGE_DATABASE_URL"))
-    with closing(place.open()) as store:
+    location = location_of(directory, environment.get("GATEWAY_STORAGE_DATABASE_URL"))
+    with closing(location.open()) as store:
         return store.create(name, limits=limits)
 
 

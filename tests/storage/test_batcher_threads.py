@@ -12,7 +12,7 @@ import pytest
 import structlog.testing
 import trio.testing
 
-from ollama_gateway.storage.batcher import CLOSING, Batcher, BatchFailed, in_thread, let_go
+from ollama_gateway.storage.batcher import CLOSING_SECONDS, Batcher, BatchFailed, close_in_time, in_thread
 from tests.storage.test_batcher import Squares, gathered
 
 S = TypeVar("S")
@@ -52,7 +52,7 @@ async def test_leaving_the_block_waits_for_no_thread_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What waits has a deadline; then it fails, and the thread is left to itself."""
-    monkeypatch.setattr("ollama_gateway.storage.batcher.CLOSING", 0.01)
+    monkeypatch.setattr("ollama_gateway.storage.batcher.CLOSING_SECONDS", 0.01)
     release, started = threading.Event(), threading.Event()
     outcomes: dict[int, object] = {}
 
@@ -82,14 +82,14 @@ async def test_leaving_the_block_waits_five_seconds(autojump_clock: trio.testing
     ):
         outside.start_soon(gathered, batcher, [1, 2])
         await trio.testing.wait_all_tasks_blocked()
-    assert trio.current_time() == CLOSING
+    assert trio.current_time() == CLOSING_SECONDS
 
 
 async def test_what_threads_use_is_closed_in_one_and_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A disk that hangs holds up no event loop, and what fails is no reason not to end."""
-    monkeypatch.setattr("ollama_gateway.storage.batcher.CLOSING", 0.01)
+    monkeypatch.setattr("ollama_gateway.storage.batcher.CLOSING_SECONDS", 0.01)
     release, threads = threading.Event(), list[int]()
 
     def hang() -> None:
@@ -99,9 +99,9 @@ async def test_what_threads_use_is_closed_in_one_and_not_waited_for(
     async def no_thread(_work: Callable[[], S], /) -> S:
         raise RuntimeError("can't start new thread")
 
-    await let_go(hang, in_thread)
+    await close_in_time(hang, in_thread)
     release.set()
     assert threading.get_ident() not in threads
     with structlog.testing.capture_logs() as lines:
-        await let_go(hang, no_thread)
+        await close_in_time(hang, no_thread)
     assert [line["event"] for line in lines] == ["not closed"]

@@ -19,7 +19,7 @@ import trio
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.build import Gateway, build
 from ollama_gateway.http.request_stream import RequestStream
-from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import load
@@ -210,7 +210,7 @@ async def open_scenario(
             name: Transport(await stack.enter_async_context(memory_server(simulator)))
             for name, simulator in simulators.items()
         }
-        store = SQLiteKeys(directory / FILE_NAME)
+        store = SQLiteKeys(directory / KEYS_FILE)
         stack.callback(store.close)
         _, key = store.create("tester")
         records: list[AuditRecord] = []

@@ -29,11 +29,11 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.private_file import NotAFile, make_directory
 
-FILE_NAME: Final = "paused.json"
+PAUSED_FILE: Final = "paused.json"
 LOCK_NAME: Final = "paused.lock"
 NEW_NAME: Final = "paused.new"
 """What becomes `paused.json`; a command that was killed may leave it, which harms nobody."""
-LARGEST: Final = 2**20
+MAX_FILE_BYTES: Final = 2**20
 """Bytes that are read: some ten thousand names."""
 LOCK_SECONDS: Final = 5.0
 """How long a command waits for the others."""
@@ -60,11 +60,11 @@ class PauseFile:
     def read(self) -> frozenset[str]:
         """The names; none where there is no file."""
         try:
-            content = _content(self.directory / FILE_NAME)
+            content = _content(self.directory / PAUSED_FILE)
         except FileNotFoundError:
             return frozenset()
         except OSError as error:
-            raise _broken(FILE_NAME, error) from None
+            raise _broken(PAUSED_FILE, error) from None
         return _names(content)
 
     def add(self, name: str) -> frozenset[str]:
@@ -91,20 +91,20 @@ def _content(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise NotAFile(None, "not a file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(LARGEST + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     finally:
         os.close(descriptor)
 
 
 def _names(content: bytes) -> frozenset[str]:
-    if len(content) > LARGEST:
-        raise PausesBroken(f"{FILE_NAME}: larger than {LARGEST >> 20} MiB")
+    if len(content) > MAX_FILE_BYTES:
+        raise PausesBroken(f"{PAUSED_FILE}: larger than {MAX_FILE_BYTES >> 20} MiB")
     try:
         names = json.loads(content.decode())
     except (ValueError, RecursionError):
-        raise PausesBroken(f"{FILE_NAME}: not JSON") from None
+        raise PausesBroken(f"{PAUSED_FILE}: not JSON") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise PausesBroken(f"{FILE_NAME}: not a list of names")
+        raise PausesBroken(f"{PAUSED_FILE}: not a list of names")
     return frozenset(names)
 
 
@@ -116,7 +116,7 @@ def _replace(directory: Path, names: frozenset[str]) -> None:
             file.write(json.dumps(sorted(names)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave the name without the content
-        new.replace(directory / FILE_NAME)
+        new.replace(directory / PAUSED_FILE)
     except OSError as error:
         raise _broken(NEW_NAME, error) from None
 
@@ -187,7 +187,7 @@ class Pauses:
         except PausesBroken as error:
             self._failed(str(error))
         except TimeoutError:
-            self._failed(f"{FILE_NAME}: the file system does not answer")
+            self._failed(f"{PAUSED_FILE}: the file system does not answer")
         else:
             self._found(names)
 

@@ -14,7 +14,7 @@ import attrs
 
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
-from ollama_gateway.storage.writers import ROOT, Trusted, faults_in, remedy
+from ollama_gateway.storage.write_access import ROOT, Trusted, faults_in, remedy
 
 FILES: Final = ("keys.db*", "journal-*", "budgets-*", "paused.*")
 """All that the gateway keeps in the directory."""

@@ -14,11 +14,11 @@ import typer
 
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.keys.import_rows import journals_in, move_rows, show
-from ollama_gateway.cli.keys.store import opened, place_in, told
+from ollama_gateway.cli.keys.store import location_in, opened, told
 from ollama_gateway.cli.output import print_json, say
-from ollama_gateway.keys import FILE_NAME, SQLitePlace
+from ollama_gateway.keys import KEYS_FILE, SQLiteLocation
 from ollama_gateway.keys.key import APIKey, StoreError
-from ollama_gateway.keys.store import Adopted, Stored
+from ollama_gateway.keys.store import MergedKeys, StoredKey
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
@@ -35,7 +35,7 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
     settings = _settings(config)
     url = settings.storage.database_url
     assert url is not None  # noqa: S101 - `_settings` saw to it
-    say(f"database: {printable(str(place_in(settings)))}", err=True)
+    say(f"database: {printable(str(location_in(settings)))}", err=True)
     try:
         from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
@@ -63,7 +63,7 @@ def _months_ahead(table: AuditTable) -> list[str]:
     try:
         return patiently(lambda: table.make_partitions(table.now()))
     except DatabaseError as error:
-        if not error.is_of_lock:
+        if not error.is_lock_conflict:
             raise
         say(f"gatewayctl db: {error}: the owner's gateways make the months later", err=True)
         return []
@@ -84,7 +84,7 @@ def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> No
     with told("gatewayctl db"):
         local = _local_keys(settings, is_needed=not paths)
     with opened(settings, "gatewayctl db") as store:
-        adopted = store.adopt(local)
+        adopted = store.merge(local)
     moved = move_rows(settings, paths)
     if as_json:
         print_json({**_as_json(adopted), **moved.as_json()})
@@ -105,18 +105,18 @@ def _settings(config: Any) -> Settings:
     return settings
 
 
-def _local_keys(settings: Settings, *, is_needed: bool) -> tuple[Stored, ...]:
-    path = settings.storage.data_dir / FILE_NAME
+def _local_keys(settings: Settings, *, is_needed: bool) -> tuple[StoredKey, ...]:
+    path = settings.storage.data_dir / KEYS_FILE
     if not path.exists() and not is_needed:
         return ()
     if not path.exists():
         raise StoreError(f"{printable(str(path))}: there is no such file, so no keys")
-    say(f"from: {printable(str(SQLitePlace(path)))}", err=True)
-    with closing(SQLitePlace(path).open()) as store:
+    say(f"from: {printable(str(SQLiteLocation(path)))}", err=True)
+    with closing(SQLiteLocation(path).open()) as store:
         return store.stored()
 
 
-def _as_json(adopted: Adopted) -> dict[str, list[str]]:
+def _as_json(adopted: MergedKeys) -> dict[str, list[str]]:
     return {
         "added": _ids(adopted.added),
         "revoked": _ids(adopted.revoked),
@@ -125,7 +125,7 @@ def _as_json(adopted: Adopted) -> dict[str, list[str]]:
     }
 
 
-def _print(adopted: Adopted) -> None:
+def _print(adopted: MergedKeys) -> None:
     say(f"added {len(adopted.added)} keys, {len(adopted.same)} were there already")
     for key in adopted.revoked:
         say(f"revoked key {key.id} ({key.name}), as it is revoked here")

@@ -18,7 +18,7 @@ import trio
 from rich.console import Console
 
 from ollama_gateway.build import Gateway, Settings
-from ollama_gateway.keys import FILE_NAME
+from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import load
 from ollama_gateway.simulator import Model, Simulator
@@ -128,7 +128,7 @@ def _settings(ports: dict[str, int], directory: Path) -> Settings:
 
 
 def _key(settings: Settings) -> str:
-    store = SQLiteKeys(settings.storage.data_dir / FILE_NAME)
+    store = SQLiteKeys(settings.storage.data_dir / KEYS_FILE)
     try:
         _key, secret = store.create("demo")
     finally:

@@ -12,14 +12,14 @@ from ollama_gateway import log
 from ollama_gateway.build import Gateway
 from ollama_gateway.cli.config import ConfigOption, end_at, settings_or_exit
 from ollama_gateway.cli.data_dir import faults_of, make_private
-from ollama_gateway.cli.keys.store import place_in
+from ollama_gateway.cli.keys.store import location_in
 from ollama_gateway.http.open_files import raise_file_limit
 from ollama_gateway.keys.key import StoreAway, digest_of, utc_now
 from ollama_gateway.keys.store import KeyStore
 from ollama_gateway.printable import printable
 from ollama_gateway.processes.parent import ProcessesFailed, serve_with_processes
 from ollama_gateway.settings import Settings
-from ollama_gateway.storage.writers import Trusted
+from ollama_gateway.storage.write_access import Trusted
 from ollama_gateway.supervisor import run_to_the_end, spare_what_is_loaded, supervise
 
 logger = log.get_logger("serve")
@@ -53,10 +53,10 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
 
     A store that is away is no reason not to start: it is asked again with every request.
     """
-    place = place_in(settings)
-    shown = printable(str(place))
+    location = location_in(settings)
+    shown = printable(str(location))
     try:
-        with closing(place.open()) as store:
+        with closing(location.open()) as store:
             store.check()
             keys = store.count_active()
             warning = _of_anonymous_key(settings, store)

@@ -11,18 +11,24 @@ from typing import Final
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError, utc_now
-from ollama_gateway.keys.place import FILE_NAME, Place, PostgresPlace, SQLitePlace, place_of
-from ollama_gateway.storage.batcher import Batcher, Runner, in_thread, let_go
+from ollama_gateway.keys.location import (
+    KEYS_FILE,
+    KeyStoreLocation,
+    PostgresLocation,
+    SQLiteLocation,
+    location_of,
+)
+from ollama_gateway.storage.batcher import Batcher, Runner, close_in_time, in_thread
 
 __all__ = [
-    "FILE_NAME",
+    "KEYS_FILE",
     "KeyCache",
-    "Place",
-    "PostgresPlace",
-    "SQLitePlace",
+    "KeyStoreLocation",
+    "PostgresLocation",
+    "SQLiteLocation",
     "find_key",
+    "location_of",
     "open_keys",
-    "place_of",
 ]
 
 
@@ -36,7 +42,7 @@ _LOOKS: Final = threading.BoundedSemaphore(LOOKS_AT_ONCE)
 
 @asynccontextmanager
 async def open_keys(
-    place: Place, *, runner: Runner = in_thread, now: Callable[[], datetime] = utc_now
+    location: KeyStoreLocation, *, runner: Runner = in_thread, now: Callable[[], datetime] = utc_now
 ) -> AsyncIterator[KeyCache]:
     """Open the store at `place` for the length of a block, to identify who asks.
 
@@ -44,17 +50,19 @@ async def open_keys(
         StoreError: the store cannot be opened; of one that is only away, look-ups say so.
 
     """
-    store = await runner(lambda: place.open(now))
+    store = await runner(lambda: location.open(now))
     batcher = Batcher(store.find, runner=runner)
     try:
         async with batcher.opened():
             yield KeyCache(batcher.submit, now=now)
     finally:
         if not batcher.has_left_work:
-            await let_go(store.close, runner)
+            await close_in_time(store.close, runner)
 
 
-async def find_key(place: Place, key_id: str, *, runner: Runner = in_thread) -> APIKey | None:
+async def find_key(
+    location: KeyStoreLocation, key_id: str, *, runner: Runner = in_thread
+) -> APIKey | None:
     """Look up one key by its id, on a connection of its own: for operators, not for requests.
 
     Raises:
@@ -66,7 +74,7 @@ async def find_key(place: Place, key_id: str, *, runner: Runner = in_thread) -> 
         if not _LOOKS.acquire(timeout=LOOK_SECONDS):
             raise StoreError("too many look-ups hang")
         try:
-            with closing(place.open()) as store:
+            with closing(location.open()) as store:
                 return store.get(key_id)
         finally:
             _LOOKS.release()

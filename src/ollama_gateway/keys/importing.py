@@ -17,10 +17,10 @@ from ollama_gateway.keys.key import (
     check_name,
     read_claim,
 )
-from ollama_gateway.keys.store import Imported
+from ollama_gateway.keys.store import ImportedKey
 
 
-def read_keys(text: str) -> tuple[Imported, ...]:
+def read_keys(text: str) -> tuple[ImportedKey, ...]:
     """Read a file's text.
 
     Raises:
@@ -28,7 +28,7 @@ def read_keys(text: str) -> tuple[Imported, ...]:
 
     """
     problems: list[tuple[int, str]] = []
-    entries: list[Imported] = []
+    entries: list[ImportedKey] = []
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):
@@ -44,7 +44,7 @@ def read_keys(text: str) -> tuple[Imported, ...]:
     return tuple(entries)
 
 
-def _read_line(line: str, number: int) -> Imported:
+def _read_line(line: str, number: int) -> ImportedKey:
     name, comma, key = (part.strip() for part in line.partition(","))
     if not comma:
         raise KeyRefused("not of the form name,key")
@@ -53,7 +53,7 @@ def _read_line(line: str, number: int) -> Imported:
         read_claim(key)
     except Unauthorized:
         raise KeyRefused(_what_is_wrong(key)) from None
-    return Imported(name, key, number)
+    return ImportedKey(name, key, number)
 
 
 def _what_is_wrong(key: str) -> str:
@@ -66,7 +66,7 @@ def _what_is_wrong(key: str) -> str:
     return f"the key reads like an {PREFIX} key, and its checksum is wrong"
 
 
-def _repeated(entries: list[Imported]) -> Iterator[tuple[int, str]]:
+def _repeated(entries: list[ImportedKey]) -> Iterator[tuple[int, str]]:
     names: dict[str, int] = {}
     texts: dict[str, int] = {}
     for entry in entries:

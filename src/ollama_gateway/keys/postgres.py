@@ -25,7 +25,7 @@ from ollama_gateway.keys.key import (
     utc_now,
 )
 from ollama_gateway.keys.sql import SQLKeys
-from ollama_gateway.keys.store import Secret
+from ollama_gateway.keys.store import KeySecret
 from ollama_gateway.storage.database import DatabaseError
 from ollama_gateway.storage.migrations import check_schema
 
@@ -119,9 +119,9 @@ class PostgresKeys(SQLKeys):
         rows = self._run(_FIND, texts, now).fetchall()
         return ((row[0], _to_key(row[1:])) for row in rows)
 
-    def _secrets(self) -> Iterator[Secret]:
+    def _secrets(self) -> Iterator[KeySecret]:
         rows = self._run("SELECT digest, key_id, expires_at FROM gateway_key_secrets").fetchall()
-        return (Secret(digest, key_id, _in_utc(expires)) for digest, key_id, expires in rows)
+        return (KeySecret(digest, key_id, _in_utc(expires)) for digest, key_id, expires in rows)
 
     def _has_secret(self, digest: str) -> bool:
         found = self._run("SELECT 1 FROM gateway_key_secrets WHERE digest = %s", digest)
@@ -133,7 +133,7 @@ class PostgresKeys(SQLKeys):
     def _write(self, key: APIKey) -> None:
         self._run(_UPDATE, *_to_row(key), key.id)
 
-    def _insert_secret(self, secret: Secret) -> None:
+    def _insert_secret(self, secret: KeySecret) -> None:
         self._run(
             "INSERT INTO gateway_key_secrets (digest, key_id, expires_at) VALUES (%s, %s, %s)",
             *attrs.astuple(secret),

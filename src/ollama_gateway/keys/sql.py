@@ -27,7 +27,7 @@ from ollama_gateway.keys.key import (
     new_id,
     utc_now,
 )
-from ollama_gateway.keys.store import Adopted, Changes, Imported, Secret, Stored
+from ollama_gateway.keys.store import Changes, ImportedKey, KeySecret, MergedKeys, StoredKey
 
 
 class SQLKeys(ABC):
@@ -53,10 +53,10 @@ class SQLKeys(ABC):
         with self._change():
             self._refuse_taken(name)
             self._insert(key)
-            self._insert_secret(Secret(digest_of(secret.text), key.id))
+            self._insert_secret(KeySecret(digest_of(secret.text), key.id))
         return key, secret.text
 
-    def add_imported(self, entries: Sequence[Imported]) -> tuple[APIKey, ...]:
+    def add_imported(self, entries: Sequence[ImportedKey]) -> tuple[APIKey, ...]:
         """Take in keys made elsewhere, all or none."""
         keys = tuple(APIKey(new_id(), entry.name, created_at=self._now()) for entry in entries)
         with self._change():
@@ -65,7 +65,7 @@ class SQLKeys(ABC):
                 raise KeyRefused("\n".join(problems))
             for key, entry in zip(keys, entries, strict=True):
                 self._insert(key)
-                self._insert_secret(Secret(digest_of(entry.text), key.id))
+                self._insert_secret(KeySecret(digest_of(entry.text), key.id))
         return keys
 
     def list(self) -> tuple[APIKey, ...]:
@@ -99,7 +99,7 @@ class SQLKeys(ABC):
             secret = generate(key.id)
             self._end_secrets(key, now + grace)
             self._forget_secrets(now)
-            self._insert_secret(Secret(digest_of(secret.text), key.id))
+            self._insert_secret(KeySecret(digest_of(secret.text), key.id))
         return key, secret.text
 
     def revoke(self, wanted: str) -> APIKey:
@@ -118,12 +118,12 @@ class SQLKeys(ABC):
         now = self._now()
         return sum(key.is_active(now) for key in self.list())
 
-    def stored(self) -> tuple[Stored, ...]:
+    def stored(self) -> tuple[StoredKey, ...]:
         """All keys with the digests of their texts, to move them to another store."""
         with self._reading():
             return self._stored()
 
-    def adopt(self, others: Sequence[Stored]) -> Adopted:
+    def merge(self, others: Sequence[StoredKey]) -> MergedKeys:
         """Take over keys of another store, all or none; those that are here already stay.
 
         Only an end is taken over for those: a key that was revoked there does not live on here.
@@ -139,9 +139,11 @@ class SQLKeys(ABC):
         same = [pair for pair in known if pair[0] == pair[1]]
         different = [pair for pair in known if pair not in ended and pair not in same]
         added = tuple(other.key for other in new)
-        return Adopted(added, *(tuple(mine.key for mine, _ in p) for p in (ended, same, different)))
+        return MergedKeys(
+            added, *(tuple(mine.key for mine, _ in p) for p in (ended, same, different))
+        )
 
-    def _add(self, new: Sequence[Stored], here: dict[str, Stored]) -> None:
+    def _add(self, new: Sequence[StoredKey], here: dict[str, StoredKey]) -> None:
         if problems := [p for other in new for p in self._clashes(other, here)]:
             raise KeyRefused("\n".join(problems))
         for other in new:
@@ -149,11 +151,11 @@ class SQLKeys(ABC):
             for secret in other.secrets:
                 self._insert_secret(secret)
 
-    def _stored(self) -> tuple[Stored, ...]:
-        secrets: dict[str, set[Secret]] = {}
+    def _stored(self) -> tuple[StoredKey, ...]:
+        secrets: dict[str, set[KeySecret]] = {}
         for secret in self._secrets():
             secrets.setdefault(secret.key_id, set()).add(secret)
-        return tuple(Stored(key, frozenset(secrets.get(key.id, ()))) for key in self._all())
+        return tuple(StoredKey(key, frozenset(secrets.get(key.id, ()))) for key in self._all())
 
     def _revoked(self, key: APIKey, when: datetime) -> APIKey:
         if key.revoked_at is None:
@@ -182,13 +184,13 @@ class SQLKeys(ABC):
         if taker := self._taker(name):
             raise KeyRefused(f"name {name!r} is taken by key {taker.id}")
 
-    def _problems(self, entry: Imported) -> Iterator[str]:
+    def _problems(self, entry: ImportedKey) -> Iterator[str]:
         if self._taker(entry.name):
             yield f"line {entry.line}: a key of this name exists"  # a slip may put a secret there
         if self._has_secret(digest_of(entry.text)):
             yield f"line {entry.line}: this key is in the store already"
 
-    def _clashes(self, other: Stored, here: dict[str, Stored]) -> Iterator[str]:
+    def _clashes(self, other: StoredKey, here: dict[str, StoredKey]) -> Iterator[str]:
         key = other.key
         if key.revoked_at is None and (taker := self._taker(key.name)):
             yield f"key {key.id}: its name {key.name!r} is taken by key {taker.id}"
@@ -222,7 +224,7 @@ class SQLKeys(ABC):
         """The digests among these that have not expired, each with its key."""
 
     @abstractmethod
-    def _secrets(self) -> Iterator[Secret]:
+    def _secrets(self) -> Iterator[KeySecret]:
         """All digests."""
 
     @abstractmethod
@@ -238,7 +240,7 @@ class SQLKeys(ABC):
         """Write a key over what its id has."""
 
     @abstractmethod
-    def _insert_secret(self, secret: Secret) -> None:
+    def _insert_secret(self, secret: KeySecret) -> None:
         """Write a new digest."""
 
     @abstractmethod
@@ -250,7 +252,7 @@ class SQLKeys(ABC):
         """Remove the digests that have expired."""
 
 
-def _is_ended_there(mine: Stored, other: Stored) -> bool:
+def _is_ended_there(mine: StoredKey, other: StoredKey) -> bool:
     return mine.key.revoked_at is None and other.key.revoked_at is not None
 
 

@@ -35,7 +35,7 @@ from ollama_gateway.keys.rows import (
     to_time,
 )
 from ollama_gateway.keys.sql import SQLKeys
-from ollama_gateway.keys.store import Secret
+from ollama_gateway.keys.store import KeySecret
 from ollama_gateway.storage.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 2.0
@@ -172,9 +172,9 @@ class SQLiteKeys(SQLKeys):
         )
         return ((row[0], to_key(row[1:])) for row in rows)
 
-    def _secrets(self) -> Iterator[Secret]:
+    def _secrets(self) -> Iterator[KeySecret]:
         rows = self._connection.execute("SELECT digest, key_id, expires_at FROM secrets")
-        return (Secret(digest, key_id, to_time(expires)) for digest, key_id, expires in rows)
+        return (KeySecret(digest, key_id, to_time(expires)) for digest, key_id, expires in rows)
 
     def _has_secret(self, digest: str) -> bool:
         found = self._connection.execute("SELECT 1 FROM secrets WHERE digest = ?", (digest,))
@@ -186,7 +186,7 @@ class SQLiteKeys(SQLKeys):
     def _write(self, key: APIKey) -> None:
         self._connection.execute(UPDATE, (*to_row(key), key.id))
 
-    def _insert_secret(self, secret: Secret) -> None:
+    def _insert_secret(self, secret: KeySecret) -> None:
         expires = to_text(secret.expires_at) if secret.expires_at else None
         row = (secret.digest, secret.key_id, expires)
         self._connection.execute("INSERT INTO secrets VALUES (?, ?, ?)", row)

@@ -27,7 +27,7 @@ class Changes(TypedDict, total=False):
 
 
 @attrs.frozen
-class Imported:
+class ImportedKey:
     """A key made elsewhere, and the line of the file it came from, to name it by."""
 
     name: str
@@ -36,7 +36,7 @@ class Imported:
 
 
 @attrs.frozen
-class Secret:
+class KeySecret:
     """The digest of one text of a key, and until when it opens anything; None is for ever."""
 
     digest: str = attrs.field(repr=False)
@@ -45,15 +45,15 @@ class Secret:
 
 
 @attrs.frozen
-class Stored:
+class StoredKey:
     """A key with all its digests, as it moves from one store to another."""
 
     key: APIKey
-    secrets: frozenset[Secret]
+    secrets: frozenset[KeySecret]
 
 
 @attrs.frozen
-class Adopted:
+class MergedKeys:
     """What became of the keys of another store, as they are there, or were here before."""
 
     added: tuple[APIKey, ...]
@@ -100,7 +100,7 @@ class KeyStore(Protocol):
     def revoke(self, wanted: str) -> APIKey:
         """End a key for good; a revoked one stays as it is."""
 
-    def add_imported(self, entries: Sequence[Imported]) -> tuple[APIKey, ...]:
+    def add_imported(self, entries: Sequence[ImportedKey]) -> tuple[APIKey, ...]:
         """Take in keys made elsewhere, all or none; a refusal names every wrong line."""
 
     def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
@@ -109,10 +109,10 @@ class KeyStore(Protocol):
     def count_active(self) -> int:
         """How many keys open something now."""
 
-    def stored(self) -> tuple[Stored, ...]:
+    def stored(self) -> tuple[StoredKey, ...]:
         """All keys with the digests of their texts, to move them to another store."""
 
-    def adopt(self, others: Sequence[Stored]) -> Adopted:
+    def merge(self, others: Sequence[StoredKey]) -> MergedKeys:
         """Take over keys of another store, all or none; of those that are here, an end at most."""
 
     def check(self) -> None:

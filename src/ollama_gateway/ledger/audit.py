@@ -26,7 +26,7 @@ from ollama_gateway.ledger.read.telling import Once
 from ollama_gateway.ledger.upkeep import Upkeep
 from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.log import get_logger
-from ollama_gateway.storage.batcher import Runner, let_go
+from ollama_gateway.storage.batcher import Runner, close_in_time
 
 CLOSING: Final = 5.0
 """Seconds at the end for rows that are not in PostgreSQL yet; the rest stays in the journal."""
@@ -113,8 +113,8 @@ async def _give_up(owned: ExitStack, trail: JournalWriter, runner: Runner) -> No
     as that thread may write into it when the disk goes on.
     """
     _kept.append(owned)
-    if not (trail.rows_waiting and trail.journal.is_in_use):
-        await let_go(partial(_close, trail.journal, owned), runner)
+    if not (trail.records_waiting and trail.journal.is_in_use):
+        await close_in_time(partial(_close, trail.journal, owned), runner)
 
 
 def _close(journal: Journal, owned: ExitStack) -> None:
@@ -124,7 +124,7 @@ def _close(journal: Journal, owned: ExitStack) -> None:
 
 
 async def _move_the_rest(flusher: Flusher) -> None:
-    if flusher.failure is not None or flusher.trail.rows_waiting:
+    if flusher.failure is not None or flusher.trail.records_waiting:
         return  # PostgreSQL or the disk does not work
     with anyio.move_on_after(CLOSING, shield=True):
         try:

@@ -17,7 +17,7 @@ from typing import Final
 import anyio
 import attrs
 
-from ollama_gateway.ledger.journal import JournalError, first_rows
+from ollama_gateway.ledger.journal import JournalError, first_records
 from ollama_gateway.ledger.moving import BATCH, move_orphans
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.read.telling import Complain, Once
@@ -84,7 +84,7 @@ class Flusher:
         """
         journal = self.trail.journal
         upto = journal.head.seq
-        while records := await self.runner(partial(first_rows, journal.path, BATCH)):
+        while records := await self.runner(partial(first_records, journal.path, BATCH)):
             await self.runner(partial(self.table.store, journal.identity, records))
             await self.trail.drop(records[-1])
             self._note(None)
@@ -110,7 +110,7 @@ class Flusher:
         except JournalError as error:
             return str(error)
         except DatabaseError as error:
-            if not error.is_of_rows:
+            if not error.is_bad_data:
                 raise
             return str(error)
         return None

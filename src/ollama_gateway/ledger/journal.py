@@ -36,7 +36,7 @@ BUSY_SECONDS: Final = 1.0
 """How long SQLite waits for a lock that something else holds on a file."""
 HANGING_SECONDS: Final = 5.0
 """How long one thread waits for another that is in the journal."""
-LARGEST: Final = 8 * 2**30
+MAX_JOURNAL_BYTES: Final = 8 * 2**30
 """Bytes of a journal: some eight million rows."""
 SCHEMA_VERSION: Final = 1
 SCHEMA: Final = (
@@ -59,7 +59,7 @@ class JournalError(Exception):
 
 
 @attrs.frozen
-class Entry:
+class JournalEntry:
     """What is to be written of one request."""
 
     request_id: str
@@ -82,7 +82,9 @@ class Journal:
 
     """
 
-    def __init__(self, path: Path, *, is_strict: bool, key: bytes, largest: int = LARGEST) -> None:
+    def __init__(
+        self, path: Path, *, is_strict: bool, key: bytes, max_bytes: int = MAX_JOURNAL_BYTES
+    ) -> None:
         self.path = path
         self.identity = ""
         """Which journal it is, for good, wherever its rows go."""
@@ -99,13 +101,13 @@ class Journal:
         with translated(path), ExitStack() as undo:
             self._identity = make_private(path)
             self._connection = undo.enter_context(closing(_connect(str(path))))
-            self._prepare(largest, is_strict=is_strict)
+            self._prepare(max_bytes, is_strict=is_strict)
             undo.pop_all()
 
     def __repr__(self) -> str:
         return f"<Journal {self.path}, {self.head.seq} rows>"
 
-    def commit(self, entries: Sequence[Entry]) -> None:
+    def commit(self, entries: Sequence[JournalEntry]) -> None:
         """Write them, all or none; what is there already is left as it is. Raises JournalError."""
         with self._alone():
             if identity(self.path) != self._identity:
@@ -167,7 +169,7 @@ class Journal:
         self.anchor = Anchor(last.seq, last.hash)
         return dropped
 
-    def _put(self, head: Anchor, entry: Entry) -> Anchor:
+    def _put(self, head: Anchor, entry: JournalEntry) -> Anchor:
         # Each statement lets go of the interpreter, and takes it from the event loop again.
         run = self._connection.execute
         if not entry.is_final:
@@ -181,14 +183,14 @@ class Journal:
         record = (seq, entry.request_id, entry.document, digest)
         return Anchor(seq, digest) if run(_ADD_ROW, record).rowcount else head
 
-    def _prepare(self, largest: int, *, is_strict: bool) -> None:
+    def _prepare(self, max_bytes: int, *, is_strict: bool) -> None:
         run = self._connection.execute
         [(mode,)] = run("PRAGMA journal_mode = WAL")
         if mode != "wal":
             raise JournalError(f"{self.path}: the file system cannot hold a journal (no WAL)")
         run(f"PRAGMA synchronous = {'FULL' if is_strict else 'NORMAL'}")
         [(page_size,)] = run("PRAGMA page_size")
-        run(f"PRAGMA max_page_count = {largest // page_size}")
+        run(f"PRAGMA max_page_count = {max_bytes // page_size}")
         with _transaction(self._connection):
             if _version(self._connection, self.path) == 0:
                 for statement in SCHEMA:
@@ -212,13 +214,13 @@ class Journal:
             ]
             with _transaction(self._connection):
                 for request_id, record in records:
-                    head = self._put(head, Entry(request_id, to_text(record), is_final=True))
+                    head = self._put(head, JournalEntry(request_id, to_text(record), is_final=True))
             self.head = head
             self.killed += [record for _, record in records]
         self._intents.clear()
 
 
-def first_rows(path: Path, count: int) -> list[Link]:
+def first_records(path: Path, count: int) -> list[Link]:
     """The oldest rows of a journal. Raises JournalError."""
     with reading(path) as connection:
         return list(islice(links_of(connection), count))

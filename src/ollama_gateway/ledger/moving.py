@@ -14,8 +14,8 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.ledger.journal import Journal, JournalError, first_rows
-from ollama_gateway.ledger.ownership import PATTERN, is_orphan, orphan
+from ollama_gateway.ledger.journal import Journal, JournalError, first_records
+from ollama_gateway.ledger.ownership import JOURNAL_PATTERN, is_unowned, unowned_journal
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.storage.database import DatabaseError
 
@@ -38,7 +38,7 @@ def move(path: Path, table: AuditTable, key: bytes) -> int | None:
 
     Requests that were open in it were killed with its owner, and become such rows.
     """
-    with orphan(path, key=key) as journal:
+    with unowned_journal(path, key=key) as journal:
         return None if journal is None else sum(iter(partial(_batch, journal, table), 0))
 
 
@@ -48,23 +48,23 @@ def move_orphans(directory: Path, table: AuditTable, key: bytes) -> Round:
     What is wrong with one journal, or with its rows, keeps no other one from moving.
     """
     done = Round()
-    for path in sorted(directory.glob(PATTERN)):
+    for path in sorted(directory.glob(JOURNAL_PATTERN)):
         try:
             # To own a journal is to write into it: only where there is something to move.
-            if is_orphan(path) and first_rows(path, 1):
-                with orphan(path, key=key) as journal:
+            if is_unowned(path) and first_records(path, 1):
+                with unowned_journal(path, key=key) as journal:
                     done.records += 0 if journal is None else _batch(journal, table)
         except JournalError as error:
             done.faults.append(str(error))
         except DatabaseError as error:
-            if not error.is_of_rows:
+            if not error.is_bad_data:
                 raise
             done.faults.append(f"{path}: {error}")
     return done
 
 
 def _batch(journal: Journal, table: AuditTable) -> int:
-    if records := first_rows(journal.path, BATCH):
+    if records := first_records(journal.path, BATCH):
         table.store(journal.identity, records)
         journal.drop(records[-1])
     return len(records)

@@ -26,7 +26,7 @@ from ollama_gateway.ledger.retention import last_past, tell_dropped
 from ollama_gateway.storage.file_lock import locked
 from ollama_gateway.storage.private_file import make_directory
 
-PATTERN: Final = "journal-*.db"
+JOURNAL_PATTERN: Final = "journal-*.db"
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def own_journal(directory: Path, *, is_strict: bool, key: bytes) -> Iterator[Jou
 
 
 @contextmanager
-def orphan(path: Path, *, key: bytes) -> Iterator[Journal | None]:
+def unowned_journal(path: Path, *, key: bytes) -> Iterator[Journal | None]:
     """A journal that nobody owns, for the length of the block; None where somebody does. Blocking.
 
     What was left open in it is ended. Raises JournalError.
@@ -60,7 +60,7 @@ def orphan(path: Path, *, key: bytes) -> Iterator[Journal | None]:
             yield journal
 
 
-def adopt(
+def recover_journals(
     directory: Path,
     before: float | None = None,
     *,
@@ -73,10 +73,10 @@ def adopt(
     `note` is told of each that was made. Returns what could not be done, a line for each.
     """
     faults = []
-    for path in sorted(directory.glob(PATTERN)):
+    for path in sorted(directory.glob(JOURNAL_PATTERN)):
         try:
-            if is_orphan(path) and (has_intents(path) or _is_past(path, before)):
-                with orphan(path, key=key) as journal:
+            if is_unowned(path) and (has_intents(path) or _is_past(path, before)):
+                with unowned_journal(path, key=key) as journal:
                     for record in journal.killed if journal else ():
                         note(record)
                     if journal is not None and before is not None:
@@ -94,7 +94,7 @@ def has_intents(path: Path) -> bool:
 
 def has_past(directory: Path, before: float) -> bool:
     """Whether any journal has rows that began before a moment; blocking."""
-    for path in directory.glob(PATTERN):
+    for path in directory.glob(JOURNAL_PATTERN):
         with suppress(JournalError):
             if _is_past(path, before):
                 return True
@@ -115,7 +115,7 @@ def _trim(journal: Journal, before: float) -> None:
         tell_dropped(journal.path.name, dropped, (first, journal.anchor.seq), before)
 
 
-def is_orphan(path: Path) -> bool:
+def is_unowned(path: Path) -> bool:
     """Whether nobody owns a journal, for now. Raises JournalError."""
     with _owned(path) as is_ours:
         return is_ours

@@ -94,7 +94,7 @@ class AuditTable:
                 with self._database.transaction() as cursor:
                     is_new = months.make(cursor, first, following)
             except DatabaseError as error:
-                if not error.is_of_twin:
+                if not error.is_duplicate:
                     raise
                 is_new = False
             if is_new:

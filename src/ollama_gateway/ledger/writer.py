@@ -25,7 +25,7 @@ import attrs
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
-from ollama_gateway.ledger.journal import Entry, Journal, JournalError
+from ollama_gateway.ledger.journal import Journal, JournalEntry, JournalError
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.ledger.retention import tell_dropped
 from ollama_gateway.log import get_logger
@@ -42,14 +42,14 @@ LONGEST: Final = 1.0
 """The same while they fail: doubled with each, up to this."""
 PATIENCE: Final = 2.0
 """Seconds that a request waits for its row to be on the disk."""
-CLOSING: Final = 5.0
+CLOSING_SECONDS: Final = 5.0
 """Seconds at the end for what was not written yet."""
 
 _log = get_logger("audit")
 
 
 @attrs.define(eq=False)
-class _Waiting:
+class _PendingRecord:
     """A row whose latest state is not in the journal yet."""
 
     record: AuditRecord
@@ -58,10 +58,10 @@ class _Waiting:
     """Set once a write of it has succeeded or failed; where somebody waits for that."""
     is_written: bool = False
 
-    def entry(self) -> Entry:
+    def entry(self) -> JournalEntry:
         """What is written, made late: most intents are over before they are written."""
         document = document_of(self.record) if self.is_final else intent_of(self.record)
-        return Entry(self.record.request_id, to_text(document), self.is_final)
+        return JournalEntry(self.record.request_id, to_text(document), self.is_final)
 
 
 class JournalWriter:
@@ -78,18 +78,18 @@ class JournalWriter:
         self.journal = journal
         self.is_strict = is_strict
         self._runner = runner
-        self._waiting: dict[str, _Waiting] = {}
-        self._stirred = anyio.Event()
+        self._pending: dict[str, _PendingRecord] = {}
+        self._has_work = anyio.Event()
         self._failure: str | None = None
         self._journal_in_use = anyio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Trail {len(self._waiting)} waiting, journal {self._failure or 'works'}>"
+        return f"<Trail {len(self._pending)} waiting, journal {self._failure or 'works'}>"
 
     @property
-    def rows_waiting(self) -> int:
+    def records_waiting(self) -> int:
         """Rows that are not in the journal yet."""
-        return len(self._waiting)
+        return len(self._pending)
 
     @property
     def failure(self) -> str | None:
@@ -101,7 +101,7 @@ class JournalWriter:
         """What keeps a request from being admitted now, for the operator."""
         if self.is_strict and self._failure is not None:
             return "the audit journal cannot be written"
-        if len(self._waiting) >= CAPACITY:
+        if len(self._pending) >= CAPACITY:
             return "too many audit rows wait for the journal"
         return None
 
@@ -115,7 +115,7 @@ class JournalWriter:
 
         Half of the room is for those that were let in: then such a row is in the log alone.
         """
-        if len(self._waiting) < CAPACITY // 2:
+        if len(self._pending) < CAPACITY // 2:
             self._put(record, is_final=True)
 
     async def admit(self, record: AuditRecord) -> None:
@@ -134,7 +134,7 @@ class JournalWriter:
         """Write what is handed in until cancelled: the keeper's task, started once."""
         pause = SHORTEST
         while True:
-            await self._stirred.wait()
+            await self._has_work.wait()
             began = anyio.current_time()
             await self.write()
             if self._failure is not None:
@@ -146,7 +146,7 @@ class JournalWriter:
 
     async def write(self) -> None:
         """Write a batch of what waits. Not while `run` runs."""
-        batch = dict(islice(self._waiting.items(), BATCH))
+        batch = dict(islice(self._pending.items(), BATCH))
         try:
             async with self._journal_in_use:
                 await self._runner(lambda: self._commit(batch.values()))
@@ -158,14 +158,14 @@ class JournalWriter:
             self._note(None)
             for request_id, waiting in batch.items():
                 waiting.is_written = True
-                if self._waiting.get(request_id) is waiting:
-                    del self._waiting[request_id]
+                if self._pending.get(request_id) is waiting:
+                    del self._pending[request_id]
         finally:
             for waiting in batch.values():
                 if waiting.tried is not None:
                     waiting.tried.set()
-        if not self._waiting:
-            self._stirred = anyio.Event()
+        if not self._pending:
+            self._has_work = anyio.Event()
 
     async def drop(self, last: Link) -> None:
         """Drop a row and all before it, between two writes. Raises JournalError."""
@@ -192,12 +192,12 @@ class JournalWriter:
 
     async def drain(self) -> None:
         """Write all that waits, as far as the journal takes it. Not while `run` runs."""
-        while self._waiting:
+        while self._pending:
             await self.write()
             if self._failure is not None:
                 return
 
-    def _commit(self, batch: Iterable[_Waiting]) -> None:
+    def _commit(self, batch: Iterable[_PendingRecord]) -> None:
         """Beside the event loop: a row that has ended changes no more, and of one that has not any
         moment will do.
         """
@@ -213,16 +213,16 @@ class JournalWriter:
         if not waiting.is_written:
             raise _unavailable()
 
-    def _put(self, record: AuditRecord, *, is_final: bool) -> _Waiting:
-        self._waiting[record.request_id] = waiting = _Waiting(record, is_final)
-        self._stirred.set()
+    def _put(self, record: AuditRecord, *, is_final: bool) -> _PendingRecord:
+        self._pending[record.request_id] = waiting = _PendingRecord(record, is_final)
+        self._has_work.set()
         return waiting
 
     def _note(self, failure: str | None) -> None:
         if failure is not None and self._failure is None:
-            _log.error("audit journal failing", cause=failure, rows_waiting=len(self._waiting))
+            _log.error("audit journal failing", cause=failure, rows_waiting=len(self._pending))
         if failure is None and self._failure is not None:
-            _log.info("audit journal works again", rows_waiting=len(self._waiting))
+            _log.info("audit journal works again", rows_waiting=len(self._pending))
         self._failure = failure
 
 
@@ -233,10 +233,10 @@ async def write_journal(trail: JournalWriter) -> AsyncIterator[JournalWriter]:
         async with running(trail.run):
             yield trail
     finally:
-        with anyio.move_on_after(CLOSING, shield=True):
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             await trail.drain()
-        if trail.rows_waiting:
-            _log.error("audit rows not written", rows=trail.rows_waiting)
+        if trail.records_waiting:
+            _log.error("audit rows not written", rows=trail.records_waiting)
 
 
 def _unavailable() -> Unavailable:

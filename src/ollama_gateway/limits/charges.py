@@ -31,14 +31,14 @@ class OpenRequest:
     """What a shared store was told last."""
 
 
-MAKE: Final = """CREATE TABLE IF NOT EXISTS charges
+CREATE_CHARGES: Final = """CREATE TABLE IF NOT EXISTS charges
     (request_id TEXT PRIMARY KEY, day INTEGER, prompt INTEGER, answer INTEGER, killed INTEGER)"""
 _PUT: Final = "INSERT OR REPLACE INTO charges VALUES (?, ?, ?, ?, ?)"
 _READ: Final = """SELECT request_id, prompt, answer FROM charges
     WHERE killed OR request_id IN (SELECT request_id FROM open)"""
 
 
-def follow(
+def update_charges(
     connection: sqlite3.Connection,
     before: Mapping[str, OpenRequest],
     opened: Mapping[str, OpenRequest],
@@ -59,7 +59,7 @@ def forget_open(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM charges WHERE NOT killed")
 
 
-def keep(
+def keep_killed(
     connection: sqlite3.Connection, killed: Mapping[str, OpenRequest], charges: Mapping[str, Charge]
 ) -> None:
     """Keep what was charged for requests of a process that was killed."""
@@ -72,26 +72,26 @@ def forget_before(connection: sqlite3.Connection, day: int) -> None:
     connection.execute("DELETE FROM charges WHERE day < ?", (day,))
 
 
-def read(connection: sqlite3.Connection) -> dict[str, Charge]:
+def load_charges(connection: sqlite3.Connection) -> dict[str, Charge]:
     """By the request's id; raises ValueError where this program did not write it."""
     tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'charges'"
     if connection.execute(tables).fetchone() is None:
         return {}
     found = connection.execute(_READ)
     return {
-        text_in(id_): (number_in(prompt, MOST), number_in(answer, MOST))
+        checked_text(id_): (checked_number(prompt, MOST), checked_number(answer, MOST))
         for id_, prompt, answer in found
     }
 
 
-def text_in(value: object) -> str:
+def checked_text(value: object) -> str:
     """A text as it must be in a row; raises ValueError."""
     if isinstance(value, str):
         return value
     raise ValueError("no text")
 
 
-def number_in(value: object, most: int) -> int:
+def checked_number(value: object, most: int) -> int:
     """A number as it must be in a row; raises ValueError."""
     if isinstance(value, int) and 0 <= value <= most:
         return value

@@ -17,7 +17,7 @@ from typing import Final
 
 from ollama_gateway.storage.file_lock import locked
 
-PATTERN: Final = "budgets-*.db"
+USAGE_PATTERN: Final = "budgets-*.db"
 READERS_SECONDS: Final = 2.0
 """How long a starting process waits for those that read."""
 
@@ -37,7 +37,7 @@ def alive(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def looked_at(path: Path) -> Iterator[bool]:
+def inspected(path: Path) -> Iterator[bool]:
     """Whether the file's owner lives; if not, nobody begins to within the block. Raises OSError."""
     with locked(path.with_suffix(".alive"), is_shared=True) as is_dead:
         yield not is_dead

@@ -24,18 +24,18 @@ import attrs
 
 from ollama_gateway.limits.calendar import first_day_kept
 from ollama_gateway.limits.charges import (
-    MAKE,
+    CREATE_CHARGES,
     Charge,
     OpenRequest,
-    follow,
+    checked_number,
+    checked_text,
     forget_before,
     forget_open,
-    keep,
-    number_in,
-    read,
-    text_in,
+    keep_killed,
+    load_charges,
+    update_charges,
 )
-from ollama_gateway.limits.ownership import alive, looked_at, owned
+from ollama_gateway.limits.ownership import alive, inspected, owned
 from ollama_gateway.limits.quota import MOST, bounded
 from ollama_gateway.storage.private_file import identity, make_directory, make_private
 
@@ -109,7 +109,7 @@ class UsageFile:
         )
         self._in_use = threading.Lock()  # a thread that was left to itself may still be at it
         self._number = 0  # of the last write
-        with _translated(directory):
+        with translated(directory):
             make_directory(directory)
         for number in itertools.count():
             self.path = directory / f"budgets-{number}.db"
@@ -163,14 +163,14 @@ class UsageFile:
         if not self._in_use.acquire(timeout=HANGING_SECONDS):
             raise SpendingError(f"{self.path}: the file system does not answer")
         try:
-            with _translated(self.path):
+            with translated(self.path):
                 yield
         finally:
             self._in_use.release()
 
     def _is_taken(self, month: int) -> bool:
         """Whether the file at `path` is ours now; others may own it, or not stop reading it."""
-        with _translated(self.path), ExitStack() as undo:
+        with translated(self.path), ExitStack() as undo:
             if not undo.enter_context(owned(self.path)):
                 return False
             self._identity = make_private(self.path)
@@ -187,7 +187,7 @@ class UsageFile:
         with self._transaction():
             if _version(self._connection) == 0:
                 self._make_tables()
-            self._connection.execute(MAKE)
+            self._connection.execute(CREATE_CHARGES)
             found = _read(self._connection, self.path)
             charges, charged = found.charged().charges, found.charged().spent
             first = first_day_kept({day for _, day in charged}, month)
@@ -196,7 +196,7 @@ class UsageFile:
                 "DELETE FROM spent WHERE key_id = ? AND day = ?", charged.keys() - kept.keys()
             )
             self._put({at: n for at, n in kept.items() if n != found.spent.get(at)}, {})
-            keep(self._connection, found.open, charges)
+            keep_killed(self._connection, found.open, charges)
             forget_before(self._connection, min((day for _, day in kept), default=0))
         return Content(found.identity, kept, {})
 
@@ -224,7 +224,7 @@ class UsageFile:
             "INSERT OR REPLACE INTO open (request_id, key_id, day, prompt) VALUES (?, ?, ?, ?)",
             [(id_, *attrs.astuple(opened[id_])[:3]) for id_ in came],
         )
-        follow(self._connection, before, opened)
+        update_charges(self._connection, before, opened)
         run(
             "INSERT OR REPLACE INTO spent (key_id, day, tokens) VALUES (?, ?, ?)",
             [(*at, tokens) for at, tokens in spent.items()],
@@ -236,7 +236,7 @@ def read_file(path: Path) -> Content | None:
 
     Where its owner lives no more, what was left open is charged. Raises SpendingError.
     """
-    with _translated(path), looked_at(path) as is_alive:
+    with translated(path), inspected(path) as is_alive:
         identity(path)  # SQLite would wait for ever for somebody to write to a pipe
         target = f"{path.absolute().as_uri()}?mode=ro"
         with closing(_connect(target, is_uri=True)) as connection:
@@ -269,20 +269,23 @@ def _read(connection: sqlite3.Connection, path: Path) -> Content:
     spent = connection.execute("SELECT key_id, day, tokens FROM spent")
     opened = connection.execute("SELECT request_id, key_id, day, prompt FROM open")
     return Content(
-        str(uuid.UUID(text_in(made_with))),
-        {(text_in(key), number_in(day, LAST_DAY)): number_in(n, MOST) for key, day, n in spent},
+        str(uuid.UUID(checked_text(made_with))),
         {
-            text_in(id_): OpenRequest(
-                text_in(key), number_in(day, LAST_DAY), number_in(prompt, MOST)
+            (checked_text(key), checked_number(day, LAST_DAY)): checked_number(n, MOST)
+            for key, day, n in spent
+        },
+        {
+            checked_text(id_): OpenRequest(
+                checked_text(key), checked_number(day, LAST_DAY), checked_number(prompt, MOST)
             )
             for id_, key, day, prompt in opened
         },
-        charges=read(connection),
+        charges=load_charges(connection),
     )
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """The seam: what SQLite and the file system raise becomes a `SpendingError` of one line."""
     try:
         yield

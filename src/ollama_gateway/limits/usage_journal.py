@@ -27,7 +27,7 @@ import attrs
 
 from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
 from ollama_gateway.limits.charges import Charge, OpenRequest
-from ollama_gateway.limits.ownership import PATTERN
+from ollama_gateway.limits.ownership import USAGE_PATTERN
 from ollama_gateway.limits.quota import bounded
 from ollama_gateway.limits.usage_file import (
     KeyDay,
@@ -38,13 +38,13 @@ from ollama_gateway.limits.usage_file import (
 )
 from ollama_gateway.log import get_logger
 from ollama_gateway.services import running
-from ollama_gateway.storage.batcher import Runner, in_thread, let_go
+from ollama_gateway.storage.batcher import Runner, close_in_time, in_thread
 
 SHORTEST: Final = 0.1
 """Seconds between the beginnings of two writes."""
 LONGEST: Final = 1.0
 """The same while they fail: doubled with each, up to this."""
-CLOSING: Final = 5.0
+CLOSING_SECONDS: Final = 5.0
 """Seconds at the end for what was not written yet."""
 
 _log = get_logger("limits")
@@ -93,7 +93,7 @@ class UsageJournal:
         self._spent = dict(file.content.spent)
         self._open: dict[str, OpenRequest] = {}
         self._changed: set[KeyDay] = set()
-        self._stirred = anyio.Event()  # set where the file is behind
+        self._has_work = anyio.Event()  # set where the file is behind
         self._is_failing = False
 
     def __repr__(self) -> str:
@@ -108,7 +108,7 @@ class UsageJournal:
     @property
     def is_behind(self) -> bool:
         """Whether something is not written yet."""
-        return self._stirred.is_set()
+        return self._has_work.is_set()
 
     def begin(self, request_id: str, key_id: str, day: int, prompt: int) -> None:
         """Note a request that was admitted against a budget of that day; once, then nothing.
@@ -121,7 +121,7 @@ class UsageJournal:
 
         """
         self._open.setdefault(request_id, OpenRequest(key_id, day, bounded(prompt)))
-        self._stirred.set()
+        self._has_work.set()
 
     def note_charges(self, charges: Mapping[str, Charge]) -> None:
         """Note what a shared store was told of open requests: of those that nobody ends it counts.
@@ -132,7 +132,7 @@ class UsageJournal:
             reported, request = (bounded(prompt), bounded(answer)), self._open.get(request_id)
             if request is not None and request.reported != reported:
                 self._open[request_id] = attrs.evolve(request, reported=reported)
-                self._stirred.set()
+                self._has_work.set()
 
     def end(self, request_id: str, tokens: int) -> None:
         """Charge what a request used; where it is unknown or has ended, nothing changes."""
@@ -141,7 +141,7 @@ class UsageJournal:
             return
         charge(self._spent, request, tokens)
         self._changed.add((request.key_id, request.day))
-        self._stirred.set()
+        self._has_work.set()
 
     def totals(self) -> dict[str, dict[int, int]]:
         """Tokens spent, by key and day, without what is open; a copy."""
@@ -151,7 +151,7 @@ class UsageJournal:
         """Write what changes until cancelled: the keeper's task, started once."""
         pause = SHORTEST
         while True:
-            await self._stirred.wait()
+            await self._has_work.wait()
             began = anyio.current_time()
             await self.write()
             pause = min(2 * pause, LONGEST) if self._is_failing else SHORTEST
@@ -160,7 +160,7 @@ class UsageJournal:
     async def write(self) -> None:
         """Write what changed; what cannot be written stays changed. Not while `run` runs."""
         self._forget()
-        changed, self._changed, self._stirred = self._changed, set(), anyio.Event()
+        changed, self._changed, self._has_work = self._changed, set(), anyio.Event()
         spent, opened = {at: self._spent[at] for at in changed}, dict(self._open)
         is_written = False
         self._number += 1
@@ -176,7 +176,7 @@ class UsageJournal:
             if not is_written:
                 self._changed |= changed
             if not is_written or self._forget_before:
-                self._stirred.set()
+                self._has_work.set()
 
     def _put(
         self,
@@ -232,10 +232,10 @@ async def open_usage_journal(
         async with running(usage_journal.run):
             yield usage_journal
     finally:
-        with anyio.move_on_after(CLOSING, shield=True):
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
             if usage_journal.is_behind:
                 await usage_journal.write()
-            await let_go(file.close, runner)
+            await close_in_time(file.close, runner)
         if usage_journal.is_behind:
             _log.error("spending not written")
         file.close()
@@ -254,7 +254,7 @@ def read_contributions(directory: Path, own: str) -> list[Contribution]:
     and is to own the file waits until it was read, and after 2 s takes the next one: it does not
     fail, and what was read stays true, since it charges the same before it lives.
     """
-    found = [_contribution(path) for path in sorted(directory.glob(PATTERN))]
+    found = [_contribution(path) for path in sorted(directory.glob(USAGE_PATTERN))]
     return [given for given in found if given is not None and given.identity != own]
 
 
@@ -264,7 +264,7 @@ def read_charges(directory: Path) -> dict[str, Charge]:
     As `others` reads the files; of a process that lives it may be what it has told so far.
     """
     found: dict[str, Charge] = {}
-    for path in sorted(directory.glob(PATTERN)):
+    for path in sorted(directory.glob(USAGE_PATTERN)):
         try:
             content = read_file(path)
         except SpendingError as error:

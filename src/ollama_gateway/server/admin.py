@@ -109,7 +109,7 @@ class Admin:
         for backend in self.backends.all:
             self.metrics.backend_up(backend.name, is_up=backend.is_up)
             self.metrics.in_flight(backend.name, backend.in_flight)
-        self.metrics.audit_rows_waiting(self.audit.trail.rows_waiting)
+        self.metrics.audit_rows_waiting(self.audit.trail.records_waiting)
         self.metrics.audit_rows_unmoved(self.audit.rows_unmoved or 0)
         self.metrics.waiting(len(self.backends.line))
         await ask.downstream.respond(200, FIGURES, self.metrics.page())
@@ -136,7 +136,7 @@ class Admin:
                 "mode": "strict" if self.audit.trail.is_strict else "buffered",
                 "journal": self.audit.trail.journal.path.name,
                 "rows": self.audit.trail.journal.head.seq,
-                "rows_waiting": self.audit.trail.rows_waiting,
+                "rows_waiting": self.audit.trail.records_waiting,
                 "failing": self.audit.trail.failure is not None,
                 "rows_unmoved": self.audit.rows_unmoved,
                 "left_alone": "; ".join(self.audit.faults) or None,

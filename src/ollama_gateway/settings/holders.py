@@ -18,7 +18,7 @@ from ollama_gateway.printable import printable
 from ollama_gateway.settings.model import Backend, Server
 from ollama_gateway.settings.secret import Secret
 from ollama_gateway.settings.tables import Table
-from ollama_gateway.storage.writers import Trusted, remedy
+from ollama_gateway.storage.write_access import Trusted, remedy
 
 PARTS = Sequence[tuple[Table, Any]]
 

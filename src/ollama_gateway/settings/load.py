@@ -17,7 +17,7 @@ import attrs
 from ollama_gateway.settings import checks, files, holders, tables
 from ollama_gateway.settings.model import SECTIONS, Backend, Settings, Storage
 from ollama_gateway.settings.typed import converter, typed
-from ollama_gateway.storage.writers import Trusted
+from ollama_gateway.storage.write_access import Trusted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

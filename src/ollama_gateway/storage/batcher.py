@@ -35,7 +35,7 @@ from ollama_gateway.log import get_logger
 T = TypeVar("T")
 R = TypeVar("R")
 
-CLOSING: Final = 5.0
+CLOSING_SECONDS: Final = 5.0
 """Seconds that what waits has when a batcher's block is left, and those to close what it used."""
 
 _log = get_logger("batcher")
@@ -76,12 +76,12 @@ async def in_place(work: Callable[[], R], /) -> R:
     return work()
 
 
-async def let_go(close: Callable[[], None], runner: Runner) -> None:
+async def close_in_time(close: Callable[[], None], runner: Runner) -> None:
     """Close what threads used, in one: in 5 s, or the end of the process does.
 
     To close a file is to write to a disk, which may hang. Not for what a thread still uses.
     """
-    with anyio.move_on_after(CLOSING, shield=True):
+    with anyio.move_on_after(CLOSING_SECONDS, shield=True):
         try:
             await runner(close)
         except Exception:  # noqa: BLE001 - the end of the process closes it
@@ -90,12 +90,12 @@ async def let_go(close: Callable[[], None], runner: Runner) -> None:
 
 class _State(enum.Enum):
     OPEN = "open"  # items are taken, also before `run` has started
-    CLOSING = "closing"  # what waits is finished, nothing new is taken
+    CLOSING_SECONDS = "closing"  # what waits is finished, nothing new is taken
     CLOSED = "closed"
 
 
 @attrs.define(eq=False)
-class _Waiting(Generic[T, R]):
+class _Submission(Generic[T, R]):
     """An item whose caller waits; then holds a result (a list of one) or a failure."""
 
     item: T
@@ -136,8 +136,8 @@ class Batcher(Generic[T, R]):
         """Whether a batch was left to its thread, which may hang, and still uses its store."""
         self._state = _State.OPEN
         # A dict is an ordered set: a cancelled caller leaves from the middle in O(1).
-        self._waiting: dict[_Waiting[T, R], None] = {}
-        self._stirred = anyio.Event()
+        self._waiting: dict[_Submission[T, R], None] = {}
+        self._has_work = anyio.Event()
 
     def __repr__(self) -> str:
         return f"<Batcher {self._state.value}, {len(self._waiting)} waiting>"
@@ -161,7 +161,7 @@ class Batcher(Generic[T, R]):
         """Run batches until cancelled: the keeper's task, started once."""
         try:
             while self._waiting or self._state is _State.OPEN:
-                await self._stirred.wait()
+                await self._has_work.wait()
                 if batch := self._gather():
                     await self._serve(batch)
         finally:
@@ -181,29 +181,29 @@ class Batcher(Generic[T, R]):
             except Exception as error:  # noqa: BLE001 - raised below, outside of the task group
                 failure = error
             self._finish()
-            tasks.cancel_scope.deadline = anyio.current_time() + CLOSING
+            tasks.cancel_scope.deadline = anyio.current_time() + CLOSING_SECONDS
         if failure is not None:
             raise failure
 
-    def _take(self, item: T) -> _Waiting[T, R]:
+    def _take(self, item: T) -> _Submission[T, R]:
         if self._state is not _State.OPEN:
             raise BatchFailed("the batcher has ended")
         if len(self._waiting) >= self._max_waiting:
             raise BatcherFull(f"{self._max_waiting} items wait already")
-        entry: _Waiting[T, R] = _Waiting(item)  # subscripting it here would cost 5 us
+        entry: _Submission[T, R] = _Submission(item)  # subscripting it here would cost 5 us
         self._waiting[entry] = None
-        self._stirred.set()
+        self._has_work.set()
         return entry
 
-    def _gather(self) -> list[_Waiting[T, R]]:
+    def _gather(self) -> list[_Submission[T, R]]:
         batch = list(itertools.islice(self._waiting, self._max_batch))
         for entry in batch:
             del self._waiting[entry]
         if not self._waiting and self._state is _State.OPEN:
-            self._stirred = anyio.Event()
+            self._has_work = anyio.Event()
         return batch
 
-    async def _serve(self, batch: list[_Waiting[T, R]]) -> None:
+    async def _serve(self, batch: list[_Submission[T, R]]) -> None:
         items = [entry.item for entry in batch]
         self.has_left_work = True
         try:
@@ -230,8 +230,8 @@ class Batcher(Generic[T, R]):
     def _finish(self) -> None:
         """Take nothing new and let `run` end when nothing waits."""
         if self._state is _State.OPEN:
-            self._state = _State.CLOSING
-        self._stirred.set()
+            self._state = _State.CLOSING_SECONDS
+        self._has_work.set()
 
     def _close(self) -> None:
         """Wake those whom no batch will serve."""

@@ -25,17 +25,17 @@ class DatabaseError(Exception):
         self.code = code
 
     @property
-    def is_of_lock(self) -> bool:
+    def is_lock_conflict(self) -> bool:
         """Whether somebody else held a lock, so that it is worth another try soon."""
         return self.code in {"55P03", "40P01"}
 
     @property
-    def is_of_rows(self) -> bool:
+    def is_bad_data(self) -> bool:
         """Whether it is about what was to be stored, and nothing else is in question."""
         return self.code[:2] in {"22", "23"}
 
     @property
-    def is_of_twin(self) -> bool:
+    def is_duplicate(self) -> bool:
         """Whether what was to be made is there: somebody else made it at the same moment."""
         return self.code in {"23505", "42P07"}
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ollama_gateway.ledger.journal import first_rows
+from ollama_gateway.ledger.journal import first_records
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
 from tests.ledger.records import KEY, final, journal
@@ -167,7 +167,7 @@ def test_what_retention_dropped_is_no_fault(data_dir: Path, shared: str) -> None
     with closing(journal(data_dir / "journal-0.db")) as owned, closing(AuditTable(shared)) as table:
         table.make_partitions(datetime(2026, 1, 15, tzinfo=UTC))
         owned.commit([*january, *later])
-        moved_rows = first_rows(owned.path, 99)
+        moved_rows = first_records(owned.path, 99)
         table.store(owned.identity, moved_rows)
         owned.drop(moved_rows[-1])
         dropped_before(table, datetime(2026, 2, 1, tzinfo=UTC))
@@ -200,7 +200,7 @@ def test_rows_in_both_are_counted_once(data_dir: Path, shared: str) -> None:
     written(data_dir, [ended(f"r{n}") for n in range(5)])
     path = data_dir / "journal-0.db"
     with closing(journal(path)) as owned, closing(AuditTable(shared)) as table:
-        table.store(owned.identity, first_rows(path, 3))
+        table.store(owned.identity, first_records(path, 3))
 
     [one] = found()
     assert (one["ok"], one["rows"], one["head"]["seq"]) == (True, 5, 5)

@@ -12,25 +12,25 @@ from contextlib import closing, contextmanager
 import typer
 
 from ollama_gateway.cli.output import say
-from ollama_gateway.keys import Place, place_of
+from ollama_gateway.keys import KeyStoreLocation, location_of
 from ollama_gateway.keys.key import KeyRefused, StoreError, WrongValue
 from ollama_gateway.keys.store import KeyStore
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 
 
-def place_in(settings: Settings) -> Place:
+def location_in(settings: Settings) -> KeyStoreLocation:
     """Where these settings have the keys."""
     url = settings.storage.database_url
-    return place_of(settings.storage.data_dir, url.reveal() if url else None)
+    return location_of(settings.storage.data_dir, url.reveal() if url else None)
 
 
 @contextmanager
 def opened(settings: Settings, command: str = "gatewayctl keys") -> Iterator[KeyStore]:
     """The store of the settings, looked at and found right; exit code 1 or 2 where not."""
-    place = place_in(settings)
-    say(f"keys: {printable(str(place))}", err=True)
-    with told(command), closing(place.open()) as store:
+    location = location_in(settings)
+    say(f"keys: {printable(str(location))}", err=True)
+    with told(command), closing(location.open()) as store:
         store.check()
         yield store
 

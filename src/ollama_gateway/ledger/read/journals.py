@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from ollama_gateway.ledger.journal import JournalError, reading
-from ollama_gateway.ledger.ownership import PATTERN
+from ollama_gateway.ledger.ownership import JOURNAL_PATTERN
 from ollama_gateway.ledger.read.records import LARGEST, Kept, as_text, read
 from ollama_gateway.ledger.read.telling import Complain, Once
 
@@ -233,7 +233,7 @@ class Journals:
 def paths_in(directory: Path) -> list[Path]:
     """The journals of a directory, by their numbers; raises JournalError."""
     try:
-        found = [path for path in directory.iterdir() if path.match(PATTERN)]
+        found = [path for path in directory.iterdir() if path.match(JOURNAL_PATTERN)]
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -84,7 +84,7 @@ def patiently(work: Callable[[], T]) -> T:
         try:
             return work()
         except DatabaseError as error:
-            if not error.is_of_lock or time.monotonic() > deadline:
+            if not error.is_lock_conflict or time.monotonic() > deadline:
                 raise
         time.sleep(PAUSE)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ollama_gateway.storage.private_file import make_directory
-from ollama_gateway.storage.writers import Trusted, faults_in
+from ollama_gateway.storage.write_access import Trusted, faults_in
 
 ME = os.geteuid()
 NOBODY_ELSE = Trusted(frozenset({0, ME}))

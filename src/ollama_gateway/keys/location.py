@@ -18,13 +18,13 @@ from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.keys.store import KeyStore
 from ollama_gateway.storage.database import DatabaseError
 
-FILE_NAME: Final = "keys.db"
+KEYS_FILE: Final = "keys.db"
 """The store's file in `storage.data_dir`."""
 
 Now = Callable[[], datetime]
 
 
-class Place(Protocol):
+class KeyStoreLocation(Protocol):
     """Where a store is; its text names it for the operator."""
 
     @property
@@ -36,7 +36,7 @@ class Place(Protocol):
 
 
 @attrs.frozen
-class SQLitePlace:
+class SQLiteLocation:
     """A file of this machine."""
 
     path: Path
@@ -51,7 +51,7 @@ class SQLitePlace:
 
 
 @attrs.frozen
-class PostgresPlace:
+class PostgresLocation:
     """A database, by its URL; nothing is connected to before the store is used."""
 
     url: str = attrs.field(repr=False)
@@ -76,6 +76,6 @@ class PostgresPlace:
         return PostgresKeys(database, now=now)
 
 
-def place_of(data_dir: Path, database_url: str | None) -> Place:
+def location_of(data_dir: Path, database_url: str | None) -> KeyStoreLocation:
     """Where the settings have the keys."""
-    return PostgresPlace(database_url) if database_url else SQLitePlace(data_dir / FILE_NAME)
+    return PostgresLocation(database_url) if database_url else SQLiteLocation(data_dir / KEYS_FILE)
