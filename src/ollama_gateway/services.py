@@ -1,4 +1,4 @@
-"""A task beside a block: the shape of every keeper."""
+"""Services: tasks that run for the length of a block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import anyio
 async def running(run: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Run a task for the length of the block, and cancel it when the block is left.
 
-    An exception of the block leaves as it is, in no group.
+    An exception of the block leaves unchanged, in no group.
     """
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:

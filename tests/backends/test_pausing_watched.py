@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.backends import Backend, Backends
-from ollama_gateway.backends.pausing import PATIENCE, PauseFile, Pauses
+from ollama_gateway.backends.pausing import READ_SECONDS, PauseFile, Pauses
 from tests.backends.asking import UNUSED
 from tests.backends.spoilt_pauses import SPOILT
 
@@ -107,7 +107,7 @@ async def test_a_file_system_that_hangs_holds_up_nobody(
     with structlog.testing.capture_logs() as lines:
         for n in (1, 2, 3):
             await pauses.look()
-            assert trio.current_time() == n * PATIENCE
+            assert trio.current_time() == n * READ_SECONDS
     assert [line["reason"] for line in lines] == ["paused.json: the file system does not answer"]
     assert paused(backends) == []
 

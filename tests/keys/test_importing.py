@@ -30,7 +30,7 @@ def test_keys_of_another_gateway_are_read() -> None:
     text = generate().text
     assert read_keys(f"ci,{text}") == (ImportedKey("ci", text, 1),)
     assert problems(f"ci,{text[:-1]}") == [
-        "line 1: the key reads like an ogw_ key, and its checksum is wrong"
+        "line 1: the key looks like an ogw_ key, but its checksum is wrong"
     ]
 
 
@@ -66,7 +66,7 @@ def test_every_problem_is_told_by_its_line() -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n"])
 def test_an_empty_file_is_a_problem(text: str) -> None:
     """An import of nothing is more likely a slip than a wish."""
-    assert problems(text) == ["there is no key in it"]
+    assert problems(text) == ["the file has no keys"]
 
 
 def test_columns_in_the_wrong_order_print_no_key() -> None:

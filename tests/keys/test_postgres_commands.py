@@ -161,7 +161,7 @@ def test_migrate_as_json(empty: str) -> None:
 def test_migrate_waits_for_no_reader(keys: PostgresKeys, database_url: str) -> None:
     """Months that cannot be attached for now are left to the gateways; the tables are there."""
     with pytest.MonkeyPatch.context() as patch, closing(psycopg.connect(database_url)) as reader:
-        patch.setattr("ollama_gateway.storage.migrations.PATIENCE", 0.0)
+        patch.setattr("ollama_gateway.storage.migrations.RETRY_SECONDS", 0.0)
         reader.execute("SELECT count(*) FROM gateway_audit").fetchone()
         result = run("db", "migrate", "--json")
 

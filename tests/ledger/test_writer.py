@@ -21,8 +21,8 @@ from ollama_gateway.ledger.ownership import has_intents
 from ollama_gateway.ledger.writer import (
     CAPACITY,
     LONGEST,
-    PATIENCE,
     SHORTEST,
+    STRICT_SECONDS,
     JournalWriter,
     write_journal,
 )
@@ -161,7 +161,7 @@ async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Pa
         async with write_journal(JournalWriter(journal, is_strict=True, runner=slow)) as trail:  # type: ignore[arg-type]
             with pytest.raises(Unavailable):
                 await trail.admit(record("a"))
-            assert trio.current_time() == PATIENCE
+            assert trio.current_time() == STRICT_SECONDS
             trail.close(record("a"))
             await trio.sleep(180)
         assert ids(journal.path) == ["a"]

@@ -43,7 +43,7 @@ async def test_failing_writes_are_repeated_and_nothing_is_lost(
                 assert usage_journal.is_failing
                 assert 60 <= runner.writes <= 66
                 assert in_file(tmp_path) == ({}, {"before"})
-                assert repr(usage_journal) == "<Spending 1 open, 1 to write, file failing>"
+                assert repr(usage_journal) == "<UsageJournal 1 open, 1 to write, file failing>"
             await anyio.sleep(1)
             assert (usage_journal.is_failing, *in_file(tmp_path)) == (
                 False,

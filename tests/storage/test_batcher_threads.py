@@ -12,7 +12,13 @@ import pytest
 import structlog.testing
 import trio.testing
 
-from ollama_gateway.storage.batcher import CLOSING_SECONDS, Batcher, BatchFailed, close_in_time, in_thread
+from ollama_gateway.storage.batcher import (
+    CLOSING_SECONDS,
+    Batcher,
+    BatchFailed,
+    close_in_time,
+    in_thread,
+)
 from tests.storage.test_batcher import Squares, gathered
 
 S = TypeVar("S")

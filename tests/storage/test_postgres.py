@@ -207,7 +207,7 @@ def test_an_end_before_the_commit_leaves_the_outcome_open(server: PostgresServer
                 cursor.execute("SELECT 1")
                 end_all(server)
 
-        assert str(failure(use)).endswith(": whether it was done is not known")
+        assert str(failure(use)).endswith(": the outcome is unknown")
         assert ask(database) == 1
 
 

@@ -1,12 +1,11 @@
-"""Which backends are paused: a file of names, changed by commands and watched by gateways.
+"""Paused backends: a file of names, changed by commands and watched by gateways.
 
-`paused.json` in `storage.data_dir` is a JSON list, replaced whole, so that a reader sees the old
-one or the new one. Who changes it holds a lock on `paused.lock` from before the reading to after
-the replacing: two commands at once cannot lose each other's word. The system takes the lock (flock)
-back however a process ends; the lock file stays for good.
+`paused.json` in `storage.data_dir` is a JSON list. It is replaced whole, so a reader sees either
+the old list or the new one. A command holds a lock on `paused.lock` from before it reads until
+after it has replaced the file: concurrent commands do not lose each other's changes.
 
-A gateway looks at the file in a thread, since a file system may hang. The rule: whatever is in the
-file's place, what was known last stays in force, and the log says so once.
+A gateway reads the file in a thread, since a file system may hang. The rule: if the file cannot be
+read, the last known names stay in force, and the log says so once.
 """
 
 from __future__ import annotations
@@ -32,33 +31,32 @@ from ollama_gateway.storage.private_file import NotAFile, make_directory
 PAUSED_FILE: Final = "paused.json"
 LOCK_NAME: Final = "paused.lock"
 NEW_NAME: Final = "paused.new"
-"""What becomes `paused.json`; a command that was killed may leave it, which harms nobody."""
+"""The next `paused.json`; a killed command may leave it behind, which does no harm."""
 MAX_FILE_BYTES: Final = 2**20
-"""Bytes that are read: some ten thousand names."""
+"""The most bytes of the file: some ten thousand names."""
 LOCK_SECONDS: Final = 5.0
-"""How long a command waits for the others."""
-TICK: Final = 0.5
-"""Seconds between two looks: a change is in force within a second."""
-PATIENCE: Final = 5.0
-"""Seconds for one look."""
+"""Seconds that a command waits for the others."""
+POLL_SECONDS: Final = 0.5
+"""Seconds between two reads: a change takes effect within a second."""
+READ_SECONDS: Final = 5.0
+"""Seconds that one read may take."""
 _NAP: Final = 0.005
 
 log = get_logger("pauses")
 
 
 class PausesBroken(Exception):
-    """The file cannot be read or changed; one line that begins with the name of the file at fault,
-    without its directory."""
+    """The file cannot be read or changed; one line, beginning with the name of the faulty file."""
 
 
 @attrs.frozen
 class PauseFile:
-    """The names in a data directory; blocking calls, each raises PausesBroken."""
+    """The paused names in a data directory; every method blocks and raises PausesBroken."""
 
     directory: Path
 
     def read(self) -> frozenset[str]:
-        """The names; none where there is no file."""
+        """Return the names, none if there is no file."""
         try:
             content = _content(self.directory / PAUSED_FILE)
         except FileNotFoundError:
@@ -68,11 +66,11 @@ class PauseFile:
         return _names(content)
 
     def add(self, name: str) -> frozenset[str]:
-        """Add a name that may be there already; all names that are there now."""
+        """Add a name if missing; return all names."""
         return self._change(lambda names: names | {name})
 
     def remove(self, name: str) -> frozenset[str]:
-        """Remove a name that need not be there; all names that are there now."""
+        """Remove a name if present; return all names."""
         return self._change(lambda names: names - {name})
 
     def _change(self, change: Callable[[frozenset[str]], frozenset[str]]) -> frozenset[str]:
@@ -85,7 +83,7 @@ class PauseFile:
 
 
 def _content(path: Path) -> bytes:
-    # O_NONBLOCK: a pipe that nobody writes to would hold up the open itself
+    # O_NONBLOCK: opening a pipe without a writer would hang
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -115,7 +113,7 @@ def _replace(directory: Path, names: frozenset[str]) -> None:
         with os.fdopen(_opened(new, os.O_WRONLY | os.O_EXCL), "wb") as file:
             file.write(json.dumps(sorted(names)).encode() + b"\n")
             file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave the name without the content
+            os.fsync(file.fileno())  # or a power cut may keep the name and lose the content
         new.replace(directory / PAUSED_FILE)
     except OSError as error:
         raise _broken(NEW_NAME, error) from None
@@ -150,10 +148,10 @@ def _take(descriptor: int) -> None:
 
 
 def _opened(path: Path, how: int) -> int:
-    """Open a private file, made where it is missing, for whoever the directory belongs to."""
+    """Open a private file, created if missing, for the owner of the directory."""
     flags = how | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
-    if os.geteuid() == 0:  # a gateway that runs as somebody else has to read what root wrote
+    if os.geteuid() == 0:  # a gateway that runs as another user must read it
         owner = path.parent.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
     return descriptor
@@ -165,22 +163,22 @@ def _broken(name: str, error: OSError) -> PausesBroken:
 
 @attrs.define(eq=False)
 class Pauses:
-    """Keeps the backends of this process paused as the file says."""
+    """Pauses the backends of this process as the file says."""
 
     read: Callable[[], frozenset[str]]
-    """The names; a blocking call that raises PausesBroken."""
+    """Returns the names; may block, raises PausesBroken."""
     backends: Backends
     _known: frozenset[str] | None = attrs.field(default=None, init=False)
     _fault: str | None = attrs.field(default=None, init=False)
-    # One at a time: looks that hang must not use up the threads that everybody shares.
+    # One at a time: reads that hang must not use up the shared worker threads.
     _thread: anyio.CapacityLimiter = attrs.field(
         factory=lambda: anyio.CapacityLimiter(1), init=False
     )
 
     async def look(self) -> None:
-        """Do as the file says; where it cannot be read in time, what was known stays in force."""
+        """Apply the file; if it cannot be read in time, keep the last known names."""
         try:
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(READ_SECONDS):
                 names = await anyio.to_thread.run_sync(
                     self.read, abandon_on_cancel=True, limiter=self._thread
                 )
@@ -192,9 +190,9 @@ class Pauses:
             self._found(names)
 
     async def watch(self) -> None:
-        """Look for ever."""
+        """Apply the file again and again, until cancelled."""
         while True:
-            await anyio.sleep(TICK)
+            await anyio.sleep(POLL_SECONDS)
             await self.look()
 
     def _found(self, names: frozenset[str]) -> None:

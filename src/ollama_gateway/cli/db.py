@@ -23,7 +23,7 @@ from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.database import DatabaseError
-from ollama_gateway.storage.migrations import PATIENT, migrations, patiently
+from ollama_gateway.storage.migrations import MIGRATION_TIMEOUTS, migrations, patiently
 from ollama_gateway.storage.migrations import migrate as take_steps
 
 app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database.")
@@ -39,7 +39,7 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
     try:
         from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
-        with closing(Database(url.reveal(), PATIENT)) as database:
+        with closing(Database(url.reveal(), MIGRATION_TIMEOUTS)) as database:
             taken = take_steps(database)
         with closing(AuditTable(url.reveal(), UPKEEP)) as table:
             made = _months_ahead(table)

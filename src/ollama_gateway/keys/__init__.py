@@ -1,4 +1,4 @@
-"""API keys: what they are, where they are kept, and who presents one."""
+"""API keys: their rights, their stores, and identifying the caller by one."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = [
 
 
 LOOKS_AT_ONCE: Final = 16
-"""Of operators; one whose asker has left goes on in its thread, and may hang there."""
+"""Concurrent look-ups by operators; an abandoned one keeps its thread, and may hang there."""
 LOOK_SECONDS: Final = 1.0
-"""How long one waits for the others."""
+"""Seconds that a look-up waits for a free slot."""
 
 _LOOKS: Final = threading.BoundedSemaphore(LOOKS_AT_ONCE)
 
@@ -44,10 +44,10 @@ _LOOKS: Final = threading.BoundedSemaphore(LOOKS_AT_ONCE)
 async def open_keys(
     location: KeyStoreLocation, *, runner: Runner = in_thread, now: Callable[[], datetime] = utc_now
 ) -> AsyncIterator[KeyCache]:
-    """Open the store at `place` for the length of a block, to identify who asks.
+    """Open the store for the length of a block, and yield a cache that identifies callers.
 
     Raises:
-        StoreError: the store cannot be opened; of one that is only away, look-ups say so.
+        StoreError: the store cannot be opened; if it is only away, the look-ups fail instead.
 
     """
     store = await runner(lambda: location.open(now))
@@ -63,7 +63,7 @@ async def open_keys(
 async def find_key(
     location: KeyStoreLocation, key_id: str, *, runner: Runner = in_thread
 ) -> APIKey | None:
-    """Look up one key by its id, on a connection of its own: for operators, not for requests.
+    """Look up one key by its id over a new connection: for operators, not for requests.
 
     Raises:
         Unavailable: the store cannot be used.

@@ -1,13 +1,13 @@
-"""Who asks: from a credential to a principal, mostly without asking the store.
+"""A cache of keys: turns a credential into a principal, mostly without asking the store.
 
-A key that was found is used without a look-up for `FRESH` seconds and looked up again after that,
-so that whatever is changed or revoked takes effect within a second, in every process. A key that
-was not found is never remembered, so a new key works at once. Look-ups that happen together are
-one batch. While the store is failing, a key that was seen within `STALE` goes on working, and all
-that cannot be judged is a 503: "cannot say" must not read as "wrong key".
+The cache uses a found key for `FRESH` seconds and then looks it up again, so any change or
+revocation takes effect within a second, in every process. It never remembers that a key was
+missing, so a new key works at once. Concurrent look-ups form one batch. While the store fails, a
+key seen within `STALE` keeps working, and every other credential gets a 503: "cannot say" must not
+read as "wrong key".
 
-The rules: a hit awaits nothing; every age counts from before the look-up began, so it is never
-understated; every refusal of a credential is the same `Unauthorized`.
+The rules: a hit awaits nothing; an age counts from before the look-up began, so it is never
+understated; every rejected credential raises the same `Unauthorized`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from ollama_gateway.storage.batcher import BatcherFull, BatchFailed
 FRESH: Final = 0.8
 """Seconds a found key is used without a look-up; with the look-up itself, within a second."""
 STALE: Final = 600.0
-"""Seconds a found key goes on working while the store is failing."""
-PATIENCE: Final = 2.0
+"""Seconds a found key keeps working while the store fails."""
+LOOKUP_SECONDS: Final = 2.0
 """Seconds a look-up may take; after that the store counts as failing."""
 BRIEF: Final = 0.1
-"""Seconds it may take for a known key while the store fails: enough for one that is back. One
-look-up in `DOUBT` has `PATIENCE` all the same, or a store that got slow would count as failing."""
+"""Seconds for a known key while the store fails: enough for a store that is back. One look-up in
+`DOUBT` still gets `LOOKUP_SECONDS`, or a store that became slow would count as failing."""
 DOUBT: Final = 5.0
-"""Seconds a failure speaks for the store; then the next request has to find out, or a gateway that
-gets no requests because it is not ready would never be ready again."""
+"""Seconds for which a failure counts; then the next request tries the store again. Otherwise a
+gateway that gets no requests because it is not ready would never become ready."""
 CAPACITY: Final = 10_000
-"""Keys held; the one not used for longest goes first."""
+"""Keys held; the least recently used one is evicted first."""
 
 Find = Callable[[str], Awaitable[APIKey | None]]
 """Looks up one digest; raises `BatchFailed` or `BatcherFull` when it cannot."""
@@ -49,7 +49,7 @@ _log = get_logger("keys")
 
 @attrs.frozen
 class _Seen:
-    """What a look-up found, by `clock.now()`."""
+    """A key that a look-up found; times are of `clock.now()`."""
 
     key: APIKey
     asked_at: float
@@ -58,18 +58,18 @@ class _Seen:
 
 @attrs.frozen
 class CacheStatistics:
-    """The cache at one moment."""
+    """A snapshot of the cache."""
 
     keys: int
     """Keys held."""
     usable: int
-    """Those that go on working where the store fails."""
+    """Keys that keep working if the store fails."""
     store_failing: bool
-    """Whether the last look-up failed, no more than `DOUBT` ago."""
+    """Whether the last look-up failed, at most `DOUBT` ago."""
 
 
 class KeyCache:
-    """Identifies credentials, asking `find` where it must.
+    """Identifies credentials, calling `find` if it must.
 
     Args:
         find: looks up a digest, usually `Batcher.submit` over a store's `find`.
@@ -93,24 +93,24 @@ class KeyCache:
         return f"<KeyCache {len(self._seen)} keys, store {state}>"
 
     def statistics(self) -> CacheStatistics:
-        """Count what is held."""
+        """Return a snapshot."""
         now, failed_at = clock.now(), self._failed_at
         usable = sum(self._is_usable(digest, now) for digest in self._seen)
         failing = failed_at is not None and now < failed_at + DOUBT
         return CacheStatistics(len(self._seen), usable, failing)
 
     async def identify(self, credential: str | None) -> Principal:
-        """Say who presents this credential.
+        """Return the principal of this credential.
 
         Raises:
-            Unauthorized: none was given, or it is no key, or the key is not (or no longer) good.
-            Unavailable: the store is failing and the key is not known here.
+            Unauthorized: there is no credential, it is no key, or the key is not active.
+            Unavailable: the store fails and the cache does not hold the key.
 
         """
         if credential is None:
             raise Unauthorized
         key = self._fresh(digest_of(credential))
-        if key is None:  # what was found is a key: only the others are judged by their text
+        if key is None:  # a cached text is a key; only other texts need parsing
             key = await self._look_up(read_claim(credential).digest)
         if key is None or not key.is_active(self._now()):
             raise Unauthorized
@@ -126,7 +126,7 @@ class KeyCache:
     async def _look_up(self, digest: str) -> APIKey | None:
         asked_at = clock.now()
         try:
-            with anyio.fail_after(self._patience(digest, asked_at)):
+            with anyio.fail_after(self._timeout(digest, asked_at)):
                 key = await self._find(digest)
         except (BatchFailed, BatcherFull, TimeoutError) as error:
             return self._without_store(digest, error)
@@ -134,12 +134,12 @@ class KeyCache:
         self._remember(digest, key, asked_at)
         return key
 
-    def _patience(self, digest: str, now: float) -> float:
+    def _timeout(self, digest: str, now: float) -> float:
         has_doubt = self._failed_at is not None and now < self._waited_at + DOUBT
         if has_doubt and self._is_usable(digest, now):
             return BRIEF
         self._waited_at = now
-        return PATIENCE
+        return LOOKUP_SECONDS
 
     def _is_usable(self, digest: str, now: float) -> bool:
         seen = self._seen.get(digest)
@@ -161,12 +161,12 @@ class KeyCache:
             raise Unavailable(
                 "API keys cannot be checked now, try again", reason="keys_unavailable"
             ) from error
-        # A store that hangs must not cost every request its patience.
+        # A store that hangs must not delay every request by the full timeout.
         seen = self._seen[digest] = attrs.evolve(self._seen[digest], ask_again_at=now + FRESH)
         return seen.key
 
     def _note_store(self, error: Exception | None) -> None:
-        """Log the turns only: a store that fails, fails for every request."""
+        """Log changes only: a failing store fails every request."""
         if error is not None and self._failed_at is None:
             _log.error("key store failing", cause=str(error.__cause__ or error))
         if error is None and self._failed_at is not None:

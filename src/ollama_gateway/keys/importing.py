@@ -1,7 +1,7 @@
-"""A file of keys made elsewhere: lines `name,key`, read whole before anything is stored.
+"""Reads a file of keys made elsewhere: lines `name,key`, all checked before any is stored.
 
-Blank lines and lines that begin with `#` are skipped. Everything wrong with the file is told at
-once, by line number; the rule: no message holds a key, or what may be one by a slip of the comma.
+Blank lines and lines that begin with `#` are skipped. One error lists every problem by line number.
+The rule: no message holds a key, or a text that a misplaced comma may have made one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ollama_gateway.keys.store import ImportedKey
 
 
 def read_keys(text: str) -> tuple[ImportedKey, ...]:
-    """Read a file's text.
+    """Read the keys from a file's text.
 
     Raises:
-        KeyRefused: with a line for each problem.
+        KeyRefused: the file has problems; one line for each.
 
     """
     problems: list[tuple[int, str]] = []
@@ -40,7 +40,7 @@ def read_keys(text: str) -> tuple[ImportedKey, ...]:
     if problems:
         raise KeyRefused("\n".join(f"line {number}: {what}" for number, what in sorted(problems)))
     if not entries:
-        raise KeyRefused("there is no key in it")
+        raise KeyRefused("the file has no keys")
     return tuple(entries)
 
 
@@ -52,18 +52,18 @@ def _read_line(line: str, number: int) -> ImportedKey:
     try:
         read_claim(key)
     except Unauthorized:
-        raise KeyRefused(_what_is_wrong(key)) from None
+        raise KeyRefused(_problem_of(key)) from None
     return ImportedKey(name, key, number)
 
 
-def _what_is_wrong(key: str) -> str:
+def _problem_of(key: str) -> str:
     if len(key) < MIN_IMPORTED:
         return f"the key is shorter than {MIN_IMPORTED} characters"
     if len(key) > MAX_TEXT:
         return f"the key is longer than {MAX_TEXT} characters"
     if any(not "!" <= sign <= "~" for sign in key):
         return "the key has characters other than visible ASCII"
-    return f"the key reads like an {PREFIX} key, and its checksum is wrong"
+    return f"the key looks like an {PREFIX} key, but its checksum is wrong"
 
 
 def _repeated(entries: list[ImportedKey]) -> Iterator[tuple[int, str]]:

@@ -1,15 +1,14 @@
-"""What a key is: its text, and the rights it stands for.
+"""An API key: its text and its rights.
 
-A key of ours reads `ogw_<id>_<secret><checksum>`: an id of 8 characters that may be shown, 256
-bits of secret, and a CRC-32 of all that stands before it. The alphabets have no `_`, so the parts
-are cut exactly. A CRC finds every typo within 32 bits in a row; it is no defence and need not be
-one, it only keeps typos from the store.
+A key of ours reads `ogw_<id>_<secret><checksum>`: a public id of 8 characters, 256 bits of secret,
+and a CRC-32 of all before it. The alphabets have no `_`, so the parts are unambiguous. A CRC finds
+every typo within 32 consecutive bits; it is no defence, it only keeps typos from the store.
 
-Keys made elsewhere are imported as they are, so a text that does not begin with `ogw_` may be a
-key as well, unless it ends like one of ours: then its prefix is mistyped.
+Imported keys keep their texts, so a text without `ogw_` may be a key too, unless it ends like one
+of ours: then its prefix is mistyped.
 
-The rules: a store sees SHA-256 digests only (256 random bits need no slow hash), a text of a key
-appears in no repr and no exception, and whatever is wrong with a key the client is told the same.
+The rules: a store sees SHA-256 digests only (256 random bits need no slow hash); no repr and no
+exception holds the text of a key; the client gets one answer whatever is wrong with its key.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from ollama_gateway.wire.names import MAX_PATTERN, ModelName, is_cloud_pattern, 
 
 PREFIX: Final = "ogw_"
 MIN_IMPORTED: Final = 20
-"""Characters an imported secret has at least."""
+"""The fewest characters of an imported key."""
 MAX_TEXT: Final = 512
-"""Characters a credential has at most."""
+"""The most characters of a credential."""
 
 MAX_NAME: Final = 100
 """Characters in a key's name."""
 SECRET_HEADERS: Final = frozenset(
     {"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"}
 )
-"""Headers that hold secrets: none of them is ever stored."""
+"""Headers that hold secrets: their values are never stored."""
 
 MAX_LIMIT: Final = 10**12
-"""The largest limit a key may have; more bounds nobody."""
+"""The largest limit a key may have; a larger one would limit nothing."""
 
 ENDPOINT_GROUPS: Final = ("inference", "embeddings", "read", "manage")
 DEFAULT_GROUPS: Final = frozenset({"inference", "embeddings", "read"})
@@ -59,19 +58,19 @@ _IMPORTED: Final = re.compile(rf"[!-~]{{{MIN_IMPORTED},{MAX_TEXT}}}")
 
 
 class StoreError(Exception):
-    """The store cannot be used; one line for the operator, with the way out where one is known."""
+    """The store cannot be used; one line for the operator, with a remedy if there is one."""
 
 
 class StoreAway(StoreError):
-    """The store cannot be used now, and may be again without anybody's doing."""
+    """The store cannot be used now, but may recover by itself."""
 
 
 class KeyRefused(Exception):
-    """What was asked of the store cannot be done: no such key, a name taken, a wrong value."""
+    """The store refuses an operation: no such key, a name taken, a wrong value."""
 
 
 class WrongValue(KeyRefused):
-    """A name, a pattern, an endpoint group or a limit that no key may have, in any store."""
+    """A name, pattern, endpoint group or limit that no key may have, in any store."""
 
 
 @attrs.frozen
@@ -84,14 +83,14 @@ class NewSecret:
 
 @attrs.frozen
 class Claim:
-    """A credential that may be a key: all a store needs to look it up."""
+    """A credential that may be a key, as a store looks it up."""
 
     digest: str = attrs.field(repr=False)
     """SHA-256 of the text, in hex."""
 
 
 def utc_now() -> datetime:
-    """Tell the time by the wall clock, in UTC."""
+    """Return the time of the wall clock, in UTC."""
     return datetime.now(UTC)
 
 
@@ -101,7 +100,7 @@ def new_id() -> str:
 
 
 def generate(key_id: str | None = None) -> NewSecret:
-    """Make a secret, for a new key or for the one with this id."""
+    """Make a secret for a new key, or for the key with this id."""
     key_id = key_id or new_id()
     secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET))
     body = f"{PREFIX}{key_id}_{secret}"
@@ -109,10 +108,10 @@ def generate(key_id: str | None = None) -> NewSecret:
 
 
 def read_claim(text: str) -> Claim:
-    """Judge a credential by its text alone.
+    """Check a credential by its text alone.
 
     Raises:
-        Unauthorized: it cannot be a key, whatever the store holds.
+        Unauthorized: no store can hold such a key.
 
     """
     if text.startswith(PREFIX):
@@ -126,7 +125,7 @@ def read_claim(text: str) -> Claim:
 
 
 def digest_of(text: str) -> str:
-    """Hash a key's text as stores hold it: SHA-256 in hex."""
+    """Return the digest of a key's text as stores hold it: SHA-256 in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -143,7 +142,7 @@ def _checksum(body: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raise `WrongValue` for what no key may be called; the message does not repeat it."""
+    """Raise `WrongValue` for an invalid name, without repeating it."""
     if not (1 <= len(name) <= MAX_NAME and name.isprintable() and name == name.strip()):
         raise WrongValue(f"a key's name has 1 to {MAX_NAME} visible characters")
 
@@ -179,7 +178,7 @@ def _check_endpoints(_key: object, _field: object, endpoints: frozenset[str]) ->
 
 
 def _check_limit(_limits: object, field: attrs.Attribute[int | None], limit: int | None) -> None:
-    # A store may hand in anything; `True` and 1.0 are numbers of other kinds.
+    # A store may pass any type; `True` and 1.0 are no whole numbers here.
     if limit is not None and (type(limit) is not int or not 0 <= limit <= MAX_LIMIT):
         raise WrongValue(f"{field.name} is not a whole number from 0 to {MAX_LIMIT}")
 
@@ -188,22 +187,22 @@ def _check_user_header(_key: object, _field: object, name: str | None) -> None:
     if name is None:
         return
     if not re.fullmatch(r"[a-z0-9-]{1,64}", name) or name in SECRET_HEADERS:
-        raise WrongValue(f"{name[:60]!r} is not the name of a header that may say who asks")
+        raise WrongValue(f"{name[:60]!r} cannot be the header that names the end user")
 
 
 @attrs.frozen
 class KeyLimits:
-    """A key's own limits: None is the settings' default, 0 is none whatever the default.
+    """A key's own limits: None means the settings' default, 0 means unlimited.
 
     Raises:
-        WrongValue: one is no whole number from 0 to `MAX_LIMIT`.
+        WrongValue: a limit is no whole number from 0 to `MAX_LIMIT`.
 
     """
 
     requests_per_minute: int | None = attrs.field(default=None, validator=_check_limit)
     """Requests in a window of 60 s."""
     concurrent_requests: int | None = attrs.field(default=None, validator=_check_limit)
-    """Requests at once."""
+    """Concurrent requests."""
     tokens_per_day: int | None = attrs.field(default=None, validator=_check_limit)
     """Tokens, prompt and answer, in a day (UTC)."""
     tokens_per_month: int | None = attrs.field(default=None, validator=_check_limit)
@@ -212,10 +211,10 @@ class KeyLimits:
 
 @attrs.frozen
 class APIKey:
-    """A key as the store knows it: who, what it may do, until when; never its secret.
+    """A key as the store holds it: its name, rights and end, never its secret.
 
     Raises:
-        WrongValue: a name, a pattern or a group that no key may have.
+        WrongValue: no key may have this name, pattern or group.
 
     """
 
@@ -228,14 +227,14 @@ class APIKey:
     revoked_at: datetime | None = None
     limits: KeyLimits = KeyLimits()
     user_header: str | None = attrs.field(default=None, validator=_check_user_header)
-    """The header in which a front end says for whom it asks; in lower case."""
+    """The header in which a front end names its end user, in lower case."""
 
     def is_active(self, now: datetime) -> bool:
-        """Whether it opens anything at this moment."""
+        """Whether the key grants access at this moment."""
         return self.status(now) == "active"
 
     def status(self, now: datetime) -> str:
-        """`active`, `expired` or `revoked`."""
+        """Return `active`, `expired` or `revoked`."""
         if self.revoked_at is not None:
             return "revoked"
         if self.expires_at is not None and self.expires_at <= now:
@@ -243,14 +242,14 @@ class APIKey:
         return "active"
 
     def principal(self) -> Principal:
-        """Say who acts when this key is presented."""
+        """Return the principal that presents this key."""
         rights = (self.models, self.endpoints, self.limits)
         return Principal(self.id, self.name, *rights, self.user_header)
 
 
 @attrs.frozen
 class Principal:
-    """Who a request acts for, and what it may do."""
+    """The holder of a key, as a request acts for it, with its rights."""
 
     key_id: str
     key_name: str
@@ -258,14 +257,14 @@ class Principal:
     endpoints: frozenset[str]
     limits: KeyLimits = KeyLimits()
     user_header: str | None = None
-    """The header that says for whom it asks."""
+    """The header that names the end user."""
 
     def may_use(self, name: ModelName) -> bool:
         """Whether one of the key's patterns covers this model."""
         return any(matches(pattern, name) for pattern in self.models)
 
     def may_search(self) -> bool:
-        """Whether the key may have Ollama search the web, which is a question to its cloud."""
+        """Whether the key may use Ollama's web search, which its cloud answers."""
         return any(is_cloud_pattern(pattern) for pattern in self.models)
 
     def may_call(self, group: str) -> bool:

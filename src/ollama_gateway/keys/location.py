@@ -1,6 +1,6 @@
-"""Where the keys are kept: a file of this machine, or a database of all.
+"""Where the keys are stored: a file of this machine, or a shared database.
 
-A place says which it is without giving away how one gets in; what it opens is a `KeyStore`.
+The text of a location names the store without its credentials; `open` returns a `KeyStore`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class KeyStoreLocation(Protocol):
 
     @property
     def survives_outages(self) -> bool:
-        """Whether the store may go away and come back while gateways go on."""
+        """Whether gateways keep running while the store is away."""
 
     def open(self, now: Now = utc_now) -> KeyStore:
         """Open the store, which may block; raises `StoreError`."""
@@ -46,13 +46,13 @@ class SQLiteLocation:
         return f"sqlite {self.path}"
 
     def open(self, now: Now = utc_now) -> KeyStore:
-        """Open the file, or make it."""
+        """Open the file, creating it if missing."""
         return SQLiteKeys(self.path, now=now)
 
 
 @attrs.frozen
 class PostgresLocation:
-    """A database, by its URL; nothing is connected to before the store is used."""
+    """A database, by its URL; the store connects on first use."""
 
     url: str = attrs.field(repr=False)
     survives_outages = True
@@ -66,7 +66,7 @@ class PostgresLocation:
             return "postgresql"
 
     def open(self, now: Now = utc_now) -> KeyStore:
-        """A store that connects when it is used."""
+        """Return a store that connects on first use."""
         try:
             from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
@@ -77,5 +77,5 @@ class PostgresLocation:
 
 
 def location_of(data_dir: Path, database_url: str | None) -> KeyStoreLocation:
-    """Where the settings have the keys."""
+    """Return the location that the settings name."""
     return PostgresLocation(database_url) if database_url else SQLiteLocation(data_dir / KEYS_FILE)

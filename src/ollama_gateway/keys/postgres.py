@@ -1,10 +1,11 @@
-"""Keys in PostgreSQL: the store of many machines.
+"""Keys in PostgreSQL: one store for many machines.
 
-Gateways look up, `gatewayctl keys` changes, each over a connection of its own; `migrations/` has
-the tables. Changes are serialised by an advisory lock, which every role may take, so that the
-rules of `sql.py` hold as they do in a SQLite file. A gateway's role needs SELECT alone.
+Gateways look keys up and `gatewayctl keys` changes them, each over its own connection;
+`storage/migrations/` has the tables. An advisory lock, which every role may take, serialises
+changes, so the rules of `sql.py` hold as they do in a SQLite file. A gateway's role needs only
+SELECT.
 
-The rule: what fails leaves here as a `StoreError` of one line, an outage as a `StoreAway`.
+The rule: every failure leaves here as a `StoreError` of one line, an outage as a `StoreAway`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ollama_gateway.storage.postgres import Cursor, Database
 
 _LOCK: Final = 0x6F_67_77_02
-"""The advisory lock of whoever changes keys; `ogw` in ASCII and a number."""
+"""The advisory lock of changes to keys; `ogw` in ASCII and a number."""
 
 _NAMES: Final = (
     "id",
@@ -63,10 +64,10 @@ _FIND: Final = (
 
 
 class PostgresKeys(SQLKeys):
-    """The store in a database, which is connected to when it is first used.
+    """The store in a database; it connects on first use.
 
-    See `KeyStore` for the methods and `SQLKeys` for what they do. `now` is the wall clock. The
-    database is closed with the store.
+    See `KeyStore` for the methods and `SQLKeys` for their rules. `now` is the wall clock. Closing
+    the store closes the database.
     """
 
     def __init__(self, database: Database, *, now: Callable[[], datetime] = utc_now) -> None:
@@ -78,7 +79,7 @@ class PostgresKeys(SQLKeys):
         return f"<PostgresKeys {self._database.label}>"
 
     def check(self) -> None:
-        """Make sure that the schema is this version's."""
+        """Check that the schema is this version's."""
         with _translated():
             check_schema(self._database)
 
@@ -115,7 +116,9 @@ class PostgresKeys(SQLKeys):
         return tuple(map(_to_key, self._run(f"{_SELECT} {condition}", *values).fetchall()))
 
     def _find(self, digests: Sequence[str], now: datetime) -> Iterator[tuple[str, APIKey]]:
-        texts = [digest for digest in digests if digest.isprintable()]  # others are no text here
+        texts = [
+            digest for digest in digests if digest.isprintable()
+        ]  # PostgreSQL takes no other text
         rows = self._run(_FIND, texts, now).fetchall()
         return ((row[0], _to_key(row[1:])) for row in rows)
 
@@ -159,14 +162,14 @@ def _translated() -> Iterator[None]:
 
 
 def _to_row(key: APIKey) -> tuple[Any, ...]:
-    """A key in the order of `_NAMES`."""
+    """Return a key's values in the order of `_NAMES`."""
     rights = (list(key.models), sorted(key.endpoints))
     times = (key.created_at, key.expires_at, key.revoked_at)
     return (key.id, key.name, *rights, *times, key.user_header, *attrs.astuple(key.limits))
 
 
 def _to_key(row: Sequence[Any]) -> APIKey:
-    """Read a row; raises `StoreError` where something else has written into it."""
+    """Read a row; raises `StoreError` if another program wrote it."""
     key_id, name, models, endpoints, created, expires, revoked, header, *limits = row
     try:
         return APIKey(

@@ -1,8 +1,7 @@
-"""The tables of a store in SQL, and a key as a row: text for times, JSON for lists.
+"""The tables of `keys.db`, and a key as a row: times as text, lists as JSON.
 
-Times are written in UTC and in one width, so that SQL compares their texts as times. The tables
-grow by steps: a new file takes all of them, an older one those it lacks. A step that was released
-is never changed.
+Times are written in UTC and in one width, so SQL compares their texts as times. The schema grows by
+steps: a new file takes all of them, an older one those it lacks. A released step never changes.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ STEPS: Final = (
     ),
     ("ALTER TABLE keys ADD COLUMN user_header TEXT",),
 )
-"""The statements that lead from each version of the schema, from 0 (an empty file), to the next."""
+"""The statements that lead from each schema version to the next; 0 is an empty file."""
 
 SCHEMA_VERSION: Final = len(STEPS)
 
@@ -64,7 +63,7 @@ _LISTED: Final = ", ".join(_NAMES)
 _PLACES: Final = ", ".join("?" for _ in _NAMES)
 
 COLUMNS: Final = ", ".join(f"keys.{name}" for name in _NAMES)
-"""What `to_key` reads, in its order."""
+"""The columns that `to_key` reads, in order."""
 INSERT: Final = f"INSERT INTO keys ({_LISTED}) VALUES ({_PLACES})"  # noqa: S608 - constants
 """Takes `to_row`."""
 UPDATE: Final = f"UPDATE keys SET ({_LISTED}) = ({_PLACES}) WHERE id = ?"  # noqa: S608 - constants
@@ -72,17 +71,17 @@ UPDATE: Final = f"UPDATE keys SET ({_LISTED}) = ({_PLACES}) WHERE id = ?"  # noq
 
 
 def to_text(when: datetime) -> str:
-    """Write a time (with its zone) as the store holds it."""
+    """Write an aware time as the store holds it."""
     return when.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def to_time(text: str | None) -> datetime | None:
-    """Read a time; raises ValueError where something else wrote it."""
+    """Read a time; raises ValueError if another program wrote it."""
     return datetime.fromisoformat(text) if text else None
 
 
 def to_row(key: APIKey) -> tuple[str | int | None, ...]:
-    """Write a key in the order of `COLUMNS`."""
+    """Return a key's values in the order of `COLUMNS`."""
     return (
         key.id,
         key.name,
@@ -97,7 +96,7 @@ def to_row(key: APIKey) -> tuple[str | int | None, ...]:
 
 
 def to_key(row: Sequence[Any]) -> APIKey:
-    """Read a row; raises `StoreError` where something else has written into it."""
+    """Read a row; raises `StoreError` if another program wrote it."""
     key_id, name, models, endpoints, created, expires, revoked, header, *limits = row
     try:
         return APIKey(

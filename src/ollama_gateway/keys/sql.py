@@ -1,8 +1,7 @@
-"""What the stores in SQL have in common: how keys are changed, and when a change is refused.
+"""The rules of changing keys, shared by all stores in SQL.
 
-`SQLiteKeys` and `PostgresKeys` bring the statements, each a method with nothing to decide; the
-rules stand here once. Every change is one transaction, and changes do not overlap: what was looked
-at in one is still so when it writes.
+`SQLiteKeys` and `PostgresKeys` bring the statements, each a method without decisions. Every change
+is one transaction, and changes are serialised: what a change has read still holds when it writes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from ollama_gateway.keys.store import Changes, ImportedKey, KeySecret, MergedKey
 
 
 class SQLKeys(ABC):
-    """A `KeyStore`, once its statements are there; `now` is the wall clock."""
+    """A `KeyStore` whose statements a subclass brings; `now` is the wall clock."""
 
     def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
         self._now = now
@@ -45,7 +44,7 @@ class SQLKeys(ABC):
         limits: KeyLimits = KeyLimits(),  # noqa: B008 - frozen
         user_header: str | None = None,
     ) -> tuple[APIKey, str]:
-        """Make a key; returns it and its text."""
+        """Make a key; return it and its text."""
         secret = generate()
         rights = {"models": models, "endpoints": endpoints, "limits": limits}
         times = {"created_at": self._now(), "expires_at": expires_at}
@@ -57,7 +56,7 @@ class SQLKeys(ABC):
         return key, secret.text
 
     def add_imported(self, entries: Sequence[ImportedKey]) -> tuple[APIKey, ...]:
-        """Take in keys made elsewhere, all or none."""
+        """Add keys made elsewhere, all or none."""
         keys = tuple(APIKey(new_id(), entry.name, created_at=self._now()) for entry in entries)
         with self._change():
             problems = [problem for entry in entries for problem in self._problems(entry)]
@@ -69,12 +68,12 @@ class SQLKeys(ABC):
         return keys
 
     def list(self) -> tuple[APIKey, ...]:
-        """All keys, oldest first."""
+        """Return all keys, oldest first."""
         with self._reading():
             return self._all()
 
     def get(self, wanted: str) -> APIKey:
-        """One key, by id or name."""
+        """Return one key, by id or name."""
         with self._reading():
             return self._get(wanted)
 
@@ -91,7 +90,7 @@ class SQLKeys(ABC):
         return after
 
     def rotate(self, wanted: str, grace: timedelta = timedelta(0)) -> tuple[APIKey, str]:
-        """Give an active key a new text; the old ones live on for `grace`."""
+        """Give an active key a new text; the old texts expire after `grace`."""
         with self._change():
             key, now = self._get(wanted), self._now()
             if not key.is_active(now):
@@ -108,32 +107,32 @@ class SQLKeys(ABC):
             return self._revoked(self._get(wanted), self._now())
 
     def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
-        """Look up secrets that have not expired, in one query."""
+        """Look up unexpired digests in one query."""
         with self._reading():
             found = {digest: (digest, key) for digest, key in self._find(digests, self._now())}
         return [_checked(digest, found.get(digest)) for digest in digests]
 
     def count_active(self) -> int:
-        """How many keys open something now."""
+        """Count the active keys."""
         now = self._now()
         return sum(key.is_active(now) for key in self.list())
 
     def stored(self) -> tuple[StoredKey, ...]:
-        """All keys with the digests of their texts, to move them to another store."""
+        """Return all keys with their digests, to copy them to another store."""
         with self._reading():
             return self._stored()
 
     def merge(self, others: Sequence[StoredKey]) -> MergedKeys:
-        """Take over keys of another store, all or none; those that are here already stay.
+        """Add the keys of another store, all or none; keys that exist here stay as they are.
 
-        Only an end is taken over for those: a key that was revoked there does not live on here.
+        Of an existing key only a revocation is carried over.
         """
         with self._change():
             here = {stored.key.id: stored for stored in self._stored()}
             new = [other for other in others if other.key.id not in here]
             self._add(new, here)
             known = [(here[other.key.id], other) for other in others if other.key.id in here]
-            ended = [pair for pair in known if _is_ended_there(*pair)]
+            ended = [pair for pair in known if _is_revoked_there(*pair)]
             for mine, other in ended:
                 self._revoked(mine.key, other.key.revoked_at or self._now())
         same = [pair for pair in known if pair[0] == pair[1]]
@@ -164,17 +163,19 @@ class SQLKeys(ABC):
         return key
 
     def _get(self, wanted: str) -> APIKey:
-        # An id wins over a name that looks like it: a key's holder cannot hide it by naming.
-        wanted = wanted if wanted.isprintable() else ""  # no name; may be no text for SQL either
+        # An id wins over an equal name: a name cannot hide another key.
+        wanted = (
+            wanted if wanted.isprintable() else ""
+        )  # no such name exists, and SQL may not take the text
         found = self._by_id(wanted) or self._by_name(wanted)
         best = [key for key in found if key.revoked_at is None] or found
         if not best:
-            # Who gives a key's text in place of its id shall not find it in a terminal's history.
-            named = "of this text" if wanted.startswith(PREFIX) else repr(wanted[:100])
+            # The operator may have given a key's text instead of its id: do not repeat it.
+            named = "with this text" if wanted.startswith(PREFIX) else repr(wanted[:100])
             raise KeyRefused(f"no key {named}: `gatewayctl keys list` shows them")
         if len(best) > 1:
             ids = ", ".join(key.id for key in best)
-            raise KeyRefused(f"several keys were named {wanted!r}: say which id ({ids})")
+            raise KeyRefused(f"several keys were named {wanted!r}: give one id ({ids})")
         return best[0]
 
     def _taker(self, name: str) -> APIKey | None:
@@ -186,7 +187,7 @@ class SQLKeys(ABC):
 
     def _problems(self, entry: ImportedKey) -> Iterator[str]:
         if self._taker(entry.name):
-            yield f"line {entry.line}: a key of this name exists"  # a slip may put a secret there
+            yield f"line {entry.line}: a key of this name exists"  # the name may be a misplaced key
         if self._has_secret(digest_of(entry.text)):
             yield f"line {entry.line}: this key is in the store already"
 
@@ -201,58 +202,58 @@ class SQLKeys(ABC):
 
     @abstractmethod
     def _reading(self) -> AbstractContextManager[None]:
-        """One look at the store, in which the statements below may be used."""
+        """Enter a read in which the statements below may be used."""
 
     @abstractmethod
     def _change(self) -> AbstractContextManager[None]:
-        """One change, alone: committed at its end, rolled back where it raises."""
+        """Enter a serialised change: committed at its end, rolled back if it raises."""
 
     @abstractmethod
     def _all(self) -> tuple[APIKey, ...]:
-        """All keys, oldest first."""
+        """Return all keys, oldest first."""
 
     @abstractmethod
     def _by_id(self, key_id: str) -> tuple[APIKey, ...]:
-        """The key of an id, or none."""
+        """Return the key of an id, or none."""
 
     @abstractmethod
     def _by_name(self, name: str) -> tuple[APIKey, ...]:
-        """All keys of a name, revoked ones too."""
+        """Return all keys of a name, revoked ones too."""
 
     @abstractmethod
     def _find(self, digests: Sequence[str], now: datetime) -> Iterator[tuple[str, APIKey]]:
-        """The digests among these that have not expired, each with its key."""
+        """Yield those of these digests that have not expired, with their keys."""
 
     @abstractmethod
     def _secrets(self) -> Iterator[KeySecret]:
-        """All digests."""
+        """Yield all digests."""
 
     @abstractmethod
     def _has_secret(self, digest: str) -> bool:
-        """Whether a digest is there, expired or not."""
+        """Whether the store has a digest, expired or not."""
 
     @abstractmethod
     def _insert(self, key: APIKey) -> None:
-        """Write a new key."""
+        """Insert a key."""
 
     @abstractmethod
     def _write(self, key: APIKey) -> None:
-        """Write a key over what its id has."""
+        """Overwrite the key of this id."""
 
     @abstractmethod
     def _insert_secret(self, secret: KeySecret) -> None:
-        """Write a new digest."""
+        """Insert a digest."""
 
     @abstractmethod
     def _end_secrets(self, key: APIKey, when: datetime) -> None:
-        """Let all texts of a key expire then, or earlier where they do."""
+        """Let all texts of a key expire by then."""
 
     @abstractmethod
     def _forget_secrets(self, now: datetime) -> None:
-        """Remove the digests that have expired."""
+        """Delete the expired digests."""
 
 
-def _is_ended_there(mine: StoredKey, other: StoredKey) -> bool:
+def _is_revoked_there(mine: StoredKey, other: StoredKey) -> bool:
     return mine.key.revoked_at is None and other.key.revoked_at is not None
 
 

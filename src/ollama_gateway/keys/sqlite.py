@@ -1,12 +1,12 @@
 """Keys in a SQLite file, `keys.db`: the store of one machine, with nothing to install.
 
-Several processes use the file at once (gateways that look up, `gatewayctl keys` that changes), in
-WAL mode, so that nobody who reads waits for somebody who writes. A key may have several secrets
-while it is being rotated; the file holds their SHA-256 digests. The rules of keys are in `sql.py`.
+Several processes use the file at once: gateways look keys up, `gatewayctl keys` changes them. In
+WAL mode readers do not wait for writers. A key may have several secrets while it is being rotated;
+the file holds their SHA-256 digests. `sql.py` has the rules of keys.
 
-The rules: every error of SQLite and of the file system leaves here as a `StoreError` of one line,
-and so does a file that was moved or replaced under an open connection: SQLite would go on reading
-the old one for ever, where revoked keys still live.
+The rules: every error of SQLite and of the file system leaves here as a `StoreError` of one line.
+So does a file that was moved or replaced while open: SQLite would keep reading the old one, in
+which revoked keys are still active.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from ollama_gateway.keys.store import KeySecret
 from ollama_gateway.storage.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 2.0
-"""How long a change waits for another process's change."""
+"""Seconds that a change waits for another process's change."""
 
 
 class SQLiteKeys(SQLKeys):
-    """The store in the file at `path`; makes the file, and its directory, where there is none.
+    """The store in the file at `path`; the file and its directory are created if missing.
 
-    See `KeyStore` for the methods and `SQLKeys` for what they do. `now` is the wall clock.
+    See `KeyStore` for the methods and `SQLKeys` for their rules. `now` is the wall clock.
 
     Raises:
-        StoreError: the file cannot be opened, is something else, or is of a newer version.
+        StoreError: the file cannot be opened, is no key store, or has a newer schema.
 
     """
 
@@ -72,7 +72,7 @@ class SQLiteKeys(SQLKeys):
         return f"<SQLiteKeys {self._path}>"
 
     def check(self) -> None:
-        """Nothing more: it was seen to when the file was opened."""
+        """Do nothing: opening the file has checked its schema."""
 
     def close(self) -> None:
         """Close the file."""
@@ -105,7 +105,7 @@ class SQLiteKeys(SQLKeys):
             )
 
     def _keep_copy(self, version: int) -> None:
-        """Keep the file as it is before a migration, as `keys.db.bak-<version>`, for its owner."""
+        """Copy the file before a migration to `keys.db.bak-<version>`, readable by its owner."""
         descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f"{self._path.name}.")
         os.close(descriptor)
         new = Path(name)
@@ -113,13 +113,13 @@ class SQLiteKeys(SQLKeys):
             with closing(sqlite3.connect(new, isolation_level=None)) as copy:
                 self._connection.backup(copy)
                 [(copied,)] = copy.execute("PRAGMA user_version")
-            if copied == version:  # else another process was faster, and has made the copy
+            if copied == version:  # otherwise another process has already copied and migrated it
                 new.replace(self._path.with_name(f"{self._path.name}.bak-{version}"))
         finally:
             new.unlink(missing_ok=True)
 
     def _migrate(self) -> None:
-        """Take the steps this file lacks: none, where another process was faster."""
+        """Apply the steps that this file lacks."""
         for version in range(self._version(), SCHEMA_VERSION):
             for statement in STEPS[version]:
                 self._connection.execute(statement)

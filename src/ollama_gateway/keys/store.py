@@ -1,7 +1,7 @@
-"""The port of the stores that keep keys, and what is handed to one.
+"""The interface of key stores and the values it takes.
 
-A store is used by `gatewayctl keys`, which changes keys, and by gateways, which look them up. The
-rule: a store is handed a key's text only to hash it, and never keeps one.
+`gatewayctl keys` changes keys in a store, and gateways look them up. The rule: a store gets a key's
+text only to hash it, and never stores it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ollama_gateway.keys.key import APIKey, KeyLimits
 
 
 class Changes(TypedDict, total=False):
-    """What may be changed in a key after it was made; what is left out stays."""
+    """The attributes of a key that can change; absent ones stay."""
 
     name: str
     models: tuple[str, ...]
@@ -28,7 +28,7 @@ class Changes(TypedDict, total=False):
 
 @attrs.frozen
 class ImportedKey:
-    """A key made elsewhere, and the line of the file it came from, to name it by."""
+    """A key made elsewhere, and its line in the file, for messages."""
 
     name: str
     text: str = attrs.field(repr=False)
@@ -37,7 +37,7 @@ class ImportedKey:
 
 @attrs.frozen
 class KeySecret:
-    """The digest of one text of a key, and until when it opens anything; None is for ever."""
+    """The digest of one text of a key, and when it expires; None is never."""
 
     digest: str = attrs.field(repr=False)
     key_id: str
@@ -46,7 +46,7 @@ class KeySecret:
 
 @attrs.frozen
 class StoredKey:
-    """A key with all its digests, as it moves from one store to another."""
+    """A key with all its digests, to copy it between stores."""
 
     key: APIKey
     secrets: frozenset[KeySecret]
@@ -54,24 +54,24 @@ class StoredKey:
 
 @attrs.frozen
 class MergedKeys:
-    """What became of the keys of another store, as they are there, or were here before."""
+    """The result of merging another store: its keys, or ours as they were before."""
 
     added: tuple[APIKey, ...]
-    """They were not here."""
+    """Keys that were new here."""
     revoked: tuple[APIKey, ...]
-    """They were here, had been revoked there, and are so here now."""
+    """Keys that were active here and revoked there; now revoked here too."""
     same: tuple[APIKey, ...]
-    """They were here, and the same."""
+    """Keys that were equal in both stores."""
     different: tuple[APIKey, ...]
-    """They were here and otherwise; they stayed as they were here."""
+    """Keys that differed; they stay as they were here."""
 
 
 class KeyStore(Protocol):
-    """Where keys are kept; may block, and is used by one thread at a time.
+    """A store of keys; methods may block, and only one thread at a time may call them.
 
-    Every method raises `StoreError` when the store cannot be used, and `KeyRefused` when what is
-    asked cannot be done. A key is named by its id, or by its name where only one unrevoked key
-    (or, without one, only one revoked key) has it.
+    Every method raises `StoreError` if the store cannot be used, and `KeyRefused` if the operation
+    is not allowed. A key is named by its id, or by its name if only one unrevoked key (or, without
+    one, only one revoked key) has it.
     """
 
     def create(
@@ -83,40 +83,40 @@ class KeyStore(Protocol):
         limits: KeyLimits = ...,
         user_header: str | None = None,
     ) -> tuple[APIKey, str]:
-        """Make a key; returns it and its text, which is nowhere else."""
+        """Make a key; return it and its text, which is stored nowhere."""
 
     def list(self) -> tuple[APIKey, ...]:
-        """All keys, revoked ones too, oldest first."""
+        """Return all keys, revoked ones too, oldest first."""
 
     def get(self, wanted: str) -> APIKey:
-        """One key, by id or name."""
+        """Return one key, by id or name."""
 
     def update(self, wanted: str, **changes: Unpack[Changes]) -> APIKey:
-        """Change a key that is not revoked; returns it as it is now."""
+        """Change a key that is not revoked, and return it."""
 
     def rotate(self, wanted: str, grace: timedelta = ...) -> tuple[APIKey, str]:
-        """Give an active key a new text; the old ones live on for `grace`, by default not."""
+        """Give an active key a new text; the old texts expire after `grace`, by default at once."""
 
     def revoke(self, wanted: str) -> APIKey:
-        """End a key for good; a revoked one stays as it is."""
+        """Revoke a key for good; a revoked key stays as it is."""
 
     def add_imported(self, entries: Sequence[ImportedKey]) -> tuple[APIKey, ...]:
-        """Take in keys made elsewhere, all or none; a refusal names every wrong line."""
+        """Add keys made elsewhere, all or none; the error names every wrong line."""
 
     def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
-        """Look up secrets that have not expired; whether the key is active, the caller judges."""
+        """Look up unexpired digests; the caller checks whether the key is active."""
 
     def count_active(self) -> int:
-        """How many keys open something now."""
+        """Count the active keys."""
 
     def stored(self) -> tuple[StoredKey, ...]:
-        """All keys with the digests of their texts, to move them to another store."""
+        """Return all keys with their digests, to copy them to another store."""
 
     def merge(self, others: Sequence[StoredKey]) -> MergedKeys:
-        """Take over keys of another store, all or none; of those that are here, an end at most."""
+        """Add the keys of another store, all or none; existing keys can only become revoked."""
 
     def check(self) -> None:
-        """Make sure that the store is as this version needs it, before it is relied on."""
+        """Check that the store has this version's schema."""
 
     def close(self) -> None:
-        """Let go of the store; using it afterwards is a `StoreError`."""
+        """Close the store; later use raises `StoreError`."""

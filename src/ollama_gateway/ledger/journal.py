@@ -1,13 +1,13 @@
-"""A journal: the SQLite file into which one process writes its trail, and which others read.
+"""A journal: the SQLite file to which one process writes its audit records, and which others read.
 
-`journal-<n>.db` in the data directory is owned by the process that holds `journal-<n>.lock`, so
-that no two write one file. An *intent* is written when a request is admitted, and becomes a
-finished row when it ends; finished rows are chained (`chain.py`) and never changed. Intents that a
-killed process left are made `killed` rows by the next owner, before anything else.
+The process that holds `journal-<n>.lock` owns `journal-<n>.db`, so no two processes write one file.
+Admitting a request writes an *intent*, and its end turns the intent into a finished record.
+Finished records are chained (`chain.py`) and never change. The next owner first turns the intents
+that a killed process left into `killed` records.
 
-The rules: a transaction is whole or has not happened, and what was in doubt may be written again; a
-request has one row, the first that was committed. Every error leaves here as a `JournalError` of
-one line, and so does a file that was moved or replaced under an open connection.
+The rules: a transaction happens as a whole or not at all, and one in doubt may be repeated; a
+request has one record, the first committed. Every error leaves here as a `JournalError` of one
+line, and so does a file that was moved or replaced while open.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from ollama_gateway.limits.usage_journal import read_charges
 from ollama_gateway.storage.private_file import identity, make_private
 
 BUSY_SECONDS: Final = 1.0
-"""How long SQLite waits for a lock that something else holds on a file."""
+"""Seconds that SQLite waits for a lock on the file."""
 HANGING_SECONDS: Final = 5.0
-"""How long one thread waits for another that is in the journal."""
+"""Seconds that a thread waits for another one in the journal."""
 MAX_JOURNAL_BYTES: Final = 8 * 2**30
-"""Bytes of a journal: some eight million rows."""
+"""The most bytes of a journal: some eight million records."""
 SCHEMA_VERSION: Final = 1
 SCHEMA: Final = (
     "CREATE TABLE intents (request_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",
@@ -60,25 +60,25 @@ class JournalError(Exception):
 
 @attrs.frozen
 class JournalEntry:
-    """What is to be written of one request."""
+    """A request's intent or finished record, to be written."""
 
     request_id: str
     document: str
     is_final: bool
-    """Whether it has ended; else it is an intent."""
+    """Whether the record is finished; otherwise it is an intent."""
 
 
 class Journal:
-    """A journal that this process owns until `close`; blocking, and one thread at a time is let in.
+    """A journal that this process owns until `close`; blocking, admits one thread at a time.
 
     Args:
-        path: of the file; its lock is held by the caller.
+        path: the file, whose lock the caller holds.
         is_strict: whether a commit is on the disk when it returns (synchronous = FULL).
         key: of the chain.
-        largest: bytes of the file; then it takes no more, as if the disk were full.
+        max_bytes: size at which the file rejects writes, as if the disk were full.
 
     Raises:
-        JournalError: it cannot be made, read or written, is something else, or is newer.
+        JournalError: the file cannot be created, read or written, is no journal, or is newer.
 
     """
 
@@ -87,17 +87,17 @@ class Journal:
     ) -> None:
         self.path = path
         self.identity = ""
-        """Which journal it is, for good, wherever its rows go."""
+        """The id of the journal, for good, wherever its records go."""
         self.head = Anchor()
-        """The last row that is there."""
+        """The last record in the file."""
         self.anchor = Anchor()
-        """The row before the first that is there."""
+        """The record before the first one in the file."""
         self.killed: list[Document] = []
-        """Rows that were made of what its last owner left open."""
+        """Records made of the intents that its last owner left."""
         self._key = key
-        self._in_use = threading.Lock()  # a thread that was left to itself may still be at it
+        self._in_use = threading.Lock()  # an abandoned thread may still be in here
         self._intents: set[str] = set()
-        """Requests that have an intent there, or may have one."""
+        """Requests that have an intent in the file, or may have one."""
         with translated(path), ExitStack() as undo:
             self._identity = make_private(path)
             self._connection = undo.enter_context(closing(_connect(str(path))))
@@ -105,10 +105,10 @@ class Journal:
             undo.pop_all()
 
     def __repr__(self) -> str:
-        return f"<Journal {self.path}, {self.head.seq} rows>"
+        return f"<Journal {self.path}, {self.head.seq} records>"
 
     def commit(self, entries: Sequence[JournalEntry]) -> None:
-        """Write them, all or none; what is there already is left as it is. Raises JournalError."""
+        """Write entries, all or none; existing records stay. Raises JournalError."""
         with self._alone():
             if identity(self.path) != self._identity:
                 raise JournalError(f"{self.path} was replaced while in use: restart the gateway")
@@ -120,18 +120,18 @@ class Journal:
             self._intents.difference_update([e.request_id for e in entries if e.is_final])
 
     def drop(self, last: Link) -> int:
-        """Drop a row and all before it; how many. It stays as the anchor; raises JournalError.
+        """Drop a record and all before it; return how many. Raises JournalError.
 
-        Nothing happens where it is gone already: an anchor never goes back.
+        The record stays as the checkpoint, which never goes back.
         """
         with self._alone():
             return self._drop(last)
 
     def trim(self, before: float, now: float | None = None) -> int:
-        """Drop the oldest rows, those that began before a moment, a thousand at most; how many.
+        """Drop the oldest records, begun before a moment, a thousand at most; return how many.
 
-        The last of them stays as the anchor from which the chain goes on. Both moments are seconds
-        since 1970; `now` is the wall clock's if it is not given. Raises JournalError.
+        The last of them stays as the checkpoint from which the chain goes on. Both moments are
+        seconds since 1970; `now` defaults to the wall clock. Raises JournalError.
         """
         now = time.time() if now is None else now
         with self._alone():
@@ -140,17 +140,17 @@ class Journal:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether a thread is in it, which may hang there."""
+        """Whether a thread is in the journal; it may hang there."""
         return self._in_use.locked()
 
     def close(self) -> None:
-        """Close the file. Raises JournalError where a thread hangs in it."""
+        """Close the file. Raises JournalError if a thread hangs in it."""
         with self._alone():
             self._connection.close()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One thread at a time; raises JournalError where another one does not come back."""
+        """Admit one thread at a time; raises JournalError if the other one hangs."""
         if not self._in_use.acquire(timeout=HANGING_SECONDS):
             raise JournalError(f"{self.path}: the file system does not answer")
         try:
@@ -170,7 +170,7 @@ class Journal:
         return dropped
 
     def _put(self, head: Anchor, entry: JournalEntry) -> Anchor:
-        # Each statement lets go of the interpreter, and takes it from the event loop again.
+        # Each statement releases the interpreter and then takes it from the event loop.
         run = self._connection.execute
         if not entry.is_final:
             run(_ADD_INTENT, (entry.request_id, entry.document))
@@ -202,7 +202,7 @@ class Journal:
         self._end_intents()
 
     def _end_intents(self) -> None:
-        """What was open when the last owner ended was killed with it."""
+        """Turn the intents that the last owner left into `killed` records."""
         left = self._connection.execute("SELECT request_id, document FROM intents").fetchall()
         self._intents = {request_id for request_id, _ in left}
         charges = read_charges(self.path.parent) if left else {}
@@ -221,16 +221,16 @@ class Journal:
 
 
 def first_records(path: Path, count: int) -> list[Link]:
-    """The oldest rows of a journal. Raises JournalError."""
+    """Return the oldest records of a journal. Raises JournalError."""
     with reading(path) as connection:
         return list(islice(links_of(connection), count))
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A journal at one moment, without changing it. Raises JournalError."""
+    """Read a journal as of one moment, without changing it. Raises JournalError."""
     with translated(path):
-        identity(path)  # SQLite would wait for ever for somebody to write to a pipe
+        identity(path)  # SQLite would wait for ever for a writer to a pipe
         target = f"{path.absolute().as_uri()}?mode=ro"
         with closing(_connect(target, is_uri=True)) as connection:
             connection.execute("BEGIN")
@@ -239,13 +239,13 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def anchor_of(connection: sqlite3.Connection) -> Anchor:
-    """What came before the first row that is there."""
+    """Return the record before the first one in the file."""
     [(seq, digest)] = connection.execute("SELECT seq, hash FROM chain")
     return Anchor(seq, digest)
 
 
 def links_of(connection: sqlite3.Connection) -> Iterator[Link]:
-    """The finished rows, in the order of the chain, whatever somebody has put there."""
+    """Yield the finished records in the order of the chain, unchecked."""
     for record in connection.execute(_LINKS):
         yield Link(*record)
 
@@ -256,11 +256,11 @@ def _head(connection: sqlite3.Connection) -> Anchor:
 
 
 def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:
-    # A runner's calls come one at a time, and not always from the same thread.
+    # A runner's calls come one at a time, but not always from the same thread.
     connection = sqlite3.connect(
         target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=is_uri
     )
-    # What is not UTF-8 is no error, whose text would show it: `audit verify` names the row.
+    # Text that is not UTF-8 must not raise, as the error would show it; `audit verify` reports it.
     connection.text_factory = partial(bytes.decode, errors="replace")
     return connection
 
@@ -284,7 +284,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """The seam: what SQLite and the file system raise becomes a `JournalError` of one line."""
+    """Translate errors of SQLite and of the file system into a `JournalError` of one line."""
     try:
         yield
     except FileNotFoundError as error:

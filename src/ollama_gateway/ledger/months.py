@@ -1,10 +1,10 @@
-"""The months of the trail in PostgreSQL: a partition each, made ahead and dropped when it is past.
+"""Monthly partitions of the audit log in PostgreSQL: created ahead, dropped when past.
 
-To attach a partition locks the default one for a moment, and to drop one the whole table, against
-readers too. So both are done under a short lock timeout, one month a transaction, by who comes back
-later: whoever waits for such a lock holds up everybody who comes after.
+Attaching a partition locks the default partition for a moment, and dropping one locks the whole
+table, even against readers. A waiting lock blocks all later ones, so both run under a short lock
+timeout, one month per transaction, and the caller retries later.
 
-PostgreSQL has `DETACH PARTITION ... CONCURRENTLY`, but not where there is a default partition.
+PostgreSQL has `DETACH PARTITION ... CONCURRENTLY`, but not for tables with a default partition.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from ollama_gateway.storage.postgres import Cursor
 
 AHEAD: Final = 3
-"""Months for which partitions are made, this one included."""
+"""Months for which partitions are created, the current one included."""
 _LOCK: Final = 0x6F_67_77_03
-"""The advisory lock of whoever makes or drops months; `ogw` in ASCII and a number."""
+"""The advisory lock of creating and dropping months; `ogw` in ASCII and a number."""
 _FORM: Final = "gateway_audit_%Y_%m"
 
 
 @attrs.frozen
-class Dropped:
-    """A month that was dropped."""
+class DroppedMonth:
+    """A partition that was dropped."""
 
     name: str
     records: int
     since: str | None
-    """When the first and the last of its rows began; None where it had none."""
+    """When its first and last request began; None if it was empty."""
     until: str | None
 
 
 def months(now: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """This month and the next ones: when each begins, and the one after it."""
+    """Yield the current and the next months: the start of each, and of the one after."""
     first = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     for _ in range(AHEAD):
         following = _next(first)
@@ -46,12 +46,12 @@ def months(now: datetime) -> Iterator[tuple[datetime, datetime]]:
 
 
 def name_of(first: datetime) -> str:
-    """The partition of the month that begins then."""
+    """Return the partition of the month that begins then."""
     return first.strftime(_FORM)
 
 
 def make(cursor: Cursor, first: datetime, following: datetime) -> bool:
-    """Whether it was made now; rows of that month in the default partition come along."""
+    """Create a partition and move the month's records into it; False if it exists."""
     name = name_of(first)
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     found = cursor.execute("SELECT to_regclass(%s)", (name,)).fetchone()
@@ -73,7 +73,7 @@ def make(cursor: Cursor, first: datetime, following: datetime) -> bool:
 
 
 def ended_before(cursor: Cursor, limit: datetime) -> list[str]:
-    """The partitions of months that ended before a moment, the oldest first."""
+    """Return the partitions of months that ended before a moment, oldest first."""
     found = cursor.execute(
         """SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
         WHERE inhparent = 'gateway_audit'::regclass
@@ -82,17 +82,17 @@ def ended_before(cursor: Cursor, limit: datetime) -> list[str]:
     return [name for (name,) in found if _end_of(name) <= limit]
 
 
-def drop(cursor: Cursor, name: str) -> Dropped:
-    """Drop the partition of a month; the last row of each journal in it stays as an anchor."""
+def drop(cursor: Cursor, name: str) -> DroppedMonth:
+    """Drop the partition of a month; keep the last record of each journal in it as a checkpoint."""
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-    cursor.execute(f"LOCK TABLE {name} IN SHARE MODE".encode())  # what comes now, comes too late
+    cursor.execute(f"LOCK TABLE {name} IN SHARE MODE".encode())  # later inserts wait, and then fail
     counted = cursor.execute(
         f"""SELECT count(*), (min(started_at) AT TIME ZONE 'UTC')::text || 'Z',
             (max(started_at) AT TIME ZONE 'UTC')::text || 'Z' FROM {name}""".encode()  # noqa: S608
     ).fetchone()
-    cursor.execute(_anchors(name))
+    cursor.execute(_checkpoints(name))
     cursor.execute(f"DROP TABLE {name}".encode())
-    return Dropped(name, *(counted or (0, None, None)))
+    return DroppedMonth(name, *(counted or (0, None, None)))
 
 
 def _next(first: datetime) -> datetime:
@@ -104,8 +104,8 @@ def _end_of(name: str) -> datetime:
     return _next(datetime.strptime(name, _FORM).replace(tzinfo=UTC))
 
 
-def _anchors(name: str) -> bytes:
-    """Note the last row of each journal in a partition."""
+def _checkpoints(name: str) -> bytes:
+    """Store the last record of each journal in a partition."""
     return f"""INSERT INTO gateway_audit_anchors AS kept (journal, seq, hash)
         SELECT DISTINCT ON (journal) journal, seq, hash FROM {name} ORDER BY journal, seq DESC
         ON CONFLICT (journal) DO UPDATE SET seq = excluded.seq, hash = excluded.hash

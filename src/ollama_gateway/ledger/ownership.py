@@ -1,8 +1,8 @@
-"""Whose a journal is: of the process that holds `journal-<n>.lock`, or nobody's.
+"""Ownership of journals: the process that holds `journal-<n>.lock` owns `journal-<n>.db`.
 
-A process takes the lowest number that nobody owns. Journals whose owners have ended are looked
-after by whoever lives: what was left open in them is ended, and where rows go to PostgreSQL, theirs
-do too. Everything here blocks and raises JournalError.
+A process takes the lowest number that no process owns. Living processes look after the journals of
+ended ones: they end the requests left open there, and move their records to PostgreSQL if there is
+one. Everything here blocks and raises JournalError.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ JOURNAL_PATTERN: Final = "journal-*.db"
 
 @contextmanager
 def own_journal(directory: Path, *, is_strict: bool, key: bytes) -> Iterator[Journal]:
-    """The journal of the lowest number that nobody owns, for the length of the block; blocking.
+    """Own the unowned journal of the lowest number for the length of the block; blocking.
 
     Raises JournalError.
     """
@@ -48,9 +48,9 @@ def own_journal(directory: Path, *, is_strict: bool, key: bytes) -> Iterator[Jou
 
 @contextmanager
 def unowned_journal(path: Path, *, key: bytes) -> Iterator[Journal | None]:
-    """A journal that nobody owns, for the length of the block; None where somebody does. Blocking.
+    """Own a journal for the length of the block, or yield None if a process owns it; blocking.
 
-    What was left open in it is ended. Raises JournalError.
+    Requests left open in it are ended. Raises JournalError.
     """
     with _owned(path) as is_ours:
         if not is_ours:
@@ -67,10 +67,10 @@ def recover_journals(
     key: bytes,
     note: Callable[[Document], None] = lambda _: None,
 ) -> list[str]:
-    """End what killed processes left open in journals that nobody owns; blocking.
+    """End the requests that killed processes left open in unowned journals; blocking.
 
-    Rows there that began before a moment (seconds since 1970) are dropped, where one is given;
-    `note` is told of each that was made. Returns what could not be done, a line for each.
+    Drops records that began before a moment (seconds since 1970), if one is given. Calls `note`
+    with each record it makes. Returns a line for each journal that failed.
     """
     faults = []
     for path in sorted(directory.glob(JOURNAL_PATTERN)):
@@ -87,13 +87,13 @@ def recover_journals(
 
 
 def has_intents(path: Path) -> bool:
-    """Whether anything is open in a journal. Raises JournalError."""
+    """Whether requests are open in a journal. Raises JournalError."""
     with reading(path) as connection:
         return connection.execute("SELECT 1 FROM intents").fetchone() is not None
 
 
 def has_past(directory: Path, before: float) -> bool:
-    """Whether any journal has rows that began before a moment; blocking."""
+    """Whether any journal has records that began before a moment; blocking."""
     for path in directory.glob(JOURNAL_PATTERN):
         with suppress(JournalError):
             if _is_past(path, before):
@@ -102,7 +102,7 @@ def has_past(directory: Path, before: float) -> bool:
 
 
 def _is_past(path: Path, before: float | None) -> bool:
-    """Whether there is something to trim."""
+    """Whether a journal has records to trim."""
     if before is None:
         return False
     with reading(path) as connection:
@@ -116,7 +116,7 @@ def _trim(journal: Journal, before: float) -> None:
 
 
 def is_unowned(path: Path) -> bool:
-    """Whether nobody owns a journal, for now. Raises JournalError."""
+    """Whether no process owns a journal now. Raises JournalError."""
     with _owned(path) as is_ours:
         return is_ours
 

@@ -106,7 +106,7 @@ class AuditTable:
         with self._database.transaction() as cursor:
             return months.ended_before(cursor, limit)
 
-    def drop_partition(self, name: str) -> months.Dropped:
+    def drop_partition(self, name: str) -> months.DroppedMonth:
         """Drop one of these; its rows leave an anchor. Only the owner may."""
         with self._database.transaction() as cursor:
             return months.drop(cursor, name)

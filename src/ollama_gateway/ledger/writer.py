@@ -1,15 +1,15 @@
-"""The trail: every request's row on its way into the journal.
+"""The journal writer: takes every request's audit record to the journal.
 
-`buffered`: nobody waits; what has come is one transaction, ten times a second. `strict`: whoever
-admits or seals a row waits until it is on the disk; all that wait share a transaction, so the more
-there are, the less each costs.
+In the mode `buffered` no caller waits; new records form one transaction, ten times a second. In
+`strict` a caller that admits or finalizes a record waits until it is on the disk; all pending
+records share a transaction, so the more there are, the less each costs.
 
-Nothing is dropped: what could not be written stays, and is tried again; of a request only the
-latest state waits. So what waits is bounded by letting no request begin while too much does
-(`check_room`), and in strict mode while the journal fails at all.
+No record is dropped: one that could not be written stays pending and is tried again; of a request
+only the latest state is pending. To bound them, `check_room` lets no request begin while too many
+records are pending, and in strict mode while the journal fails at all.
 
-The rules: `close` is a plain function and cannot fail, as it stands on every way out. A failing
-journal is logged at its turns, not at every attempt.
+The rules: `close` is a plain function and cannot fail, as every way out calls it. A failing journal
+is logged when it begins and ends to fail, not at every attempt.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import Runner, in_thread
 
 CAPACITY: Final = 10_000
-"""Rows that may wait to be written: some 10 MB."""
+"""Records that may be pending: some 10 MB."""
 BATCH: Final = 1000
-"""Rows of one transaction."""
+"""Records of one transaction."""
 SHORTEST: Final = 0.1
 """Seconds between the beginnings of two writes, where nobody waits for them."""
 LONGEST: Final = 1.0
 """The same while they fail: doubled with each, up to this."""
-PATIENCE: Final = 2.0
-"""Seconds that a request waits for its row to be on the disk."""
+STRICT_SECONDS: Final = 2.0
+"""Seconds that a request waits for its record to be on the disk."""
 CLOSING_SECONDS: Final = 5.0
 """Seconds at the end for what was not written yet."""
 
@@ -50,27 +50,27 @@ _log = get_logger("audit")
 
 @attrs.define(eq=False)
 class _PendingRecord:
-    """A row whose latest state is not in the journal yet."""
+    """A record whose latest state is not in the journal yet."""
 
     record: AuditRecord
     is_final: bool
     tried: anyio.Event | None = None
-    """Set once a write of it has succeeded or failed; where somebody waits for that."""
+    """Set once a write has succeeded or failed; None if no caller waits."""
     is_written: bool = False
 
     def entry(self) -> JournalEntry:
-        """What is written, made late: most intents are over before they are written."""
+        """Make the journal entry, late: most requests end before their intent is written."""
         document = document_of(self.record) if self.is_final else intent_of(self.record)
         return JournalEntry(self.record.request_id, to_text(document), self.is_final)
 
 
 class JournalWriter:
-    """Writes rows into a journal; `run` is the keeper's task.
+    """Writes audit records to a journal; `run` is the service.
 
     Args:
-        journal: this process's own, open for longer than this object is used.
-        is_strict: whether whoever hands in a row waits until it is on the disk.
-        runner: where writing runs.
+        journal: this process's own; it stays open for longer than this object is used.
+        is_strict: whether callers wait until their record is on the disk.
+        runner: runs the writes.
 
     """
 
@@ -84,21 +84,21 @@ class JournalWriter:
         self._journal_in_use = anyio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Trail {len(self._pending)} waiting, journal {self._failure or 'works'}>"
+        return f"<JournalWriter {len(self._pending)} waiting, journal {self._failure or 'works'}>"
 
     @property
     def records_waiting(self) -> int:
-        """Rows that are not in the journal yet."""
+        """Records that are not in the journal yet."""
         return len(self._pending)
 
     @property
     def failure(self) -> str | None:
-        """Why the last write failed, for the log; None where it did not."""
+        """Why the last write failed, for the log; None if it did not."""
         return self._failure
 
     @property
     def why_not(self) -> str | None:
-        """What keeps a request from being admitted now, for the operator."""
+        """Why no request can be admitted now, for the operator; None if one can."""
         if self.is_strict and self._failure is not None:
             return "the audit journal cannot be written"
         if len(self._pending) >= CAPACITY:
@@ -106,32 +106,32 @@ class JournalWriter:
         return None
 
     def check_room(self) -> None:
-        """Raise Unavailable where the row of another request might be lost."""
+        """Raise Unavailable if the record of another request might be lost."""
         if self.why_not is not None:
             raise _unavailable()
 
     def refuse(self, record: AuditRecord) -> None:
-        """Write that a request was refused for `why_not`, once that is over.
+        """Write later that a request was refused for `why_not`.
 
-        Half of the room is for those that were let in: then such a row is in the log alone.
+        Half of the room is reserved for admitted requests; beyond it, the log alone has the record.
         """
         if len(self._pending) < CAPACITY // 2:
             self._put(record, is_final=True)
 
     async def admit(self, record: AuditRecord) -> None:
         """Write that a request was admitted, before it goes upstream; raises Unavailable."""
-        await self._hand_in(record, is_final=False)
+        await self._submit(record, is_final=False)
 
     async def finalize(self, record: AuditRecord) -> None:
         """Write how a request ended, before its client learns of it; raises Unavailable."""
-        await self._hand_in(record, is_final=True)
+        await self._submit(record, is_final=True)
 
     def close(self, record: AuditRecord) -> None:
-        """Write how a request ended, soon; nobody waits."""
+        """Write soon how a request ended, without waiting."""
         self._put(record, is_final=True)
 
     async def run(self) -> None:
-        """Write what is handed in until cancelled: the keeper's task, started once."""
+        """Write pending records until cancelled; start this service once."""
         pause = SHORTEST
         while True:
             await self._has_work.wait()
@@ -145,7 +145,7 @@ class JournalWriter:
                 await anyio.sleep_until(began + pause)
 
     async def write(self) -> None:
-        """Write a batch of what waits. Not while `run` runs."""
+        """Write a batch of pending records. Not while `run` runs."""
         batch = dict(islice(self._pending.items(), BATCH))
         try:
             async with self._journal_in_use:
@@ -156,24 +156,24 @@ class JournalWriter:
             self._note(f"{type(error).__name__}: {error}")
         else:
             self._note(None)
-            for request_id, waiting in batch.items():
-                waiting.is_written = True
-                if self._pending.get(request_id) is waiting:
+            for request_id, pending in batch.items():
+                pending.is_written = True
+                if self._pending.get(request_id) is pending:
                     del self._pending[request_id]
         finally:
-            for waiting in batch.values():
-                if waiting.tried is not None:
-                    waiting.tried.set()
+            for pending in batch.values():
+                if pending.tried is not None:
+                    pending.tried.set()
         if not self._pending:
             self._has_work = anyio.Event()
 
     async def drop(self, last: Link) -> None:
-        """Drop a row and all before it, between two writes. Raises JournalError."""
+        """Drop a record and all before it, between two writes. Raises JournalError."""
         async with self._journal_in_use:
             await self._runner(lambda: self.journal.drop(last))
 
     async def trim(self, before: float) -> None:
-        """Drop rows that began before a moment (seconds since 1970), some between two writes."""
+        """Drop records that began before a moment (seconds since 1970), in steps between writes."""
         first, dropped = self.journal.anchor.seq + 1, 0
         try:
             while some := await self._trim(before):
@@ -191,32 +191,33 @@ class JournalWriter:
             return await self._runner(lambda: self.journal.trim(before))
 
     async def drain(self) -> None:
-        """Write all that waits, as far as the journal takes it. Not while `run` runs."""
+        """Write all pending records until a write fails. Not while `run` runs."""
         while self._pending:
             await self.write()
             if self._failure is not None:
                 return
 
     def _commit(self, batch: Iterable[_PendingRecord]) -> None:
-        """Beside the event loop: a row that has ended changes no more, and of one that has not any
-        moment will do.
-        """
-        self.journal.commit([waiting.entry() for waiting in batch])
+        """Commit a batch, outside the event loop.
 
-    async def _hand_in(self, record: AuditRecord, *, is_final: bool) -> None:
-        waiting = self._put(record, is_final=is_final)
+        A finished record does not change any more, and an intent may show any moment.
+        """
+        self.journal.commit([pending.entry() for pending in batch])
+
+    async def _submit(self, record: AuditRecord, *, is_final: bool) -> None:
+        pending = self._put(record, is_final=is_final)
         if not self.is_strict:
             return
-        waiting.tried = anyio.Event()
-        with anyio.move_on_after(PATIENCE):
-            await waiting.tried.wait()
-        if not waiting.is_written:
+        pending.tried = anyio.Event()
+        with anyio.move_on_after(STRICT_SECONDS):
+            await pending.tried.wait()
+        if not pending.is_written:
             raise _unavailable()
 
     def _put(self, record: AuditRecord, *, is_final: bool) -> _PendingRecord:
-        self._pending[record.request_id] = waiting = _PendingRecord(record, is_final)
+        self._pending[record.request_id] = pending = _PendingRecord(record, is_final)
         self._has_work.set()
-        return waiting
+        return pending
 
     def _note(self, failure: str | None) -> None:
         if failure is not None and self._failure is None:
@@ -227,16 +228,16 @@ class JournalWriter:
 
 
 @asynccontextmanager
-async def write_journal(trail: JournalWriter) -> AsyncIterator[JournalWriter]:
-    """A trail at work for the length of the block; what waits at its end is written within 5 s."""
+async def write_journal(writer: JournalWriter) -> AsyncIterator[JournalWriter]:
+    """Run a writer for the length of the block; write the rest within 5 s after it."""
     try:
-        async with running(trail.run):
-            yield trail
+        async with running(writer.run):
+            yield writer
     finally:
         with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-            await trail.drain()
-        if trail.records_waiting:
-            _log.error("audit rows not written", rows=trail.records_waiting)
+            await writer.drain()
+        if writer.records_waiting:
+            _log.error("audit rows not written", rows=writer.records_waiting)
 
 
 def _unavailable() -> Unavailable:

@@ -1,8 +1,8 @@
-"""What is charged for requests that their process does not end itself: a table in a spending file.
+"""Charges of requests that their process does not end itself: a table in a usage file.
 
-While such a request is open, it is what the shared store was last told of it; where nothing was
-told, its prompt's bound. The next owner of the file keeps what it has charged, for the audit row
-that says so. The table was added later, and an older version of this program leaves it alone.
+The charge of an open request is the one last reported to the shared store, or else the bound of its
+prompt. The next owner of the file keeps the charges it has made, for the audit records that show
+them. The table was added later; older versions of this program ignore it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OpenRequest:
     prompt: int
     """Tokens of the prompt, at most."""
     reported: Charge | None = None
-    """What a shared store was told last."""
+    """The charge last reported to a shared store."""
 
 
 CREATE_CHARGES: Final = """CREATE TABLE IF NOT EXISTS charges
@@ -43,7 +43,7 @@ def update_charges(
     before: Mapping[str, OpenRequest],
     opened: Mapping[str, OpenRequest],
 ) -> None:
-    """Write what was told of open requests since `before`, and forget what has ended."""
+    """Write the charges reported since `before`, and delete those of ended requests."""
     gone = [(id_,) for id_, was in before.items() if was.reported and id_ not in opened]
     connection.executemany("DELETE FROM charges WHERE request_id = ?", gone)
     reported = (
@@ -55,25 +55,25 @@ def update_charges(
 
 
 def forget_open(connection: sqlite3.Connection) -> None:
-    """Forget what was told of requests that are not known to be open."""
+    """Delete the charges of open requests; those of killed ones stay."""
     connection.execute("DELETE FROM charges WHERE NOT killed")
 
 
 def keep_killed(
     connection: sqlite3.Connection, killed: Mapping[str, OpenRequest], charges: Mapping[str, Charge]
 ) -> None:
-    """Keep what was charged for requests of a process that was killed."""
+    """Write the charges of a killed process's requests."""
     rows = ((id_, request.day, *charges[id_], 1) for id_, request in killed.items())
     connection.executemany(_PUT, rows)
 
 
 def forget_before(connection: sqlite3.Connection, day: int) -> None:
-    """Forget what was charged on earlier days (since 1970-01-01, UTC)."""
+    """Delete the charges of earlier days (since 1970-01-01, UTC)."""
     connection.execute("DELETE FROM charges WHERE day < ?", (day,))
 
 
 def load_charges(connection: sqlite3.Connection) -> dict[str, Charge]:
-    """By the request's id; raises ValueError where this program did not write it."""
+    """Return the charges by request id; raises ValueError if another program wrote them."""
     tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'charges'"
     if connection.execute(tables).fetchone() is None:
         return {}
@@ -85,14 +85,14 @@ def load_charges(connection: sqlite3.Connection) -> dict[str, Charge]:
 
 
 def checked_text(value: object) -> str:
-    """A text as it must be in a row; raises ValueError."""
+    """Return a text; raises ValueError for any other value."""
     if isinstance(value, str):
         return value
     raise ValueError("no text")
 
 
 def checked_number(value: object, most: int) -> int:
-    """A number as it must be in a row; raises ValueError."""
+    """Return a number from 0 to `most`; raises ValueError for any other value."""
     if isinstance(value, int) and 0 <= value <= most:
         return value
     raise ValueError("no number within its bounds")

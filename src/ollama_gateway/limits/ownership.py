@@ -1,11 +1,10 @@
-"""Which process owns which file of spending, and whether it lives: two locks beside each file.
+"""Ownership of usage files: two locks beside each file.
 
-`budgets-<n>.lock` is held, exclusive, by the process that owns `budgets-<n>.db`: nobody else writes
-to it. `budgets-<n>.alive` is held as well once the owner has charged what its forerunner left open:
-from then on, what is open in the file is its own. Whoever reads the file of another holds that lock
-shared meanwhile, or learns that it cannot; so what it takes for the file of a dead process stays
-that as long as it looks. The system takes locks (flock) back however a process ends; the lock files
-stay for good.
+The owner of `budgets-<n>.db` holds `budgets-<n>.lock`, exclusive; no other process writes the file.
+The owner also takes `budgets-<n>.alive` once it has charged the requests its predecessor left open:
+from then on all open requests in the file are its own. A reader of the file holds that lock shared
+while it reads, or learns that it cannot; so a file whose owner is dead stays so for the whole read.
+The system releases the locks (flock) however a process ends; the lock files stay.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from ollama_gateway.storage.file_lock import locked
 
 USAGE_PATTERN: Final = "budgets-*.db"
 READERS_SECONDS: Final = 2.0
-"""How long a starting process waits for those that read."""
+"""Seconds that a starting process waits for readers."""
 
 
 @contextmanager
 def owned(path: Path) -> Iterator[bool]:
-    """Own a file for the length of the block; says whether nobody else does. Raises OSError."""
+    """Own a file for the length of the block; yield whether that worked. Raises OSError."""
     with locked(path.with_suffix(".lock")) as is_ours:
         yield is_ours
 
 
 @contextmanager
 def alive(path: Path) -> Iterator[bool]:
-    """Let readers know that the owner lives; says whether they let go in time. Raises OSError."""
+    """Show readers that the owner lives; yield whether they let go in time. Raises OSError."""
     with locked(path.with_suffix(".alive"), patience=READERS_SECONDS) as is_known:
         yield is_known
 
 
 @contextmanager
 def inspected(path: Path) -> Iterator[bool]:
-    """Whether the file's owner lives; if not, nobody begins to within the block. Raises OSError."""
+    """Yield whether the owner lives; if not, none appears within the block. Raises OSError."""
     with locked(path.with_suffix(".alive"), is_shared=True) as is_dead:
         yield not is_dead

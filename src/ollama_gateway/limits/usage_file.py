@@ -1,12 +1,11 @@
-"""A file of what was spent: SQLite, written by the process that owns it, read by others.
+"""The file of a usage journal: SQLite, written by the process that owns it, read by others.
 
-In the file of a process that has ended, the requests that are open will never be settled, so they
-count as `charges.py` has it; its next owner charges them for good, before it lives for others.
-Who owns a file, and whether it lives, is `ownership.py`'s.
+Open requests in the file of an ended process will never be settled, so they count by their charges
+(`charges.py`); the next owner charges them for good before it counts as alive. `ownership.py` shows
+which process owns a file and whether it lives.
 
 The rules: every error leaves here as a `SpendingError` of one line, and so does a file that was
-moved or replaced under an open connection. A row is believed only within the bounds of what this
-program writes.
+moved or replaced while open. A row is trusted only within the bounds of what this program writes.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ from ollama_gateway.limits.quota import MOST, bounded
 from ollama_gateway.storage.private_file import identity, make_directory, make_private
 
 BUSY_SECONDS: Final = 1.0
-"""How long SQLite waits for a lock that something else holds on a file."""
+"""Seconds that SQLite waits for a lock on the file."""
 HANGING_SECONDS: Final = 5.0
-"""How long one thread waits for another that is at the file."""
+"""Seconds that a thread waits for another one in the file."""
 LAST_DAY: Final = 2_932_896
 """9999-12-31, the last day that has a month."""
 DROPPED_AT_ONCE: Final = 1000
-"""Rows of one transaction."""
+"""Rows that one transaction drops."""
 SCHEMA_VERSION: Final = 1
 SCHEMA: Final = (
     "CREATE TABLE spent (key_id TEXT, day INTEGER, tokens INTEGER, PRIMARY KEY (key_id, day))",
@@ -60,24 +59,24 @@ KeyDay = tuple[str, int]
 
 
 class SpendingError(Exception):
-    """What was spent cannot be read or written; one line for the operator."""
+    """A usage journal cannot be read or written; one line for the operator."""
 
 
 @attrs.frozen
 class Content:
-    """What a file holds."""
+    """The content of a file."""
 
     identity: str
-    """Made once with the file."""
+    """Made once, with the file."""
     spent: Mapping[KeyDay, int]
     open: Mapping[str, OpenRequest]
     is_alive: bool = True
-    """Whether the file's process lives, so that what is open may still end as it likes."""
+    """Whether the file's process lives, so that it may still end the open requests."""
     charges: Mapping[str, Charge] = {}
-    """Of requests that were killed, and of those that are open what was told."""
+    """Of killed requests, and the reported ones of open requests."""
 
     def charged(self) -> Content:
-        """The same once nothing is open any more: all as they were told, or at their bound."""
+        """Return the content with all open requests charged as reported, or at their bound."""
         spent, charges = dict(self.spent), dict(self.charges)
         for id_, request in self.open.items():
             charge(spent, request, sum(charges.setdefault(id_, (request.prompt, 0))))
@@ -85,35 +84,33 @@ class Content:
 
 
 def charge(spent: dict[KeyDay, int], request: OpenRequest, tokens: int) -> None:
-    """Add what a request used to what its key spent on its day."""
+    """Add a request's usage to that of its key and day."""
     at = request.key_id, request.day
     spent[at] = bounded(spent.get(at, 0) + bounded(tokens))
 
 
 class UsageFile:
-    """The file that this process owns until `close`; blocking, and one thread at a time is let in.
+    """The file that this process owns until `close`; blocking, admits one thread at a time.
 
-    It is `budgets-<n>.db` of the lowest n that nobody owns; directory and file are made. What a
-    killed process left open in it is charged, and what can be forgotten (`month`: which it is, in
-    months since year 0) is dropped, in one transaction. `content` is what it holds then.
+    It is `budgets-<n>.db` of the lowest unowned n; directory and file are created if missing. One
+    transaction charges the requests that a killed process left open and drops old days (`month`:
+    the current one, in months since year 0). `content` is the result.
 
     Raises:
-        SpendingError: the file or its directory cannot be made, read or written, the file is
-            something else, or it is of a newer version.
+        SpendingError: the file or its directory cannot be created, read or written, the file is no
+            usage journal, or it is of a newer version.
 
     """
 
     def __init__(self, directory: Path, month: int) -> None:
-        self._open: dict[str, OpenRequest] | None = (
-            None  # those in the file; None where that is unsure
-        )
-        self._in_use = threading.Lock()  # a thread that was left to itself may still be at it
+        self._open: dict[str, OpenRequest] | None = None  # those in the file; None if unknown
+        self._in_use = threading.Lock()  # an abandoned thread may still be in here
         self._number = 0  # of the last write
         with translated(directory):
             make_directory(directory)
         for number in itertools.count():
             self.path = directory / f"budgets-{number}.db"
-            if self._is_taken(month):
+            if self._took(month):
                 return
 
     def __repr__(self) -> str:
@@ -125,10 +122,10 @@ class UsageFile:
         opened: Mapping[str, OpenRequest],
         number: int | None = None,
     ) -> None:
-        """Replace these rows of what is spent, and all of what is open.
+        """Replace these rows of usage and all open requests.
 
-        Raises SpendingError, then nothing was changed; it may be repeated with newer figures. One
-        that was overtaken by a write of a higher number changes nothing: its thread was late.
+        Raises SpendingError without a change; the caller may retry with newer figures. A write with
+        a lower number than an earlier one changes nothing: its thread was late.
         """
         with self._alone():
             if identity(self.path) != self._identity:
@@ -141,7 +138,7 @@ class UsageFile:
             self._open, self._number = dict(opened), number
 
     def forget(self, before: int) -> bool:
-        """Drop some of what is older; whether there may be more. Raises SpendingError."""
+        """Drop some older days; return whether there may be more. Raises SpendingError."""
         with self._alone(), self._transaction():
             dropped = self._connection.execute(
                 "DELETE FROM spent WHERE rowid IN (SELECT rowid FROM spent WHERE day < ? LIMIT ?)",
@@ -150,7 +147,7 @@ class UsageFile:
         return dropped == DROPPED_AT_ONCE
 
     def close(self) -> None:
-        """Close the file, then give it up; nothing where a thread hangs in it, or it is closed."""
+        """Close the file and give it up; do nothing if a thread hangs in it, or it is closed."""
         if self._in_use.acquire(blocking=False):
             try:
                 self._undo.close()
@@ -159,7 +156,7 @@ class UsageFile:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One thread at a time; raises SpendingError where another one does not come back."""
+        """Admit one thread at a time; raises SpendingError if the other one hangs."""
         if not self._in_use.acquire(timeout=HANGING_SECONDS):
             raise SpendingError(f"{self.path}: the file system does not answer")
         try:
@@ -168,8 +165,8 @@ class UsageFile:
         finally:
             self._in_use.release()
 
-    def _is_taken(self, month: int) -> bool:
-        """Whether the file at `path` is ours now; others may own it, or not stop reading it."""
+    def _took(self, month: int) -> bool:
+        """Try to own the file at `path`; others may own it, or not stop reading it."""
         with translated(self.path), ExitStack() as undo:
             if not undo.enter_context(owned(self.path)):
                 return False
@@ -232,12 +229,12 @@ class UsageFile:
 
 
 def read_file(path: Path) -> Content | None:
-    """What the file holds at one moment, without changing it; None where it is just being made.
+    """Read a file as of one moment, without changing it; None if it is just being made.
 
-    Where its owner lives no more, what was left open is charged. Raises SpendingError.
+    If its owner has ended, the open requests are charged. Raises SpendingError.
     """
     with translated(path), inspected(path) as is_alive:
-        identity(path)  # SQLite would wait for ever for somebody to write to a pipe
+        identity(path)  # SQLite would wait for ever for a writer to a pipe
         target = f"{path.absolute().as_uri()}?mode=ro"
         with closing(_connect(target, is_uri=True)) as connection:
             connection.execute("BEGIN")
@@ -246,7 +243,7 @@ def read_file(path: Path) -> Content | None:
 
 
 def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:
-    # A runner's calls come one at a time, and not always from the same thread.
+    # A runner's calls come one at a time, but not always from the same thread.
     connection = sqlite3.connect(
         target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=is_uri
     )
@@ -259,7 +256,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _read(connection: sqlite3.Connection, path: Path) -> Content:
-    """Everything, within a transaction."""
+    """Read everything within a transaction."""
     if (version := _version(connection)) > SCHEMA_VERSION:
         raise SpendingError(
             f"{path} was written by a newer version (schema {version}, this one knows"
@@ -286,7 +283,7 @@ def _read(connection: sqlite3.Connection, path: Path) -> Content:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """The seam: what SQLite and the file system raise becomes a `SpendingError` of one line."""
+    """Translate errors of SQLite and of the file system into a `SpendingError` of one line."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,15 +1,15 @@
-"""The record of tokens spent against budgets, from which they are rebuilt.
+"""The usage journal: tokens spent against budgets, from which budgets are rebuilt.
 
 Budgets are counted in this process or in Redis; a restart of the one or a wipe of the other loses
-them. So what is spent is kept here too: in memory, which is the truth, and in a file that follows
-it. Nobody waits for the file. Whatever changed within 100 ms is one transaction of absolute values,
-so that a write that failed is simply repeated, and what waits to be written is bounded by the keys
-times their days, and the requests that are open. What no budget needs any more is forgotten in both
-when a month begins.
+them. So usage is stored here too: in memory, which is authoritative, and in a file that follows it.
+No request waits for the file. The changes of 100 ms form one transaction of absolute values, so a
+failed write is simply repeated, and pending changes are bounded by the keys times their days and
+the open requests. At the beginning of a month both drop the days that no budget needs.
 
-The rules: begin and end are plain functions and cannot fail; a failing file is logged at its turns.
-A process that is killed loses what it spent in the last moment; of a request that was open, the
-next owner of the file charges what the shared store was told last, or else the prompt's bound.
+The rules: begin and end are plain functions and cannot fail; a failing file is logged when it
+begins and ends to fail. A killed process loses the usage of its last moment; for its open requests,
+the next owner of the file charges what was last reported to the shared store, or else the bound of
+the prompt.
 """
 
 from __future__ import annotations
@@ -56,26 +56,26 @@ Totals = Mapping[str, Mapping[int, int]]
 
 @attrs.frozen
 class Contribution:
-    """What another process spent, or one that has ended."""
+    """The usage of one process, living or ended."""
 
     identity: str
-    """Of its file, for good."""
+    """The id of its usage journal."""
     totals: Totals
     is_alive: bool
     """Whether a process still adds to it."""
 
 
 Elsewhere = Callable[[], Awaitable[Mapping[str, Totals] | None]]
-"""What records of spending had by their identities, as far as the trail of the fleet tells, or None
-where it cannot be asked. A record may have more than that."""
+"""Returns usage by the id of the usage journal, as the fleet's audit log shows it, or None if that
+cannot be read. The journal itself may hold more."""
 
 
 class UsageJournal:
-    """What this process spent, and what is open; `run` writes it to `file`.
+    """The usage of this process and its open requests; `run` writes them to `file`.
 
     Args:
-        file: this process's own, open for longer than this object is used.
-        runner: where writing runs.
+        file: this process's own; it stays open for longer than this object is used.
+        runner: runs the writes.
         now: the wall clock.
 
     """
@@ -88,35 +88,35 @@ class UsageJournal:
         self._runner = runner
         self._now = now
         self._months = {month_of(day) for _, day in file.content.spent}
-        self._number = 0  # of the last write that was begun
-        self._forget_before = 0  # a day; 0 where the file has nothing to forget
+        self._number = 0  # of the last write begun
+        self._forget_before = 0  # a day; 0 if the file has nothing to drop
         self._spent = dict(file.content.spent)
         self._open: dict[str, OpenRequest] = {}
         self._changed: set[KeyDay] = set()
-        self._has_work = anyio.Event()  # set where the file is behind
+        self._has_work = anyio.Event()  # set if the file is behind
         self._is_failing = False
 
     def __repr__(self) -> str:
         state = "failing" if self._is_failing else "works"
-        return f"<Spending {len(self._open)} open, {len(self._changed)} to write, file {state}>"
+        return f"<UsageJournal {len(self._open)} open, {len(self._changed)} to write, file {state}>"
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last write failed, so that a restart would lose what was spent since."""
+        """Whether the last write failed, so that a restart would lose the usage since."""
         return self._is_failing
 
     @property
     def is_behind(self) -> bool:
-        """Whether something is not written yet."""
+        """Whether changes are not written yet."""
         return self._has_work.is_set()
 
     def begin(self, request_id: str, key_id: str, day: int, prompt: int) -> None:
-        """Note a request that was admitted against a budget of that day; once, then nothing.
+        """Note a request that was admitted against a budget; a repeated call changes nothing.
 
         Args:
             request_id: unique for good.
-            key_id: whose budget it is.
-            day: days since 1970-01-01, UTC.
+            key_id: the key whose budget it is.
+            day: of the budget; days since 1970-01-01, UTC.
             prompt: tokens of the prompt, at most.
 
         """
@@ -124,9 +124,9 @@ class UsageJournal:
         self._has_work.set()
 
     def note_charges(self, charges: Mapping[str, Charge]) -> None:
-        """Note what a shared store was told of open requests: of those that nobody ends it counts.
+        """Note the charges of open requests that were reported to a shared store.
 
-        What was not begun here, or has ended, is left out.
+        They count if this process never ends the request. Unknown and ended requests are ignored.
         """
         for request_id, (prompt, answer) in charges.items():
             reported, request = (bounded(prompt), bounded(answer)), self._open.get(request_id)
@@ -135,7 +135,7 @@ class UsageJournal:
                 self._has_work.set()
 
     def end(self, request_id: str, tokens: int) -> None:
-        """Charge what a request used; where it is unknown or has ended, nothing changes."""
+        """Charge a request's usage; if it is unknown or has ended, change nothing."""
         request = self._open.pop(request_id, None)
         if request is None:
             return
@@ -144,11 +144,11 @@ class UsageJournal:
         self._has_work.set()
 
     def totals(self) -> dict[str, dict[int, int]]:
-        """Tokens spent, by key and day, without what is open; a copy."""
+        """Return a copy of the tokens spent, by key and day, without open requests."""
         return _by_key(self._spent)
 
     async def run(self) -> None:
-        """Write what changes until cancelled: the keeper's task, started once."""
+        """Write changes until cancelled; start this service once."""
         pause = SHORTEST
         while True:
             await self._has_work.wait()
@@ -158,7 +158,7 @@ class UsageJournal:
             await anyio.sleep_until(began + pause)
 
     async def write(self) -> None:
-        """Write what changed; what cannot be written stays changed. Not while `run` runs."""
+        """Write the changes; if that fails, they stay pending. Not while `run` runs."""
         self._forget()
         changed, self._changed, self._has_work = self._changed, set(), anyio.Event()
         spent, opened = {at: self._spent[at] for at in changed}, dict(self._open)
@@ -170,7 +170,7 @@ class UsageJournal:
             )
             is_written = True
             self._note(None)
-        except Exception as error:  # noqa: BLE001 - requests go on, whatever it is
+        except Exception as error:  # noqa: BLE001 - requests go on, whatever fails
             self._note(error)
         finally:
             if not is_written:
@@ -185,12 +185,12 @@ class UsageJournal:
         number: int,
         before: int,
     ) -> int:
-        """Write to the file, and drop some of what is to be forgotten; whether that was not all."""
+        """Write to the file and drop some old rows; return `before` if more remain, else 0."""
         self._file.write(spent, opened, number)
         return before if before and self._file.forget(before) else 0
 
     def _forget(self) -> None:
-        """Where something was spent in another month, forget what no budget needs any more."""
+        """Drop the days that no budget needs, once usage falls in another month."""
         if {month_of(day) for _, day in self._changed} <= self._months:
             return
         first = first_day_kept({day for _, day in self._spent}, moment(0, self._now()).month)
@@ -202,7 +202,7 @@ class UsageJournal:
         self._months = {month_of(day) for _, day in kept}
 
     def _note(self, error: Exception | None) -> None:
-        """Log the turns only: a disk that fails, fails ten times a second."""
+        """Log changes only: a failing disk fails ten times a second."""
         if error is not None and not self._is_failing:
             _log.error("spending file failing", cause=str(error))
         if error is None and self._is_failing:
@@ -214,15 +214,15 @@ class UsageJournal:
 async def open_usage_journal(
     directory: Path, *, runner: Runner = in_thread, now: Callable[[], datetime] = utc_now
 ) -> AsyncIterator[UsageJournal]:
-    """Open a file of this process's own in `directory`, and keep it true for the length of a block.
+    """Open this process's own file in `directory`, and keep it current for the length of a block.
 
     Args:
-        directory: made where there is none; shared by the gateways of one machine.
-        runner: where blocking work runs.
+        directory: created if missing; shared by the gateways of one machine.
+        runner: runs blocking work.
         now: the wall clock.
 
     Raises:
-        SpendingError: no file can be opened, or the one that is this process's to take is broken.
+        SpendingError: no file can be opened, or the one that this process would take is broken.
 
     """
     month = moment(0, now()).month
@@ -242,26 +242,27 @@ async def open_usage_journal(
 
 
 def contributions_of(spent: Mapping[str, Totals]) -> list[Contribution]:
-    """What was learned elsewhere, as if the records had said it."""
+    """Turn usage learned elsewhere into contributions of ended processes."""
     return [Contribution(whose, totals, is_alive=False) for whose, totals in spent.items()]
 
 
 def read_contributions(directory: Path, own: str) -> list[Contribution]:
-    """What all files in `directory` hold but the one whose identity is `own`; blocking.
+    """Read the contributions of all files in `directory` but the one of the id `own`; blocking.
 
-    Open requests count only where the file's process has ended. A file is
-    never changed; one that cannot be read is logged and left out. A process that starts meanwhile
-    and is to own the file waits until it was read, and after 2 s takes the next one: it does not
-    fail, and what was read stays true, since it charges the same before it lives.
+    Open requests count only if the file's process has ended. No file is changed; one that cannot be
+    read is logged and left out. A process that starts meanwhile and would own the file waits for
+    the reader, and after 2 s takes the next file. So it does not fail, and the values read stay
+    true, since it charges the same before it counts as alive.
     """
     found = [_contribution(path) for path in sorted(directory.glob(USAGE_PATTERN))]
-    return [given for given in found if given is not None and given.identity != own]
+    return [one for one in found if one is not None and one.identity != own]
 
 
 def read_charges(directory: Path) -> dict[str, Charge]:
-    """What was charged for requests whose processes were killed, by their ids; blocking.
+    """Return the charges of requests whose processes were killed, by request id; blocking.
 
-    As `others` reads the files; of a process that lives it may be what it has told so far.
+    Reads the files as `read_contributions` does. Of a living process it returns the charges
+    reported so far.
     """
     found: dict[str, Charge] = {}
     for path in sorted(directory.glob(USAGE_PATTERN)):

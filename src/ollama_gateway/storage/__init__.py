@@ -1,1 +1,1 @@
-"""What outlives a process: SQLite files, PostgreSQL, their migrations and their locks."""
+"""Storage that outlives a process: SQLite files, PostgreSQL, migrations and locks."""

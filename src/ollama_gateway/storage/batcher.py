@@ -1,21 +1,20 @@
-"""Many callers, one trip: items handed in while a batch runs make up the next batch.
+"""Group commit: items submitted while one batch runs form the next batch.
 
-A store without a Trio API (Redis, PostgreSQL, SQLite) must be called in a thread, and a thread
-hop for each call is what it costs. So callers hand in an item and wait; one task gathers all that
-is waiting, runs it as one batch (one pipeline, one COPY, one transaction) and wakes the callers.
-Alone, an item waits for nobody; under load the batches grow and the cost of an item falls. This
-is group commit.
+A store without a Trio API (Redis, PostgreSQL, SQLite) must be called in a thread, and the thread
+hop costs more than the call. So callers submit an item and wait; one task gathers all waiting
+items, runs them as one batch (one pipeline, one COPY, one transaction) and wakes the callers. A
+lone item runs at once; under load the batches grow and each item costs less.
 
-The rules: one batch at a time, in order of arrival, so that what `run_batch` uses (a connection)
-is never used twice at once. Whatever happens, a caller is woken: with its result, or with
-`BatchFailed` where its batch raised or the batcher ended. A caller that is cancelled takes back an
-item that was not gathered yet; of one that was, the batch runs and the result is dropped.
+The rules: one batch runs at a time, in order of arrival, so `run_batch` never uses a connection
+twice at once. Every caller is woken, whatever happens: with its result, or with `BatchFailed` if
+its batch raised or the batcher ended. A cancelled caller withdraws its item if no batch has
+gathered it yet; otherwise the batch runs and its result is dropped.
 
 The runner decides where a batch runs: `in_thread`, or `in_place` under virtual time (Trio's
 autojump clock takes a waiting thread for idle).
 
-A thread has no cancel. So whoever is cancelled leaves it to itself, which is how an end with a
-deadline has one when a disk hangs: threads do not keep the process alive (Trio's are daemons).
+A thread cannot be cancelled, so a cancelled task abandons its thread. That keeps the deadline of a
+shutdown when a disk hangs: Trio's threads are daemons and do not keep the process alive.
 """
 
 from __future__ import annotations
@@ -36,35 +35,35 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CLOSING_SECONDS: Final = 5.0
-"""Seconds that what waits has when a batcher's block is left, and those to close what it used."""
+"""Seconds at shutdown to run waiting items, and again to close the store they used."""
 
 _log = get_logger("batcher")
 
 
 class BatchFailed(Exception):
-    """The batch of this item raised (then that is the cause), or the batcher has ended.
+    """The item's batch raised (its error is the cause), or the batcher has ended.
 
-    Whether the item took effect is not known.
+    The item may or may not have taken effect.
     """
 
 
 class BatcherFull(Exception):
-    """Too many items wait already; this one was not taken."""
+    """Too many items are waiting; this one was rejected."""
 
 
 class Runner(Protocol):
-    """Runs a function that may block, and returns what it returns."""
+    """Runs a function that may block, and returns its result."""
 
     async def __call__(self, work: Callable[[], R], /) -> R:
-        """Run `work`, somewhere."""
+        """Run `work`."""
 
 
 async def in_thread(work: Callable[[], R], /) -> R:
-    """Run in a worker thread. A caller that is cancelled leaves at once, and the work goes on.
+    """Run in a worker thread. A cancelled caller leaves at once, and the thread goes on.
 
-    So it may still be at it when the next work comes: a store lets one thread in at a time. The
-    limiter is of this call's own: a batcher makes one call at a time, and in the default limiter it
-    would queue behind name look-ups.
+    The thread may still be running when the next call comes, so stores admit one thread at a time.
+    Each call brings its own limiter: a batcher makes one call at a time, and in the default limiter
+    that call would queue behind name look-ups.
     """
     return await anyio.to_thread.run_sync(
         work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
@@ -72,31 +71,31 @@ async def in_thread(work: Callable[[], R], /) -> R:
 
 
 async def in_place(work: Callable[[], R], /) -> R:
-    """Run right here, blocking the event loop: for virtual time."""
+    """Run in place, blocking the event loop: for virtual time."""
     return work()
 
 
 async def close_in_time(close: Callable[[], None], runner: Runner) -> None:
-    """Close what threads used, in one: in 5 s, or the end of the process does.
+    """Close a store through the runner, within 5 s; after that the process's end closes it.
 
-    To close a file is to write to a disk, which may hang. Not for what a thread still uses.
+    Closing a file writes to a disk, which may hang. Do not close what a thread still uses.
     """
     with anyio.move_on_after(CLOSING_SECONDS, shield=True):
         try:
             await runner(close)
-        except Exception:  # noqa: BLE001 - the end of the process closes it
+        except Exception:  # noqa: BLE001 - the process's end closes it
             _log.exception("not closed")
 
 
 class _State(enum.Enum):
-    OPEN = "open"  # items are taken, also before `run` has started
-    CLOSING_SECONDS = "closing"  # what waits is finished, nothing new is taken
+    OPEN = "open"  # accepts items, even before `run` starts
+    CLOSING_SECONDS = "closing"  # runs the waiting items, accepts no more
     CLOSED = "closed"
 
 
 @attrs.define(eq=False)
 class _Submission(Generic[T, R]):
-    """An item whose caller waits; then holds a result (a list of one) or a failure."""
+    """An item whose caller waits; later its result (a list of one) or its failure."""
 
     item: T
     woken: anyio.Event = attrs.field(factory=anyio.Event)
@@ -115,8 +114,8 @@ class Batcher(Generic[T, R]):
     Args:
         run_batch: takes the items, in order, and returns one result for each; may block.
         max_batch: items in one batch.
-        max_waiting: items that may wait; one more is refused with `BatcherFull`.
-        runner: where a batch runs.
+        max_waiting: items that may wait; beyond that, `submit` raises `BatcherFull`.
+        runner: runs a batch.
 
     """
 
@@ -133,7 +132,7 @@ class Batcher(Generic[T, R]):
         self._max_waiting = max_waiting
         self._runner = runner
         self.has_left_work = False
-        """Whether a batch was left to its thread, which may hang, and still uses its store."""
+        """Whether an abandoned thread may still use the store."""
         self._state = _State.OPEN
         # A dict is an ordered set: a cancelled caller leaves from the middle in O(1).
         self._waiting: dict[_Submission[T, R], None] = {}
@@ -143,11 +142,11 @@ class Batcher(Generic[T, R]):
         return f"<Batcher {self._state.value}, {len(self._waiting)} waiting>"
 
     async def submit(self, item: T) -> R:
-        """Hand in an item and wait for its result.
+        """Submit an item and wait for its result.
 
         Raises:
             BatchFailed: its batch raised, or the batcher has ended.
-            BatcherFull: `max_waiting` others wait already.
+            BatcherFull: `max_waiting` items are waiting.
 
         """
         entry = self._take(item)
@@ -158,7 +157,7 @@ class Batcher(Generic[T, R]):
         return entry.outcome()
 
     async def run(self) -> None:
-        """Run batches until cancelled: the keeper's task, started once."""
+        """Run batches until cancelled; start this service once."""
         try:
             while self._waiting or self._state is _State.OPEN:
                 await self._has_work.wait()
@@ -169,9 +168,9 @@ class Batcher(Generic[T, R]):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Batcher[T, R]]:
-        """Run for the length of a block; what waits when the block is left is finished, within 5 s.
+        """Run for the length of a block; at its end, run the waiting items within 5 s.
 
-        Where the block is cancelled, so is what waits. An exception leaves as it is, in no group.
+        If the block is cancelled, so are they. An exception leaves unchanged, in no group.
         """
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
@@ -189,7 +188,7 @@ class Batcher(Generic[T, R]):
         if self._state is not _State.OPEN:
             raise BatchFailed("the batcher has ended")
         if len(self._waiting) >= self._max_waiting:
-            raise BatcherFull(f"{self._max_waiting} items wait already")
+            raise BatcherFull(f"{self._max_waiting} items are waiting")
         entry: _Submission[T, R] = _Submission(item)  # subscripting it here would cost 5 us
         self._waiting[entry] = None
         self._has_work.set()
@@ -210,7 +209,7 @@ class Batcher(Generic[T, R]):
             results = await self._runner(lambda: self._results(items))
             for entry, result in zip(batch, results, strict=True):
                 entry.result.append(result)
-        except Exception as error:  # noqa: BLE001 - every caller of the batch is given it
+        except Exception as error:  # noqa: BLE001 - every caller of the batch gets it
             for entry in batch:
                 entry.cause = error
             self.has_left_work = False
@@ -221,20 +220,20 @@ class Batcher(Generic[T, R]):
                 entry.woken.set()
 
     def _results(self, items: Sequence[T]) -> Sequence[R]:
-        """Run the batch where the runner put us."""
+        """Run the batch and check that each item has a result."""
         results = self._run_batch(items)
         if len(results) != len(items):
             raise ValueError(f"{len(items)} items made {len(results)} results")
         return results
 
     def _finish(self) -> None:
-        """Take nothing new and let `run` end when nothing waits."""
+        """Accept no more items; `run` ends once nothing waits."""
         if self._state is _State.OPEN:
             self._state = _State.CLOSING_SECONDS
         self._has_work.set()
 
     def _close(self) -> None:
-        """Wake those whom no batch will serve."""
+        """Wake the callers that no batch will serve."""
         self._state = _State.CLOSED
         for entry in self._waiting:
             entry.woken.set()

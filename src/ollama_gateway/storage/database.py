@@ -1,7 +1,7 @@
-"""What is known of a database before one is used: what a transaction may take, and how it fails.
+"""Errors and time limits of a database, without its driver.
 
-Apart from `storage/postgres.py`, which brings psycopg: that takes 12 MiB, and is imported only
-where there is a database.
+`storage/postgres.py` imports psycopg, which takes 12 MiB, so only processes that have a database
+import that module.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ class DatabaseError(Exception):
 
     Args:
         message: the line.
-        is_away: whether it may pass by itself, as an outage does.
-        code: the SQLSTATE, where the server gave one.
+        is_away: whether the failure may pass by itself, as an outage does.
+        code: the SQLSTATE, if the server gave one.
 
     """
 
@@ -26,33 +26,33 @@ class DatabaseError(Exception):
 
     @property
     def is_lock_conflict(self) -> bool:
-        """Whether somebody else held a lock, so that it is worth another try soon."""
+        """Whether another transaction held a lock, so that a retry may succeed soon."""
         return self.code in {"55P03", "40P01"}
 
     @property
     def is_bad_data(self) -> bool:
-        """Whether it is about what was to be stored, and nothing else is in question."""
+        """Whether the stored values alone are at fault, not the database."""
         return self.code[:2] in {"22", "23"}
 
     @property
     def is_duplicate(self) -> bool:
-        """Whether what was to be made is there: somebody else made it at the same moment."""
+        """Whether another client made the same row or table at the same moment."""
         return self.code in {"23505", "42P07"}
 
 
 @attrs.frozen
 class Timeouts:
-    """What a transaction may take, in seconds."""
+    """Time limits of a transaction, in seconds."""
 
     statement: float = 2.0
     """One statement."""
     lock: float = 1.0
-    """Waiting for one lock of somebody else's."""
+    """Waiting for one lock."""
     idle: float = 5.0
     """Between two statements."""
 
     def begin(self) -> bytes:
-        """The statements that open a transaction under these limits."""
+        """Return the statements that open a transaction under these limits."""
         limits = {
             "statement_timeout": self.statement,
             "lock_timeout": self.lock,

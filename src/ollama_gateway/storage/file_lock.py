@@ -1,7 +1,7 @@
-"""A lock that a process holds on a name: who owns a store's file, and whether its owner lives.
+"""A lock on a file name: it shows which process owns a store's file, and whether that one lives.
 
-The system takes it (flock) back however a process ends. The lock file stays for good: to remove it
-would let two processes hold locks on two files of one name.
+The system releases the lock (flock) however the process ends. The lock file stays: removing it
+would let two processes lock two files of one name.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ _NAP: Final = 0.005
 
 @contextmanager
 def locked(path: Path, *, is_shared: bool = False, patience: float = 0.0) -> Iterator[bool]:
-    """Hold a lock for the length of the block; says whether it was got. Blocking; raises OSError.
+    """Hold a lock for the length of the block and yield whether it was acquired; blocking.
 
     Args:
-        path: the lock file, made where there is none.
-        is_shared: whether others may hold it as well, shared.
+        path: the lock file; created if missing.
+        is_shared: whether others may hold it too, shared.
         patience: seconds to wait for it.
+
+    Raises OSError.
 
     """
     how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX

@@ -1,17 +1,17 @@
-"""One connection to PostgreSQL, used by one thread at a time: opened when needed, dropped in doubt.
+"""One connection to PostgreSQL, used by one thread at a time, opened on demand.
 
-psycopg blocks, so this is used from a thread (see `storage/batcher.py`). Everything happens in
-transactions that carry their time limits with them (`SET LOCAL`), and no statement is prepared:
-that is what a pgbouncer in front of the server can pass on. A connection on which anything failed
-is not used again. One that died while idle (a server's restart, an idle limit) is replaced without
-an error, as BEGIN is the first to notice, and before BEGIN nothing has been done.
+psycopg blocks, so callers use this from a thread (see `storage/batcher.py`). Every transaction
+carries its own time limits (`SET LOCAL`), and no statement is prepared, so a pgbouncer may stand in
+front of the server. A connection on which anything failed is dropped. A connection that died while
+idle (a server restart, an idle limit) is replaced without an error: BEGIN notices it first, and
+before BEGIN nothing has been done.
 
-The server keeps `statement_timeout`, and a server that hangs keeps nothing: so every wait for an
-answer ends here too, a second later. TCP's own limits are for a machine that is gone.
+The server enforces `statement_timeout`, but a server that hangs does not: so every wait for an
+answer also ends here, a second later. TCP's own limits are for a machine that is gone.
 
-The rules: every error leaves here as a `DatabaseError` of one line with nothing in it that the
-library or the server wrote, and without the library's error as its cause or context: those texts
-hold hosts, users, and what was in a statement.
+The rules: every error leaves here as a `DatabaseError` of one line that holds no text of the
+library or the server, and without the library's error as its cause or context: those texts hold
+hosts, users, and values from statements.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ CONNECTING: Final[dict[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 5000,
 }
-"""Parameters of libpq, in seconds and (the last) milliseconds; the URL's own come first."""
+"""Parameters of libpq, in seconds, the last in milliseconds; the URL's own take precedence."""
 GRACE: Final = 1.0
-"""Seconds that the server has to say that a statement took too long."""
+"""Seconds for the server to report that a statement took too long."""
 
 AWAY: Final = "PostgreSQL cannot be reached"
 LOST: Final = "the connection to PostgreSQL was lost"
@@ -51,16 +51,16 @@ NEEDS_MIGRATION: Final = "the database lacks tables of this version: run `gatewa
 
 NO_URL: Final = "the database's URL cannot be understood"
 
-_STRANGER: Final = "PostgreSQL refuses the user or the password"
+_BAD_LOGIN: Final = "PostgreSQL refuses the user or the password"
 _REFUSALS: Final = {
-    "FATAL: +(password authentication failed|role )": _STRANGER,
+    "FATAL: +(password authentication failed|role )": _BAD_LOGIN,
     "invalid (sslmode value|port number|integer value)": NO_URL,
     "certificate": "PostgreSQL's certificate, or one that the URL names, cannot be used",
     "fe_sendauth: no password supplied": "PostgreSQL asks for a password, and the URL has none",
     "FATAL: +no pg_hba.conf entry": "PostgreSQL does not let this user in from here",
     'FATAL: +database ".*" does not exist': "PostgreSQL has no database of this name",
 }
-"""How a refused connection is told, in English: libpq keeps no code of it. The rest is `AWAY`."""
+"""Lines for refused connections, by libpq's English text: it has no code. The rest is `AWAY`."""
 
 _MAY_PASS: Final = {
     "08": LOST,
@@ -73,7 +73,7 @@ _MAY_PASS: Final = {
     "57P": "PostgreSQL is being stopped or started",
     "58": "PostgreSQL cannot use its disk",
 }
-"""By the beginning of a SQLSTATE: what may pass without anybody changing anything here."""
+"""By the beginning of a SQLSTATE: failures that may pass by themselves."""
 _WILL_STAY: Final = {
     "42501": "the role in the database's URL lacks a right that this needs",
     "42P01": NEEDS_MIGRATION,
@@ -86,10 +86,10 @@ USUAL: Final = Timeouts()
 
 
 class Database:
-    """The database at `url`, by a connection of its own that is opened when it is needed.
+    """The database at `url`, over one connection that is opened on first use.
 
     Raises:
-        DatabaseError: the URL cannot be understood.
+        DatabaseError: the URL cannot be parsed.
 
     """
 
@@ -99,7 +99,7 @@ class Database:
         """`HOST/DATABASE`, for the operator."""
         self._timeouts = timeouts
         self._connection: _Connection | None = None
-        self._in_use = threading.Lock()  # a thread that was left to itself may still be at it
+        self._in_use = threading.Lock()  # an abandoned thread may still be in here
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -107,20 +107,20 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Cursor]:
-        """A transaction, committed at the end of the block and rolled back where that raises.
+        """Run a transaction: commit at the end of the block, roll back if it raises.
 
         Raises:
-            DatabaseError: something failed; where the message says that the outcome is not known,
-                everything or nothing of it is there.
+            DatabaseError: something failed; if the message says that the outcome is unknown, all of
+                it or nothing is stored.
 
         """
         with self._alone():
             yield from self._transaction()
 
     def close(self) -> None:
-        """End the connection; using this afterwards is a `DatabaseError`.
+        """Close the connection; later use raises `DatabaseError`.
 
-        Where a thread is at it, that one ends it when it has done.
+        A thread that is using it closes it when it is done.
         """
         self._is_closed = True
         if self._in_use.acquire(blocking=False):
@@ -129,9 +129,9 @@ class Database:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One thread at a time."""
+        """Admit one thread at a time."""
         if not self._in_use.acquire(timeout=self._timeouts.statement + GRACE):
-            raise DatabaseError("the last question to PostgreSQL is still open", is_away=True)
+            raise DatabaseError("the last query to PostgreSQL is still running", is_away=True)
         try:
             yield
         finally:
@@ -157,7 +157,7 @@ class Database:
             try:
                 raise failure
             finally:
-                failure.__context__ = None  # the library's error, which some log would print
+                failure.__context__ = None  # the library's error, which a log might print
 
     def _begun(self) -> _Connection:
         if self._is_closed:
@@ -189,7 +189,7 @@ class Database:
 
 
 class _Connection(psycopg.Connection[TupleRow]):
-    """A connection that does not wait for ever on a server that is silent."""
+    """A connection that stops waiting for a silent server."""
 
     patience = GRACE
 
@@ -205,25 +205,23 @@ def _parameters(url: str) -> dict[str, Any]:
 
 
 def _connected(parameters: dict[str, Any]) -> _Connection:
-    # A host may be no name (UnicodeError), a number no number: libpq's parser lets them through.
+    # libpq's parser lets through hosts that are no names (UnicodeError) and bad numbers.
     with suppress(psycopg.ProgrammingError, ValueError):
         return _Connection.connect(**parameters, autocommit=True, prepare_threshold=None)
     raise DatabaseError(NO_URL)
 
 
 def _committed(connection: _Connection) -> DatabaseError | None:
-    """Commit; returns what went wrong."""
+    """Commit, and return the failure, if any."""
     try:
         connection.execute("COMMIT")
     except psycopg.OperationalError as error:
-        return DatabaseError(
-            f"{_described(error, LOST)}: whether it was done is not known", is_away=True
-        )
+        return DatabaseError(f"{_described(error, LOST)}: the outcome is unknown", is_away=True)
     return None
 
 
 def _described(error: psycopg.Error, otherwise: str) -> DatabaseError:
-    """The same as a line of our own; `otherwise` of a connection that there is no code for."""
+    """Translate an error; `otherwise` is the line for a connection error without a code."""
     state = error.sqlstate or ""
     for table, is_away in ((_WILL_STAY, False), (_MAY_PASS, True)):
         for beginning, line in table.items():
@@ -236,7 +234,7 @@ def _described(error: psycopg.Error, otherwise: str) -> DatabaseError:
 
 
 def _without_code(error: psycopg.OperationalError, otherwise: str) -> DatabaseError:
-    """The connection was refused, or never came about, or ended."""
+    """Translate a connection that was refused, failed or ended."""
     for pattern, line in _REFUSALS.items():
         if re.search(pattern, str(error)):
             return DatabaseError(line)

@@ -1,7 +1,7 @@
-"""A store's file: made for its owner alone, and known again by what it is, not by its name.
+"""A store's file: readable by its owner alone, and recognised by its inode, not by its name.
 
-Nothing is opened here: closing a descriptor of the file would drop the locks that SQLite holds on
-it elsewhere in this process (POSIX).
+This module opens no file: closing a descriptor would drop the locks that SQLite holds on the same
+file elsewhere in this process (POSIX).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 
 Identity = tuple[int, int]
-"""Device and inode: another file under the same name has another."""
+"""Device and inode: another file of the same name has another pair."""
 
 
 class NotAFile(OSError):
-    """Something else is in the place of a file."""
+    """The path leads to something that is no regular file."""
 
 
 def make_private(path: Path) -> Identity:
-    """Make what is missing of directory and file, for nobody else to read.
+    """Create the directory and the file if missing, readable by their owner alone.
 
     Raises OSError, NotAFile.
     """
@@ -31,9 +31,9 @@ def make_private(path: Path) -> Identity:
 
 
 def make_directory(path: Path, mode: int = 0o700) -> None:
-    """Make a directory where there is none, whatever the umask; raises OSError.
+    """Create a directory if missing, whatever the umask; raises OSError.
 
-    Those above it that are missing let others pass, and nobody else write.
+    Missing parents get the mode 0755.
     """
     try:
         path.mkdir(mode=mode, exist_ok=True)
@@ -43,7 +43,7 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
 
 
 def identity(path: Path) -> Identity:
-    """Which file the path leads to now; raises OSError, NotAFile, FileNotFoundError for none."""
+    """Return which file the path leads to now; raises OSError, NotAFile, FileNotFoundError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise NotAFile(None, "not a file", str(path))

@@ -1,12 +1,12 @@
-"""Who else may write what this program believes: the question of ssh's StrictModes.
+"""Checks whether other users could write the files this program trusts, as ssh's StrictModes does.
 
-Keys, the trail, what was spent and secrets are believed as they lie on the disk. Whoever may write
-a file, or put another in its place, decides what they say; who may only read it does not matter
-here (a secret that podman or Kubernetes mounts is readable by all). Root may do anything anyway.
+The program trusts its keys, audit log, usage journals and secrets as they lie on the disk. A user
+that can write such a file, or replace it, decides what it says. Read access does not matter here
+(secrets that podman or Kubernetes mounts are readable by all), and root can do anything anyway.
 
-A group that nobody else is in harms nobody. Two are known: the user's own, of which a umask of 002
-makes use, and root's, through which an image runs under a user id that somebody else chose
-(OpenShift). Root itself needs neither.
+A group with no other member is harmless. Two such groups are known: the user's own, which a umask
+of 002 relies on, and root's, through which an image runs under an arbitrary user id (OpenShift).
+Root itself needs neither.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ ROOT: Final = 0
 
 @attrs.frozen
 class Trusted:
-    """Whose writing is no fault."""
+    """The users and groups that may write."""
 
     users: frozenset[int]
     is_harmless: Callable[[int], bool] = lambda _group: False
-    """Whether a group stands for no others; asked where one may write, as it may take long."""
+    """Whether a group has no other member; asked only if the group may write, as it is slow."""
 
     @classmethod
     def of_process(cls) -> Trusted:
-        """This process's user and root."""
+        """Trust this process's user and root."""
         user = os.geteuid()
         if user == ROOT:
             return cls(frozenset({ROOT}))
         return cls(frozenset({ROOT, user}), partial(_is_harmless, user))
 
     def fault(self, path: Path) -> str | None:
-        """Who else may write a file or a directory, in a few words; raises OSError."""
+        """Return in a few words who else may write a file or directory; raises OSError."""
         return self.fault_of(path.stat())
 
     def fault_of(self, status: os.stat_result) -> str | None:
-        """The same of one that was looked at."""
+        """Return the same for a stat result."""
         if status.st_uid not in self.users:
             return f"belongs to another user (uid {status.st_uid})"
         return self._open(status)
 
     def fault_around(self, path: Path) -> str | None:
-        """Who else may put another file or directory in its place; raises OSError.
+        """Return who else may replace the file or directory; raises OSError.
 
-        In a directory with the sticky bit (`/tmp`) only the owner may, and nobody in one that is
-        mounted to be read only (Kubernetes gives those of a ConfigMap the mode 0777).
+        In a directory with the sticky bit (`/tmp`) only the owner may, and on a read-only mount no
+        user may (Kubernetes gives the directory of a ConfigMap the mode 0777).
         """
         for directory in {path.absolute().parent, path.resolve().parent}:
             status = directory.stat()
@@ -73,7 +73,7 @@ class Trusted:
 
 
 def remedy(fault: str) -> str:
-    """What an operator does about it."""
+    """Return how an operator mends the fault."""
     fix = "chown it" if "belongs" in fault else "chmod go-w it"
     return f"{fix}, or set storage.allow_shared_data_dir"
 
@@ -81,9 +81,9 @@ def remedy(fault: str) -> str:
 def faults_in(
     directory: Path, names: Iterable[str], trusted: Trusted
 ) -> Iterator[tuple[Path, str]]:
-    """What others may write of a directory, of its files of these patterns and of its place.
+    """Yield the faults of a directory, its location, and its files that match the patterns.
 
-    Nothing where there is no directory yet, and its place is safe. Raises OSError.
+    A missing directory has no fault if its location has none. Raises OSError.
     """
     if not directory.exists():
         fault = trusted.fault_around(directory) if directory.absolute().parent.exists() else None
@@ -96,7 +96,7 @@ def faults_in(
 
 
 def _is_harmless(user: int, group: int) -> bool:
-    """Whether a process of a user loses nothing to a group."""
+    """Whether a group gives no other user access to the files of `user`."""
     if group == ROOT:
         return group in {os.getegid(), *os.getgroups()}
     try:

@@ -1,9 +1,9 @@
-"""The tables in PostgreSQL, as numbered SQL files that lead from each version to the next.
+"""Migrations of the PostgreSQL schema: numbered SQL files, each leading to the next version.
 
-A file `0002_name.sql` beside this one is all that a new version takes. The rules: a file that was
-released is never changed, and files only add, so that gateways of the version before go on beside
-the new tables. Each file is one transaction, which also notes in `gateway_migrations` that it was
-run; a lock lets one of several `gatewayctl db migrate` go first, and the others find it done.
+A new version takes one more file `0002_name.sql` beside this module. The rules: a released file
+never changes, and files only add, so gateways of the previous version keep working. Each file runs
+in one transaction, which also records it in `gateway_migrations`. An advisory lock serialises
+concurrent `gatewayctl db migrate`; the later ones find the work done.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENT: Final = Timeouts(statement=600, lock=1, idle=60)
-"""Of a migration: an index on a large table takes its time, and waiting for a lock holds up all."""
-PATIENCE: Final = 30.0
-"""Seconds in which what finds a lock in its way is tried again and again."""
-PAUSE: Final = 0.5
-"""Seconds in between, for whoever waits behind it."""
+MIGRATION_TIMEOUTS: Final = Timeouts(statement=600, lock=1, idle=60)
+"""Limits of a migration: an index on a large table is slow, and a queued lock blocks all others."""
+RETRY_SECONDS: Final = 30.0
+"""Seconds for which a statement that meets a lock is retried."""
+RETRY_PAUSE: Final = 0.5
+"""Seconds between retries, in which others get the lock."""
 
 _FILE: Final = re.compile(r"(\d{4})_([a-z_]+)\.sql")
 _LOCK: Final = 0x6F_67_77_01
-"""The advisory lock of whoever migrates; `ogw` in ASCII and a number."""
+"""The advisory lock of migrations; `ogw` in ASCII and a number."""
 _TABLE: Final = b"""CREATE TABLE IF NOT EXISTS gateway_migrations (
     version integer PRIMARY KEY,
     name text NOT NULL,
@@ -51,7 +51,7 @@ class Migration:
 
 
 def migrations() -> tuple[Migration, ...]:
-    """All steps that this version of the program knows, in their order."""
+    """Return all steps that this version of the program knows, in order."""
     files = (file for file in resources.files(__name__).iterdir() if file.name.endswith(".sql"))
     found: list[Migration] = []
     for file in sorted(files, key=lambda file: file.name):
@@ -63,11 +63,11 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def migrate(database: Database, steps: Sequence[Migration] | None = None) -> tuple[Migration, ...]:
-    """Take the steps that the database lacks; returns those taken, none where it lacks none.
+    """Apply the steps that the database lacks, and return them.
 
     Raises:
-        DatabaseError: it cannot be used, or is of a newer version; steps before the one that
-            failed are taken.
+        DatabaseError: the database cannot be used or has a newer schema; the steps before the
+            failed one stay applied.
 
     """
     known = migrations() if steps is None else steps
@@ -75,25 +75,25 @@ def migrate(database: Database, steps: Sequence[Migration] | None = None) -> tup
 
 
 def patiently(work: Callable[[], T]) -> T:
-    """What `work` returns, in as many tries as somebody else's locks make necessary; blocking.
+    """Run `work`, retrying for 30 s while other clients hold locks it needs; blocking.
 
-    Raises DatabaseError, of a lock only after 30 s.
+    Raises DatabaseError.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:
             return work()
         except DatabaseError as error:
             if not error.is_lock_conflict or time.monotonic() > deadline:
                 raise
-        time.sleep(PAUSE)
+        time.sleep(RETRY_PAUSE)
 
 
 def check_schema(database: Database) -> None:
-    """Make sure that the database is of this version.
+    """Check that the database has this version's schema.
 
     Raises:
-        DatabaseError: it is older, or newer, or cannot be used.
+        DatabaseError: the schema is older or newer, or the database cannot be used.
 
     """
     known = migrations()
