@@ -9,10 +9,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 
 from ollama_gateway.keys.key import StoreError, digest_of
-from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.keys.sqlite import KEYS_FORMAT, SQLiteKeys
 from tests.support.patience import PATIENCE
 
 
@@ -172,7 +173,8 @@ def test_a_locked_store_is_read_and_not_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While another process is in a change, look-ups go on, and a change gives up with a line."""
-    monkeypatch.setattr("ollama_gateway.keys.sqlite.BUSY_SECONDS", 0)
+    impatient = attrs.evolve(KEYS_FORMAT, busy_seconds=0)
+    monkeypatch.setattr("ollama_gateway.keys.sqlite.KEYS_FORMAT", impatient)
     path = tmp_path / "keys.db"
     with closing(SQLiteKeys(path)) as store, closing(sqlite3.connect(path)) as other:
         key, text = store.create("ci")

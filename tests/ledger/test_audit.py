@@ -20,7 +20,7 @@ async def test_a_journal_in_which_a_thread_hangs_stays_ours(tmp_path: Path) -> N
     inside, goes_on = threading.Event(), threading.Event()
 
     def hang(journal: Journal) -> None:
-        with journal._alone():
+        with journal._file.alone():
             inside.set()
             goes_on.wait()
 

@@ -82,14 +82,14 @@ def test_a_thread_that_hangs_in_a_journal_keeps_others_out(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next one is told, and does not hang as well; then everything goes on."""
-    monkeypatch.setattr("ollama_gateway.ledger.journal.HANGING_SECONDS", 0.01)
+    monkeypatch.setattr("ollama_gateway.storage.sqlite.HANGING_SECONDS", 0.01)
     with closing(journal(path)) as opened:
-        opened._in_use.acquire()
+        opened._file.in_use.acquire()
         with pytest.raises(JournalError, match="the file system does not answer"):
             opened.commit([final("a")])
         with pytest.raises(JournalError, match="the file system does not answer"):
             opened.trim(BEGAN.timestamp())
-        opened._in_use.release()
+        opened._file.in_use.release()
         opened.commit([final("a")])
 
     assert ids(path) == ["a"]

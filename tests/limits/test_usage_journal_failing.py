@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+import attrs
 import pytest
 import structlog.testing
 import trio.testing
 
 from ollama_gateway.limits.charges import OpenRequest
-from ollama_gateway.limits.usage_file import SpendingError, UsageFile
+from ollama_gateway.limits.usage_file import USAGE_FORMAT, SpendingError, UsageFile
 from ollama_gateway.limits.usage_journal import open_usage_journal
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import MONTH, TODAY, Counting, in_file, now
@@ -26,7 +27,8 @@ async def test_failing_writes_are_repeated_and_nothing_is_lost(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the file is locked requests go on; it is tried once a second, then catches up."""
-    monkeypatch.setattr("ollama_gateway.limits.usage_file.BUSY_SECONDS", 0)
+    impatient = attrs.evolve(USAGE_FORMAT, busy_seconds=0)
+    monkeypatch.setattr("ollama_gateway.limits.usage_file.USAGE_FORMAT", impatient)
     runner = Counting()
     with structlog.testing.capture_logs() as lines:
         async with open_usage_journal(tmp_path, runner=runner, now=now) as usage_journal:

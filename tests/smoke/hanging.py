@@ -6,13 +6,8 @@ import os
 from pathlib import Path
 
 from ollama_gateway.__main__ import main
-from ollama_gateway.keys import sqlite as keys
-from ollama_gateway.ledger import journal
-from ollama_gateway.limits import usage_file
+from ollama_gateway.storage import sqlite
 from ollama_gateway.storage.private_file import Identity, identity
-
-STORES = (journal, keys, usage_file)
-"""What asks for a file's identity before each use of it."""
 
 
 def hanging(path: Path) -> Identity:
@@ -24,6 +19,6 @@ def hanging(path: Path) -> Identity:
 
 
 if __name__ == "__main__":
-    for store in STORES:
-        setattr(store, "identity", hanging)  # noqa: B010 - it is imported there, not exported
+    # All stores ask there for a file's identity before each use of it.
+    setattr(sqlite, "identity", hanging)  # noqa: B010 - it is imported there, not exported
     main()

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -36,10 +34,9 @@ from ollama_gateway.keys.rows import (
 )
 from ollama_gateway.keys.sql import SQLKeys
 from ollama_gateway.keys.store import KeySecret
-from ollama_gateway.storage.private_file import identity, make_private
+from ollama_gateway.storage.sqlite import FileFormat, SQLiteFile
 
-BUSY_SECONDS: Final = 2.0
-"""Seconds that a change waits for another process's change."""
+KEYS_FORMAT: Final = FileFormat(SCHEMA_VERSION, StoreError, user="what uses it", busy_seconds=2.0)
 
 
 class SQLiteKeys(SQLKeys):
@@ -55,17 +52,13 @@ class SQLiteKeys(SQLKeys):
     def __init__(self, path: Path, *, now: Callable[[], datetime] = utc_now) -> None:
         super().__init__(now)
         self._path = path
-        with _translated(path):
-            self._identity = make_private(path)
-            # A batcher uses the store from one worker thread at a time, and not always the same.
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+        self._file = SQLiteFile(path, KEYS_FORMAT)
+        self._connection = self._file.connection
         try:
-            with _translated(path):
-                self._prepare_patiently()
+            with KEYS_FORMAT.translated(path):
+                self._file.prepare(self._migrate)
         except StoreError:
-            self._connection.close()
+            self._file.close()
             raise
 
     def __repr__(self) -> str:
@@ -76,33 +69,19 @@ class SQLiteKeys(SQLKeys):
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self._file.close()
 
-    def _prepare_patiently(self) -> None:
-        # Of two that turn a new file to WAL, SQLite refuses one at once, without its usual wait.
-        deadline = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                self._prepare()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
-
-    def _prepare(self) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        if (version := self._version()) < SCHEMA_VERSION:
-            if version > 0:
-                self._keep_copy(version)
-            with self._transaction():
-                self._migrate()
-        if self._version() > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self._path} was written by a newer version (schema {self._version()}, this one"
-                f" knows {SCHEMA_VERSION}): upgrade this program"
-            )
+    def _migrate(self) -> None:
+        if (version := self._file.version()) == SCHEMA_VERSION:
+            return
+        if version > 0:
+            self._keep_copy(version)
+        with self._file.transaction():
+            # Another process may have been faster.
+            for step in range(self._file.version(), SCHEMA_VERSION):
+                for statement in STEPS[step]:
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {step + 1}")
 
     def _keep_copy(self, version: int) -> None:
         """Copy the file before a migration to `keys.db.bak-<version>`, readable by its owner."""
@@ -110,40 +89,21 @@ class SQLiteKeys(SQLKeys):
         os.close(descriptor)
         new = Path(name)
         try:
-            with closing(sqlite3.connect(new, isolation_level=None)) as copy:
-                self._connection.backup(copy)
-                [(copied,)] = copy.execute("PRAGMA user_version")
+            copied = self._file.copy_to(new)
             if copied == version:  # otherwise another process has already copied and migrated it
                 new.replace(self._path.with_name(f"{self._path.name}.bak-{version}"))
         finally:
             new.unlink(missing_ok=True)
 
-    def _migrate(self) -> None:
-        """Apply the steps that this file lacks."""
-        for version in range(self._version(), SCHEMA_VERSION):
-            for statement in STEPS[version]:
-                self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA user_version = {version + 1}")
-
-    def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        with _translated(self._path):
-            if identity(self._path) != self._identity:
-                raise StoreError(f"{self._path} was replaced while in use: restart what uses it")
+        with KEYS_FORMAT.translated(self._path):
+            self._file.check_identity()
             yield
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        with self._reading(), self._transaction():
-            yield
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        with self._connection:  # commits, or rolls back
+        with self._reading(), self._file.transaction():
             yield
 
     def _all(self) -> tuple[APIKey, ...]:
@@ -200,20 +160,3 @@ class SQLiteKeys(SQLKeys):
 
     def _forget_secrets(self, now: datetime) -> None:
         self._connection.execute("DELETE FROM secrets WHERE expires_at <= ?", (to_text(now),))
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """The seam: what SQLite and the file system raise becomes a `StoreError` of one line."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise StoreError(f"{path} is gone: put it back, or restart what uses it") from error
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or 'cannot be used'}") from error
-    except ValueError as error:
-        raise StoreError(f"{path}: a row cannot be read") from error
-    except sqlite3.Error as error:
-        # Of a text that is not UTF-8 the message holds the text, line feeds and all.
-        what = str(error) if str(error).isprintable() else "a row cannot be read"
-        raise StoreError(f"{path}: {what}") from error

@@ -13,12 +13,10 @@ line, and so does a file that was moved or replaced while open.
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,12 +28,8 @@ from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.limits.usage_journal import read_charges
-from ollama_gateway.storage.private_file import identity, make_private
+from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile
 
-BUSY_SECONDS: Final = 1.0
-"""Seconds that SQLite waits for a lock on the file."""
-HANGING_SECONDS: Final = 5.0
-"""Seconds that a thread waits for another one in the journal."""
 MAX_JOURNAL_BYTES: Final = 8 * 2**30
 """The most bytes of a journal: some eight million records."""
 SCHEMA_VERSION: Final = 1
@@ -56,6 +50,14 @@ _LINKS: Final = """SELECT seq, CAST(request_id AS TEXT), CAST(document AS TEXT),
 
 class JournalError(Exception):
     """The journal cannot be read or written; one line for the operator."""
+
+
+# Text that is not UTF-8 must not raise: `audit verify` reports its record.
+JOURNAL_FORMAT: Final = FileFormat(
+    SCHEMA_VERSION, JournalError, decode=partial(bytes.decode, errors="replace")
+)
+translated: Final = JOURNAL_FORMAT.translated
+reading: Final = JOURNAL_FORMAT.reading
 
 
 @attrs.frozen
@@ -95,13 +97,13 @@ class Journal:
         self.killed: list[Document] = []
         """Records made of the intents that its last owner left."""
         self._key = key
-        self._in_use = threading.Lock()  # an abandoned thread may still be in here
         self._intents: set[str] = set()
         """Requests that have an intent in the file, or may have one."""
         with translated(path), ExitStack() as undo:
-            self._identity = make_private(path)
-            self._connection = undo.enter_context(closing(_connect(str(path))))
-            self._prepare(max_bytes, is_strict=is_strict)
+            self._file = undo.enter_context(closing(SQLiteFile(path, JOURNAL_FORMAT)))
+            self._connection = self._file.connection
+            self._file.prepare(lambda: self._configure(max_bytes, is_strict=is_strict))
+            self._load()
             undo.pop_all()
 
     def __repr__(self) -> str:
@@ -109,11 +111,10 @@ class Journal:
 
     def commit(self, entries: Sequence[JournalEntry]) -> None:
         """Write entries, all or none; existing records stay. Raises JournalError."""
-        with self._alone():
-            if identity(self.path) != self._identity:
-                raise JournalError(f"{self.path} was replaced while in use: restart the gateway")
+        with self._file.alone():
+            self._file.check_identity()
             head = self.head
-            with _transaction(self._connection):
+            with self._file.transaction():
                 for entry in entries:
                     head = self._put(head, entry)
             self.head = head
@@ -124,7 +125,7 @@ class Journal:
 
         The record stays as the checkpoint, which never goes back.
         """
-        with self._alone():
+        with self._file.alone():
             return self._drop(last)
 
     def trim(self, before: float, now: float | None = None) -> int:
@@ -134,33 +135,22 @@ class Journal:
         seconds since 1970; `now` defaults to the wall clock. Raises JournalError.
         """
         now = time.time() if now is None else now
-        with self._alone():
+        with self._file.alone():
             last = last_past(links_of(self._connection), before, TURN, now)
             return self._drop(last) if last else 0
 
     @property
     def is_in_use(self) -> bool:
         """Whether a thread is in the journal; it may hang there."""
-        return self._in_use.locked()
+        return self._file.in_use.locked()
 
     def close(self) -> None:
         """Close the file. Raises JournalError if a thread hangs in it."""
-        with self._alone():
-            self._connection.close()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Admit one thread at a time; raises JournalError if the other one hangs."""
-        if not self._in_use.acquire(timeout=HANGING_SECONDS):
-            raise JournalError(f"{self.path}: the file system does not answer")
-        try:
-            with translated(self.path):
-                yield
-        finally:
-            self._in_use.release()
+        with self._file.alone():
+            self._file.close()
 
     def _drop(self, last: Link) -> int:
-        with _transaction(self._connection):
+        with self._file.transaction():
             run = self._connection.execute
             update = "UPDATE chain SET seq = ?, hash = ? WHERE seq < ?"
             if not run(update, (last.seq, last.hash, last.seq)).rowcount:
@@ -183,16 +173,19 @@ class Journal:
         record = (seq, entry.request_id, entry.document, digest)
         return Anchor(seq, digest) if run(_ADD_ROW, record).rowcount else head
 
-    def _prepare(self, max_bytes: int, *, is_strict: bool) -> None:
+    def _configure(self, max_bytes: int, *, is_strict: bool) -> None:
         run = self._connection.execute
-        [(mode,)] = run("PRAGMA journal_mode = WAL")
+        [(mode,)] = run("PRAGMA journal_mode")
         if mode != "wal":
             raise JournalError(f"{self.path}: the file system cannot hold a journal (no WAL)")
         run(f"PRAGMA synchronous = {'FULL' if is_strict else 'NORMAL'}")
         [(page_size,)] = run("PRAGMA page_size")
         run(f"PRAGMA max_page_count = {max_bytes // page_size}")
-        with _transaction(self._connection):
-            if _version(self._connection, self.path) == 0:
+
+    def _load(self) -> None:
+        run = self._connection.execute
+        with self._file.transaction():
+            if self._file.version() == 0:
                 for statement in SCHEMA:
                     run(statement)
                 run("INSERT INTO chain VALUES (?, 0, ?)", (str(uuid.uuid4()), GENESIS))
@@ -212,7 +205,7 @@ class Journal:
                 (request_id, killed(json.loads(document), charges.get(request_id)))
                 for request_id, document in left[start : start + TURN]
             ]
-            with _transaction(self._connection):
+            with self._file.transaction():
                 for request_id, record in records:
                     head = self._put(head, JournalEntry(request_id, to_text(record), is_final=True))
             self.head = head
@@ -226,75 +219,18 @@ def first_records(path: Path, count: int) -> list[Link]:
         return list(islice(links_of(connection), count))
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Read a journal as of one moment, without changing it. Raises JournalError."""
-    with translated(path):
-        identity(path)  # SQLite would wait for ever for a writer to a pipe
-        target = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(_connect(target, is_uri=True)) as connection:
-            connection.execute("BEGIN")
-            _version(connection, path)
-            yield connection
-
-
-def anchor_of(connection: sqlite3.Connection) -> Anchor:
+def anchor_of(connection: Connection) -> Anchor:
     """Return the record before the first one in the file."""
     [(seq, digest)] = connection.execute("SELECT seq, hash FROM chain")
     return Anchor(seq, digest)
 
 
-def links_of(connection: sqlite3.Connection) -> Iterator[Link]:
+def links_of(connection: Connection) -> Iterator[Link]:
     """Yield the finished records in the order of the chain, unchecked."""
     for record in connection.execute(_LINKS):
         yield Link(*record)
 
 
-def _head(connection: sqlite3.Connection) -> Anchor:
+def _head(connection: Connection) -> Anchor:
     last = connection.execute("SELECT seq, hash FROM rows ORDER BY seq DESC LIMIT 1").fetchone()
     return Anchor(*last) if last else anchor_of(connection)
-
-
-def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:
-    # A runner's calls come one at a time, but not always from the same thread.
-    connection = sqlite3.connect(
-        target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=is_uri
-    )
-    # Text that is not UTF-8 must not raise, as the error would show it; `audit verify` reports it.
-    connection.text_factory = partial(bytes.decode, errors="replace")
-    return connection
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > SCHEMA_VERSION:
-        raise JournalError(
-            f"{path} was written by a newer version (schema {version}, this one knows"
-            f" {SCHEMA_VERSION}): upgrade this program"
-        )
-    return version
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:  # commits, or rolls back
-        yield
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Translate errors of SQLite and of the file system into a `JournalError` of one line."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise JournalError(f"{path} is gone: put it back, or restart the gateway") from error
-    except OSError as error:
-        where, what = error.filename or path, error.strerror or "cannot be used"
-        raise JournalError(f"{where}: {what}") from error
-    except sqlite3.Error as error:
-        # The message may hold names from the file.
-        what = str(error) if str(error).isprintable() else "cannot be read"
-        raise JournalError(f"{path}: {what}") from error
-    except (ValueError, TypeError) as error:
-        raise JournalError(f"{path}: a row is not as this program writes it") from error

@@ -7,13 +7,13 @@ them. The table was added later; older versions of this program ignore it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
 import attrs
 
 from ollama_gateway.limits.quota import MOST
+from ollama_gateway.storage.sqlite import Connection
 
 Charge = tuple[int, int]
 """Tokens of the prompt and of the answer."""
@@ -39,7 +39,7 @@ _READ: Final = """SELECT request_id, prompt, answer FROM charges
 
 
 def update_charges(
-    connection: sqlite3.Connection,
+    connection: Connection,
     before: Mapping[str, OpenRequest],
     opened: Mapping[str, OpenRequest],
 ) -> None:
@@ -54,25 +54,25 @@ def update_charges(
     connection.executemany(_PUT, reported)
 
 
-def forget_open(connection: sqlite3.Connection) -> None:
+def forget_open(connection: Connection) -> None:
     """Delete the charges of open requests; those of killed ones stay."""
     connection.execute("DELETE FROM charges WHERE NOT killed")
 
 
 def keep_killed(
-    connection: sqlite3.Connection, killed: Mapping[str, OpenRequest], charges: Mapping[str, Charge]
+    connection: Connection, killed: Mapping[str, OpenRequest], charges: Mapping[str, Charge]
 ) -> None:
     """Write the charges of a killed process's requests."""
     rows = ((id_, request.day, *charges[id_], 1) for id_, request in killed.items())
     connection.executemany(_PUT, rows)
 
 
-def forget_before(connection: sqlite3.Connection, day: int) -> None:
+def forget_before(connection: Connection, day: int) -> None:
     """Delete the charges of earlier days (since 1970-01-01, UTC)."""
     connection.execute("DELETE FROM charges WHERE day < ?", (day,))
 
 
-def load_charges(connection: sqlite3.Connection) -> dict[str, Charge]:
+def load_charges(connection: Connection) -> dict[str, Charge]:
     """Return the charges by request id; raises ValueError if another program wrote them."""
     tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'charges'"
     if connection.execute(tables).fetchone() is None:

@@ -11,11 +11,9 @@ moved or replaced while open. A row is trusted only within the bounds of what th
 from __future__ import annotations
 
 import itertools
-import sqlite3
-import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
@@ -36,12 +34,9 @@ from ollama_gateway.limits.charges import (
 )
 from ollama_gateway.limits.ownership import alive, inspected, owned
 from ollama_gateway.limits.quota import MOST, bounded
-from ollama_gateway.storage.private_file import identity, make_directory, make_private
+from ollama_gateway.storage.private_file import make_directory
+from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile, version_of
 
-BUSY_SECONDS: Final = 1.0
-"""Seconds that SQLite waits for a lock on the file."""
-HANGING_SECONDS: Final = 5.0
-"""Seconds that a thread waits for another one in the file."""
 LAST_DAY: Final = 2_932_896
 """9999-12-31, the last day that has a month."""
 DROPPED_AT_ONCE: Final = 1000
@@ -60,6 +55,9 @@ KeyDay = tuple[str, int]
 
 class SpendingError(Exception):
     """A usage journal cannot be read or written; one line for the operator."""
+
+
+USAGE_FORMAT: Final = FileFormat(SCHEMA_VERSION, SpendingError)
 
 
 @attrs.frozen
@@ -104,9 +102,8 @@ class UsageFile:
 
     def __init__(self, directory: Path, month: int) -> None:
         self._open: dict[str, OpenRequest] | None = None  # those in the file; None if unknown
-        self._in_use = threading.Lock()  # an abandoned thread may still be in here
         self._number = 0  # of the last write
-        with translated(directory):
+        with USAGE_FORMAT.translated(directory):
             make_directory(directory)
         for number in itertools.count():
             self.path = directory / f"budgets-{number}.db"
@@ -114,7 +111,7 @@ class UsageFile:
                 return
 
     def __repr__(self) -> str:
-        return f"<SpendingFile {self.path}>"
+        return f"<UsageFile {self.path}>"
 
     def write(
         self,
@@ -127,19 +124,18 @@ class UsageFile:
         Raises SpendingError without a change; the caller may retry with newer figures. A write with
         a lower number than an earlier one changes nothing: its thread was late.
         """
-        with self._alone():
-            if identity(self.path) != self._identity:
-                raise SpendingError(f"{self.path} was replaced while in use: restart the gateway")
+        with self._file.alone():
+            self._file.check_identity()
             number = self._number + 1 if number is None else number
             if number <= self._number:
                 return
-            with self._transaction():
+            with self._file.transaction():
                 self._put(spent, opened)
             self._open, self._number = dict(opened), number
 
     def forget(self, before: int) -> bool:
         """Drop some older days; return whether there may be more. Raises SpendingError."""
-        with self._alone(), self._transaction():
+        with self._file.alone(), self._file.transaction():
             dropped = self._connection.execute(
                 "DELETE FROM spent WHERE rowid IN (SELECT rowid FROM spent WHERE day < ? LIMIT ?)",
                 (before, DROPPED_AT_ONCE),
@@ -148,30 +144,20 @@ class UsageFile:
 
     def close(self) -> None:
         """Close the file and give it up; do nothing if a thread hangs in it, or it is closed."""
-        if self._in_use.acquire(blocking=False):
+        if self._file.in_use.acquire(blocking=False):
             try:
                 self._undo.close()
             finally:
-                self._in_use.release()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Admit one thread at a time; raises SpendingError if the other one hangs."""
-        if not self._in_use.acquire(timeout=HANGING_SECONDS):
-            raise SpendingError(f"{self.path}: the file system does not answer")
-        try:
-            with translated(self.path):
-                yield
-        finally:
-            self._in_use.release()
+                self._file.in_use.release()
 
     def _took(self, month: int) -> bool:
         """Try to own the file at `path`; others may own it, or not stop reading it."""
-        with translated(self.path), ExitStack() as undo:
+        with USAGE_FORMAT.translated(self.path), ExitStack() as undo:
             if not undo.enter_context(owned(self.path)):
                 return False
-            self._identity = make_private(self.path)
-            self._connection = undo.enter_context(closing(_connect(str(self.path))))
+            self._file = undo.enter_context(closing(SQLiteFile(self.path, USAGE_FORMAT)))
+            self._connection = self._file.connection
+            self._file.prepare(lambda: None)
             self.content = self._prepare(month)
             if not undo.enter_context(alive(self.path)):
                 return False
@@ -179,13 +165,12 @@ class UsageFile:
         return True
 
     def _prepare(self, month: int) -> Content:
-        self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        with self._transaction():
-            if _version(self._connection) == 0:
+        with self._file.transaction():
+            if self._file.version() == 0:
                 self._make_tables()
             self._connection.execute(CREATE_CHARGES)
-            found = _read(self._connection, self.path)
+            found = _read(self._connection)
             charges, charged = found.charged().charges, found.charged().spent
             first = first_day_kept({day for _, day in charged}, month)
             kept = {at: tokens for at, tokens in charged.items() if at[1] >= first}
@@ -201,12 +186,6 @@ class UsageFile:
         for statement in SCHEMA:
             self._connection.execute(statement)
         self._connection.execute("INSERT INTO identity VALUES (?)", (str(uuid.uuid4()),))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        with self._connection:  # commits, or rolls back
-            yield
 
     def _put(self, spent: Mapping[KeyDay, int], opened: Mapping[str, OpenRequest]) -> None:
         before, self._open = self._open, None
@@ -233,35 +212,17 @@ def read_file(path: Path) -> Content | None:
 
     If its owner has ended, the open requests are charged. Raises SpendingError.
     """
-    with translated(path), inspected(path) as is_alive:
-        identity(path)  # SQLite would wait for ever for a writer to a pipe
-        target = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(_connect(target, is_uri=True)) as connection:
-            connection.execute("BEGIN")
-            content = _read(connection, path) if _version(connection) else None
+    with (
+        USAGE_FORMAT.translated(path),
+        inspected(path) as is_alive,
+        USAGE_FORMAT.reading(path) as connection,
+    ):
+        content = _read(connection) if version_of(connection) else None
     return content if content is None or is_alive else content.charged()
 
 
-def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:
-    # A runner's calls come one at a time, but not always from the same thread.
-    connection = sqlite3.connect(
-        target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=is_uri
-    )
-    connection.text_factory = bytes.decode  # of what is not UTF-8, SQLite's error shows the text
-    return connection
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _read(connection: sqlite3.Connection, path: Path) -> Content:
+def _read(connection: Connection) -> Content:
     """Read everything within a transaction."""
-    if (version := _version(connection)) > SCHEMA_VERSION:
-        raise SpendingError(
-            f"{path} was written by a newer version (schema {version}, this one knows"
-            f" {SCHEMA_VERSION}): upgrade this program"
-        )
     [(made_with,)] = connection.execute("SELECT id FROM identity")
     spent = connection.execute("SELECT key_id, day, tokens FROM spent")
     opened = connection.execute("SELECT request_id, key_id, day, prompt FROM open")
@@ -279,21 +240,3 @@ def _read(connection: sqlite3.Connection, path: Path) -> Content:
         },
         charges=load_charges(connection),
     )
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Translate errors of SQLite and of the file system into a `SpendingError` of one line."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise SpendingError(f"{path} is gone: put it back, or restart the gateway") from error
-    except OSError as error:
-        where, what = error.filename or path, error.strerror or "cannot be used"
-        raise SpendingError(f"{where}: {what}") from error
-    except sqlite3.Error as error:
-        # The message may hold names from the file.
-        what = str(error) if str(error).isprintable() else "cannot be read"
-        raise SpendingError(f"{path}: {what}") from error
-    except ValueError as error:
-        raise SpendingError(f"{path}: a row is not as this program writes it") from error
