@@ -31,7 +31,8 @@ import structlog
 
 from ollama_gateway.ledger.journal import Journal, JournalEntry
 from ollama_gateway.ledger.record import Attempt, AuditRecord
-from ollama_gateway.ledger.writer import SHORTEST, JournalWriter, write_journal
+from ollama_gateway.ledger.writer import JournalWriter, write_journal
+from ollama_gateway.services import SHORTEST_PAUSE
 from tests.ledger.records import KEY, record
 
 TASKS: Final = (1, 16, 64, 256)
@@ -108,7 +109,7 @@ async def _work(trail: JournalWriter, tasks: int, seconds: float) -> int:
     async def task() -> None:
         while time.perf_counter() < deadline:
             while trail.why_not is not None:  # noqa: ASYNC110 - nothing tells when
-                await anyio.sleep(SHORTEST / 10)
+                await anyio.sleep(SHORTEST_PAUSE / 10)
             made = _row(f"{next(numbers):032x}")
             await trail.admit(made)
             await trail.finalize(made)

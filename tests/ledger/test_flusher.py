@@ -19,8 +19,8 @@ from ollama_gateway.ledger.audit import open_audit
 from ollama_gateway.ledger.flusher import PAUSE, Flusher
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.writer import SHORTEST, JournalWriter, write_journal
-from ollama_gateway.services import running
+from ollama_gateway.ledger.writer import JournalWriter, write_journal
+from ollama_gateway.services import SHORTEST_PAUSE, running
 from ollama_gateway.storage.batcher import in_thread
 from tests.ledger.records import KEY, final, ids, intent, journal, record
 from tests.support.patience import PATIENCE
@@ -187,7 +187,9 @@ async def test_connections_that_are_killed_at_any_moment(
         while kills < KILLS:
             one.add(*(more := names(f"k{len(given)}-", 20)))
             given += more
-            await anyio.sleep(SHORTEST + kills % 25 * 0.001)  # about then they are on their way
+            await anyio.sleep(
+                SHORTEST_PAUSE + kills % 25 * 0.001
+            )  # about then they are on their way
             [(killed,)] = await anyio.to_thread.run_sync(postgres.execute, terminate)
             kills += killed
             await one.moved()

@@ -20,12 +20,11 @@ from ollama_gateway.ledger.journal import Journal, JournalEntry
 from ollama_gateway.ledger.ownership import has_intents
 from ollama_gateway.ledger.writer import (
     CAPACITY,
-    LONGEST,
-    SHORTEST,
     STRICT_SECONDS,
     JournalWriter,
     write_journal,
 )
+from ollama_gateway.services import LONGEST_PAUSE, SHORTEST_PAUSE
 from ollama_gateway.storage.batcher import in_place
 from tests.ledger.records import KEY, ids, record
 
@@ -87,7 +86,7 @@ async def test_buffered_nobody_waits(autojump_clock: Clock, tmp_path: Path) -> N
         first = one.ids
         await one.trail.admit(record("open"))
         one.trail.close(record("later"))
-        await trio.sleep(SHORTEST * 1.01)
+        await trio.sleep(SHORTEST_PAUSE * 1.01)
 
         assert first == [f"r{number}" for number in range(5)]
         assert (one.ids, has_intents(one.journal.path)) == ([*first, "later"], True)
@@ -125,7 +124,7 @@ async def test_strict_refuses_what_cannot_be_written(autojump_clock: Clock, tmp_
         with pytest.raises(Unavailable):
             one.trail.check_room()
         one.journal.find()
-        await trio.sleep(LONGEST)
+        await trio.sleep(LONGEST_PAUSE)
 
         one.trail.check_room()
         assert one.ids == ["a"]
@@ -143,7 +142,7 @@ async def test_who_is_refused_for_the_journal_has_a_row_too(
         assert one.trail.records_waiting == 25
         one.trail.close(record("let in"))
         one.journal.find()
-        await trio.sleep(2 * LONGEST)
+        await trio.sleep(2 * LONGEST_PAUSE)
 
         assert len(one.ids) == 26
         assert one.ids[-1] == "let in"
@@ -184,7 +183,7 @@ async def test_buffered_goes_on_up_to_a_bound(
         await trio.sleep(60)
         assert one.trail.records_waiting == 51
         one.journal.find()
-        await trio.sleep(LONGEST)
+        await trio.sleep(LONGEST_PAUSE)
 
         assert (one.trail.records_waiting, len(one.ids)) == (0, 51)
         one.trail.check_room()
@@ -236,7 +235,7 @@ async def test_the_state_that_came_last_is_written(autojump_clock: Clock, tmp_pa
         finalized.outcome, finalized.reason = "refused", "audit_unavailable"
         one.trail.close(finalized)
         one.journal.find()
-        await trio.sleep(LONGEST)
+        await trio.sleep(LONGEST_PAUSE)
 
         assert one.ids == ["a"]
         assert one.trail.records_waiting == 0
@@ -265,7 +264,7 @@ async def test_a_trail_survives_what_nobody_thought_of(
                 await trail.admit(record("a"))
             assert trail.why_not is not None
             trail.close(record("a"))
-            await trio.sleep(LONGEST)
+            await trio.sleep(LONGEST_PAUSE)
             assert (trail.failure, trail.records_waiting) == (None, 0)
         assert ids(journal.path) == ["a"]
     assert lines[0]["cause"] == f"{type(error).__name__}: {error}"

@@ -114,7 +114,7 @@ async def test_the_file_follows_whatever_happens_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begins and ends before, during and after writes in a thread end up in the file, each once."""
-    monkeypatch.setattr("ollama_gateway.limits.usage_journal.SHORTEST", 0)
+    monkeypatch.setattr("ollama_gateway.services.SHORTEST_PAUSE", 0)
     async with open_usage_journal(tmp_path, now=now) as usage_journal:
         for number in range(200):
             usage_journal.begin(f"r{number}", f"k{number % 7}", TODAY, 5)

@@ -132,7 +132,7 @@ async def test_a_thread_that_hangs_in_the_file_is_left_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leaving waits for it no longer than its deadline; the file stays this process's meanwhile."""
-    monkeypatch.setattr("ollama_gateway.limits.usage_journal.CLOSING_SECONDS", 0.01)
+    monkeypatch.setattr("ollama_gateway.services.FINAL_WRITE_SECONDS", 0.01)
     started, release = threading.Event(), threading.Event()
     put: Callable[..., None] = UsageFile._put
 

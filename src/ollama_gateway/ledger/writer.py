@@ -29,22 +29,15 @@ from ollama_gateway.ledger.journal import Journal, JournalEntry, JournalError
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.ledger.retention import tell_dropped
 from ollama_gateway.log import get_logger
-from ollama_gateway.services import running
+from ollama_gateway.services import WriteBehind
 from ollama_gateway.storage.batcher import Runner, in_thread
 
 CAPACITY: Final = 10_000
 """Records that may be pending: some 10 MB."""
 BATCH: Final = 1000
 """Records of one transaction."""
-SHORTEST: Final = 0.1
-"""Seconds between the beginnings of two writes, where nobody waits for them."""
-LONGEST: Final = 1.0
-"""The same while they fail: doubled with each, up to this."""
 STRICT_SECONDS: Final = 2.0
 """Seconds that a request waits for its record to be on the disk."""
-CLOSING_SECONDS: Final = 5.0
-"""Seconds at the end for what was not written yet."""
-
 _log = get_logger("audit")
 
 
@@ -65,7 +58,7 @@ class _PendingRecord:
 
 
 class JournalWriter:
-    """Writes audit records to a journal; `run` is the service.
+    """Writes audit records to a journal, while `opened`.
 
     Args:
         journal: this process's own; it stays open for longer than this object is used.
@@ -79,12 +72,19 @@ class JournalWriter:
         self.is_strict = is_strict
         self._runner = runner
         self._pending: dict[str, _PendingRecord] = {}
-        self._has_work = anyio.Event()
-        self._failure: str | None = None
+        self._service = WriteBehind(
+            self._write,
+            JournalError,
+            _log,
+            fails="audit journal failing",
+            works="audit journal works again",
+            details=lambda: {"rows_waiting": len(self._pending)},
+            is_eager=is_strict,
+        )
         self._journal_in_use = anyio.Lock()
 
     def __repr__(self) -> str:
-        return f"<JournalWriter {len(self._pending)} waiting, journal {self._failure or 'works'}>"
+        return f"<JournalWriter {len(self._pending)} waiting, journal {self.failure or 'works'}>"
 
     @property
     def records_waiting(self) -> int:
@@ -94,12 +94,12 @@ class JournalWriter:
     @property
     def failure(self) -> str | None:
         """Why the last write failed, for the log; None if it did not."""
-        return self._failure
+        return self._service.failure
 
     @property
     def why_not(self) -> str | None:
         """Why no request can be admitted now, for the operator; None if one can."""
-        if self.is_strict and self._failure is not None:
+        if self.is_strict and self.failure is not None:
             return "the audit journal cannot be written"
         if len(self._pending) >= CAPACITY:
             return "too many audit rows wait for the journal"
@@ -130,32 +130,25 @@ class JournalWriter:
         """Write soon how a request ended, without waiting."""
         self._put(record, is_final=True)
 
-    async def run(self) -> None:
-        """Write pending records until cancelled; start this service once."""
-        pause = SHORTEST
-        while True:
-            await self._has_work.wait()
-            began = anyio.current_time()
-            await self.write()
-            if self._failure is not None:
-                pause = min(2 * pause, LONGEST)
-                await anyio.sleep_until(began + pause)
-            elif not self.is_strict:
-                pause = SHORTEST
-                await anyio.sleep_until(began + pause)
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Write records for the length of the block, and the rest within 5 s after it."""
+        try:
+            async with self._service.opened():
+                yield
+        finally:
+            if self._pending:
+                _log.error("audit rows not written", rows=len(self._pending))
 
     async def write(self) -> None:
-        """Write a batch of pending records. Not while `run` runs."""
+        """Write a batch of pending records. Not while the writer is `opened`."""
+        await self._service.write()
+
+    async def _write(self) -> bool:
         batch = dict(islice(self._pending.items(), BATCH))
         try:
             async with self._journal_in_use:
                 await self._runner(lambda: self._commit(batch.values()))
-        except JournalError as error:  # they stay, and those who wait are told
-            self._note(str(error))
-        except Exception as error:  # noqa: BLE001 - the same: nobody else would write them
-            self._note(f"{type(error).__name__}: {error}")
-        else:
-            self._note(None)
             for request_id, pending in batch.items():
                 pending.is_written = True
                 if self._pending.get(request_id) is pending:
@@ -164,8 +157,7 @@ class JournalWriter:
             for pending in batch.values():
                 if pending.tried is not None:
                     pending.tried.set()
-        if not self._pending:
-            self._has_work = anyio.Event()
+        return not self._pending
 
     async def drop(self, last: Link) -> None:
         """Drop a record and all before it, between two writes. Raises JournalError."""
@@ -190,13 +182,6 @@ class JournalWriter:
         async with self._journal_in_use:
             return await self._runner(lambda: self.journal.trim(before))
 
-    async def drain(self) -> None:
-        """Write all pending records until a write fails. Not while `run` runs."""
-        while self._pending:
-            await self.write()
-            if self._failure is not None:
-                return
-
     def _commit(self, batch: Iterable[_PendingRecord]) -> None:
         """Commit a batch, outside the event loop.
 
@@ -216,28 +201,15 @@ class JournalWriter:
 
     def _put(self, record: AuditRecord, *, is_final: bool) -> _PendingRecord:
         self._pending[record.request_id] = pending = _PendingRecord(record, is_final)
-        self._has_work.set()
+        self._service.wake()
         return pending
-
-    def _note(self, failure: str | None) -> None:
-        if failure is not None and self._failure is None:
-            _log.error("audit journal failing", cause=failure, rows_waiting=len(self._pending))
-        if failure is None and self._failure is not None:
-            _log.info("audit journal works again", rows_waiting=len(self._pending))
-        self._failure = failure
 
 
 @asynccontextmanager
 async def write_journal(writer: JournalWriter) -> AsyncIterator[JournalWriter]:
     """Run a writer for the length of the block; write the rest within 5 s after it."""
-    try:
-        async with running(writer.run):
-            yield writer
-    finally:
-        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-            await writer.drain()
-        if writer.records_waiting:
-            _log.error("audit rows not written", rows=writer.records_waiting)
+    async with writer.opened():
+        yield writer
 
 
 def _unavailable() -> Unavailable:

@@ -20,9 +20,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
 
-import anyio
 import attrs
 
 from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
@@ -37,15 +35,8 @@ from ollama_gateway.limits.usage_file import (
     read_file,
 )
 from ollama_gateway.log import get_logger
-from ollama_gateway.services import running
+from ollama_gateway.services import WriteBehind
 from ollama_gateway.storage.batcher import Runner, close_in_time, in_thread
-
-SHORTEST: Final = 0.1
-"""Seconds between the beginnings of two writes."""
-LONGEST: Final = 1.0
-"""The same while they fail: doubled with each, up to this."""
-CLOSING_SECONDS: Final = 5.0
-"""Seconds at the end for what was not written yet."""
 
 _log = get_logger("limits")
 
@@ -71,7 +62,7 @@ cannot be read. The journal itself may hold more."""
 
 
 class UsageJournal:
-    """The usage of this process and its open requests; `run` writes them to `file`.
+    """The usage of this process and its open requests, written to `file` while `opened`.
 
     Args:
         file: this process's own; it stays open for longer than this object is used.
@@ -93,22 +84,27 @@ class UsageJournal:
         self._spent = dict(file.content.spent)
         self._open: dict[str, OpenRequest] = {}
         self._changed: set[KeyDay] = set()
-        self._has_work = anyio.Event()  # set if the file is behind
-        self._is_failing = False
+        self._service = WriteBehind(
+            self._write,
+            SpendingError,
+            _log,
+            fails="spending file failing",
+            works="spending file works again",
+        )
 
     def __repr__(self) -> str:
-        state = "failing" if self._is_failing else "works"
+        state = "failing" if self.is_failing else "works"
         return f"<UsageJournal {len(self._open)} open, {len(self._changed)} to write, file {state}>"
 
     @property
     def is_failing(self) -> bool:
         """Whether the last write failed, so that a restart would lose the usage since."""
-        return self._is_failing
+        return self._service.failure is not None
 
     @property
     def is_behind(self) -> bool:
         """Whether changes are not written yet."""
-        return self._has_work.is_set()
+        return self._service.is_behind
 
     def begin(self, request_id: str, key_id: str, day: int, prompt: int) -> None:
         """Note a request that was admitted against a budget; a repeated call changes nothing.
@@ -121,7 +117,7 @@ class UsageJournal:
 
         """
         self._open.setdefault(request_id, OpenRequest(key_id, day, bounded(prompt)))
-        self._has_work.set()
+        self._service.wake()
 
     def note_charges(self, charges: Mapping[str, Charge]) -> None:
         """Note the charges of open requests that were reported to a shared store.
@@ -132,7 +128,7 @@ class UsageJournal:
             reported, request = (bounded(prompt), bounded(answer)), self._open.get(request_id)
             if request is not None and request.reported != reported:
                 self._open[request_id] = attrs.evolve(request, reported=reported)
-                self._has_work.set()
+                self._service.wake()
 
     def end(self, request_id: str, tokens: int) -> None:
         """Charge a request's usage; if it is unknown or has ended, change nothing."""
@@ -141,26 +137,30 @@ class UsageJournal:
             return
         charge(self._spent, request, tokens)
         self._changed.add((request.key_id, request.day))
-        self._has_work.set()
+        self._service.wake()
 
     def totals(self) -> dict[str, dict[int, int]]:
         """Return a copy of the tokens spent, by key and day, without open requests."""
         return _by_key(self._spent)
 
-    async def run(self) -> None:
-        """Write changes until cancelled; start this service once."""
-        pause = SHORTEST
-        while True:
-            await self._has_work.wait()
-            began = anyio.current_time()
-            await self.write()
-            pause = min(2 * pause, LONGEST) if self._is_failing else SHORTEST
-            await anyio.sleep_until(began + pause)
-
     async def write(self) -> None:
-        """Write the changes; if that fails, they stay pending. Not while `run` runs."""
+        """Write the changes; if that fails, they stay pending. Not while `opened`."""
+        await self._service.write()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Write changes for the length of the block; then write the rest and close, within 5 s."""
+        try:
+            async with self._service.opened(partial(close_in_time, self._file.close, self._runner)):
+                yield
+        finally:
+            if self.is_behind:
+                _log.error("spending not written")
+            self._file.close()
+
+    async def _write(self) -> bool:
         self._forget()
-        changed, self._changed, self._has_work = self._changed, set(), anyio.Event()
+        changed, self._changed = self._changed, set()
         spent, opened = {at: self._spent[at] for at in changed}, dict(self._open)
         is_written = False
         self._number += 1
@@ -169,14 +169,10 @@ class UsageJournal:
                 partial(self._put, spent, opened, self._number, self._forget_before)
             )
             is_written = True
-            self._note(None)
-        except Exception as error:  # noqa: BLE001 - requests go on, whatever fails
-            self._note(error)
         finally:
             if not is_written:
                 self._changed |= changed
-            if not is_written or self._forget_before:
-                self._has_work.set()
+        return not self._forget_before
 
     def _put(
         self,
@@ -201,14 +197,6 @@ class UsageJournal:
         self._changed = {at for at in self._changed if at[1] >= first}
         self._months = {month_of(day) for _, day in kept}
 
-    def _note(self, error: Exception | None) -> None:
-        """Log changes only: a failing disk fails ten times a second."""
-        if error is not None and not self._is_failing:
-            _log.error("spending file failing", cause=str(error))
-        if error is None and self._is_failing:
-            _log.info("spending file works again")
-        self._is_failing = error is not None
-
 
 @asynccontextmanager
 async def open_usage_journal(
@@ -228,17 +216,8 @@ async def open_usage_journal(
     month = moment(0, now()).month
     file = await runner(lambda: UsageFile(directory, month))
     usage_journal = UsageJournal(file, runner, now)
-    try:
-        async with running(usage_journal.run):
-            yield usage_journal
-    finally:
-        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-            if usage_journal.is_behind:
-                await usage_journal.write()
-            await close_in_time(file.close, runner)
-        if usage_journal.is_behind:
-            _log.error("spending not written")
-        file.close()
+    async with usage_journal.opened():
+        yield usage_journal
 
 
 def contributions_of(spent: Mapping[str, Totals]) -> list[Contribution]:
