@@ -10,13 +10,11 @@ read, the last known names stay in force, and the log says so once.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +24,7 @@ import attrs
 
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.log import get_logger
+from ollama_gateway.storage.file_lock import locked
 from ollama_gateway.storage.private_file import NotAFile, make_directory
 
 PAUSED_FILE: Final = "paused.json"
@@ -40,7 +39,6 @@ POLL_SECONDS: Final = 0.5
 """Seconds between two reads: a change takes effect within a second."""
 READ_SECONDS: Final = 5.0
 """Seconds that one read may take."""
-_NAP: Final = 0.005
 
 log = get_logger("pauses")
 
@@ -121,33 +119,20 @@ def _replace(directory: Path, names: frozenset[str]) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Change the file alone for the length of the block, in a directory that exists."""
-    try:
-        make_directory(directory)
-        descriptor = _opened(directory / LOCK_NAME, os.O_RDWR)
-    except OSError as error:
-        raise _broken(LOCK_NAME, error) from None
-    try:
-        _take(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _take(descriptor: int) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
+    """Lock the file against other commands for the length of the block; create the directory."""
+    with ExitStack() as lock:
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise PausesBroken(f"{LOCK_NAME}: another command holds it") from None
-            time.sleep(_NAP)
+            make_directory(directory)
+            path = directory / LOCK_NAME
+            is_ours = lock.enter_context(locked(path, patience=LOCK_SECONDS, opener=_opened))
         except OSError as error:
             raise _broken(LOCK_NAME, error) from None
+        if not is_ours:
+            raise PausesBroken(f"{LOCK_NAME}: another command holds it")
+        yield
 
 
-def _opened(path: Path, how: int) -> int:
+def _opened(path: Path, how: int = os.O_RDWR) -> int:
     """Open a private file, created if missing, for the owner of the directory."""
     flags = how | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
