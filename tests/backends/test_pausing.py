@@ -1,4 +1,4 @@
-"""The file of paused backends: what is in it, what may be in its place, and who changes it."""
+"""The file of paused backends: its content, bad files in its place, and concurrent changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ for name in sys.argv[2:]:
 
 
 def test_what_is_added_is_read(tmp_path: Path) -> None:
-    """Names come and go, each once, whatever else is in the file; nothing is made by reading."""
+    """Names are added and removed once, whatever else the file holds; reading creates nothing."""
     file = PauseFile(tmp_path / "some" / "data")
     assert file.read() == frozenset()
     assert not file.directory.exists()
@@ -42,7 +42,7 @@ def test_what_is_added_is_read(tmp_path: Path) -> None:
 
 
 def test_odd_names_stay_as_they_are(tmp_path: Path) -> None:
-    """A name that no settings could hold is kept when others change."""
+    """A name that is invalid in settings is kept when others change."""
     (tmp_path / "paused.json").write_bytes(b'["\\ud800", "a\\nb", ""]')
 
     assert PauseFile(tmp_path).add("a") == {"\ud800", "a\nb", "", "a"}
@@ -50,7 +50,7 @@ def test_odd_names_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_the_file_is_private_and_its_directorys_owners(tmp_path: Path) -> None:
-    """Nobody else reads it; what root pauses, a gateway that runs as somebody else can read."""
+    """Other users cannot read it; a gateway of another user can read what root paused."""
     directory = tmp_path / "data"
     directory.mkdir(mode=0o700)
     if os.geteuid() == 0:
@@ -68,7 +68,7 @@ def test_the_file_is_private_and_its_directorys_owners(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", SPOILT)
 def test_what_is_no_list_of_names_is_one_line(tmp_path: Path, kind: str) -> None:
-    """Reading and changing say what is wrong, without the directory, and change nothing."""
+    """Reading and changing report the fault without the directory, and change nothing."""
     spoil, fault = SPOILT[kind]
     spoil(tmp_path / "paused.json")
     file = PauseFile(tmp_path)
@@ -85,7 +85,7 @@ def test_what_is_no_list_of_names_is_one_line(tmp_path: Path, kind: str) -> None
 def test_a_file_that_cannot_be_written_keeps_what_it_has(
     tmp_path: Path, name: str, spoil: Callable[[Path], None]
 ) -> None:
-    """A change that fails on its way leaves the names as they were, or is made whole."""
+    """A change that fails half-way leaves the old names, or is complete."""
     file = PauseFile(tmp_path)
     file.add("a")
     (tmp_path / name).unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_written_keeps_what_it_has(
 
 
 def test_a_data_directory_that_is_none(tmp_path: Path) -> None:
-    """A file where the directory belongs is one line too."""
+    """A file in the place of the directory is one line too."""
     (tmp_path / "data").write_text("")
     file = PauseFile(tmp_path / "data")
 
@@ -110,7 +110,7 @@ def test_a_data_directory_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_not_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command does not wait for ever for another one that hangs."""
+    """A command stops waiting for another one that hangs."""
     monkeypatch.setattr(pausing, "LOCK_SECONDS", 0.0)
     file = PauseFile(tmp_path)
 
@@ -120,7 +120,7 @@ def test_a_lock_that_is_not_given_back(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_commands_at_once_lose_nothing(tmp_path: Path) -> None:
-    """Names that three processes add at the same time are all there; readers see whole lists."""
+    """Names that three processes add at once are all there; readers see complete lists."""
     file = PauseFile(tmp_path)
     names = [[f"{who}-{n}" for n in range(15)] for who in "abc"]
     adders = [

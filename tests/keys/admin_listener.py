@@ -1,4 +1,4 @@
-"""A small HTTP server where a gateway's admin listener would be, to answer whatever a test says."""
+"""A small HTTP server in place of a gateway's admin listener, with answers set by the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import attrs
 
 @attrs.define
 class AdminListener:
-    """What it answers, and what it was asked."""
+    """Its answers, and the requests it got."""
 
     port: int
     answers: dict[str, bytes] = attrs.field(factory=dict)
@@ -23,7 +23,7 @@ class AdminListener:
     """Paths, and what was in `Authorization`."""
 
     def says(self, path: str, value: object, status: int = 200) -> None:
-        """Answer a path with JSON from now on."""
+        """Set the JSON answer of a path."""
         self.answers[path] = http(json.dumps(value).encode(), status)
 
 
@@ -34,7 +34,7 @@ def http(body: bytes, status: int = 200, headers: str = "") -> bytes:
 
 @contextmanager
 def admin_listener() -> Iterator[AdminListener]:
-    """Listen on a free port for the length of the block; what it has no answer for is a 404."""
+    """Listen on a free port for the length of the block; answer unknown paths with 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -16,12 +16,12 @@ def run(*arguments: str, stdin: str | bytes = "") -> Result:
 
 
 def ran(*arguments: str) -> str:
-    """What a command that succeeds prints."""
+    """Run a command that succeeds; return its output."""
     result = run(*arguments)
     assert (result.exit_code, result.exception) == (0, None), result.stderr
     return result.stdout
 
 
 def as_json(*arguments: str) -> Any:
-    """The same as a value."""
+    """Return the output as a JSON value."""
     return json.loads(ran(*arguments, "--json"))

@@ -15,20 +15,20 @@ from tests.keys.stores import WallClock, in_postgres, open_sqlite
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the store is."""
+    """The path of the store."""
     return tmp_path / "keys.db"
 
 
 @pytest.fixture
 def command(path: Path) -> Iterator[SQLiteKeys]:
-    """The store as `gatewayctl keys`, another process, has it open."""
+    """The store as another process, `gatewayctl keys`, has it open."""
     with closing(SQLiteKeys(path)) as store:
         yield store
 
 
 @pytest.fixture
 def clock() -> WallClock:
-    """The time the store sees."""
+    """The store's clock."""
     return WallClock()
 
 
@@ -36,7 +36,7 @@ def clock() -> WallClock:
 def reopen(
     request: pytest.FixtureRequest, tmp_path: Path, clock: WallClock
 ) -> Iterator[Callable[[], KeyStore]]:
-    """Opens one and the same store, empty at first, as often as it is called."""
+    """Opens the same store, empty at first, at each call."""
     if request.param == "sqlite":
         opener = partial(open_sqlite, tmp_path, clock)
     else:

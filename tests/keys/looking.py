@@ -21,14 +21,14 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 @attrs.define
 class Look:
-    """A cache over the real store, and what it asked of it."""
+    """A cache over the real store, and its look-ups."""
 
     cache: KeyCache
     batches: list[int]
     """How many digests each look-up had."""
 
     async def status(self, text: str | None) -> int:
-        """What a client with this credential is answered."""
+        """Return the status for a client with this credential."""
         try:
             await self.cache.identify(text)
         except GatewayError as error:
@@ -37,7 +37,7 @@ class Look:
 
 
 def virtual_now() -> datetime:
-    """A wall clock that goes with the virtual time."""
+    """Return a wall-clock time that follows the virtual time."""
     return START + timedelta(seconds=anyio.current_time())
 
 

@@ -18,7 +18,7 @@ START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 @attrs.define
 class WallClock:
-    """A wall clock that is set by hand."""
+    """A wall clock that the test sets."""
 
     time: datetime = START
 
@@ -38,5 +38,5 @@ def in_postgres(url: str, clock: WallClock) -> KeyStore:
 
 
 def found(store: KeyStore, *texts: str) -> list[APIKey | None]:
-    """What a look-up of these texts finds, in their order."""
+    """Look up these texts; return what is found, in order."""
     return list(store.find([digest_of(text) for text in texts]))

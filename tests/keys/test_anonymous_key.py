@@ -1,4 +1,4 @@
-"""What `serve` says at its start of the key that clients without one are served as."""
+"""What `serve` logs at its start about the key for anonymous clients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def revoked(store: SQLiteKeys) -> str:
 
 
 def unknown(_store: SQLiteKeys) -> str:
-    """A key that was never here."""
+    """A key that does not exist."""
     return "a-key-of-another-store"
 
 
@@ -51,7 +51,7 @@ def unknown(_store: SQLiteKeys) -> str:
 def test_a_key_that_does_not_fit_is_told(
     tmp_path: Path, made: Callable[[SQLiteKeys], str] | None, said: str | None
 ) -> None:
-    """One that opens nothing, and one that opens more than an editor needs."""
+    """`serve` warns of a key that grants nothing, or more than an editor needs."""
     with closing(SQLiteKeys(tmp_path / KEYS_FILE)) as store:
         environment = {}
         if made is not None:

@@ -16,7 +16,7 @@ from tests.keys.looking import START, looking
 
 
 async def test_a_key_is_identified_with_its_rights(path: Path, command: SQLiteKeys) -> None:
-    """The principal carries id, name, patterns and groups of the key, by the production runner."""
+    """With the production runner, the principal has the id, name and rights of the key."""
     key, text = command.create("ci", ("m1",), frozenset({"read"}))
     async with open_keys(SQLiteLocation(path)) as keys:
         assert await keys.identify(text) == key.principal()
@@ -24,7 +24,7 @@ async def test_a_key_is_identified_with_its_rights(path: Path, command: SQLiteKe
 
 
 async def test_every_refusal_is_the_same(path: Path, command: SQLiteKeys) -> None:
-    """None, malformed, unknown, expired and revoked: one class, one text, one reason."""
+    """Missing, malformed, unknown, expired and revoked keys raise one class, text and reason."""
     _, expired = command.create("expired", expires_at=START)
     _, revoked = command.create("revoked")
     command.revoke("revoked")
@@ -60,7 +60,7 @@ async def test_a_typo_never_reaches_the_store(path: Path, command: SQLiteKeys) -
 
 
 async def test_a_thousand_first_uses_are_one_look_up(path: Path, command: SQLiteKeys) -> None:
-    """The same key from 1000 connections at once, never used before: one batch."""
+    """The first use of a key from 1000 connections at once is one batch."""
     _, text = command.create("ci")
     statuses: list[int] = []
 
@@ -77,7 +77,7 @@ async def test_a_thousand_first_uses_are_one_look_up(path: Path, command: SQLite
 
 
 async def test_a_hit_awaits_nothing(path: Path, command: SQLiteKeys) -> None:
-    """A cached key is answered without a checkpoint, so nothing can hold it up."""
+    """A cached key is returned without a checkpoint, so nothing can delay it."""
     _, text = command.create("ci")
     async with looking(path) as look:
         await look.cache.identify(text)
@@ -90,7 +90,7 @@ async def test_a_key_is_looked_up_again_after_the_fresh_time(
     command: SQLiteKeys,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Used all the time, a key costs one look-up in 0.8 s."""
+    """A key in constant use costs one look-up in 0.8 s."""
     _, text = command.create("ci")
     async with looking(path) as look:
         for _ in range(32):
@@ -122,7 +122,7 @@ async def test_a_change_takes_effect_within_a_second(
     command: SQLiteKeys,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """New patterns, groups, names and texts are seen like a revocation is."""
+    """New patterns, groups, names and texts take effect as fast as a revocation."""
     key, old = command.create("ci")
     async with looking(path) as look:
         assert (await look.cache.identify(old)).models == ("*",)
@@ -135,7 +135,7 @@ async def test_a_change_takes_effect_within_a_second(
 
 
 async def test_a_new_key_works_at_once(path: Path, command: SQLiteKeys) -> None:
-    """That a key was unknown a moment ago is not remembered."""
+    """The cache does not remember that a key was unknown."""
     async with looking(path) as look:
         entry = "sk-legacy-0123456789abcdef"
         assert await look.status(entry) == 401
@@ -150,7 +150,7 @@ async def test_an_expiry_is_met_to_the_moment(
     command: SQLiteKeys,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A cached key ends with its time, not with its look-up."""
+    """A cached key expires at its time, not at its next look-up."""
     _, text = command.create("ci", expires_at=START + timedelta(seconds=0.5))
     async with looking(path) as look:
         assert await look.status(text) == 200
@@ -162,7 +162,7 @@ async def test_an_expiry_is_met_to_the_moment(
 
 
 async def test_the_cache_is_bounded(path: Path, command: SQLiteKeys) -> None:
-    """Over its capacity the key that was not used for longest goes, and works when it returns."""
+    """Beyond its capacity the least recently used key is evicted, and works when it returns."""
     texts = [command.create(f"key-{n}")[1] for n in range(4)]
     async with looking(path, capacity=3) as look:
         for text in (*texts[:3], texts[0], texts[3]):

@@ -25,7 +25,7 @@ def moved_away(path: Path) -> None:
 
 
 def replaced(path: Path) -> None:
-    """The file is garbage, the real one aside."""
+    """The file is replaced by garbage."""
     moved_away(path)
     path.write_bytes(b"garbage" * 1000)
 
@@ -37,7 +37,7 @@ async def test_a_failing_store_refuses_nobody_it_knows(
     autojump_clock: trio.testing.MockClock,
     spoil: Callable[[Path], None],
 ) -> None:
-    """A known key works for 10 minutes; what cannot be judged is a 503, never a 401; it heals."""
+    """A known key works for 10 minutes; others get 503, never 401; the cache recovers."""
     _, known = command.create("known")
     _, unknown = command.create("unknown")
     async with looking(path) as look:
@@ -64,7 +64,7 @@ async def test_a_failing_store_refuses_nobody_it_knows(
 async def test_malformed_keys_are_401_also_while_the_store_fails(
     path: Path, command: SQLiteKeys
 ) -> None:
-    """What needs no store to be refused is refused."""
+    """Malformed keys are refused without the store."""
     command.create("ci")
     async with looking(path) as look:
         moved_away(path)
@@ -76,7 +76,7 @@ async def test_a_failing_store_is_asked_once_in_a_while(
     command: SQLiteKeys,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A known key asks a failing store once in 0.8 s, and its state is no longer held after 5 s."""
+    """A known key tries a failing store once in 0.8 s, and a failure counts for 5 s at most."""
     _, text = command.create("ci")
     async with looking(path) as look:
         assert await look.status(text) == 200
@@ -96,7 +96,7 @@ async def test_a_revocation_counts_as_soon_as_the_store_is_back(
     command: SQLiteKeys,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Working from the cache ends within a second of the store's return."""
+    """The cache stops serving stale keys within a second of the store's return."""
     _, text = command.create("ci")
     async with looking(path) as look:
         assert await look.status(text) == 200
@@ -114,7 +114,7 @@ async def test_a_text_that_was_rotated_away_is_forgotten(
     command: SQLiteKeys,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """What the store once said is not a key does not come back to life when the store fails."""
+    """A text that the store has rejected stays rejected when the store fails."""
     _, text = command.create("ci")
     async with looking(path) as look:
         assert await look.status(text) == 200
@@ -130,7 +130,7 @@ async def test_a_slow_look_up_does_not_lengthen_the_fresh_time(
     command: SQLiteKeys,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A revocation counts within 0.8 s of the look-up's begin, however late its answer came."""
+    """A revocation takes effect 0.8 s after the look-up began, however late its answer came."""
     _, text = command.create("ci")
 
     async def late(work: Callable[[], S], /) -> S:
@@ -179,7 +179,7 @@ async def test_a_store_that_hangs_costs_a_known_key_little(
     command: SQLiteKeys,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """The first use waits 2 s, later ones 0.1 s, and one in 5 s finds out with patience."""
+    """The first use waits 2 s, later ones 0.1 s, and one in 5 s the full time."""
     _, known = command.create("known")
     pause, delays = 0.0, []
 
@@ -204,7 +204,7 @@ async def test_a_store_that_is_slow_and_back_is_believed_again(
     command: SQLiteKeys,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """One that takes half a second for an answer is found out within `DOUBT`."""
+    """A store that takes half a second is used again within `DOUBT`."""
     _, text = command.create("ci")
     pause = 0.0
 

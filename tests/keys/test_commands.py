@@ -22,7 +22,7 @@ def is_known(data_dir: Path, text: str) -> bool:
 
 
 def test_create_prints_the_key_once_and_alone(data_dir: Path) -> None:
-    """stdout is the key; stderr says which store, and never the key; no listing has it."""
+    """stdout has the key; stderr names the store, never the key; no listing has it."""
     result = run("create", "ci")
     text = result.stdout.removesuffix("\n")
     assert is_known(data_dir, text)
@@ -33,7 +33,7 @@ def test_create_prints_the_key_once_and_alone(data_dir: Path) -> None:
 
 
 def test_create_as_json() -> None:
-    """Its text, and what it is; values by option or with commas between."""
+    """The output has its text and its rights; values come by option or with commas."""
     made = as_json(
         "create", "ci", "--models", "llama3*,m1", "--models", "m1", "--endpoints", "read"
     )
@@ -58,7 +58,7 @@ def test_create_as_json() -> None:
 
 
 def test_a_key_may_name_the_header_that_says_who_asks() -> None:
-    """In any case, until it is taken away; a header that holds a secret is refused."""
+    """The header's case does not matter; it can be removed; one that holds a secret is refused."""
     made = as_json("create", "webui", "--user-header", "X-OpenWebUI-User-Email")
     assert made["user_header"] == "x-openwebui-user-email"
     assert as_json("update", "webui", "--user-header", "none")["user_header"] is None
@@ -77,7 +77,7 @@ def test_an_expiry_is_a_duration() -> None:
 
 
 def test_list_is_a_plain_table_without_a_terminal() -> None:
-    """One line a key, in the order they were made, columns apart by blanks alone."""
+    """Each key is one line, oldest first, with columns separated by blanks."""
     assert ran("list").split() == [
         "id",
         "name",
@@ -97,7 +97,7 @@ def test_list_is_a_plain_table_without_a_terminal() -> None:
 
 
 def test_list_as_json() -> None:
-    """Every field of every key but secrets."""
+    """JSON has every field of every key except secrets."""
     assert as_json("list") == []
     ran("create", "ci")
     (listed,) = as_json("list")
@@ -117,7 +117,7 @@ def test_list_as_json() -> None:
 
 
 def test_update_changes_what_is_given() -> None:
-    """The rest stays, and an update of nothing is a usage error."""
+    """Other attributes stay, and an empty update is a usage error."""
     before = as_json("create", "ci", "--models", "m1")
     after = as_json("update", "ci", "--name", "cd", "--endpoints", "read,manage")
     assert (after["id"], after["name"], after["models"]) == (before["id"], "cd", ["m1"])
@@ -126,7 +126,7 @@ def test_update_changes_what_is_given() -> None:
 
 
 def test_rotate_prints_the_new_key(data_dir: Path) -> None:
-    """The old one ends at once, or lives on with --grace."""
+    """The old text ends at once, or after --grace."""
     first = as_json("create", "ci")["key"]
     second = ran("rotate", "ci").removesuffix("\n")
     third = as_json("rotate", "ci", "--grace", "24h")["key"]
@@ -134,7 +134,7 @@ def test_rotate_prints_the_new_key(data_dir: Path) -> None:
 
 
 def test_revoke_says_what_it_revoked() -> None:
-    """Also for a key that was revoked already."""
+    """The same for a key that is already revoked."""
     ran("create", "ci")
     assert as_json("revoke", "ci")["status"] == "revoked"
     assert as_json("revoke", "ci")["status"] == "revoked"
@@ -176,7 +176,7 @@ def test_what_the_store_refuses_is_exit_code_1(arguments: list[str], message: st
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], message: str) -> None:
-    """The message says what would be right, and no key was made."""
+    """The message says what is allowed, and no key is made."""
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
@@ -184,7 +184,7 @@ def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], message: str)
 
 
 def test_a_store_that_cannot_be_used_is_exit_code_1(data_dir: Path) -> None:
-    """The line names the file and what is wrong with it."""
+    """The line names the file and its fault."""
     data_dir.mkdir()
     (data_dir / "keys.db").write_bytes(b"garbage" * 1000)
     result = run("list")
@@ -195,7 +195,7 @@ def test_a_store_that_cannot_be_used_is_exit_code_1(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("source", ["file", "stdin"])
 def test_import_takes_in_keys_as_they_are(data_dir: Path, tmp_path: Path, source: str) -> None:
-    """From a file or from stdin; the keys work, and are stored as hashes."""
+    """Keys from a file or from stdin work, and are stored as hashes."""
     text = f"# old proxy\n\nlegacy,{LEGACY}\nother,{LEGACY}-2\n"
     (tmp_path / "keys.csv").write_text(text)
     result = run("import", "keys.csv") if source == "file" else run("import", "-", stdin=text)
@@ -205,7 +205,7 @@ def test_import_takes_in_keys_as_they_are(data_dir: Path, tmp_path: Path, source
 
 
 def test_an_import_with_a_problem_takes_in_nothing() -> None:
-    """Every wrong line is named, in the file and against the store; no key is printed."""
+    """Every bad line is named, whether by itself or because of the store; no key is printed."""
     bad = run("import", "-", stdin=f"legacy,{LEGACY}\nno comma\nshort,{LEGACY[:19]}\n")
     assert bad.stderr.splitlines()[1:] == [
         "gatewayctl keys: line 2: not of the form name,key",
@@ -224,7 +224,7 @@ def test_an_import_with_a_problem_takes_in_nothing() -> None:
 
 
 def test_a_file_that_is_no_text_is_refused() -> None:
-    """Bytes that are not UTF-8 are one line, not a trace."""
+    """Bytes that are not UTF-8 give one line, not a trace."""
     result = run("import", "-", stdin=b"legacy,\xff\xfe" + LEGACY.encode())
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "gatewayctl keys: - is not UTF-8 text"

@@ -13,7 +13,7 @@ TWO = "sk-two-0123456789,abcdef"
 
 
 def problems(text: str) -> list[str]:
-    """What is wrong with a file, a line each."""
+    """Return the problems of a file, one line each."""
     with pytest.raises(KeyRefused) as caught:
         read_keys(text)
     return str(caught.value).splitlines()
@@ -35,7 +35,7 @@ def test_keys_of_another_gateway_are_read() -> None:
 
 
 def test_every_problem_is_told_by_its_line() -> None:
-    """All at once, in the order of the file, and no line of it is repeated."""
+    """One error names all bad lines in the order of the file, and repeats none."""
     lines = [
         "no comma",
         f",{ONE}",
@@ -65,12 +65,12 @@ def test_every_problem_is_told_by_its_line() -> None:
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n"])
 def test_an_empty_file_is_a_problem(text: str) -> None:
-    """An import of nothing is more likely a slip than a wish."""
+    """An import without keys is most likely a mistake."""
     assert problems(text) == ["the file has no keys"]
 
 
 def test_columns_in_the_wrong_order_print_no_key() -> None:
-    """`key,name` by a slip: the message holds neither column."""
+    """For a line `key,name` the message holds neither column."""
     assert problems(f"{ONE},alice\n{ONE},alice") == [
         "line 1: the key is shorter than 20 characters",
         "line 2: the key is shorter than 20 characters",
@@ -79,7 +79,7 @@ def test_columns_in_the_wrong_order_print_no_key() -> None:
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    """No file, whatever is in it, raises anything else."""
+    """No file raises any other error."""
     try:
         entries = read_keys(text)
     except KeyRefused:

@@ -26,7 +26,7 @@ VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
 def is_refused(text: str) -> bool:
-    """Whether the text alone is reason enough."""
+    """Whether the text alone is rejected."""
     try:
         read_claim(text)
     except Unauthorized:
@@ -35,7 +35,7 @@ def is_refused(text: str) -> bool:
 
 
 def test_a_key_of_the_documented_form_is_read() -> None:
-    """The form never changes: a key written down once is a key for ever."""
+    """The form never changes: an old key stays valid."""
     assert read_claim(GOOD) == Claim(digest_of(GOOD))
 
 
@@ -102,7 +102,7 @@ def test_a_key_made_elsewhere_passes_to_the_look_up(text: str) -> None:
 
 
 def test_the_hash_of_a_key_is_another_key() -> None:
-    """Whoever reads the store cannot present what it holds: a digest is hashed again."""
+    """A digest from the store is no credential: it would be hashed again."""
     assert read_claim(digest_of(GOOD)).digest != digest_of(GOOD)
 
 
@@ -116,7 +116,7 @@ def test_the_hash_of_a_key_is_another_key() -> None:
 @example(0, "insert", "x")
 @example(len(GOOD), "insert", "x")
 def test_a_typo_never_reaches_the_store(place: int, kind: str, sign: str) -> None:
-    """One character replaced, added or dropped, in any place, prefix and checksum included."""
+    """One character replaced, added or dropped anywhere, also in the prefix or checksum."""
     head, tail = GOOD[:place], GOOD[place:]
     rest = {"replace": sign + tail[1:], "insert": sign + tail, "delete": tail[1:]}[kind]
     assert is_refused(head + rest) == (head + rest != GOOD)
@@ -131,13 +131,13 @@ def test_swapped_neighbours_never_reach_the_store(place: int) -> None:
 
 @given(st.text(max_size=600))
 def test_any_text_is_a_claim_or_refused(text: str) -> None:
-    """Nothing a client can send raises anything else, and what passes is visible ASCII."""
+    """No text a client can send raises another error, and every claim is visible ASCII."""
     assert is_refused(text) or set(text) <= set(VISIBLE)
 
 
 @given(st.text(alphabet=string.ascii_letters + string.digits, min_size=49, max_size=49))
 def test_a_guessed_secret_is_refused(secret: str) -> None:
-    """The checksum turns away what only has the form of a key."""
+    """The checksum rejects a text that only has the form of a key."""
     assert is_refused(f"ogw_abcd2345_{secret}")
 
 
@@ -152,14 +152,14 @@ def test_no_text_of_a_key_is_in_a_repr() -> None:
     "name", ["", " ", "a" * 101, "a\nb", "a\x00b", "a\x1b[1m", "\u202ea", " a"]
 )
 def test_a_wrong_name_is_refused(name: str) -> None:
-    """A name is 1 to 100 visible characters, so that it can stand in a log line."""
+    """A name is 1 to 100 visible characters, so it fits a log line."""
     with pytest.raises(KeyRefused, match="1 to 100 visible characters"):
         APIKey("abcd2345", name)
 
 
 @pytest.mark.parametrize("models", [(), ("",), ("a b",), ("a\n*",), ("*" * 300,), ("ok", "a:b:c")])
 def test_a_wrong_pattern_is_refused(models: tuple[str, ...]) -> None:
-    """A pattern that could never match anything is told when it is given."""
+    """A pattern that could never match is refused at once."""
     with pytest.raises(KeyRefused, match="pattern"):
         APIKey("abcd2345", "ci", models)
 

@@ -16,12 +16,12 @@ NAMES = [field.name for field in attrs.fields(KeyLimits)]
 
 
 def test_a_key_has_no_limits_of_its_own() -> None:
-    """Unless told, every limit is the settings' default."""
+    """By default every limit is that of the settings."""
     assert APIKey("abcd2345", "ci").limits == KeyLimits(None, None, None, None)
 
 
 def test_the_principal_carries_the_limits() -> None:
-    """Who acts for a key is bounded as the key is."""
+    """The principal has the key's limits."""
     limits = KeyLimits(60, 4, 0, None)
     assert APIKey("abcd2345", "ci", limits=limits).principal().limits == limits
 
@@ -49,7 +49,7 @@ def test_a_wrong_limit_is_refused(name: str, value: object) -> None:
 async def test_a_changed_limit_takes_effect_within_a_second(
     path: Path, command: SQLiteKeys, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A gateway that has seen the key knows its new limits as soon as its new rights."""
+    """Changed limits of a cached key take effect as fast as changed rights."""
     _, text = command.create("ci", limits=KeyLimits(requests_per_minute=60))
     async with looking(path) as look:
         assert (await look.cache.identify(text)).limits.requests_per_minute == 60

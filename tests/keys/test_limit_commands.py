@@ -21,14 +21,14 @@ ALL = (
 
 
 def test_limits_are_none_of_its_own_unless_given() -> None:
-    """In JSON every limit is there, null where it is the settings' default."""
+    """JSON has every limit, null for the settings' default."""
     assert as_json("create", "ci")["limits"] == NONE
     assert as_json("list")[0]["limits"] == NONE
     assert as_json("show", "ci")["limits"] == NONE
 
 
 def test_create_takes_limits() -> None:
-    """Each option sets its own; 0 is kept apart from the default."""
+    """Each option sets its limit; 0 differs from the default."""
     limits = {
         "requests_per_minute": 60,
         "concurrent_requests": 4,
@@ -42,7 +42,7 @@ def test_create_takes_limits() -> None:
 
 
 def test_update_changes_only_the_limits_that_are_given() -> None:
-    """The others stay, `default` takes one back, and a limit alone is a change."""
+    """The others stay, `default` resets one, and a limit alone is a change."""
     before = as_json("create", "ci", "--models", "m1", *ALL)
     after = as_json("update", "ci", "--concurrent", "0", "--tokens-per-month", "5")
     assert after["limits"] == {
@@ -58,7 +58,7 @@ def test_update_changes_only_the_limits_that_are_given() -> None:
 
 
 def test_an_imported_key_sets_no_limits() -> None:
-    """Nothing in a file of keys says any."""
+    """A file of keys has no limits."""
     result = run("import", "-", "--json", stdin="legacy,sk-legacy-0123456789abcdef")
     assert json.loads(result.stdout)[0]["limits"] == NONE
 
@@ -91,7 +91,7 @@ def test_limits_are_a_few_words_for_people(arguments: list[str], words: str) -> 
     ["", " ", "many", "-1", "+1", "1.5", "1e3", "1_000", "100k", "٣", "²", "none", "Default"],
 )
 def test_a_wrong_limit_is_exit_code_2(option: str, text: str) -> None:
-    """The message names the option and says what would be right; no key is made or changed."""
+    """The message names the option and the allowed values; no key is made or changed."""
     for command in (["create", "new"], ["update", "ci"]):
         result = run(*command, f"{option}={text}")
         assert (result.exit_code, result.stdout) == (2, "")
@@ -102,14 +102,14 @@ def test_a_wrong_limit_is_exit_code_2(option: str, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1000000000001", "9" * 100, "9" * 100_000])
 def test_a_limit_beyond_all_bounds_is_exit_code_2(text: str) -> None:
-    """However many digits it has."""
+    """Any number of digits is refused."""
     result = run("create", "ci", "--tokens-per-day", text)
     assert (result.exit_code, result.stdout) == (2, "")
     assert len(result.stderr) < 2000
 
 
 def test_a_key_that_is_not_there_is_given_no_limits() -> None:
-    """The store's refusal is the same as for any other change."""
+    """The refusal is that of any other change."""
     result = run("update", "nobody", "--concurrent", "1")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1].startswith("gatewayctl keys: no key 'nobody'")

@@ -73,7 +73,7 @@ def columns(path: Path) -> list[Any]:
 
 
 def test_an_old_file_keeps_everything(old: Path) -> None:
-    """Keys, rights, times and secrets are as they were; limits are the settings' defaults."""
+    """Keys, rights, times and secrets stay; limits are the settings' defaults."""
     before = asked(old, "SELECT * FROM keys")
     with closing(SQLiteKeys(old)) as store:
         ci, gone, other = store.list()
@@ -89,7 +89,7 @@ def test_an_old_file_keeps_everything(old: Path) -> None:
 
 
 def test_the_old_file_is_kept_beside_the_new_one(old: Path) -> None:
-    """As it was, for its owner alone, under the version that it has; a new file leaves none."""
+    """The copy is unchanged, private and named by its version; a new file leaves none."""
     before = asked(old, "SELECT * FROM keys")
     SQLiteKeys(old).close()
     SQLiteKeys(old).close()
@@ -102,7 +102,7 @@ def test_the_old_file_is_kept_beside_the_new_one(old: Path) -> None:
 
 
 def test_an_old_file_becomes_like_a_new_one(old: Path, tmp_path: Path) -> None:
-    """The same columns in the same places, so that only one kind of file has to be known."""
+    """It has the same columns in the same order, so there is only one kind of file."""
     new = tmp_path / "new.db"
     for file in (old, new):
         SQLiteKeys(file).close()
@@ -111,7 +111,7 @@ def test_an_old_file_becomes_like_a_new_one(old: Path, tmp_path: Path) -> None:
 
 
 def test_keys_of_an_old_file_are_given_limits(old: Path) -> None:
-    """They are kept when the file is opened again, and so is the rest."""
+    """The limits and everything else are there when the file is opened again."""
     with closing(SQLiteKeys(old)) as store:
         after = attrs.evolve(store.get("ci"), limits=KeyLimits(60, 0, None, 10**12))
         store.update("ci", limits=after.limits)
@@ -119,9 +119,7 @@ def test_keys_of_an_old_file_are_given_limits(old: Path) -> None:
         assert store.get("ci") == after
 
 
-def test_who_is_overtaken_while_migrating_finds_it_done(
-    old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slower_migration_finds_the_work_done(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process migrates between this one's look at the version and its transaction."""
     overtaken = 0
 
@@ -142,7 +140,7 @@ def test_who_is_overtaken_while_migrating_finds_it_done(
 
 
 def test_an_old_file_may_be_opened_by_many_at_once(old: Path) -> None:
-    """Of several one migrates; all of them work, and find every key."""
+    """One of several processes migrates; all work and find every key."""
     ready = threading.Barrier(8)
     outcomes: list[object] = []
 
@@ -164,7 +162,7 @@ def test_an_old_file_may_be_opened_by_many_at_once(old: Path) -> None:
 
 
 def test_a_process_of_the_old_version_goes_on(old: Path) -> None:
-    """One that has the file open looks up and changes keys as before; limits survive it."""
+    """A process of the old version looks up and changes keys as before; limits survive."""
     with closing(sqlite3.connect(old, isolation_level=None)) as process:
         process.execute("SELECT name FROM keys").fetchall()
         with closing(SQLiteKeys(old)) as store:
@@ -174,7 +172,7 @@ def test_a_process_of_the_old_version_goes_on(old: Path) -> None:
 
 
 def test_a_migration_that_fails_changes_nothing(old: Path) -> None:
-    """Where something else has made one of the columns, the file stays of the old version."""
+    """If one of the columns exists already, the file stays at the old version."""
     with closing(sqlite3.connect(old)) as connection:
         connection.execute("ALTER TABLE keys ADD COLUMN tokens_per_day INTEGER")
     before = columns(old)

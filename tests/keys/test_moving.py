@@ -26,12 +26,12 @@ def local(tmp_path: Path, clock: WallClock) -> Iterator[KeyStore]:
 
 
 def move(local: KeyStore, store: KeyStore) -> MergedKeys:
-    """Take over everything."""
+    """Merge everything."""
     return store.merge(local.stored())
 
 
 def test_keys_come_over_whole(local: KeyStore, store: KeyStore, clock: WallClock) -> None:
-    """Rights, limits, times, revocations, and every text with its end."""
+    """Rights, limits, times, revocations, and every text with its expiry are copied."""
     limits = KeyLimits(1, 0, None, 10**12)
     _, old = local.create("ci", ("m1",), frozenset({"read"}), START + 9 * HOUR, limits)
     key, new = local.rotate("ci", HOUR)
@@ -47,7 +47,7 @@ def test_keys_come_over_whole(local: KeyStore, store: KeyStore, clock: WallClock
 
 
 def test_a_second_time_nothing_happens(local: KeyStore, store: KeyStore) -> None:
-    """What is there already is the same, and stays the one it was."""
+    """A second merge finds the same keys and changes nothing."""
     key, _ = local.create("ci")
     move(local, store)
     before = store.stored()
@@ -58,7 +58,7 @@ def test_a_second_time_nothing_happens(local: KeyStore, store: KeyStore) -> None
 def test_what_was_changed_since_stays_where_it_is_in_force(
     local: KeyStore, store: KeyStore
 ) -> None:
-    """A change on either side is told, and writes nothing over; so is a text only one has."""
+    """A key that differs on either side, or in its texts, is reported and not overwritten."""
     local.create("ci")
     local.create("cd")
     move(local, store)
@@ -70,7 +70,7 @@ def test_what_was_changed_since_stays_where_it_is_in_force(
 
 
 def test_a_revocation_comes_over(local: KeyStore, store: KeyStore, clock: WallClock) -> None:
-    """A key that was ended in the old store in the meantime does not live on in the new one."""
+    """A key that was revoked in the old store becomes revoked in the new one."""
     key, text = local.create("ci")
     move(local, store)
     clock.time += HOUR
@@ -82,7 +82,7 @@ def test_a_revocation_comes_over(local: KeyStore, store: KeyStore, clock: WallCl
 
 
 def test_a_revocation_in_the_new_store_is_for_good(local: KeyStore, store: KeyStore) -> None:
-    """The old store's living key does not bring it back."""
+    """The old store's active key does not restore it."""
     _, text = local.create("ci")
     move(local, store)
     revoked = store.revoke("ci")
@@ -91,7 +91,7 @@ def test_a_revocation_in_the_new_store_is_for_good(local: KeyStore, store: KeySt
 
 
 def test_a_clash_moves_nothing(local: KeyStore, store: KeyStore) -> None:
-    """A name or a text that another key has there is told, all at once and without the text."""
+    """All clashes of names and texts are reported at once, without the texts."""
     mine, _ = store.create("ci")
     (theirs,) = store.add_imported([ImportedKey("theirs", LEGACY, 1)])
     local.create("fine")
@@ -109,7 +109,7 @@ def test_a_clash_moves_nothing(local: KeyStore, store: KeyStore) -> None:
 
 
 def test_a_revoked_name_clashes_with_nobody(local: KeyStore, store: KeyStore) -> None:
-    """On either side a name belongs to a living key alone."""
+    """On either side only an unrevoked key owns a name."""
     store.create("ci")
     local.create("ci")
     gone = local.revoke("ci")

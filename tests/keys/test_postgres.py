@@ -1,4 +1,4 @@
-"""The store in PostgreSQL by itself: rights, rows of somebody else, and a server that goes away."""
+"""The store in PostgreSQL: rights, foreign rows, and outages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPERATOR = (
 
 @pytest.fixture
 def keys(database_url: str) -> Iterator[PostgresKeys]:
-    """The store in a database of the test's own."""
+    """The store in a database for this test alone."""
     with closing(PostgresKeys(Database(database_url))) as opened:
         yield opened
 
@@ -57,7 +57,7 @@ def make_role(server: PostgresServer, role: str) -> None:
 
 
 async def status(cache: KeyCache, text: str) -> int:
-    """What a client with this credential is answered."""
+    """Return the status for a client with this credential."""
     try:
         await cache.identify(text)
     except GatewayError as error:
@@ -74,7 +74,7 @@ def forget_freshness(cache: KeyCache) -> None:
 def test_a_gateway_may_be_given_a_role_that_only_reads(
     postgres: PostgresServer, keys: PostgresKeys, name: str
 ) -> None:
-    """It finds keys and checks the schema; a change is refused in a line about its rights."""
+    """It finds keys and checks the schema; the refusal of a change names its rights."""
     key, text = keys.create("ci")
     make_role(postgres, "gateway")
     postgres.execute(GATEWAY, name)
@@ -89,7 +89,7 @@ def test_a_gateway_may_be_given_a_role_that_only_reads(
 def test_an_operator_needs_no_more_than_is_written_down(
     postgres: PostgresServer, name: str
 ) -> None:
-    """Every command works with the rights of docs/operate/configuration.md, none on the schema."""
+    """Every command works with the rights that the documentation lists, none on the schema."""
     make_role(postgres, "operator")
     postgres.execute(OPERATOR, name)
     with closing(PostgresKeys(Database(postgres.socket_url_of(name, "operator")))) as operator:
@@ -133,7 +133,7 @@ def test_no_table_holds_a_key(postgres: PostgresServer, keys: PostgresKeys, name
 def test_a_row_that_something_else_wrote_is_an_error_of_the_store(
     postgres: PostgresServer, keys: PostgresKeys, name: str, garbage: str
 ) -> None:
-    """Rights that cannot be read open nothing, in one line, and the store goes on."""
+    """Unreadable rights grant nothing and give one line, and the store goes on."""
     _, text = keys.create("ci")
     _, other = keys.create("other")
     postgres.execute(f"UPDATE gateway_keys SET {garbage} WHERE name = 'ci'", name)  # noqa: S608
@@ -146,7 +146,7 @@ def test_a_row_that_something_else_wrote_is_an_error_of_the_store(
 def test_a_name_that_something_else_took_is_taken(
     postgres: PostgresServer, keys: PostgresKeys, name: str
 ) -> None:
-    """The rules look at what is there, whoever wrote it."""
+    """The rules count every row, whichever program wrote it."""
     keys.create("ci")
     insert = "INSERT INTO gateway_keys (id, name, models, endpoints, created_at)"
     postgres.execute(f"{insert} VALUES ('a', 'cd', '{{*}}', '{{read}}', now())", name)
@@ -155,7 +155,7 @@ def test_a_name_that_something_else_took_is_taken(
 
 
 def test_tables_that_are_missing_name_the_command(postgres: PostgresServer) -> None:
-    """Also for a gateway that was started while the database was away."""
+    """The error names the command, also after a start without the database."""
     with (
         postgres.fresh_database("template0") as name,
         closing(PostgresKeys(Database(postgres.url_of(name)))) as keys,
@@ -168,7 +168,7 @@ def test_tables_that_are_missing_name_the_command(postgres: PostgresServer) -> N
 def test_somebody_who_holds_the_lock_holds_up_changes_alone(
     postgres: PostgresServer, database_url: str
 ) -> None:
-    """Look-ups go on, and a change gives up with a line."""
+    """While another client holds the lock, look-ups go on, and a change gives up with a line."""
     short = Database(database_url, Timeouts(lock=0.1))
     with (
         closing(PostgresKeys(Database(database_url))) as holder,
@@ -203,7 +203,7 @@ async def test_an_outage_refuses_nobody_who_is_known(own_server: PostgresServer)
 
 
 async def test_a_restart_between_two_look_ups_is_not_noticed(own_server: PostgresServer) -> None:
-    """A connection that died while nobody used it costs nobody a 503."""
+    """A connection that died while idle causes no 503."""
     location = PostgresLocation(own_server.url_of("migrated"))
     with closing(location.open()) as store:
         texts = [store.create(f"key-{n}")[1] for n in range(3)]
@@ -221,7 +221,7 @@ async def test_a_restart_between_two_look_ups_is_not_noticed(own_server: Postgre
 async def test_an_operator_s_look_up_uses_the_same_store(
     postgres: PostgresServer, keys: PostgresKeys, database_url: str
 ) -> None:
-    """`/limits` and `/explain` ask by id, and a name is none."""
+    """`/limits` and `/explain` look up by id, never by name."""
     key, _ = keys.create("ci")
     location = PostgresLocation(database_url)
     assert [await find_key(location, wanted) for wanted in (key.id, "ci", "x")] == [key, None, None]
@@ -232,7 +232,7 @@ async def test_an_operator_s_look_up_uses_the_same_store(
 
 
 def test_the_settings_say_which_store() -> None:
-    """A database where one is given, else the file; neither shows how one gets in."""
+    """The database if one is given, else the file; neither shows credentials."""
     directory = Path("/data")
     assert location_of(directory, None) == SQLiteLocation(directory / "keys.db")
     location = location_of(directory, "postgresql://u:hush@h/gw")

@@ -58,7 +58,7 @@ def run(*arguments: str, stdin: str = "") -> Result:
 
 
 def ran(*arguments: str, stdin: str = "") -> str:
-    """What a command that succeeds prints."""
+    """Run a command that succeeds; return its output."""
     result = run(*arguments, stdin=stdin)
     assert (result.exit_code, result.exception) == (0, None), result.stderr
     return result.stdout
@@ -72,12 +72,12 @@ def failed(*arguments: str, code: int = 1) -> str:
 
 
 def not_served() -> str:
-    """Why `serve` does not start, as its log tells."""
+    """Return the reason that `serve` logs for not starting."""
     return str(json.loads(failed("serve"))["reason"])
 
 
 def test_every_command_works_in_the_database(keys: PostgresKeys, data_dir: Path) -> None:
-    """It says which one on stderr, and no file is made on this machine."""
+    """stderr names the database, and no local file is made."""
     made = run("keys", "create", "ci", "--models", "m1", "--requests-per-minute", "60")
     label = keys._database.label
     assert made.stderr.splitlines()[0] == f"keys: postgresql ({label})"
@@ -130,14 +130,14 @@ def test_a_wrong_url_is_a_wrong_setting(use: Callable[[str], None], url: str, fa
 
 
 def test_a_database_that_is_away_is_one_line(use: Callable[[str], None]) -> None:
-    """For commands there is no waiting for it: exit code 1."""
+    """Commands do not wait for it: exit code 1."""
     use(f"postgresql://u:{SECRET}@/x?host=/nowhere")
     assert failed("keys", "create", "ci") == "gatewayctl keys: PostgreSQL cannot be reached"
     assert failed("db", "migrate") == "gatewayctl db: PostgreSQL cannot be reached"
 
 
 def test_migrate_shows_what_it_did(empty: str) -> None:
-    """Before it, keys and serve name the command; after it they work; again, nothing happens."""
+    """Before it, keys and serve name the command; then they work; a second run does nothing."""
     needed = f"the database's schema is version 0, this program needs {NEWEST}:"
     assert failed("keys", "list") == f"gatewayctl keys: {needed} run `gatewayctl db migrate`"
     assert not_served() == f"{needed} run `gatewayctl db migrate`"
@@ -149,7 +149,7 @@ def test_migrate_shows_what_it_did(empty: str) -> None:
 
 
 def test_migrate_as_json(empty: str) -> None:
-    """The version, the steps that this run took, and the months that it made for the trail."""
+    """The output has the version, the applied steps, and the months made for the audit log."""
     steps = [{"version": step.version, "name": step.name} for step in migrations()]
     first = json.loads(ran("db", "migrate", "--json"))
     assert (first["version"], first["applied"]) == (NEWEST, steps)
@@ -159,7 +159,7 @@ def test_migrate_as_json(empty: str) -> None:
 
 
 def test_migrate_waits_for_no_reader(keys: PostgresKeys, database_url: str) -> None:
-    """Months that cannot be attached for now are left to the gateways; the tables are there."""
+    """Months that cannot be attached now are left to the gateways; the tables are made."""
     with pytest.MonkeyPatch.context() as patch, closing(psycopg.connect(database_url)) as reader:
         patch.setattr("ollama_gateway.storage.migrations.RETRY_SECONDS", 0.0)
         reader.execute("SELECT count(*) FROM gateway_audit").fetchone()
@@ -171,7 +171,7 @@ def test_migrate_waits_for_no_reader(keys: PostgresKeys, database_url: str) -> N
 
 
 def test_migrate_goes_on_when_the_reader_has_ended(keys: PostgresKeys, database_url: str) -> None:
-    """It tries again for a while, and holds up nobody in between."""
+    """It retries for a while, and blocks no other client in between."""
     with closing(psycopg.connect(database_url)) as reader:
         reader.execute("SELECT count(*) FROM gateway_audit").fetchone()
         ending = threading.Thread(target=end_when_waited_for, args=(reader, database_url))
@@ -196,7 +196,7 @@ def end_when_waited_for(reader: psycopg.Connection[Any], url: str) -> None:
 def test_a_newer_schema_is_refused_by_all(
     postgres: PostgresServer, keys: PostgresKeys, database_url: str
 ) -> None:
-    """By keys, by serve and by migrate, with what to do."""
+    """keys, serve and migrate refuse it and name the remedy."""
     insert = f"INSERT INTO gateway_migrations VALUES ({NEWEST + 1}, 'later')"  # noqa: S608
     postgres.execute(insert, database_url.rpartition("/")[2])
     newer = (
@@ -211,13 +211,13 @@ def test_a_newer_schema_is_refused_by_all(
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("command", ["migrate", "import-local"])
 def test_without_a_database_there_is_nothing_to_do(command: str) -> None:
-    """A setting that is missing, so exit code 2."""
+    """The setting is missing, so the exit code is 2."""
     line = "storage.database_url: is not set, so there is no database"
     assert failed("db", command, code=2) == line
 
 
 def test_import_local_brings_the_keys(keys: PostgresKeys, data_dir: Path) -> None:
-    """It says from where to where and what it did; a second run does nothing."""
+    """It names both stores and its result; a second run does nothing."""
     with closing(SQLiteKeys(data_dir / "keys.db")) as local:
         key, text = local.create("ci")
         local.create("gone")
@@ -242,14 +242,14 @@ def test_import_local_brings_the_keys(keys: PostgresKeys, data_dir: Path) -> Non
 
 
 def test_import_local_needs_keys_here(keys: PostgresKeys, data_dir: Path) -> None:
-    """Where there is no file, none is made."""
+    """Without a file, none is made."""
     line = f"gatewayctl db: {data_dir / 'keys.db'}: there is no such file, so no keys"
     assert failed("db", "import-local") == line
     assert not data_dir.exists()
 
 
 def test_import_local_moves_all_or_nothing(keys: PostgresKeys, data_dir: Path) -> None:
-    """A name that another key has in the database is told, and what to look at."""
+    """A name taken in the database is reported, with the command that shows it."""
     taker, _ = keys.create("ci")
     with closing(SQLiteKeys(data_dir / "keys.db")) as local:
         key, _ = local.create("ci")

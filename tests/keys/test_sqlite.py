@@ -18,7 +18,7 @@ from tests.support.patience import PATIENCE
 
 
 def test_only_the_owner_may_read_the_store(tmp_path: Path) -> None:
-    """Directory 0700, file and its companions 0600, whatever the umask."""
+    """The directory is 0700, the file and its companions 0600, whatever the umask."""
     path = tmp_path / "data" / "keys.db"
     with closing(SQLiteKeys(path)) as store:
         store.create("ci")
@@ -37,7 +37,7 @@ def test_no_file_holds_a_key(tmp_path: Path) -> None:
 
 
 def test_the_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
-    """Of several that find no file one makes the tables, and all of them work."""
+    """One of several processes makes the tables, and all of them work."""
     ready = threading.Barrier(8)
     outcomes: list[object] = []
 
@@ -60,7 +60,7 @@ def test_the_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
 def test_a_store_being_made_elsewhere_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where SQLite refuses at once to turn a new file to WAL, opening it tries again."""
+    """If SQLite refuses at once to turn a new file to WAL, opening it retries."""
     path, naps = tmp_path / "keys.db", 0
     with closing(sqlite3.connect(path, timeout=0)) as other:
         other.execute("CREATE TABLE elsewhere (x)")
@@ -80,7 +80,7 @@ def test_a_store_being_made_elsewhere_is_waited_for(
 def test_opening_a_store_drops_no_lock_of_this_process(tmp_path: Path) -> None:
     """After a second store was opened and closed here, another process still sees the first.
 
-    A process that took itself for the last one would delete the log that the first writes to.
+    A process that believed it was the last would delete the log that the first writes to.
     """
     path, log = tmp_path / "keys.db", tmp_path / "keys.db-wal"
     visit = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); list(c.execute(sys.argv[2]))"
@@ -104,13 +104,13 @@ def garbage(path: Path) -> None:
 
 
 def a_newer_schema(path: Path) -> None:
-    """Put there what a later version would."""
+    """Put a file of a newer schema there."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 4")
 
 
 def somebody_elses(path: Path) -> None:
-    """Put there a database with other tables."""
+    """Put a database with other tables there."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE keys (fits INTEGER)")
 
@@ -127,7 +127,7 @@ def somebody_elses(path: Path) -> None:
 def test_what_is_no_store_is_one_clear_line(
     tmp_path: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
-    """The error names the file and what is wrong with it."""
+    """The error names the file and its fault."""
     path = tmp_path / "keys.db"
     spoil(path)
     with pytest.raises(StoreError, match=message) as caught:
@@ -144,7 +144,7 @@ def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> No
 
 
 def test_a_file_moved_away_is_noticed(tmp_path: Path) -> None:
-    """Under an open connection a moved, then a replaced file is an error; put back, it works."""
+    """A file moved or replaced while open is an error; put back, it works."""
     path, aside = tmp_path / "keys.db", tmp_path / "aside.db"
     with closing(SQLiteKeys(path)) as store:
         key, text = store.create("ci")
@@ -159,7 +159,7 @@ def test_a_file_moved_away_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_row_that_something_else_wrote_is_an_error_of_the_store(tmp_path: Path) -> None:
-    """Rights that cannot be read open nothing."""
+    """Unreadable rights grant nothing."""
     path = tmp_path / "keys.db"
     with closing(SQLiteKeys(path)) as store:
         key, text = store.create("ci")
@@ -172,7 +172,7 @@ def test_a_row_that_something_else_wrote_is_an_error_of_the_store(tmp_path: Path
 def test_a_locked_store_is_read_and_not_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another process is in a change, look-ups go on, and a change gives up with a line."""
+    """While another process changes keys, look-ups go on, and a change gives up with a line."""
     impatient = attrs.evolve(KEYS_FORMAT, busy_seconds=0)
     monkeypatch.setattr("ollama_gateway.keys.sqlite.KEYS_FORMAT", impatient)
     path = tmp_path / "keys.db"

@@ -22,7 +22,7 @@ LEGACY = "sk-legacy-0123456789abcdef"
 
 
 def test_a_created_key_is_found_by_its_text(store: KeyStore) -> None:
-    """What was created comes back whole, whichever way it is asked for."""
+    """A created key is returned whole by every way to look it up."""
     key, text = store.create("ci", ("llama3*", "m1"), frozenset({"read"}), START + HOUR)
     whole = APIKey(key.id, "ci", ("llama3*", "m1"), frozenset({"read"}), START, START + HOUR)
     assert key == whole
@@ -33,7 +33,7 @@ def test_a_created_key_is_found_by_its_text(store: KeyStore) -> None:
 
 
 def test_a_key_has_defaults(store: KeyStore) -> None:
-    """All models, all groups but `manage`, no end."""
+    """By default: all models, all groups but `manage`, no expiry."""
     key, _ = store.create("ci")
     assert (key.models, key.endpoints, key.expires_at) == (("*",), DEFAULT_GROUPS, None)
 
@@ -62,7 +62,7 @@ def test_a_batch_is_answered_in_its_order(store: KeyStore) -> None:
     ],
 )
 def test_odd_texts_find_nothing_and_harm_nothing(store: KeyStore, text: str) -> None:
-    """Neither as a secret, nor as a digest, nor as a name do they mean more than themselves."""
+    """Odd texts have no special meaning as a secret, a digest or a name."""
     key, good = store.create("ci")
     assert found(store, text) == [None]
     assert list(store.find([text])) == [None]
@@ -73,7 +73,7 @@ def test_odd_texts_find_nothing_and_harm_nothing(store: KeyStore, text: str) -> 
 
 @pytest.mark.parametrize("name", ["%", "*", "' OR '1'='1", "'; DROP TABLE keys; --", "[bold]", "é"])
 def test_odd_names_are_names(store: KeyStore, name: str) -> None:
-    """A name is data: it is kept and found as it was given."""
+    """A name is data: it is stored and found unchanged."""
     store.create("other")
     key, _ = store.create(name)
     assert store.get(name) == key
@@ -174,7 +174,7 @@ def test_a_second_rotation_never_lengthens_a_grace(store: KeyStore, clock: WallC
 
 
 def test_a_dead_key_is_not_rotated(store: KeyStore, clock: WallClock) -> None:
-    """Nobody is handed a new text that opens nothing."""
+    """A revoked or expired key gets no new text."""
     store.create("old", expires_at=START + HOUR)
     store.create("gone")
     store.revoke("gone")
@@ -186,7 +186,7 @@ def test_a_dead_key_is_not_rotated(store: KeyStore, clock: WallClock) -> None:
 
 
 def test_revocation_is_for_good(store: KeyStore, clock: WallClock) -> None:
-    """A revoked key is still found, and says since when; revoking it again changes nothing."""
+    """A revoked key is still found, with its time; revoking it again changes nothing."""
     key, text = store.create("ci")
     revoked = store.revoke("ci")
     assert revoked == attrs.evolve(key, revoked_at=START)
@@ -218,7 +218,7 @@ def test_imported_keys_are_found_by_their_own_text(store: KeyStore) -> None:
 
 
 def test_an_import_is_all_or_nothing(store: KeyStore) -> None:
-    """Every line that collides is named, none by its key, and nothing of the file is stored."""
+    """Every colliding line is named, without its key, and nothing is stored."""
     store.add_imported([ImportedKey("legacy", LEGACY, 1)])
     entries = [
         ImportedKey("new", "sk-new-0123456789abcdef", 1),

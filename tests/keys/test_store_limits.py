@@ -23,7 +23,7 @@ LEGACY = "sk-legacy-0123456789abcdef"
     ],
 )
 def test_limits_come_back_as_they_were_given(store: KeyStore, limits: KeyLimits) -> None:
-    """Each in its place, and the default (None) apart from no limit (0), whoever asks."""
+    """Every limit is returned as set; the default (None) differs from no limit (0)."""
     key, text = store.create("ci", limits=limits)
     assert key.limits == limits
     assert found(store, text) == [key]

@@ -1,4 +1,4 @@
-"""What every store does for several that use it at once; part of the suite in `test_store.py`."""
+"""What every store does under concurrent use; part of the suite in `test_store.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEGACY = "sk-legacy-0123456789abcdef"
 
 
 def all_at_once(uses: list[Callable[[], object]]) -> list[object]:
-    """What each returns, or how it is refused, when they begin together."""
+    """Start all at once; return each one's result or refusal."""
     ready = threading.Barrier(len(uses))
     outcomes: list[object] = []
 
@@ -40,7 +40,7 @@ def all_at_once(uses: list[Callable[[], object]]) -> list[object]:
 
 
 def test_keys_outlive_the_one_who_made_them(reopen: Open) -> None:
-    """A store opened again holds what was created before."""
+    """A reopened store holds the keys created before."""
     first = reopen()
     key, _ = first.create("ci")
     first.close()
@@ -48,7 +48,7 @@ def test_keys_outlive_the_one_who_made_them(reopen: Open) -> None:
 
 
 def test_a_change_is_seen_by_others_at_once(reopen: Open) -> None:
-    """A second one that has the store open finds a new key, and loses a revoked one."""
+    """Another process with the store open finds a new key, and loses a revoked one."""
     gateway, command = reopen(), reopen()
     assert gateway.list() == ()
     key, text = command.create("ci")
@@ -58,7 +58,7 @@ def test_a_change_is_seen_by_others_at_once(reopen: Open) -> None:
 
 
 def test_of_many_that_want_a_name_one_has_it(reopen: Open) -> None:
-    """The others are refused by the rule, not by an error of the store."""
+    """The others are refused by the rule, not by a store error."""
     stores = [reopen() for _ in range(6)]
     outcomes = all_at_once([partial(store.create, "ci") for store in stores])
     refused = [outcome for outcome in outcomes if isinstance(outcome, KeyRefused)]
@@ -68,7 +68,7 @@ def test_of_many_that_want_a_name_one_has_it(reopen: Open) -> None:
 
 
 def test_of_many_that_import_a_file_one_does(reopen: Open) -> None:
-    """All of it once, and the others are told line by line."""
+    """One imports all of it, and the others are refused line by line."""
     entries = [ImportedKey(f"legacy-{n}", f"{LEGACY}-{n}", n) for n in range(1, 6)]
     outcomes = all_at_once([partial(reopen().add_imported, entries) for _ in range(4)])
     refused = [str(outcome) for outcome in outcomes if isinstance(outcome, KeyRefused)]
@@ -77,7 +77,7 @@ def test_of_many_that_import_a_file_one_does(reopen: Open) -> None:
 
 
 def test_many_changes_of_one_key_all_count(reopen: Open) -> None:
-    """Rotations with grace at once leave every text working; so nothing was written over."""
+    """Concurrent rotations with grace leave every text working: none was overwritten."""
     store = reopen()
     _, first = store.create("ci")
     hour = timedelta(hours=1)

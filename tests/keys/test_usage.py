@@ -1,4 +1,4 @@
-"""`gatewayctl keys show` beside a gateway, or beside something else."""
+"""`gatewayctl keys show` with a gateway, or something else, on the admin address."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMITS = {
 
 @pytest.fixture
 def listener(data_dir: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminListener]:
-    """Something listens where the settings have the admin listener."""
+    """A listener on the admin address of the settings."""
     with admin_listener() as listener:
         monkeypatch.setenv("GATEWAY_SERVER_ADMIN_BIND", f"127.0.0.1:{listener.port}")
         yield listener
@@ -39,18 +39,18 @@ def key_id(data_dir: object) -> str:
 
 
 def answer(key_id: str, **changed: object) -> dict[str, Any]:
-    """What a gateway says of a key."""
+    """A gateway's answer about a key."""
     return {"key_id": key_id, "store": "memory", "limits": {"rate": RATE}, **changed}
 
 
 def used_of(*arguments: str) -> list[str]:
-    """The lines of `show` behind those of the key itself."""
+    """Return the lines of `show` after those of the key itself."""
     lines = ran("show", *arguments).splitlines()
     return lines[lines.index("revoked_at: -") + 1 :]
 
 
 def test_show_says_what_is_used(listener: AdminListener, key_id: str) -> None:
-    """One line a limit in force, its own or the default, in a fixed order."""
+    """Each limit in force is one line, the key's own or the default, in a fixed order."""
     listener.says(f"/limits/{key_id}", answer(key_id, limits=dict(reversed(LIMITS.items()))))
     assert used_of("ci") == [
         "requests:          3 of 60 in the last minute, 57 left",
@@ -61,7 +61,7 @@ def test_show_says_what_is_used(listener: AdminListener, key_id: str) -> None:
 
 
 def test_show_says_what_is_used_as_json(listener: AdminListener, key_id: str) -> None:
-    """The figures as the gateway has them, beside the key's own limits."""
+    """The gateway's figures stand beside the key's own limits."""
     listener.says(f"/limits/{key_id}", answer(key_id, limits=LIMITS, store="redis"))
     shown = as_json("show", "ci")
     assert shown["usage"] == LIMITS
@@ -70,7 +70,7 @@ def test_show_says_what_is_used_as_json(listener: AdminListener, key_id: str) ->
 
 
 def test_where_nothing_is_limited_it_says_so(listener: AdminListener, key_id: str) -> None:
-    """An answer without a limit is an answer."""
+    """An answer without limits is valid."""
     listener.says(f"/limits/{key_id}", answer(key_id, limits={}))
     assert used_of("ci") == ["usage:      no limit is in force"]
     assert as_json("show", "ci")["usage"] == {}
@@ -95,7 +95,7 @@ def test_where_nothing_is_limited_it_says_so(listener: AdminListener, key_id: st
 def test_a_reset_is_told_in_two_units(
     listener: AdminListener, key_id: str, reset_s: float, text: str
 ) -> None:
-    """Rounded up, so that nobody comes too early."""
+    """Resets are rounded up, so no client comes too early."""
     day = {"limit": 1, "used": 1, "left": 0, "reset_s": reset_s}
     listener.says(f"/limits/{key_id}", answer(key_id, limits={"day": day}))
     assert used_of("ci") == [f"tokens today:      1 of 1, 0 left, resets in {text}"]
@@ -104,7 +104,7 @@ def test_a_reset_is_told_in_two_units(
 def test_the_admin_token_is_shown(
     listener: AdminListener, key_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gateway that asks for its token is given it, and it is not printed."""
+    """A gateway that requires its token gets it, and it is not printed."""
     monkeypatch.setenv("GATEWAY_SERVER_ADMIN_TOKEN", "hush-0123456789abcdef")
     listener.says(f"/limits/{key_id}", answer(key_id))
     result = run("show", "ci")
@@ -127,7 +127,7 @@ def check_not_known(address: str) -> None:
 
 @pytest.mark.usefixtures("key_id")
 def test_where_nobody_listens_the_usage_is_not_known() -> None:
-    """The address of the settings is named."""
+    """The line names the address of the settings."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -170,7 +170,7 @@ def test_who_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
 def test_who_does_not_speak_like_a_gateway_is_none(
     listener: AdminListener, key_id: str, sent: bytes
 ) -> None:
-    """No HTTP, no JSON, no object, too much of it: no trace, and none of it is shown."""
+    """No HTTP, no JSON, no object, or too much: no trace, and none of it is shown."""
     listener.answers[f"/limits/{key_id}"] = sent
     check_not_known(f"127.0.0.1:{listener.port}")
 
@@ -206,7 +206,7 @@ def test_an_answer_of_another_shape_is_none(
 
 
 def test_an_answer_that_is_too_long_is_none(listener: AdminListener, key_id: str) -> None:
-    """A good one behind a MiB of blanks is not looked at."""
+    """A valid answer behind a MiB of blanks is ignored."""
     good = json.dumps(answer(key_id)).encode()
     listener.answers[f"/limits/{key_id}"] = http(b" " * 2**20 + good)
     check_not_known(f"127.0.0.1:{listener.port}")
@@ -214,19 +214,19 @@ def test_an_answer_that_is_too_long_is_none(listener: AdminListener, key_id: str
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500, 503])
 def test_a_refusal_is_no_answer(listener: AdminListener, key_id: str, status: int) -> None:
-    """Whatever its body."""
+    """A refusal is no answer, whatever its body."""
     listener.says(f"/limits/{key_id}", answer(key_id), status)
     check_not_known(f"127.0.0.1:{listener.port}")
 
 
 def test_an_answer_about_another_key_is_none(listener: AdminListener, key_id: str) -> None:
-    """What one key has used is not told of another."""
+    """The usage of one key is not shown for another."""
     listener.says(f"/limits/{key_id}", answer("bbbbbbbb"))
     check_not_known(f"127.0.0.1:{listener.port}")
 
 
 def test_a_field_that_is_not_known_is_no_harm(listener: AdminListener, key_id: str) -> None:
-    """A gateway may come to say more; what is not known is left out."""
+    """Unknown fields of a newer gateway are left out."""
     listener.says(f"/limits/{key_id}", answer(key_id, limits={"rate": {**RATE, "x": 1}}, y=2))
     assert as_json("show", "ci")["usage"] == {"rate": RATE}
 
@@ -262,7 +262,7 @@ def test_health_asks_the_same_way(
 
 @pytest.mark.parametrize("sent", [http(b"{}", 500), http(b"hello"), b""])
 def test_health_of_something_else_is_not_running(listener: AdminListener, sent: bytes) -> None:
-    """Who does not answer like a gateway is none."""
+    """A listener that does not answer like a gateway is not running."""
     listener.answers["/healthz"] = sent
     result = CliRunner().invoke(HEALTH)
     address = f"127.0.0.1:{listener.port}"

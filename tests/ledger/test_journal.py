@@ -1,4 +1,4 @@
-"""The journal on real files: what is committed, killed, adopted, trimmed, and what goes wrong."""
+"""The journal on real files: commits, killed and recovered requests, trimming, and failures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.ledger.records import BEGAN, KEY, final, ids, intent, journal, stored
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a journal is to be."""
+    """The path of a journal."""
     return tmp_path / "data" / "journal-0.db"
 
 
 def test_an_admitted_request_becomes_one_row(path: Path) -> None:
-    """An intent, then its end; the intent is gone."""
+    """Its finished record replaces its intent."""
     with closing(journal(path)) as opened:
         opened.commit([intent("a"), intent("b")])
         assert (ids(path), has_intents(path)) == ([], True)
@@ -55,7 +55,7 @@ def test_the_first_end_of_a_request_stands(path: Path) -> None:
 
 
 def test_what_a_killed_process_left_open_was_killed(path: Path) -> None:
-    """Its next owner ends it, and the chain goes on."""
+    """The next owner ends the request, and the chain goes on."""
     with closing(journal(path)) as opened:
         opened.commit([final("a"), intent("b")])
     with closing(journal(path)) as opened:
@@ -67,7 +67,7 @@ def test_what_a_killed_process_left_open_was_killed(path: Path) -> None:
 
 
 def test_many_that_were_left_open_are_ended_by_turns(path: Path) -> None:
-    """A thousand a transaction; all of them before anything else."""
+    """Each transaction ends a thousand; all end before anything else."""
     with closing(journal(path)) as opened:
         opened.commit([intent(f"r{number}") for number in range(2500)])
     with closing(journal(path)) as opened:
@@ -81,7 +81,7 @@ def test_many_that_were_left_open_are_ended_by_turns(path: Path) -> None:
 def test_a_thread_that_hangs_in_a_journal_keeps_others_out(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one is told, and does not hang as well; then everything goes on."""
+    """The next thread gets an error instead of hanging; later everything works."""
     monkeypatch.setattr("ollama_gateway.storage.sqlite.HANGING_SECONDS", 0.01)
     with closing(journal(path)) as opened:
         opened._file.in_use.acquire()
@@ -96,7 +96,7 @@ def test_a_thread_that_hangs_in_a_journal_keeps_others_out(
 
 
 def test_each_process_has_a_journal_of_its_own(tmp_path: Path) -> None:
-    """The lowest number that nobody owns; one that was given up is taken again."""
+    """A process takes the lowest unowned number, also one that was given up."""
     with own_journal(tmp_path, is_strict=True, key=KEY) as first:
         with own_journal(tmp_path, is_strict=True, key=KEY) as second:
             assert (first.path.name, second.path.name) == ("journal-0.db", "journal-1.db")
@@ -104,8 +104,8 @@ def test_each_process_has_a_journal_of_its_own(tmp_path: Path) -> None:
             assert third.path.name == "journal-1.db"
 
 
-def test_journals_that_nobody_owns_are_adopted(tmp_path: Path) -> None:
-    """What is open in them is ended; those of living processes are left alone."""
+def test_unowned_journals_are_recovered(tmp_path: Path) -> None:
+    """Open requests in them are ended; journals of living processes stay untouched."""
     with own_journal(tmp_path, is_strict=False, key=KEY) as living:
         living.commit([intent("lives")])
         with own_journal(tmp_path, is_strict=False, key=KEY) as dying:
@@ -117,8 +117,8 @@ def test_journals_that_nobody_owns_are_adopted(tmp_path: Path) -> None:
         assert ids(dying.path) == ["a", "dies"]
 
 
-def test_one_broken_journal_does_not_keep_others_from_being_adopted(tmp_path: Path) -> None:
-    """It is named, and the next one is looked after."""
+def test_a_broken_journal_does_not_keep_others_from_being_recovered(tmp_path: Path) -> None:
+    """The broken one is named, and the next one is recovered."""
     (tmp_path / "journal-0.db").write_bytes(b"no database, but long enough to be taken for one" * 9)
     with closing(journal(tmp_path / "journal-1.db")) as dying:
         dying.commit([intent("dies")])
@@ -130,7 +130,7 @@ def test_one_broken_journal_does_not_keep_others_from_being_adopted(tmp_path: Pa
 
 
 def test_old_rows_are_trimmed_and_the_chain_holds(path: Path) -> None:
-    """Those that began before a moment, from the oldest on; the last of them is the anchor."""
+    """The oldest records are dropped; the last of them becomes the checkpoint."""
     with closing(journal(path)) as opened:
         opened.commit([final(f"r{minute}", minutes=minute) for minute in range(10)])
 
@@ -144,8 +144,8 @@ def test_old_rows_are_trimmed_and_the_chain_holds(path: Path) -> None:
     assert stored(path)[0].seq == 11
 
 
-def test_rows_past_their_time_go_from_journals_that_nobody_owns(tmp_path: Path) -> None:
-    """A process that ended has nobody else who would drop them; what is younger stays."""
+def test_records_past_their_time_go_from_unowned_journals(tmp_path: Path) -> None:
+    """Records past their time are dropped from journals of ended processes; younger ones stay."""
     path = tmp_path / "journal-0.db"
     with closing(journal(path)) as ended:
         ended.commit([final(f"r{minute}", minutes=minute) for minute in range(4)])
@@ -156,13 +156,13 @@ def test_rows_past_their_time_go_from_journals_that_nobody_owns(tmp_path: Path) 
 
 
 def fill(opened: Journal) -> None:
-    """Write rows for ever."""
+    """Write records for ever."""
     for number in itertools.count():
         opened.commit([final(f"r{number}")])
 
 
 def test_a_full_disk_loses_nothing(path: Path) -> None:
-    """A transaction that does not fit has not happened; with room again it is repeated."""
+    """A transaction that does not fit leaves nothing; once there is room it is repeated."""
     with closing(journal(path, max_bytes=100_000)) as opened:
         with pytest.raises(JournalError, match="full"):
             fill(opened)
@@ -187,18 +187,18 @@ def pipe(path: Path) -> None:
 
 
 def garbage(path: Path) -> None:
-    """Something else in its place."""
+    """Garbage in its place."""
     path.write_bytes(b"\xff" * 5000)
 
 
 def newer(path: Path) -> None:
-    """A version that this program does not know."""
+    """A newer schema version."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
 
 
 def odd_intent(path: Path) -> None:
-    """An intent that is no row."""
+    """An intent that is no record."""
     journal(path).close()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO intents VALUES ('a', '[1')")
@@ -228,8 +228,8 @@ def test_what_is_no_journal_is_a_clear_error(
     assert "\n" not in str(error.value)
 
 
-def test_an_anchor_never_goes_back(path: Path) -> None:
-    """Two gateways may take the same rows for their own to move; the slower one changes nothing."""
+def test_a_checkpoint_never_goes_back(path: Path) -> None:
+    """Two gateways may move the same records; the slower one changes nothing."""
     with closing(journal(path)) as opened:
         opened.commit([final("a"), final("b")])
         first, second = stored(path)
@@ -240,7 +240,7 @@ def test_an_anchor_never_goes_back(path: Path) -> None:
 
 
 def test_a_journal_that_is_replaced_in_use_takes_nothing_more(path: Path) -> None:
-    """SQLite would go on writing into a file that has no name any more."""
+    """SQLite would keep writing to a file without a name."""
     with closing(journal(path)) as opened:
         opened.commit([final("a")])
         path.rename(path.with_suffix(".old"))
@@ -252,7 +252,7 @@ def test_a_journal_that_is_replaced_in_use_takes_nothing_more(path: Path) -> Non
 
 
 def test_a_journal_is_for_its_owner_alone(path: Path) -> None:
-    """Whoever else may log in learns nothing of who asked what."""
+    """Other users of the machine cannot read it."""
     journal(path).close()
 
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)

@@ -1,4 +1,4 @@
-"""The trail in virtual time, on real SQLite files: who waits, who does not, and nothing is lost."""
+"""The journal writer in virtual time, on real SQLite files: callers that wait, and no loss."""
 
 from __future__ import annotations
 
@@ -33,59 +33,59 @@ Clock = trio.testing.MockClock
 
 
 class Counting(Journal):
-    """A journal that counts its transactions, and whose file can be taken away."""
+    """A journal that counts its transactions and whose file can be moved away."""
 
     transactions = 0
 
     def commit(self, entries: Sequence[JournalEntry]) -> None:
-        """Commit, and count that."""
+        """Commit and count the call."""
         self.transactions += 1
         super().commit(entries)
 
     def lose(self) -> None:
-        """From now on nothing can be written."""
+        """Make every write fail."""
         self.path.rename(self.path.with_suffix(".lost"))
 
     def find(self) -> None:
-        """Everything works again."""
+        """Make writes work again."""
         self.path.with_suffix(".lost").rename(self.path)
 
 
 @attrs.define
 class Opened:
-    """A trail and its journal."""
+    """A journal writer and its journal."""
 
-    trail: JournalWriter
+    writer: JournalWriter
     journal: Counting
 
     @property
     def ids(self) -> list[str]:
-        """Of which requests there are finished rows."""
+        """The requests with finished records."""
         return ids(self.journal.path)
 
 
 @asynccontextmanager
 async def opened(tmp_path: Path, *, is_strict: bool) -> AsyncIterator[Opened]:
-    """A trail for the length of the block."""
+    """Run a journal writer for the length of the block."""
     journal = Counting(tmp_path / "data" / "journal-0.db", is_strict=is_strict, key=KEY)
     with closing(journal):
         async with write_journal(
             JournalWriter(journal, is_strict=is_strict, runner=in_place)
-        ) as trail:
-            yield Opened(trail, journal)
+        ) as writer:
+            yield Opened(writer, journal)
 
 
 async def test_buffered_nobody_waits(autojump_clock: Clock, tmp_path: Path) -> None:
-    """What comes within 100 ms is one transaction; an intent that has ended is never written."""
+    """The records of 100 ms are one transaction; an intent of an ended request is not written."""
     async with opened(tmp_path, is_strict=False) as one:
         for number in range(5):
-            await one.trail.admit(record(f"r{number}"))
-            one.trail.close(record(f"r{number}"))
+            await one.writer.admit(record(f"r{number}"))
+            one.writer.close(record(f"r{number}"))
         assert (trio.current_time(), one.ids) == (0, [])
         await trio.testing.wait_all_tasks_blocked()
         first = one.ids
-        await one.trail.admit(record("open"))
-        one.trail.close(record("later"))
+        await one.writer.admit(record("open"))
+        one.writer.close(record("later"))
         await trio.sleep(SHORTEST_PAUSE * 1.01)
 
         assert first == [f"r{number}" for number in range(5)]
@@ -94,53 +94,53 @@ async def test_buffered_nobody_waits(autojump_clock: Clock, tmp_path: Path) -> N
 
 
 async def test_strict_waits_until_it_is_on_the_disk(autojump_clock: Clock, tmp_path: Path) -> None:
-    """An intent before anything goes upstream, the end before its client learns of it."""
+    """The intent is written before the request goes upstream, the end before its client hears."""
     async with opened(tmp_path, is_strict=True) as one:
-        await one.trail.admit(record("a"))
+        await one.writer.admit(record("a"))
         assert (one.ids, has_intents(one.journal.path)) == ([], True)
-        await one.trail.finalize(record("a"))
+        await one.writer.finalize(record("a"))
         assert (one.ids, has_intents(one.journal.path)) == (["a"], False)
 
 
 async def test_strict_waits_together(autojump_clock: Clock, tmp_path: Path) -> None:
-    """A hundred requests at once share two transactions at most, not a hundred."""
+    """A hundred concurrent requests share at most two transactions."""
     async with opened(tmp_path, is_strict=True) as one:
         async with trio.open_nursery() as nursery:
             for number in range(100):
-                nursery.start_soon(one.trail.finalize, record(f"r{number}"))
+                nursery.start_soon(one.writer.finalize, record(f"r{number}"))
 
         assert len(one.ids) == 100
         assert one.journal.transactions <= 2
 
 
 async def test_strict_refuses_what_cannot_be_written(autojump_clock: Clock, tmp_path: Path) -> None:
-    """503 to those who wait, and at once to those who come; service is back by itself."""
+    """Waiting requests get 503, new ones at once; service recovers by itself."""
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
         with pytest.raises(Unavailable) as refusal:
-            await one.trail.finalize(record("a"))
+            await one.writer.finalize(record("a"))
         assert (refusal.value.reason, refusal.value.status) == ("audit_unavailable", 503)
-        assert one.trail.why_not is not None
+        assert one.writer.why_not is not None
         with pytest.raises(Unavailable):
-            one.trail.check_room()
+            one.writer.check_room()
         one.journal.find()
         await trio.sleep(LONGEST_PAUSE)
 
-        one.trail.check_room()
+        one.writer.check_room()
         assert one.ids == ["a"]
 
 
 async def test_who_is_refused_for_the_journal_has_a_row_too(
     autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is written when the journal works again; of many, as far as those let in leave room."""
+    """Its record is written once the journal works, as far as admitted requests leave room."""
     monkeypatch.setattr(writer_module, "CAPACITY", 50)
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
         for number in range(50):
-            one.trail.refuse(record(f"r{number}"))
-        assert one.trail.records_waiting == 25
-        one.trail.close(record("let in"))
+            one.writer.refuse(record(f"r{number}"))
+        assert one.writer.records_waiting == 25
+        one.writer.close(record("let in"))
         one.journal.find()
         await trio.sleep(2 * LONGEST_PAUSE)
 
@@ -149,7 +149,7 @@ async def test_who_is_refused_for_the_journal_has_a_row_too(
 
 
 async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Path) -> None:
-    """A disk that hangs is a 503 after two seconds; the row is written when it goes on."""
+    """A hanging disk is a 503 after two seconds; the record is written when the disk goes on."""
 
     async def slow(work: object) -> object:
         await anyio.sleep(60)
@@ -157,11 +157,11 @@ async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Pa
 
     journal = Counting(tmp_path / "journal-0.db", is_strict=True, key=KEY)
     with closing(journal):
-        async with write_journal(JournalWriter(journal, is_strict=True, runner=slow)) as trail:  # type: ignore[arg-type]
+        async with write_journal(JournalWriter(journal, is_strict=True, runner=slow)) as writer:  # type: ignore[arg-type]
             with pytest.raises(Unavailable):
-                await trail.admit(record("a"))
+                await writer.admit(record("a"))
             assert trio.current_time() == STRICT_SECONDS
-            trail.close(record("a"))
+            writer.close(record("a"))
             await trio.sleep(180)
         assert ids(journal.path) == ["a"]
 
@@ -169,43 +169,43 @@ async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Pa
 async def test_buffered_goes_on_up_to_a_bound(
     autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the disk fails rows wait; when too many do, nobody begins; then all are written."""
+    """While the disk fails, records wait; too many stop new requests; then all are written."""
     monkeypatch.setattr(writer_module, "CAPACITY", 50)
     assert CAPACITY == 10_000
     async with opened(tmp_path, is_strict=False) as one:
         one.journal.lose()
         for number in range(50):
-            one.trail.check_room()
-            one.trail.close(record(f"r{number}"))
+            one.writer.check_room()
+            one.writer.close(record(f"r{number}"))
         with pytest.raises(Unavailable):
-            one.trail.check_room()
-        one.trail.close(record("had begun before"))
+            one.writer.check_room()
+        one.writer.close(record("had begun before"))
         await trio.sleep(60)
-        assert one.trail.records_waiting == 51
+        assert one.writer.records_waiting == 51
         one.journal.find()
         await trio.sleep(LONGEST_PAUSE)
 
-        assert (one.trail.records_waiting, len(one.ids)) == (0, 51)
-        one.trail.check_room()
+        assert (one.writer.records_waiting, len(one.ids)) == (0, 51)
+        one.writer.check_room()
 
 
 async def test_a_failing_disk_is_not_tried_all_the_time(
     autojump_clock: Clock, tmp_path: Path
 ) -> None:
-    """Once a second, in the end."""
+    """Writes are tried once a second, in the end."""
     async with opened(tmp_path, is_strict=False) as one:
         one.journal.lose()
-        one.trail.close(record("a"))
+        one.writer.close(record("a"))
         await trio.sleep(60)
         assert 60 <= one.journal.transactions <= 65
         one.journal.find()
 
 
 async def test_what_waits_at_the_end_is_written(autojump_clock: Clock, tmp_path: Path) -> None:
-    """However much it is."""
+    """All pending records are written, however many."""
     async with opened(tmp_path, is_strict=False) as one:
         for number in range(2500):
-            one.trail.close(record(f"r{number}"))
+            one.writer.close(record(f"r{number}"))
         journal = one.journal
 
     assert len(ids(journal.path)) == 2500
@@ -214,11 +214,11 @@ async def test_what_waits_at_the_end_is_written(autojump_clock: Clock, tmp_path:
 async def test_the_end_does_not_wait_for_a_disk_that_fails(
     autojump_clock: Clock, tmp_path: Path
 ) -> None:
-    """It is said how many rows are lost."""
+    """The log says how many records are lost."""
     with structlog.testing.capture_logs() as lines:
         async with opened(tmp_path, is_strict=False) as one:
             one.journal.lose()
-            one.trail.close(record("a"))
+            one.writer.close(record("a"))
 
     assert [(line["event"], line["rows"]) for line in lines if "rows" in line] == [
         ("audit rows not written", 1)
@@ -226,28 +226,28 @@ async def test_the_end_does_not_wait_for_a_disk_that_fails(
 
 
 async def test_the_state_that_came_last_is_written(autojump_clock: Clock, tmp_path: Path) -> None:
-    """A row that was sealed while the disk failed ends as what its client saw: refused."""
+    """A record that was finalized while the disk failed ends as the client saw it: refused."""
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
         finalized = record("a")
         with pytest.raises(Unavailable):
-            await one.trail.finalize(finalized)
+            await one.writer.finalize(finalized)
         finalized.outcome, finalized.reason = "refused", "audit_unavailable"
-        one.trail.close(finalized)
+        one.writer.close(finalized)
         one.journal.find()
         await trio.sleep(LONGEST_PAUSE)
 
         assert one.ids == ["a"]
-        assert one.trail.records_waiting == 0
+        assert one.writer.records_waiting == 0
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("can't start new thread"), MemoryError(), OSError()]
 )
-async def test_a_trail_survives_what_nobody_thought_of(
+async def test_a_writer_survives_unexpected_errors(
     autojump_clock: Clock, tmp_path: Path, error: Exception
 ) -> None:
-    """Whatever a write raises: it is told, the rows stay, and they are written a moment later."""
+    """Whatever a write raises is logged, and the records stay and are written a moment later."""
     errors = [error, error]
 
     async def faulty(work: Callable[[], T], /) -> T:
@@ -259,13 +259,13 @@ async def test_a_trail_survives_what_nobody_thought_of(
         closing(Counting(tmp_path / "journal-0.db", is_strict=True, key=KEY)) as journal,
         structlog.testing.capture_logs() as lines,
     ):
-        async with write_journal(JournalWriter(journal, is_strict=True, runner=faulty)) as trail:
+        async with write_journal(JournalWriter(journal, is_strict=True, runner=faulty)) as writer:
             with pytest.raises(Unavailable):
-                await trail.admit(record("a"))
-            assert trail.why_not is not None
-            trail.close(record("a"))
+                await writer.admit(record("a"))
+            assert writer.why_not is not None
+            writer.close(record("a"))
             await trio.sleep(LONGEST_PAUSE)
-            assert (trail.failure, trail.records_waiting) == (None, 0)
+            assert (writer.failure, writer.records_waiting) == (None, 0)
         assert ids(journal.path) == ["a"]
     assert lines[0]["cause"] == f"{type(error).__name__}: {error}"
     assert [line["event"] for line in lines] == [

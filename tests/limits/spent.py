@@ -1,4 +1,4 @@
-"""What tests of the record of spending share: a day, a runner that counts, a look into the file."""
+"""Shared by the tests of the usage journal: a day, a counting runner, a reader of the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MONTH = 12 * 2026
 
 
 def now() -> datetime:
-    """A moment of that day."""
+    """Return a moment of that day."""
     return datetime(2026, 1, 30, 12, tzinfo=UTC)
 
 
@@ -35,14 +35,14 @@ class Counting:
 
     @property
     def writes(self) -> int:
-        """How many of them wrote."""
+        """The number of calls that wrote."""
         return self.calls - 1
 
 
 def in_file(directory: Path, number: int = 0) -> tuple[dict[tuple[str, int], int], set[str]]:
-    """What a file holds: tokens by key and day, and the ids of open requests.
+    """Return a file's tokens by key and day, and the ids of its open requests.
 
-    Where no process owns the file, what is open is charged.
+    If no process owns the file, the open requests are charged.
     """
     content = read_file(directory / f"budgets-{number}.db")
     assert content is not None

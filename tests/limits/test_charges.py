@@ -1,4 +1,4 @@
-"""What is charged for requests that their process does not end itself, and where that is kept."""
+"""Charges of requests that their process does not end itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 
 
 async def left_open(directory: Path) -> None:
-    """A process that is killed with two requests open: of one a shared store was told."""
+    """A killed process left two requests open; one was reported to a shared store."""
     file = UsageFile(directory, MONTH)
     usage_journal = UsageJournal(file, in_place)
     for name in ("told", "untold", "ended"):
@@ -36,10 +36,10 @@ async def left_open(directory: Path) -> None:
 
 
 async def test_what_was_told_last_is_charged(tmp_path: Path) -> None:
-    """Where nothing was told, the prompt's bound; the next owner charges what others see before."""
+    """Otherwise the prompt's bound counts; the next owner charges what readers saw before."""
     await left_open(tmp_path)
     assert in_file(tmp_path) == ({("k", TODAY): 30 + 12 + 100}, set())
-    assert [given.totals for given in read_contributions(tmp_path, "")] == [{"k": {TODAY: 142}}]
+    assert [one.totals for one in read_contributions(tmp_path, "")] == [{"k": {TODAY: 142}}]
     before = read_charges(tmp_path)
 
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
@@ -49,7 +49,7 @@ async def test_what_was_told_last_is_charged(tmp_path: Path) -> None:
 
 
 async def test_what_earlier_owners_charged_is_kept(tmp_path: Path) -> None:
-    """Each owner of a file keeps what it has charged, and leaves what others kept."""
+    """Each owner of a file keeps its charges and those of earlier owners."""
     await left_open(tmp_path)
     with closing(UsageFile(tmp_path, MONTH)) as file:
         usage_journal = UsageJournal(file, in_place)
@@ -62,7 +62,7 @@ async def test_what_earlier_owners_charged_is_kept(tmp_path: Path) -> None:
 
 
 async def test_old_charges_are_forgotten(tmp_path: Path) -> None:
-    """They go with the days that no budget is asked for any more."""
+    """Charges are dropped with the days that no budget needs."""
     with closing(UsageFile(tmp_path, MONTH)) as file:
         usage_journal = UsageJournal(file, in_place)
         for name, day in (("old", NOVEMBER), ("kept", DECEMBER), ("new", TODAY)):
@@ -74,7 +74,7 @@ async def test_old_charges_are_forgotten(tmp_path: Path) -> None:
 
 
 async def test_figures_beyond_a_row_are_cut_to_it(tmp_path: Path) -> None:
-    """As with all that is written here."""
+    """No charge makes a row that the next owner would refuse."""
     with closing(UsageFile(tmp_path, MONTH)) as file:
         usage_journal = UsageJournal(file, in_place)
         usage_journal.begin("r", "k", TODAY, 1)
@@ -84,7 +84,7 @@ async def test_figures_beyond_a_row_are_cut_to_it(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_written_where_nothing_was_told_anew(tmp_path: Path) -> None:
-    """A heartbeat of streams that stand still costs no write."""
+    """A heartbeat without new tokens costs no write."""
     with closing(UsageFile(tmp_path, MONTH)) as file:
         usage_journal = UsageJournal(file, in_place)
         usage_journal.begin("r", "k", TODAY, 1)
@@ -95,7 +95,7 @@ async def test_nothing_is_written_where_nothing_was_told_anew(tmp_path: Path) ->
 
 
 async def test_a_file_of_an_older_version_is_read_and_taken(tmp_path: Path) -> None:
-    """It has no charges; and an older version leaves the table alone: the schema is its own."""
+    """It has no charges; an older version ignores the table, as the schema version is the same."""
     await left_open(tmp_path)
     path = tmp_path / "budgets-0.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -109,7 +109,7 @@ async def test_a_file_of_an_older_version_is_read_and_taken(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("value", ["x", -1, MOST + 1, 1.5, None, b"\xff"])
 async def test_a_row_that_was_not_written_here_is_refused(tmp_path: Path, value: object) -> None:
-    """One line, and the rest of the directory is read."""
+    """A bad row is one line, and the other files are read."""
     await left_open(tmp_path)
     path = tmp_path / "budgets-0.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -122,7 +122,7 @@ async def test_a_row_that_was_not_written_here_is_refused(tmp_path: Path, value:
 
 
 async def test_of_a_process_that_lives_nothing_is_final(tmp_path: Path) -> None:
-    """What is open there may still end as it likes."""
+    """Its open requests may still end otherwise."""
     with closing(UsageFile(tmp_path, MONTH)) as file:
         usage_journal = UsageJournal(file, in_place)
         usage_journal.begin("r", "k", TODAY, 50)

@@ -1,4 +1,4 @@
-"""What was spent, in memory and in the file that follows it, in virtual time and in threads."""
+"""The usage journal, in memory and in its file, in virtual time and in threads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_restart_keeps_what_was_spent(tmp_path: Path) -> None:
 
 
 async def test_a_request_is_charged_once(tmp_path: Path) -> None:
-    """Ending what has ended, or was never begun, changes nothing; nor does a second begin."""
+    """Ending an ended or unknown request changes nothing; nor does a second begin."""
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
         usage_journal.end("unknown", 100)
         usage_journal.begin("r", "k", TODAY, 5)
@@ -52,7 +52,7 @@ async def test_a_request_is_charged_once(tmp_path: Path) -> None:
 
 
 async def test_totals_are_a_copy(tmp_path: Path) -> None:
-    """Changing what was returned changes nothing here."""
+    """Changing the returned totals changes nothing in the journal."""
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
         usage_journal.begin("r", "k", TODAY, 5)
         usage_journal.end("r", 7)
@@ -75,7 +75,7 @@ async def test_figures_beyond_a_row_are_cut_to_it(tmp_path: Path) -> None:
 async def test_nothing_is_unwritten_for_longer_than_100_ms(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A change alone is written at once, one after it within 100 ms, and silence writes nothing."""
+    """A lone change is written at once, the next within 100 ms, and without changes nothing."""
     runner = Counting()
     async with open_usage_journal(tmp_path, runner=runner, now=now) as usage_journal:
         await anyio.sleep(60)
@@ -113,7 +113,7 @@ async def test_a_thousand_ends_are_few_transactions(
 async def test_the_file_follows_whatever_happens_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Begins and ends before, during and after writes in a thread end up in the file, each once."""
+    """Begins and ends before, during and after writes in a thread reach the file, each once."""
     monkeypatch.setattr("ollama_gateway.services.SHORTEST_PAUSE", 0)
     async with open_usage_journal(tmp_path, now=now) as usage_journal:
         for number in range(200):
@@ -144,7 +144,7 @@ async def leave_by_an_exception(directory: Path) -> None:
 async def test_leaving_writes_what_is_left(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Whether left by its end, an exception or a cancellation: all is written, nothing wrapped."""
+    """Whether by its end, an exception or a cancellation: all is written, no error is wrapped."""
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
         usage_journal.begin("a", "k", TODAY, 5)
         usage_journal.end("a", 1)
@@ -164,7 +164,7 @@ async def test_leaving_writes_what_is_left(
 async def test_a_write_that_runs_when_the_block_is_left_is_waited_for(
     tmp_path: Path,
 ) -> None:
-    """The last write begins when the one in a thread has ended, and holds what came meanwhile."""
+    """The last write begins after the one in a thread, and includes the changes since."""
     started, release = threading.Event(), threading.Event()
     calls: list[int] = []
 

@@ -1,4 +1,4 @@
-"""The record of spending while its file cannot be written: requests go on, nothing is lost."""
+"""The usage journal while its file cannot be written: requests go on, nothing is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 async def test_failing_writes_are_repeated_and_nothing_is_lost(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the file is locked requests go on; it is tried once a second, then catches up."""
+    """While the file is locked, requests go on; writes are tried once a second, then catch up."""
     impatient = attrs.evolve(USAGE_FORMAT, busy_seconds=0)
     monkeypatch.setattr("ollama_gateway.limits.usage_file.USAGE_FORMAT", impatient)
     runner = Counting()
@@ -62,7 +62,7 @@ async def test_failing_writes_are_repeated_and_nothing_is_lost(
 async def test_a_full_disk_is_waited_out(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A write that fails half-way leaves nothing of itself, and succeeds when there is room."""
+    """A write that fails half-way leaves no trace, and succeeds once there is room."""
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
         usage_journal.begin("before", "k", TODAY, 5)
         await anyio.sleep(1)
@@ -84,7 +84,7 @@ async def test_a_full_disk_is_waited_out(
 
 
 def test_a_write_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
-    """What was written before the row that failed is taken back, and the next write is whole."""
+    """The rows before the failed one are rolled back, and the next write is complete."""
     with closing(UsageFile(tmp_path, MONTH)) as file:
         file.write({("k", TODAY): 1}, {"a": OpenRequest("k", TODAY, 5)})
         with pytest.raises(SpendingError, match="a row"):
@@ -95,7 +95,7 @@ def test_a_write_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_write_touches_only_what_changed(tmp_path: Path) -> None:
-    """However many requests are open, one more or less is one row."""
+    """However many requests are open, one more or one less writes one row."""
     opened = {f"r{number}": OpenRequest("k", TODAY, 5) for number in range(1000)}
     with closing(UsageFile(tmp_path, MONTH)) as file:
         file.write({}, opened)
@@ -108,7 +108,7 @@ def test_a_write_touches_only_what_changed(tmp_path: Path) -> None:
 async def test_a_file_moved_away_is_noticed_and_taken_back(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Moved or replaced, the file fails with a line that says so; put back, it is written."""
+    """A moved or replaced file fails with a line that says so; put back, it is written again."""
     path, aside = tmp_path / "budgets-0.db", tmp_path / "aside"
     with structlog.testing.capture_logs() as lines:
         async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
@@ -136,7 +136,7 @@ async def test_a_file_moved_away_is_noticed_and_taken_back(
 async def test_leaving_waits_no_longer_than_5_seconds(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A write that hangs is given up, with a line, and the file is free for the next process."""
+    """A hanging write is abandoned, with a line, and the file is free for the next process."""
     pause = 0.0
 
     async def hanging(work: Callable[[], T], /) -> T:

@@ -1,4 +1,4 @@
-"""Files of spending that this program did not write: one line each, and nothing believed."""
+"""Usage files that another program wrote: one line each, and none is trusted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def a_directory(path: Path) -> None:
 
 
 def a_pipe(path: Path) -> None:
-    """Put a pipe there that nobody writes to."""
+    """Put a pipe without a writer there."""
     os.mkfifo(path)
 
 
@@ -42,7 +42,7 @@ def cut_off(path: Path) -> None:
 
 
 def changed(*statements: str) -> Callable[[Path], None]:
-    """Put a good file there, with a request open, and change it."""
+    """Put a good file with an open request there, and change it."""
 
     def change(path: Path) -> None:
         with closing(UsageFile(path.parent, MONTH)) as file:
@@ -96,7 +96,7 @@ each_spoilt = pytest.mark.parametrize(("spoil", "message"), SPOILT.values(), ids
 
 
 def bytes_of(path: Path) -> bytes | None:
-    """What is in a file, where it is one."""
+    """Return a file's bytes, if it is a file."""
     return path.read_bytes() if path.is_file() else None
 
 
@@ -104,7 +104,7 @@ def bytes_of(path: Path) -> bytes | None:
 async def test_what_cannot_be_read_is_one_line_and_stays_as_it_is(
     tmp_path: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
-    """The line names the file and what is wrong; nothing is changed; the number is given up."""
+    """The line names the file and its fault; nothing changes; the number stays free."""
     path = tmp_path / "budgets-0.db"
     spoil(path)
     before = bytes_of(path)
@@ -124,13 +124,13 @@ async def test_what_cannot_be_read_is_one_line_and_stays_as_it_is(
 def test_what_cannot_be_read_is_left_out_of_the_others(
     tmp_path: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
-    """One line for the file that is broken, and the figures of the one beside it."""
+    """A broken file gets one line, and the figures of the one beside it count."""
     spoil(tmp_path / "budgets-0.db")
     with closing(UsageFile(tmp_path / "aside", MONTH)) as file:
         file.write({("k", TODAY): 7}, {})
     file.path.rename(tmp_path / "budgets-1.db")
     with structlog.testing.capture_logs() as lines:
-        assert [given.totals for given in read_contributions(tmp_path, "")] == [{"k": {TODAY: 7}}]
+        assert [one.totals for one in read_contributions(tmp_path, "")] == [{"k": {TODAY: 7}}]
     assert [line["event"] for line in lines] == ["spending file left out"]
     assert str(tmp_path / "budgets-0.db") in lines[0]["cause"]
     assert SECRET not in lines[0]["cause"]
@@ -138,7 +138,7 @@ def test_what_cannot_be_read_is_left_out_of_the_others(
 
 @pytest.mark.parametrize("suffix", ["lock", "alive"])
 def test_a_lock_that_is_none_is_one_clear_line(tmp_path: Path, suffix: str) -> None:
-    """A directory in the place of a lock file is named, and the file beside it left out."""
+    """A directory in the place of a lock file is named, and its usage file is left out."""
     (tmp_path / f"budgets-0.{suffix}").mkdir()
     (tmp_path / "budgets-0.db").touch()
     with pytest.raises(SpendingError, match=rf"budgets-0\.{suffix}: Is a directory$"):

@@ -1,4 +1,4 @@
-"""What the record of spending keeps, and forgets: months, whatever the wall clock says."""
+"""The days that a usage journal keeps and drops, whatever the wall clock says."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def spend(usage_journal: UsageJournal, key: str, day: int, tokens: int = 1) -> N
     ],
 )
 def test_the_last_two_months_of_use_are_kept(days: list[int], first: int) -> None:
-    """However long ago; what the wall clock takes for the future is kept, and counts for none."""
+    """They are kept however old; days that are in the future by the clock do not count."""
     assert first_day_kept(set(days), MONTH) == first
 
 
 def test_a_clock_that_runs_ahead_makes_nothing_old() -> None:
-    """At a start, and when something was spent by it."""
+    """Neither at a start, nor when usage is charged by it."""
     days = {NOVEMBER, DECEMBER, TODAY}
 
     assert first_day_kept(days, MONTH + 120) == DECEMBER
@@ -59,7 +59,7 @@ def test_a_clock_that_runs_ahead_makes_nothing_old() -> None:
 async def test_years_of_one_process_take_no_more_than_two_months(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """In memory and in the file, from which at most a thousand rows go at once."""
+    """Memory and the file drop older days, a thousand rows at a time."""
     forgotten: list[int] = []
     forget = UsageFile.forget
 
@@ -88,7 +88,7 @@ async def test_years_of_one_process_take_no_more_than_two_months(
 async def test_much_is_forgotten_by_turns(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A thousand rows a transaction, until none is left."""
+    """Each transaction drops a thousand rows, until none is left."""
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
         for key in range(2500):
             spend(usage_journal, f"k{key}", NOVEMBER)
@@ -102,7 +102,7 @@ async def test_much_is_forgotten_by_turns(
 async def test_budgets_survive_a_clock_that_was_wrong(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Ten years ahead, through a restart by that clock: what was spent this month is known."""
+    """After a clock ten years ahead and a restart by it, this month's usage is known."""
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
         spend(usage_journal, "k", TODAY, 70)
     for _ in range(2):
@@ -114,12 +114,12 @@ async def test_budgets_survive_a_clock_that_was_wrong(
 
 
 def ten_years_on() -> datetime:
-    """What a clock says that is wrong."""
+    """Return the time of a wrong clock."""
     return datetime(2035, 9, 17, tzinfo=UTC)
 
 
 def test_a_write_that_comes_too_late_changes_nothing(tmp_path: Path) -> None:
-    """Its thread was left to itself, and a newer one was faster."""
+    """An abandoned thread does not overwrite a newer write."""
     file = UsageFile(tmp_path, MONTH)
     file.write({("k", TODAY): 7}, {}, 2)
     file.write({("k", TODAY): 5}, {"r": OpenRequest("k", TODAY, 5)}, 1)
@@ -131,7 +131,7 @@ def test_a_write_that_comes_too_late_changes_nothing(tmp_path: Path) -> None:
 async def test_a_thread_that_hangs_in_the_file_is_left_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Leaving waits for it no longer than its deadline; the file stays this process's meanwhile."""
+    """Leaving waits no longer than its deadline; the process keeps the file meanwhile."""
     monkeypatch.setattr("ollama_gateway.services.FINAL_WRITE_SECONDS", 0.01)
     started, release = threading.Event(), threading.Event()
     put: Callable[..., None] = UsageFile._put

@@ -1,4 +1,4 @@
-"""Several processes and one directory: who owns which file, and what a killed one leaves."""
+"""Several processes in one directory: ownership of files, and killed processes."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class Living:
         self.popen.wait(PATIENCE)
 
     def leave(self) -> int:
-        """Let it end by itself; returns the exit code."""
+        """Let it end by itself; return the exit code."""
         self.popen.communicate(timeout=PATIENCE)
         return self.popen.returncode
 
 
 @contextmanager
 def living(directory: Path) -> Iterator[Living]:
-    """Such a process, once its 7 tokens are written; killed at the end of the block."""
+    """Run such a process with 7 written tokens; kill it at the end of the block."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, directory],
         stdin=subprocess.PIPE,
@@ -106,7 +106,7 @@ async def test_a_killed_process_is_charged_for_what_was_open(tmp_path: Path) -> 
 
 
 async def test_a_process_that_leaves_is_charged_too(tmp_path: Path) -> None:
-    """What it left open at its end costs the same as if it had been killed."""
+    """Requests left open at its end cost the same as if it had been killed."""
     with living(tmp_path) as process:
         assert process.leave() == 0
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
@@ -114,7 +114,7 @@ async def test_a_process_that_leaves_is_charged_too(tmp_path: Path) -> None:
 
 
 def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
-    """Two that live have two files; the place of one that was killed is taken by the next."""
+    """Two living processes have two files; the next process takes the file of a killed one."""
     with living(tmp_path) as first, living(tmp_path) as second:
         with owner(tmp_path) as third:
             assert third.path.name == "budgets-2.db"
@@ -126,7 +126,7 @@ def test_processes_have_files_of_their_own(tmp_path: Path) -> None:
 
 
 def test_others_count_open_requests_of_the_dead_only(tmp_path: Path) -> None:
-    """Of a living process what it spent counts; once it is killed, its open requests do as well."""
+    """A living process's usage counts; once it is killed, so do its open requests."""
     with owner(tmp_path) as own, living(tmp_path) as process:
         alive = read_contributions(tmp_path, own.content.identity)
         process.kill()
@@ -149,7 +149,7 @@ def test_others_count_open_requests_of_the_dead_only(tmp_path: Path) -> None:
 
 
 def test_a_file_being_made_is_no_error(tmp_path: Path) -> None:
-    """An empty database contributes nothing and is not worth a line."""
+    """An empty database contributes nothing and logs nothing."""
     (tmp_path / "budgets-7.db").touch()
     with structlog.testing.capture_logs() as lines:
         assert read_contributions(tmp_path, "") == []
@@ -157,14 +157,14 @@ def test_a_file_being_made_is_no_error(tmp_path: Path) -> None:
 
 
 def test_no_directory_has_no_others(tmp_path: Path) -> None:
-    """Where nothing was ever spent, nobody contributes."""
+    """A missing directory has no contributions."""
     assert read_contributions(tmp_path / "none", "") == []
 
 
 def test_a_starting_process_waits_for_readers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever reads sees no moment with less than was spent, and keeps no owner from its file."""
+    """A reader never sees less than was spent, and keeps no owner from its file."""
     with owner(tmp_path) as before:
         before.write({}, {"open": OpenRequest("k", TODAY, 300)})
     found: list[Contribution] = []
@@ -201,7 +201,7 @@ def test_a_reader_that_stays_keeps_nobody_from_starting(
 
 
 def test_many_start_at_once_while_others_read(tmp_path: Path) -> None:
-    """Each gets a file, no number is left out, nobody fails, and readers lose nothing."""
+    """Each process gets a file, no number is left out, and readers lose nothing."""
     ready, are_open = threading.Barrier(9), threading.Barrier(9)
     paths, lines = list[str](), list[str]()
     spent = {("k", TODAY): 7}
@@ -231,7 +231,7 @@ def test_many_start_at_once_while_others_read(tmp_path: Path) -> None:
 
 
 def test_old_days_are_dropped_at_the_next_start(tmp_path: Path) -> None:
-    """The month before is kept, what is older is not, whether it was spent or left open."""
+    """The month before is kept; older usage and open requests are dropped."""
     days = {("a", NOVEMBER): 1, ("a", DECEMBER): 2, ("b", NOVEMBER): 3, ("b", TODAY): 4}
     with owner(tmp_path) as file:
         file.write(days, {"r": OpenRequest("c", NOVEMBER, 5)})
@@ -242,7 +242,7 @@ def test_old_days_are_dropped_at_the_next_start(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
-    """Directory 0700 and everything in it 0600, also what reading a dead process's file makes."""
+    """The directory is 0700; its files are 0600, also those that reading a dead one makes."""
     directory = tmp_path / "some" / "data"
     with owner(directory):
         pass

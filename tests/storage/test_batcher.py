@@ -50,7 +50,7 @@ async def slow(work: Callable[[], S], /) -> S:
 
 
 async def gathered(batcher: Batcher[int, int], items: Sequence[int]) -> dict[int, object]:
-    """Submit all at once; by item its result, or the class of the error it got."""
+    """Submit all at once; return each item's result, or the class of its error."""
     outcomes: dict[int, object] = {}
 
     async def one(item: int) -> None:
@@ -67,7 +67,7 @@ async def gathered(batcher: Batcher[int, int], items: Sequence[int]) -> dict[int
 
 @pytest.mark.parametrize("runner", [in_place, in_thread])
 async def test_items_handed_in_together_are_one_batch(runner: Runner) -> None:
-    """A thousand callers at once make one batch, and each gets its own result."""
+    """A thousand concurrent callers form one batch, and each gets its own result."""
     squares = Squares()
     async with Batcher(squares, runner=runner).opened() as batcher:
         assert await gathered(batcher, range(1000)) == {n: n * n for n in range(1000)}
@@ -85,7 +85,7 @@ async def test_a_batch_has_a_size() -> None:
 async def test_what_arrives_meanwhile_is_the_next_batch(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """While one batch runs, what arrives waits and makes up the next one, in order of arrival."""
+    """Items that arrive while a batch runs form the next batch, in order of arrival."""
     squares = Squares()
     async with (
         Batcher(squares, runner=slow).opened() as batcher,
@@ -100,7 +100,7 @@ async def test_what_arrives_meanwhile_is_the_next_batch(
 async def test_a_single_item_waits_for_no_others(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """An item alone is a batch alone: there is no gathering time."""
+    """A lone item runs at once: there is no gathering time."""
     async with Batcher(Squares(), runner=slow).opened() as batcher:
         assert await batcher.submit(3) == 9
     assert trio.current_time() == 1
@@ -126,7 +126,7 @@ async def test_a_batch_that_raises_fails_its_callers_only() -> None:
 
 
 async def test_a_batch_with_too_few_results_fails() -> None:
-    """Results that cannot be assigned reach nobody."""
+    """Results that cannot be assigned reach no caller."""
 
     def forgetful(items: Sequence[int]) -> Sequence[int]:
         return items[1:]
@@ -136,7 +136,7 @@ async def test_a_batch_with_too_few_results_fails() -> None:
 
 
 async def test_one_more_than_may_wait_is_refused() -> None:
-    """Over `max_waiting` an item is refused at once, and those before it are served."""
+    """Beyond `max_waiting` an item is refused at once, and the earlier ones are served."""
     squares = Squares()
     batcher = Batcher(squares, max_waiting=3, runner=in_place)
     async with anyio.create_task_group() as tasks:
@@ -153,7 +153,7 @@ async def test_one_more_than_may_wait_is_refused() -> None:
 async def test_a_cancelled_caller_takes_back_its_item(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """An item not gathered yet is not run when its caller is cancelled; its place is free."""
+    """A cancelled caller's item does not run if no batch has gathered it; its slot is free."""
     squares = Squares()
     async with (
         Batcher(squares, max_waiting=1, runner=slow).opened() as batcher,
@@ -171,7 +171,7 @@ async def test_a_cancelled_caller_takes_back_its_item(
 async def test_the_result_of_a_cancelled_caller_is_dropped(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A caller that leaves while its batch runs harms neither the batch nor the others in it."""
+    """A caller that leaves while its batch runs harms neither the batch nor the other callers."""
     squares = Squares()
     batcher = Batcher(squares, runner=slow)
     results: list[int] = []
@@ -196,7 +196,7 @@ async def test_the_result_of_a_cancelled_caller_is_dropped(
 async def test_leaving_the_block_finishes_what_waits(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Items handed in before the block is left are run; one handed in later is refused."""
+    """Items submitted before the end of the block run; later ones are refused."""
     outcomes: dict[int, object] = {}
 
     async def one(batcher: Batcher[int, int], item: int) -> None:
@@ -224,7 +224,7 @@ async def test_a_block_left_before_its_task_started_ends() -> None:
 async def test_a_cancelled_run_wakes_everybody(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """When the keeper is cancelled, the batch in flight and those who wait are told; none hangs."""
+    """Cancelling the service fails the running batch and all waiting callers; none hangs."""
     batcher = Batcher(Squares(), max_batch=1, runner=slow)
     outcomes: dict[int, object] = {}
 
@@ -240,14 +240,14 @@ async def test_a_cancelled_run_wakes_everybody(
 
 
 async def test_an_exception_leaves_the_block_as_it_is() -> None:
-    """What the body of the block raises comes out in no group."""
+    """An exception of the block leaves it in no group."""
     with pytest.raises(KeyError, match="body"):
         async with Batcher(Squares(), runner=in_place).opened():
             raise KeyError("body")
 
 
 async def test_callers_cancelled_at_random_moments_never_cross_results() -> None:
-    """Whoever is not cancelled gets the result of its own item, whoever else leaves when."""
+    """Every caller that is not cancelled gets its own result, whichever others leave."""
     squares = Squares()
     batcher = Batcher(squares, max_batch=7, runner=in_place)
     wrong: list[int] = []

@@ -1,4 +1,4 @@
-"""Threads that hang: nobody waits for them for ever."""
+"""Threads that hang: the batcher does not wait for them for ever."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ S = TypeVar("S")
 
 
 async def test_a_thread_is_left_to_itself_when_run_is_cancelled() -> None:
-    """It may hang on a disk for ever: its callers are told, and nobody waits for it."""
+    """A thread may hang on a disk for ever: its callers fail, and the service does not wait."""
     release, started = threading.Event(), threading.Event()
     outcomes: dict[int, object] = {}
     batcher = Batcher(held(started, release))
@@ -44,7 +44,7 @@ async def test_a_thread_is_left_to_itself_when_run_is_cancelled() -> None:
 
 
 def held(started: threading.Event, release: threading.Event) -> Callable[..., Sequence[int]]:
-    """A batch that hangs until it is let go."""
+    """A batch that hangs until it is released."""
 
     def run_batch(items: Sequence[int]) -> Sequence[int]:
         started.set()
@@ -57,7 +57,7 @@ def held(started: threading.Event, release: threading.Event) -> Callable[..., Se
 async def test_leaving_the_block_waits_for_no_thread_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What waits has a deadline; then it fails, and the thread is left to itself."""
+    """Waiting items have a deadline; then they fail, and the thread is abandoned."""
     monkeypatch.setattr("ollama_gateway.storage.batcher.CLOSING_SECONDS", 0.01)
     release, started = threading.Event(), threading.Event()
     outcomes: dict[int, object] = {}
@@ -76,7 +76,7 @@ async def test_leaving_the_block_waits_for_no_thread_that_hangs(
 
 
 async def test_leaving_the_block_waits_five_seconds(autojump_clock: trio.testing.MockClock) -> None:
-    """Not longer, however slow the store is."""
+    """Leaving takes no longer, however slow the store is."""
 
     async def hanging(work: Callable[[], S], /) -> S:
         await anyio.sleep(3600)
@@ -94,7 +94,7 @@ async def test_leaving_the_block_waits_five_seconds(autojump_clock: trio.testing
 async def test_what_threads_use_is_closed_in_one_and_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A disk that hangs holds up no event loop, and what fails is no reason not to end."""
+    """A hanging disk does not block the event loop, and a failed close does not stop the end."""
     monkeypatch.setattr("ollama_gateway.storage.batcher.CLOSING_SECONDS", 0.01)
     release, threads = threading.Event(), list[int]()
 

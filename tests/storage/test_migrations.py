@@ -1,4 +1,4 @@
-"""The steps of the schema in PostgreSQL, taken once whoever takes them."""
+"""The migrations of PostgreSQL: each is applied once, however many processes migrate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def database(postgres: PostgresServer, name: str) -> Iterator[Database]:
 
 
 def test_the_files_are_numbered_and_only_add() -> None:
-    """Each is the next one, and none takes away what a running older version needs."""
+    """The numbers have no gap, and no file removes what a running older version needs."""
     steps = migrations()
     assert [step.version for step in steps] == list(range(1, len(steps) + 1))
     for step in steps:
@@ -43,7 +43,7 @@ def test_the_files_are_numbered_and_only_add() -> None:
 
 
 def test_an_empty_database_is_brought_to_this_version(database: Database) -> None:
-    """Every step once; the second time there is nothing to do."""
+    """Every step is applied once; a second run does nothing."""
     with pytest.raises(DatabaseError, match=r"version 0, .* run `gatewayctl db migrate`"):
         check_schema(database)
     assert migrate(database) == migrations()
@@ -52,7 +52,7 @@ def test_an_empty_database_is_brought_to_this_version(database: Database) -> Non
 
 
 def test_an_older_schema_names_the_command(database: Database) -> None:
-    """A program that knows more refuses, and its migration takes what lacks alone."""
+    """A newer program refuses the schema, and its migration applies only the missing steps."""
     migrate(database)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ollama_gateway.storage.migrations.migrations", lambda: MORE)
@@ -67,7 +67,7 @@ def test_an_older_schema_names_the_command(database: Database) -> None:
 
 
 def test_a_newer_schema_is_an_error(database: Database) -> None:
-    """Neither used nor migrated by a program that does not know it; nothing is changed."""
+    """An older program neither uses nor migrates the database, and changes nothing."""
     migrate(database, MORE)
     for use in (check_schema, migrate):
         with pytest.raises(DatabaseError) as caught:
@@ -79,7 +79,7 @@ def test_a_newer_schema_is_an_error(database: Database) -> None:
 
 
 def test_a_step_that_fails_leaves_the_ones_before(database: Database) -> None:
-    """Each is a transaction of its own: what it began is not there, and it is taken again."""
+    """Each step is one transaction: a failed one leaves nothing and is applied again."""
     broken = Migration(NEWEST + 1, "more", "CREATE TABLE more (x integer); SELECT 1 / 0;")
     with pytest.raises(DatabaseError, match=r"refuses a statement \(22012\)"):
         migrate(database, (*migrations(), broken))
@@ -88,7 +88,7 @@ def test_a_step_that_fails_leaves_the_ones_before(database: Database) -> None:
 
 
 def test_a_table_of_somebody_else_is_in_the_way(postgres: PostgresServer, name: str) -> None:
-    """It is not touched, and the line says that it is there."""
+    """A foreign table stays untouched, and the error names the conflict."""
     postgres.execute("CREATE TABLE gateway_keys (fits integer)", name)
     with closing(Database(postgres.url_of(name))) as database:
         with pytest.raises(DatabaseError, match="a table of the same name already"):
@@ -99,7 +99,7 @@ def test_a_table_of_somebody_else_is_in_the_way(postgres: PostgresServer, name: 
 
 
 def test_a_role_that_may_make_no_tables_is_told_so(postgres: PostgresServer, name: str) -> None:
-    """In a line about the role's rights, not about a table."""
+    """The error names the role's rights, not a table."""
     postgres.execute("DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN")
     with closing(Database(postgres.socket_url_of(name, "reader"))) as database:
         postgres.execute("REVOKE CREATE ON SCHEMA public FROM public", name)
@@ -108,7 +108,7 @@ def test_a_role_that_may_make_no_tables_is_told_so(postgres: PostgresServer, nam
 
 
 def test_of_many_at_once_one_takes_each_step(postgres: PostgresServer, name: str) -> None:
-    """The others wait and find it done; none fails."""
+    """The others wait and find the step applied; none fails."""
     ready = threading.Barrier(6)
     outcomes: list[object] = []
 

@@ -1,4 +1,4 @@
-"""One connection to a PostgreSQL that does everything a server can do to it."""
+"""One connection to a PostgreSQL that restarts, hangs and fails in every way."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ USER = "somebody_secret"
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """A database of the test's own."""
+    """A database for this test alone."""
     with closing(Database(database_url)) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """A server that a test may stop, when it starts it again."""
+    """A server that a test may stop if it starts it again."""
     with private_postgres() as started:
         started.execute(f"CREATE ROLE {USER} LOGIN PASSWORD '{SECRET}'")
         yield started
@@ -40,7 +40,7 @@ def end_all(server: PostgresServer) -> None:
 
 
 def test_what_is_done_in_a_block_is_there_after_it(database: Database) -> None:
-    """One transaction a block, over one connection that stays."""
+    """Each block is one transaction, all over one connection."""
     ask(database, "CREATE TABLE t (x integer)")
     first = ask(database, "SELECT pg_backend_pid()")
     ask(database, "INSERT INTO t VALUES (7)")
@@ -49,7 +49,7 @@ def test_what_is_done_in_a_block_is_there_after_it(database: Database) -> None:
 
 
 def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
-    """Its own exception comes out as it is, and the connection stays."""
+    """The block's exception leaves unchanged, and the connection stays."""
     ask(database, "CREATE TABLE t (x integer)")
     first = ask(database, "SELECT pg_backend_pid()")
 
@@ -65,7 +65,7 @@ def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
 
 
 def test_limits_travel_with_the_transaction(postgres: PostgresServer, database: Database) -> None:
-    """Nothing is left set on the session, which a pgbouncer gives to somebody else."""
+    """The session keeps no setting, as a pgbouncer gives it to other clients."""
     with database.transaction() as cursor:
         cursor.execute("SELECT current_setting('statement_timeout')")
         assert cursor.fetchone() == ("2s",)
@@ -96,7 +96,7 @@ def test_a_socket_directory_may_be_named(postgres: PostgresServer) -> None:
     ],
 )
 def test_a_label_says_where_and_not_how(url: str, label: str) -> None:
-    """Host and database, never what opens them."""
+    """The label has the host and the database, never the credentials."""
     database = Database(url)
     assert (database.label, repr(database)) == (label, f"<Database {label}>")
 
@@ -112,7 +112,7 @@ def test_a_label_says_where_and_not_how(url: str, label: str) -> None:
     ],
 )
 def test_a_url_that_is_none_is_not_repeated(url: str) -> None:
-    """It most likely holds a password."""
+    """The error does not repeat a bad URL, as it may hold a password."""
     if url:
         assert str(failure(lambda: Database(url))) == NO_URL
 
@@ -129,14 +129,14 @@ def test_a_url_that_is_none_is_not_repeated(url: str) -> None:
     ],
 )
 def test_what_no_server_can_be_found_by_will_not_pass(rest: str) -> None:
-    """libpq's parser lets it through, so it is found when it is used."""
+    """libpq's parser lets such a host through, so connecting finds the fault."""
     with closing(Database(f"postgresql://{USER}:{SECRET}@{rest}")) as database:
         error = failure(lambda: ask(database))
     assert (str(error), error.is_away) == (NO_URL, False)
 
 
 def test_a_refusal_says_which(server: PostgresServer) -> None:
-    """Password, role and database each have a line, which will not pass by itself."""
+    """A bad password, role or database each have their own line, and are permanent."""
     wrong = {
         server.url_of("postgres", USER, "wrong"): "PostgreSQL refuses the user or the password",
         server.url_of("postgres", "nobody_here", SECRET): (
@@ -165,7 +165,7 @@ def test_a_refusal_says_which(server: PostgresServer) -> None:
     ids=["refused", "no socket", "no name"],
 )
 def test_a_server_that_is_not_there_is_away(url: str) -> None:
-    """It may come, and the line names neither host nor user."""
+    """The failure may pass, and the line names neither host nor user."""
     with closing(Database(url)) as database:
         error = failure(lambda: ask(database))
     assert (str(error), error.is_away) == (AWAY, True)
@@ -183,7 +183,7 @@ def test_an_end_between_two_uses_is_not_noticed(server: PostgresServer) -> None:
 
 
 def test_an_end_in_the_middle_is_an_error_and_the_next_use_works(server: PostgresServer) -> None:
-    """What was begun is not there, and the line does not say how it ended."""
+    """The transaction is undone, and the error does not claim an unknown outcome."""
     with closing(Database(server.url)) as database:
         ask(database, "CREATE TABLE ended (x integer)")
 
@@ -199,7 +199,7 @@ def test_an_end_in_the_middle_is_an_error_and_the_next_use_works(server: Postgre
 
 
 def test_an_end_before_the_commit_leaves_the_outcome_open(server: PostgresServer) -> None:
-    """The one moment at which nobody can say whether it was done, and the line says that."""
+    """If the connection ends during the commit, the error says that the outcome is unknown."""
     with closing(Database(server.url)) as database:
 
         def use() -> None:
@@ -212,7 +212,7 @@ def test_an_end_before_the_commit_leaves_the_outcome_open(server: PostgresServer
 
 
 def test_a_stopped_server_is_away_until_it_is_back(server: PostgresServer) -> None:
-    """The same object works again, with nothing done to it."""
+    """The same object works again without intervention."""
     with closing(Database(server.url)) as database:
         assert ask(database) == 1
         server.stop()
@@ -224,7 +224,7 @@ def test_a_stopped_server_is_away_until_it_is_back(server: PostgresServer) -> No
 
 
 def test_a_server_that_hangs_is_given_up_on(server: PostgresServer) -> None:
-    """In the middle and at the beginning, after the statement's time and a second, not for ever."""
+    """The wait ends a second after the statement's limit, within a transaction and at its begin."""
     with closing(Database(server.url, SHORT)) as database:
 
         def use() -> None:
@@ -244,7 +244,7 @@ def test_a_server_that_hangs_is_given_up_on(server: PostgresServer) -> None:
 
 
 def test_a_server_that_hangs_between_two_uses_is_given_up_on(server: PostgresServer) -> None:
-    """The old connection has its time, then a new one has that of connecting."""
+    """The old connection gets its time limit, then a new one that of connecting."""
     with closing(Database(server.url, SHORT)) as database:
         assert ask(database) == 1
         server.hang()
@@ -258,7 +258,7 @@ def test_a_server_that_hangs_between_two_uses_is_given_up_on(server: PostgresSer
 
 
 def test_a_closed_database_says_so(database: Database) -> None:
-    """It does not connect again."""
+    """A closed database does not connect again."""
     database.close()
     database.close()
     assert str(failure(lambda: ask(database))) == "the connection to PostgreSQL is closed"

@@ -1,4 +1,4 @@
-"""Statements that PostgreSQL ends or refuses, and what is told of it."""
+"""Statements that PostgreSQL ends or refuses, and their errors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.postgres_server import PostgresServer
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """A database of the test's own."""
+    """A database for this test alone."""
     with closing(Database(database_url)) as opened:
         yield opened
 
 
 def test_a_slow_statement_a_held_lock_and_an_idle_block_end(database_url: str) -> None:
-    """Each after its own time, by the server, and each with its line."""
+    """The server ends each after its own limit, and each has its own line."""
     with (
         closing(Database(database_url, SHORT)) as database,
         closing(Database(database_url)) as other,
@@ -51,7 +51,7 @@ def test_a_slow_statement_a_held_lock_and_an_idle_block_end(database_url: str) -
 
 
 def test_a_read_only_server_says_so(postgres: PostgresServer) -> None:
-    """As a standby does; it is asked again on a new connection, which may be to another one."""
+    """As a standby does; the next try uses a new connection, perhaps to another server."""
     with postgres.fresh_database() as name:
         postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         with closing(Database(postgres.url_of(name))) as database:
@@ -61,7 +61,7 @@ def test_a_read_only_server_says_so(postgres: PostgresServer) -> None:
 
 
 def test_what_a_statement_held_is_in_no_error(database: Database) -> None:
-    """Neither the value, nor the column, nor the server's words for them."""
+    """No error holds the value, the column, or the server's text."""
     ask(database, "CREATE TABLE t (x text UNIQUE)")
     insert = f"INSERT INTO t VALUES ('{SECRET}'), ('{SECRET}')"  # noqa: S608 - our own
     assert str(failure(lambda: ask(database, insert))) == "PostgreSQL refuses a statement (23505)"
@@ -70,14 +70,14 @@ def test_what_a_statement_held_is_in_no_error(database: Database) -> None:
 
 
 def test_a_value_that_cannot_be_read_is_an_error_too(database: Database) -> None:
-    """A time beyond what Python has is read nowhere else."""
+    """A time out of Python's range is an error."""
     with closing(database):
         error = failure(lambda: ask(database, "SELECT 'infinity'::timestamptz"))
     assert str(error) == "PostgreSQL refuses a statement (no code)"
 
 
 def test_connections_may_run_out(postgres: PostgresServer) -> None:
-    """Where the server has none left, that is an outage."""
+    """A server without free connections counts as an outage."""
     with postgres.fresh_database() as name:
         postgres.execute(
             "DROP ROLE IF EXISTS crowded; CREATE ROLE crowded LOGIN CONNECTION LIMIT 1"

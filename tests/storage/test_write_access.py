@@ -1,4 +1,4 @@
-"""Who else may write a file, or put another in its place."""
+"""Which other users may write a file or replace it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FILES = ("keys.db*",)
 
 
 def status(mode: int, user: int = 1000, group: int = 1000) -> os.stat_result:
-    """What `stat` says of a file."""
+    """A stat result."""
     return os.stat_result((mode, 1, 1, 1, user, group, 0, 0, 0, 0))
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o444, 0o755, 0o700, 0o1755, 0o000])
 def test_reading_is_no_fault(mode: int) -> None:
-    """A mounted secret may be read by all."""
+    """Others may read a file, such as a mounted secret."""
     trusted = Trusted(frozenset({0, 1000}))
     assert trusted.fault_of(status(mode)) is None
     assert trusted.fault_of(status(mode, user=0)) is None
@@ -30,19 +30,19 @@ def test_reading_is_no_fault(mode: int) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o702, 0o666, 0o602, 0o660, 0o770, 0o720, 0o1777, 0o2775])
 def test_writing_by_others_is_one(mode: int) -> None:
-    """By anyone or by a group; a sticky bit keeps nobody from adding files."""
+    """Write access for a group or for all is a fault; the sticky bit does not prevent new files."""
     fault = Trusted(frozenset({0, 1000})).fault_of(status(mode))
     assert fault == f"others may write (mode {mode:04o})"
 
 
 def test_another_owner_is_one() -> None:
-    """Who owns a file may let himself write it."""
+    """The owner of a file can grant itself write access."""
     fault = Trusted(frozenset({0, 1000})).fault_of(status(0o600, user=1001))
     assert fault == "belongs to another user (uid 1001)"
 
 
 def test_a_group_that_stands_for_nobody_else() -> None:
-    """The user's own, and root's in an image: such a group may write, and others may not."""
+    """The user's own group, and root's in an image, may write; other groups may not."""
     trusted = Trusted(frozenset({0, 1000}), lambda group: group == 1000)
     assert trusted.fault_of(status(0o660)) is None
     assert trusted.fault_of(status(0o660, group=1001)) == "others may write (mode 0660)"
@@ -50,7 +50,7 @@ def test_a_group_that_stands_for_nobody_else() -> None:
 
 
 def test_root_needs_no_group(tmp_path: Path) -> None:
-    """Its process believes root alone; any other's believes its user too."""
+    """A process of root trusts root alone; any other also trusts its own user."""
     trusted = Trusted.of_process()
     assert trusted.users == {0, ME}
     assert trusted.fault(tmp_path) is None
@@ -58,7 +58,7 @@ def test_root_needs_no_group(tmp_path: Path) -> None:
 
 
 def test_what_lies_in_an_open_directory(tmp_path: Path) -> None:
-    """Others may replace it, unless the directory has the sticky bit; through a link as well."""
+    """Others may replace the file, also through a link, unless the directory is sticky."""
     open_, inner = tmp_path / "open", tmp_path / "open" / "inner"
     inner.mkdir(parents=True, mode=0o700)
     link = tmp_path / "link"
@@ -71,7 +71,7 @@ def test_what_lies_in_an_open_directory(tmp_path: Path) -> None:
 
 
 def test_a_directory_with_its_files(tmp_path: Path) -> None:
-    """Each that others may write is named; what is not the gateway's is not looked at."""
+    """Every file that others may write is named; files of other programs are ignored."""
     tmp_path.chmod(0o700)
     for name, mode in (("keys.db", 0o600), ("keys.db-wal", 0o666), ("notes", 0o666)):
         (tmp_path / name).touch()
@@ -86,7 +86,7 @@ def test_a_directory_with_its_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
 def test_what_is_made_is_its_owners_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    """And the directories above it that were missing let nobody write."""
+    """The directory is its owner's alone, and its new parents are writable by no other user."""
     before = os.umask(umask)
     try:
         make_directory(tmp_path / "a" / "b" / "data")

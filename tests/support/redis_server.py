@@ -36,7 +36,7 @@ LAST_PORT: Final = 65_535
 
 @attrs.define
 class RedisServer:
-    """One private server; it can be stopped in every way, and come back."""
+    """One private server that can be stopped, hung, killed and restarted."""
 
     port: int
     directory: str
@@ -45,7 +45,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Return its URL."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
@@ -62,7 +62,7 @@ class RedisServer:
         _wait_for(self.port)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal: SIGSTOP hangs it, SIGCONT lets it go on, SIGKILL ends it."""
+        """Send a signal: SIGSTOP hangs it, SIGCONT continues it, SIGKILL ends it."""
         assert self.popen is not None
         self.popen.send_signal(number)
         if number == signal.SIGKILL:
@@ -83,7 +83,7 @@ def private_redis(*options: str, port: int | None = None) -> Iterator[RedisServe
 
 @contextmanager
 def redis_server(port: int | None = None, *, cluster: bool = False) -> Iterator[str]:
-    """Its URL; as a cluster it is the only node and has all slots."""
+    """Yield its URL; in cluster mode it is the only node and has all slots."""
     options = ("--cluster-enabled", "yes") if cluster else ()
     while cluster and (port is None or port + BUS > LAST_PORT):
         port = free_port()
