@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.limits.ownership import owned
 from ollama_gateway.limits.quota import MOST
 from ollama_gateway.limits.usage_file import SpendingError, UsageFile, read_file
 from ollama_gateway.limits.usage_journal import (
@@ -17,6 +16,7 @@ from ollama_gateway.limits.usage_journal import (
     read_charges,
     read_contributions,
 )
+from ollama_gateway.limits.usage_locks import owned
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 

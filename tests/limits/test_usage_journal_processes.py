@@ -16,9 +16,9 @@ import pytest
 import structlog.testing
 
 from ollama_gateway.limits.charges import OpenRequest
-from ollama_gateway.limits.ownership import inspected
 from ollama_gateway.limits.usage_file import UsageFile
 from ollama_gateway.limits.usage_journal import Contribution, open_usage_journal, read_contributions
+from ollama_gateway.limits.usage_locks import inspected
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now
 from tests.support.patience import PATIENCE
@@ -191,7 +191,7 @@ def test_a_reader_that_stays_keeps_nobody_from_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After two seconds, here none, a starting process takes the next file."""
-    monkeypatch.setattr("ollama_gateway.limits.ownership.READERS_SECONDS", 0)
+    monkeypatch.setattr("ollama_gateway.limits.usage_locks.READERS_SECONDS", 0)
     with owner(tmp_path) as before:
         pass
     with inspected(before.path) as is_alive, inspected(before.path) as is_still_alive:

@@ -1,8 +1,8 @@
 """The file of a usage journal: SQLite, written by the process that owns it, read by others.
 
 Open requests in the file of an ended process will never be settled, so they count by their charges
-(`charges.py`); the next owner charges them for good before it counts as alive. `ownership.py` shows
-which process owns a file and whether it lives.
+(`charges.py`); the next owner charges them for good before it counts as alive. `usage_locks.py`
+shows which process owns a file and whether it lives.
 
 The rules: every error leaves here as a `SpendingError` of one line, and so does a file that was
 moved or replaced while open. A row is trusted only within the bounds of what this program writes.
@@ -32,8 +32,8 @@ from ollama_gateway.limits.charges import (
     load_charges,
     update_charges,
 )
-from ollama_gateway.limits.ownership import alive, inspected, owned
 from ollama_gateway.limits.quota import MOST, bounded
+from ollama_gateway.limits.usage_locks import alive, inspected, owned
 from ollama_gateway.storage.private_file import make_directory
 from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile, version_of
 

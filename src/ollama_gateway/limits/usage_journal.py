@@ -15,7 +15,7 @@ the prompt.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -25,15 +25,16 @@ import attrs
 
 from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
 from ollama_gateway.limits.charges import Charge, OpenRequest
-from ollama_gateway.limits.ownership import USAGE_PATTERN
 from ollama_gateway.limits.quota import bounded
 from ollama_gateway.limits.usage_file import (
+    Content,
     KeyDay,
     SpendingError,
     UsageFile,
     charge,
     read_file,
 )
+from ollama_gateway.limits.usage_locks import USAGE_PATTERN
 from ollama_gateway.log import get_logger
 from ollama_gateway.services import WriteBehind
 from ollama_gateway.storage.batcher import Runner, close_in_time, in_thread
@@ -233,8 +234,11 @@ def read_contributions(directory: Path, own: str) -> list[Contribution]:
     the reader, and after 2 s takes the next file. So it does not fail, and the values read stay
     true, since it charges the same before it counts as alive.
     """
-    found = [_contribution(path) for path in sorted(directory.glob(USAGE_PATTERN))]
-    return [one for one in found if one is not None and one.identity != own]
+    return [
+        Contribution(content.identity, _by_key(content.spent), content.is_alive)
+        for content in _contents(directory)
+        if content.identity != own
+    ]
 
 
 def read_charges(directory: Path) -> dict[str, Charge]:
@@ -244,25 +248,20 @@ def read_charges(directory: Path) -> dict[str, Charge]:
     reported so far.
     """
     found: dict[str, Charge] = {}
+    for content in _contents(directory):
+        found.update(content.charges)
+    return found
+
+
+def _contents(directory: Path) -> Iterator[Content]:
     for path in sorted(directory.glob(USAGE_PATTERN)):
         try:
             content = read_file(path)
         except SpendingError as error:
             _log.warning("spending file left out", cause=str(error))
         else:
-            found.update(content.charges if content else {})
-    return found
-
-
-def _contribution(path: Path) -> Contribution | None:
-    try:
-        content = read_file(path)
-    except SpendingError as error:
-        _log.warning("spending file left out", cause=str(error))
-        return None
-    if content is None:
-        return None
-    return Contribution(content.identity, _by_key(content.spent), content.is_alive)
+            if content is not None:
+                yield content
 
 
 def _by_key(spent: Mapping[KeyDay, int]) -> dict[str, dict[int, int]]:
