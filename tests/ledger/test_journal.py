@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ollama_gateway.ledger.journal import Journal, JournalError
-from ollama_gateway.ledger.ownership import has_intents, own_journal, recover_journals
+from ollama_gateway.ledger.ownership import has_intents, own_journal, recover
 from tests.ledger.records import BEGAN, KEY, final, ids, intent, journal, stored
 
 
@@ -111,7 +111,7 @@ def test_unowned_journals_are_recovered(tmp_path: Path) -> None:
         with own_journal(tmp_path, is_strict=False, key=KEY) as dying:
             dying.commit([final("a"), intent("dies")])
 
-        assert recover_journals(tmp_path, key=KEY) == []
+        assert recover(tmp_path, key=KEY) == []
 
         assert has_intents(living.path)
         assert ids(dying.path) == ["a", "dies"]
@@ -123,7 +123,7 @@ def test_a_broken_journal_does_not_keep_others_from_being_recovered(tmp_path: Pa
     with closing(journal(tmp_path / "journal-1.db")) as dying:
         dying.commit([intent("dies")])
 
-    [fault] = recover_journals(tmp_path, key=KEY)
+    [fault] = recover(tmp_path, key=KEY)
 
     assert "journal-0.db: file is not a database" in fault
     assert ids(tmp_path / "journal-1.db") == ["dies"]
@@ -150,7 +150,7 @@ def test_records_past_their_time_go_from_unowned_journals(tmp_path: Path) -> Non
     with closing(journal(path)) as ended:
         ended.commit([final(f"r{minute}", minutes=minute) for minute in range(4)])
 
-    assert recover_journals(tmp_path, BEGAN.timestamp() + 2 * 60, key=KEY) == []
+    assert recover(tmp_path, BEGAN.timestamp() + 2 * 60, key=KEY) == []
 
     assert ids(path) == ["r2", "r3"]
 

@@ -60,7 +60,7 @@ def unowned_journal(path: Path, *, key: bytes) -> Iterator[Journal | None]:
             yield journal
 
 
-def recover_journals(
+def recover(
     directory: Path,
     before: float | None = None,
     *,

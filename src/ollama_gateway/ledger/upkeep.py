@@ -13,7 +13,7 @@ import attrs
 from ollama_gateway.ledger.chain import Anchor
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import JournalError, reading
-from ollama_gateway.ledger.ownership import has_past, recover_journals
+from ollama_gateway.ledger.ownership import has_past, recover
 from ollama_gateway.ledger.read.telling import Complain
 from ollama_gateway.ledger.retention import HOUR, LOOKED_AT, Clocks, began_of, shown
 from ollama_gateway.ledger.writer import JournalWriter
@@ -62,20 +62,20 @@ class Upkeep:
             await self.look_after()
             self.tell()
             await anyio.sleep(TICK)
-            await self.recover_journals()
+            await self.recover()
             await anyio.sleep(TICK)
 
     async def look_after(self) -> None:
         """End what killed processes left open, and once an hour drop what is past its time."""
         before = await self._before()
-        await self.recover_journals(before)
+        await self.recover(before)
         if before is not None:
             await self.trail.trim(before)
 
-    async def recover_journals(self, before: float | None = None) -> None:
+    async def recover(self, before: float | None = None) -> None:
         """End what killed processes left open, and drop what began before a moment in theirs."""
         directory = self.trail.journal.path.parent
-        look = partial(recover_journals, directory, before, key=self.key, note=self.note)
+        look = partial(recover, directory, before, key=self.key, note=self.note)
         self.faults = await self.runner(look)
         for fault in self.faults:
             self.complain(fault)
