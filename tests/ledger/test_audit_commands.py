@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from ollama_gateway.ledger.record import Attempt
-from tests.ledger.records import BEGAN
-from tests.ledger.trails import (
+from tests.ledger.audit_logs import (
     ESCAPE,
     began,
     changed,
@@ -27,6 +26,7 @@ from tests.ledger.trails import (
     still_open,
     written,
 )
+from tests.ledger.records import BEGAN
 
 FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),

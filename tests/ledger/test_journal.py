@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ollama_gateway.ledger.journal import Journal, JournalError
-from ollama_gateway.ledger.ownership import adopt, has_intents, own_journal
+from ollama_gateway.ledger.ownership import has_intents, own_journal, recover
 from tests.ledger.records import BEGAN, KEY, final, ids, intent, journal, stored
 
 
@@ -111,7 +111,7 @@ def test_journals_that_nobody_owns_are_adopted(tmp_path: Path) -> None:
         with own_journal(tmp_path, is_strict=False, key=KEY) as dying:
             dying.commit([final("a"), intent("dies")])
 
-        assert adopt(tmp_path, key=KEY) == []
+        assert recover(tmp_path, key=KEY) == []
 
         assert has_intents(living.path)
         assert ids(dying.path) == ["a", "dies"]
@@ -123,7 +123,7 @@ def test_one_broken_journal_does_not_keep_others_from_being_adopted(tmp_path: Pa
     with closing(journal(tmp_path / "journal-1.db")) as dying:
         dying.commit([intent("dies")])
 
-    [fault] = adopt(tmp_path, key=KEY)
+    [fault] = recover(tmp_path, key=KEY)
 
     assert "journal-0.db: file is not a database" in fault
     assert ids(tmp_path / "journal-1.db") == ["dies"]
@@ -150,7 +150,7 @@ def test_rows_past_their_time_go_from_journals_that_nobody_owns(tmp_path: Path) 
     with closing(journal(path)) as ended:
         ended.commit([final(f"r{minute}", minutes=minute) for minute in range(4)])
 
-    assert adopt(tmp_path, BEGAN.timestamp() + 2 * 60, key=KEY) == []
+    assert recover(tmp_path, BEGAN.timestamp() + 2 * 60, key=KEY) == []
 
     assert ids(path) == ["r2", "r3"]
 
@@ -228,12 +228,12 @@ def test_what_is_no_journal_is_a_clear_error(
     assert "\n" not in str(error.value)
 
 
-def test_an_anchor_never_goes_back(path: Path) -> None:
+def test_an_checkpoint_never_goes_back(path: Path) -> None:
     """Two gateways may take the same rows for their own to move; the slower one changes nothing."""
     with closing(journal(path)) as opened:
         opened.commit([final("a"), final("b")])
         first, second = stored(path)
-        assert (opened.drop(second), opened.drop(first), opened.anchor.seq) == (2, 0, 2)
+        assert (opened.drop(second), opened.drop(first), opened.checkpoint.seq) == (2, 0, 2)
     with closing(journal(path)) as opened:
         opened.commit([final("c")])
         assert [record.seq for record in stored(path)] == [3]

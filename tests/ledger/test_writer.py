@@ -56,7 +56,7 @@ class Counting(Journal):
 class Opened:
     """A trail and its journal."""
 
-    trail: JournalWriter
+    audit_log: JournalWriter
     journal: Counting
 
     @property
@@ -72,21 +72,21 @@ async def opened(tmp_path: Path, *, is_strict: bool) -> AsyncIterator[Opened]:
     with closing(journal):
         async with write_journal(
             JournalWriter(journal, is_strict=is_strict, runner=in_place)
-        ) as trail:
-            yield Opened(trail, journal)
+        ) as audit_log:
+            yield Opened(audit_log, journal)
 
 
 async def test_buffered_nobody_waits(autojump_clock: Clock, tmp_path: Path) -> None:
     """What comes within 100 ms is one transaction; an intent that has ended is never written."""
     async with opened(tmp_path, is_strict=False) as one:
         for number in range(5):
-            await one.trail.admit(record(f"r{number}"))
-            one.trail.close(record(f"r{number}"))
+            await one.audit_log.admit(record(f"r{number}"))
+            one.audit_log.close(record(f"r{number}"))
         assert (trio.current_time(), one.ids) == (0, [])
         await trio.testing.wait_all_tasks_blocked()
         first = one.ids
-        await one.trail.admit(record("open"))
-        one.trail.close(record("later"))
+        await one.audit_log.admit(record("open"))
+        one.audit_log.close(record("later"))
         await trio.sleep(SHORTEST * 1.01)
 
         assert first == [f"r{number}" for number in range(5)]
@@ -97,9 +97,9 @@ async def test_buffered_nobody_waits(autojump_clock: Clock, tmp_path: Path) -> N
 async def test_strict_waits_until_it_is_on_the_disk(autojump_clock: Clock, tmp_path: Path) -> None:
     """An intent before anything goes upstream, the end before its client learns of it."""
     async with opened(tmp_path, is_strict=True) as one:
-        await one.trail.admit(record("a"))
+        await one.audit_log.admit(record("a"))
         assert (one.ids, has_intents(one.journal.path)) == ([], True)
-        await one.trail.finalize(record("a"))
+        await one.audit_log.finalize(record("a"))
         assert (one.ids, has_intents(one.journal.path)) == (["a"], False)
 
 
@@ -108,7 +108,7 @@ async def test_strict_waits_together(autojump_clock: Clock, tmp_path: Path) -> N
     async with opened(tmp_path, is_strict=True) as one:
         async with trio.open_nursery() as nursery:
             for number in range(100):
-                nursery.start_soon(one.trail.finalize, record(f"r{number}"))
+                nursery.start_soon(one.audit_log.finalize, record(f"r{number}"))
 
         assert len(one.ids) == 100
         assert one.journal.transactions <= 2
@@ -119,15 +119,15 @@ async def test_strict_refuses_what_cannot_be_written(autojump_clock: Clock, tmp_
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
         with pytest.raises(Unavailable) as refusal:
-            await one.trail.finalize(record("a"))
+            await one.audit_log.finalize(record("a"))
         assert (refusal.value.reason, refusal.value.status) == ("audit_unavailable", 503)
-        assert one.trail.why_not is not None
+        assert one.audit_log.why_not is not None
         with pytest.raises(Unavailable):
-            one.trail.check_room()
+            one.audit_log.check_room()
         one.journal.find()
         await trio.sleep(LONGEST)
 
-        one.trail.check_room()
+        one.audit_log.check_room()
         assert one.ids == ["a"]
 
 
@@ -139,9 +139,9 @@ async def test_who_is_refused_for_the_journal_has_a_row_too(
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
         for number in range(50):
-            one.trail.refuse(record(f"r{number}"))
-        assert one.trail.rows_waiting == 25
-        one.trail.close(record("let in"))
+            one.audit_log.refuse(record(f"r{number}"))
+        assert one.audit_log.rows_waiting == 25
+        one.audit_log.close(record("let in"))
         one.journal.find()
         await trio.sleep(2 * LONGEST)
 
@@ -158,11 +158,11 @@ async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Pa
 
     journal = Counting(tmp_path / "journal-0.db", is_strict=True, key=KEY)
     with closing(journal):
-        async with write_journal(JournalWriter(journal, is_strict=True, runner=slow)) as trail:  # type: ignore[arg-type]
+        async with write_journal(JournalWriter(journal, is_strict=True, runner=slow)) as audit_log:  # type: ignore[arg-type]
             with pytest.raises(Unavailable):
-                await trail.admit(record("a"))
+                await audit_log.admit(record("a"))
             assert trio.current_time() == PATIENCE
-            trail.close(record("a"))
+            audit_log.close(record("a"))
             await trio.sleep(180)
         assert ids(journal.path) == ["a"]
 
@@ -176,18 +176,18 @@ async def test_buffered_goes_on_up_to_a_bound(
     async with opened(tmp_path, is_strict=False) as one:
         one.journal.lose()
         for number in range(50):
-            one.trail.check_room()
-            one.trail.close(record(f"r{number}"))
+            one.audit_log.check_room()
+            one.audit_log.close(record(f"r{number}"))
         with pytest.raises(Unavailable):
-            one.trail.check_room()
-        one.trail.close(record("had begun before"))
+            one.audit_log.check_room()
+        one.audit_log.close(record("had begun before"))
         await trio.sleep(60)
-        assert one.trail.rows_waiting == 51
+        assert one.audit_log.rows_waiting == 51
         one.journal.find()
         await trio.sleep(LONGEST)
 
-        assert (one.trail.rows_waiting, len(one.ids)) == (0, 51)
-        one.trail.check_room()
+        assert (one.audit_log.rows_waiting, len(one.ids)) == (0, 51)
+        one.audit_log.check_room()
 
 
 async def test_a_failing_disk_is_not_tried_all_the_time(
@@ -196,7 +196,7 @@ async def test_a_failing_disk_is_not_tried_all_the_time(
     """Once a second, in the end."""
     async with opened(tmp_path, is_strict=False) as one:
         one.journal.lose()
-        one.trail.close(record("a"))
+        one.audit_log.close(record("a"))
         await trio.sleep(60)
         assert 60 <= one.journal.transactions <= 65
         one.journal.find()
@@ -206,7 +206,7 @@ async def test_what_waits_at_the_end_is_written(autojump_clock: Clock, tmp_path:
     """However much it is."""
     async with opened(tmp_path, is_strict=False) as one:
         for number in range(2500):
-            one.trail.close(record(f"r{number}"))
+            one.audit_log.close(record(f"r{number}"))
         journal = one.journal
 
     assert len(ids(journal.path)) == 2500
@@ -219,7 +219,7 @@ async def test_the_end_does_not_wait_for_a_disk_that_fails(
     with structlog.testing.capture_logs() as lines:
         async with opened(tmp_path, is_strict=False) as one:
             one.journal.lose()
-            one.trail.close(record("a"))
+            one.audit_log.close(record("a"))
 
     assert [(line["event"], line["rows"]) for line in lines if "rows" in line] == [
         ("audit rows not written", 1)
@@ -232,14 +232,14 @@ async def test_the_state_that_came_last_is_written(autojump_clock: Clock, tmp_pa
         one.journal.lose()
         finalized = record("a")
         with pytest.raises(Unavailable):
-            await one.trail.finalize(finalized)
+            await one.audit_log.finalize(finalized)
         finalized.outcome, finalized.reason = "refused", "audit_unavailable"
-        one.trail.close(finalized)
+        one.audit_log.close(finalized)
         one.journal.find()
         await trio.sleep(LONGEST)
 
         assert one.ids == ["a"]
-        assert one.trail.rows_waiting == 0
+        assert one.audit_log.rows_waiting == 0
 
 
 @pytest.mark.parametrize(
@@ -260,13 +260,15 @@ async def test_a_trail_survives_what_nobody_thought_of(
         closing(Counting(tmp_path / "journal-0.db", is_strict=True, key=KEY)) as journal,
         structlog.testing.capture_logs() as lines,
     ):
-        async with write_journal(JournalWriter(journal, is_strict=True, runner=faulty)) as trail:
+        async with write_journal(
+            JournalWriter(journal, is_strict=True, runner=faulty)
+        ) as audit_log:
             with pytest.raises(Unavailable):
-                await trail.admit(record("a"))
-            assert trail.why_not is not None
-            trail.close(record("a"))
+                await audit_log.admit(record("a"))
+            assert audit_log.why_not is not None
+            audit_log.close(record("a"))
             await trio.sleep(LONGEST)
-            assert (trail.failure, trail.rows_waiting) == (None, 0)
+            assert (audit_log.failure, audit_log.rows_waiting) == (None, 0)
         assert ids(journal.path) == ["a"]
     assert lines[0]["cause"] == f"{type(error).__name__}: {error}"
     assert [line["event"] for line in lines] == [

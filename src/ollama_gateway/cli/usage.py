@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ollama_gateway.cli.audit.options import KeyOption, ModelOption
+from ollama_gateway.cli.audit.options import KeyFilterOption, ModelOption
 from ollama_gateway.cli.audit.sources import opened, readable_in_part
-from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_span
+from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table
 from ollama_gateway.ledger.read.filtering import Filter
@@ -38,16 +38,16 @@ def usage(
     since: SinceOption = None,
     until: UntilOption = None,
     by: ByOption = "key",
-    key: KeyOption = None,
+    key: KeyFilterOption = None,
     model: ModelOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Sum up requests and tokens, from the trail."""
     way = _way(by)
-    wanted = Filter(read_span(since, until), key=key, model=model)
-    with opened(load_for_stores(config), "usage") as trail, readable_in_part("usage"):
-        rows = filter(wanted.holds, merged(trail.strands(), wanted.span))
+    wanted = Filter(read_time_range(since, until), key=key, model=model)
+    with opened(load_for_stores(config), "usage") as audit_log, readable_in_part("usage"):
+        rows = filter(wanted.holds, merged(audit_log.segments(), wanted.time_range))
         found = sums_of((row.document for row in rows), way)
         if as_json:
             print_json([_as_json(one, way) for one in found])

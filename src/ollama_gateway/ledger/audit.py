@@ -17,12 +17,12 @@ import anyio
 import attrs
 
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.flusher import Flusher, tell_of_journal
+from ollama_gateway.ledger.flusher import Flusher, log_left_alone
 from ollama_gateway.ledger.journal import Journal
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.partitions import Partitions
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
-from ollama_gateway.ledger.read.telling import Once
+from ollama_gateway.ledger.read.reporting import OncePerFault
 from ollama_gateway.ledger.upkeep import Upkeep
 from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.log import get_logger
@@ -31,7 +31,7 @@ from ollama_gateway.storage.batcher import Runner, let_go
 CLOSING: Final = 5.0
 """Seconds at the end for rows that are not in PostgreSQL yet; the rest stays in the journal."""
 
-_kept: Final[list[ExitStack]] = []
+_unclosed: Final[list[ExitStack]] = []
 """Journals that could not be closed: what is not held is let go of by the interpreter, which would
 wait for the thread in it and give its lock away.
 """
@@ -39,10 +39,10 @@ _log = get_logger("audit")
 
 
 @attrs.frozen
-class Audit:
+class AuditServices:
     """The trail of one process, and what looks after it."""
 
-    trail: JournalWriter
+    writer: JournalWriter
     upkeep: Upkeep
     flusher: Flusher | None
     """None where there is no PostgreSQL."""
@@ -69,7 +69,7 @@ async def open_audit(
     keep: float,
     runner: Runner,
     note_killed: Callable[[Document], None] = lambda _: None,
-) -> AsyncIterator[Audit]:
+) -> AsyncIterator[AuditServices]:
     """The trail for the length of the block, in a journal of this process's own in `directory`.
 
     Args:
@@ -89,42 +89,42 @@ async def open_audit(
     async with AsyncExitStack() as stack:
         owned = ExitStack()
         journal = owned.enter_context(own_journal(directory, is_strict=is_strict, key=key))
-        trail = JournalWriter(journal, is_strict=is_strict, runner=runner)
-        stack.push_async_callback(_give_up, owned, trail, runner)
-        complain = Once(tell_of_journal)
+        writer = JournalWriter(journal, is_strict=is_strict, runner=runner)
+        stack.push_async_callback(_give_up, owned, writer, runner)
+        report = OncePerFault(log_left_alone)
         flusher = partitions = None
         if database_url is not None:
             table, months = AuditTable(database_url), AuditTable(database_url, UPKEEP)
             stack.callback(table.close)
             stack.callback(months.close)
-            flusher = Flusher(trail, table, runner, key, complain=complain)
+            flusher = Flusher(writer, table, runner, key, report=report)
             partitions = Partitions(journal, months, keep, runner)
             stack.push_async_callback(_move_the_rest, flusher)
-        upkeep = Upkeep(trail, key, None if flusher else keep, runner, complain, note_killed)
+        upkeep = Upkeep(writer, key, None if flusher else keep, runner, report, note_killed)
         for record in journal.killed:
             note_killed(record)
-        stack.callback(upkeep.tell)
-        await stack.enter_async_context(write_journal(trail))
-        yield Audit(trail, upkeep, flusher, partitions)
+        stack.callback(upkeep.log_head)
+        await stack.enter_async_context(write_journal(writer))
+        yield AuditServices(writer, upkeep, flusher, partitions)
 
 
-async def _give_up(owned: ExitStack, trail: JournalWriter, runner: Runner) -> None:
+async def _give_up(owned: ExitStack, writer: JournalWriter, runner: Runner) -> None:
     """Let others have the journal; one in which a thread hangs stays ours until the process ends,
     as that thread may write into it when the disk goes on.
     """
-    _kept.append(owned)
-    if not (trail.rows_waiting and trail.journal.is_in_use):
-        await let_go(partial(_close, trail.journal, owned), runner)
+    _unclosed.append(owned)
+    if not (writer.rows_waiting and writer.journal.is_in_use):
+        await let_go(partial(_close, writer.journal, owned), runner)
 
 
 def _close(journal: Journal, owned: ExitStack) -> None:
     journal.close()
     owned.close()
-    _kept.remove(owned)
+    _unclosed.remove(owned)
 
 
 async def _move_the_rest(flusher: Flusher) -> None:
-    if flusher.failure is not None or flusher.trail.rows_waiting:
+    if flusher.failure is not None or flusher.writer.rows_waiting:
         return  # PostgreSQL or the disk does not work
     with anyio.move_on_after(CLOSING, shield=True):
         try:

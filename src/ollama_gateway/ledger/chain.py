@@ -31,7 +31,7 @@ class Link:
 
 
 @attrs.frozen
-class Anchor:
+class Checkpoint:
     """The row before the first that is still there; (0, GENESIS) where none was trimmed."""
 
     seq: int = 0
@@ -39,7 +39,7 @@ class Anchor:
 
 
 @attrs.frozen
-class Fault:
+class ChainFault:
     """The first place where a chain does not hold."""
 
     seq: int
@@ -54,15 +54,17 @@ def link(previous: bytes, seq: int, request_id: str, document: str, key: bytes) 
     return hmac.digest(key, said, hashlib.sha256)
 
 
-def verify(anchor: Anchor, links: Iterable[Link], key: bytes) -> tuple[Anchor, Fault | None]:
+def verify(
+    checkpoint: Checkpoint, links: Iterable[Link], key: bytes
+) -> tuple[Checkpoint, ChainFault | None]:
     """Follow a chain from its anchor: where its head is, and the first fault, if there is one."""
-    head = anchor
+    head = checkpoint
     for record in links:
         if record.seq != head.seq + 1:
             reason = "missing" if record.seq > head.seq + 1 else "reordered"
-            return head, Fault(record.seq, record.request_id, reason)
+            return head, ChainFault(record.seq, record.request_id, reason)
         expected = link(head.hash, record.seq, record.request_id, record.document, key)
         if not hmac.compare_digest(expected, record.hash):
-            return head, Fault(record.seq, record.request_id, "altered")
-        head = Anchor(record.seq, record.hash)
+            return head, ChainFault(record.seq, record.request_id, "altered")
+        head = Checkpoint(record.seq, record.hash)
     return head, None

@@ -18,9 +18,9 @@ import anyio
 import attrs
 
 from ollama_gateway.ledger.journal import JournalError, first_rows
-from ollama_gateway.ledger.moving import BATCH, move_orphans
+from ollama_gateway.ledger.moving import BATCH, move_unowned
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.read.telling import Complain, Once
+from ollama_gateway.ledger.read.reporting import OncePerFault, ReportFault
 from ollama_gateway.ledger.writer import JournalWriter
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import Runner
@@ -34,7 +34,7 @@ LONGEST: Final = 5.0
 _log = get_logger("audit")
 
 
-def tell_of_journal(fault: str) -> None:
+def log_left_alone(fault: str) -> None:
     """Log a journal that cannot be looked after."""
     _log.error("journal left alone", cause=fault)
 
@@ -46,13 +46,13 @@ class Flusher:
     It may be cancelled at any moment: what was not moved is moved by whoever comes next.
     """
 
-    trail: JournalWriter
+    writer: JournalWriter
     table: AuditTable
     runner: Runner
     key: bytes = attrs.field(repr=False)
     pause: float = PAUSE
     """Seconds between two looks, and between the first two tries."""
-    complain: Complain = attrs.field(factory=lambda: Once(tell_of_journal))
+    report: ReportFault = attrs.field(factory=lambda: OncePerFault(log_left_alone))
     """Takes a line for a journal of others that cannot be moved; not for the same one again."""
     faults: Sequence[str] = attrs.field(factory=tuple, init=False)
     """Of the last look: journals of others that were left alone, and why."""
@@ -66,7 +66,7 @@ class Flusher:
     @property
     def rows_unmoved(self) -> int:
         """Rows that are in this process's journal and not in PostgreSQL."""
-        return self.trail.journal.head.seq - self.trail.journal.anchor.seq
+        return self.writer.journal.head.seq - self.writer.journal.checkpoint.seq
 
     async def watch(self) -> None:
         """Move rows, for ever."""
@@ -82,11 +82,11 @@ class Flusher:
 
         Raises DatabaseError, JournalError.
         """
-        journal = self.trail.journal
+        journal = self.writer.journal
         upto = journal.head.seq
         while records := await self.runner(partial(first_rows, journal.path, BATCH)):
             await self.runner(partial(self.table.store, journal.identity, records))
-            await self.trail.drop(records[-1])
+            await self.writer.drop(records[-1])
             self._note(None)
             if records[-1].seq >= upto:
                 return
@@ -96,7 +96,7 @@ class Flusher:
         failure, moved = None, 0
         try:
             failure = await self._move_own()
-            moved = await self._move_orphans()
+            moved = await self._move_unowned()
         except DatabaseError as error:
             failure = failure or str(error)
         except Exception as error:  # noqa: BLE001 - nobody else would move them
@@ -115,12 +115,12 @@ class Flusher:
             return str(error)
         return None
 
-    async def _move_orphans(self) -> int:
-        directory = self.trail.journal.path.parent
-        done = await self.runner(partial(move_orphans, directory, self.table, self.key))
+    async def _move_unowned(self) -> int:
+        directory = self.writer.journal.path.parent
+        done = await self.runner(partial(move_unowned, directory, self.table, self.key))
         self.faults = done.faults
         for fault in done.faults:
-            self.complain(fault)
+            self.report(fault)
         return done.records
 
     def _note(self, failure: str | None) -> None:

@@ -26,7 +26,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
+from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.limits.spending import charged_in
@@ -86,9 +86,9 @@ class Journal:
         self.path = path
         self.identity = ""
         """Which journal it is, for good, wherever its rows go."""
-        self.head = Anchor()
+        self.head = Checkpoint()
         """The last row that is there."""
-        self.anchor = Anchor()
+        self.checkpoint = Checkpoint()
         """The row before the first that is there."""
         self.killed: list[Document] = []
         """Rows that were made of what its last owner left open."""
@@ -164,10 +164,10 @@ class Journal:
             if not run(update, (last.seq, last.hash, last.seq)).rowcount:
                 return 0
             dropped = run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
-        self.anchor = Anchor(last.seq, last.hash)
+        self.checkpoint = Checkpoint(last.seq, last.hash)
         return dropped
 
-    def _put(self, head: Anchor, entry: Entry) -> Anchor:
+    def _put(self, head: Checkpoint, entry: Entry) -> Checkpoint:
         # Each statement lets go of the interpreter, and takes it from the event loop again.
         run = self._connection.execute
         if not entry.is_final:
@@ -179,7 +179,7 @@ class Journal:
         seq = head.seq + 1
         digest = link(head.hash, seq, entry.request_id, entry.document, self._key)
         record = (seq, entry.request_id, entry.document, digest)
-        return Anchor(seq, digest) if run(_ADD_ROW, record).rowcount else head
+        return Checkpoint(seq, digest) if run(_ADD_ROW, record).rowcount else head
 
     def _prepare(self, largest: int, *, is_strict: bool) -> None:
         run = self._connection.execute
@@ -195,7 +195,7 @@ class Journal:
                     run(statement)
                 run("INSERT INTO chain VALUES (?, 0, ?)", (str(uuid.uuid4()), GENESIS))
             [(self.identity,)] = run("SELECT identity FROM chain")
-            self.anchor = anchor_of(self._connection)
+            self.checkpoint = checkpoint_of(self._connection)
             self.head = _head(self._connection)
         self._end_intents()
 
@@ -236,10 +236,10 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
 
 
-def anchor_of(connection: sqlite3.Connection) -> Anchor:
+def checkpoint_of(connection: sqlite3.Connection) -> Checkpoint:
     """What came before the first row that is there."""
     [(seq, digest)] = connection.execute("SELECT seq, hash FROM chain")
-    return Anchor(seq, digest)
+    return Checkpoint(seq, digest)
 
 
 def links_of(connection: sqlite3.Connection) -> Iterator[Link]:
@@ -248,9 +248,9 @@ def links_of(connection: sqlite3.Connection) -> Iterator[Link]:
         yield Link(*record)
 
 
-def _head(connection: sqlite3.Connection) -> Anchor:
+def _head(connection: sqlite3.Connection) -> Checkpoint:
     last = connection.execute("SELECT seq, hash FROM rows ORDER BY seq DESC LIMIT 1").fetchone()
-    return Anchor(*last) if last else anchor_of(connection)
+    return Checkpoint(*last) if last else checkpoint_of(connection)
 
 
 def _connect(target: str, *, is_uri: bool = False) -> sqlite3.Connection:

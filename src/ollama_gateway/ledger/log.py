@@ -12,13 +12,13 @@ from ollama_gateway.metrics import Metrics
 log = get_logger("exchange")
 
 
-def log_row(record: AuditRecord) -> None:
+def log_record(record: AuditRecord) -> None:
     """One line an exchange."""
     log.info("exchange", **document_of(record))
 
 
 @attrs.frozen
-class RowMetrics:
+class RecordMetrics:
     """Counts rows."""
 
     metrics: Metrics

@@ -90,7 +90,7 @@ def drop(cursor: Cursor, name: str) -> Dropped:
         f"""SELECT count(*), (min(started_at) AT TIME ZONE 'UTC')::text || 'Z',
             (max(started_at) AT TIME ZONE 'UTC')::text || 'Z' FROM {name}""".encode()  # noqa: S608
     ).fetchone()
-    cursor.execute(_anchors(name))
+    cursor.execute(_checkpoints(name))
     cursor.execute(f"DROP TABLE {name}".encode())
     return Dropped(name, *(counted or (0, None, None)))
 
@@ -104,7 +104,7 @@ def _end_of(name: str) -> datetime:
     return _next(datetime.strptime(name, _FORM).replace(tzinfo=UTC))
 
 
-def _anchors(name: str) -> bytes:
+def _checkpoints(name: str) -> bytes:
     """Note the last row of each journal in a partition."""
     return f"""INSERT INTO gateway_audit_anchors AS kept (journal, seq, hash)
         SELECT DISTINCT ON (journal) journal, seq, hash FROM {name} ORDER BY journal, seq DESC

@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 
 from ollama_gateway.ledger.journal import Journal, JournalError, first_rows
-from ollama_gateway.ledger.ownership import PATTERN, is_orphan, orphan
+from ollama_gateway.ledger.ownership import PATTERN, is_unowned, unowned_journal
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.storage.database import DatabaseError
 
@@ -24,7 +24,7 @@ BATCH: Final = 1000
 
 
 @attrs.define
-class Round:
+class MoveResult:
     """What became of the journals that nobody owns."""
 
     records: int = 0
@@ -38,21 +38,21 @@ def move(path: Path, table: AuditTable, key: bytes) -> int | None:
 
     Requests that were open in it were killed with its owner, and become such rows.
     """
-    with orphan(path, key=key) as journal:
+    with unowned_journal(path, key=key) as journal:
         return None if journal is None else sum(iter(partial(_batch, journal, table), 0))
 
 
-def move_orphans(directory: Path, table: AuditTable, key: bytes) -> Round:
+def move_unowned(directory: Path, table: AuditTable, key: bytes) -> MoveResult:
     """Move the oldest rows of each journal that nobody owns. Raises DatabaseError.
 
     What is wrong with one journal, or with its rows, keeps no other one from moving.
     """
-    done = Round()
+    done = MoveResult()
     for path in sorted(directory.glob(PATTERN)):
         try:
             # To own a journal is to write into it: only where there is something to move.
-            if is_orphan(path) and first_rows(path, 1):
-                with orphan(path, key=key) as journal:
+            if is_unowned(path) and first_rows(path, 1):
+                with unowned_journal(path, key=key) as journal:
                     done.records += 0 if journal is None else _batch(journal, table)
         except JournalError as error:
             done.faults.append(str(error))

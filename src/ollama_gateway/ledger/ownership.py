@@ -22,7 +22,7 @@ from ollama_gateway.ledger.journal import (
     reading,
     translated,
 )
-from ollama_gateway.ledger.retention import last_past, tell_dropped
+from ollama_gateway.ledger.retention import last_past, log_dropped
 from ollama_gateway.storage.file_lock import locked
 from ollama_gateway.storage.private_file import make_directory
 
@@ -47,7 +47,7 @@ def own_journal(directory: Path, *, is_strict: bool, key: bytes) -> Iterator[Jou
 
 
 @contextmanager
-def orphan(path: Path, *, key: bytes) -> Iterator[Journal | None]:
+def unowned_journal(path: Path, *, key: bytes) -> Iterator[Journal | None]:
     """A journal that nobody owns, for the length of the block; None where somebody does. Blocking.
 
     What was left open in it is ended. Raises JournalError.
@@ -60,7 +60,7 @@ def orphan(path: Path, *, key: bytes) -> Iterator[Journal | None]:
             yield journal
 
 
-def adopt(
+def recover(
     directory: Path,
     before: float | None = None,
     *,
@@ -75,8 +75,8 @@ def adopt(
     faults = []
     for path in sorted(directory.glob(PATTERN)):
         try:
-            if is_orphan(path) and (has_intents(path) or _is_past(path, before)):
-                with orphan(path, key=key) as journal:
+            if is_unowned(path) and (has_intents(path) or _is_past(path, before)):
+                with unowned_journal(path, key=key) as journal:
                     for record in journal.killed if journal else ():
                         note(record)
                     if journal is not None and before is not None:
@@ -110,12 +110,12 @@ def _is_past(path: Path, before: float | None) -> bool:
 
 
 def _trim(journal: Journal, before: float) -> None:
-    first = journal.anchor.seq + 1
+    first = journal.checkpoint.seq + 1
     if dropped := sum(iter(lambda: journal.trim(before), 0)):
-        tell_dropped(journal.path.name, dropped, (first, journal.anchor.seq), before)
+        log_dropped(journal.path.name, dropped, (first, journal.checkpoint.seq), before)
 
 
-def is_orphan(path: Path) -> bool:
+def is_unowned(path: Path) -> bool:
     """Whether nobody owns a journal, for now. Raises JournalError."""
     with _owned(path) as is_ours:
         return is_ours

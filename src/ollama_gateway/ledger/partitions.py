@@ -45,9 +45,9 @@ class Partitions:
     shortest: float = SHORTEST
     _head_before: int = attrs.field(init=False)
     """The last row that was there before this process."""
-    _is_judged: bool = attrs.field(default=False, init=False)
+    _is_clock_checked: bool = attrs.field(default=False, init=False)
     """Whether the rows from before have said what they think of the clock."""
-    _hindrance: str | None = attrs.field(default=None, init=False)
+    _logged_cause: str | None = attrs.field(default=None, init=False)
     """What was told last."""
 
     def __attrs_post_init__(self) -> None:
@@ -84,18 +84,18 @@ class Partitions:
         await self.runner(partial(self.table.make_partitions, now))
         limit = now - timedelta(seconds=self.keep)
         past = await self.runner(partial(self.table.partitions_before, limit))
-        why_not = await self._why_not(now)
+        why_not = await self._clock_doubt(now)
         if why_not is not None and past:
             clocks = {"clock": shown(self.clocks.wall()), "database_clock": shown(now.timestamp())}
             self._note("audit rows past their time are kept", why_not, partitions=past, **clocks)
         if why_not is None:
-            self._hindrance = None
+            self._logged_cause = None
             await self._drop(past, now)
 
-    async def _why_not(self, now: datetime) -> str | None:
-        if not self._is_judged:
+    async def _clock_doubt(self, now: datetime) -> str | None:
+        if not self._is_clock_checked:
             self.clocks.confirm(await self._last_began(self._head_before, LOOKED_AT))
-            self._is_judged = True
+            self._is_clock_checked = True
         last = await self._last_began(self.journal.head.seq, 1)
         return self.clocks.why_not(next(iter(last), None), now.timestamp())
 
@@ -121,6 +121,6 @@ class Partitions:
 
     def _note(self, event: str, cause: str, **more: object) -> None:
         """Log what is in the way, at its turns."""
-        if cause != self._hindrance:
+        if cause != self._logged_cause:
             _log.warning(event, cause=cause, **more)
-        self._hindrance = cause
+        self._logged_cause = cause

@@ -161,19 +161,19 @@ class Ledger:
     """Hands every finished row to its sinks, and to the trail where there is one."""
 
     sinks: Sequence[Sink]
-    trail: Recorder | None = None
+    writer: Recorder | None = None
 
     async def admit(self, record: AuditRecord) -> None:
         """The request goes upstream now; raises Unavailable where that cannot be recorded."""
-        if self.trail is not None:
-            await self.trail.admit(record)
+        if self.writer is not None:
+            await self.writer.admit(record)
 
     async def finalize(self, record: AuditRecord) -> None:
         """The whole answer is there; raises Unavailable where that cannot be recorded."""
         record.duration = clock.now() - record.arrived
         record.count(None, record.relayed or None)
-        if self.trail is not None:
-            await self.trail.finalize(record)
+        if self.writer is not None:
+            await self.writer.finalize(record)
             record.is_finalized = True
 
     def record(self, caller: Caller, ask: Asked) -> Recording:
@@ -203,13 +203,13 @@ class Recording:
     ask: Asked
 
     async def __aenter__(self) -> AuditRecord:
-        trail = self.ledger.trail
-        if trail is not None:
+        writer = self.ledger.writer
+        if writer is not None:
             try:
-                trail.check_room()
+                writer.check_room()
             except BaseException as error:
                 self._note(error)
-                self._end(trail.refuse)
+                self._end(writer.refuse)
                 raise
         return self.record
 
@@ -219,10 +219,10 @@ class Recording:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        trail = self.ledger.trail
+        writer = self.ledger.writer
         if error is not None:
             self._note(error)
-        self._end(trail.close if trail is not None else _nowhere)
+        self._end(writer.close if writer is not None else _nowhere)
 
     def _note(self, error: BaseException) -> None:
         """What a request ended in that did not end well."""

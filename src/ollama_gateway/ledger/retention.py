@@ -136,7 +136,7 @@ def began_of(document: str) -> float | None:
         return None
 
 
-def tell_dropped(journal: str, records: int, places: tuple[int, int], before: float) -> None:
+def log_dropped(journal: str, records: int, places: tuple[int, int], before: float) -> None:
     """Log what a journal has lost to its age: `audit verify` knows its anchor, and not why."""
     _log.warning(
         "audit rows past their time dropped",

@@ -27,7 +27,7 @@ from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Entry, Journal, JournalError
 from ollama_gateway.ledger.record import AuditRecord
-from ollama_gateway.ledger.retention import tell_dropped
+from ollama_gateway.ledger.retention import log_dropped
 from ollama_gateway.log import get_logger
 from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import Runner, in_thread
@@ -174,7 +174,7 @@ class JournalWriter:
 
     async def trim(self, before: float) -> None:
         """Drop rows that began before a moment (seconds since 1970), some between two writes."""
-        first, dropped = self.journal.anchor.seq + 1, 0
+        first, dropped = self.journal.checkpoint.seq + 1, 0
         try:
             while some := await self._trim(before):
                 dropped += some
@@ -182,8 +182,8 @@ class JournalWriter:
             _log.error("audit rows not trimmed", cause=str(error))
         finally:
             if dropped:
-                tell_dropped(
-                    self.journal.path.name, dropped, (first, self.journal.anchor.seq), before
+                log_dropped(
+                    self.journal.path.name, dropped, (first, self.journal.checkpoint.seq), before
                 )
 
     async def _trim(self, before: float) -> int:
@@ -227,16 +227,16 @@ class JournalWriter:
 
 
 @asynccontextmanager
-async def write_journal(trail: JournalWriter) -> AsyncIterator[JournalWriter]:
+async def write_journal(writer: JournalWriter) -> AsyncIterator[JournalWriter]:
     """A trail at work for the length of the block; what waits at its end is written within 5 s."""
     try:
-        async with running(trail.run):
-            yield trail
+        async with running(writer.run):
+            yield writer
     finally:
         with anyio.move_on_after(CLOSING, shield=True):
-            await trail.drain()
-        if trail.rows_waiting:
-            _log.error("audit rows not written", rows=trail.rows_waiting)
+            await writer.drain()
+        if writer.rows_waiting:
+            _log.error("audit rows not written", rows=writer.rows_waiting)
 
 
 def _unavailable() -> Unavailable:

@@ -25,7 +25,7 @@ from ollama_gateway.cli.audit.options import (
     EndpointOption,
     EndUserOption,
     FollowOption,
-    KeyOption,
+    KeyFilterOption,
     LimitOption,
     ModelOption,
     OpenOption,
@@ -33,14 +33,14 @@ from ollama_gateway.cli.audit.options import (
     ReasonOption,
     read_outcome,
 )
-from ollama_gateway.cli.audit.sources import opened, readable_in_part, teller, until_stopped
-from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_span
+from ollama_gateway.cli.audit.sources import error_printer, opened, readable_in_part, until_stopped
+from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
 from ollama_gateway.cli.audit.verify import verify
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import Source, merged, start_at_newest
-from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.settings.units import shown
 
 app = typer.Typer(no_args_is_help=True, help="Look at the trail of who asked what.")
@@ -51,10 +51,10 @@ NAP: Final = 0.5
 
 
 @app.command("list")
-def list_rows(  # noqa: PLR0913, PLR0917 - one for each option
+def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     since: SinceOption = None,
     until: UntilOption = None,
-    key: KeyOption = None,
+    key: KeyFilterOption = None,
     model: ModelOption = None,
     backend: BackendOption = None,
     outcome: OutcomeOption = None,
@@ -69,17 +69,17 @@ def list_rows(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """List requests, one a line, in the order in which they ended."""
     outcome = read_outcome(outcome)
-    span = read_span(since, until)
-    wanted = Filter(span, key, model, backend, outcome, reason, end_user, endpoint)
+    time_range = read_time_range(since, until)
+    wanted = Filter(time_range, key, model, backend, outcome, reason, end_user, endpoint)
     settings = load_for_stores(config)
-    with opened(settings, "audit list") as trail, readable_in_part("audit list"):
-        records = _rows(trail, wanted, limit)
-        running = filter(wanted.holds, trail.running()) if is_open else ()
+    with opened(settings, "audit list") as audit_log, readable_in_part("audit list"):
+        records = _rows(audit_log, wanted, limit)
+        running = filter(wanted.holds, audit_log.running()) if is_open else ()
         if not follow:
             _print(chain(islice(records, limit), running), as_json=as_json)
             return
         with until_stopped() as stopped:
-            found = chain(records, running, _following(trail, wanted, stopped))
+            found = chain(records, running, _following(audit_log, wanted, stopped))
             _print(takewhile(lambda _: not stopped.is_set(), found), as_json=as_json)
 
 
@@ -91,31 +91,33 @@ def show(
 ) -> None:
     """Tell one request's whole story."""
     settings = load_for_stores(config)
-    with opened(settings, "audit show") as trail, readable_in_part("audit show"):
-        record = trail.find(request_id)
+    with opened(settings, "audit show") as audit_log, readable_in_part("audit show"):
+        record = audit_log.find(request_id)
         if record is None:
-            teller("audit show")(f"no request {shown(request_id)} is recorded")
+            error_printer("audit show")(f"no request {shown(request_id)} is recorded")
             raise typer.Exit(1)
         if as_json:
             print_json(record.document)
         else:
-            for line in render.story(record):
+            for line in render.render_record(record):
                 say(line)
 
 
-def _rows(trail: Source, wanted: Filter, limit: int | None) -> Iterator[Kept]:
-    strands = trail.strands()
+def _rows(audit_log: Source, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
+    segments = audit_log.segments()
     if limit is not None:
-        start_at_newest(strands, wanted.span, limit, wanted.holds)
-    yield from filter(wanted.holds, merged(strands, wanted.span))
+        start_at_newest(segments, wanted.time_range, limit, wanted.holds)
+    yield from filter(wanted.holds, merged(segments, wanted.time_range))
 
 
-def _following(trail: Source, wanted: Filter, stopped: threading.Event) -> Iterator[Kept]:
+def _following(
+    audit_log: Source, wanted: Filter, stopped: threading.Event
+) -> Iterator[StoredRecord]:
     while not stopped.wait(NAP):
-        yield from filter(wanted.holds, merged(trail.strands(), wanted.span))
+        yield from filter(wanted.holds, merged(audit_log.segments(), wanted.time_range))
 
 
-def _print(records: Iterable[Kept], *, as_json: bool) -> None:
+def _print(records: Iterable[StoredRecord], *, as_json: bool) -> None:
     if not as_json:
         say(render.head())
     for record in records:

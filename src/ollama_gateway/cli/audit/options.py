@@ -14,7 +14,7 @@ def _alike(flag: str, of_what: str) -> Any:
     return typer.Option(flag, metavar=flag[2:].upper(), help=f"Only {of_what}.")
 
 
-KeyOption = Annotated[str | None, _alike("--key", "requests of this key, by its id or name")]
+KeyFilterOption = Annotated[str | None, _alike("--key", "requests of this key, by its id or name")]
 ModelOption = Annotated[str | None, _alike("--model", "requests for this model")]
 BackendOption = Annotated[str | None, _alike("--backend", "requests that this backend answered")]
 OutcomeOption = Annotated[

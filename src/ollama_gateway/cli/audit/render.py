@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ollama_gateway.cli.audit.reasons import OUTCOMES, in_words
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.printable import printable
 
 RUNNING: Final = "running"
@@ -42,7 +42,7 @@ def head() -> str:
     return _line(list(_COLUMNS))
 
 
-def line(record: Kept) -> str:
+def line(record: StoredRecord) -> str:
     """One row. Widths are fixed, as nobody knows what is to come; what is longer stands out."""
     document = record.document
     cells = [
@@ -59,7 +59,7 @@ def line(record: Kept) -> str:
     return _line([_cell(cell) for cell in cells])
 
 
-def story(record: Kept) -> Iterator[str]:
+def render_record(record: StoredRecord) -> Iterator[str]:
     """All that is known of a request, in lines."""
     for name, value in _facts(record):
         yield f"{name:<13}{value}"
@@ -67,7 +67,7 @@ def story(record: Kept) -> Iterator[str]:
     yield from _timeline(record.document)
 
 
-def _facts(record: Kept) -> Iterator[tuple[str, str]]:
+def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
     document = record.document
     yield "request", _said(document["request_id"])
     yield "key", f"{_said(document['key_name'])} ({_said(document['key_id'])})"

@@ -13,15 +13,15 @@ from types import FrameType
 import typer
 
 from ollama_gateway.cli.output import say
-from ollama_gateway.ledger.read.joined import JoinedTrail, Store
+from ollama_gateway.ledger.read.joined import AuditLog, TableSource
 from ollama_gateway.ledger.read.journals import Journals, Source
-from ollama_gateway.ledger.read.stored import StoredRows
-from ollama_gateway.ledger.read.telling import Complain
+from ollama_gateway.ledger.read.reporting import ReportFault
+from ollama_gateway.ledger.read.stored import AuditTableReader
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 
 
-def teller(command: str) -> Complain:
+def error_printer(command: str) -> ReportFault:
     """Tells a line on stderr, in the name of a command."""
     return lambda line: say(f"gatewayctl {command}: {printable(line)}", err=True)
 
@@ -33,35 +33,35 @@ def opened(settings: Settings, command: str) -> Iterator[Source]:
     What of it cannot be read is told, and makes exit code 1.
     """
     faults: list[str] = []
-    tell = teller(command)
+    tell = error_printer(command)
 
-    def complain(fault: str) -> None:
+    def report(fault: str) -> None:
         faults.append(fault)
         tell(fault)
 
     with ExitStack() as stack:
-        journals = Journals(settings.storage.data_dir, complain)
+        journals = Journals(settings.storage.data_dir, report)
         source: Source = journals
-        if records := stored_rows(settings):
+        if records := audit_table_reader(settings):
             stack.callback(records.close)
-            source = JoinedTrail(journals, Store(records, complain))
-        if not source.strands() and not faults:
-            tell_of_none(settings, command)
+            source = AuditLog(journals, TableSource(records, report))
+        if not source.segments() and not faults:
+            report_no_journals(settings, command)
         yield source
     if faults:
         raise typer.Exit(1)
 
 
-def stored_rows(settings: Settings) -> StoredRows | None:
+def audit_table_reader(settings: Settings) -> AuditTableReader | None:
     """What is in PostgreSQL; None where these settings name none."""
     url = settings.storage.database_url
-    return StoredRows(url.reveal()) if url else None
+    return AuditTableReader(url.reveal()) if url else None
 
 
-def tell_of_none(settings: Settings, command: str) -> None:
+def report_no_journals(settings: Settings, command: str) -> None:
     """Say where there are no journals: a wrong directory is the easiest mistake to make here."""
     also = ", and no rows in PostgreSQL" if settings.storage.database_url else ""
-    teller(command)(f"there are no journals in {settings.storage.data_dir}{also}")
+    error_printer(command)(f"there are no journals in {settings.storage.data_dir}{also}")
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def readable_in_part(command: str) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(0) from None
-        teller(command)(f"cannot write: {error.strerror}")
+        error_printer(command)(f"cannot write: {error.strerror}")
         raise typer.Exit(1) from None
 
 

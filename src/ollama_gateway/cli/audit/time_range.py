@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ollama_gateway.ledger.read.journals import Span
+from ollama_gateway.ledger.read.journals import TimeRange
 from ollama_gateway.settings.units import seconds, shown
 
 SinceOption = Annotated[
@@ -30,14 +30,14 @@ _MOMENT: Final = re.compile(
 )
 
 
-def read_span(since: str | None, until: str | None) -> Span:
+def read_time_range(since: str | None, until: str | None) -> TimeRange:
     """From one moment to another, either of which may be missing."""
     now = datetime.now(UTC)
     begin = None if since is None else _read("--since", since, now)
     end = None if until is None else _read("--until", until, now)
     if begin and end and end <= begin:
         raise typer.BadParameter("must be later than --since", param_hint="--until")
-    return Span(begin, end)
+    return TimeRange(begin, end)
 
 
 def _read(option: str, text: str, now: datetime) -> datetime:

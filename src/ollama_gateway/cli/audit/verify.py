@@ -9,14 +9,14 @@ from typing import Annotated, Any, Final
 import attrs
 import typer
 
-from ollama_gateway.cli.audit.sources import stored_rows, tell_of_none, teller
+from ollama_gateway.cli.audit.sources import audit_table_reader, error_printer, report_no_journals
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table, say_over
-from ollama_gateway.ledger.chain import GENESIS, Anchor, Fault
+from ollama_gateway.ledger.chain import GENESIS, ChainFault, Checkpoint
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.read.chains import Chains
 from ollama_gateway.ledger.read.journals import paths_in
-from ollama_gateway.ledger.read.telling import Complain
+from ollama_gateway.ledger.read.reporting import ReportFault
 from ollama_gateway.ledger.read.verifying import Checked, Progress
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
@@ -44,10 +44,10 @@ def verify(
 
     The head is the hash that the log tells as `audit head` (see docs/operate/audit.md).
     """
-    sought = _read_head(head)
+    expected_head = _read_head(head)
     settings = load_for_stores(config)
     faults: list[str] = []
-    found = _check(settings, sought, faults.append)
+    found = _check(settings, expected_head, faults.append)
     if as_json:
         print_json([_as_json(checked) for checked in found])
     elif found:
@@ -59,10 +59,10 @@ def verify(
             f"no journal holds even at its first row: audit.chain_key {given} here, is it the"
             " gateway's?"
         )
-    if sought and not any(checked.has_sought for checked in found):
+    if expected_head and not any(checked.has_expected_head for checked in found):
         faults.append("no journal has a row with this hash: it was cut off, or is too old")
     for fault in faults:
-        teller(_COMMAND)(fault)
+        error_printer(_COMMAND)(fault)
     raise typer.Exit(1 if faults else 0)
 
 
@@ -78,29 +78,29 @@ def _read_head(text: str | None) -> bytes:
     return digest
 
 
-def _check(settings: Settings, sought: bytes, complain: Complain) -> list[Checked]:
+def _check(settings: Settings, expected_head: bytes, report: ReportFault) -> list[Checked]:
     secret = settings.audit.chain_key
     key = secret.reveal().encode() if secret else b""
     try:
         paths = paths_in(settings.storage.data_dir)
     except JournalError as error:
-        teller(_COMMAND)(str(error))
+        error_printer(_COMMAND)(str(error))
         raise typer.Exit(1) from None
-    found = _followed(settings, Chains(paths, key, sought, _progress), complain)
+    found = _followed(settings, Chains(paths, key, expected_head, _progress), report)
     say_over("")
     if not found:
-        tell_of_none(settings, _COMMAND)
+        report_no_journals(settings, _COMMAND)
     return found
 
 
-def _followed(settings: Settings, chains: Chains, complain: Complain) -> list[Checked]:
+def _followed(settings: Settings, chains: Chains, report: ReportFault) -> list[Checked]:
     """Those of the journals and, where it is used and can be, PostgreSQL."""
-    if records := stored_rows(settings):
+    if records := audit_table_reader(settings):
         try:
             with closing(records):
                 return chains.joined(records)
         except DatabaseError as error:
-            complain(str(error))
+            report(str(error))
             return [attrs.evolve(one, dropped=0) for one in chains.local()]  # or were they moved?
     return chains.local()
 
@@ -116,7 +116,7 @@ def _looks_like_a_wrong_key(found: Sequence[Checked]) -> bool:
     return bool(filled) and all(checked.fails_at_once for checked in filled)
 
 
-_SAID: Final[dict[str, Callable[[Fault], str]]] = {
+_SAID: Final[dict[str, Callable[[ChainFault], str]]] = {
     "altered": lambda fault: f"row {fault.seq} (request {printable(fault.request_id)}) was altered",
     "missing": lambda fault: (
         f"what was before row {fault.seq} (request {printable(fault.request_id)}) is missing"
@@ -134,12 +134,14 @@ def _in_words(checked: Checked) -> str:
 
 
 def _cells(checked: Checked) -> tuple[str, ...]:
-    span = (str(checked.anchor.seq + 1), str(checked.head.seq)) if checked.records else ("-", "-")
+    time_range = (
+        (str(checked.checkpoint.seq + 1), str(checked.head.seq)) if checked.records else ("-", "-")
+    )
     state = "cannot be read" if checked.error else "holds" if checked.is_ok else "BROKEN"
     if checked.is_ok and checked.dropped:
         state += f"; {checked.dropped:,} rows before are gone"
     digest = checked.head.hash.hex()[:_SHORT] if checked.head.seq else "-"
-    return checked.journal, str(checked.records), *span, digest, state
+    return checked.journal, str(checked.records), *time_range, digest, state
 
 
 def _as_json(checked: Checked) -> dict[str, Any]:
@@ -150,12 +152,12 @@ def _as_json(checked: Checked) -> dict[str, Any]:
         "identity": checked.identity or None,
         "ok": checked.is_ok,
         "rows": checked.records,
-        "anchor": _anchor(checked.anchor),
-        "head": _anchor(checked.head),
+        "anchor": _checkpoint(checked.checkpoint),
+        "head": _checkpoint(checked.head),
         "fault": named,
         "message": None if checked.is_ok else _in_words(checked),
     }
 
 
-def _anchor(anchor: Anchor) -> dict[str, Any]:
-    return {"seq": anchor.seq, "hash": anchor.hash.hex()}
+def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"seq": checkpoint.seq, "hash": checkpoint.hash.hex()}

@@ -20,12 +20,12 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
+from ollama_gateway.ledger.chain import ChainFault, Checkpoint, Link, verify
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.postgres import values_of
-from ollama_gateway.ledger.read.joined import Place, walked
-from ollama_gateway.ledger.read.records import LARGEST
-from ollama_gateway.ledger.read.stored import Copy, StoredRows
+from ollama_gateway.ledger.read.joined import JournalCursor, walked
+from ollama_gateway.ledger.read.records import MAX_INT64
+from ollama_gateway.ledger.read.stored import AuditTableReader, TableRecord
 from ollama_gateway.ledger.read.verifying import (
     Checked,
     JournalState,
@@ -34,7 +34,7 @@ from ollama_gateway.ledger.read.verifying import (
     counted,
     identity_of,
     links_after,
-    standing,
+    state_of,
 )
 
 PAGE: Final = 2000
@@ -68,46 +68,50 @@ class Chains:
 
     paths: Sequence[Path]
     key: bytes = attrs.field(repr=False)
-    sought: bytes = b""
+    expected_head: bytes = b""
     progress: Callable[[str], Progress] = lambda _: lambda _: None
 
     def local(self) -> list[Checked]:
         """Follow journals, as if there were nothing else."""
         return [self._local(path) for path in self.paths]
 
-    def joined(self, records: StoredRows) -> list[Checked]:
+    def joined(self, records: AuditTableReader) -> list[Checked]:
         """Follow journals, and all that is or was in PostgreSQL. Raises DatabaseError."""
         stored = records.journals()
         chains = [Chain(_identity(path), path) for path in self.paths]
         known = {chain.identity for chain in chains}
-        names = sorted({*stored, *records.anchors()} - known)
+        names = sorted({*stored, *records.checkpoints()} - known)
         chains += [Chain(name, None) for name in names]
         return [
             self._joined(records, chain, is_stored=chain.identity in stored) for chain in chains
         ]
 
     def _local(self, path: Path) -> Checked:
-        return check(path, self.key, self.sought, self.progress(path.name))
+        return check(path, self.key, self.expected_head, self.progress(path.name))
 
-    def _joined(self, records: StoredRows, chain: Chain, *, is_stored: bool) -> Checked:
+    def _joined(self, records: AuditTableReader, chain: Chain, *, is_stored: bool) -> Checked:
         if chain.path and not chain.identity:
             return self._local(chain.path)
         while True:
-            known = records.anchors().get(chain.identity)
-            start = Anchor() if is_stored else None
+            known = records.checkpoints().get(chain.identity)
+            start = Checkpoint() if is_stored else None
             try:
                 checked = self._followed(records, chain, known or start)
             except JournalError as error:
                 return Checked(chain.name, chain.identity, error=str(error))
-            if checked.is_ok or records.anchors().get(chain.identity) == known:
+            if checked.is_ok or records.checkpoints().get(chain.identity) == known:
                 return checked  # else retention has dropped the rows that were missing
 
-    def _followed(self, records: StoredRows, chain: Chain, start: Anchor | None) -> Checked:
-        start = start or _standing(chain).anchor
-        cursor = Place(start.seq or -LARGEST)  # somebody may have put rows before the first
+    def _followed(
+        self, records: AuditTableReader, chain: Chain, start: Checkpoint | None
+    ) -> Checked:
+        start = start or _local_state(chain).checkpoint
+        cursor = JournalCursor(
+            start.seq or -MAX_INT64
+        )  # somebody may have put rows before the first
         walk = walked(cursor, partial(_local, chain), partial(_stored, records, chain), _place)
         head, fault = verify(start, counted(walk, self.progress(chain.name)), self.key)
-        local = _standing(chain, self.sought)
+        local = _local_state(chain, self.expected_head)
         return Checked(
             chain.name,
             chain.identity,
@@ -115,8 +119,9 @@ class Chains:
             start,
             head,
             start.seq,
-            fault or _before_anchor(local),
-            has_sought=local.has_sought or records.has(chain.identity, self.sought),
+            fault or _before_checkpoint(local),
+            has_expected_head=local.has_expected_head
+            or records.has(chain.identity, self.expected_head),
         )
 
 
@@ -127,34 +132,34 @@ def _identity(path: Path) -> str:
     return ""
 
 
-def _standing(chain: Chain, sought: bytes = b"") -> JournalState:
-    return standing(chain.path, sought) if chain.path else JournalState()
+def _local_state(chain: Chain, expected_head: bytes = b"") -> JournalState:
+    return state_of(chain.path, expected_head) if chain.path else JournalState()
 
 
 def _local(chain: Chain, after: int) -> tuple[int, list[Link]]:
     if chain.path is None:
         return 0, []
-    anchor, links = links_after(chain.path, after, PAGE)
-    return anchor.seq, links
+    checkpoint, links = links_after(chain.path, after, PAGE)
+    return checkpoint.seq, links
 
 
-def _stored(records: StoredRows, chain: Chain, after: int, upto: int) -> list[Link]:
+def _stored(records: AuditTableReader, chain: Chain, after: int, upto: int) -> list[Link]:
     return [_faithful(copy) for copy in records.copies(chain.identity, after, upto, PAGE)]
 
 
 def _end(chain: Chain, local: JournalState) -> int:
     """Up to where rows are in PostgreSQL alone."""
-    return local.anchor.seq if chain.path else LARGEST
+    return local.checkpoint.seq if chain.path else MAX_INT64
 
 
-def _before_anchor(local: JournalState) -> Fault | None:
+def _before_checkpoint(local: JournalState) -> ChainFault | None:
     """A row that was put where none can be any more."""
-    if local.first is None or local.first.seq > local.anchor.seq:
+    if local.first is None or local.first.seq > local.checkpoint.seq:
         return None
-    return Fault(local.first.seq, local.first.request_id, "reordered")
+    return ChainFault(local.first.seq, local.first.request_id, "reordered")
 
 
-def _faithful(copy: Copy) -> Link:
+def _faithful(copy: TableRecord) -> Link:
     """The row; with a text that no row has where its columns say something else than its text."""
     _, began, *rest = copy.columns
     _, moment, *meant = values_of(copy.columns[2], copy.link)

@@ -9,8 +9,8 @@ import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.read.journals import Span
-from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.ledger.read.journals import TimeRange
+from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.wire.names import ModelName
 
 _ALIKE: Final = ("backend", "outcome", "reason", "end_user", "endpoint")
@@ -20,7 +20,7 @@ _ALIKE: Final = ("backend", "outcome", "reason", "end_user", "endpoint")
 class Filter:
     """Rows that agree with all that is given."""
 
-    span: Span = attrs.field(factory=Span)
+    time_range: TimeRange = attrs.field(factory=TimeRange)
     key: str | None = None
     """A key's id, or its name."""
     model: str | None = None
@@ -31,11 +31,11 @@ class Filter:
     end_user: str | None = None
     endpoint: str | None = None
 
-    def holds(self, record: Kept) -> bool:
+    def holds(self, record: StoredRecord) -> bool:
         """Whether a row is wanted."""
         document = record.document
         return (
-            self.span.holds(record.began)
+            self.time_range.contains(record.began)
             and self._is_of_key(document)
             and self._is_of_model(document)
             and all(getattr(self, name) in {None, document[name]} for name in _ALIKE)

@@ -17,10 +17,10 @@ from functools import partial
 from itertools import chain
 from typing import Final, Protocol, TypeVar
 
-from ollama_gateway.ledger.read.journals import Journals, JournalStrand, Span, Stored
-from ollama_gateway.ledger.read.records import LARGEST, Kept, read
-from ollama_gateway.ledger.read.stored import StoredRows
-from ollama_gateway.ledger.read.telling import Complain, Once
+from ollama_gateway.ledger.read.journals import Journals, JournalSegment, RawRecord, TimeRange
+from ollama_gateway.ledger.read.records import MAX_INT64, StoredRecord, read
+from ollama_gateway.ledger.read.reporting import OncePerFault, ReportFault
+from ollama_gateway.ledger.read.stored import AuditTableReader
 from ollama_gateway.storage.database import DatabaseError
 
 FIRST: Final = 8
@@ -29,11 +29,11 @@ PAGE: Final = 1000
 """Rows of the largest one."""
 
 T = TypeVar("T")
-Reader = Callable[[int, bytes], Iterator[Kept]]
-Piece = tuple[int, bytes, Reader]
+ReadRecord = Callable[[int, bytes], Iterator[StoredRecord]]
+PageRecord = tuple[int, bytes, ReadRecord]
 
 
-class Cursor(Protocol):
+class Positioned(Protocol):
     """How far something was read."""
 
     after: int
@@ -41,7 +41,7 @@ class Cursor(Protocol):
 
 
 def walked(
-    cursor: Cursor,
+    cursor: Positioned,
     local: Callable[[int], tuple[int, list[T]]],
     stored: Callable[[int, int], list[T]],
     place: Callable[[T], int],
@@ -56,38 +56,38 @@ def walked(
 
     """
     while True:
-        anchor, page = local(cursor.after)
-        if anchor <= cursor.after and page:
+        checkpoint, page = local(cursor.after)
+        if checkpoint <= cursor.after and page:
             yield from _passed(cursor, page, place)
             continue
-        upto = anchor if anchor > cursor.after else LARGEST
+        upto = checkpoint if checkpoint > cursor.after else MAX_INT64
         while cursor.after < upto and (page := stored(cursor.after, upto)):
             yield from _passed(cursor, page, place)
-        if upto == LARGEST:
+        if upto == MAX_INT64:
             return
         cursor.after = upto  # what was not there is nowhere
 
 
-def _passed(cursor: Cursor, page: list[T], place: Callable[[T], int]) -> Iterator[T]:
+def _passed(cursor: Positioned, page: list[T], place: Callable[[T], int]) -> Iterator[T]:
     for record in page:
         cursor.after = place(record)
         yield record
 
 
-class Place:
+class JournalCursor:
     """A cursor, and nothing more."""
 
     def __init__(self, after: int) -> None:
         self.after = after
 
 
-class Store:
+class TableSource:
     """PostgreSQL, which may be away: then that is told, and it is left alone until `retry`."""
 
-    def __init__(self, records: StoredRows, complain: Complain) -> None:
+    def __init__(self, records: AuditTableReader, report: ReportFault) -> None:
         self.label = records.label
         self._rows = records
-        self._complain = Once(complain)
+        self._complain = OncePerFault(report)
         self._is_away = False
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class Store:
         """Ask it again, even if it failed."""
         self._is_away = False
 
-    def ask(self, question: Callable[[StoredRows], T]) -> T | None:
+    def ask(self, question: Callable[[AuditTableReader], T]) -> T | None:
         """What it answers; None where it cannot be asked."""
         if self._is_away:
             return None
@@ -108,7 +108,7 @@ class Store:
             self._complain(str(error))
             return None
 
-    def read(self, journal: str, seq: int, text: bytes) -> Iterator[Kept]:
+    def read(self, journal: str, seq: int, text: bytes) -> Iterator[StoredRecord]:
         """The row of a place; nothing, and a word about it, where it is spoilt."""
         try:
             yield read(f"PostgreSQL, journal {journal}", seq, text)
@@ -118,16 +118,16 @@ class Store:
             )
 
 
-class JoinedStrand:
+class JoinedSegment:
     """One journal, wherever its rows are."""
 
-    def __init__(self, identity: str, store: Store) -> None:
+    def __init__(self, identity: str, store: TableSource) -> None:
         self.identity = identity
-        self.local: JournalStrand | None = None
+        self.local: JournalSegment | None = None
         """What of it is on this machine."""
         self.after = 0
         self._store = store
-        self._reader: Reader = partial(store.read, identity)
+        self._reader: ReadRecord = partial(store.read, identity)
         self._owed: list[tuple[int, int]] = []
 
     def __repr__(self) -> str:
@@ -139,54 +139,60 @@ class JoinedStrand:
         local = self.local.last if self.local else 0
         return local or self._store.ask(lambda records: records.last(self.identity)) or 0
 
-    def records(self, span: Span) -> Iterator[Kept]:
+    def records(self, time_range: TimeRange) -> Iterator[StoredRecord]:
         """What comes after `after`, in order; moves it."""
-        stored = partial(self._stored_page, span, _sizes())
+        stored = partial(self._stored_page, time_range, _sizes())
         owed, self._owed = self._owed, []
         late = (self._late(after, upto, stored) for after, upto in owed)
-        walk = walked(self, partial(self._local_page, span), stored, _place)
+        walk = walked(self, partial(self._local_page, time_range), stored, _place)
         for seq, text, reader in chain(*late, walk):
             yield from reader(seq, text)
 
-    def backwards(self, span: Span) -> Iterator[Kept]:
+    def backwards(self, time_range: TimeRange) -> Iterator[StoredRecord]:
         """All rows, the last first."""
-        sizes, before = _sizes(), Place(LARGEST)
-        while page := self._page_before(before.after, span, sizes):
+        sizes, before = _sizes(), JournalCursor(MAX_INT64)
+        while page := self._page_before(before.after, time_range, sizes):
             for seq, text, reader in _passed(before, page, _place):
                 yield from reader(seq, text)
 
     def _late(
-        self, after: int, upto: int, stored: Callable[[int, int], list[Piece]]
-    ) -> Iterator[Piece]:
+        self, after: int, upto: int, stored: Callable[[int, int], list[PageRecord]]
+    ) -> Iterator[PageRecord]:
         """What was not to be had when it was its turn."""
-        cursor = Place(after)
+        cursor = JournalCursor(after)
         while page := stored(cursor.after, upto):
             yield from _passed(cursor, page, _place)
 
-    def _local_page(self, span: Span, after: int) -> tuple[int, list[Piece]]:
+    def _local_page(self, time_range: TimeRange, after: int) -> tuple[int, list[PageRecord]]:
         if self.local is None:
             return 0, []
-        anchor, page = self.local.page(after, span)
-        return anchor, _pieces(page, self.local.read)
+        checkpoint, page = self.local.page(after, time_range)
+        return checkpoint, _page_records(page, self.local.read)
 
-    def _stored_page(self, span: Span, sizes: Iterator[int], after: int, upto: int) -> list[Piece]:
+    def _stored_page(
+        self, time_range: TimeRange, sizes: Iterator[int], after: int, upto: int
+    ) -> list[PageRecord]:
         size = next(sizes)
-        page = self._store.ask(lambda records: records.page(self.identity, after, upto, span, size))
-        if page is None and upto < LARGEST:
+        page = self._store.ask(
+            lambda records: records.page(self.identity, after, upto, time_range, size)
+        )
+        if page is None and upto < MAX_INT64:
             self._owed.append((after, upto))
-        return _pieces(page or [], self._reader)
+        return _page_records(page or [], self._reader)
 
-    def _page_before(self, before: int, span: Span, sizes: Iterator[int]) -> list[Piece]:
-        if self.local and (page := self.local.page_before(before, span)):
-            return _pieces(page, self.local.read)
+    def _page_before(
+        self, before: int, time_range: TimeRange, sizes: Iterator[int]
+    ) -> list[PageRecord]:
+        if self.local and (page := self.local.page_before(before, time_range)):
+            return _page_records(page, self.local.read)
         size = next(sizes)
         stored = self._store.ask(
-            lambda records: records.page_before(self.identity, before, span, size)
+            lambda records: records.page_before(self.identity, before, time_range, size)
         )
-        return _pieces(stored or [], self._reader)
+        return _page_records(stored or [], self._reader)
 
 
-class JoinedTrail:
+class AuditLog:
     """The journals of a data directory, and PostgreSQL.
 
     Args:
@@ -195,34 +201,34 @@ class JoinedTrail:
 
     """
 
-    def __init__(self, journals: Journals, store: Store) -> None:
+    def __init__(self, journals: Journals, store: TableSource) -> None:
         self._journals = journals
         self._store = store
-        self._strands: dict[str, JoinedStrand] = {}
+        self._segments: dict[str, JoinedSegment] = {}
 
-    def strands(self) -> Sequence[JoinedStrand]:
+    def segments(self) -> Sequence[JoinedSegment]:
         """All there are now, of this machine and of others."""
         self._store.retry()
-        for local in self._journals.strands():
+        for local in self._journals.segments():
             if identity := local.identity():
-                self._strand(identity).local = local
-        for identity in self._store.ask(StoredRows.journals) or ():
-            self._strand(identity)
-        return list(self._strands.values())
+                self._segment(identity).local = local
+        for identity in self._store.ask(AuditTableReader.journals) or ():
+            self._segment(identity)
+        return list(self._segments.values())
 
-    def running(self) -> Iterator[Kept]:
+    def running(self) -> Iterator[StoredRecord]:
         """What was admitted on this machine and has not ended."""
         return self._journals.running()
 
-    def find(self, request_id: str) -> Kept | None:
+    def find(self, request_id: str) -> StoredRecord | None:
         """The row of a request, ended or not."""
         if found := self._journals.find(request_id):
             return found
         stored = self._store.ask(lambda records: records.find(request_id))
         return next(self._store.read(*stored), None) if stored else None
 
-    def _strand(self, identity: str) -> JoinedStrand:
-        return self._strands.setdefault(identity, JoinedStrand(identity, self._store))
+    def _segment(self, identity: str) -> JoinedSegment:
+        return self._segments.setdefault(identity, JoinedSegment(identity, self._store))
 
 
 def _sizes() -> Iterator[int]:
@@ -232,9 +238,9 @@ def _sizes() -> Iterator[int]:
         size *= 4
 
 
-def _pieces(page: list[Stored], reader: Reader) -> list[Piece]:
+def _page_records(page: list[RawRecord], reader: ReadRecord) -> list[PageRecord]:
     return [(seq, text, reader) for seq, text in page]
 
 
-def _place(piece: Piece) -> int:
-    return piece[0]
+def _place(record: PageRecord) -> int:
+    return record[0]

@@ -26,8 +26,8 @@ import attrs
 
 from ollama_gateway.ledger.journal import JournalError, reading
 from ollama_gateway.ledger.ownership import PATTERN
-from ollama_gateway.ledger.read.records import LARGEST, Kept, as_text, read
-from ollama_gateway.ledger.read.telling import Complain, Once
+from ollama_gateway.ledger.read.records import MAX_INT64, StoredRecord, as_text, read
+from ollama_gateway.ledger.read.reporting import OncePerFault, ReportFault
 
 PAGE: Final = 1000
 """Rows read in one transaction."""
@@ -37,31 +37,31 @@ WINDOW: Final = 20_000
 # The text is searched, as a row that is no JSON must not end the search. What a client says cannot
 # look like this: its quotes are escaped.
 _BEGAN: Final = """substr(document, instr(document, '"started_at":"') + 14, 32)"""
-_IN_SPAN: Final = f"(?2 = '' OR {_BEGAN} >= ?2) AND (?3 = '' OR {_BEGAN} < ?3)"
+_IN_RANGE: Final = f"(?2 = '' OR {_BEGAN} >= ?2) AND (?3 = '' OR {_BEGAN} < ?3)"
 _FORWARDS: Final = f"""SELECT seq, CAST(document AS BLOB) FROM rows
-    WHERE seq > ?1 AND {_IN_SPAN} ORDER BY seq LIMIT ?4"""  # noqa: S608 - constants
+    WHERE seq > ?1 AND {_IN_RANGE} ORDER BY seq LIMIT ?4"""  # noqa: S608 - constants
 _BACKWARDS: Final = f"""SELECT seq, CAST(document AS BLOB) FROM rows
-    WHERE seq < ?1 AND {_IN_SPAN} ORDER BY seq DESC LIMIT ?4"""  # noqa: S608 - constants
+    WHERE seq < ?1 AND {_IN_RANGE} ORDER BY seq DESC LIMIT ?4"""  # noqa: S608 - constants
 _INTENTS: Final = "SELECT 0, CAST(document AS BLOB) FROM intents ORDER BY request_id"
 _BY_ID: Final = """SELECT seq, CAST(document AS BLOB) FROM rows WHERE request_id = ?1
     UNION ALL SELECT 0, CAST(document AS BLOB) FROM intents WHERE request_id = ?1"""
 # As a number and a text, whatever somebody has put there.
-_ANCHOR: Final = """SELECT coalesce(max(CAST(seq AS INTEGER)), 0), max(CAST(identity AS BLOB))
+_CHECKPOINT: Final = """SELECT coalesce(max(CAST(seq AS INTEGER)), 0), max(CAST(identity AS BLOB))
     FROM chain"""
 _LAST: Final = f"""SELECT seq, x'' FROM (SELECT seq FROM rows ORDER BY seq DESC LIMIT 1)
-    UNION ALL {_ANCHOR}"""  # noqa: S608 - a constant
+    UNION ALL {_CHECKPOINT}"""  # noqa: S608 - a constant
 
-Stored = tuple[int, bytes]
+RawRecord = tuple[int, bytes]
 
 
 @attrs.frozen
-class Span:
+class TimeRange:
     """Requests that began from one moment on, and before another."""
 
     since: datetime | None = None
     until: datetime | None = None
 
-    def holds(self, moment: datetime) -> bool:
+    def contains(self, moment: datetime) -> bool:
         """Whether it is in this span."""
         return (self.since is None or moment >= self.since) and (
             self.until is None or moment < self.until
@@ -73,7 +73,7 @@ class Span:
         return _text(self.since), _text(self.until)
 
 
-class Strand(Protocol):
+class Segment(Protocol):
     """Rows that lie in the order of their ends, and how far they were read."""
 
     after: int
@@ -84,11 +84,11 @@ class Strand(Protocol):
         """The place of the last row that is there now."""
         ...
 
-    def records(self, span: Span) -> Iterator[Kept]:
+    def records(self, time_range: TimeRange) -> Iterator[StoredRecord]:
         """What comes after `after`; moves it."""
         ...
 
-    def backwards(self, span: Span) -> Iterator[Kept]:
+    def backwards(self, time_range: TimeRange) -> Iterator[StoredRecord]:
         """All rows, the last first; leaves `after` alone."""
         ...
 
@@ -96,26 +96,26 @@ class Strand(Protocol):
 class Source(Protocol):
     """Where rows are stored."""
 
-    def strands(self) -> Sequence[Strand]:
+    def segments(self) -> Sequence[Segment]:
         """All there are now; one that was given before is given again, as far as it was read."""
         ...
 
-    def running(self) -> Iterator[Kept]:
+    def running(self) -> Iterator[StoredRecord]:
         """What was admitted and has not ended."""
         ...
 
-    def find(self, request_id: str) -> Kept | None:
+    def find(self, request_id: str) -> StoredRecord | None:
         """The row of a request, ended or not."""
         ...
 
 
-class JournalStrand:
+class JournalSegment:
     """One journal. Where it cannot be read, that is told, and it has no more rows."""
 
-    def __init__(self, path: Path, complain: Complain) -> None:
+    def __init__(self, path: Path, report: ReportFault) -> None:
         self.path = path
         self.after = 0
-        self._complain = complain
+        self._complain = report
 
     def __repr__(self) -> str:
         return f"<JournalStrand {self.path}, read up to {self.after}>"
@@ -125,57 +125,57 @@ class JournalStrand:
         """The place of the last row that is there now; 0 for none."""
         return next((seq for seq, _ in self._ask(_LAST)), 0)
 
-    def records(self, span: Span) -> Iterator[Kept]:
+    def records(self, time_range: TimeRange) -> Iterator[StoredRecord]:
         """What comes after `after`, in order; moves it."""
-        while page := self._ask(_FORWARDS, self.after, *span.texts, PAGE):
+        while page := self._ask(_FORWARDS, self.after, *time_range.texts, PAGE):
             for seq, text in page:
                 self.after = seq
                 yield from self.read(seq, text)
 
-    def backwards(self, span: Span) -> Iterator[Kept]:
+    def backwards(self, time_range: TimeRange) -> Iterator[StoredRecord]:
         """All rows, the last first."""
-        before = LARGEST
-        while page := self._ask(_BACKWARDS, before, *span.texts, PAGE):
+        before = MAX_INT64
+        while page := self._ask(_BACKWARDS, before, *time_range.texts, PAGE):
             for seq, text in page:
                 before = seq
                 yield from self.read(seq, text)
 
-    def page(self, after: int, span: Span) -> tuple[int, list[Stored]]:
+    def page(self, after: int, time_range: TimeRange) -> tuple[int, list[RawRecord]]:
         """Up to where rows were dropped from it, and at the same moment what comes after a row."""
         try:
             with reading(self.path) as connection:
                 if is_unmade(connection):
                     return 0, []
-                [(anchor, _)] = connection.execute(_ANCHOR)
-                values = (after, *span.texts, PAGE)
-                return anchor, connection.execute(_FORWARDS, values).fetchall()
+                [(checkpoint, _)] = connection.execute(_CHECKPOINT)
+                values = (after, *time_range.texts, PAGE)
+                return checkpoint, connection.execute(_FORWARDS, values).fetchall()
         except JournalError as error:
             self._complain(str(error))
             return 0, []
 
-    def page_before(self, before: int, span: Span) -> list[Stored]:
+    def page_before(self, before: int, time_range: TimeRange) -> list[RawRecord]:
         """What comes before a row, the last first."""
-        return self._ask(_BACKWARDS, before, *span.texts, PAGE)
+        return self._ask(_BACKWARDS, before, *time_range.texts, PAGE)
 
     def identity(self) -> str:
         """Which journal it is, wherever its rows go; nothing where it is just being made."""
-        for _, name in self._ask(_ANCHOR):
+        for _, name in self._ask(_CHECKPOINT):
             if name:
                 return str(name, errors="replace")
             self._complain(f"{self.path}: its identity is not as this program writes it")
         return ""
 
-    def running(self) -> Iterator[Kept]:
+    def running(self) -> Iterator[StoredRecord]:
         """What was admitted and has not ended: never more than a gateway takes at once."""
         for seq, text in self._ask(_INTENTS):
             yield from self.read(seq, text)
 
-    def find(self, request_id: str) -> Kept | None:
+    def find(self, request_id: str) -> StoredRecord | None:
         """The row of a request, ended or not."""
         found = self._ask(_BY_ID, as_text(request_id))
         return next(chain.from_iterable(self.read(*record) for record in found), None)
 
-    def _ask(self, question: str, *values: str | int) -> list[Stored]:
+    def _ask(self, question: str, *values: str | int) -> list[RawRecord]:
         try:
             with reading(self.path) as connection:
                 if is_unmade(connection):
@@ -185,7 +185,7 @@ class JournalStrand:
             self._complain(str(error))
             return []
 
-    def read(self, seq: int, text: bytes) -> Iterator[Kept]:
+    def read(self, seq: int, text: bytes) -> Iterator[StoredRecord]:
         """The row of a place; nothing, and a word about it, where it is spoilt."""
         try:
             yield read(self.path.name, seq, text)
@@ -203,12 +203,12 @@ class Journals:
 
     """
 
-    def __init__(self, directory: Path, complain: Complain) -> None:
+    def __init__(self, directory: Path, report: ReportFault) -> None:
         self._directory = directory
-        self._complain = Once(complain)
-        self._strands: dict[Path, JournalStrand] = {}
+        self._complain = OncePerFault(report)
+        self._segments: dict[Path, JournalSegment] = {}
 
-    def strands(self) -> Sequence[JournalStrand]:
+    def segments(self) -> Sequence[JournalSegment]:
         """All that are there now."""
         try:
             paths = paths_in(self._directory)
@@ -216,17 +216,17 @@ class Journals:
             self._complain(str(error))
             paths = []
         for path in paths:
-            if path not in self._strands:
-                self._strands[path] = JournalStrand(path, self._complain)
-        return list(self._strands.values())
+            if path not in self._segments:
+                self._segments[path] = JournalSegment(path, self._complain)
+        return list(self._segments.values())
 
-    def running(self) -> Iterator[Kept]:
+    def running(self) -> Iterator[StoredRecord]:
         """What was admitted and has not ended."""
-        return chain.from_iterable(strand.running() for strand in self.strands())
+        return chain.from_iterable(segment.running() for segment in self.segments())
 
-    def find(self, request_id: str) -> Kept | None:
+    def find(self, request_id: str) -> StoredRecord | None:
         """The row of a request, ended or not."""
-        found = (strand.find(request_id) for strand in self.strands())
+        found = (segment.find(request_id) for segment in self.segments())
         return next((record for record in found if record), None)
 
 
@@ -247,14 +247,16 @@ def is_unmade(connection: Any) -> bool:
     return version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchall()
 
 
-def merged(strands: Iterable[Strand], span: Span) -> Iterator[Kept]:
+def merged(segments: Iterable[Segment], time_range: TimeRange) -> Iterator[StoredRecord]:
     """What strands have that was not read yet, as one, in the order of the ends."""
     return once(
-        heapq.merge(*(strand.records(span) for strand in strands), key=lambda record: record.ended)
+        heapq.merge(
+            *(segment.records(time_range) for segment in segments), key=lambda record: record.ended
+        )
     )
 
 
-def once(records: Iterable[Kept]) -> Iterator[Kept]:
+def once(records: Iterable[StoredRecord]) -> Iterator[StoredRecord]:
     """A row for each request."""
     given: set[str] = set()
     order: deque[str] = deque()
@@ -269,12 +271,15 @@ def once(records: Iterable[Kept]) -> Iterator[Kept]:
 
 
 def start_at_newest(
-    strands: Sequence[Strand], span: Span, count: int, is_wanted: Callable[[Kept], bool]
+    segments: Sequence[Segment],
+    time_range: TimeRange,
+    count: int,
+    is_wanted: Callable[[StoredRecord], bool],
 ) -> None:
     """Move strands to where only the newest rows come, as many as are wanted."""
-    starts = {id(strand): strand.last for strand in strands}
+    starts = {id(segment): segment.last for segment in segments}
     for place, record in heapq.merge(
-        *map(_backwards(span), strands), key=lambda one: -one[1].ended
+        *map(_backwards(time_range), segments), key=lambda one: -one[1].ended
     ):
         if count == 0:
             break
@@ -282,12 +287,12 @@ def start_at_newest(
         count -= is_wanted(record)
     else:
         starts = dict.fromkeys(starts, 0) if count else starts
-    for strand in strands:
-        strand.after = starts[id(strand)]
+    for segment in segments:
+        segment.after = starts[id(segment)]
 
 
-def _backwards(span: Span) -> Callable[[Strand], Iterator[tuple[int, Kept]]]:
-    return lambda strand: ((id(strand), record) for record in strand.backwards(span))
+def _backwards(time_range: TimeRange) -> Callable[[Segment], Iterator[tuple[int, StoredRecord]]]:
+    return lambda segment: ((id(segment), record) for record in segment.backwards(time_range))
 
 
 def _text(moment: datetime | None) -> str:

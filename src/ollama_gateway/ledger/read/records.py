@@ -12,7 +12,7 @@ from ollama_gateway.ledger.document import Document
 
 Kinds = tuple[type, ...]
 
-LARGEST: Final = 2**63 - 1
+MAX_INT64: Final = 2**63 - 1
 """The largest number that is believed."""
 _WORD: Final[Kinds] = (str,)
 _COUNT: Final[Kinds] = (int,)
@@ -52,7 +52,7 @@ _OF_ATTEMPTS: Final[dict[str, Kinds]] = {
 
 
 @attrs.frozen
-class Kept:
+class StoredRecord:
     """A row that was read."""
 
     journal: str
@@ -74,7 +74,7 @@ class Kept:
         return self.began.timestamp() + (self.document["duration_ms"] or 0) / 1000
 
 
-def read(journal: str, seq: int, text: bytes) -> Kept:
+def read(journal: str, seq: int, text: bytes) -> StoredRecord:
     """A row from what is stored; raises ValueError where this program did not write it."""
     found = _loaded(text)
     if not isinstance(found, dict):
@@ -86,7 +86,7 @@ def read(journal: str, seq: int, text: bytes) -> Kept:
         _refuse("row")
     began = _moment(document["started_at"])
     document["started_at"] = shown_time(began)
-    return Kept(journal, seq, document, began)
+    return StoredRecord(journal, seq, document, began)
 
 
 def as_text(given: str) -> str:
@@ -121,7 +121,7 @@ def _check(document: Document, kinds: dict[str, Kinds]) -> None:
             continue
         if type(value) not in allowed:  # a bool is an int to isinstance
             _refuse(name)
-        if allowed[0] is int and not 0 <= value <= LARGEST:
+        if allowed[0] is int and not 0 <= value <= MAX_INT64:
             _refuse(name)
 
 

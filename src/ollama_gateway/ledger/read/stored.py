@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import attrs
 
-from ollama_gateway.ledger.chain import Anchor, Link
+from ollama_gateway.ledger.chain import Checkpoint, Link
 from ollama_gateway.ledger.postgres import COLUMNS
-from ollama_gateway.ledger.read.journals import Span, Stored
-from ollama_gateway.ledger.read.records import LARGEST, as_text
+from ollama_gateway.ledger.read.journals import RawRecord, TimeRange
+from ollama_gateway.ledger.read.records import MAX_INT64, as_text
 from ollama_gateway.storage.database import Timeouts
 
 TIMEOUTS: Final = Timeouts(statement=30, lock=5, idle=30)
@@ -32,10 +32,10 @@ _LAST: Final = """SELECT seq FROM gateway_audit WHERE journal = %s ORDER BY seq 
 _ROWS: Final = "SELECT seq, document FROM gateway_audit WHERE journal = %s"
 _FIND: Final = """SELECT journal, seq, document FROM gateway_audit WHERE request_id = %s
     ORDER BY started_at LIMIT 1"""
-_ANCHORS: Final = "SELECT journal, seq, hash FROM gateway_audit_anchors"
+_CHECKPOINTS: Final = "SELECT journal, seq, hash FROM gateway_audit_anchors"
 _COUNT: Final = """SELECT count(*) FROM gateway_audit
     WHERE journal = %s AND seq > %s AND seq <= %s"""
-_SOUGHT: Final = """SELECT FROM gateway_audit WHERE journal = %s AND hash = %s
+_HAS_HASH: Final = """SELECT FROM gateway_audit WHERE journal = %s AND hash = %s
     UNION ALL SELECT FROM gateway_audit_anchors WHERE journal = %s AND hash = %s LIMIT 1"""
 # No moment of PostgreSQL's is beyond what this prints; some are beyond what Python holds.
 _BEGAN: Final = """to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
@@ -47,7 +47,7 @@ _LINKS: Final = f"""SELECT {_COPIES} FROM gateway_audit
 
 
 @attrs.frozen
-class Copy:
+class TableRecord:
     """A row of the chain as it lies in PostgreSQL."""
 
     link: Link
@@ -60,7 +60,7 @@ class Copy:
         return self.link.seq
 
 
-class StoredRows:
+class AuditTableReader:
     """The rows of all journals that have come to PostgreSQL."""
 
     def __init__(self, url: str) -> None:
@@ -84,13 +84,19 @@ class StoredRows:
         """The place of the last row of a journal; 0 for none."""
         return next((seq for (seq,) in self._ask(_LAST, journal)), 0)
 
-    def page(self, journal: str, after: int, upto: int, span: Span, size: int) -> list[Stored]:
+    def page(
+        self, journal: str, after: int, upto: int, time_range: TimeRange, size: int
+    ) -> list[RawRecord]:
         """Rows after a place and up to another one, in order."""
-        return self._page("AND seq > %s AND seq <= %s", (journal, after, upto), span, "", size)
+        return self._page(
+            "AND seq > %s AND seq <= %s", (journal, after, upto), time_range, "", size
+        )
 
-    def page_before(self, journal: str, before: int, span: Span, size: int) -> list[Stored]:
+    def page_before(
+        self, journal: str, before: int, time_range: TimeRange, size: int
+    ) -> list[RawRecord]:
         """Rows before a place, the last first."""
-        return self._page("AND seq < %s", (journal, before), span, "DESC", size)
+        return self._page("AND seq < %s", (journal, before), time_range, "DESC", size)
 
     def find(self, request_id: str) -> tuple[str, int, bytes] | None:
         """The row of a request: its journal, its place, its text."""
@@ -98,34 +104,37 @@ class StoredRows:
             return journal, seq, document.encode()
         return None
 
-    def anchors(self) -> dict[str, Anchor]:
+    def checkpoints(self) -> dict[str, Checkpoint]:
         """From where the chains of journals go on that retention has shortened."""
-        return {name: Anchor(seq, digest) for name, seq, digest in self._ask(_ANCHORS)}
+        return {name: Checkpoint(seq, digest) for name, seq, digest in self._ask(_CHECKPOINTS)}
 
-    def copies(self, journal: str, after: int, upto: int, size: int) -> list[Copy]:
+    def copies(self, journal: str, after: int, upto: int, size: int) -> list[TableRecord]:
         """Rows of a chain after a place and up to another one, in order."""
         found = self._ask(_LINKS, journal, after, upto, size)
-        return [Copy(Link(record[3], record[0], record[5], record[4]), record) for record in found]
+        return [
+            TableRecord(Link(record[3], record[0], record[5], record[4]), record)
+            for record in found
+        ]
 
-    def count(self, journal: str, after: int, upto: int = LARGEST) -> int:
+    def count(self, journal: str, after: int, upto: int = MAX_INT64) -> int:
         """How many rows there are between two places."""
         return int(self._ask(_COUNT, journal, after, upto)[0][0])
 
     def has(self, journal: str, digest: bytes) -> bool:
         """Whether a journal's row with a hash is there, if only as its anchor; not for no hash."""
-        return bool(digest) and bool(self._ask(_SOUGHT, *(journal, digest) * 2))
+        return bool(digest) and bool(self._ask(_HAS_HASH, *(journal, digest) * 2))
 
     def close(self) -> None:
         """End the connection."""
         self._database.close()
 
     def _page(
-        self, where: str, values: tuple[Any, ...], span: Span, order: str, size: int
-    ) -> list[Stored]:
-        if span.since is not None:
-            where, values = f"{where} AND started_at >= %s", (*values, span.since)
-        if span.until is not None:
-            where, values = f"{where} AND started_at < %s", (*values, span.until)
+        self, where: str, values: tuple[Any, ...], time_range: TimeRange, order: str, size: int
+    ) -> list[RawRecord]:
+        if time_range.since is not None:
+            where, values = f"{where} AND started_at >= %s", (*values, time_range.since)
+        if time_range.until is not None:
+            where, values = f"{where} AND started_at < %s", (*values, time_range.until)
         found = self._ask(f"{_ROWS} {where} ORDER BY seq {order} {_LIMIT}", *values, size)
         return [(seq, document.encode()) for seq, document in found]
 

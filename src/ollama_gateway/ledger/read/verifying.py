@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import attrs
 
-from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
-from ollama_gateway.ledger.journal import JournalError, anchor_of, reading
+from ollama_gateway.ledger.chain import ChainFault, Checkpoint, Link, verify
+from ollama_gateway.ledger.journal import JournalError, checkpoint_of, reading
 from ollama_gateway.ledger.read.journals import is_unmade
-from ollama_gateway.ledger.read.records import LARGEST
+from ollama_gateway.ledger.read.records import MAX_INT64
 
 STRIDE: Final = 20_000
 """Rows between two words of progress."""
@@ -19,7 +19,7 @@ STRIDE: Final = 20_000
 # As bytes: somebody may have put anything there, and it is to be named, not to end the search.
 _LINKS: Final = """SELECT seq, CAST(request_id AS BLOB), CAST(document AS BLOB), CAST(hash AS BLOB)
     FROM rows WHERE seq > ? ORDER BY seq LIMIT ?"""
-_ALL: Final = (-LARGEST, -1)
+_ALL: Final = (-MAX_INT64, -1)
 _IDENTITY: Final = "SELECT CAST(identity AS BLOB) FROM chain"
 
 Progress = Callable[[int], None]
@@ -35,17 +35,17 @@ class Checked:
     """Which it is, wherever its rows are."""
     records: int = 0
     """How many are there."""
-    anchor: Anchor = attrs.field(factory=Anchor)
+    checkpoint: Checkpoint = attrs.field(factory=Checkpoint)
     """What came before the first."""
-    head: Anchor = attrs.field(factory=Anchor)
+    head: Checkpoint = attrs.field(factory=Checkpoint)
     """The last row up to which the chain holds."""
     dropped: int = 0
     """Rows before the anchor, dropped for their age: of those nothing can be said."""
-    fault: Fault | None = None
+    fault: ChainFault | None = None
     """Where it does not hold."""
     error: str | None = None
     """Why it cannot be read."""
-    has_sought: bool = False
+    has_expected_head: bool = False
     """Whether the row with the hash that was sought is there."""
 
     @property
@@ -56,23 +56,23 @@ class Checked:
     @property
     def fails_at_once(self) -> bool:
         """Whether not even the first row holds, as with a wrong key."""
-        return self.fault is not None and self.fault.seq == self.anchor.seq + 1
+        return self.fault is not None and self.fault.seq == self.checkpoint.seq + 1
 
 
 @attrs.frozen
 class JournalState:
     """What a journal has at one moment."""
 
-    anchor: Anchor = attrs.field(factory=Anchor)
+    checkpoint: Checkpoint = attrs.field(factory=Checkpoint)
     records: int = 0
     first: Link | None = None
     """Its first row."""
-    has_sought: bool = False
+    has_expected_head: bool = False
     """Whether the row with the hash that was sought is there, if only as the anchor."""
 
 
 def check(
-    path: Path, key: bytes, sought: bytes = b"", progress: Progress = lambda _: None
+    path: Path, key: bytes, expected_head: bytes = b"", progress: Progress = lambda _: None
 ) -> Checked:
     """Follow the chain of a journal, in constant memory; a million rows take some ten seconds.
 
@@ -84,22 +84,29 @@ def check(
 
     """
     try:
-        return _check(path, key, sought, progress)
+        return _check(path, key, expected_head, progress)
     except JournalError as error:
         return Checked(path.name, error=str(error))
 
 
-def _check(path: Path, key: bytes, sought: bytes, progress: Progress) -> Checked:
+def _check(path: Path, key: bytes, expected_head: bytes, progress: Progress) -> Checked:
     with reading(path) as connection:
         if is_unmade(connection):
             return Checked(path.name)
-        anchor = _anchor_of(connection, path)
-        head, fault = verify(anchor, counted(_links(connection, *_ALL), progress), key)
+        checkpoint = _checkpoint_of(connection, path)
+        head, fault = verify(checkpoint, counted(_links(connection, *_ALL), progress), key)
         [(records,)] = connection.execute("SELECT count(*) FROM rows")
-        is_there = _has(connection, anchor, sought)
+        is_there = _has(connection, checkpoint, expected_head)
         identity = _identity_of(connection)
     return Checked(
-        path.name, identity, records, anchor, head, anchor.seq, fault, has_sought=is_there
+        path.name,
+        identity,
+        records,
+        checkpoint,
+        head,
+        checkpoint.seq,
+        fault,
+        has_expected_head=is_there,
     )
 
 
@@ -109,19 +116,19 @@ def identity_of(path: Path) -> str:
         return "" if is_unmade(connection) else _identity_of(connection)
 
 
-def standing(path: Path, sought: bytes = b"") -> JournalState:
+def state_of(path: Path, expected_head: bytes = b"") -> JournalState:
     """How a journal stands. Raises JournalError."""
     with reading(path) as connection:
-        anchor = _anchor_of(connection, path)
+        checkpoint = _checkpoint_of(connection, path)
         [(records,)] = connection.execute("SELECT count(*) FROM rows")
-        first = next(_links(connection, -LARGEST, 1), None)
-        return JournalState(anchor, records, first, _has(connection, anchor, sought))
+        first = next(_links(connection, -MAX_INT64, 1), None)
+        return JournalState(checkpoint, records, first, _has(connection, checkpoint, expected_head))
 
 
-def links_after(path: Path, after: int, size: int) -> tuple[Anchor, list[Link]]:
+def links_after(path: Path, after: int, size: int) -> tuple[Checkpoint, list[Link]]:
     """The anchor of a journal, and at the same moment some rows. Raises JournalError."""
     with reading(path) as connection:
-        return _anchor_of(connection, path), list(_links(connection, after, size))
+        return _checkpoint_of(connection, path), list(_links(connection, after, size))
 
 
 def counted(links: Iterable[Link], progress: Progress) -> Iterator[Link]:
@@ -132,10 +139,10 @@ def counted(links: Iterable[Link], progress: Progress) -> Iterator[Link]:
         yield record
 
 
-def _has(connection: Any, anchor: Anchor, sought: bytes) -> bool:
-    if not sought or sought == anchor.hash:
-        return bool(sought)
-    found = connection.execute("SELECT 1 FROM rows WHERE hash = ?", (sought,)).fetchone()
+def _has(connection: Any, checkpoint: Checkpoint, expected_head: bytes) -> bool:
+    if not expected_head or expected_head == checkpoint.hash:
+        return bool(expected_head)
+    found = connection.execute("SELECT 1 FROM rows WHERE hash = ?", (expected_head,)).fetchone()
     return found is not None
 
 
@@ -144,14 +151,14 @@ def _identity_of(connection: Any) -> str:
     return str(name or b"", errors="replace")
 
 
-def _anchor_of(connection: Any, path: Path) -> Anchor:
-    anchor = anchor_of(connection)
-    if not _is_anchor(anchor.seq, anchor.hash):
+def _checkpoint_of(connection: Any, path: Path) -> Checkpoint:
+    checkpoint = checkpoint_of(connection)
+    if not _is_checkpoint(checkpoint.seq, checkpoint.hash):
         raise JournalError(f"{path}: the anchor is not as this program writes it")
-    return anchor
+    return checkpoint
 
 
-def _is_anchor(seq: object, digest: object) -> bool:
+def _is_checkpoint(seq: object, digest: object) -> bool:
     """Whether it is of the kinds that it should be, as SQLite takes any."""
     return isinstance(seq, int) and isinstance(digest, bytes)
 
