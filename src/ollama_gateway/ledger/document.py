@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ollama_gateway.ledger.record import AuditRecord
+from ollama_gateway.reasons import Reason
 
 Document = dict[str, Any]
 
@@ -60,7 +61,7 @@ def killed(intent: Document, charge: tuple[int, int] | None) -> Document:
         charge: tokens of prompt and answer that a budget is charged; None where none is.
 
     """
-    document = {**intent, "outcome": "killed", "reason": "killed"}
+    document = {**intent, "outcome": "killed", "reason": Reason.KILLED}
     if charge is not None:
         prompt, answer = charge
         document |= {"prompt_tokens": prompt, "completion_tokens": answer}

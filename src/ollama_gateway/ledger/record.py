@@ -19,6 +19,7 @@ import attrs
 from ollama_gateway import clock
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.ledger.asked import Asked, Caller, end_user
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.counting import BYTES_A_TOKEN
 
 
@@ -230,13 +231,13 @@ class Recording:
         if isinstance(error, GatewayError):
             record.fail(error)
         elif not isinstance(error, anyio.get_cancelled_exc_class()):
-            record.outcome, record.reason, record.status = "upstream_failed", "internal", 500
+            record.outcome, record.reason, record.status = "upstream_failed", Reason.INTERNAL, 500
         elif self.ask.is_gone:
-            record.outcome, record.reason = "client_gone", "client_gone"
+            record.outcome, record.reason = "client_gone", Reason.CLIENT_GONE
         else:
             record.outcome, record.reason, record.status = (
                 "killed",
-                "draining",
+                Reason.DRAINING,
                 record.status or 503,
             )
 

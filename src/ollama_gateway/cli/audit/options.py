@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ollama_gateway.cli.audit.reasons import OUTCOMES
+from ollama_gateway.cli.audit.outcomes import OUTCOMES
 from ollama_gateway.settings.units import shown
 
 

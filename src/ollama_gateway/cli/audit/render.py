@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ollama_gateway.cli.audit.reasons import OUTCOMES, in_words
+from ollama_gateway.cli.audit.outcomes import OUTCOMES
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.printable import printable
+from ollama_gateway.reasons import words_of
 
 RUNNING: Final = "running"
 """In place of the outcome of a request that has none yet."""
@@ -128,7 +129,7 @@ def _outcome_in_words(document: Document) -> str:
 
 
 def _reason(reason: str) -> str:
-    words = in_words(reason)
+    words = words_of(reason)
     return f"{_said(reason)}: {words}" if words else _said(reason)
 
 
