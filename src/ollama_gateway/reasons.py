@@ -18,7 +18,7 @@ class Reason(StrEnum):
     words: str
     """Half a sentence for operators."""
 
-    def __new__(cls, value: str, words: str) -> Self:
+    def __new__(cls, value: str, words: str = "") -> Self:
         """Make a member whose value is the word itself."""
         self = str.__new__(cls, value)
         self._value_ = value

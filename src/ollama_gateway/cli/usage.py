@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-import attrs
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +18,7 @@ from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import merged
-from ollama_gateway.ledger.read.usage import WAYS, By, Usage, total
+from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, Usage, total
 from ollama_gateway.ledger.read.usage import usage as sums_of
 from ollama_gateway.printable import printable
 from ollama_gateway.settings.units import shown
@@ -47,7 +46,7 @@ def usage(
     way = _way(by)
     wanted = Filter(read_time_range(since, until), key=key, model=model)
     with opened(load_for_stores(config), "usage") as audit_log, readable_in_part("usage"):
-        rows = filter(wanted.holds, merged(audit_log.segments(), wanted.time_range))
+        rows = filter(wanted.matches, merged(audit_log.segments(), wanted.time_range))
         found = sums_of((row.document for row in rows), way)
         if as_json:
             print_json([_as_json(one, way) for one in found])
@@ -128,5 +127,5 @@ def _estimated(one: Usage) -> str:
 def _as_json(one: Usage, way: By) -> dict[str, Any]:
     name = way.replace("-", "_")
     group = {"key_id": one.name, "key_name": one.label} if way == "key" else {name: one.name}
-    counts = attrs.asdict(one, filter=lambda field, _: field.name not in {"name", "label"})
+    counts = {count: getattr(one, count) for count in COUNTS}
     return {**group, **counts, "total_tokens": one.total_tokens}

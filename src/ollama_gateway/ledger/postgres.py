@@ -17,32 +17,25 @@ from typing import Any, Final
 
 from ollama_gateway.ledger import months
 from ollama_gateway.ledger.chain import Link
+from ollama_gateway.ledger.record import RECORD_FIELDS
 from ollama_gateway.storage.database import DatabaseError, Timeouts
 
 TIMEOUTS: Final = Timeouts(statement=10, lock=5, idle=10)
 UPKEEP: Final = Timeouts(statement=600, lock=0.5, idle=10)
 """For months: who waits for their locks holds up all others; a month may be large."""
 
+_FIELDS: Final = {field.name: field.form.column for field in RECORD_FIELDS if field.is_column}
+_KEYS: Final = ("request_id", "started_at")
+_EXTRACTED: Final = tuple(name for name in _FIELDS if name not in _KEYS)
 COLUMNS: Final = {
-    "request_id": "text",
-    "started_at": "timestamptz",
+    **{name: _FIELDS[name] for name in _KEYS},
     "journal": "text",
     "seq": "bigint",
     "hash": "bytea",
     "document": "text",
-    "key_id": "text",
-    "key_name": "text",
-    "end_user": "text",
-    "endpoint": "text",
-    "model": "text",
-    "backend": "text",
-    "outcome": "text",
-    "reason": "text",
-    "prompt_tokens": "bigint",
-    "completion_tokens": "bigint",
-    "tokens_source": "text",
-    "spender": "text",
+    **{name: _FIELDS[name] for name in _EXTRACTED},
 }
+"""The columns with their types: the key, the link of the chain, and what is filtered and summed."""
 _NAMES: Final = ", ".join(COLUMNS)
 _TYPED: Final = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
 _STAGING: Final = f"CREATE TEMPORARY TABLE audit_staging ({_TYPED}) ON COMMIT DROP".encode()
@@ -51,7 +44,6 @@ _INSERT: Final = f"""INSERT INTO gateway_audit ({_NAMES})
     SELECT {_NAMES} FROM audit_staging ON CONFLICT DO NOTHING""".encode()  # noqa: S608 - our names
 _LAST_BEGAN: Final = b"""SELECT extract(epoch FROM started_at)::float8 FROM gateway_audit
     WHERE journal = %s AND seq <= %s ORDER BY seq DESC LIMIT %s"""
-_EXTRACTED: Final = tuple(COLUMNS)[6:]
 
 
 class AuditTable:

@@ -52,7 +52,7 @@ def test_what_is_wanted(tmp_path: Path, wanted: Filter, *, is_held: bool) -> Non
     written(tmp_path, [ended("a", **fields)])
     [record] = all_rows(tmp_path)
 
-    assert wanted.holds(record) is is_held
+    assert wanted.matches(record) is is_held
 
 
 def test_a_request_without_a_model(tmp_path: Path) -> None:
@@ -60,5 +60,5 @@ def test_a_request_without_a_model(tmp_path: Path) -> None:
     written(tmp_path, [ended("a", model=None)])
     [record] = all_rows(tmp_path)
 
-    assert Filter().holds(record)
-    assert not Filter(model="m1").holds(record)
+    assert Filter().matches(record)
+    assert not Filter(model="m1").matches(record)

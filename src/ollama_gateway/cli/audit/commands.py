@@ -74,7 +74,7 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     settings = load_for_stores(config)
     with opened(settings, "audit list") as audit_log, readable_in_part("audit list"):
         records = _rows(audit_log, wanted, limit)
-        running = filter(wanted.holds, audit_log.running()) if is_open else ()
+        running = filter(wanted.matches, audit_log.running()) if is_open else ()
         if not follow:
             _print(chain(islice(records, limit), running), as_json=as_json)
             return
@@ -106,15 +106,15 @@ def show(
 def _rows(audit_log: Source, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
     segments = audit_log.segments()
     if limit is not None:
-        start_at_newest(segments, wanted.time_range, limit, wanted.holds)
-    yield from filter(wanted.holds, merged(segments, wanted.time_range))
+        start_at_newest(segments, wanted.time_range, limit, wanted.matches)
+    yield from filter(wanted.matches, merged(segments, wanted.time_range))
 
 
 def _following(
     audit_log: Source, wanted: Filter, stopped: threading.Event
 ) -> Iterator[StoredRecord]:
     while not stopped.wait(NAP):
-        yield from filter(wanted.holds, merged(audit_log.segments(), wanted.time_range))
+        yield from filter(wanted.matches, merged(audit_log.segments(), wanted.time_range))
 
 
 def _print(records: Iterable[StoredRecord], *, as_json: bool) -> None:

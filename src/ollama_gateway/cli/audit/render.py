@@ -5,8 +5,11 @@ Whatever a row holds is shown so that a terminal takes it for text (`printable`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any, Final
+
+import attrs
 
 from ollama_gateway.cli.audit.outcomes import OUTCOMES
 from ollama_gateway.ledger.document import Document
@@ -25,39 +28,16 @@ _SOURCES: Final = {
 }
 _WIDEST: Final = 40
 """Characters of a cell; the whole is in `audit show`."""
-_COLUMNS: Final = {
-    "began": 20,
-    "key": 12,
-    "model": 20,
-    "backend": 10,
-    "outcome": 24,
-    "tokens": 11,
-    "first chunk": 11,
-    "took": 9,
-    "request": 0,
-}
 
 
 def head() -> str:
     """The names of the columns."""
-    return _line(list(_COLUMNS))
+    return _line([column.name for column in _COLUMNS])
 
 
 def line(record: StoredRecord) -> str:
-    """One row. Widths are fixed, as nobody knows what is to come; what is longer stands out."""
-    document = record.document
-    cells = [
-        _second(document["started_at"]),
-        document["key_name"],
-        document["model"],
-        document["backend"],
-        _outcome(document),
-        _tokens(document),
-        _time(document["ttft_ms"]),
-        _time(document["duration_ms"]) if document["outcome"] else None,
-        document["request_id"],
-    ]
-    return _line([_cell(cell) for cell in cells])
+    """One record on a line. Widths are fixed; a longer cell shifts the rest of its line."""
+    return _line([_cell(column.value(record.document)) for column in _COLUMNS])
 
 
 def render_record(record: StoredRecord) -> Iterator[str]:
@@ -161,13 +141,35 @@ def _cell(value: Any) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    padded = (f"{cell:{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True))
+    padded = (f"{cell:{column.width}}" for cell, column in zip(cells, _COLUMNS, strict=True))
     return "  ".join(padded).rstrip()
 
 
-def _second(moment: str) -> str:
-    return moment[:19] + "Z"
+def _duration(document: Document) -> str | None:
+    return _time(document["duration_ms"]) if document["outcome"] else None
 
 
 def _time(milliseconds: float | None) -> str | None:
     return None if milliseconds is None else f"{milliseconds:,.0f} ms"
+
+
+@attrs.frozen
+class Column:
+    """A column of `audit list`."""
+
+    name: str
+    width: int
+    value: Callable[[Document], Any]
+
+
+_COLUMNS: Final = (
+    Column("began", 20, lambda document: document["started_at"][:19] + "Z"),
+    Column("key", 12, itemgetter("key_name")),
+    Column("model", 20, itemgetter("model")),
+    Column("backend", 10, itemgetter("backend")),
+    Column("outcome", 24, _outcome),
+    Column("tokens", 11, _tokens),
+    Column("first chunk", 11, lambda document: _time(document["ttft_ms"])),
+    Column("took", 9, _duration),
+    Column("request", 0, itemgetter("request_id")),
+)

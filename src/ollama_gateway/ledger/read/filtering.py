@@ -11,9 +11,8 @@ from ollama_gateway.errors import BadRequest
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.read.journals import TimeRange
 from ollama_gateway.ledger.read.records import StoredRecord
+from ollama_gateway.ledger.record import RECORD_FIELDS
 from ollama_gateway.wire.names import ModelName
-
-_ALIKE: Final = ("backend", "outcome", "reason", "end_user", "endpoint")
 
 
 @attrs.frozen
@@ -31,14 +30,14 @@ class Filter:
     end_user: str | None = None
     endpoint: str | None = None
 
-    def holds(self, record: StoredRecord) -> bool:
+    def matches(self, record: StoredRecord) -> bool:
         """Whether a row is wanted."""
         document = record.document
         return (
             self.time_range.contains(record.began)
             and self._is_of_key(document)
             and self._is_of_model(document)
-            and all(getattr(self, name) in {None, document[name]} for name in _ALIKE)
+            and all(getattr(self, name) in {None, document[name]} for name in _EXACT)
         )
 
     def _is_of_key(self, document: Document) -> bool:
@@ -46,6 +45,12 @@ class Filter:
 
     def _is_of_model(self, document: Document) -> bool:
         return self.model is None or _key_of(self.model) == _key_of(document["model"] or "")
+
+
+_EXACT: Final = {field.name for field in attrs.fields(Filter)} & {
+    field.name for field in RECORD_FIELDS if field.name != "model"
+}
+"""Fields whose value must be the one given."""
 
 
 @lru_cache(maxsize=1024)

@@ -9,46 +9,13 @@ from typing import Any, Final, NoReturn
 import attrs
 
 from ollama_gateway.ledger.document import Document
-
-Kinds = tuple[type, ...]
+from ollama_gateway.ledger.fields import JsonTypes
+from ollama_gateway.ledger.record import ATTEMPT_FIELDS, RECORD_FIELDS
 
 MAX_INT64: Final = 2**63 - 1
 """The largest number that is believed."""
-_WORD: Final[Kinds] = (str,)
-_COUNT: Final[Kinds] = (int,)
-_TIME: Final[Kinds] = (int, float)
-_FIELDS: Final[dict[str, Kinds]] = {
-    "request_id": _WORD,
-    "started_at": _WORD,
-    "key_id": _WORD,
-    "key_name": _WORD,
-    "end_user": _WORD,
-    "client": _WORD,
-    "endpoint": _WORD,
-    "dialect": _WORD,
-    "model": _WORD,
-    "backend": _WORD,
-    "outcome": _WORD,
-    "reason": _WORD,
-    "status": _COUNT,
-    "prompt_tokens": _COUNT,
-    "completion_tokens": _COUNT,
-    "tokens_source": _WORD,
-    "spender": _WORD,
-    "ttft_ms": _TIME,
-    "duration_ms": _TIME,
-    "bytes_in": _COUNT,
-    "bytes_out": _COUNT,
-    "attempts": (list,),
-}
-"""What a row is made of, in the order in which it is shown; each may be null but the first two."""
-_OF_ATTEMPTS: Final[dict[str, Kinds]] = {
-    "backend": _WORD,
-    "started_ms": _TIME,
-    "hedge": (bool,),
-    "first_chunk_ms": _TIME,
-    "reason": _WORD,
-}
+_TYPES: Final = {field.name: field.form.json for field in RECORD_FIELDS}
+_TYPES_OF_ATTEMPT: Final = {field.name: field.form.json for field in ATTEMPT_FIELDS}
 
 
 @attrs.frozen
@@ -79,8 +46,8 @@ def read(journal: str, seq: int, text: bytes) -> StoredRecord:
     found = _loaded(text)
     if not isinstance(found, dict):
         _refuse("row")
-    document = {**dict.fromkeys(_FIELDS), **found}
-    _check(document, _FIELDS)
+    document = {**dict.fromkeys(_TYPES), **found}
+    _check(document, _TYPES)
     document["attempts"] = [_attempt(one) for one in document["attempts"] or ()]
     if document["request_id"] is None or document["started_at"] is None:
         _refuse("row")
@@ -109,13 +76,13 @@ def _loaded(text: bytes) -> Any:
 def _attempt(value: object) -> Document:
     if not isinstance(value, dict):
         _refuse("attempt")
-    document = {**dict.fromkeys(_OF_ATTEMPTS), **value}
-    _check(document, _OF_ATTEMPTS)
+    document = {**dict.fromkeys(_TYPES_OF_ATTEMPT), **value}
+    _check(document, _TYPES_OF_ATTEMPT)
     return document
 
 
-def _check(document: Document, kinds: dict[str, Kinds]) -> None:
-    for name, allowed in kinds.items():
+def _check(document: Document, types: dict[str, JsonTypes]) -> None:
+    for name, allowed in types.items():
         value = document[name]
         if value is None:
             continue

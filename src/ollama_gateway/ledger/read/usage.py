@@ -20,10 +20,6 @@ FAILED: Final = frozenset({"upstream_failed", "timed_out", "killed"})
 PROMPT_COUNTED: Final = frozenset({"counted", "prompt_counted"})
 COMPLETION_COUNTED: Final = frozenset({"counted", "completion_counted"})
 """What `tokens_source` says of tokens that no backend reported."""
-COUNTS: Final = (
-    *("requests", "refused", "failed"),
-    *("prompt_tokens", "completion_tokens", "counted_tokens"),
-)
 
 
 @attrs.define
@@ -58,6 +54,9 @@ class Usage:
         source = document["tokens_source"]
         self.counted_tokens += prompt * (source in PROMPT_COUNTED)
         self.counted_tokens += completion * (source in COMPLETION_COUNTED)
+
+
+COUNTS: Final = tuple(field.name for field in attrs.fields(Usage) if field.default == 0)
 
 
 def usage(documents: Iterable[Document], by: By) -> list[Usage]:
