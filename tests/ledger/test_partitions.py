@@ -86,7 +86,7 @@ async def fleet(directory: Path, url: str, time: Time) -> AsyncIterator[Fleet]:
         before.store("old", days=100)
         before.store("today", days=0.1)
         await stack.enter_async_context(write_journal(writer))
-        partitions = Partitions(owned, table, KEEP, in_thread, time.clocks, shortest=0.01)
+        partitions = Partitions(owned, table, KEEP, in_thread, time.clocks, min_pause=0.01)
         yield Fleet(writer, partitions, url)
 
 
@@ -180,7 +180,7 @@ async def test_rows_move_while_somebody_reads(
             stack.enter_context(closing(AuditTable(database_url, *timeouts)))
             for timeouts in ((), (UPKEEP,))
         ]
-        partitions = Partitions(owned, tables[1], KEEP, in_thread, shortest=0.01)
+        partitions = Partitions(owned, tables[1], KEEP, in_thread, min_pause=0.01)
         flusher = Flusher(writer, tables[0], in_thread, KEY)
         one = Fleet(writer, partitions, database_url)
         await stack.enter_async_context(running(partitions.watch))

@@ -50,7 +50,7 @@ def test_the_whole_fleet_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_request_of_another_machine_is_told() -> None:
     """And where it is recorded."""
     assert "recorded in  PostgreSQL, journal " in ran("audit", "show", "d")
-    assert "recorded in  journal-0.db, row 2" in ran("audit", "show", "c")
+    assert "recorded in  journal-0.db, record 2" in ran("audit", "show", "c")
     assert run("audit", "show", "nobody").exit_code == 1
 
 
@@ -130,7 +130,7 @@ def test_a_fleet_without_rows(data_dir: Path, shared: str) -> None:
     result = run("audit", "list", "--json")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert f"there are no journals in {data_dir}, and no rows in PostgreSQL" in result.stderr
+    assert f"there are no journals in {data_dir}, and no records in PostgreSQL" in result.stderr
 
 
 def test_import_local_moves_what_nobody_owns(data_dir: Path, shared: str) -> None:

@@ -1,11 +1,11 @@
-"""Moves finished rows from journals to PostgreSQL, and takes them out of the journal only then.
+"""Moves finished records from journals to PostgreSQL, and only then drops them from the journal.
 
-A batch at a time, oldest first. PostgreSQL being away costs nothing but time: rows stay in the
-journal, which is on the disk; here there is never more than one batch. A batch whose commit is in
-doubt is sent again, and PostgreSQL leaves alone what it has. The journals of processes that have
-ended are moved in the same way; what is wrong with one of them holds up nothing else.
+It moves a batch at a time, oldest first. While PostgreSQL is away, records stay in the journal on
+the disk, and at most one batch is in memory. A batch whose commit is in doubt is sent again;
+PostgreSQL skips records that it has. The journals of processes that have ended are moved in the
+same way; a fault of one of them delays nothing else.
 
-The rule: a row leaves a journal only after a commit that is known.
+The rule: a record leaves a journal only after a commit that is known to have succeeded.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from ollama_gateway.storage.batcher import Runner
 from ollama_gateway.storage.database import DatabaseError
 
 PAUSE: Final = 1.0
-"""Seconds between two looks at a journal that was moved whole."""
-LONGEST: Final = 5.0
+"""Seconds until the next look at a journal that was moved completely."""
+MAX_PAUSE: Final = 5.0
 """Seconds between two tries while PostgreSQL is away: doubled with each, up to this."""
 
 _log = get_logger("audit")
 
 
 def log_left_alone(fault: str) -> None:
-    """Log a journal that cannot be looked after."""
+    """Log a journal that cannot be recovered or moved."""
     _log.error("journal left alone", cause=fault)
 
 
@@ -43,7 +43,7 @@ def log_left_alone(fault: str) -> None:
 class Flusher:
     """Keeps PostgreSQL up to date with the journals of this machine; a watcher.
 
-    It may be cancelled at any moment: what was not moved is moved by whoever comes next.
+    It may be cancelled at any moment: the next flusher moves the rest.
     """
 
     writer: JournalWriter
@@ -53,32 +53,32 @@ class Flusher:
     pause: float = PAUSE
     """Seconds between two looks, and between the first two tries."""
     report: ReportFault = attrs.field(factory=lambda: OncePerFault(log_left_alone))
-    """Takes a line for a journal of others that cannot be moved; not for the same one again."""
+    """Takes a line for an unowned journal that cannot be moved."""
     faults: Sequence[str] = attrs.field(factory=tuple, init=False)
-    """Of the last look: journals of others that were left alone, and why."""
+    """The unowned journals that the last look left alone, and why."""
     _failure: str | None = attrs.field(default=None, init=False)
 
     @property
     def failure(self) -> str | None:
-        """Why the rows of this process cannot be moved now; None where they can."""
+        """Why the records of this process cannot be moved now; None if they can."""
         return self._failure
 
     @property
     def rows_unmoved(self) -> int:
-        """Rows that are in this process's journal and not in PostgreSQL."""
+        """How many records are in this process's journal and not in PostgreSQL."""
         return self.writer.journal.head.seq - self.writer.journal.checkpoint.seq
 
     async def watch(self) -> None:
-        """Move rows, for ever."""
+        """Move records until cancelled."""
         pause = self.pause
         while True:
             failure, moved = await self._look()
             self._note(failure)
-            pause = min(pause * 2, LONGEST) if failure is not None else self.pause
+            pause = min(pause * 2, MAX_PAUSE) if failure is not None else self.pause
             await anyio.sleep(0 if moved and failure is None else pause)
 
     async def flush(self) -> None:
-        """Move what this process's journal has now; more may come meanwhile, as fast as it moves.
+        """Move the records that this process's journal has now; it does not wait for later ones.
 
         Raises DatabaseError, JournalError.
         """
@@ -92,19 +92,19 @@ class Flusher:
                 return
 
     async def _look(self) -> tuple[str | None, int]:
-        """Why rows of this process do not move, and how many of others have."""
+        """Move what there is; return why our own do not move, and how many unowned ones did."""
         failure, moved = None, 0
         try:
             failure = await self._move_own()
             moved = await self._move_unowned()
         except DatabaseError as error:
             failure = failure or str(error)
-        except Exception as error:  # noqa: BLE001 - nobody else would move them
+        except Exception as error:  # noqa: BLE001 - records must go on moving, whatever failed
             failure = failure or f"{type(error).__name__}: {error}"
         return failure, moved
 
     async def _move_own(self) -> str | None:
-        """Why not, where it is the fault of the journal or a row: others' move all the same."""
+        """Return the fault of our own journal or record, as unowned journals move regardless."""
         try:
             await self.flush()
         except JournalError as error:

@@ -18,7 +18,7 @@ import attrs
 
 from ollama_gateway import clock
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.ledger.asked import Asked, Caller, end_user
+from ollama_gateway.ledger.asked import Caller, RequestFacts, end_user
 from ollama_gateway.ledger.fields import (
     COUNT,
     FLAG,
@@ -202,7 +202,7 @@ class Ledger:
             await self.writer.finalize(record)
             record.is_finalized = True
 
-    def record(self, caller: Caller, ask: Asked) -> Recording:
+    def record(self, caller: Caller, ask: RequestFacts) -> Recording:
         """Return the block of one record, which is written when the block is left.
 
         Entering raises Unavailable if the record of a request that is served might be lost.
@@ -226,7 +226,7 @@ class Recording:
 
     ledger: Ledger
     record: AuditRecord
-    ask: Asked
+    ask: RequestFacts
 
     async def __aenter__(self) -> AuditRecord:
         writer = self.ledger.writer

@@ -177,7 +177,7 @@ def test_a_spoilt_row_is_told(tmp_path: Path, database_url: str, records: AuditT
 
     assert ids(source)[:3] == ["r00", "r01", "r04"]
     [fault] = faults
-    assert fault.startswith("PostgreSQL: row 2 of journal ")
+    assert fault.startswith("PostgreSQL: record 2 of journal ")
 
 
 def test_an_outage_is_made_up_for(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_spoilt_row_is_named_and_the_others_are_read(tmp_path: Path, value: ob
     faults: list[str] = []
 
     assert all_ids(tmp_path, faults) == ["a", "c"]
-    assert faults == [f"{tmp_path}/journal-0.db: row 2 is not as this program writes it"]
+    assert faults == [f"{tmp_path}/journal-0.db: record 2 is not as this program writes it"]
 
 
 def test_reading_changes_nothing(tmp_path: Path) -> None:

@@ -60,17 +60,20 @@ def test_an_altered_row_is_named(audit_log: Path, statement: str, said: int) -> 
     assert (first["ok"], first["rows"], first["head"]["seq"]) == (False, 5, 2)
     assert (first["fault"]["seq"], first["fault"]["reason"]) == (said, "altered")
     assert second["ok"] is True
-    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: row 3 (request ")
+    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: record 3 (request ")
 
 
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("DELETE FROM rows WHERE seq = 3", "what was before row 4 (request r4) is missing"),
-        ("UPDATE rows SET seq = 9 WHERE seq = 3", "what was before row 4 (request r4) is missing"),
-        ("DELETE FROM rows WHERE seq = 1", "what was before row 2 (request r2) is missing"),
-        ("UPDATE chain SET seq = 2", "row 1 (request r1) is not where it was"),
-        ("UPDATE chain SET hash = 'x'", "the anchor is not as this program writes it"),
+        ("DELETE FROM rows WHERE seq = 3", "records before record 4 (request r4) are missing"),
+        (
+            "UPDATE rows SET seq = 9 WHERE seq = 3",
+            "records before record 4 (request r4) are missing",
+        ),
+        ("DELETE FROM rows WHERE seq = 1", "records before record 2 (request r2) are missing"),
+        ("UPDATE chain SET seq = 2", "record 1 (request r1) is not where it was"),
+        ("UPDATE chain SET hash = 'x'", "the checkpoint is not as this program writes it"),
         ("DELETE FROM chain", "a row is not as this program writes it"),
         ("DROP TABLE chain", "no such table: chain"),
     ],
@@ -97,7 +100,7 @@ def test_a_wrong_key_is_said_to_be_likely(
     result = run("audit", "verify")
 
     assert result.exit_code == 1
-    assert "row 1 (request r1) was altered" in result.stderr
+    assert "record 1 (request r1) was altered" in result.stderr
     assert f"audit.chain_key {'is set' if key else 'is not set'} here" in result.stderr
 
 
@@ -130,7 +133,7 @@ def test_a_head_that_was_noted(audit_log: Path) -> None:
     assert run("audit", "verify").exit_code == 0
     result = run("audit", "verify", "--head", one["head"]["hash"])
     assert result.exit_code == 1
-    assert "no journal has a row with this hash" in result.stderr
+    assert "no journal has a record with this hash" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["", "zz", "00", "0" * 63])

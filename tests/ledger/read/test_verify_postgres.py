@@ -93,21 +93,36 @@ def test_an_altered_row_is_named(audit_log: Path, shared: str, assignment: str) 
     assert result.exit_code == 1
     assert (here["fault"]["seq"], here["fault"]["reason"]) == (3, "altered")
     assert (here["rows"], here["head"]["seq"], far["ok"]) == (10, 2, True)
-    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: row 3 (request ")
+    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: record 3 (request ")
 
 
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("DELETE FROM gateway_audit WHERE request_id = 'r3'", "before row 4 (request r4) is miss"),
-        ("DELETE FROM gateway_audit WHERE request_id = 'r1'", "before row 2 (request r2) is miss"),
-        ("DELETE FROM gateway_audit WHERE request_id = 'r6'", "before row 7 (request r7) is miss"),
-        ("DELETE FROM gateway_audit WHERE request_id > 'r2'", "before row 7 (request r7) is miss"),
-        ("DELETE FROM gateway_audit WHERE request_id = 'f1'", "before row 2 (request f2) is miss"),
-        (copied("r3", request_id="'x'"), "row 3 (request "),
-        (copied("f3", request_id="'x'", seq="4"), "row 4 (request x) was altered"),
-        (copied("r3", request_id="'x'", seq="0"), "row 0 (request x) is not where it was"),
-        (copied("r3", request_id="'x'", seq="-9"), "row -9 (request x) is not where it was"),
+        (
+            "DELETE FROM gateway_audit WHERE request_id = 'r3'",
+            "before record 4 (request r4) are miss",
+        ),
+        (
+            "DELETE FROM gateway_audit WHERE request_id = 'r1'",
+            "before record 2 (request r2) are miss",
+        ),
+        (
+            "DELETE FROM gateway_audit WHERE request_id = 'r6'",
+            "before record 7 (request r7) are miss",
+        ),
+        (
+            "DELETE FROM gateway_audit WHERE request_id > 'r2'",
+            "before record 7 (request r7) are miss",
+        ),
+        (
+            "DELETE FROM gateway_audit WHERE request_id = 'f1'",
+            "before record 2 (request f2) are miss",
+        ),
+        (copied("r3", request_id="'x'"), "record 3 (request "),
+        (copied("f3", request_id="'x'", seq="4"), "record 4 (request x) was altered"),
+        (copied("r3", request_id="'x'", seq="0"), "record 0 (request x) is not where it was"),
+        (copied("r3", request_id="'x'", seq="-9"), "record -9 (request x) is not where it was"),
     ],
 )
 @pytest.mark.usefixtures("audit_log")
@@ -191,7 +206,7 @@ def test_what_is_gone_is_said(data_dir: Path, shared: str) -> None:
 
     _, here, far = ran("audit", "verify").splitlines()
     assert here.endswith("holds")
-    assert far.endswith("holds; 1,500 rows before are gone")
+    assert far.endswith("holds; 1,500 records before are gone")
     assert [one["anchor"]["seq"] for one in found()] == [0, 1500]
 
 
@@ -216,7 +231,7 @@ def test_a_head_that_was_noted(audit_log: Path, shared: str) -> None:
     done(shared, "DELETE FROM gateway_audit WHERE request_id = 'f3'")
     assert run("audit", "verify").exit_code == 0
     result = run("audit", "verify", "--head", far["head"]["hash"])
-    assert (result.exit_code, "no journal has a row" in result.stderr) == (1, True)
+    assert (result.exit_code, "no journal has a record" in result.stderr) == (1, True)
 
 
 def test_a_journal_that_lives_and_one_that_is_no_journal(audit_log: Path) -> None:

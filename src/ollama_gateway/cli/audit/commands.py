@@ -1,12 +1,12 @@
-"""`gatewayctl audit`: look at the trail, at one request of it, and whether it is as it was written.
+"""`gatewayctl audit`: list the audit log, show one request, verify the chains.
 
-The journals of `storage.data_dir` are read, whether a gateway runs or not, and where
-`storage.database_url` is set, the rows of all machines in PostgreSQL; nothing is ever changed. Rows
-come in the order in which their requests ended (`ledger/read/journals.py`), so that
-following them is going on.
+The commands read the journals of `storage.data_dir`, whether a gateway runs or not, and with
+`storage.database_url` the records of all machines in PostgreSQL; they never change anything.
+Records come in the order in which their requests ended (`ledger/read/journals.py`), so following
+the log only means to go on reading.
 
-Exit codes: 1 when something cannot be read, a request is not known or a chain does not hold, 2 for
-what is wrong on the command line or in the settings.
+Exit codes: 1 if something cannot be read, a request is unknown or a chain does not hold; 2 for
+errors on the command line or in the settings.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ from ollama_gateway.ledger.read.journals import Source, merged, start_at_newest
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.settings.units import shown
 
-app = typer.Typer(no_args_is_help=True, help="Look at the trail of who asked what.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look at the audit log: every request and how it ended."
+)
 app.command("verify")(verify)
 
 NAP: Final = 0.5
-"""Seconds between two looks for new rows."""
+"""Seconds between two looks for new records."""
 
 
 @app.command("list")
@@ -67,13 +69,13 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """List requests, one a line, in the order in which they ended."""
+    """List requests, one per line, in the order in which they ended."""
     outcome = read_outcome(outcome)
     time_range = read_time_range(since, until)
     wanted = Filter(time_range, key, model, backend, outcome, reason, end_user, endpoint)
     settings = load_for_stores(config)
     with opened(settings, "audit list") as audit_log, readable_in_part("audit list"):
-        records = _rows(audit_log, wanted, limit)
+        records = _records(audit_log, wanted, limit)
         running = filter(wanted.matches, audit_log.running()) if is_open else ()
         if not follow:
             _print(chain(islice(records, limit), running), as_json=as_json)
@@ -85,11 +87,11 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
 
 @app.command()
 def show(
-    request_id: Annotated[str, typer.Argument(help="As X-Request-Id has it, and `audit list`.")],
+    request_id: Annotated[str, typer.Argument(help="The id from X-Request-Id or `audit list`.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Tell one request's whole story."""
+    """Show everything that is recorded of one request."""
     settings = load_for_stores(config)
     with opened(settings, "audit show") as audit_log, readable_in_part("audit show"):
         record = audit_log.find(request_id)
@@ -103,7 +105,7 @@ def show(
                 say(line)
 
 
-def _rows(audit_log: Source, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
+def _records(audit_log: Source, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
     segments = audit_log.segments()
     if limit is not None:
         start_at_newest(segments, wanted.time_range, limit, wanted.matches)

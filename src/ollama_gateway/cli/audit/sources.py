@@ -1,4 +1,4 @@
-"""How commands read the trail, and print what may have no end."""
+"""How commands open the audit log, and how they print output that may be endless."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ollama_gateway.settings import Settings
 
 
 def error_printer(command: str) -> ReportFault:
-    """Tells a line on stderr, in the name of a command."""
+    """Return a function that prints a line on stderr, with the name of the command."""
     return lambda line: say(f"gatewayctl {command}: {printable(line)}", err=True)
 
 
 @contextmanager
 def opened(settings: Settings, command: str) -> Iterator[Source]:
-    """The trail of these settings: journals, and PostgreSQL where they name one.
+    """Open the audit log of these settings: the journals, and PostgreSQL if they name one.
 
-    What of it cannot be read is told, and makes exit code 1.
+    Parts that cannot be read are reported, and make exit code 1.
     """
     faults: list[str] = []
     tell = error_printer(command)
@@ -53,24 +53,24 @@ def opened(settings: Settings, command: str) -> Iterator[Source]:
 
 
 def audit_table_reader(settings: Settings) -> AuditTableReader | None:
-    """What is in PostgreSQL; None where these settings name none."""
+    """Return a reader of the records in PostgreSQL; None if these settings name none."""
     url = settings.storage.database_url
     return AuditTableReader(url.reveal()) if url else None
 
 
 def report_no_journals(settings: Settings, command: str) -> None:
-    """Say where there are no journals: a wrong directory is the easiest mistake to make here."""
-    also = ", and no rows in PostgreSQL" if settings.storage.database_url else ""
+    """Report the directory without journals, since a wrong directory is an easy mistake."""
+    also = ", and no records in PostgreSQL" if settings.storage.database_url else ""
     error_printer(command)(f"there are no journals in {settings.storage.data_dir}{also}")
 
 
 @contextmanager
 def readable_in_part(command: str) -> Iterator[None]:
-    """Let whoever reads stop reading (`| head`): then the command is done."""
+    """End the command when its reader stops reading (`| head`)."""
     try:
         yield
     except OSError as error:
-        # Else Python would try to write what is left, and complain at the end.
+        # Otherwise Python would try to write the rest, and print an error at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(0) from None
@@ -80,10 +80,10 @@ def readable_in_part(command: str) -> Iterator[None]:
 
 @contextmanager
 def until_stopped() -> Iterator[threading.Event]:
-    """Let Ctrl-C and SIGTERM set an event, as that is how the block is meant to end.
+    """Let Ctrl-C and SIGTERM set an event, since they are the normal end of the block.
 
-    An exception could come where Python drops it, as in a finalizer; a second signal is one all the
-    same, for a block that does not come to look.
+    An exception could arise where Python drops it, as in a finalizer. A second signal raises one
+    all the same, for a block that does not look at the event.
     """
     stopped = threading.Event()
 

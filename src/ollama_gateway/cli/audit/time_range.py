@@ -1,4 +1,4 @@
-"""`--since` and `--until`: how long ago, or a moment (RFC 3339), or a day, which begins in UTC."""
+"""`--since` and `--until`: a duration before now, a moment (RFC 3339), or a day in UTC."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SinceOption = Annotated[
     typer.Option(
         "--since",
         metavar="TIME",
-        help="Requests that began since then: 7d, 12h, 2026-07-01, 2026-07-01T08:00:00Z.",
+        help="Only requests that began since then: 7d, 12h, 2026-07-01, 2026-07-01T08:00:00Z.",
     ),
 ]
 UntilOption = Annotated[
     str | None,
-    typer.Option("--until", metavar="TIME", help="Requests that began before; as --since."),
+    typer.Option("--until", metavar="TIME", help="Only requests that began before; like --since."),
 ]
 
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -31,7 +31,7 @@ _MOMENT: Final = re.compile(
 
 
 def read_time_range(since: str | None, until: str | None) -> TimeRange:
-    """From one moment to another, either of which may be missing."""
+    """Read the two options, either of which may be missing."""
     now = datetime.now(UTC)
     begin = None if since is None else _read("--since", since, now)
     end = None if until is None else _read("--until", until, now)

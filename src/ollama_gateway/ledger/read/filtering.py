@@ -1,4 +1,4 @@
-"""Which rows somebody wants to see."""
+"""The filter of the commands that list and sum up records."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ollama_gateway.wire.names import ModelName
 
 @attrs.frozen
 class Filter:
-    """Rows that agree with all that is given."""
+    """Matches the records that agree with all values given."""
 
     time_range: TimeRange = attrs.field(factory=TimeRange)
     key: str | None = None
     """A key's id, or its name."""
     model: str | None = None
-    """In any spelling that Ollama takes for the same model."""
+    """In any spelling that Ollama accepts for the same model."""
     backend: str | None = None
     outcome: str | None = None
     reason: str | None = None
@@ -31,7 +31,7 @@ class Filter:
     endpoint: str | None = None
 
     def matches(self, record: StoredRecord) -> bool:
-        """Whether a row is wanted."""
+        """Whether a record agrees."""
         document = record.document
         return (
             self.time_range.contains(record.began)
@@ -50,7 +50,7 @@ class Filter:
 _EXACT: Final = {field.name for field in attrs.fields(Filter)} & {
     field.name for field in RECORD_FIELDS if field.name != "model"
 }
-"""Fields whose value must be the one given."""
+"""Fields that must have exactly the value given."""
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""A row as it is read again: checked, as whoever can write the file can put anything there."""
+"""An audit record as it is read again: checked, since a writable file can hold anything."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ollama_gateway.ledger.fields import JsonTypes
 from ollama_gateway.ledger.record import ATTEMPT_FIELDS, RECORD_FIELDS
 
 MAX_INT64: Final = 2**63 - 1
-"""The largest number that is believed."""
+"""The largest number that is accepted."""
 _TYPES: Final = {field.name: field.form.json for field in RECORD_FIELDS}
 _TYPES_OF_ATTEMPT: Final = {field.name: field.form.json for field in ATTEMPT_FIELDS}
 
 
 @attrs.frozen
 class StoredRecord:
-    """A row that was read."""
+    """A record that was read and checked."""
 
     journal: str
-    """Where it lies."""
+    """The name of the journal, or of PostgreSQL and the journal."""
     seq: int
-    """Its place there; 0 while the request runs."""
+    """Its number there; 0 while the request runs."""
     document: Document
-    """With every field that this version knows, of the right kind or None."""
+    """With every field that this version knows, of the right type or None."""
     began: datetime
 
     @property
     def request_id(self) -> str:
-        """Of which request it is."""
+        """The request's id."""
         return str(self.document["request_id"])
 
     @property
@@ -42,27 +42,27 @@ class StoredRecord:
 
 
 def read(journal: str, seq: int, text: bytes) -> StoredRecord:
-    """A row from what is stored; raises ValueError where this program did not write it."""
+    """Read a record from its stored text; raises ValueError if this program did not write it."""
     found = _loaded(text)
     if not isinstance(found, dict):
-        _refuse("row")
+        _refuse("record")
     document = {**dict.fromkeys(_TYPES), **found}
     _check(document, _TYPES)
     document["attempts"] = [_attempt(one) for one in document["attempts"] or ()]
     if document["request_id"] is None or document["started_at"] is None:
-        _refuse("row")
+        _refuse("record")
     began = _moment(document["started_at"])
     document["started_at"] = shown_time(began)
     return StoredRecord(journal, seq, document, began)
 
 
 def as_text(given: str) -> str:
-    """What somebody looks for, as a store takes it: a command line may hold what is no text."""
+    """Return a search term as a store accepts it: a command line may hold invalid text."""
     return given.replace("\x00", "").encode(errors="replace").decode()
 
 
 def shown_time(moment: datetime) -> str:
-    """A moment in UTC, to the microsecond (RFC 3339)."""
+    """Return a moment in UTC, to the microsecond (RFC 3339)."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -70,7 +70,7 @@ def _loaded(text: bytes) -> Any:
     try:
         return json.loads(text.decode())
     except RecursionError:
-        _refuse("row")
+        _refuse("record")
 
 
 def _attempt(value: object) -> Document:

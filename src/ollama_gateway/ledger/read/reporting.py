@@ -1,4 +1,4 @@
-"""What cannot be read is told: each fault once, and not without end."""
+"""Reports each fault once while the audit log is read, up to a limit."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_FAULTS: Final = 100
-"""Faults; somebody may have spoilt every row."""
+"""Every record may be damaged."""
 
 ReportFault = Callable[[str], None]
 
 
 class OncePerFault:
-    """Hands a fault on the first time that it is told.
+    """Passes a fault on the first time that it is reported.
 
     Args:
-        tell: takes a line for each.
+        report_fault: takes one line for each.
 
     """
 
@@ -24,10 +24,9 @@ class OncePerFault:
         self._reported: set[str] = set()
 
     def __call__(self, fault: str) -> None:
-        """Tell a fault."""
+        """Report a fault, unless it was reported before."""
         if fault in self._reported or len(self._reported) > MAX_FAULTS:
             return
         self._reported.add(fault)
-        self._report_fault(
-            fault if len(self._reported) <= MAX_FAULTS else "more that cannot be read is not told"
-        )
+        is_too_many = len(self._reported) > MAX_FAULTS
+        self._report_fault("further faults are not shown" if is_too_many else fault)

@@ -1,8 +1,8 @@
-"""The trail in PostgreSQL, as it is read: a page at a time, each in a transaction of its own.
+"""The audit log read from PostgreSQL: a page at a time, each in a transaction of its own.
 
-The rows of a journal arrive in their order, a batch at a time, so whoever has read up to a place
-has missed nothing before it. A page begins behind the last row of the one before, by the index over
-journal and place: a table of any length takes the memory of one page, and nothing is held open
+The records of a journal arrive in order, a batch at a time, so a reader that has read up to a seq
+has missed nothing before it. A page begins after the last record of the one before, by the index
+over journal and seq: a table of any length takes the memory of one page, and nothing is held open
 between two. Everything here blocks and raises DatabaseError.
 """
 
@@ -19,9 +19,9 @@ from ollama_gateway.ledger.read.records import MAX_INT64, as_text
 from ollama_gateway.storage.database import Timeouts
 
 TIMEOUTS: Final = Timeouts(statement=30, lock=5, idle=30)
-"""Somebody waits for the answer, and the table may be large."""
+"""For a person who waits for the answer; the table may be large."""
 
-# One look into the index for each journal, as DISTINCT would read the whole of it.
+# One look into the index for each journal; DISTINCT would read the whole index.
 _JOURNALS: Final = """WITH RECURSIVE known AS (
         (SELECT journal FROM gateway_audit ORDER BY journal LIMIT 1)
         UNION ALL SELECT (SELECT journal FROM gateway_audit AS later
@@ -37,31 +37,31 @@ _COUNT: Final = """SELECT count(*) FROM gateway_audit
     WHERE journal = %s AND seq > %s AND seq <= %s"""
 _HAS_HASH: Final = """SELECT FROM gateway_audit WHERE journal = %s AND hash = %s
     UNION ALL SELECT FROM gateway_audit_anchors WHERE journal = %s AND hash = %s LIMIT 1"""
-# No moment of PostgreSQL's is beyond what this prints; some are beyond what Python holds.
+# This prints every moment that PostgreSQL has; some are beyond Python's range.
 _BEGAN: Final = """to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
-_COPIES: Final = ", ".join(_BEGAN if name == "started_at" else name for name in COLUMNS)
-# Somebody may have put two rows in one place, and no page ends between them.
+_TABLE_COLUMNS: Final = ", ".join(_BEGAN if name == "started_at" else name for name in COLUMNS)
+# An edited table may have two records with one seq; no page ends between them.
 _LIMIT: Final = "FETCH FIRST %s ROWS WITH TIES"
-_LINKS: Final = f"""SELECT {_COPIES} FROM gateway_audit
+_LINKS: Final = f"""SELECT {_TABLE_COLUMNS} FROM gateway_audit
     WHERE journal = %s AND seq > %s AND seq <= %s ORDER BY seq {_LIMIT}"""  # noqa: S608 - our names
 
 
 @attrs.frozen
 class TableRecord:
-    """A row of the chain as it lies in PostgreSQL."""
+    """A record as it stands in PostgreSQL."""
 
     link: Link
     columns: tuple[Any, ...]
-    """Everything that is there, in the order of `COLUMNS`; the moment as a text."""
+    """All its values, in the order of `COLUMNS`; the moment as a text."""
 
     @property
     def seq(self) -> int:
-        """Its place."""
+        """Its number in its journal."""
         return self.link.seq
 
 
 class AuditTableReader:
-    """The rows of all journals that have come to PostgreSQL."""
+    """Reads the records of all journals that have arrived in PostgreSQL."""
 
     def __init__(self, url: str) -> None:
         from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
@@ -69,7 +69,7 @@ class AuditTableReader:
         self._database = Database(url, TIMEOUTS)
 
     def __repr__(self) -> str:
-        return f"<StoredRows {self.label}>"
+        return f"<AuditTableReader {self.label}>"
 
     @property
     def label(self) -> str:
@@ -77,17 +77,17 @@ class AuditTableReader:
         return self._database.label
 
     def journals(self) -> list[str]:
-        """The identities of those that have rows."""
+        """Return the identities of the journals that have records."""
         return [name for (name,) in self._ask(_JOURNALS)]
 
     def last(self, journal: str) -> int:
-        """The place of the last row of a journal; 0 for none."""
+        """Return the seq of a journal's last record; 0 for none."""
         return next((seq for (seq,) in self._ask(_LAST, journal)), 0)
 
     def page(
         self, journal: str, after: int, upto: int, time_range: TimeRange, size: int
     ) -> list[RawRecord]:
-        """Rows after a place and up to another one, in order."""
+        """Return the records after one seq and up to another, in order."""
         return self._page(
             "AND seq > %s AND seq <= %s", (journal, after, upto), time_range, "", size
         )
@@ -95,21 +95,21 @@ class AuditTableReader:
     def page_before(
         self, journal: str, before: int, time_range: TimeRange, size: int
     ) -> list[RawRecord]:
-        """Rows before a place, the last first."""
+        """Return the records before a seq, newest first."""
         return self._page("AND seq < %s", (journal, before), time_range, "DESC", size)
 
     def find(self, request_id: str) -> tuple[str, int, bytes] | None:
-        """The row of a request: its journal, its place, its text."""
+        """Return a request's record: its journal, its seq, its text."""
         for journal, seq, document in self._ask(_FIND, as_text(request_id)):
             return journal, seq, document.encode()
         return None
 
     def checkpoints(self) -> dict[str, Checkpoint]:
-        """From where the chains of journals go on that retention has shortened."""
+        """Return the checkpoints of the journals that retention has shortened, by identity."""
         return {name: Checkpoint(seq, digest) for name, seq, digest in self._ask(_CHECKPOINTS)}
 
-    def copies(self, journal: str, after: int, upto: int, size: int) -> list[TableRecord]:
-        """Rows of a chain after a place and up to another one, in order."""
+    def table_records(self, journal: str, after: int, upto: int, size: int) -> list[TableRecord]:
+        """Return a chain's records after one seq and up to another, in order."""
         found = self._ask(_LINKS, journal, after, upto, size)
         return [
             TableRecord(Link(record[3], record[0], record[5], record[4]), record)
@@ -117,11 +117,11 @@ class AuditTableReader:
         ]
 
     def count(self, journal: str, after: int, upto: int = MAX_INT64) -> int:
-        """How many rows there are between two places."""
+        """Return how many records there are after one seq and up to another."""
         return int(self._ask(_COUNT, journal, after, upto)[0][0])
 
     def has(self, journal: str, digest: bytes) -> bool:
-        """Whether a journal's row with a hash is there, if only as its anchor; not for no hash."""
+        """Whether a journal has a record or a checkpoint with a hash; False for an empty hash."""
         return bool(digest) and bool(self._ask(_HAS_HASH, *(journal, digest) * 2))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether journals are as they were written: their chains, followed from the anchor to the head."""
+"""Verifies the journals of this machine: follows each chain from its checkpoint to its head."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ollama_gateway.ledger.read.journals import is_unmade
 from ollama_gateway.ledger.read.records import MAX_INT64
 
 STRIDE: Final = 20_000
-"""Rows between two words of progress."""
+"""Records between two reports of progress."""
 
-# As bytes: somebody may have put anything there, and it is to be named, not to end the search.
+# As bytes: an edited file can hold anything, and that is to be named, not to end the search.
 _LINKS: Final = """SELECT seq, CAST(request_id AS BLOB), CAST(document AS BLOB), CAST(hash AS BLOB)
     FROM rows WHERE seq > ? ORDER BY seq LIMIT ?"""
 _ALL: Final = (-MAX_INT64, -1)
@@ -26,79 +26,79 @@ Progress = Callable[[int], None]
 
 
 @attrs.frozen
-class Checked:
-    """What was found in a journal."""
+class ChainReport:
+    """The result of following one chain."""
 
     journal: str
-    """Its file name; its identity where it is in PostgreSQL alone."""
+    """The journal's file name; its identity if it is in PostgreSQL alone."""
     identity: str = ""
-    """Which it is, wherever its rows are."""
+    """The journal's identity, the same wherever its records are."""
     records: int = 0
-    """How many are there."""
+    """How many records are there."""
     checkpoint: Checkpoint = attrs.field(factory=Checkpoint)
-    """What came before the first."""
+    """The record before the first."""
     head: Checkpoint = attrs.field(factory=Checkpoint)
-    """The last row up to which the chain holds."""
+    """The last record up to which the chain holds."""
     dropped: int = 0
-    """Rows before the anchor, dropped for their age: of those nothing can be said."""
+    """Records up to the checkpoint, dropped for their age, which cannot be verified."""
     fault: ChainFault | None = None
-    """Where it does not hold."""
+    """The first record at which it does not hold."""
     error: str | None = None
     """Why it cannot be read."""
     has_expected_head: bool = False
-    """Whether the row with the hash that was sought is there."""
+    """Whether the record with the expected hash is there."""
 
     @property
     def is_ok(self) -> bool:
-        """Whether it was read and holds."""
+        """Whether the chain was read and holds."""
         return self.fault is None and self.error is None
 
     @property
     def fails_at_once(self) -> bool:
-        """Whether not even the first row holds, as with a wrong key."""
+        """Whether not even the first record holds, as with a wrong key."""
         return self.fault is not None and self.fault.seq == self.checkpoint.seq + 1
 
 
 @attrs.frozen
 class JournalState:
-    """What a journal has at one moment."""
+    """The contents of a journal at one moment."""
 
     checkpoint: Checkpoint = attrs.field(factory=Checkpoint)
     records: int = 0
     first: Link | None = None
-    """Its first row."""
+    """Its first record."""
     has_expected_head: bool = False
-    """Whether the row with the hash that was sought is there, if only as the anchor."""
+    """Whether the record with the expected hash is there, or is the checkpoint."""
 
 
 def check(
     path: Path, key: bytes, expected_head: bytes = b"", progress: Progress = lambda _: None
-) -> Checked:
-    """Follow the chain of a journal, in constant memory; a million rows take some ten seconds.
+) -> ChainReport:
+    """Follow the chain of a journal, in constant memory; a million records take some ten seconds.
 
     Args:
         path: of the journal.
         key: of the chain; empty for none.
-        sought: the hash of a row, noted elsewhere.
-        progress: told how many rows were followed, from time to time.
+        expected_head: the hash of a record, noted elsewhere; empty for none.
+        progress: called from time to time with the number of records followed.
 
     """
     try:
         return _check(path, key, expected_head, progress)
     except JournalError as error:
-        return Checked(path.name, error=str(error))
+        return ChainReport(path.name, error=str(error))
 
 
-def _check(path: Path, key: bytes, expected_head: bytes, progress: Progress) -> Checked:
+def _check(path: Path, key: bytes, expected_head: bytes, progress: Progress) -> ChainReport:
     with reading(path) as connection:
         if is_unmade(connection):
-            return Checked(path.name)
+            return ChainReport(path.name)
         checkpoint = _checkpoint_of(connection, path)
-        head, fault = verify(checkpoint, counted(_links(connection, *_ALL), progress), key)
+        head, fault = verify(checkpoint, with_progress(_links(connection, *_ALL), progress), key)
         [(records,)] = connection.execute("SELECT count(*) FROM rows")
         is_there = _has(connection, checkpoint, expected_head)
         identity = _identity_of(connection)
-    return Checked(
+    return ChainReport(
         path.name,
         identity,
         records,
@@ -111,13 +111,13 @@ def _check(path: Path, key: bytes, expected_head: bytes, progress: Progress) -> 
 
 
 def identity_of(path: Path) -> str:
-    """Which journal it is; nothing where it is just being made. Raises JournalError."""
+    """Return a journal's identity; "" if it is just being made. Raises JournalError."""
     with reading(path) as connection:
         return "" if is_unmade(connection) else _identity_of(connection)
 
 
 def state_of(path: Path, expected_head: bytes = b"") -> JournalState:
-    """How a journal stands. Raises JournalError."""
+    """Return the state of a journal. Raises JournalError."""
     with reading(path) as connection:
         checkpoint = _checkpoint_of(connection, path)
         [(records,)] = connection.execute("SELECT count(*) FROM rows")
@@ -126,13 +126,13 @@ def state_of(path: Path, expected_head: bytes = b"") -> JournalState:
 
 
 def links_after(path: Path, after: int, size: int) -> tuple[Checkpoint, list[Link]]:
-    """The anchor of a journal, and at the same moment some rows. Raises JournalError."""
+    """Return a journal's checkpoint and some records, read together. Raises JournalError."""
     with reading(path) as connection:
         return _checkpoint_of(connection, path), list(_links(connection, after, size))
 
 
-def counted(links: Iterable[Link], progress: Progress) -> Iterator[Link]:
-    """The same, while progress is told of."""
+def with_progress(links: Iterable[Link], progress: Progress) -> Iterator[Link]:
+    """Yield the same links, and report progress."""
     for number, record in enumerate(links, 1):
         if number % STRIDE == 0:
             progress(number)
@@ -154,12 +154,12 @@ def _identity_of(connection: Any) -> str:
 def _checkpoint_of(connection: Any, path: Path) -> Checkpoint:
     checkpoint = checkpoint_of(connection)
     if not _is_checkpoint(checkpoint.seq, checkpoint.hash):
-        raise JournalError(f"{path}: the anchor is not as this program writes it")
+        raise JournalError(f"{path}: the checkpoint is not as this program writes it")
     return checkpoint
 
 
 def _is_checkpoint(seq: object, digest: object) -> bool:
-    """Whether it is of the kinds that it should be, as SQLite takes any."""
+    """Whether the values have the right types, since SQLite stores any."""
     return isinstance(seq, int) and isinstance(digest, bytes)
 
 
@@ -169,7 +169,7 @@ def _links(connection: Any, after: int, size: int) -> Iterator[Link]:
 
 
 def _text(document: bytes) -> str:
-    """A row's text; of what is no text, one that no row has, so that its hash cannot hold."""
+    """Return a record's text; "" if it is not UTF-8, so that its hash cannot hold."""
     try:
         return document.decode()
     except UnicodeDecodeError:
