@@ -16,7 +16,7 @@ import structlog
 import trio.testing
 
 from ollama_gateway import log
-from ollama_gateway.ledger.log import log_row
+from ollama_gateway.ledger.log import log_record
 from tests.support.patience import PATIENCE
 from tests.support.scenario import open_scenario
 
@@ -186,7 +186,7 @@ async def test_an_exchange_is_one_line_with_the_rows_fields(
             body={"model": "nope", "messages": [{"role": "user", "content": "psst"}]}
         )
         for record in scenario.records:
-            log_row(record)
+            log_record(record)
     writer.drain(PATIENCE)
 
     lines = [json.loads(line) for line in out.getvalue().splitlines()]

@@ -28,8 +28,8 @@ from ollama_gateway.http.crowd import Crowd
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.http.open_files import connections_that_fit
 from ollama_gateway.keys import KeyCache, KeyStoreLocation, find_key, location_of, open_keys
-from ollama_gateway.ledger.audit import Audit, open_audit
-from ollama_gateway.ledger.log import RowMetrics, log_row
+from ollama_gateway.ledger.audit import AuditServices, open_audit
+from ollama_gateway.ledger.log import RecordMetrics, log_record
 from ollama_gateway.ledger.record import Ledger, Sink
 from ollama_gateway.ledger.spent import spent_elsewhere
 from ollama_gateway.limits import open_limits
@@ -85,7 +85,7 @@ async def build(
     *,
     transports: Transports | None = None,
     runner: Runner = in_thread,
-    sinks: tuple[Sink, ...] = (log_row,),
+    sinks: tuple[Sink, ...] = (log_record,),
 ) -> AsyncIterator[Gateway]:
     """The gateway that `settings` describe, with its keepers running.
 
@@ -97,7 +97,7 @@ async def build(
 
     """
     metrics = Metrics()
-    counted = RowMetrics(metrics)
+    counted = RecordMetrics(metrics)
     backends = build_backends(settings, transports, metrics, most_idle=MOST_IDLE)
     discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
     url = settings.storage.database_url
@@ -110,7 +110,7 @@ async def build(
     ):
         serving = Exchange(
             keys,
-            Ledger((*sinks, counted), audit.trail),
+            Ledger((*sinks, counted), audit.writer),
             limits,
             backends,
             _deadlines(settings.race),
@@ -252,8 +252,8 @@ def _rules(race: settings_model.Race, metrics: Metrics) -> Rules:
 
 
 def _open_audit(
-    settings: Settings, runner: Runner, counted: RowMetrics
-) -> AbstractAsyncContextManager[Audit]:
+    settings: Settings, runner: Runner, counted: RecordMetrics
+) -> AbstractAsyncContextManager[AuditServices]:
     audit, url = settings.audit, settings.storage.database_url
     return open_audit(
         settings.storage.data_dir,
@@ -278,7 +278,7 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
 
 
 def _watchers(
-    discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses, audit: Audit
+    discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses, audit: AuditServices
 ) -> dict[str, Watcher]:
     watchers: dict[str, Watcher] = {
         f"discovery:{backend.name}": partial(discovery.watch, backend)

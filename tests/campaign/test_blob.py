@@ -12,9 +12,9 @@ from typing import Final
 
 import pytest
 
+from tests.campaign.audit_log import MEBIBYTE
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
-from tests.campaign.trail import MEBIBYTE
 from tests.smoke.fleet import Fleet, Gateway, fleet
 
 PIECE: Final = bytes(range(256)) * 4096

@@ -15,10 +15,10 @@ from typing import Any, Final
 import pytest
 
 from ollama_gateway.keys.key import KeyLimits
+from tests.campaign.audit_log import MEBIBYTE
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
 from tests.campaign.test_blob import peak
-from tests.campaign.trail import MEBIBYTE
 from tests.smoke.fleet import Fleet, fleet
 from tests.support.patience import PATIENCE
 

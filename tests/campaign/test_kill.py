@@ -17,10 +17,10 @@ from ollama_gateway.limits.redis.operations import Look, account
 from ollama_gateway.limits.redis.scripts import Scripts
 from ollama_gateway.limits.usage_file import read_file
 from ollama_gateway.limits.usage_journal import read_charges
+from tests.campaign.audit_log import rows_in
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
-from tests.campaign.trail import rows_in
 from tests.smoke.fleet import Fleet, Gateway, fleet
 from tests.support.redis_server import redis_server
 

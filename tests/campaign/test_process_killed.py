@@ -19,10 +19,10 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.ledger.journal import links_of, reading
+from tests.campaign.audit_log import check_chain, names_of, open_in, rows_in
 from tests.campaign.client import OK, Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
-from tests.campaign.trail import check_chain, names_of, open_in, rows_in
 from tests.smoke.fleet import Fleet, Gateway
 from tests.smoke.processes import all_serve, figures, is_alive, members, several
 

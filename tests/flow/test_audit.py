@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.ledger.chain import verify
-from ollama_gateway.ledger.journal import anchor_of, links_of, reading
+from ollama_gateway.ledger.journal import checkpoint_of, links_of, reading
 from ollama_gateway.ledger.ownership import has_intents
 from ollama_gateway.simulator import Script
 from tests.flow.test_scenarios import OPENAI, SLOW
@@ -27,9 +27,9 @@ STRICT: Mapping[str, str] = {
 def journaled(scenario: Scenario, *, is_strict: bool = False) -> list[dict[str, Any]]:
     """The finished rows, whose chain holds."""
     key = STRICT["GATEWAY_AUDIT_CHAIN_KEY"].encode() if is_strict else b""
-    with reading(scenario.gateway.admin.audit.trail.journal.path) as connection:
+    with reading(scenario.gateway.admin.audit.writer.journal.path) as connection:
         links = list(links_of(connection))
-        assert verify(anchor_of(connection), links, key)[1] is None
+        assert verify(checkpoint_of(connection), links, key)[1] is None
     return [json.loads(link.document) for link in links]
 
 
@@ -102,7 +102,7 @@ async def test_every_way_out_leaves_exactly_one_row(
         await scenario.ask()
         await trio.sleep(0.2)
         records = journaled(scenario, is_strict=is_strict)
-        assert not has_intents(scenario.gateway.admin.audit.trail.journal.path)
+        assert not has_intents(scenario.gateway.admin.audit.writer.journal.path)
 
     assert [(record["outcome"], record["reason"], record["status"]) for record in records] == [
         ("completed", None, 200),
@@ -139,7 +139,7 @@ async def test_strict_the_intent_is_on_the_disk_before_anything_goes_upstream(
     ):
         nursery.start_soon(scenario.ask)
         await trio.sleep(0.5)
-        path = scenario.gateway.admin.audit.trail.journal.path
+        path = scenario.gateway.admin.audit.writer.journal.path
         assert has_intents(path)
         assert journaled(scenario, is_strict=True) == []
         await trio.sleep(5)
@@ -148,13 +148,13 @@ async def test_strict_the_intent_is_on_the_disk_before_anything_goes_upstream(
 
 def lose(scenario: Scenario) -> None:
     """From now on nothing can be written into the journal."""
-    path = scenario.gateway.admin.audit.trail.journal.path
+    path = scenario.gateway.admin.audit.writer.journal.path
     path.rename(path.with_suffix(".lost"))
 
 
 def find(scenario: Scenario) -> None:
     """The journal is where it was."""
-    path = scenario.gateway.admin.audit.trail.journal.path
+    path = scenario.gateway.admin.audit.writer.journal.path
     path.with_suffix(".lost").rename(path)
 
 
@@ -276,7 +276,7 @@ async def test_what_was_said_is_never_stored(autojump_clock: Clock) -> None:
         reply = await scenario.ask(body=body)
         await scenario.ask(f"/k/{scenario.key}/api/chat", body, key=None)
         assert reply.text == "abc"
-        directory = scenario.gateway.admin.audit.trail.journal.path.parent
+        directory = scenario.gateway.admin.audit.writer.journal.path.parent
         everything = b"".join(path.read_bytes() for path in directory.iterdir())
 
     assert b"m1:latest" in everything

@@ -193,7 +193,7 @@ async def test_strict_its_last_brace_waits_for_its_row(autojump_clock: Clock) ->
         scenario.simulators["a"].script(raw(body))
 
         async def fail(reply: Reply) -> None:
-            if reply.body and scenario.gateway.admin.audit.trail.journal.path.exists():
+            if reply.body and scenario.gateway.admin.audit.writer.journal.path.exists():
                 lose(scenario)
 
         reply = await scenario.ask("/api/embed", EMBED, watch=fail)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ollama_gateway.ledger.chain import Link, verify
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
-from ollama_gateway.ledger.journal import Journal, JournalEntry, anchor_of, links_of, reading
+from ollama_gateway.ledger.journal import Journal, JournalEntry, checkpoint_of, links_of, reading
 from ollama_gateway.ledger.record import AuditRecord
 
 KEY = b"secret"
@@ -50,10 +50,10 @@ def journal(path: Path, *, max_bytes: int = 2**30) -> Journal:
 def stored(path: Path) -> list[Link]:
     """The finished rows of a journal, whose chain must hold."""
     with reading(path) as connection:
-        anchor, links = anchor_of(connection), list(links_of(connection))
-    head, fault = verify(anchor, links, KEY)
+        checkpoint, links = checkpoint_of(connection), list(links_of(connection))
+    head, fault = verify(checkpoint, links, KEY)
     assert fault is None
-    assert head.seq == (links[-1].seq if links else anchor.seq)
+    assert head.seq == (links[-1].seq if links else checkpoint.seq)
     return links
 
 

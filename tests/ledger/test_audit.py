@@ -26,10 +26,10 @@ async def test_a_journal_in_which_a_thread_hangs_stays_ours(tmp_path: Path) -> N
 
     settings = {"is_strict": False, "key": KEY, "keep": 86_400.0, "runner": in_thread}
     async with open_audit(tmp_path, None, **settings) as audit:  # type: ignore[arg-type]
-        thread = threading.Thread(target=hang, args=[audit.trail.journal], daemon=True)
+        thread = threading.Thread(target=hang, args=[audit.writer.journal], daemon=True)
         thread.start()
         await anyio.to_thread.run_sync(inside.wait)
-        audit.trail.close(record("waits"))
+        audit.writer.close(record("waits"))
     del audit
     try:
         with own_journal(tmp_path, is_strict=False, key=KEY) as other:
@@ -37,6 +37,6 @@ async def test_a_journal_in_which_a_thread_hangs_stays_ours(tmp_path: Path) -> N
     finally:
         goes_on.set()
         await anyio.to_thread.run_sync(thread.join)
-        for kept in audit_module._kept:
+        for kept in audit_module._unclosed:
             kept.close()
-        audit_module._kept.clear()
+        audit_module._unclosed.clear()

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from ollama_gateway.ledger.record import Attempt
-from tests.ledger.records import BEGAN
-from tests.ledger.trails import (
+from tests.ledger.audit_logs import (
     ESCAPE,
     began,
     changed,
@@ -27,6 +26,7 @@ from tests.ledger.trails import (
     still_open,
     written,
 )
+from tests.ledger.records import BEGAN
 
 FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
@@ -211,16 +211,16 @@ reason       idle_timeout: the backend stopped in the middle of its answer (race
 status       200
 tokens       1,100 prompt, 3 completion, as the backend reported
 bytes        2,048 in, 0 out
-recorded in  journal-0.db, row 1
+recorded in  journal-0.db, record 1
 
-2026-01-02T03:04:05.000000Z  the request came
+2026-01-02T03:04:05.000000Z  the request arrived
                       +1 ms  asked gpu-1
                              gpu-1 failed: status_500: the backend answered with status 500
                       +4 ms  asked gpu-2
-                             gpu-2 was left before its first chunk
-                  +2,004 ms  asked gpu-3 beside it, as it was slow
-                  +2,500 ms  the first chunk came from gpu-3
-                  +9,500 ms  the end: upstream_failed
+                             gpu-2 was cancelled before its first chunk
+                  +2,004 ms  asked gpu-3 as a hedge, because the first was slow
+                  +2,500 ms  first chunk from gpu-3
+                  +9,500 ms  ended: upstream_failed
 """
     )
     assert json.loads(ran("audit", "show", "abc", "--json")) == listed()[0]

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from ollama_gateway.ledger.chain import Anchor, Fault, Link, link, verify
+from ollama_gateway.ledger.chain import ChainFault, Checkpoint, Link, link, verify
 from tests.ledger.records import KEY, final, journal, stored
 
 COUNT = 9
@@ -45,26 +45,29 @@ def inserted(records: list[Link]) -> list[Link]:
     ("tamper", "fault"),
     [
         (lambda records: records, None),
-        (changed(4, document="{}"), Fault(5, "r5", "altered")),
-        (changed(4, request_id="other"), Fault(5, "other", "altered")),
-        (changed(4, hash=bytes(32)), Fault(5, "r5", "altered")),
-        (changed(0, document="{}"), Fault(1, "r1", "altered")),
-        (changed(COUNT - 1, document="{}"), Fault(COUNT, f"r{COUNT}", "altered")),
-        (lambda records: [*records[:4], *records[5:]], Fault(6, "r6", "missing")),
-        (lambda records: records[1:], Fault(2, "r2", "missing")),
+        (changed(4, document="{}"), ChainFault(5, "r5", "altered")),
+        (changed(4, request_id="other"), ChainFault(5, "other", "altered")),
+        (changed(4, hash=bytes(32)), ChainFault(5, "r5", "altered")),
+        (changed(0, document="{}"), ChainFault(1, "r1", "altered")),
+        (changed(COUNT - 1, document="{}"), ChainFault(COUNT, f"r{COUNT}", "altered")),
+        (lambda records: [*records[:4], *records[5:]], ChainFault(6, "r6", "missing")),
+        (lambda records: records[1:], ChainFault(2, "r2", "missing")),
         (
             lambda records: [*records[:4], records[5], records[4], *records[6:]],
-            Fault(6, "r6", "missing"),
+            ChainFault(6, "r6", "missing"),
         ),
-        (lambda records: [*records[:5], records[4], *records[5:]], Fault(5, "r5", "reordered")),
-        (inserted, Fault(5, "forged", "altered")),
+        (
+            lambda records: [*records[:5], records[4], *records[5:]],
+            ChainFault(5, "r5", "reordered"),
+        ),
+        (inserted, ChainFault(5, "forged", "altered")),
     ],
 )
 def test_what_was_tampered_with_is_named(
-    links: list[Link], tamper: Callable[[list[Link]], list[Link]], fault: Fault | None
+    links: list[Link], tamper: Callable[[list[Link]], list[Link]], fault: ChainFault | None
 ) -> None:
     """An edited, removed, moved, doubled or inserted row breaks the chain at that row."""
-    head, found = verify(Anchor(), tamper(links), KEY)
+    head, found = verify(Checkpoint(), tamper(links), KEY)
 
     assert found == fault
     assert (head.seq == COUNT) == (fault is None)
@@ -72,8 +75,8 @@ def test_what_was_tampered_with_is_named(
 
 def test_rows_cut_off_at_the_end_show_only_by_a_head_noted_elsewhere(links: list[Link]) -> None:
     """The chain holds; its head is another one than the log has."""
-    whole, _ = verify(Anchor(), links, KEY)
-    cut, fault = verify(Anchor(), links[:-1], KEY)
+    whole, _ = verify(Checkpoint(), links, KEY)
+    cut, fault = verify(Checkpoint(), links[:-1], KEY)
 
     assert fault is None
     assert cut != whole
@@ -81,4 +84,4 @@ def test_rows_cut_off_at_the_end_show_only_by_a_head_noted_elsewhere(links: list
 
 def test_a_trail_cannot_be_made_anew_without_the_key(links: list[Link]) -> None:
     """With another key, or none, no row holds."""
-    assert verify(Anchor(), links, b"") == (Anchor(), Fault(1, "r1", "altered"))
+    assert verify(Checkpoint(), links, b"") == (Checkpoint(), ChainFault(1, "r1", "altered"))

@@ -36,14 +36,14 @@ KILLS = 50
 class Machine:
     """A trail whose rows go to PostgreSQL."""
 
-    trail: JournalWriter
+    writer: JournalWriter
     flusher: Flusher
     url: str
 
     def add(self, *names: str) -> None:
         """Requests that end."""
         for name in names:
-            self.trail.close(record(name))
+            self.writer.close(record(name))
 
     def arrived(self) -> list[str]:
         """Of which requests there are rows in PostgreSQL."""
@@ -54,7 +54,7 @@ class Machine:
     @property
     def is_moved(self) -> bool:
         """Whether nothing is on this machine any more."""
-        return not self.trail.records_waiting and not ids(self.trail.journal.path)
+        return not self.writer.records_waiting and not ids(self.writer.journal.path)
 
     async def moved(self) -> list[str]:
         """Wait until nothing is on this machine any more; what is in PostgreSQL."""
@@ -74,13 +74,13 @@ async def machine(directory: Path, url: str, pause: float = PAUSE) -> AsyncItera
     """A trail and its flusher at work, for the length of the block."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
-        trail = await stack.enter_async_context(
+        writer = await stack.enter_async_context(
             write_journal(JournalWriter(owned, is_strict=False))
         )
         table = stack.enter_context(closing(AuditTable(url)))
-        flusher = Flusher(trail, table, in_thread, KEY, pause)
+        flusher = Flusher(writer, table, in_thread, KEY, pause)
         await stack.enter_async_context(running(flusher.watch))
-        yield Machine(trail, flusher, url)
+        yield Machine(writer, flusher, url)
 
 
 def names(prefix: str, count: int) -> list[str]:
@@ -96,13 +96,13 @@ async def test_rows_move_and_leave_the_journal(tmp_path: Path, database_url: str
         one.add("b")
         assert await one.moved() == [*names("a", 2500), "b"]
 
-    assert one.trail.journal.head.seq == 2501
+    assert one.writer.journal.head.seq == 2501
 
 
 async def test_what_is_open_stays(tmp_path: Path, database_url: str) -> None:
     """Only finished rows move."""
     async with machine(tmp_path, database_url) as one:
-        await one.trail.admit(record("open"))
+        await one.writer.admit(record("open"))
         one.add("ended")
         assert await one.moved() == ["ended"]
         one.add("open")
@@ -118,7 +118,7 @@ async def test_journals_of_processes_that_have_ended_are_moved_too(
         with closing(journal(tmp_path / "journal-1.db")) as dead:
             dead.commit([final("dead"), intent("killed")])
         async with machine(tmp_path, database_url) as one:
-            assert one.trail.journal.path.name == "journal-1.db"
+            assert one.writer.journal.path.name == "journal-1.db"
             with closing(journal(tmp_path / "journal-2.db")) as dying:
                 dying.commit([final("dying"), intent("killed too")])
             await until(lambda: len(one.arrived()) == 4)
@@ -136,8 +136,8 @@ async def test_an_outage_costs_nothing_but_time(tmp_path: Path) -> None:
             await one.moved()
             await anyio.to_thread.run_sync(server.stop)
             one.add(*names("during", 50))
-            await until(lambda: one.flusher.failure is not None and not one.trail.records_waiting)
-            assert ids(one.trail.journal.path) == names("during", 50)
+            await until(lambda: one.flusher.failure is not None and not one.writer.records_waiting)
+            assert ids(one.writer.journal.path) == names("during", 50)
             await anyio.to_thread.run_sync(server.start)
             one.add("after")
 
@@ -154,8 +154,8 @@ async def test_a_database_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
             await one.moved()
             server.hang()
             one.add(*names("during", 50))
-            await until(lambda: not one.trail.records_waiting)
-            assert ids(one.trail.journal.path)[-1] == "during49"
+            await until(lambda: not one.writer.records_waiting)
+            assert ids(one.writer.journal.path)[-1] == "during49"
             server.resume()
 
             assert await one.moved() == ["before", *names("during", 50)]
@@ -168,7 +168,7 @@ async def test_a_locked_table_is_waited_for(tmp_path: Path, database_url: str, l
         with psycopg.connect(database_url) as other:
             other.execute(f"LOCK TABLE gateway_audit IN {lock} MODE".encode())
             one.add(*names("a", 5))
-            await until(lambda: ids(one.trail.journal.path) == names("a", 5))
+            await until(lambda: ids(one.writer.journal.path) == names("a", 5))
             await anyio.lowlevel.checkpoint()
 
         assert await one.moved() == names("a", 5)
@@ -207,7 +207,7 @@ async def test_a_schema_that_is_not_there_yet_is_waited_for(
             await until(lambda: one.flusher.failure is not None)
 
         assert "db migrate" in (one.flusher.failure or "")
-        assert ids(one.trail.journal.path) == ["a"]
+        assert ids(one.writer.journal.path) == ["a"]
 
 
 @pytest.mark.parametrize("spoilt", ["journal-8.db", "journal-8.lock"])
@@ -250,7 +250,7 @@ async def test_it_holds_up_no_stop_either(tmp_path: Path, database_url: str) -> 
             await until(lambda: bool(audit.faults))
         assert audit.flusher.failure is None
         [fault] = audit.faults
-        audit.trail.close(record("mine"))
+        audit.writer.close(record("mine"))
 
     assert "journal-9.db" in fault
     assert ids(tmp_path / "journal-0.db") == []

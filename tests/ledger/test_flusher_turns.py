@@ -37,7 +37,7 @@ async def test_a_journal_that_is_written_as_fast_as_it_moves_holds_up_no_other(
 
         async def growing(work: Callable[[], T], /) -> T:
             number = next(numbers)
-            one.trail.journal.commit([final(f"more{number}")])
+            one.writer.journal.commit([final(f"more{number}")])
             if number == 0:
                 raise RuntimeError("can't start new thread")
             return await in_thread(work)
@@ -82,4 +82,4 @@ async def test_a_row_of_ours_that_postgresql_refuses_holds_up_no_other(
         await until(lambda: one.arrived() == ["dead"])
         assert "23514" in (one.flusher.failure or "")
 
-    assert ids(one.trail.journal.path) == ["mine"]
+    assert ids(one.writer.journal.path) == ["mine"]

@@ -233,7 +233,7 @@ def test_a_checkpoint_never_goes_back(path: Path) -> None:
     with closing(journal(path)) as opened:
         opened.commit([final("a"), final("b")])
         first, second = stored(path)
-        assert (opened.drop(second), opened.drop(first), opened.anchor.seq) == (2, 0, 2)
+        assert (opened.drop(second), opened.drop(first), opened.checkpoint.seq) == (2, 0, 2)
     with closing(journal(path)) as opened:
         opened.commit([final("c")])
         assert [record.seq for record in stored(path)] == [3]

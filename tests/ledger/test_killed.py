@@ -13,7 +13,7 @@ import pytest
 
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import Journal
-from ollama_gateway.ledger.log import RowMetrics
+from ollama_gateway.ledger.log import RecordMetrics
 from ollama_gateway.ledger.ownership import own_journal, recover
 from ollama_gateway.ledger.read.usage import usage
 from ollama_gateway.limits.usage_file import UsageFile
@@ -103,7 +103,7 @@ async def test_a_journal_that_is_adopted_has_them_too(tmp_path: Path) -> None:
                 await dying.work("a", "b")
                 dying.usage_journal.note_charges({"a": (7, 5)})
                 await dying.usage_journal.write()
-            assert recover(tmp_path, key=KEY, note=RowMetrics(metrics).killed) == []
+            assert recover(tmp_path, key=KEY, note=RecordMetrics(metrics).killed) == []
 
     found = records(tmp_path, 1)
     assert {name: tokens(record) for name, record in found.items()} == {

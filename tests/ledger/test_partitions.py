@@ -20,7 +20,7 @@ from ollama_gateway.ledger.journal import first_records
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.partitions import Partitions
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
-from ollama_gateway.ledger.read.stored import StoredRows
+from ollama_gateway.ledger.read.stored import AuditTableReader
 from ollama_gateway.ledger.retention import DAY
 from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.services import running
@@ -40,7 +40,7 @@ UNHURRIED = Timeouts(statement=600, lock=600, idle=600)
 class Fleet:
     """A process and its months."""
 
-    trail: JournalWriter
+    writer: JournalWriter
     partitions: Partitions
     url: str
 
@@ -65,7 +65,7 @@ class Fleet:
 
     def store(self, *prefixes: str, days: float) -> None:
         """Rows that moved to PostgreSQL, and have left the journal."""
-        journal = self.trail.journal
+        journal = self.writer.journal
         for prefix in prefixes:
             journal.commit(entries(prefix, 3, days))
         with closing(AuditTable(self.url)) as table:
@@ -79,15 +79,15 @@ async def fleet(directory: Path, url: str, time: Time) -> AsyncIterator[Fleet]:
     """A process with old rows and rows of today from before its start."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
-        trail = JournalWriter(owned, is_strict=False)
+        writer = JournalWriter(owned, is_strict=False)
         table = stack.enter_context(closing(AuditTable(url, UPKEEP)))
         table.make_partitions(OLD)
-        before = Fleet(trail, Partitions(owned, table, KEEP, in_thread), url)
+        before = Fleet(writer, Partitions(owned, table, KEEP, in_thread), url)
         before.store("old", days=100)
         before.store("today", days=0.1)
-        await stack.enter_async_context(write_journal(trail))
-        partitions = Partitions(owned, table, KEEP, in_thread, time.clocks, shortest=0.01)
-        yield Fleet(trail, partitions, url)
+        await stack.enter_async_context(write_journal(writer))
+        partitions = Partitions(owned, table, KEEP, in_thread, time.clocks, min_pause=0.01)
+        yield Fleet(writer, partitions, url)
 
 
 async def test_months_are_made_and_dropped_by_the_clock_of_postgresql(
@@ -112,8 +112,8 @@ async def test_months_are_made_and_dropped_by_the_clock_of_postgresql(
     )
     assert line["since"].startswith(f"{OLD:%Y-%m-%d}")
     assert {"until", "clock", "database_clock", "keep_days"} < line.keys()
-    with closing(StoredRows(database_url)) as records:
-        assert [anchor.seq for anchor in records.anchors().values()] == [3]
+    with closing(AuditTableReader(database_url)) as records:
+        assert [checkpoint.seq for checkpoint in records.checkpoints().values()] == [3]
 
 
 @pytest.mark.parametrize("days", [500, -500, 1.1])
@@ -175,18 +175,18 @@ async def test_rows_move_while_somebody_reads(
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(tmp_path, is_strict=False, key=KEY))
         writing = write_journal(JournalWriter(owned, is_strict=False))
-        trail = await stack.enter_async_context(writing)
+        writer = await stack.enter_async_context(writing)
         tables = [
             stack.enter_context(closing(AuditTable(database_url, *timeouts)))
             for timeouts in ((), (UPKEEP,))
         ]
-        partitions = Partitions(owned, tables[1], KEEP, in_thread, shortest=0.01)
-        flusher = Flusher(trail, tables[0], in_thread, KEY)
-        one = Fleet(trail, partitions, database_url)
+        partitions = Partitions(owned, tables[1], KEEP, in_thread, min_pause=0.01)
+        flusher = Flusher(writer, tables[0], in_thread, KEY)
+        one = Fleet(writer, partitions, database_url)
         await stack.enter_async_context(running(partitions.watch))
         await stack.enter_async_context(running(flusher.watch))
         for number in range(10):
-            trail.close(record(f"r{number}"))
+            writer.close(record(f"r{number}"))
         await until(lambda: one.records == 10 and not ids(owned.path))
         assert (flusher.failure, one.months) == (None, set())
         reader.rollback()
@@ -294,7 +294,7 @@ async def test_a_journal_that_cannot_be_read_is_tried_again_soon(
 ) -> None:
     """It is no matter of the owner's."""
     async with fleet(tmp_path, database_url, Time()) as one:
-        one.trail.journal.path.rename(tmp_path / "away")
+        one.writer.journal.path.rename(tmp_path / "away")
         with structlog.testing.capture_logs() as lines:
             assert not await one.partitions.look()
     assert [line["event"] for line in lines] == ["audit partitions wait for the journal"]

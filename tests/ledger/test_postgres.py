@@ -12,12 +12,12 @@ import attrs
 import psycopg
 import pytest
 
-from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
+from ollama_gateway.ledger.chain import ChainFault, Checkpoint, Link, verify
 from ollama_gateway.ledger.journal import first_records
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.storage.database import DatabaseError
+from tests.ledger.audit_logs import changed
 from tests.ledger.records import KEY, final, journal, stored
-from tests.ledger.trails import changed
 from tests.support.postgres_server import PostgresServer
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
@@ -59,7 +59,7 @@ def test_rows_arrive_as_the_journal_had_them(
     table.store("j", given)
 
     assert links_in(database_url) == given
-    assert verify(Anchor(), links_in(database_url), KEY)[1] is None
+    assert verify(Checkpoint(), links_in(database_url), KEY)[1] is None
     [(name, model, outcome, began)] = ask(
         database_url,
         "SELECT key_name, model, outcome, started_at FROM gateway_audit WHERE request_id = 'r1'",
@@ -80,7 +80,7 @@ def test_what_is_no_text_moves_as_well(
 
     found = links_in(database_url)
     assert [found[0], found[2]] == [given[0], given[2]]
-    assert verify(Anchor(), found, KEY)[1] == Fault(2, "r2", "altered")
+    assert verify(Checkpoint(), found, KEY)[1] == ChainFault(2, "r2", "altered")
 
 
 def test_what_is_sent_twice_is_there_once(
@@ -180,7 +180,7 @@ def test_a_month_that_is_made_late_takes_its_rows_from_the_default(
     assert links_in(database_url) == given
 
 
-def test_months_past_their_time_are_dropped_and_leave_an_anchor(
+def test_months_past_their_time_are_dropped_and_leave_an_checkpoint(
     table: AuditTable, database_url: str, tmp_path: Path
 ) -> None:
     """Only whole months that have ended; the chain of what is left still holds."""
@@ -199,4 +199,4 @@ def test_months_past_their_time_are_dropped_and_leave_an_anchor(
     )
     left = links_in(database_url)
     assert (name, seq, [link.seq for link in left]) == ("j", 2, [3, 4])
-    assert verify(Anchor(seq, digest), left, KEY)[1] is None
+    assert verify(Checkpoint(seq, digest), left, KEY)[1] is None

@@ -17,7 +17,7 @@ from tests.ledger.records import ids, journal, stored
 CONFIRMED_NOT = "the clock is not confirmed yet"
 JUMPED = "the clock has jumped"
 DISAGREE = "the clock and the database's disagree"
-FUTURE = "the last row is from the future"
+FUTURE = "the last record is from the future"
 
 
 @pytest.mark.parametrize(

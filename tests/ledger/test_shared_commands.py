@@ -14,14 +14,14 @@ import pytest
 
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.ownership import own_journal
+from tests.ledger.audit_logs import began, ended, ids_of, moved, ran, run, still_open, written
 from tests.ledger.records import KEY, ids
-from tests.ledger.trails import began, ended, ids_of, moved, ran, run, still_open, written
 
 AWAY = "postgresql://hush:hush-0123456789@127.0.0.1:1/x"
 
 
 @pytest.fixture
-def trail(data_dir: Path, shared: str) -> Path:
+def audit_log(data_dir: Path, shared: str) -> Path:
     """Rows a and d of another machine, b in PostgreSQL and c in the journal of this one."""
     far = data_dir / "far"
     far.mkdir()
@@ -32,7 +32,7 @@ def trail(data_dir: Path, shared: str) -> Path:
     return data_dir
 
 
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("audit_log")
 def test_the_whole_fleet_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same options; from a machine without journals too."""
     assert ids_of() == ["a", "b", "c", "d"]
@@ -46,15 +46,15 @@ def test_the_whole_fleet_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids_of() == ["a", "b", "d"]
 
 
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("audit_log")
 def test_a_request_of_another_machine_is_told() -> None:
     """And where it is recorded."""
     assert "recorded in  PostgreSQL, journal " in ran("audit", "show", "d")
-    assert "recorded in  journal-0.db, row 2" in ran("audit", "show", "c")
+    assert "recorded in  journal-0.db, record 2" in ran("audit", "show", "c")
     assert run("audit", "show", "nobody").exit_code == 1
 
 
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("audit_log")
 def test_the_whole_fleet_is_summed_up() -> None:
     """Each request once."""
     [used] = json.loads(ran("usage", "--json"))
@@ -98,7 +98,7 @@ def test_rows_that_move_are_followed(
         ("postgresql://127.0.0.1:99999/x", "the database's URL"),
     ],
 )
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("audit_log")
 def test_without_postgresql_the_journals_are_read(
     monkeypatch: pytest.MonkeyPatch, url: str, said: str
 ) -> None:
@@ -114,7 +114,7 @@ def test_without_postgresql_the_journals_are_read(
 
 
 def test_tables_that_are_not_there_yet(
-    trail: Path, shared: str, monkeypatch: pytest.MonkeyPatch
+    audit_log: Path, shared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command to run is named."""
     with psycopg.connect(shared) as connection:
@@ -130,7 +130,7 @@ def test_a_fleet_without_rows(data_dir: Path, shared: str) -> None:
     result = run("audit", "list", "--json")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert f"there are no journals in {data_dir}, and no rows in PostgreSQL" in result.stderr
+    assert f"there are no journals in {data_dir}, and no records in PostgreSQL" in result.stderr
 
 
 def test_import_local_moves_what_nobody_owns(data_dir: Path, shared: str) -> None:
@@ -174,7 +174,7 @@ def test_import_local_brings_keys_and_rows(data_dir: Path, shared: str) -> None:
     assert f"gatewayctl db: {data_dir}/journal-0.db: " in result.stderr
 
 
-def test_what_still_runs_here_is_shown(trail: Path) -> None:
+def test_what_still_runs_here_is_shown(audit_log: Path) -> None:
     """Requests of other machines are in their journals until they end."""
-    with closing(still_open(trail, began("r", 99))):
+    with closing(still_open(audit_log, began("r", 99))):
         assert ids_of("--open") == ["a", "b", "c", "d", "r"]

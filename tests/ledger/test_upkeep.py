@@ -29,9 +29,9 @@ T = TypeVar("T")
 async def upkeep(directory: Path, time: Time) -> AsyncIterator[Upkeep]:
     """A process's, for the length of the block."""
     with own_journal(directory, is_strict=False, key=KEY) as owned:
-        async with write_journal(JournalWriter(owned, is_strict=False, runner=in_place)) as trail:
+        async with write_journal(JournalWriter(owned, is_strict=False, runner=in_place)) as writer:
             faults: list[str] = []
-            yield Upkeep(trail, KEY, KEEP, in_place, faults.append, clocks=time.clocks)
+            yield Upkeep(writer, KEY, KEEP, in_place, faults.append, clocks=time.clocks)
 
 
 def written(directory: Path, *given: Sequence[JournalEntry]) -> Path:
@@ -75,11 +75,11 @@ async def test_a_clock_that_runs_ahead_drops_nothing(
     path = written(tmp_path, entries("today", 5, 0.1))
     with structlog.testing.capture_logs() as lines:
         async with upkeep(tmp_path, time) as one:
-            with closing(journal(tmp_path / "journal-9.db")) as unowned_journal:
-                unowned_journal.commit(entries("orphan", 5, 0.1))
+            with closing(journal(tmp_path / "journal-9.db")) as unowned:
+                unowned.commit(entries("orphan", 5, 0.1))
             for number in range(5):
                 await one.look_after()
-                one.trail.journal.commit(entries(f"wrong{number}-", 1, -500))
+                one.writer.journal.commit(entries(f"wrong{number}-", 1, -500))
                 await anyio.sleep(HOUR)
                 time.pass_(HOUR)
 
@@ -103,15 +103,15 @@ async def test_a_gateway_that_was_off_for_long_goes_on_dropping(
             await anyio.sleep(HOUR)
             time.pass_(HOUR)
         assert ids(path) == []
-        assert one.trail.journal.anchor.seq == 5
+        assert one.writer.journal.checkpoint.seq == 5
 
 
 async def test_a_journal_of_one_who_is_gone_is_trimmed_by_turns(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """All of it at once, a thousand a transaction; a warning names it."""
-    with closing(journal(tmp_path / "journal-9.db")) as unowned_journal:
-        unowned_journal.commit(entries("old", 2500, 40))
+    with closing(journal(tmp_path / "journal-9.db")) as unowned:
+        unowned.commit(entries("old", 2500, 40))
     written(tmp_path, entries("new", 1, 0.1))
     with structlog.testing.capture_logs() as lines:
         async with upkeep(tmp_path, Time()) as one:
@@ -158,13 +158,13 @@ async def test_what_is_written_comes_between_two_turns(
 
     with closing(Noting(tmp_path / "journal-0.db", is_strict=True, key=KEY)) as opened:
         opened.commit(entries("old", 5000, 40))
-        trail = JournalWriter(opened, is_strict=True, runner=a_second)
+        writer = JournalWriter(opened, is_strict=True, runner=a_second)
         turns.clear()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(trail.trim, NOW - KEEP)
+            tasks.start_soon(writer.trim, NOW - KEEP)
             await anyio.sleep(1.5)
-            trail.close(attrs.evolve(record("new"), started_at=datetime.now(UTC)))
-            await trail.write()
+            writer.close(attrs.evolve(record("new"), started_at=datetime.now(UTC)))
+            await writer.write()
 
     assert turns == ["trim", "trim", "commit", "trim", "trim", "trim", "trim"]
     assert ids(tmp_path / "journal-0.db") == ["new"]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from ollama_gateway.cli import usage as command
-from ollama_gateway.ledger.read.usage import Usage
-from tests.ledger.trails import ESCAPE, ended, ran, run, written
+from ollama_gateway.ledger.read.usage import UsageSums
+from tests.ledger.audit_logs import ESCAPE, ended, ran, run, written
 
 DAY = 86_400
 
 
 @pytest.fixture
-def trail(data_dir: Path) -> Path:
+def audit_log(data_dir: Path) -> Path:
     """Two keys on two days."""
     alice: dict[str, Any] = {"key_id": "k1", "key_name": "alice", "tokens_source": "reported"}
     bob: dict[str, Any] = {"key_id": "k2", "key_name": "bob", "tokens_source": "counted"}
@@ -34,7 +34,7 @@ def trail(data_dir: Path) -> Path:
     return data_dir
 
 
-def test_a_table_with_bars(trail: Path) -> None:
+def test_a_table_with_bars(audit_log: Path) -> None:
     """The most tokens first, numbers under each other, the whole at the end."""
     assert ran("usage") == (
         """key    requests  refused  failed  prompt  completion  total  estimated
@@ -52,7 +52,7 @@ def test_on_a_terminal_no_figure_is_cut(
     """Bars take what is left of the line."""
     monkeypatch.setenv("COLUMNS", str(columns))
     records = [("key", "total"), ("[red]", "123,456,789"), ("b", "5"), ("total", "6")]
-    command._print_rich(records, [Usage("a", "a", prompt_tokens=100), Usage("b", "b")])
+    command._print_rich(records, [UsageSums("a", "a", prompt_tokens=100), UsageSums("b", "b")])
     shown = capsys.readouterr().out
 
     assert "[red]" in shown
@@ -60,7 +60,7 @@ def test_on_a_terminal_no_figure_is_cut(
     assert shown.count("█") == min(24, max(0, columns - 20))
 
 
-def test_sums_as_json(trail: Path) -> None:
+def test_sums_as_json(audit_log: Path) -> None:
     """A list of objects; of a key, its id and its name."""
     assert json.loads(ran("usage", "--json")) == [
         {
@@ -88,7 +88,7 @@ def test_sums_as_json(trail: Path) -> None:
     ]
 
 
-def test_days_stand_in_their_order(trail: Path) -> None:
+def test_days_stand_in_their_order(audit_log: Path) -> None:
     """In UTC."""
     days = json.loads(ran("usage", "--by", "day", "--json"))
 
@@ -99,14 +99,14 @@ def test_days_stand_in_their_order(trail: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["key", "end-user", "model", "backend", "day", "outcome"])
-def test_every_way_to_group(trail: Path, by: str) -> None:
+def test_every_way_to_group(audit_log: Path, by: str) -> None:
     """The same sum."""
     groups = json.loads(ran("usage", "--by", by, "--json"))
 
     assert sum(one["total_tokens"] for one in groups) == 3050
 
 
-def test_what_is_summed_up_can_be_picked(trail: Path) -> None:
+def test_what_is_summed_up_can_be_picked(audit_log: Path) -> None:
     """By time, key and model."""
     [one] = json.loads(ran("usage", "--key", "alice", "--since", "2026-01-03", "--json"))
 
@@ -115,7 +115,7 @@ def test_what_is_summed_up_can_be_picked(trail: Path) -> None:
     assert json.loads(ran("usage", "--until", "2026-01-02", "--json")) == []
 
 
-def test_an_unknown_way_is_exit_2(trail: Path) -> None:
+def test_an_unknown_way_is_exit_2(audit_log: Path) -> None:
     """The ones that there are, are named."""
     result = run("usage", "--by", "colour")
 
@@ -123,9 +123,9 @@ def test_an_unknown_way_is_exit_2(trail: Path) -> None:
     assert "end-user" in result.stderr
 
 
-def test_a_broken_journal_is_exit_1(trail: Path) -> None:
+def test_a_broken_journal_is_exit_1(audit_log: Path) -> None:
     """The sums are of what can be read."""
-    (trail / "journal-2.db").write_bytes(b"\xff" * 5000)
+    (audit_log / "journal-2.db").write_bytes(b"\xff" * 5000)
 
     result = run("usage", "--json")
 

@@ -11,7 +11,7 @@ import anthropic
 import openai
 import pytest
 
-from ollama_gateway.ledger.read.journals import Journals, Span
+from ollama_gateway.ledger.read.journals import Journals, TimeRange
 from tests.smoke.fleet import Fleet, fleet
 
 MODEL: Final = "shared:1"
@@ -55,8 +55,8 @@ def _anthropic(of: Fleet) -> anthropic.Anthropic:
 def last_row(of: Fleet) -> dict[str, Any]:
     """The newest row of the trail, which is on the disk when the client has its answer."""
     directory = Path(of.environment["GATEWAY_STORAGE_DATA_DIR"])
-    strands = Journals(directory, pytest.fail).strands()
-    *_, last = (record for strand in strands for record in strand.records(Span()))
+    strands = Journals(directory, pytest.fail).segments()
+    *_, last = (record for strand in strands for record in strand.records(TimeRange()))
     return dict(last.document)
 
 

@@ -76,4 +76,4 @@ def test_either_machine_tells_the_whole_trail(
     for gateway in (one, other):
         done = ctl("audit", "verify", environment=gateway.environment)
         assert done.returncode == 1
-        assert f"row 1 (request {seen[1]}) was altered" in done.stderr
+        assert f"record 1 (request {seen[1]}) was altered" in done.stderr

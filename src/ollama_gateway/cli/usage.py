@@ -1,4 +1,4 @@
-"""`gatewayctl usage`: what was used, by whom or of what, as a table with bars."""
+"""`gatewayctl usage`: sums of requests and tokens by key, model and more, as a table with bars."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-import attrs
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ollama_gateway.cli.audit.options import KeyOption, ModelOption
+from ollama_gateway.cli.audit.options import KeyFilterOption, ModelOption
 from ollama_gateway.cli.audit.sources import opened, readable_in_part
-from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_span
+from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import merged
-from ollama_gateway.ledger.read.usage import WAYS, By, Usage, total
+from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, total
 from ollama_gateway.ledger.read.usage import usage as sums_of
 from ollama_gateway.printable import printable
 from ollama_gateway.settings.units import shown
@@ -38,17 +37,17 @@ def usage(
     since: SinceOption = None,
     until: UntilOption = None,
     by: ByOption = "key",
-    key: KeyOption = None,
+    key: KeyFilterOption = None,
     model: ModelOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Sum up requests and tokens, from the trail."""
+    """Sum up requests and tokens from the audit log."""
     way = _way(by)
-    wanted = Filter(read_span(since, until), key=key, model=model)
-    with opened(load_for_stores(config), "usage") as trail, readable_in_part("usage"):
-        rows = filter(wanted.holds, merged(trail.strands(), wanted.span))
-        found = sums_of((row.document for row in rows), way)
+    wanted = Filter(read_time_range(since, until), key=key, model=model)
+    with opened(load_for_stores(config), "usage") as audit_log, readable_in_part("usage"):
+        records = filter(wanted.matches, merged(audit_log.segments(), wanted.time_range))
+        found = sums_of((record.document for record in records), way)
         if as_json:
             print_json([_as_json(one, way) for one in found])
         else:
@@ -62,8 +61,8 @@ def _way(text: str) -> By:
     raise typer.BadParameter(f"{shown(text)} is not one of {', '.join(WAYS)}", param_hint="--by")
 
 
-def _print(found: Sequence[Usage], way: By) -> None:
-    """The groups, and the whole where there are several."""
+def _print(found: Sequence[UsageSums], way: By) -> None:
+    """Print the groups, and their total if there are several."""
     shown_ones = [*found, total(found)] if len(found) > 1 else found
     names = [way, *map(_name, shown_ones)]
     rows = [(name, *row) for name, row in zip(names, _figures_of(shown_ones), strict=True)]
@@ -74,8 +73,8 @@ def _print(found: Sequence[Usage], way: By) -> None:
         print_table([(*row, bar) for row, bar in zip(rows, bars, strict=True)])
 
 
-def _print_rich(rows: Sequence[tuple[str, ...]], found: Sequence[Usage]) -> None:
-    """No figure is ever cut; the bars have what is left of the line."""
+def _print_rich(rows: Sequence[tuple[str, ...]], found: Sequence[UsageSums]) -> None:
+    """Print every figure whole; the bars take the rest of the line."""
     width = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
     console = Console()
     bars = _bars(found, min(_BAR, max(0, console.width - width)), "█")
@@ -88,45 +87,45 @@ def _print_rich(rows: Sequence[tuple[str, ...]], found: Sequence[Usage]) -> None
     console.print(table)
 
 
-def _bars(found: Sequence[Usage], longest: int, mark: str) -> list[str]:
-    """One for each line: none for the head and for the whole."""
+def _bars(found: Sequence[UsageSums], longest: int, mark: str) -> list[str]:
+    """Return the bar of each line: an empty one for the head and for the total."""
     most = max((one.total_tokens for one in found), default=0)
     bars = (mark * -(-longest * one.total_tokens // most) if most else "" for one in found)
     return ["", *bars, *([""] if len(found) > 1 else [])]
 
 
-def _figures_of(found: Sequence[Usage]) -> list[tuple[str, ...]]:
+def _figures_of(found: Sequence[UsageSums]) -> list[tuple[str, ...]]:
     return _justified([_HEAD, *map(_figures, found)])
 
 
 def _justified(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Numbers end where their column does."""
+    """Align numbers to the right of their column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         tuple(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
     ]
 
 
-def _name(one: Usage) -> str:
+def _name(one: UsageSums) -> str:
     return "-" if one.label is None else printable(one.label)
 
 
-def _figures(one: Usage) -> tuple[str, ...]:
+def _figures(one: UsageSums) -> tuple[str, ...]:
     counts = (one.requests, one.refused, one.failed)
     tokens = (one.prompt_tokens, one.completion_tokens, one.total_tokens)
     return *(f"{count:,}" for count in (*counts, *tokens)), _estimated(one)
 
 
-def _estimated(one: Usage) -> str:
-    """Which share of the tokens no backend reported; never 0 % where there is one."""
+def _estimated(one: UsageSums) -> str:
+    """Return the share of tokens that are estimates; never 0 % if there is one."""
     if not one.counted_tokens:
         return "-"
     share = 100 * one.counted_tokens / one.total_tokens
     return "<1%" if share < 1 else f"{share:.0f}%"
 
 
-def _as_json(one: Usage, way: By) -> dict[str, Any]:
+def _as_json(one: UsageSums, way: By) -> dict[str, Any]:
     name = way.replace("-", "_")
     group = {"key_id": one.name, "key_name": one.label} if way == "key" else {name: one.name}
-    counts = attrs.asdict(one, filter=lambda field, _: field.name not in {"name", "label"})
+    counts = {count: getattr(one, count) for count in COUNTS}
     return {**group, **counts, "total_tokens": one.total_tokens}

@@ -1,1 +1,1 @@
-"""The trail: `record.py` says what a row is, `audit.py` puts together what stores it."""
+"""The audit log: `record.py` defines a record, `audit.py` opens the services that store them."""

@@ -1,4 +1,4 @@
-"""What a row takes from its request and from whoever asks."""
+"""The parts of a request and of its API key that go into the audit record."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 MAX_USER: Final = 256
-"""Bytes of a header that says for whom a request is."""
+"""Bytes of the header that names the end user."""
 
 
-class Asked(Protocol):
-    """What a row takes from the request."""
+class RequestFacts(Protocol):
+    """The parts of a request that its record needs."""
 
     request_id: str
     client: str
@@ -38,7 +38,7 @@ class Asked(Protocol):
 
 
 class Caller(Protocol):
-    """Who asks: the key's id and name."""
+    """The key with which a request came."""
 
     @property
     def key_id(self) -> str:
@@ -47,17 +47,17 @@ class Caller(Protocol):
 
     @property
     def key_name(self) -> str:
-        """The name that its owner gave it."""
+        """The key's name."""
         ...
 
     @property
     def user_header(self) -> str | None:
-        """The header that says for whom it asks; in lower case."""
+        """The header that names the end user, in lower case; None if the key has none."""
         ...
 
 
-def end_user(caller: Caller, ask: Asked) -> str | None:
-    """What the front end says: the first value of the key's header, bounded and on one line."""
+def end_user(caller: Caller, ask: RequestFacts) -> str | None:
+    """Return the end user: the first value of the key's header, bounded and on one line."""
     if caller.user_header is None:
         return None
     wanted = caller.user_header.encode()

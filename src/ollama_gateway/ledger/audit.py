@@ -1,8 +1,8 @@
-"""The trail of one process put together: its journal, what looks after it, the way to PostgreSQL.
+"""Opens the audit services of one process: its journal, the upkeep, the way to PostgreSQL.
 
-The order of closing: what waits goes into the journal, then what is there to PostgreSQL, for a few
-seconds; the rest stays in the journal for whoever comes next. A disk or a server that hangs holds
-up nothing of it for longer.
+At the end, waiting records go into the journal, then the journal's records to PostgreSQL, for a few
+seconds each; the rest stays in the journal for the next process. A disk or a server that hangs
+delays the end no longer than that.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ import anyio
 import attrs
 
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.flusher import Flusher, tell_of_journal
+from ollama_gateway.ledger.flusher import Flusher, log_left_alone
 from ollama_gateway.ledger.journal import Journal
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.partitions import Partitions
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
-from ollama_gateway.ledger.read.telling import Once
+from ollama_gateway.ledger.read.reporting import OncePerFault
 from ollama_gateway.ledger.upkeep import Upkeep
 from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import Runner, close_in_time
 
-CLOSING: Final = 5.0
-"""Seconds at the end for rows that are not in PostgreSQL yet; the rest stays in the journal."""
+LAST_FLUSH_SECONDS: Final = 5.0
+"""For records that are not in PostgreSQL at the end; the rest stays in the journal."""
 
-_kept: Final[list[ExitStack]] = []
-"""Journals that could not be closed: what is not held is let go of by the interpreter, which would
-wait for the thread in it and give its lock away.
+_unclosed: Final[list[ExitStack]] = []
+"""Journals that could not be closed. Freeing one would make the interpreter wait for the thread
+that hangs in it, and then release its lock.
 """
 _log = get_logger("audit")
 
 
 @attrs.frozen
-class Audit:
-    """The trail of one process, and what looks after it."""
+class AuditServices:
+    """The services that write and maintain the audit log of one process."""
 
-    trail: JournalWriter
+    writer: JournalWriter
     upkeep: Upkeep
     flusher: Flusher | None
-    """None where there is no PostgreSQL."""
+    """None without PostgreSQL."""
     partitions: Partitions | None
 
     @property
     def rows_unmoved(self) -> int | None:
-        """Rows that are in this process's journal and not in PostgreSQL; None without one."""
+        """Records in this process's journal and not in PostgreSQL; None without PostgreSQL."""
         return self.flusher.rows_unmoved if self.flusher else None
 
     @property
     def faults(self) -> Sequence[str]:
-        """Journals of ended processes that are left alone, and why."""
+        """The unowned journals that are left alone, and why."""
         return sorted({*self.upkeep.faults, *(self.flusher.faults if self.flusher else ())})
 
 
@@ -69,65 +69,67 @@ async def open_audit(
     keep: float,
     runner: Runner,
     note_killed: Callable[[Document], None] = lambda _: None,
-) -> AsyncIterator[Audit]:
-    """The trail for the length of the block, in a journal of this process's own in `directory`.
+) -> AsyncIterator[AuditServices]:
+    """Open a journal of this process's own in `directory`, and run its services for the block.
 
     Args:
-        directory: made where there is none; shared by the gateways of one machine.
-        database_url: where rows go from there; None: they stay.
-        is_strict: whether nothing is served that is not on the disk.
+        directory: is made if missing; the gateways of one machine share it.
+        database_url: the PostgreSQL to which records move; None: they stay.
+        is_strict: whether a request is served only if its record is on the disk.
         key: of the chain.
-        keep: seconds that a row is kept.
-        runner: where blocking work runs.
-        note_killed: told of each row that is made of what a killed process left open.
+        keep: seconds for which a record is kept.
+        runner: runs blocking work.
+        note_killed: called with each record that was made from the intent of a killed process.
 
     Raises:
         JournalError: no journal can be opened.
-        DatabaseError: the URL cannot be understood.
+        DatabaseError: the URL is invalid.
 
     """
     async with AsyncExitStack() as stack:
         owned = ExitStack()
         journal = owned.enter_context(own_journal(directory, is_strict=is_strict, key=key))
-        trail = JournalWriter(journal, is_strict=is_strict, runner=runner)
-        stack.push_async_callback(_give_up, owned, trail, runner)
-        complain = Once(tell_of_journal)
+        writer = JournalWriter(journal, is_strict=is_strict, runner=runner)
+        stack.push_async_callback(_give_up, owned, writer, runner)
+        report = OncePerFault(log_left_alone)
         flusher = partitions = None
         if database_url is not None:
             table, months = AuditTable(database_url), AuditTable(database_url, UPKEEP)
             stack.callback(table.close)
             stack.callback(months.close)
-            flusher = Flusher(trail, table, runner, key, complain=complain)
+            flusher = Flusher(writer, table, runner, key, report=report)
             partitions = Partitions(journal, months, keep, runner)
             stack.push_async_callback(_move_the_rest, flusher)
-        upkeep = Upkeep(trail, key, None if flusher else keep, runner, complain, note_killed)
+        upkeep = Upkeep(writer, key, None if flusher else keep, runner, report, note_killed)
         for record in journal.killed:
             note_killed(record)
-        stack.callback(upkeep.tell)
-        await stack.enter_async_context(write_journal(trail))
-        yield Audit(trail, upkeep, flusher, partitions)
+        stack.callback(upkeep.log_head)
+        await stack.enter_async_context(write_journal(writer))
+        yield AuditServices(writer, upkeep, flusher, partitions)
 
 
-async def _give_up(owned: ExitStack, trail: JournalWriter, runner: Runner) -> None:
-    """Let others have the journal; one in which a thread hangs stays ours until the process ends,
-    as that thread may write into it when the disk goes on.
+async def _give_up(owned: ExitStack, writer: JournalWriter, runner: Runner) -> None:
+    """Close the journal and release its lock.
+
+    If a thread hangs in it, it stays ours until the process ends, since that thread may still write
+    into it once the disk answers.
     """
-    _kept.append(owned)
-    if not (trail.records_waiting and trail.journal.is_in_use):
-        await close_in_time(partial(_close, trail.journal, owned), runner)
+    _unclosed.append(owned)
+    if not (writer.records_waiting and writer.journal.is_in_use):
+        await close_in_time(partial(_close, writer.journal, owned), runner)
 
 
 def _close(journal: Journal, owned: ExitStack) -> None:
     journal.close()
     owned.close()
-    _kept.remove(owned)
+    _unclosed.remove(owned)
 
 
 async def _move_the_rest(flusher: Flusher) -> None:
-    if flusher.failure is not None or flusher.trail.records_waiting:
-        return  # PostgreSQL or the disk does not work
-    with anyio.move_on_after(CLOSING, shield=True):
+    if flusher.failure is not None or flusher.writer.records_waiting:
+        return  # PostgreSQL or the disk fails
+    with anyio.move_on_after(LAST_FLUSH_SECONDS, shield=True):
         try:
             await flusher.flush()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rest stays in the journal
+        except Exception as error:  # noqa: BLE001 - after any error the rest stays in the journal
             _log.warning("audit rows stay in the journal", cause=str(error))

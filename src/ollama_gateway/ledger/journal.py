@@ -24,7 +24,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.ledger.chain import GENESIS, Anchor, Link, link
+from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.limits.usage_journal import read_charges
@@ -90,9 +90,9 @@ class Journal:
         self.path = path
         self.identity = ""
         """The id of the journal, for good, wherever its records go."""
-        self.head = Anchor()
+        self.head = Checkpoint()
         """The last record in the file."""
-        self.anchor = Anchor()
+        self.checkpoint = Checkpoint()
         """The record before the first one in the file."""
         self.killed: list[Document] = []
         """Records made of the intents that its last owner left."""
@@ -156,10 +156,10 @@ class Journal:
             if not run(update, (last.seq, last.hash, last.seq)).rowcount:
                 return 0
             dropped = run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
-        self.anchor = Anchor(last.seq, last.hash)
+        self.checkpoint = Checkpoint(last.seq, last.hash)
         return dropped
 
-    def _put(self, head: Anchor, entry: JournalEntry) -> Anchor:
+    def _put(self, head: Checkpoint, entry: JournalEntry) -> Checkpoint:
         # Each statement releases the interpreter and then takes it from the event loop.
         run = self._connection.execute
         if not entry.is_final:
@@ -171,7 +171,7 @@ class Journal:
         seq = head.seq + 1
         digest = link(head.hash, seq, entry.request_id, entry.document, self._key)
         record = (seq, entry.request_id, entry.document, digest)
-        return Anchor(seq, digest) if run(_ADD_ROW, record).rowcount else head
+        return Checkpoint(seq, digest) if run(_ADD_ROW, record).rowcount else head
 
     def _configure(self, max_bytes: int, *, is_strict: bool) -> None:
         run = self._connection.execute
@@ -190,7 +190,7 @@ class Journal:
                     run(statement)
                 run("INSERT INTO chain VALUES (?, 0, ?)", (str(uuid.uuid4()), GENESIS))
             [(self.identity,)] = run("SELECT identity FROM chain")
-            self.anchor = anchor_of(self._connection)
+            self.checkpoint = checkpoint_of(self._connection)
             self.head = _head(self._connection)
         self._end_intents()
 
@@ -219,10 +219,10 @@ def first_records(path: Path, count: int) -> list[Link]:
         return list(islice(links_of(connection), count))
 
 
-def anchor_of(connection: Connection) -> Anchor:
+def checkpoint_of(connection: Connection) -> Checkpoint:
     """Return the record before the first one in the file."""
     [(seq, digest)] = connection.execute("SELECT seq, hash FROM chain")
-    return Anchor(seq, digest)
+    return Checkpoint(seq, digest)
 
 
 def links_of(connection: Connection) -> Iterator[Link]:
@@ -231,6 +231,6 @@ def links_of(connection: Connection) -> Iterator[Link]:
         yield Link(*record)
 
 
-def _head(connection: Connection) -> Anchor:
+def _head(connection: Connection) -> Checkpoint:
     last = connection.execute("SELECT seq, hash FROM rows ORDER BY seq DESC LIMIT 1").fetchone()
-    return Anchor(*last) if last else anchor_of(connection)
+    return Checkpoint(*last) if last else checkpoint_of(connection)

@@ -1,4 +1,4 @@
-"""The row as a log line and as figures: the sinks of this version."""
+"""The sinks for finished records: a log line, and the metrics."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ollama_gateway.metrics import Metrics
 log = get_logger("exchange")
 
 
-def log_row(record: AuditRecord) -> None:
-    """One line an exchange."""
+def log_record(record: AuditRecord) -> None:
+    """Log one line for an exchange."""
     log.info("exchange", **document_of(record))
 
 
 @attrs.frozen
-class RowMetrics:
-    """Counts rows."""
+class RecordMetrics:
+    """Counts records."""
 
     metrics: Metrics
 
     def killed(self, record: Document) -> None:
-        """Count a row that was made of what a killed process had left open."""
+        """Count a record that was made from the intent of a killed process."""
         self.metrics.request(
             record["endpoint"], record["model"], record["backend"], record["outcome"]
         )
 
     def __call__(self, record: AuditRecord) -> None:
-        """Count one finished row."""
+        """Count one finished record."""
         self.metrics.request(record.endpoint, record.model, record.backend, record.outcome)
         if record.backend is not None and record.ttft is not None:
             self.metrics.first_chunk(record.endpoint, record.backend, record.ttft)

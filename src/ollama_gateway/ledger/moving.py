@@ -1,9 +1,9 @@
-"""Moves what journals that nobody owns still have to PostgreSQL.
+"""Moves the records of unowned journals to PostgreSQL.
 
-A flusher does it a batch at a time beside the rows of its own process, a command all at once where
-no gateway runs on the machine any more. The journal is owned from before rows are read until they
-are dropped. Everything blocks and raises DatabaseError, JournalError; what was moved until then
-stays moved, and running it again goes on.
+A flusher does it a batch at a time, besides the records of its own process; a command does it all
+at once, on a machine where no gateway runs any more. The journal is owned from before records are
+read until they are dropped. Everything blocks and raises DatabaseError, JournalError; records moved
+until then stay moved, and another run continues.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.storage.database import DatabaseError
 
 BATCH: Final = 1000
-"""Rows of one transaction."""
+"""Records of one transaction."""
 
 
 @attrs.define
-class Round:
-    """What became of the journals that nobody owns."""
+class MoveResult:
+    """The result of one pass over the unowned journals."""
 
     records: int = 0
-    """How many rows were moved."""
+    """How many records were moved."""
     faults: list[str] = attrs.field(factory=list)
     """Journals that could not be read, a line for each."""
 
 
 def move(path: Path, table: AuditTable, key: bytes) -> int | None:
-    """Move all rows of a journal; how many, or None where a process owns it.
+    """Move all records of a journal; return how many, or None if a process owns it.
 
-    Requests that were open in it were killed with its owner, and become such rows.
+    Requests that were open in it were killed with its owner, and become `killed` records.
     """
     with unowned_journal(path, key=key) as journal:
         return None if journal is None else sum(iter(partial(_batch, journal, table), 0))
 
 
-def move_orphans(directory: Path, table: AuditTable, key: bytes) -> Round:
-    """Move the oldest rows of each journal that nobody owns. Raises DatabaseError.
+def move_unowned(directory: Path, table: AuditTable, key: bytes) -> MoveResult:
+    """Move the oldest records of each unowned journal. Raises DatabaseError.
 
-    What is wrong with one journal, or with its rows, keeps no other one from moving.
+    A fault of one journal, or of its records, keeps no other one from moving.
     """
-    done = Round()
+    done = MoveResult()
     for path in sorted(directory.glob(JOURNAL_PATTERN)):
         try:
-            # To own a journal is to write into it: only where there is something to move.
+            # Owning a journal writes into it, so only if there is something to move.
             if is_unowned(path) and first_records(path, 1):
                 with unowned_journal(path, key=key) as journal:
                     done.records += 0 if journal is None else _batch(journal, table)

@@ -22,7 +22,7 @@ from ollama_gateway.ledger.journal import (
     reading,
     translated,
 )
-from ollama_gateway.ledger.retention import last_past, tell_dropped
+from ollama_gateway.ledger.retention import last_past, log_dropped
 from ollama_gateway.storage.file_lock import locked
 from ollama_gateway.storage.private_file import make_directory
 
@@ -110,9 +110,9 @@ def _is_past(path: Path, before: float | None) -> bool:
 
 
 def _trim(journal: Journal, before: float) -> None:
-    first = journal.anchor.seq + 1
+    first = journal.checkpoint.seq + 1
     if dropped := sum(iter(lambda: journal.trim(before), 0)):
-        tell_dropped(journal.path.name, dropped, (first, journal.anchor.seq), before)
+        log_dropped(journal.path.name, dropped, (first, journal.checkpoint.seq), before)
 
 
 def is_unowned(path: Path) -> bool:

@@ -1,8 +1,9 @@
-"""Looks after the months of the trail in PostgreSQL, where its role may: a watcher.
+"""Makes and drops the monthly partitions of the audit log in PostgreSQL: a watcher.
 
-Months are PostgreSQL's own, by its clock. They are made ahead, so there is time: who reads the
-table for long is waited for, a moment at a time, while rows go on moving over a connection of their
-own. Dropping takes more than one clock (`retention.py`), and each drop is a warning in the log.
+This needs a role that owns the table. Months follow PostgreSQL's clock. They are made ahead, so
+there is time to wait for a long reader of the table, a moment at a time, while records go on moving
+over another connection. Dropping needs more than one clock (`retention.py`), and each drop is a
+warning in the log.
 """
 
 from __future__ import annotations
@@ -23,49 +24,49 @@ from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import Runner
 from ollama_gateway.storage.database import DatabaseError
 
-SHORTEST: Final = 5.0
-"""Seconds between two tries where something is in the way: doubled with each, up to the longest."""
-LONGEST: Final = 300.0
+MIN_PAUSE: Final = 5.0
+"""Seconds between two tries after a failure: doubled with each, up to the maximum."""
+MAX_PAUSE: Final = 300.0
 
 _log = get_logger("audit")
 
 
 @attrs.define(eq=False)
 class Partitions:
-    """Makes months ahead, and drops those that are past their time."""
+    """Makes months ahead, and drops those that are expired."""
 
     journal: Journal
-    """Of this process: its rows from before speak for the clock."""
+    """Of this process: its records from before the start confirm the clock."""
     table: AuditTable
     """Used by this object alone."""
     keep: float
-    """Seconds that a row is kept."""
+    """Seconds for which a record is kept."""
     runner: Runner
     clocks: Clocks = attrs.field(factory=Clocks)
-    shortest: float = SHORTEST
+    min_pause: float = MIN_PAUSE
     _head_before: int = attrs.field(init=False)
-    """The last row that was there before this process."""
-    _is_judged: bool = attrs.field(default=False, init=False)
-    """Whether the rows from before have said what they think of the clock."""
-    _hindrance: str | None = attrs.field(default=None, init=False)
-    """What was told last."""
+    """The seq of the last record from before this process."""
+    _is_clock_checked: bool = attrs.field(default=False, init=False)
+    """Whether the records from before this process were compared with the clock."""
+    _logged_cause: str | None = attrs.field(default=None, init=False)
+    """The failure that was logged last."""
 
     def __attrs_post_init__(self) -> None:
         self._head_before = self.journal.head.seq
 
     async def watch(self) -> None:
-        """Look after them once an hour, for ever; sooner where something was in the way."""
-        pause = self.shortest
+        """Make and drop months once an hour until cancelled; sooner after a failure."""
+        pause = self.min_pause
         while True:
             if await self.look():
-                pause = self.shortest
+                pause = self.min_pause
                 await anyio.sleep(HOUR)
             else:
                 await anyio.sleep(pause)
-                pause = min(pause * 2, LONGEST)
+                pause = min(pause * 2, MAX_PAUSE)
 
     async def look(self) -> bool:
-        """Whether there is nothing more to do for now."""
+        """Make and drop months, and log a failure; returns False if it should be retried soon."""
         try:
             await self.look_after()
         except JournalError as error:
@@ -79,28 +80,28 @@ class Partitions:
         return True
 
     async def look_after(self) -> None:
-        """Make what is missing and drop what is past. Raises DatabaseError, JournalError."""
+        """Make missing months and drop expired ones. Raises DatabaseError, JournalError."""
         now = await self.runner(self.table.now)
         await self.runner(partial(self.table.make_partitions, now))
         limit = now - timedelta(seconds=self.keep)
         past = await self.runner(partial(self.table.partitions_before, limit))
-        why_not = await self._why_not(now)
+        why_not = await self._clock_doubt(now)
         if why_not is not None and past:
             clocks = {"clock": shown(self.clocks.wall()), "database_clock": shown(now.timestamp())}
             self._note("audit rows past their time are kept", why_not, partitions=past, **clocks)
         if why_not is None:
-            self._hindrance = None
+            self._logged_cause = None
             await self._drop(past, now)
 
-    async def _why_not(self, now: datetime) -> str | None:
-        if not self._is_judged:
+    async def _clock_doubt(self, now: datetime) -> str | None:
+        if not self._is_clock_checked:
             self.clocks.confirm(await self._last_began(self._head_before, LOOKED_AT))
-            self._is_judged = True
+            self._is_clock_checked = True
         last = await self._last_began(self.journal.head.seq, 1)
         return self.clocks.why_not(next(iter(last), None), now.timestamp())
 
     async def _last_began(self, upto: int, count: int) -> Sequence[float]:
-        """When the last rows of our chain began: in the journal, and before that in PostgreSQL."""
+        """Return when our chain's last records began: first the journal's, then PostgreSQL's."""
         here = await self.runner(partial(last_began, self.journal.path, upto, count))
         ask = partial(self.table.last_began, self.journal.identity, upto, count)
         return [*here, *await self.runner(ask)]
@@ -120,7 +121,7 @@ class Partitions:
             )
 
     def _note(self, event: str, cause: str, **more: object) -> None:
-        """Log what is in the way, at its turns."""
-        if cause != self._hindrance:
+        """Log a failure unless it was logged last."""
+        if cause != self._logged_cause:
             _log.warning(event, cause=cause, **more)
-        self._hindrance = cause
+        self._logged_cause = cause

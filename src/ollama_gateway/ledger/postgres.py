@@ -1,11 +1,11 @@
-"""The trail of a fleet, in PostgreSQL: rows come from journals in batches, each once.
+"""The audit log of a fleet in PostgreSQL: records arrive from journals in batches, each once.
 
-A batch is one transaction: COPY into a temporary table, then an insert that leaves alone what is
-there already. So a batch whose outcome is unknown may be repeated, and a role that can only insert
+A batch is one transaction: COPY into a temporary table, then an insert that skips records that are
+already there. So a batch whose outcome is unknown may be repeated, and a role that can only insert
 is enough. The staging table's columns are written out, as LIKE would need the right to read.
 
-Rows of one month are one partition (`months.py`); a month for which none was made falls into the
-default one.
+The records of one month form a partition (`months.py`); those of a month without a partition go to
+the default one.
 """
 
 from __future__ import annotations
@@ -17,32 +17,25 @@ from typing import Any, Final
 
 from ollama_gateway.ledger import months
 from ollama_gateway.ledger.chain import Link
+from ollama_gateway.ledger.record import RECORD_FIELDS
 from ollama_gateway.storage.database import DatabaseError, Timeouts
 
 TIMEOUTS: Final = Timeouts(statement=10, lock=5, idle=10)
 UPKEEP: Final = Timeouts(statement=600, lock=0.5, idle=10)
-"""For months: who waits for their locks holds up all others; a month may be large."""
+"""For months: a statement that waits for their locks blocks all others; a month may be large."""
 
+_FIELDS: Final = {field.name: field.form.column for field in RECORD_FIELDS if field.is_column}
+_KEYS: Final = ("request_id", "started_at")
+_EXTRACTED: Final = tuple(name for name in _FIELDS if name not in _KEYS)
 COLUMNS: Final = {
-    "request_id": "text",
-    "started_at": "timestamptz",
+    **{name: _FIELDS[name] for name in _KEYS},
     "journal": "text",
     "seq": "bigint",
     "hash": "bytea",
     "document": "text",
-    "key_id": "text",
-    "key_name": "text",
-    "end_user": "text",
-    "endpoint": "text",
-    "model": "text",
-    "backend": "text",
-    "outcome": "text",
-    "reason": "text",
-    "prompt_tokens": "bigint",
-    "completion_tokens": "bigint",
-    "tokens_source": "text",
-    "spender": "text",
+    **{name: _FIELDS[name] for name in _EXTRACTED},
 }
+"""The columns with their types: the key, the link of the chain, and what is filtered and summed."""
 _NAMES: Final = ", ".join(COLUMNS)
 _TYPED: Final = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
 _STAGING: Final = f"CREATE TEMPORARY TABLE audit_staging ({_TYPED}) ON COMMIT DROP".encode()
@@ -51,11 +44,10 @@ _INSERT: Final = f"""INSERT INTO gateway_audit ({_NAMES})
     SELECT {_NAMES} FROM audit_staging ON CONFLICT DO NOTHING""".encode()  # noqa: S608 - our names
 _LAST_BEGAN: Final = b"""SELECT extract(epoch FROM started_at)::float8 FROM gateway_audit
     WHERE journal = %s AND seq <= %s ORDER BY seq DESC LIMIT %s"""
-_EXTRACTED: Final = tuple(COLUMNS)[6:]
 
 
 class AuditTable:
-    """The table, for one thread at a time; every method raises DatabaseError."""
+    """The table, for one thread at a time. Every method blocks and raises DatabaseError."""
 
     def __init__(self, url: str, timeouts: Timeouts = TIMEOUTS) -> None:
         from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
@@ -66,7 +58,7 @@ class AuditTable:
         return f"<AuditTable {self._database.label}>"
 
     def store(self, journal: str, links: Sequence[Link]) -> None:
-        """Store finished rows of a journal, by its identity; what is there already stays."""
+        """Store finished records of a journal, by its identity; those already there stay."""
         with self._database.transaction() as cursor:
             cursor.execute(_STAGING)
             with cursor.copy(_COPY) as copy:
@@ -75,19 +67,19 @@ class AuditTable:
             cursor.execute(_INSERT)
 
     def now(self) -> datetime:
-        """What PostgreSQL's clock says."""
+        """Return the time on PostgreSQL's clock."""
         with self._database.transaction() as cursor:
             found = cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
             return datetime.fromtimestamp(next(found)[0], UTC)
 
     def last_began(self, journal: str, upto: int, count: int) -> list[float]:
-        """When a journal's last rows began up to a place, the last first; seconds since 1970."""
+        """Return when the last `count` records up to a seq began, newest first; s since 1970."""
         with self._database.transaction() as cursor:
             found = cursor.execute(_LAST_BEGAN, (journal, upto, count))
             return [began for (began,) in found]
 
     def make_partitions(self, now: datetime) -> list[str]:
-        """Make those of this month and the next ones; which were made. Only the owner may."""
+        """Make the missing ones of this month and the next; return their names. Owner only."""
         made = []
         for first, following in months.months(now):
             try:
@@ -102,12 +94,12 @@ class AuditTable:
         return made
 
     def partitions_before(self, limit: datetime) -> list[str]:
-        """The partitions of months that ended before a moment."""
+        """Return the partitions of months that ended before `limit`."""
         with self._database.transaction() as cursor:
             return months.ended_before(cursor, limit)
 
     def drop_partition(self, name: str) -> months.DroppedMonth:
-        """Drop one of these; its rows leave an anchor. Only the owner may."""
+        """Drop a partition; its last records stay as checkpoints. Owner only."""
         with self._database.transaction() as cursor:
             return months.drop(cursor, name)
 
@@ -117,7 +109,7 @@ class AuditTable:
 
 
 def values_of(journal: str, record: Link) -> tuple[Any, ...]:
-    """What the table's columns hold of a row, in their order."""
+    """Return the values of the table's columns for a record, in their order."""
     document = _document(record.document)
     fields = (_fitting(document.get(name), COLUMNS[name]) for name in _EXTRACTED)
     began = _moment(document.get("started_at"))
@@ -126,20 +118,21 @@ def values_of(journal: str, record: Link) -> tuple[Any, ...]:
 
 
 def _fitting(value: object, kind: str) -> str | int | None:
-    """The value as its column takes it, or nothing: the document has it all the same."""
+    """Return the value if its column can hold it, else None; the document keeps it anyway."""
     if kind == "bigint":
         return value if type(value) is int and 0 <= value < 2**63 else None
     return _text(value) if isinstance(value, str) else None
 
 
 def _text(value: str) -> str:
-    """The text without what PostgreSQL holds in none; only a row that somebody spoilt has such."""
+    """Return the text without characters that PostgreSQL refuses; only altered records have any."""
     return value.replace("\x00", "").encode(errors="replace").decode()
 
 
 def _document(text: str) -> dict[str, Any]:
-    """What the row says; nothing where somebody has made it unreadable: it is stored all the same,
-    for `audit verify` to name it.
+    """Return the parsed document; {} if it is not an object of JSON.
+
+    Such a record was altered; it is stored all the same, for `audit verify` to name it.
     """
     try:
         found = json.loads(text)

@@ -1,8 +1,8 @@
-"""The row of one request, and the block that makes sure there is exactly one.
+"""The audit record of one request, and the block that makes sure there is exactly one.
 
 `Ledger.record` is entered once the key is known. However the block is left, by its end, an error,
-or a cancellation, the row is completed, written into the trail and handed to every sink (the log
-and the metrics).
+or a cancellation, the record is completed, written into the journal and handed to every sink (the
+log and the metrics).
 """
 
 from __future__ import annotations
@@ -11,14 +11,25 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 import attrs
 
 from ollama_gateway import clock
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.ledger.asked import Asked, Caller, end_user
+from ollama_gateway.ledger.asked import Caller, RequestFacts, end_user
+from ollama_gateway.ledger.fields import (
+    COUNT,
+    FLAG,
+    MILLISECONDS,
+    MOMENT,
+    TEXT,
+    list_of,
+    stored,
+    stored_fields,
+)
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.counting import BYTES_A_TOKEN
 
 
@@ -26,61 +37,76 @@ from ollama_gateway.wire.counting import BYTES_A_TOKEN
 class Attempt:
     """One backend asked for one request; times in seconds after the request arrived."""
 
-    backend: str
-    started: float
-    is_hedge: bool = False
-    """Whether it began beside another one."""
-    first_chunk: float | None = None
-    reason: str | None = None
+    backend: str = attrs.field(metadata=stored(TEXT))
+    started: float = attrs.field(metadata=stored(MILLISECONDS, "started_ms"))
+    is_hedge: bool = attrs.field(default=False, metadata=stored(FLAG, "hedge"))
+    """Whether it began while another attempt was running."""
+    first_chunk: float | None = attrs.field(
+        default=None, metadata=stored(MILLISECONDS, "first_chunk_ms")
+    )
+    reason: str | None = attrs.field(default=None, metadata=stored(TEXT))
     """Why it failed; None while it runs and when it answered."""
     pace: float = 0.0
-    """Tokens a second that the backend writes unheard, as far as is known; not stored."""
+    """Tokens a second that the backend is known to write before it sends anything."""
 
 
-@attrs.define
+ATTEMPT_FIELDS: Final = stored_fields(Attempt)
+
+
+@attrs.define(kw_only=True)
 class AuditRecord:
-    """Who asked what, who answered, and how it ended. Never a prompt, an answer or a key."""
+    """Who asked for what, which backend answered, and how it ended; no prompt, answer or key.
 
-    request_id: str
-    key_id: str
-    key_name: str
-    endpoint: str
-    dialect: str
-    client: str
-    arrived: float
-    """Seconds on the event loop's clock; not stored."""
-    started_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
-    end_user: str | None = None
-    """Whom a front end asks for, where its key names the header that says so."""
-    model: str | None = None
-    backend: str | None = None
-    outcome: str = "completed"
-    """completed, refused, client_gone, upstream_failed, timed_out, killed."""
-    reason: str | None = None
-    status: int = 0
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    tokens_source: str | None = None
-    """`reported` by the backend, or `counted` here: it was cut first, or its API has no report;
-    `prompt_counted` or `completion_counted` where one half of a report was missing.
+    The attributes that are stored are marked so, in the order of the document (`fields.py`).
     """
-    usage_journal: str | None = None
-    """The id of the usage journal that has its tokens too; None where its key has no budget."""
-    bytes_in: int = 0
-    bytes_out: int = 0
+
+    request_id: str = attrs.field(metadata=stored(TEXT, is_column=True))
+    started_at: datetime = attrs.field(
+        factory=lambda: datetime.now(UTC), metadata=stored(MOMENT, is_column=True)
+    )
+    key_id: str = attrs.field(metadata=stored(TEXT, is_column=True))
+    key_name: str = attrs.field(metadata=stored(TEXT, is_column=True))
+    end_user: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    """The user of a front end, from the header that its key names."""
+    client: str = attrs.field(metadata=stored(TEXT))
+    endpoint: str = attrs.field(metadata=stored(TEXT, is_column=True))
+    dialect: str = attrs.field(metadata=stored(TEXT))
+    model: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    backend: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    outcome: str = attrs.field(default="completed", metadata=stored(TEXT, is_column=True))
+    """completed, refused, client_gone, upstream_failed, timed_out, killed."""
+    reason: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    status: int = attrs.field(default=0, metadata=stored(COUNT))
+    prompt_tokens: int | None = attrs.field(default=None, metadata=stored(COUNT, is_column=True))
+    completion_tokens: int | None = attrs.field(
+        default=None, metadata=stored(COUNT, is_column=True)
+    )
+    tokens_source: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    """`reported` by the backend, or `counted` here, because the answer was cut first or its API
+    has no report; `prompt_counted` or `completion_counted` if that half of a report was missing.
+    """
+    usage_journal: str | None = attrs.field(
+        default=None, metadata=stored(TEXT, "spender", is_column=True)
+    )
+    """The id of the usage journal that has these tokens too; None if the key has no budget."""
+    ttft: float | None = attrs.field(default=None, metadata=stored(MILLISECONDS, "ttft_ms"))
+    """Seconds until the first good chunk."""
+    duration: float = attrs.field(default=0.0, metadata=stored(MILLISECONDS, "duration_ms"))
+    """Seconds."""
+    bytes_in: int = attrs.field(default=0, metadata=stored(COUNT))
+    bytes_out: int = attrs.field(default=0, metadata=stored(COUNT))
+    attempts: list[Attempt] = attrs.field(factory=list, metadata=stored(list_of(ATTEMPT_FIELDS)))
+
+    arrived: float
+    """Seconds on the event loop's clock."""
     chunks: int = 0
-    """Frames of a stream that were relayed; not stored, as the next two."""
+    """Frames of a stream that were relayed."""
     text: int = 0
     """Bytes of the answer's text that were relayed."""
     heard: float = 0.0
-    """When the answer last said something, on the event loop's clock; 0: it has not yet."""
-    ttft: float | None = None
-    """Seconds until the first good chunk."""
-    duration: float = 0.0
-    """Seconds."""
-    attempts: list[Attempt] = attrs.field(factory=list)
+    """When the answer last sent something, on the event loop's clock; 0 before it does."""
     is_finalized: bool = False
-    """Whether the trail has its end already; then nothing of it changes any more."""
+    """Whether the end is in the journal already; then nothing of the record changes any more."""
 
     @property
     def was_worked_on(self) -> bool:
@@ -89,12 +115,12 @@ class AuditRecord:
 
     @property
     def relayed(self) -> int:
-        """Tokens of what was relayed: each chunk is one at least, and so are four bytes of text."""
+        """Tokens that were relayed: at least one for each chunk, and one for four bytes of text."""
         return max(self.chunks, -(-self.text // BYTES_A_TOKEN))
 
     @property
     def unheard(self) -> int:
-        """Tokens that the backend has likely written since it was last heard."""
+        """Tokens that the backend has likely written since it last sent something."""
         working = [attempt for attempt in self.attempts if attempt.reason is None]
         attempt = max(working, key=lambda a: a.first_chunk is not None, default=None)
         if attempt is None:
@@ -106,13 +132,13 @@ class AuditRecord:
         return math.ceil((until - since) * attempt.pace)
 
     def report(self, prompt: int | None, completion: int | None) -> None:
-        """The backend has said what it cost; None: not of this half."""
+        """Take over the tokens that the backend reported; None for a half without a report."""
         self.prompt_tokens = prompt if prompt is not None else self.prompt_tokens
         self.completion_tokens = completion if completion is not None else self.completion_tokens
         self.tokens_source = "reported"
 
     def count(self, prompt: int | None, completion: int | None) -> None:
-        """Fill in what the backend has not reported; None: that cannot be counted."""
+        """Fill in the tokens that the backend has not reported; None if they cannot be counted."""
         is_half = self.tokens_source == "reported"
         if self.prompt_tokens is None and prompt is not None:
             self.prompt_tokens = prompt
@@ -122,21 +148,23 @@ class AuditRecord:
             self.tokens_source = "completion_counted" if is_half else "counted"
 
     def fail(self, error: GatewayError) -> None:
-        """The request ended in `error`."""
+        """Note that the request ended in `error`, unless the record is final."""
         if self.is_finalized:
             return
         self.outcome, self.reason = error.outcome, error.reason
         self.status = self.status or error.status
 
 
+RECORD_FIELDS: Final = stored_fields(AuditRecord)
+
 Sink = Callable[[AuditRecord], None]
 
 
 class Recorder(Protocol):
-    """Where rows are stored; see `trail.py`."""
+    """Writes records into the journal; see `writer.py`."""
 
     def check_room(self) -> None:
-        """Raise Unavailable where another row might be lost."""
+        """Raise Unavailable if another record might be lost."""
         ...
 
     def refuse(self, record: AuditRecord) -> None:
@@ -158,28 +186,28 @@ class Recorder(Protocol):
 
 @attrs.frozen
 class Ledger:
-    """Hands every finished row to its sinks, and to the trail where there is one."""
+    """Hands every finished record to its sinks, and to the journal's writer if there is one."""
 
     sinks: Sequence[Sink]
-    trail: Recorder | None = None
+    writer: Recorder | None = None
 
     async def admit(self, record: AuditRecord) -> None:
-        """The request goes upstream now; raises Unavailable where that cannot be recorded."""
-        if self.trail is not None:
-            await self.trail.admit(record)
+        """Record that the request goes upstream now; raises Unavailable if that fails."""
+        if self.writer is not None:
+            await self.writer.admit(record)
 
     async def finalize(self, record: AuditRecord) -> None:
-        """The whole answer is there; raises Unavailable where that cannot be recorded."""
+        """Record that the whole answer is there; raises Unavailable if that fails."""
         record.duration = clock.now() - record.arrived
         record.count(None, record.relayed or None)
-        if self.trail is not None:
-            await self.trail.finalize(record)
+        if self.writer is not None:
+            await self.writer.finalize(record)
             record.is_finalized = True
 
-    def record(self, caller: Caller, ask: Asked) -> Recording:
-        """The life of one row: it is written when the block is left, whatever the reason.
+    def record(self, caller: Caller, ask: RequestFacts) -> Recording:
+        """Return the block of one record, which is written when the block is left.
 
-        Entering raises Unavailable where the row of a request that is served might be lost.
+        Entering raises Unavailable if the record of a request that is served might be lost.
         """
         record = AuditRecord(
             request_id=ask.request_id,
@@ -196,20 +224,20 @@ class Ledger:
 
 @attrs.define(eq=False)
 class Recording:
-    """The block of one row."""
+    """The block of one record."""
 
     ledger: Ledger
     record: AuditRecord
-    ask: Asked
+    ask: RequestFacts
 
     async def __aenter__(self) -> AuditRecord:
-        trail = self.ledger.trail
-        if trail is not None:
+        writer = self.ledger.writer
+        if writer is not None:
             try:
-                trail.check_room()
+                writer.check_room()
             except BaseException as error:
                 self._note(error)
-                self._end(trail.refuse)
+                self._end(writer.refuse)
                 raise
         return self.record
 
@@ -219,29 +247,26 @@ class Recording:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        trail = self.ledger.trail
+        writer = self.ledger.writer
         if error is not None:
             self._note(error)
-        self._end(trail.close if trail is not None else _nowhere)
+        self._end(writer.close if writer is not None else _drop)
 
     def _note(self, error: BaseException) -> None:
-        """What a request ended in that did not end well."""
+        """Note the error or the cancellation that ended the request."""
         record = self.record
         if isinstance(error, GatewayError):
             record.fail(error)
         elif not isinstance(error, anyio.get_cancelled_exc_class()):
-            record.outcome, record.reason, record.status = "upstream_failed", "internal", 500
+            record.outcome, record.reason, record.status = "upstream_failed", Reason.INTERNAL, 500
         elif self.ask.is_gone:
-            record.outcome, record.reason = "client_gone", "client_gone"
+            record.outcome, record.reason = "client_gone", Reason.CLIENT_GONE
         else:
-            record.outcome, record.reason, record.status = (
-                "killed",
-                "draining",
-                record.status or 503,
-            )
+            record.outcome, record.reason = "killed", Reason.DRAINING
+            record.status = record.status or 503
 
     def _end(self, write: Sink) -> None:
-        """The row is complete."""
+        """Complete the record and hand it on."""
         record = self.record
         if not record.is_finalized:
             record.duration = clock.now() - record.arrived
@@ -251,5 +276,5 @@ class Recording:
             sink(record)
 
 
-def _nowhere(_row: AuditRecord) -> None:
-    """Where there is no trail."""
+def _drop(_record: AuditRecord) -> None:
+    """Do nothing: there is no journal."""

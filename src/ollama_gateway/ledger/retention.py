@@ -1,14 +1,14 @@
-"""When rows may be dropped for their age: no single clock decides that.
+"""Decides when records may be dropped for their age; no single clock is trusted for that.
 
-A clock that runs ahead makes every row old. So nothing is dropped before the wall clock is
-*confirmed*: by the last row that was there before this process, which is less than a day old, or by
-6 h in which nothing spoke against the clock. Against it speak a jump beside the clock that only
-counts seconds, and a database whose clock is more than a day away: from then on it takes 6 h again.
-A new row confirms nothing, as it bears the same clock.
+A clock that runs ahead makes every record old. So nothing is dropped before the wall clock is
+*confirmed*: either the last record from before this process is less than a day old, or 6 h have
+passed without a doubt. Two things cast doubt, and the 6 h start again: the wall clock jumps against
+the steady clock, or it differs from the database's clock by more than a day. A new record confirms
+nothing, since the same clock dated it.
 
-A gateway that nobody asks stays confirmed: its clock has not jumped since. A row from the future is
-a clock that was wrong for a moment: nothing is dropped while it is the last one, for 6 h at most,
-and where it stands in front of old rows it goes with them.
+A gateway without requests stays confirmed, because its clock has not jumped. A record from the
+future means that the clock was wrong for a moment: while it is the last one, nothing is dropped,
+for 6 h at most; if old records follow it, it is dropped with them.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from ollama_gateway.ledger.chain import Link
 from ollama_gateway.log import get_logger
 
 DAY: Final = 86_400.0
-"""Seconds that clocks and rows may be apart."""
+"""Seconds by which clocks and records may differ."""
 CONFIRMED: Final = 6 * 3600.0
-"""Seconds without a doubt that confirm a clock."""
+"""Seconds without a doubt after which a clock is confirmed."""
 JUMP: Final = 60.0
-"""Seconds that the wall clock may gain or lose beside the steady one."""
+"""Seconds that the wall clock may gain or lose against the steady one."""
 HOUR: Final = 3600.0
-"""Seconds between two looks for rows that are past their time."""
+"""Seconds between two looks for expired records."""
 LOOKED_AT: Final = 100
-"""Rows at the end of a chain, among which one is sought that is not from the future."""
+"""Records at the end of a chain, searched for one that is not from the future."""
 TURN: Final = 1000
-"""Rows that are dropped, or ended, in one transaction: others wait for the journal meanwhile."""
+"""Records dropped or ended in one transaction, while others wait for the journal."""
 
 _log = get_logger("audit")
 
 
 def steady() -> float:
-    """Seconds on a clock that nobody sets; the time that a machine slept is among them."""
+    """Return seconds on a clock that cannot be set; it counts while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Clocks:
-    """What is known of the wall clock, for whoever drops rows.
+    """Knows whether the wall clock can be trusted to drop records.
 
     Args:
-        wall: the clock that rows bear, in seconds since 1970.
-        steady: the clock that nobody sets.
+        wall: the clock that dates records, in seconds since 1970.
+        steady: the clock that cannot be set.
 
     """
 
@@ -59,14 +59,14 @@ class Clocks:
         self._steady = steady
         self._offset = wall() - steady()
         self._doubt: tuple[str, float] | None = ("the clock is not confirmed yet", steady())
-        self._odd: tuple[float, float] | None = None
-        """The last row, where it is from the future, and since when it has been that."""
+        self._future: tuple[float, float] | None = None
+        """The last record if it is from the future, and when that was first seen."""
 
     def confirm(self, records: Iterable[float]) -> None:
-        """Believe the clock if rows do that are older than this process.
+        """Confirm the clock if the records from before this process agree with it.
 
         Args:
-            rows: when they began, the last in the chain first; those from the future say nothing.
+            records: when they began, the last in the chain first; future ones are ignored.
 
         """
         now = self.wall()
@@ -75,11 +75,11 @@ class Clocks:
             self._doubt = None
 
     def why_not(self, newest: float | None, database: float | None = None) -> str | None:
-        """Why nothing may be dropped now; None where something may.
+        """Return why nothing may be dropped now; None if records may be.
 
         Args:
-            newest: when the last row of the chain began; None for none.
-            database: what the database's clock says, where there is one.
+            newest: when the last record of the chain began; None for none.
+            database: the time on the database's clock; None without a database.
 
         """
         now, steadily = self.wall(), self._steady()
@@ -90,29 +90,29 @@ class Clocks:
             self._doubt = ("the clock and the database's disagree", steadily)
         if self._doubt is not None and steadily - self._doubt[1] >= CONFIRMED:
             self._doubt = None
-        return self._doubt[0] if self._doubt else self._oddity(newest, now, steadily)
+        return self._doubt[0] if self._doubt else self._future_doubt(newest, now, steadily)
 
-    def _oddity(self, newest: float | None, now: float, steadily: float) -> str | None:
+    def _future_doubt(self, newest: float | None, now: float, steadily: float) -> str | None:
         if newest is None or newest <= now + DAY:
-            self._odd = None
+            self._future = None
             return None
-        if self._odd is None or self._odd[0] != newest:
-            self._odd = newest, steadily
-        is_over = steadily - self._odd[1] >= CONFIRMED
-        return None if is_over else "the last row is from the future"
+        if self._future is None or self._future[0] != newest:
+            self._future = newest, steadily
+        is_over = steadily - self._future[1] >= CONFIRMED
+        return None if is_over else "the last record is from the future"
 
 
 def last_past(records: Iterable[Link], before: float, most: int, now: float) -> Link | None:
-    """The last of the rows that are past their time, of the first `most`; None for none.
+    """Return the last expired record among the first `most`; None for none.
 
-    Rows lie in the order of their ends, so it stops at the first that is too young. One from the
-    future, or that says no moment, is as old as what comes after it.
+    Records are in the order of their ends, so the search stops at the first that is too young. A
+    record from the future, or without a readable moment, counts as old as the one after it.
 
     Args:
-        rows: in the order of the chain, from the first on.
-        before: rows that began before are past their time; seconds since 1970.
-        most: rows that may be dropped.
-        now: what the wall clock says.
+        records: in the order of the chain, from the first on.
+        before: records that began earlier are expired; seconds since 1970.
+        most: how many records may be dropped.
+        now: the time on the wall clock.
 
     """
     last = furthest = None
@@ -129,28 +129,28 @@ def last_past(records: Iterable[Link], before: float, most: int, now: float) -> 
 
 
 def began_of(document: str) -> float | None:
-    """When a row's request began, in seconds since 1970; None where that cannot be read."""
+    """Return when a record's request began, in seconds since 1970; None if unreadable."""
     try:
         return datetime.fromisoformat(json.loads(document)["started_at"]).timestamp()
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
 
 
-def tell_dropped(journal: str, records: int, places: tuple[int, int], before: float) -> None:
-    """Log what a journal has lost to its age: `audit verify` knows its anchor, and not why."""
+def log_dropped(journal: str, records: int, seqs: tuple[int, int], before: float) -> None:
+    """Log dropped records: `audit verify` sees the checkpoint, but not the reason for it."""
     _log.warning(
         "audit rows past their time dropped",
         journal=journal,
         rows=records,
-        first=places[0],
-        last=places[1],
+        first=seqs[0],
+        last=seqs[1],
         began_before=shown(before),
         clock=shown(time.time()),
     )
 
 
 def shown(moment: float) -> str:
-    """For the log: in UTC (RFC 3339), to the second."""
+    """Return a moment for the log: in UTC (RFC 3339), to the second."""
     try:
         return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):

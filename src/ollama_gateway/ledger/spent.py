@@ -1,7 +1,7 @@
-"""What gateways spent of budgets, as far as their rows have come to PostgreSQL.
+"""The tokens that gateways spent of budgets, summed from the audit records in PostgreSQL.
 
-Each gateway has its own usage journal (`limits/usage_journal.py`), which knows more and sooner.
-This is for those whose disk is gone.
+Each gateway has a usage journal of its own (`limits/spending.py`), which knows more and sooner.
+These sums stand in for usage journals whose disk is lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TIMEOUTS: Final = Timeouts(statement=2, lock=1, idle=1)
 """Limited keys wait meanwhile; a million rows of one month took 0.36 s, vacuumed."""
 
 Spent = dict[str, dict[str, dict[int, int]]]
-"""Tokens by whose record has them, by the key's id and by the day (days since 1970, UTC)."""
+"""Tokens by the id of the usage journal, by the key's id and by the day (days since 1970, UTC)."""
 
 _SUMS: Final = b"""SELECT spender, key_id,
         (started_at AT TIME ZONE 'UTC')::date - '1970-01-01'::date,
@@ -31,9 +31,9 @@ _log = get_logger("audit")
 
 
 def spent_this_month(url: str, now: datetime) -> Spent:
-    """What rows say of the month (UTC) of a moment; blocking, some seconds at most.
+    """Sum the records of the month (UTC) of `now`; blocks for some seconds at most.
 
-    Raises DatabaseError, also where the role may not read rows.
+    Raises DatabaseError, also if the role may not read records.
     """
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     found: Spent = {}
@@ -46,7 +46,7 @@ def spent_this_month(url: str, now: datetime) -> Spent:
 
 
 async def spent_elsewhere(url: str, runner: Runner) -> Spent | None:
-    """The same of this month, or None and a word in the log where it cannot be had."""
+    """Sum the records of this month; returns None and logs why if that fails."""
     try:
         return await runner(partial(spent_this_month, url, datetime.now(UTC)))
     except DatabaseError as error:

@@ -27,7 +27,7 @@ from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Journal, JournalEntry, JournalError
 from ollama_gateway.ledger.record import AuditRecord
-from ollama_gateway.ledger.retention import tell_dropped
+from ollama_gateway.ledger.retention import log_dropped
 from ollama_gateway.log import get_logger
 from ollama_gateway.services import WriteBehind
 from ollama_gateway.storage.batcher import Runner, in_thread
@@ -166,7 +166,7 @@ class JournalWriter:
 
     async def trim(self, before: float) -> None:
         """Drop records that began before a moment (seconds since 1970), in steps between writes."""
-        first, dropped = self.journal.anchor.seq + 1, 0
+        first, dropped = self.journal.checkpoint.seq + 1, 0
         try:
             while some := await self._trim(before):
                 dropped += some
@@ -174,8 +174,8 @@ class JournalWriter:
             _log.error("audit rows not trimmed", cause=str(error))
         finally:
             if dropped:
-                tell_dropped(
-                    self.journal.path.name, dropped, (first, self.journal.anchor.seq), before
+                log_dropped(
+                    self.journal.path.name, dropped, (first, self.journal.checkpoint.seq), before
                 )
 
     async def _trim(self, before: float) -> int:

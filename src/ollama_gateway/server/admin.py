@@ -20,7 +20,7 @@ from ollama_gateway.errors import BadRequest, NotFound
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.keys.key import APIKey, utc_now
-from ollama_gateway.ledger.audit import Audit
+from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.explain import explain, facts_of
@@ -44,7 +44,7 @@ class Admin:
     keys_are_degraded: Callable[[], bool]
     """Whether only keys that were seen lately can be judged."""
     limits: Limits
-    audit: Audit
+    audit: AuditServices
     hedging: Hedging
     find_key: Callable[[str], Awaitable[APIKey | None]]
     """A key by its id; None where there is no such key."""
@@ -78,8 +78,8 @@ class Admin:
             reasons.append("the key store does not answer")
         if self.limits.store.why_not is not None:
             reasons.append(self.limits.store.why_not)
-        if self.audit.trail.why_not is not None:
-            reasons.append(self.audit.trail.why_not)
+        if self.audit.writer.why_not is not None:
+            reasons.append(self.audit.writer.why_not)
         return reasons
 
     def degraded(self) -> list[str]:
@@ -109,7 +109,7 @@ class Admin:
         for backend in self.backends.all:
             self.metrics.backend_up(backend.name, is_up=backend.is_up)
             self.metrics.in_flight(backend.name, backend.in_flight)
-        self.metrics.audit_rows_waiting(self.audit.trail.records_waiting)
+        self.metrics.audit_rows_waiting(self.audit.writer.records_waiting)
         self.metrics.audit_rows_unmoved(self.audit.rows_unmoved or 0)
         self.metrics.waiting(len(self.backends.line))
         await ask.downstream.respond(200, FIGURES, self.metrics.page())
@@ -133,11 +133,11 @@ class Admin:
                 "spending_file_failing": self.limits.usage_journal.is_failing,
             },
             "audit": {
-                "mode": "strict" if self.audit.trail.is_strict else "buffered",
-                "journal": self.audit.trail.journal.path.name,
-                "rows": self.audit.trail.journal.head.seq,
-                "rows_waiting": self.audit.trail.records_waiting,
-                "failing": self.audit.trail.failure is not None,
+                "mode": "strict" if self.audit.writer.is_strict else "buffered",
+                "journal": self.audit.writer.journal.path.name,
+                "rows": self.audit.writer.journal.head.seq,
+                "rows_waiting": self.audit.writer.records_waiting,
+                "failing": self.audit.writer.failure is not None,
                 "rows_unmoved": self.audit.rows_unmoved,
                 "left_alone": "; ".join(self.audit.faults) or None,
             },

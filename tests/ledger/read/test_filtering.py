@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.read.journals import Span
+from ollama_gateway.ledger.read.journals import TimeRange
+from tests.ledger.audit_logs import all_rows, ended, written
 from tests.ledger.records import BEGAN
-from tests.ledger.trails import all_rows, ended, written
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ from tests.ledger.trails import all_rows, ended, written
         (Filter(endpoint="/api/chat"), True),
         (Filter(endpoint="/api/embed"), False),
         (Filter(key="name", model="m1", backend="a"), False),
-        (Filter(Span(since=BEGAN)), True),
-        (Filter(Span(until=BEGAN)), False),
-        (Filter(Span(since=BEGAN + timedelta(microseconds=1))), False),
+        (Filter(TimeRange(since=BEGAN)), True),
+        (Filter(TimeRange(until=BEGAN)), False),
+        (Filter(TimeRange(since=BEGAN + timedelta(microseconds=1))), False),
     ],
 )
 def test_what_is_wanted(tmp_path: Path, wanted: Filter, *, is_held: bool) -> None:
@@ -52,7 +52,7 @@ def test_what_is_wanted(tmp_path: Path, wanted: Filter, *, is_held: bool) -> Non
     written(tmp_path, [ended("a", **fields)])
     [record] = all_rows(tmp_path)
 
-    assert wanted.holds(record) is is_held
+    assert wanted.matches(record) is is_held
 
 
 def test_a_request_without_a_model(tmp_path: Path) -> None:
@@ -60,5 +60,5 @@ def test_a_request_without_a_model(tmp_path: Path) -> None:
     written(tmp_path, [ended("a", model=None)])
     [record] = all_rows(tmp_path)
 
-    assert Filter().holds(record)
-    assert not Filter(model="m1").holds(record)
+    assert Filter().matches(record)
+    assert not Filter(model="m1").matches(record)

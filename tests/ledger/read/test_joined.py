@@ -15,19 +15,19 @@ import pytest
 
 from ollama_gateway.ledger.read import joined
 from ollama_gateway.ledger.read import journals as reading
-from ollama_gateway.ledger.read.joined import JoinedTrail, Place, Store, walked
-from ollama_gateway.ledger.read.journals import Journals, Span, merged, start_at_newest
-from ollama_gateway.ledger.read.stored import StoredRows
+from ollama_gateway.ledger.read.joined import AuditLog, JournalCursor, TableSource, walked
+from ollama_gateway.ledger.read.journals import Journals, TimeRange, merged, start_at_newest
+from ollama_gateway.ledger.read.stored import AuditTableReader
+from tests.ledger.audit_logs import ALL, began, ended, moved, still_open, written
 from tests.ledger.records import BEGAN, journal
 from tests.ledger.test_flusher import machine, names, until
-from tests.ledger.trails import ALL, began, ended, moved, still_open, written
 from tests.support.postgres_server import private_postgres
 
 
 @pytest.fixture
-def records(database_url: str) -> Iterator[StoredRows]:
+def records(database_url: str) -> Iterator[AuditTableReader]:
     """What is in PostgreSQL."""
-    with closing(StoredRows(database_url)) as opened:
+    with closing(AuditTableReader(database_url)) as opened:
         yield opened
 
 
@@ -39,14 +39,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "PAGE", 3)
 
 
-def trail(directory: Path, records: StoredRows) -> JoinedTrail:
+def audit_log(directory: Path, records: AuditTableReader) -> AuditLog:
     """All of it; nothing may be told."""
-    return JoinedTrail(Journals(directory, pytest.fail), Store(records, pytest.fail))
+    return AuditLog(Journals(directory, pytest.fail), TableSource(records, pytest.fail))
 
 
-def ids(source: JoinedTrail, span: Span = ALL) -> list[str]:
+def ids(source: AuditLog, time_range: TimeRange = ALL) -> list[str]:
     """Of which requests there is something new, in order."""
-    return [record.request_id for record in merged(source.strands(), span)]
+    return [record.request_id for record in merged(source.segments(), time_range)]
 
 
 def machines(directory: Path, url: str) -> list[str]:
@@ -63,40 +63,42 @@ def machines(directory: Path, url: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_fleet_is_one_trail(tmp_path: Path, database_url: str, records: StoredRows) -> None:
+def test_a_fleet_is_one_trail(tmp_path: Path, database_url: str, records: AuditTableReader) -> None:
     """In the order of the ends, wherever a row is, each once; then there is nothing new."""
     names = machines(tmp_path, database_url)
-    source = trail(tmp_path / "here", records)
+    source = audit_log(tmp_path / "here", records)
 
     assert ids(source) == names
     assert ids(source) == []
 
 
 @pytest.mark.usefixtures("small")
-def test_a_span_and_the_newest(tmp_path: Path, database_url: str, records: StoredRows) -> None:
+def test_a_span_and_the_newest(
+    tmp_path: Path, database_url: str, records: AuditTableReader
+) -> None:
     """As with journals alone: by the beginning, and as many as are wanted."""
     names = machines(tmp_path, database_url)
     begin, end = (BEGAN + timedelta(seconds=second) for second in (3, 25))
-    for span, wanted in ((Span(begin, end), names[3:25]), (Span(begin), names[3:])):
-        assert ids(trail(tmp_path / "here", records), span) == wanted
+    for time_range, wanted in ((TimeRange(begin, end), names[3:25]), (TimeRange(begin), names[3:])):
+        assert ids(audit_log(tmp_path / "here", records), time_range) == wanted
         for count in (0, 1, 9, 99):
-            source = trail(tmp_path / "here", records)
-            start_at_newest(source.strands(), span, count, lambda _: True)
-            assert ids(source, span) == wanted[len(wanted) - count :][: count or 0]
+            source = audit_log(tmp_path / "here", records)
+            start_at_newest(source.segments(), time_range, count, lambda _: True)
+            assert ids(source, time_range) == wanted[len(wanted) - count :][: count or 0]
 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("seed", range(20))
 def test_rows_that_move_between_any_two_pages(
-    tmp_path: Path, database_url: str, records: StoredRows, seed: int
+    tmp_path: Path, database_url: str, records: AuditTableReader, seed: int
 ) -> None:
     """Whenever and however far they move, whoever reads on gets each row once, in its order."""
     chance, path = random.Random(seed), tmp_path / "journal-0.db"  # noqa: S311 - no secret
     written(tmp_path, [ended(f"r{n}", n) for n in range(40)])
-    source, given = trail(tmp_path, records), 40
+    source, given = audit_log(tmp_path, records), 40
     seen: list[str] = []
     while len(seen) < 60:
-        for record in merged(source.strands(), Span()):
+        for record in merged(source.segments(), TimeRange()):
             seen.append(record.request_id)
             if chance.random() < 0.3:
                 moved(path, database_url, chance.randint(1, 9))
@@ -114,11 +116,11 @@ def test_rows_that_move_between_any_two_pages(
 
 
 async def test_reading_beside_a_flusher_at_work(
-    tmp_path: Path, database_url: str, records: StoredRows
+    tmp_path: Path, database_url: str, records: AuditTableReader
 ) -> None:
     """Rows come, move and are read at once: a follower and each new reader see every one once."""
     given: list[str] = []
-    follower = trail(tmp_path, records)
+    follower = audit_log(tmp_path, records)
     followed: list[str] = []
     async with machine(tmp_path, database_url, pause=0.001) as one:
         for turn in range(25):
@@ -126,20 +128,22 @@ async def test_reading_beside_a_flusher_at_work(
             given += more
             before = len(followed)
             followed += await anyio.to_thread.run_sync(ids, follower)
-            whole = await anyio.to_thread.run_sync(ids, trail(tmp_path, records))
+            whole = await anyio.to_thread.run_sync(ids, audit_log(tmp_path, records))
             assert len(set(whole)) == len(whole) >= before
             assert whole == given[: len(whole)]
         await until(lambda: one.is_moved)
     followed += ids(follower)
 
     assert followed == given
-    assert ids(trail(tmp_path, records)) == given
+    assert ids(audit_log(tmp_path, records)) == given
 
 
-def test_what_is_known_of_a_request(tmp_path: Path, database_url: str, records: StoredRows) -> None:
+def test_what_is_known_of_a_request(
+    tmp_path: Path, database_url: str, records: AuditTableReader
+) -> None:
     """Wherever its row is; who runs is known on its machine alone."""
     machines(tmp_path, database_url)
-    source = trail(tmp_path / "here", records)
+    source = audit_log(tmp_path / "here", records)
     with closing(still_open(tmp_path / "here", began("open"))):
         for name in ("r00", "r01", "r28", "r02", "open"):
             found = source.find(name)
@@ -152,26 +156,28 @@ def test_what_is_known_of_a_request(tmp_path: Path, database_url: str, records: 
     assert [source.find(name) for name in ("nobody", "\udcff", "a\x00b", "'")] == [None] * 4
 
 
-def test_a_new_machine_is_followed(tmp_path: Path, database_url: str, records: StoredRows) -> None:
+def test_a_new_machine_is_followed(
+    tmp_path: Path, database_url: str, records: AuditTableReader
+) -> None:
     """Its journal was not known when the following began."""
-    source = trail(tmp_path, records)
+    source = audit_log(tmp_path, records)
     assert ids(source) == []
     machines(tmp_path, database_url)
 
     assert ids(source) == [f"r{n:02}" for n in range(28) if n % 3 == 0 or (n % 3 == 1 and n < 11)]
 
 
-def test_a_spoilt_row_is_told(tmp_path: Path, database_url: str, records: StoredRows) -> None:
+def test_a_spoilt_row_is_told(tmp_path: Path, database_url: str, records: AuditTableReader) -> None:
     """By its journal and place; the others are read."""
     machines(tmp_path, database_url)
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE gateway_audit SET document = '[1' WHERE request_id = 'r03'")
     faults: list[str] = []
-    source = JoinedTrail(Journals(tmp_path, pytest.fail), Store(records, faults.append))
+    source = AuditLog(Journals(tmp_path, pytest.fail), TableSource(records, faults.append))
 
     assert ids(source)[:3] == ["r00", "r01", "r04"]
     [fault] = faults
-    assert fault.startswith("PostgreSQL: row 2 of journal ")
+    assert fault.startswith("PostgreSQL: record 2 of journal ")
 
 
 def test_an_outage_is_made_up_for(tmp_path: Path) -> None:
@@ -180,10 +186,10 @@ def test_an_outage_is_made_up_for(tmp_path: Path) -> None:
         server.make_template()
         url = server.url_of("migrated")
         expected = machines(tmp_path, url)
-        with closing(StoredRows(url)) as records:
+        with closing(AuditTableReader(url)) as records:
             faults: list[str] = []
             journals = Journals(tmp_path / "here", pytest.fail)
-            source = JoinedTrail(journals, Store(records, faults.append))
+            source = AuditLog(journals, TableSource(records, faults.append))
             server.stop()
             first, second = ids(source), ids(source)
             assert source.find("r00") is None
@@ -212,4 +218,4 @@ def test_rows_that_are_nowhere_are_passed() -> None:
     def stored(after: int, upto: int) -> list[int]:
         return [record for record in (3, 9) if after < record <= upto]
 
-    assert list(walked(Place(0), local, stored, partial(int))) == [3, 6, 7, 9]
+    assert list(walked(JournalCursor(0), local, stored, partial(int))) == [3, 6, 7, 9]

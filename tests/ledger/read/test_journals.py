@@ -16,15 +16,14 @@ from hypothesis import strategies as st
 from ollama_gateway.ledger.read import journals as reading
 from ollama_gateway.ledger.read.journals import (
     Journals,
-    Span,
-    Strand,
+    Segment,
+    TimeRange,
     merged,
     once,
     start_at_newest,
 )
-from ollama_gateway.ledger.read.records import Kept
-from tests.ledger.records import BEGAN, journal
-from tests.ledger.trails import (
+from ollama_gateway.ledger.read.records import StoredRecord
+from tests.ledger.audit_logs import (
     Memory,
     all_ids,
     all_rows,
@@ -34,6 +33,7 @@ from tests.ledger.trails import (
     still_open,
     written,
 )
+from tests.ledger.records import BEGAN, journal
 
 
 def test_journals_are_one_trail_in_the_order_of_the_ends(tmp_path: Path) -> None:
@@ -75,22 +75,25 @@ def test_only_a_span_of_beginnings(tmp_path: Path) -> None:
     written(tmp_path, [ended(f"r{second}", second) for second in range(9)])
     begin, end = (BEGAN + timedelta(seconds=second) for second in (3, 6))
 
-    assert all_ids(tmp_path, span=Span(begin, end)) == ["r3", "r4", "r5"]
-    assert all_ids(tmp_path, span=Span(begin, None))[0] == "r3"
-    assert all_ids(tmp_path, span=Span(None, end))[-1] == "r5"
+    assert all_ids(tmp_path, time_range=TimeRange(begin, end)) == ["r3", "r4", "r5"]
+    assert all_ids(tmp_path, time_range=TimeRange(begin, None))[0] == "r3"
+    assert all_ids(tmp_path, time_range=TimeRange(None, end))[-1] == "r5"
 
 
 def test_what_is_written_while_it_is_read(tmp_path: Path) -> None:
     """Rows of a living process are there at once; reading goes on from where it was."""
     with closing(still_open(tmp_path, ended("a"), began("r"))) as living:
         source = Journals(tmp_path, pytest.fail)
-        assert [record.request_id for record in merged(source.strands(), Span())] == ["a"]
+        assert [record.request_id for record in merged(source.segments(), TimeRange())] == ["a"]
         assert [record.request_id for record in source.running()] == ["r"]
 
         living.commit([ended("b")])
         written(tmp_path, [ended("c", 5)])
 
-        assert [record.request_id for record in merged(source.strands(), Span())] == ["b", "c"]
+        assert [record.request_id for record in merged(source.segments(), TimeRange())] == [
+            "b",
+            "c",
+        ]
 
 
 def test_a_journal_whose_rows_are_dropped_meanwhile(
@@ -99,7 +102,7 @@ def test_a_journal_whose_rows_are_dropped_meanwhile(
     """Those that are gone are gone; the others come."""
     monkeypatch.setattr(reading, "PAGE", 2)
     with closing(still_open(tmp_path, *(ended(f"r{n}", 60 * n) for n in range(9)))) as living:
-        records = merged(Journals(tmp_path, pytest.fail).strands(), Span())
+        records = merged(Journals(tmp_path, pytest.fail).segments(), TimeRange())
         assert next(records).request_id == "r0"
         living.trim(BEGAN.timestamp() + 60 * 5)
 
@@ -113,16 +116,16 @@ def test_a_journal_whose_rows_are_dropped_meanwhile(
 def test_the_newest_are_the_last_ones(layout: list[list[tuple[int, bool]]], count: int) -> None:
     """Starting at the newest gives the end of the whole trail, as many as are wanted."""
 
-    def strands() -> list[Strand]:
+    def segments() -> list[Segment]:
         return [Memory.of(f"{n}", sorted(records)) for n, records in enumerate(layout)]
 
-    def is_wanted(record: Kept) -> bool:
+    def is_wanted(record: StoredRecord) -> bool:
         return bool(record.document["status"] == 200)
 
-    whole = [record for record in merged(strands(), Span()) if is_wanted(record)]
-    started = strands()
-    start_at_newest(started, Span(), count, is_wanted)
-    newest = [record for record in merged(started, Span()) if is_wanted(record)]
+    whole = [record for record in merged(segments(), TimeRange()) if is_wanted(record)]
+    started = segments()
+    start_at_newest(started, TimeRange(), count, is_wanted)
+    newest = [record for record in merged(started, TimeRange()) if is_wanted(record)]
 
     assert len(newest) == min(count, len(whole))
     assert sorted(record.ended for record in newest) == [
@@ -137,9 +140,9 @@ def test_a_row_in_two_sources_is_given_once(tmp_path: Path) -> None:
     moved = Memory("m", records[:2])
     source = Journals(tmp_path, pytest.fail)
 
-    assert [record.request_id for record in merged([*source.strands(), moved], Span())] == list(
-        "abc"
-    )
+    assert [
+        record.request_id for record in merged([*source.segments(), moved], TimeRange())
+    ] == list("abc")
 
 
 def test_how_much_is_remembered_of_what_was_given(
@@ -208,7 +211,9 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(
     spoil(tmp_path / "journal-0.db")
     faults: list[str] = []
     source = Journals(tmp_path, faults.append)
-    records = [record.request_id for _ in range(2) for record in merged(source.strands(), Span())]
+    records = [
+        record.request_id for _ in range(2) for record in merged(source.segments(), TimeRange())
+    ]
 
     assert [name for name in records if not name.startswith("r")] == ["a"]
     [fault] = faults
@@ -224,7 +229,7 @@ def test_a_spoilt_row_is_named_and_the_others_are_read(tmp_path: Path, value: ob
     faults: list[str] = []
 
     assert all_ids(tmp_path, faults) == ["a", "c"]
-    assert faults == [f"{tmp_path}/journal-0.db: row 2 is not as this program writes it"]
+    assert faults == [f"{tmp_path}/journal-0.db: record 2 is not as this program writes it"]
 
 
 def test_reading_changes_nothing(tmp_path: Path) -> None:
@@ -241,7 +246,7 @@ def test_reading_changes_nothing(tmp_path: Path) -> None:
 def test_a_slow_reader_does_not_keep_the_log_from_being_reused(tmp_path: Path) -> None:
     """Between two pages nothing is held, so the write-ahead log can be emptied."""
     with closing(still_open(tmp_path, *(ended(f"r{n}") for n in range(2000)))):
-        records = merged(Journals(tmp_path, pytest.fail).strands(), Span())
+        records = merged(Journals(tmp_path, pytest.fail).segments(), TimeRange())
         next(records)
         with closing(sqlite3.connect(tmp_path / "journal-9.db")) as connection:
             [(is_busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, Usage, total, usage
+from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, total, usage
 
 OUTCOMES = ("completed", "refused", "client_gone", "upstream_failed", "timed_out", "killed")
 
@@ -87,7 +87,7 @@ def test_what_is_counted() -> None:
 
     [one] = usage(records, "key")
 
-    assert one == Usage("k1", "alice", 7, 1, 3, 61, 30, 1)
+    assert one == UsageSums("k1", "alice", 7, 1, 3, 61, 30, 1)
     assert one.total_tokens == 91
 
 
@@ -117,5 +117,5 @@ def test_the_order_of_the_rows_does_not_matter(records: list[Document], random: 
         assert _figures(usage(mixed, by)) == _figures(usage(records, by))
 
 
-def _figures(found: list[Usage]) -> dict[str | None, list[int]]:
+def _figures(found: list[UsageSums]) -> dict[str | None, list[int]]:
     return {one.name: [getattr(one, count) for count in COUNTS] for one in found}

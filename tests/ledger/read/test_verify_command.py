@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.audit_logs import ESCAPE, began, changed, ended, ran, run, written
 from tests.ledger.records import BEGAN, journal
-from tests.ledger.trails import ESCAPE, began, changed, ended, ran, run, written
 
 
 @pytest.fixture
-def trail(data_dir: Path) -> Path:
+def audit_log(data_dir: Path) -> Path:
     """Two journals of five rows and one; the first."""
     written(data_dir, [ended(f"r{n}", 60 * n) for n in range(1, 6)], [ended("other")])
     return data_dir / "journal-0.db"
 
 
-def test_a_trail_that_holds(trail: Path) -> None:
+def test_a_trail_that_holds(audit_log: Path) -> None:
     """A line for each journal with its head, exit 0."""
     head, first, second = ran("audit", "verify").splitlines()
     [one, _] = json.loads(ran("audit", "verify", "--json"))
@@ -49,9 +49,9 @@ def test_a_trail_that_holds(trail: Path) -> None:
         ("UPDATE rows SET request_id = x'ff' WHERE seq = 3", 3),
     ],
 )
-def test_an_altered_row_is_named(trail: Path, statement: str, said: int) -> None:
+def test_an_altered_row_is_named(audit_log: Path, statement: str, said: int) -> None:
     """By its place and request, whatever was put there; exit 1."""
-    changed(trail, statement)
+    changed(audit_log, statement)
 
     result = run("audit", "verify", "--json")
     [first, second] = json.loads(result.stdout)
@@ -60,24 +60,27 @@ def test_an_altered_row_is_named(trail: Path, statement: str, said: int) -> None
     assert (first["ok"], first["rows"], first["head"]["seq"]) == (False, 5, 2)
     assert (first["fault"]["seq"], first["fault"]["reason"]) == (said, "altered")
     assert second["ok"] is True
-    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: row 3 (request ")
+    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: record 3 (request ")
 
 
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("DELETE FROM rows WHERE seq = 3", "what was before row 4 (request r4) is missing"),
-        ("UPDATE rows SET seq = 9 WHERE seq = 3", "what was before row 4 (request r4) is missing"),
-        ("DELETE FROM rows WHERE seq = 1", "what was before row 2 (request r2) is missing"),
-        ("UPDATE chain SET seq = 2", "row 1 (request r1) is not where it was"),
-        ("UPDATE chain SET hash = 'x'", "the anchor is not as this program writes it"),
+        ("DELETE FROM rows WHERE seq = 3", "records before record 4 (request r4) are missing"),
+        (
+            "UPDATE rows SET seq = 9 WHERE seq = 3",
+            "records before record 4 (request r4) are missing",
+        ),
+        ("DELETE FROM rows WHERE seq = 1", "records before record 2 (request r2) are missing"),
+        ("UPDATE chain SET seq = 2", "record 1 (request r1) is not where it was"),
+        ("UPDATE chain SET hash = 'x'", "the checkpoint is not as this program writes it"),
         ("DELETE FROM chain", "a row is not as this program writes it"),
         ("DROP TABLE chain", "no such table: chain"),
     ],
 )
-def test_what_else_was_done_is_said(trail: Path, statement: str, said: str) -> None:
+def test_what_else_was_done_is_said(audit_log: Path, statement: str, said: str) -> None:
     """In words, on one line; exit 1."""
-    changed(trail, statement)
+    changed(audit_log, statement)
 
     result = run("audit", "verify")
 
@@ -89,7 +92,7 @@ def test_what_else_was_done_is_said(trail: Path, statement: str, said: str) -> N
 
 @pytest.mark.parametrize("key", ["", "another"])
 def test_a_wrong_key_is_said_to_be_likely(
-    trail: Path, monkeypatch: pytest.MonkeyPatch, key: str
+    audit_log: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     """Then every journal fails at its first row."""
     monkeypatch.setenv("GATEWAY_AUDIT_CHAIN_KEY", key)
@@ -97,20 +100,20 @@ def test_a_wrong_key_is_said_to_be_likely(
     result = run("audit", "verify")
 
     assert result.exit_code == 1
-    assert "row 1 (request r1) was altered" in result.stderr
+    assert "record 1 (request r1) was altered" in result.stderr
     assert f"audit.chain_key {'is set' if key else 'is not set'} here" in result.stderr
 
 
-def test_one_journal_that_fails_is_no_wrong_key(trail: Path) -> None:
+def test_one_journal_that_fails_is_no_wrong_key(audit_log: Path) -> None:
     """The others hold with it."""
-    changed(trail, "UPDATE rows SET document = '{}' WHERE seq = 1")
+    changed(audit_log, "UPDATE rows SET document = '{}' WHERE seq = 1")
 
     assert "chain_key" not in run("audit", "verify").stderr
 
 
-def test_rows_that_were_trimmed_are_no_fault(trail: Path) -> None:
+def test_rows_that_were_trimmed_are_no_fault(audit_log: Path) -> None:
     """The chain begins at the anchor that trimming left, even where nothing else is left."""
-    with closing(journal(trail)) as opened:
+    with closing(journal(audit_log)) as opened:
         opened.trim(BEGAN.timestamp() + 60 * 3)
         assert ran("audit", "verify").splitlines()[1].split()[1:4] == ["3", "3", "5"]
         opened.trim(BEGAN.timestamp() + 60 * 99)
@@ -119,22 +122,22 @@ def test_rows_that_were_trimmed_are_no_fault(trail: Path) -> None:
     assert (one["ok"], one["rows"], one["anchor"]["seq"]) == (True, 0, 5)
 
 
-def test_a_head_that_was_noted(trail: Path) -> None:
+def test_a_head_that_was_noted(audit_log: Path) -> None:
     """Rows cut off at the end show by it alone."""
     [one, _] = json.loads(ran("audit", "verify", "--json"))
-    with closing(journal(trail)) as opened:
+    with closing(journal(audit_log)) as opened:
         opened.commit([ended("later")])
     assert run("audit", "verify", "--head", one["head"]["hash"]).exit_code == 0
-    changed(trail, "DELETE FROM rows WHERE seq >= 5")
+    changed(audit_log, "DELETE FROM rows WHERE seq >= 5")
 
     assert run("audit", "verify").exit_code == 0
     result = run("audit", "verify", "--head", one["head"]["hash"])
     assert result.exit_code == 1
-    assert "no journal has a row with this hash" in result.stderr
+    assert "no journal has a record with this hash" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["", "zz", "00", "0" * 63])
-def test_a_head_that_is_none(trail: Path, text: str) -> None:
+def test_a_head_that_is_none(audit_log: Path, text: str) -> None:
     """Never taken for nothing to look for."""
     assert run("audit", "verify", "--head", text).exit_code == 2
 
@@ -157,9 +160,9 @@ def test_a_journal_without_rows(data_dir: Path) -> None:
     ]
 
 
-def test_hostile_names_do_not_reach_the_terminal(trail: Path) -> None:
+def test_hostile_names_do_not_reach_the_terminal(audit_log: Path) -> None:
     """A request id that somebody wrote with an editor is shown escaped."""
-    changed(trail, "UPDATE rows SET request_id = ? WHERE seq = 3", ESCAPE)
+    changed(audit_log, "UPDATE rows SET request_id = ? WHERE seq = 3", ESCAPE)
 
     result = run("audit", "verify")
 

@@ -14,14 +14,14 @@ import pytest
 from ollama_gateway.ledger.journal import first_records
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
+from tests.ledger.audit_logs import changed, ended, moved, ran, run, written
 from tests.ledger.records import KEY, final, journal
-from tests.ledger.trails import changed, ended, moved, ran, run, written
 
 MONTH = 31 * 24 * 60
 
 
 @pytest.fixture
-def trail(data_dir: Path, shared: str) -> Path:
+def audit_log(data_dir: Path, shared: str) -> Path:
     """A journal of ten rows of which six have moved, and one of another machine; the first."""
     written(data_dir, [ended(f"r{n}", 60 * n) for n in range(1, 11)])
     moved(data_dir / "journal-0.db", shared, 6)
@@ -55,7 +55,7 @@ def copied(of: str, **changes: str) -> str:
         SELECT {values} FROM gateway_audit WHERE request_id = '{of}'"""  # noqa: S608 - ours
 
 
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("audit_log")
 def test_a_trail_that_holds() -> None:
     """A line for each chain, from PostgreSQL on into the journal; another machine's by its name."""
     _, here, far = (line.split() for line in ran("audit", "verify").splitlines())
@@ -83,7 +83,7 @@ def test_a_trail_that_holds() -> None:
         "started_at = '0044-03-15 BC'",
     ],
 )
-def test_an_altered_row_is_named(trail: Path, shared: str, assignment: str) -> None:
+def test_an_altered_row_is_named(audit_log: Path, shared: str, assignment: str) -> None:
     """By its place and request, whichever column it was: people filter and sum by them all."""
     done(shared, f"UPDATE gateway_audit SET {assignment} WHERE request_id = 'r3'")  # noqa: S608
 
@@ -93,24 +93,39 @@ def test_an_altered_row_is_named(trail: Path, shared: str, assignment: str) -> N
     assert result.exit_code == 1
     assert (here["fault"]["seq"], here["fault"]["reason"]) == (3, "altered")
     assert (here["rows"], here["head"]["seq"], far["ok"]) == (10, 2, True)
-    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: row 3 (request ")
+    assert result.stderr.startswith("gatewayctl audit verify: journal-0.db: record 3 (request ")
 
 
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("DELETE FROM gateway_audit WHERE request_id = 'r3'", "before row 4 (request r4) is miss"),
-        ("DELETE FROM gateway_audit WHERE request_id = 'r1'", "before row 2 (request r2) is miss"),
-        ("DELETE FROM gateway_audit WHERE request_id = 'r6'", "before row 7 (request r7) is miss"),
-        ("DELETE FROM gateway_audit WHERE request_id > 'r2'", "before row 7 (request r7) is miss"),
-        ("DELETE FROM gateway_audit WHERE request_id = 'f1'", "before row 2 (request f2) is miss"),
-        (copied("r3", request_id="'x'"), "row 3 (request "),
-        (copied("f3", request_id="'x'", seq="4"), "row 4 (request x) was altered"),
-        (copied("r3", request_id="'x'", seq="0"), "row 0 (request x) is not where it was"),
-        (copied("r3", request_id="'x'", seq="-9"), "row -9 (request x) is not where it was"),
+        (
+            "DELETE FROM gateway_audit WHERE request_id = 'r3'",
+            "before record 4 (request r4) are miss",
+        ),
+        (
+            "DELETE FROM gateway_audit WHERE request_id = 'r1'",
+            "before record 2 (request r2) are miss",
+        ),
+        (
+            "DELETE FROM gateway_audit WHERE request_id = 'r6'",
+            "before record 7 (request r7) are miss",
+        ),
+        (
+            "DELETE FROM gateway_audit WHERE request_id > 'r2'",
+            "before record 7 (request r7) are miss",
+        ),
+        (
+            "DELETE FROM gateway_audit WHERE request_id = 'f1'",
+            "before record 2 (request f2) are miss",
+        ),
+        (copied("r3", request_id="'x'"), "record 3 (request "),
+        (copied("f3", request_id="'x'", seq="4"), "record 4 (request x) was altered"),
+        (copied("r3", request_id="'x'", seq="0"), "record 0 (request x) is not where it was"),
+        (copied("r3", request_id="'x'", seq="-9"), "record -9 (request x) is not where it was"),
     ],
 )
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("audit_log")
 def test_what_else_was_done_is_said(shared: str, statement: str, said: str) -> None:
     """Removed and inserted, at the ends too, and where PostgreSQL's rows meet the journal's."""
     done(shared, statement)
@@ -122,7 +137,7 @@ def test_what_else_was_done_is_said(shared: str, statement: str, said: str) -> N
     assert said in result.stderr
 
 
-@pytest.mark.usefixtures("trail")
+@pytest.mark.usefixtures("audit_log")
 def test_reordered_rows_are_named(shared: str) -> None:
     """Two that have changed places: the first of them is not what it was."""
     done(
@@ -135,22 +150,22 @@ def test_reordered_rows_are_named(shared: str) -> None:
     assert found()[0]["fault"] == {"seq": 3, "request_id": "r4", "reason": "altered"}
 
 
-def test_rows_lost_from_the_journal_show(trail: Path) -> None:
+def test_rows_lost_from_the_journal_show(audit_log: Path) -> None:
     """Between the last that moved and the first that is left."""
-    changed(trail, "DELETE FROM rows WHERE seq = 7")
+    changed(audit_log, "DELETE FROM rows WHERE seq = 7")
     assert found()[0]["fault"] == {"seq": 8, "request_id": "r8", "reason": "missing"}
-    changed(trail, "UPDATE chain SET seq = 9")
+    changed(audit_log, "UPDATE chain SET seq = 9")
     assert found()[0]["fault"] == {"seq": 10, "request_id": "r10", "reason": "missing"}
 
 
-def test_a_row_before_the_anchor_of_the_journal(trail: Path) -> None:
+def test_a_row_before_the_checkpoint_of_the_journal(audit_log: Path) -> None:
     """Where none can be any more."""
-    changed(trail, "UPDATE rows SET seq = 2 WHERE seq = 7")
+    changed(audit_log, "UPDATE rows SET seq = 2 WHERE seq = 7")
 
     fault = found()[0]["fault"]
     assert (fault["seq"], fault["reason"]) in {(8, "missing"), (2, "reordered")}
-    changed(trail, "UPDATE rows SET seq = 3 WHERE seq >= 8 AND seq = 8")
-    changed(trail, "DELETE FROM rows WHERE seq > 3")
+    changed(audit_log, "UPDATE rows SET seq = 3 WHERE seq >= 8 AND seq = 8")
+    changed(audit_log, "DELETE FROM rows WHERE seq > 3")
     assert found()[0]["fault"] == {"seq": 2, "request_id": "r7", "reason": "reordered"}
 
 
@@ -191,7 +206,7 @@ def test_what_is_gone_is_said(data_dir: Path, shared: str) -> None:
 
     _, here, far = ran("audit", "verify").splitlines()
     assert here.endswith("holds")
-    assert far.endswith("holds; 1,500 rows before are gone")
+    assert far.endswith("holds; 1,500 records before are gone")
     assert [one["anchor"]["seq"] for one in found()] == [0, 1500]
 
 
@@ -206,24 +221,24 @@ def test_rows_in_both_are_counted_once(data_dir: Path, shared: str) -> None:
     assert (one["ok"], one["rows"], one["head"]["seq"]) == (True, 5, 5)
 
 
-def test_a_head_that_was_noted(trail: Path, shared: str) -> None:
+def test_a_head_that_was_noted(audit_log: Path, shared: str) -> None:
     """It is found wherever its row is now, and rows cut off at the end of PostgreSQL show by it."""
     here, far = found()
     for one in (here, far):
         assert run("audit", "verify", "--head", one["head"]["hash"]).exit_code == 0
-    moved(trail, shared)
+    moved(audit_log, shared)
     assert run("audit", "verify", "--head", here["head"]["hash"]).exit_code == 0
     done(shared, "DELETE FROM gateway_audit WHERE request_id = 'f3'")
     assert run("audit", "verify").exit_code == 0
     result = run("audit", "verify", "--head", far["head"]["hash"])
-    assert (result.exit_code, "no journal has a row" in result.stderr) == (1, True)
+    assert (result.exit_code, "no journal has a record" in result.stderr) == (1, True)
 
 
-def test_a_journal_that_lives_and_one_that_is_no_journal(trail: Path) -> None:
+def test_a_journal_that_lives_and_one_that_is_no_journal(audit_log: Path) -> None:
     """The first is followed while it is written; the second is named, and the others followed."""
-    with own_journal(trail.parent, is_strict=False, key=KEY) as living:
+    with own_journal(audit_log.parent, is_strict=False, key=KEY) as living:
         living.commit([ended("new")])
-        (trail.parent / "journal-1.db").write_bytes(b"\xff" * 5000)
+        (audit_log.parent / "journal-1.db").write_bytes(b"\xff" * 5000)
         result = run("audit", "verify")
 
     assert [line.split()[-1] for line in result.stdout.splitlines()[1:]] == [
@@ -234,7 +249,9 @@ def test_a_journal_that_lives_and_one_that_is_no_journal(trail: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_postgresql_that_is_away(trail: Path, shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postgresql_that_is_away(
+    audit_log: Path, shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Said in one line; the journal's own part is still followed; exit 1."""
     monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", "postgresql://127.0.0.1:1/x")
 

@@ -1,12 +1,12 @@
-"""`gatewayctl audit`: look at the trail, at one request of it, and whether it is as it was written.
+"""`gatewayctl audit`: list the audit log, show one request, verify the chains.
 
-The journals of `storage.data_dir` are read, whether a gateway runs or not, and where
-`storage.database_url` is set, the rows of all machines in PostgreSQL; nothing is ever changed. Rows
-come in the order in which their requests ended (`ledger/read/journals.py`), so that
-following them is going on.
+The commands read the journals of `storage.data_dir`, whether a gateway runs or not, and with
+`storage.database_url` the records of all machines in PostgreSQL; they never change anything.
+Records come in the order in which their requests ended (`ledger/read/journals.py`), so following
+the log only means to go on reading.
 
-Exit codes: 1 when something cannot be read, a request is not known or a chain does not hold, 2 for
-what is wrong on the command line or in the settings.
+Exit codes: 1 if something cannot be read, a request is unknown or a chain does not hold; 2 for
+errors on the command line or in the settings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ollama_gateway.cli.audit.options import (
     EndpointOption,
     EndUserOption,
     FollowOption,
-    KeyOption,
+    KeyFilterOption,
     LimitOption,
     ModelOption,
     OpenOption,
@@ -33,28 +33,30 @@ from ollama_gateway.cli.audit.options import (
     ReasonOption,
     read_outcome,
 )
-from ollama_gateway.cli.audit.sources import opened, readable_in_part, teller, until_stopped
-from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_span
+from ollama_gateway.cli.audit.sources import error_printer, opened, readable_in_part, until_stopped
+from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
 from ollama_gateway.cli.audit.verify import verify
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import Source, merged, start_at_newest
-from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.settings.units import shown
 
-app = typer.Typer(no_args_is_help=True, help="Look at the trail of who asked what.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look at the audit log: every request and how it ended."
+)
 app.command("verify")(verify)
 
 NAP: Final = 0.5
-"""Seconds between two looks for new rows."""
+"""Seconds between two looks for new records."""
 
 
 @app.command("list")
-def list_rows(  # noqa: PLR0913, PLR0917 - one for each option
+def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     since: SinceOption = None,
     until: UntilOption = None,
-    key: KeyOption = None,
+    key: KeyFilterOption = None,
     model: ModelOption = None,
     backend: BackendOption = None,
     outcome: OutcomeOption = None,
@@ -67,55 +69,57 @@ def list_rows(  # noqa: PLR0913, PLR0917 - one for each option
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """List requests, one a line, in the order in which they ended."""
+    """List requests, one per line, in the order in which they ended."""
     outcome = read_outcome(outcome)
-    span = read_span(since, until)
-    wanted = Filter(span, key, model, backend, outcome, reason, end_user, endpoint)
+    time_range = read_time_range(since, until)
+    wanted = Filter(time_range, key, model, backend, outcome, reason, end_user, endpoint)
     settings = load_for_stores(config)
-    with opened(settings, "audit list") as trail, readable_in_part("audit list"):
-        records = _rows(trail, wanted, limit)
-        running = filter(wanted.holds, trail.running()) if is_open else ()
+    with opened(settings, "audit list") as audit_log, readable_in_part("audit list"):
+        records = _records(audit_log, wanted, limit)
+        running = filter(wanted.matches, audit_log.running()) if is_open else ()
         if not follow:
             _print(chain(islice(records, limit), running), as_json=as_json)
             return
         with until_stopped() as stopped:
-            found = chain(records, running, _following(trail, wanted, stopped))
+            found = chain(records, running, _following(audit_log, wanted, stopped))
             _print(takewhile(lambda _: not stopped.is_set(), found), as_json=as_json)
 
 
 @app.command()
 def show(
-    request_id: Annotated[str, typer.Argument(help="As X-Request-Id has it, and `audit list`.")],
+    request_id: Annotated[str, typer.Argument(help="The id from X-Request-Id or `audit list`.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Tell one request's whole story."""
+    """Show everything that is recorded of one request."""
     settings = load_for_stores(config)
-    with opened(settings, "audit show") as trail, readable_in_part("audit show"):
-        record = trail.find(request_id)
+    with opened(settings, "audit show") as audit_log, readable_in_part("audit show"):
+        record = audit_log.find(request_id)
         if record is None:
-            teller("audit show")(f"no request {shown(request_id)} is recorded")
+            error_printer("audit show")(f"no request {shown(request_id)} is recorded")
             raise typer.Exit(1)
         if as_json:
             print_json(record.document)
         else:
-            for line in render.story(record):
+            for line in render.render_record(record):
                 say(line)
 
 
-def _rows(trail: Source, wanted: Filter, limit: int | None) -> Iterator[Kept]:
-    strands = trail.strands()
+def _records(audit_log: Source, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
+    segments = audit_log.segments()
     if limit is not None:
-        start_at_newest(strands, wanted.span, limit, wanted.holds)
-    yield from filter(wanted.holds, merged(strands, wanted.span))
+        start_at_newest(segments, wanted.time_range, limit, wanted.matches)
+    yield from filter(wanted.matches, merged(segments, wanted.time_range))
 
 
-def _following(trail: Source, wanted: Filter, stopped: threading.Event) -> Iterator[Kept]:
+def _following(
+    audit_log: Source, wanted: Filter, stopped: threading.Event
+) -> Iterator[StoredRecord]:
     while not stopped.wait(NAP):
-        yield from filter(wanted.holds, merged(trail.strands(), wanted.span))
+        yield from filter(wanted.matches, merged(audit_log.segments(), wanted.time_range))
 
 
-def _print(records: Iterable[Kept], *, as_json: bool) -> None:
+def _print(records: Iterable[StoredRecord], *, as_json: bool) -> None:
     if not as_json:
         say(render.head())
     for record in records:

@@ -1,20 +1,24 @@
-"""Rows for people: a line each in `audit list`, and the whole of one in `audit show`.
+"""Records for people: one per line in `audit list`, and a whole one in `audit show`.
 
-Whatever a row holds is shown so that a terminal takes it for text (`printable`).
+Every value is shown so that a terminal takes it for text (`printable`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any, Final
 
-from ollama_gateway.cli.audit.reasons import OUTCOMES, in_words
+import attrs
+
+from ollama_gateway.cli.audit.outcomes import OUTCOMES
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.printable import printable
+from ollama_gateway.reasons import words_of
 
 RUNNING: Final = "running"
-"""In place of the outcome of a request that has none yet."""
+"""Shown as the outcome of a request that has none yet."""
 
 _SOURCES: Final = {
     "reported": ", as the backend reported",
@@ -23,59 +27,36 @@ _SOURCES: Final = {
     "completion_counted": ", the completion estimated here, the rest as the backend reported",
 }
 _WIDEST: Final = 40
-"""Characters of a cell; the whole is in `audit show`."""
-_COLUMNS: Final = {
-    "began": 20,
-    "key": 12,
-    "model": 20,
-    "backend": 10,
-    "outcome": 24,
-    "tokens": 11,
-    "first chunk": 11,
-    "took": 9,
-    "request": 0,
-}
+"""Characters of a cell; `audit show` has the whole value."""
 
 
 def head() -> str:
-    """The names of the columns."""
-    return _line(list(_COLUMNS))
+    """Return the line with the names of the columns."""
+    return _line([column.name for column in _COLUMNS])
 
 
-def line(record: Kept) -> str:
-    """One row. Widths are fixed, as nobody knows what is to come; what is longer stands out."""
-    document = record.document
-    cells = [
-        _second(document["started_at"]),
-        document["key_name"],
-        document["model"],
-        document["backend"],
-        _outcome(document),
-        _tokens(document),
-        _time(document["ttft_ms"]),
-        _time(document["duration_ms"]) if document["outcome"] else None,
-        document["request_id"],
-    ]
-    return _line([_cell(cell) for cell in cells])
+def line(record: StoredRecord) -> str:
+    """Return a record on one line. Widths are fixed; a longer cell shifts the rest of its line."""
+    return _line([_cell(column.value(record.document)) for column in _COLUMNS])
 
 
-def story(record: Kept) -> Iterator[str]:
-    """All that is known of a request, in lines."""
+def render_record(record: StoredRecord) -> Iterator[str]:
+    """Yield the lines of `audit show`."""
     for name, value in _facts(record):
         yield f"{name:<13}{value}"
     yield ""
     yield from _timeline(record.document)
 
 
-def _facts(record: Kept) -> Iterator[tuple[str, str]]:
+def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
     document = record.document
-    yield "request", _said(document["request_id"])
-    yield "key", f"{_said(document['key_name'])} ({_said(document['key_id'])})"
-    yield "end user", _said(document["end_user"])
-    yield "client", _said(document["client"])
-    yield "asked", f"{_said(document['endpoint'])} ({_said(document['dialect'])})"
-    yield "model", _said(document["model"])
-    yield "backend", _said(document["backend"])
+    yield "request", _shown(document["request_id"])
+    yield "key", f"{_shown(document['key_name'])} ({_shown(document['key_id'])})"
+    yield "end user", _shown(document["end_user"])
+    yield "client", _shown(document["client"])
+    yield "asked", f"{_shown(document['endpoint'])} ({_shown(document['dialect'])})"
+    yield "model", _shown(document["model"])
+    yield "backend", _shown(document["backend"])
     yield "outcome", _outcome_in_words(document)
     if document["reason"] not in {None, document["outcome"]}:
         yield "reason", _reason(document["reason"])
@@ -84,27 +65,27 @@ def _facts(record: Kept) -> Iterator[tuple[str, str]]:
     yield "bytes", f"{document['bytes_in'] or 0:,} in, {document['bytes_out'] or 0:,} out"
     yield (
         "recorded in",
-        f"{_said(record.journal)}, " + (f"row {record.seq}" if record.seq else "open"),
+        f"{_shown(record.journal)}, " + (f"record {record.seq}" if record.seq else "open"),
     )
 
 
 def _timeline(document: Document) -> Iterator[str]:
-    yield f"{document['started_at']}  the request came"
+    yield f"{document['started_at']}  the request arrived"
     for attempt in document["attempts"]:
-        also = " beside it, as it was slow" if attempt["hedge"] else ""
-        yield _event(attempt["started_ms"], f"asked {_said(attempt['backend'])}{also}")
+        also = " as a hedge, because the first was slow" if attempt["hedge"] else ""
+        yield _event(attempt["started_ms"], f"asked {_shown(attempt['backend'])}{also}")
         if attempt["first_chunk_ms"] is not None:
-            came = f"the first chunk came from {_said(attempt['backend'])}"
+            came = f"first chunk from {_shown(attempt['backend'])}"
             yield _event(attempt["first_chunk_ms"], came)
         if attempt["reason"] is not None:
-            failed = f"{_said(attempt['backend'])} failed: {_reason(attempt['reason'])}"
+            failed = f"{_shown(attempt['backend'])} failed: {_reason(attempt['reason'])}"
             yield _event(None, failed)
         elif attempt["first_chunk_ms"] is None:
-            yield _event(None, f"{_said(attempt['backend'])} was left before its first chunk")
+            yield _event(None, f"{_shown(attempt['backend'])} was cancelled before its first chunk")
     if document["outcome"] == "killed":
-        yield _event(None, "the gateway was killed: what happened until then was lost with it")
+        yield _event(None, "the gateway was killed, and what happened until then is not known")
     elif document["outcome"] is not None:
-        yield _event(document["duration_ms"], f"the end: {_said(document['outcome'])}")
+        yield _event(document["duration_ms"], f"ended: {_shown(document['outcome'])}")
 
 
 def _event(after_ms: float | None, what: str) -> str:
@@ -124,12 +105,12 @@ def _outcome_in_words(document: Document) -> str:
     if outcome is None:
         return f"{RUNNING}: it has not ended"
     words = OUTCOMES.get(outcome)
-    return f"{_said(outcome)}: {words}" if words else _said(outcome)
+    return f"{_shown(outcome)}: {words}" if words else _shown(outcome)
 
 
 def _reason(reason: str) -> str:
-    words = in_words(reason)
-    return f"{_said(reason)}: {words}" if words else _said(reason)
+    words = words_of(reason)
+    return f"{_shown(reason)}: {words}" if words else _shown(reason)
 
 
 def _tokens(document: Document) -> str | None:
@@ -148,7 +129,7 @@ def _tokens_in_words(document: Document) -> str:
     return f"{prompt or 0:,} prompt, {completion or 0:,} completion{source}"
 
 
-def _said(value: str | None) -> str:
+def _shown(value: str | None) -> str:
     return "-" if value is None else printable(value)
 
 
@@ -160,13 +141,35 @@ def _cell(value: Any) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    padded = (f"{cell:{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True))
+    padded = (f"{cell:{column.width}}" for cell, column in zip(cells, _COLUMNS, strict=True))
     return "  ".join(padded).rstrip()
 
 
-def _second(moment: str) -> str:
-    return moment[:19] + "Z"
+def _duration(document: Document) -> str | None:
+    return _time(document["duration_ms"]) if document["outcome"] else None
 
 
 def _time(milliseconds: float | None) -> str | None:
     return None if milliseconds is None else f"{milliseconds:,.0f} ms"
+
+
+@attrs.frozen
+class Column:
+    """A column of `audit list`."""
+
+    name: str
+    width: int
+    value: Callable[[Document], Any]
+
+
+_COLUMNS: Final = (
+    Column("began", 20, lambda document: document["started_at"][:19] + "Z"),
+    Column("key", 12, itemgetter("key_name")),
+    Column("model", 20, itemgetter("model")),
+    Column("backend", 10, itemgetter("backend")),
+    Column("outcome", 24, _outcome),
+    Column("tokens", 11, _tokens),
+    Column("first chunk", 11, lambda document: _time(document["ttft_ms"])),
+    Column("took", 9, _duration),
+    Column("request", 0, itemgetter("request_id")),
+)

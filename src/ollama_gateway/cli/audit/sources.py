@@ -1,4 +1,4 @@
-"""How commands read the trail, and print what may have no end."""
+"""How commands open the audit log, and how they print output that may be endless."""
 
 from __future__ import annotations
 
@@ -13,77 +13,77 @@ from types import FrameType
 import typer
 
 from ollama_gateway.cli.output import say
-from ollama_gateway.ledger.read.joined import JoinedTrail, Store
+from ollama_gateway.ledger.read.joined import AuditLog, TableSource
 from ollama_gateway.ledger.read.journals import Journals, Source
-from ollama_gateway.ledger.read.stored import StoredRows
-from ollama_gateway.ledger.read.telling import Complain
+from ollama_gateway.ledger.read.reporting import ReportFault
+from ollama_gateway.ledger.read.stored import AuditTableReader
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 
 
-def teller(command: str) -> Complain:
-    """Tells a line on stderr, in the name of a command."""
+def error_printer(command: str) -> ReportFault:
+    """Return a function that prints a line on stderr, with the name of the command."""
     return lambda line: say(f"gatewayctl {command}: {printable(line)}", err=True)
 
 
 @contextmanager
 def opened(settings: Settings, command: str) -> Iterator[Source]:
-    """The trail of these settings: journals, and PostgreSQL where they name one.
+    """Open the audit log of these settings: the journals, and PostgreSQL if they name one.
 
-    What of it cannot be read is told, and makes exit code 1.
+    Parts that cannot be read are reported, and make exit code 1.
     """
     faults: list[str] = []
-    tell = teller(command)
+    tell = error_printer(command)
 
-    def complain(fault: str) -> None:
+    def report(fault: str) -> None:
         faults.append(fault)
         tell(fault)
 
     with ExitStack() as stack:
-        journals = Journals(settings.storage.data_dir, complain)
+        journals = Journals(settings.storage.data_dir, report)
         source: Source = journals
-        if records := stored_rows(settings):
+        if records := audit_table_reader(settings):
             stack.callback(records.close)
-            source = JoinedTrail(journals, Store(records, complain))
-        if not source.strands() and not faults:
-            tell_of_none(settings, command)
+            source = AuditLog(journals, TableSource(records, report))
+        if not source.segments() and not faults:
+            report_no_journals(settings, command)
         yield source
     if faults:
         raise typer.Exit(1)
 
 
-def stored_rows(settings: Settings) -> StoredRows | None:
-    """What is in PostgreSQL; None where these settings name none."""
+def audit_table_reader(settings: Settings) -> AuditTableReader | None:
+    """Return a reader of the records in PostgreSQL; None if these settings name none."""
     url = settings.storage.database_url
-    return StoredRows(url.reveal()) if url else None
+    return AuditTableReader(url.reveal()) if url else None
 
 
-def tell_of_none(settings: Settings, command: str) -> None:
-    """Say where there are no journals: a wrong directory is the easiest mistake to make here."""
-    also = ", and no rows in PostgreSQL" if settings.storage.database_url else ""
-    teller(command)(f"there are no journals in {settings.storage.data_dir}{also}")
+def report_no_journals(settings: Settings, command: str) -> None:
+    """Report the directory without journals, since a wrong directory is an easy mistake."""
+    also = ", and no records in PostgreSQL" if settings.storage.database_url else ""
+    error_printer(command)(f"there are no journals in {settings.storage.data_dir}{also}")
 
 
 @contextmanager
 def readable_in_part(command: str) -> Iterator[None]:
-    """Let whoever reads stop reading (`| head`): then the command is done."""
+    """End the command when its reader stops reading (`| head`)."""
     try:
         yield
     except OSError as error:
-        # Else Python would try to write what is left, and complain at the end.
+        # Otherwise Python would try to write the rest, and print an error at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(0) from None
-        teller(command)(f"cannot write: {error.strerror}")
+        error_printer(command)(f"cannot write: {error.strerror}")
         raise typer.Exit(1) from None
 
 
 @contextmanager
 def until_stopped() -> Iterator[threading.Event]:
-    """Let Ctrl-C and SIGTERM set an event, as that is how the block is meant to end.
+    """Let Ctrl-C and SIGTERM set an event, since they are the normal end of the block.
 
-    An exception could come where Python drops it, as in a finalizer; a second signal is one all the
-    same, for a block that does not come to look.
+    An exception could arise where Python drops it, as in a finalizer. A second signal raises one
+    all the same, for a block that does not look at the event.
     """
     stopped = threading.Event()
 

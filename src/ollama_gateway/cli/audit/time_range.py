@@ -1,4 +1,4 @@
-"""`--since` and `--until`: how long ago, or a moment (RFC 3339), or a day, which begins in UTC."""
+"""`--since` and `--until`: a duration before now, a moment (RFC 3339), or a day in UTC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ollama_gateway.ledger.read.journals import Span
+from ollama_gateway.ledger.read.journals import TimeRange
 from ollama_gateway.settings.units import seconds, shown
 
 SinceOption = Annotated[
@@ -16,12 +16,12 @@ SinceOption = Annotated[
     typer.Option(
         "--since",
         metavar="TIME",
-        help="Requests that began since then: 7d, 12h, 2026-07-01, 2026-07-01T08:00:00Z.",
+        help="Only requests that began since then: 7d, 12h, 2026-07-01, 2026-07-01T08:00:00Z.",
     ),
 ]
 UntilOption = Annotated[
     str | None,
-    typer.Option("--until", metavar="TIME", help="Requests that began before; as --since."),
+    typer.Option("--until", metavar="TIME", help="Only requests that began before; like --since."),
 ]
 
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -30,14 +30,14 @@ _MOMENT: Final = re.compile(
 )
 
 
-def read_span(since: str | None, until: str | None) -> Span:
-    """From one moment to another, either of which may be missing."""
+def read_time_range(since: str | None, until: str | None) -> TimeRange:
+    """Read the two options, either of which may be missing."""
     now = datetime.now(UTC)
     begin = None if since is None else _read("--since", since, now)
     end = None if until is None else _read("--until", until, now)
     if begin and end and end <= begin:
         raise typer.BadParameter("must be later than --since", param_hint="--until")
-    return Span(begin, end)
+    return TimeRange(begin, end)
 
 
 def _read(option: str, text: str, now: datetime) -> datetime:

@@ -1,1 +1,1 @@
-"""The audit log read: from the journals of this machine and from PostgreSQL."""
+"""Reading the audit log, from the journals of this machine and from PostgreSQL."""

@@ -1,4 +1,4 @@
-"""Which rows somebody wants to see."""
+"""The filter of the commands that list and sum up records."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.read.journals import Span
-from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.ledger.read.journals import TimeRange
+from ollama_gateway.ledger.read.records import StoredRecord
+from ollama_gateway.ledger.record import RECORD_FIELDS
 from ollama_gateway.wire.names import ModelName
-
-_ALIKE: Final = ("backend", "outcome", "reason", "end_user", "endpoint")
 
 
 @attrs.frozen
 class Filter:
-    """Rows that agree with all that is given."""
+    """Matches the records that agree with all values given."""
 
-    span: Span = attrs.field(factory=Span)
+    time_range: TimeRange = attrs.field(factory=TimeRange)
     key: str | None = None
     """A key's id, or its name."""
     model: str | None = None
-    """In any spelling that Ollama takes for the same model."""
+    """In any spelling that Ollama accepts for the same model."""
     backend: str | None = None
     outcome: str | None = None
     reason: str | None = None
     end_user: str | None = None
     endpoint: str | None = None
 
-    def holds(self, record: Kept) -> bool:
-        """Whether a row is wanted."""
+    def matches(self, record: StoredRecord) -> bool:
+        """Whether a record agrees."""
         document = record.document
         return (
-            self.span.holds(record.began)
+            self.time_range.contains(record.began)
             and self._is_of_key(document)
             and self._is_of_model(document)
-            and all(getattr(self, name) in {None, document[name]} for name in _ALIKE)
+            and all(getattr(self, name) in {None, document[name]} for name in _EXACT)
         )
 
     def _is_of_key(self, document: Document) -> bool:
@@ -46,6 +45,12 @@ class Filter:
 
     def _is_of_model(self, document: Document) -> bool:
         return self.model is None or _key_of(self.model) == _key_of(document["model"] or "")
+
+
+_EXACT: Final = {field.name for field in attrs.fields(Filter)} & {
+    field.name for field in RECORD_FIELDS if field.name != "model"
+}
+"""Fields that must have exactly the value given."""
 
 
 @lru_cache(maxsize=1024)

@@ -1,15 +1,15 @@
-"""The trail as it is read: all journals of a data directory as one, a page at a time.
+"""The audit log read from journals: all those of a data directory as one, a page at a time.
 
-A journal's rows are a *strand*: they lie in the order in which their requests ended. Strands are
-merged by the moment of the end, so the whole is in that order too, but for rows of killed requests:
-those are written at the next start and bear the moment of their beginning. Only one row of each
-strand is looked at, so a trail of any length takes the memory of a page of each journal.
+A journal's records are a *segment* of the log, in the order in which their requests ended. Segments
+are merged by the moment of the end, so the whole has that order too, except for records of killed
+requests: the next start writes those, and they bear the moment at which they began. The merge holds
+one record of each segment, so a log of any length takes the memory of one page per journal.
 
-The rules: a page is a transaction of its own, so a reader that waits for its pipe never keeps a
-gateway from reusing its write-ahead log. Nothing is ever written. What cannot be read is told once,
-in a line, and everything else is read.
+The rules: each page is a transaction of its own, so a reader that waits for its pipe never keeps a
+gateway from reusing its write-ahead log. Nothing is ever written. What cannot be read is reported
+once, in one line, and everything else is read.
 
-Where rows move on to PostgreSQL, both are read as one (`joined.py`).
+If records move on to PostgreSQL, `joined.py` reads both as one.
 """
 
 from __future__ import annotations
@@ -26,212 +26,213 @@ import attrs
 
 from ollama_gateway.ledger.journal import JournalError, reading
 from ollama_gateway.ledger.ownership import JOURNAL_PATTERN
-from ollama_gateway.ledger.read.records import LARGEST, Kept, as_text, read
-from ollama_gateway.ledger.read.telling import Complain, Once
+from ollama_gateway.ledger.read.records import MAX_INT64, StoredRecord, as_text, read
+from ollama_gateway.ledger.read.reporting import OncePerFault, ReportFault
 
 PAGE: Final = 1000
-"""Rows read in one transaction."""
+"""Records read in one transaction."""
 WINDOW: Final = 20_000
-"""Rows within which one is known again that was moved while it was read."""
+"""Records among which one is recognized again that moved while it was read."""
 
-# The text is searched, as a row that is no JSON must not end the search. What a client says cannot
-# look like this: its quotes are escaped.
+# The text is searched, as a record that is not JSON must not end the search. No client can forge
+# this: the quotes in its values are escaped.
 _BEGAN: Final = """substr(document, instr(document, '"started_at":"') + 14, 32)"""
-_IN_SPAN: Final = f"(?2 = '' OR {_BEGAN} >= ?2) AND (?3 = '' OR {_BEGAN} < ?3)"
+_IN_RANGE: Final = f"(?2 = '' OR {_BEGAN} >= ?2) AND (?3 = '' OR {_BEGAN} < ?3)"
 _FORWARDS: Final = f"""SELECT seq, CAST(document AS BLOB) FROM rows
-    WHERE seq > ?1 AND {_IN_SPAN} ORDER BY seq LIMIT ?4"""  # noqa: S608 - constants
+    WHERE seq > ?1 AND {_IN_RANGE} ORDER BY seq LIMIT ?4"""  # noqa: S608 - constants
 _BACKWARDS: Final = f"""SELECT seq, CAST(document AS BLOB) FROM rows
-    WHERE seq < ?1 AND {_IN_SPAN} ORDER BY seq DESC LIMIT ?4"""  # noqa: S608 - constants
+    WHERE seq < ?1 AND {_IN_RANGE} ORDER BY seq DESC LIMIT ?4"""  # noqa: S608 - constants
 _INTENTS: Final = "SELECT 0, CAST(document AS BLOB) FROM intents ORDER BY request_id"
 _BY_ID: Final = """SELECT seq, CAST(document AS BLOB) FROM rows WHERE request_id = ?1
     UNION ALL SELECT 0, CAST(document AS BLOB) FROM intents WHERE request_id = ?1"""
-# As a number and a text, whatever somebody has put there.
-_ANCHOR: Final = """SELECT coalesce(max(CAST(seq AS INTEGER)), 0), max(CAST(identity AS BLOB))
+# Cast to a number and a blob, since an edited file may hold any type.
+_CHECKPOINT: Final = """SELECT coalesce(max(CAST(seq AS INTEGER)), 0), max(CAST(identity AS BLOB))
     FROM chain"""
 _LAST: Final = f"""SELECT seq, x'' FROM (SELECT seq FROM rows ORDER BY seq DESC LIMIT 1)
-    UNION ALL {_ANCHOR}"""  # noqa: S608 - a constant
+    UNION ALL {_CHECKPOINT}"""  # noqa: S608 - a constant
 
-Stored = tuple[int, bytes]
+RawRecord = tuple[int, bytes]
+"""A record's seq and its text."""
 
 
 @attrs.frozen
-class Span:
-    """Requests that began from one moment on, and before another."""
+class TimeRange:
+    """Requests that began at one moment or later, and before another."""
 
     since: datetime | None = None
     until: datetime | None = None
 
-    def holds(self, moment: datetime) -> bool:
-        """Whether it is in this span."""
+    def contains(self, moment: datetime) -> bool:
+        """Whether a moment is in this range."""
         return (self.since is None or moment >= self.since) and (
             self.until is None or moment < self.until
         )
 
     @property
     def texts(self) -> tuple[str, str]:
-        """The two moments as rows have them; nothing for none."""
+        """The two moments as records spell them; "" for none."""
         return _text(self.since), _text(self.until)
 
 
-class Strand(Protocol):
-    """Rows that lie in the order of their ends, and how far they were read."""
+class Segment(Protocol):
+    """Records in the order of their ends, and how far they were read."""
 
     after: int
-    """The place up to which they were read; may be set."""
+    """The seq up to which they were read; may be set."""
 
     @property
     def last(self) -> int:
-        """The place of the last row that is there now."""
+        """The seq of the last record that is there now."""
         ...
 
-    def records(self, span: Span) -> Iterator[Kept]:
-        """What comes after `after`; moves it."""
+    def records(self, time_range: TimeRange) -> Iterator[StoredRecord]:
+        """Yield the records after `after`, and move it."""
         ...
 
-    def backwards(self, span: Span) -> Iterator[Kept]:
-        """All rows, the last first; leaves `after` alone."""
+    def backwards(self, time_range: TimeRange) -> Iterator[StoredRecord]:
+        """Yield all records, newest first, without moving `after`."""
         ...
 
 
 class Source(Protocol):
-    """Where rows are stored."""
+    """A place from which the audit log is read."""
 
-    def strands(self) -> Sequence[Strand]:
-        """All there are now; one that was given before is given again, as far as it was read."""
+    def segments(self) -> Sequence[Segment]:
+        """Return all current segments; one returned before comes again, as far as it was read."""
         ...
 
-    def running(self) -> Iterator[Kept]:
-        """What was admitted and has not ended."""
+    def running(self) -> Iterator[StoredRecord]:
+        """Yield the records of requests that were admitted and have not ended."""
         ...
 
-    def find(self, request_id: str) -> Kept | None:
-        """The row of a request, ended or not."""
+    def find(self, request_id: str) -> StoredRecord | None:
+        """Return the record of a request, ended or not."""
         ...
 
 
-class JournalStrand:
-    """One journal. Where it cannot be read, that is told, and it has no more rows."""
+class JournalSegment:
+    """One journal. If it cannot be read, that is reported, and it has no more records."""
 
-    def __init__(self, path: Path, complain: Complain) -> None:
+    def __init__(self, path: Path, report: ReportFault) -> None:
         self.path = path
         self.after = 0
-        self._complain = complain
+        self._report = report
 
     def __repr__(self) -> str:
-        return f"<JournalStrand {self.path}, read up to {self.after}>"
+        return f"<JournalSegment {self.path}, read up to {self.after}>"
 
     @property
     def last(self) -> int:
-        """The place of the last row that is there now; 0 for none."""
+        """The seq of the last record that is there now; 0 for none."""
         return next((seq for seq, _ in self._ask(_LAST)), 0)
 
-    def records(self, span: Span) -> Iterator[Kept]:
-        """What comes after `after`, in order; moves it."""
-        while page := self._ask(_FORWARDS, self.after, *span.texts, PAGE):
+    def records(self, time_range: TimeRange) -> Iterator[StoredRecord]:
+        """Yield the records after `after`, in order, and move it."""
+        while page := self._ask(_FORWARDS, self.after, *time_range.texts, PAGE):
             for seq, text in page:
                 self.after = seq
                 yield from self.read(seq, text)
 
-    def backwards(self, span: Span) -> Iterator[Kept]:
-        """All rows, the last first."""
-        before = LARGEST
-        while page := self._ask(_BACKWARDS, before, *span.texts, PAGE):
+    def backwards(self, time_range: TimeRange) -> Iterator[StoredRecord]:
+        """Yield all records, newest first."""
+        before = MAX_INT64
+        while page := self._ask(_BACKWARDS, before, *time_range.texts, PAGE):
             for seq, text in page:
                 before = seq
                 yield from self.read(seq, text)
 
-    def page(self, after: int, span: Span) -> tuple[int, list[Stored]]:
-        """Up to where rows were dropped from it, and at the same moment what comes after a row."""
+    def page(self, after: int, time_range: TimeRange) -> tuple[int, list[RawRecord]]:
+        """Return the seq of the checkpoint, and the next records after `after`, read together."""
         try:
             with reading(self.path) as connection:
                 if is_unmade(connection):
                     return 0, []
-                [(anchor, _)] = connection.execute(_ANCHOR)
-                values = (after, *span.texts, PAGE)
-                return anchor, connection.execute(_FORWARDS, values).fetchall()
+                [(checkpoint, _)] = connection.execute(_CHECKPOINT)
+                values = (after, *time_range.texts, PAGE)
+                return checkpoint, connection.execute(_FORWARDS, values).fetchall()
         except JournalError as error:
-            self._complain(str(error))
+            self._report(str(error))
             return 0, []
 
-    def page_before(self, before: int, span: Span) -> list[Stored]:
-        """What comes before a row, the last first."""
-        return self._ask(_BACKWARDS, before, *span.texts, PAGE)
+    def page_before(self, before: int, time_range: TimeRange) -> list[RawRecord]:
+        """Return the records before a seq, newest first."""
+        return self._ask(_BACKWARDS, before, *time_range.texts, PAGE)
 
     def identity(self) -> str:
-        """Which journal it is, wherever its rows go; nothing where it is just being made."""
-        for _, name in self._ask(_ANCHOR):
+        """Return the journal's identity, wherever its records go; "" if it is just being made."""
+        for _, name in self._ask(_CHECKPOINT):
             if name:
                 return str(name, errors="replace")
-            self._complain(f"{self.path}: its identity is not as this program writes it")
+            self._report(f"{self.path}: its identity is not as this program writes it")
         return ""
 
-    def running(self) -> Iterator[Kept]:
-        """What was admitted and has not ended: never more than a gateway takes at once."""
+    def running(self) -> Iterator[StoredRecord]:
+        """Yield the open intents: never more than a gateway serves at once."""
         for seq, text in self._ask(_INTENTS):
             yield from self.read(seq, text)
 
-    def find(self, request_id: str) -> Kept | None:
-        """The row of a request, ended or not."""
+    def find(self, request_id: str) -> StoredRecord | None:
+        """Return the record of a request, ended or not."""
         found = self._ask(_BY_ID, as_text(request_id))
         return next(chain.from_iterable(self.read(*record) for record in found), None)
 
-    def _ask(self, question: str, *values: str | int) -> list[Stored]:
+    def _ask(self, question: str, *values: str | int) -> list[RawRecord]:
         try:
             with reading(self.path) as connection:
                 if is_unmade(connection):
                     return []
                 return connection.execute(question, values).fetchall()
         except JournalError as error:
-            self._complain(str(error))
+            self._report(str(error))
             return []
 
-    def read(self, seq: int, text: bytes) -> Iterator[Kept]:
-        """The row of a place; nothing, and a word about it, where it is spoilt."""
+    def read(self, seq: int, text: bytes) -> Iterator[StoredRecord]:
+        """Yield the record with this text; nothing, and a report, if it is damaged."""
         try:
             yield read(self.path.name, seq, text)
         except ValueError:
-            where = f"row {seq}" if seq else "a request that runs"
-            self._complain(f"{self.path}: {where} is not as this program writes it")
+            where = f"record {seq}" if seq else "a request that runs"
+            self._report(f"{self.path}: {where} is not as this program writes it")
 
 
 class Journals:
     """The journals of a data directory.
 
     Args:
-        directory: where they are.
-        complain: takes a line for each thing that cannot be read.
+        directory: that holds them.
+        report: takes one line for each thing that cannot be read.
 
     """
 
-    def __init__(self, directory: Path, complain: Complain) -> None:
+    def __init__(self, directory: Path, report: ReportFault) -> None:
         self._directory = directory
-        self._complain = Once(complain)
-        self._strands: dict[Path, JournalStrand] = {}
+        self._report = OncePerFault(report)
+        self._segments: dict[Path, JournalSegment] = {}
 
-    def strands(self) -> Sequence[JournalStrand]:
-        """All that are there now."""
+    def segments(self) -> Sequence[JournalSegment]:
+        """Return all that are there now, and those seen before."""
         try:
             paths = paths_in(self._directory)
         except JournalError as error:
-            self._complain(str(error))
+            self._report(str(error))
             paths = []
         for path in paths:
-            if path not in self._strands:
-                self._strands[path] = JournalStrand(path, self._complain)
-        return list(self._strands.values())
+            if path not in self._segments:
+                self._segments[path] = JournalSegment(path, self._report)
+        return list(self._segments.values())
 
-    def running(self) -> Iterator[Kept]:
-        """What was admitted and has not ended."""
-        return chain.from_iterable(strand.running() for strand in self.strands())
+    def running(self) -> Iterator[StoredRecord]:
+        """Yield the records of requests that were admitted and have not ended."""
+        return chain.from_iterable(segment.running() for segment in self.segments())
 
-    def find(self, request_id: str) -> Kept | None:
-        """The row of a request, ended or not."""
-        found = (strand.find(request_id) for strand in self.strands())
+    def find(self, request_id: str) -> StoredRecord | None:
+        """Return the record of a request, ended or not."""
+        found = (segment.find(request_id) for segment in self.segments())
         return next((record for record in found if record), None)
 
 
 def paths_in(directory: Path) -> list[Path]:
-    """The journals of a directory, by their numbers; raises JournalError."""
+    """Return the journals of a directory, by their numbers; raises JournalError."""
     try:
         found = [path for path in directory.iterdir() if path.match(JOURNAL_PATTERN)]
     except FileNotFoundError:
@@ -247,47 +248,52 @@ def is_unmade(connection: Any) -> bool:
     return version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchall()
 
 
-def merged(strands: Iterable[Strand], span: Span) -> Iterator[Kept]:
-    """What strands have that was not read yet, as one, in the order of the ends."""
+def merged(segments: Iterable[Segment], time_range: TimeRange) -> Iterator[StoredRecord]:
+    """Yield the unread records of all segments, in the order of their ends."""
     return once(
-        heapq.merge(*(strand.records(span) for strand in strands), key=lambda record: record.ended)
+        heapq.merge(
+            *(segment.records(time_range) for segment in segments), key=lambda record: record.ended
+        )
     )
 
 
-def once(records: Iterable[Kept]) -> Iterator[Kept]:
-    """A row for each request."""
-    given: set[str] = set()
+def once(records: Iterable[StoredRecord]) -> Iterator[StoredRecord]:
+    """Yield one record for each request."""
+    seen: set[str] = set()
     order: deque[str] = deque()
     for record in records:
-        if record.request_id in given:
+        if record.request_id in seen:
             continue
         if len(order) == WINDOW:
-            given.discard(order.popleft())
-        given.add(record.request_id)
+            seen.discard(order.popleft())
+        seen.add(record.request_id)
         order.append(record.request_id)
         yield record
 
 
 def start_at_newest(
-    strands: Sequence[Strand], span: Span, count: int, is_wanted: Callable[[Kept], bool]
+    segments: Sequence[Segment],
+    time_range: TimeRange,
+    count: int,
+    is_wanted: Callable[[StoredRecord], bool],
 ) -> None:
-    """Move strands to where only the newest rows come, as many as are wanted."""
-    starts = {id(strand): strand.last for strand in strands}
-    for place, record in heapq.merge(
-        *map(_backwards(span), strands), key=lambda one: -one[1].ended
+    """Move segments so that only the newest `count` wanted records follow."""
+    starts = {id(segment): segment.last for segment in segments}
+    for key, record in heapq.merge(
+        *map(_backwards(time_range), segments), key=lambda one: -one[1].ended
     ):
         if count == 0:
             break
-        starts[place] = record.seq - 1
+        starts[key] = record.seq - 1
         count -= is_wanted(record)
     else:
         starts = dict.fromkeys(starts, 0) if count else starts
-    for strand in strands:
-        strand.after = starts[id(strand)]
+    for segment in segments:
+        segment.after = starts[id(segment)]
 
 
-def _backwards(span: Span) -> Callable[[Strand], Iterator[tuple[int, Kept]]]:
-    return lambda strand: ((id(strand), record) for record in strand.backwards(span))
+def _backwards(time_range: TimeRange) -> Callable[[Segment], Iterator[tuple[int, StoredRecord]]]:
+    return lambda segment: ((id(segment), record) for record in segment.backwards(time_range))
 
 
 def _text(moment: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""A row as it is read again: checked, as whoever can write the file can put anything there."""
+"""An audit record as it is read again: checked, since a writable file can hold anything."""
 
 from __future__ import annotations
 
@@ -9,63 +9,30 @@ from typing import Any, Final, NoReturn
 import attrs
 
 from ollama_gateway.ledger.document import Document
+from ollama_gateway.ledger.fields import JsonTypes
+from ollama_gateway.ledger.record import ATTEMPT_FIELDS, RECORD_FIELDS
 
-Kinds = tuple[type, ...]
-
-LARGEST: Final = 2**63 - 1
-"""The largest number that is believed."""
-_WORD: Final[Kinds] = (str,)
-_COUNT: Final[Kinds] = (int,)
-_TIME: Final[Kinds] = (int, float)
-_FIELDS: Final[dict[str, Kinds]] = {
-    "request_id": _WORD,
-    "started_at": _WORD,
-    "key_id": _WORD,
-    "key_name": _WORD,
-    "end_user": _WORD,
-    "client": _WORD,
-    "endpoint": _WORD,
-    "dialect": _WORD,
-    "model": _WORD,
-    "backend": _WORD,
-    "outcome": _WORD,
-    "reason": _WORD,
-    "status": _COUNT,
-    "prompt_tokens": _COUNT,
-    "completion_tokens": _COUNT,
-    "tokens_source": _WORD,
-    "spender": _WORD,
-    "ttft_ms": _TIME,
-    "duration_ms": _TIME,
-    "bytes_in": _COUNT,
-    "bytes_out": _COUNT,
-    "attempts": (list,),
-}
-"""What a row is made of, in the order in which it is shown; each may be null but the first two."""
-_OF_ATTEMPTS: Final[dict[str, Kinds]] = {
-    "backend": _WORD,
-    "started_ms": _TIME,
-    "hedge": (bool,),
-    "first_chunk_ms": _TIME,
-    "reason": _WORD,
-}
+MAX_INT64: Final = 2**63 - 1
+"""The largest number that is accepted."""
+_TYPES: Final = {field.name: field.form.json for field in RECORD_FIELDS}
+_TYPES_OF_ATTEMPT: Final = {field.name: field.form.json for field in ATTEMPT_FIELDS}
 
 
 @attrs.frozen
-class Kept:
-    """A row that was read."""
+class StoredRecord:
+    """A record that was read and checked."""
 
     journal: str
-    """Where it lies."""
+    """The name of the journal, or of PostgreSQL and the journal."""
     seq: int
-    """Its place there; 0 while the request runs."""
+    """Its number there; 0 while the request runs."""
     document: Document
-    """With every field that this version knows, of the right kind or None."""
+    """With every field that this version knows, of the right type or None."""
     began: datetime
 
     @property
     def request_id(self) -> str:
-        """Of which request it is."""
+        """The request's id."""
         return str(self.document["request_id"])
 
     @property
@@ -74,28 +41,28 @@ class Kept:
         return self.began.timestamp() + (self.document["duration_ms"] or 0) / 1000
 
 
-def read(journal: str, seq: int, text: bytes) -> Kept:
-    """A row from what is stored; raises ValueError where this program did not write it."""
+def read(journal: str, seq: int, text: bytes) -> StoredRecord:
+    """Read a record from its stored text; raises ValueError if this program did not write it."""
     found = _loaded(text)
     if not isinstance(found, dict):
-        _refuse("row")
-    document = {**dict.fromkeys(_FIELDS), **found}
-    _check(document, _FIELDS)
+        _refuse("record")
+    document = {**dict.fromkeys(_TYPES), **found}
+    _check(document, _TYPES)
     document["attempts"] = [_attempt(one) for one in document["attempts"] or ()]
     if document["request_id"] is None or document["started_at"] is None:
-        _refuse("row")
+        _refuse("record")
     began = _moment(document["started_at"])
     document["started_at"] = shown_time(began)
-    return Kept(journal, seq, document, began)
+    return StoredRecord(journal, seq, document, began)
 
 
 def as_text(given: str) -> str:
-    """What somebody looks for, as a store takes it: a command line may hold what is no text."""
+    """Return a search term as a store accepts it: a command line may hold invalid text."""
     return given.replace("\x00", "").encode(errors="replace").decode()
 
 
 def shown_time(moment: datetime) -> str:
-    """A moment in UTC, to the microsecond (RFC 3339)."""
+    """Return a moment in UTC, to the microsecond (RFC 3339)."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -103,25 +70,25 @@ def _loaded(text: bytes) -> Any:
     try:
         return json.loads(text.decode())
     except RecursionError:
-        _refuse("row")
+        _refuse("record")
 
 
 def _attempt(value: object) -> Document:
     if not isinstance(value, dict):
         _refuse("attempt")
-    document = {**dict.fromkeys(_OF_ATTEMPTS), **value}
-    _check(document, _OF_ATTEMPTS)
+    document = {**dict.fromkeys(_TYPES_OF_ATTEMPT), **value}
+    _check(document, _TYPES_OF_ATTEMPT)
     return document
 
 
-def _check(document: Document, kinds: dict[str, Kinds]) -> None:
-    for name, allowed in kinds.items():
+def _check(document: Document, types: dict[str, JsonTypes]) -> None:
+    for name, allowed in types.items():
         value = document[name]
         if value is None:
             continue
         if type(value) not in allowed:  # a bool is an int to isinstance
             _refuse(name)
-        if allowed[0] is int and not 0 <= value <= LARGEST:
+        if allowed[0] is int and not 0 <= value <= MAX_INT64:
             _refuse(name)
 
 

@@ -1,7 +1,7 @@
-"""What was used, by key, end user, model, backend, day or outcome: sums over rows.
+"""Sums of requests and tokens by key, end user, model, backend, day or outcome.
 
-Plain functions over documents (`kept.py`), wherever they come from. What a request used belongs to
-the day (UTC) on which it began, as budgets have it.
+Plain functions over documents (`records.py`), wherever they come from. The tokens of a request
+belong to the day (UTC) on which it began, as in budgets.
 """
 
 from __future__ import annotations
@@ -16,35 +16,31 @@ from ollama_gateway.ledger.document import Document
 By = Literal["key", "end-user", "model", "backend", "day", "outcome"]
 WAYS: Final[tuple[By, ...]] = get_args(By)
 FAILED: Final = frozenset({"upstream_failed", "timed_out", "killed"})
-"""Outcomes that are nobody's wish; a client that left is not among them."""
+"""Outcomes that count as failures; a client that left is none."""
 PROMPT_COUNTED: Final = frozenset({"counted", "prompt_counted"})
 COMPLETION_COUNTED: Final = frozenset({"counted", "completion_counted"})
-"""What `tokens_source` says of tokens that no backend reported."""
-COUNTS: Final = (
-    *("requests", "refused", "failed"),
-    *("prompt_tokens", "completion_tokens", "counted_tokens"),
-)
+"""The values of `tokens_source` for tokens that no backend reported."""
 
 
 @attrs.define
-class Usage:
-    """What a group of requests used."""
+class UsageSums:
+    """The sums of a group of requests."""
 
     name: str | None
-    """What the group has in common; None for requests that lack it."""
+    """The value that the group has in common; None for requests without one."""
     label: str | None
-    """The same for a person: of a key, the name it had last."""
+    """The same for people: for a key, its latest name."""
     requests: int = 0
     refused: int = 0
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     counted_tokens: int = 0
-    """How many of the tokens are estimates, made here where no backend reported them."""
+    """How many of the tokens are estimates, made here because no backend reported them."""
 
     @property
     def total_tokens(self) -> int:
-        """Prompts and answers."""
+        """Tokens of prompts and answers."""
         return self.prompt_tokens + self.completion_tokens
 
     def add(self, document: Document) -> None:
@@ -60,12 +56,15 @@ class Usage:
         self.counted_tokens += completion * (source in COMPLETION_COUNTED)
 
 
-def usage(documents: Iterable[Document], by: By) -> list[Usage]:
-    """The sums of each group: days in their order, others by their tokens, the most first."""
-    groups: dict[str | None, Usage] = {}
+COUNTS: Final = tuple(field.name for field in attrs.fields(UsageSums) if field.default == 0)
+
+
+def usage(documents: Iterable[Document], by: By) -> list[UsageSums]:
+    """Return the sums of each group: days in order, others by their tokens, the most first."""
+    groups: dict[str | None, UsageSums] = {}
     for document in documents:
         name, label = _group(document, by)
-        group = groups.setdefault(name, Usage(name, label))
+        group = groups.setdefault(name, UsageSums(name, label))
         group.label = label
         group.add(document)
     if by == "day":
@@ -73,9 +72,9 @@ def usage(documents: Iterable[Document], by: By) -> list[Usage]:
     return sorted(groups.values(), key=lambda g: (-g.total_tokens, -g.requests, g.name or ""))
 
 
-def total(groups: Iterable[Usage]) -> Usage:
-    """All groups together."""
-    whole = Usage("total", "total")
+def total(groups: Iterable[UsageSums]) -> UsageSums:
+    """Return the sums of all groups together."""
+    whole = UsageSums("total", "total")
     for group in groups:
         for count in COUNTS:
             setattr(whole, count, getattr(whole, count) + getattr(group, count))

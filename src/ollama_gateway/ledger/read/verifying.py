@@ -1,4 +1,4 @@
-"""Whether journals are as they were written: their chains, followed from the anchor to the head."""
+"""Verifies the journals of this machine: follows each chain from its checkpoint to its head."""
 
 from __future__ import annotations
 
@@ -8,134 +8,141 @@ from typing import Any, Final
 
 import attrs
 
-from ollama_gateway.ledger.chain import Anchor, Fault, Link, verify
-from ollama_gateway.ledger.journal import JournalError, anchor_of, reading
+from ollama_gateway.ledger.chain import ChainFault, Checkpoint, Link, verify
+from ollama_gateway.ledger.journal import JournalError, checkpoint_of, reading
 from ollama_gateway.ledger.read.journals import is_unmade
-from ollama_gateway.ledger.read.records import LARGEST
+from ollama_gateway.ledger.read.records import MAX_INT64
 
 STRIDE: Final = 20_000
-"""Rows between two words of progress."""
+"""Records between two reports of progress."""
 
-# As bytes: somebody may have put anything there, and it is to be named, not to end the search.
+# As bytes: an edited file can hold anything, and that is to be named, not to end the search.
 _LINKS: Final = """SELECT seq, CAST(request_id AS BLOB), CAST(document AS BLOB), CAST(hash AS BLOB)
     FROM rows WHERE seq > ? ORDER BY seq LIMIT ?"""
-_ALL: Final = (-LARGEST, -1)
+_ALL: Final = (-MAX_INT64, -1)
 _IDENTITY: Final = "SELECT CAST(identity AS BLOB) FROM chain"
 
 Progress = Callable[[int], None]
 
 
 @attrs.frozen
-class Checked:
-    """What was found in a journal."""
+class ChainReport:
+    """The result of following one chain."""
 
     journal: str
-    """Its file name; its identity where it is in PostgreSQL alone."""
+    """The journal's file name; its identity if it is in PostgreSQL alone."""
     identity: str = ""
-    """Which it is, wherever its rows are."""
+    """The journal's identity, the same wherever its records are."""
     records: int = 0
-    """How many are there."""
-    anchor: Anchor = attrs.field(factory=Anchor)
-    """What came before the first."""
-    head: Anchor = attrs.field(factory=Anchor)
-    """The last row up to which the chain holds."""
+    """How many records are there."""
+    checkpoint: Checkpoint = attrs.field(factory=Checkpoint)
+    """The record before the first."""
+    head: Checkpoint = attrs.field(factory=Checkpoint)
+    """The last record up to which the chain holds."""
     dropped: int = 0
-    """Rows before the anchor, dropped for their age: of those nothing can be said."""
-    fault: Fault | None = None
-    """Where it does not hold."""
+    """Records up to the checkpoint, dropped for their age, which cannot be verified."""
+    fault: ChainFault | None = None
+    """The first record at which it does not hold."""
     error: str | None = None
     """Why it cannot be read."""
-    has_sought: bool = False
-    """Whether the row with the hash that was sought is there."""
+    has_expected_head: bool = False
+    """Whether the record with the expected hash is there."""
 
     @property
     def is_ok(self) -> bool:
-        """Whether it was read and holds."""
+        """Whether the chain was read and holds."""
         return self.fault is None and self.error is None
 
     @property
     def fails_at_once(self) -> bool:
-        """Whether not even the first row holds, as with a wrong key."""
-        return self.fault is not None and self.fault.seq == self.anchor.seq + 1
+        """Whether not even the first record holds, as with a wrong key."""
+        return self.fault is not None and self.fault.seq == self.checkpoint.seq + 1
 
 
 @attrs.frozen
 class JournalState:
-    """What a journal has at one moment."""
+    """The contents of a journal at one moment."""
 
-    anchor: Anchor = attrs.field(factory=Anchor)
+    checkpoint: Checkpoint = attrs.field(factory=Checkpoint)
     records: int = 0
     first: Link | None = None
-    """Its first row."""
-    has_sought: bool = False
-    """Whether the row with the hash that was sought is there, if only as the anchor."""
+    """Its first record."""
+    has_expected_head: bool = False
+    """Whether the record with the expected hash is there, or is the checkpoint."""
 
 
 def check(
-    path: Path, key: bytes, sought: bytes = b"", progress: Progress = lambda _: None
-) -> Checked:
-    """Follow the chain of a journal, in constant memory; a million rows take some ten seconds.
+    path: Path, key: bytes, expected_head: bytes = b"", progress: Progress = lambda _: None
+) -> ChainReport:
+    """Follow the chain of a journal, in constant memory; a million records take some ten seconds.
 
     Args:
         path: of the journal.
         key: of the chain; empty for none.
-        sought: the hash of a row, noted elsewhere.
-        progress: told how many rows were followed, from time to time.
+        expected_head: the hash of a record, noted elsewhere; empty for none.
+        progress: called from time to time with the number of records followed.
 
     """
     try:
-        return _check(path, key, sought, progress)
+        return _check(path, key, expected_head, progress)
     except JournalError as error:
-        return Checked(path.name, error=str(error))
+        return ChainReport(path.name, error=str(error))
 
 
-def _check(path: Path, key: bytes, sought: bytes, progress: Progress) -> Checked:
+def _check(path: Path, key: bytes, expected_head: bytes, progress: Progress) -> ChainReport:
     with reading(path) as connection:
         if is_unmade(connection):
-            return Checked(path.name)
-        anchor = _anchor_of(connection, path)
-        head, fault = verify(anchor, counted(_links(connection, *_ALL), progress), key)
+            return ChainReport(path.name)
+        checkpoint = _checkpoint_of(connection, path)
+        head, fault = verify(checkpoint, with_progress(_links(connection, *_ALL), progress), key)
         [(records,)] = connection.execute("SELECT count(*) FROM rows")
-        is_there = _has(connection, anchor, sought)
+        is_there = _has(connection, checkpoint, expected_head)
         identity = _identity_of(connection)
-    return Checked(
-        path.name, identity, records, anchor, head, anchor.seq, fault, has_sought=is_there
+    return ChainReport(
+        path.name,
+        identity,
+        records,
+        checkpoint,
+        head,
+        checkpoint.seq,
+        fault,
+        has_expected_head=is_there,
     )
 
 
 def identity_of(path: Path) -> str:
-    """Which journal it is; nothing where it is just being made. Raises JournalError."""
+    """Return a journal's identity; "" if it is just being made. Raises JournalError."""
     with reading(path) as connection:
         return "" if is_unmade(connection) else _identity_of(connection)
 
 
-def standing(path: Path, sought: bytes = b"") -> JournalState:
-    """How a journal stands. Raises JournalError."""
+def state_of(path: Path, expected_head: bytes = b"") -> JournalState:
+    """Return the state of a journal. Raises JournalError."""
     with reading(path) as connection:
-        anchor = _anchor_of(connection, path)
+        checkpoint = _checkpoint_of(connection, path)
         [(records,)] = connection.execute("SELECT count(*) FROM rows")
-        first = next(_links(connection, -LARGEST, 1), None)
-        return JournalState(anchor, records, first, _has(connection, anchor, sought))
+        first = next(_links(connection, -MAX_INT64, 1), None)
+        return JournalState(checkpoint, records, first, _has(connection, checkpoint, expected_head))
 
 
-def links_after(path: Path, after: int, size: int) -> tuple[Anchor, list[Link]]:
-    """The anchor of a journal, and at the same moment some rows. Raises JournalError."""
+def links_after(path: Path, after: int, size: int) -> tuple[Checkpoint, list[Link]]:
+    """Return a journal's checkpoint and some records, read together. Raises JournalError."""
     with reading(path) as connection:
-        return _anchor_of(connection, path), list(_links(connection, after, size))
+        return _checkpoint_of(connection, path), list(_links(connection, after, size))
 
 
-def counted(links: Iterable[Link], progress: Progress) -> Iterator[Link]:
-    """The same, while progress is told of."""
+def with_progress(links: Iterable[Link], progress: Progress) -> Iterator[Link]:
+    """Yield the same links, and report progress."""
     for number, record in enumerate(links, 1):
         if number % STRIDE == 0:
             progress(number)
         yield record
 
 
-def _has(connection: Any, anchor: Anchor, sought: bytes) -> bool:
-    if not sought or sought == anchor.hash:
-        return bool(sought)
-    found = connection.execute("SELECT 1 FROM rows WHERE hash = ?", (sought,)).fetchone()
+def _has(connection: Any, checkpoint: Checkpoint, expected_head: bytes) -> bool:
+    if not expected_head or expected_head == checkpoint.hash:
+        return bool(expected_head)
+    found = connection.execute("SELECT 1 FROM rows WHERE hash = ?", (expected_head,)).fetchone()
     return found is not None
 
 
@@ -144,15 +151,15 @@ def _identity_of(connection: Any) -> str:
     return str(name or b"", errors="replace")
 
 
-def _anchor_of(connection: Any, path: Path) -> Anchor:
-    anchor = anchor_of(connection)
-    if not _is_anchor(anchor.seq, anchor.hash):
-        raise JournalError(f"{path}: the anchor is not as this program writes it")
-    return anchor
+def _checkpoint_of(connection: Any, path: Path) -> Checkpoint:
+    checkpoint = checkpoint_of(connection)
+    if not _is_checkpoint(checkpoint.seq, checkpoint.hash):
+        raise JournalError(f"{path}: the checkpoint is not as this program writes it")
+    return checkpoint
 
 
-def _is_anchor(seq: object, digest: object) -> bool:
-    """Whether it is of the kinds that it should be, as SQLite takes any."""
+def _is_checkpoint(seq: object, digest: object) -> bool:
+    """Whether the values have the right types, since SQLite stores any."""
     return isinstance(seq, int) and isinstance(digest, bytes)
 
 
@@ -162,7 +169,7 @@ def _links(connection: Any, after: int, size: int) -> Iterator[Link]:
 
 
 def _text(document: bytes) -> str:
-    """A row's text; of what is no text, one that no row has, so that its hash cannot hold."""
+    """Return a record's text; "" if it is not UTF-8, so that its hash cannot hold."""
     try:
         return document.decode()
     except UnicodeDecodeError:

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import attrs
 
+from tests.campaign.audit_log import check_chain, names_of, open_in, rows_in
 from tests.campaign.client import Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
-from tests.campaign.trail import check_chain, names_of, open_in, rows_in
 from tests.smoke.fleet import Fleet, fleet
 
 LONGEST: Final = 30

@@ -14,11 +14,11 @@ import attrs
 from ollama_gateway.ledger.document import document_of, to_text
 from ollama_gateway.ledger.journal import JournalEntry
 from ollama_gateway.ledger.record import Attempt
+from tests.campaign.audit_log import size_of
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
-from tests.campaign.trail import size_of
+from tests.ledger.audit_logs import changed
 from tests.ledger.records import BEGAN, KEY, journal, record
-from tests.ledger.trails import changed
 from tests.smoke.fleet import ctl
 
 BATCH: Final = 1000

@@ -17,11 +17,11 @@ from ollama_gateway.cli.main import app
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Journal, JournalEntry, first_records
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.read.journals import Journals, Span, merged
-from ollama_gateway.ledger.read.records import Kept
+from ollama_gateway.ledger.read.journals import Journals, TimeRange, merged
+from ollama_gateway.ledger.read.records import StoredRecord
 from tests.ledger.records import BEGAN, journal, record
 
-ALL = Span()
+ALL = TimeRange()
 ESCAPE = "\x1b[31mred\x1b[0m\n[bold]\u202e\x9b2J"
 """What must not reach a terminal: colours, lines, markup, text that runs backwards, C1."""
 
@@ -68,19 +68,23 @@ def changed(path: Path, statement: str, *values: object) -> None:
         connection.execute(statement, values)
 
 
-def all_rows(directory: Path, faults: list[str] | None = None, span: Span = ALL) -> list[Kept]:
+def all_rows(
+    directory: Path, faults: list[str] | None = None, time_range: TimeRange = ALL
+) -> list[StoredRecord]:
     """The whole trail, in order."""
     told: list[str] = []
-    records = list(merged(Journals(directory, told.append).strands(), span))
+    records = list(merged(Journals(directory, told.append).segments(), time_range))
     assert faults is not None or told == []
     if faults is not None:
         faults += told
     return records
 
 
-def all_ids(directory: Path, faults: list[str] | None = None, span: Span = ALL) -> list[str]:
+def all_ids(
+    directory: Path, faults: list[str] | None = None, time_range: TimeRange = ALL
+) -> list[str]:
     """Of which requests it has rows, in order."""
-    return [kept.request_id for kept in all_rows(directory, faults, span)]
+    return [kept.request_id for kept in all_rows(directory, faults, time_range)]
 
 
 def run(*arguments: str) -> Result:
@@ -108,7 +112,7 @@ def ids_of(*arguments: str) -> list[str]:
 class Memory:
     """A strand of rows that are nowhere else."""
 
-    def __init__(self, name: str, kept: list[Kept]) -> None:
+    def __init__(self, name: str, kept: list[StoredRecord]) -> None:
         self.name, self.kept = name, kept
         self.after = 0
 
@@ -122,19 +126,19 @@ class Memory:
         """The place of the last row."""
         return self.kept[-1].seq if self.kept else 0
 
-    def records(self, span: Span) -> Iterator[Kept]:
+    def records(self, time_range: TimeRange) -> Iterator[StoredRecord]:
         """What comes after `after`; moves it."""
         for kept in self.kept:
-            if kept.seq > self.after and span.holds(kept.began):
+            if kept.seq > self.after and time_range.contains(kept.began):
                 self.after = kept.seq
                 yield kept
 
-    def backwards(self, span: Span) -> Iterator[Kept]:
+    def backwards(self, time_range: TimeRange) -> Iterator[StoredRecord]:
         """All rows, the last first."""
-        return (kept for kept in reversed(self.kept) if span.holds(kept.began))
+        return (kept for kept in reversed(self.kept) if time_range.contains(kept.began))
 
 
-def _kept(name: str, seq: int, second: int, is_good: bool) -> Kept:  # noqa: FBT001 - of a tuple
+def _kept(name: str, seq: int, second: int, is_good: bool) -> StoredRecord:  # noqa: FBT001 - of a tuple
     status = 200 if is_good else 400
     document = {"request_id": f"{name}-{seq}", "duration_ms": 0, "status": status}
-    return Kept(name, seq, document, BEGAN + timedelta(seconds=second))
+    return StoredRecord(name, seq, document, BEGAN + timedelta(seconds=second))

@@ -11,10 +11,10 @@ from typing import Final
 
 import attrs
 
+from tests.campaign.audit_log import MEBIBYTE, names_of, resident, rows_in, size_of
 from tests.campaign.client import OK, Request, eventually
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
-from tests.campaign.trail import MEBIBYTE, names_of, resident, rows_in, size_of
 from tests.smoke.fleet import Fleet, fleet
 from tests.support.postgres_server import PostgresServer, private_postgres
 

@@ -19,10 +19,7 @@ from typing import Any, Final
 import pytest
 
 from ollama_gateway.ledger.writer import CAPACITY
-from tests.campaign.client import OK, UNAVAILABLE, Request, eventually, sent, until_served
-from tests.campaign.conftest import Note
-from tests.campaign.sizes import Sizes
-from tests.campaign.trail import (
+from tests.campaign.audit_log import (
     MEBIBYTE,
     check_chain,
     fill_disk,
@@ -32,6 +29,9 @@ from tests.campaign.trail import (
     resident,
     rows_in,
 )
+from tests.campaign.client import OK, UNAVAILABLE, Request, eventually, sent, until_served
+from tests.campaign.conftest import Note
+from tests.campaign.sizes import Sizes
 from tests.smoke.fleet import PATIENCE, Fleet, Gateway, fleet
 
 AT_ONCE: Final = 8

@@ -1,0 +1,15 @@
+"""The outcomes of a request, in words for operators. The reasons' words are in `reasons.py`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+OUTCOMES: Final = {
+    "completed": "the whole answer was sent",
+    "refused": "the gateway did not serve it",
+    "client_gone": "the client left before the end",
+    "upstream_failed": "no backend gave a whole answer",
+    "timed_out": "no backend answered in time",
+    "killed": "the gateway ended before the request had",
+}
+"""Every outcome that an audit record can have."""
