@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from tests.bench.measure import Seen
+from tests.bench.measure import Measurement
 
 HEADS: Final = (
     "scenario",
@@ -70,7 +70,7 @@ class Row:
 
     scenario: str
     subject: str
-    seen: Sequence[Seen]
+    seen: Sequence[Measurement]
 
     def figures(self) -> list[float]:
         """In the order of `HEADS`."""

@@ -34,7 +34,7 @@ import structlog
 from ollama_gateway.limits.calendar import moment, utc_now
 from ollama_gateway.limits.memory import MemoryQuota
 from ollama_gateway.limits.quota import (
-    LEASE,
+    LEASE_SECONDS,
     Grant,
     Quota,
     QuotaStore,
@@ -42,7 +42,7 @@ from ollama_gateway.limits.quota import (
     ReservationRequest,
 )
 from ollama_gateway.limits.redis.operations import Operation, Reserve, Settle
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from tests.support.redis_server import redis_server
 
@@ -105,7 +105,7 @@ class ThreadHop:
 
     def __init__(self, url: str, tasks: int) -> None:
         self._redis = redis.Redis.from_url(url, decode_responses=True, max_connections=tasks)
-        scripts = Scripts(url)
+        scripts = RedisScripts(url)
         self._digests = {n: self._redis.script_load(t) for n, t in scripts._texts.items()}
         self._limiter = anyio.CapacityLimiter(tasks)
         scripts.close()
@@ -131,8 +131,10 @@ class ThreadHop:
         return await anyio.to_thread.run_sync(self._run, operation, limiter=self._limiter)
 
     def _run(self, operation: Operation) -> Any:
-        keys, said = operation.call(int(LEASE * 1000), 0)
-        reply: Any = self._redis.evalsha(self._digests[operation.script], len(keys), *keys, *said)
+        keys, arguments = operation.call(int(LEASE_SECONDS * 1000), 0)
+        reply: Any = self._redis.evalsha(
+            self._digests[operation.script], len(keys), *keys, *arguments
+        )
         return operation.read(reply)
 
 
@@ -155,7 +157,7 @@ async def batched(url: str, _tasks: int) -> AsyncIterator[Subject]:
     async def nowhere() -> dict[str, Any]:
         return {}
 
-    async with RedisQuota(Scripts(url), nothing, nowhere).opened() as store:
+    async with RedisQuota(RedisScripts(url), nothing, nowhere).opened() as store:
         while store.why_not is not None:
             await store.renew(list)
             await anyio.sleep(0.1)

@@ -37,7 +37,7 @@ class Load:
 
 
 @attrs.frozen
-class Seen:
+class Measurement:
     """What came of a load on a subject; seconds."""
 
     load: Load
@@ -99,7 +99,7 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)]
 
 
-def run(subject: Subject, direct: Subject, load: Load, clients: int = 1) -> Seen:
+def run(subject: Subject, direct: Subject, load: Load, clients: int = 1) -> Measurement:
     """Put a load on a subject by so many client processes."""
     assert subject.pid is not None
     assert direct.pid is not None
@@ -117,7 +117,7 @@ def run(subject: Subject, direct: Subject, load: Load, clients: int = 1) -> Seen
     time.sleep(REST)
     after = tree.cpu(subject.pid), tree.cpu(direct.pid)
     wall = max(one["wall"] for one in told)
-    return Seen(
+    return Measurement(
         load,
         [Exchange(*exchange) for one in told for exchange in one["exchanges"]],
         after[0] - before[0],
@@ -146,7 +146,7 @@ def _shares(whole: int, parts: int) -> list[int]:
 
 def alternate(
     subjects: Mapping[str, Subject], load: Load, rounds: int, clients: int = 1
-) -> Iterator[dict[str, Seen]]:
+) -> Iterator[dict[str, Measurement]]:
     """Put the load on one after the other, in turn forwards and backwards; each a round."""
     direct, names = subjects["direct"], list(subjects)
     for number in range(rounds):

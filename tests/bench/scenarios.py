@@ -18,13 +18,13 @@ from typing import Final
 import attrs
 
 from tests.bench.aims import Aim, Row
-from tests.bench.measure import Load, Seen, alternate, run
+from tests.bench.measure import Load, Measurement, alternate, run
 from tests.bench.subjects import COMPLETIONS, Subject, gateway, subjects, upstream
 from tests.support.redis_server import redis_server
 
 PROXIES: Final = ("plain", "nginx", "gateway")
 WARM: Final = Load(20, 10, chunks=3)
-Round = dict[str, Seen]
+Round = dict[str, Measurement]
 
 
 @attrs.define
@@ -72,33 +72,35 @@ class Lab:
         return count // 10 if self.is_quick else count
 
 
-def ratio(rounds: Sequence[Round], of: str, to: str, figure: Callable[[Seen], float]) -> float:
+def ratio(
+    rounds: Sequence[Round], of: str, to: str, figure: Callable[[Measurement], float]
+) -> float:
     """The median of the rounds' ratios of a figure."""
     return statistics.median(figure(one[of]) / figure(one[to]) for one in rounds)
 
 
-def middle(rounds: Sequence[Round], name: str, figure: Callable[[Seen], float]) -> float:
+def middle(rounds: Sequence[Round], name: str, figure: Callable[[Measurement], float]) -> float:
     """The median of a figure."""
     return statistics.median(figure(one[name]) for one in rounds)
 
 
-def _per_request(seen: Seen) -> float:
+def _per_request(seen: Measurement) -> float:
     return seen.per_request
 
 
-def _per_chunk(seen: Seen) -> float:
+def _per_chunk(seen: Measurement) -> float:
     return seen.per_chunk
 
 
-def _first50(seen: Seen) -> float:
+def _first50(seen: Measurement) -> float:
     return seen.first(50)
 
 
-def _first99(seen: Seen) -> float:
+def _first99(seen: Measurement) -> float:
     return seen.first(99)
 
 
-def _wall(seen: Seen) -> float:
+def _wall(seen: Measurement) -> float:
     return seen.wall
 
 

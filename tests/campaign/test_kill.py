@@ -12,9 +12,9 @@ import redis
 
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.limits.prompt import BYTES_A_TOKEN
-from ollama_gateway.limits.quota import LEASE
-from ollama_gateway.limits.redis.operations import Look, account
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.quota import LEASE_SECONDS
+from ollama_gateway.limits.redis.operations import ReadUsage, account
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.spending import charged_in
 from ollama_gateway.limits.spending_file import read_file
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent
@@ -67,9 +67,9 @@ def killed_requests(gateway: Gateway) -> float:
 
 def end_leases(url: str, key_id: str) -> None:
     """Look at the key by a clock that is one lease ahead."""
-    scripts = Scripts(url)
-    scripts.offset = LEASE
-    assert scripts.run([Look(key_id)]).outcomes[0].open == 0
+    scripts = RedisScripts(url)
+    scripts.offset = LEASE_SECONDS
+    assert scripts.run([ReadUsage(key_id)]).outcomes[0].open == 0
     scripts.close()
 
 
@@ -100,10 +100,10 @@ def test_leases_of_a_killed_gateway_end(tmp_path: Path, sizes: Sizes, note: Note
         assert make(second.port, generation=1).send().status == LIMITED
 
         if sizes.waits_for_leases:
-            eventually(lambda: second.used(key.id)["concurrency"] == 0, patience=LEASE + 5)
+            eventually(lambda: second.used(key.id)["concurrency"] == 0, patience=LEASE_SECONDS + 5)
             waited = time.monotonic() - killed_at
             note(f"{len(requests)} places free {waited:.2f} s after the kill")
-            assert waited <= LEASE + 0.5  # what the last look may take
+            assert waited <= LEASE_SECONDS + 0.5  # what the last look may take
         else:
             end_leases(url, key.id)
         note(f"{least} tokens told before, {last} at the last renewal, {told(requests)} relayed")

@@ -18,9 +18,16 @@ import pytest
 import redis
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, ReservationRequest, Usage
-from ollama_gateway.limits.redis.operations import EPOCH, LAYOUT, Look
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.quota import (
+    Grant,
+    KeyUsage,
+    LimitRefusal,
+    Quota,
+    Renewal,
+    ReservationRequest,
+)
+from ollama_gateway.limits.redis.operations import GENERATION_KEY, LAYOUT, ReadUsage
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.spending import Contribution, Totals
 from ollama_gateway.services import running
@@ -89,7 +96,7 @@ class Gateway:
     quota: RedisQuota = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        scripts = Scripts(self.url, timeout=self.timeout)
+        scripts = RedisScripts(self.url, timeout=self.timeout)
         self.quota = RedisQuota(scripts, self.contributions, self.asked_elsewhere)
 
     async def reserve(self, asked: ReservationRequest) -> Grant:
@@ -192,7 +199,7 @@ async def refused(made: Gateway, request_id: str) -> None:
     assert refusal.value.retry_after >= 1
 
 
-async def outcome_of(made: Gateway, name: str, quota: Quota) -> Grant | Refusal:
+async def outcome_of(made: Gateway, name: str, quota: Quota) -> Grant | LimitRefusal:
     """What becomes of a client that tries again while the store cannot say."""
     for attempt in itertools.count():
         try:
@@ -213,7 +220,7 @@ def begin(url: str) -> None:
     """An empty Redis that may admit at once: its epoch opened long ago."""
     with inside(url) as client:
         client.flushall()
-        client.set(EPOCH, "first:0")
+        client.set(GENERATION_KEY, "first:0")
 
 
 @contextmanager
@@ -224,14 +231,14 @@ def ready_redis(*options: str) -> Iterator[RedisServer]:
         yield server
 
 
-def look(url: str, key: str = KEY) -> Usage:
+def look(url: str, key: str = KEY) -> KeyUsage:
     """What a key has used, asked of Redis by somebody else."""
-    scripts = Scripts(url, timeout=PATIENCE)
+    scripts = RedisScripts(url, timeout=PATIENCE)
     try:
-        (found,) = scripts.run([Look(key)]).outcomes
+        (found,) = scripts.run([ReadUsage(key)]).outcomes
     finally:
         scripts.close()
-    assert isinstance(found, Usage)
+    assert isinstance(found, KeyUsage)
     return found
 
 

@@ -15,17 +15,24 @@ from ollama_gateway.limits.calendar import Moment, moment
 from ollama_gateway.limits.memory import Account
 from ollama_gateway.limits.quota import (
     Grant,
-    Refusal,
+    KeyUsage,
+    LimitRefusal,
     Renewal,
     Reservation,
     ReservationRequest,
-    Usage,
 )
-from ollama_gateway.limits.redis.operations import LAYOUT, Look, Operation, Renew, Reserve, Settle
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.operations import (
+    LAYOUT,
+    Operation,
+    ReadUsage,
+    Renew,
+    Reserve,
+    Settle,
+)
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from tests.support.patience import PATIENCE
 
-LEASE = 30.0
+LEASE_SECONDS = 30.0
 START = datetime(2026, 11, 30, 22, tzinfo=UTC)
 """Two hours before a day and a month end."""
 
@@ -40,7 +47,7 @@ class Subject(Protocol):
 
     late: float
 
-    def reserve(self, request: ReservationRequest) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal | None:
         """Admit or not; None where the request ended already."""
 
     def settle(self, reservation: Reservation, used: int) -> None:
@@ -49,7 +56,7 @@ class Subject(Protocol):
     def renew(self, *renewals: Renewal) -> None:
         """Keep reservations open."""
 
-    def usage(self, key_id: str) -> Usage:
+    def usage(self, key_id: str) -> KeyUsage:
         """What a key has used."""
 
     def spent(self, key_id: str) -> dict[int, int]:
@@ -75,7 +82,7 @@ class InMemory:
 
     def account(self, key_id: str) -> Account:
         """A key's state."""
-        return self.accounts.setdefault(key_id, Account(LEASE))
+        return self.accounts.setdefault(key_id, Account(LEASE_SECONDS))
 
     def moment(self) -> Moment:
         """The present."""
@@ -85,7 +92,7 @@ class InMemory:
         """The time that is set."""
         return START + timedelta(seconds=self.passed)
 
-    def reserve(self, request: ReservationRequest) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal | None:
         """See `Account`."""
         return self.account(request.key_id).reserve(request, self.moment())
 
@@ -98,7 +105,7 @@ class InMemory:
         for renewal in renewals:
             self.account(renewal.reservation.key_id).renew(renewal, self.moment())
 
-    def usage(self, key_id: str) -> Usage:
+    def usage(self, key_id: str) -> KeyUsage:
         """See `Account`."""
         return self.account(key_id).usage(self.moment())
 
@@ -121,7 +128,7 @@ class InRedis:
     """The store of many: the scripts in a real Redis, whose clock is moved by their offset."""
 
     url: str
-    scripts: Scripts
+    scripts: RedisScripts
     passed: float = 0.0
     late: float = 0.0
 
@@ -139,9 +146,9 @@ class InRedis:
         """The time that is set."""
         return START + timedelta(seconds=self.passed)
 
-    def reserve(self, request: ReservationRequest) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal | None:
         """See reserve.lua."""
-        outcome: Grant | Refusal | None = self.ask(Reserve(request))
+        outcome: Grant | LimitRefusal | None = self.ask(Reserve(request))
         return outcome
 
     def settle(self, reservation: Reservation, used: int) -> None:
@@ -153,9 +160,9 @@ class InRedis:
         for key_id in {renewal.reservation.key_id for renewal in renewals}:
             self.ask(Renew(key_id, tuple(r for r in renewals if r.reservation.key_id == key_id)))
 
-    def usage(self, key_id: str) -> Usage:
+    def usage(self, key_id: str) -> KeyUsage:
         """See usage.lua."""
-        usage: Usage = self.ask(Look(key_id))
+        usage: KeyUsage = self.ask(ReadUsage(key_id))
         return usage
 
     def spent(self, key_id: str) -> dict[int, int]:
@@ -183,7 +190,7 @@ class InRedis:
 @contextmanager
 def in_redis(url: str) -> Iterator[InRedis]:
     """An empty store; the server is flushed first."""
-    scripts = Scripts(url, lease=LEASE, timeout=PATIENCE)
+    scripts = RedisScripts(url, lease=LEASE_SECONDS, timeout=PATIENCE)
     try:
         found = InRedis(url, scripts)
         found.reset()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ollama_gateway.limits.ownership import owned
-from ollama_gateway.limits.quota import MOST
+from ollama_gateway.limits.quota import MAX_TOKENS
 from ollama_gateway.limits.spending import Spending, charged_in, open_spending, others
 from ollama_gateway.limits.spending_file import SpendingError, SpendingFile, read_file
 from ollama_gateway.storage.batcher import in_place
@@ -75,7 +75,7 @@ async def test_figures_beyond_a_row_are_cut_to_it(tmp_path: Path) -> None:
         spending.begin("r", "k", TODAY, 1)
         spending.tell({"r": (10**30, -5)})
         await spending.write()
-    assert charged_in(tmp_path) == {"r": (MOST, 0)}
+    assert charged_in(tmp_path) == {"r": (MAX_TOKENS, 0)}
 
 
 async def test_nothing_is_written_where_nothing_was_told_anew(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ async def test_a_file_of_an_older_version_is_read_and_taken(tmp_path: Path) -> N
         assert spending.totals() == {"k": {TODAY: 230}}
 
 
-@pytest.mark.parametrize("value", ["x", -1, MOST + 1, 1.5, None, b"\xff"])
+@pytest.mark.parametrize("value", ["x", -1, MAX_TOKENS + 1, 1.5, None, b"\xff"])
 async def test_a_row_that_was_not_written_here_is_refused(tmp_path: Path, value: object) -> None:
     """One line, and the rest of the directory is read."""
     await left_open(tmp_path)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import attrs
 
-from ollama_gateway.limits.leases import Cost, Limits
+from ollama_gateway.limits.leases import Cost, Limiter
 from ollama_gateway.limits.quota import Quota
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.spending import Contribution, Totals, charged_in, open_spending
 from ollama_gateway.metrics import Metrics
@@ -40,7 +40,7 @@ class Meter:
 
 
 @asynccontextmanager
-async def limits(directory: Path, url: str) -> AsyncIterator[Limits]:
+async def limits(directory: Path, url: str) -> AsyncIterator[Limiter]:
     """Those of a gateway that admits, and waits for a machine that is busy."""
     begin(url)
 
@@ -52,9 +52,9 @@ async def limits(directory: Path, url: str) -> AsyncIterator[Limits]:
 
     async with (
         open_spending(directory) as spending,
-        RedisQuota(Scripts(url, timeout=PATIENCE), nothing, nowhere).opened() as store,
+        RedisQuota(RedisScripts(url, timeout=PATIENCE), nothing, nowhere).opened() as store,
     ):
-        made = Limits(store, spending, Quota(), 4096, Metrics())
+        made = Limiter(store, spending, Quota(), 4096, Metrics())
         async with made.opened():
             await until(lambda: store.why_not is None)
             yield made

@@ -23,16 +23,16 @@ from hypothesis.stateful import (
 
 from ollama_gateway.limits.calendar import moment
 from ollama_gateway.limits.quota import (
-    REMEMBERED,
-    WINDOW,
+    REMEMBERED_SECONDS,
+    WINDOW_SECONDS,
     Grant,
+    LimitRefusal,
     Quota,
-    Refusal,
     Renewal,
     Reservation,
     ReservationRequest,
 )
-from tests.limits.subject import LEASE, Subject
+from tests.limits.subject import LEASE_SECONDS, Subject
 
 KEY = "k"
 QUOTA = Quota(5, 3, 2000, 4000)
@@ -63,13 +63,15 @@ class Model:
     def pass_time(self, now: float) -> None:
         """Expire what was not renewed; forget what is long over."""
         for request_id, entry in list(self.entries.items()):
-            if entry.state == "open" and now >= entry.at + LEASE:
+            if entry.state == "open" and now >= entry.at + LEASE_SECONDS:
                 entry.state, entry.at = "expired", now
-            elif entry.state == "expired" and now >= entry.at + REMEMBERED:
+            elif entry.state == "expired" and now >= entry.at + REMEMBERED_SECONDS:
                 entry.state = "forgotten"
             if entry.state == "forgotten":
                 self.entries[f"{request_id} once"] = self.entries.pop(request_id)
-        self.tombstones = {i: at for i, at in self.tombstones.items() if now < at + REMEMBERED}
+        self.tombstones = {
+            i: at for i, at in self.tombstones.items() if now < at + REMEMBERED_SECONDS
+        }
 
     def value(self, day: int | None = None, month: int | None = None) -> int:
         """Reserved and spent in a period; what was admitted without tokens is charged none."""
@@ -120,13 +122,13 @@ class Machine(RuleBasedStateMachine):
     @rule(
         target=requests,
         prompt=st.sampled_from((1, 100, 700)),
-        generation=st.sampled_from((0, 100, 900)),
-        least=st.sampled_from((0, 50, 256)),
+        output=st.sampled_from((0, 100, 900)),
+        min_output=st.sampled_from((0, 50, 256)),
     )
-    def reserve(self, prompt: int, generation: int, least: int) -> str:
+    def reserve(self, prompt: int, output: int, min_output: int) -> str:
         """A new request is admitted exactly when every limit has room for it."""
         self.count += 1
-        return self.ask(f"r{self.count}", prompt, generation, min(least, generation))
+        return self.ask(f"r{self.count}", prompt, output, min(min_output, output))
 
     @rule(target=requests)
     def reserve_places(self) -> str:
@@ -137,16 +139,16 @@ class Machine(RuleBasedStateMachine):
     @rule(
         request_id=requests,
         prompt=st.sampled_from((1, 100, 700)),
-        generation=st.sampled_from((0, 100, 900)),
-        least=st.sampled_from((0, 50, 256)),
+        output=st.sampled_from((0, 100, 900)),
+        min_output=st.sampled_from((0, 50, 256)),
     )
-    def add_tokens(self, request_id: str, prompt: int, generation: int, least: int) -> None:
+    def add_tokens(self, request_id: str, prompt: int, output: int, min_output: int) -> None:
         """The second is held to the budgets alone, and done once; what has expired opens again."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
-        least = min(least, generation)
+        min_output = min(min_output, output)
         request = ReservationRequest(
-            request_id, KEY, QUOTA, prompt, generation, least, has_places=True
+            request_id, KEY, QUOTA, prompt, output, min_output, has_places=True
         )
         if entry is None or entry.state == "settled":
             assert self.subject.reserve(request) is None
@@ -158,12 +160,12 @@ class Machine(RuleBasedStateMachine):
         if entry.reservation.tokens:
             assert isinstance(outcome, Grant)
             assert outcome.reservation == entry.reservation
-        elif prompt + least > room:
-            assert isinstance(outcome, Refusal)
+        elif prompt + min_output > room:
+            assert isinstance(outcome, LimitRefusal)
         else:
             assert isinstance(outcome, Grant)
-            assert outcome.generation == min(generation, room - prompt)
-            tokens = prompt + outcome.generation
+            assert outcome.output == min(output, room - prompt)
+            tokens = prompt + outcome.output
             assert outcome.reservation == Reservation(request_id, KEY, tokens, *self.period())
             entry.reservation, entry.used, entry.at = outcome.reservation, 0, self.time
 
@@ -233,32 +235,32 @@ class Machine(RuleBasedStateMachine):
         self.model.pass_time(self.time)
         day, month = self.period()
         usage = self.subject.usage(KEY)
-        admissions = [at for at in self.model.admissions if self.time < at + WINDOW]
+        admissions = [at for at in self.model.admissions if self.time < at + WINDOW_SECONDS]
 
         assert usage.admissions == len(admissions)
         assert usage.open == len(self.model.open())
         assert usage.day == self.model.value(day=day) >= 0
         assert usage.month == self.model.value(month=month) >= 0
 
-    def ask(self, request_id: str, prompt: int, generation: int, least: int) -> str:
+    def ask(self, request_id: str, prompt: int, output: int, min_output: int) -> str:
         """Reserve, and check the answer against the model."""
         self.model.pass_time(self.time)
         day, month = self.period()
-        admissions = [at for at in self.model.admissions if self.time < at + WINDOW]
+        admissions = [at for at in self.model.admissions if self.time < at + WINDOW_SECONDS]
         room = self.room()
         fits = (
             len(admissions) < QUOTA.requests_per_minute
             and len(self.model.open()) < QUOTA.concurrent_requests
-            and prompt + least <= room
+            and prompt + min_output <= room
         )
         outcome = self.subject.reserve(
-            ReservationRequest(request_id, KEY, QUOTA, prompt, generation, least)
+            ReservationRequest(request_id, KEY, QUOTA, prompt, output, min_output)
         )
         assert isinstance(outcome, Grant) is fits
         if isinstance(outcome, Grant):
-            assert outcome.generation == min(generation, room - prompt)
+            assert outcome.output == min(output, room - prompt)
             assert outcome.reservation == Reservation(
-                request_id, KEY, prompt + outcome.generation, day, month
+                request_id, KEY, prompt + outcome.output, day, month
             )
             self.model.entries[request_id] = Entry(outcome.reservation, at=self.time)
             self.model.admissions.append(self.time)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 import pytest
 
-from ollama_gateway.limits.quota import Grant, Quota, Refusal
+from ollama_gateway.limits.quota import Grant, LimitRefusal, Quota
 from tests.limits.faults import (
     Gateway,
     begin,
@@ -32,9 +32,9 @@ async def gateways(url: str, count: int) -> AsyncIterator[Sequence[Gateway]]:
         yield [await stack.enter_async_context(each) for each in made]
 
 
-async def crowd(made: Sequence[Gateway], quota: Quota) -> list[Grant | Refusal]:
+async def crowd(made: Sequence[Gateway], quota: Quota) -> list[Grant | LimitRefusal]:
     """What becomes of a thousand requests that come at once."""
-    outcomes: list[Grant | Refusal] = []
+    outcomes: list[Grant | LimitRefusal] = []
 
     async def one(number: int) -> None:
         outcomes.append(await outcome_of(made[number % len(made)], f"r{number}", quota))
@@ -62,7 +62,7 @@ async def test_a_thousand_at_once_are_granted_what_there_is(
     async with gateways(redis_url, count) as made:
         outcomes = await crowd(made, quota)
         grants = [outcome for outcome in outcomes if isinstance(outcome, Grant)]
-        refusals = {outcome.limit for outcome in outcomes if isinstance(outcome, Refusal)}
+        refusals = {outcome.limit for outcome in outcomes if isinstance(outcome, LimitRefusal)}
         assert (len(grants), refusals) == (granted, {limit})
         for grant in grants:
             made[0].quota.settle(grant.reservation, 10)
@@ -82,7 +82,7 @@ async def test_a_life_of_a_request(request: pytest.FixtureRequest, server: str) 
         first = await one.reserve(request_for("first", quota))
         await one.reserve(request_for("second", quota, 200))
         refusal = await one.quota.reserve(request_for("third", quota))
-        assert isinstance(refusal, Refusal)
+        assert isinstance(refusal, LimitRefusal)
         assert refusal.limit == "concurrency"
         await one.beat()
         usage = await one.quota.usage(first.reservation.key_id)

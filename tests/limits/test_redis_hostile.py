@@ -9,16 +9,16 @@ import pytest
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.quota import Grant, Quota, Renewal
 from ollama_gateway.limits.redis.operations import (
-    EPOCH,
-    GIVEN,
-    Look,
+    CONTRIBUTIONS_KEY,
+    GENERATION_KEY,
+    Contribute,
     Operation,
-    Refill,
+    ReadUsage,
     Renew,
     Reserve,
     Settle,
 )
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from tests.limits.faults import (
     KEY,
     account_key,
@@ -75,7 +75,7 @@ async def test_a_broken_account_does_not_hold_up_joining(redis_url: str, name: s
         await one.beat()
         with inside(redis_url) as client:
             client.flushall()
-            client.set(EPOCH, "second:0")
+            client.set(GENERATION_KEY, "second:0")
             client.set(account_key(name, "bad"), "x")
         await one.beat()
         await one.admits()
@@ -108,7 +108,7 @@ async def test_figures_that_are_none_harm_one_key_for_a_while(
 ) -> None:
     """No script fails for good on them, and no answer of theirs spoils a batch."""
     begin(redis_url)
-    scripts = Scripts(redis_url, timeout=PATIENCE)
+    scripts = RedisScripts(redis_url, timeout=PATIENCE)
     (granted,) = scripts.run([Reserve(request_for("open", ALL, key="bad"))]).outcomes
     assert isinstance(granted, Grant)
     with inside(redis_url) as client:
@@ -117,14 +117,14 @@ async def test_figures_that_are_none_harm_one_key_for_a_while(
     of_bad: list[Operation] = [
         Reserve(request_for("b", ALL, key="bad")),
         Renew("bad", renewal),
-        Look("bad"),
-        Refill("bad", "giver", {TODAY: 5}),
+        ReadUsage("bad"),
+        Contribute("bad", "giver", {TODAY: 5}),
         Settle(granted.reservation, 30),
     ]
     for scripts.offset in (0.0, 31.0, 3700.0, 86_400.0 * 2):
         for asked in of_bad:
             scripts.run([asked])
-        outcomes = scripts.run([Look(KEY), *of_bad, Look(KEY)]).outcomes
+        outcomes = scripts.run([ReadUsage(KEY), *of_bad, ReadUsage(KEY)]).outcomes
         assert not isinstance(outcomes[0], Exception)
         assert not isinstance(outcomes[-1], Exception)
         if words[0] not in {"rate", "budget"}:
@@ -139,9 +139,9 @@ async def test_an_epoch_that_is_none_admits_nothing(redis_url: str, value: Any) 
     async with gateway(redis_url) as one:
         await one.reserve(request_for("a"))
         with inside(redis_url) as client:
-            client.delete(EPOCH)
+            client.delete(GENERATION_KEY)
             write = client.rpush if isinstance(value, list) else client.set
-            write(EPOCH, *(value if isinstance(value, list) else [value]))
+            write(GENERATION_KEY, *(value if isinstance(value, list) else [value]))
         await until(lambda: one.quota.why_not is not None)
         await refused(one, "b")
         one.settle("a", 30)
@@ -149,7 +149,7 @@ async def test_an_epoch_that_is_none_admits_nothing(redis_url: str, value: Any) 
         await refused(one, "c")
         with inside(redis_url) as client:
             client.flushall()
-            client.set(EPOCH, "second:0")
+            client.set(GENERATION_KEY, "second:0")
         await one.ready()
         assert status(redis_url) == (0, 30)
 
@@ -158,12 +158,12 @@ async def test_a_mark_of_records_that_is_none_admits_nothing(redis_url: str) -> 
     """Where it cannot be known what was added, nothing is admitted until it can."""
     begin(redis_url)
     with inside(redis_url) as client:
-        client.set(GIVEN, "x")
+        client.set(CONTRIBUTIONS_KEY, "x")
     async with gateway(redis_url, waits=False) as one:
         await one.missed(3)
         await refused(one, "a")
         with inside(redis_url) as client:
-            client.delete(GIVEN)
+            client.delete(CONTRIBUTIONS_KEY)
         await one.ready()
         await one.reserve(request_for("b"))
 

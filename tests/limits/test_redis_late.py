@@ -8,7 +8,7 @@ import pytest
 
 from ollama_gateway.limits.quota import Renewal, Reservation
 from ollama_gateway.limits.redis.operations import Operation, Renew, Reserve, Settle
-from ollama_gateway.limits.redis.scripts import RedisDown, Scripts
+from ollama_gateway.limits.redis.scripts import QuotaRedisDown, RedisScripts
 from tests.limits.faults import (
     HASTY,
     KEY,
@@ -30,11 +30,11 @@ UNKNOWN = Reservation("a", KEY, 0, 0, 0)
 
 async def given_up(server: RedisServer, asked: Operation) -> None:
     """Send a command to a hung Redis, give up on it, and let Redis carry it out all the same."""
-    scripts = Scripts(server.url, timeout=HASTY)
+    scripts = RedisScripts(server.url, timeout=HASTY)
     scripts.run([])
     before = calls(server.url)
     server.signal(signal.SIGSTOP)
-    with pytest.raises(RedisDown):
+    with pytest.raises(QuotaRedisDown):
         scripts.run([asked])
     server.signal(signal.SIGCONT)
     scripts.close()
@@ -43,7 +43,7 @@ async def given_up(server: RedisServer, asked: Operation) -> None:
 
 def run(server: RedisServer, *asked: Operation) -> list[object]:
     """Run some, on a connection of their own."""
-    scripts = Scripts(server.url, timeout=PATIENCE)
+    scripts = RedisScripts(server.url, timeout=PATIENCE)
     try:
         return list(scripts.run(asked).outcomes)
     finally:
@@ -52,7 +52,7 @@ def run(server: RedisServer, *asked: Operation) -> list[object]:
 
 def redis_now(server: RedisServer) -> float:
     """Redis's clock."""
-    scripts = Scripts(server.url, timeout=PATIENCE)
+    scripts = RedisScripts(server.url, timeout=PATIENCE)
     try:
         return scripts.run([]).time
     finally:

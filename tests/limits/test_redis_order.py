@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from ollama_gateway.limits.quota import Grant, Quota, Renewal
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from tests.limits.faults import account_key, begin, by_hand, inside, request_for
 from tests.support.patience import PATIENCE
 
@@ -64,6 +64,6 @@ async def test_scripts_that_were_flushed_are_loaded_again(redis_url: str) -> Non
         made.settle("b", 1)
 
     assert usage.open == 2
-    scripts = Scripts(redis_url, timeout=PATIENCE)
-    assert scripts.run([]).epoch == "first:0"
+    scripts = RedisScripts(redis_url, timeout=PATIENCE)
+    assert scripts.run([]).generation == "first:0"
     scripts.close()

@@ -10,18 +10,18 @@ import attrs
 import pytest
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.limits.quota import Grant, Usage
+from ollama_gateway.limits.quota import Grant, KeyUsage
 from ollama_gateway.limits.redis.operations import (
-    EPOCH,
-    FILLING,
-    OPENING,
-    Look,
+    GENERATION_KEY,
+    OPENING_SECONDS,
+    REBUILD_KEY,
+    Contribute,
     Operation,
-    Refill,
+    ReadUsage,
     Reserve,
 )
 from ollama_gateway.limits.redis.pipeline import Pipeline
-from ollama_gateway.limits.redis.scripts import Batch, RedisDown, Scripts
+from ollama_gateway.limits.redis.scripts import Batch, QuotaRedisDown, RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.spending import Contribution
 from ollama_gateway.storage.batcher import in_thread
@@ -116,7 +116,7 @@ async def test_a_dead_gateways_record_counts_once_whoever_finds_it(redis_url: st
             client.delete("ollama-gateway:1:{epoch}:given")  # as if the finder died before the end
         finder = Finder(Contribution("dead", totals, is_alive=False))
         quota = RedisQuota(
-            Scripts(redis_url, timeout=PATIENCE), finder.contributions, finder.elsewhere
+            RedisScripts(redis_url, timeout=PATIENCE), finder.contributions, finder.elsewhere
         )
         async with quota.opened():
             await quota.renew(list)
@@ -162,10 +162,10 @@ async def test_a_record_that_is_not_lost_is_not_added_to(redis_url: str, *, is_l
 def test_a_record_adds_to_what_was_spent_since(redis_url: str) -> None:
     """Said again it changes nothing, whatever was charged in between."""
     begin(redis_url)
-    scripts = Scripts(redis_url, timeout=PATIENCE)
+    scripts = RedisScripts(redis_url, timeout=PATIENCE)
     (grant,) = scripts.run([Reserve(request_for("a"))]).outcomes
     assert isinstance(grant, Grant)
-    given = Refill(KEY, "a", {grant.reservation.day: 40})
+    given = Contribute(KEY, "a", {grant.reservation.day: 40})
     scripts.run([given, given])
     assert look(redis_url).day == look(redis_url).month == 140
     scripts.run([given])
@@ -177,7 +177,7 @@ def test_a_record_adds_to_what_was_spent_since(redis_url: str) -> None:
 class Forgetful:
     """Scripts on a Redis that loses everything at a given place of the next batch."""
 
-    scripts: Scripts
+    scripts: RedisScripts
     url: str
     before: int = -1
 
@@ -189,7 +189,9 @@ class Forgetful:
         with inside(self.url) as client:
             client.flushall()
         rest = self.scripts.run(operations[self.before :])
-        return Batch([*first.outcomes, *rest.outcomes], rest.epoch, rest.is_filling, rest.time)
+        return Batch(
+            [*first.outcomes, *rest.outcomes], rest.generation, rest.is_rebuilding, rest.time
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -202,38 +204,38 @@ async def test_a_batch_in_which_redis_lost_everything_admitted_nothing(
 ) -> None:
     """Wherever in the batch that was: its grants and its figures are not believed."""
     begin(redis_url)
-    scripts = Forgetful(Scripts(redis_url, timeout=PATIENCE), redis_url)
+    scripts = Forgetful(RedisScripts(redis_url, timeout=PATIENCE), redis_url)
     pipeline = Pipeline(scripts, in_thread)  # type: ignore[arg-type]
     async with pipeline.opened():
-        asked = (Reserve(request_for("a"), epoch="first:0"), Look(KEY, "first:0"))
+        asked = (Reserve(request_for("a"), generation="first:0"), ReadUsage(KEY, "first:0"))
         granted, usage = await pipeline.submit(*asked)
         assert isinstance(granted, Grant)
-        assert isinstance(usage, Usage)
+        assert isinstance(usage, KeyUsage)
         scripts.before = before
         outcomes = await pipeline.submit(*asked)
-    assert [type(outcome) for outcome in outcomes] == [RedisDown, RedisDown]
+    assert [type(outcome) for outcome in outcomes] == [QuotaRedisDown, QuotaRedisDown]
 
 
 async def test_a_grant_of_an_epoch_that_is_over_does_not_count(redis_url: str) -> None:
     """Another gateway may have begun a new epoch already: it is not the one that was joined."""
     begin(redis_url)
-    pipeline = Pipeline(Scripts(redis_url, timeout=PATIENCE), in_thread)
+    pipeline = Pipeline(RedisScripts(redis_url, timeout=PATIENCE), in_thread)
     with inside(redis_url) as client:
         client.set("ollama-gateway:1:{epoch}", "second:0")
     async with pipeline.opened():
-        (outcome,) = await pipeline.submit(Reserve(request_for("a"), epoch="first:0"))
-    assert isinstance(outcome, RedisDown)
+        (outcome,) = await pipeline.submit(Reserve(request_for("a"), generation="first:0"))
+    assert isinstance(outcome, QuotaRedisDown)
 
 
 async def test_an_epoch_admits_when_it_opens(redis_url: str) -> None:
     """Others need the time to add theirs; but nobody waits longer than an opening takes."""
     begin(redis_url)
     with inside(redis_url) as client:
-        client.set(EPOCH, f"second:{(client.time()[0] + 3600) * 1000}")
+        client.set(GENERATION_KEY, f"second:{(client.time()[0] + 3600) * 1000}")
     async with by_hand(redis_url) as one:
         with pytest.raises(Unavailable) as refusal:
             await one.quota.reserve(request_for("early"))
-        assert 1 <= (refusal.value.retry_after or 0) <= OPENING
+        assert 1 <= (refusal.value.retry_after or 0) <= OPENING_SECONDS
         await one.admits()
         await one.reserve(request_for("in time"))
 
@@ -244,7 +246,7 @@ async def test_nobody_admits_while_anybody_fills(redis_url: str) -> None:
     async with by_hand(redis_url) as one:
         await one.reserve(request_for("before"))
         with inside(redis_url) as client:
-            client.set(FILLING, 1, px=500)
+            client.set(REBUILD_KEY, 1, px=500)
         await refused(one, "in the batch that sees it")
         await refused(one, "after it")
         assert one.quota.why_not == "the quota store is being filled again"

@@ -7,8 +7,8 @@ import pytest
 
 from ollama_gateway.limits.quota import Grant, Quota, Renewal, Reservation
 from ollama_gateway.limits.redis.operations import Reserve
-from ollama_gateway.limits.redis.pipeline import CLOSING, MAX_SETTLEMENTS
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.pipeline import CLOSING_SECONDS, MAX_SETTLEMENTS
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from tests.limits.faults import (
     BEAT,
@@ -55,7 +55,7 @@ async def test_a_settlement_is_seen_by_the_next_reservation(redis_url: str) -> N
 
 async def test_settlements_that_wait_are_bounded() -> None:
     """Without Redis a hundred thousand are kept, and not one more."""
-    scripts = Scripts(f"redis://127.0.0.1:{free_port()}/0")
+    scripts = RedisScripts(f"redis://127.0.0.1:{free_port()}/0")
     quota = RedisQuota(scripts, nothing_spent, nothing_lost)
     for number in range(MAX_SETTLEMENTS + 10):
         quota.settle(Reservation(f"r{number}", KEY, 1, 1, 1), 1)
@@ -68,13 +68,13 @@ async def test_a_gateway_ends_though_redis_is_dead() -> None:
     """What cannot be confirmed holds the end up for its few seconds, and no longer."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy:
-            with anyio.fail_after(CLOSING + PATIENCE):
+            with anyio.fail_after(CLOSING_SECONDS + PATIENCE):
                 async with by_hand(proxy.url) as one:
                     await one.reserve(request_for("a"))
                     proxy.is_passable = False
                     one.settle("a", 30)
                     until_then = anyio.current_time()
-            assert anyio.current_time() - until_then >= CLOSING - BEAT
+            assert anyio.current_time() - until_then >= CLOSING_SECONDS - BEAT
             assert one.quota.settlements_waiting == 1
 
 
@@ -153,7 +153,7 @@ async def test_a_hostile_report_harms_its_own_request_only(redis_url: str, used:
 
 def one_step(url: str, asked: Reserve) -> list[object]:
     """One operation, after all leases ran out."""
-    scripts = Scripts(url, timeout=PATIENCE)
+    scripts = RedisScripts(url, timeout=PATIENCE)
     scripts.offset = 31.0
     try:
         return list(scripts.run([asked]).outcomes)

@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 import pytest
 
-from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Reservation
+from ollama_gateway.limits.quota import Grant, LimitRefusal, Quota, Renewal, Reservation
 from ollama_gateway.limits.redis.operations import Renew, Reserve
 from tests.limits.faults import (
     KEY,
@@ -115,7 +115,7 @@ async def test_a_heartbeat_between_the_steps_may_come_last(redis_url: str) -> No
     begin(redis_url)
     async with by_hand(redis_url) as one:
         before = (await one.reserve(places("a"))).reservation
-        adding = partial(Reserve, tokens("a"), epoch="first:0")
+        adding = partial(Reserve, tokens("a"), generation="first:0")
         renewal = Renew(KEY, (Renewal(before, 0),))
         outcomes = await one.quota._pipeline.submit(adding(), renewal)
         await one.quota._pipeline.submit(renewal)
@@ -133,7 +133,7 @@ async def test_a_crowd_in_two_steps_never_exceeds(redis_url: str, count: int) ->
 
     async def one(made: Gateway, name: str) -> None:
         first = await made.quota.reserve(places(name, quota))
-        if isinstance(first, Refusal):
+        if isinstance(first, LimitRefusal):
             limits.append(first.limit)
             return
         second = await made.quota.reserve(tokens(name, 100, 0, 0, quota))

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from ollama_gateway.limits.calendar import moment, month_of
-from ollama_gateway.limits.quota import LimitName, Quota, Refusal, Usage
+from ollama_gateway.limits.quota import KeyUsage, LimitName, LimitRefusal, Quota
 from ollama_gateway.limits.replies import duration, headers_of, refused
 
 QUOTA = Quota(60, 4, 1000, 5000)
-USAGE = Usage(12, 41.2, 3, 400, 4800, 3600.0, 86_400.0)
+USAGE = KeyUsage(12, 41.2, 3, 400, 4800, 3600.0, 86_400.0)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_limit_below_what_is_used_has_nothing_left() -> None:
 )
 def test_a_refusal_names_the_limit(limit: LimitName, reason: str, text: str) -> None:
     """One line that says which one and when to come back; the operator's word beside it."""
-    error = refused(Refusal(limit, 0.25, USAGE), QUOTA)
+    error = refused(LimitRefusal(limit, 0.25, USAGE), QUOTA)
 
     assert error.message == f"{text}; try again in 250ms"
     assert (error.status, error.reason, error.retry_after) == (429, reason, 1.0)

@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 import trio.testing
 
-from ollama_gateway.limits.quota import MOST
+from ollama_gateway.limits.quota import MAX_TOKENS
 from ollama_gateway.limits.spending import open_spending
 from ollama_gateway.limits.spending_file import LAST_DAY
 from ollama_gateway.storage.batcher import in_place, in_thread
@@ -67,9 +67,9 @@ async def test_figures_beyond_a_row_are_cut_to_it(tmp_path: Path) -> None:
             spending.begin(f"r{number}", f"k{number // 2}", LAST_DAY, 10**30)
             spending.end(f"r{number}", tokens)
         spending.begin("open", "k0", LAST_DAY, 10**30)
-        assert spending.totals() == {"k0": {LAST_DAY: MOST}, "k1": {LAST_DAY: 0}}
+        assert spending.totals() == {"k0": {LAST_DAY: MAX_TOKENS}, "k1": {LAST_DAY: 0}}
     async with open_spending(tmp_path, runner=in_place, now=now) as spending:
-        assert spending.totals() == {"k0": {LAST_DAY: MOST}, "k1": {LAST_DAY: 0}}
+        assert spending.totals() == {"k0": {LAST_DAY: MAX_TOKENS}, "k1": {LAST_DAY: 0}}
 
 
 async def test_nothing_is_unwritten_for_longer_than_100_ms(

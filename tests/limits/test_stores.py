@@ -6,8 +6,8 @@ import pytest
 
 from ollama_gateway.limits.quota import (
     Grant,
+    LimitRefusal,
     Quota,
-    Refusal,
     Renewal,
     Reservation,
     ReservationRequest,
@@ -20,23 +20,23 @@ TWO_HOURS = 7200.0
 
 
 def request_for(
-    name: str, quota: Quota, prompt: int = 0, generation: int = 0, least: int | None = None
+    name: str, quota: Quota, prompt: int = 0, output: int = 0, min_output: int | None = None
 ) -> ReservationRequest:
     """A request of the one key."""
     return ReservationRequest(
-        name, KEY, quota, prompt, generation, generation if least is None else least
+        name, KEY, quota, prompt, output, output if min_output is None else min_output
     )
 
 
-def granted(outcome: Grant | Refusal | None) -> Grant:
+def granted(outcome: Grant | LimitRefusal | None) -> Grant:
     """The grant that it must be."""
     assert isinstance(outcome, Grant)
     return outcome
 
 
-def refused(outcome: Grant | Refusal | None) -> Refusal:
+def refused(outcome: Grant | LimitRefusal | None) -> LimitRefusal:
     """The refusal that it must be."""
-    assert isinstance(outcome, Refusal)
+    assert isinstance(outcome, LimitRefusal)
     return outcome
 
 
@@ -105,13 +105,13 @@ def test_a_generation_shrinks_to_the_room_and_no_further(
     first = granted(subject.reserve(request_for("a", quota, 300, 400, 256)))
     second = granted(subject.reserve(request_for("b", quota, 40, 4000, 256)))
 
-    assert (first.generation, second.generation) == (400, 260)
+    assert (first.output, second.output) == (400, 260)
     assert second.reservation == Reservation("b", KEY, 300, TODAY, THIS_MONTH)
     assert subject.usage(KEY).day == subject.usage(KEY).month == 1000
     assert refused(subject.reserve(request_for("c", quota, 1, 0))).limit == limit
     subject.settle(second.reservation, 10)
     assert refused(subject.reserve(request_for("d", quota, 40, 300, 256))).limit == limit
-    assert granted(subject.reserve(request_for("e", quota, 30, 300, 256))).generation == 260
+    assert granted(subject.reserve(request_for("e", quota, 30, 300, 256))).output == 260
 
 
 def test_when_to_come_back_to_a_budget(subject: Subject) -> None:
@@ -230,7 +230,7 @@ def test_a_key_without_a_budget_counts_no_tokens(subject: Subject) -> None:
     first = granted(subject.reserve(request_for("a", Quota(concurrent_requests=1), 10, 20)))
     subject.settle(first.reservation, 25)
 
-    assert (first.reservation.tokens, first.generation) == (0, 20)
+    assert (first.reservation.tokens, first.output) == (0, 20)
     assert subject.usage(KEY).day == 0
     assert subject.spent(KEY) == {}
 
@@ -240,10 +240,10 @@ def test_the_largest_budget_is_counted_to_the_token(subject: Subject) -> None:
     quota = Quota(tokens_per_month=10**12)
     first = granted(subject.reserve(request_for("a", quota, 1, 10**12, 1)))
 
-    assert first.generation == 10**12 - 1
+    assert first.output == 10**12 - 1
     subject.settle(first.reservation, 10**12 - 7)
     assert subject.usage(KEY).month == 10**12 - 7
-    assert granted(subject.reserve(request_for("b", quota, 1, 10**12, 1))).generation == 6
+    assert granted(subject.reserve(request_for("b", quota, 1, 10**12, 1))).output == 6
 
 
 def test_the_periods_are_those_of_the_calendar(subject: Subject) -> None:

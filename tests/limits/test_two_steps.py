@@ -7,8 +7,8 @@ import pytest
 
 from ollama_gateway.limits.quota import (
     Grant,
+    LimitRefusal,
     Quota,
-    Refusal,
     Renewal,
     Reservation,
     ReservationRequest,
@@ -22,17 +22,17 @@ BOTH = Quota(2, 1, 1000, 1000)
 
 def places(name: str, quota: Quota = BOTH) -> ReservationRequest:
     """The first step."""
-    return ReservationRequest(name, KEY, quota, least=1)
+    return ReservationRequest(name, KEY, quota, min_output=1)
 
 
 def tokens(
-    name: str, prompt: int = 300, generation: int = 400, least: int = 256, quota: Quota = BOTH
+    name: str, prompt: int = 300, output: int = 400, min_output: int = 256, quota: Quota = BOTH
 ) -> ReservationRequest:
     """The second."""
-    return ReservationRequest(name, KEY, quota, prompt, generation, least, has_places=True)
+    return ReservationRequest(name, KEY, quota, prompt, output, min_output, has_places=True)
 
 
-def granted(outcome: Grant | Refusal | None) -> Grant:
+def granted(outcome: Grant | LimitRefusal | None) -> Grant:
     """The grant that it must be."""
     assert isinstance(outcome, Grant)
     return outcome
@@ -44,12 +44,12 @@ def test_the_places_come_first_and_the_tokens_after(subject: Subject) -> None:
     assert first.reservation == Reservation("a", KEY, 0, TODAY, THIS_MONTH)
     assert (first.usage.admissions, first.usage.open, first.usage.day) == (1, 1, 0)
     refusal = subject.reserve(places("b"))
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, LimitRefusal)
     assert refusal.limit == "concurrency"
 
     second = granted(subject.reserve(tokens("a")))
     assert second.reservation == Reservation("a", KEY, 700, TODAY, THIS_MONTH)
-    assert second.generation == 400
+    assert second.output == 400
     assert (second.usage.admissions, second.usage.open, second.usage.day) == (1, 1, 700)
     usage = subject.usage(KEY)
     assert (usage.admissions, usage.open, usage.day, usage.month) == (1, 1, 700, 700)
@@ -65,7 +65,7 @@ def test_a_spent_budget_refuses_the_first_step(subject: Subject) -> None:
     subject.settle(full.reservation, 1000)
     refusal = subject.reserve(places("c", Quota(tokens_per_day=1000)))
 
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, LimitRefusal)
     assert refusal.limit == "day"
     assert refusal.retry_after > 60
 
@@ -99,9 +99,9 @@ def test_the_second_step_is_made_once(subject: Subject) -> None:
     assert (subject.usage(KEY).admissions, subject.usage(KEY).day) == (1, 700)
 
 
-@pytest.mark.parametrize(("taken", "generation"), [(400, 300), (444, 256), (445, None)])
+@pytest.mark.parametrize(("taken", "output"), [(400, 300), (444, 256), (445, None)])
 def test_the_second_step_shrinks_to_the_room_and_no_further(
-    subject: Subject, taken: int, generation: int | None
+    subject: Subject, taken: int, output: int | None
 ) -> None:
     """As in one step; where it is refused, the places stay held until they are settled."""
     budget = Quota(tokens_per_day=1000)
@@ -109,15 +109,15 @@ def test_the_second_step_shrinks_to_the_room_and_no_further(
     first = granted(subject.reserve(places("a", budget)))
     outcome = subject.reserve(tokens("a", quota=budget))
 
-    if generation is None:
-        assert isinstance(outcome, Refusal)
+    if output is None:
+        assert isinstance(outcome, LimitRefusal)
         assert (outcome.limit, outcome.retry_after) == ("day", 1)
         assert (subject.usage(KEY).open, subject.usage(KEY).day) == (2, taken)
         subject.settle(first.reservation, 0)
         assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, taken)
     else:
-        assert granted(outcome).generation == generation
-        assert subject.usage(KEY).day == taken + 300 + generation
+        assert granted(outcome).output == output
+        assert subject.usage(KEY).day == taken + 300 + output
 
 
 def test_tokens_belong_to_the_day_on_which_they_were_added(subject: Subject) -> None:

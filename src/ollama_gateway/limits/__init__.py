@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ollama_gateway import clock
 from ollama_gateway.limits.calendar import Moment, moment, utc_now
-from ollama_gateway.limits.leases import Limits
+from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.memory import MemoryQuota
 from ollama_gateway.limits.quota import Quota, QuotaStore
 from ollama_gateway.limits.spending import (
@@ -38,7 +38,7 @@ async def open_limits(
     elsewhere: Elsewhere | None = None,
     runner: Runner = in_thread,
     now: Callable[[], datetime] = utc_now,
-) -> AsyncIterator[Limits]:
+) -> AsyncIterator[Limiter]:
     """Limits for the length of a block, counted in Redis where there is one, else here.
 
     Args:
@@ -59,7 +59,7 @@ async def open_limits(
         recorded = partial(runner, partial(others, directory, spending.identity))
         opened = _open_store(redis_url, spending, recorded, elsewhere or _nothing, runner, now)
         async with opened as store:
-            limits = Limits(store, spending, defaults, default_output, metrics)
+            limits = Limiter(store, spending, defaults, default_output, metrics)
             async with limits.opened():
                 yield limits
 
@@ -78,14 +78,14 @@ async def _open_store(
         spent = _sum([_own(spending), *await recorded(), *lost])
         yield MemoryQuota(partial(_moment, now), spent)
         return
-    from ollama_gateway.limits.redis.scripts import Scripts  # noqa: PLC0415
+    from ollama_gateway.limits.redis.scripts import RedisScripts  # noqa: PLC0415
     from ollama_gateway.limits.redis.store import RedisQuota  # noqa: PLC0415
 
     async def contributions() -> Sequence[Contribution]:
-        dead = [given for given in await recorded() if not given.is_alive]
+        dead = [contribution for contribution in await recorded() if not contribution.is_alive]
         return [_own(spending), *dead]  # its own as of now: the last thing that is done
 
-    quota = RedisQuota(Scripts(redis_url), contributions, elsewhere, runner=runner)
+    quota = RedisQuota(RedisScripts(redis_url), contributions, elsewhere, runner=runner)
     async with quota.opened() as store:
         yield store
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.limits.quota import MOST
+from ollama_gateway.limits.quota import MAX_TOKENS
 
 Charge = tuple[int, int]
 """Tokens of the prompt and of the answer."""
@@ -77,7 +77,7 @@ def read(connection: sqlite3.Connection) -> dict[str, Charge]:
         return {}
     found = connection.execute(_READ)
     return {
-        text_in(id_): (number_in(prompt, MOST), number_in(answer, MOST))
+        text_in(id_): (number_in(prompt, MAX_TOKENS), number_in(answer, MAX_TOKENS))
         for id_, prompt, answer in found
     }
 

@@ -18,9 +18,9 @@ from ollama_gateway.limits.quota import QuotaStore, Renewal, Reservation
 from ollama_gateway.limits.spending import Spending
 from ollama_gateway.log import get_logger
 
-HEARTBEAT: Final = 1.0
+HEARTBEAT_SECONDS: Final = 1.0
 """Seconds between two renewals."""
-RETRY: Final = 0.2
+CHECK_SECONDS: Final = 0.2
 """Seconds between two looks at whether the store fails, and two tries while it does."""
 
 log = get_logger("limits")
@@ -54,15 +54,15 @@ class Heartbeat:
                 pass  # the store has said so itself, at its turn
             except Exception:
                 log.exception("heartbeat crashed")  # as with a watcher, the server goes on
-                await anyio.sleep(HEARTBEAT)
+                await anyio.sleep(HEARTBEAT_SECONDS)
             if self.store.why_not is None:
                 self.is_ready.set()
-            await self._rest()
+            await self._wait()
 
-    async def _rest(self) -> None:
+    async def _wait(self) -> None:
         """Wait for the next heartbeat: a second, or less where the store begins to fail."""
-        for _ in range(round(HEARTBEAT / RETRY)):
-            await anyio.sleep(RETRY)
+        for _ in range(round(HEARTBEAT_SECONDS / CHECK_SECONDS)):
+            await anyio.sleep(CHECK_SECONDS)
             if self.store.why_not is not None:
                 return
 

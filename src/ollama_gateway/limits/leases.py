@@ -24,11 +24,11 @@ from ollama_gateway.limits.heartbeat import Heartbeat
 from ollama_gateway.limits.prompt import PromptBounds, estimate
 from ollama_gateway.limits.quota import (
     Grant,
+    LimitRefusal,
     LimitStatuses,
     OwnLimits,
     Quota,
     QuotaStore,
-    Refusal,
     Reservation,
     ReservationRequest,
 )
@@ -40,9 +40,9 @@ from ollama_gateway.services import running
 from ollama_gateway.wire.bounds import Measure
 from ollama_gateway.wire.headers import Headers
 
-START: Final = 3.0
+START_SECONDS: Final = 3.0
 """Seconds that a start waits for the store; then it is not ready, and goes on trying."""
-LEAST: Final = 256
+MIN_OUTPUT: Final = 256
 """Tokens below which a generation is not cut to fit a budget."""
 
 log = get_logger("limits")
@@ -106,12 +106,12 @@ class Lease:
     is_settled: bool = False
 
     @property
-    def generation(self) -> int | None:
+    def output(self) -> int | None:
         """Tokens that the answer may have, to be said to the backend; None: as the client said."""
         measure = self.cost.measure
         if measure is None or measure.inputs or not self.grant:
             return None
-        return self.grant.generation // measure.passes
+        return self.grant.output // measure.passes
 
     @property
     def headers(self) -> Headers:
@@ -139,11 +139,11 @@ class Lease:
         measure, grant = self.cost.measure, self.grant
         if measure is None or measure.inputs or grant is None:
             return 0
-        return min(self.meter.relayed + self.meter.unheard, grant.generation)
+        return min(self.meter.relayed + self.meter.unheard, grant.output)
 
 
 @attrs.define(eq=False)
-class Limits:
+class Limiter:
     """Admits requests within the limits of their keys.
 
     Args:
@@ -176,14 +176,14 @@ class Limits:
         return quota.without_budget if group == "manage" else quota
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Limits]:
+    async def opened(self) -> AsyncIterator[Limiter]:
         """Renew what is open for the length of a block; entered when the store admits, or 3 s."""
         if not self.store.is_shared:
             yield self
             return
         heartbeat = Heartbeat(self.store, self.spending, self._charges)
         async with running(heartbeat.run):
-            with anyio.move_on_after(START):
+            with anyio.move_on_after(START_SECONDS):
                 await heartbeat.is_ready.wait()
             yield self
 
@@ -198,9 +198,10 @@ class Limits:
         """
         quota = lease.quota.without_budget if may_be_free else lease.quota
         if not quota.is_empty:
-            meter, least = lease.meter, int(quota.has_budget)
+            meter, min_output = lease.meter, int(quota.has_budget)
             await self._reserve(
-                lease, ReservationRequest(meter.request_id, meter.key_id, quota, least=least)
+                lease,
+                ReservationRequest(meter.request_id, meter.key_id, quota, min_output=min_output),
             )
 
     async def admit(self, lease: Lease, cost: Cost) -> None:
@@ -238,7 +239,7 @@ class Limits:
     async def _reserve(self, lease: Lease, request: ReservationRequest) -> None:
         """Have the store hold it; raises LimitReached, Unavailable."""
         outcome = await self.store.reserve(request)
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, LimitRefusal):
             self.metrics.limited(REASONS[outcome.limit])
             raise refused(outcome, request.quota)
         lease.grant, reservation = outcome, outcome.reservation
@@ -256,7 +257,7 @@ class Limits:
         passes = measure.passes
         lease.prompt = passes * self.prompts.bound(cost.model, measure, cost.context)
         asked = 0 if measure.inputs else measure.asked or self.default_output
-        sizes = lease.prompt, passes * asked, passes * min(asked, LEAST)
+        sizes = lease.prompt, passes * asked, passes * min(asked, MIN_OUTPUT)
         has_places = lease.grant is not None
         return ReservationRequest(
             meter.request_id, meter.key_id, quota, *sizes, has_places=has_places
@@ -272,7 +273,7 @@ class Limits:
         if reported is None:
             return
         if self.prompts.learn(lease.cost.model, measure, lease.prompt, reported):
-            self.metrics.surprised(lease.cost.model)
+            self.metrics.prompt_underestimated(lease.cost.model)
             log.warning(
                 "a prompt had more tokens than its bound",
                 model=lease.cost.model,
@@ -290,7 +291,7 @@ class Limits:
 class Leasing:
     """The block of one lease."""
 
-    limits: Limits
+    limits: Limiter
     lease: Lease
 
     def __enter__(self) -> Lease:

@@ -20,23 +20,23 @@ import attrs
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.calendar import Moment, month_of
 from ollama_gateway.limits.quota import (
-    LEASE,
-    REMEMBERED,
-    WINDOW,
+    LEASE_SECONDS,
+    REMEMBERED_SECONDS,
+    WINDOW_SECONDS,
     Grant,
+    KeyUsage,
     LimitName,
+    LimitRefusal,
     Quota,
-    Refusal,
     Renewal,
     Reservation,
     ReservationRequest,
-    Usage,
 )
 
-SOON: Final = 1.0
+RETRY_SECONDS: Final = 1.0
 """Seconds after which a place, or tokens that others hold, may be free; nobody can know."""
 
-PERIODS: Final = 200
+MAX_PERIODS: Final = 200
 """Days and months that an account may remember; two months of use make 64."""
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ Period = tuple[LimitName, int]
 
 
 @attrs.define
-class _Open:
+class _Entry:
     """An open or expired reservation."""
 
     reservation: Reservation
@@ -58,22 +58,22 @@ class _Open:
 class Account:
     """What one key has asked for, holds and has spent."""
 
-    lease: float = LEASE
+    lease: float = LEASE_SECONDS
     admissions: deque[float] = attrs.field(factory=deque)
-    open: OrderedDict[str, _Open] = attrs.field(factory=OrderedDict)
-    expired: OrderedDict[str, _Open] = attrs.field(factory=OrderedDict)
+    open: OrderedDict[str, _Entry] = attrs.field(factory=OrderedDict)
+    expired: OrderedDict[str, _Entry] = attrs.field(factory=OrderedDict)
     ended: OrderedDict[str, float] = attrs.field(factory=OrderedDict)
     """Requests that were settled before they were reserved, and when that is forgotten."""
     reserved: Counter[Period] = attrs.field(factory=Counter)
     spent: Counter[Period] = attrs.field(factory=Counter)
 
-    def reserve(self, request: ReservationRequest, now: Moment) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest, now: Moment) -> Grant | LimitRefusal | None:
         """Admit a request or not; None where it has ended already."""
-        self._pass_time(now)
+        self._expire(now)
         if request.has_places:
             self._reopen(request.request_id, now)
         found = self.open.get(request.request_id)
-        if found is None and (request.has_places or self._has_been(request.request_id)):
+        if found is None and (request.has_places or self._has_ended(request.request_id)):
             return None
         if found and (
             found.reservation.tokens or not request.has_places
@@ -83,8 +83,8 @@ class Account:
         limit = self._reached(request, room)
         if limit is not None:
             wait = self._wait(limit, request, now)
-            return Refusal(limit, wait, self._usage(now))
-        tokens = min([request.prompt + request.generation, *room.values()]) if room else 0
+            return LimitRefusal(limit, wait, self._usage(now))
+        tokens = min([request.prompt + request.output, *room.values()]) if room else 0
         reservation = Reservation(request.request_id, request.key_id, tokens, now.day, now.month)
         self._enter(reservation, 0, now)
         if request.quota.requests_per_minute and not request.has_places:
@@ -93,19 +93,19 @@ class Account:
 
     def settle(self, reservation: Reservation, used: int, now: Moment) -> None:
         """End a reservation; what is not known leaves a mark that refuses it later."""
-        self._pass_time(now)
+        self._expire(now)
         if found := self.open.pop(reservation.request_id, None):
             self._add(self.reserved, found.reservation, -found.reservation.tokens)
             self._add(self.spent, found.reservation, used)
         elif found := self.expired.pop(reservation.request_id, None):
             self._add(self.spent, found.reservation, used - found.used)
-            self.ended[reservation.request_id] = now.time + REMEMBERED
+            self.ended[reservation.request_id] = now.time + REMEMBERED_SECONDS
         else:
-            self.ended.setdefault(reservation.request_id, now.time + REMEMBERED)
+            self.ended.setdefault(reservation.request_id, now.time + REMEMBERED_SECONDS)
 
     def renew(self, renewal: Renewal, now: Moment) -> None:
         """Keep a reservation open, or open it again."""
-        self._pass_time(now)
+        self._expire(now)
         if renewal.reservation.request_id in self.ended:
             return
         self._reopen(renewal.reservation.request_id, now)
@@ -115,15 +115,15 @@ class Account:
         reservation = known.reservation if known and is_behind else renewal.reservation
         self._enter(reservation, renewal.used, now)
 
-    def usage(self, now: Moment) -> Usage:
+    def usage(self, now: Moment) -> KeyUsage:
         """What is used of each limit."""
-        self._pass_time(now)
+        self._expire(now)
         return self._usage(now)
 
-    def _usage(self, now: Moment) -> Usage:
-        return Usage(
+    def _usage(self, now: Moment) -> KeyUsage:
+        return KeyUsage(
             len(self.admissions),
-            self.admissions[-1] + WINDOW - now.time if self.admissions else 0.0,
+            self.admissions[-1] + WINDOW_SECONDS - now.time if self.admissions else 0.0,
             len(self.open),
             self._value(("day", now.day)),
             self._value(("month", now.month)),
@@ -132,10 +132,8 @@ class Account:
         )
 
     def _grant(self, request: ReservationRequest, reservation: Reservation, now: Moment) -> Grant:
-        generation = (
-            reservation.tokens - request.prompt if reservation.tokens else request.generation
-        )
-        return Grant(reservation, generation, self._usage(now))
+        output = reservation.tokens - request.prompt if reservation.tokens else request.output
+        return Grant(reservation, output, self._usage(now))
 
     def _room(self, quota: Quota, now: Moment) -> dict[LimitName, int]:
         """Tokens left in each budget that is set."""
@@ -156,7 +154,7 @@ class Account:
         if places.concurrent_requests and len(self.open) >= places.concurrent_requests:
             return "concurrency"
         short: list[LimitName] = [
-            n for n, left in room.items() if request.prompt + request.least > left
+            n for n, left in room.items() if request.prompt + request.min_output > left
         ]
         return short[-1] if short else None
 
@@ -164,21 +162,21 @@ class Account:
         """Seconds until another try can succeed."""
         if limit == "rate":
             oldest = self.admissions[len(self.admissions) - request.quota.requests_per_minute]
-            return oldest + WINDOW - now.time
+            return oldest + WINDOW_SECONDS - now.time
         if limit == "concurrency":
-            return SOON
+            return RETRY_SECONDS
         budget, period, ends = (
             (request.quota.tokens_per_day, now.day, now.day_ends)
             if limit == "day"
             else (request.quota.tokens_per_month, now.month, now.month_ends)
         )
-        fits = self.spent[limit, period] + request.prompt + request.least <= budget
-        return SOON if fits else ends
+        fits = self.spent[limit, period] + request.prompt + request.min_output <= budget
+        return RETRY_SECONDS if fits else ends
 
     def _value(self, period: Period) -> int:
         return self.reserved[period] + self.spent[period]
 
-    def _has_been(self, request_id: str) -> bool:
+    def _has_ended(self, request_id: str) -> bool:
         return request_id in self.expired or request_id in self.ended
 
     def _reopen(self, request_id: str, now: Moment) -> None:
@@ -191,7 +189,7 @@ class Account:
         """Have a request open, for the length of a lease and at the end of the line."""
         if found := self.open.pop(reservation.request_id, None):
             self._add(self.reserved, found.reservation, -found.reservation.tokens)
-        self.open[reservation.request_id] = _Open(reservation, used, now.time + self.lease)
+        self.open[reservation.request_id] = _Entry(reservation, used, now.time + self.lease)
         self._add(self.reserved, reservation, reservation.tokens)
 
     def _add(self, counter: Counter[Period], reservation: Reservation, tokens: int) -> None:
@@ -199,28 +197,28 @@ class Account:
             counter["day", reservation.day] += tokens
             counter["month", reservation.month] += tokens
 
-    def _pass_time(self, now: Moment) -> None:
+    def _expire(self, now: Moment) -> None:
         """Let go of what has had its time."""
-        while self.admissions and self.admissions[0] <= now.time - WINDOW:
+        while self.admissions and self.admissions[0] <= now.time - WINDOW_SECONDS:
             self.admissions.popleft()
         while self.open and (first := _first(self.open)).until <= now.time:
             del self.open[first.reservation.request_id]
             self._add(self.reserved, first.reservation, -first.reservation.tokens)
             self._add(self.spent, first.reservation, first.used)
-            first.until = now.time + REMEMBERED
+            first.until = now.time + REMEMBERED_SECONDS
             self.expired[first.reservation.request_id] = first
         while self.expired and (past := _first(self.expired)).until <= now.time:
             del self.expired[past.reservation.request_id]
         while self.ended and _first(self.ended) <= now.time:
             self.ended.popitem(last=False)
         for counter in (self.reserved, self.spent):
-            if len(counter) > PERIODS:
+            if len(counter) > MAX_PERIODS:
                 _forget(counter)
 
 
 def _forget(counter: Counter[Period]) -> None:
     """Drop the oldest half: a clock that was wrong for a while must not cost what is current."""
-    for period in list(counter)[: PERIODS // 2]:
+    for period in list(counter)[: MAX_PERIODS // 2]:
         del counter[period]
 
 
@@ -255,7 +253,7 @@ class MemoryQuota:
             account = self._accounts[key_id] = Account(math.inf)
         return account
 
-    async def reserve(self, request: ReservationRequest) -> Grant | Refusal:
+    async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
         """Admit a request or not."""
         outcome = self.account(request.key_id).reserve(request, self._now())
         if outcome is None:
@@ -269,7 +267,7 @@ class MemoryQuota:
     async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
         """Nothing has to be said: what is open here stays open until it is settled."""
 
-    async def usage(self, key_id: str) -> Usage:
+    async def usage(self, key_id: str) -> KeyUsage:
         """What a key has used."""
         return self._accounts.get(key_id, Account()).usage(self._now())
 

@@ -22,15 +22,15 @@ import attrs
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.bounds import Measure
 
-TEMPLATE: Final = 128
+TEMPLATE_TOKENS: Final = 128
 """Tokens that a template adds round the whole."""
-MESSAGE: Final = 16
+MESSAGE_TOKENS: Final = 16
 """Tokens that it adds round a message: the marks of a role and of an end."""
-TOOL: Final = 112
+TOOL_TOKENS: Final = 112
 """Tokens of a tool of which nothing is said: its fields as Go prints them (api/types.go, Tool)."""
-INPUT: Final = 8
+INPUT_TOKENS: Final = 8
 """Tokens that are added to each input of an embedding."""
-MEDIA: Final = 4096
+MEDIA_TOKENS: Final = 4096
 """Tokens of an image or a piece of audio, until a model reports more."""
 BYTES_A_TOKEN: Final = 4
 """For an estimate, as Ollama makes it (anthropic/anthropic.go): the bytes of text of one token."""
@@ -38,8 +38,8 @@ BYTES_A_TOKEN: Final = 4
 
 @attrs.define
 class _Learned:
-    surplus: int = 0
-    media: int = MEDIA
+    correction: int = 0
+    media: int = MEDIA_TOKENS
     longest: int = 0
     """The most tokens that a prompt was reported to have, where that was more than its bound."""
 
@@ -72,8 +72,10 @@ class PromptBounds:
         if measure.has_template:
             return int(most)
         if measure.inputs:
-            return int(_of_inputs(measure, most)) + learned.surplus
-        return int(min(most, _of_text(measure) + learned.surplus + measure.media * learned.media))
+            return int(_of_inputs(measure, most)) + learned.correction
+        return int(
+            min(most, _of_text(measure) + learned.correction + measure.media * learned.media)
+        )
 
     def estimated(self, model: str, measure: Measure, context: int | None) -> int:
         """Tokens that a prompt likely had, where its API has no word for it; as `bound`."""
@@ -91,14 +93,16 @@ class PromptBounds:
             return True
         learned = self._models.setdefault(model, _Learned())
         if measure.inputs:
-            learned.surplus = max(learned.surplus, reported - int(_of_inputs(measure, math.inf)))
+            learned.correction = max(
+                learned.correction, reported - int(_of_inputs(measure, math.inf))
+            )
             return True
         missing = reported - _of_text(measure)
         if measure.media:
-            price = math.ceil((missing - learned.surplus) / measure.media)
+            price = math.ceil((missing - learned.correction) / measure.media)
             learned.media = max(learned.media, price)
         else:
-            learned.surplus = max(learned.surplus, missing)
+            learned.correction = max(learned.correction, missing)
         learned.longest = max(learned.longest, reported)
         return True
 
@@ -106,14 +110,14 @@ class PromptBounds:
 def estimate(measure: Measure, bound: int) -> int:
     """Tokens of a prompt of which there is no report: what it likely had, at most the bound."""
     text = sum(size * count for size, count in measure.inputs.items()) or measure.text
-    return min(bound, text // BYTES_A_TOKEN + measure.media * MEDIA)
+    return min(bound, text // BYTES_A_TOKEN + measure.media * MEDIA_TOKENS)
 
 
 def _of_text(measure: Measure) -> int:
     """What can be seen of the text: bytes, and what a template adds."""
     text = measure.text + measure.repeated
-    return text + measure.messages * MESSAGE + measure.tools * TOOL + TEMPLATE
+    return text + measure.messages * MESSAGE_TOKENS + measure.tools * TOOL_TOKENS + TEMPLATE_TOKENS
 
 
 def _of_inputs(measure: Measure, most: float) -> float:
-    return sum(min(most, size + INPUT) * count for size, count in measure.inputs.items())
+    return sum(min(most, size + INPUT_TOKENS) * count for size, count in measure.inputs.items())

@@ -36,14 +36,14 @@ from typing import Final, Literal, Protocol
 
 import attrs
 
-LEASE: Final = 30.0
+LEASE_SECONDS: Final = 30.0
 """Seconds without a renewal after which a reservation has expired."""
-WINDOW: Final = 60.0
+WINDOW_SECONDS: Final = 60.0
 """Seconds: at most so many admissions in any span of this length."""
-REMEMBERED: Final = 3600.0
+REMEMBERED_SECONDS: Final = 3600.0
 """Seconds for which what ended is remembered, so that what comes late changes nothing."""
 
-MOST: Final = 2**53 - 1
+MAX_TOKENS: Final = 2**53 - 1
 """Tokens that are counted, at most: beyond it Lua, in which Redis counts, is no longer exact."""
 
 LimitName = Literal["rate", "concurrency", "day", "month"]
@@ -122,9 +122,9 @@ class ReservationRequest:
     quota: Quota
     prompt: int = 0
     """Tokens of the prompt, at most."""
-    generation: int = 0
+    output: int = 0
     """Tokens of the answer, at most."""
-    least: int = 0
+    min_output: int = 0
     """Where the budget has no room for `generation`, it may shrink to this."""
     has_places: bool = False
     """Whether an earlier wish has reserved rate and concurrency, so that this adds tokens alone."""
@@ -164,7 +164,7 @@ LimitStatuses = Mapping[LimitName, LimitStatus]
 
 
 @attrs.frozen
-class Usage:
+class KeyUsage:
     """What a key has used at one moment; spans are seconds."""
 
     admissions: int
@@ -198,20 +198,20 @@ class Grant:
     """Admitted."""
 
     reservation: Reservation
-    generation: int
+    output: int
     """Tokens that the answer may have: as wished, or less."""
-    usage: Usage
+    usage: KeyUsage
     """With this request in it."""
 
 
 @attrs.frozen
-class Refusal:
+class LimitRefusal:
     """Not admitted, and nothing was changed."""
 
     limit: LimitName
     retry_after: float
     """Seconds until another try can succeed, as far as can be known."""
-    usage: Usage
+    usage: KeyUsage
 
 
 @attrs.frozen
@@ -225,7 +225,7 @@ class Renewal:
 class QuotaStore(Protocol):
     """Where the limits are counted: in this process, or in Redis for many."""
 
-    async def reserve(self, request: ReservationRequest) -> Grant | Refusal:
+    async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
         """Admit a request or not; raises Unavailable within 250 ms when that cannot be said."""
         ...
 
@@ -237,7 +237,7 @@ class QuotaStore(Protocol):
         """Say what is open in this process, which `read` tells; raises Unavailable."""
         ...
 
-    async def usage(self, key_id: str) -> Usage:
+    async def usage(self, key_id: str) -> KeyUsage:
         """What a key has used; raises Unavailable."""
         ...
 
@@ -262,6 +262,6 @@ class QuotaStore(Protocol):
         ...
 
 
-def bounded(tokens: int) -> int:
+def clamp_tokens(tokens: int) -> int:
     """The same number of tokens, as far as it is counted."""
-    return max(0, min(tokens, MOST))
+    return max(0, min(tokens, MAX_TOKENS))

@@ -11,7 +11,7 @@ import math
 from typing import Final
 
 from ollama_gateway.errors import LimitReached
-from ollama_gateway.limits.quota import LimitName, LimitStatus, LimitStatuses, Quota, Refusal
+from ollama_gateway.limits.quota import LimitName, LimitRefusal, LimitStatus, LimitStatuses, Quota
 from ollama_gateway.wire.headers import Headers
 
 REASONS: Final[dict[LimitName, str]] = {
@@ -41,7 +41,7 @@ def headers_of(statuses: LimitStatuses) -> Headers:
     return found
 
 
-def refused(refusal: Refusal, quota: Quota) -> LimitReached:
+def refused(refusal: LimitRefusal, quota: Quota) -> LimitReached:
     """The 429 that says which limit it was and when to come back."""
     statuses = refusal.usage.statuses(quota)
     words = _WORDS[refusal.limit].format(statuses[refusal.limit].limit)
@@ -57,11 +57,11 @@ def duration(seconds: float) -> str:
     """A span as OpenAI writes it: `90ms`, `1s`, `6m0s`, `23h59m0s`."""
     if 0 < seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
-    minutes, rest = divmod(math.ceil(seconds), 60)
+    minutes, seconds = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
-        return f"{hours}h{minutes}m{rest}s"
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
 def _headers(what: bytes, status: LimitStatus) -> Headers:

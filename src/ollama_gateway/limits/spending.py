@@ -28,7 +28,7 @@ import attrs
 from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
 from ollama_gateway.limits.charges import Charge, Open
 from ollama_gateway.limits.ownership import PATTERN
-from ollama_gateway.limits.quota import bounded
+from ollama_gateway.limits.quota import clamp_tokens
 from ollama_gateway.limits.spending_file import (
     KeyDay,
     SpendingError,
@@ -120,7 +120,7 @@ class Spending:
             prompt: tokens of the prompt, at most.
 
         """
-        self._open.setdefault(request_id, Open(key_id, day, bounded(prompt)))
+        self._open.setdefault(request_id, Open(key_id, day, clamp_tokens(prompt)))
         self._stirred.set()
 
     def tell(self, charges: Mapping[str, Charge]) -> None:
@@ -129,7 +129,7 @@ class Spending:
         What was not begun here, or has ended, is left out.
         """
         for request_id, (prompt, answer) in charges.items():
-            told, request = (bounded(prompt), bounded(answer)), self._open.get(request_id)
+            told, request = (clamp_tokens(prompt), clamp_tokens(answer)), self._open.get(request_id)
             if request is not None and request.told != told:
                 self._open[request_id] = attrs.evolve(request, told=told)
                 self._stirred.set()

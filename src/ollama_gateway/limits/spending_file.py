@@ -36,7 +36,7 @@ from ollama_gateway.limits.charges import (
     text_in,
 )
 from ollama_gateway.limits.ownership import alive, looked_at, owned
-from ollama_gateway.limits.quota import MOST, bounded
+from ollama_gateway.limits.quota import MAX_TOKENS, clamp_tokens
 from ollama_gateway.storage.private_file import identity, make_directory, make_private
 
 BUSY_SECONDS: Final = 1.0
@@ -87,7 +87,7 @@ class Content:
 def charge(spent: dict[KeyDay, int], request: Open, tokens: int) -> None:
     """Add what a request used to what its key spent on its day."""
     at = request.key_id, request.day
-    spent[at] = bounded(spent.get(at, 0) + bounded(tokens))
+    spent[at] = clamp_tokens(spent.get(at, 0) + clamp_tokens(tokens))
 
 
 class SpendingFile:
@@ -265,9 +265,14 @@ def _read(connection: sqlite3.Connection, path: Path) -> Content:
     opened = connection.execute("SELECT request_id, key_id, day, prompt FROM open")
     return Content(
         str(uuid.UUID(text_in(made_with))),
-        {(text_in(key), number_in(day, LAST_DAY)): number_in(n, MOST) for key, day, n in spent},
         {
-            text_in(id_): Open(text_in(key), number_in(day, LAST_DAY), number_in(prompt, MOST))
+            (text_in(key), number_in(day, LAST_DAY)): number_in(n, MAX_TOKENS)
+            for key, day, n in spent
+        },
+        {
+            text_in(id_): Open(
+                text_in(key), number_in(day, LAST_DAY), number_in(prompt, MAX_TOKENS)
+            )
             for id_, key, day, prompt in opened
         },
         charges=read(connection),

@@ -16,28 +16,28 @@ import attrs
 
 from ollama_gateway.limits.quota import (
     Grant,
-    Refusal,
+    KeyUsage,
+    LimitRefusal,
     Renewal,
     Reservation,
     ReservationRequest,
-    Usage,
-    bounded,
+    clamp_tokens,
 )
 
 LAYOUT: Final = "ollama-gateway:1"
 """What every name begins with; the number changes when the layout does."""
-EPOCH: Final = f"{LAYOUT}:{{epoch}}"
-GIVEN: Final = f"{LAYOUT}:{{epoch}}:given"
+GENERATION_KEY: Final = f"{LAYOUT}:{{epoch}}"
+CONTRIBUTIONS_KEY: Final = f"{LAYOUT}:{{epoch}}:given"
 """Hash: which record of spending has been added in which epoch."""
-FILLING: Final = f"{LAYOUT}:{{epoch}}:filling"
+REBUILD_KEY: Final = f"{LAYOUT}:{{epoch}}:filling"
 """There while some gateway adds what it has spent; gone by itself half a second after."""
-OPENING: Final = 1.5
+OPENING_SECONDS: Final = 1.5
 """Seconds between the beginning of an epoch and its first admission: every gateway looks at least
 once a second, and adds what it holds and has spent."""
 
 _ACCOUNT: Final = ("rate", "leases", "held", "past", "budget")
 
-Call = tuple[Sequence[str], Sequence[Any]]
+ScriptCall = tuple[Sequence[str], Sequence[Any]]
 """KEYS and ARGV."""
 
 
@@ -49,7 +49,7 @@ class Operation(Protocol):
         """The script's name."""
         ...
 
-    def call(self, lease: int, offset: int) -> Call:
+    def call(self, lease: int, offset: int) -> ScriptCall:
         """What to give the script; both arguments are milliseconds."""
         ...
 
@@ -65,33 +65,42 @@ class Reserve:
     request: ReservationRequest
     not_after: float = 0.0
     """In Redis's time, in seconds, the last moment at which this may have an effect; 0: none."""
-    epoch: str | None = None
+    generation: str | None = None
     """The epoch in which it may be admitted; None: any."""
     script = "reserve"
 
-    def call(self, lease: int, offset: int) -> Call:
+    def call(self, lease: int, offset: int) -> ScriptCall:
         """See reserve.lua."""
         request, quota = self.request, self.request.quota
         limits = (quota.requests_per_minute, quota.concurrent_requests)
         budgets = (quota.tokens_per_day, quota.tokens_per_month)
-        tokens = (request.prompt, request.generation, request.least)
+        tokens = (request.prompt, request.output, request.min_output)
         when, has_places = milliseconds(self.not_after), int(request.has_places)
-        said = (offset, request.request_id, lease, when, *limits, *budgets, *tokens, has_places)
-        return account(request.key_id), said
+        arguments = (
+            offset,
+            request.request_id,
+            lease,
+            when,
+            *limits,
+            *budgets,
+            *tokens,
+            has_places,
+        )
+        return account(request.key_id), arguments
 
-    def read(self, reply: str) -> Grant | Refusal | None:
+    def read(self, reply: str) -> Grant | LimitRefusal | None:
         """See reserve.lua."""
         words = reply.split()
         request = self.request
         if words[0] == "granted":
             tokens, day, month = map(int, words[1:4])
             reservation = Reservation(request.request_id, request.key_id, tokens, day, month)
-            generation = tokens - request.prompt if tokens else request.generation
-            return Grant(reservation, generation, _usage(words[4:]))
+            output = tokens - request.prompt if tokens else request.output
+            return Grant(reservation, output, _usage(words[4:]))
         if words[0] == "refused":
             limit: Any = words[1]
             wait = float(words[2]) / 1000
-            return Refusal(limit, wait, _usage(words[3:]))
+            return LimitRefusal(limit, wait, _usage(words[3:]))
         return None
 
 
@@ -107,12 +116,12 @@ class Settle:
     """Whether nobody was told that it was admitted, so that it was no admission either."""
     script = "settle"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
         """See settle.lua."""
         reservation = self.reservation
-        said = (offset, reservation.request_id, bounded(self.used), int(self.is_carried))
+        arguments = (offset, reservation.request_id, clamp_tokens(self.used), int(self.is_carried))
         rest = (reservation.day, reservation.month, reservation.tokens, int(self.is_unanswered))
-        return account(reservation.key_id), (*said, *rest)
+        return account(reservation.key_id), (*arguments, *rest)
 
     def read(self, reply: str) -> str:
         """See settle.lua."""
@@ -130,21 +139,21 @@ class Renew:
     """Ids of what was settled since: a settlement may go first, and must not be undone."""
     script = "renew"
 
-    def call(self, lease: int, offset: int) -> Call:
+    def call(self, lease: int, offset: int) -> ScriptCall:
         """See renew.lua."""
-        said: list[Any] = [offset, lease, milliseconds(self.not_after)]
+        arguments: list[Any] = [offset, lease, milliseconds(self.not_after)]
         for renewal in self.renewals:
             reservation = renewal.reservation
             if reservation.request_id not in self.settled:
-                used = bounded(renewal.used)
-                said += [
+                used = clamp_tokens(renewal.used)
+                arguments += [
                     reservation.request_id,
                     reservation.tokens,
                     reservation.day,
                     reservation.month,
                     used,
                 ]
-        return account(self.key_id), said
+        return account(self.key_id), arguments
 
     def read(self, reply: str) -> bool:
         """Whether it was in time."""
@@ -152,69 +161,69 @@ class Renew:
 
 
 @attrs.frozen
-class Look:
+class ReadUsage:
     """What a key has used."""
 
     key_id: str
-    epoch: str | None = None
+    generation: str | None = None
     """The epoch of which it is asked; None: any."""
     script = "usage"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
         """See usage.lua."""
         return account(self.key_id), (offset,)
 
-    def read(self, reply: str) -> Usage:
+    def read(self, reply: str) -> KeyUsage:
         """See usage.lua."""
         return _usage(reply.split())
 
 
 @attrs.frozen
-class Refill:
+class Contribute:
     """Add what one record of spending knows of a key."""
 
     key_id: str
-    giver: str
+    journal_id: str
     spent: Mapping[int, int]
     """Tokens by day."""
-    script = "refill"
+    script = "contribute"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
-        """See refill.lua."""
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
+        """See contribute.lua."""
         pairs = (number for pair in self.spent.items() for number in pair)
-        return account(self.key_id), (self.giver, *pairs)
+        return account(self.key_id), (self.journal_id, *pairs)
 
     def read(self, reply: str) -> str:
-        """See refill.lua."""
+        """See contribute.lua."""
         return reply
 
 
 @attrs.frozen
-class Filling:
+class MarkRebuild:
     """Say to all that this gateway is still adding what it has spent."""
 
-    script = "filling"
+    script = "rebuild"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
-        """See filling.lua."""
-        return (FILLING,), ()
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
+        """See rebuild.lua."""
+        return (REBUILD_KEY,), ()
 
     def read(self, reply: str) -> str:
-        """See filling.lua."""
+        """See rebuild.lua."""
         return reply
 
 
 @attrs.frozen
-class Epoch:
+class OpenGeneration:
     """The epoch in force; one is begun where there is none."""
 
     name: str
     """What a new one is called."""
-    script = "epoch"
+    script = "generation"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
-        """See epoch.lua."""
-        return (EPOCH,), (offset, self.name, milliseconds(OPENING))
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
+        """See generation.lua."""
+        return (GENERATION_KEY,), (offset, self.name, milliseconds(OPENING_SECONDS))
 
     def read(self, reply: str) -> str:
         """`NAME:OPENS`; raises ValueError for anything else."""
@@ -223,20 +232,20 @@ class Epoch:
 
 
 @attrs.frozen
-class Given:
+class HasContributed:
     """Whether a record of spending was added in this epoch; `mark` says that it now is."""
 
-    giver: str
-    epoch: str
+    journal_id: str
+    generation: str
     mark: bool = False
-    script = "given"
+    script = "contributed"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
-        """See given.lua."""
-        return (GIVEN,), (self.giver, self.epoch, int(self.mark))
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
+        """See contributed.lua."""
+        return (CONTRIBUTIONS_KEY,), (self.journal_id, self.generation, int(self.mark))
 
     def read(self, reply: str) -> bool:
-        """See given.lua."""
+        """See contributed.lua."""
         return reply == "given"
 
 
@@ -251,8 +260,8 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _usage(words: Sequence[str]) -> Usage:
+def _usage(words: Sequence[str]) -> KeyUsage:
     admissions, window_ends, opened, day, month, day_ends, month_ends = map(int, words)
-    return Usage(
+    return KeyUsage(
         admissions, window_ends / 1000, opened, day, month, day_ends / 1000, month_ends / 1000
     )

@@ -21,30 +21,30 @@ from typing import Any, Final
 import anyio
 import attrs
 
-from ollama_gateway.limits.redis.operations import Look, Operation, Reserve, Settle
-from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, RedisDown, Scripts
+from ollama_gateway.limits.redis.operations import Operation, ReadUsage, Reserve, Settle
+from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, QuotaRedisDown, RedisScripts
 from ollama_gateway.log import get_logger
 from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import Batcher, BatcherFull, BatchFailed, Runner
 
-RETRY: Final = 0.2
+RETRY_SECONDS: Final = 0.2
 """Seconds between two tries while Redis is failing."""
 MAX_SETTLEMENTS: Final = 100_000
 """Settlements that wait for Redis; one more is left to its lease's end."""
 SETTLEMENTS_A_BATCH: Final = 1000
-CLOSING: Final = 5.0
+CLOSING_SECONDS: Final = 5.0
 """Seconds at the end for settlements that Redis has not confirmed."""
 
 log = get_logger("limits")
 
 
 @attrs.frozen
-class Seen:
+class RedisState:
     """What the last answer said of Redis."""
 
-    epoch: str | None
+    generation: str | None
     """`NAME:OPENS`; None where Redis has lost everything, or did not answer since."""
-    is_filling: bool
+    is_rebuilding: bool
     """Whether some gateway was adding what it has spent."""
     time: float
     """Its clock, in seconds."""
@@ -61,21 +61,25 @@ class Pipeline:
 
     """
 
-    def __init__(self, scripts: Scripts, runner: Runner) -> None:
-        self.seen: Seen | None = None
+    def __init__(self, scripts: RedisScripts, runner: Runner) -> None:
+        self.state: RedisState | None = None
         self.joined: str | None = None
         """The epoch in which this process counts."""
         self.is_failing = False
         self._scripts = scripts
         self._batcher = Batcher[Sequence[Operation], Sequence[Any]](self._run, runner=runner)
         self._settlements: deque[Settle] = deque()
-        self._stirred = anyio.Event()
-        self._are_refused = False
+        self._is_due = anyio.Event()
+        self._must_retry = False
 
     @property
     def is_joined(self) -> bool:
         """Whether the last answer was of the epoch in which this process counts."""
-        return self.seen is not None and self.joined is not None and self.seen.epoch == self.joined
+        return (
+            self.state is not None
+            and self.joined is not None
+            and self.state.generation == self.joined
+        )
 
     @property
     def settlements_waiting(self) -> int:
@@ -88,10 +92,10 @@ class Pipeline:
         with closing(self._scripts):
             async with self._batcher.opened():
                 try:
-                    async with running(self._confirm_for_ever):
+                    async with running(self._confirm_always):
                         yield
                 finally:
-                    with anyio.move_on_after(CLOSING, shield=True):
+                    with anyio.move_on_after(CLOSING_SECONDS, shield=True):
                         await self._confirm()
 
     async def submit(self, *operations: Operation) -> Sequence[Any]:
@@ -104,12 +108,12 @@ class Pipeline:
             return await self._batcher.submit(operations)
         except (BatchFailed, BatcherFull) as error:
             self.note(failing=True)
-            raise RedisDown("Redis does not answer") from error
+            raise QuotaRedisDown("Redis does not answer") from error
 
     async def ask(self, operation: Operation) -> Any:
         """What one operation reads; raises RedisDown."""
         (outcome,) = await self.submit(operation)
-        if isinstance(outcome, RedisDown):
+        if isinstance(outcome, QuotaRedisDown):
             raise outcome
         return outcome
 
@@ -117,7 +121,7 @@ class Pipeline:
         """Hand in a settlement; it takes effect before whatever is submitted later."""
         if len(self._settlements) < MAX_SETTLEMENTS:
             self._settlements.append(settlement)
-        self._stirred.set()
+        self._is_due.set()
 
     def charge_nothing(self) -> None:
         """What waits was charged elsewhere; it still gives back what it held."""
@@ -127,46 +131,46 @@ class Pipeline:
 
     def redis_time(self) -> float:
         """What Redis's clock says now, or a little less; 0 before the first answer."""
-        seen = self.seen
-        return seen.time + time.monotonic() - seen.at if seen else 0.0
+        state = self.state
+        return state.time + time.monotonic() - state.at if state else 0.0
 
-    async def _confirm_for_ever(self) -> None:
+    async def _confirm_always(self) -> None:
         while True:
-            await self._stirred.wait()
-            self._stirred = anyio.Event()
+            await self._is_due.wait()
+            self._is_due = anyio.Event()
             await self._confirm()
 
     async def _confirm(self) -> None:
         while self._settlements:
-            self._are_refused = False
+            self._must_retry = False
             try:
                 await self.submit()
-            except RedisDown:
-                self._are_refused = True
-            if self._are_refused:
-                await anyio.sleep(RETRY)
+            except QuotaRedisDown:
+                self._must_retry = True
+            if self._must_retry:
+                await anyio.sleep(RETRY_SECONDS)
 
     def _run(self, items: Sequence[Sequence[Operation]]) -> Sequence[Sequence[Any]]:
         """One batch, in the batcher's thread."""
         settlements = self._due()
         try:
             batch = self._scripts.run([*settlements, *itertools.chain(*items)])
-        except RedisDown:
-            self.seen = self.seen and attrs.evolve(self.seen, epoch=None)
+        except QuotaRedisDown:
+            self.state = self.state and attrs.evolve(self.state, generation=None)
             raise
-        self.seen = Seen(batch.epoch, batch.is_filling, batch.time, time.monotonic())
+        self.state = RedisState(batch.generation, batch.is_rebuilding, batch.time, time.monotonic())
         outcomes = iter(batch.outcomes)
         for settlement in settlements:
             self._settlements.popleft()
             if _is_refused(next(outcomes)):
-                self._are_refused = True
+                self._must_retry = True
                 self._settlements.append(settlement)  # where it holds up no others
         return [[_in_epoch(batch, op, next(outcomes)) for op in item] for item in items]
 
     def _due(self) -> Sequence[Settle]:
         """The settlements of the next batch; they go on waiting until it is confirmed."""
         if not self.is_joined:
-            self._are_refused = True
+            self._must_retry = True
             return []
         count = min(len(self._settlements), SETTLEMENTS_A_BATCH)
         return [self._settlements[i] for i in range(count)]
@@ -182,13 +186,15 @@ class Pipeline:
 
 def _is_refused(outcome: Any) -> bool:
     """Whether a settlement must be said again; of a broken account it would be refused for ever."""
-    return isinstance(outcome, RedisDown) and not isinstance(outcome, AccountBroken)
+    return isinstance(outcome, QuotaRedisDown) and not isinstance(outcome, AccountBroken)
 
 
 def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:
     """What a Redis said that had lost everything, or is still being filled, does not count."""
-    if not isinstance(operation, Reserve | Look):
+    if not isinstance(operation, Reserve | ReadUsage):
         return outcome
-    if operation.epoch != batch.epoch or (batch.is_filling and operation.epoch is not None):
-        return RedisDown("Redis does not know everything")
+    if operation.generation != batch.generation or (
+        batch.is_rebuilding and operation.generation is not None
+    ):
+        return QuotaRedisDown("Redis does not know everything")
     return outcome

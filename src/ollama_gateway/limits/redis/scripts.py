@@ -20,21 +20,26 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ollama_gateway import keepalive
-from ollama_gateway.limits.quota import LEASE
-from ollama_gateway.limits.redis.operations import EPOCH, FILLING, Operation, milliseconds
+from ollama_gateway.limits.quota import LEASE_SECONDS
+from ollama_gateway.limits.redis.operations import (
+    GENERATION_KEY,
+    REBUILD_KEY,
+    Operation,
+    milliseconds,
+)
 
-TIMEOUT: Final = 0.25
+TIMEOUT_SECONDS: Final = 0.25
 """Seconds for Redis to answer, or to take a connection."""
 
-_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "refill")
-_ALONE: Final = ("epoch", "filling", "given")
+_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "contribute")
+_ALONE: Final = ("generation", "rebuild", "contributed")
 
 
-class RedisDown(Exception):
+class QuotaRedisDown(Exception):
     """Redis did not do what was asked, or did not say so."""
 
 
-class AccountBroken(RedisDown):
+class AccountBroken(QuotaRedisDown):
     """Something else has written into this one account; asking again will not help."""
 
 
@@ -44,15 +49,15 @@ class Batch:
 
     outcomes: Sequence[Any]
     """For each operation what it reads, or `RedisDown`."""
-    epoch: str | None
+    generation: str | None
     """`NAME:OPENS` at the end of the batch; None where there is none."""
-    is_filling: bool
+    is_rebuilding: bool
     """Whether some gateway was adding what it has spent."""
     time: float
     """Redis's clock then, in seconds."""
 
 
-class Scripts:
+class RedisScripts:
     """Runs batches of operations; blocking, one call at a time.
 
     Args:
@@ -65,7 +70,9 @@ class Scripts:
 
     """
 
-    def __init__(self, url: str, *, lease: float = LEASE, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, url: str, *, lease: float = LEASE_SECONDS, timeout: float = TIMEOUT_SECONDS
+    ) -> None:
         self.offset = 0.0
         self.timeout: Final = timeout
         self._lease = milliseconds(lease)
@@ -95,14 +102,14 @@ class Scripts:
                 batch = self._run([operations[i] for i in missing])
                 for i, outcome in zip(missing, batch.outcomes, strict=True):
                     outcomes[i] = outcome
-            if any(map(_is_of_a_replica, outcomes)):  # then the name may lead elsewhere now
+            if any(map(_is_read_only, outcomes)):  # then the name may lead elsewhere now
                 self._redis.connection_pool.disconnect()
             read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
             return attrs.evolve(batch, outcomes=read)
         except Exception:  # noqa: BLE001 - bytes that no Redis sends raise anything in redis-py
             self._redis.connection_pool.disconnect()
             # From None: a server that does not know AUTH quotes what it was given.
-            raise RedisDown("Redis does not answer") from None
+            raise QuotaRedisDown("Redis does not answer") from None
 
     def _run(self, operations: Sequence[Operation]) -> Batch:
         """Run a batch; its outcomes are still replies."""
@@ -111,16 +118,16 @@ class Scripts:
         pipeline = self._redis.pipeline(transaction=False)
         offset = milliseconds(self.offset)
         for operation in operations:
-            keys, said = operation.call(self._lease, offset)
-            pipeline.evalsha(self._digests[operation.script], len(keys), *keys, *said)
-        pipeline.mget(EPOCH, FILLING)
+            keys, arguments = operation.call(self._lease, offset)
+            pipeline.evalsha(self._digests[operation.script], len(keys), *keys, *arguments)
+        pipeline.mget(GENERATION_KEY, REBUILD_KEY)
         pipeline.time()
         *outcomes, signs, (seconds, microseconds) = pipeline.execute(raise_on_error=False)
         if not isinstance(signs, list):
             raise TypeError("no answer to MGET")
-        epoch, filling = signs
+        generation, rebuilding = signs
         now = seconds + microseconds / 1e6 + self.offset
-        return Batch(outcomes, epoch, filling is not None, now)
+        return Batch(outcomes, generation, rebuilding is not None, now)
 
 
 def understands(url: str) -> bool:
@@ -147,7 +154,7 @@ def _has_no_script(outcome: object) -> bool:
     return isinstance(outcome, redis.exceptions.NoScriptError)
 
 
-def _is_of_a_replica(outcome: object) -> bool:
+def _is_read_only(outcome: object) -> bool:
     """Whether Redis must not write: 7 says so itself, in 6.2 the script's error quotes it."""
     is_quoted = isinstance(outcome, redis.ResponseError) and "READONLY" in str(outcome)
     return is_quoted or isinstance(outcome, redis.exceptions.ReadOnlyError)
@@ -157,8 +164,8 @@ def _read(operation: Operation, reply: object) -> Any:
     if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
         return AccountBroken("an account in Redis is not as this program writes it")
     if not isinstance(reply, str):
-        return RedisDown("Redis refused an operation")
+        return QuotaRedisDown("Redis refused an operation")
     try:
         return operation.read(reply)
     except (ValueError, LookupError):  # of an account with numbers that are none
-        return RedisDown("an answer of Redis cannot be read")
+        return QuotaRedisDown("an answer of Redis cannot be read")

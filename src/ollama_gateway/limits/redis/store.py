@@ -29,32 +29,32 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.calendar import month_of
 from ollama_gateway.limits.quota import (
     Grant,
-    Refusal,
+    KeyUsage,
+    LimitRefusal,
     Renewal,
     Reservation,
     ReservationRequest,
-    Usage,
 )
 from ollama_gateway.limits.redis.operations import (
-    OPENING,
-    Epoch,
-    Filling,
-    Given,
-    Look,
-    Refill,
+    OPENING_SECONDS,
+    Contribute,
+    HasContributed,
+    MarkRebuild,
+    OpenGeneration,
+    ReadUsage,
     Renew,
     Reserve,
     Settle,
 )
 from ollama_gateway.limits.redis.pipeline import Pipeline
-from ollama_gateway.limits.redis.scripts import AccountBroken, RedisDown, Scripts
+from ollama_gateway.limits.redis.scripts import AccountBroken, QuotaRedisDown, RedisScripts
 from ollama_gateway.limits.spending import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import Runner, in_thread
 
 ELSEWHERE: Final = "elsewhere"
 """The giver of what is known of lost records: once an epoch, as asking takes its time."""
-REFILLS: Final = 200
+KEYS_A_BATCH: Final = 200
 """Keys that are filled again in one batch: a month of days each, within Redis's patience."""
 
 Contributions = Callable[[], Awaitable[Sequence[Contribution]]]
@@ -67,7 +67,7 @@ log = get_logger("limits")
 class _Joining:
     """An epoch being joined, and what was spent when that began."""
 
-    epoch: str
+    generation: str
     contributions: Sequence[Contribution]
     elsewhere: Mapping[str, Totals] | None
     """What lost records had; None where that is not known, or was given already."""
@@ -89,7 +89,7 @@ class RedisQuota:
 
     def __init__(
         self,
-        scripts: Scripts,
+        scripts: RedisScripts,
         contributions: Contributions,
         elsewhere: Elsewhere,
         *,
@@ -118,10 +118,10 @@ class RedisQuota:
     @property
     def why_not(self) -> str | None:
         """What keeps it from admitting anything now."""
-        if self._pipeline.is_failing or self._pipeline.seen is None:
+        if self._pipeline.is_failing or self._pipeline.state is None:
             return "the quota store does not answer"
-        is_filling = self._pipeline.seen.is_filling
-        if is_filling or not self._pipeline.is_joined or self._opens_in() > 0:
+        is_rebuilding = self._pipeline.state.is_rebuilding
+        if is_rebuilding or not self._pipeline.is_joined or self._opens_in() > 0:
             return "the quota store is being filled again"
         return None
 
@@ -131,18 +131,18 @@ class RedisQuota:
         async with self._pipeline.opened():
             yield self
 
-    async def reserve(self, request: ReservationRequest) -> Grant | Refusal:
+    async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
         """Admit a request or not; raises Unavailable within 250 ms."""
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
         asked = Reserve(
             request, self._pipeline.redis_time() + self._patience, self._pipeline.joined
         )
-        outcome: Grant | Refusal | None = None
+        outcome: Grant | LimitRefusal | None = None
         try:
             with anyio.CancelScope(deadline=anyio.current_time() + self._patience):
                 outcome = await self._pipeline.ask(asked)
-        except RedisDown as error:
+        except QuotaRedisDown as error:
             raise _unavailable() from error
         finally:
             # Given up, for whatever reason: it may have been admitted. What has its places already
@@ -166,24 +166,24 @@ class RedisQuota:
         This is the heartbeat that tells whether Redis works: it has to take a write.
         """
         try:
-            epoch: str = await self._pipeline.ask(Epoch(secrets.token_hex(8)))
-            if epoch == self._pipeline.joined:
+            generation: str = await self._pipeline.ask(OpenGeneration(secrets.token_hex(8)))
+            if generation == self._pipeline.joined:
                 await self._renew(read())
             else:
-                await self._join(epoch, read)
-        except RedisDown as error:
+                await self._join(generation, read)
+        except QuotaRedisDown as error:
             self._pipeline.note(failing=True)
             raise _unavailable() from error
         self._pipeline.note(failing=False)
 
-    async def usage(self, key_id: str) -> Usage:
+    async def usage(self, key_id: str) -> KeyUsage:
         """What a key has used; raises Unavailable, also while Redis is being filled again."""
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
         try:
             with anyio.fail_after(self._patience):
-                usage: Usage = await self._pipeline.ask(Look(key_id, self._pipeline.joined))
-        except (RedisDown, TimeoutError) as error:
+                usage: KeyUsage = await self._pipeline.ask(ReadUsage(key_id, self._pipeline.joined))
+        except (QuotaRedisDown, TimeoutError) as error:
             raise _unavailable() from error
         return usage
 
@@ -191,7 +191,7 @@ class RedisQuota:
         """Seconds until the epoch that was joined admits."""
         opens = float((self._pipeline.joined or ":0").partition(":")[2]) / 1000
         # Redis's clock may have been set back since: nobody waits longer than an opening takes.
-        longest = self._joined_at + OPENING - anyio.current_time()
+        longest = self._joined_at + OPENING_SECONDS - anyio.current_time()
         return min(opens - self._pipeline.redis_time(), longest)
 
     async def _renew(self, renewals: Sequence[Renewal]) -> bool:
@@ -206,45 +206,47 @@ class RedisQuota:
         )
         return all(outcome is True or isinstance(outcome, AccountBroken) for outcome in outcomes)
 
-    async def _join(self, epoch: str, read: Callable[[], Sequence[Renewal]]) -> None:
+    async def _join(self, generation: str, read: Callable[[], Sequence[Renewal]]) -> None:
         """Add what was spent, once an epoch and record; open again what is open."""
-        if self._joining is None or self._joining.epoch != epoch:
-            is_told = await self._pipeline.ask(Given(ELSEWHERE, epoch))
-            elsewhere = None if is_told else await self._elsewhere()
+        if self._joining is None or self._joining.generation != generation:
+            is_contributed = await self._pipeline.ask(HasContributed(ELSEWHERE, generation))
+            elsewhere = None if is_contributed else await self._elsewhere()
             contributions = await self._contributions()
             # Nothing is waited for between the record's totals and this: a settlement is either
             # in the totals, or it ends a reservation that is carried over.
             self._pipeline.charge_nothing()
             self._carried = {renewal.reservation.request_id for renewal in read()}
-            self._joining = _Joining(epoch, contributions, elsewhere)
-            log.info("joining the quota store", epoch=epoch.partition(":")[0])
+            self._joining = _Joining(generation, contributions, elsewhere)
+            log.info("joining the quota store", epoch=generation.partition(":")[0])
         if not await self._renew(read()):
-            raise RedisDown("what is open was not opened again")
+            raise QuotaRedisDown("what is open was not opened again")
         for contribution in self._joining.contributions:
-            await self._give(contribution, epoch)
-            await self._pipeline.ask(Given(contribution.identity, epoch, mark=True))
+            await self._contribute(contribution, generation)
+            await self._pipeline.ask(HasContributed(contribution.identity, generation, mark=True))
         if self._joining.elsewhere is not None:
             # None of these is marked: whoever still has the record adds what it has more.
             for contribution in contributions_of(self._joining.elsewhere):
-                await self._give(contribution, epoch)
-            await self._pipeline.ask(Given(ELSEWHERE, epoch, mark=True))
-        self._pipeline.joined, self._joined_at = epoch, anyio.current_time()
+                await self._contribute(contribution, generation)
+            await self._pipeline.ask(HasContributed(ELSEWHERE, generation, mark=True))
+        self._pipeline.joined, self._joined_at = generation, anyio.current_time()
         self._carried = set()
 
-    async def _give(self, contribution: Contribution, epoch: str) -> None:
-        giver = contribution.identity
-        if await self._pipeline.ask(Given(giver, epoch)):
+    async def _contribute(self, contribution: Contribution, generation: str) -> None:
+        journal_id = contribution.identity
+        if await self._pipeline.ask(HasContributed(journal_id, generation)):
             return
         this_month = month_of(int(self._pipeline.redis_time() // 86_400))
-        refills = [
-            Refill(key, giver, {day: n for day, n in days.items() if month_of(day) >= this_month})
+        operations = [
+            Contribute(
+                key, journal_id, {day: n for day, n in days.items() if month_of(day) >= this_month}
+            )
             for key, days in contribution.totals.items()
         ]
-        for start in range(0, len(refills), REFILLS):
+        for start in range(0, len(operations), KEYS_A_BATCH):
             # Filling goes first: until all is there nobody admits on what is not.
-            some = refills[start : start + REFILLS]
-            for outcome in await self._pipeline.submit(Filling(), *some):
-                if isinstance(outcome, RedisDown) and not isinstance(outcome, AccountBroken):
+            some = operations[start : start + KEYS_A_BATCH]
+            for outcome in await self._pipeline.submit(MarkRebuild(), *some):
+                if isinstance(outcome, QuotaRedisDown) and not isinstance(outcome, AccountBroken):
                     raise outcome
 
 
