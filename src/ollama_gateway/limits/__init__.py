@@ -1,4 +1,4 @@
-"""The limits of keys: `quota.py` says what they are, `leases.py` how a request uses them."""
+"""The limits of keys: `quota.py` defines them, `leases.py` applies them to requests."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ async def open_limits(
     runner: Runner = in_thread,
     now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Limiter]:
-    """Limits for the length of a block, counted in Redis where there is one, else here.
+    """Enforce limits for the length of a block, counted in Redis if there is one, else here.
 
     Args:
-        directory: where the record of spending is kept.
+        directory: holds the usage journals.
         redis_url: as in the settings.
         defaults: the limits of keys that set none.
         default_output: tokens reserved for an answer that its client does not bound.
-        metrics: counts refusals and surprises.
-        elsewhere: what is known of spending whose record is lost.
+        metrics: counts refusals and underestimated prompts.
+        elsewhere: finds the totals of usage journals that are lost.
         runner: where blocking work runs.
         now: the wall clock.
 
     Raises:
-        SpendingError: the record cannot be opened.
+        SpendingError: the usage journal cannot be opened.
 
     """
     async with open_spending(directory, runner=runner, now=now) as spending:
@@ -83,7 +83,7 @@ async def _open_store(
 
     async def contributions() -> Sequence[Contribution]:
         dead = [contribution for contribution in await recorded() if not contribution.is_alive]
-        return [_own(spending), *dead]  # its own as of now: the last thing that is done
+        return [_own(spending), *dead]  # its own last: its totals are those of this moment
 
     quota = RedisQuota(RedisScripts(redis_url), contributions, elsewhere, runner=runner)
     async with quota.opened() as store:
@@ -99,13 +99,13 @@ def _own(spending: Spending) -> Contribution:
 
 
 def _sum(contributions: Sequence[Contribution]) -> Mapping[str, Mapping[int, int]]:
-    """The sums of all records; of one that is told of twice, the larger figure counts."""
-    records: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+    """Sum all contributions; if one journal appears twice, use the larger value."""
+    journals: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     for contribution in contributions:
         for key_id, days in contribution.totals.items():
-            records[contribution.identity, key_id] |= Counter(days)
+            journals[contribution.identity, key_id] |= Counter(days)
     found: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    for (_, key_id), days in records.items():
+    for (_, key_id), days in journals.items():
         found[key_id] += days
     return found
 

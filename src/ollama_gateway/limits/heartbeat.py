@@ -1,7 +1,7 @@
-"""Tells a shared store once a second what is open here and how far it has come.
+"""Renews all open reservations in a shared store once a second, with the tokens used so far.
 
-So what a dead gateway held is free when its leases end, and is charged as it was told last; the
-record of spending notes that too.
+So the places of a dead gateway are free when its leases end, and its requests are charged as in the
+last renewal. The usage journal notes the same figures.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ollama_gateway.log import get_logger
 HEARTBEAT_SECONDS: Final = 1.0
 """Seconds between two renewals."""
 CHECK_SECONDS: Final = 0.2
-"""Seconds between two looks at whether the store fails, and two tries while it does."""
+"""Seconds between two checks whether the store fails, and between two tries while it does."""
 
 log = get_logger("limits")
 
 
 @attrs.define(eq=False)
 class Heartbeat:
-    """Renews what is open, for ever.
+    """Renews open reservations until it is cancelled.
 
     Args:
         store: shared with other processes.
-        spending: the record that notes what the store was told.
-        opened: what is open, and the tokens that each has used so far.
+        spending: the usage journal, which notes each renewal.
+        opened: returns the open reservations and the tokens that each has used so far.
 
     """
 
@@ -45,22 +45,22 @@ class Heartbeat:
     _told: dict[str, Charge] = attrs.field(factory=dict, init=False)
 
     async def run(self) -> None:
-        """The keeper's task."""
+        """Renew once a second, until cancelled: the task of this service."""
         while True:
             try:
                 await self.store.renew(self._renewals)
                 self.spending.tell(self._told)
             except Unavailable:
-                pass  # the store has said so itself, at its turn
+                pass  # the store logs when it begins to fail
             except Exception:
-                log.exception("heartbeat crashed")  # as with a watcher, the server goes on
+                log.exception("heartbeat crashed")  # the server goes on
                 await anyio.sleep(HEARTBEAT_SECONDS)
             if self.store.why_not is None:
                 self.is_ready.set()
             await self._wait()
 
     async def _wait(self) -> None:
-        """Wait for the next heartbeat: a second, or less where the store begins to fail."""
+        """Wait for the next heartbeat: a second, or less if the store begins to fail."""
         for _ in range(round(HEARTBEAT_SECONDS / CHECK_SECONDS)):
             await anyio.sleep(CHECK_SECONDS)
             if self.store.why_not is not None:

@@ -1,9 +1,9 @@
-"""What is asked of Redis, as values: each is one call of a Lua script, one atomic step there.
+"""The operations on Redis, as values: each is one call of a Lua script, which is one atomic step.
 
-An operation knows its script (`lua/<name>.lua`, where its arguments and answers are written down),
-and puts what it says into words and reads what comes back. Nothing here does I/O.
+An operation names its script (`lua/<name>.lua`, which documents its arguments and replies), builds
+the arguments and reads the reply. Nothing here does I/O.
 
-All keys of one API key carry its id in braces, which puts them in one hash slot of a cluster.
+All Redis keys of one API key have its id in braces, which puts them in one hash slot of a cluster.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ollama_gateway.limits.quota import (
 )
 
 LAYOUT: Final = "ollama-gateway:1"
-"""What every name begins with; the number changes when the layout does."""
+"""Prefix of all names in Redis; its number changes with the layout."""
 GENERATION_KEY: Final = f"{LAYOUT}:{{epoch}}"
 CONTRIBUTIONS_KEY: Final = f"{LAYOUT}:{{epoch}}:given"
-"""Hash: which record of spending has been added in which epoch."""
+"""Hash: the generation to which each usage journal was added last."""
 REBUILD_KEY: Final = f"{LAYOUT}:{{epoch}}:filling"
-"""There while some gateway adds what it has spent; gone by itself half a second after."""
+"""Exists while a gateway adds contributions; expires half a second later."""
 OPENING_SECONDS: Final = 1.5
-"""Seconds between the beginning of an epoch and its first admission: every gateway looks at least
-once a second, and adds what it holds and has spent."""
+"""Seconds from the start of a generation to its first admission. In that time every gateway, as
+each looks once a second, notices it and adds its reservations and its contribution."""
 
 _ACCOUNT: Final = ("rate", "leases", "held", "past", "budget")
 
@@ -50,23 +50,23 @@ class Operation(Protocol):
         ...
 
     def call(self, lease: int, offset: int) -> ScriptCall:
-        """What to give the script; both arguments are milliseconds."""
+        """Build the script's keys and arguments; both parameters are milliseconds."""
         ...
 
     def read(self, reply: str) -> Any:
-        """What the script's answer means."""
+        """Read the script's reply; raises ValueError or LookupError if it is malformed."""
         ...
 
 
 @attrs.frozen
 class Reserve:
-    """Admit a request or not; None where it came too late."""
+    """Admit or refuse a request; None if it came too late."""
 
     request: ReservationRequest
     not_after: float = 0.0
-    """In Redis's time, in seconds, the last moment at which this may have an effect; 0: none."""
+    """Seconds of Redis's clock after which this must have no effect; 0: no such bound."""
     generation: str | None = None
-    """The epoch in which it may be admitted; None: any."""
+    """The generation in which it may be admitted; None: any."""
     script = "reserve"
 
     def call(self, lease: int, offset: int) -> ScriptCall:
@@ -106,22 +106,22 @@ class Reserve:
 
 @attrs.frozen
 class Settle:
-    """End a reservation; answers the word of settle.lua."""
+    """End a reservation; returns the reply of settle.lua."""
 
     reservation: Reservation
     used: int
     is_carried: bool = False
-    """Whether it was open when Redis lost everything, and so may not be known there."""
+    """True if it was open when Redis lost everything, so that Redis may not know it."""
     is_unanswered: bool = False
-    """Whether nobody was told that it was admitted, so that it was no admission either."""
+    """True if the caller never got the grant; then it does not count against the rate."""
     script = "settle"
 
     def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
         """See settle.lua."""
         reservation = self.reservation
         arguments = (offset, reservation.request_id, clamp_tokens(self.used), int(self.is_carried))
-        rest = (reservation.day, reservation.month, reservation.tokens, int(self.is_unanswered))
-        return account(reservation.key_id), (*arguments, *rest)
+        reserved = (reservation.day, reservation.month, reservation.tokens)
+        return account(reservation.key_id), (*arguments, *reserved, int(self.is_unanswered))
 
     def read(self, reply: str) -> str:
         """See settle.lua."""
@@ -130,13 +130,13 @@ class Settle:
 
 @attrs.frozen
 class Renew:
-    """Keep reservations of one key open, or open them again."""
+    """Renew reservations of one key, or open them again."""
 
     key_id: str
     renewals: tuple[Renewal, ...]
     not_after: float = 0.0
     settled: Container[str] = frozenset()
-    """Ids of what was settled since: a settlement may go first, and must not be undone."""
+    """Ids settled since the renewals were read: their settlements may go first, and must stand."""
     script = "renew"
 
     def call(self, lease: int, offset: int) -> ScriptCall:
@@ -156,17 +156,17 @@ class Renew:
         return account(self.key_id), arguments
 
     def read(self, reply: str) -> bool:
-        """Whether it was in time."""
+        """Return whether it was in time."""
         return reply == "renewed"
 
 
 @attrs.frozen
 class ReadUsage:
-    """What a key has used."""
+    """Read the use of a key."""
 
     key_id: str
     generation: str | None = None
-    """The epoch of which it is asked; None: any."""
+    """The generation whose figures count; None: any."""
     script = "usage"
 
     def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
@@ -180,7 +180,7 @@ class ReadUsage:
 
 @attrs.frozen
 class Contribute:
-    """Add what one record of spending knows of a key."""
+    """Add the contribution of one usage journal to one key."""
 
     key_id: str
     journal_id: str
@@ -200,7 +200,7 @@ class Contribute:
 
 @attrs.frozen
 class MarkRebuild:
-    """Say to all that this gateway is still adding what it has spent."""
+    """Tell all gateways that this one is still adding contributions."""
 
     script = "rebuild"
 
@@ -215,10 +215,10 @@ class MarkRebuild:
 
 @attrs.frozen
 class OpenGeneration:
-    """The epoch in force; one is begun where there is none."""
+    """Return the generation in force; begin one if there is none."""
 
     name: str
-    """What a new one is called."""
+    """Name of a new one."""
     script = "generation"
 
     def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
@@ -226,14 +226,14 @@ class OpenGeneration:
         return (GENERATION_KEY,), (offset, self.name, milliseconds(OPENING_SECONDS))
 
     def read(self, reply: str) -> str:
-        """`NAME:OPENS`; raises ValueError for anything else."""
+        """Return `NAME:OPENS`; raises ValueError for anything else."""
         name, opens = reply.split(":")
         return f"{name}:{int(opens)}"
 
 
 @attrs.frozen
 class HasContributed:
-    """Whether a record of spending was added in this epoch; `mark` says that it now is."""
+    """Return whether a usage journal was added in this generation; `mark` notes that it was."""
 
     journal_id: str
     generation: str
@@ -251,12 +251,12 @@ class HasContributed:
 
 @lru_cache(maxsize=10_000)
 def account(key_id: str) -> tuple[str, ...]:
-    """The names of one API key's keys in Redis, in the order of account.lua."""
+    """Return the names of one API key's keys in Redis, in the order of account.lua."""
     return tuple(f"{LAYOUT}:{{{key_id}}}:{name}" for name in _ACCOUNT)
 
 
 def milliseconds(seconds: float) -> int:
-    """Whole milliseconds, as the scripts count."""
+    """Convert seconds to whole milliseconds, the unit of the scripts."""
     return round(seconds * 1000)
 
 

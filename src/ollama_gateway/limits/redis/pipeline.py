@@ -1,12 +1,11 @@
-"""The way to Redis: operations in batches, settlements until they are confirmed, its clock.
+"""The way to Redis: operations in batches, settlements until they are confirmed, Redis's clock.
 
-Callers hand in operations and one thread runs them, a batch at a time. A settlement is not handed
-in but left here: it must not be lost, so it waits until Redis has confirmed it, and once more is
-harmless. Settlements go first in every batch, so that what a client's last request gave back is
-there for its next one.
+Callers submit operations, and one thread runs them, a batch at a time. A settlement must not be
+lost, so it is queued here and repeated until Redis has confirmed it; a repetition is harmless.
+Settlements go first in every batch, so a client's next request finds what its last one gave back.
 
-Who answers after a failure may be a Redis that lost everything. So settlements wait until an answer
-came from the epoch in which this process counts.
+The Redis that answers after a failure may have lost everything. So settlements wait for an answer
+from the generation in which this process counts.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from ollama_gateway.storage.batcher import Batcher, BatcherFull, BatchFailed, Ru
 RETRY_SECONDS: Final = 0.2
 """Seconds between two tries while Redis is failing."""
 MAX_SETTLEMENTS: Final = 100_000
-"""Settlements that wait for Redis; one more is left to its lease's end."""
+"""Most settlements that wait for Redis; a later one is left to the end of its lease."""
 SETTLEMENTS_A_BATCH: Final = 1000
 CLOSING_SECONDS: Final = 5.0
 """Seconds at the end for settlements that Redis has not confirmed."""
@@ -40,16 +39,16 @@ log = get_logger("limits")
 
 @attrs.frozen
 class RedisState:
-    """What the last answer said of Redis."""
+    """The state of Redis in its last answer."""
 
     generation: str | None
-    """`NAME:OPENS`; None where Redis has lost everything, or did not answer since."""
+    """`NAME:OPENS`; None if Redis has lost everything, or has failed since."""
     is_rebuilding: bool
-    """Whether some gateway was adding what it has spent."""
+    """Whether a gateway was adding contributions."""
     time: float
-    """Its clock, in seconds."""
+    """Redis's clock, in seconds."""
     at: float
-    """Our clock when the answer was there."""
+    """Our clock when the answer arrived."""
 
 
 class Pipeline:
@@ -64,7 +63,7 @@ class Pipeline:
     def __init__(self, scripts: RedisScripts, runner: Runner) -> None:
         self.state: RedisState | None = None
         self.joined: str | None = None
-        """The epoch in which this process counts."""
+        """The generation in which this process counts."""
         self.is_failing = False
         self._scripts = scripts
         self._batcher = Batcher[Sequence[Operation], Sequence[Any]](self._run, runner=runner)
@@ -74,7 +73,7 @@ class Pipeline:
 
     @property
     def is_joined(self) -> bool:
-        """Whether the last answer was of the epoch in which this process counts."""
+        """Whether the last answer came from the generation in which this process counts."""
         return (
             self.state is not None
             and self.joined is not None
@@ -88,7 +87,7 @@ class Pipeline:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Run for the length of a block; settlements are confirmed before it is left, or 5 s."""
+        """Run for the length of a block; at its end, settlements have 5 s to be confirmed."""
         with closing(self._scripts):
             async with self._batcher.opened():
                 try:
@@ -99,10 +98,10 @@ class Pipeline:
                         await self._confirm()
 
     async def submit(self, *operations: Operation) -> Sequence[Any]:
-        """What the operations read, or RedisDown for one that was refused.
+        """Run operations; return the result of each, or a QuotaRedisDown for one that was refused.
 
-        Without operations this asks for the epoch and the time alone. Raises RedisDown where
-        nothing can be said of any.
+        Without operations this only reads the generation and the time. Raises QuotaRedisDown if
+        the whole batch failed.
         """
         try:
             return await self._batcher.submit(operations)
@@ -111,26 +110,26 @@ class Pipeline:
             raise QuotaRedisDown("Redis does not answer") from error
 
     async def ask(self, operation: Operation) -> Any:
-        """What one operation reads; raises RedisDown."""
+        """Run one operation and return its result; raises QuotaRedisDown."""
         (outcome,) = await self.submit(operation)
         if isinstance(outcome, QuotaRedisDown):
             raise outcome
         return outcome
 
     def settle(self, settlement: Settle) -> None:
-        """Hand in a settlement; it takes effect before whatever is submitted later."""
+        """Queue a settlement; it takes effect before all later operations."""
         if len(self._settlements) < MAX_SETTLEMENTS:
             self._settlements.append(settlement)
         self._is_due.set()
 
     def charge_nothing(self) -> None:
-        """What waits was charged elsewhere; it still gives back what it held."""
+        """Set waiting settlements to no tokens: a contribution has them. They still free places."""
         self._settlements = deque(
             attrs.evolve(waiting, used=0, is_carried=False) for waiting in self._settlements
         )
 
     def redis_time(self) -> float:
-        """What Redis's clock says now, or a little less; 0 before the first answer."""
+        """Return Redis's clock, or a little less, in seconds; 0 before the first answer."""
         state = self.state
         return state.time + time.monotonic() - state.at if state else 0.0
 
@@ -151,7 +150,7 @@ class Pipeline:
                 await anyio.sleep(RETRY_SECONDS)
 
     def _run(self, items: Sequence[Sequence[Operation]]) -> Sequence[Sequence[Any]]:
-        """One batch, in the batcher's thread."""
+        """Run one batch, in the batcher's thread."""
         settlements = self._due()
         try:
             batch = self._scripts.run([*settlements, *itertools.chain(*items)])
@@ -164,11 +163,11 @@ class Pipeline:
             self._settlements.popleft()
             if _is_refused(next(outcomes)):
                 self._must_retry = True
-                self._settlements.append(settlement)  # where it holds up no others
+                self._settlements.append(settlement)  # at the end, where it blocks no others
         return [[_in_epoch(batch, op, next(outcomes)) for op in item] for item in items]
 
     def _due(self) -> Sequence[Settle]:
-        """The settlements of the next batch; they go on waiting until it is confirmed."""
+        """Return the settlements of the next batch; they stay queued until it is confirmed."""
         if not self.is_joined:
             self._must_retry = True
             return []
@@ -176,7 +175,7 @@ class Pipeline:
         return [self._settlements[i] for i in range(count)]
 
     def note(self, *, failing: bool) -> None:
-        """Note whether Redis works; logged at its turns only: it fails for every request."""
+        """Note whether Redis works; log changes only, as every request would report a failure."""
         if failing and not self.is_failing:
             log.error("quota store failing")
         if self.is_failing and not failing:
@@ -185,12 +184,12 @@ class Pipeline:
 
 
 def _is_refused(outcome: Any) -> bool:
-    """Whether a settlement must be said again; of a broken account it would be refused for ever."""
+    """Whether a settlement must be repeated; a broken account would refuse it for ever."""
     return isinstance(outcome, QuotaRedisDown) and not isinstance(outcome, AccountBroken)
 
 
 def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:
-    """What a Redis said that had lost everything, or is still being filled, does not count."""
+    """Reject the answer of a Redis that had lost everything, or is still being rebuilt."""
     if not isinstance(operation, Reserve | ReadUsage):
         return outcome
     if operation.generation != batch.generation or (

@@ -1,11 +1,11 @@
-"""The Lua scripts in Redis, and the pipeline that carries a batch of operations to them.
+"""The Lua scripts in Redis, and the connection that runs batches of operations on them.
 
-What the scripts decide by is in Redis and nowhere else, its clock included. A batch goes out as one
-pipeline on one connection and ends with the epoch and the time: an epoch other than expected says
-that Redis lost everything before or during the batch, so that nothing it admitted counts.
+The scripts decide only by data in Redis and by its clock. A batch is one pipeline on one connection
+and ends by reading the generation and the time: an unexpected generation means that Redis lost
+everything before or during the batch, so nothing that the batch admitted counts.
 
-Redis-py's own retries are off: a reply that is late would be asked for again. Whatever goes wrong
-leaves here as `RedisDown`, for a whole batch or for one operation, without Redis's own words.
+Redis-py's own retries are off, because they would repeat an operation whose reply is late. Every
+failure of a batch or of one operation becomes a `QuotaRedisDown`, without Redis's own words.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from ollama_gateway.limits.redis.operations import (
 )
 
 TIMEOUT_SECONDS: Final = 0.25
-"""Seconds for Redis to answer, or to take a connection."""
+"""Seconds that Redis has to answer, or to accept a connection."""
 
 _OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "contribute")
 _ALONE: Final = ("generation", "rebuild", "contributed")
 
 
 class QuotaRedisDown(Exception):
-    """Redis did not do what was asked, or did not say so."""
+    """Redis did not run an operation, or did not confirm it."""
 
 
 class AccountBroken(QuotaRedisDown):
-    """Something else has written into this one account; asking again will not help."""
+    """Another program has written into this one account; a retry will not help."""
 
 
 @attrs.frozen
 class Batch:
-    """What became of a batch."""
+    """The results of a batch."""
 
     outcomes: Sequence[Any]
-    """For each operation what it reads, or `RedisDown`."""
+    """The result of each operation, or a `QuotaRedisDown`."""
     generation: str | None
-    """`NAME:OPENS` at the end of the batch; None where there is none."""
+    """`NAME:OPENS` at the end of the batch; None if there is none."""
     is_rebuilding: bool
-    """Whether some gateway was adding what it has spent."""
+    """Whether a gateway was adding contributions at that moment."""
     time: float
-    """Redis's clock then, in seconds."""
+    """Redis's clock at that moment, in seconds."""
 
 
 class RedisScripts:
@@ -62,11 +62,11 @@ class RedisScripts:
 
     Args:
         url: as in the settings.
-        lease: seconds, see `LEASE`.
-        timeout: seconds that Redis has for one batch, and a request waits for it.
+        lease: seconds, see `LEASE_SECONDS`.
+        timeout: seconds that Redis has for one batch, and that a request waits for it.
 
     Attributes:
-        offset: seconds by which the scripts' clock is ahead; for tests.
+        offset: seconds by which the scripts' clock runs ahead; for tests.
 
     """
 
@@ -92,27 +92,27 @@ class RedisScripts:
         self._redis.close()
 
     def run(self, operations: Sequence[Operation]) -> Batch:
-        """Run a batch in its order; raises RedisDown where nothing can be said of any of it."""
+        """Run a batch in order; raises QuotaRedisDown if the whole batch failed."""
         try:
             batch = self._run(operations)
             outcomes = list(batch.outcomes)
             missing = [i for i, outcome in enumerate(outcomes) if _has_no_script(outcome)]
-            if missing:  # a script that is not there has done nothing
+            if missing:  # a missing script has changed nothing, so a retry is safe
                 self._digests = {}
                 batch = self._run([operations[i] for i in missing])
                 for i, outcome in zip(missing, batch.outcomes, strict=True):
                     outcomes[i] = outcome
-            if any(map(_is_read_only, outcomes)):  # then the name may lead elsewhere now
+            if any(map(_is_read_only, outcomes)):  # after a failover the name has a new address
                 self._redis.connection_pool.disconnect()
             read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
             return attrs.evolve(batch, outcomes=read)
-        except Exception:  # noqa: BLE001 - bytes that no Redis sends raise anything in redis-py
+        except Exception:  # noqa: BLE001 - redis-py raises anything for bytes that no Redis sends
             self._redis.connection_pool.disconnect()
-            # From None: a server that does not know AUTH quotes what it was given.
+            # From None: a server that does not know AUTH quotes the password in its error.
             raise QuotaRedisDown("Redis does not answer") from None
 
     def _run(self, operations: Sequence[Operation]) -> Batch:
-        """Run a batch; its outcomes are still replies."""
+        """Run a batch; its outcomes are raw replies."""
         if not self._digests:
             self._digests = {n: self._redis.script_load(t) for n, t in self._texts.items()}
         pipeline = self._redis.pipeline(transaction=False)
@@ -131,10 +131,10 @@ class RedisScripts:
 
 
 def understands(url: str) -> bool:
-    """Whether redis-py takes a URL with all its parameters; it connects to nothing for that."""
+    """Whether redis-py accepts a URL with all its parameters; does not connect."""
     try:
         redis.Redis.from_url(url).connection_pool.make_connection()
-    except Exception:  # noqa: BLE001 - of a parameter's value it raises anything, with the value
+    except Exception:  # noqa: BLE001 - a bad parameter raises anything, and the error quotes it
         return False
     return True
 
@@ -155,7 +155,7 @@ def _has_no_script(outcome: object) -> bool:
 
 
 def _is_read_only(outcome: object) -> bool:
-    """Whether Redis must not write: 7 says so itself, in 6.2 the script's error quotes it."""
+    """Whether Redis refuses writes: 7 has an error for it, 6.2 quotes it in the script's error."""
     is_quoted = isinstance(outcome, redis.ResponseError) and "READONLY" in str(outcome)
     return is_quoted or isinstance(outcome, redis.exceptions.ReadOnlyError)
 
@@ -167,5 +167,5 @@ def _read(operation: Operation, reply: object) -> Any:
         return QuotaRedisDown("Redis refused an operation")
     try:
         return operation.read(reply)
-    except (ValueError, LookupError):  # of an account with numbers that are none
+    except (ValueError, LookupError):  # the account has text where numbers belong
         return QuotaRedisDown("an answer of Redis cannot be read")

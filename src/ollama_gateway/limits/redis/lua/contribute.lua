@@ -1,12 +1,12 @@
--- ARGV: who gives, then for each day: day, tokens spent
--- Adds what one record of spending knows of this key beyond what it has given already: it may be
--- said again, also when more was spent since. Answers "added".
+-- ARGV: a usage journal's id, then for each day: day, tokens spent
+-- Adds the journal's tokens of this key, less those added before: so a call may be repeated, also
+-- after more was spent. Returns "added".
 for i = 2, #ARGV, 2 do
   local day, tokens = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
   local field = 'given:' .. ARGV[1] .. ':' .. ARGV[i]
-  local given = number(call('HGET', BUDGET, field))
-  if tokens > given then
-    charge({ tokens = 1, day = day, month = month_of(day) }, 0, tokens - given)
+  local added = number(call('HGET', BUDGET, field))
+  if tokens > added then
+    charge({ tokens = 1, day = day, month = month_of(day) }, 0, tokens - added)
     call('HSET', BUDGET, field, ARGV[i + 1])
   end
 end
