@@ -11,12 +11,12 @@ from pathlib import Path
 import redis
 
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.limits.prompt import BYTES_A_TOKEN
 from ollama_gateway.limits.quota import LEASE_SECONDS
 from ollama_gateway.limits.redis.operations import ReadUsage, account
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.spending import charged_in
 from ollama_gateway.limits.spending_file import read_file
+from ollama_gateway.wire.counting import BYTES_A_TOKEN
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes

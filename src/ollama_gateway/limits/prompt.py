@@ -21,6 +21,7 @@ import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.bounds import Measure
+from ollama_gateway.wire.counting import BYTES_A_TOKEN
 
 TEMPLATE_TOKENS: Final = 128
 """Tokens that a template adds around the whole prompt."""
@@ -32,8 +33,6 @@ INPUT_TOKENS: Final = 8
 """Tokens that Ollama adds to each input of an embedding."""
 MEDIA_TOKENS: Final = 4096
 """Tokens of an image or an audio clip, until a model reports more."""
-BYTES_A_TOKEN: Final = 4
-"""For an estimate: the bytes of text of one token."""
 
 
 @attrs.define
