@@ -1,4 +1,4 @@
-"""Both stores behind one plain face, at a time that tests set: what the suites are run over."""
+"""Both stores behind one interface, at a time that tests set: the suites run over each."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ START = datetime(2026, 11, 30, 22, tzinfo=UTC)
 
 
 class Subject(Protocol):
-    """A store of limits, one step at a time.
+    """A store of limits, driven one step at a time.
 
     Attributes:
-        late: seconds by which the store's clock was ahead of the time that was set, at most.
+        late: most seconds by which the store's clock was ahead of the time that was set.
 
     """
 
     late: float
 
     def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal | None:
-        """Admit or not; None where the request ended already."""
+        """Admit or refuse; None if the request ended already."""
 
     def settle(self, reservation: Reservation, used: int) -> None:
         """End a reservation."""
 
     def renew(self, *renewals: Renewal) -> None:
-        """Keep reservations open."""
+        """Renew reservations."""
 
     def usage(self, key_id: str) -> KeyUsage:
-        """What a key has used."""
+        """Return the use of a key."""
 
     def spent(self, key_id: str) -> dict[int, int]:
         """Tokens spent, by day."""
@@ -69,7 +69,7 @@ class Subject(Protocol):
         """The store's time."""
 
     def reset(self) -> None:
-        """Empty it, and set the time to the start."""
+        """Empty the store, and set the time to the start."""
 
 
 @attrs.define
@@ -81,11 +81,11 @@ class InMemory:
     accounts: dict[str, Account] = attrs.field(factory=dict)
 
     def account(self, key_id: str) -> Account:
-        """A key's state."""
+        """Return a key's account."""
         return self.accounts.setdefault(key_id, Account(LEASE_SECONDS))
 
     def moment(self) -> Moment:
-        """The present."""
+        """Return the present moment."""
         return moment(self.passed, self.now())
 
     def now(self) -> datetime:
@@ -110,7 +110,7 @@ class InMemory:
         return self.account(key_id).usage(self.moment())
 
     def spent(self, key_id: str) -> dict[int, int]:
-        """What stands in the account."""
+        """Return the tokens spent of an account."""
         found = self.account(key_id).spent
         return {period: tokens for (name, period), tokens in found.items() if name == "day"}
 
@@ -119,13 +119,13 @@ class InMemory:
         self.passed += seconds
 
     def reset(self) -> None:
-        """A new store."""
+        """Start with a new store."""
         self.accounts, self.passed = {}, 0.0
 
 
 @attrs.define
 class InRedis:
-    """The store of many: the scripts in a real Redis, whose clock is moved by their offset."""
+    """The shared store: the scripts in a real Redis, whose clock is moved by their offset."""
 
     url: str
     scripts: RedisScripts
@@ -133,7 +133,7 @@ class InRedis:
     late: float = 0.0
 
     def ask(self, operation: Operation) -> Any:
-        """One operation alone, at the time that is set: both clocks are this machine's."""
+        """Run one operation alone, at the time that is set: both clocks are this machine's."""
         self.scripts.offset = self.now().timestamp() - time.time()
         batch = self.scripts.run([operation])
         self.late = max(self.late, batch.time - self.now().timestamp())
@@ -166,7 +166,7 @@ class InRedis:
         return usage
 
     def spent(self, key_id: str) -> dict[int, int]:
-        """What stands in Redis."""
+        """Return the tokens spent that Redis has."""
         with redis.Redis.from_url(self.url, decode_responses=True) as client:
             fields: Any = client.hgetall(f"{LAYOUT}:{{{key_id}}}:budget")
         parts = {tuple(field.split(":")): int(tokens) for field, tokens in fields.items()}
@@ -181,7 +181,7 @@ class InRedis:
         self.passed += seconds
 
     def reset(self) -> None:
-        """An empty Redis; the scripts stay loaded."""
+        """Empty Redis; the scripts stay loaded."""
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
         self.passed = 0.0
@@ -189,7 +189,7 @@ class InRedis:
 
 @contextmanager
 def in_redis(url: str) -> Iterator[InRedis]:
-    """An empty store; the server is flushed first."""
+    """Open an empty store; the server is flushed first."""
     scripts = RedisScripts(url, lease=LEASE_SECONDS, timeout=PATIENCE)
     try:
         found = InRedis(url, scripts)

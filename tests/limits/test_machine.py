@@ -1,8 +1,8 @@
 """Any order of reserve, in one step or two, settle, renew, expiry and repetition, over every
 store, against a model.
 
-The model keeps a list of what was admitted and how it ended, and adds it up anew at each look;
-the stores keep counters. They must agree in everything after every step.
+The model keeps a list of admitted requests and their ends, and adds it up anew at each check; the
+stores keep counters. They must agree in everything after every step.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SPANS = (4.3, 11.7, 31.1, 61.9, 3600.7, 86_400.9)
 
 @attrs.define
 class Entry:
-    """What became of one request."""
+    """The state of one request."""
 
     reservation: Reservation
     state: str = "open"
@@ -61,7 +61,7 @@ class Model:
     admissions: list[float] = attrs.field(factory=list)
 
     def pass_time(self, now: float) -> None:
-        """Expire what was not renewed; forget what is long over."""
+        """Expire leases that were not renewed; forget what is too old."""
         for request_id, entry in list(self.entries.items()):
             if entry.state == "open" and now >= entry.at + LEASE_SECONDS:
                 entry.state, entry.at = "expired", now
@@ -74,7 +74,7 @@ class Model:
         }
 
     def value(self, day: int | None = None, month: int | None = None) -> int:
-        """Reserved and spent in a period; what was admitted without tokens is charged none."""
+        """Tokens reserved and spent in a period; a request without tokens is charged none."""
         return sum(
             entry.reservation.tokens if entry.state == "open" else entry.used
             for entry in self.entries.values()
@@ -83,12 +83,12 @@ class Model:
         )
 
     def open(self) -> list[Entry]:
-        """What is open."""
+        """The open requests."""
         return [entry for entry in self.entries.values() if entry.state == "open"]
 
 
 class Machine(RuleBasedStateMachine):
-    """One key's life."""
+    """The requests of one key."""
 
     requests: Bundle[str] = Bundle("requests")
     subject: Subject
@@ -106,13 +106,13 @@ class Machine(RuleBasedStateMachine):
         return (self.subject.now() - self.started).total_seconds()
 
     def period(self) -> tuple[int, int]:
-        """Day and month."""
+        """Return day and month."""
         now: datetime = self.subject.now()
         found = moment(0, now)
         return found.day, found.month
 
     def room(self) -> int:
-        """Tokens left in both budgets."""
+        """Return the tokens left in both budgets."""
         day, month = self.period()
         return min(
             QUOTA.tokens_per_day - self.model.value(day=day),
@@ -126,13 +126,13 @@ class Machine(RuleBasedStateMachine):
         min_output=st.sampled_from((0, 50, 256)),
     )
     def reserve(self, prompt: int, output: int, min_output: int) -> str:
-        """A new request is admitted exactly when every limit has room for it."""
+        """A new request is admitted exactly if every limit has room for it."""
         self.count += 1
         return self.ask(f"r{self.count}", prompt, output, min(min_output, output))
 
     @rule(target=requests)
     def reserve_places(self) -> str:
-        """The first of two steps is admitted where a single token would be, and takes none."""
+        """The first of two steps is admitted if a single token would be, and takes none."""
         self.count += 1
         return self.ask(f"r{self.count}", 0, 0, 1)
 
@@ -143,7 +143,7 @@ class Machine(RuleBasedStateMachine):
         min_output=st.sampled_from((0, 50, 256)),
     )
     def add_tokens(self, request_id: str, prompt: int, output: int, min_output: int) -> None:
-        """The second is held to the budgets alone, and done once; what has expired opens again."""
+        """The second step is held to the budgets alone, and done once; an expired one reopens."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         min_output = min(min_output, output)
@@ -171,11 +171,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(request_id=requests)
     def reserve_again(self, request_id: str) -> None:
-        """What is said twice, or late, changes nothing."""
+        """A repeated or late reservation changes nothing."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         if request_id not in self.model.tombstones and (not entry or entry.state == "settled"):
-            return  # it would be a new one; nobody asks again once an answer was settled
+            return  # it would be a new one; no request is reserved again after its answer
         outcome = self.subject.reserve(ReservationRequest(request_id, KEY, QUOTA, 1, 1, 1))
         if entry is not None and entry.state == "open":
             assert isinstance(outcome, Grant)
@@ -195,18 +195,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(request_id=requests, used=st.sampled_from((0, 50, 900, 2500)))
     def settle(self, request_id: str, used: int) -> None:
-        """The real figure takes the place of the reservation, once."""
+        """The real figure replaces the reservation, once."""
         self.settle_at(request_id, used)
 
     @rule(request_id=consumes(requests), used=st.sampled_from((0, 50, 900, 2500)))
     def settle_for_good(self, request_id: str, used: int) -> None:
-        """The same, twice in a row."""
+        """A repeated settlement changes nothing."""
         self.settle_at(request_id, used)
         self.settle_at(request_id, used + 1)
 
     @rule(request_id=requests, used=st.sampled_from((0, 50, 400)))
     def renew(self, request_id: str, used: int) -> None:
-        """An open or expired one is open again; a settled one is never renewed by its owner."""
+        """A renewal opens an expired reservation; the owner of a settled one never renews it."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         if entry is None or entry.state == "settled":
@@ -216,7 +216,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(request_id=requests)
     def renew_from_before(self, request_id: str) -> None:
-        """A renewal that was put together before the tokens were added takes none away."""
+        """A renewal that was composed before the tokens were added takes none away."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         if entry is None or entry.state == "settled":
@@ -231,7 +231,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        """Nothing is negative, nothing leaks, and the store says what the model adds up."""
+        """Nothing is negative, nothing leaks, and the store agrees with the model's sums."""
         self.model.pass_time(self.time)
         day, month = self.period()
         usage = self.subject.usage(KEY)
@@ -267,7 +267,7 @@ class Machine(RuleBasedStateMachine):
         return request_id
 
     def settle_at(self, request_id: str, used: int) -> None:
-        """Settle, in both."""
+        """Settle in both."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         reservation = entry.reservation if entry else Reservation(request_id, KEY, 0, 0, 0)
@@ -279,7 +279,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_the_stores_agree_with_the_model_whatever_happens(subject: Subject) -> None:
-    """Never negative, never over, nothing leaks, in any order of steps; in every store."""
+    """No figure is negative or above its limit, and nothing leaks, in any order, in every store."""
     Machine.subject = subject
     run_state_machine_as_test(
         Machine,

@@ -1,4 +1,4 @@
-"""Whatever others write under our names: it harms the key whose account it is, and no other."""
+"""Foreign values under our names harm the key whose account they are in, and no other."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAMES = ("rate", "leases", "held", "past", "budget")
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_string_in_the_place_of_anything_harms_one_key(redis_url: str, name: str) -> None:
-    """That key is refused; all others are served, charged, and renewed as ever."""
+    """That key is refused; all others are served, charged and renewed."""
     begin(redis_url)
     async with gateway(redis_url) as one:
         await one.reserve(request_for("bad", ALL, key="bad"))
@@ -65,7 +65,7 @@ async def test_a_string_in_the_place_of_anything_harms_one_key(redis_url: str, n
 
 @pytest.mark.parametrize("name", ["rate", "held", "budget"])
 async def test_a_broken_account_does_not_hold_up_joining(redis_url: str, name: str) -> None:
-    """An empty Redis with one bad key is filled with all others, and admits."""
+    """An empty Redis with one bad key is rebuilt with all others, and admits."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         for key in ("bad", KEY):
@@ -106,7 +106,7 @@ SPOILT: list[tuple[str, tuple[Any, ...]]] = [
 async def test_figures_that_are_none_harm_one_key_for_a_while(
     redis_url: str, what: str, words: tuple[Any, ...]
 ) -> None:
-    """No script fails for good on them, and no answer of theirs spoils a batch."""
+    """No script fails on them for good, and no answer about them spoils a batch."""
     begin(redis_url)
     scripts = RedisScripts(redis_url, timeout=PATIENCE)
     (granted,) = scripts.run([Reserve(request_for("open", ALL, key="bad"))]).outcomes
@@ -133,8 +133,8 @@ async def test_figures_that_are_none_harm_one_key_for_a_while(
 
 
 @pytest.mark.parametrize("value", ["a:b", b"\xff", ["a", "list"]])
-async def test_an_epoch_that_is_none_admits_nothing(redis_url: str, value: Any) -> None:
-    """Nothing is admitted until somebody removes it; then Redis is filled, as if it were new."""
+async def test_a_bad_generation_admits_nothing(redis_url: str, value: Any) -> None:
+    """Nothing is admitted until the value is removed; then Redis is rebuilt as if it were new."""
     begin(redis_url)
     async with gateway(redis_url) as one:
         await one.reserve(request_for("a"))
@@ -154,8 +154,8 @@ async def test_an_epoch_that_is_none_admits_nothing(redis_url: str, value: Any) 
         assert status(redis_url) == (0, 30)
 
 
-async def test_a_mark_of_records_that_is_none_admits_nothing(redis_url: str) -> None:
-    """Where it cannot be known what was added, nothing is admitted until it can."""
+async def test_a_bad_mark_of_contributions_admits_nothing(redis_url: str) -> None:
+    """While it is unknown which journals were added, nothing is admitted."""
     begin(redis_url)
     with inside(redis_url) as client:
         client.set(CONTRIBUTIONS_KEY, "x")
@@ -169,7 +169,7 @@ async def test_a_mark_of_records_that_is_none_admits_nothing(redis_url: str) -> 
 
 
 async def test_scripts_that_vanish_at_any_time_are_not_missed(redis_url: str) -> None:
-    """Fifty requests, and before each step of each one Redis forgets all scripts."""
+    """Fifty requests succeed although Redis forgets all scripts before each step."""
     begin(redis_url)
     one_at_once = Quota(concurrent_requests=1)
     async with by_hand(redis_url) as one:
