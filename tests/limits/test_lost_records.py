@@ -41,7 +41,7 @@ def records(*spent: tuple[str | None, int, datetime]) -> list[Link]:
 
 
 def test_rows_say_what_was_spent_this_month(database_url: str) -> None:
-    """PostgreSQL sums by journal, key and day; older records and those without a budget are left out."""
+    """Sums are by journal, key and day; older records and those without a budget are left out."""
     today, december = now(), datetime(2025, 12, 31, 23, 59, tzinfo=UTC)
     with closing(AuditTable(database_url)) as table:
         table.store(
