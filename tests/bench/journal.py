@@ -75,7 +75,7 @@ class Measured:
     def __str__(self) -> str:
         each, commit = self.cpu / self.records * 1e6, self.committing / self.commits * 1e3
         return (
-            f"{self.rate:>8,.0f} rows/s {each:>6.0f} us CPU each,"
+            f"{self.rate:>8,.0f} records/s {each:>6.0f} us CPU each,"
             f" {self.records / self.commits:>6.1f} a commit of {commit:>6.2f} ms,"
             f" {self.committing / self.wall:>4.0%} of the time in commits"
         )
@@ -86,11 +86,11 @@ async def measure(tasks: int, seconds: float, *, is_strict: bool) -> Measured:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "journal-0.db"
         with closing(Timed(path, is_strict=is_strict, key=KEY)) as journal:
-            async with write_journal(JournalWriter(journal, is_strict=is_strict)) as trail:
-                await _work(trail, tasks, 0.2)  # threads, the first pages of the file
+            async with write_journal(JournalWriter(journal, is_strict=is_strict)) as writer:
+                await _work(writer, tasks, 0.2)  # threads, the first pages of the file
                 commits, committing = journal.commits, journal.seconds
                 began, cpu = time.perf_counter(), _cpu()
-                records = await _work(trail, tasks, seconds)
+                records = await _work(writer, tasks, seconds)
                 return Measured(
                     records,
                     time.perf_counter() - began,
@@ -100,29 +100,29 @@ async def measure(tasks: int, seconds: float, *, is_strict: bool) -> Measured:
                 )
 
 
-async def _work(trail: JournalWriter, tasks: int, seconds: float) -> int:
+async def _work(writer: JournalWriter, tasks: int, seconds: float) -> int:
     """Make records until the end; return the number of those that the journal has."""
-    deadline, before = time.perf_counter() + seconds, trail.journal.head.seq
+    deadline, before = time.perf_counter() + seconds, writer.journal.head.seq
     numbers = itertools.count(before)
 
     async def task() -> None:
         while time.perf_counter() < deadline:
-            while trail.why_not is not None:  # noqa: ASYNC110 - no event says when
+            while writer.why_not is not None:  # noqa: ASYNC110 - no event says when
                 await anyio.sleep(SHORTEST / 10)
-            made = _row(f"{next(numbers):032x}")
-            await trail.admit(made)
-            await trail.finalize(made)
+            made = _record(f"{next(numbers):032x}")
+            await writer.admit(made)
+            await writer.finalize(made)
             await anyio.lowlevel.checkpoint()  # so that others have their turn
 
     async with anyio.create_task_group() as group:
         for _ in range(tasks):
             group.start_soon(task)
-    while trail.rows_waiting:  # noqa: ASYNC110 - no event says when
+    while writer.rows_waiting:  # noqa: ASYNC110 - no event says when
         await anyio.sleep(0.001)
-    return trail.journal.head.seq - before
+    return writer.journal.head.seq - before
 
 
-def _row(name: str) -> AuditRecord:
+def _record(name: str) -> AuditRecord:
     made = record(name)
     made.attempts.append(Attempt("a", 0.001, first_chunk=0.3))
     return made

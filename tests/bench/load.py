@@ -67,7 +67,7 @@ class Connection:
     sock: socket.socket
     began: float
     is_new: bool = True
-    pieces: list[bytes] = attrs.field(factory=list)
+    parts: list[bytes] = attrs.field(factory=list)
     times: list[float] = attrs.field(factory=list)
     length: int | None = None
     """Bytes of the whole response, if its head says so."""
@@ -75,14 +75,14 @@ class Connection:
 
     def receive(self, data: bytes) -> bool:
         """Note bytes; return whether the response is complete."""
-        self.pieces.append(data)
+        self.parts.append(data)
         self.times.append(time.monotonic())
         if not self.size:
             self.length = _length(data)
         self.size += len(data)
         if self.length is not None:
             return self.size >= self.length
-        tail = data if len(data) >= len(END) else b"".join(self.pieces[-len(END) :])
+        tail = data if len(data) >= len(END) else b"".join(self.parts[-len(END) :])
         return tail.endswith(END)
 
 
@@ -177,7 +177,7 @@ class Client:
         """Handle the end of a connection; replace one that was kept and closed unused."""
         del self._open[connection.sock.fileno()]
         connection.sock.close()
-        if connection.pieces or connection.is_new:
+        if connection.parts or connection.is_new:
             self._note(connection)
         else:
             self._begun -= 1
@@ -185,19 +185,19 @@ class Client:
             self._begin()
 
     def _note(self, connection: Connection) -> None:
-        self._seen.append((connection.began, connection.pieces, connection.times))
+        self._seen.append((connection.began, connection.parts, connection.times))
 
 
-def read(began: float, pieces: list[bytes], times: list[float]) -> Exchange:
+def read(began: float, parts: list[bytes], times: list[float]) -> Exchange:
     """Parse a response from the parts in which it came, and their times."""
-    data, ended = b"".join(pieces), times[-1] if times else time.monotonic()
-    ends = list(itertools.accumulate(map(len, pieces)))
+    data, ended = b"".join(parts), times[-1] if times else time.monotonic()
+    ends = list(itertools.accumulate(map(len, parts)))
     places, is_whole = _chunks(data)
     arrived = [times[bisect.bisect_left(ends, place)] for place in places]
     gap = max((b - a for a, b in itertools.pairwise(arrived)), default=0.0)
     is_whole = is_whole and data.startswith(SUCCESS)
     first = arrived[0] if arrived else ended
-    return Exchange(began, first, ended, len(places), gap, len(pieces), is_whole)
+    return Exchange(began, first, ended, len(places), gap, len(parts), is_whole)
 
 
 def _chunks(data: bytes) -> tuple[list[int], bool]:

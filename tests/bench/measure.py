@@ -113,15 +113,15 @@ def run(subject: Subject, direct: Subject, load: Load, clients: int = 1) -> Meas
         )
     ]
     before = tree.cpu(subject.pid), tree.cpu(direct.pid)
-    told = [json.loads(output) for output in outputs(jobs)]
+    results = [json.loads(output) for output in outputs(jobs)]
     time.sleep(REST)
     after = tree.cpu(subject.pid), tree.cpu(direct.pid)
-    wall = max(one["wall"] for one in told)
+    wall = max(one["wall"] for one in results)
     return Measurement(
         load,
-        [Exchange(*exchange) for one in told for exchange in one["exchanges"]],
+        [Exchange(*exchange) for one in results for exchange in one["exchanges"]],
         after[0] - before[0],
-        max(one["cpu"] / one["wall"] for one in told),
+        max(one["cpu"] / one["wall"] for one in results),
         (after[1] - before[1]) / wall,
     )
 

@@ -20,10 +20,10 @@ def stream(script: Script) -> bytes:
 def test_a_stream_is_read_from_any_pieces(script: Script, size: int) -> None:
     """Chunks are lines that are not empty, each at the time of its last byte."""
     data = stream(script)
-    pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    times = [float(number) for number in range(len(pieces))]
+    parts = [data[start : start + size] for start in range(0, len(data), size)]
+    times = [float(number) for number in range(len(parts))]
 
-    seen = read(0.0, pieces, times)
+    seen = read(0.0, parts, times)
 
     first = len(script.head + script.chunk) - len(b"\r\n")
     lines = script.last.count(b"\n\n") or 1

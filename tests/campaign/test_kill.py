@@ -41,7 +41,7 @@ def noted(directory: Path) -> int:
     return sum(map(sum, charged_in(directory).values()))
 
 
-def told(requests: list[Request]) -> int:
+def counted(requests: list[Request]) -> int:
     """Return the tokens that can be counted in the answers that the clients got."""
     return sum(
         len(request.body) // BYTES_A_TOKEN + max(request.chunks, -(-request.text // BYTES_A_TOKEN))
@@ -87,14 +87,14 @@ def test_leases_of_a_killed_gateway_end(tmp_path: Path, sizes: Sizes, note: Note
         with sent(requests):
             eventually(lambda: all(request.chunks > 1 for request in requests))
             started.simulators["streams"].popen.send_signal(signal.SIGSTOP)
-            least = told(requests)
-            eventually(lambda: renewed(url, key.id) >= least)
+            fewest = counted(requests)
+            eventually(lambda: renewed(url, key.id) >= fewest)
             eventually(lambda: noted(tmp_path) == renewed(url, key.id))
             first.process.stop(signal.SIGKILL)
             killed_at = time.monotonic()
             started.simulators["streams"].popen.send_signal(signal.SIGCONT)
         last = renewed(url, key.id)
-        assert least <= last <= told(requests)
+        assert fewest <= last <= counted(requests)
         assert all(request.status == OK and not request.is_whole for request in requests)
         assert second.used(key.id)["concurrency"] == sizes.streams
         assert make(second.port, generation=1).send().status == LIMITED
@@ -106,7 +106,7 @@ def test_leases_of_a_killed_gateway_end(tmp_path: Path, sizes: Sizes, note: Note
             assert waited <= LEASE_SECONDS + 0.5  # half a second for the last look
         else:
             end_leases(url, key.id)
-        note(f"{least} tokens told before, {last} at the last renewal, {told(requests)} relayed")
+        note(f"{fewest} tokens before, {last} at the last renewal, {counted(requests)} relayed")
         assert second.used(key.id) == {"concurrency": 0, "month": last}
         started.restart(0, signal.SIGKILL)
         assert killed_tokens(tmp_path, len(requests)) == last

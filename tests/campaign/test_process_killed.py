@@ -156,15 +156,15 @@ def test_who_had_another_process_does_not_notice(tmp_path: Path, sizes: Sizes, n
                 assert [line for line in started.gateway.lines if "journal failing" in line] == []
                 check(killed)
                 outcomes = Counter(record["outcome"] for record in killed.records.values())
-                told = Counter(
+                counts = Counter(
                     streams=len(killed.requests),
                     whole=len(killed.whole),
                     broken=len(killed.broken),
                     **outcomes,
                 )
-                total += told
-                figures_told = ", ".join(f"{n} {word}" for word, n in told.items())
-                note(f"seed {seed}: {figures_told}, back after {killed.back_after:.1f} s")
+                total += counts
+                text = ", ".join(f"{n} {word}" for word, n in counts.items())
+                note(f"seed {seed}: {text}, back after {killed.back_after:.1f} s")
         check_chain(started)
 
     note(f"{sizes.kills} kills: " + ", ".join(f"{n} {word}" for word, n in total.items()))

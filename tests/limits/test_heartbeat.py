@@ -81,7 +81,7 @@ async def test_a_body_on_its_way_keeps_its_place(redis_url: str, tmp_path: Path)
         await until(lambda: status(redis_url) == (0, 0))
 
 
-async def test_what_was_told_is_what_is_charged(redis_url: str, tmp_path: Path) -> None:
+async def test_the_journal_charges_the_last_renewal(redis_url: str, tmp_path: Path) -> None:
     """The usage journal charges an open request as in the last renewal; before one, nothing."""
     meter = Meter()
     async with limits(tmp_path, redis_url) as made:

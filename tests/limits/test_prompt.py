@@ -96,7 +96,7 @@ def test_an_underestimate_is_learned_once() -> None:
     "measure",
     [Measure(text=50, media=0, has_template=True), Measure(text=50, media=0, tools=1)],
 )
-def test_what_a_client_can_make_say_anything_teaches_nothing(measure: Measure) -> None:
+def test_tools_and_templates_teach_nothing(measure: Measure) -> None:
     """One client cannot raise the bound for all; the underestimate is still reported."""
     bounds = PromptBounds()
 

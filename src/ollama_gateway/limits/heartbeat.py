@@ -42,14 +42,14 @@ class Heartbeat:
     opened: Callable[[], Sequence[tuple[Reservation, Charge]]]
     is_ready: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     """Set once the store admits."""
-    _told: dict[str, Charge] = attrs.field(factory=dict, init=False)
+    _charges: dict[str, Charge] = attrs.field(factory=dict, init=False)
 
     async def run(self) -> None:
         """Renew once a second, until cancelled: the task of this service."""
         while True:
             try:
                 await self.store.renew(self._renewals)
-                self.spending.tell(self._told)
+                self.spending.tell(self._charges)
             except Unavailable:
                 pass  # the store logs when it begins to fail
             except Exception:
@@ -68,5 +68,5 @@ class Heartbeat:
 
     def _renewals(self) -> Sequence[Renewal]:
         opened = self.opened()
-        self._told = {reservation.request_id: charge for reservation, charge in opened}
+        self._charges = {reservation.request_id: charge for reservation, charge in opened}
         return [Renewal(reservation, sum(charge)) for reservation, charge in opened]

@@ -40,7 +40,7 @@ def records(*spent: tuple[str | None, int, datetime]) -> list[Link]:
     return found
 
 
-def test_rows_say_what_was_spent_this_month(database_url: str) -> None:
+def test_audit_records_sum_up_this_month(database_url: str) -> None:
     """Sums are by journal, key and day; older records and those without a budget are left out."""
     today, december = now(), datetime(2025, 12, 31, 23, 59, tzinfo=UTC)
     with closing(AuditTable(database_url)) as table:
@@ -62,7 +62,7 @@ def test_rows_say_what_was_spent_this_month(database_url: str) -> None:
     }
 
 
-def test_a_role_that_can_only_insert_is_told_so(
+def test_a_role_that_can_only_insert_is_reported(
     database_url: str, postgres: PostgresServer
 ) -> None:
     """Budgets are then rebuilt without PostgreSQL, and the error names the missing right."""
@@ -75,19 +75,21 @@ def test_a_role_that_can_only_insert_is_told_so(
         spent_this_month(postgres.url_of(database, "inserter", "p"), now())
 
 
-@pytest.mark.parametrize(("kept", "told", "expected"), [(0, 30, 30), (40, 30, 40), (40, 50, 50)])
-async def test_in_process_the_larger_figure_of_a_record_counts(
-    tmp_path: Path, kept: int, told: int, expected: int
+@pytest.mark.parametrize(
+    ("in_journal", "in_records", "expected"), [(0, 30, 30), (40, 30, 40), (40, 50, 50)]
+)
+async def test_in_process_the_larger_figure_of_a_journal_counts(
+    tmp_path: Path, in_journal: int, in_records: int, expected: int
 ) -> None:
     """A journal in both sources counts with the larger figure; a lost one adds to the others."""
     async with open_spending(tmp_path, now=now) as spending:
         identity = spending.identity
-        if kept:
-            spending.begin("r", "id", TODAY, kept)
-            spending.end("r", kept)
+        if in_journal:
+            spending.begin("r", "id", TODAY, in_journal)
+            spending.end("r", in_journal)
 
     async def elsewhere() -> dict[str, dict[str, dict[int, int]]]:
-        return {identity: {"id": {TODAY: told}}, "gone": {"id": {TODAY: 100}}}
+        return {identity: {"id": {TODAY: in_records}}, "gone": {"id": {TODAY: 100}}}
 
     async with open_limits(
         tmp_path, None, ANY_LIMITS, 1, Metrics(), elsewhere=elsewhere, now=now
