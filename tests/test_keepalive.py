@@ -19,7 +19,7 @@ from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.shared import SharedCatalog
 from ollama_gateway.http.connection import ConnectionLimits
 from ollama_gateway.http.listener import Listener, bind
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from tests.backends.conftest import HOST
 from tests.backends.misbehaving import answers_and_stays, listening
 from tests.http.serving import gateway, refusal
@@ -78,7 +78,7 @@ async def test_of_backends(host: str) -> None:
 def test_of_redis() -> None:
     """Both of its users; a firewall that forgets a connection is noticed between two requests."""
     with redis_server() as url:
-        scripts, catalog = Scripts(url, timeout=60), SharedCatalog(url)
+        scripts, catalog = RedisScripts(url, timeout=60), SharedCatalog(url)
         for client in (scripts._redis, catalog._redis):
             connection: Any = client.connection_pool.get_connection()
             assert told(connection._sock) == WANTED

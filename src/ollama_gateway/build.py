@@ -34,7 +34,7 @@ from ollama_gateway.ledger.record import Ledger, Sink
 from ollama_gateway.ledger.spent import spent_elsewhere
 from ollama_gateway.limits import open_limits
 from ollama_gateway.limits.at_once import AtOnce
-from ollama_gateway.limits.leases import Limits
+from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
@@ -221,7 +221,7 @@ def _can_judge(keys: KeyCache, place: KeyStoreLocation) -> bool:
 
 def _open_limits(
     settings: Settings, metrics: Metrics, runner: Runner
-) -> AbstractAsyncContextManager[Limits]:
+) -> AbstractAsyncContextManager[Limiter]:
     limits, url, place = settings.limits, settings.redis.url, settings.storage.database_url
     quota = Quota(
         limits.requests_per_minute,

@@ -1,4 +1,4 @@
-"""What is reported: aims with what was seen, and rows of figures; as text, Markdown or JSON."""
+"""The report: aims with the figures measured, and lines of figures; text, Markdown or JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from tests.bench.measure import Seen
+from tests.bench.measure import Measurement
 
 HEADS: Final = (
     "scenario",
@@ -31,7 +31,7 @@ HEADS: Final = (
 
 @attrs.frozen
 class Aim:
-    """One thing that must be so."""
+    """A figure and its bound."""
 
     scenario: str
     what: str
@@ -45,14 +45,14 @@ class Aim:
 
     @property
     def verdict(self) -> str:
-        """Met, missed or not measured."""
+        """Say whether it is met, missed or not measured."""
         if self.seen is None:
             return "not measured"
         is_met = self.seen <= self.bound if self.at_most else self.seen >= self.bound
         return "met" if is_met else "missed"
 
     def cells(self) -> list[str]:
-        """Scenario, what, seen, bound, verdict."""
+        """Return scenario, figure, value, bound and verdict."""
         sign = "<=" if self.at_most else ">="
         hoped = "" if self.hoped is None else f" (aim {self.hoped:g})"
         seen = self.why_not if self.seen is None else f"{self.seen:.3g}{self.unit}"
@@ -70,10 +70,10 @@ class Row:
 
     scenario: str
     subject: str
-    seen: Sequence[Seen]
+    seen: Sequence[Measurement]
 
     def figures(self) -> list[float]:
-        """In the order of `HEADS`."""
+        """Return the cells in the order of `HEADS`."""
         median = statistics.median
         return [
             1e3 * median(one.per_request for one in self.seen),
@@ -91,7 +91,7 @@ class Row:
         ]
 
     def cells(self) -> list[str]:
-        """As text."""
+        """Return one line of text."""
         digits = (2, 0, 1, 1, 1, 1, 1, 2, 0, 0, 0, 0)
         figures = zip(self.figures(), digits, strict=True)
         return [self.scenario, self.subject, *(f"{figure:.{n}f}" for figure, n in figures)]
@@ -103,7 +103,7 @@ class Row:
 
 
 def markdown(aims: Sequence[Aim], rows: Sequence[Row]) -> str:
-    """Both tables, for docs/evidence/benchmarks.md."""
+    """Return both tables, for docs/evidence/benchmarks.md."""
     first = _table(("scenario", "what", "seen", "bound", ""), [aim.cells() for aim in aims])
     return first + "\n" + _table(HEADS, [row.cells() for row in rows])
 
@@ -114,7 +114,7 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def as_json(aims: Sequence[Aim], rows: Sequence[Row]) -> str:
-    """All figures."""
+    """Return all figures."""
     found: dict[str, Any] = {
         "aims": [{**attrs.asdict(aim), "verdict": aim.verdict} for aim in aims],
         "rows": [

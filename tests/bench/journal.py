@@ -1,12 +1,12 @@
-"""What a row of the trail costs: `python -m tests.bench.journal`, or part of `tox -e bench`.
+"""The cost of an audit record: `python -m tests.bench.journal`, or part of `tox -e bench`.
 
-Tasks admit a request and seal it, again and again: two entries and one row each. `strict` waits for
-both to be on the disk, and all that wait share a commit. `buffered` waits for nothing, except where
-too many rows wait to be written; there a row is one entry, as its intent is replaced before it is
+Tasks admit a request and finalize it, again and again: two entries and one record each. `strict`
+waits for both to be on the disk, and all that wait share a commit. `buffered` does not wait, unless
+too many records are unwritten; then a record is one entry, as its intent is replaced before it is
 written. A line is the best of some rounds; the CPU time is that of the whole process.
 
-The journal is made where temporary files are (`TMPDIR`). The first line tells what that disk takes
-to have 4 KiB written for good: no commit of `strict` is shorter.
+The journal is made among the temporary files (`TMPDIR`). The first line shows how long that disk
+takes to write 4 KiB for good: no commit of `strict` is shorter.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Timed(Journal):
     seconds = 0.0
 
     def commit(self, entries: Sequence[JournalEntry]) -> None:
-        """Commit, and note it."""
+        """Commit, and note the time it took."""
         began = time.perf_counter()
         super().commit(entries)
         self.commits += 1
@@ -58,7 +58,7 @@ class Timed(Journal):
 
 @attrs.frozen
 class Measured:
-    """One line."""
+    """One line of the table."""
 
     records: int
     wall: float
@@ -66,32 +66,32 @@ class Measured:
     """Both are seconds."""
     commits: int
     committing: float
-    """Seconds in commits, in their thread."""
+    """Seconds in commits, in the thread of the journal."""
 
     @property
     def rate(self) -> float:
-        """Rows a second."""
+        """Audit records a second."""
         return self.records / self.wall
 
     def __str__(self) -> str:
         each, commit = self.cpu / self.records * 1e6, self.committing / self.commits * 1e3
         return (
-            f"{self.rate:>8,.0f} rows/s {each:>6.0f} us CPU each,"
+            f"{self.rate:>8,.0f} records/s {each:>6.0f} us CPU each,"
             f" {self.records / self.commits:>6.1f} a commit of {commit:>6.2f} ms,"
             f" {self.committing / self.wall:>4.0%} of the time in commits"
         )
 
 
 async def measure(tasks: int, seconds: float, *, is_strict: bool) -> Measured:
-    """Let so many tasks make rows for so long."""
+    """Have tasks make audit records for some seconds."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "journal-0.db"
         with closing(Timed(path, is_strict=is_strict, key=KEY)) as journal:
-            async with write_journal(JournalWriter(journal, is_strict=is_strict)) as trail:
-                await _work(trail, tasks, 0.2)  # threads, the first pages of the file
+            async with write_journal(JournalWriter(journal, is_strict=is_strict)) as writer:
+                await _work(writer, tasks, 0.2)  # threads, the first pages of the file
                 commits, committing = journal.commits, journal.seconds
                 began, cpu = time.perf_counter(), _cpu()
-                records = await _work(trail, tasks, seconds)
+                records = await _work(writer, tasks, seconds)
                 return Measured(
                     records,
                     time.perf_counter() - began,
@@ -101,36 +101,36 @@ async def measure(tasks: int, seconds: float, *, is_strict: bool) -> Measured:
                 )
 
 
-async def _work(trail: JournalWriter, tasks: int, seconds: float) -> int:
-    """How many rows were written, all of which are in the journal."""
-    deadline, before = time.perf_counter() + seconds, trail.journal.head.seq
+async def _work(writer: JournalWriter, tasks: int, seconds: float) -> int:
+    """Make records until the end; return the number of those that the journal has."""
+    deadline, before = time.perf_counter() + seconds, writer.journal.head.seq
     numbers = itertools.count(before)
 
     async def task() -> None:
         while time.perf_counter() < deadline:
-            while trail.why_not is not None:  # noqa: ASYNC110 - nothing tells when
+            while writer.why_not is not None:  # noqa: ASYNC110 - no event says when
                 await anyio.sleep(SHORTEST_PAUSE / 10)
-            made = _row(f"{next(numbers):032x}")
-            await trail.admit(made)
-            await trail.finalize(made)
+            made = _record(f"{next(numbers):032x}")
+            await writer.admit(made)
+            await writer.finalize(made)
             await anyio.lowlevel.checkpoint()  # so that others have their turn
 
     async with anyio.create_task_group() as group:
         for _ in range(tasks):
             group.start_soon(task)
-    while trail.records_waiting:  # noqa: ASYNC110 - nothing tells when
+    while writer.records_waiting:  # noqa: ASYNC110 - no event says when
         await anyio.sleep(0.001)
-    return trail.journal.head.seq - before
+    return writer.journal.head.seq - before
 
 
-def _row(name: str) -> AuditRecord:
+def _record(name: str) -> AuditRecord:
     made = record(name)
     made.attempts.append(Attempt("a", 0.001, first_chunk=0.3))
     return made
 
 
 def disk() -> float:
-    """Seconds to append 4 KiB to a file and have them on the disk."""
+    """Return the seconds to append 4 KiB to a file and have them on the disk."""
     with tempfile.TemporaryFile() as file:
         began = time.perf_counter()
         for _ in range(SYNCS):

@@ -1,13 +1,13 @@
-"""What a quota operation costs: `python -m tests.bench.limits`, or `tox -e bench`.
+"""The cost of a quota operation: `python -m tests.bench.limits`, or `tox -e bench`.
 
 An operation is one reserve or one settle of a key with all four limits. Tasks do the two in turn,
-each on the next of some keys, and the row says how many operations a second that gave, and the CPU
-time of this process for each, its threads included; Redis's own time is not in it. A row is the
-best of some rounds: whatever else the machine does can only make one worse.
+each on the next of some keys. A line has the operations a second, and the CPU time of this process
+for each, with its threads and without Redis. It is the best of some rounds, as other load on the
+machine can only make one worse.
 
     memory       `MemoryQuota`
-    redis        `RedisQuota`: what waits is one batch, in one thread
-    thread hop   the same scripts in the same Redis, each call in a thread of its own: to compare
+    redis        `RedisQuota`: all waiting operations are one batch, in one thread
+    thread hop   the same scripts in the same Redis, each call in its own thread: to compare
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import structlog
 from ollama_gateway.limits.calendar import moment, utc_now
 from ollama_gateway.limits.memory import MemoryQuota
 from ollama_gateway.limits.quota import (
-    LEASE,
+    LEASE_SECONDS,
     Grant,
     Quota,
     QuotaStore,
@@ -42,7 +42,7 @@ from ollama_gateway.limits.quota import (
     ReservationRequest,
 )
 from ollama_gateway.limits.redis.operations import Operation, Reserve, Settle
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from tests.support.redis_server import redis_server
 
@@ -58,7 +58,7 @@ Reserver = Callable[[ReservationRequest], Awaitable[Any]]
 
 @attrs.frozen
 class Measured:
-    """One row."""
+    """One line of the table."""
 
     operations: int
     wall: float
@@ -89,23 +89,23 @@ class Store:
         return outcome.reservation
 
     async def settle(self, reservation: Reservation) -> None:
-        """End it."""
+        """Settle the request."""
         self._store.settle(reservation, 300)
         if not self._waits:
             await anyio.lowlevel.checkpoint()  # so that others have their turn
 
     async def rest(self) -> None:
-        """Wait until all is settled."""
-        while self._store.settlements_waiting:  # noqa: ASYNC110 - nothing tells when
+        """Wait until all requests are settled."""
+        while self._store.settlements_waiting:  # noqa: ASYNC110 - no event says when
             await anyio.sleep(0.001)
 
 
 class ThreadHop:
-    """Each call in a thread, through redis-py as it comes."""
+    """One call in one thread at a time, through redis-py without batches."""
 
     def __init__(self, url: str, tasks: int) -> None:
         self._redis = redis.Redis.from_url(url, decode_responses=True, max_connections=tasks)
-        scripts = Scripts(url)
+        scripts = RedisScripts(url)
         self._digests = {n: self._redis.script_load(t) for n, t in scripts._texts.items()}
         self._limiter = anyio.CapacityLimiter(tasks)
         scripts.close()
@@ -117,11 +117,11 @@ class ThreadHop:
         return outcome.reservation
 
     async def settle(self, reservation: Reservation) -> None:
-        """End it."""
+        """Settle the request."""
         await self._call(Settle(reservation, 300))
 
     async def rest(self) -> None:
-        """All is settled."""
+        """Return at once: no settlement waits."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -131,8 +131,10 @@ class ThreadHop:
         return await anyio.to_thread.run_sync(self._run, operation, limiter=self._limiter)
 
     def _run(self, operation: Operation) -> Any:
-        keys, said = operation.call(int(LEASE * 1000), 0)
-        reply: Any = self._redis.evalsha(self._digests[operation.script], len(keys), *keys, *said)
+        keys, arguments = operation.call(int(LEASE_SECONDS * 1000), 0)
+        reply: Any = self._redis.evalsha(
+            self._digests[operation.script], len(keys), *keys, *arguments
+        )
         return operation.read(reply)
 
 
@@ -141,13 +143,13 @@ Subject = Store | ThreadHop
 
 @asynccontextmanager
 async def in_memory(_tasks: int) -> AsyncIterator[Subject]:
-    """Counted in this process."""
+    """Count in this process."""
     yield Store(MemoryQuota(lambda: moment(anyio.current_time(), utc_now())))
 
 
 @asynccontextmanager
 async def batched(url: str, _tasks: int) -> AsyncIterator[Subject]:
-    """Counted in Redis, in batches."""
+    """Count in Redis, in batches."""
 
     async def nothing() -> Sequence[Any]:
         return ()
@@ -155,7 +157,7 @@ async def batched(url: str, _tasks: int) -> AsyncIterator[Subject]:
     async def nowhere() -> dict[str, Any]:
         return {}
 
-    async with RedisQuota(Scripts(url), nothing, nowhere).opened() as store:
+    async with RedisQuota(RedisScripts(url), nothing, nowhere).opened() as store:
         while store.why_not is not None:
             await store.renew(list)
             await anyio.sleep(0.1)
@@ -164,7 +166,7 @@ async def batched(url: str, _tasks: int) -> AsyncIterator[Subject]:
 
 @asynccontextmanager
 async def hopping(url: str, tasks: int) -> AsyncIterator[Subject]:
-    """Counted in Redis, call by call."""
+    """Count in Redis, call by call."""
     subject = ThreadHop(url, tasks)
     try:
         yield subject
@@ -175,7 +177,7 @@ async def hopping(url: str, tasks: int) -> AsyncIterator[Subject]:
 async def measure(
     opened: Callable[[int], AbstractAsyncContextManager[Subject]], tasks: int, seconds: float
 ) -> Measured:
-    """Let so many tasks reserve and settle for so long."""
+    """Have tasks reserve and settle for some seconds."""
     async with opened(tasks) as subject:
         run, numbers = secrets.token_hex(4), itertools.count()
         await _work(subject, run, numbers, tasks, 0.2)  # threads, connections, scripts

@@ -1,8 +1,8 @@
-"""The client of the benchmarks: `python -m tests.bench.load JOB` prints what it saw, as JSON.
+"""The client of the benchmarks: `python -m tests.bench.load JOB` prints its exchanges, as JSON.
 
-One epoll loop notes when each piece of bytes arrived; all parsing comes after the last of them, so
-that the client takes as little as it can from the machine that it measures on. Its own CPU time
-is told too: a client near 100% of a core is what was measured, not the proxy.
+One epoll loop notes when each part of the bytes arrived and parses them after the last, so that the
+client takes little CPU from the machine that it measures on. It also prints its own CPU time: if
+that is near 100% of a core, the figures are those of the client, not of the proxy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final
 import attrs
 
 PATIENCE: Final = 60.0
-"""Seconds without any byte, after which the rest has failed."""
+"""Seconds without any byte after which the remaining requests have failed."""
 END: Final = b"\r\n0\r\n\r\n"
 SUCCESS: Final = b"HTTP/1.1 200 "
 LAST: Final = (b'"done":true', b"[DONE]")
@@ -28,15 +28,15 @@ LAST: Final = (b'"done":true', b"[DONE]")
 
 @attrs.frozen
 class Job:
-    """What to do."""
+    """The work of one client."""
 
     port: int
     request: str
     """Head and body, in latin-1."""
     count: int
-    """Requests, all in all."""
+    """Number of requests in total."""
     at_once: int
-    """Connections; each is used again as long as the server keeps it."""
+    """Connections; each is reused as long as the server keeps it."""
     start_at: float
     """On the monotonic clock."""
     hold: float = 0.0
@@ -45,49 +45,49 @@ class Job:
 
 @attrs.frozen
 class Exchange:
-    """One request, and what came back; times are seconds of the monotonic clock."""
+    """One request and its response; times are seconds of the monotonic clock."""
 
     began: float
-    """Before the connection was made, where it was a new one."""
+    """Before the connection was made, if it was a new one."""
     first: float
-    """When the first chunk of the body was whole."""
+    """When the first chunk of the body was complete."""
     ended: float
     chunks: int
     longest_gap: float
     reads: int
-    """Pieces in which it arrived: fewer than chunks where a proxy joined some."""
+    """Reads in which it arrived: fewer than chunks if a proxy joined some."""
     is_whole: bool
     """200, well framed, and ended by its own marker."""
 
 
 @attrs.define(eq=False)
 class Connection:
-    """One connection and what arrives on it, with the times."""
+    """One connection and the bytes that arrive on it, with their times."""
 
     sock: socket.socket
     began: float
     is_new: bool = True
-    pieces: list[bytes] = attrs.field(factory=list)
+    parts: list[bytes] = attrs.field(factory=list)
     times: list[float] = attrs.field(factory=list)
     length: int | None = None
-    """Bytes of the whole response, where its head says so."""
+    """Bytes of the whole response, if its head says so."""
     size: int = 0
 
     def receive(self, data: bytes) -> bool:
-        """Note bytes; whether the response is whole."""
-        self.pieces.append(data)
+        """Note bytes; return whether the response is complete."""
+        self.parts.append(data)
         self.times.append(time.monotonic())
         if not self.size:
             self.length = _length(data)
         self.size += len(data)
         if self.length is not None:
             return self.size >= self.length
-        tail = data if len(data) >= len(END) else b"".join(self.pieces[-len(END) :])
+        tail = data if len(data) >= len(END) else b"".join(self.parts[-len(END) :])
         return tail.endswith(END)
 
 
 def _length(data: bytes) -> int | None:
-    """Bytes of a response whose head is in its first piece, and tells its length."""
+    """Return the bytes of a response, if its head is in the first read and gives its length."""
     head, separator, _ = data.partition(b"\r\n\r\n")
     found = head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
     return len(head) + len(separator) + int(found) if found else None
@@ -95,7 +95,7 @@ def _length(data: bytes) -> int | None:
 
 @attrs.define(eq=False)
 class Client:
-    """The loop."""
+    """The loop of the client."""
 
     job: Job
     _poll: select.epoll = attrs.field(factory=select.epoll)
@@ -120,7 +120,7 @@ class Client:
             self._end(connection)
 
     def exchanges(self) -> list[Exchange]:
-        """What came of it."""
+        """Return the exchanges."""
         return [read(*seen) for seen in self._seen]
 
     def _begin(self) -> None:
@@ -160,7 +160,7 @@ class Client:
         connection.sock.send(self.job.request.encode("latin-1"))
 
     def _whole(self, connection: Connection) -> None:
-        """Note the response; ask again where more is to be asked."""
+        """Note the response; send the next request, if any."""
         if self._begun == self.job.count:
             self._end(connection)
             return
@@ -174,10 +174,10 @@ class Client:
             self._end(again)
 
     def _end(self, connection: Connection) -> None:
-        """The connection is over; one that was kept and closed unused is made anew."""
+        """Handle the end of a connection; replace one that was kept and closed unused."""
         del self._open[connection.sock.fileno()]
         connection.sock.close()
-        if connection.pieces or connection.is_new:
+        if connection.parts or connection.is_new:
             self._note(connection)
         else:
             self._begun -= 1
@@ -185,23 +185,23 @@ class Client:
             self._begin()
 
     def _note(self, connection: Connection) -> None:
-        self._seen.append((connection.began, connection.pieces, connection.times))
+        self._seen.append((connection.began, connection.parts, connection.times))
 
 
-def read(began: float, pieces: list[bytes], times: list[float]) -> Exchange:
-    """Read a response from the pieces in which it came, and the times of these."""
-    data, ended = b"".join(pieces), times[-1] if times else time.monotonic()
-    ends = list(itertools.accumulate(map(len, pieces)))
+def read(began: float, parts: list[bytes], times: list[float]) -> Exchange:
+    """Parse a response from the parts in which it came, and their times."""
+    data, ended = b"".join(parts), times[-1] if times else time.monotonic()
+    ends = list(itertools.accumulate(map(len, parts)))
     places, is_whole = _chunks(data)
     arrived = [times[bisect.bisect_left(ends, place)] for place in places]
     gap = max((b - a for a, b in itertools.pairwise(arrived)), default=0.0)
     is_whole = is_whole and data.startswith(SUCCESS)
     first = arrived[0] if arrived else ended
-    return Exchange(began, first, ended, len(places), gap, len(pieces), is_whole)
+    return Exchange(began, first, ended, len(places), gap, len(parts), is_whole)
 
 
 def _chunks(data: bytes) -> tuple[list[int], bool]:
-    """Where the lines of a body end, empty ones left out; whether its end is there."""
+    """Return where the lines of a body end, without empty ones, and whether its end is there."""
     head, separator, body = data.partition(b"\r\n\r\n")
     if b"\r\ntransfer-encoding: chunked" not in head.lower():
         return ([len(data)] if body else []), len(data) == _length(data)
@@ -222,7 +222,7 @@ def _chunks(data: bytes) -> tuple[list[int], bool]:
 
 
 def main() -> None:
-    """Do the job that the argument is, and print what came of it."""
+    """Do the job in the argument, and print the result."""
     job = Job(**json.loads(sys.argv[1]))
     time.sleep(max(job.start_at - time.monotonic(), 0.0))
     before, began = os.times(), time.monotonic()

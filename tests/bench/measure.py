@@ -1,4 +1,4 @@
-"""A load on a subject, and what it cost: CPU from the operating system, times from the client."""
+"""A load on a subject and its cost: CPU from the operating system, times from the client."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.bench.subjects import CHAT, Subject
 HEAD_START: Final = 0.4
 """Seconds for clients to start."""
 REST: Final = 0.4
-"""Seconds after the last byte in which a subject may still work, on its audit for one."""
+"""Seconds after the last byte in which a subject may still work, on its audit log for one."""
 
 
 @attrs.frozen
 class Load:
-    """What clients ask for."""
+    """The requests of the clients."""
 
     count: int
-    """Requests."""
+    """Number of requests."""
     at_once: int
     streams: bool = True
     chunks: int = 100
@@ -37,13 +37,13 @@ class Load:
 
 
 @attrs.frozen
-class Seen:
-    """What came of a load on a subject; seconds."""
+class Measurement:
+    """The result of a load on a subject; seconds."""
 
     load: Load
     exchanges: Sequence[Exchange]
     cpu: float
-    """Of the subject."""
+    """CPU of the subject."""
     client: float
     """The share of a core that the busiest client took."""
     upstream: float
@@ -56,18 +56,18 @@ class Seen:
 
     @property
     def per_chunk(self) -> float:
-        """CPU a chunk, all that the requests cost divided by their chunks."""
+        """CPU a chunk: the CPU of all requests divided by their chunks."""
         return self.cpu / max(sum(one.chunks for one in self.exchanges), 1)
 
     @property
     def joined(self) -> float:
-        """Chunks a read of the client: above 1 where chunks arrived together."""
+        """Chunks a read of the client: above 1 if chunks arrived together."""
         reads = sum(one.reads for one in self.exchanges)
         return sum(one.chunks for one in self.exchanges) / max(reads, 1)
 
     @property
     def errors(self) -> int:
-        """Requests without a whole answer."""
+        """Requests without a complete answer."""
         wanted = self.load.chunks if self.load.streams else 1
         good = sum(one.is_whole and one.chunks >= wanted for one in self.exchanges)
         return self.load.count - good
@@ -94,13 +94,13 @@ class Seen:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that so many per cent of the values do not exceed."""
+    """Return the value that so many per cent of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)]
 
 
-def run(subject: Subject, direct: Subject, load: Load, clients: int = 1) -> Seen:
-    """Put a load on a subject by so many client processes."""
+def run(subject: Subject, direct: Subject, load: Load, clients: int = 1) -> Measurement:
+    """Put a load on a subject by a number of client processes."""
     assert subject.pid is not None
     assert direct.pid is not None
     request = subject.request(load.path, pace=load.pace, chunks=load.chunks, streams=load.streams)
@@ -113,21 +113,21 @@ def run(subject: Subject, direct: Subject, load: Load, clients: int = 1) -> Seen
         )
     ]
     before = tree.cpu(subject.pid), tree.cpu(direct.pid)
-    told = [json.loads(output) for output in outputs(jobs)]
+    results = [json.loads(output) for output in outputs(jobs)]
     time.sleep(REST)
     after = tree.cpu(subject.pid), tree.cpu(direct.pid)
-    wall = max(one["wall"] for one in told)
-    return Seen(
+    wall = max(one["wall"] for one in results)
+    return Measurement(
         load,
-        [Exchange(*exchange) for one in told for exchange in one["exchanges"]],
+        [Exchange(*exchange) for one in results for exchange in one["exchanges"]],
         after[0] - before[0],
-        max(one["cpu"] / one["wall"] for one in told),
+        max(one["cpu"] / one["wall"] for one in results),
         (after[1] - before[1]) / wall,
     )
 
 
 def outputs(jobs: Sequence[Job]) -> list[bytes]:
-    """Run a client process for each job; what each printed."""
+    """Run a client process for each job; return the output of each."""
     clients = [start(job) for job in jobs]
     found = [client.communicate()[0] for client in clients]
     assert all(client.returncode == 0 for client in clients), "a client failed"
@@ -146,8 +146,8 @@ def _shares(whole: int, parts: int) -> list[int]:
 
 def alternate(
     subjects: Mapping[str, Subject], load: Load, rounds: int, clients: int = 1
-) -> Iterator[dict[str, Seen]]:
-    """Put the load on one after the other, in turn forwards and backwards; each a round."""
+) -> Iterator[dict[str, Measurement]]:
+    """Put the load on the subjects in turn, forwards and backwards; yield each round's results."""
     direct, names = subjects["direct"], list(subjects)
     for number in range(rounds):
         ordered = names if number % 2 == 0 else names[::-1]

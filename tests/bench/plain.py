@@ -1,9 +1,9 @@
-"""What the gateway is compared to: a plain streaming proxy on stock hypercorn and httpx.
+"""The baseline: a plain streaming proxy on stock hypercorn and httpx.
 
 `python -m tests.bench.plain PORT UPSTREAM_PORT`. No keys, limits, audit, failover or containment.
-Both libraries are as they come, but for what would make the comparison too easy: httpx refuses or
-queues what is above 100 connections, so that cap is off; its timeouts are off too; and the backlog
-of 100, which loses connections of a burst for a second, is as long as the gateway's.
+Both libraries have their defaults, except for limits that would slow this proxy down: httpx's cap
+of 100 connections and its timeouts are off, and the backlog of 100, which loses connections of a
+burst for a second, is as long as the gateway's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What the gateway costs beside other proxies: `python -m tests.bench.proxy`, or `tox -e bench`.
+"""The cost of the gateway beside other proxies: `python -m tests.bench.proxy`, or `tox -e bench`.
 
-Each scenario puts the same load on the gateway, with all that it does switched on, and on what it
-is compared to, in turn, and prints the aims with what was seen. A missed aim is told, and is no
-error: a busy machine misses some. docs/evidence/benchmarks.md says what is measured and how to
-read it.
+Each scenario puts the same load on the gateway, with all of its work switched on, and on the other
+subjects, in turn, and prints the aims with the figures. A missed aim is reported and is no error: a
+busy machine misses some. docs/evidence/benchmarks.md explains the measurements and the figures.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ SCENARIOS: Final[dict[str, Callable[[Lab], Iterator[Aim]]]] = {
     "soak": remains.soak,
 }
 LONG: Final = {"soak"}
-"""Run only where they are named."""
+"""Run only if they are named."""
 
 
 def main() -> None:
-    """Print the aims."""
+    """Run the scenarios and print the aims."""
     given = _arguments()
     rounds = given.rounds or (2 if given.quick else 5)
     lab = Lab(rounds, given.clients, given.profile, given.quick, given.backends)

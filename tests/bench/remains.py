@@ -1,4 +1,4 @@
-"""The scenarios of memory, descriptors and tasks: what a gateway holds, and what it keeps."""
+"""The scenarios of memory, descriptors and tasks: what a gateway uses and what remains of it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ PATIENCE: Final = 30.0
 MIB: Final = 1 << 20
 READERS: Final = 300
 REST: Final = 10.0
-"""Seconds after which a gateway has closed what it kept alive."""
+"""Seconds after which a gateway has closed idle connections."""
 SILENT: Final = 100
 """Clients that do not read."""
 FULL: Final = 6.0
-"""Seconds until all buffers up to them are."""
+"""Seconds until all buffers between are full."""
 CUT: Final = 34.0
-"""Seconds until they were cut: the gateway waits 30 for one to read."""
+"""Seconds until the gateway has cut them: it waits 30 for one to read."""
 
 
 @contextmanager
 def fresh(lab: Lab) -> Iterator[tuple[Subject, Subject]]:
-    """A gateway that has just started, and its upstream."""
+    """Start a gateway and its upstream."""
     with (
         tempfile.TemporaryDirectory() as name,
         subjects(Path(name), ("gateway",), lab.profile, lab.backends) as found,
@@ -68,7 +68,7 @@ def memory(lab: Lab) -> Iterator[Aim]:
 
 @contextmanager
 def _silent(gateway: Subject) -> Iterator[None]:
-    """Clients that ask for more than buffers hold, and read nothing during the block."""
+    """Have clients ask for more than buffers hold, and read nothing during the block."""
     request = gateway.request(CHAT, pace=0, chunks=10**6)
     client = measure.start(Job(gateway.port, request, SILENT, SILENT, 0.0, CUT))
     try:
@@ -79,7 +79,7 @@ def _silent(gateway: Subject) -> Iterator[None]:
 
 
 def soak(lab: Lab) -> Iterator[Aim]:
-    """(soak): 100,000 streams of 10 chunks, of which nothing stays."""
+    """(soak): 100,000 streams of 10 chunks, after which nothing remains."""
     part = Load(lab.scaled(10_000), 100, chunks=10, pace=1)
     with fresh(lab) as (gateway, direct):
         measure.run(gateway, direct, Load(200, 100, chunks=10, pace=1))
@@ -99,7 +99,7 @@ def soak(lab: Lab) -> Iterator[Aim]:
 
 
 def _settle(gateway: Subject, descriptors: int) -> None:
-    """Wait until no connection and no descriptor is left, or patience is at its end."""
+    """Wait until no connection and no descriptor is left, or the time is over."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if not _status(gateway)["connections"] and _descriptors(gateway) <= descriptors:
@@ -136,7 +136,7 @@ class _Peak:
 
 @contextmanager
 def _peak(gateway: Subject) -> Iterator[Callable[[], int]]:
-    """The most memory that is seen during the block."""
+    """Watch the memory during the block; return its maximum."""
     peak = _Peak(gateway)
     thread = threading.Thread(target=peak.watch)
     thread.start()

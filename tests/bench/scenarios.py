@@ -1,7 +1,7 @@
-"""The scenarios of `python -m tests.bench.proxy`, and what each aims at.
+"""The scenarios of `python -m tests.bench.proxy`, and the aims of each.
 
-A ratio is taken within a round, in which all subjects had the same load one after the other; what
-is reported is the median of the rounds' ratios. Every scenario starts its subjects anew.
+A ratio is taken within a round, in which all subjects had the same load one after the other; the
+report has the median of the rounds' ratios. Every scenario starts its subjects anew.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from typing import Final
 import attrs
 
 from tests.bench.aims import Aim, Row
-from tests.bench.measure import Load, Seen, alternate, run
+from tests.bench.measure import Load, Measurement, alternate, run
 from tests.bench.subjects import COMPLETIONS, Subject, gateway, subjects, upstream
 from tests.support.redis_server import redis_server
 
 PROXIES: Final = ("plain", "nginx", "gateway")
 WARM: Final = Load(20, 10, chunks=3)
-Round = dict[str, Seen]
+Round = dict[str, Measurement]
 
 
 @attrs.define
 class Lab:
-    """How to measure, and the rows so far."""
+    """The way to measure, and the lines so far."""
 
     rounds: int
     clients: int = 1
     profile: str = ""
     is_quick: bool = False
     backends: int = 1
-    """Of the gateway; all of them are the upstream."""
+    """Backends of the gateway; all of them are the upstream."""
     rows: list[Row] = attrs.field(factory=list)
 
     @contextmanager
     def opened(self, names: Sequence[str]) -> Iterator[dict[str, Subject]]:
-        """Subjects that have had a few requests."""
+        """Start subjects, and send each a few requests."""
         with (
             tempfile.TemporaryDirectory() as directory,
             subjects(Path(directory), names, self.profile, self.backends) as found,
@@ -51,7 +51,7 @@ class Lab:
             yield found
 
     def rounds_of(self, name: str, found: dict[str, Subject], load: Load) -> list[Round]:
-        """Alternate, and keep a row for each subject."""
+        """Alternate, and add a line for each subject."""
         rounds = []
         for one in alternate(found, load, self.rounds, self.clients):
             rounds.append(one)
@@ -61,44 +61,46 @@ class Lab:
         return rounds
 
     def keep(self, name: str, rounds: Sequence[Round]) -> None:
-        """Keep a row for each subject."""
+        """Add a line for each subject."""
         for subject in rounds[0]:
             self.rows.append(Row(name, subject, [one[subject] for one in rounds]))
             sys.stderr.write(f"\n{self.rows[-1]}")
         sys.stderr.write("\n")
 
     def scaled(self, count: int) -> int:
-        """Fewer requests of a quick run."""
+        """Reduce the requests of a quick run."""
         return count // 10 if self.is_quick else count
 
 
-def ratio(rounds: Sequence[Round], of: str, to: str, figure: Callable[[Seen], float]) -> float:
-    """The median of the rounds' ratios of a figure."""
+def ratio(
+    rounds: Sequence[Round], of: str, to: str, figure: Callable[[Measurement], float]
+) -> float:
+    """Return the median of the rounds' ratios of a figure."""
     return statistics.median(figure(one[of]) / figure(one[to]) for one in rounds)
 
 
-def middle(rounds: Sequence[Round], name: str, figure: Callable[[Seen], float]) -> float:
-    """The median of a figure."""
+def middle(rounds: Sequence[Round], name: str, figure: Callable[[Measurement], float]) -> float:
+    """Return the median of a figure."""
     return statistics.median(figure(one[name]) for one in rounds)
 
 
-def _per_request(seen: Seen) -> float:
+def _per_request(seen: Measurement) -> float:
     return seen.per_request
 
 
-def _per_chunk(seen: Seen) -> float:
+def _per_chunk(seen: Measurement) -> float:
     return seen.per_chunk
 
 
-def _first50(seen: Seen) -> float:
+def _first50(seen: Measurement) -> float:
     return seen.first(50)
 
 
-def _first99(seen: Seen) -> float:
+def _first99(seen: Measurement) -> float:
     return seen.first(99)
 
 
-def _wall(seen: Seen) -> float:
+def _wall(seen: Measurement) -> float:
     return seen.wall
 
 
@@ -149,7 +151,7 @@ def double_burst(lab: Lab) -> Iterator[Aim]:
 
 
 def chunks(lab: Lab) -> Iterator[Aim]:
-    """(chunks): a chunk of many streams costs no more than one of few."""
+    """(chunks): a chunk costs no more with many streams than with few."""
     many, few = Load(300, 300), Load(30, 30)
     with lab.opened(("gateway",)) as found:
         pairs = [
@@ -197,7 +199,7 @@ def two(lab: Lab) -> Iterator[Aim]:
 def _of_processes(
     directory: Path, port: int, url: str, number: int
 ) -> AbstractContextManager[Subject]:
-    """A gateway of so many processes, that counts in Redis."""
+    """Start a gateway of so many processes that counts in Redis."""
     return gateway(
         directory,
         port,

@@ -1,8 +1,8 @@
-"""What `strict` adds to an answer: `python -m tests.bench.strict`, or part of `tox -e bench`.
+"""The delay of `strict` for an answer: `python -m tests.bench.strict`, or part of `tox -e bench`.
 
-A gateway of each mode, each before a simulator, all real processes; clients ask both in turn, so
-that whatever else the machine does hits both. A stream of one token: its first chunk waits for the
-commit of the intent, its end for that of the outcome too. Times are the clients' own.
+A gateway of each mode stands before a simulator, all as real processes; clients ask both in turn,
+so that other load on the machine hits both. In a stream of one token the first chunk waits for the
+commit of the intent, and the end for that of the outcome too. Times are the clients' own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIMULATORS: Final = {"a": ("--model", "m:1", "--tokens", "1", "--token-delay", "
 
 
 def ask(fleets: list[Fleet], clients: int, count: int) -> Iterator[list[Request]]:
-    """So many streams of each gateway, by so many clients at once; a list for each gateway."""
+    """Send streams to each gateway in turn, by several clients; yield a list for each gateway."""
     requests = [
         [Request(one.port, one.key, "m:1", generation=1, streams=True) for one in fleets]
         for _ in range(count)
@@ -39,7 +39,7 @@ def ask(fleets: list[Fleet], clients: int, count: int) -> Iterator[list[Request]
 
 
 def figures(requests: list[Request]) -> list[float]:
-    """Median and 99th percentile of the first chunk, then of the end; in ms."""
+    """Return median and 99th percentile of the first chunk, then of the end; in ms."""
     first = sorted(request.first_chunk_at - request.began for request in requests)
     end = sorted(request.ended - request.began for request in requests)
     count = len(requests)
@@ -49,7 +49,7 @@ def figures(requests: list[Request]) -> list[float]:
 
 
 def line(name: str, clients: int, found: list[float]) -> str:
-    """One line of the table."""
+    """Format one line of the table."""
     first50, first99, end50, end99 = (f"{value:>+8.2f}" for value in found)
     return (
         f"{name:<12} {clients:>3} clients, first chunk p50 {first50} p99 {first99} ms,"

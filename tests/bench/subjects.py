@@ -1,11 +1,11 @@
-"""What is measured, side by side, each a process of its own before the same upstream.
+"""The subjects, each a process of its own before the same upstream.
 
 direct    nothing between client and upstream
 plain     `tests/bench/plain.py`
-gateway   `gatewayctl serve` with all that it does: a key with all four limits, the audit
+gateway   `gatewayctl serve` with all of its work: a key with all four limits, the audit
           journal, hedging, the log; in a directory of its own
-nginx     where it is in PATH: one worker, no buffering, kept-alive connections
-litellm   where BENCH_LITELLM names a virtual environment that has it: one worker, a key
+nginx     if it is in PATH: one worker, no buffering, kept-alive connections
+litellm   if BENCH_LITELLM names a virtual environment that has it: one worker, a key
 """
 
 from __future__ import annotations
@@ -66,18 +66,18 @@ LITELLM_MODEL: Final = """
 
 @attrs.frozen
 class Subject:
-    """Something that answers chats."""
+    """A process that answers chats."""
 
     name: str
     port: int
     pid: int | None = None
-    """The root of its processes; None for none."""
+    """The root of its processes; None if there is none."""
     key: str = ""
     admin_port: int = 0
-    """Of a gateway."""
+    """Key of a gateway."""
 
     def request(self, path: str, *, pace: int, chunks: int, streams: bool = True) -> str:
-        """A request's head and body."""
+        """Return a request's head and body."""
         bound = {"options": {"num_predict": chunks}} if path == CHAT else {"max_tokens": chunks}
         ask = {"model": f"pace:{pace}", "messages": MESSAGES, "stream": streams, **bound}
         body = json.dumps(ask)
@@ -94,9 +94,9 @@ def process(
     directory: Path,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[int]:
-    """Run a program until the end of the block, from when it listens; its pid.
+    """Run a program until the end of the block, from the moment it listens; yield its pid.
 
-    Its output goes to a file, which is shown where it fails to start.
+    Its output goes to a file, which is part of the error if it fails to start.
     """
     log = directory / f"{port}.log"
     with log.open("wb") as output:
@@ -124,7 +124,7 @@ def _wait_for(port: int, popen: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _stop(popen: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the innermost process: a profiler round it ends with it and writes its file."""
+    """Send SIGTERM to the innermost process: a profiler around it then ends and writes its file."""
     os.kill(tree.pids(popen.pid)[-1] if _is_profiler(popen) else popen.pid, signal.SIGTERM)
     try:
         popen.wait(PATIENCE)
@@ -139,7 +139,7 @@ def _is_profiler(popen: subprocess.Popen[bytes]) -> bool:
 
 @contextmanager
 def upstream(directory: Path) -> Iterator[Subject]:
-    """The backend, which is the subject `direct` too."""
+    """Start the backend, which is also the subject `direct`."""
     port = free_port()
     with process([sys.executable, "-m", "tests.bench.upstream", str(port)], port, directory) as pid:
         yield Subject("direct", port, pid)
@@ -147,7 +147,7 @@ def upstream(directory: Path) -> Iterator[Subject]:
 
 @contextmanager
 def plain(directory: Path, backend: int) -> Iterator[Subject | None]:
-    """The plain proxy."""
+    """Start the plain proxy."""
     port = free_port()
     command = [sys.executable, "-m", "tests.bench.plain", str(port), str(backend)]
     with process(command, port, directory) as pid:
@@ -164,7 +164,7 @@ def gateway(
     backends: int = 1,
     **settings: str,
 ) -> Iterator[Subject]:
-    """The gateway, profiled into a file where one is named; all its backends are the one."""
+    """Start the gateway, profiled if a file is named; all its backends are the same."""
     data, port, admin_port = directory / f"{name}-data", free_port(), free_port()
     data.mkdir(mode=0o700)
     with closing(location_of(data, None).open()) as store:
@@ -184,7 +184,7 @@ def gateway(
 
 
 def _profiler(file: str) -> list[str]:
-    """How Python is started: under cProfile for `.pstats`, else under py-spy, or as it is."""
+    """Return the command for Python: with cProfile for `.pstats`, else py-spy, or without both."""
     if not file:
         return [sys.executable]
     if file.endswith(".pstats"):
@@ -195,7 +195,7 @@ def _profiler(file: str) -> list[str]:
 
 @contextmanager
 def nginx(directory: Path, backend: int) -> Iterator[Subject | None]:
-    """nginx; None where it is not installed."""
+    """Start nginx; None if it is not installed."""
     program = shutil.which("nginx")
     if program is None:
         yield None
@@ -211,7 +211,7 @@ def nginx(directory: Path, backend: int) -> Iterator[Subject | None]:
 
 @contextmanager
 def litellm(directory: Path, backend: int) -> Iterator[Subject | None]:
-    """LiteLLM's proxy; None where BENCH_LITELLM names no virtual environment with it."""
+    """Start LiteLLM's proxy; None if BENCH_LITELLM names no virtual environment with it."""
     place = os.environ.get("BENCH_LITELLM", "")
     program = Path(place, "bin", "litellm")
     if not place or not program.exists():
@@ -232,7 +232,7 @@ def litellm(directory: Path, backend: int) -> Iterator[Subject | None]:
 def subjects(
     directory: Path, names: Sequence[str], profile: str = "", backends: int = 1
 ) -> Iterator[dict[str, Subject]]:
-    """Start the named ones that are installed, for the length of the block; always the upstream."""
+    """Start the named subjects that are installed, and always the upstream, for the block."""
     others = {"plain": plain, "nginx": nginx, "litellm": litellm}
     with ExitStack() as stack:
         direct = stack.enter_context(upstream(directory))

@@ -1,4 +1,4 @@
-"""What a process and its descendants have used, as the operating system counts it (proc(5))."""
+"""The use of a process and its descendants, as the operating system counts it (proc(5))."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KIB: Final = 1024
 
 
 def pids(root: int) -> list[int]:
-    """The process and all that descend from it."""
+    """Return the process and all its descendants."""
     found = [root]
     for pid in found:
         for task in _tasks(pid):
@@ -22,17 +22,17 @@ def pids(root: int) -> list[int]:
 
 
 def cpu(root: int) -> float:
-    """Seconds of CPU, in user and in system, of children that ended too."""
+    """Return seconds of CPU, in user and system mode, with children that have ended."""
     return sum(_cpu(pid) for pid in pids(root))
 
 
 def rss(root: int) -> int:
-    """Bytes of memory that are resident."""
+    """Return bytes of resident memory."""
     return sum(int(_text(_of(pid) / "statm").split()[1]) for pid in pids(root)) * PAGE
 
 
 def descriptors(root: int) -> int:
-    """Open file descriptors."""
+    """Return the number of open file descriptors."""
     return sum(len(list((_of(pid) / "fd").iterdir())) for pid in pids(root))
 
 
@@ -53,7 +53,7 @@ def _tasks(pid: int) -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    """What a file of /proc says; nothing where its process has ended."""
+    """Read a file of /proc; empty if its process has ended."""
     try:
         return path.read_text()
     except (FileNotFoundError, ProcessLookupError):

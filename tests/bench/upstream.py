@@ -1,10 +1,10 @@
-"""The backend of the benchmarks: an Ollama of made-up answers, much cheaper than what is measured.
+"""The backend of the benchmarks: an Ollama of fixed answers, much cheaper than the subjects.
 
 `python -m tests.bench.upstream PORT` runs one epoll loop over sockets; bytes are made beforehand.
-It streams chunks on a fixed beat from the request's arrival: a chunk that a slow reader held up
-does not move those behind it. The model's name is the beat, `pace:20` is a chunk every 20 ms, and
-the bound of the answer in the request (`num_predict`, `max_tokens`) is the number of chunks.
-`pace:0` writes as fast as it is read. What is not streamed is answered at once.
+It streams chunks on a fixed beat from the request's arrival: a chunk that a slow reader delayed
+does not delay later ones. The model's name is the beat, `pace:20` is a chunk every 20 ms, and the
+bound of the answer in the request (`num_predict`, `max_tokens`) is the number of chunks. `pace:0`
+writes as fast as it is read. A request that is not streamed is answered at once.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import attrs
 
 DATE: Final = "2026-01-01T00:00:00.000000Z"
 PACES: Final = (0, 1, 20, 1000)
-"""Milliseconds between chunks, for which there is a model."""
+"""Milliseconds between chunks for which there is a model."""
 BLOCK: Final = 64
-"""Chunks in one write, where there is no beat."""
+"""Chunks in one write, if there is no beat."""
 BACKLOG: Final = 4096
 
 
@@ -68,7 +68,7 @@ class Script:
 
 
 def native(model: str) -> Script:
-    """Of `/api/chat`."""
+    """Make answers of `/api/chat`."""
     common = {"model": model, "created_at": DATE}
     figures = {
         "done": True,
@@ -90,7 +90,7 @@ def native(model: str) -> Script:
 
 
 def openai(model: str) -> Script:
-    """Of `/v1/chat/completions`; usage is told whether asked for or not."""
+    """Make answers of `/v1/chat/completions`; usage is always in them."""
     usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
     common = {"id": "chatcmpl-1", "created": 1, "model": model, "system_fingerprint": "fp_ollama"}
 
@@ -134,7 +134,7 @@ MISSING: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 @attrs.define(eq=False)
 class Connection:
-    """One connection: what came, what waits to go out, the stream that runs."""
+    """One connection: its input, its pending output, the stream that runs."""
 
     sock: socket.socket
     received: bytes = b""
@@ -148,11 +148,11 @@ class Connection:
 
     @property
     def due(self) -> float:
-        """When the next chunk is."""
+        """Return the time of the next chunk."""
         return self.began + self.pace * self.sent
 
     def next(self) -> bytes:
-        """The next bytes of the stream."""
+        """Return the next bytes of the stream."""
         assert self.script is not None
         head = b"" if self.sent else self.script.head
         number = min(1 if self.pace else BLOCK, self.count - self.sent)
@@ -165,7 +165,7 @@ class Connection:
 
 @attrs.define(eq=False)
 class Upstream:
-    """The loop."""
+    """The loop of the backend."""
 
     port: int
     _poll: select.epoll = attrs.field(factory=select.epoll)
@@ -241,7 +241,7 @@ class Upstream:
             self._send(connection, b"")
 
     def _send(self, connection: Connection, data: bytes) -> None:
-        """Send what is there, or else what is next of the stream; the rest when there is room."""
+        """Send pending bytes, or else the next ones of the stream; the rest once there is room."""
         data = connection.unsent + data
         if not data and connection.script is not None:
             data = connection.next()

@@ -20,7 +20,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.limits.prompt import MESSAGE, TEMPLATE
+from ollama_gateway.limits.prompt import MESSAGE_TOKENS, TEMPLATE_TOKENS
 from tests.smoke.fleet import PATIENCE
 
 OK: Final = 200
@@ -86,7 +86,7 @@ class Request:
     @property
     def prompt_bound(self) -> int:
         """Tokens of the prompt, at most."""
-        return len(self.body) + TEMPLATE + MESSAGE
+        return len(self.body) + TEMPLATE_TOKENS + MESSAGE_TOKENS
 
     @property
     def bound(self) -> int:

@@ -1,8 +1,8 @@
-"""What happened to a budget, seen from outside: every request, and the store's value meanwhile.
+"""The history of a budget, seen from outside: each request, and the store's value meanwhile.
 
-At every read of the value, sum(ok) <= value <= sum(attempted): it has in it all that was answered
-before the read began, and nothing but the bounds of what had begun when it ended. What was refused
-before the read began has no part in it.
+At every read of the value, sum(ok) <= value <= sum(attempted). The first sum has all requests that
+were answered before the read began, the second the bounds of all that began before it ended,
+without those that were refused before it began.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAUSE = 0.005
 
 @attrs.frozen
 class Read:
-    """One look at the value: tokens reserved and spent."""
+    """One read of the value: tokens reserved and spent."""
 
     began: float
     ended: float
@@ -35,7 +35,7 @@ class Read:
 
 @attrs.define
 class History:
-    """Requests and reads of one key."""
+    """The requests and reads of one key."""
 
     requests: list[Request] = attrs.field(factory=list)
     reads: list[Read] = attrs.field(factory=list)
@@ -47,15 +47,15 @@ class History:
 
     @property
     def answered(self) -> int:
-        """Tokens of all that was answered to the end."""
+        """Tokens of all requests that were answered to the end."""
         return sum(request.tokens for request in self.whole)
 
     def count(self, status: int) -> int:
-        """Requests that were answered so."""
+        """Return the requests with this result."""
         return sum(request.status == status for request in self.requests)
 
     def check(self, budget: int) -> None:
-        """Compare each read with what had been asked and answered then."""
+        """Compare each read with the requests and answers up to it."""
         answered = _Sums((r.ended, r.tokens) for r in self.whole)
         begun = _Sums((r.began, r.bound) for r in self.requests)
         refused = _Sums((r.ended, r.bound) for r in self.requests if r.status == LIMITED)
@@ -88,7 +88,7 @@ class History:
 
 
 class _Sums:
-    """Sums of what came to be before some time."""
+    """Sums of the steps before some time."""
 
     def __init__(self, steps: Iterable[tuple[float, int]]) -> None:
         ordered = sorted(steps)
@@ -96,5 +96,5 @@ class _Sums:
         self._sums = list(accumulate((tokens for _, tokens in ordered), initial=0))
 
     def before(self, moment: float) -> int:
-        """The sum of all steps before that moment."""
+        """Return the sum of all steps before that moment."""
         return self._sums[bisect_left(self._times, moment)]

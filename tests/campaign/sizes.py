@@ -1,6 +1,6 @@
-"""How large the campaign is: the same tests run small beside all others, and large with `--full`.
+"""The size of the campaign: its tests run small among all others, and large with `--full`.
 
-`tox -e campaign` runs them large, and prints the figures that they note.
+`tox -e campaign` runs them large, and prints the figures that they measure.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ class Sizes:
     requests: int
     """Requests against one budget."""
     at_once: int
-    """How many of them are made at once."""
+    """Requests made at once."""
     patience: float
-    """Seconds for which each tries again when it is refused."""
+    """Seconds for which a refused request is retried."""
     admitted: int
     """Requests that the budget has room for."""
     clients: int
     """Clients that want one of 4 places."""
     burst: int
-    """Requests that are a key's first, all at once."""
+    """Requests that are the first of a key, all at once."""
     streams: int
     """Streams that are open when their gateway is killed."""
     waits_for_leases: bool
-    """Whether leases end by the real clock; else the store's is put forward."""
+    """Whether leases end by the real clock; else the store's clock is set ahead."""
     under_load: int
     """Requests that the budget has room for while Redis is killed."""
     is_timed: bool
-    """Whether the times that were seen are judged, not only told."""
+    """Whether measured times are checked, and not only reported."""
     hedged: int
     """Races that a hedge wins."""
     mixed: int
-    """Races of all kinds, after which nothing may be left; most of them have two attempts."""
+    """Races of all kinds, after which nothing may remain; most have two attempts."""
     leaving: int
     """Clients that leave in each of the windows."""
     outage: float
@@ -45,21 +45,21 @@ class Sizes:
     kills: int
     """Times that a gateway is killed, each at another moment."""
     killed_streams: int
-    """Streams that are under way then."""
+    """Streams that are open at that moment."""
     away: float
     """Seconds for which PostgreSQL is away."""
     rate: int
     """Requests a second meanwhile."""
     unwritten: int
-    """Requests that are made while the disk is full; full, more than rows may wait in memory."""
+    """Requests made while the disk is full; if large, more than may wait in memory."""
     trail: int
-    """Rows of a trail that is verified."""
+    """Audit records that are verified."""
     blob: int
     """MiB of a blob that is uploaded."""
     body: int
     """MiB of a chat with pictures."""
     canaries: int
-    """Requests at a backend that says too much."""
+    """Requests at a backend that sends too much."""
 
 
 SMALL: Final = Sizes(

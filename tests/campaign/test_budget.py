@@ -16,25 +16,25 @@ from tests.smoke.fleet import Fleet
 
 MODEL = "quick:1"
 PROMPT = 11
-"""Tokens that the simulator counts for the prompt of each."""
+"""Tokens that the simulator counts for each prompt."""
 GENERATIONS = (300, 900)
-"""Tokens that each may and does generate, from and to; large beside a prompt's bound."""
+"""Range of tokens that each may generate, and does; large beside a prompt's bound."""
 
 
 def served(fleet: Fleet) -> int:
-    """Tokens that the simulator has served."""
+    """Return the tokens that the simulator has served."""
     figures = fleet.figures("quick")
     return figures.prompt_tokens + figures.completion_tokens
 
 
 def is_quiet(fleet: Fleet) -> bool:
-    """Whether nothing is held, and nothing is still to be settled."""
+    """Whether no request is open and no settlement waits."""
     limits = [gateway.status()["limits"] for gateway in fleet.gateways]
     return all((one["requests"], one["settlements_waiting"]) == (0, 0) for one in limits)
 
 
 def test_a_budget_is_kept_and_used(shared: Fleet, sizes: Sizes, note: Note) -> None:
-    """Refused clients that try again get all of a budget and no token more, at every moment."""
+    """Refused clients that retry get the whole budget and no token more, at every moment."""
     budget = sizes.admitted * (PROMPT + sum(GENERATIONS) // 2)
     key, text = shared.create_key("budget", KeyLimits(tokens_per_month=budget))
     history, before = History(), served(shared)

@@ -1,4 +1,4 @@
-"""The first use of a key, by many requests at once: its limits hold from the first one on."""
+"""The first use of a key, by many requests at once: its limits hold from the first one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.smoke.fleet import Fleet
 ADMITTED = 10
 GENERATION = 100
 PROMPT = 11
-"""Tokens that the simulator counts for the prompt of each."""
+"""Tokens that the simulator counts for each prompt."""
 
 
 def burst(fleet: Fleet, text: str, count: int, model: str = "quick:1") -> list[Request]:
-    """Requests through all gateways that will be sent when all are connected."""
+    """Open requests through all gateways, which are sent once all are connected."""
     make = partial(
         Request, key=text, model=model, generation=GENERATION, streams=True, start=Barrier(count)
     )
@@ -28,7 +28,7 @@ def burst(fleet: Fleet, text: str, count: int, model: str = "quick:1") -> list[R
 
 
 def admitted(requests: list[Request], note: Note) -> tuple[int, int]:
-    """How many were admitted, and how many more would have been had the store always answered."""
+    """Return how many were admitted, and how many more with a store that always answered."""
     statuses = Counter(request.status for request in requests)
     note(", ".join(f"{count} times {status}" for status, count in statuses.items()))
     assert statuses.keys() <= {OK, LIMITED, UNAVAILABLE}
@@ -37,7 +37,7 @@ def admitted(requests: list[Request], note: Note) -> tuple[int, int]:
 
 
 def test_a_rate(shared: Fleet, sizes: Sizes, note: Note) -> None:
-    """Of all at once exactly so many are admitted as the minute has room for."""
+    """Of all requests at once, exactly the rate is admitted."""
     _, text = shared.create_key("first rate", KeyLimits(requests_per_minute=ADMITTED))
     with sent(requests := burst(shared, text, sizes.burst)):
         pass
@@ -46,7 +46,7 @@ def test_a_rate(shared: Fleet, sizes: Sizes, note: Note) -> None:
 
 
 def test_a_concurrency(shared: Fleet, sizes: Sizes, note: Note) -> None:
-    """Of all at once exactly so many get in as there are places, and all places come back."""
+    """Of all requests at once, as many get in as there are places, and all places come back."""
     key, text = shared.create_key("first places", KeyLimits(concurrent_requests=ADMITTED))
     with sent(requests := burst(shared, text, sizes.burst, "slow:1")):
         eventually(lambda: all(request.status for request in requests))
@@ -60,7 +60,7 @@ def test_a_concurrency(shared: Fleet, sizes: Sizes, note: Note) -> None:
 
 
 def test_a_budget(shared: Fleet, sizes: Sizes, note: Note) -> None:
-    """All at once are served no more than the budget, and what was served is what is charged."""
+    """All requests at once are served no more than the budget, and charged what was served."""
     bound = Request(0, "", "quick:1", GENERATION, streams=True).bound
     budget = ADMITTED * bound + bound - 1
     key, text = shared.create_key("first budget", KeyLimits(tokens_per_month=budget))

@@ -1,4 +1,4 @@
-"""A gateway that is killed: what it held comes back, what it spent stays spent."""
+"""A gateway that is killed: its places are freed, and its charges stay."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import redis
 
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.limits.prompt import BYTES_A_TOKEN
-from ollama_gateway.limits.quota import LEASE
-from ollama_gateway.limits.redis.operations import Look, account
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.quota import LEASE_SECONDS
+from ollama_gateway.limits.redis.operations import ReadUsage, account
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.usage_file import read_file
 from ollama_gateway.limits.usage_journal import read_charges
+from ollama_gateway.wire.counting import BYTES_A_TOKEN
 from tests.campaign.audit_log import rows_in
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent
 from tests.campaign.conftest import Note
@@ -29,7 +29,7 @@ PLENTY = 10**9
 
 
 def renewed(url: str, key_id: str) -> int:
-    """Tokens used by a key's open requests, as Redis was last told."""
+    """Return the tokens used by a key's open requests, by the last renewal."""
     _, _, held, *_ = account(key_id)
     with redis.Redis.from_url(url, decode_responses=True) as client:
         entries: list[str] = client.hvals(held)
@@ -37,12 +37,12 @@ def renewed(url: str, key_id: str) -> int:
 
 
 def noted(directory: Path) -> int:
-    """The same as the records of spending have it, which are written a little later."""
+    """Return the same from the usage journals, which are written a little later."""
     return sum(map(sum, read_charges(directory).values()))
 
 
-def told(requests: list[Request]) -> int:
-    """Tokens that can be counted of what the clients saw."""
+def counted(requests: list[Request]) -> int:
+    """Return the tokens that can be counted in the answers that the clients got."""
     return sum(
         len(request.body) // BYTES_A_TOKEN + max(request.chunks, -(-request.text // BYTES_A_TOKEN))
         for request in requests
@@ -50,7 +50,7 @@ def told(requests: list[Request]) -> int:
 
 
 def killed_tokens(directory: Path, count: int) -> int:
-    """Tokens of the rows of so many requests that ended with their process."""
+    """Return the tokens of the audit records of so many requests that ended with their process."""
     records = [record for record in rows_in(directory).values() if record["outcome"] == "killed"]
     assert len(records) == count
     assert {record["tokens_source"] for record in records} == {"counted"}
@@ -58,7 +58,7 @@ def killed_tokens(directory: Path, count: int) -> int:
 
 
 def killed_requests(gateway: Gateway) -> float:
-    """How many such requests Prometheus is told of."""
+    """Return the number of such requests in the metrics."""
     address = f"http://127.0.0.1:{gateway.admin_port}/metrics"
     with urllib.request.urlopen(address, timeout=10) as response:
         lines = str(response.read(), "ascii").splitlines()
@@ -66,10 +66,10 @@ def killed_requests(gateway: Gateway) -> float:
 
 
 def end_leases(url: str, key_id: str) -> None:
-    """Look at the key by a clock that is one lease ahead."""
-    scripts = Scripts(url)
-    scripts.offset = LEASE
-    assert scripts.run([Look(key_id)]).outcomes[0].open == 0
+    """Read the key's use by a clock that is one lease ahead."""
+    scripts = RedisScripts(url)
+    scripts.offset = LEASE_SECONDS
+    assert scripts.run([ReadUsage(key_id)]).outcomes[0].open == 0
     scripts.close()
 
 
@@ -87,26 +87,26 @@ def test_leases_of_a_killed_gateway_end(tmp_path: Path, sizes: Sizes, note: Note
         with sent(requests):
             eventually(lambda: all(request.chunks > 1 for request in requests))
             started.simulators["streams"].popen.send_signal(signal.SIGSTOP)
-            least = told(requests)
-            eventually(lambda: renewed(url, key.id) >= least)
+            fewest = counted(requests)
+            eventually(lambda: renewed(url, key.id) >= fewest)
             eventually(lambda: noted(tmp_path) == renewed(url, key.id))
             first.process.stop(signal.SIGKILL)
             killed_at = time.monotonic()
             started.simulators["streams"].popen.send_signal(signal.SIGCONT)
         last = renewed(url, key.id)
-        assert least <= last <= told(requests)
+        assert fewest <= last <= counted(requests)
         assert all(request.status == OK and not request.is_whole for request in requests)
         assert second.used(key.id)["concurrency"] == sizes.streams
         assert make(second.port, generation=1).send().status == LIMITED
 
         if sizes.waits_for_leases:
-            eventually(lambda: second.used(key.id)["concurrency"] == 0, patience=LEASE + 5)
+            eventually(lambda: second.used(key.id)["concurrency"] == 0, patience=LEASE_SECONDS + 5)
             waited = time.monotonic() - killed_at
             note(f"{len(requests)} places free {waited:.2f} s after the kill")
-            assert waited <= LEASE + 0.5  # what the last look may take
+            assert waited <= LEASE_SECONDS + 0.5  # half a second for the last look
         else:
             end_leases(url, key.id)
-        note(f"{least} tokens told before, {last} at the last renewal, {told(requests)} relayed")
+        note(f"{fewest} tokens before, {last} at the last renewal, {counted(requests)} relayed")
         assert second.used(key.id) == {"concurrency": 0, "month": last}
         started.restart(0, signal.SIGKILL)
         assert killed_tokens(tmp_path, len(requests)) == last
@@ -114,13 +114,13 @@ def test_leases_of_a_killed_gateway_end(tmp_path: Path, sizes: Sizes, note: Note
 
 
 def spend(started: Fleet, text: str) -> int:
-    """Tokens of some requests that were answered to the end."""
+    """Return the tokens of some requests that were answered to the end."""
     asked = [Request(started.port, text, "quick:1", generation).send() for generation in (30, 50)]
     return sum(request.tokens for request in asked)
 
 
 def test_without_redis_budgets_survive(tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """Started again after its end or a kill, a gateway knows what was spent, and what was open."""
+    """After a stop or a kill, a new gateway knows the tokens spent and the requests left open."""
     simulators = {"quick": ("--model", "quick:1", "--tokens", "50", "--token-delay", "0ms")}
     with fleet(tmp_path, {**STREAMS, **simulators}) as started:
         limits = KeyLimits(concurrent_requests=sizes.streams, tokens_per_month=PLENTY)
@@ -146,6 +146,6 @@ def test_without_redis_budgets_survive(tmp_path: Path, sizes: Sizes, note: Note)
 
 
 def _open_in(directory: Path) -> int:
-    """Requests that are open by the gateway's file."""
+    """Return the number of open requests in the gateway's journal."""
     content = read_file(directory / "budgets-0.db")
     return len(content.open) if content else 0

@@ -14,13 +14,13 @@ from tests.smoke.fleet import PATIENCE, Fleet
 
 PLACES = 4
 TOKENS = 10
-"""Of each answer, which takes 0.1 s."""
+"""Tokens of each answer, which takes 0.1 s."""
 LONGEST = 0.25
-"""Seconds within which half of those who leave do so; the others leave in the answer."""
+"""Half of the clients that leave do so within this many seconds; the others leave in the answer."""
 
 
 def test_no_more_than_four_at_once(shared: Fleet, sizes: Sizes, note: Note) -> None:
-    """Whoever leaves gives back the place, and it is given on only when the backend is free."""
+    """A client that leaves gives back its place once the backend is free."""
     gateways = shared.gateways[:2]
     key, text = shared.create_key("places", KeyLimits(concurrent_requests=PLACES))
 

@@ -1,6 +1,6 @@
-"""One of several processes is killed again and again under load: who had it notices, nobody else.
+"""One of several processes is killed again and again under load: only its own clients notice.
 
-In strict mode, so that what a client saw end must have its row.
+The mode is strict, so each answer that a client got to its end must have its audit record.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from tests.smoke.fleet import Fleet, Gateway
 from tests.smoke.processes import all_serve, figures, is_alive, members, several
 
 LONGEST: Final = 30
-"""Tokens of a stream, at most."""
+"""Most tokens of a stream."""
 SIMULATORS: Final = {"a": ("--model", "m:1", "--tokens", f"{LONGEST}", "--token-delay", "20ms")}
 COUNTED: Final = ("_total", "_count", "_sum", "_bucket")
 NAP: Final = 0.2
-"""Seconds between two looks at the figures."""
+"""Seconds between two reads of the figures."""
 
 
 @attrs.define
 class Watch:
-    """What an operator sees meanwhile: figures, one page after the other."""
+    """The figures that an operator sees meanwhile, page by page."""
 
     gateway: Gateway
     pages: list[dict[str, float]] = attrs.field(factory=list)
@@ -45,7 +45,7 @@ class Watch:
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """Look for the length of the block, and once more."""
+        """Read pages for the length of the block, and once more."""
         thread = threading.Thread(target=self._look)
         thread.start()
         try:
@@ -61,7 +61,7 @@ class Watch:
             self.unready += not self.gateway.status()["ready"]
 
     def falls(self) -> list[tuple[str, float, float]]:
-        """Counters that went back."""
+        """Return counters that went back."""
         return [
             (name, value, after.get(name, 0))
             for before, after in zip(self.pages, self.pages[1:], strict=False)
@@ -72,13 +72,13 @@ class Watch:
 
 @attrs.frozen
 class Killed:
-    """A process that was killed while streams ran, and what came of these."""
+    """A process that was killed while streams ran, and the ends of these."""
 
     requests: list[Request]
     held: set[str]
-    """Requests of the journal that the process had."""
+    """Requests in the journal of the process."""
     records: dict[str, Any]
-    """The rows of all, once it served again."""
+    """The audit records of all requests, read once it served again."""
     back_after: float
     """Seconds until it served again."""
 
@@ -94,7 +94,7 @@ class Killed:
 
 
 def kill(started: Fleet, directory: Path, count: int, random_: random.Random) -> Killed:
-    """Kill one of the processes when some share of what streams say has come."""
+    """Kill one of the processes once a share of the streams' tokens has come."""
     gateway, known, together = (
         started.gateways[0],
         set(rows_in(directory)),
@@ -122,14 +122,14 @@ def kill(started: Fleet, directory: Path, count: int, random_: random.Random) ->
 
 
 def names_in(path: Path) -> set[str]:
-    """The requests of one journal, ended or open."""
+    """Return the requests of one journal, ended or open."""
     with reading(path) as connection:
         opened = connection.execute("SELECT request_id FROM intents")
         return {link.request_id for link in links_of(connection)} | {name for (name,) in opened}
 
 
 def check(killed: Killed) -> None:
-    """Each stream was served whole, or was the killed process's; each has the row that fits."""
+    """Each stream was complete or the killed process's, and has the record that fits."""
     outcomes = {name: record["outcome"] for name, record in killed.records.items()}
     for request in killed.broken:
         assert request.status == OK or request.is_broken, request
@@ -145,7 +145,7 @@ def check(killed: Killed) -> None:
 
 
 def test_who_had_another_process_does_not_notice(tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """Killed at any moment: only its own streams are cut, no row is lost, no counter goes back."""
+    """Only streams of the killed process are cut, no record is lost, and no counter goes back."""
     total: Counter[str] = Counter()
     with several(tmp_path, SIMULATORS, GATEWAY_AUDIT_MODE="strict") as started:
         watch = Watch(started.gateways[0])
@@ -156,15 +156,15 @@ def test_who_had_another_process_does_not_notice(tmp_path: Path, sizes: Sizes, n
                 assert [line for line in started.gateway.lines if "journal failing" in line] == []
                 check(killed)
                 outcomes = Counter(record["outcome"] for record in killed.records.values())
-                told = Counter(
+                counts = Counter(
                     streams=len(killed.requests),
                     whole=len(killed.whole),
                     broken=len(killed.broken),
                     **outcomes,
                 )
-                total += told
-                figures_told = ", ".join(f"{n} {word}" for word, n in told.items())
-                note(f"seed {seed}: {figures_told}, back after {killed.back_after:.1f} s")
+                total += counts
+                text = ", ".join(f"{n} {word}" for word, n in counts.items())
+                note(f"seed {seed}: {text}, back after {killed.back_after:.1f} s")
         check_chain(started)
 
     note(f"{sizes.kills} kills: " + ", ".join(f"{n} {word}" for word, n in total.items()))

@@ -1,4 +1,4 @@
-"""Redis killed under load and back empty: nothing is served unmetered, nothing is forgotten."""
+"""Redis killed under load and back empty: no request is uncounted, no charge is lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GENERATION = 200
 HELD = 3
 """Streams that are open all the time."""
 REFUSALS = 20
-"""What Redis stays away for."""
+"""Seconds for which Redis stays away."""
 SIMULATORS = {
     "load": ("--model", "load:1", "--tokens", "200", "--token-delay", "1ms"),
     "held": ("--model", "held:1", "--tokens", "10", "--token-delay", "300ms"),
@@ -37,7 +37,7 @@ SIMULATORS = {
 
 @attrs.define
 class Load:
-    """Clients that ask again and again, as fast as they are answered, but for a little pause."""
+    """Clients that ask again and again, with a short pause after each answer."""
 
     fleet: Fleet
     text: str
@@ -45,7 +45,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Ask for the length of the block."""
+        """Run the clients for the length of the block."""
         over = threading.Event()
         with ThreadPoolExecutor(CLIENTS) as pool:
             ends = [pool.submit(self._ask, seed, over) for seed in range(CLIENTS)]
@@ -57,7 +57,7 @@ class Load:
             end.result()
 
     def since(self, moment: float) -> list[Request]:
-        """What was begun after a moment, and has ended."""
+        """Return the requests that began after a moment, and have ended."""
         return [request for request in self.history.requests if request.began > moment]
 
     def _ask(self, seed: int, over: threading.Event) -> None:
@@ -68,7 +68,7 @@ class Load:
 
 
 def lose(redis: RedisServer, load: Load, note: Note) -> None:
-    """Kill Redis, see that all is refused, start it again, see that all is served."""
+    """Kill Redis and see all requests refused; start it again and see all served."""
     redis.signal(signal.SIGKILL)
     killed_at = time.monotonic()
     eventually(lambda: len(load.since(killed_at)) >= REFUSALS)
@@ -87,7 +87,7 @@ def lose(redis: RedisServer, load: Load, note: Note) -> None:
 
 
 def test_a_budget_outlives_redis(tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """Over the whole run no more than the budget is served, and streams go on in their places."""
+    """The whole run serves no more than the budget, and running streams keep their places."""
     budget = sizes.under_load * (PROMPT + GENERATION)
     with (
         private_redis() as redis,

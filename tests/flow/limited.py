@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.limits.quota import Usage
+from ollama_gateway.limits.quota import KeyUsage
 from ollama_gateway.simulator import Model, Seen, Simulator
 from tests.support.scenario import CHAT, Reply, Scenario, open_scenario
 
@@ -34,7 +34,7 @@ class Limited:
         """Send a request with the key."""
         return await self.scenario.ask(path, CHAT if body is None else body, key=self.key, **how)
 
-    async def usage(self) -> Usage:
+    async def usage(self) -> KeyUsage:
         """What the key has used."""
         return await self.scenario.gateway.admin.limits.store.usage(self.key_id)
 

@@ -10,7 +10,7 @@ import trio.testing
 
 from ollama_gateway.backends.health import FASTEST
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.limits.quota import Usage
+from ollama_gateway.limits.quota import KeyUsage
 from ollama_gateway.simulator import Model, Script, Simulator
 from ollama_gateway.simulator.model import Call
 from tests.flow import dialects
@@ -39,7 +39,7 @@ SPEAKER = Model(
 async def charged(key: Limited) -> tuple[int, int]:
     """Tokens of the answer that the last row has, and what its prompt is charged."""
     record = key.scenario.records[-1]
-    usage: Usage = await key.usage()
+    usage: KeyUsage = await key.usage()
     assert usage.day == sum(
         (r.prompt_tokens or 0) + (r.completion_tokens or 0) for r in key.scenario.records
     )

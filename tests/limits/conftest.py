@@ -1,4 +1,4 @@
-"""Servers for the stores: one Redis of its own for the whole run, one as a cluster's only node."""
+"""Servers for the stores: one Redis for the whole run, one as a cluster's only node."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tests.support.redis_server import redis_server
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """A private Redis."""
+    """Run a private Redis."""
     with redis_server() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def cluster_url() -> Iterator[str]:
-    """A private Redis that is a cluster of one node with all slots."""
+    """Run a private Redis that is a cluster of one node with all slots."""
     with redis_server(cluster=True) as url:
         yield url
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """Each store, empty."""
+    """Run the test on each store, empty."""
     if request.param == "memory":
         yield InMemory()
         return

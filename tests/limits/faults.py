@@ -1,7 +1,7 @@
-"""Gateways that share a Redis, and the ways in which Redis, or the way there, can fail.
+"""Gateways that share a Redis, and the faults of Redis and of the connection to it.
 
-A gateway here is its store, a record of what it spent, and a heartbeat, without HTTP. Its hooks run
-just before the store is told something, so that a test can put an event between two steps of it.
+A gateway here is its store, a usage journal in memory and a heartbeat, without HTTP. Its hooks run
+just before the store reads something, so a test can put an event between two steps of the store.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ import pytest
 import redis
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, ReservationRequest, Usage
-from ollama_gateway.limits.redis.operations import EPOCH, LAYOUT, Look
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.quota import (
+    Grant,
+    KeyUsage,
+    LimitRefusal,
+    Quota,
+    Renewal,
+    ReservationRequest,
+)
+from ollama_gateway.limits.redis.operations import GENERATION_KEY, LAYOUT, ReadUsage
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.usage_journal import Contribution, Totals
 from ollama_gateway.services import running
@@ -31,7 +38,7 @@ KEY = "k"
 BUDGET = Quota(tokens_per_day=1_000_000)
 PATIENCE: Final = patience.PATIENCE
 HASTY: Final = 1.0
-"""Seconds for an answer in stories in which none comes: more than a thread needs on its way."""
+"""Seconds for an answer in tests in which none comes: more than a thread needs on its way."""
 BEAT = 0.1
 """Seconds between two heartbeats."""
 GARBLED = {
@@ -47,66 +54,66 @@ GARBLED = {
     "lists in lists": b"*1\r\n" * 5000 + b":1\r\n",
     "a million things": b"*1000000\r\n:1\r\n",
 }
-"""What a Redis that is none may send as an answer; no bytes are the end of the connection."""
+"""Answers of a server that is no Redis; empty bytes end the connection."""
 
 
 def request_for(
     request_id: str, quota: Quota = BUDGET, prompt: int = 100, key: str = KEY
 ) -> ReservationRequest:
-    """A request without a generation."""
+    """A request for no tokens of an answer."""
     return ReservationRequest(request_id, key, quota, prompt)
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for a condition; fails when it does not come."""
+    """Wait for a condition; fails if it does not come true."""
     with anyio.fail_after(PATIENCE):
-        while not is_so():  # noqa: ASYNC110 - what is waited for is in another process
+        while not is_so():  # noqa: ASYNC110 - the condition is in another process
             await anyio.sleep(0.005)
 
 
 @attrs.define(eq=False)
 class Gateway:
-    """A gateway's part in the limits."""
+    """One gateway's part in the limits."""
 
     url: str
     identity: str = "a"
     open: dict[str, Renewal] = attrs.field(factory=dict)
     spent: defaultdict[str, Counter[int]] = attrs.field(factory=lambda: defaultdict(Counter))
     before_totals: Callable[[], object] | None = None
-    """Runs once, while the store waits for what was spent."""
+    """Runs once, while the store waits for the contributions."""
     before_read: dict[int, Callable[[], object]] = attrs.field(factory=dict)
-    """Run before the nth time, from 1, that the store asks what is open: since the heartbeat began,
-    or since it was told what was spent."""
+    """Hooks by n, from 1: each runs before the store reads the open requests for the nth time since
+    the heartbeat began, or since it read the contributions."""
     reads: int = 0
     failures: int = 0
     """Heartbeats that failed."""
     timeout: float = PATIENCE
     """Seconds that the store has for an answer."""
     elsewhere: Mapping[str, Totals] | None = attrs.field(factory=dict)
-    """What the trail of the fleet says of lost records; None where it cannot be asked."""
+    """Totals of lost journals by the audit log; None if it cannot be asked."""
     questions: int = 0
-    """How often it was asked."""
+    """Number of calls for them."""
     quota: RedisQuota = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        scripts = Scripts(self.url, timeout=self.timeout)
+        scripts = RedisScripts(self.url, timeout=self.timeout)
         self.quota = RedisQuota(scripts, self.contributions, self.asked_elsewhere)
 
     async def reserve(self, asked: ReservationRequest) -> Grant:
-        """Reserve what must be granted; it is renewed from now on."""
+        """Reserve for a request that must be granted; it is renewed from now on."""
         outcome = await self.quota.reserve(asked)
         assert isinstance(outcome, Grant)
         self.open[asked.request_id] = Renewal(outcome.reservation, 0)
         return outcome
 
     def settle(self, request_id: str, used: int) -> None:
-        """End a request, in the store and in the record."""
+        """End a request, in the store and in the journal."""
         reservation = self.open.pop(request_id).reservation
         self.quota.settle(reservation, used)
         self.spent[reservation.key_id][reservation.day] += used
 
     async def contributions(self) -> Sequence[Contribution]:
-        """What was spent, as of the moment this returns."""
+        """Return this gateway's contribution as of the return."""
         if self.before_totals is not None:
             await anyio.lowlevel.checkpoint()
             hook, self.before_totals = self.before_totals, None
@@ -116,23 +123,23 @@ class Gateway:
         return [Contribution(self.identity, totals, is_alive=True)]
 
     async def asked_elsewhere(self) -> Mapping[str, Totals] | None:
-        """What lost records had."""
+        """Return the totals of lost journals."""
         self.questions += 1
         return self.elsewhere
 
     def read(self) -> Sequence[Renewal]:
-        """What is open."""
+        """Return the open reservations."""
         self.reads += 1
         self.before_read.pop(self.reads, lambda: None)()
         return list(self.open.values())
 
     async def beat(self) -> None:
-        """One heartbeat; raises Unavailable."""
+        """Run one heartbeat; raises Unavailable."""
         self.reads = 0
         await self.quota.renew(self.read)
 
     async def beat_for_ever(self) -> None:
-        """Heartbeats."""
+        """Run heartbeats until cancelled."""
         while True:
             try:
                 await self.beat()
@@ -146,14 +153,14 @@ class Gateway:
         await until(lambda: self.failures >= enough)
 
     async def admits(self) -> None:
-        """Let its heart beat until it admits."""
+        """Run heartbeats until it admits."""
         with anyio.fail_after(PATIENCE):
             while self.quota.why_not is not None:
                 await self.beat()
                 await anyio.sleep(0.02)
 
     async def ready(self) -> None:
-        """Wait until it admits, and all that was settled is confirmed."""
+        """Wait until it admits, and all settlements are confirmed."""
         await until(lambda: self.quota.why_not is None and not self.quota.settlements_waiting)
 
 
@@ -161,9 +168,9 @@ class Gateway:
 async def gateway(
     url: str, identity: str = "a", *, waits: bool = True, timeout: float = PATIENCE
 ) -> AsyncIterator[Gateway]:
-    """A gateway with a heartbeat; it admits when the block is entered, if it `waits` for that.
+    """Run a gateway with a heartbeat; if it `waits`, the block begins once it admits.
 
-    It waits for a machine that is busy, so that a story is not about that.
+    Its timeout allows for a busy machine.
     """
     made = Gateway(url, identity, timeout=timeout)
     async with made.quota.opened(), running(made.beat_for_ever):
@@ -176,7 +183,7 @@ async def gateway(
 async def by_hand(
     url: str, identity: str = "a", *, timeout: float = PATIENCE
 ) -> AsyncIterator[Gateway]:
-    """A gateway whose heart beats when it is told to; it has joined."""
+    """Run a gateway whose heartbeats the test runs; it has joined."""
     made = Gateway(url, identity, timeout=timeout)
     async with made.quota.opened():
         await made.beat()
@@ -184,7 +191,7 @@ async def by_hand(
 
 
 async def refused(made: Gateway, request_id: str) -> None:
-    """Ask for what cannot be said now: it is refused for that reason, and nobody hangs."""
+    """Send a request that must fail as unavailable, in time."""
     with anyio.fail_after(PATIENCE), pytest.raises(Unavailable) as refusal:
         await made.quota.reserve(request_for(request_id))
     assert refusal.value.reason == "quota_unavailable"
@@ -192,8 +199,8 @@ async def refused(made: Gateway, request_id: str) -> None:
     assert refusal.value.retry_after >= 1
 
 
-async def outcome_of(made: Gateway, name: str, quota: Quota) -> Grant | Refusal:
-    """What becomes of a client that tries again while the store cannot say."""
+async def outcome_of(made: Gateway, name: str, quota: Quota) -> Grant | LimitRefusal:
+    """Return the answer to a client that tries again while the store is unavailable."""
     for attempt in itertools.count():
         try:
             return await made.quota.reserve(request_for(f"{name} {attempt}", quota))
@@ -204,50 +211,50 @@ async def outcome_of(made: Gateway, name: str, quota: Quota) -> Grant | Refusal:
 
 @contextmanager
 def inside(url: str) -> Iterator[Any]:
-    """Redis itself."""
+    """Connect to Redis itself."""
     with redis.Redis.from_url(url, decode_responses=True) as client:
         yield client
 
 
 def begin(url: str) -> None:
-    """An empty Redis that may admit at once: its epoch opened long ago."""
+    """Empty Redis, and let it admit at once: its generation opened long ago."""
     with inside(url) as client:
         client.flushall()
-        client.set(EPOCH, "first:0")
+        client.set(GENERATION_KEY, "first:0")
 
 
 @contextmanager
 def ready_redis(*options: str) -> Iterator[RedisServer]:
-    """A private server that may admit at once."""
+    """Run a private server that may admit at once."""
     with private_redis(*options) as server:
         begin(server.url)
         yield server
 
 
-def look(url: str, key: str = KEY) -> Usage:
-    """What a key has used, asked of Redis by somebody else."""
-    scripts = Scripts(url, timeout=PATIENCE)
+def look(url: str, key: str = KEY) -> KeyUsage:
+    """Read the use of a key by a connection of our own."""
+    scripts = RedisScripts(url, timeout=PATIENCE)
     try:
-        (found,) = scripts.run([Look(key)]).outcomes
+        (found,) = scripts.run([ReadUsage(key)]).outcomes
     finally:
         scripts.close()
-    assert isinstance(found, Usage)
+    assert isinstance(found, KeyUsage)
     return found
 
 
 def status(url: str, key: str = KEY) -> tuple[int, int]:
-    """A key's open requests, and its tokens of the day."""
+    """Return a key's open requests, and its tokens of the day."""
     found = look(url, key)
     return found.open, found.day
 
 
 def calls(url: str) -> int:
-    """How many scripts Redis has run."""
+    """Return the number of scripts that Redis has run."""
     with inside(url) as client:
         found: int = client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
     return found
 
 
 def account_key(name: str, key: str = KEY) -> str:
-    """One of the names of a key's account: rate, leases, held, ended, budget."""
+    """Return one of the names of a key's account: rate, leases, held, past, budget."""
     return f"{LAYOUT}:{{{key}}}:{name}"

@@ -1,4 +1,4 @@
-"""A way to Redis that can fail, between a gateway and a real server."""
+"""A connection to Redis that can fail, between a gateway and a real server."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from tests.support.redis_server import RedisServer
 
 @attrs.define(eq=False)
 class Proxy:
-    """A way to Redis that can fail; it lives in the test's own loop."""
+    """A proxy before Redis that can fail; it runs in the test's own loop."""
 
     target: int
     port: int
     is_passable: bool = True
-    """Whether connections are taken and kept."""
+    """Whether connections are accepted and kept."""
     delay: float = 0.0
-    """Seconds by which replies are held up."""
+    """Seconds by which replies are delayed."""
     garble: bytes | None = None
-    """Sent instead of every reply; nothing at all ends the connection."""
+    """Sent instead of every reply; empty bytes end the connection."""
     cut_after: bytes | None = None
-    """The next request with these bytes is carried out; its connection ends without the reply."""
+    """The next request with these bytes is passed on; its connection ends without the reply."""
     passing: float = 0.0
-    """How much of that reply still comes: 0.5 is a half."""
+    """Share of that reply that is still sent: 0.5 is a half."""
     cuts: int = 0
     swallows: bool = False
-    """Whether requests are taken and go nowhere."""
+    """Whether requests are read and thrown away."""
     swallowed: int = 0
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address as a URL."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     async def serve(self, client: SocketStream) -> None:
-        """Carry one connection until either side, or a fault, ends it."""
+        """Relay one connection until either side, or a fault, ends it."""
         async with client:
             with suppress(OSError):
                 async with await anyio.connect_tcp("127.0.0.1", self.target) as upstream:
@@ -89,7 +89,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy_to(server: RedisServer) -> AsyncIterator[Proxy]:
-    """A proxy before a server, for the length of the block."""
+    """Run a proxy before a server, for the length of the block."""
     proxy = Proxy(server.port, free_port())
     async with (
         await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=proxy.port) as listener,

@@ -1,4 +1,4 @@
-"""Both stores behind one plain face, at a time that tests set: what the suites are run over."""
+"""Both stores behind one interface, at a time that tests set: the suites run over each."""
 
 from __future__ import annotations
 
@@ -15,42 +15,49 @@ from ollama_gateway.limits.calendar import Moment, moment
 from ollama_gateway.limits.memory import Account
 from ollama_gateway.limits.quota import (
     Grant,
-    Refusal,
+    KeyUsage,
+    LimitRefusal,
     Renewal,
     Reservation,
     ReservationRequest,
-    Usage,
 )
-from ollama_gateway.limits.redis.operations import LAYOUT, Look, Operation, Renew, Reserve, Settle
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.operations import (
+    LAYOUT,
+    Operation,
+    ReadUsage,
+    Renew,
+    Reserve,
+    Settle,
+)
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from tests.support.patience import PATIENCE
 
-LEASE = 30.0
+LEASE_SECONDS = 30.0
 START = datetime(2026, 11, 30, 22, tzinfo=UTC)
 """Two hours before a day and a month end."""
 
 
 class Subject(Protocol):
-    """A store of limits, one step at a time.
+    """A store of limits, driven one step at a time.
 
     Attributes:
-        late: seconds by which the store's clock was ahead of the time that was set, at most.
+        late: most seconds by which the store's clock was ahead of the time that was set.
 
     """
 
     late: float
 
-    def reserve(self, request: ReservationRequest) -> Grant | Refusal | None:
-        """Admit or not; None where the request ended already."""
+    def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal | None:
+        """Admit or refuse; None if the request ended already."""
 
     def settle(self, reservation: Reservation, used: int) -> None:
         """End a reservation."""
 
     def renew(self, *renewals: Renewal) -> None:
-        """Keep reservations open."""
+        """Renew reservations."""
 
-    def usage(self, key_id: str) -> Usage:
-        """What a key has used."""
+    def usage(self, key_id: str) -> KeyUsage:
+        """Return the use of a key."""
 
     def spent(self, key_id: str) -> dict[int, int]:
         """Tokens spent, by day."""
@@ -62,7 +69,7 @@ class Subject(Protocol):
         """The store's time."""
 
     def reset(self) -> None:
-        """Empty it, and set the time to the start."""
+        """Empty the store, and set the time to the start."""
 
 
 @attrs.define
@@ -74,18 +81,18 @@ class InMemory:
     accounts: dict[str, Account] = attrs.field(factory=dict)
 
     def account(self, key_id: str) -> Account:
-        """A key's state."""
-        return self.accounts.setdefault(key_id, Account(LEASE))
+        """Return a key's account."""
+        return self.accounts.setdefault(key_id, Account(LEASE_SECONDS))
 
     def moment(self) -> Moment:
-        """The present."""
+        """Return the present moment."""
         return moment(self.passed, self.now())
 
     def now(self) -> datetime:
         """The time that is set."""
         return START + timedelta(seconds=self.passed)
 
-    def reserve(self, request: ReservationRequest) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal | None:
         """See `Account`."""
         return self.account(request.key_id).reserve(request, self.moment())
 
@@ -98,12 +105,12 @@ class InMemory:
         for renewal in renewals:
             self.account(renewal.reservation.key_id).renew(renewal, self.moment())
 
-    def usage(self, key_id: str) -> Usage:
+    def usage(self, key_id: str) -> KeyUsage:
         """See `Account`."""
         return self.account(key_id).usage(self.moment())
 
     def spent(self, key_id: str) -> dict[int, int]:
-        """What stands in the account."""
+        """Return the tokens spent of an account."""
         found = self.account(key_id).spent
         return {period: tokens for (name, period), tokens in found.items() if name == "day"}
 
@@ -112,21 +119,21 @@ class InMemory:
         self.passed += seconds
 
     def reset(self) -> None:
-        """A new store."""
+        """Start with a new store."""
         self.accounts, self.passed = {}, 0.0
 
 
 @attrs.define
 class InRedis:
-    """The store of many: the scripts in a real Redis, whose clock is moved by their offset."""
+    """The shared store: the scripts in a real Redis, whose clock is moved by their offset."""
 
     url: str
-    scripts: Scripts
+    scripts: RedisScripts
     passed: float = 0.0
     late: float = 0.0
 
     def ask(self, operation: Operation) -> Any:
-        """One operation alone, at the time that is set: both clocks are this machine's."""
+        """Run one operation alone, at the time that is set: both clocks are this machine's."""
         self.scripts.offset = self.now().timestamp() - time.time()
         batch = self.scripts.run([operation])
         self.late = max(self.late, batch.time - self.now().timestamp())
@@ -139,9 +146,9 @@ class InRedis:
         """The time that is set."""
         return START + timedelta(seconds=self.passed)
 
-    def reserve(self, request: ReservationRequest) -> Grant | Refusal | None:
+    def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal | None:
         """See reserve.lua."""
-        outcome: Grant | Refusal | None = self.ask(Reserve(request))
+        outcome: Grant | LimitRefusal | None = self.ask(Reserve(request))
         return outcome
 
     def settle(self, reservation: Reservation, used: int) -> None:
@@ -153,13 +160,13 @@ class InRedis:
         for key_id in {renewal.reservation.key_id for renewal in renewals}:
             self.ask(Renew(key_id, tuple(r for r in renewals if r.reservation.key_id == key_id)))
 
-    def usage(self, key_id: str) -> Usage:
+    def usage(self, key_id: str) -> KeyUsage:
         """See usage.lua."""
-        usage: Usage = self.ask(Look(key_id))
+        usage: KeyUsage = self.ask(ReadUsage(key_id))
         return usage
 
     def spent(self, key_id: str) -> dict[int, int]:
-        """What stands in Redis."""
+        """Return the tokens spent that Redis has."""
         with redis.Redis.from_url(self.url, decode_responses=True) as client:
             fields: Any = client.hgetall(f"{LAYOUT}:{{{key_id}}}:budget")
         parts = {tuple(field.split(":")): int(tokens) for field, tokens in fields.items()}
@@ -174,7 +181,7 @@ class InRedis:
         self.passed += seconds
 
     def reset(self) -> None:
-        """An empty Redis; the scripts stay loaded."""
+        """Empty Redis; the scripts stay loaded."""
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
         self.passed = 0.0
@@ -182,8 +189,8 @@ class InRedis:
 
 @contextmanager
 def in_redis(url: str) -> Iterator[InRedis]:
-    """An empty store; the server is flushed first."""
-    scripts = Scripts(url, lease=LEASE, timeout=PATIENCE)
+    """Open an empty store; the server is flushed first."""
+    scripts = RedisScripts(url, lease=LEASE_SECONDS, timeout=PATIENCE)
     try:
         found = InRedis(url, scripts)
         found.reset()

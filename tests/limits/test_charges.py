@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.limits.quota import MOST
+from ollama_gateway.limits.quota import MAX_TOKENS
 from ollama_gateway.limits.usage_file import SpendingError, UsageFile, read_file
 from ollama_gateway.limits.usage_journal import (
     UsageJournal,
@@ -80,7 +80,7 @@ async def test_figures_beyond_a_row_are_cut_to_it(tmp_path: Path) -> None:
         usage_journal.begin("r", "k", TODAY, 1)
         usage_journal.note_charges({"r": (10**30, -5)})
         await usage_journal.write()
-    assert read_charges(tmp_path) == {"r": (MOST, 0)}
+    assert read_charges(tmp_path) == {"r": (MAX_TOKENS, 0)}
 
 
 async def test_nothing_is_written_where_nothing_was_told_anew(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ async def test_a_file_of_an_older_version_is_read_and_taken(tmp_path: Path) -> N
         assert usage_journal.totals() == {"k": {TODAY: 230}}
 
 
-@pytest.mark.parametrize("value", ["x", -1, MOST + 1, 1.5, None, b"\xff"])
+@pytest.mark.parametrize("value", ["x", -1, MAX_TOKENS + 1, 1.5, None, b"\xff"])
 async def test_a_row_that_was_not_written_here_is_refused(tmp_path: Path, value: object) -> None:
     """A bad row is one line, and the other files are read."""
     await left_open(tmp_path)

@@ -1,4 +1,4 @@
-"""The heartbeat of one gateway on a real Redis: leases without tokens live on, and what is told."""
+"""The heartbeat of one gateway on a real Redis: it renews leases, and notes their tokens."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import attrs
 
-from ollama_gateway.limits.leases import Cost, Limits
+from ollama_gateway.limits.leases import Cost, Limiter
 from ollama_gateway.limits.quota import Quota
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.usage_journal import (
     Contribution,
@@ -28,7 +28,7 @@ COST = Cost("m1", Measure(text=400, media=0, asked=100))
 
 @attrs.define
 class Meter:
-    """A request whose backend works, and says nothing yet."""
+    """A request whose backend works, and has reported nothing yet."""
 
     request_id: str = "a"
     key_id: str = "k"
@@ -41,12 +41,12 @@ class Meter:
     was_worked_on: bool = False
 
     def count(self, prompt: int | None, completion: int | None) -> None:
-        """What was counted is of no interest here."""
+        """Do nothing: the counts do not matter here."""
 
 
 @asynccontextmanager
-async def limits(directory: Path, url: str) -> AsyncIterator[Limits]:
-    """Those of a gateway that admits, and waits for a machine that is busy."""
+async def limits(directory: Path, url: str) -> AsyncIterator[Limiter]:
+    """Limits of a gateway that admits, with time for a busy machine."""
     begin(url)
 
     async def nothing() -> list[Contribution]:
@@ -57,22 +57,22 @@ async def limits(directory: Path, url: str) -> AsyncIterator[Limits]:
 
     async with (
         open_usage_journal(directory) as usage_journal,
-        RedisQuota(Scripts(url, timeout=PATIENCE), nothing, nowhere).opened() as store,
+        RedisQuota(RedisScripts(url, timeout=PATIENCE), nothing, nowhere).opened() as store,
     ):
-        made = Limits(store, usage_journal, Quota(), 4096, Metrics())
+        made = Limiter(store, usage_journal, Quota(), 4096, Metrics())
         async with made.opened():
             await until(lambda: store.why_not is None)
             yield made
 
 
 def lease_ends(url: str) -> float:
-    """When Redis takes the place back."""
+    """Return when the one lease in Redis ends."""
     with inside(url) as client:
         return float(client.zscore(account_key("leases"), "a") or 0)
 
 
 async def test_a_body_on_its_way_keeps_its_place(redis_url: str, tmp_path: Path) -> None:
-    """Each heartbeat renews it, and has no token to tell; its tokens come to the same lease."""
+    """A heartbeat renews a lease without tokens, and the second step adds them to that lease."""
     async with limits(tmp_path, redis_url) as made:
         with made.lease(QUOTA, Meter()) as lease:
             await made.enter(lease)
@@ -86,8 +86,8 @@ async def test_a_body_on_its_way_keeps_its_place(redis_url: str, tmp_path: Path)
         await until(lambda: status(redis_url) == (0, 0))
 
 
-async def test_what_was_told_is_what_is_charged(redis_url: str, tmp_path: Path) -> None:
-    """The record of spending has of an open request what Redis was told last, and before, none."""
+async def test_the_journal_charges_the_last_renewal(redis_url: str, tmp_path: Path) -> None:
+    """The usage journal charges an open request as in the last renewal; before one, nothing."""
     meter = Meter()
     async with limits(tmp_path, redis_url) as made:
         with made.lease(QUOTA, meter) as lease:

@@ -1,8 +1,8 @@
 """Any order of reserve, in one step or two, settle, renew, expiry and repetition, over every
 store, against a model.
 
-The model keeps a list of what was admitted and how it ended, and adds it up anew at each look;
-the stores keep counters. They must agree in everything after every step.
+The model keeps a list of admitted requests and their ends, and adds it up anew at each check; the
+stores keep counters. They must agree in everything after every step.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from hypothesis.stateful import (
 
 from ollama_gateway.limits.calendar import moment
 from ollama_gateway.limits.quota import (
-    REMEMBERED,
-    WINDOW,
+    REMEMBERED_SECONDS,
+    WINDOW_SECONDS,
     Grant,
+    LimitRefusal,
     Quota,
-    Refusal,
     Renewal,
     Reservation,
     ReservationRequest,
 )
-from tests.limits.subject import LEASE, Subject
+from tests.limits.subject import LEASE_SECONDS, Subject
 
 KEY = "k"
 QUOTA = Quota(5, 3, 2000, 4000)
@@ -42,7 +42,7 @@ SPANS = (4.3, 11.7, 31.1, 61.9, 3600.7, 86_400.9)
 
 @attrs.define
 class Entry:
-    """What became of one request."""
+    """The state of one request."""
 
     reservation: Reservation
     state: str = "open"
@@ -61,18 +61,20 @@ class Model:
     admissions: list[float] = attrs.field(factory=list)
 
     def pass_time(self, now: float) -> None:
-        """Expire what was not renewed; forget what is long over."""
+        """Expire leases that were not renewed; forget what is too old."""
         for request_id, entry in list(self.entries.items()):
-            if entry.state == "open" and now >= entry.at + LEASE:
+            if entry.state == "open" and now >= entry.at + LEASE_SECONDS:
                 entry.state, entry.at = "expired", now
-            elif entry.state == "expired" and now >= entry.at + REMEMBERED:
+            elif entry.state == "expired" and now >= entry.at + REMEMBERED_SECONDS:
                 entry.state = "forgotten"
             if entry.state == "forgotten":
                 self.entries[f"{request_id} once"] = self.entries.pop(request_id)
-        self.tombstones = {i: at for i, at in self.tombstones.items() if now < at + REMEMBERED}
+        self.tombstones = {
+            i: at for i, at in self.tombstones.items() if now < at + REMEMBERED_SECONDS
+        }
 
     def value(self, day: int | None = None, month: int | None = None) -> int:
-        """Reserved and spent in a period; what was admitted without tokens is charged none."""
+        """Tokens reserved and spent in a period; a request without tokens is charged none."""
         return sum(
             entry.reservation.tokens if entry.state == "open" else entry.used
             for entry in self.entries.values()
@@ -81,12 +83,12 @@ class Model:
         )
 
     def open(self) -> list[Entry]:
-        """What is open."""
+        """The open requests."""
         return [entry for entry in self.entries.values() if entry.state == "open"]
 
 
 class Machine(RuleBasedStateMachine):
-    """One key's life."""
+    """The requests of one key."""
 
     requests: Bundle[str] = Bundle("requests")
     subject: Subject
@@ -104,13 +106,13 @@ class Machine(RuleBasedStateMachine):
         return (self.subject.now() - self.started).total_seconds()
 
     def period(self) -> tuple[int, int]:
-        """Day and month."""
+        """Return day and month."""
         now: datetime = self.subject.now()
         found = moment(0, now)
         return found.day, found.month
 
     def room(self) -> int:
-        """Tokens left in both budgets."""
+        """Return the tokens left in both budgets."""
         day, month = self.period()
         return min(
             QUOTA.tokens_per_day - self.model.value(day=day),
@@ -120,33 +122,33 @@ class Machine(RuleBasedStateMachine):
     @rule(
         target=requests,
         prompt=st.sampled_from((1, 100, 700)),
-        generation=st.sampled_from((0, 100, 900)),
-        least=st.sampled_from((0, 50, 256)),
+        output=st.sampled_from((0, 100, 900)),
+        min_output=st.sampled_from((0, 50, 256)),
     )
-    def reserve(self, prompt: int, generation: int, least: int) -> str:
-        """A new request is admitted exactly when every limit has room for it."""
+    def reserve(self, prompt: int, output: int, min_output: int) -> str:
+        """A new request is admitted exactly if every limit has room for it."""
         self.count += 1
-        return self.ask(f"r{self.count}", prompt, generation, min(least, generation))
+        return self.ask(f"r{self.count}", prompt, output, min(min_output, output))
 
     @rule(target=requests)
     def reserve_places(self) -> str:
-        """The first of two steps is admitted where a single token would be, and takes none."""
+        """The first of two steps is admitted if a single token would be, and takes none."""
         self.count += 1
         return self.ask(f"r{self.count}", 0, 0, 1)
 
     @rule(
         request_id=requests,
         prompt=st.sampled_from((1, 100, 700)),
-        generation=st.sampled_from((0, 100, 900)),
-        least=st.sampled_from((0, 50, 256)),
+        output=st.sampled_from((0, 100, 900)),
+        min_output=st.sampled_from((0, 50, 256)),
     )
-    def add_tokens(self, request_id: str, prompt: int, generation: int, least: int) -> None:
-        """The second is held to the budgets alone, and done once; what has expired opens again."""
+    def add_tokens(self, request_id: str, prompt: int, output: int, min_output: int) -> None:
+        """The second step is held to the budgets alone, and done once; an expired one reopens."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
-        least = min(least, generation)
+        min_output = min(min_output, output)
         request = ReservationRequest(
-            request_id, KEY, QUOTA, prompt, generation, least, has_places=True
+            request_id, KEY, QUOTA, prompt, output, min_output, has_places=True
         )
         if entry is None or entry.state == "settled":
             assert self.subject.reserve(request) is None
@@ -158,22 +160,22 @@ class Machine(RuleBasedStateMachine):
         if entry.reservation.tokens:
             assert isinstance(outcome, Grant)
             assert outcome.reservation == entry.reservation
-        elif prompt + least > room:
-            assert isinstance(outcome, Refusal)
+        elif prompt + min_output > room:
+            assert isinstance(outcome, LimitRefusal)
         else:
             assert isinstance(outcome, Grant)
-            assert outcome.generation == min(generation, room - prompt)
-            tokens = prompt + outcome.generation
+            assert outcome.output == min(output, room - prompt)
+            tokens = prompt + outcome.output
             assert outcome.reservation == Reservation(request_id, KEY, tokens, *self.period())
             entry.reservation, entry.used, entry.at = outcome.reservation, 0, self.time
 
     @rule(request_id=requests)
     def reserve_again(self, request_id: str) -> None:
-        """What is said twice, or late, changes nothing."""
+        """A repeated or late reservation changes nothing."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         if request_id not in self.model.tombstones and (not entry or entry.state == "settled"):
-            return  # it would be a new one; nobody asks again once an answer was settled
+            return  # it would be a new one; no request is reserved again after its answer
         outcome = self.subject.reserve(ReservationRequest(request_id, KEY, QUOTA, 1, 1, 1))
         if entry is not None and entry.state == "open":
             assert isinstance(outcome, Grant)
@@ -193,18 +195,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(request_id=requests, used=st.sampled_from((0, 50, 900, 2500)))
     def settle(self, request_id: str, used: int) -> None:
-        """The real figure takes the place of the reservation, once."""
+        """The real figure replaces the reservation, once."""
         self.settle_at(request_id, used)
 
     @rule(request_id=consumes(requests), used=st.sampled_from((0, 50, 900, 2500)))
     def settle_for_good(self, request_id: str, used: int) -> None:
-        """The same, twice in a row."""
+        """A repeated settlement changes nothing."""
         self.settle_at(request_id, used)
         self.settle_at(request_id, used + 1)
 
     @rule(request_id=requests, used=st.sampled_from((0, 50, 400)))
     def renew(self, request_id: str, used: int) -> None:
-        """An open or expired one is open again; a settled one is never renewed by its owner."""
+        """A renewal opens an expired reservation; the owner of a settled one never renews it."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         if entry is None or entry.state == "settled":
@@ -214,7 +216,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(request_id=requests)
     def renew_from_before(self, request_id: str) -> None:
-        """A renewal that was put together before the tokens were added takes none away."""
+        """A renewal that was composed before the tokens were added takes none away."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         if entry is None or entry.state == "settled":
@@ -229,43 +231,43 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        """Nothing is negative, nothing leaks, and the store says what the model adds up."""
+        """Nothing is negative, nothing leaks, and the store agrees with the model's sums."""
         self.model.pass_time(self.time)
         day, month = self.period()
         usage = self.subject.usage(KEY)
-        admissions = [at for at in self.model.admissions if self.time < at + WINDOW]
+        admissions = [at for at in self.model.admissions if self.time < at + WINDOW_SECONDS]
 
         assert usage.admissions == len(admissions)
         assert usage.open == len(self.model.open())
         assert usage.day == self.model.value(day=day) >= 0
         assert usage.month == self.model.value(month=month) >= 0
 
-    def ask(self, request_id: str, prompt: int, generation: int, least: int) -> str:
+    def ask(self, request_id: str, prompt: int, output: int, min_output: int) -> str:
         """Reserve, and check the answer against the model."""
         self.model.pass_time(self.time)
         day, month = self.period()
-        admissions = [at for at in self.model.admissions if self.time < at + WINDOW]
+        admissions = [at for at in self.model.admissions if self.time < at + WINDOW_SECONDS]
         room = self.room()
         fits = (
             len(admissions) < QUOTA.requests_per_minute
             and len(self.model.open()) < QUOTA.concurrent_requests
-            and prompt + least <= room
+            and prompt + min_output <= room
         )
         outcome = self.subject.reserve(
-            ReservationRequest(request_id, KEY, QUOTA, prompt, generation, least)
+            ReservationRequest(request_id, KEY, QUOTA, prompt, output, min_output)
         )
         assert isinstance(outcome, Grant) is fits
         if isinstance(outcome, Grant):
-            assert outcome.generation == min(generation, room - prompt)
+            assert outcome.output == min(output, room - prompt)
             assert outcome.reservation == Reservation(
-                request_id, KEY, prompt + outcome.generation, day, month
+                request_id, KEY, prompt + outcome.output, day, month
             )
             self.model.entries[request_id] = Entry(outcome.reservation, at=self.time)
             self.model.admissions.append(self.time)
         return request_id
 
     def settle_at(self, request_id: str, used: int) -> None:
-        """Settle, in both."""
+        """Settle in both."""
         self.model.pass_time(self.time)
         entry = self.model.entries.get(request_id)
         reservation = entry.reservation if entry else Reservation(request_id, KEY, 0, 0, 0)
@@ -277,7 +279,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_the_stores_agree_with_the_model_whatever_happens(subject: Subject) -> None:
-    """Never negative, never over, nothing leaks, in any order of steps; in every store."""
+    """No figure is negative or above its limit, and nothing leaks, in any order, in every store."""
     Machine.subject = subject
     run_state_machine_as_test(
         Machine,

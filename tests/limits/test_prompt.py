@@ -1,4 +1,4 @@
-"""The bound of a prompt: what it is made of, and what it learns."""
+"""The bound of a prompt: its parts, and the ways in which it learns."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ INPUTS = Measure(text=300, media=0, inputs=Counter([10, 200]))
 def test_a_bound_is_made_of_bytes_and_pieces(
     measure: Measure, context: int | None, bound: int
 ) -> None:
-    """Bytes of text, words of a template, a price a picture; at most what the model can read."""
+    """A bound is bytes of text, words of a template, a price a picture; at most the context."""
     assert PromptBounds().bound("m", measure, context) == bound
 
 
 def test_a_template_needs_a_known_context() -> None:
-    """What may be printed any number of times has no bound but the model's own."""
+    """A text that may be repeated any number of times has only the model's context as its bound."""
     with pytest.raises(BadRequest, match="template"):
         PromptBounds().bound("m", Measure(text=50, media=0, has_template=True), None)
 
 
 def test_a_report_within_the_bound_teaches_nothing() -> None:
-    """The usual case leaves everything as it is."""
+    """A report within the bound leaves everything as it is."""
     bounds = PromptBounds()
 
     assert not bounds.learn("m", TEXT, 1160, 1160)
     assert bounds.bound("m", TEXT, None) == 1160
 
 
-def test_a_surprise_raises_the_bound_of_this_model() -> None:
-    """What a report had too much is added from then on, for this model alone."""
+def test_an_underestimate_raises_the_bound_of_this_model() -> None:
+    """The excess of a report is added to the later bounds of this model alone."""
     bounds = PromptBounds()
 
     assert bounds.learn("m", TEXT, 1160, 1500)
@@ -60,8 +60,8 @@ def test_a_surprise_raises_the_bound_of_this_model() -> None:
     assert bounds.bound("other", TEXT, None) == 1160
 
 
-def test_a_surprise_with_pictures_raises_their_price() -> None:
-    """It is the pictures that nobody could see the size of: text alone stays as it was."""
+def test_an_underestimate_with_pictures_raises_their_price() -> None:
+    """The pictures get the excess, as their size was the guess; text alone keeps its bound."""
     bounds = PromptBounds()
     first = bounds.bound("m", PICTURES, None)
 
@@ -71,15 +71,15 @@ def test_a_surprise_with_pictures_raises_their_price() -> None:
 
 
 def test_a_report_above_the_context_raises_that_too() -> None:
-    """A context that is listed wrongly must not hold the bound down for ever."""
+    """A context that is listed too small does not hold the bound down for ever."""
     bounds = PromptBounds()
 
     assert bounds.learn("m", TEXT, 512, 900)
     assert bounds.bound("m", TEXT, 512) == 900
 
 
-def test_a_surprise_is_learned_once_however_many_report_it() -> None:
-    """Requests that ran at once report the same, and the bound rises by it once."""
+def test_an_underestimate_is_learned_once() -> None:
+    """Several requests that ran at once report the same excess, and the bound rises by it once."""
     bounds = PromptBounds()
     for _ in range(20):
         assert bounds.learn("m", TEXT, 1160, 1500)
@@ -96,8 +96,8 @@ def test_a_surprise_is_learned_once_however_many_report_it() -> None:
     "measure",
     [Measure(text=50, media=0, has_template=True), Measure(text=50, media=0, tools=1)],
 )
-def test_what_a_client_can_make_say_anything_teaches_nothing(measure: Measure) -> None:
-    """Or one client could raise the bound for all; the surprise is told all the same."""
+def test_tools_and_templates_teach_nothing(measure: Measure) -> None:
+    """One client cannot raise the bound for all; the underestimate is still reported."""
     bounds = PromptBounds()
 
     assert bounds.learn("m", measure, 100, 10_000)
@@ -115,5 +115,5 @@ def test_what_a_client_can_make_say_anything_teaches_nothing(measure: Measure) -
     ],
 )
 def test_an_estimate_is_a_quarter_of_the_bytes(measure: Measure, bound: int, tokens: int) -> None:
-    """And the price of each picture; never more than the bound."""
+    """An estimate also has the price of each picture, and is never more than the bound."""
     assert estimate(measure, bound) == tokens

@@ -1,4 +1,4 @@
-"""Many at once, over one gateway and over several: exactly as many as the limit says."""
+"""Many requests at once, over one gateway and over several: exactly the limit is admitted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 import pytest
 
-from ollama_gateway.limits.quota import Grant, Quota, Refusal
+from ollama_gateway.limits.quota import Grant, LimitRefusal, Quota
 from tests.limits.faults import (
     Gateway,
     begin,
@@ -25,16 +25,16 @@ CROWD = 1000
 
 @asynccontextmanager
 async def gateways(url: str, count: int) -> AsyncIterator[Sequence[Gateway]]:
-    """Several on one Redis."""
+    """Run several gateways on one Redis."""
     begin(url)
     async with AsyncExitStack() as stack:
         made = [gateway(url, f"gateway {number}") for number in range(count)]
         yield [await stack.enter_async_context(each) for each in made]
 
 
-async def crowd(made: Sequence[Gateway], quota: Quota) -> list[Grant | Refusal]:
-    """What becomes of a thousand requests that come at once."""
-    outcomes: list[Grant | Refusal] = []
+async def crowd(made: Sequence[Gateway], quota: Quota) -> list[Grant | LimitRefusal]:
+    """Send a thousand requests at once and return the answers."""
+    outcomes: list[Grant | LimitRefusal] = []
 
     async def one(number: int) -> None:
         outcomes.append(await outcome_of(made[number % len(made)], f"r{number}", quota))
@@ -58,11 +58,11 @@ async def crowd(made: Sequence[Gateway], quota: Quota) -> list[Grant | Refusal]:
 async def test_a_thousand_at_once_are_granted_what_there_is(
     redis_url: str, count: int, quota: Quota, granted: int, limit: str
 ) -> None:
-    """Not one more than the limit, and not one less; what is settled leaves nothing behind."""
+    """The store grants exactly the limit, and settled requests leave nothing behind."""
     async with gateways(redis_url, count) as made:
         outcomes = await crowd(made, quota)
         grants = [outcome for outcome in outcomes if isinstance(outcome, Grant)]
-        refusals = {outcome.limit for outcome in outcomes if isinstance(outcome, Refusal)}
+        refusals = {outcome.limit for outcome in outcomes if isinstance(outcome, LimitRefusal)}
         assert (len(grants), refusals) == (granted, {limit})
         for grant in grants:
             made[0].quota.settle(grant.reservation, 10)
@@ -74,7 +74,7 @@ async def test_a_thousand_at_once_are_granted_what_there_is(
 
 @pytest.mark.parametrize("server", ["redis", "cluster"])
 async def test_a_life_of_a_request(request: pytest.FixtureRequest, server: str) -> None:
-    """Joined, reserved, renewed, looked at, settled: on a Redis, and on one that is a cluster."""
+    """Every operation works, on a Redis and on one that is a cluster of one node."""
     url: str = request.getfixturevalue(f"{server}_url")
     begin(url)
     async with by_hand(url) as one:
@@ -82,7 +82,7 @@ async def test_a_life_of_a_request(request: pytest.FixtureRequest, server: str) 
         first = await one.reserve(request_for("first", quota))
         await one.reserve(request_for("second", quota, 200))
         refusal = await one.quota.reserve(request_for("third", quota))
-        assert isinstance(refusal, Refusal)
+        assert isinstance(refusal, LimitRefusal)
         assert refusal.limit == "concurrency"
         await one.beat()
         usage = await one.quota.usage(first.reservation.key_id)

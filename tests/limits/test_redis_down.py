@@ -1,4 +1,4 @@
-"""Whatever ails Redis, or the way to it: nothing is admitted, nothing hangs, nothing is lost."""
+"""Faults of Redis and of the connection to it: nothing is admitted, hangs or is lost."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tests.support.redis_server import RedisServer, private_redis
 
 @attrs.frozen
 class Fault:
-    """What goes wrong, and how it is over."""
+    """A fault, and its end."""
 
     begins: Callable[[RedisServer, Proxy], object]
     ends: Callable[[RedisServer, Proxy], object]
 
 
 def command(*words: str | int) -> Callable[[RedisServer, Proxy], object]:
-    """Say something to Redis itself."""
+    """Send a command to Redis itself."""
 
     def say(server: RedisServer, proxy: Proxy) -> object:
         with inside(server.url) as client:
@@ -53,7 +53,7 @@ def sent(number: signal.Signals) -> Callable[[RedisServer, Proxy], object]:
 
 
 def way(**state: object) -> Callable[[RedisServer, Proxy], object]:
-    """Change the way to Redis."""
+    """Change the connection to Redis."""
 
     def change(server: RedisServer, proxy: Proxy) -> None:
         for name, value in state.items():
@@ -79,7 +79,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_redis_that_fails_admits_nothing_and_loses_nothing(name: str) -> None:
-    """A request is refused for that reason; what ended meanwhile is charged when it is over."""
+    """A request is refused as unavailable; requests that end meanwhile are charged afterwards."""
     fault = FAULTS[name]
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url, timeout=HASTY) as one:
@@ -107,7 +107,7 @@ async def test_a_redis_that_fails_admits_nothing_and_loses_nothing(name: str) ->
 
 
 async def test_a_redis_that_was_never_there() -> None:
-    """A gateway that starts without Redis admits nothing until it comes."""
+    """A gateway that starts without Redis admits nothing until Redis comes."""
     port = free_port()
     async with gateway(f"redis://127.0.0.1:{port}/0", waits=False) as one:
         await refused(one, "before")
@@ -118,7 +118,7 @@ async def test_a_redis_that_was_never_there() -> None:
 
 
 async def test_a_redis_that_is_full() -> None:
-    """Without memory nothing is admitted; what ends is counted all the same."""
+    """Without memory nothing is admitted, and requests that end are counted all the same."""
     with ready_redis() as server:
         async with gateway(server.url) as one:
             await one.reserve(request_for("a"))
@@ -137,7 +137,7 @@ async def test_a_redis_that_is_full() -> None:
 
 
 async def test_a_redis_that_is_full_does_not_admit_uncounted() -> None:
-    """Up to the heartbeat that finds it full, what is admitted is counted."""
+    """Until the heartbeat finds it full, all admitted requests are counted."""
     with ready_redis() as server:
         async with gateway(server.url) as one:
             with inside(server.url) as client:
@@ -153,7 +153,7 @@ async def test_a_redis_that_is_full_does_not_admit_uncounted() -> None:
 
 
 async def test_a_redis_that_is_loading() -> None:
-    """While it reads its data nothing is admitted; then everything it knew counts."""
+    """While it reads its data nothing is admitted; then all of its old data counts."""
     with ready_redis("--key-load-delay", "100000", "--rdbcompression", "no") as server:
         async with gateway(server.url) as one:
             await one.reserve(request_for("a"))
@@ -173,7 +173,7 @@ async def test_a_redis_that_is_loading() -> None:
 
 
 def is_loading(port: int) -> bool:
-    """Whether Redis says that it is: asked without a handshake, which would take as long."""
+    """Whether Redis says that it is loading; without a handshake, which would take as long."""
     try:
         with socket.create_connection(("127.0.0.1", port)) as sock:
             sock.sendall(b"EXISTS x\r\n")
@@ -184,7 +184,7 @@ def is_loading(port: int) -> bool:
 
 @pytest.mark.parametrize("passing", [0.0, 0.5])
 async def test_a_reservation_whose_answer_is_lost_is_taken_back(passing: float) -> None:
-    """Redis admitted it and nobody learned of it: in the end it holds nothing and never was."""
+    """A request that Redis admitted unbeknown to the gateway ends, and leaves no admission."""
     quota = Quota(1, 1, 100, 100)
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url) as one:
@@ -199,7 +199,7 @@ async def test_a_reservation_whose_answer_is_lost_is_taken_back(passing: float) 
 
 
 async def test_a_settlement_whose_answer_is_lost_is_charged_once() -> None:
-    """It is asked for again, and the second time changes nothing."""
+    """The settlement is repeated, and the second one changes nothing."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url) as one:
             await one.reserve(request_for("lost-settlement"))
@@ -212,7 +212,7 @@ async def test_a_settlement_whose_answer_is_lost_is_charged_once() -> None:
 
 
 async def test_a_renewal_whose_answer_is_lost_changes_nothing() -> None:
-    """What was renewed is renewed again, and counts once."""
+    """The renewal is repeated, and counts once."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url) as one:
             await one.reserve(request_for("lost-renewal"))
@@ -226,7 +226,7 @@ async def test_a_renewal_whose_answer_is_lost_changes_nothing() -> None:
 
 
 async def test_a_redis_that_fails_again_and_again() -> None:
-    """Five times it cannot be reached, and five times it is found again."""
+    """The gateway loses the connection to Redis five times, and finds it again five times."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, gateway(proxy.url) as one:
             for number in range(5):

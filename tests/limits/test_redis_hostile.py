@@ -1,4 +1,4 @@
-"""Whatever others write under our names: it harms the key whose account it is, and no other."""
+"""Foreign values under our names harm the key whose account they are in, and no other."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.quota import Grant, Quota, Renewal
 from ollama_gateway.limits.redis.operations import (
-    EPOCH,
-    GIVEN,
-    Look,
+    CONTRIBUTIONS_KEY,
+    GENERATION_KEY,
+    Contribute,
     Operation,
-    Refill,
+    ReadUsage,
     Renew,
     Reserve,
     Settle,
 )
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from tests.limits.faults import (
     KEY,
     account_key,
@@ -40,7 +40,7 @@ NAMES = ("rate", "leases", "held", "past", "budget")
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_string_in_the_place_of_anything_harms_one_key(redis_url: str, name: str) -> None:
-    """That key is refused; all others are served, charged, and renewed as ever."""
+    """That key is refused; all others are served, charged and renewed."""
     begin(redis_url)
     async with gateway(redis_url) as one:
         await one.reserve(request_for("bad", ALL, key="bad"))
@@ -65,7 +65,7 @@ async def test_a_string_in_the_place_of_anything_harms_one_key(redis_url: str, n
 
 @pytest.mark.parametrize("name", ["rate", "held", "budget"])
 async def test_a_broken_account_does_not_hold_up_joining(redis_url: str, name: str) -> None:
-    """An empty Redis with one bad key is filled with all others, and admits."""
+    """An empty Redis with one bad key is rebuilt with all others, and admits."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         for key in ("bad", KEY):
@@ -75,7 +75,7 @@ async def test_a_broken_account_does_not_hold_up_joining(redis_url: str, name: s
         await one.beat()
         with inside(redis_url) as client:
             client.flushall()
-            client.set(EPOCH, "second:0")
+            client.set(GENERATION_KEY, "second:0")
             client.set(account_key(name, "bad"), "x")
         await one.beat()
         await one.admits()
@@ -106,9 +106,9 @@ SPOILT: list[tuple[str, tuple[Any, ...]]] = [
 async def test_figures_that_are_none_harm_one_key_for_a_while(
     redis_url: str, what: str, words: tuple[Any, ...]
 ) -> None:
-    """No script fails for good on them, and no answer of theirs spoils a batch."""
+    """No script fails on them for good, and no answer about them spoils a batch."""
     begin(redis_url)
-    scripts = Scripts(redis_url, timeout=PATIENCE)
+    scripts = RedisScripts(redis_url, timeout=PATIENCE)
     (granted,) = scripts.run([Reserve(request_for("open", ALL, key="bad"))]).outcomes
     assert isinstance(granted, Grant)
     with inside(redis_url) as client:
@@ -117,14 +117,14 @@ async def test_figures_that_are_none_harm_one_key_for_a_while(
     of_bad: list[Operation] = [
         Reserve(request_for("b", ALL, key="bad")),
         Renew("bad", renewal),
-        Look("bad"),
-        Refill("bad", "giver", {TODAY: 5}),
+        ReadUsage("bad"),
+        Contribute("bad", "giver", {TODAY: 5}),
         Settle(granted.reservation, 30),
     ]
     for scripts.offset in (0.0, 31.0, 3700.0, 86_400.0 * 2):
         for asked in of_bad:
             scripts.run([asked])
-        outcomes = scripts.run([Look(KEY), *of_bad, Look(KEY)]).outcomes
+        outcomes = scripts.run([ReadUsage(KEY), *of_bad, ReadUsage(KEY)]).outcomes
         assert not isinstance(outcomes[0], Exception)
         assert not isinstance(outcomes[-1], Exception)
         if words[0] not in {"rate", "budget"}:
@@ -133,15 +133,15 @@ async def test_figures_that_are_none_harm_one_key_for_a_while(
 
 
 @pytest.mark.parametrize("value", ["a:b", b"\xff", ["a", "list"]])
-async def test_an_epoch_that_is_none_admits_nothing(redis_url: str, value: Any) -> None:
-    """Nothing is admitted until somebody removes it; then Redis is filled, as if it were new."""
+async def test_a_bad_generation_admits_nothing(redis_url: str, value: Any) -> None:
+    """Nothing is admitted until the value is removed; then Redis is rebuilt as if it were new."""
     begin(redis_url)
     async with gateway(redis_url) as one:
         await one.reserve(request_for("a"))
         with inside(redis_url) as client:
-            client.delete(EPOCH)
+            client.delete(GENERATION_KEY)
             write = client.rpush if isinstance(value, list) else client.set
-            write(EPOCH, *(value if isinstance(value, list) else [value]))
+            write(GENERATION_KEY, *(value if isinstance(value, list) else [value]))
         await until(lambda: one.quota.why_not is not None)
         await refused(one, "b")
         one.settle("a", 30)
@@ -149,27 +149,27 @@ async def test_an_epoch_that_is_none_admits_nothing(redis_url: str, value: Any) 
         await refused(one, "c")
         with inside(redis_url) as client:
             client.flushall()
-            client.set(EPOCH, "second:0")
+            client.set(GENERATION_KEY, "second:0")
         await one.ready()
         assert status(redis_url) == (0, 30)
 
 
-async def test_a_mark_of_records_that_is_none_admits_nothing(redis_url: str) -> None:
-    """Where it cannot be known what was added, nothing is admitted until it can."""
+async def test_a_bad_mark_of_contributions_admits_nothing(redis_url: str) -> None:
+    """While it is unknown which journals were added, nothing is admitted."""
     begin(redis_url)
     with inside(redis_url) as client:
-        client.set(GIVEN, "x")
+        client.set(CONTRIBUTIONS_KEY, "x")
     async with gateway(redis_url, waits=False) as one:
         await one.missed(3)
         await refused(one, "a")
         with inside(redis_url) as client:
-            client.delete(GIVEN)
+            client.delete(CONTRIBUTIONS_KEY)
         await one.ready()
         await one.reserve(request_for("b"))
 
 
 async def test_scripts_that_vanish_at_any_time_are_not_missed(redis_url: str) -> None:
-    """Fifty requests, and before each step of each one Redis forgets all scripts."""
+    """Fifty requests succeed although Redis forgets all scripts before each step."""
     begin(redis_url)
     one_at_once = Quota(concurrent_requests=1)
     async with by_hand(redis_url) as one:

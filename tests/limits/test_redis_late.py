@@ -1,4 +1,4 @@
-"""What Redis carries out after its client gave up: it changes nothing, for two reasons."""
+"""Commands that Redis runs after the client gave up change nothing, for two reasons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from ollama_gateway.limits.quota import Renewal, Reservation
 from ollama_gateway.limits.redis.operations import Operation, Renew, Reserve, Settle
-from ollama_gateway.limits.redis.scripts import RedisDown, Scripts
+from ollama_gateway.limits.redis.scripts import QuotaRedisDown, RedisScripts
 from tests.limits.faults import (
     HASTY,
     KEY,
@@ -29,12 +29,12 @@ UNKNOWN = Reservation("a", KEY, 0, 0, 0)
 
 
 async def given_up(server: RedisServer, asked: Operation) -> None:
-    """Send a command to a hung Redis, give up on it, and let Redis carry it out all the same."""
-    scripts = Scripts(server.url, timeout=HASTY)
+    """Send a command to a hung Redis, give up on it, and let Redis run it all the same."""
+    scripts = RedisScripts(server.url, timeout=HASTY)
     scripts.run([])
     before = calls(server.url)
     server.signal(signal.SIGSTOP)
-    with pytest.raises(RedisDown):
+    with pytest.raises(QuotaRedisDown):
         scripts.run([asked])
     server.signal(signal.SIGCONT)
     scripts.close()
@@ -42,8 +42,8 @@ async def given_up(server: RedisServer, asked: Operation) -> None:
 
 
 def run(server: RedisServer, *asked: Operation) -> list[object]:
-    """Run some, on a connection of their own."""
-    scripts = Scripts(server.url, timeout=PATIENCE)
+    """Run operations on a connection of their own."""
+    scripts = RedisScripts(server.url, timeout=PATIENCE)
     try:
         return list(scripts.run(asked).outcomes)
     finally:
@@ -52,7 +52,7 @@ def run(server: RedisServer, *asked: Operation) -> list[object]:
 
 def redis_now(server: RedisServer) -> float:
     """Redis's clock."""
-    scripts = Scripts(server.url, timeout=PATIENCE)
+    scripts = RedisScripts(server.url, timeout=PATIENCE)
     try:
         return scripts.run([]).time
     finally:
@@ -68,7 +68,7 @@ async def test_redis_does_carry_out_what_was_given_up() -> None:
 
 
 async def test_its_last_moment_alone_stops_a_late_reservation() -> None:
-    """What comes after its `not_after` finds nothing, does nothing, and leaves nothing."""
+    """A reservation after its `not_after` changes nothing and leaves nothing."""
     with ready_redis() as server:
         await given_up(server, Reserve(request_for("a"), not_after=redis_now(server) + HASTY / 2))
 
@@ -78,7 +78,7 @@ async def test_its_last_moment_alone_stops_a_late_reservation() -> None:
 
 
 async def test_its_settlement_alone_stops_a_late_reservation() -> None:
-    """What was settled first is refused whenever it comes, without any last moment."""
+    """A reservation after its settlement is refused, without any last moment."""
     with ready_redis() as server:
         assert run(server, Settle(UNKNOWN, 0)) == ["unknown"]
         await given_up(server, Reserve(request_for("a")))
@@ -87,7 +87,7 @@ async def test_its_settlement_alone_stops_a_late_reservation() -> None:
 
 
 async def test_its_settlement_alone_ends_a_reservation_that_was_carried_out() -> None:
-    """What was admitted late is given back by the settlement of the one who gave up."""
+    """A settlement gives back a reservation that was made after the gateway gave up."""
     with ready_redis() as server:
         await given_up(server, Reserve(request_for("a")))
 
@@ -96,7 +96,7 @@ async def test_its_settlement_alone_ends_a_reservation_that_was_carried_out() ->
 
 
 async def test_a_late_renewal_does_not_reopen_what_was_settled() -> None:
-    """A heartbeat that Redis carries out after its last moment changes nothing."""
+    """A heartbeat that Redis runs after its last moment changes nothing."""
     with ready_redis() as server:
         (granted,) = run(server, Reserve(request_for("a")))
         reservation: Reservation = granted.reservation  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ async def test_a_late_renewal_does_not_reopen_what_was_settled() -> None:
 
 
 async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
-    """Requests that a hung Redis was asked to admit hold nothing once it goes on."""
+    """Requests that a hung Redis received hold nothing once it goes on."""
     with ready_redis() as server:
         async with gateway(server.url, timeout=HASTY) as one:
             await one.reserve(request_for("streaming"))
@@ -124,7 +124,7 @@ async def test_what_a_gateway_gives_up_on_holds_nothing() -> None:
 
 
 async def test_a_gateway_says_the_last_moment_itself() -> None:
-    """What it gave up on holds nothing, though its settlement cannot reach Redis yet."""
+    """A request that it gave up on holds nothing, though its settlement cannot reach Redis yet."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, by_hand(proxy.url, timeout=HASTY) as one:
             before = calls(server.url)

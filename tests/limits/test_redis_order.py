@@ -1,4 +1,4 @@
-"""Settlements and renewals cross: whatever their order in a batch, what has ended stays ended."""
+"""Settlements and renewals cross: in any order within a batch, an ended request stays ended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from ollama_gateway.limits.quota import Grant, Quota, Renewal
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from tests.limits.faults import account_key, begin, by_hand, inside, request_for
 from tests.support.patience import PATIENCE
 
@@ -15,7 +15,7 @@ QUOTA = Quota(concurrent_requests=4, tokens_per_day=100_000)
 
 @pytest.mark.parametrize("round_", range(10))
 async def test_a_renewal_on_its_way_does_not_undo_a_settlement(redis_url: str, round_: int) -> None:
-    """What is settled after the renewals were put together is left out of them."""
+    """A request that is settled after the renewals were composed is left out of them."""
     begin(redis_url)
     async with by_hand(redis_url) as made:
         granted = await made.quota.reserve(request_for(f"r{round_}", QUOTA))
@@ -23,7 +23,7 @@ async def test_a_renewal_on_its_way_does_not_undo_a_settlement(redis_url: str, r
         made.open["r"], made.reads = Renewal(granted.reservation, 7), 0
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(made.beat)
-            while made.reads < 1:  # the first batch, for the epoch, is on its way
+            while made.reads < 1:  # the first batch, which asks for the generation, is on its way
                 await anyio.lowlevel.checkpoint()
             made.open.clear()
             made.quota.settle(granted.reservation, 20)
@@ -33,8 +33,8 @@ async def test_a_renewal_on_its_way_does_not_undo_a_settlement(redis_url: str, r
     assert (usage.open, usage.day) == (0, 20)
 
 
-async def test_a_broken_account_is_nobody_elses_trouble(redis_url: str) -> None:
-    """Where somebody has written into one account, that key waits and all others are served."""
+async def test_a_broken_account_is_refused_alone(redis_url: str) -> None:
+    """Only the key of a broken account is refused; all others are served."""
     begin(redis_url)
     with inside(redis_url) as client:
         client.set(account_key("leases", "broken"), "x")
@@ -52,7 +52,7 @@ async def test_a_broken_account_is_nobody_elses_trouble(redis_url: str) -> None:
 
 
 async def test_scripts_that_were_flushed_are_loaded_again(redis_url: str) -> None:
-    """A server that forgot its scripts is told them, and nobody notices."""
+    """A server that forgot its scripts gets them again, and no request fails."""
     begin(redis_url)
     async with by_hand(redis_url) as made:
         await made.reserve(request_for("a", QUOTA))
@@ -64,6 +64,6 @@ async def test_scripts_that_were_flushed_are_loaded_again(redis_url: str) -> Non
         made.settle("b", 1)
 
     assert usage.open == 2
-    scripts = Scripts(redis_url, timeout=PATIENCE)
-    assert scripts.run([]).epoch == "first:0"
+    scripts = RedisScripts(redis_url, timeout=PATIENCE)
+    assert scripts.run([]).generation == "first:0"
     scripts.close()

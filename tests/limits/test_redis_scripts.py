@@ -1,4 +1,4 @@
-"""One connection to Redis: what it makes of bytes that no Redis sends, and of a replica."""
+"""One connection to Redis: bytes that no Redis sends, and a replica."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import anyio.to_thread
 import pytest
 
 from ollama_gateway.limits.quota import Grant
-from ollama_gateway.limits.redis.operations import Look, Operation, Reserve
-from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, RedisDown, Scripts
+from ollama_gateway.limits.redis.operations import Operation, ReadUsage, Reserve
+from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, QuotaRedisDown, RedisScripts
 from tests.limits.faults import (
     GARBLED,
     HASTY,
@@ -28,64 +28,64 @@ from tests.support.redis_server import RedisServer
 
 
 @asynccontextmanager
-async def connected(url: str, timeout: float = PATIENCE) -> AsyncIterator[Scripts]:
-    """Scripts for the length of the block."""
-    scripts = Scripts(url, timeout=timeout)
+async def connected(url: str, timeout: float = PATIENCE) -> AsyncIterator[RedisScripts]:
+    """Connect for the length of the block."""
+    scripts = RedisScripts(url, timeout=timeout)
     try:
         yield scripts
     finally:
         scripts.close()
 
 
-async def run(scripts: Scripts, *asked: Operation) -> Batch:
-    """Run a batch beside the test's own loop, in which the proxy lives."""
+async def run(scripts: RedisScripts, *asked: Operation) -> Batch:
+    """Run a batch in a thread, as the proxy lives in the test's own loop."""
     return await anyio.to_thread.run_sync(partial(scripts.run, asked))
 
 
 @pytest.mark.parametrize("name", GARBLED)
 async def test_bytes_of_no_redis_are_a_redis_that_is_down(name: str) -> None:
-    """Whatever they do to the client library; and nothing of them is left for the next answer."""
+    """They count as a failure, whatever the client library raises, and spoil no later answer."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, connected(proxy.url, HASTY) as scripts:
             for is_connected in (False, True):
                 if is_connected:
-                    assert (await run(scripts)).epoch == "first:0"
+                    assert (await run(scripts)).generation == "first:0"
                 proxy.garble = GARBLED[name]
                 for _ in range(2):
-                    with pytest.raises(RedisDown):
-                        await run(scripts, Reserve(request_for("a")), Look(KEY))
+                    with pytest.raises(QuotaRedisDown):
+                        await run(scripts, Reserve(request_for("a")), ReadUsage(KEY))
                 proxy.garble = None
             (outcome,) = (await run(scripts, Reserve(request_for("b")))).outcomes
             assert isinstance(outcome, Grant)
 
 
-async def test_a_replica_is_left_for_whoever_answers_to_its_name() -> None:
-    """A master may have become a replica: the next batch is on a connection of its own."""
+async def test_a_replica_is_left_for_the_new_master() -> None:
+    """A master may have become a replica: the next batch opens a new connection."""
     with ready_redis() as server:
         async with connected(server.url) as scripts:
-            before = connection_of(scripts, [Look(KEY)])
-            assert connection_of(scripts, [Look(KEY)]) == before
+            before = connection_of(scripts, [ReadUsage(KEY)])
+            assert connection_of(scripts, [ReadUsage(KEY)]) == before
             become(server, "127.0.0.1", "1")
             (outcome,) = scripts.run([Reserve(request_for("a"))]).outcomes
-            assert isinstance(outcome, RedisDown)
+            assert isinstance(outcome, QuotaRedisDown)
             assert connection_of(scripts, []) != before
 
 
 def become(server: RedisServer, host: str, port: str) -> None:
-    """Make it a replica of another."""
+    """Make the server a replica of another."""
     with inside(server.url) as client:
         client.replicaof(host, port)
 
 
-def connection_of(scripts: Scripts, asked: Sequence[Operation]) -> int:
-    """Run a batch; by which connection."""
+def connection_of(scripts: RedisScripts, asked: Sequence[Operation]) -> int:
+    """Run a batch and return the number of its connection."""
     scripts.run(asked)
     number: int = scripts._redis.client_id()
     return number
 
 
 async def test_a_broken_account_costs_no_connection(redis_url: str) -> None:
-    """What one key is refused for is no reason to connect anew, batch after batch."""
+    """An account that fails its key does not make each batch connect anew."""
     begin(redis_url)
     with inside(redis_url) as client:
         client.set(account_key("held", "bad"), "x")

@@ -1,4 +1,4 @@
-"""Settlements reach Redis: in order, once, whatever else waits, up to the end of the process."""
+"""Settlements reach Redis in order and once, also at the end of the process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 
 from ollama_gateway.limits.quota import Grant, Quota, Renewal, Reservation
 from ollama_gateway.limits.redis.operations import Reserve
-from ollama_gateway.limits.redis.pipeline import CLOSING, MAX_SETTLEMENTS
-from ollama_gateway.limits.redis.scripts import Scripts
+from ollama_gateway.limits.redis.pipeline import CLOSING_SECONDS, MAX_SETTLEMENTS
+from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from tests.limits.faults import (
     BEAT,
@@ -33,17 +33,17 @@ ONE = Quota(concurrent_requests=1)
 
 
 async def nothing_spent() -> tuple[()]:
-    """No record."""
+    """Return no contribution."""
     return ()
 
 
 async def nothing_lost() -> dict[str, dict[str, dict[int, int]]]:
-    """Nor is one lost."""
+    """Return no lost journal."""
     return {}
 
 
 async def test_a_settlement_is_seen_by_the_next_reservation(redis_url: str) -> None:
-    """Of 300 requests one after the other none is refused for the one before it."""
+    """Of 300 requests, one after the other, none is refused because of the one before."""
     begin(redis_url)
     async with gateway(redis_url) as one:
         for number in range(300):
@@ -54,8 +54,8 @@ async def test_a_settlement_is_seen_by_the_next_reservation(redis_url: str) -> N
 
 
 async def test_settlements_that_wait_are_bounded() -> None:
-    """Without Redis a hundred thousand are kept, and not one more."""
-    scripts = Scripts(f"redis://127.0.0.1:{free_port()}/0")
+    """Without Redis a hundred thousand settlements are kept, and not one more."""
+    scripts = RedisScripts(f"redis://127.0.0.1:{free_port()}/0")
     quota = RedisQuota(scripts, nothing_spent, nothing_lost)
     for number in range(MAX_SETTLEMENTS + 10):
         quota.settle(Reservation(f"r{number}", KEY, 1, 1, 1), 1)
@@ -65,21 +65,21 @@ async def test_settlements_that_wait_are_bounded() -> None:
 
 
 async def test_a_gateway_ends_though_redis_is_dead() -> None:
-    """What cannot be confirmed holds the end up for its few seconds, and no longer."""
+    """Settlements that cannot be confirmed delay the end by their 5 s, and no longer."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy:
-            with anyio.fail_after(CLOSING + PATIENCE):
+            with anyio.fail_after(CLOSING_SECONDS + PATIENCE):
                 async with by_hand(proxy.url) as one:
                     await one.reserve(request_for("a"))
                     proxy.is_passable = False
                     one.settle("a", 30)
                     until_then = anyio.current_time()
-            assert anyio.current_time() - until_then >= CLOSING - BEAT
+            assert anyio.current_time() - until_then >= CLOSING_SECONDS - BEAT
             assert one.quota.settlements_waiting == 1
 
 
 async def test_a_settlement_on_its_way_waits_like_any_other() -> None:
-    """While a gateway ends it is asked for again, also where the end met it on its way."""
+    """A settlement that was on its way when the gateway began to end is repeated like any other."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, anyio.create_task_group() as tasks:
             async with by_hand(proxy.url, timeout=HASTY) as one:
@@ -101,7 +101,7 @@ async def mended_later(proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("many", [3, 1200])
 async def test_settlements_that_redis_refuses_hold_up_no_others(redis_url: str, many: int) -> None:
-    """Those of an account that is spoilt are asked for now and then; all others are confirmed."""
+    """Settlements of a broken account are repeated now and then; all others are confirmed."""
     begin(redis_url)
     async with gateway(redis_url) as one:
         for number in range(many):
@@ -123,7 +123,7 @@ async def test_settlements_that_redis_refuses_hold_up_no_others(redis_url: str, 
 
 
 async def several_beats(url: str, refused: int) -> None:
-    """Half a second, in which what is refused is not asked for over and over."""
+    """For half a second, refused settlements are repeated only at intervals."""
     before = calls(url)
     with anyio.move_on_after(5 * BEAT):
         await anyio.sleep_forever()
@@ -132,7 +132,7 @@ async def several_beats(url: str, refused: int) -> None:
 
 @pytest.mark.parametrize("used", [10**30, 2**63, -5])
 async def test_a_hostile_report_harms_its_own_request_only(redis_url: str, used: int) -> None:
-    """What a backend reports is bounded: its key's account stays readable, and is charged."""
+    """A backend's report is clamped: the account of its key stays readable, and is charged."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         for request_id in ("lied about", "also", "fine"):
@@ -152,8 +152,8 @@ async def test_a_hostile_report_harms_its_own_request_only(redis_url: str, used:
 
 
 def one_step(url: str, asked: Reserve) -> list[object]:
-    """One operation, after all leases ran out."""
-    scripts = Scripts(url, timeout=PATIENCE)
+    """Run one operation, after all leases ended."""
+    scripts = RedisScripts(url, timeout=PATIENCE)
     scripts.offset = 31.0
     try:
         return list(scripts.run([asked]).outcomes)

@@ -1,4 +1,4 @@
-"""What a Redis, and what happens to it, does to a reservation in two steps."""
+"""Reservations in two steps, on a Redis that is old, late, wiped or crowded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 import pytest
 
-from ollama_gateway.limits.quota import Grant, Quota, Refusal, Renewal, Reservation
+from ollama_gateway.limits.quota import Grant, LimitRefusal, Quota, Renewal, Reservation
 from ollama_gateway.limits.redis.operations import Renew, Reserve
 from tests.limits.faults import (
     KEY,
@@ -31,7 +31,7 @@ from tests.limits.test_two_steps import places, tokens
 
 
 async def test_an_older_gateway_finds_what_it_knows(redis_url: str) -> None:
-    """Between the steps and after them a record is as it always was: others end its lease by it."""
+    """An entry has its old form between the steps and after: an older gateway can end its lease."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         await one.reserve(places("a"))
@@ -46,7 +46,7 @@ async def test_an_older_gateway_finds_what_it_knows(redis_url: str) -> None:
 
 
 async def test_a_late_second_step_holds_nothing() -> None:
-    """Carried out after its last moment, or after its request has ended, it does nothing."""
+    """After its last moment, or after the end of its request, a second step changes nothing."""
     with ready_redis() as server:
         run(server, Reserve(places("a")))
         late = Reserve(tokens("a"), not_after=redis_now(server) - 0.001)
@@ -63,8 +63,8 @@ async def test_a_late_second_step_holds_nothing() -> None:
         assert status(server.url) == (0, 0)
 
 
-async def test_who_gives_up_on_the_second_step_keeps_the_places() -> None:
-    """Whatever Redis makes of it; the first stays in the rate's window, and ends as any does."""
+async def test_giving_up_on_the_second_step_keeps_the_places() -> None:
+    """Its places are kept whatever Redis does; its admission counts, and it ends as any request."""
     with ready_redis() as server:
         async with by_hand(server.url) as one:
             await one.reserve(places("a"))
@@ -83,7 +83,7 @@ async def test_who_gives_up_on_the_second_step_keeps_the_places() -> None:
 
 
 async def test_a_wipe_between_the_steps(redis_url: str) -> None:
-    """Unavailable while Redis is filled again; then the place is open, and tokens come to it."""
+    """Requests are refused while Redis is rebuilt; then the place is open, and takes the tokens."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         await one.reserve(places("a"))
@@ -100,7 +100,7 @@ async def test_a_wipe_between_the_steps(redis_url: str) -> None:
 
 
 async def test_a_wipe_after_the_steps(redis_url: str) -> None:
-    """What both steps hold is opened again whole."""
+    """The places and the tokens of both steps are opened again."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         await one.reserve(places("a"))
@@ -111,11 +111,11 @@ async def test_a_wipe_after_the_steps(redis_url: str) -> None:
 
 
 async def test_a_heartbeat_between_the_steps_may_come_last(redis_url: str) -> None:
-    """A renewal read before the second step and carried out behind it, in one batch or in two."""
+    """A renewal read before the second step and run after it takes no tokens away."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         before = (await one.reserve(places("a"))).reservation
-        adding = partial(Reserve, tokens("a"), epoch="first:0")
+        adding = partial(Reserve, tokens("a"), generation="first:0")
         renewal = Renew(KEY, (Renewal(before, 0),))
         outcomes = await one.quota._pipeline.submit(adding(), renewal)
         await one.quota._pipeline.submit(renewal)
@@ -126,14 +126,14 @@ async def test_a_heartbeat_between_the_steps_may_come_last(redis_url: str) -> No
 
 @pytest.mark.parametrize("count", [1, 4])
 async def test_a_crowd_in_two_steps_never_exceeds(redis_url: str, count: int) -> None:
-    """Of a hundred as many get tokens as there are, on four gateways too, and all comes back."""
+    """Of a hundred, as many get tokens as there are, on four gateways too; all come back."""
     quota = Quota(concurrent_requests=60, tokens_per_day=2050)
     grants: list[Grant] = []
     limits: list[str] = []
 
     async def one(made: Gateway, name: str) -> None:
         first = await made.quota.reserve(places(name, quota))
-        if isinstance(first, Refusal):
+        if isinstance(first, LimitRefusal):
             limits.append(first.limit)
             return
         second = await made.quota.reserve(tokens(name, 100, 0, 0, quota))

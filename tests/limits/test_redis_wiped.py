@@ -1,6 +1,6 @@
-"""A Redis that lost everything: filled again, to the token, before it admits anything.
+"""A Redis that lost everything is rebuilt, to the token, before it admits anything.
 
-Heartbeats are made by hand here, so that each event falls between two known steps.
+The tests run each heartbeat themselves, so that each event falls between two known steps.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from tests.limits.proxy import proxy_to
 
 
 def flush(url: str) -> None:
-    """Redis loses everything."""
+    """Have Redis lose everything."""
     with inside(url) as client:
         client.flushall()
 
 
 async def spend(one: Gateway, tokens: int) -> None:
-    """Spend some, confirmed."""
+    """Spend tokens, confirmed."""
     await one.reserve(request_for("spent"))
     one.settle("spent", tokens)
     await one.beat()
 
 
 async def joined(one: Gateway) -> None:
-    """Let the heart beat until the epoch is joined and all is confirmed."""
+    """Run heartbeats until the generation is joined and all settlements are confirmed."""
     with anyio.fail_after(PATIENCE):
         await beaten(one)
         while one.quota.settlements_waiting or not one.quota._pipeline.is_joined:
@@ -53,14 +53,14 @@ async def joined(one: Gateway) -> None:
 
 
 async def beaten(one: Gateway) -> None:
-    """One heartbeat, whatever comes of it, and time for others."""
+    """Run one heartbeat, whether it fails or not, and give others time."""
     with suppress(Unavailable):
         await one.beat()
     await anyio.sleep(0.02)
 
 
-async def test_an_empty_redis_admits_when_it_is_filled_and_not_before(redis_url: str) -> None:
-    """A budget that was spent is spent, though Redis forgot it; and admission waits its time."""
+async def test_an_empty_redis_admits_once_it_is_rebuilt(redis_url: str) -> None:
+    """Spent tokens stay spent though Redis forgot them, and admission waits for its time."""
     begin(redis_url)
     quota = Quota(tokens_per_day=150)
     async with by_hand(redis_url) as one:
@@ -84,8 +84,8 @@ async def test_an_empty_redis_admits_when_it_is_filled_and_not_before(redis_url:
         assert getattr(outcome, "limit", "granted") == "day"
 
 
-async def test_two_gateways_fill_a_redis_that_was_killed_twice() -> None:
-    """Each adds what it spent and holds, once each time; nobody needs a restart."""
+async def test_two_gateways_rebuild_a_redis_that_was_killed_twice() -> None:
+    """Each adds its totals and reservations once each time; none needs a restart."""
     with ready_redis() as server:
         async with gateway(server.url, "a") as one, gateway(server.url, "b") as two:
             for made, tokens in ((one, 40), (two, 25)):
@@ -109,7 +109,7 @@ async def test_two_gateways_fill_a_redis_that_was_killed_twice() -> None:
 
 
 async def unnoticed(one: Gateway, url: str, settle: Callable[[], None]) -> None:
-    """It ends before anybody knows."""
+    """It ends before the loss is noticed."""
     flush(url)
     settle()
     await one.beat()
@@ -123,35 +123,35 @@ async def renewed(one: Gateway, url: str, settle: Callable[[], None]) -> None:
     settle()
 
 
-async def while_records_are_read(one: Gateway, url: str, settle: Callable[[], None]) -> None:
-    """It ends while the store waits for what was spent."""
+async def while_journals_are_read(one: Gateway, url: str, settle: Callable[[], None]) -> None:
+    """It ends while the store waits for the contributions."""
     flush(url)
     one.before_totals = settle
     await one.beat()
 
 
-async def after_the_records(one: Gateway, url: str, settle: Callable[[], None]) -> None:
-    """It ends when the records were read and it was not opened again yet."""
+async def after_the_journals(one: Gateway, url: str, settle: Callable[[], None]) -> None:
+    """It ends after the journals were read and before it was opened again."""
     flush(url)
     one.before_totals = lambda: one.before_read.update({2: settle})
     await one.beat()
 
 
 async def after_joining(one: Gateway, url: str, settle: Callable[[], None]) -> None:
-    """It ends when all is done."""
+    """It ends after the rebuild."""
     flush(url)
     await one.beat()
     settle()
 
 
-MOMENTS = (unnoticed, renewed, while_records_are_read, after_the_records, after_joining)
+MOMENTS = (unnoticed, renewed, while_journals_are_read, after_the_journals, after_joining)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_request_that_ends_while_redis_is_filled_is_charged_once(
+async def test_a_request_that_ends_during_a_rebuild_is_charged_once(
     redis_url: str, moment: Callable[..., object]
 ) -> None:
-    """Whenever it ends, it is charged by the record or by its settlement, never by both."""
+    """Its charge comes from the journal or from its settlement, never from both."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         await spend(one, 40)
@@ -169,7 +169,7 @@ async def test_a_request_that_ends_while_redis_is_filled_is_charged_once(
 async def test_a_wipe_after_a_wipe_charges_nothing_twice(
     redis_url: str, moment: Callable[..., object]
 ) -> None:
-    """What was carried over once is nothing special the second time."""
+    """A second wipe treats a reservation that was carried over like any other."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         await spend(one, 40)
@@ -183,8 +183,8 @@ async def test_a_wipe_after_a_wipe_charges_nothing_twice(
 
 
 @pytest.mark.parametrize("read", [1, 2])
-async def test_a_wipe_while_redis_is_filled(redis_url: str, read: int) -> None:
-    """What was added before, or half of it, counts once in the end; so does what ended between."""
+async def test_a_wipe_during_a_rebuild(redis_url: str, read: int) -> None:
+    """A contribution counts once, even if part of it was added before; so do later settlements."""
     begin(redis_url)
     async with by_hand(redis_url) as one:
         await spend(one, 40)
@@ -198,8 +198,8 @@ async def test_a_wipe_while_redis_is_filled(redis_url: str, read: int) -> None:
         assert status(redis_url) == (1, 170)
 
 
-async def test_a_lost_answer_while_redis_is_filled_charges_once() -> None:
-    """A settlement of what was carried over is asked for again, and changes nothing then."""
+async def test_a_lost_answer_during_a_rebuild_charges_once() -> None:
+    """A repeated settlement of a reservation that was carried over changes nothing."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
             await spend(one, 40)
@@ -218,7 +218,7 @@ async def test_a_lost_answer_while_redis_is_filled_charges_once() -> None:
 
 
 async def test_a_redis_that_was_emptied_and_cut_off_charges_once() -> None:
-    """After a failure settlements wait until it is known who answers."""
+    """After a failure settlements wait until the generation is known."""
     with ready_redis() as server:
         async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
             await spend(one, 40)

@@ -1,4 +1,4 @@
-"""What clients read of their limits, and the periods of budgets."""
+"""The headers and errors about limits, and the periods of budgets."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from ollama_gateway.limits.calendar import moment, month_of
-from ollama_gateway.limits.quota import LimitName, Quota, Refusal, Usage
+from ollama_gateway.limits.quota import KeyUsage, LimitName, LimitRefusal, Quota
 from ollama_gateway.limits.replies import duration, headers_of, refused
 
 QUOTA = Quota(60, 4, 1000, 5000)
-USAGE = Usage(12, 41.2, 3, 400, 4800, 3600.0, 86_400.0)
+USAGE = KeyUsage(12, 41.2, 3, 400, 4800, 3600.0, 86_400.0)
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ USAGE = Usage(12, 41.2, 3, 400, 4800, 3600.0, 86_400.0)
     ],
 )
 def test_spans_read_as_openais_do(seconds: float, text: str) -> None:
-    """Rounded up, so that nobody comes too early."""
+    """Durations are rounded up, so that no client comes back too early."""
     assert duration(seconds) == text
 
 
 def test_of_two_budgets_the_tighter_one_is_told() -> None:
-    """A client may send what both have room for."""
+    """A client may send what both budgets have room for."""
     headers = dict(headers_of(USAGE.statuses(QUOTA)))
 
     assert headers == {
@@ -47,12 +47,12 @@ def test_of_two_budgets_the_tighter_one_is_told() -> None:
 
 
 def test_what_is_not_limited_is_not_told() -> None:
-    """A key that is only limited in concurrency gets no headers: there are none for it."""
+    """A key with only a concurrency limit gets no headers: there are none for it."""
     assert headers_of(USAGE.statuses(Quota(concurrent_requests=4))) == []
 
 
 def test_a_limit_below_what_is_used_has_nothing_left() -> None:
-    """Never less than nothing."""
+    """The remainder is never below 0."""
     assert USAGE.statuses(Quota(requests_per_minute=3))["rate"].left == 0
 
 
@@ -70,8 +70,8 @@ def test_a_limit_below_what_is_used_has_nothing_left() -> None:
     ],
 )
 def test_a_refusal_names_the_limit(limit: LimitName, reason: str, text: str) -> None:
-    """One line that says which one and when to come back; the operator's word beside it."""
-    error = refused(Refusal(limit, 0.25, USAGE), QUOTA)
+    """One line names the limit and the wait, beside the reason for the operator."""
+    error = refused(LimitRefusal(limit, 0.25, USAGE), QUOTA)
 
     assert error.message == f"{text}; try again in 250ms"
     assert (error.status, error.reason, error.retry_after) == (429, reason, 1.0)
@@ -88,7 +88,7 @@ def test_a_refusal_names_the_limit(limit: LimitName, reason: str, text: str) -> 
     ],
 )
 def test_a_moment_knows_its_periods(now: datetime, day_ends: float, month_ends: float) -> None:
-    """Days and months are those of UTC, whatever zone the clock is in."""
+    """Days and months are those of UTC, whatever the zone of the clock."""
     found = moment(7.0, now)
     utc = now.astimezone(UTC)
 

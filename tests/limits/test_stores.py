@@ -1,4 +1,4 @@
-"""The suite that every store of limits passes: scenarios, each step with its figures."""
+"""The suite that every store of limits passes: each step with its figures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from ollama_gateway.limits.quota import (
     Grant,
+    LimitRefusal,
     Quota,
-    Refusal,
     Renewal,
     Reservation,
     ReservationRequest,
@@ -20,28 +20,28 @@ TWO_HOURS = 7200.0
 
 
 def request_for(
-    name: str, quota: Quota, prompt: int = 0, generation: int = 0, least: int | None = None
+    name: str, quota: Quota, prompt: int = 0, output: int = 0, min_output: int | None = None
 ) -> ReservationRequest:
-    """A request of the one key."""
+    """Return a request of the one key."""
     return ReservationRequest(
-        name, KEY, quota, prompt, generation, generation if least is None else least
+        name, KEY, quota, prompt, output, output if min_output is None else min_output
     )
 
 
-def granted(outcome: Grant | Refusal | None) -> Grant:
-    """The grant that it must be."""
+def granted(outcome: Grant | LimitRefusal | None) -> Grant:
+    """Assert that it is a grant."""
     assert isinstance(outcome, Grant)
     return outcome
 
 
-def refused(outcome: Grant | Refusal | None) -> Refusal:
-    """The refusal that it must be."""
-    assert isinstance(outcome, Refusal)
+def refused(outcome: Grant | LimitRefusal | None) -> LimitRefusal:
+    """Assert that it is a refusal."""
+    assert isinstance(outcome, LimitRefusal)
     return outcome
 
 
 def test_the_rate_is_a_log_of_a_minute(subject: Subject) -> None:
-    """At most N admissions in any 60 s: the place of an admission is free when that is over."""
+    """At most N admissions in any 60 s: an admission leaves the window after that time."""
     quota = Quota(requests_per_minute=2)
     subject.reserve(request_for("a", quota))
     subject.sleep(50)
@@ -68,7 +68,7 @@ def test_a_lowered_rate_waits_for_as_many_as_are_too_many(subject: Subject) -> N
 
 
 def test_settling_gives_a_place_back_but_not_the_admission(subject: Subject) -> None:
-    """Concurrency counts what is open; the rate counts what was admitted."""
+    """Concurrency counts open requests; the rate counts admissions."""
     quota = Quota(requests_per_minute=2, concurrent_requests=1)
     first = granted(subject.reserve(request_for("a", quota)))
 
@@ -79,7 +79,7 @@ def test_settling_gives_a_place_back_but_not_the_admission(subject: Subject) -> 
 
 
 def test_a_refusal_changes_nothing(subject: Subject) -> None:
-    """All or nothing: what one limit refuses, the others have not counted."""
+    """A request that one limit refuses is counted by none."""
     quota = Quota(9, 9, tokens_per_day=100)
     granted(subject.reserve(request_for("a", quota, 60)))
     before = subject.usage(KEY)
@@ -98,24 +98,24 @@ def test_a_refusal_changes_nothing(subject: Subject) -> None:
         (Quota(tokens_per_day=5000, tokens_per_month=1000), "month"),
     ],
 )
-def test_a_generation_shrinks_to_the_room_and_no_further(
+def test_an_answer_shrinks_to_the_room_and_no_further(
     subject: Subject, quota: Quota, limit: str
 ) -> None:
-    """What fits is granted down to the least; below that the tighter budget refuses."""
+    """The answer shrinks to the room, down to its smallest size; then a budget refuses it."""
     first = granted(subject.reserve(request_for("a", quota, 300, 400, 256)))
     second = granted(subject.reserve(request_for("b", quota, 40, 4000, 256)))
 
-    assert (first.generation, second.generation) == (400, 260)
+    assert (first.output, second.output) == (400, 260)
     assert second.reservation == Reservation("b", KEY, 300, TODAY, THIS_MONTH)
     assert subject.usage(KEY).day == subject.usage(KEY).month == 1000
     assert refused(subject.reserve(request_for("c", quota, 1, 0))).limit == limit
     subject.settle(second.reservation, 10)
     assert refused(subject.reserve(request_for("d", quota, 40, 300, 256))).limit == limit
-    assert granted(subject.reserve(request_for("e", quota, 30, 300, 256))).generation == 260
+    assert granted(subject.reserve(request_for("e", quota, 30, 300, 256))).output == 260
 
 
 def test_when_to_come_back_to_a_budget(subject: Subject) -> None:
-    """Soon, where what others hold may be given back; else when the period ends."""
+    """The wait is short if other requests may give tokens back; else the period has to end."""
     quota = Quota(tokens_per_day=1000)
     first = granted(subject.reserve(request_for("a", quota, 900)))
 
@@ -142,7 +142,7 @@ def test_a_budget_belongs_to_the_day_of_its_reservation(subject: Subject) -> Non
 
 
 def test_a_report_above_the_reservation_is_charged_whole(subject: Subject) -> None:
-    """What was used is charged, even if it was more than was held for it."""
+    """A request is charged its real use, even above its reservation."""
     quota = Quota(tokens_per_day=1000)
     first = granted(subject.reserve(request_for("a", quota, 100)))
     subject.settle(first.reservation, 1500)
@@ -152,7 +152,7 @@ def test_a_report_above_the_reservation_is_charged_whole(subject: Subject) -> No
 
 
 def test_an_expired_lease_frees_its_place_at_its_last_count(subject: Subject) -> None:
-    """What is not renewed for 30 s holds nothing more, and has spent what was last told."""
+    """Without a renewal for 30 s a reservation holds no place, and has spent its last count."""
     quota = Quota(concurrent_requests=1, tokens_per_day=1000)
     first = granted(subject.reserve(request_for("a", quota, 800)))
     subject.sleep(20)
@@ -166,7 +166,7 @@ def test_an_expired_lease_frees_its_place_at_its_last_count(subject: Subject) ->
 
 
 def test_a_settlement_corrects_what_an_expiry_guessed(subject: Subject) -> None:
-    """The real figure counts, though the lease was over; and only once."""
+    """The real figure replaces the guess after the lease has ended, and only once."""
     first = granted(subject.reserve(request_for("a", Quota(tokens_per_day=1000), 800)))
     subject.renew(Renewal(first.reservation, 50))
     subject.sleep(31)
@@ -178,14 +178,14 @@ def test_a_settlement_corrects_what_an_expiry_guessed(subject: Subject) -> None:
 
 
 def test_a_reservation_comes_back_from_expiry(subject: Subject) -> None:
-    """A stream that outlived its lease enters again, as if nothing had been, for any time."""
+    """A stream that outlived its lease is open again with its next renewal, after any time."""
     quota = Quota(tokens_per_day=1000)
     first = granted(subject.reserve(request_for("a", quota, 800)))
     subject.renew(Renewal(first.reservation, 50))
     subject.sleep(31)
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (0, 50)
 
-    for _ in range(150):  # past the hour after which what expired is forgotten
+    for _ in range(150):  # beyond the hour after which an expired reservation is forgotten
         subject.renew(Renewal(first.reservation, 60))
         subject.sleep(29)
     assert (subject.usage(KEY).open, subject.usage(KEY).day) == (1, 800)
@@ -194,7 +194,7 @@ def test_a_reservation_comes_back_from_expiry(subject: Subject) -> None:
 
 
 def test_a_store_that_forgot_is_told(subject: Subject) -> None:
-    """A renewal of what is not known opens it: this is how a Redis that was wiped is filled."""
+    """A renewal opens an unknown reservation: so a wiped Redis is rebuilt."""
     reservation = Reservation("a", KEY, 500, TODAY, THIS_MONTH)
     subject.renew(Renewal(reservation, 20))
 
@@ -204,7 +204,7 @@ def test_a_store_that_forgot_is_told(subject: Subject) -> None:
 
 
 def test_what_was_settled_before_it_was_reserved_stays_out(subject: Subject) -> None:
-    """A client that gave up has ended its request, however late the reservation comes."""
+    """A request that was settled first is never admitted, however late its reservation comes."""
     quota = Quota(1, 1, 1000)
     subject.settle(Reservation("a", KEY, 0, 0, 0), 0)
 
@@ -217,7 +217,7 @@ def test_what_was_settled_before_it_was_reserved_stays_out(subject: Subject) -> 
 
 
 def test_keys_do_not_share(subject: Subject) -> None:
-    """One key's use is nothing to another's."""
+    """The use of one key does not count for another."""
     quota = Quota(1, 1, 100, 100)
     granted(subject.reserve(ReservationRequest("a", "one", quota, 100)))
 
@@ -226,28 +226,28 @@ def test_keys_do_not_share(subject: Subject) -> None:
 
 
 def test_a_key_without_a_budget_counts_no_tokens(subject: Subject) -> None:
-    """Tokens are counted only where they are limited."""
+    """Tokens are counted only if they are limited."""
     first = granted(subject.reserve(request_for("a", Quota(concurrent_requests=1), 10, 20)))
     subject.settle(first.reservation, 25)
 
-    assert (first.reservation.tokens, first.generation) == (0, 20)
+    assert (first.reservation.tokens, first.output) == (0, 20)
     assert subject.usage(KEY).day == 0
     assert subject.spent(KEY) == {}
 
 
 def test_the_largest_budget_is_counted_to_the_token(subject: Subject) -> None:
-    """A trillion tokens lose no digit on the way."""
+    """A budget of a trillion tokens loses no digit."""
     quota = Quota(tokens_per_month=10**12)
     first = granted(subject.reserve(request_for("a", quota, 1, 10**12, 1)))
 
-    assert first.generation == 10**12 - 1
+    assert first.output == 10**12 - 1
     subject.settle(first.reservation, 10**12 - 7)
     assert subject.usage(KEY).month == 10**12 - 7
-    assert granted(subject.reserve(request_for("b", quota, 1, 10**12, 1))).generation == 6
+    assert granted(subject.reserve(request_for("b", quota, 1, 10**12, 1))).output == 6
 
 
 def test_the_periods_are_those_of_the_calendar(subject: Subject) -> None:
-    """The store's day and month are Python's, over leap years, to 2100."""
+    """The store's day and month are those of Python, over leap years, to 2100."""
     days = [0, 40, 92, 200, 365, 457, 458, 459, 460, 850, 1187, 1188, 1189, 20_000, 26_848, 27_000]
     passed = 0
     for day in days:

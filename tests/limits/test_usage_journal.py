@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 import trio.testing
 
-from ollama_gateway.limits.quota import MOST
+from ollama_gateway.limits.quota import MAX_TOKENS
 from ollama_gateway.limits.usage_file import LAST_DAY
 from ollama_gateway.limits.usage_journal import open_usage_journal
 from ollama_gateway.storage.batcher import in_place, in_thread
@@ -67,9 +67,9 @@ async def test_figures_beyond_a_row_are_cut_to_it(tmp_path: Path) -> None:
             usage_journal.begin(f"r{number}", f"k{number // 2}", LAST_DAY, 10**30)
             usage_journal.end(f"r{number}", tokens)
         usage_journal.begin("open", "k0", LAST_DAY, 10**30)
-        assert usage_journal.totals() == {"k0": {LAST_DAY: MOST}, "k1": {LAST_DAY: 0}}
+        assert usage_journal.totals() == {"k0": {LAST_DAY: MAX_TOKENS}, "k1": {LAST_DAY: 0}}
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
-        assert usage_journal.totals() == {"k0": {LAST_DAY: MOST}, "k1": {LAST_DAY: 0}}
+        assert usage_journal.totals() == {"k0": {LAST_DAY: MAX_TOKENS}, "k1": {LAST_DAY: 0}}
 
 
 async def test_nothing_is_unwritten_for_longer_than_100_ms(

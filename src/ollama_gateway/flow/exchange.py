@@ -28,7 +28,7 @@ from ollama_gateway.flow.relay import relay
 from ollama_gateway.flow.target import pinned
 from ollama_gateway.ledger.asked import Caller
 from ollama_gateway.ledger.record import Attempt, AuditRecord, Ledger
-from ollama_gateway.limits.leases import Cost, Lease, Limits
+from ollama_gateway.limits.leases import Cost, Lease, Limiter
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.wire.headers import Headers
 
@@ -61,7 +61,7 @@ class Exchange:
 
     keys: Keys
     ledger: Ledger
-    limits: Limits
+    limits: Limiter
     backends: Backends
     deadlines: Deadlines
     rules: Rules
@@ -83,7 +83,7 @@ class Exchange:
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
                     await self.ledger.admit(record)  # 503
-                    call = bounded(call, lease.generation)  # 400
+                    call = bounded(call, lease.output)  # 400
                     start, deadline = self.attempts(call, ask, record), self._deadline(call, ask)
                     racing = Race(candidates, start, self.rules, deadline, is_streamed=call.streams)
                     async with racing as winner:  # 502, 503, 504; leaving closes the losers

@@ -104,7 +104,7 @@ class PostgresKeys(SQLKeys):
         return self._cursor.execute(sql.encode(), values)
 
     def _all(self) -> tuple[APIKey, ...]:
-        return self._select("ORDER BY keys.created_at, keys.location")
+        return self._select("ORDER BY keys.created_at, keys.place")
 
     def _by_id(self, key_id: str) -> tuple[APIKey, ...]:
         return self._select("WHERE keys.id = %s", key_id)

@@ -1,6 +1,6 @@
 """The tokens that gateways spent of budgets, summed from the audit records in PostgreSQL.
 
-Each gateway has a usage journal of its own (`limits/spending.py`), which knows more and sooner.
+Each gateway has its own usage journal (`limits/usage_journal.py`), which knows more and sooner.
 These sums stand in for usage journals whose disk is lost.
 """
 

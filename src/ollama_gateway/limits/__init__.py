@@ -1,4 +1,4 @@
-"""The limits of keys: `quota.py` says what they are, `leases.py` how a request uses them."""
+"""The limits of keys: `quota.py` defines them, `leases.py` applies them to requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ollama_gateway import clock
 from ollama_gateway.limits.calendar import Moment, moment, utc_now
-from ollama_gateway.limits.leases import Limits
+from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.memory import MemoryQuota
 from ollama_gateway.limits.quota import Quota, QuotaStore
 from ollama_gateway.limits.usage_journal import (
@@ -38,28 +38,28 @@ async def open_limits(
     elsewhere: Elsewhere | None = None,
     runner: Runner = in_thread,
     now: Callable[[], datetime] = utc_now,
-) -> AsyncIterator[Limits]:
-    """Limits for the length of a block, counted in Redis where there is one, else here.
+) -> AsyncIterator[Limiter]:
+    """Enforce limits for the length of a block, counted in Redis if there is one, else here.
 
     Args:
-        directory: where the record of spending is kept.
+        directory: holds the usage journals.
         redis_url: as in the settings.
         defaults: the limits of keys that set none.
         default_output: tokens reserved for an answer that its client does not bound.
-        metrics: counts refusals and surprises.
-        elsewhere: what is known of spending whose record is lost.
+        metrics: counts refusals and underestimated prompts.
+        elsewhere: finds the totals of usage journals that are lost.
         runner: where blocking work runs.
         now: the wall clock.
 
     Raises:
-        SpendingError: the record cannot be opened.
+        SpendingError: the usage journal cannot be opened.
 
     """
     async with open_usage_journal(directory, runner=runner, now=now) as usage_journal:
         recorded = partial(runner, partial(read_contributions, directory, usage_journal.identity))
         opened = _open_store(redis_url, usage_journal, recorded, elsewhere or _nothing, runner, now)
         async with opened as store:
-            limits = Limits(store, usage_journal, defaults, default_output, metrics)
+            limits = Limiter(store, usage_journal, defaults, default_output, metrics)
             async with limits.opened():
                 yield limits
 
@@ -78,14 +78,14 @@ async def _open_store(
         spent = _sum([_own(usage_journal), *await recorded(), *lost])
         yield MemoryQuota(partial(_moment, now), spent)
         return
-    from ollama_gateway.limits.redis.scripts import Scripts  # noqa: PLC0415
+    from ollama_gateway.limits.redis.scripts import RedisScripts  # noqa: PLC0415
     from ollama_gateway.limits.redis.store import RedisQuota  # noqa: PLC0415
 
     async def contributions() -> Sequence[Contribution]:
-        dead = [given for given in await recorded() if not given.is_alive]
-        return [_own(usage_journal), *dead]  # its own as of now: the last thing that is done
+        dead = [contribution for contribution in await recorded() if not contribution.is_alive]
+        return [_own(usage_journal), *dead]  # its own last: its totals are those of this moment
 
-    quota = RedisQuota(Scripts(redis_url), contributions, elsewhere, runner=runner)
+    quota = RedisQuota(RedisScripts(redis_url), contributions, elsewhere, runner=runner)
     async with quota.opened() as store:
         yield store
 
@@ -99,13 +99,13 @@ def _own(usage_journal: UsageJournal) -> Contribution:
 
 
 def _sum(contributions: Sequence[Contribution]) -> Mapping[str, Mapping[int, int]]:
-    """The sums of all records; of one that is told of twice, the larger figure counts."""
-    records: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+    """Sum all contributions; if one journal appears twice, use the larger value."""
+    journals: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     for contribution in contributions:
         for key_id, days in contribution.totals.items():
-            records[contribution.identity, key_id] |= Counter(days)
+            journals[contribution.identity, key_id] |= Counter(days)
     found: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    for (_, key_id), days in records.items():
+    for (_, key_id), days in journals.items():
         found[key_id] += days
     return found
 

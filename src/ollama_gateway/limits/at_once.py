@@ -1,7 +1,7 @@
-"""How many requests of one key are served at once where no quota counts them.
+"""A bound on the concurrent requests of one key that no quota counts.
 
-What a model is and how long a prompt would be costs no tokens and has no limits, but its body has
-to be read like any other. Each process counts for itself.
+`/api/show` and `count_tokens` cost no tokens and have no limits, but their bodies are read like any
+other. Each process counts for itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REASON: Final = "reads_at_once"
 
 @attrs.frozen
 class AtOnce:
-    """Places of each key."""
+    """Holds the places of each key."""
 
     metrics: Metrics
     limit: int = 8
@@ -32,7 +32,7 @@ class AtOnce:
         """Hold a place of a key for the length of the block; raises LimitReached."""
         if self._held[key_id] >= self.limit:
             self.metrics.limited(REASON)
-            message = f"this key has {self.limit} such requests at once already, try again"
+            message = f"this key already has {self.limit} such requests at once, try again"
             raise LimitReached(message, reason=REASON)
         self._held[key_id] += 1
         try:

@@ -10,13 +10,13 @@ from typing import Final
 import attrs
 
 MONTHS_KEPT: Final = 2
-"""A budget is of this month at most; a request that began before it may end in it."""
+"""No budget is longer than this month, and a request of last month may still end in this one."""
 _EPOCH: Final = date(1970, 1, 1)
 
 
 @attrs.frozen
 class Moment:
-    """A moment: its periods, how long they still last, and the clock that measures spans."""
+    """A moment on the steady clock and in the calendar."""
 
     time: float
     """Seconds on a clock that never jumps."""
@@ -31,7 +31,7 @@ class Moment:
 
 
 def moment(time: float, now: datetime) -> Moment:
-    """The moment at which the steady clock says `time` and the wall clock `now` (with a zone)."""
+    """Return the moment at which the steady clock shows `time` and the wall clock `now` (aware)."""
     utc = now.astimezone(UTC)
     day, month, next_day, next_month = _periods(utc.date())
     day_ends, month_ends = (next_day - utc).total_seconds(), (next_month - utc).total_seconds()
@@ -40,7 +40,7 @@ def moment(time: float, now: datetime) -> Moment:
 
 @lru_cache(maxsize=4)  # every request asks, mostly for the same day
 def _periods(date: date) -> tuple[int, int, datetime, datetime]:
-    """The numbers of a day and of its month, and when the next ones begin."""
+    """Return the numbers of a day and of its month, and when the next ones begin."""
     midnight = datetime.combine(date, datetime.min.time(), UTC)
     day = (date - _EPOCH).days
     next_month = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
@@ -48,16 +48,16 @@ def _periods(date: date) -> tuple[int, int, datetime, datetime]:
 
 
 def month_of(day: int) -> int:
-    """The month that a day is in, both as numbers."""
+    """Return the month of a day, both as numbers."""
     when = _EPOCH + timedelta(days=day)
     return 12 * when.year + when.month - 1
 
 
 def first_day_kept(days: AbstractSet[int], this_month: int) -> int:
-    """What was spent on earlier days can be forgotten; 0 where nothing can.
+    """Return the first day whose spending no budget can forget yet; 0 if all days are needed.
 
-    Kept are the last two months in which something was spent, and what the wall clock takes for the
-    future: a clock that runs ahead makes nothing old, before it has itself spent for two months.
+    The last two months with spending are kept, and all days that are in the future by the wall
+    clock. So a clock that runs ahead makes nothing old until two months were spent in by it.
     """
     months = sorted({month_of(day) for day in days})
     kept = [month for month in months if month <= this_month][-MONTHS_KEPT:]
@@ -65,5 +65,5 @@ def first_day_kept(days: AbstractSet[int], this_month: int) -> int:
 
 
 def utc_now() -> datetime:
-    """Tell the time by the wall clock, in UTC."""
+    """Return the time of the wall clock, in UTC."""
     return datetime.now(UTC)

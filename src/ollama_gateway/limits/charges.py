@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.limits.quota import MOST
+from ollama_gateway.limits.quota import MAX_TOKENS
 from ollama_gateway.storage.sqlite import Connection
 
 Charge = tuple[int, int]
@@ -79,7 +79,7 @@ def load_charges(connection: Connection) -> dict[str, Charge]:
         return {}
     found = connection.execute(_READ)
     return {
-        checked_text(id_): (checked_number(prompt, MOST), checked_number(answer, MOST))
+        checked_text(id_): (checked_number(prompt, MAX_TOKENS), checked_number(answer, MAX_TOKENS))
         for id_, prompt, answer in found
     }
 

@@ -1,13 +1,13 @@
-"""The requests that hold something of their keys' limits, from their admission to their end.
+"""Reserve and settle the limits of requests, from their admission to their end.
 
-`Limits.lease` is a block: it holds nothing at first, and gives back what was reserved in it on
-every way out. A request whose body is still to come reserves its places by `enter` before it is
-read; `admit` reserves what the call needs, or what of it is missing. What is charged then is, in
-this order: what the backend reported; what can be counted, where a backend had begun to work and
-was cut (the client left, a deadline, a drain); nothing, where no backend had. The relay settles a
-little earlier, before the last bytes leave: a client that has its answer has its place back too.
+`Limiter.lease` is a block: it holds nothing at first, and settles its reservation on every way out.
+If the body is still to come, `enter` reserves the request's places before it is read; `admit`
+reserves the rest. The charge is, in this order: the tokens that the backend reported; an estimate,
+if a backend had begun to work and was cut (the client left, a deadline, a drain); nothing, if no
+backend had begun. The relay settles a little earlier, before the last bytes leave, so a client that
+has its answer also has its place back.
 
-A shared store is told once a second what is open here (`heartbeat.py`).
+`heartbeat.py` renews open reservations in a shared store once a second.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ollama_gateway.limits.heartbeat import Heartbeat
 from ollama_gateway.limits.prompt import PromptBounds, estimate
 from ollama_gateway.limits.quota import (
     Grant,
+    LimitRefusal,
     LimitStatuses,
     OwnLimits,
     Quota,
     QuotaStore,
-    Refusal,
     Reservation,
     ReservationRequest,
 )
@@ -40,16 +40,16 @@ from ollama_gateway.services import running
 from ollama_gateway.wire.bounds import Measure
 from ollama_gateway.wire.headers import Headers
 
-START: Final = 3.0
-"""Seconds that a start waits for the store; then it is not ready, and goes on trying."""
-LEAST: Final = 256
-"""Tokens below which a generation is not cut to fit a budget."""
+START_SECONDS: Final = 3.0
+"""Seconds that a start waits for the store; after that it goes on, not ready, and keeps trying."""
+MIN_OUTPUT: Final = 256
+"""Tokens below which an answer is not cut to fit a budget."""
 
 log = get_logger("limits")
 
 
 class Meter(Protocol):
-    """What is known of a request's use so far: its row."""
+    """The use of a request so far, as its audit record has it."""
 
     request_id: str
     key_id: str
@@ -57,11 +57,11 @@ class Meter(Protocol):
     completion_tokens: int | None
     tokens_source: str | None
     usage_journal: str | None
-    """The id of the usage journal that has its tokens; None where no budget is charged."""
+    """Id of the usage journal that has its tokens; None if no budget is charged."""
 
     @property
     def was_worked_on(self) -> bool:
-        """Whether some backend was asked and did not fail."""
+        """Whether a backend was asked and did not fail."""
         ...
 
     @property
@@ -71,61 +71,61 @@ class Meter(Protocol):
 
     @property
     def unheard(self) -> int:
-        """Tokens that a backend has likely written besides."""
+        """Tokens that a backend has likely written and not sent."""
         ...
 
     def count(self, prompt: int | None, completion: int | None) -> None:
-        """Fill in what no backend has reported."""
+        """Fill in the counts that no backend has reported."""
         ...
 
 
 @attrs.frozen
 class Cost:
-    """What a call needs of its key's limits, besides its places."""
+    """The tokens that a call needs, besides its places."""
 
     model: str = ""
     """The model's key."""
     measure: Measure | None = None
-    """Of the request's body; where it costs tokens, and the key has a budget."""
+    """Of the request's body; None if it costs no tokens, or the key has no budget."""
     context: int | None = None
-    """Tokens that the model was trained for, where that is known."""
+    """Tokens that the model was trained for, if known."""
 
 
 @attrs.define(eq=False)
 class Lease:
-    """What one request holds; settled once."""
+    """The reservation of one request; settled once."""
 
     meter: Meter
     quota: Quota
     cost: Cost = Cost()
-    """Nothing, until the body was read."""
+    """Empty until the body was read."""
     prompt: int = 0
-    """Tokens of the prompt, at most."""
+    """Most tokens of the prompt."""
     grant: Grant | None = None
-    """None where the key has no limits, and until anything is reserved."""
+    """None if the key has no limits, and until something is reserved."""
     is_settled: bool = False
 
     @property
-    def generation(self) -> int | None:
-        """Tokens that the answer may have, to be said to the backend; None: as the client said."""
+    def output(self) -> int | None:
+        """Tokens that the answer may have, for the backend; None: as the client asked."""
         measure = self.cost.measure
         if measure is None or measure.inputs or not self.grant:
             return None
-        return self.grant.generation // measure.passes
+        return self.grant.output // measure.passes
 
     @property
     def headers(self) -> Headers:
-        """What the client is told of its limits."""
+        """Headers that show the client its limits."""
         return headers_of(self.grant.usage.statuses(self.quota)) if self.grant else []
 
     @property
     def used(self) -> int:
-        """Tokens used so far: reported, or counted, each half for itself."""
+        """Tokens used so far."""
         return sum(self.charge)
 
     @property
     def charge(self) -> Charge:
-        """The same, of the prompt and of the answer."""
+        """Tokens of the prompt and of the answer so far, each reported or else counted."""
         meter, measure = self.meter, self.cost.measure
         prompt, completion = meter.prompt_tokens, meter.completion_tokens
         if measure is not None and meter.was_worked_on:
@@ -135,23 +135,23 @@ class Lease:
 
     @property
     def answered(self) -> int:
-        """Tokens of the answer that can be counted, at most its bound; an embedding has none."""
+        """Tokens of the answer by our own count, at most its bound; an embedding has none."""
         measure, grant = self.cost.measure, self.grant
         if measure is None or measure.inputs or grant is None:
             return 0
-        return min(self.meter.relayed + self.meter.unheard, grant.generation)
+        return min(self.meter.relayed + self.meter.unheard, grant.output)
 
 
 @attrs.define(eq=False)
-class Limits:
+class Limiter:
     """Admits requests within the limits of their keys.
 
     Args:
-        store: where they are counted.
-        spending: the record from which budgets are rebuilt.
+        store: counts them.
+        spending: the usage journal, from which budgets are rebuilt.
         defaults: the limits of keys that set none.
         default_output: tokens reserved for an answer that its client does not bound.
-        metrics: counts refusals and surprises.
+        metrics: counts refusals and underestimated prompts.
 
     """
 
@@ -165,48 +165,49 @@ class Limits:
 
     @property
     def open(self) -> int:
-        """Requests that hold something."""
+        """Number of requests that hold a reservation."""
         return len(self._open)
 
     def quota_of(self, own: OwnLimits, group: str = "inference") -> Quota:
-        """The limits in force for a key; what only reads has none, what manages no budget."""
+        """Return the limits in force for a key; `read` routes have none, `manage` no budget."""
         if group == "read":
             return Quota()
         quota = Quota.of(own, self.defaults)
         return quota.without_budget if group == "manage" else quota
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Limits]:
-        """Renew what is open for the length of a block; entered when the store admits, or 3 s."""
+    async def opened(self) -> AsyncIterator[Limiter]:
+        """Renew reservations within a block, which begins once the store admits, or after 3 s."""
         if not self.store.is_shared:
             yield self
             return
         heartbeat = Heartbeat(self.store, self.usage_journal, self._charges)
         async with running(heartbeat.run):
-            with anyio.move_on_after(START):
+            with anyio.move_on_after(START_SECONDS):
                 await heartbeat.is_ready.wait()
             yield self
 
     def lease(self, quota: Quota, meter: Meter) -> Leasing:
-        """What a request holds, for the length of the block; at first nothing."""
+        """Hold a request's reservation for the length of a block; empty at first."""
         return Leasing(self, Lease(meter, quota))
 
     async def enter(self, lease: Lease, *, may_be_free: bool = False) -> None:
-        """Hold a request's places before its body is read; raises LimitReached, Unavailable.
+        """Reserve a request's places before its body is read; raises LimitReached, Unavailable.
 
-        It is refused too where the budget has no token left, unless it may turn out to need none.
+        A budget with no token left refuses it too, unless `may_be_free`: it may need no tokens.
         """
         quota = lease.quota.without_budget if may_be_free else lease.quota
         if not quota.is_empty:
-            meter, least = lease.meter, int(quota.has_budget)
+            meter, min_output = lease.meter, int(quota.has_budget)
             await self._reserve(
-                lease, ReservationRequest(meter.request_id, meter.key_id, quota, least=least)
+                lease,
+                ReservationRequest(meter.request_id, meter.key_id, quota, min_output=min_output),
             )
 
     async def admit(self, lease: Lease, cost: Cost) -> None:
-        """Hold what a call needs, its places too where it has none yet.
+        """Reserve the tokens of a call, and its places if it has none yet.
 
-        Raises LimitReached, Unavailable, and BadRequest where its tokens have no bound.
+        Raises LimitReached, Unavailable, and BadRequest if its tokens have no bound.
         """
         lease.cost = cost
         quota = lease.quota if cost.measure else lease.quota.without_budget
@@ -214,21 +215,21 @@ class Limits:
             await self._reserve(lease, self._reservation_request(lease, quota))
 
     def settle(self, lease: Lease) -> None:
-        """Charge what was used and give the rest back; once, then nothing."""
+        """Charge the tokens used and give the rest back; a second call does nothing."""
         if lease.is_settled or lease.grant is None:
             return
         lease.is_settled = True
         reservation = lease.grant.reservation
         if reservation.tokens:
             self._note(lease)
-        used = lease.used  # as it was noted: what time adds to it is taken once
+        used = lease.used  # read once, as it may grow with time; the journal gets the same figure
         self._open.pop(reservation.request_id, None)
         self.store.settle(reservation, used)
         if reservation.tokens:
             self.usage_journal.end(reservation.request_id, used)
 
     async def statuses(self, key_id: str, own: OwnLimits) -> LimitStatuses:
-        """How a key's limits stand; raises Unavailable."""
+        """Return the status of a key's limits; raises Unavailable."""
         quota = self.quota_of(own)
         if quota.is_empty:
             return {}
@@ -236,18 +237,20 @@ class Limits:
         return usage.statuses(quota)
 
     async def _reserve(self, lease: Lease, request: ReservationRequest) -> None:
-        """Have the store hold it; raises LimitReached, Unavailable."""
+        """Reserve in the store; raises LimitReached, Unavailable."""
         outcome = await self.store.reserve(request)
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, LimitRefusal):
             self.metrics.limited(REASONS[outcome.limit])
             raise refused(outcome, request.quota)
-        lease.grant, made = outcome, outcome.reservation
-        self._open[made.request_id] = lease
-        if made.tokens:
+        lease.grant, reservation = outcome, outcome.reservation
+        self._open[reservation.request_id] = lease
+        if reservation.tokens:
             lease.meter.usage_journal = self.usage_journal.identity
-            # A shared store charges nothing before it was told of something.
+            # A shared store charges nothing before the first renewal.
             bound = 0 if self.store.is_shared else request.prompt
-            self.usage_journal.begin(made.request_id, made.key_id, made.day, bound)
+            self.usage_journal.begin(
+                reservation.request_id, reservation.key_id, reservation.day, bound
+            )
 
     def _reservation_request(self, lease: Lease, quota: Quota) -> ReservationRequest:
         cost, measure, meter = lease.cost, lease.cost.measure, lease.meter
@@ -256,14 +259,14 @@ class Limits:
         passes = measure.passes
         lease.prompt = passes * self.prompts.bound(cost.model, measure, cost.context)
         asked = 0 if measure.inputs else measure.asked or self.default_output
-        sizes = lease.prompt, passes * asked, passes * min(asked, LEAST)
+        sizes = lease.prompt, passes * asked, passes * min(asked, MIN_OUTPUT)
         has_places = lease.grant is not None
         return ReservationRequest(
             meter.request_id, meter.key_id, quota, *sizes, has_places=has_places
         )
 
     def _note(self, lease: Lease) -> None:
-        """Mark what was counted, and learn from what was reported."""
+        """Fill in missing counts, and learn from a reported prompt."""
         meter, measure = lease.meter, lease.cost.measure
         if measure is None or not meter.was_worked_on:
             return
@@ -271,14 +274,11 @@ class Limits:
         meter.count(estimate(measure, lease.prompt), lease.answered)
         if reported is None:
             return
-        if self.prompts.learn(lease.cost.model, measure, lease.prompt, reported):
-            self.metrics.surprised(lease.cost.model)
-            log.warning(
-                "a prompt had more tokens than its bound",
-                model=lease.cost.model,
-                bound=lease.prompt,
-                reported=reported,
-            )
+        model, bound = lease.cost.model, lease.prompt
+        if self.prompts.learn(model, measure, bound, reported):
+            self.metrics.prompt_underestimated(model)
+            message = "a prompt had more tokens than its bound"
+            log.warning(message, model=model, bound=bound, reported=reported)
 
     def _charges(self) -> Sequence[tuple[Reservation, Charge]]:
         return [
@@ -288,9 +288,9 @@ class Limits:
 
 @attrs.define(eq=False)
 class Leasing:
-    """The block of one lease."""
+    """The block of one lease: settles it at the end."""
 
-    limits: Limits
+    limits: Limiter
     lease: Lease
 
     def __enter__(self) -> Lease:

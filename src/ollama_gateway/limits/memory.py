@@ -1,11 +1,11 @@
 """Limits counted in this process: plain functions, so each is a transaction.
 
-This is also the readable form of what the Lua scripts do in Redis; one suite of tests holds both
-to the same answers. Leases end there, where a gateway may be gone. Here nobody else can be, so
-`MemoryQuota` lets none end: a process that was stopped for a minute still holds what it held.
+This is also the readable form of the Lua scripts in Redis; one suite of tests holds both to the
+same answers. In Redis a lease ends because its gateway may be gone. `MemoryQuota` lets no lease
+end: its process alone holds the places, and still holds them after it was stopped for a minute.
 
-An account is a key's whole state. Its dicts are ordered by time: what is renewed goes to the end,
-so what has expired stands in front and nothing is ever searched.
+An account is the whole state of a key. Its dicts are ordered by time: renewed entries go to the
+end, so expired ones stand in front and no search is needed.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ import attrs
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.calendar import Moment, month_of
 from ollama_gateway.limits.quota import (
-    LEASE,
-    REMEMBERED,
-    WINDOW,
+    LEASE_SECONDS,
+    REMEMBERED_SECONDS,
+    WINDOW_SECONDS,
     Grant,
+    KeyUsage,
     LimitName,
+    LimitRefusal,
     Quota,
-    Refusal,
     Renewal,
     Reservation,
     ReservationRequest,
-    Usage,
 )
 
-SOON: Final = 1.0
-"""Seconds after which a place, or tokens that others hold, may be free; nobody can know."""
+RETRY_SECONDS: Final = 1.0
+"""Suggested wait for a place, or for tokens that other requests hold; the true wait is unknown."""
 
-PERIODS: Final = 200
-"""Days and months that an account may remember; two months of use make 64."""
+MAX_PERIODS: Final = 200
+"""Most days and months in an account; two months of use make 64."""
 
 T = TypeVar("T")
 Period = tuple[LimitName, int]
@@ -45,46 +45,44 @@ Period = tuple[LimitName, int]
 
 
 @attrs.define
-class _Open:
+class _Entry:
     """An open or expired reservation."""
 
     reservation: Reservation
     used: int
     until: float
-    """When it expires; once it has, when it is forgotten."""
+    """When it expires; once expired, when it is forgotten."""
 
 
 @attrs.define
 class Account:
-    """What one key has asked for, holds and has spent."""
+    """The admissions, reservations and spent tokens of one key."""
 
-    lease: float = LEASE
+    lease: float = LEASE_SECONDS
     admissions: deque[float] = attrs.field(factory=deque)
-    open: OrderedDict[str, _Open] = attrs.field(factory=OrderedDict)
-    expired: OrderedDict[str, _Open] = attrs.field(factory=OrderedDict)
+    open: OrderedDict[str, _Entry] = attrs.field(factory=OrderedDict)
+    expired: OrderedDict[str, _Entry] = attrs.field(factory=OrderedDict)
     ended: OrderedDict[str, float] = attrs.field(factory=OrderedDict)
-    """Requests that were settled before they were reserved, and when that is forgotten."""
+    """Tombstones: requests that may not be reserved any more, and when each is forgotten."""
     reserved: Counter[Period] = attrs.field(factory=Counter)
     spent: Counter[Period] = attrs.field(factory=Counter)
 
-    def reserve(self, request: ReservationRequest, now: Moment) -> Grant | Refusal | None:
-        """Admit a request or not; None where it has ended already."""
-        self._pass_time(now)
+    def reserve(self, request: ReservationRequest, now: Moment) -> Grant | LimitRefusal | None:
+        """Admit or refuse a request; None if it has ended already."""
+        self._expire(now)
         if request.has_places:
             self._reopen(request.request_id, now)
         found = self.open.get(request.request_id)
-        if found is None and (request.has_places or self._has_been(request.request_id)):
+        if found is None and (request.has_places or self._has_ended(request.request_id)):
             return None
-        if found and (
-            found.reservation.tokens or not request.has_places
-        ):  # said twice: the same answer
-            return self._grant(request, found.reservation, now)
+        if found and (found.reservation.tokens or not request.has_places):
+            return self._grant(request, found.reservation, now)  # a repetition: the same answer
         room = self._room(request.quota, now)
         limit = self._reached(request, room)
         if limit is not None:
             wait = self._wait(limit, request, now)
-            return Refusal(limit, wait, self._usage(now))
-        tokens = min([request.prompt + request.generation, *room.values()]) if room else 0
+            return LimitRefusal(limit, wait, self._usage(now))
+        tokens = min([request.prompt + request.output, *room.values()]) if room else 0
         reservation = Reservation(request.request_id, request.key_id, tokens, now.day, now.month)
         self._enter(reservation, 0, now)
         if request.quota.requests_per_minute and not request.has_places:
@@ -92,38 +90,38 @@ class Account:
         return self._grant(request, reservation, now)
 
     def settle(self, reservation: Reservation, used: int, now: Moment) -> None:
-        """End a reservation; what is not known leaves a mark that refuses it later."""
-        self._pass_time(now)
+        """End a reservation; an unknown one leaves a tombstone, so that it is never admitted."""
+        self._expire(now)
         if found := self.open.pop(reservation.request_id, None):
             self._add(self.reserved, found.reservation, -found.reservation.tokens)
             self._add(self.spent, found.reservation, used)
         elif found := self.expired.pop(reservation.request_id, None):
             self._add(self.spent, found.reservation, used - found.used)
-            self.ended[reservation.request_id] = now.time + REMEMBERED
+            self.ended[reservation.request_id] = now.time + REMEMBERED_SECONDS
         else:
-            self.ended.setdefault(reservation.request_id, now.time + REMEMBERED)
+            self.ended.setdefault(reservation.request_id, now.time + REMEMBERED_SECONDS)
 
     def renew(self, renewal: Renewal, now: Moment) -> None:
-        """Keep a reservation open, or open it again."""
-        self._pass_time(now)
+        """Extend the lease of a reservation, or open it again."""
+        self._expire(now)
         if renewal.reservation.request_id in self.ended:
             return
         self._reopen(renewal.reservation.request_id, now)
         known = self.open.get(renewal.reservation.request_id)
-        # It may have been said before tokens were added.
+        # The renewal may have been composed before tokens were added.
         is_behind = known is not None and known.reservation.tokens >= renewal.reservation.tokens
         reservation = known.reservation if known and is_behind else renewal.reservation
         self._enter(reservation, renewal.used, now)
 
-    def usage(self, now: Moment) -> Usage:
-        """What is used of each limit."""
-        self._pass_time(now)
+    def usage(self, now: Moment) -> KeyUsage:
+        """Return the use of each limit."""
+        self._expire(now)
         return self._usage(now)
 
-    def _usage(self, now: Moment) -> Usage:
-        return Usage(
+    def _usage(self, now: Moment) -> KeyUsage:
+        return KeyUsage(
             len(self.admissions),
-            self.admissions[-1] + WINDOW - now.time if self.admissions else 0.0,
+            self.admissions[-1] + WINDOW_SECONDS - now.time if self.admissions else 0.0,
             len(self.open),
             self._value(("day", now.day)),
             self._value(("month", now.month)),
@@ -132,13 +130,11 @@ class Account:
         )
 
     def _grant(self, request: ReservationRequest, reservation: Reservation, now: Moment) -> Grant:
-        generation = (
-            reservation.tokens - request.prompt if reservation.tokens else request.generation
-        )
-        return Grant(reservation, generation, self._usage(now))
+        output = reservation.tokens - request.prompt if reservation.tokens else request.output
+        return Grant(reservation, output, self._usage(now))
 
     def _room(self, quota: Quota, now: Moment) -> dict[LimitName, int]:
-        """Tokens left in each budget that is set."""
+        """Return the tokens left in each budget that is set."""
         found: dict[LimitName, int] = {}
         if quota.tokens_per_day:
             found["day"] = quota.tokens_per_day - self._value(("day", now.day))
@@ -149,49 +145,49 @@ class Account:
     def _reached(
         self, request: ReservationRequest, room: Mapping[LimitName, int]
     ) -> LimitName | None:
-        """The limit that the wish meets first."""
+        """Return the first limit that refuses the request."""
         places = Quota() if request.has_places else request.quota
         if places.requests_per_minute and len(self.admissions) >= places.requests_per_minute:
             return "rate"
         if places.concurrent_requests and len(self.open) >= places.concurrent_requests:
             return "concurrency"
         short: list[LimitName] = [
-            n for n, left in room.items() if request.prompt + request.least > left
+            n for n, left in room.items() if request.prompt + request.min_output > left
         ]
         return short[-1] if short else None
 
     def _wait(self, limit: LimitName, request: ReservationRequest, now: Moment) -> float:
-        """Seconds until another try can succeed."""
+        """Return the seconds until another try may succeed."""
         if limit == "rate":
             oldest = self.admissions[len(self.admissions) - request.quota.requests_per_minute]
-            return oldest + WINDOW - now.time
+            return oldest + WINDOW_SECONDS - now.time
         if limit == "concurrency":
-            return SOON
+            return RETRY_SECONDS
         budget, period, ends = (
             (request.quota.tokens_per_day, now.day, now.day_ends)
             if limit == "day"
             else (request.quota.tokens_per_month, now.month, now.month_ends)
         )
-        fits = self.spent[limit, period] + request.prompt + request.least <= budget
-        return SOON if fits else ends
+        fits = self.spent[limit, period] + request.prompt + request.min_output <= budget
+        return RETRY_SECONDS if fits else ends
 
     def _value(self, period: Period) -> int:
         return self.reserved[period] + self.spent[period]
 
-    def _has_been(self, request_id: str) -> bool:
+    def _has_ended(self, request_id: str) -> bool:
         return request_id in self.expired or request_id in self.ended
 
     def _reopen(self, request_id: str, now: Moment) -> None:
-        """Have what has expired open again, as it was."""
+        """Open an expired reservation again, as it was."""
         if found := self.expired.pop(request_id, None):
             self._add(self.spent, found.reservation, -found.used)
             self._enter(found.reservation, found.used, now)
 
     def _enter(self, reservation: Reservation, used: int, now: Moment) -> None:
-        """Have a request open, for the length of a lease and at the end of the line."""
+        """Hold a reservation for the length of a lease from now."""
         if found := self.open.pop(reservation.request_id, None):
             self._add(self.reserved, found.reservation, -found.reservation.tokens)
-        self.open[reservation.request_id] = _Open(reservation, used, now.time + self.lease)
+        self.open[reservation.request_id] = _Entry(reservation, used, now.time + self.lease)
         self._add(self.reserved, reservation, reservation.tokens)
 
     def _add(self, counter: Counter[Period], reservation: Reservation, tokens: int) -> None:
@@ -199,28 +195,28 @@ class Account:
             counter["day", reservation.day] += tokens
             counter["month", reservation.month] += tokens
 
-    def _pass_time(self, now: Moment) -> None:
-        """Let go of what has had its time."""
-        while self.admissions and self.admissions[0] <= now.time - WINDOW:
+    def _expire(self, now: Moment) -> None:
+        """Expire leases, and drop admissions and entries that are too old."""
+        while self.admissions and self.admissions[0] <= now.time - WINDOW_SECONDS:
             self.admissions.popleft()
         while self.open and (first := _first(self.open)).until <= now.time:
             del self.open[first.reservation.request_id]
             self._add(self.reserved, first.reservation, -first.reservation.tokens)
             self._add(self.spent, first.reservation, first.used)
-            first.until = now.time + REMEMBERED
+            first.until = now.time + REMEMBERED_SECONDS
             self.expired[first.reservation.request_id] = first
         while self.expired and (past := _first(self.expired)).until <= now.time:
             del self.expired[past.reservation.request_id]
         while self.ended and _first(self.ended) <= now.time:
             self.ended.popitem(last=False)
         for counter in (self.reserved, self.spent):
-            if len(counter) > PERIODS:
+            if len(counter) > MAX_PERIODS:
                 _forget(counter)
 
 
 def _forget(counter: Counter[Period]) -> None:
-    """Drop the oldest half: a clock that was wrong for a while must not cost what is current."""
-    for period in list(counter)[: PERIODS // 2]:
+    """Drop the half that was added first: dates may come from a clock that was wrong."""
+    for period in list(counter)[: MAX_PERIODS // 2]:
         del counter[period]
 
 
@@ -229,11 +225,11 @@ def _first(entries: OrderedDict[str, T]) -> T:
 
 
 class MemoryQuota:
-    """The limits of all keys, in this process; see `QuotaStore`. Async by the port: nothing waits.
+    """Counts the limits of all keys in this process; see `QuotaStore`. No method waits.
 
     Args:
-        now: the present moment.
-        spent: tokens spent so far, by key and day, as they were recorded before a restart.
+        now: returns the present moment.
+        spent: tokens spent before a restart, by key and day.
 
     """
 
@@ -249,14 +245,14 @@ class MemoryQuota:
                 account.spent["month", month_of(day)] += tokens
 
     def account(self, key_id: str) -> Account:
-        """The state of a key, from its first use on."""
+        """Return the account of a key; make it at its first use."""
         account = self._accounts.get(key_id)
         if account is None:
             account = self._accounts[key_id] = Account(math.inf)
         return account
 
-    async def reserve(self, request: ReservationRequest) -> Grant | Refusal:
-        """Admit a request or not."""
+    async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
+        """Admit or refuse a request; raises Unavailable if it has ended already."""
         outcome = self.account(request.key_id).reserve(request, self._now())
         if outcome is None:
             raise Unavailable("this request has ended already", reason="quota_unavailable")
@@ -267,28 +263,28 @@ class MemoryQuota:
         self.account(reservation.key_id).settle(reservation, used, self._now())
 
     async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
-        """Nothing has to be said: what is open here stays open until it is settled."""
+        """Do nothing: a reservation here stays open until it is settled."""
 
-    async def usage(self, key_id: str) -> Usage:
-        """What a key has used."""
+    async def usage(self, key_id: str) -> KeyUsage:
+        """Return the use of a key."""
         return self._accounts.get(key_id, Account()).usage(self._now())
 
     @property
     def name(self) -> str:
-        """Which one it is."""
+        """Its name for the operator."""
         return "memory"
 
     @property
     def is_shared(self) -> bool:
-        """It is this process's own."""
+        """False: no other process counts in it."""
         return False
 
     @property
     def settlements_waiting(self) -> int:
-        """None ever wait."""
+        """0: settlements take effect at once."""
         return 0
 
     @property
     def why_not(self) -> None:
-        """Nothing can keep it from answering."""
+        """None: it can always answer."""
         return None

@@ -1,15 +1,15 @@
-"""An upper bound of a prompt's tokens, before anyone has counted them.
+"""An upper bound of a prompt's tokens, before a backend has counted them.
 
-A token is at least a byte of text, so the bytes of the request's JSON bound its text, with room for
-a template's own words: round the whole, round each message (`{}` is one too), and in each tool,
-which is printed with fields that the request left out. A request that brings a template of its own
+A token has at least one byte of text, so the bytes of the request's JSON bound its text. The
+template adds words: around the whole, around each message (even an empty one, `{}`), and in each
+tool, which is printed with fields that the request left out. A request that brings its own template
 may be as long as the model's context.
 
-What cannot be seen in the request (a system prompt that a model brings, the price of an image) is
-learned: a backend that reports more than the bound raises it for the model's later requests. Until
-that first surprise the bound may be too low, and what is reported is charged all the same. From
-requests with tools or a template nothing is learned: a client could make them say anything, and
-raise the bound for all.
+Some tokens are not in the request: a system prompt of the model, the price of an image. The bound
+learns them: a backend that reports more than the bound raises it for the model's later requests.
+Until that first underestimate the bound may be too low, and the reported tokens are charged all the
+same. Requests with tools or a template teach nothing: a client could use them to raise the bound
+for all others.
 """
 
 from __future__ import annotations
@@ -21,27 +21,26 @@ import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.bounds import Measure
+from ollama_gateway.wire.counting import BYTES_A_TOKEN
 
-TEMPLATE: Final = 128
-"""Tokens that a template adds round the whole."""
-MESSAGE: Final = 16
-"""Tokens that it adds round a message: the marks of a role and of an end."""
-TOOL: Final = 112
-"""Tokens of a tool of which nothing is said: its fields as Go prints them (api/types.go, Tool)."""
-INPUT: Final = 8
-"""Tokens that are added to each input of an embedding."""
-MEDIA: Final = 4096
-"""Tokens of an image or a piece of audio, until a model reports more."""
-BYTES_A_TOKEN: Final = 4
-"""For an estimate, as Ollama makes it (anthropic/anthropic.go): the bytes of text of one token."""
+TEMPLATE_TOKENS: Final = 128
+"""Tokens that a template adds around the whole prompt."""
+MESSAGE_TOKENS: Final = 16
+"""Tokens that it adds around a message: the marks of a role and of an end."""
+TOOL_TOKENS: Final = 112
+"""Tokens of an empty tool: its fields as Go prints them (api/types.go, Tool)."""
+INPUT_TOKENS: Final = 8
+"""Tokens that Ollama adds to each input of an embedding."""
+MEDIA_TOKENS: Final = 4096
+"""Tokens of an image or an audio clip, until a model reports more."""
 
 
 @attrs.define
 class _Learned:
-    surplus: int = 0
-    media: int = MEDIA
+    correction: int = 0
+    media: int = MEDIA_TOKENS
     longest: int = 0
-    """The most tokens that a prompt was reported to have, where that was more than its bound."""
+    """The most tokens of a prompt that had more than its bound."""
 
 
 _NOTHING: Final = _Learned()
@@ -49,17 +48,17 @@ _NOTHING: Final = _Learned()
 
 @attrs.define
 class PromptBounds:
-    """What was learned of each model since the start of the process."""
+    """Bounds prompts, and learns from each model's reports since the start of the process."""
 
     _models: dict[str, _Learned] = attrs.field(factory=dict)
 
     def bound(self, model: str, measure: Measure, context: int | None) -> int:
-        """Tokens of the prompt, at most.
+        """Return the most tokens that the prompt can have.
 
         Args:
-            model: its key.
+            model: the model's key.
             measure: of the request.
-            context: tokens that the model was trained for, where that is known.
+            context: tokens that the model was trained for, if known.
 
         Raises:
             BadRequest: there is no bound.
@@ -72,18 +71,20 @@ class PromptBounds:
         if measure.has_template:
             return int(most)
         if measure.inputs:
-            return int(_of_inputs(measure, most)) + learned.surplus
-        return int(min(most, _of_text(measure) + learned.surplus + measure.media * learned.media))
+            return int(_of_inputs(measure, most)) + learned.correction
+        return int(
+            min(most, _of_text(measure) + learned.correction + measure.media * learned.media)
+        )
 
     def estimated(self, model: str, measure: Measure, context: int | None) -> int:
-        """Tokens that a prompt likely had, where its API has no word for it; as `bound`."""
+        """Return the likely tokens of a prompt whose API reports none; see `bound`."""
         return estimate(measure, self.bound(model, measure, context))
 
     def learn(self, model: str, measure: Measure, bound: int, reported: int) -> bool:
-        """Take in what a backend reports; whether it was more than the bound.
+        """Learn from the tokens that a backend reports; return whether the bound was too low.
 
-        However many requests report the same surprise, it is learned once: what counts is by how
-        much the request alone falls short.
+        Several requests may report the same underestimate, and it is learned once: each is compared
+        with its own text, without what was learned before.
         """
         if reported <= bound:
             return False
@@ -91,29 +92,34 @@ class PromptBounds:
             return True
         learned = self._models.setdefault(model, _Learned())
         if measure.inputs:
-            learned.surplus = max(learned.surplus, reported - int(_of_inputs(measure, math.inf)))
+            learned.correction = max(
+                learned.correction, reported - int(_of_inputs(measure, math.inf))
+            )
             return True
         missing = reported - _of_text(measure)
         if measure.media:
-            price = math.ceil((missing - learned.surplus) / measure.media)
+            price = math.ceil((missing - learned.correction) / measure.media)
             learned.media = max(learned.media, price)
         else:
-            learned.surplus = max(learned.surplus, missing)
+            learned.correction = max(learned.correction, missing)
         learned.longest = max(learned.longest, reported)
         return True
 
 
 def estimate(measure: Measure, bound: int) -> int:
-    """Tokens of a prompt of which there is no report: what it likely had, at most the bound."""
+    """Return the likely tokens of a prompt that no backend reported, at most the bound.
+
+    Ollama estimates the same way (anthropic/anthropic.go).
+    """
     text = sum(size * count for size, count in measure.inputs.items()) or measure.text
-    return min(bound, text // BYTES_A_TOKEN + measure.media * MEDIA)
+    return min(bound, text // BYTES_A_TOKEN + measure.media * MEDIA_TOKENS)
 
 
 def _of_text(measure: Measure) -> int:
-    """What can be seen of the text: bytes, and what a template adds."""
+    """Return the bound of the text alone: its bytes, and the words of a template."""
     text = measure.text + measure.repeated
-    return text + measure.messages * MESSAGE + measure.tools * TOOL + TEMPLATE
+    return text + measure.messages * MESSAGE_TOKENS + measure.tools * TOOL_TOKENS + TEMPLATE_TOKENS
 
 
 def _of_inputs(measure: Measure, most: float) -> float:
-    return sum(min(most, size + INPUT) * count for size, count in measure.inputs.items())
+    return sum(min(most, size + INPUT_TOKENS) * count for size, count in measure.inputs.items())

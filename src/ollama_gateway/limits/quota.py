@@ -1,12 +1,12 @@
-"""What a limit is, what is asked of a store of limits, and what it answers.
+"""The limits of a key, the questions to a store of limits, and its answers.
 
-A request is admitted by one reservation: its place in the rate's log, its place among the
-requests at once, and its tokens of the day and the month, all in one step or none. Where its body
-is still to come nobody knows the tokens, so it takes two such steps under the same id: its places
-by a wish for no tokens, then, `has_places`, its tokens. Settling replaces the tokens reserved by
-those used and gives the place back.
+One reservation admits a request: it takes a place in the rate window, a place among the concurrent
+requests, and tokens of the day and the month, all in one step or none. The tokens are unknown until
+the body is there, so a body that is still to come needs two steps under one id: the first reserves
+the places and no tokens, the second (`has_places`) the tokens. Settling replaces the reserved
+tokens by the used ones and gives the place back.
 
-The life of a reservation, by its request's id:
+The states of a reservation, by its request's id:
 
                              reserve (tokens)
                              │  ▲
@@ -18,15 +18,15 @@ The life of a reservation, by its request's id:
         │                   expired ── settle ─────┤
         └─────────── settle (a tombstone) ─────────┘
 
-An expired reservation holds no place and counts what was last told of it; it may come back, by a
-renewal or by its tokens, or be settled by the real figure. Tokens are added once, and never to what
-is not known; a renewal that does not know of them yet takes none away. From settled there is no
-way: to settle again changes nothing, and what was settled before it was reserved is never admitted.
-(Nobody reserves again after an answer, so one that was settled as usual needs no mark.) A store
-that lost everything is told of open reservations by `renew`.
+An expired reservation holds no place and counts the tokens of its last renewal. A renewal or the
+second step may open it again, and settling corrects it to the real figure. Tokens are added once,
+and only to a known reservation; a renewal that was composed before they were added takes none away.
+Settled is final: settling again changes nothing, and a request that was settled before it was
+reserved is never admitted. (A reservation that was settled while open needs no tombstone, because
+no request is reserved again after its answer.) `renew` restores open reservations in a store that
+lost everything.
 
-A budget belongs to the UTC day and month in which its tokens were reserved, whenever they are
-settled.
+Tokens count for the UTC day and month in which they were reserved, whenever they are settled.
 """
 
 from __future__ import annotations
@@ -36,46 +36,46 @@ from typing import Final, Literal, Protocol
 
 import attrs
 
-LEASE: Final = 30.0
-"""Seconds without a renewal after which a reservation has expired."""
-WINDOW: Final = 60.0
-"""Seconds: at most so many admissions in any span of this length."""
-REMEMBERED: Final = 3600.0
-"""Seconds for which what ended is remembered, so that what comes late changes nothing."""
+LEASE_SECONDS: Final = 30.0
+"""Seconds after its last renewal at which a reservation expires."""
+WINDOW_SECONDS: Final = 60.0
+"""Length of the rate window."""
+REMEMBERED_SECONDS: Final = 3600.0
+"""Seconds for which expired reservations and tombstones are kept, against late messages."""
 
-MOST: Final = 2**53 - 1
-"""Tokens that are counted, at most: beyond it Lua, in which Redis counts, is no longer exact."""
+MAX_TOKENS: Final = 2**53 - 1
+"""The largest count of tokens: the numbers of Lua, in which Redis counts, are exact up to it."""
 
 LimitName = Literal["rate", "concurrency", "day", "month"]
 
 
 class OwnLimits(Protocol):
-    """The limits of a key as it sets them; None is the default's, 0 is none."""
+    """The limits that a key sets itself; None: the default applies, 0: no limit."""
 
     @property
     def requests_per_minute(self) -> int | None:
-        """Admissions in 60 s."""
+        """Most admissions in 60 s."""
         ...
 
     @property
     def concurrent_requests(self) -> int | None:
-        """Requests at once."""
+        """Most requests at once."""
         ...
 
     @property
     def tokens_per_day(self) -> int | None:
-        """Tokens in a day, UTC."""
+        """Most tokens in a day, UTC."""
         ...
 
     @property
     def tokens_per_month(self) -> int | None:
-        """Tokens in a month, UTC."""
+        """Most tokens in a month, UTC."""
         ...
 
 
 @attrs.frozen
 class Quota:
-    """The limits of one key; 0 is none."""
+    """The limits in force for one key; 0: no limit."""
 
     requests_per_minute: int = 0
     concurrent_requests: int = 0
@@ -84,7 +84,7 @@ class Quota:
 
     @classmethod
     def of(cls, own: OwnLimits, defaults: Quota) -> Quota:
-        """The limits of a key, with the defaults where it sets none."""
+        """Take each limit from the key, or from the defaults where the key sets none."""
         rate, at_once = own.requests_per_minute, own.concurrent_requests
         day, month = own.tokens_per_day, own.tokens_per_month
         return cls(
@@ -96,12 +96,12 @@ class Quota:
 
     @property
     def without_budget(self) -> Quota:
-        """The same for what costs no tokens."""
+        """The same limits without budgets, for requests that cost no tokens."""
         return Quota(self.requests_per_minute, self.concurrent_requests)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is limited, so that no store needs to be asked."""
+        """Whether nothing is limited; then no store is asked."""
         return self == _NOTHING
 
     @property
@@ -115,29 +115,29 @@ _NOTHING: Final = Quota()
 
 @attrs.frozen
 class ReservationRequest:
-    """What a request asks for; tokens are upper bounds."""
+    """The places and tokens that a request needs; tokens are upper bounds."""
 
     request_id: str
     key_id: str
     quota: Quota
     prompt: int = 0
-    """Tokens of the prompt, at most."""
-    generation: int = 0
-    """Tokens of the answer, at most."""
-    least: int = 0
-    """Where the budget has no room for `generation`, it may shrink to this."""
+    """Most tokens of the prompt."""
+    output: int = 0
+    """Most tokens of the answer."""
+    min_output: int = 0
+    """`output` may shrink to this if the budget has no room for all of it."""
     has_places: bool = False
-    """Whether an earlier wish has reserved rate and concurrency, so that this adds tokens alone."""
+    """Whether a first step has reserved rate and concurrency, so that this one adds tokens only."""
 
 
 @attrs.frozen
 class Reservation:
-    """What a store holds for a request; whoever settles or renews hands it back."""
+    """An admitted request, as the store counts it; `settle` and `renew` take it."""
 
     request_id: str
     key_id: str
     tokens: int
-    """Reserved: the prompt's bound and the generation's."""
+    """Reserved for the prompt and the answer."""
     day: int
     """Days since 1970-01-01, UTC."""
     month: int
@@ -146,41 +146,42 @@ class Reservation:
 
 @attrs.frozen
 class LimitStatus:
-    """One limit at one moment."""
+    """Use of one limit at one moment."""
 
     limit: int
     used: int
     reset: float
-    """Seconds until it is wholly free again, if nothing more is asked of it; for concurrency 0."""
+    """Seconds until all of it is free again if no request follows; 0 for concurrency."""
 
     @property
     def left(self) -> int:
-        """What may still be asked for; a limit that was lowered can have less than nothing."""
+        """Admissions, places or tokens left; 0 where a lowered limit is exceeded already."""
         return max(0, self.limit - self.used)
 
 
 LimitStatuses = Mapping[LimitName, LimitStatus]
-"""The limits that are set, by name."""
+"""The status of each limit that is set."""
 
 
 @attrs.frozen
-class Usage:
-    """What a key has used at one moment; spans are seconds."""
+class KeyUsage:
+    """Use of one key at one moment; durations are seconds."""
 
     admissions: int
-    """In the last 60 s, where they are limited."""
+    """In the last 60 s, if the key has a rate limit."""
     window_ends: float
-    """Until the last of them leaves the window."""
+    """Until the newest of them leaves the window."""
     open: int
-    """Requests at once."""
+    """Requests that hold a place."""
     day: int
-    """Tokens reserved and spent today, where the key has a budget."""
+    """Tokens reserved and spent today, if the key has a budget."""
     month: int
+    """Tokens reserved and spent this month, if the key has a budget."""
     day_ends: float
     month_ends: float
 
     def statuses(self, quota: Quota) -> LimitStatuses:
-        """How the limits of a quota stand."""
+        """Return the status of each limit of a quota."""
         found: dict[LimitName, LimitStatus] = {}
         if limit := quota.requests_per_minute:
             found["rate"] = LimitStatus(limit, self.admissions, self.window_ends)
@@ -195,23 +196,23 @@ class Usage:
 
 @attrs.frozen
 class Grant:
-    """Admitted."""
+    """A request was admitted."""
 
     reservation: Reservation
-    generation: int
-    """Tokens that the answer may have: as wished, or less."""
-    usage: Usage
-    """With this request in it."""
+    output: int
+    """Tokens that the answer may have: as many as requested, or fewer."""
+    usage: KeyUsage
+    """With this request counted."""
 
 
 @attrs.frozen
-class Refusal:
-    """Not admitted, and nothing was changed."""
+class LimitRefusal:
+    """A request was refused, and nothing was changed."""
 
     limit: LimitName
     retry_after: float
-    """Seconds until another try can succeed, as far as can be known."""
-    usage: Usage
+    """Seconds until another try may succeed."""
+    usage: KeyUsage
 
 
 @attrs.frozen
@@ -223,45 +224,45 @@ class Renewal:
 
 
 class QuotaStore(Protocol):
-    """Where the limits are counted: in this process, or in Redis for many."""
+    """Counts the limits: in this process, or in Redis for several gateways."""
 
-    async def reserve(self, request: ReservationRequest) -> Grant | Refusal:
-        """Admit a request or not; raises Unavailable within 250 ms when that cannot be said."""
+    async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
+        """Admit or refuse a request; raises Unavailable within 250 ms if the store cannot say."""
         ...
 
     def settle(self, reservation: Reservation, used: int) -> None:
-        """End a reservation at `used` tokens; takes effect before any later `reserve` from here."""
+        """End a reservation at `used` tokens, before any later `reserve` of this process."""
         ...
 
     async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
-        """Say what is open in this process, which `read` tells; raises Unavailable."""
+        """Renew the open reservations of this process, which `read` returns; raises Unavailable."""
         ...
 
-    async def usage(self, key_id: str) -> Usage:
-        """What a key has used; raises Unavailable."""
+    async def usage(self, key_id: str) -> KeyUsage:
+        """Return the use of a key; raises Unavailable."""
         ...
 
     @property
     def name(self) -> str:
-        """Which one it is, for the operator: `memory` or `redis`."""
+        """`memory` or `redis`, for the operator."""
         ...
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes count in it, so that it has to be told what is open here."""
+        """Whether other processes count in it, so that open reservations need renewal."""
         ...
 
     @property
     def settlements_waiting(self) -> int:
-        """Settlements that are not confirmed yet."""
+        """Settlements that the store has not confirmed."""
         ...
 
     @property
     def why_not(self) -> str | None:
-        """What keeps it from admitting anything now, for the operator; None when nothing does."""
+        """Why it cannot admit any request now, for the operator; None if it can."""
         ...
 
 
-def bounded(tokens: int) -> int:
-    """The same number of tokens, as far as it is counted."""
-    return max(0, min(tokens, MOST))
+def clamp_tokens(tokens: int) -> int:
+    """Limit a count of tokens to the range from 0 to `MAX_TOKENS`."""
+    return max(0, min(tokens, MAX_TOKENS))

@@ -1,8 +1,8 @@
-"""What a client is told of its limits: headers as OpenAI's API has them, and the refusal.
+"""The headers and errors that tell a client of its limits, as in OpenAI's API.
 
 OpenAI's clients read `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`
-(platform.openai.com/docs/guides/rate-limits); `reset` is a duration like `6m0s`. Of two token
-budgets the one with less left is told. Concurrency has no headers there, and none here.
+(platform.openai.com/docs/guides/rate-limits); `reset` is a duration like `6m0s`. The `tokens`
+headers show the budget that has less left. Concurrency has no headers there, and none here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from typing import Final
 
 from ollama_gateway.errors import LimitReached
-from ollama_gateway.limits.quota import LimitName, LimitStatus, LimitStatuses, Quota, Refusal
+from ollama_gateway.limits.quota import LimitName, LimitRefusal, LimitStatus, LimitStatuses, Quota
 from ollama_gateway.wire.headers import Headers
 
 REASONS: Final[dict[LimitName, str]] = {
@@ -20,7 +20,7 @@ REASONS: Final[dict[LimitName, str]] = {
     "day": "budget",
     "month": "budget",
 }
-"""The operator's word in the log and the trail."""
+"""The reasons in the log, the metrics and the audit log."""
 
 _WORDS: Final[dict[LimitName, str]] = {
     "rate": "this key's limit of {} requests a minute is reached",
@@ -31,7 +31,7 @@ _WORDS: Final[dict[LimitName, str]] = {
 
 
 def headers_of(statuses: LimitStatuses) -> Headers:
-    """The headers that tell how much of the limits is left."""
+    """Return the headers that show how much of the limits is left."""
     found: Headers = []
     if rate := statuses.get("rate"):
         found += _headers(b"requests", rate)
@@ -41,8 +41,8 @@ def headers_of(statuses: LimitStatuses) -> Headers:
     return found
 
 
-def refused(refusal: Refusal, quota: Quota) -> LimitReached:
-    """The 429 that says which limit it was and when to come back."""
+def refused(refusal: LimitRefusal, quota: Quota) -> LimitReached:
+    """Return the 429 that names the limit and the time to wait."""
     statuses = refusal.usage.statuses(quota)
     words = _WORDS[refusal.limit].format(statuses[refusal.limit].limit)
     return LimitReached(
@@ -54,14 +54,14 @@ def refused(refusal: Refusal, quota: Quota) -> LimitReached:
 
 
 def duration(seconds: float) -> str:
-    """A span as OpenAI writes it: `90ms`, `1s`, `6m0s`, `23h59m0s`."""
+    """Write a duration as OpenAI does: `90ms`, `1s`, `6m0s`, `23h59m0s`."""
     if 0 < seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
-    minutes, rest = divmod(math.ceil(seconds), 60)
+    minutes, seconds = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
-        return f"{hours}h{minutes}m{rest}s"
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
 def _headers(what: bytes, status: LimitStatus) -> Headers:

@@ -32,7 +32,7 @@ from ollama_gateway.limits.charges import (
     load_charges,
     update_charges,
 )
-from ollama_gateway.limits.quota import MOST, bounded
+from ollama_gateway.limits.quota import MAX_TOKENS, clamp_tokens
 from ollama_gateway.limits.usage_locks import alive, inspected, owned
 from ollama_gateway.storage.private_file import make_directory
 from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile, version_of
@@ -84,7 +84,7 @@ class Content:
 def charge(spent: dict[KeyDay, int], request: OpenRequest, tokens: int) -> None:
     """Add a request's usage to that of its key and day."""
     at = request.key_id, request.day
-    spent[at] = bounded(spent.get(at, 0) + bounded(tokens))
+    spent[at] = clamp_tokens(spent.get(at, 0) + clamp_tokens(tokens))
 
 
 class UsageFile:
@@ -229,12 +229,12 @@ def _read(connection: Connection) -> Content:
     return Content(
         str(uuid.UUID(checked_text(made_with))),
         {
-            (checked_text(key), checked_number(day, LAST_DAY)): checked_number(n, MOST)
+            (checked_text(key), checked_number(day, LAST_DAY)): checked_number(n, MAX_TOKENS)
             for key, day, n in spent
         },
         {
             checked_text(id_): OpenRequest(
-                checked_text(key), checked_number(day, LAST_DAY), checked_number(prompt, MOST)
+                checked_text(key), checked_number(day, LAST_DAY), checked_number(prompt, MAX_TOKENS)
             )
             for id_, key, day, prompt in opened
         },

@@ -25,7 +25,7 @@ import attrs
 
 from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
 from ollama_gateway.limits.charges import Charge, OpenRequest
-from ollama_gateway.limits.quota import bounded
+from ollama_gateway.limits.quota import clamp_tokens
 from ollama_gateway.limits.usage_file import (
     Content,
     KeyDay,
@@ -117,7 +117,7 @@ class UsageJournal:
             prompt: tokens of the prompt, at most.
 
         """
-        self._open.setdefault(request_id, OpenRequest(key_id, day, bounded(prompt)))
+        self._open.setdefault(request_id, OpenRequest(key_id, day, clamp_tokens(prompt)))
         self._service.wake()
 
     def note_charges(self, charges: Mapping[str, Charge]) -> None:
@@ -126,7 +126,10 @@ class UsageJournal:
         They count if this process never ends the request. Unknown and ended requests are ignored.
         """
         for request_id, (prompt, answer) in charges.items():
-            reported, request = (bounded(prompt), bounded(answer)), self._open.get(request_id)
+            reported, request = (
+                (clamp_tokens(prompt), clamp_tokens(answer)),
+                self._open.get(request_id),
+            )
             if request is not None and request.reported != reported:
                 self._open[request_id] = attrs.evolve(request, reported=reported)
                 self._service.wake()

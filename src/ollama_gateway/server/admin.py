@@ -21,7 +21,7 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.keys.key import APIKey, utc_now
 from ollama_gateway.ledger.audit import AuditServices
-from ollama_gateway.limits.leases import Limits
+from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.explain import explain, facts_of
 from ollama_gateway.server.gate import Gate
@@ -43,7 +43,7 @@ class Admin:
     keys_are_readable: Callable[[], bool]
     keys_are_degraded: Callable[[], bool]
     """Whether only keys that were seen lately can be judged."""
-    limits: Limits
+    limits: Limiter
     audit: AuditServices
     hedging: Hedging
     find_key: Callable[[str], Awaitable[APIKey | None]]

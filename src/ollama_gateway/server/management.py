@@ -19,7 +19,7 @@ from ollama_gateway.flow.exchange import Keys, Principal
 from ollama_gateway.flow.managing import pass_on, told
 from ollama_gateway.flow.target import target
 from ollama_gateway.ledger.record import AuditRecord, Ledger
-from ollama_gateway.limits.leases import Cost, Lease, Limits
+from ollama_gateway.limits.leases import Cost, Lease, Limiter
 
 
 @attrs.frozen
@@ -28,7 +28,7 @@ class Management:
 
     keys: Keys
     ledger: Ledger
-    limits: Limits
+    limits: Limiter
     backends: Backends
     discovery: Discovery
     idle: float

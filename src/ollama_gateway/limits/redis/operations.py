@@ -1,9 +1,9 @@
-"""What is asked of Redis, as values: each is one call of a Lua script, one atomic step there.
+"""The operations on Redis, as values: each is one call of a Lua script, which is one atomic step.
 
-An operation knows its script (`lua/<name>.lua`, where its arguments and answers are written down),
-and puts what it says into words and reads what comes back. Nothing here does I/O.
+An operation names its script (`lua/<name>.lua`, which documents its arguments and replies), builds
+the arguments and reads the reply. Nothing here does I/O.
 
-All keys of one API key carry its id in braces, which puts them in one hash slot of a cluster.
+All Redis keys of one API key have its id in braces, which puts them in one hash slot of a cluster.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ import attrs
 
 from ollama_gateway.limits.quota import (
     Grant,
-    Refusal,
+    KeyUsage,
+    LimitRefusal,
     Renewal,
     Reservation,
     ReservationRequest,
-    Usage,
-    bounded,
+    clamp_tokens,
 )
 
 LAYOUT: Final = "ollama-gateway:1"
-"""What every name begins with; the number changes when the layout does."""
-EPOCH: Final = f"{LAYOUT}:{{epoch}}"
-GIVEN: Final = f"{LAYOUT}:{{epoch}}:given"
-"""Hash: which record of spending has been added in which epoch."""
-FILLING: Final = f"{LAYOUT}:{{epoch}}:filling"
-"""There while some gateway adds what it has spent; gone by itself half a second after."""
-OPENING: Final = 1.5
-"""Seconds between the beginning of an epoch and its first admission: every gateway looks at least
-once a second, and adds what it holds and has spent."""
+"""Prefix of all names in Redis; its number changes with the layout."""
+GENERATION_KEY: Final = f"{LAYOUT}:{{epoch}}"
+CONTRIBUTIONS_KEY: Final = f"{LAYOUT}:{{epoch}}:given"
+"""Hash: the generation to which each usage journal was added last."""
+REBUILD_KEY: Final = f"{LAYOUT}:{{epoch}}:filling"
+"""Exists while a gateway adds contributions; expires half a second later."""
+OPENING_SECONDS: Final = 1.5
+"""Seconds from the start of a generation to its first admission. In that time every gateway, as
+each looks once a second, notices it and adds its reservations and its contribution."""
 
 _ACCOUNT: Final = ("rate", "leases", "held", "past", "budget")
 
-Call = tuple[Sequence[str], Sequence[Any]]
+ScriptCall = tuple[Sequence[str], Sequence[Any]]
 """KEYS and ARGV."""
 
 
@@ -49,70 +49,79 @@ class Operation(Protocol):
         """The script's name."""
         ...
 
-    def call(self, lease: int, offset: int) -> Call:
-        """What to give the script; both arguments are milliseconds."""
+    def call(self, lease: int, offset: int) -> ScriptCall:
+        """Build the script's keys and arguments; both parameters are milliseconds."""
         ...
 
     def read(self, reply: str) -> Any:
-        """What the script's answer means."""
+        """Read the script's reply; raises ValueError or LookupError if it is malformed."""
         ...
 
 
 @attrs.frozen
 class Reserve:
-    """Admit a request or not; None where it came too late."""
+    """Admit or refuse a request; None if it came too late."""
 
     request: ReservationRequest
     not_after: float = 0.0
-    """In Redis's time, in seconds, the last moment at which this may have an effect; 0: none."""
-    epoch: str | None = None
-    """The epoch in which it may be admitted; None: any."""
+    """Seconds of Redis's clock after which this must have no effect; 0: no such bound."""
+    generation: str | None = None
+    """The generation in which it may be admitted; None: any."""
     script = "reserve"
 
-    def call(self, lease: int, offset: int) -> Call:
+    def call(self, lease: int, offset: int) -> ScriptCall:
         """See reserve.lua."""
         request, quota = self.request, self.request.quota
         limits = (quota.requests_per_minute, quota.concurrent_requests)
         budgets = (quota.tokens_per_day, quota.tokens_per_month)
-        tokens = (request.prompt, request.generation, request.least)
+        tokens = (request.prompt, request.output, request.min_output)
         when, has_places = milliseconds(self.not_after), int(request.has_places)
-        said = (offset, request.request_id, lease, when, *limits, *budgets, *tokens, has_places)
-        return account(request.key_id), said
+        arguments = (
+            offset,
+            request.request_id,
+            lease,
+            when,
+            *limits,
+            *budgets,
+            *tokens,
+            has_places,
+        )
+        return account(request.key_id), arguments
 
-    def read(self, reply: str) -> Grant | Refusal | None:
+    def read(self, reply: str) -> Grant | LimitRefusal | None:
         """See reserve.lua."""
         words = reply.split()
         request = self.request
         if words[0] == "granted":
             tokens, day, month = map(int, words[1:4])
             reservation = Reservation(request.request_id, request.key_id, tokens, day, month)
-            generation = tokens - request.prompt if tokens else request.generation
-            return Grant(reservation, generation, _usage(words[4:]))
+            output = tokens - request.prompt if tokens else request.output
+            return Grant(reservation, output, _usage(words[4:]))
         if words[0] == "refused":
             limit: Any = words[1]
             wait = float(words[2]) / 1000
-            return Refusal(limit, wait, _usage(words[3:]))
+            return LimitRefusal(limit, wait, _usage(words[3:]))
         return None
 
 
 @attrs.frozen
 class Settle:
-    """End a reservation; answers the word of settle.lua."""
+    """End a reservation; returns the reply of settle.lua."""
 
     reservation: Reservation
     used: int
     is_carried: bool = False
-    """Whether it was open when Redis lost everything, and so may not be known there."""
+    """True if it was open when Redis lost everything, so that Redis may not know it."""
     is_unanswered: bool = False
-    """Whether nobody was told that it was admitted, so that it was no admission either."""
+    """True if the caller never got the grant; then it does not count against the rate."""
     script = "settle"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
         """See settle.lua."""
         reservation = self.reservation
-        said = (offset, reservation.request_id, bounded(self.used), int(self.is_carried))
-        rest = (reservation.day, reservation.month, reservation.tokens, int(self.is_unanswered))
-        return account(reservation.key_id), (*said, *rest)
+        arguments = (offset, reservation.request_id, clamp_tokens(self.used), int(self.is_carried))
+        reserved = (reservation.day, reservation.month, reservation.tokens)
+        return account(reservation.key_id), (*arguments, *reserved, int(self.is_unanswered))
 
     def read(self, reply: str) -> str:
         """See settle.lua."""
@@ -121,138 +130,138 @@ class Settle:
 
 @attrs.frozen
 class Renew:
-    """Keep reservations of one key open, or open them again."""
+    """Renew reservations of one key, or open them again."""
 
     key_id: str
     renewals: tuple[Renewal, ...]
     not_after: float = 0.0
     settled: Container[str] = frozenset()
-    """Ids of what was settled since: a settlement may go first, and must not be undone."""
+    """Ids settled since the renewals were read: their settlements may go first, and must stand."""
     script = "renew"
 
-    def call(self, lease: int, offset: int) -> Call:
+    def call(self, lease: int, offset: int) -> ScriptCall:
         """See renew.lua."""
-        said: list[Any] = [offset, lease, milliseconds(self.not_after)]
+        arguments: list[Any] = [offset, lease, milliseconds(self.not_after)]
         for renewal in self.renewals:
             reservation = renewal.reservation
             if reservation.request_id not in self.settled:
-                used = bounded(renewal.used)
-                said += [
+                used = clamp_tokens(renewal.used)
+                arguments += [
                     reservation.request_id,
                     reservation.tokens,
                     reservation.day,
                     reservation.month,
                     used,
                 ]
-        return account(self.key_id), said
+        return account(self.key_id), arguments
 
     def read(self, reply: str) -> bool:
-        """Whether it was in time."""
+        """Return whether it was in time."""
         return reply == "renewed"
 
 
 @attrs.frozen
-class Look:
-    """What a key has used."""
+class ReadUsage:
+    """Read the use of a key."""
 
     key_id: str
-    epoch: str | None = None
-    """The epoch of which it is asked; None: any."""
+    generation: str | None = None
+    """The generation whose figures count; None: any."""
     script = "usage"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
         """See usage.lua."""
         return account(self.key_id), (offset,)
 
-    def read(self, reply: str) -> Usage:
+    def read(self, reply: str) -> KeyUsage:
         """See usage.lua."""
         return _usage(reply.split())
 
 
 @attrs.frozen
-class Refill:
-    """Add what one record of spending knows of a key."""
+class Contribute:
+    """Add the contribution of one usage journal to one key."""
 
     key_id: str
-    giver: str
+    journal_id: str
     spent: Mapping[int, int]
     """Tokens by day."""
-    script = "refill"
+    script = "contribute"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
-        """See refill.lua."""
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
+        """See contribute.lua."""
         pairs = (number for pair in self.spent.items() for number in pair)
-        return account(self.key_id), (self.giver, *pairs)
+        return account(self.key_id), (self.journal_id, *pairs)
 
     def read(self, reply: str) -> str:
-        """See refill.lua."""
+        """See contribute.lua."""
         return reply
 
 
 @attrs.frozen
-class Filling:
-    """Say to all that this gateway is still adding what it has spent."""
+class MarkRebuild:
+    """Tell all gateways that this one is still adding contributions."""
 
-    script = "filling"
+    script = "rebuild"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
-        """See filling.lua."""
-        return (FILLING,), ()
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
+        """See rebuild.lua."""
+        return (REBUILD_KEY,), ()
 
     def read(self, reply: str) -> str:
-        """See filling.lua."""
+        """See rebuild.lua."""
         return reply
 
 
 @attrs.frozen
-class Epoch:
-    """The epoch in force; one is begun where there is none."""
+class OpenGeneration:
+    """Return the generation in force; begin one if there is none."""
 
     name: str
-    """What a new one is called."""
-    script = "epoch"
+    """Name of a new one."""
+    script = "generation"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
-        """See epoch.lua."""
-        return (EPOCH,), (offset, self.name, milliseconds(OPENING))
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
+        """See generation.lua."""
+        return (GENERATION_KEY,), (offset, self.name, milliseconds(OPENING_SECONDS))
 
     def read(self, reply: str) -> str:
-        """`NAME:OPENS`; raises ValueError for anything else."""
+        """Return `NAME:OPENS`; raises ValueError for anything else."""
         name, opens = reply.split(":")
         return f"{name}:{int(opens)}"
 
 
 @attrs.frozen
-class Given:
-    """Whether a record of spending was added in this epoch; `mark` says that it now is."""
+class HasContributed:
+    """Return whether a usage journal was added in this generation; `mark` notes that it was."""
 
-    giver: str
-    epoch: str
+    journal_id: str
+    generation: str
     mark: bool = False
-    script = "given"
+    script = "contributed"
 
-    def call(self, lease: int, offset: int) -> Call:  # noqa: ARG002
-        """See given.lua."""
-        return (GIVEN,), (self.giver, self.epoch, int(self.mark))
+    def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
+        """See contributed.lua."""
+        return (CONTRIBUTIONS_KEY,), (self.journal_id, self.generation, int(self.mark))
 
     def read(self, reply: str) -> bool:
-        """See given.lua."""
+        """See contributed.lua."""
         return reply == "given"
 
 
 @lru_cache(maxsize=10_000)
 def account(key_id: str) -> tuple[str, ...]:
-    """The names of one API key's keys in Redis, in the order of account.lua."""
+    """Return the names of one API key's keys in Redis, in the order of account.lua."""
     return tuple(f"{LAYOUT}:{{{key_id}}}:{name}" for name in _ACCOUNT)
 
 
 def milliseconds(seconds: float) -> int:
-    """Whole milliseconds, as the scripts count."""
+    """Convert seconds to whole milliseconds, the unit of the scripts."""
     return round(seconds * 1000)
 
 
-def _usage(words: Sequence[str]) -> Usage:
+def _usage(words: Sequence[str]) -> KeyUsage:
     admissions, window_ends, opened, day, month, day_ends, month_ends = map(int, words)
-    return Usage(
+    return KeyUsage(
         admissions, window_ends / 1000, opened, day, month, day_ends / 1000, month_ends / 1000
     )

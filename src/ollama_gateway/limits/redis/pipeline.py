@@ -1,12 +1,11 @@
-"""The way to Redis: operations in batches, settlements until they are confirmed, its clock.
+"""The way to Redis: operations in batches, settlements until they are confirmed, Redis's clock.
 
-Callers hand in operations and one thread runs them, a batch at a time. A settlement is not handed
-in but left here: it must not be lost, so it waits until Redis has confirmed it, and once more is
-harmless. Settlements go first in every batch, so that what a client's last request gave back is
-there for its next one.
+Callers submit operations, and one thread runs them, a batch at a time. A settlement must not be
+lost, so it is queued here and repeated until Redis has confirmed it; a repetition is harmless.
+Settlements go first in every batch, so a client's next request finds what its last one gave back.
 
-Who answers after a failure may be a Redis that lost everything. So settlements wait until an answer
-came from the epoch in which this process counts.
+The Redis that answers after a failure may have lost everything. So settlements wait for an answer
+from the generation in which this process counts.
 """
 
 from __future__ import annotations
@@ -21,35 +20,35 @@ from typing import Any, Final
 import anyio
 import attrs
 
-from ollama_gateway.limits.redis.operations import Look, Operation, Reserve, Settle
-from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, RedisDown, Scripts
+from ollama_gateway.limits.redis.operations import Operation, ReadUsage, Reserve, Settle
+from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, QuotaRedisDown, RedisScripts
 from ollama_gateway.log import get_logger
 from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import Batcher, BatcherFull, BatchFailed, Runner
 
-RETRY: Final = 0.2
+RETRY_SECONDS: Final = 0.2
 """Seconds between two tries while Redis is failing."""
 MAX_SETTLEMENTS: Final = 100_000
-"""Settlements that wait for Redis; one more is left to its lease's end."""
+"""Most settlements that wait for Redis; a later one is left to the end of its lease."""
 SETTLEMENTS_A_BATCH: Final = 1000
-CLOSING: Final = 5.0
+CLOSING_SECONDS: Final = 5.0
 """Seconds at the end for settlements that Redis has not confirmed."""
 
 log = get_logger("limits")
 
 
 @attrs.frozen
-class Seen:
-    """What the last answer said of Redis."""
+class RedisState:
+    """The state of Redis in its last answer."""
 
-    epoch: str | None
-    """`NAME:OPENS`; None where Redis has lost everything, or did not answer since."""
-    is_filling: bool
-    """Whether some gateway was adding what it has spent."""
+    generation: str | None
+    """`NAME:OPENS`; None if Redis has lost everything, or has failed since."""
+    is_rebuilding: bool
+    """Whether a gateway was adding contributions."""
     time: float
-    """Its clock, in seconds."""
+    """Redis's clock, in seconds."""
     at: float
-    """Our clock when the answer was there."""
+    """Our clock when the answer arrived."""
 
 
 class Pipeline:
@@ -61,21 +60,25 @@ class Pipeline:
 
     """
 
-    def __init__(self, scripts: Scripts, runner: Runner) -> None:
-        self.seen: Seen | None = None
+    def __init__(self, scripts: RedisScripts, runner: Runner) -> None:
+        self.state: RedisState | None = None
         self.joined: str | None = None
-        """The epoch in which this process counts."""
+        """The generation in which this process counts."""
         self.is_failing = False
         self._scripts = scripts
         self._batcher = Batcher[Sequence[Operation], Sequence[Any]](self._run, runner=runner)
         self._settlements: deque[Settle] = deque()
-        self._stirred = anyio.Event()
-        self._are_refused = False
+        self._is_due = anyio.Event()
+        self._must_retry = False
 
     @property
     def is_joined(self) -> bool:
-        """Whether the last answer was of the epoch in which this process counts."""
-        return self.seen is not None and self.joined is not None and self.seen.epoch == self.joined
+        """Whether the last answer came from the generation in which this process counts."""
+        return (
+            self.state is not None
+            and self.joined is not None
+            and self.state.generation == self.joined
+        )
 
     @property
     def settlements_waiting(self) -> int:
@@ -84,95 +87,95 @@ class Pipeline:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Run for the length of a block; settlements are confirmed before it is left, or 5 s."""
+        """Run for the length of a block; at its end, settlements have 5 s to be confirmed."""
         with closing(self._scripts):
             async with self._batcher.opened():
                 try:
-                    async with running(self._confirm_for_ever):
+                    async with running(self._confirm_always):
                         yield
                 finally:
-                    with anyio.move_on_after(CLOSING, shield=True):
+                    with anyio.move_on_after(CLOSING_SECONDS, shield=True):
                         await self._confirm()
 
     async def submit(self, *operations: Operation) -> Sequence[Any]:
-        """What the operations read, or RedisDown for one that was refused.
+        """Run operations; return the result of each, or a QuotaRedisDown for one that was refused.
 
-        Without operations this asks for the epoch and the time alone. Raises RedisDown where
-        nothing can be said of any.
+        Without operations this only reads the generation and the time. Raises QuotaRedisDown if
+        the whole batch failed.
         """
         try:
             return await self._batcher.submit(operations)
         except (BatchFailed, BatcherFull) as error:
             self.note(failing=True)
-            raise RedisDown("Redis does not answer") from error
+            raise QuotaRedisDown("Redis does not answer") from error
 
     async def ask(self, operation: Operation) -> Any:
-        """What one operation reads; raises RedisDown."""
+        """Run one operation and return its result; raises QuotaRedisDown."""
         (outcome,) = await self.submit(operation)
-        if isinstance(outcome, RedisDown):
+        if isinstance(outcome, QuotaRedisDown):
             raise outcome
         return outcome
 
     def settle(self, settlement: Settle) -> None:
-        """Hand in a settlement; it takes effect before whatever is submitted later."""
+        """Queue a settlement; it takes effect before all later operations."""
         if len(self._settlements) < MAX_SETTLEMENTS:
             self._settlements.append(settlement)
-        self._stirred.set()
+        self._is_due.set()
 
     def charge_nothing(self) -> None:
-        """What waits was charged elsewhere; it still gives back what it held."""
+        """Set waiting settlements to no tokens: a contribution has them. They still free places."""
         self._settlements = deque(
             attrs.evolve(waiting, used=0, is_carried=False) for waiting in self._settlements
         )
 
     def redis_time(self) -> float:
-        """What Redis's clock says now, or a little less; 0 before the first answer."""
-        seen = self.seen
-        return seen.time + time.monotonic() - seen.at if seen else 0.0
+        """Return Redis's clock, or a little less, in seconds; 0 before the first answer."""
+        state = self.state
+        return state.time + time.monotonic() - state.at if state else 0.0
 
-    async def _confirm_for_ever(self) -> None:
+    async def _confirm_always(self) -> None:
         while True:
-            await self._stirred.wait()
-            self._stirred = anyio.Event()
+            await self._is_due.wait()
+            self._is_due = anyio.Event()
             await self._confirm()
 
     async def _confirm(self) -> None:
         while self._settlements:
-            self._are_refused = False
+            self._must_retry = False
             try:
                 await self.submit()
-            except RedisDown:
-                self._are_refused = True
-            if self._are_refused:
-                await anyio.sleep(RETRY)
+            except QuotaRedisDown:
+                self._must_retry = True
+            if self._must_retry:
+                await anyio.sleep(RETRY_SECONDS)
 
     def _run(self, items: Sequence[Sequence[Operation]]) -> Sequence[Sequence[Any]]:
-        """One batch, in the batcher's thread."""
+        """Run one batch, in the batcher's thread."""
         settlements = self._due()
         try:
             batch = self._scripts.run([*settlements, *itertools.chain(*items)])
-        except RedisDown:
-            self.seen = self.seen and attrs.evolve(self.seen, epoch=None)
+        except QuotaRedisDown:
+            self.state = self.state and attrs.evolve(self.state, generation=None)
             raise
-        self.seen = Seen(batch.epoch, batch.is_filling, batch.time, time.monotonic())
+        self.state = RedisState(batch.generation, batch.is_rebuilding, batch.time, time.monotonic())
         outcomes = iter(batch.outcomes)
         for settlement in settlements:
             self._settlements.popleft()
             if _is_refused(next(outcomes)):
-                self._are_refused = True
-                self._settlements.append(settlement)  # where it holds up no others
+                self._must_retry = True
+                self._settlements.append(settlement)  # at the end, where it blocks no others
         return [[_in_epoch(batch, op, next(outcomes)) for op in item] for item in items]
 
     def _due(self) -> Sequence[Settle]:
-        """The settlements of the next batch; they go on waiting until it is confirmed."""
+        """Return the settlements of the next batch; they stay queued until it is confirmed."""
         if not self.is_joined:
-            self._are_refused = True
+            self._must_retry = True
             return []
         count = min(len(self._settlements), SETTLEMENTS_A_BATCH)
         return [self._settlements[i] for i in range(count)]
 
     def note(self, *, failing: bool) -> None:
-        """Note whether Redis works; logged at its turns only: it fails for every request."""
+        """Note whether Redis works; log changes only, as every request would report a failure."""
         if failing and not self.is_failing:
             log.error("quota store failing")
         if self.is_failing and not failing:
@@ -181,14 +184,16 @@ class Pipeline:
 
 
 def _is_refused(outcome: Any) -> bool:
-    """Whether a settlement must be said again; of a broken account it would be refused for ever."""
-    return isinstance(outcome, RedisDown) and not isinstance(outcome, AccountBroken)
+    """Whether a settlement must be repeated; a broken account would refuse it for ever."""
+    return isinstance(outcome, QuotaRedisDown) and not isinstance(outcome, AccountBroken)
 
 
 def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:
-    """What a Redis said that had lost everything, or is still being filled, does not count."""
-    if not isinstance(operation, Reserve | Look):
+    """Reject the answer of a Redis that had lost everything, or is still being rebuilt."""
+    if not isinstance(operation, Reserve | ReadUsage):
         return outcome
-    if operation.epoch != batch.epoch or (batch.is_filling and operation.epoch is not None):
-        return RedisDown("Redis does not know everything")
+    if operation.generation != batch.generation or (
+        batch.is_rebuilding and operation.generation is not None
+    ):
+        return QuotaRedisDown("Redis does not know everything")
     return outcome

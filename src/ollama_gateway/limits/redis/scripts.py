@@ -1,11 +1,11 @@
-"""The Lua scripts in Redis, and the pipeline that carries a batch of operations to them.
+"""The Lua scripts in Redis, and the connection that runs batches of operations on them.
 
-What the scripts decide by is in Redis and nowhere else, its clock included. A batch goes out as one
-pipeline on one connection and ends with the epoch and the time: an epoch other than expected says
-that Redis lost everything before or during the batch, so that nothing it admitted counts.
+The scripts decide only by data in Redis and by its clock. A batch is one pipeline on one connection
+and ends by reading the generation and the time: an unexpected generation means that Redis lost
+everything before or during the batch, so nothing that the batch admitted counts.
 
-Redis-py's own retries are off: a reply that is late would be asked for again. Whatever goes wrong
-leaves here as `RedisDown`, for a whole batch or for one operation, without Redis's own words.
+Redis-py's own retries are off, because they would repeat an operation whose reply is late. Every
+failure of a batch or of one operation becomes a `QuotaRedisDown`, without Redis's own words.
 """
 
 from __future__ import annotations
@@ -20,52 +20,59 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ollama_gateway import keepalive
-from ollama_gateway.limits.quota import LEASE
-from ollama_gateway.limits.redis.operations import EPOCH, FILLING, Operation, milliseconds
+from ollama_gateway.limits.quota import LEASE_SECONDS
+from ollama_gateway.limits.redis.operations import (
+    GENERATION_KEY,
+    REBUILD_KEY,
+    Operation,
+    milliseconds,
+)
 
-TIMEOUT: Final = 0.25
-"""Seconds for Redis to answer, or to take a connection."""
+TIMEOUT_SECONDS: Final = 0.25
+"""Seconds that Redis has to answer, or to accept a connection."""
 
-_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "refill")
-_ALONE: Final = ("epoch", "filling", "given")
-
-
-class RedisDown(Exception):
-    """Redis did not do what was asked, or did not say so."""
+_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "contribute")
+_ALONE: Final = ("generation", "rebuild", "contributed")
 
 
-class AccountBroken(RedisDown):
-    """Something else has written into this one account; asking again will not help."""
+class QuotaRedisDown(Exception):
+    """Redis did not run an operation, or did not confirm it."""
+
+
+class AccountBroken(QuotaRedisDown):
+    """Another program has written into this one account; a retry will not help."""
 
 
 @attrs.frozen
 class Batch:
-    """What became of a batch."""
+    """The results of a batch."""
 
     outcomes: Sequence[Any]
-    """For each operation what it reads, or `RedisDown`."""
-    epoch: str | None
-    """`NAME:OPENS` at the end of the batch; None where there is none."""
-    is_filling: bool
-    """Whether some gateway was adding what it has spent."""
+    """The result of each operation, or a `QuotaRedisDown`."""
+    generation: str | None
+    """`NAME:OPENS` at the end of the batch; None if there is none."""
+    is_rebuilding: bool
+    """Whether a gateway was adding contributions at that moment."""
     time: float
-    """Redis's clock then, in seconds."""
+    """Redis's clock at that moment, in seconds."""
 
 
-class Scripts:
+class RedisScripts:
     """Runs batches of operations; blocking, one call at a time.
 
     Args:
         url: as in the settings.
-        lease: seconds, see `LEASE`.
-        timeout: seconds that Redis has for one batch, and a request waits for it.
+        lease: seconds, see `LEASE_SECONDS`.
+        timeout: seconds that Redis has for one batch, and that a request waits for it.
 
     Attributes:
-        offset: seconds by which the scripts' clock is ahead; for tests.
+        offset: seconds by which the scripts' clock runs ahead; for tests.
 
     """
 
-    def __init__(self, url: str, *, lease: float = LEASE, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, url: str, *, lease: float = LEASE_SECONDS, timeout: float = TIMEOUT_SECONDS
+    ) -> None:
         self.offset = 0.0
         self.timeout: Final = timeout
         self._lease = milliseconds(lease)
@@ -85,49 +92,49 @@ class Scripts:
         self._redis.close()
 
     def run(self, operations: Sequence[Operation]) -> Batch:
-        """Run a batch in its order; raises RedisDown where nothing can be said of any of it."""
+        """Run a batch in order; raises QuotaRedisDown if the whole batch failed."""
         try:
             batch = self._run(operations)
             outcomes = list(batch.outcomes)
             missing = [i for i, outcome in enumerate(outcomes) if _has_no_script(outcome)]
-            if missing:  # a script that is not there has done nothing
+            if missing:  # a missing script has changed nothing, so a retry is safe
                 self._digests = {}
                 batch = self._run([operations[i] for i in missing])
                 for i, outcome in zip(missing, batch.outcomes, strict=True):
                     outcomes[i] = outcome
-            if any(map(_is_of_a_replica, outcomes)):  # then the name may lead elsewhere now
+            if any(map(_is_read_only, outcomes)):  # after a failover the name has a new address
                 self._redis.connection_pool.disconnect()
             read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
             return attrs.evolve(batch, outcomes=read)
-        except Exception:  # noqa: BLE001 - bytes that no Redis sends raise anything in redis-py
+        except Exception:  # noqa: BLE001 - redis-py raises anything for bytes that no Redis sends
             self._redis.connection_pool.disconnect()
-            # From None: a server that does not know AUTH quotes what it was given.
-            raise RedisDown("Redis does not answer") from None
+            # From None: a server that does not know AUTH quotes the password in its error.
+            raise QuotaRedisDown("Redis does not answer") from None
 
     def _run(self, operations: Sequence[Operation]) -> Batch:
-        """Run a batch; its outcomes are still replies."""
+        """Run a batch; its outcomes are raw replies."""
         if not self._digests:
             self._digests = {n: self._redis.script_load(t) for n, t in self._texts.items()}
         pipeline = self._redis.pipeline(transaction=False)
         offset = milliseconds(self.offset)
         for operation in operations:
-            keys, said = operation.call(self._lease, offset)
-            pipeline.evalsha(self._digests[operation.script], len(keys), *keys, *said)
-        pipeline.mget(EPOCH, FILLING)
+            keys, arguments = operation.call(self._lease, offset)
+            pipeline.evalsha(self._digests[operation.script], len(keys), *keys, *arguments)
+        pipeline.mget(GENERATION_KEY, REBUILD_KEY)
         pipeline.time()
         *outcomes, signs, (seconds, microseconds) = pipeline.execute(raise_on_error=False)
         if not isinstance(signs, list):
             raise TypeError("no answer to MGET")
-        epoch, filling = signs
+        generation, rebuilding = signs
         now = seconds + microseconds / 1e6 + self.offset
-        return Batch(outcomes, epoch, filling is not None, now)
+        return Batch(outcomes, generation, rebuilding is not None, now)
 
 
 def understands(url: str) -> bool:
-    """Whether redis-py takes a URL with all its parameters; it connects to nothing for that."""
+    """Whether redis-py accepts a URL with all its parameters; does not connect."""
     try:
         redis.Redis.from_url(url).connection_pool.make_connection()
-    except Exception:  # noqa: BLE001 - of a parameter's value it raises anything, with the value
+    except Exception:  # noqa: BLE001 - a bad parameter raises anything, and the error quotes it
         return False
     return True
 
@@ -147,8 +154,8 @@ def _has_no_script(outcome: object) -> bool:
     return isinstance(outcome, redis.exceptions.NoScriptError)
 
 
-def _is_of_a_replica(outcome: object) -> bool:
-    """Whether Redis must not write: 7 says so itself, in 6.2 the script's error quotes it."""
+def _is_read_only(outcome: object) -> bool:
+    """Whether Redis refuses writes: 7 has an error for it, 6.2 quotes it in the script's error."""
     is_quoted = isinstance(outcome, redis.ResponseError) and "READONLY" in str(outcome)
     return is_quoted or isinstance(outcome, redis.exceptions.ReadOnlyError)
 
@@ -157,8 +164,8 @@ def _read(operation: Operation, reply: object) -> Any:
     if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
         return AccountBroken("an account in Redis is not as this program writes it")
     if not isinstance(reply, str):
-        return RedisDown("Redis refused an operation")
+        return QuotaRedisDown("Redis refused an operation")
     try:
         return operation.read(reply)
-    except (ValueError, LookupError):  # of an account with numbers that are none
-        return RedisDown("an answer of Redis cannot be read")
+    except (ValueError, LookupError):  # the account has text where numbers belong
+        return QuotaRedisDown("an answer of Redis cannot be read")

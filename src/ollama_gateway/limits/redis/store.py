@@ -1,16 +1,16 @@
-"""Limits counted in Redis, for many gateways: what to believe of its answers.
+"""Limits counted in Redis for several gateways, and which of its answers count.
 
-Too late. Redis executes what it has received, however long ago the client gave up. So a
-reservation and a renewal carry the last moment, in Redis's own time, at which they may have an
-effect, and whoever gave up on a reservation settles it at nothing: that ends it if it was made, and
-leaves a mark that refuses it if it is still to come.
+Late answers. Redis runs every command that it received, even if the client gave up long ago. So a
+reservation and a renewal carry the last moment, by Redis's clock, at which they may have an effect.
+A gateway that gives up on a reservation settles it at no tokens: that ends it if it was made, and
+leaves a tombstone that refuses it if it is still to come.
 
-Forgotten. Redis may come back empty. Then its epoch is missing; one gateway begins a new one, and
-each joins it before it admits anything: it adds, once, what its record says was spent, and opens
-its reservations again. What was settled before that moment is in the record, so its settlement, if
-it still waits, gives back and charges nothing; what is settled after it was carried over and
-counts. The epoch opens for admissions when every gateway has had the time to notice, and nobody
-admits while one that noticed is still adding.
+Lost data. Redis may come back empty. Then its generation is missing, one gateway begins a new one,
+and each gateway joins it before it admits anything: it opens its reservations again and adds the
+totals of its usage journal once. The totals include settlements that still wait at that moment, so
+these give back their places and charge nothing. Reservations that are settled later were carried
+over, and their settlements count. Admissions open once every gateway has had time to notice, and
+wait as long as one of them is still adding.
 """
 
 from __future__ import annotations
@@ -29,57 +29,57 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.calendar import month_of
 from ollama_gateway.limits.quota import (
     Grant,
-    Refusal,
+    KeyUsage,
+    LimitRefusal,
     Renewal,
     Reservation,
     ReservationRequest,
-    Usage,
 )
 from ollama_gateway.limits.redis.operations import (
-    OPENING,
-    Epoch,
-    Filling,
-    Given,
-    Look,
-    Refill,
+    OPENING_SECONDS,
+    Contribute,
+    HasContributed,
+    MarkRebuild,
+    OpenGeneration,
+    ReadUsage,
     Renew,
     Reserve,
     Settle,
 )
 from ollama_gateway.limits.redis.pipeline import Pipeline
-from ollama_gateway.limits.redis.scripts import AccountBroken, RedisDown, Scripts
+from ollama_gateway.limits.redis.scripts import AccountBroken, QuotaRedisDown, RedisScripts
 from ollama_gateway.limits.usage_journal import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import Runner, in_thread
 
 ELSEWHERE: Final = "elsewhere"
-"""The giver of what is known of lost records: once an epoch, as asking takes its time."""
-REFILLS: Final = 200
-"""Keys that are filled again in one batch: a month of days each, within Redis's patience."""
+"""Stands for all lost journals, which are asked for once a generation: the query takes long."""
+KEYS_A_BATCH: Final = 200
+"""Keys that one batch rebuilds: a month of days each takes Redis less than its timeout."""
 
 Contributions = Callable[[], Awaitable[Sequence[Contribution]]]
-"""What records of spending say: this process's own as of the moment it is returned."""
+"""Returns the contributions of usage journals: this process's own as of the return."""
 
 log = get_logger("limits")
 
 
 @attrs.frozen
 class _Joining:
-    """An epoch being joined, and what was spent when that began."""
+    """A generation being joined, and the contributions as of the start of that."""
 
-    epoch: str
+    generation: str
     contributions: Sequence[Contribution]
     elsewhere: Mapping[str, Totals] | None
-    """What lost records had; None where that is not known, or was given already."""
+    """Totals of lost journals; None if they are unknown, or were added already."""
 
 
 class RedisQuota:
-    """The limits of all keys, in Redis; see `QuotaStore`.
+    """Counts the limits of all keys in Redis; see `QuotaStore`.
 
     Args:
         scripts: used by this object alone.
-        contributions: what to add to a Redis that has lost everything.
-        elsewhere: what others spent, should their records be lost as well.
+        contributions: returns the totals to add to a Redis that has lost everything.
+        elsewhere: finds the totals of usage journals that are lost.
         runner: where blocking calls run.
 
     """
@@ -89,7 +89,7 @@ class RedisQuota:
 
     def __init__(
         self,
-        scripts: Scripts,
+        scripts: RedisScripts,
         contributions: Contributions,
         elsewhere: Elsewhere,
         *,
@@ -100,9 +100,9 @@ class RedisQuota:
         self._contributions = contributions
         self._elsewhere = elsewhere
         self._carried: set[str] = set()
-        """Ids of what was open when Redis lost everything."""
+        """Ids of reservations that were open when Redis lost everything."""
         self._settled: set[str] = set()
-        """Ids of what was settled since the last renewal was put together."""
+        """Ids of reservations settled since the last renewal was composed."""
         self._joining: _Joining | None = None
         self._joined_at = -math.inf
 
@@ -117,36 +117,36 @@ class RedisQuota:
 
     @property
     def why_not(self) -> str | None:
-        """What keeps it from admitting anything now."""
-        if self._pipeline.is_failing or self._pipeline.seen is None:
+        """Why it cannot admit any request now; None if it can."""
+        if self._pipeline.is_failing or self._pipeline.state is None:
             return "the quota store does not answer"
-        is_filling = self._pipeline.seen.is_filling
-        if is_filling or not self._pipeline.is_joined or self._opens_in() > 0:
+        is_rebuilding = self._pipeline.state.is_rebuilding
+        if is_rebuilding or not self._pipeline.is_joined or self._opens_in() > 0:
             return "the quota store is being filled again"
         return None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[RedisQuota]:
-        """Run for the length of a block; settlements are confirmed before it is left, or 5 s."""
+        """Run for the length of a block; at its end, settlements have 5 s to be confirmed."""
         async with self._pipeline.opened():
             yield self
 
-    async def reserve(self, request: ReservationRequest) -> Grant | Refusal:
-        """Admit a request or not; raises Unavailable within 250 ms."""
+    async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
+        """Admit or refuse a request; raises Unavailable within 250 ms."""
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
         asked = Reserve(
             request, self._pipeline.redis_time() + self._patience, self._pipeline.joined
         )
-        outcome: Grant | Refusal | None = None
+        outcome: Grant | LimitRefusal | None = None
         try:
             with anyio.CancelScope(deadline=anyio.current_time() + self._patience):
                 outcome = await self._pipeline.ask(asked)
-        except RedisDown as error:
+        except QuotaRedisDown as error:
             raise _unavailable() from error
         finally:
-            # Given up, for whatever reason: it may have been admitted. What has its places already
-            # is settled by whoever has them.
+            # After giving up for any reason, the request may have been admitted. One that has its
+            # places already is settled by its lease.
             if outcome is None and not request.has_places:
                 unknown = Reservation(request.request_id, request.key_id, 0, 0, 0)
                 self._pipeline.settle(Settle(unknown, 0, is_unanswered=True))
@@ -155,47 +155,47 @@ class RedisQuota:
         return outcome
 
     def settle(self, reservation: Reservation, used: int) -> None:
-        """End a reservation at `used` tokens; asked of Redis until it has confirmed it."""
+        """End a reservation at `used` tokens; repeated until Redis has confirmed it."""
         self._pipeline.settle(Settle(reservation, used, reservation.request_id in self._carried))
         self._carried.discard(reservation.request_id)
         self._settled.add(reservation.request_id)
 
     async def renew(self, read: Callable[[], Sequence[Renewal]]) -> None:
-        """Say what is open in this process, and join the epoch in force; raises Unavailable.
+        """Renew the reservations of this process, or join a new generation; raises Unavailable.
 
-        This is the heartbeat that tells whether Redis works: it has to take a write.
+        This also finds out whether Redis works, as it needs a write.
         """
         try:
-            epoch: str = await self._pipeline.ask(Epoch(secrets.token_hex(8)))
-            if epoch == self._pipeline.joined:
+            generation: str = await self._pipeline.ask(OpenGeneration(secrets.token_hex(8)))
+            if generation == self._pipeline.joined:
                 await self._renew(read())
             else:
-                await self._join(epoch, read)
-        except RedisDown as error:
+                await self._join(generation, read)
+        except QuotaRedisDown as error:
             self._pipeline.note(failing=True)
             raise _unavailable() from error
         self._pipeline.note(failing=False)
 
-    async def usage(self, key_id: str) -> Usage:
-        """What a key has used; raises Unavailable, also while Redis is being filled again."""
+    async def usage(self, key_id: str) -> KeyUsage:
+        """Return the use of a key; raises Unavailable, also while Redis is being rebuilt."""
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
         try:
             with anyio.fail_after(self._patience):
-                usage: Usage = await self._pipeline.ask(Look(key_id, self._pipeline.joined))
-        except (RedisDown, TimeoutError) as error:
+                usage: KeyUsage = await self._pipeline.ask(ReadUsage(key_id, self._pipeline.joined))
+        except (QuotaRedisDown, TimeoutError) as error:
             raise _unavailable() from error
         return usage
 
     def _opens_in(self) -> float:
-        """Seconds until the epoch that was joined admits."""
+        """Return the seconds until the joined generation opens for admissions."""
         opens = float((self._pipeline.joined or ":0").partition(":")[2]) / 1000
-        # Redis's clock may have been set back since: nobody waits longer than an opening takes.
-        longest = self._joined_at + OPENING - anyio.current_time()
+        # If Redis's clock was set back since, the wait is still no longer than an opening.
+        longest = self._joined_at + OPENING_SECONDS - anyio.current_time()
         return min(opens - self._pipeline.redis_time(), longest)
 
     async def _renew(self, renewals: Sequence[Renewal]) -> bool:
-        """Renew all; whether all were in time. The next heartbeat says again what was not."""
+        """Renew all, and return whether all were in time; the next heartbeat repeats the others."""
         by_key = defaultdict[str, list[Renewal]](list)
         for renewal in renewals:
             by_key[renewal.reservation.key_id].append(renewal)
@@ -206,45 +206,47 @@ class RedisQuota:
         )
         return all(outcome is True or isinstance(outcome, AccountBroken) for outcome in outcomes)
 
-    async def _join(self, epoch: str, read: Callable[[], Sequence[Renewal]]) -> None:
-        """Add what was spent, once an epoch and record; open again what is open."""
-        if self._joining is None or self._joining.epoch != epoch:
-            is_told = await self._pipeline.ask(Given(ELSEWHERE, epoch))
-            elsewhere = None if is_told else await self._elsewhere()
+    async def _join(self, generation: str, read: Callable[[], Sequence[Renewal]]) -> None:
+        """Open reservations again, and add each contribution once a generation."""
+        if self._joining is None or self._joining.generation != generation:
+            is_contributed = await self._pipeline.ask(HasContributed(ELSEWHERE, generation))
+            elsewhere = None if is_contributed else await self._elsewhere()
             contributions = await self._contributions()
-            # Nothing is waited for between the record's totals and this: a settlement is either
-            # in the totals, or it ends a reservation that is carried over.
+            # No await from the journal's totals to here: so each settlement is either in the
+            # totals, or ends a reservation that is carried over.
             self._pipeline.charge_nothing()
             self._carried = {renewal.reservation.request_id for renewal in read()}
-            self._joining = _Joining(epoch, contributions, elsewhere)
-            log.info("joining the quota store", epoch=epoch.partition(":")[0])
+            self._joining = _Joining(generation, contributions, elsewhere)
+            log.info("joining the quota store", epoch=generation.partition(":")[0])
         if not await self._renew(read()):
-            raise RedisDown("what is open was not opened again")
+            raise QuotaRedisDown("reservations were not opened again")
         for contribution in self._joining.contributions:
-            await self._give(contribution, epoch)
-            await self._pipeline.ask(Given(contribution.identity, epoch, mark=True))
+            await self._contribute(contribution, generation)
+            await self._pipeline.ask(HasContributed(contribution.identity, generation, mark=True))
         if self._joining.elsewhere is not None:
-            # None of these is marked: whoever still has the record adds what it has more.
+            # These are not marked by name: a gateway that has such a journal adds the difference.
             for contribution in contributions_of(self._joining.elsewhere):
-                await self._give(contribution, epoch)
-            await self._pipeline.ask(Given(ELSEWHERE, epoch, mark=True))
-        self._pipeline.joined, self._joined_at = epoch, anyio.current_time()
+                await self._contribute(contribution, generation)
+            await self._pipeline.ask(HasContributed(ELSEWHERE, generation, mark=True))
+        self._pipeline.joined, self._joined_at = generation, anyio.current_time()
         self._carried = set()
 
-    async def _give(self, contribution: Contribution, epoch: str) -> None:
-        giver = contribution.identity
-        if await self._pipeline.ask(Given(giver, epoch)):
+    async def _contribute(self, contribution: Contribution, generation: str) -> None:
+        journal_id = contribution.identity
+        if await self._pipeline.ask(HasContributed(journal_id, generation)):
             return
         this_month = month_of(int(self._pipeline.redis_time() // 86_400))
-        refills = [
-            Refill(key, giver, {day: n for day, n in days.items() if month_of(day) >= this_month})
+        operations = [
+            Contribute(
+                key, journal_id, {day: n for day, n in days.items() if month_of(day) >= this_month}
+            )
             for key, days in contribution.totals.items()
         ]
-        for start in range(0, len(refills), REFILLS):
-            # Filling goes first: until all is there nobody admits on what is not.
-            some = refills[start : start + REFILLS]
-            for outcome in await self._pipeline.submit(Filling(), *some):
-                if isinstance(outcome, RedisDown) and not isinstance(outcome, AccountBroken):
+        for start in range(0, len(operations), KEYS_A_BATCH):
+            # The mark goes first: no gateway admits until everything is added.
+            some = operations[start : start + KEYS_A_BATCH]
+            for outcome in await self._pipeline.submit(MarkRebuild(), *some):
+                if isinstance(outcome, QuotaRedisDown) and not isinstance(outcome, AccountBroken):
                     raise outcome
 
 

@@ -1,28 +1,28 @@
--- One API key's account in Redis: what the scripts about it begin with.
+-- One API key's account in Redis: the common beginning of the scripts that work on it.
 --
 -- KEYS, all in one hash slot:
 --   1 rate    zset  request id -> when it was admitted
 --   2 leases  zset  request id -> when it expires; these are the open reservations
---   3 held    hash  request id -> "tokens day month used" of open and expired ones, "ended" of
---                   those that were settled before they were reserved (a tombstone)
---   4 past    zset  request id -> when an expired one or a tombstone is forgotten
+--   3 held    hash  request id -> "tokens day month used" for an open or expired reservation,
+--                   "ended" for a tombstone: settled, and never to be reserved again
+--   4 past    zset  request id -> when an expired reservation or a tombstone is forgotten
 --   5 budget  hash  "<period>:reserved" and "<period>:spent", period = "day:20781" or "month:24322"
 --
--- Times are milliseconds of this server's clock. Each script is one step, done whole or not at all;
--- memory.py says the same in Python. A call of Redis costs about 1 us here, so each is made once.
+-- Times are milliseconds of this server's clock. Each script runs whole or not at all; memory.py is
+-- the same in Python. A call of Redis costs about 1 us here, so none is made twice.
 local RATE, LEASES, HELD, PAST, BUDGET = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
 local WINDOW, REMEMBERED, SOON = 60000, 3600000, 1000
-local KEPT = 63 * 86400000 -- an account that is not used goes with the budgets of last month
 local DAY = 86400000
+local KEPT = 63 * DAY -- an unused account expires together with the budgets of last month
 
 local function clock(offset)
   local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000) + offset
 end
 
--- The calendar of the civil year, by shifting the year's start to March: the month (12 * year +
--- month - 1) of a day since 1970, and the first day of a month.
+-- Return the month (12 * year + month - 1) of a day since 1970; the next function returns the first
+-- day of a month. Both let the year start in March, so that the leap day is its last.
 local function month_of(day)
   local z = day + 719468
   local era = math.floor(z / 146097)
@@ -51,19 +51,19 @@ local function number(text)
   return tonumber(text) or 0
 end
 
--- Reserved and spent tokens of a day, then of its month.
+-- Return the reserved and spent tokens of a day, then of its month.
 local function budgets(day, month)
   local d, m = 'day:' .. day .. ':', 'month:' .. month .. ':'
   local found = call('HMGET', BUDGET, d .. 'reserved', d .. 'spent', m .. 'reserved', m .. 'spent')
   return number(found[1]), number(found[2]), number(found[3]), number(found[4])
 end
 
--- Move a record's tokens: so many more reserved, so many more spent, in its own periods.
-local function charge(record, reserved, spent)
-  if record.tokens == 0 then
+-- Add tokens to the reserved and the spent ones of a reservation's own day and month.
+local function charge(reservation, reserved, spent)
+  if reservation.tokens == 0 then
     return
   end
-  local d, m = 'day:' .. record.day .. ':', 'month:' .. record.month .. ':'
+  local d, m = 'day:' .. reservation.day .. ':', 'month:' .. reservation.month .. ':'
   if reserved ~= 0 then
     call('HINCRBY', BUDGET, d .. 'reserved', reserved)
     call('HINCRBY', BUDGET, m .. 'reserved', reserved)
@@ -74,8 +74,8 @@ local function charge(record, reserved, spent)
   end
 end
 
--- The record of an open or expired reservation; nil and whether it has ended before it began. What
--- this program did not write is no record.
+-- Return an open or expired reservation; or nil, and whether there is a tombstone. Text that this
+-- program did not write is no reservation.
 local function read(id)
   local text = call('HGET', HELD, id) or ''
   local tokens, day, month, used = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
@@ -85,33 +85,32 @@ local function read(id)
   return { tokens = tonumber(tokens), day = day, month = month, used = tonumber(used) }
 end
 
-local function open(id, record, lease_ends)
-  call('HSET', HELD, id, string.format('%d %s %s %d', record.tokens, record.day, record.month,
-    record.used))
+local function open(id, reservation, lease_ends)
+  call('HSET', HELD, id, string.format('%d %s %s %d', reservation.tokens, reservation.day,
+    reservation.month, reservation.used))
   call('ZADD', LEASES, lease_ends, id)
 end
 
--- Have what has expired open again, as it was.
-local function reopen(id, record, lease_ends)
-  charge(record, record.tokens, -record.used)
+-- Open an expired reservation again, as it was.
+local function reopen(id, reservation, lease_ends)
+  charge(reservation, reservation.tokens, -reservation.used)
   call('ZREM', PAST, id)
-  open(id, record, lease_ends)
+  open(id, reservation, lease_ends)
 end
 
-local function bury(id, now)
+local function leave_tombstone(id, now)
   call('HSET', HELD, id, 'ended')
   call('ZADD', PAST, now + REMEMBERED, id)
   call('PEXPIRE', HELD, KEPT)
   call('PEXPIRE', PAST, KEPT)
 end
 
--- Let go of what has had its time: of open reservations, which then have spent what was last told of
--- them, and of what is remembered.
+-- End the leases that are over; their reservations then have spent the tokens of the last renewal.
 local function expire(now)
   for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now)) do
-    local record = read(id)
-    if record then
-      charge(record, -record.tokens, record.used)
+    local reservation = read(id)
+    if reservation then
+      charge(reservation, -reservation.tokens, reservation.used)
     end
     call('ZREM', LEASES, id)
     call('ZADD', PAST, now + REMEMBERED, id)
@@ -119,6 +118,7 @@ local function expire(now)
   end
 end
 
+-- Forget expired reservations and tombstones that are too old.
 local function forget(now)
   for _, id in ipairs(call('ZRANGEBYSCORE', PAST, '-inf', now)) do
     call('HDEL', HELD, id)
@@ -126,11 +126,12 @@ local function forget(now)
   end
 end
 
--- Drop what no budget asks for any more; called on the first reservation of a day.
+-- Drop days and months that no budget needs any more; called on the first reservation of a day.
 local function trim(day)
   local month = month_of(day)
   for _, field in ipairs(call('HKEYS', BUDGET)) do
-    local of_day = tonumber(string.match(field, 'day:(%d+):') or string.match(field, '^given:.*:(%d+)$'))
+    local of_day = tonumber(string.match(field, 'day:(%d+):')
+      or string.match(field, '^given:.*:(%d+)$'))
     local of_month = tonumber(string.match(field, '^month:(%d+):'))
     if of_day and of_day < day - 62 or of_month and of_month < month - 1 then
       call('HDEL', BUDGET, field)
@@ -138,8 +139,8 @@ local function trim(day)
   end
 end
 
--- What a `Usage` is made of: admissions, ms until the last of them leaves the window, open, tokens
--- of the day, of the month, ms left of the day, of the month.
+-- Return the fields of a `KeyUsage`: admissions, ms until the newest of them leaves the window,
+-- open, tokens of the day, of the month, ms left of the day, of the month.
 local function usage(now, day, admissions, newest, opened, of_day, of_month)
   return string.format('%d %.0f %d %.0f %.0f %.0f %.0f', admissions,
     newest and newest + WINDOW - now or 0, opened, of_day, of_month, (day + 1) * DAY - now,

@@ -1,26 +1,26 @@
 -- ARGV: offset, request id, lease, not after (0: always), requests per minute, at once, tokens per
--- day, per month, prompt, generation, least, has places (1: rate and concurrency are reserved
--- already, and tokens are added to that)
--- Answers "granted TOKENS DAY MONTH" or "refused LIMIT WAIT", and the usage; or "late".
+-- day, per month, prompt, output, smallest output, has places (1: rate and concurrency are reserved
+-- already, and tokens are added to them)
+-- Returns "granted TOKENS DAY MONTH" or "refused LIMIT WAIT", and the usage; or "late".
 local now = clock(ARGV[1])
 local id, lease, not_after = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local per_minute, at_once = tonumber(ARGV[5]), tonumber(ARGV[6])
 local per_day, per_month = tonumber(ARGV[7]), tonumber(ARGV[8])
-local prompt, generation, least = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local prompt, output, min_output = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local has_places = ARGV[12] == '1'
 if not_after > 0 and now > not_after then
   return 'late'
 end
 expire(now)
 forget(now)
-local said, has_ended = read(id)
-if said and not call('ZSCORE', LEASES, id) then
+local known, has_ended = read(id)
+if known and not call('ZSCORE', LEASES, id) then
   if not has_places then
     return 'late'
   end
-  reopen(id, said, now + lease)
+  reopen(id, known, now + lease)
 end
-if has_ended or has_places and not said then
+if has_ended or has_places and not known then
   return 'late'
 end
 
@@ -34,8 +34,8 @@ local today, this_month = day_reserved + day_spent, month_reserved + month_spent
 local function newest()
   return call('ZRANGE', RATE, -1, -1, 'WITHSCORES')[2]
 end
-local function granted(record, newest_admission)
-  return string.format('granted %d %s %s ', record.tokens, record.day, record.month)
+local function granted(reservation, newest_admission)
+  return string.format('granted %d %s %s ', reservation.tokens, reservation.day, reservation.month)
     .. usage(now, day, admissions, newest_admission, opened, today, this_month)
 end
 local function refused(limit, wait)
@@ -43,21 +43,23 @@ local function refused(limit, wait)
     .. usage(now, day, admissions, newest(), opened, today, this_month)
 end
 
-if said and (said.tokens > 0 or not has_places) then
-  return granted(said, newest())
+if known and (known.tokens > 0 or not has_places) then
+  return granted(known, newest())
 end
-if per_minute > 0 and admissions >= per_minute and not said then
+if per_minute > 0 and admissions >= per_minute and not known then
   local oldest = call('ZRANGE', RATE, -per_minute, -per_minute, 'WITHSCORES')[2]
   return refused('rate', oldest + WINDOW - now)
 end
-if at_once > 0 and opened >= at_once and not said then
+if at_once > 0 and opened >= at_once and not known then
   return refused('concurrency', SOON)
 end
-if per_month > 0 and this_month + prompt + least > per_month then
-  return refused('month', month_spent + prompt + least <= per_month and SOON or month_ends(now))
+if per_month > 0 and this_month + prompt + min_output > per_month then
+  local fits = month_spent + prompt + min_output <= per_month
+  return refused('month', fits and SOON or month_ends(now))
 end
-if per_day > 0 and today + prompt + least > per_day then
-  return refused('day', day_spent + prompt + least <= per_day and SOON or (day + 1) * DAY - now)
+if per_day > 0 and today + prompt + min_output > per_day then
+  local fits = day_spent + prompt + min_output <= per_day
+  return refused('day', fits and SOON or (day + 1) * DAY - now)
 end
 
 local tokens = 0
@@ -67,22 +69,22 @@ end
 if per_day > 0 or per_month > 0 then
   local room = math.min(per_day > 0 and per_day - today or math.huge,
     per_month > 0 and per_month - this_month or math.huge)
-  tokens = prompt + math.min(generation, room - prompt)
+  tokens = prompt + math.min(output, room - prompt)
 end
 local last = newest
-if per_minute > 0 and not said then
+if per_minute > 0 and not known then
   call('ZADD', RATE, now, id)
   call('PEXPIRE', RATE, WINDOW)
   admissions = admissions + 1
   last = function() return now end
 end
-local record = { tokens = tokens, day = day, month = month, used = 0 }
-open(id, record, now + lease)
-charge(record, tokens, 0)
-if opened == 0 or said then
+local reservation = { tokens = tokens, day = day, month = month, used = 0 }
+open(id, reservation, now + lease)
+charge(reservation, tokens, 0)
+if opened == 0 or known then
   call('PEXPIRE', LEASES, KEPT)
   call('PEXPIRE', HELD, KEPT)
   call('PEXPIRE', BUDGET, KEPT)
 end
-opened, today, this_month = opened + (said and 0 or 1), today + tokens, this_month + tokens
-return granted(record, admissions > 0 and last() or nil)
+opened, today, this_month = opened + (known and 0 or 1), today + tokens, this_month + tokens
+return granted(reservation, admissions > 0 and last() or nil)

@@ -1,5 +1,5 @@
 -- ARGV: offset
--- Answers what the key has used.
+-- Returns the use of the key.
 local now = clock(ARGV[1])
 expire(now)
 forget(now)

@@ -1,4 +1,4 @@
-"""Budgets of a gateway that lost its disk, and of the Redis beside it, from rows in PostgreSQL."""
+"""Budgets of a gateway that lost its disk, and of its Redis, from audit records in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ANY_LIMITS = Quota(tokens_per_day=1000, tokens_per_month=9000)
 
 
 def records(*spent: tuple[str | None, int, datetime]) -> list[Link]:
-    """Rows by whose record has them, their tokens and when they began."""
+    """Make audit records from their usage journals, tokens and start times."""
     found = []
     for seq, (usage_journal, tokens, began) in enumerate(spent, 1):
         whole = attrs.evolve(
@@ -40,8 +40,8 @@ def records(*spent: tuple[str | None, int, datetime]) -> list[Link]:
     return found
 
 
-def test_rows_say_what_was_spent_this_month(database_url: str) -> None:
-    """By record, key and day; what no budget was charged for and older months are left out."""
+def test_audit_records_sum_up_this_month(database_url: str) -> None:
+    """Sums are by journal, key and day; older records and those without a budget are left out."""
     today, december = now(), datetime(2025, 12, 31, 23, 59, tzinfo=UTC)
     with closing(AuditTable(database_url)) as table:
         table.store(
@@ -62,10 +62,10 @@ def test_rows_say_what_was_spent_this_month(database_url: str) -> None:
     }
 
 
-def test_a_role_that_can_only_insert_is_told_so(
+def test_a_role_that_can_only_insert_is_reported(
     database_url: str, postgres: PostgresServer
 ) -> None:
-    """Then budgets are rebuilt without PostgreSQL; the error names what lacks."""
+    """Budgets are then rebuilt without PostgreSQL, and the error names the missing right."""
     database = database_url.rpartition("/")[2]
     postgres.execute("DROP ROLE IF EXISTS inserter")
     postgres.execute("CREATE ROLE inserter LOGIN PASSWORD 'p'")
@@ -75,19 +75,21 @@ def test_a_role_that_can_only_insert_is_told_so(
         spent_this_month(postgres.url_of(database, "inserter", "p"), now())
 
 
-@pytest.mark.parametrize(("kept", "told", "expected"), [(0, 30, 30), (40, 30, 40), (40, 50, 50)])
-async def test_in_process_the_larger_figure_of_a_record_counts(
-    tmp_path: Path, kept: int, told: int, expected: int
+@pytest.mark.parametrize(
+    ("in_journal", "in_records", "expected"), [(0, 30, 30), (40, 30, 40), (40, 50, 50)]
+)
+async def test_in_process_the_larger_figure_of_a_journal_counts(
+    tmp_path: Path, in_journal: int, in_records: int, expected: int
 ) -> None:
-    """Of what its file has and what rows tell; a record that is gone altogether adds to it."""
+    """A journal in both sources counts with the larger figure; a lost one adds to the others."""
     async with open_usage_journal(tmp_path, now=now) as usage_journal:
         identity = usage_journal.identity
-        if kept:
-            usage_journal.begin("r", "id", TODAY, kept)
-            usage_journal.end("r", kept)
+        if in_journal:
+            usage_journal.begin("r", "id", TODAY, in_journal)
+            usage_journal.end("r", in_journal)
 
     async def elsewhere() -> dict[str, dict[str, dict[int, int]]]:
-        return {identity: {"id": {TODAY: told}}, "gone": {"id": {TODAY: 100}}}
+        return {identity: {"id": {TODAY: in_records}}, "gone": {"id": {TODAY: 100}}}
 
     async with open_limits(
         tmp_path, None, ANY_LIMITS, 1, Metrics(), elsewhere=elsewhere, now=now

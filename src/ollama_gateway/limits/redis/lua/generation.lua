@@ -1,5 +1,5 @@
--- KEYS: the epoch. ARGV: offset, a new epoch's name, milliseconds until it opens
--- Answers the epoch in force as "NAME:OPENS"; where there is none, Redis has lost everything and
+-- KEYS: the generation. ARGV: offset, a new generation's name, milliseconds until it opens
+-- Returns the generation in force as "NAME:OPENS"; if there is none, Redis has lost everything, and
 -- this call begins one.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
