@@ -1,4 +1,4 @@
-"""Draw the picture of docs/evidence/benchmarks.md: first chunk and CPU a chunk, 1 to 600 streams."""
+"""Draw the picture of docs/evidence/benchmarks.md: first chunk, CPU a chunk; 1 to 600 streams."""
 
 from __future__ import annotations
 
