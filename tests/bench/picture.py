@@ -1,4 +1,4 @@
-"""Draw the picture of docs/evidence/benchmarks.md: first chunk and CPU, 1 to 600 streams."""
+"""Draw the picture of docs/evidence/benchmarks.md: first chunk, CPU a chunk; 1 to 600 streams."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Curves = Mapping[str, Mapping[int, float]]
 
 
 def sweep(lab: Lab) -> dict[str, Curves]:
-    """Measure the curves of the two panels, by their titles."""
+    """The curves of the two panels, by their titles."""
     first: dict[str, dict[int, float]] = {}
     cost: dict[str, dict[int, float]] = {}
     with lab.opened(SUBJECTS) as found:
@@ -45,7 +45,7 @@ def sweep(lab: Lab) -> dict[str, Curves]:
 
 
 def draw(panels: Mapping[str, Curves]) -> str:
-    """Draw panels side by side."""
+    """Panels side by side."""
     width = MARGIN + len(panels) * (WIDTH + GAP)
     size = f'viewBox="0 0 {width} {HEIGHT + 2 * MARGIN}"'
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} style="{STYLE}">']
