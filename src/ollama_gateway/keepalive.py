@@ -26,7 +26,7 @@ COUNT: Final = 3
 WRITE_TIMEOUT: Final = 30.0
 """Seconds that a write to a peer may take, and bytes of ours may be on their way."""
 
-_WISHES: Final = {
+_VALUES: Final = {
     "TCP_KEEPIDLE": IDLE,
     "TCP_KEEPALIVE": IDLE,  # macOS's name of the same
     "TCP_KEEPINTVL": INTERVAL,
@@ -34,7 +34,7 @@ _WISHES: Final = {
     "TCP_USER_TIMEOUT": round(WRITE_TIMEOUT * 1000),
 }
 OPTIONS: Final = {
-    getattr(socket, name): value for name, value in _WISHES.items() if hasattr(socket, name)
+    getattr(socket, name): value for name, value in _VALUES.items() if hasattr(socket, name)
 }
 """Options of TCP, by their numbers on this system."""
 

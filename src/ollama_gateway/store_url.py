@@ -15,22 +15,22 @@ from urllib.parse import unquote
 
 import attrs
 
-_SIGN: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
+_CHARACTER: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
 _DIRECTORY: Final = r"%2[Ff](?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})*"
-_PLACE: Final = (
+_HOST_AND_PORT: Final = (
     rf"(?:\[[0-9A-Fa-f:.]{{2,45}}\]|{_DIRECTORY}|[A-Za-z0-9._-]*)"  # libpq: of a Unix socket
     r"(?::[0-9]{1,5})?"
 )
 _URL: Final = re.compile(
     rf"(?P<scheme>[a-z]+)://"
-    rf"(?:{_SIGN}*(?::(?:{_SIGN}|:)*)?@)?"
-    rf"(?P<places>{_PLACE}(?:,{_PLACE})*)"
-    rf"(?P<path>(?:/(?:{_SIGN}|[:/])*)?)"
-    rf"(?:\?(?P<query>(?:{_SIGN}|[:/?])*))?"
+    rf"(?:{_CHARACTER}*(?::(?:{_CHARACTER}|:)*)?@)?"
+    rf"(?P<places>{_HOST_AND_PORT}(?:,{_HOST_AND_PORT})*)"
+    rf"(?P<path>(?:/(?:{_CHARACTER}|[:/])*)?)"
+    rf"(?:\?(?P<query>(?:{_CHARACTER}|[:/?])*))?"
 )
 _SCHEME: Final = re.compile(r"([a-z]{1,16})://")
 _PORT: Final = re.compile(r":([0-9]{1,5})\Z")
-_NAMED: Final = re.compile(r"[A-Za-z0-9._,:/ $~\[\]-]{1,255}")
+_NAMEABLE: Final = re.compile(r"[A-Za-z0-9._,:/ $~\[\]-]{1,255}")
 """A host, a directory or a database that is named in messages; others are not."""
 
 
@@ -80,7 +80,7 @@ class StoreURL:
         hosts = self.query.get("host") or self.query.get("hostaddr") or ",".join(self.hosts)
         database = self.query.get("dbname") or self.path
         found = [text for text in (hosts or "local", database) if text]
-        return "/".join(text if _NAMED.fullmatch(text) else "?" for text in found)
+        return "/".join(text if _NAMEABLE.fullmatch(text) else "?" for text in found)
 
 
 def scheme_of(text: str) -> str:

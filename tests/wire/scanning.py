@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ollama_gateway.wire import bounds
 from ollama_gateway.wire.body import MAX_DEPTH
 from ollama_gateway.wire.findings import Findings
-from ollama_gateway.wire.large import Intake, Large, RequestBody, Steps, request_limits
+from ollama_gateway.wire.large import BodyReader, Large, RequestBody, Steps, request_limits
 from ollama_gateway.wire.scanner import Scanner
 from ollama_gateway.wire.splicing import Field
 from ollama_gateway.wire.structure import Cutting
@@ -74,7 +74,7 @@ def large(
     body: bytes, *, step: int = 5, long: int = 24, cutting: Cutting = TINY, piece: int = 1000
 ) -> Large:
     """The body, read as a large one; raises BadRequest."""
-    intake = Intake(request_limits(100_000), cutting, -1, step, long)
+    intake = BodyReader(request_limits(100_000), cutting, -1, step, long)
     for start in range(0, len(body), piece):
         intake.add(body[start : start + piece])
         run(intake.work())
@@ -85,7 +85,7 @@ def large(
 
 def sent(body: RequestBody) -> bytes:
     """What a backend gets."""
-    return b"".join(body.pieces(7)) if isinstance(body, Large) else body
+    return b"".join(body.chunks(7)) if isinstance(body, Large) else body
 
 
 def with_generation(body: RequestBody, field: Field, tokens: int) -> bytes:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.simulator import gojson
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import Measure, measure, measured_inputs
+from ollama_gateway.wire.bounds import Measure, measure_document, measured_inputs
 from ollama_gateway.wire.splicing import Field
 from tests.wire.scanning import run, with_generation
 
@@ -32,7 +32,7 @@ def _ollama_reads(body: bytes, field: Field) -> object:
 
 def _measured(body: str, fields: tuple[Field, ...] = ()) -> Measure:
     raw = body.encode()
-    return measure(parse(raw), len(raw), fields)
+    return measure_document(parse(raw), len(raw), fields)
 
 
 _SPELLINGS = ["max_tokens", "MAX_Tokens", "\\u006dax_tokens", "max_to\u212aen\u017f"]
@@ -266,7 +266,7 @@ _BODIES = st.dictionaries(_FIELDS, _PLAIN | st.lists(_MESSAGES | _TEXTS))
 def test_a_measure_is_within_the_body(text: str) -> None:
     """Any object can be measured: never more media than there are bytes, no bound below 1."""
     body = text.encode("utf-8", "replace")
-    measured = measure(parse(body), len(body), OPENAI)
+    measured = measure_document(parse(body), len(body), OPENAI)
     assert 0 < measured.text <= len(body)
     assert measured.media >= (measured.text < len(body))
     assert measured.asked is None or measured.asked >= 1
@@ -297,4 +297,4 @@ def test_large_bodies() -> None:
     text = '\\"max_tokens\\":' * 10**5
     body = f'{{{members},"messages":[{"{}," * 10**5}"{text}"]{" " * 10**6}}}'.encode()
     assert with_generation(body, ("max_tokens",), 7) == body[:-1] + b',"max_tokens":7}'
-    assert measure(parse(body), len(body), OPENAI) == Measure(len(body), 0, messages=100_001)
+    assert _measured(body.decode(), OPENAI) == Measure(len(body), 0, messages=100_001)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import SEARCH_TOOL, measure
+from ollama_gateway.wire.bounds import SEARCH_TOOL, measure_document
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_what_a_template_makes_of_a_request(
     has_template: bool,  # noqa: FBT001
 ) -> None:
     """Messages and tools are wrapped in a template's words, and a client may bring its own."""
-    found = measure(parse(body), len(body), ())
+    found = measure_document(parse(body), len(body), ())
 
     assert (found.messages, found.tools, found.has_template) == (messages, tools, has_template)
 
@@ -48,7 +48,7 @@ def test_what_ollama_writes_of_its_own_is_in_the_bound() -> None:
     """A namespace's name goes before each of its tools, and its own tool has words of its own."""
     body = b"""{"tools":[{"type":"namespace","name":"12345678","tools":[{},{},
         {"name":"\xc3\xa9","tools":[{}]}]},{"type":"web_search"}]}"""
-    found = measure(parse(body), len(body), ())
+    found = measure_document(parse(body), len(body), ())
 
     assert (found.tools, found.repeated) == (4, 9 + 9 + 9 + 3 + SEARCH_TOOL)
 
@@ -79,6 +79,6 @@ INPUT_IMAGE = f'{{"type":"input_image","image_url":"{PNG}"}}'
 )
 def test_media_in_what_tools_return(body: str, media: int) -> None:
     """An image in the answer of a tool is measured as one that a person sends."""
-    found = measure(parse(body.encode()), len(body), ())
+    found = measure_document(parse(body.encode()), len(body), ())
 
     assert (found.media, len(body) - found.text) == (media, media * len(PNG))

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_gateway.wire.chunked import (
+    FRAMING_PER_BYTE,
     MAX_LINE,
     MAX_TRAILERS,
-    MOST_FRAMING,
     SPARE_FRAMING,
     ChunkedBody,
     ChunkedBodyBroken,
@@ -175,7 +175,7 @@ def test_tiny_chunks_are_read_as_any_others(sizes: list[int], form: bytes) -> No
 def test_a_body_of_framing_alone_is_broken(size: bytes) -> None:
     """So much of it as the body's own bytes excuse, and no more: it is all there is to read."""
     chunk = size + b"\r\nx\r\n"
-    excused = SPARE_FRAMING // (len(chunk) - 1 - MOST_FRAMING)
+    excused = SPARE_FRAMING // (len(chunk) - 1 - FRAMING_PER_BYTE)
     body = ChunkedBody()
 
     for _ in range(excused):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.encoding import PIECE, Decoder
+from ollama_gateway.wire.encoding import MAX_OUTPUT, Decoder
 from ollama_gateway.wire.headers import content_coding
 
 if sys.version_info >= (3, 14):
@@ -20,7 +20,7 @@ else:
     from backports import zstd
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\x01\x00\x00\x00x"
-LONG: dict[int, int] = {
+LONG_STRING: dict[int, int] = {
     zstd.CompressionParameter.window_log: 27,
     zstd.CompressionParameter.enable_long_distance_matching: 1,
 }
@@ -56,7 +56,7 @@ def test_a_bomb_comes_out_in_pieces() -> None:
     pieces = Decoder().feed(bomb)
 
     assert len(bomb) < 10_000
-    assert [len(next(pieces)) for _ in range(3)] == [PIECE] * 3
+    assert [len(next(pieces)) for _ in range(3)] == [MAX_OUTPUT] * 3
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_bomb_comes_out_in_pieces() -> None:
         zstd.compress(b"hello") + b"x",
         zstd.compress(b"hello") + zstd.compress(b"more"),
         SKIPPABLE + zstd.compress(b"hello"),
-        zstd.compress(os.urandom(1 << 20) * 10, options=LONG),
+        zstd.compress(os.urandom(1 << 20) * 10, options=LONG_STRING),
     ],
 )
 def test_broken_frames_are_refused(body: bytes) -> None:

@@ -13,9 +13,16 @@ from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import LongText, model_of, parse, utf8_size
 from ollama_gateway.wire.bounds import with_generation
 from ollama_gateway.wire.dialects.openai import with_usage
-from ollama_gateway.wire.large import IN_PLACE, STEP, Intake, Large, fields_of, request_limits
+from ollama_gateway.wire.large import (
+    IN_PLACE,
+    SCAN_STEP,
+    BodyReader,
+    Large,
+    fields_of,
+    request_limits,
+)
 from ollama_gateway.wire.parts import parts, whole
-from ollama_gateway.wire.structure import LONG, Cutting
+from ollama_gateway.wire.structure import LONG_STRING, Cutting
 from tests.wire.scanning import PICTURES, RUN, Pairs, documents, encoded, large, read, run, sent
 
 
@@ -58,7 +65,7 @@ def test_the_parts_hold_all_that_there_is(body: bytes, step: int) -> None:
         found = large(body, step=step)
     except BadRequest:
         return
-    values = [value for part in parts(found) for value in flattened(part.read(valued))]
+    values = [value for part in parts(found) for value in flattened(part.value(valued))]
 
     assert values == flattened(json.loads(body, object_pairs_hook=valued))
 
@@ -147,7 +154,7 @@ def test_options_that_are_none_are_refused(value: str) -> None:
 )
 def test_a_large_body_that_is_refused(body: bytes, words: str) -> None:
     """One line that says what is wrong, whatever the size."""
-    intake = Intake(request_limits(100_000))
+    intake = BodyReader(request_limits(100_000))
     intake.add(body)
     with pytest.raises(BadRequest, match=words) as refusal:
         run(fields_of(run(intake.end())))
@@ -172,20 +179,20 @@ def test_no_step_takes_more_than_a_part(unit: bytes, monkeypatch: pytest.MonkeyP
         unit * count if unit != b'"' else b'"' + b"x" * 2_000_000
     )
     body += b'"]}' if unit == b'"' else b"0]}"
-    intake = Intake(request_limits(100_000))
+    intake = BodyReader(request_limits(100_000))
     intake.add(body)
     found = run(intake.end())
 
     assert isinstance(found, Large)
     assert max(len(part.text) for part in parts(found)) <= IN_PLACE
-    assert STEP + LONG <= IN_PLACE
+    assert SCAN_STEP + LONG_STRING <= IN_PLACE
     held = list(run_sizes(found))
     assert max(held) <= 32 * 1024
 
 
 def run_sizes(found: Large) -> Any:
     """Bytes of the pieces that leave."""
-    return (len(piece) for piece in found.pieces(32 * 1024))
+    return (len(piece) for piece in found.chunks(32 * 1024))
 
 
 def test_a_long_text_says_how_long_it_is() -> None:
@@ -196,7 +203,7 @@ def test_a_long_text_says_how_long_it_is() -> None:
         for step in (1, 2, 3, 5, 11):
             (part,) = parts(large(body, step=step, cutting=Cutting()))
             (found,) = part.texts
-            assert isinstance(part.read()["x"][0], LongText)
+            assert isinstance(part.value()["x"][0], LongText)
             assert found.size == len(text.encode())
             assert found.printed == len(json.dumps(text, ensure_ascii=False).encode()) - 2
 

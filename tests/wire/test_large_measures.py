@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import measure, measured, measured_inputs
+from ollama_gateway.wire.bounds import measure_document, measured, measured_inputs
 from ollama_gateway.wire.large import fields_of
 from ollama_gateway.wire.structure import Cutting
 from tests.wire.scanning import PICTURES, RUN, encoded, large, run
@@ -27,7 +27,7 @@ def test_it_measures_as_much(document: dict[str, Any], size: int, *, escapes: bo
     body = json.dumps(document, ensure_ascii=escapes).encode()
     found = large(body, step=size, cutting=Cutting(60, 10_000))
 
-    assert run(measured(found, run(fields_of(found)), BOUNDS)) == measure(
+    assert run(measured(found, run(fields_of(found)), BOUNDS)) == measure_document(
         parse(body), len(body), BOUNDS
     )
 
@@ -62,7 +62,7 @@ def test_what_is_divided_measures_no_less(messages: list[Any], step: int) -> Non
     body = encoded({"model": "m", "messages": messages, "max_tokens": 7})
     found = large(body, step=step)
     whole, seen = (
-        measure(parse(body), len(body), BOUNDS),
+        measure_document(parse(body), len(body), BOUNDS),
         run(measured(found, run(fields_of(found)), BOUNDS)),
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 from ollama_gateway.server.routes import INFERENCE
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import measure, with_generation
+from ollama_gateway.wire.bounds import measure_document, with_generation
 
 ROUTES = {endpoint.path: endpoint.bounds for endpoint in INFERENCE if endpoint.bounds}
 V1 = {path: fields for path, fields in ROUTES.items() if path.startswith("/v1/")}
@@ -17,7 +17,7 @@ V1 = {path: fields for path, fields in ROUTES.items() if path.startswith("/v1/")
 def bounded(text: str, path: str, tokens: int = 7) -> str:
     """A body as it goes upstream."""
     raw, fields = text.encode(), ROUTES[path]
-    measured = measure(parse(raw), len(raw), fields)
+    measured = measure_document(parse(raw), len(raw), fields)
     assert measured.written != tokens, "it would be left alone"
     changed = with_generation(raw, fields[0], tokens, measured.overriding)
     assert isinstance(changed, bytes)
@@ -48,7 +48,7 @@ def test_both_bounds_say_the_same(path: str, name: str, options: str, expected: 
     body = f'{{"model":"m","{name}":{options},"{field}":7,"x":1}}'
     if options == expected:
         raw = body.encode()
-        assert measure(parse(raw), len(raw), V1[path]).written == 7
+        assert measure_document(parse(raw), len(raw), V1[path]).written == 7
         return
     assert bounded(body, path) == f'{{"model":"m","{name}":{expected},"{field}":7,"x":1}}'
 
@@ -58,8 +58,8 @@ def test_who_gives_it_alone_wishes_the_same(path: str) -> None:
     """As with other fields that Ollama does not read: the dialect's own is written with it."""
     body = {"model": "m", "options": {"num_predict": 5}}
     raw = json.dumps(body).encode()
-    assert measure(parse(raw), len(raw), V1[path]).asked == 5
+    assert measure_document(parse(raw), len(raw), V1[path]).asked == 5
     field = V1[path][0][0]
     found = json.loads(bounded(json.dumps(body), path, 5))
     assert found == {**body, field: 5}
-    assert measure(parse(raw[:-1] + b',"%b":9}' % field.encode()), 9, V1[path]).asked == 9
+    assert measure_document(parse(raw[:-1] + b',"%b":9}' % field.encode()), 9, V1[path]).asked == 9

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from ollama_gateway.wire.body import MAX_DEPTH
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
-from ollama_gateway.wire.structure import LONGEST_NAME, Cutting, Limits, Unreadable
+from ollama_gateway.wire.structure import MAX_KEY_LENGTH, Cutting, DocumentLimits, Unreadable
 from tests.wire.scanning import Pairs, counts, documents, pieces_of, read, scanned
 
-EVERYTHING = Limits(values=10**9)
+EVERYTHING = DocumentLimits(values=10**9)
 
 
 @settings(max_examples=500, deadline=None)
@@ -96,20 +96,24 @@ def test_what_is_left_out_is_a_string_or_a_gap(data: st.DataObject, document: by
 @pytest.mark.parametrize(
     ("document", "limits", "words"),
     [
-        (b'{"a":[[],[]]}', Limits(containers=3), "more than 3 objects and arrays"),
-        (b'{"a":[{},{"b":{}}]}', Limits(containers=4), r"raise server\.max_json_containers"),
-        (b'{"a":[1,2,3]}', Limits(values=4), "more than 4 values"),
-        (b'{"a":["1,2",{},"3"]}', Limits(values=4), "more than 4 values"),
-        (b'{"a":1,"b":2,"c":3}', Limits(members=2), "more than 2 fields"),
-        (b'{"a":[[]]}', Limits(depth=2), "nested too deeply"),
-        (b'{"a":1e300,"b":1e301,"c":1e302}', Limits(containers=2), "odd form"),
-        (b'{"a":1e309}', Limits(), "number out of range"),
-        (b'{"%b":1}' % (b"k" * LONGEST_NAME), Limits(), "too long a name"),
-        (b'{"a":"\xff"}', Limits(), "must be UTF-8"),
-        (b'["a"]', Limits(), "must be a JSON object"),
+        (b'{"a":[[],[]]}', DocumentLimits(containers=3), "more than 3 objects and arrays"),
+        (
+            b'{"a":[{},{"b":{}}]}',
+            DocumentLimits(containers=4),
+            r"raise server\.max_json_containers",
+        ),
+        (b'{"a":[1,2,3]}', DocumentLimits(values=4), "more than 4 values"),
+        (b'{"a":["1,2",{},"3"]}', DocumentLimits(values=4), "more than 4 values"),
+        (b'{"a":1,"b":2,"c":3}', DocumentLimits(members=2), "more than 2 fields"),
+        (b'{"a":[[]]}', DocumentLimits(depth=2), "nested too deeply"),
+        (b'{"a":1e300,"b":1e301,"c":1e302}', DocumentLimits(containers=2), "odd form"),
+        (b'{"a":1e309}', DocumentLimits(), "number out of range"),
+        (b'{"%b":1}' % (b"k" * MAX_KEY_LENGTH), DocumentLimits(), "too long a name"),
+        (b'{"a":"\xff"}', DocumentLimits(), "must be UTF-8"),
+        (b'["a"]', DocumentLimits(), "must be a JSON object"),
     ],
 )
-def test_over_a_limit(document: bytes, limits: Limits, words: str) -> None:
+def test_over_a_limit(document: bytes, limits: DocumentLimits, words: str) -> None:
     """Each limit passes what it names, and refuses one more."""
     for size in (1, 1000):
         pieces = [document[start : start + size] for start in range(0, len(document), size)]
@@ -120,14 +124,14 @@ def test_over_a_limit(document: bytes, limits: Limits, words: str) -> None:
 @pytest.mark.parametrize(
     ("document", "limits"),
     [
-        (b'{"a":[[],[]]}', Limits(containers=4, depth=3)),
-        (b'{"a":["1,2",{},"[3]"]}', Limits(containers=3, values=5)),
-        (b'{"a":1,"b":2}', Limits(members=2, values=3)),
-        (b'{"%b":1}' % (b"k" * (LONGEST_NAME - 2)), Limits()),
-        (b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}", Limits()),
+        (b'{"a":[[],[]]}', DocumentLimits(containers=4, depth=3)),
+        (b'{"a":["1,2",{},"[3]"]}', DocumentLimits(containers=3, values=5)),
+        (b'{"a":1,"b":2}', DocumentLimits(members=2, values=3)),
+        (b'{"%b":1}' % (b"k" * (MAX_KEY_LENGTH - 2)), DocumentLimits()),
+        (b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}", DocumentLimits()),
     ],
 )
-def test_up_to_a_limit(document: bytes, limits: Limits) -> None:
+def test_up_to_a_limit(document: bytes, limits: DocumentLimits) -> None:
     """What a limit names still passes; brackets and commas in strings are text."""
     assert scanned([document], Findings(limits)).is_complete
 
@@ -140,12 +144,16 @@ def test_no_comma_stands_before_the_end(outer: str, value: str) -> None:
     for size in (1, 1000):
         pieces = [document[start : start + size] for start in range(0, len(document), size)]
         with pytest.raises(Unreadable, match="not valid JSON"):
-            scanned(pieces, Findings(Limits()))
+            scanned(pieces, Findings(DocumentLimits()))
 
 
 def test_a_refusal_does_not_wait_for_the_end() -> None:
     """What is over a limit, or no JSON, is refused within twice what can be held back."""
-    for unit, limits in ((b"[],", Limits(containers=9)), (b"x", Limits()), (b"1 ", Limits())):
+    for unit, limits in (
+        (b"[],", DocumentLimits(containers=9)),
+        (b"x", DocumentLimits()),
+        (b"1 ", DocumentLimits()),
+    ):
         scanner = Scanner(Findings(limits))
         scanner.feed(b'{"a":[')
         with pytest.raises(Unreadable):

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from ollama_gateway.wire.dialects import Dialect, Reading, Usage
+from ollama_gateway.wire.dialects import Dialect, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
 from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
-from ollama_gateway.wire.outline import LONGEST_VALUE, SLICE
-from ollama_gateway.wire.whole import HELD, LONGEST_BACKOFF, LONGEST_HELD, WholeAnswer
+from ollama_gateway.wire.outline import MAX_KEPT_VALUE, SLICE
+from ollama_gateway.wire.whole import MAX_HELD, MAX_TRAILING_SPACE, PASS_ON_SIZE, WholeAnswer
 from tests.wire.scanning import documents, pieces_of, read
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -99,13 +99,13 @@ def test_what_it_means_is_known_as_it_passes() -> None:
     answer.feed(b'{"prompt_eval_count":7,"embeddings":[' + b"1," * (SLICE // 2 - 20))
     answer.feed(b"1," * 100)
 
-    assert answer.reading.usage == Usage(7, None)
+    assert answer.reading.usage == ReportedUsage(7, None)
     assert not answer.is_ended
 
 
 def test_of_a_long_value_it_is_known_that_it_is_there() -> None:
     """An error too long to be kept is one all the same."""
-    for size in (10, LONGEST_VALUE * 3):
+    for size in (10, MAX_KEPT_VALUE * 3):
         answer = WholeAnswer(OLLAMA)
         error = json.dumps({"x": "y" * SLICE, "error": "z" * size}).encode()
         taken(answer, [error[:SLICE], error[SLICE:]])
@@ -117,7 +117,7 @@ def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
     """Not one byte before; then all that was held, and every piece as it comes."""
     answer = WholeAnswer(OLLAMA)
     piece = b"1," * (SLICE // 2)
-    held = [b'{"%b":[' % name.encode(), *[piece] * (HELD // SLICE - 1)]
+    held = [b'{"%b":[' % name.encode(), *[piece] * (PASS_ON_SIZE // SLICE - 1)]
     assert [part for one in held for part in answer.feed(one)] == []
     assert answer.feed(piece) == [*held, piece]
     assert answer.feed(piece) == [piece]
@@ -133,7 +133,7 @@ def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
 def test_what_is_not_known_is_held(start: bytes) -> None:
     """An error, or what has no member of a good answer yet."""
     answer = WholeAnswer(OLLAMA)
-    pieces = [start, *[b"1," * (SLICE // 2)] * (2 * HELD // SLICE)]
+    pieces = [start, *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE)]
 
     assert [part for piece in pieces for part in answer.feed(piece)] == []
     assert answer.pass_on() == []
@@ -144,7 +144,7 @@ def test_what_is_not_known_is_held(start: bytes) -> None:
 def test_one_that_is_kept_is_never_passed_on() -> None:
     """Whoever changes an answer needs all of it."""
     answer = WholeAnswer(OLLAMA, is_kept=True)
-    pieces = [b'{"message":[', *[b"1," * (SLICE // 2)] * (2 * HELD // SLICE), b"1]}"]
+    pieces = [b'{"message":[', *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE), b"1]}"]
 
     assert [part for piece in pieces for part in answer.feed(piece)] == []
     assert not answer.is_good
@@ -156,10 +156,10 @@ def test_what_is_held_is_bounded() -> None:
     """In its length, and in the white space behind its end."""
     answer = WholeAnswer(OLLAMA)
     with pytest.raises(FrameTooLong):
-        answer.feed(b" " * (LONGEST_HELD + 1))
+        answer.feed(b" " * (MAX_HELD + 1))
     answer = WholeAnswer(OLLAMA)
     answer.feed(b'{"embeddings":[' + b" " * SLICE)
     answer.pass_on()
     answer.feed(b"]}")
     with pytest.raises(FrameTooLong):
-        answer.feed(b" " * LONGEST_BACKOFF)
+        answer.feed(b" " * MAX_TRAILING_SPACE)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import measure
+from ollama_gateway.wire.bounds import measure_document
 from tests.wire.scanning import with_generation
 
 OPTIONS = (("options", "num_predict"),)
@@ -37,7 +37,7 @@ def test_only_what_is_read_there_is_written(
     body: str, fields: tuple[tuple[str, ...], ...], written: int | None
 ) -> None:
     """It counts where Ollama reads just that integer: in its field, the last of several."""
-    measured = measure(parse(body.encode()), len(body), fields)
+    measured = measure_document(parse(body.encode()), len(body), fields)
     assert measured.written == written
     assert written is None or measured.asked == written
 

@@ -19,7 +19,7 @@ import attrs
 from ollama_gateway import clock
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.ledger.asked import Asked, Caller, end_user
-from ollama_gateway.wire.counting import BYTES_A_TOKEN
+from ollama_gateway.wire.counting import BYTES_PER_TOKEN
 
 
 @attrs.define
@@ -90,7 +90,7 @@ class AuditRecord:
     @property
     def relayed(self) -> int:
         """Tokens of what was relayed: each chunk is one at least, and so are four bytes of text."""
-        return max(self.chunks, -(-self.text // BYTES_A_TOKEN))
+        return max(self.chunks, -(-self.text // BYTES_PER_TOKEN))
 
     @property
     def unheard(self) -> int:

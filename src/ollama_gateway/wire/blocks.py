@@ -39,9 +39,9 @@ class Blocks:
         """A part of it, in one piece."""
         if end <= BLOCK and self._blocks:
             return bytes(memoryview(self._blocks[0])[start:end])
-        return b"".join(self.pieces(start, end, BLOCK))
+        return b"".join(self.chunks(start, end, BLOCK))
 
-    def pieces(self, start: int, end: int, size: int) -> Iterator[bytes]:
+    def chunks(self, start: int, end: int, size: int) -> Iterator[bytes]:
         """A part of it, in pieces of at most `size`."""
         end = min(end, self._size)
         while start < end:

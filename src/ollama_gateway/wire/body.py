@@ -23,7 +23,7 @@ from ollama_gateway.errors import BadRequest
 MAX_DEPTH: Final = 200
 """Objects and arrays inside each other, the outermost counted; tool schemas stay below 30."""
 
-MOST_FIELDS: Final = 1000
+MAX_FIELDS: Final = 1000
 """Of the outermost object; Ollama knows some forty."""
 
 _REASON: Final = "invalid_body"
@@ -79,8 +79,8 @@ def parse(body: bytes) -> dict[str, object]:
 
 def refuse_twice(keys: Sequence[str]) -> None:
     """Raise BadRequest where two keys of the outermost object are equal when case is folded."""
-    if len(keys) > MOST_FIELDS:
-        raise _refused(f"the request body has more than {MOST_FIELDS} fields")
+    if len(keys) > MAX_FIELDS:
+        raise _refused(f"the request body has more than {MAX_FIELDS} fields")
     if len({key.casefold() for key in keys}) < len(keys):
         raise _refused("the request body has the same key twice")
 

@@ -16,7 +16,7 @@ MAX_LINE: Final = 4096
 MAX_TRAILERS: Final = 16 * 1024
 """Bytes of all trailers."""
 SPARE_FRAMING: Final = 32 * 1024
-MOST_FRAMING: Final = 16
+FRAMING_PER_BYTE: Final = 16
 """Bytes of framing that a body may have: so many for each byte that it carries, and the spare ones.
 A chunk of one byte needs five (Go's net/http refuses excess in the same way: CVE-2023-39326)."""
 _TINY_DATA: Final = b"|".join(
@@ -25,7 +25,7 @@ _TINY_DATA: Final = b"|".join(
 _TINY_CHUNK: Final = re.compile(rb"[1-9A-Fa-f]\r\n(%b)\r\n|.+" % _TINY_DATA, re.DOTALL)
 """A chunk whose size is one digit, else all the rest: each match begins where the last one ends."""
 _EXTENSION: Final = MAX_LINE - 32
-_SIZE: Final = re.compile(
+_SIZE_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,20})(?:;[^\x00\r\n]{0,%d}+|[ \t]{0,%d}+)\r\n" % (_EXTENSION, _EXTENSION)
 )
 """Possessive: it would try every division of white space otherwise."""
@@ -93,13 +93,13 @@ class ChunkedBody:
         return body
 
     def _weigh(self, taken: int, carried: int) -> None:
-        self._spare += carried * (MOST_FRAMING + 1) - taken
+        self._spare += carried * (FRAMING_PER_BYTE + 1) - taken
         if self._spare < 0 and not self.is_complete and self._broken is None:
             self._broken = ChunkedBodyBroken("hardly anything but framing")
 
     def _take_whole_chunks(self, parts: list[bytes]) -> None:
         """Take those that are all there, as most are; what is odd is left to `_step`."""
-        while (found := _SIZE.match(self._buffer, self._at)) is not None:
+        while (found := _SIZE_LINE.match(self._buffer, self._at)) is not None:
             start = found.end()
             end = start + int(found[1], 16)
             if start == end or not self._buffer.startswith(b"\r\n", end):
@@ -135,7 +135,7 @@ class ChunkedBody:
         return True
 
     def _begin(self, line: bytes) -> None:
-        found = _SIZE.fullmatch(line)
+        found = _SIZE_LINE.fullmatch(line)
         if found is None:
             raise ChunkedBodyBroken("no size of a chunk")
         self._left = int(found[1], 16)

@@ -14,7 +14,7 @@ from ollama_gateway.wire.body import LongText, utf8_size
 from ollama_gateway.wire.large import RequestBody, Steps
 from ollama_gateway.wire.parts import parts
 
-BYTES_A_TOKEN: Final = 4
+BYTES_PER_TOKEN: Final = 4
 _PRINTED: Final = ("tool_use", "tool_result")
 """Types of parts that are counted as the JSON they are."""
 
@@ -33,9 +33,9 @@ def estimated_tokens(body: RequestBody, fields: dict[str, object]) -> Steps[int]
         said, is_something = 0, False
         for part in parts(body):
             yield
-            more, is_more = _said(part.read())
+            more, is_more = _said(part.value())
             said, is_something = said + more, is_something or is_more
-    return max(said // BYTES_A_TOKEN, int(is_something))
+    return max(said // BYTES_PER_TOKEN, int(is_something))
 
 
 def _said(document: dict[str, object]) -> tuple[int, bool]:

@@ -20,7 +20,7 @@ else:
     from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
 ZSTD: Final = b"zstd"
-PIECE: Final = 256 * 1024
+MAX_OUTPUT: Final = 256 * 1024
 """Bytes that come out at once."""
 _WINDOW_LOG: Final = 23
 
@@ -37,7 +37,7 @@ class Decoder:
             if self._frame.eof:
                 raise _broken()
             try:
-                piece = self._frame.decompress(data, max_length=PIECE)
+                piece = self._frame.decompress(data, max_length=MAX_OUTPUT)
             except ZstdError:
                 raise _broken() from None
             data = self._frame.unused_data

@@ -10,13 +10,13 @@ from typing import Final
 import attrs
 
 from ollama_gateway.wire.structure import (
-    LONG,
+    LONG_STRING,
     Container,
     Cut,
     Cutting,
-    Limits,
-    Member,
+    DocumentLimits,
     Omission,
+    TopLevelMember,
     Unreadable,
 )
 
@@ -33,13 +33,13 @@ Opened = tuple[bool, int, int]
 class Findings:
     """Filled by the scanner; all places count from the document's first byte."""
 
-    limits: Limits = attrs.field(factory=Limits)
+    limits: DocumentLimits = attrs.field(factory=DocumentLimits)
     keep: int = 0
     """Bytes of a value of the outermost object up to which `Member.raw` holds it."""
     cutting: Cutting | None = None
-    long: int = LONG
+    long: int = LONG_STRING
     """Bytes of a string from which a piece may end in it, and from which it is an omission."""
-    members: list[Member] = attrs.field(factory=list, init=False)
+    members: list[TopLevelMember] = attrs.field(factory=list, init=False)
     """Of the outermost object, as they come, the last perhaps unfinished."""
     closed_at: int = attrs.field(default=-1, init=False)
     """Where the brace stands that closes the object, once it has passed."""
@@ -88,7 +88,7 @@ class Findings:
         if len(self.members) == self.limits.members:
             raise Unreadable(f"has more than {self.limits.members} fields")
         key = json.loads(name.decode("utf-8", "replace"))
-        self.members.append(Member(key, key_start, start, kind))
+        self.members.append(TopLevelMember(key, key_start, start, kind))
         self._raw, self._raw_end = bytearray() if self.keep else None, start
 
     def end(self, data: bytes, data_at: int, end: int) -> None:

@@ -11,38 +11,48 @@ import math
 import re
 from typing import Final
 
-MOST_DIGITS: Final = 4300
+MAX_INTEGER_DIGITS: Final = 4300
 """Of an integer, as Python converts it."""
-MOST_PLAIN: Final = 200
+MAX_PLAIN_DIGITS: Final = 200
 """Digits of one of which it need not be asked."""
 
-_GAP = rb"[ \t\r\n]*+"
-_PLAIN = rb'[^"\\\x00-\x1f]*+'
-_INSIDE = rb'%b(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})%b)*+' % (_PLAIN, _PLAIN)
-_STRING = rb'"%b"' % _INSIDE
+_WHITESPACE = rb"[ \t\r\n]*+"
+_UNESCAPED = rb'[^"\\\x00-\x1f]*+'
+_STRING_CONTENT = rb'%b(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})%b)*+' % (_UNESCAPED, _UNESCAPED)
+_STRING = rb'"%b"' % _STRING_CONTENT
 _NUMBER = (
     rb"-?(?:0|[1-9][0-9]{0,199}+)(?:\.[0-9]++)?+(?:[eE](?:-[0-9]++|\+?[0-9]{1,2}+(?![0-9])))?+"
 )
 _SCALAR = rb"(?:%b|%b|true|false|null)" % (_STRING, _NUMBER)
-_NAMED = rb"%b%b:%b%b" % (_STRING, _GAP, _GAP, _SCALAR)
+_SCALAR_MEMBER = rb"%b%b:%b%b" % (_STRING, _WHITESPACE, _WHITESPACE, _SCALAR)
 
-GAP: Final = re.compile(_GAP)
-TEXT: Final = re.compile(_STRING)
-REST_OF_TEXT: Final = re.compile(_INSIDE)
+WHITESPACE: Final = re.compile(_WHITESPACE)
+STRING: Final = re.compile(_STRING)
+STRING_REST: Final = re.compile(_STRING_CONTENT)
 """What may follow in a string that has begun."""
 ELEMENTS: Final = re.compile(
     rb"(?:%b%b%b,)*+(?P<run>%b)(?:(?P<open>[\[{])|%b%b(?P<close>\]))?+"
-    % (_GAP, _SCALAR, _GAP, _GAP, _SCALAR, _GAP)
+    % (_WHITESPACE, _SCALAR, _WHITESPACE, _WHITESPACE, _SCALAR, _WHITESPACE)
 )
 """Scalars of an array, each with its comma, and what follows: a container, or the last of them."""
 MEMBERS: Final = re.compile(
     rb"(?:%b%b%b,)*+(?P<run>%b)(?:(?P<key>%b)%b:%b(?P<open>[\[{])|%b%b(?P<close>\}))?+"
-    % (_GAP, _NAMED, _GAP, _GAP, _STRING, _GAP, _GAP, _NAMED, _GAP)
+    % (
+        _WHITESPACE,
+        _SCALAR_MEMBER,
+        _WHITESPACE,
+        _WHITESPACE,
+        _STRING,
+        _WHITESPACE,
+        _WHITESPACE,
+        _SCALAR_MEMBER,
+        _WHITESPACE,
+    )
 )
 """The same of an object."""
-FIELD: Final = re.compile(
+MEMBER: Final = re.compile(
     rb"(?P<key>%b)%b:%b(?:(?P<open>[\[{])|(?P<scalar>%b)(?=%b[,}]))"
-    % (_STRING, _GAP, _GAP, _SCALAR, _GAP)
+    % (_STRING, _WHITESPACE, _WHITESPACE, _SCALAR, _WHITESPACE)
 )
 """One member of an object, to the beginning of its value or to what stands behind it."""
 LITERAL: Final = re.compile(
@@ -50,21 +60,23 @@ LITERAL: Final = re.compile(
     rb"|true|false|null)(?=[ \t\r\n,\]}])"
 )
 """A number or a word, with something behind it that ends it."""
-_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 def commas(run: bytes) -> int:
     """The commas outside strings; a string takes about 100 ns."""
-    return (_TEXTS.sub(b"", run) if b'"' in run else run).count(b",")
+    return (_STRINGS.sub(b"", run) if b'"' in run else run).count(b",")
 
 
 def is_odd(literal: re.Match[bytes]) -> bool:
     """Whether it is a number that only its value says to be in range, perhaps."""
-    return len(literal["digits"] or b"") > MOST_PLAIN or b"e" in (literal["rest"] or b"").lower()
+    return (
+        len(literal["digits"] or b"") > MAX_PLAIN_DIGITS or b"e" in (literal["rest"] or b"").lower()
+    )
 
 
 def is_in_range(number: re.Match[bytes]) -> bool:
     """Whether Python can have it: finite, or an integer that is not too long."""
     if number["rest"]:
         return not math.isinf(float(number[0]))
-    return len(number["digits"].lstrip(b"-")) <= MOST_DIGITS
+    return len(number["digits"].lstrip(b"-")) <= MAX_INTEGER_DIGITS

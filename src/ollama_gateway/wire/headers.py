@@ -40,8 +40,8 @@ UPSTREAM: Final = frozenset(
 DOWNSTREAM: Final = frozenset({b"cache-control", b"content-type"})
 """Response headers that come back; length and framing are the gateway's own."""
 
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-VERSIONS: Final = frozenset({"1.0", "1.1"})
+ALLOWED_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+ALLOWED_VERSIONS: Final = frozenset({"1.0", "1.1"})
 MAX_TARGET: Final = 8192
 """Bytes in a request target, path and query together."""
 MAX_HEADERS: Final = 100
@@ -51,23 +51,23 @@ _KEY_HEADERS: Final = (b"x-api-key", b"api-key")
 
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
 # A token of RFC 9110 without `_`: CGI and nginx take `Content_Length` for `Content-Length`.
-_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
-_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+_FIELD_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _FIELD_LINES: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~\x80-\xff]*\r\n)*")
-_HOST: Final = re.compile(
+_HOST_HEADER: Final = re.compile(
     rb"(?: [A-Za-z0-9._~-]{1,253} | \[ [0-9A-Fa-f:.]{2,45} \] ) (?: :[0-9]{1,5} )?", re.VERBOSE
 )
-_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
+_CONTENT_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
 
 
 def upstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """What of a client's request headers goes to a backend, names in lower case, in order."""
-    return _kept(headers, UPSTREAM)
+    return _allowed(headers, UPSTREAM)
 
 
 def downstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """What of a backend's response headers goes to the client, names in lower case, in order."""
-    return _kept(headers, DOWNSTREAM)
+    return _allowed(headers, DOWNSTREAM)
 
 
 def content_coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -117,9 +117,9 @@ def check_head(
         HeadersTooLarge: more than `MAX_HEADERS` of them.
 
     """
-    if method not in METHODS:
+    if method not in ALLOWED_METHODS:
         raise _refused("this method is not supported")
-    if version not in VERSIONS:
+    if version not in ALLOWED_VERSIONS:
         raise _refused("this HTTP version is not supported")
     if len(target) > MAX_TARGET:
         raise _refused("the request target is too long")
@@ -128,7 +128,7 @@ def check_head(
     if len(headers) > MAX_HEADERS:
         raise HeadersTooLarge
     for name, value in headers:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
             raise _refused("a header is malformed")
     found = _values(headers, b"host", b"content-length", b"transfer-encoding")
     _check_host(version, found[b"host"])
@@ -147,7 +147,7 @@ def field_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 def _check_host(version: str, hosts: list[bytes]) -> None:
     if len(hosts) > 1 or (version == "1.1" and not hosts):
         raise _refused("exactly one Host header is required")
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not _HOST_HEADER.fullmatch(hosts[0]):
         raise _refused("the Host header is malformed")
 
 
@@ -158,7 +158,7 @@ def _check_framing(version: str, lengths: list[bytes], codings: list[bytes]) -> 
         raise _refused("Transfer-Encoding needs HTTP/1.1")
     if codings and [coding.lower() for coding in codings] != [b"chunked"]:
         raise _refused("this Transfer-Encoding is not supported")
-    if lengths and not (len(lengths) == 1 and _LENGTH.fullmatch(lengths[0])):
+    if lengths and not (len(lengths) == 1 and _CONTENT_LENGTH.fullmatch(lengths[0])):
         raise _refused("the Content-Length header is malformed")
 
 
@@ -180,7 +180,7 @@ def _values(headers: Iterable[tuple[bytes, bytes]], *wanted: bytes) -> dict[byte
     return found
 
 
-def _kept(
+def _allowed(
     headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]
 ) -> list[tuple[bytes, bytes]]:
     pairs = [(name.lower(), value) for name, value in headers]

@@ -10,8 +10,8 @@ from typing import Final
 
 from ollama_gateway.wire.networks import address_of
 
-_NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9_])?")
-_HOST: Final = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[^:\[\]]{1,254})(?::[0-9]{1,5})?")
+_HOST_NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9_])?")
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[^:\[\]]{1,254})(?::[0-9]{1,5})?")
 
 
 def name_of(text: str) -> str | None:
@@ -20,12 +20,12 @@ def name_of(text: str) -> str | None:
     name = text[1:-1] if is_bracketed else text.lower().removesuffix(".")
     if (address := address_of(name)) is not None:
         return str(address)
-    return name if not is_bracketed and _NAME.fullmatch(name) else None
+    return name if not is_bracketed and _HOST_NAME.fullmatch(name) else None
 
 
 def name_in(host: str) -> str | None:
     """What a `Host` header names, whatever the port; None where it is malformed."""
-    match = _HOST.fullmatch(host.lower())
+    match = _HOST_AND_PORT.fullmatch(host.lower())
     return None if match is None else name_of(match[1])
 
 

@@ -20,10 +20,16 @@ import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.blocks import Blocks
-from ollama_gateway.wire.body import MOST_FIELDS, LongText, go_fold, parse, refuse_twice
+from ollama_gateway.wire.body import MAX_FIELDS, LongText, go_fold, parse, refuse_twice
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
-from ollama_gateway.wire.structure import LONG, Cutting, Limits, Member, Unreadable
+from ollama_gateway.wire.structure import (
+    LONG_STRING,
+    Cutting,
+    DocumentLimits,
+    TopLevelMember,
+    Unreadable,
+)
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[None, None, T]
@@ -34,11 +40,11 @@ IN_PLACE: Final = 256 * 1024
 DENSE_VALUES: Final = 20_000
 DENSE_CONTAINERS: Final = 10_000
 """How many are read in one go, about: an object, or a number with a point, takes 0.5 us."""
-MOST_VALUES: Final = 8_000_000
+MAX_VALUES: Final = 8_000_000
 """In a large body: 28 MB of token ids are five million."""
-STEP: Final = 4 * 1024
+SCAN_STEP: Final = 4 * 1024
 """Bytes that are scanned at once: at most 3 ms, which takes a bracket every other byte."""
-LONGEST_FIELD: Final = 64 * 1024
+MAX_OPTIONS_SIZE: Final = 64 * 1024
 """Bytes of an object of options."""
 
 _CUTTING: Final = Cutting()
@@ -63,16 +69,16 @@ class Large:
         added = sum(len(new) - (end - start) for start, end, new in self.edits)
         return len(self.blocks) + added
 
-    def pieces(self, size: int) -> Iterator[bytes]:
+    def chunks(self, size: int) -> Iterator[bytes]:
         """Its bytes with the edits, in pieces of at most `size`, but for what an edit puts in."""
         rest = 0
         for start, end, new in sorted(self.edits, key=lambda edit: edit[0]):
-            yield from self.blocks.pieces(rest, start, size)
+            yield from self.blocks.chunks(rest, start, size)
             yield new
             rest = end
-        yield from self.blocks.pieces(rest, len(self.blocks), size)
+        yield from self.blocks.chunks(rest, len(self.blocks), size)
 
-    def value(self, member: Member) -> bytes:
+    def value(self, member: TopLevelMember) -> bytes:
         """The value of a field as it stands now."""
         place = member.start, member.end
         news = [new for start, end, new in self.edits if (start, end) == place]
@@ -88,29 +94,29 @@ class Large:
 RequestBody: TypeAlias = bytes | Large
 
 
-def pieces_of(body: RequestBody, size: int) -> Iterator[bytes]:
+def chunks_of(body: RequestBody, size: int) -> Iterator[bytes]:
     """A body as it is to be sent, in pieces of at most about `size` bytes."""
     if isinstance(body, Large):
-        yield from body.pieces(size)
+        yield from body.chunks(size)
         return
     for start in range(0, len(body), size):
         yield body[start : start + size]
 
 
-def request_limits(containers: int) -> Limits:
+def request_limits(containers: int) -> DocumentLimits:
     """What a large body may have at most; `containers` is `server.max_json_containers`."""
-    return Limits(containers, MOST_VALUES, MOST_FIELDS)
+    return DocumentLimits(containers, MAX_VALUES, MAX_FIELDS)
 
 
 @attrs.define
-class Intake:
+class BodyReader:
     """Takes a body as it comes, and scans it where it is large."""
 
-    limits: Limits
+    limits: DocumentLimits
     cutting: Cutting = _CUTTING
     in_place: int = IN_PLACE
-    step: int = STEP
-    long: int = LONG
+    step: int = SCAN_STEP
+    long: int = LONG_STRING
     _blocks: Blocks = attrs.field(factory=Blocks, init=False)
     _scanner: Scanner | None = attrs.field(default=None, init=False)
     _scanned: int = attrs.field(default=0, init=False)
@@ -206,11 +212,11 @@ def fields_of(body: RequestBody) -> Steps[dict[str, object]]:
     return document
 
 
-def _field(body: Large, member: Member) -> object:
+def _field(body: Large, member: TopLevelMember) -> object:
     name = go_fold(member.key)
     if member.kind in "[{" and name not in _OPTIONS:
         return [] if member.kind == "[" else {}
-    if member.end - member.start > LONGEST_FIELD:
+    if member.end - member.start > MAX_OPTIONS_SIZE:
         raise BadRequest(f"{name} must have at most 64 KiB", reason="invalid_body")
     return json.loads(body.blocks.read(member.start, member.end))
 

@@ -12,11 +12,11 @@ from typing import Final
 
 from ollama_gateway.wire.large import Steps
 
-_NAME: Final = re.compile(rb'"modelfile"')
-_FIELD: Final = re.compile(rb'"modelfile"\s*+:\s*+(")')
+_MODELFILE_KEY: Final = re.compile(rb'"modelfile"')
+_MODELFILE_MEMBER: Final = re.compile(rb'"modelfile"\s*+:\s*+(")')
 """A key of that name and its string; in a string of its own its quotes would be escaped."""
-_LONGEST_NAME: Final = 16
-_TEXT: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+')
+_KEY_OVERLAP: Final = 16
+_STRING_PART: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+')
 # Anchored at the line, so that each line is tried once: a modelfile can be long, and anybody's.
 _PATH: Final = r"[ \t]+\"?)(?:[A-Za-z]:)?[\\/](?:[^\n\"]*[\\/])?"
 _LAYER: Final = re.compile(rf"(?m)^((?:FROM|ADAPTER|DRAFT){_PATH}(?=[^\\/\n\"])")
@@ -33,10 +33,12 @@ def without_places(answer: bytes) -> Steps[bytes]:
     while at < len(answer):
         if at:
             yield
-        name = _NAME.search(answer, at, at + _WINDOW)
-        field = _FIELD.match(answer, name.start(), name.start() + _WINDOW) if name else None
+        name = _MODELFILE_KEY.search(answer, at, at + _WINDOW)
+        field = (
+            _MODELFILE_MEMBER.match(answer, name.start(), name.start() + _WINDOW) if name else None
+        )
         if field is None:
-            at = name.end() if name else at + _WINDOW - _LONGEST_NAME
+            at = name.end() if name else at + _WINDOW - _KEY_OVERLAP
             continue
         start = field.start(1)
         at = yield from _end_of_text(answer, start + 1)
@@ -52,7 +54,7 @@ def without_places(answer: bytes) -> Steps[bytes]:
 def _end_of_text(answer: bytes, at: int) -> Steps[int]:
     """Behind the quote that ends a string which has begun; -1 where none does."""
     while True:
-        end = _TEXT.match(answer, at, at + _WINDOW).end()  # type: ignore[union-attr]  # may be empty
+        end = _STRING_PART.match(answer, at, at + _WINDOW).end()  # type: ignore[union-attr]  # may be empty
         if answer.startswith(b'"', end):
             return end + 1
         if end == at:

@@ -36,12 +36,12 @@ MAX_PATTERN: Final = 256
 _REASON: Final = "invalid_model_name"
 
 # Go's unicode.IsSpace; str.strip() would take \x1c to \x1f too, which Ollama refuses.
-_SPACE: Final = (
+_GO_SPACE: Final = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
 
-_NAME: Final = re.compile(
+_MODEL_NAME: Final = re.compile(
     r"""
     (?: (?: (?: [a-z][a-z0-9+.-]{0,31}:// )?
             (?P<host> \w[\w.:-]{0,349} ) / )?
@@ -74,7 +74,7 @@ class ModelName:
             BadRequest: it is empty, or no name by Ollama's grammar (digests are not).
 
         """
-        return _parsed(text.strip(_SPACE))
+        return _parsed(text.strip(_GO_SPACE))
 
     @functools.cached_property
     def key(self) -> str:
@@ -107,7 +107,7 @@ def _parsed(text: str) -> ModelName:
     base, source = _split_source(text)
     if source and _split_source(base)[1]:
         raise BadRequest("use either :local or :cloud, not both", reason=_REASON)
-    parts = _NAME.fullmatch(base)
+    parts = _MODEL_NAME.fullmatch(base)
     if parts is None:
         raise BadRequest("invalid model name", reason=_REASON)
     tag = parts["tag"]
@@ -153,7 +153,7 @@ def _split_source(text: str) -> tuple[str, str]:
     before, colon, after = text.rpartition(":")
     if not colon:
         return text, ""
-    suffix = after.strip(_SPACE)
+    suffix = after.strip(_GO_SPACE)
     match suffix.lower():
         case "cloud" | "local" as source:
             return before, source
@@ -165,7 +165,7 @@ def _split_source(text: str) -> tuple[str, str]:
 @functools.lru_cache(maxsize=1024)
 def _folded(pattern: str) -> tuple[str, bool]:
     """A pattern as it is compared, and whether it has wildcards."""
-    folded = pattern.strip(_SPACE).casefold()
+    folded = pattern.strip(_GO_SPACE).casefold()
     return folded, any(wildcard in folded for wildcard in "*?[")
 
 

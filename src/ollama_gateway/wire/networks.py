@@ -17,13 +17,13 @@ Network = IPv4Network | IPv6Network
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
-LONGEST: Final = 64
+MAX_ADDRESS_LENGTH: Final = 64
 """Characters of an address: IPv6 has 45, and 16 behind a `%` that name an interface."""
 
 
 def address_of(text: str) -> IPAddress | None:
     """The address that a text is, None where it is none."""
-    return _address_of(text) if len(text) <= LONGEST else None
+    return _address_of(text) if len(text) <= MAX_ADDRESS_LENGTH else None
 
 
 @lru_cache(maxsize=1024)  # each request comes from one, mostly from the same ones

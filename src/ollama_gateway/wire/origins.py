@@ -13,17 +13,17 @@ from typing import Final
 
 import attrs
 
-ANY: Final = "*"
+ANY_ORIGIN: Final = "*"
 
 _PATTERN: Final = re.compile(
     r"([a-z][a-z0-9+.-]*)://"
     r"(\*|(?:\*\.)?[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
     r"(:\*|:[0-9]{1,5})?"
 )
-_HOST: Final = r"(?:[a-z0-9._~-]*|\[[0-9a-f:.]+\])"
+_ORIGIN_HOST: Final = r"(?:[a-z0-9._~-]*|\[[0-9a-f:.]+\])"
 _LABELS: Final = r"(?:[a-z0-9_-]+\.)+"
 _ANY_PORT: Final = r"(?::[0-9]{1,5})?"
-_ORIGIN: Final = re.compile(rf"[a-z][a-z0-9+.-]*://{_HOST}{_ANY_PORT}|null")
+_ORIGIN: Final = re.compile(rf"[a-z][a-z0-9+.-]*://{_ORIGIN_HOST}{_ANY_PORT}|null")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
@@ -33,13 +33,13 @@ def pattern_of(text: str) -> str:
     Raises ValueError with half a sentence.
     """
     match = _PATTERN.fullmatch(text.lower())
-    if match is None and text != ANY:
+    if match is None and text != ANY_ORIGIN:
         raise ValueError(
             'is not an origin like "https://chat.example.com", "https://*.example.com", '
             '"http://localhost:*", "app://*" (no path, not even a slash)'
         )
     if match is None:
-        return ANY
+        return ANY_ORIGIN
     scheme, host, port = match.groups(default="")
     return f"{scheme}://{host}{'' if port == _DEFAULT_PORTS.get(scheme) else port}"
 
@@ -70,14 +70,14 @@ class Origins:
 
 
 def _regex(pattern: str) -> str:
-    if pattern == ANY:
+    if pattern == ANY_ORIGIN:
         return ".*"
     match = _PATTERN.fullmatch(pattern)
     if match is None:
         raise ValueError(pattern)
     scheme, host, port = match.groups(default="")
-    if host == ANY:
-        name, port = _HOST, port or ":*"
+    if host == ANY_ORIGIN:
+        name, port = _ORIGIN_HOST, port or ":*"
     elif host.startswith("*."):
         name = _LABELS + re.escape(host[2:])
     else:

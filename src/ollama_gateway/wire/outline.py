@@ -11,13 +11,13 @@ from typing import Final
 
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
-from ollama_gateway.wire.structure import Limits, Member, Unreadable
+from ollama_gateway.wire.structure import DocumentLimits, TopLevelMember, Unreadable
 
 SLICE: Final = 16 * 1024
 """Bytes that are read at once: nothing but brackets takes 11 ms."""
-LONGEST_VALUE: Final = 4 * 1024
+MAX_KEPT_VALUE: Final = 4 * 1024
 """Bytes of a value that is given as it is; for a longer one stands an empty object."""
-MOST_MEMBERS: Final = 200
+MAX_MEMBERS: Final = 200
 """Of the outermost object; Ollama writes up to 20."""
 
 
@@ -29,9 +29,9 @@ class Outline:
 
     """
 
-    def __init__(self, told: frozenset[str]) -> None:
-        self._told = told
-        found = Findings(Limits(members=MOST_MEMBERS), keep=LONGEST_VALUE)
+    def __init__(self, relevant_keys: frozenset[str]) -> None:
+        self._relevant_keys = relevant_keys
+        found = Findings(DocumentLimits(members=MAX_MEMBERS), keep=MAX_KEPT_VALUE)
         self._scanner = Scanner(found)
 
     def feed(self, piece: bytes) -> None:
@@ -48,20 +48,20 @@ class Outline:
         return self._scanner.is_complete
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[TopLevelMember]:
         """All that have begun."""
         return self._scanner.found.members
 
     @property
     def document(self) -> dict[str, object]:
         """What was told so far."""
-        return {member.key: _value(member) for member in self.members if self._is_told(member)}
+        return {member.key: _value(member) for member in self.members if self._is_relevant(member)}
 
-    def _is_told(self, member: Member) -> bool:
-        return member.key in self._told and member.end >= 0
+    def _is_relevant(self, member: TopLevelMember) -> bool:
+        return member.key in self._relevant_keys and member.end >= 0
 
 
-def _value(member: Member) -> object:
+def _value(member: TopLevelMember) -> object:
     if member.raw is None:
         return {}
     try:

@@ -23,7 +23,7 @@ from ollama_gateway.wire.body import LongText, go_fold, lookup
 from ollama_gateway.wire.large import Large, RequestBody, Steps
 from ollama_gateway.wire.structure import Container, Cut, Omission
 
-LONGEST_KEY: Final = 128
+MAX_PATH_KEY: Final = 128
 """Bytes of a key in front of a part; a longer one, which no reader knows, is another one there."""
 
 _TOOLS: Final = 2
@@ -45,7 +45,7 @@ class Part:
     divided: tuple[tuple[str, int], ...]
     """Of its beginning and its end, where a cut is there: the first key, and how deep it is."""
 
-    def read(self, pairs: Pairs | None = None) -> Any:
+    def value(self, pairs: Pairs | None = None) -> Any:
         """Its value; `pairs` makes something else of an object."""
         texts = iter(self.texts)
         return json.loads(self.text, object_pairs_hook=pairs, parse_constant=lambda _: next(texts))
@@ -64,7 +64,7 @@ def whole(body: RequestBody) -> Steps[Any]:
     found: dict[str, Any] = {}
     for part in parts(body):
         yield
-        for key, value in part.read().items():
+        for key, value in part.value().items():
             if isinstance(value, list) and isinstance(found.get(key), list):
                 found[key] += value
             else:
@@ -122,7 +122,7 @@ def _opener(body: Large, container: Container) -> bytes:
 
 def _key(body: Large, container: Container) -> bytes:
     start, end = container.key_start, container.key_end
-    return body.blocks.read(start, end) if end - start <= LONGEST_KEY else b'"~"'
+    return body.blocks.read(start, end) if end - start <= MAX_PATH_KEY else b'"~"'
 
 
 def divides_a_namespace(part: Part, document: dict[str, object]) -> bool:

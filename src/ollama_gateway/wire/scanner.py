@@ -23,22 +23,22 @@ from typing import Final
 from ollama_gateway.wire.findings import Findings, Opened
 from ollama_gateway.wire.grammar import (
     ELEMENTS,
-    FIELD,
-    GAP,
     LITERAL,
+    MEMBER,
     MEMBERS,
-    REST_OF_TEXT,
-    TEXT,
+    STRING,
+    STRING_REST,
+    WHITESPACE,
     commas,
     is_in_range,
     is_odd,
 )
-from ollama_gateway.wire.structure import LONG, LONGEST_NAME, Unreadable
+from ollama_gateway.wire.structure import LONG_STRING, MAX_KEY_LENGTH, Unreadable
 
 _BROKEN: Final = "is not valid JSON"
-_LONG_NAME: Final = "has a field of too long a name"
+_KEY_TOO_LONG: Final = "has a field of too long a name"
 _QUOTE: Final = '"'
-_SPACE: Final = b" \t\r\n"
+_WHITESPACE: Final = b" \t\r\n"
 _OBJECT: Final = ord("{")
 _COMMA: Final = ord(",")
 _NO_KEY: Final = (-1, -1)
@@ -101,7 +101,7 @@ class Scanner:
         data, at, reached = self._tail, 0, 0
         while at >= 0:
             reached = at
-            if reached < len(data) and data[reached] in _SPACE and self._text_at is None:
+            if reached < len(data) and data[reached] in _WHITESPACE and self._text_at is None:
                 reached = self._after_gap(data, reached)
             at = self._state(data, reached) if reached < len(data) else -1
         reached_at = self._tail_at + reached
@@ -110,7 +110,7 @@ class Scanner:
         self._wanted = 2 * len(self._tail)
 
     def _after_gap(self, data: bytes, at: int) -> int:
-        end = GAP.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
+        end = WHITESPACE.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
         self.found.omit_gap(self._tail_at + at, self._tail_at + end)
         return end
 
@@ -159,7 +159,7 @@ class Scanner:
         """One member of the outermost object."""
         if self.found.cutting is not None:
             self.found.may_cut(self.found.cutting, self._tail_at + at, self._path)
-        match = FIELD.match(data, at)
+        match = MEMBER.match(data, at)
         if match is None:
             return self._singly(data, at)
         self._take_key(data, *match.span("key"))
@@ -201,7 +201,7 @@ class Scanner:
             return self._scalar(data, at)
         if data[at] != ord(_QUOTE):
             raise Unreadable(_BROKEN)
-        if (match := TEXT.match(data, at)) is None:
+        if (match := STRING.match(data, at)) is None:
             return self._broken_key(data, at)
         self._take_key(data, *match.span())
         self._state = self._colon
@@ -209,9 +209,9 @@ class Scanner:
 
     def _scalar(self, data: bytes, at: int) -> int:
         is_text = data[at] == ord(_QUOTE)
-        match = (TEXT if is_text else LITERAL).match(data, at)
+        match = (STRING if is_text else LITERAL).match(data, at)
         if match is None and not is_text:
-            if self._is_last or len(data) - at > 2 * LONG:
+            if self._is_last or len(data) - at > 2 * LONG_STRING:
                 raise Unreadable(_BROKEN)
             return -1
         if match is not None and not is_text and is_odd(match):
@@ -223,8 +223,8 @@ class Scanner:
     def _broken_key(self, data: bytes, at: int) -> int:
         if len(self._path) > 1:
             return self._begin_text(at, is_key=True)
-        if len(data) - at > LONGEST_NAME:
-            raise Unreadable(_LONG_NAME)
+        if len(data) - at > MAX_KEY_LENGTH:
+            raise Unreadable(_KEY_TOO_LONG)
         return -1
 
     def _begin_text(self, at: int, *, is_key: bool = False) -> int:
@@ -234,7 +234,7 @@ class Scanner:
 
     def _text(self, data: bytes, at: int) -> int:
         """The rest of a long string."""
-        end = REST_OF_TEXT.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
+        end = STRING_REST.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
         self.found.add_text(data[at:end])
         if end == len(data):
             return end
@@ -258,8 +258,8 @@ class Scanner:
     def _take_key(self, data: bytes, start: int, end: int) -> None:
         self._key = self._tail_at + start, self._tail_at + end
         if len(self._path) == 1:
-            if end - start > LONGEST_NAME:
-                raise Unreadable(_LONG_NAME)
+            if end - start > MAX_KEY_LENGTH:
+                raise Unreadable(_KEY_TOO_LONG)
             self._name = data[start:end]
 
     def _begin_member(self, data: bytes, at: int) -> None:

@@ -28,7 +28,7 @@ def wants_search(body: RequestBody) -> Steps[bool]:
         return _has_search(json.loads(body.decode(), object_pairs_hook=_Pairs))
     for part in parts(body):
         yield
-        if _has_search(part.read(_Pairs)):
+        if _has_search(part.value(_Pairs)):
             return True
     return False
 

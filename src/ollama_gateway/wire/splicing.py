@@ -19,17 +19,17 @@ from typing import Final, TypeAlias
 import attrs
 
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import MOST_FIELDS, go_fold
+from ollama_gateway.wire.body import MAX_FIELDS, go_fold
 from ollama_gateway.wire.large import RequestBody
 
 Field: TypeAlias = tuple[str, ...]
 """Where a value stands: the name of a field, or of an object field and of a key in its map."""
 
-_GAP: Final = re.compile(r"[ \t\r\n]*[:,]?[ \t\r\n]*")
+_SEPARATOR: Final = re.compile(r"[ \t\r\n]*[:,]?[ \t\r\n]*")
 """What stands between a brace, a key and a value, in JSON that is known to be good."""
 _DECODER: Final = json.JSONDecoder()
 
-_Edit: TypeAlias = tuple[int, int, str]
+_TextEdit: TypeAlias = tuple[int, int, str]
 
 
 def with_value(
@@ -77,7 +77,7 @@ def _inner(
     return _applied(text, _scanned(text, 0, key, fold).edits(key, value, str))
 
 
-def _applied(text: str, edits: list[_Edit]) -> str:
+def _applied(text: str, edits: list[_TextEdit]) -> str:
     pieces, rest = [], 0
     for start, end, new in edits:
         pieces += [text[rest:start], new]
@@ -114,7 +114,7 @@ class _Scan:
     """Where the closing brace stands."""
     is_empty: bool
 
-    def edits(self, name: str, value: str, fold: Callable[[str], str]) -> list[_Edit]:
+    def edits(self, name: str, value: str, fold: Callable[[str], str]) -> list[_TextEdit]:
         """Set all that was found; where none has the name when folded, add a member, as the last,
         which counts for most readers.
         """
@@ -125,7 +125,7 @@ class _Scan:
         return [*edits, (self.end, self.end, f'{comma}"{name}":{value}')]
 
 
-def _edits(text: str, field: Field, value: str, fold: Callable[[str], str]) -> list[_Edit]:
+def _edits(text: str, field: Field, value: str, fold: Callable[[str], str]) -> list[_TextEdit]:
     """What is to be replaced in the text, in order."""
     name, *keys = field
     body = _scanned(text, text.index("{"), name, go_fold)
@@ -145,20 +145,20 @@ def _with_comma(text: str, member: _Member) -> tuple[int, int]:
 def _scanned(text: str, start: int, name: str, fold: Callable[[str], str]) -> _Scan:
     """Look for members whose folded key is `name` in the object that begins at `start`."""
     found, count = [], 0
-    first = position = _after_gap(text, start + 1)
+    first = position = _after_separator(text, start + 1)
     while text[position] != "}":
         key, colon = _DECODER.raw_decode(text, position)
-        value = _after_gap(text, colon)
+        value = _after_separator(text, colon)
         _, end = _DECODER.raw_decode(text, value)
-        following = _after_gap(text, end)
+        following = _after_separator(text, end)
         count += 1
-        if count > MOST_FIELDS:
-            raise BadRequest(f"an object has more than {MOST_FIELDS} fields", reason="invalid_body")
+        if count > MAX_FIELDS:
+            raise BadRequest(f"an object has more than {MAX_FIELDS} fields", reason="invalid_body")
         if fold(key) == name:
             found.append(_Member(key, position, value, end, following))
         position = following
     return _Scan(found, position, is_empty=position == first)
 
 
-def _after_gap(text: str, position: int) -> int:
-    return _GAP.match(text, position).end()  # type: ignore[union-attr]  # a gap may be empty
+def _after_separator(text: str, position: int) -> int:
+    return _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]  # a gap may be empty

@@ -11,9 +11,9 @@ import attrs
 
 from ollama_gateway.wire.body import MAX_DEPTH
 
-LONG: Final = 4 * 1024
+LONG_STRING: Final = 4 * 1024
 """Bytes of a string from which a piece may end in it."""
-LONGEST_NAME: Final = 1024
+MAX_KEY_LENGTH: Final = 1024
 """Bytes of a key of the outermost object, in its quotes."""
 
 
@@ -22,7 +22,7 @@ class Unreadable(Exception):
 
 
 @attrs.frozen
-class Limits:
+class DocumentLimits:
     """What a document may have at most; None for as much as comes."""
 
     containers: int | None = None
@@ -49,7 +49,7 @@ class Cutting:
 
 
 @attrs.define
-class Member:
+class TopLevelMember:
     """One member of the outermost object."""
 
     key: str

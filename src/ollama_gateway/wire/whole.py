@@ -19,13 +19,13 @@ from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
 from ollama_gateway.wire.outline import SLICE, Outline
 from ollama_gateway.wire.structure import Unreadable
 
-HELD: Final = 1024 * 1024
+PASS_ON_SIZE: Final = 1024 * 1024
 """Bytes of an answer that are held to its end."""
-LONGEST: Final = 256 * 1024 * 1024
+MAX_PASSED_ON: Final = 256 * 1024 * 1024
 """Bytes of one that is passed on: a batch of embeddings is the largest honest answer."""
-LONGEST_HELD: Final = 64 * 1024 * 1024
+MAX_HELD: Final = 64 * 1024 * 1024
 """Bytes of one that is not: what is said of a model with all of its vocabulary."""
-LONGEST_BACKOFF: Final = 64 * 1024
+MAX_TRAILING_SPACE: Final = 64 * 1024
 """Bytes of white space behind the end of an answer."""
 
 
@@ -59,25 +59,25 @@ class WholeAnswer:
         """What it means, as far as it came."""
         if self.is_ended or self._outline is None:
             return self._meaning
-        return self._dialect.mean_body(self._outline.document)
+        return self._dialect.interpret_body(self._outline.document)
 
     @property
     def is_good(self) -> bool:
         """Whether an answer has begun that may be passed on, and no error."""
         members = self._outline.members if self._outline is not None else ()
         names = {member.key for member in members if member.kind != "n"}
-        has_begun = "error" not in names and not self._dialect.answers.isdisjoint(names)
+        has_begun = "error" not in names and not self._dialect.answer_keys.isdisjoint(names)
         return self._is_passing or (has_begun and not self._is_kept)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take `SLICE` bytes at most; raises FrameTooLong, FrameGarbled."""
         self._size += len(data)
-        if self._size > (LONGEST if self._is_passing else LONGEST_HELD):
+        if self._size > (MAX_PASSED_ON if self._is_passing else MAX_HELD):
             raise FrameTooLong
         self._parts.append(data)
         if self._size > SLICE or self._outline is not None:
             self._read_on()
-        if self._size > HELD or self._is_passing:
+        if self._size > PASS_ON_SIZE or self._is_passing:
             return self.pass_on()
         return []
 
@@ -89,7 +89,7 @@ class WholeAnswer:
             return []
         if self._outline.is_complete:
             self._held_back += len(self._parts[-1])
-            if self._held_back > LONGEST_BACKOFF:
+            if self._held_back > MAX_TRAILING_SPACE:
                 raise FrameTooLong
             return []
         self._is_passing = True
@@ -105,7 +105,7 @@ class WholeAnswer:
             return [body] if body else []
         try:
             self._outline.finish()
-            self._meaning = self._dialect.mean_body(self._outline.document)
+            self._meaning = self._dialect.interpret_body(self._outline.document)
         except Unreadable:
             self._meaning = GARBLED
         return self._parts
@@ -114,7 +114,7 @@ class WholeAnswer:
         """Read the part that came last, or all that are held where none was read before."""
         unread = self._parts[-1:]
         if self._outline is None:
-            self._outline, unread = Outline(self._dialect.told), self._parts
+            self._outline, unread = Outline(self._dialect.relevant_keys), self._parts
         try:
             for part in unread:
                 self._outline.feed(part)

@@ -14,7 +14,7 @@ from ollama_gateway.errors import GatewayError
 
 
 @attrs.frozen
-class Usage:
+class ReportedUsage:
     """Tokens that a backend reported, at least one of the two."""
 
     prompt: int | None
@@ -33,12 +33,12 @@ class Reading:
     """The backend's error text, where the frame is an error."""
     is_last: bool = False
     """The dialect's own terminal marker: nothing but this makes a stream complete."""
-    usage: Usage | None = None
+    usage: ReportedUsage | None = None
     is_garbled: bool = False
     """Not a frame of this dialect at all."""
 
 
-PLAIN: Final = Reading()
+ORDINARY: Final = Reading()
 """Nothing special: nearly every frame of a stream."""
 
 
@@ -51,20 +51,20 @@ class Dialect(Protocol):
         ...
 
     @property
-    def told(self) -> frozenset[str]:
+    def relevant_keys(self) -> frozenset[str]:
         """The members of a document that mean something."""
         ...
 
     @property
-    def answers(self) -> frozenset[str]:
+    def answer_keys(self) -> frozenset[str]:
         """The members of a whole answer of which one at least is in every good one."""
         ...
 
-    def read(self, frame: bytes) -> Reading:
+    def read_frame(self, frame: bytes) -> Reading:
         """What a whole frame of a stream means; see `look`, `data_of` and `mean`."""
         ...
 
-    def look(self, frame: bytes) -> Reading | None:
+    def recognize(self, frame: bytes) -> Reading | None:
         """The same of a frame that is known by its look."""
         ...
 
@@ -72,7 +72,7 @@ class Dialect(Protocol):
         """The document in a frame."""
         ...
 
-    def mean(self, document: dict[str, object]) -> Reading:
+    def interpret(self, document: dict[str, object]) -> Reading:
         """What the document of a frame means, of which all is there that is told."""
         ...
 
@@ -80,11 +80,11 @@ class Dialect(Protocol):
         """What a whole JSON answer means; it is complete by being whole."""
         ...
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
+    def interpret_body(self, document: dict[str, object]) -> Reading:
         """The same of its document."""
         ...
 
-    def text(self, frame: bytes) -> int:
+    def text_size(self, frame: bytes) -> int:
         """Bytes of what the model says in a frame or a body, as JSON writes them."""
         ...
 

@@ -11,17 +11,17 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.reading import (
     EventDialect,
     count_of,
     error_text,
     member_of,
     one_line,
-    text_in,
+    strings_size,
+    strings_under,
     usage_of,
     whole_answer,
-    words_under,
 )
 
 ERROR_TYPES: Final = {
@@ -34,8 +34,8 @@ ERROR_TYPES: Final = {
     529: "overloaded_error",
 }
 """By status; everything else is `api_error` (anthropic/anthropic.go, NewError)."""
-_WORDS: Final = words_under("text", "thinking", "partial_json")
-_PLAIN: Final = (b"event: content_block_", b"event: message_start", b"event: ping")
+_TEXT_KEYS: Final = strings_under("text", "thinking", "partial_json")
+_ORDINARY_STARTS: Final = (b"event: content_block_", b"event: message_start", b"event: ping")
 
 
 @attrs.frozen
@@ -43,16 +43,16 @@ class AnthropicDialect(EventDialect):
     """`/v1/messages` and what is under it."""
 
     name: str = "anthropic"
-    told: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type"})
-    answers: ClassVar[frozenset[str]] = frozenset({"content"})
+    relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type"})
+    answer_keys: ClassVar[frozenset[str]] = frozenset({"content"})
 
-    def look(self, frame: bytes) -> Reading | None:
+    def recognize(self, frame: bytes) -> Reading | None:
         """Events that carry content are known by their look; the rest is parsed."""
-        if frame.startswith(_PLAIN):
-            return PLAIN
+        if frame.startswith(_ORDINARY_STARTS):
+            return ORDINARY
         return None
 
-    def mean(self, document: dict[str, object]) -> Reading:
+    def interpret(self, document: dict[str, object]) -> Reading:
         """What an event means that is none of these."""
         kind = document.get("type")
         if kind == "error" or document.get("error") is not None:
@@ -60,13 +60,13 @@ class AnthropicDialect(EventDialect):
         usage = self._usage(document) if kind == "message_delta" else None
         return Reading(is_last=kind == "message_stop", usage=usage)
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
+    def interpret_body(self, document: dict[str, object]) -> Reading:
         """A JSON answer is complete by being whole."""
         return whole_answer(document, self._usage(document))
 
-    def text(self, frame: bytes) -> int:
+    def text_size(self, frame: bytes) -> int:
         """What is said and thought, and what tools are called with."""
-        return text_in(frame, _WORDS, b'"input"')
+        return strings_size(frame, _TEXT_KEYS, b'"input"')
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:
         """`{"type":"error","error":{"type","message"},"request_id"}`, with Ollama's types."""
@@ -78,7 +78,7 @@ class AnthropicDialect(EventDialect):
         """The event on which Anthropic's clients raise `APIStatusError`."""
         return b"event: error\ndata: " + self.error_body(error, request_id) + b"\n"
 
-    def _usage(self, document: dict[str, object]) -> Usage | None:
+    def _usage(self, document: dict[str, object]) -> ReportedUsage | None:
         """What was cached of a prompt is counted beside `input_tokens`, so here it is added."""
         usage = document.get("usage")
         counts = ("input_tokens", "cache_read_input_tokens", "output_tokens")

@@ -7,19 +7,19 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.reading import (
     JSONDialect,
     error_text,
     one_line,
-    text_in,
+    strings_size,
+    strings_under,
     usage_of,
-    words_under,
 )
 
 _COUNTS: Final = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")
-_WORDS: Final = words_under("content", "thinking", "response")
-_LONGEST: Final = 10**18
+_TEXT_KEYS: Final = strings_under("content", "thinking", "response")
+_MAX_NANOSECONDS: Final = 10**18
 """Nanoseconds that an answer may have taken; a report of more is none."""
 
 
@@ -28,36 +28,38 @@ class OllamaDialect(JSONDialect):
     """`/api/*`."""
 
     name: str = "ollama"
-    told: ClassVar[frozenset[str]] = frozenset({"error", "done", "eval_duration", *_COUNTS})
-    answers: ClassVar[frozenset[str]] = frozenset(
+    relevant_keys: ClassVar[frozenset[str]] = frozenset(
+        {"error", "done", "eval_duration", *_COUNTS}
+    )
+    answer_keys: ClassVar[frozenset[str]] = frozenset(
         {"message", "response", "embedding", "embeddings"}
     )
 
-    def look(self, frame: bytes) -> Reading | None:
+    def recognize(self, frame: bytes) -> Reading | None:
         """Intermediate lines are known by their look; the first, last and odd ones are parsed."""
         if (
             b'"done":false' in frame
             and b'"done":true' not in frame
             and frame.startswith(b'{"model"')
         ):
-            return PLAIN
+            return ORDINARY
         return None
 
-    def mean(self, document: dict[str, object]) -> Reading:
+    def interpret(self, document: dict[str, object]) -> Reading:
         """The end is `done: true`; `error` is one whatever it holds."""
         if "error" in document:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=document.get("done") is True, usage=self._usage(document))
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
+    def interpret_body(self, document: dict[str, object]) -> Reading:
         """A JSON answer is complete by being whole; `done` is absent from embeddings."""
         if "error" in document:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=True, usage=self._usage(document))
 
-    def text(self, frame: bytes) -> int:
+    def text_size(self, frame: bytes) -> int:
         """What is said and thought, and calls of tools as they are printed."""
-        return text_in(frame, _WORDS, b'"tool_calls"')
+        return strings_size(frame, _TEXT_KEYS, b'"tool_calls"')
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """`{"error":"text"}` on one line: the CLI shows only the first (api/client.go)."""
@@ -67,11 +69,11 @@ class OllamaDialect(JSONDialect):
         """The line that every Ollama client raises on."""
         return self.error_body(error, request_id) + b"\n"
 
-    def _usage(self, document: dict[str, object]) -> Usage | None:
+    def _usage(self, document: dict[str, object]) -> ReportedUsage | None:
         """With how long the answer took; `prompt_eval_count` has what was cached too."""
         prompt, cached, written = map(document.get, _COUNTS)
         usage = usage_of(prompt, written, cached=cached)
         took = document.get("eval_duration")
-        if usage is None or type(took) is not int or not 0 < took < _LONGEST:
+        if usage is None or type(took) is not int or not 0 < took < _MAX_NANOSECONDS:
             return usage
         return attrs.evolve(usage, seconds=took / 1e9)

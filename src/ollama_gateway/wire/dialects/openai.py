@@ -12,28 +12,28 @@ import attrs
 
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.body import go_fold, lookup
-from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.reading import (
-    MOST_TEXT,
+    MAX_PARSED_FRAME,
     EventDialect,
     data_of,
     error_text,
     json_object,
     member_of,
     one_line,
-    text_in,
+    strings_size,
+    strings_under,
     usage_of,
     whole_answer,
-    words_under,
 )
 from ollama_gateway.wire.large import RequestBody
 from ollama_gateway.wire.splicing import with_value, without_member
 
 ERROR_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error"}
 """By status; everything else is `api_error` (openai/openai.go, NewError)."""
-_SHORT: Final = 64
+_MAX_END_EVENT: Final = 64
 """Bytes of an event that may be the end."""
-_WORDS: Final = words_under("content", "reasoning", "text", "arguments")
+_TEXT_KEYS: Final = strings_under("content", "reasoning", "text", "arguments")
 
 
 @attrs.frozen
@@ -41,30 +41,30 @@ class OpenAIDialect(EventDialect):
     """`/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models`."""
 
     name: str = "openai"
-    told: ClassVar[frozenset[str]] = frozenset({"error", "usage"})
-    answers: ClassVar[frozenset[str]] = frozenset({"choices", "data"})
+    relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage"})
+    answer_keys: ClassVar[frozenset[str]] = frozenset({"choices", "data"})
 
-    def look(self, frame: bytes) -> Reading | None:
+    def recognize(self, frame: bytes) -> Reading | None:
         """Events with choices are known by their look, and so is the end; the rest is parsed."""
         if frame.startswith(b'data: {"id"') and b'"usage"' not in frame:
-            return PLAIN
-        if len(frame) < _SHORT and data_of(frame) == b"[DONE]":
+            return ORDINARY
+        if len(frame) < _MAX_END_EVENT and data_of(frame) == b"[DONE]":
             return Reading(is_last=True)
         return None
 
-    def mean(self, document: dict[str, object]) -> Reading:
+    def interpret(self, document: dict[str, object]) -> Reading:
         """What an event means, which is no end."""
         if document.get("error") is not None:
             return Reading(error=error_text(document["error"]))
         return Reading(usage=self._usage(document))
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
+    def interpret_body(self, document: dict[str, object]) -> Reading:
         """A JSON answer is complete by being whole."""
         return whole_answer(document, self._usage(document))
 
-    def text(self, frame: bytes) -> int:
+    def text_size(self, frame: bytes) -> int:
         """What is said and thought, and what tools are called with."""
-        return text_in(frame, _WORDS)
+        return strings_size(frame, _TEXT_KEYS)
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """`{"error":{"message","type","param","code"}}`, with Ollama's types and its newline."""
@@ -74,7 +74,7 @@ class OpenAIDialect(EventDialect):
         """The event on which OpenAI's clients raise `APIError`."""
         return b"data: " + self.error_body(error, request_id) + b"\n"
 
-    def _usage(self, document: dict[str, object]) -> Usage | None:
+    def _usage(self, document: dict[str, object]) -> ReportedUsage | None:
         usage = document.get("usage")
         details = member_of(usage, "prompt_tokens_details")
         counts = (member_of(usage, name) for name in ("prompt_tokens", "completion_tokens"))
@@ -94,7 +94,7 @@ def without_usage(event: bytes) -> bytes:
     (openai/openai.go). All other bytes stay as they are; so does an event too
     long to be parsed.
     """
-    is_read = len(event) <= MOST_TEXT and b'"usage"' in event
+    is_read = len(event) <= MAX_PARSED_FRAME and b'"usage"' in event
     document = json_object(data_of(event)) if is_read else None
     if document is None or document.get("usage") is None:
         return event

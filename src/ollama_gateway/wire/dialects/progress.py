@@ -15,13 +15,13 @@ from ollama_gateway.wire.dialects.reading import error_text
 class ProgressDialect(OllamaDialect):
     """`/api/pull`, `/api/push`, `/api/create`: complete by `success`, or by an error as a line."""
 
-    told: ClassVar[frozenset[str]] = frozenset({"error", "status"})
+    relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "status"})
 
-    def look(self, _frame: bytes) -> Reading | None:
+    def recognize(self, _frame: bytes) -> Reading | None:
         """No line is known by its look."""
         return None
 
-    def mean(self, document: dict[str, object]) -> Reading:
+    def interpret(self, document: dict[str, object]) -> Reading:
         """What a line means; an error ends the stream, in a 200 too (server/routes.go)."""
         if "error" in document:
             return Reading(error=error_text(document["error"]), is_last=True)

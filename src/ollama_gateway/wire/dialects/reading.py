@@ -6,10 +6,10 @@ import json
 import re
 from typing import Final, cast
 
-from ollama_gateway.wire.dialects import Reading, Usage
+from ollama_gateway.wire.dialects import Reading, ReportedUsage
 
 GARBLED: Final = Reading(is_garbled=True)
-MOST_TEXT: Final = 256 * 1024
+MAX_PARSED_FRAME: Final = 256 * 1024
 """Bytes of a frame that are parsed, or looked through for text, at once."""
 ERROR_TEXT_LIMIT: Final = 500
 """Characters of a backend's error text that are handed on."""
@@ -50,11 +50,11 @@ def error_text(value: object) -> str:
     return value[:ERROR_TEXT_LIMIT] if isinstance(value, str) else "backend error"
 
 
-MOST_TOKENS: Final = 10**9
+MAX_REPORTED_TOKENS: Final = 10**9
 """A report of more is not believed: no model reads or writes so many for one request."""
 
 
-def usage_of(prompt: object, completion: object, *, cached: object = None) -> Usage | None:
+def usage_of(prompt: object, completion: object, *, cached: object = None) -> ReportedUsage | None:
     """What two counts tell; None where neither tells anything.
 
     A zero tells nothing: it stands where Ollama does not know, in every chunk of a completion and
@@ -67,14 +67,14 @@ def usage_of(prompt: object, completion: object, *, cached: object = None) -> Us
         cached: those of the prompt that were in the cache: it has as many at least.
 
     """
-    told = max(count_of(prompt) or 0, count_of(cached) or 0) or None
+    read = max(count_of(prompt) or 0, count_of(cached) or 0) or None
     written = count_of(completion)
-    return None if told is None and written is None else Usage(told, written)
+    return None if read is None and written is None else ReportedUsage(read, written)
 
 
 def count_of(value: object) -> int | None:
     """A number of tokens that can be believed, from 1 to `MOST_TOKENS`; None for anything else."""
-    return value if type(value) is int and 0 < value <= MOST_TOKENS else None
+    return value if type(value) is int and 0 < value <= MAX_REPORTED_TOKENS else None
 
 
 def member_of(value: object, name: str) -> object:
@@ -82,18 +82,18 @@ def member_of(value: object, name: str) -> object:
     return value.get(name) if isinstance(value, dict) else None
 
 
-def words_under(*keys: str) -> re.Pattern[bytes]:
+def strings_under(*keys: str) -> re.Pattern[bytes]:
     """Finds the strings that stand under these keys, as they are written."""
     names = "|".join(keys).encode()
     return re.compile(rb'"(?:%b)" *+: *+"([^"\\]*+(?:\\.[^"\\]*+)*+)"' % names, re.DOTALL)
 
 
-def text_in(frame: bytes, words: re.Pattern[bytes], printed: bytes | None = None) -> int:
+def strings_size(frame: bytes, words: re.Pattern[bytes], printed: bytes | None = None) -> int:
     """Bytes of the strings that `words` finds, and of all that follows the key `printed`.
 
     What is long beyond all text is not looked at, and counts whole.
     """
-    if len(frame) > MOST_TEXT:
+    if len(frame) > MAX_PARSED_FRAME:
         return len(frame)
     rest = frame.find(printed) if printed is not None else -1
     if rest < 0:
@@ -101,7 +101,7 @@ def text_in(frame: bytes, words: re.Pattern[bytes], printed: bytes | None = None
     return sum(map(len, words.findall(frame, 0, rest))) + len(frame) - rest
 
 
-def whole_answer(document: dict[str, object], usage: Usage | None) -> Reading:
+def whole_answer(document: dict[str, object], usage: ReportedUsage | None) -> Reading:
     """What a JSON answer means that is complete by being whole; an `error` that is null is none."""
     error = document.get("error")
     if error is not None:
@@ -112,7 +112,7 @@ def whole_answer(document: dict[str, object], usage: Usage | None) -> Reading:
 class JSONDialect:
     """How documents are found that are short enough to be parsed at once."""
 
-    def look(self, _frame: bytes) -> Reading | None:
+    def recognize(self, _frame: bytes) -> Reading | None:
         """What a frame means that is known by its look."""
         return None
 
@@ -120,26 +120,26 @@ class JSONDialect:
         """The document in a frame: the frame itself."""
         return frame
 
-    def mean(self, document: dict[str, object]) -> Reading:
+    def interpret(self, document: dict[str, object]) -> Reading:
         """What the document of a frame means."""
         raise NotImplementedError
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
+    def interpret_body(self, document: dict[str, object]) -> Reading:
         """What the document of a whole answer means."""
         raise NotImplementedError
 
-    def read(self, frame: bytes) -> Reading:
+    def read_frame(self, frame: bytes) -> Reading:
         """What a whole frame of a stream means."""
-        known = self.look(frame)
+        known = self.recognize(frame)
         if known is not None:
             return known
         document = json_object(self.data_of(frame))
-        return GARBLED if document is None else self.mean(document)
+        return GARBLED if document is None else self.interpret(document)
 
     def read_body(self, body: bytes) -> Reading:
         """What a whole JSON answer means; it is complete by being whole."""
         document = json_object(body)
-        return GARBLED if document is None else self.mean_body(document)
+        return GARBLED if document is None else self.interpret_body(document)
 
 
 class EventDialect(JSONDialect):
@@ -147,4 +147,4 @@ class EventDialect(JSONDialect):
 
     def data_of(self, frame: bytes) -> bytes:
         """The document in an event."""
-        return data_of(frame) if len(frame) <= MOST_TEXT else _long_data(frame)
+        return data_of(frame) if len(frame) <= MAX_PARSED_FRAME else _long_data(frame)

@@ -10,25 +10,30 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.openai import error_object
 from ollama_gateway.wire.dialects.reading import (
     EventDialect,
     error_text,
     member_of,
     one_line,
-    text_in,
+    strings_size,
+    strings_under,
     usage_of,
     whole_answer,
-    words_under,
 )
 
 ENDS: Final = ("response.completed", "response.incomplete")
 """The second is OpenAI's for an answer that its length has cut; Ollama knows only the first."""
-_DELTAS: Final = words_under("delta")
-_EVENT: Final = (b"event:", b"data:")
-_WORDS: Final = words_under("text", "arguments")
-_TELLING: Final = (b"response.completed", b"response.incomplete", b"response.failed", b"error")
+_DELTA_KEYS: Final = strings_under("delta")
+_EVENT_STARTS: Final = (b"event:", b"data:")
+_TEXT_KEYS: Final = strings_under("text", "arguments")
+_PARSED_EVENTS: Final = (
+    b"response.completed",
+    b"response.incomplete",
+    b"response.failed",
+    b"error",
+)
 
 
 @attrs.frozen
@@ -36,16 +41,18 @@ class ResponsesDialect(EventDialect):
     """`/v1/responses`."""
 
     name: str = "openai-responses"
-    told: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type", "response"})
-    answers: ClassVar[frozenset[str]] = frozenset({"output"})
+    relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type", "response"})
+    answer_keys: ClassVar[frozenset[str]] = frozenset({"output"})
 
-    def look(self, frame: bytes) -> Reading | None:
+    def recognize(self, frame: bytes) -> Reading | None:
         """Most events are known by their look; those that may end the stream are parsed."""
-        if frame.startswith(b"event: response.") and not any(word in frame for word in _TELLING):
-            return PLAIN
+        if frame.startswith(b"event: response.") and not any(
+            word in frame for word in _PARSED_EVENTS
+        ):
+            return ORDINARY
         return None
 
-    def mean(self, document: dict[str, object]) -> Reading:
+    def interpret(self, document: dict[str, object]) -> Reading:
         """What an event means that may be the end; its response has an error and usage too."""
         kind, response = document.get("type"), document.get("response")
         inner = response if isinstance(response, dict) else {}
@@ -55,13 +62,13 @@ class ResponsesDialect(EventDialect):
         is_last = kind in ENDS
         return Reading(is_last=is_last, usage=self._usage(inner) if is_last else None)
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
+    def interpret_body(self, document: dict[str, object]) -> Reading:
         """A JSON answer is complete by being whole; without an error its `error` is null."""
         return whole_answer(document, self._usage(document))
 
-    def text(self, frame: bytes) -> int:
+    def text_size(self, frame: bytes) -> int:
         """The deltas of a stream, as later events say the same again; of a body all of it."""
-        return text_in(frame, _DELTAS if frame.startswith(_EVENT) else _WORDS)
+        return strings_size(frame, _DELTA_KEYS if frame.startswith(_EVENT_STARTS) else _TEXT_KEYS)
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
         """As in the rest of OpenAI's API."""
@@ -84,7 +91,7 @@ class ResponsesDialect(EventDialect):
         }
         return b"event: error\ndata: " + one_line(event) + b"\n\n"
 
-    def _usage(self, response: dict[str, object]) -> Usage | None:
+    def _usage(self, response: dict[str, object]) -> ReportedUsage | None:
         usage = response.get("usage")
         details = member_of(usage, "input_tokens_details")
         counts = (member_of(usage, name) for name in ("input_tokens", "output_tokens"))

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-MAX_LINES: Final = 256
+MAX_HEAD_LINES: Final = 256
 """Lines of a head; each costs h11 some 2 us."""
-SMALL: Final = 512
+SMALL_HEAD: Final = 512
 """Bytes of a head that h11 is done with within a millisecond, whatever is in it."""
 
 _END: Final = re.compile(rb"\n\r?\n")
@@ -29,7 +29,7 @@ class HeadTooLarge(HeadBroken):
     """A head has too many bytes or lines, or does not end."""
 
 
-class Incoming:
+class ReceiveBuffer:
     """Bytes in the order in which they came.
 
     Args:
@@ -77,14 +77,14 @@ class Incoming:
             self._searched = max(0, size - 2)
             return None
         head = self.take(found.end())
-        if size > SMALL:
+        if size > SMALL_HEAD:
             _check(head)
         return head
 
 
 def _check(head: bytes) -> None:
     """Refuse what h11 takes for a fault wherever it stands, and many lines."""
-    if head.count(b"\n") > MAX_LINES:
+    if head.count(b"\n") > MAX_HEAD_LINES:
         raise HeadTooLarge
     has_odd = b"\x00" in head or b"\x0b" in head or b"\x0c" in head
     if has_odd or head.count(b"\r") > head.count(b"\r\n"):

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ollama_gateway.wire.incoming import MAX_LINES, SMALL, HeadBroken, HeadTooLarge, Incoming
+from ollama_gateway.wire.receive_buffer import (
+    MAX_HEAD_LINES,
+    SMALL_HEAD,
+    HeadBroken,
+    HeadTooLarge,
+    ReceiveBuffer,
+)
 from tests.wire.test_chunked import cut
 
 MOST = 400
@@ -41,7 +47,7 @@ def by_h11(data: bytes) -> h11.Request | str:
 
 def here(pieces: list[bytes]) -> tuple[h11.Request | str, bytes]:
     """What h11 makes of the head that is taken, and what stays behind."""
-    incoming = Incoming(MOST)
+    incoming = ReceiveBuffer(MOST)
     head, pieces = None, list(pieces)
     try:
         while pieces and head is None:
@@ -72,8 +78,8 @@ def test_a_head_is_what_it_is_to_h11(data: bytes, places: list[int]) -> None:
 @pytest.mark.parametrize("end", [b"\x00", b"\x0b", b"\x0c", b"\rb"])
 def test_white_space_before_what_cannot_be_never_reaches_h11(end: bytes) -> None:
     """It would try every division of the white space: seconds for the longest head there may be."""
-    incoming = Incoming(32 * 1024)
-    incoming.put(GET + b"a:" + b" " * SMALL + end + b"\r\n\r\n")
+    incoming = ReceiveBuffer(32 * 1024)
+    incoming.put(GET + b"a:" + b" " * SMALL_HEAD + end + b"\r\n\r\n")
 
     with pytest.raises(HeadBroken):
         incoming.take_head()
@@ -89,7 +95,7 @@ def test_white_space_before_what_cannot_be_never_reaches_h11(end: bytes) -> None
 )
 def test_what_is_too_large_is_told_so(data: bytes) -> None:
     """Whether or not it has an end; the bound is of bytes here."""
-    incoming = Incoming(MOST)
+    incoming = ReceiveBuffer(MOST)
     incoming.put(data)
 
     with pytest.raises(HeadTooLarge):
@@ -98,8 +104,8 @@ def test_what_is_too_large_is_told_so(data: bytes) -> None:
 
 def test_lines_are_counted() -> None:
     """Each costs something, however short it is."""
-    incoming = Incoming(32 * 1024)
-    incoming.put(GET + b"a:\r\n" * MAX_LINES + b"\r\n")
+    incoming = ReceiveBuffer(32 * 1024)
+    incoming.put(GET + b"a:\r\n" * MAX_HEAD_LINES + b"\r\n")
 
     with pytest.raises(HeadTooLarge):
         incoming.take_head()
@@ -107,7 +113,7 @@ def test_lines_are_counted() -> None:
 
 def test_heads_follow_one_another() -> None:
     """What is behind a head is the next one, or a body that is taken by its length."""
-    incoming = Incoming(MOST)
+    incoming = ReceiveBuffer(MOST)
     incoming.put(GET + b"\r\nbody" + GET + b"\r\n" + GET)
 
     assert incoming.take_head() == GET + b"\r\n"
