@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import LongText, model_of, parse, utf8_size
 from ollama_gateway.wire.bounds import with_generation
-from ollama_gateway.wire.dialects.openai import with_usage
+from ollama_gateway.wire.dialects.openai import OpenAIDialect
 from ollama_gateway.wire.large import (
     IN_PLACE,
     SCAN_STEP,
@@ -122,6 +122,7 @@ def test_what_is_written_into_it(document: dict[str, Any], more: dict[str, Any])
     body = encoded({**document, **more})
     for field in (("max_tokens",), ("options", "num_predict")):
         found = with_generation(large(body), field, 7)
+        with_usage = OpenAIDialect().with_usage
         assert sent(with_usage(found)) == with_usage(with_generation(body, field, 7))
         assert len(found) == len(sent(found))
         again = with_generation(with_generation(large(body), field, 9), field, 7)

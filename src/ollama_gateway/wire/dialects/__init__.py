@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import attrs
 
 from ollama_gateway.errors import GatewayError
+from ollama_gateway.wire.large import RequestBody
 
 
 @attrs.frozen
@@ -86,6 +87,23 @@ class Dialect(Protocol):
 
     def text_size(self, frame: bytes) -> int:
         """Bytes of what the model says in a frame or a body, as JSON writes them."""
+        ...
+
+    def stream_has_usage(self, request: dict[str, object]) -> bool:
+        """Return whether the stream that answers this request reports usage as it is.
+
+        Args:
+            request: the fields of the request's body.
+
+        """
+        ...
+
+    def with_usage(self, body: RequestBody) -> RequestBody:
+        """Change a request's body so that the stream reports usage."""
+        ...
+
+    def without_usage(self, frame: bytes) -> bytes:
+        """Remove usage from a frame; empty where the frame held nothing else."""
         ...
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:

@@ -31,6 +31,7 @@ from ollama_gateway.wire.splicing import with_value, without_member
 
 ERROR_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error"}
 """By status; everything else is `api_error` (openai/openai.go, NewError)."""
+_USAGE_OPTIONS: Final = "stream_options"
 _MAX_END_EVENT: Final = 64
 """Bytes of an event that may be the end."""
 _TEXT_KEYS: Final = strings_under("content", "reasoning", "text", "arguments")
@@ -74,6 +75,35 @@ class OpenAIDialect(EventDialect):
         """The event on which OpenAI's clients raise `APIError`."""
         return b"data: " + self.error_body(error, request_id) + b"\n"
 
+    def stream_has_usage(self, request: dict[str, object]) -> bool:
+        """Return whether the client asked for usage, in exactly one spelling."""
+        options = lookup(request, _USAGE_OPTIONS)
+        fields = options.items() if isinstance(options, dict) else ()
+        values = [value for name, value in fields if go_fold(name) == "include_usage"]
+        return len(values) == 1 and values[0] is True
+
+    def with_usage(self, body: RequestBody) -> RequestBody:
+        """Ask for usage, in place of whatever the client wrote in `stream_options`."""
+        return with_value(body, (_USAGE_OPTIONS,), '{"include_usage":true}')
+
+    def without_usage(self, frame: bytes) -> bytes:
+        """Remove the usage that the gateway alone asked for.
+
+        Ollama adds one chunk without choices, and on `/v1/completions` a `usage` of zeros to each
+        chunk (openai/openai.go). All other bytes stay as they are. An event that is too long to be
+        parsed, or that no Ollama writes, passes unchanged.
+        """
+        is_parsed = len(frame) <= MAX_PARSED_FRAME and b'"usage"' in frame
+        document = json_object(data_of(frame)) if is_parsed else None
+        if document is None or document.get("usage") is None:
+            return frame
+        if document.get("choices") == []:
+            return b""
+        try:
+            return without_member(frame, "usage")
+        except ValueError:  # the event has several `data` lines, or is not UTF-8
+            return frame
+
     def _usage(self, document: dict[str, object]) -> ReportedUsage | None:
         usage = document.get("usage")
         details = member_of(usage, "prompt_tokens_details")
@@ -85,38 +115,3 @@ def error_object(error: GatewayError) -> dict[str, object]:
     """What stands under `error`."""
     kind = ERROR_TYPES.get(error.status, "api_error")
     return {"message": error.message, "type": kind, "param": None, "code": None}
-
-
-def without_usage(event: bytes) -> bytes:
-    """An event as it is for a client that did not ask for usage; empty where none of it is left.
-
-    Ollama adds one chunk without choices, and on `/v1/completions` a `usage` of zeros to each chunk
-    (openai/openai.go). All other bytes stay as they are; so does an event too
-    long to be parsed.
-    """
-    is_read = len(event) <= MAX_PARSED_FRAME and b'"usage"' in event
-    document = json_object(data_of(event)) if is_read else None
-    if document is None or document.get("usage") is None:
-        return event
-    if document.get("choices") == []:
-        return b""
-    try:
-        return without_member(event, "usage")
-    except ValueError:  # an event in several lines: no Ollama's
-        return event
-
-
-USAGE_OPTION: Final = "stream_options"
-
-
-def asks_for_usage(document: dict[str, object]) -> bool:
-    """Whether the client wants usage in its stream, beyond any doubt of spelling."""
-    options = lookup(document, USAGE_OPTION)
-    fields = options.items() if isinstance(options, dict) else ()
-    wishes = [value for name, value in fields if go_fold(name) == "include_usage"]
-    return len(wishes) == 1 and wishes[0] is True
-
-
-def with_usage(body: RequestBody) -> RequestBody:
-    """The body with a wish for usage in place of whatever the client wished there."""
-    return with_value(body, (USAGE_OPTION,), '{"include_usage":true}')

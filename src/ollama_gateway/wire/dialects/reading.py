@@ -7,6 +7,7 @@ import re
 from typing import Final, cast
 
 from ollama_gateway.wire.dialects import Reading, ReportedUsage
+from ollama_gateway.wire.large import RequestBody
 
 GARBLED: Final = Reading(is_garbled=True)
 MAX_PARSED_FRAME: Final = 256 * 1024
@@ -140,6 +141,18 @@ class JSONDialect:
         """What a whole JSON answer means; it is complete by being whole."""
         document = json_object(body)
         return GARBLED if document is None else self.interpret_body(document)
+
+    def stream_has_usage(self, _request: dict[str, object]) -> bool:
+        """Return True: a stream reports usage without being asked."""
+        return True
+
+    def with_usage(self, body: RequestBody) -> RequestBody:
+        """Return the body unchanged: there is nothing to ask for."""
+        return body
+
+    def without_usage(self, frame: bytes) -> bytes:
+        """Return the frame unchanged: its usage is the client's own."""
+        return frame
 
 
 class EventDialect(JSONDialect):
