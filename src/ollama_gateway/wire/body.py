@@ -26,7 +26,6 @@ MAX_DEPTH: Final = 200
 MAX_FIELDS: Final = 1000
 """Of the outermost object; Ollama knows some forty."""
 
-_REASON: Final = "invalid_body"
 _WHITESPACE: Final = b" \t\r\n"
 
 
@@ -62,27 +61,27 @@ def parse(body: bytes) -> dict[str, object]:
 
     """
     if not body.strip(_WHITESPACE):
-        raise _refused("missing request body")
+        raise invalid_body("missing request body")
     # Decoded here, since json.loads would guess UTF-16 and UTF-32, which Ollama does not read.
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
-        raise _refused("the request body must be UTF-8") from None
+        raise invalid_body("the request body must be UTF-8") from None
     document, keys = _load(text)
     if not isinstance(document, dict):
-        raise _refused("the request body must be a JSON object")
+        raise invalid_body("the request body must be a JSON object")
     refuse_twice(keys)
     if not _is_shallow(document):
-        raise _refused("the request body is nested too deeply")
+        raise invalid_body("the request body is nested too deeply")
     return document
 
 
 def refuse_twice(keys: Sequence[str]) -> None:
     """Raise BadRequest where two keys of the outermost object are equal when case is folded."""
     if len(keys) > MAX_FIELDS:
-        raise _refused(f"the request body has more than {MAX_FIELDS} fields")
+        raise invalid_body(f"the request body has more than {MAX_FIELDS} fields")
     if len({key.casefold() for key in keys}) < len(keys):
-        raise _refused("the request body has the same key twice")
+        raise invalid_body("the request body has the same key twice")
 
 
 def lookup(document: dict[str, object], key: str) -> object | None:
@@ -120,9 +119,9 @@ def text_of(document: dict[str, object], key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise _refused(f"{key} must be a string")
+        raise invalid_body(f"{key} must be a string")
     if isinstance(value, LongText):
-        raise _refused(f"{key} is too long")
+        raise invalid_body(f"{key} is too long")
     return value
 
 
@@ -153,7 +152,7 @@ def wants_stream(document: dict[str, object], *, default: bool) -> bool:
     if stream is None:
         return default
     if not isinstance(stream, bool):
-        raise _refused("stream must be a boolean")
+        raise invalid_body("stream must be a boolean")
     return stream
 
 
@@ -172,21 +171,21 @@ def _load(text: str) -> tuple[object, list[str]]:
             text, object_pairs_hook=remember, parse_float=_finite, parse_constant=_no_constant
         )
     except RecursionError:
-        raise _refused("the request body is nested too deeply") from None
+        raise invalid_body("the request body is nested too deeply") from None
     except ValueError:  # malformed, or an integer of more digits than Python converts
-        raise _refused("the request body is not valid JSON") from None
+        raise invalid_body("the request body is not valid JSON") from None
     return document, [key for key, _ in outermost]
 
 
 def _finite(literal: str) -> float:
     number = float(literal)
     if math.isinf(number):
-        raise _refused("the request body has a number out of range")
+        raise invalid_body("the request body has a number out of range")
     return number
 
 
 def _no_constant(_literal: str) -> NoReturn:
-    raise _refused("the request body is not valid JSON")
+    raise invalid_body("the request body is not valid JSON")
 
 
 def _is_shallow(document: dict[str, object]) -> bool:
@@ -209,5 +208,6 @@ def go_fold(name: str) -> str:
     return name.replace("\u017f", "s").lower()
 
 
-def _refused(message: str) -> BadRequest:
-    return BadRequest(message, reason=_REASON)
+def invalid_body(message: str) -> BadRequest:
+    """Return the error for a body that is refused; `message` must not quote the body."""
+    return BadRequest(message, reason="invalid_body")

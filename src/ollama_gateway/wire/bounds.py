@@ -21,8 +21,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import LongText, folded, go_fold, lookup, utf8_size
+from ollama_gateway.wire.body import LongText, folded, go_fold, invalid_body, lookup, utf8_size
 from ollama_gateway.wire.large import Large, RequestBody, Steps
 from ollama_gateway.wire.parts import divides_a_namespace, parts
 from ollama_gateway.wire.splicing import Field, with_value
@@ -88,7 +87,7 @@ def measured(
         yield
         document = part.value()
         if divides_a_namespace(part, document):
-            raise BadRequest("a namespace of tools is too large", reason="invalid_body")
+            raise invalid_body("a namespace of tools is too large")
         one = measure_document(document, 0, ())
         found = attrs.evolve(
             found,

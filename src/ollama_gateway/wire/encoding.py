@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ollama_gateway.errors import BadRequest
+from ollama_gateway.wire.body import invalid_body
 
 if sys.version_info >= (3, 14):
     from compression.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
@@ -50,4 +51,4 @@ class Decoder:
 
 
 def _broken() -> BadRequest:
-    return BadRequest("the request body is not valid zstd", reason="invalid_body")
+    return invalid_body("the request body is not valid zstd")

@@ -20,7 +20,14 @@ import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.blocks import Blocks
-from ollama_gateway.wire.body import MAX_FIELDS, LongText, go_fold, parse, refuse_twice
+from ollama_gateway.wire.body import (
+    MAX_FIELDS,
+    LongText,
+    go_fold,
+    invalid_body,
+    parse,
+    refuse_twice,
+)
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
 from ollama_gateway.wire.structure import (
@@ -149,7 +156,7 @@ class BodyReader:
         yield from self._scan(len(self._blocks) - 1)
         scanner = self._scanner_now()
         if not scanner.has_begun:
-            raise BadRequest("missing request body", reason="invalid_body")
+            raise invalid_body("missing request body")
         try:
             scanner.finish()
         except Unreadable as problem:
@@ -217,9 +224,9 @@ def _field(body: Large, member: TopLevelMember) -> object:
     if member.kind in "[{" and name not in _OPTIONS:
         return [] if member.kind == "[" else {}
     if member.end - member.start > MAX_OPTIONS_SIZE:
-        raise BadRequest(f"{name} must have at most 64 KiB", reason="invalid_body")
+        raise invalid_body(f"{name} must have at most 64 KiB")
     return json.loads(body.blocks.read(member.start, member.end))
 
 
 def _refused(problem: Unreadable) -> BadRequest:
-    return BadRequest(f"the request body {problem}", reason="invalid_body")
+    return invalid_body(f"the request body {problem}")

@@ -18,8 +18,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
-from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import LongText, go_fold, lookup
+from ollama_gateway.wire.body import LongText, go_fold, invalid_body, lookup
 from ollama_gateway.wire.large import Large, RequestBody, Steps
 from ollama_gateway.wire.structure import Container, Cut, Omission
 
@@ -60,7 +59,7 @@ def whole(body: RequestBody) -> Steps[Any]:
         try:
             return json.loads(body, parse_constant=_no_constant)
         except (ValueError, RecursionError):
-            raise BadRequest("not valid JSON", reason="invalid_body") from None
+            raise invalid_body("not valid JSON") from None
     found: dict[str, Any] = {}
     for part in parts(body):
         yield

@@ -18,8 +18,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import MAX_FIELDS, go_fold
+from ollama_gateway.wire.body import MAX_FIELDS, go_fold, invalid_body
 from ollama_gateway.wire.large import RequestBody
 
 Field: TypeAlias = tuple[str, ...]
@@ -73,7 +72,7 @@ def _inner(
     if text == "null":
         return f'{{"{key}":{value}}}'
     if text[0] != "{":
-        raise BadRequest(f"{name} must be an object", reason="invalid_body")
+        raise invalid_body(f"{name} must be an object")
     return _applied(text, _scanned(text, 0, key, fold).edits(key, value, str))
 
 
@@ -153,7 +152,7 @@ def _scanned(text: str, start: int, name: str, fold: Callable[[str], str]) -> _S
         following = _after_separator(text, end)
         count += 1
         if count > MAX_FIELDS:
-            raise BadRequest(f"an object has more than {MAX_FIELDS} fields", reason="invalid_body")
+            raise invalid_body(f"an object has more than {MAX_FIELDS} fields")
         if fold(key) == name:
             found.append(_Member(key, position, value, end, following))
         position = following
