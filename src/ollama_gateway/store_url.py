@@ -1,9 +1,9 @@
-"""The URLs of stores, which hold passwords: read strictly, by one reader for all of them.
+"""Read the URLs of stores, which hold passwords, strictly and in one place.
 
-Readers differ over a password that is not percent-encoded: each takes another part of it for the
-host, the path or the database, connects there, and names that part in its messages. So what RFC
-3986 does not allow is refused here before any library sees it, and where a message names a host or
-a database it is as read here. A fault never repeats any of the text.
+Client libraries disagree about a password that is not percent-encoded: each takes a different part
+of it for the host, the path or the database, connects there, and quotes that part in its messages.
+So this module refuses whatever RFC 3986 does not allow before a library sees it, and messages that
+name a host or a database use the names read here. An error never repeats any of the text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import attrs
 _CHARACTER: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
 _DIRECTORY: Final = r"%2[Ff](?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})*"
 _HOST_AND_PORT: Final = (
-    rf"(?:\[[0-9A-Fa-f:.]{{2,45}}\]|{_DIRECTORY}|[A-Za-z0-9._-]*)"  # libpq: of a Unix socket
+    rf"(?:\[[0-9A-Fa-f:.]{{2,45}}\]|{_DIRECTORY}|[A-Za-z0-9._-]*)"  # libpq: a socket's directory
     r"(?::[0-9]{1,5})?"
 )
 _URL: Final = re.compile(
@@ -31,26 +31,26 @@ _URL: Final = re.compile(
 _SCHEME: Final = re.compile(r"([a-z]{1,16})://")
 _PORT: Final = re.compile(r":([0-9]{1,5})\Z")
 _NAMEABLE: Final = re.compile(r"[A-Za-z0-9._,:/ $~\[\]-]{1,255}")
-"""A host, a directory or a database that is named in messages; others are not."""
+"""A host, directory or database that messages may name; they show `?` for any other."""
 
 
 class WrongURL(ValueError):
-    """No URL of a store; half a sentence for the operator, with nothing of the text in it."""
+    """The text is not a store's URL. The message ends a sentence and quotes nothing of the text."""
 
 
 @attrs.frozen
 class StoreURL:
-    """Where a store is, without what opens it."""
+    """The location of a store, without its user and password."""
 
     scheme: str
     hosts: tuple[str, ...]
-    """Decoded, IPv6 addresses in brackets; an empty one is left to the client library."""
+    """Percent-decoded, IPv6 addresses in brackets; the client library chooses for an empty one."""
     ports: tuple[int | None, ...]
-    """One for each host."""
+    """One for each host; None where the URL gives none."""
     path: str
-    """Decoded, without the first slash."""
+    """Percent-decoded, without the first slash."""
     query: Mapping[str, str] = attrs.field(repr=False)
-    """Decoded; of what is given twice the last."""
+    """Percent-decoded; the last value of a repeated parameter."""
 
     @classmethod
     def read(cls, text: str) -> StoreURL:
@@ -58,7 +58,7 @@ class StoreURL:
         match = _URL.fullmatch(text)
         if match is None:
             raise WrongURL(
-                "cannot be read without doubt: percent-encode the password and the user"
+                "cannot be read unambiguously: percent-encode the user and the password"
                 " (@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a blank is %20)"
             )
         places = match["places"].split(",")
@@ -76,7 +76,9 @@ class StoreURL:
 
     @property
     def place(self) -> str:
-        """`HOST/DATABASE` of PostgreSQL for messages, where its parameters count as libpq's do."""
+        """Return PostgreSQL's `HOST/DATABASE` for messages; as in libpq, parameters override
+        them.
+        """
         hosts = self.query.get("host") or self.query.get("hostaddr") or ",".join(self.hosts)
         database = self.query.get("dbname") or self.path
         found = [text for text in (hosts or "local", database) if text]
@@ -84,7 +86,7 @@ class StoreURL:
 
 
 def scheme_of(text: str) -> str:
-    """What stands before `://`; empty where that is no scheme."""
+    """Return the scheme before `://`; empty if the text does not begin with one."""
     match = _SCHEME.match(text)
     return match[1] if match else ""
 

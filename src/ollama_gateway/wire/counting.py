@@ -1,8 +1,8 @@
-"""How many tokens a Messages request has, as Ollama estimates it for `message_start`.
+"""Estimate the tokens of a Messages request as Ollama does for `message_start`.
 
-A quarter of the bytes of what is said (anthropic/anthropic.go, EstimateCountTokens). It is an
-estimate and no bound: clients compact a conversation by it, and a bound would have them do so at a
-quarter of what the model can read.
+The estimate is a quarter of the bytes of the text (anthropic/anthropic.go, EstimateCountTokens). It
+is no upper bound: clients compact a conversation by this figure, and a bound would make them do so
+at a quarter of the model's context.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ollama_gateway.wire.parts import parts
 
 BYTES_PER_TOKEN: Final = 4
 _PRINTED: Final = ("tool_use", "tool_result")
-"""Types of parts that are counted as the JSON they are."""
+"""Types of parts that count as the bytes of their own JSON."""
 
 
 def estimated_tokens(body: RequestBody, fields: dict[str, object]) -> Steps[int]:
-    """Tokens of system prompt, messages and tools; at least 1 where anything is there.
+    """Estimate the tokens of system prompt, messages and tools; at least 1 if there are any.
 
     Args:
-        body: what came; a large one is counted by its parts.
-        fields: of it, as `fields_of` has read them.
+        body: the body; a large one is counted part by part.
+        fields: its fields, as `fields_of` has read them.
 
     """
     if isinstance(body, bytes):
@@ -39,7 +39,7 @@ def estimated_tokens(body: RequestBody, fields: dict[str, object]) -> Steps[int]
 
 
 def _said(document: dict[str, object]) -> tuple[int, bool]:
-    """Bytes of what is said, and whether there is anything."""
+    """Count the bytes of the text, and return whether there are a system prompt or messages."""
     system, messages = document.get("system"), _objects(document.get("messages"))
     tools = _objects(document.get("tools"))
     said = _content(system) + sum(map(_message, messages)) + sum(map(_tool, tools))
@@ -51,7 +51,7 @@ def _message(message: dict[str, object]) -> int:
 
 
 def _content(content: object) -> int:
-    """Bytes of a text, of a list of parts, or of anything else as JSON."""
+    """Count the bytes of a string, of a list of parts, or of anything else as JSON."""
     if content is None or isinstance(content, str):
         return _text(content)
     if isinstance(content, list):
@@ -71,14 +71,14 @@ def _tool(tool: dict[str, object]) -> int:
 
 
 def _json(value: object) -> int:
-    """Bytes of a value as JSON, where a long text stands in it for as much as it would be."""
+    """Count the bytes of a value as JSON; a long text counts with its printed size."""
     left_out: list[int] = []
     text = json.dumps(_printable(value, left_out), separators=(",", ":"), ensure_ascii=False)
     return _text(text) + sum(left_out)
 
 
 def _printable(value: object, left_out: list[int]) -> object:
-    """The value with empty texts for the long ones, whose bytes are added to the list."""
+    """Replace long texts by empty ones, and add their printed sizes to the list."""
     if isinstance(value, LongText):
         left_out.append(value.printed)
         return ""

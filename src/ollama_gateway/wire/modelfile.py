@@ -1,7 +1,8 @@
-"""What `/api/show` tells of a machine's disk, taken out of its answer.
+"""Remove a backend's directories from the answer to `/api/show`.
 
-Ollama writes a model's layers into `modelfile` as absolute paths (`FROM /…/blobs/sha256-…`). Of
-each path its last part is left. All other bytes stay as they came: the answer is not encoded anew.
+Ollama writes a model's layers into `modelfile` as absolute paths (`FROM /…/blobs/sha256-…`). Only
+the last part of each path stays. All other bytes stay as they came: the answer is not encoded
+again.
 """
 
 from __future__ import annotations
@@ -14,21 +15,23 @@ from ollama_gateway.wire.large import Steps
 
 _MODELFILE_KEY: Final = re.compile(rb'"modelfile"')
 _MODELFILE_MEMBER: Final = re.compile(rb'"modelfile"\s*+:\s*+(")')
-"""A key of that name and its string; in a string of its own its quotes would be escaped."""
+"""The key and the opening quote of its string; inside a string the key's quotes would be
+escaped.
+"""
 _KEY_OVERLAP: Final = 16
 _STRING_PART: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+')
-# Anchored at the line, so that each line is tried once: a modelfile can be long, and anybody's.
+# Anchored at the line start, so each line is tried once: a modelfile can be long and hostile.
 _PATH: Final = r"[ \t]+\"?)(?:[A-Za-z]:)?[\\/](?:[^\n\"]*[\\/])?"
 _LAYER: Final = re.compile(rf"(?m)^((?:FROM|ADAPTER|DRAFT){_PATH}(?=[^\\/\n\"])")
 _BLOB: Final = re.compile(rf"(?m)^([A-Z]+{_PATH}(?=sha256[:-])")
 
 
 _WINDOW: Final = 256 * 1024
-"""Bytes that are looked at in one step; a longer modelfile is left out whole."""
+"""Bytes that one step searches; a longer modelfile is replaced by an empty one."""
 
 
 def without_places(answer: bytes) -> Steps[bytes]:
-    """The answer without the directories of the layers."""
+    """Return the answer without the directories of layers."""
     pieces, rest, at = [], 0, 0
     while at < len(answer):
         if at:
@@ -43,7 +46,7 @@ def without_places(answer: bytes) -> Steps[bytes]:
         start = field.start(1)
         at = yield from _end_of_text(answer, start + 1)
         if at < 0:
-            break  # a string that does not end is none
+            break  # the string does not end: this is no JSON
         text = answer[start:at] if at - start <= _WINDOW else b""
         if (cleaned := _cleaned(text)) != text:
             pieces += [answer[rest:start], cleaned]
@@ -52,7 +55,7 @@ def without_places(answer: bytes) -> Steps[bytes]:
 
 
 def _end_of_text(answer: bytes, at: int) -> Steps[int]:
-    """Behind the quote that ends a string which has begun; -1 where none does."""
+    """Return the offset after a string's closing quote; -1 if it has none."""
     while True:
         end = _STRING_PART.match(answer, at, at + _WINDOW).end()  # type: ignore[union-attr]  # may be empty
         if answer.startswith(b'"', end):
@@ -67,7 +70,7 @@ def _cleaned(text: bytes) -> bytes:
     try:
         modelfile = json.loads(text.decode("utf-8", "replace"))
     except ValueError:
-        return b'""'  # no JSON, or too long: nothing that a client could read either
+        return b'""'  # invalid JSON, or too long
     cleaned = _BLOB.sub(r"\1", _LAYER.sub(r"\1", modelfile))
     if cleaned == modelfile:
         return text

@@ -1,9 +1,9 @@
-"""Which web pages may read answers: the `Origin` of a browser against patterns.
+"""Match the `Origin` of a browser's page against patterns of pages that may read answers.
 
-A pattern is an origin as browsers write it (`https://chat.example.com`), with `*` in three places
-only, so that none says more than it seems to: for the whole host (`app://*`, any port too), for
-the labels in front of a name (`https://*.example.com`, not the name itself), for the port
-(`http://localhost:*`). `*` alone is every page.
+A pattern is an origin as browsers write it (`https://chat.example.com`). `*` may stand in three
+places only, so a pattern allows no more than it seems to: for the whole host (`app://*`, with any
+port), for the labels before a name (`https://*.example.com`, which excludes the name itself), and
+for the port (`http://localhost:*`). `*` alone allows every page.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 def pattern_of(text: str) -> str:
-    """A pattern in lower case and without a default port, which no browser sends.
+    """Return a pattern in lower case, without the default port, which browsers leave out.
 
-    Raises ValueError with half a sentence.
+    Raises ValueError; its message ends a sentence about the setting.
     """
     match = _PATTERN.fullmatch(text.lower())
     if match is None and text != ANY_ORIGIN:
@@ -46,7 +46,7 @@ def pattern_of(text: str) -> str:
 
 @attrs.frozen
 class Origins:
-    """The origins that some patterns, as `pattern_of` gives them, allow."""
+    """The origins that patterns allow; the patterns are as `pattern_of` returns them."""
 
     patterns: tuple[str, ...] = ()
     _allowed: re.Pattern[str] = attrs.field(init=False, repr=False)
@@ -59,13 +59,13 @@ class Origins:
         return bool(self.patterns)
 
     def allow(self, origin: str) -> bool:
-        """Whether an `Origin` header, as sent, is one of them."""
+        """Return whether the patterns allow an `Origin` header, as sent."""
         origin = origin.lower()
         return bool(_ORIGIN.fullmatch(origin) and self._allowed.fullmatch(origin))
 
     @property
     def are_everyone(self) -> bool:
-        """Whether pages of any web site are among them."""
+        """Whether the patterns allow pages of any web site."""
         return self.allow("https://site.invalid") or self.allow("http://site.invalid")
 
 

@@ -1,16 +1,16 @@
-"""The structure of a JSON object, found while its bytes pass, in pieces of any size.
+"""Find the structure of a JSON object while its bytes pass, in chunks of any size.
 
-Python's json needs the whole document, and holds the interpreter until it has made values of all of
-it. Here each byte is looked at once, by expressions that cannot go back (`grammar.py`), and no
-values are made. A run of scalars costs 50 to 150 ns a value, an object or array 2 us. What is held
-is a tail of a few KiB, an entry for each container that is open, and what was asked for.
+Python's json needs the whole document, and holds the interpreter until it has built all values.
+Here each byte is looked at once, by expressions that never backtrack (`grammar.py`), and no values
+are built. A run of scalars costs 50 to 150 ns a value, an object or array 2 us. The scanner holds a
+tail of a few KiB, an entry for each open container, and the findings asked for.
 
-The rule: it goes on only with what `json.loads` takes too. The grammar is checked to the last byte,
-numbers are in range, keys and strings are well-formed, and where it is asked, all is UTF-8.
+The rule: it accepts only what `json.loads` accepts too. The grammar is checked to the last byte,
+numbers are in range, keys and strings are well-formed, and on request everything must be UTF-8.
 
-A piece may end anywhere. What it breaks (a number, a key, a short string) is read again with the
-next one; only within a long string or a gap a place is kept. A tail that was of no use is not
-looked at again before it has doubled, so that tiny pieces cost no more than others.
+A chunk may end anywhere. A token cut there (a number, a key, a short string) is read again with the
+next chunk; only inside a long string or whitespace does the scanner keep its position. An unused
+tail is not read again before it has doubled, so tiny chunks cost no more than others.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ollama_gateway.wire.grammar import (
 from ollama_gateway.wire.structure import LONG_STRING, MAX_KEY_LENGTH, Unreadable
 
 _BROKEN: Final = "is not valid JSON"
-_KEY_TOO_LONG: Final = "has a field of too long a name"
+_KEY_TOO_LONG: Final = "has a field name that is too long"
 _QUOTE: Final = '"'
 _WHITESPACE: Final = b" \t\r\n"
 _OBJECT: Final = ord("{")
@@ -47,43 +47,43 @@ _LONGEST_ESCAPE: Final = 6
 
 
 class Scanner:
-    """Reads one object: `feed` its pieces in their order, then `finish`.
+    """Scans one object: `feed` its chunks in order, then `finish`.
 
     Args:
-        found: where it puts what it finds, and what limits it.
-        checks_text: whether what is not UTF-8 is Unreadable.
+        found: takes the findings and sets the limits.
+        checks_text: whether to raise Unreadable for bytes that are not UTF-8.
 
     """
 
     def __init__(self, found: Findings, *, checks_text: bool = False) -> None:
         self.found = found
         self.has_begun = False
-        """Whether anything but white space has come."""
+        """Whether anything but whitespace has come."""
         self.is_complete = False
-        """Whether the object has ended; behind it only white space may come."""
+        """Whether the object has ended; only whitespace may follow."""
         self._decoder = codecs.getincrementaldecoder("utf-8")() if checks_text else None
         self._state: Callable[[bytes, int], int] = self._outermost
         self._path: list[Opened] = []
-        """The containers that are open."""
+        """The open containers."""
         self._tail, self._tail_at, self._wanted = b"", 0, 0
-        """What was not used up, where it begins, and the bytes that are worth another look."""
+        """The unused bytes, their offset, and the number of bytes needed for another attempt."""
         self._is_last = False
         self._key, self._name = _NO_KEY, b""
-        """Where the key of the value that comes next stands; its bytes in the outermost object."""
+        """Offsets of the key before the next value; its bytes, in the outermost object."""
         self._text_at: int | None = None
-        """Where the long string begins in which the last piece has ended."""
+        """Offset of the long string that the last chunk ended in."""
         self._is_key = False
-        """Whether it is a key."""
+        """Whether that string is a key."""
 
     def feed(self, piece: bytes) -> None:
-        """Read on; of more than 64 KiB at once others would notice. Raises Unreadable."""
+        """Scan the next chunk, at most 64 KiB lest other tasks wait. Raises Unreadable."""
         self._check_text(piece)
         self._tail += piece
         if len(self._tail) >= self._wanted:
             self._scan()
 
     def finish(self) -> None:
-        """Nothing more comes; raises Unreadable where something is missing."""
+        """End the document; raises Unreadable if it is incomplete."""
         self._check_text(b"", is_last=True)
         self._is_last = True
         self._scan()
@@ -114,8 +114,8 @@ class Scanner:
         self.found.omit_gap(self._tail_at + at, self._tail_at + end)
         return end
 
-    # The states. Each takes the bytes and where it is in them, at no white space and not at their
-    # end, and gives the place that it has reached: -1 where it needs more.
+    # The states. Each takes the bytes and an offset, which is at a byte that is no whitespace, and
+    # returns the offset reached: -1 if it needs more bytes.
 
     def _outermost(self, data: bytes, at: int) -> int:
         self.has_begun = True
@@ -124,7 +124,7 @@ class Scanner:
         return self._open(data, at)
 
     def _first(self, data: bytes, at: int) -> int:
-        """The first element or member, or the end of what has none."""
+        """Scan the first element or member, or the end of an empty container."""
         if data[at] == _CLOSERS[self._path[-1][0]]:
             return self._close(data, at)
         self._state = self._items()
@@ -156,7 +156,7 @@ class Scanner:
         return end if end > at else self._singly(data, at)
 
     def _members(self, data: bytes, at: int) -> int:
-        """One member of the outermost object."""
+        """Scan one member of the outermost object."""
         if self.found.cutting is not None:
             self.found.may_cut(self.found.cutting, self._tail_at + at, self._path)
         match = MEMBER.match(data, at)
@@ -181,7 +181,7 @@ class Scanner:
         return self._scalar(data, at)
 
     def _next(self, data: bytes, at: int) -> int:
-        """What stands behind a value."""
+        """Scan the comma or bracket behind a value."""
         if data[at] == _COMMA:
             self._state = self._items()
             return at + 1
@@ -192,7 +192,7 @@ class Scanner:
     def _nothing(self, _data: bytes, _at: int) -> int:
         raise Unreadable(_BROKEN)
 
-    # One by one: what no run takes, as it is long, broken by the end of the piece, or no JSON.
+    # Single tokens that no run takes: long, cut by the end of the chunk, or invalid.
 
     def _singly(self, data: bytes, at: int) -> int:
         if len(data) - at < self.found.long and not self._is_last:
@@ -233,7 +233,7 @@ class Scanner:
         return at + 1
 
     def _text(self, data: bytes, at: int) -> int:
-        """The rest of a long string."""
+        """Scan the rest of a long string."""
         end = STRING_REST.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
         self.found.add_text(data[at:end])
         if end == len(data):
@@ -253,7 +253,7 @@ class Scanner:
         self._state = self._colon
         return end
 
-    # What all of them do.
+    # Steps that the states share.
 
     def _take_key(self, data: bytes, start: int, end: int) -> None:
         self._key = self._tail_at + start, self._tail_at + end
@@ -266,7 +266,7 @@ class Scanner:
         self.found.begin(self._name, self._key[0], self._tail_at + at, chr(data[at]))
 
     def _end_value(self, data: bytes, end: int) -> int:
-        """A scalar or a container has ended."""
+        """Note that a scalar or a container has ended."""
         self.found.count(1)
         if len(self._path) == 1:
             self.found.end(data, self._tail_at, self._tail_at + end)
@@ -294,7 +294,7 @@ class Scanner:
         return at + 1
 
     def _items(self) -> Callable[[bytes, int], int]:
-        """The state in which an element or a member must come."""
+        """Return the state that expects an element or a member."""
         if not self._path[-1][0]:
             return self._elements
         return self._members if len(self._path) == 1 else self._inner_members

@@ -20,7 +20,7 @@ from ollama_gateway.wire.dialects.reading import (
 _COUNTS: Final = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")
 _TEXT_KEYS: Final = strings_under("content", "thinking", "response")
 _MAX_NANOSECONDS: Final = 10**18
-"""Nanoseconds that an answer may have taken; a report of more is none."""
+"""A longer time for an answer is not believed."""
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ class OllamaDialect(JSONDialect):
     )
 
     def recognize(self, frame: bytes) -> Reading | None:
-        """Intermediate lines are known by their look; the first, last and odd ones are parsed."""
+        """Recognize intermediate lines by their first key; all others are parsed."""
         if (
             b'"done":false' in frame
             and b'"done":true' not in frame
@@ -46,31 +46,31 @@ class OllamaDialect(JSONDialect):
         return None
 
     def interpret(self, document: dict[str, object]) -> Reading:
-        """The end is `done: true`; `error` is one whatever it holds."""
+        """Find an error, the end and usage; any value of `error` is an error."""
         if "error" in document:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=document.get("done") is True, usage=self._usage(document))
 
     def interpret_body(self, document: dict[str, object]) -> Reading:
-        """A JSON answer is complete by being whole; `done` is absent from embeddings."""
+        """Find an error and usage; a whole answer is complete: embeddings have no `done`."""
         if "error" in document:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=True, usage=self._usage(document))
 
     def text_size(self, frame: bytes) -> int:
-        """What is said and thought, and calls of tools as they are printed."""
+        """Count the answer, the thinking and tool calls as they are printed."""
         return strings_size(frame, _TEXT_KEYS, b'"tool_calls"')
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
-        """`{"error":"text"}` on one line: the CLI shows only the first (api/client.go)."""
+        """Return `{"error":"text"}` on one line: the CLI shows only the first (api/client.go)."""
         return one_line({"error": error.message})
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
-        """The line that every Ollama client raises on."""
+        """Return the line on which every Ollama client raises."""
         return self.error_body(error, request_id) + b"\n"
 
     def _usage(self, document: dict[str, object]) -> ReportedUsage | None:
-        """With how long the answer took; `prompt_eval_count` has what was cached too."""
+        """Return the counts and the duration; `prompt_eval_count` includes cached tokens."""
         prompt, cached, written = map(document.get, _COUNTS)
         usage = usage_of(prompt, written, cached=cached)
         took = document.get("eval_duration")

@@ -1,7 +1,7 @@
 """OpenAI's older API as Ollama speaks it: SSE, `data: [DONE]` at the end, errors as an object.
 
-A stream says what it cost only when it is asked to. So it always is, and what the client had not
-asked for is taken out again.
+A stream reports usage only on request. The gateway therefore always asks for it, and removes it
+again from the answers to clients that did not.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from ollama_gateway.wire.large import RequestBody
 from ollama_gateway.wire.splicing import with_value, without_member
 
 ERROR_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error"}
-"""By status; everything else is `api_error` (openai/openai.go, NewError)."""
+"""By status; every other status is `api_error` (openai/openai.go, NewError)."""
 _USAGE_OPTIONS: Final = "stream_options"
 _MAX_END_EVENT: Final = 64
-"""Bytes of an event that may be the end."""
+"""The end event is shorter, in bytes."""
 _TEXT_KEYS: Final = strings_under("content", "reasoning", "text", "arguments")
 
 
@@ -46,7 +46,7 @@ class OpenAIDialect(EventDialect):
     answer_keys: ClassVar[frozenset[str]] = frozenset({"choices", "data"})
 
     def recognize(self, frame: bytes) -> Reading | None:
-        """Events with choices are known by their look, and so is the end; the rest is parsed."""
+        """Recognize events with choices, and the end; the rest is parsed."""
         if frame.startswith(b'data: {"id"') and b'"usage"' not in frame:
             return ORDINARY
         if len(frame) < _MAX_END_EVENT and data_of(frame) == b"[DONE]":
@@ -54,25 +54,25 @@ class OpenAIDialect(EventDialect):
         return None
 
     def interpret(self, document: dict[str, object]) -> Reading:
-        """What an event means, which is no end."""
+        """Find errors and usage; the end is no document."""
         if document.get("error") is not None:
             return Reading(error=error_text(document["error"]))
         return Reading(usage=self._usage(document))
 
     def interpret_body(self, document: dict[str, object]) -> Reading:
-        """A JSON answer is complete by being whole."""
+        """Find an error and usage; a whole answer is complete."""
         return whole_answer(document, self._usage(document))
 
     def text_size(self, frame: bytes) -> int:
-        """What is said and thought, and what tools are called with."""
+        """Count the answer, the reasoning and the arguments of tool calls."""
         return strings_size(frame, _TEXT_KEYS)
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
-        """`{"error":{"message","type","param","code"}}`, with Ollama's types and its newline."""
+        """Return `{"error":{"message","type","param","code"}}` with Ollama's types and newline."""
         return one_line({"error": error_object(error)}) + b"\n"
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
-        """The event on which OpenAI's clients raise `APIError`."""
+        """Return the event on which OpenAI's clients raise `APIError`."""
         return b"data: " + self.error_body(error, request_id) + b"\n"
 
     def stream_has_usage(self, request: dict[str, object]) -> bool:
@@ -112,6 +112,6 @@ class OpenAIDialect(EventDialect):
 
 
 def error_object(error: GatewayError) -> dict[str, object]:
-    """What stands under `error`."""
+    """Return the value of `error`."""
     kind = ERROR_TYPES.get(error.status, "api_error")
     return {"message": error.message, "type": kind, "param": None, "code": None}

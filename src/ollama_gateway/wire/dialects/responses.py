@@ -1,6 +1,6 @@
 """OpenAI's Responses API: SSE with named events, `response.completed` at the end.
 
-Ollama ends a stream that fails without a word, or after a web search with `response.failed`.
+When a model fails, Ollama ends the stream silently, or after a web search with `response.failed`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ollama_gateway.wire.dialects.reading import (
 )
 
 ENDS: Final = ("response.completed", "response.incomplete")
-"""The second is OpenAI's for an answer that its length has cut; Ollama knows only the first."""
+"""OpenAI sends the second for an answer cut at its length; Ollama sends only the first."""
 _DELTA_KEYS: Final = strings_under("delta")
 _EVENT_STARTS: Final = (b"event:", b"data:")
 _TEXT_KEYS: Final = strings_under("text", "arguments")
@@ -45,7 +45,7 @@ class ResponsesDialect(EventDialect):
     answer_keys: ClassVar[frozenset[str]] = frozenset({"output"})
 
     def recognize(self, frame: bytes) -> Reading | None:
-        """Most events are known by their look; those that may end the stream are parsed."""
+        """Recognize most events by their name; parse those that may end the stream."""
         if frame.startswith(b"event: response.") and not any(
             word in frame for word in _PARSED_EVENTS
         ):
@@ -53,7 +53,7 @@ class ResponsesDialect(EventDialect):
         return None
 
     def interpret(self, document: dict[str, object]) -> Reading:
-        """What an event means that may be the end; its response has an error and usage too."""
+        """Find errors, the end and usage; the `response` inside can hold an error and usage too."""
         kind, response = document.get("type"), document.get("response")
         inner = response if isinstance(response, dict) else {}
         if kind in ("error", "response.failed") or document.get("error") is not None:
@@ -63,22 +63,22 @@ class ResponsesDialect(EventDialect):
         return Reading(is_last=is_last, usage=self._usage(inner) if is_last else None)
 
     def interpret_body(self, document: dict[str, object]) -> Reading:
-        """A JSON answer is complete by being whole; without an error its `error` is null."""
+        """Find an error and usage; a whole answer is complete, and `"error": null` is none."""
         return whole_answer(document, self._usage(document))
 
     def text_size(self, frame: bytes) -> int:
-        """The deltas of a stream, as later events say the same again; of a body all of it."""
+        """Count a stream's deltas alone, as later events repeat them; in a body, all texts."""
         return strings_size(frame, _DELTA_KEYS if frame.startswith(_EVENT_STARTS) else _TEXT_KEYS)
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
-        """As in the rest of OpenAI's API."""
+        """Return the same error as OpenAI's older API does."""
         return one_line({"error": error_object(error)}) + b"\n"
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
-        """The event `error`, with its own fields and those of `error`.
+        """Return the event `error`, with that event's own fields and an `error` object.
 
-        OpenAI's documents name the first; its Python client raises on the second alone, and would
-        hand a bare `error` or `response.failed` to a caller who may not look.
+        OpenAI documents the former, but its Python client raises only on the latter, and would hand
+        a bare `error` or `response.failed` to a caller that may not check for it.
         """
         shape = error_object(error)
         event = {
