@@ -106,7 +106,7 @@ def test_what_is_left_out_is_a_string_or_a_gap(data: st.DataObject, document: by
         (b'{"a":["1,2",{},"3"]}', DocumentLimits(values=4), "more than 4 values"),
         (b'{"a":1,"b":2,"c":3}', DocumentLimits(members=2), "more than 2 fields"),
         (b'{"a":[[]]}', DocumentLimits(depth=2), "nested too deeply"),
-        (b'{"a":1e300,"b":1e301,"c":1e302}', DocumentLimits(containers=2), "odd form"),
+        (b'{"a":1e300,"b":1e301,"c":1e302}', DocumentLimits(containers=2), "unusual form"),
         (b'{"a":1e309}', DocumentLimits(), "number out of range"),
         (b'{"%b":1}' % (b"k" * MAX_KEY_LENGTH), DocumentLimits(), "name that is too long"),
         (b'{"a":"\xff"}', DocumentLimits(), "must be UTF-8"),

@@ -22,18 +22,18 @@ class Blocks:
         """Return the number of bytes."""
         return self._size
 
-    def append(self, piece: bytes) -> None:
+    def append(self, chunk: bytes) -> None:
         """Append a chunk."""
-        self._size += len(piece)
+        self._size += len(chunk)
         if self._size <= BLOCK and not self._blocks:
-            self._blocks.append(bytearray(piece))  # usually this is the whole body
+            self._blocks.append(bytearray(chunk))  # usually this is the whole body
             return
-        while piece:
+        while chunk:
             if not self._blocks or len(self._blocks[-1]) == BLOCK:
                 self._blocks.append(bytearray())
             room = BLOCK - len(self._blocks[-1])
-            self._blocks[-1] += piece[:room]
-            piece = piece[room:]
+            self._blocks[-1] += chunk[:room]
+            chunk = chunk[room:]
 
     def read(self, start: int, end: int) -> bytes:
         """Return a range as one bytes object."""

@@ -73,13 +73,13 @@ def parse(body: bytes) -> dict[str, object]:
     document, keys = _load(text)
     if not isinstance(document, dict):
         raise invalid_body("the request body must be a JSON object")
-    refuse_twice(keys)
+    refuse_repeated_keys(keys)
     if not _is_shallow(document):
         raise invalid_body("the request body is nested too deeply")
     return document
 
 
-def refuse_twice(keys: Sequence[str]) -> None:
+def refuse_repeated_keys(keys: Sequence[str]) -> None:
     """Raise BadRequest if two keys of the outermost object are equal when case is folded."""
     if len(keys) > MAX_FIELDS:
         raise invalid_body(f"the request body has more than {MAX_FIELDS} fields")

@@ -116,15 +116,17 @@ def measure_document(
 
     """
     named = folded(document)
-    pieces = [p.size if isinstance(p, LongText) else len(p) for p in _media(named)]
+    media_sizes = [p.size if isinstance(p, LongText) else len(p) for p in _media(named)]
     values = [_value(named, field) for field in bounds]
     counts = (count for count in map(_count, values) if count is not None)
-    overriding = tuple(field for field in bounds[1:] if len(field) > 1 and _stands(named, field))
+    overriding = tuple(
+        field for field in bounds[1:] if len(field) > 1 and _is_present(named, field)
+    )
     is_written = values and type(values[0]) is int and not overriding
     tools = list(_tools(named.get("tools"), 0))
     return Measure(
-        text=size - sum(pieces),
-        media=len(pieces),
+        text=size - sum(media_sizes),
+        media=len(media_sizes),
         asked=next(counts, None),
         written=_count(values[0]) if is_written else None,
         overriding=overriding,
@@ -226,13 +228,13 @@ def _in_part(part: dict[str, object]) -> list[str]:
         elif isinstance(value, (str, dict)):
             key = go_fold(name)
             if key in _MEDIA_KEYS:
-                texts += _held(value, _MEDIA_KEYS[key])
+                texts += _media_in(value, _MEDIA_KEYS[key])
             elif key == "type":
                 is_media |= isinstance(value, str) and value in _MEDIA_TYPES
     return texts or [""] * is_media
 
 
-def _held(value: str | dict[str, object], key: str) -> list[str]:
+def _media_in(value: str | dict[str, object], key: str) -> list[str]:
     if isinstance(value, str):
         return [value]
     texts = [text for name, text in value.items() if go_fold(name) == key]
@@ -283,7 +285,7 @@ def _value(named: dict[str, object], field: Field) -> object | None:
     return value
 
 
-def _stands(named: dict[str, object], field: Field) -> bool:
+def _is_present(named: dict[str, object], field: Field) -> bool:
     """Return whether a field inside an object is present, under its name in any case."""
     name, key = field
     value = named.get(name)

@@ -28,22 +28,22 @@ def estimated_tokens(body: RequestBody, fields: dict[str, object]) -> Steps[int]
 
     """
     if isinstance(body, bytes):
-        said, is_something = _said(fields)
+        size, has_any = _count_text(fields)
     else:
-        said, is_something = 0, False
+        size, has_any = 0, False
         for part in parts(body):
             yield
-            more, is_more = _said(part.value())
-            said, is_something = said + more, is_something or is_more
-    return max(said // BYTES_PER_TOKEN, int(is_something))
+            more, has_more = _count_text(part.value())
+            size, has_any = size + more, has_any or has_more
+    return max(size // BYTES_PER_TOKEN, int(has_any))
 
 
-def _said(document: dict[str, object]) -> tuple[int, bool]:
+def _count_text(document: dict[str, object]) -> tuple[int, bool]:
     """Count the bytes of the text, and return whether there are a system prompt or messages."""
     system, messages = document.get("system"), _objects(document.get("messages"))
     tools = _objects(document.get("tools"))
-    said = _content(system) + sum(map(_message, messages)) + sum(map(_tool, tools))
-    return said, system is not None or bool(messages)
+    size = _content(system) + sum(map(_message, messages)) + sum(map(_tool, tools))
+    return size, system is not None or bool(messages)
 
 
 def _message(message: dict[str, object]) -> int:
@@ -60,8 +60,8 @@ def _content(content: object) -> int:
 
 
 def _part(part: dict[str, object]) -> int:
-    said = _text(part.get("text")) + _text(part.get("thinking"))
-    return said + (_json(part) if part.get("type") in _PRINTED else 0)
+    size = _text(part.get("text")) + _text(part.get("thinking"))
+    return size + (_json(part) if part.get("type") in _PRINTED else 0)
 
 
 def _tool(tool: dict[str, object]) -> int:

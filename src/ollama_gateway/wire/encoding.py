@@ -40,11 +40,11 @@ class Decoder:
             if self._frame.eof:
                 raise _broken()
             try:
-                piece = self._frame.decompress(data, max_length=MAX_OUTPUT)
+                chunk = self._frame.decompress(data, max_length=MAX_OUTPUT)
             except ZstdError:
                 raise _broken() from None
             data = self._frame.unused_data
-            yield piece
+            yield chunk
 
     def end(self) -> None:
         """End the body; raises BadRequest if it is incomplete."""

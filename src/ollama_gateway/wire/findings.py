@@ -48,7 +48,7 @@ class Findings:
     """Exact only if limited."""
     cuts: list[Cut] = attrs.field(factory=list, init=False)
     omissions: list[Omission] = attrs.field(factory=list, init=False)
-    _odd_numbers: int = attrs.field(default=0, init=False)
+    _checked_numbers: int = attrs.field(default=0, init=False)
     _raw: bytearray | None = attrs.field(default=None, init=False, repr=False)
     _raw_end: int = attrs.field(default=0, init=False)
     _size: int = attrs.field(default=0, init=False)
@@ -75,15 +75,15 @@ class Findings:
                 " raise server.max_json_containers"
             )
 
-    def count_odd_number(self, *, is_in_range: bool) -> None:
+    def count_checked_number(self, *, is_in_range: bool) -> None:
         """Count a number that no run takes; it costs as much as a container, so it has the same
         limit.
         """
         if not is_in_range:
             raise Unreadable("has a number out of range")
-        self._odd_numbers += 1
-        if self.limits.containers is not None and self._odd_numbers > self.limits.containers:
-            raise Unreadable("has too many numbers of an odd form: write them out")
+        self._checked_numbers += 1
+        if self.limits.containers is not None and self._checked_numbers > self.limits.containers:
+            raise Unreadable("has too many numbers in an unusual form: write them out")
 
     def begin(self, name: bytes, key_start: int, start: int, kind: str) -> None:
         """Begin a member's value; `name` is its key as written, in quotes."""
@@ -125,13 +125,15 @@ class Findings:
         if b"\\" in text:
             # A byte beyond ASCII is in no escape: one letter per byte keeps the sizes and needs no
             # decoding.
-            said = json.loads(b'"%b"' % text.translate(_LETTERS))
-            size = len(said.encode("utf-8", "surrogatepass"))
-            printed = len(json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2
-            if self._is_high and _LOW[0] <= said[0] <= _LOW[1]:
+            decoded = json.loads(b'"%b"' % text.translate(_LETTERS))
+            size = len(decoded.encode("utf-8", "surrogatepass"))
+            printed = (
+                len(json.dumps(decoded, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2
+            )
+            if self._is_high and _LOW[0] <= decoded[0] <= _LOW[1]:
                 # Two halves that meet form a pair, which is two bytes shorter.
                 size, printed = size - 2, printed - 2
-            is_high = _HIGH[0] <= said[-1] <= _HIGH[1]
+            is_high = _HIGH[0] <= decoded[-1] <= _HIGH[1]
         self._size, self._printed = self._size + size, self._printed + printed
         self._is_high = is_high
 

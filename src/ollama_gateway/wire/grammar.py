@@ -70,7 +70,7 @@ def commas(run: bytes) -> int:
     return (_STRINGS.sub(b"", run) if b'"' in run else run).count(b",")
 
 
-def is_odd(literal: re.Match[bytes]) -> bool:
+def needs_range_check(literal: re.Match[bytes]) -> bool:
     """Return whether only its value shows if a number is in range."""
     return (
         len(literal["digits"] or b"") > MAX_PLAIN_DIGITS or b"e" in (literal["rest"] or b"").lower()

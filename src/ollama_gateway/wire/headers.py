@@ -141,8 +141,8 @@ def field_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     lines = [b"%b: %b\r\n" % header for header in headers]
     text = b"".join(lines)
     # The pattern alone would accept a value that contains a line end and further header lines.
-    is_sound = _FIELD_LINES.fullmatch(text) and text.count(b"\n") == len(lines)
-    return text if is_sound else None
+    is_valid = _FIELD_LINES.fullmatch(text) and text.count(b"\n") == len(lines)
+    return text if is_valid else None
 
 
 def _check_host(version: str, hosts: list[bytes]) -> None:

@@ -25,7 +25,7 @@ from ollama_gateway.wire.body import (
     go_fold,
     invalid_body,
     parse,
-    refuse_twice,
+    refuse_repeated_keys,
 )
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
@@ -134,9 +134,9 @@ class BodyReader:
         """Return the bytes received so far."""
         return len(self._blocks)
 
-    def add(self, piece: bytes) -> None:
+    def add(self, chunk: bytes) -> None:
         """Take the next chunk; call `work` afterwards if `has_work`."""
-        self._blocks.append(piece)
+        self._blocks.append(chunk)
 
     @property
     def has_work(self) -> bool:
@@ -216,7 +216,7 @@ def fields_of(body: RequestBody) -> Steps[dict[str, object]]:
         document[member.key] = (
             _field(body, member) if text is None else LongText.of(text.size, text.printed)
         )
-    refuse_twice([member.key for member in body.found.members])
+    refuse_repeated_keys([member.key for member in body.found.members])
     return document
 
 

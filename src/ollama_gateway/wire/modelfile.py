@@ -32,7 +32,7 @@ _WINDOW: Final = 256 * 1024
 
 def without_places(answer: bytes) -> Steps[bytes]:
     """Return the answer without the directories of layers."""
-    pieces, rest, at = [], 0, 0
+    chunks, rest, at = [], 0, 0
     while at < len(answer):
         if at:
             yield
@@ -49,9 +49,9 @@ def without_places(answer: bytes) -> Steps[bytes]:
             break  # the string does not end: this is no JSON
         text = answer[start:at] if at - start <= _WINDOW else b""
         if (cleaned := _cleaned(text)) != text:
-            pieces += [answer[rest:start], cleaned]
+            chunks += [answer[rest:start], cleaned]
             rest = at
-    return b"".join([*pieces, answer[rest:]]) if pieces else answer
+    return b"".join([*chunks, answer[rest:]]) if chunks else answer
 
 
 def _end_of_text(answer: bytes, at: int) -> Steps[int]:

@@ -43,13 +43,13 @@ def network_of(text: str) -> Network:
     try:
         found = ip_network(text)
     except ValueError:
-        raise ValueError(_fault_of(text)) from None
+        raise ValueError(_message_for(text)) from None
     if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
         raise ValueError("is an IPv4 network written as IPv6; write it as IPv4")
     return found
 
 
-def _fault_of(text: str) -> str:
+def _message_for(text: str) -> str:
     try:
         meant = ip_network(text, strict=False)
     except ValueError:

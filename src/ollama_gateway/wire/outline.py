@@ -34,9 +34,9 @@ class Outline:
         found = Findings(DocumentLimits(members=MAX_MEMBERS), keep=MAX_KEPT_VALUE)
         self._scanner = Scanner(found)
 
-    def feed(self, piece: bytes) -> None:
+    def feed(self, chunk: bytes) -> None:
         """Read on, at most `SLICE` bytes; raises Unreadable if the document is no JSON object."""
-        self._scanner.feed(piece)
+        self._scanner.feed(chunk)
 
     def finish(self) -> None:
         """End the document; raises Unreadable if it is incomplete."""

@@ -90,12 +90,12 @@ def parts(body: Large) -> Iterator[Part]:
 
 
 def _part(body: Large, first: Cut, last: Cut, left_out: list[Omission]) -> Part:
-    pieces, rest = [], first.at
+    chunks, rest = [], first.at
     for omission in left_out:
-        pieces += [body.blocks.read(rest, omission.start), _stand_in(omission)]
+        chunks += [body.blocks.read(rest, omission.start), _stand_in(omission)]
         rest = omission.end
-    pieces.append(body.blocks.read(rest, last.at))
-    inner = b"".join(pieces).rstrip(b" \t\r\n").removesuffix(b",")
+    chunks.append(body.blocks.read(rest, last.at))
+    inner = b"".join(chunks).rstrip(b" \t\r\n").removesuffix(b",")
     closers = b"".join(b"}" if one.is_object else b"]" for one in reversed(last.path))
     openers = b"".join(_opener(body, one) for one in first.path)
     texts = [LongText.of(one.size, one.printed) for one in left_out if one.size and not one.is_key]

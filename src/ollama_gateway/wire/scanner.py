@@ -31,7 +31,7 @@ from ollama_gateway.wire.grammar import (
     WHITESPACE,
     commas,
     is_in_range,
-    is_odd,
+    needs_range_check,
 )
 from ollama_gateway.wire.structure import LONG_STRING, MAX_KEY_LENGTH, Unreadable
 
@@ -75,10 +75,10 @@ class Scanner:
         self._is_key = False
         """Whether that string is a key."""
 
-    def feed(self, piece: bytes) -> None:
+    def feed(self, chunk: bytes) -> None:
         """Scan the next chunk, at most 64 KiB lest other tasks wait. Raises Unreadable."""
-        self._check_text(piece)
-        self._tail += piece
+        self._check_text(chunk)
+        self._tail += chunk
         if len(self._tail) >= self._wanted:
             self._scan()
 
@@ -90,10 +90,10 @@ class Scanner:
         if not self.is_complete:
             raise Unreadable(_BROKEN)
 
-    def _check_text(self, piece: bytes, *, is_last: bool = False) -> None:
+    def _check_text(self, chunk: bytes, *, is_last: bool = False) -> None:
         try:
             if self._decoder is not None:
-                self._decoder.decode(piece, is_last)
+                self._decoder.decode(chunk, is_last)
         except UnicodeDecodeError:
             raise Unreadable("must be UTF-8") from None
 
@@ -214,8 +214,8 @@ class Scanner:
             if self._is_last or len(data) - at > 2 * LONG_STRING:
                 raise Unreadable(_BROKEN)
             return -1
-        if match is not None and not is_text and is_odd(match):
-            self.found.count_odd_number(is_in_range=is_in_range(match))
+        if match is not None and not is_text and needs_range_check(match):
+            self.found.count_checked_number(is_in_range=is_in_range(match))
         if len(self._path) == 1:
             self._begin_member(data, at)
         return self._begin_text(at) if match is None else self._end_value(data, match.end())

@@ -79,11 +79,11 @@ def _inner(
 
 
 def _applied(text: str, edits: list[_TextEdit]) -> str:
-    pieces, rest = [], 0
+    chunks, rest = [], 0
     for start, end, new in edits:
-        pieces += [text[rest:start], new]
+        chunks += [text[rest:start], new]
         rest = end
-    return "".join([*pieces, text[rest:]])
+    return "".join([*chunks, text[rest:]])
 
 
 def without_member(data: bytes, name: str) -> bytes:

@@ -73,7 +73,7 @@ class OllamaDialect(JSONDialect):
         """Return the counts and the duration; `prompt_eval_count` includes cached tokens."""
         prompt, cached, written = map(document.get, _COUNTS)
         usage = usage_of(prompt, written, cached=cached)
-        took = document.get("eval_duration")
-        if usage is None or type(took) is not int or not 0 < took < _MAX_NANOSECONDS:
+        nanoseconds = document.get("eval_duration")
+        if usage is None or type(nanoseconds) is not int or not 0 < nanoseconds < _MAX_NANOSECONDS:
             return usage
-        return attrs.evolve(usage, seconds=took / 1e9)
+        return attrs.evolve(usage, seconds=nanoseconds / 1e9)
