@@ -58,7 +58,7 @@ class StoreURL:
         match = _URL.fullmatch(text)
         if match is None:
             raise WrongURL(
-                "cannot be read unambiguously: percent-encode the user and the password"
+                "cannot be read unambiguously: percent-encode the password and the user"
                 " (@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a blank is %20)"
             )
         places = match["places"].split(",")

@@ -1,4 +1,6 @@
-"""Documents for the scanner, sound and spoilt, and what a reader of the whole says of them."""
+"""Documents for the scanner, valid and broken, and how a reader of the whole document reads
+them.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,15 @@ from ollama_gateway.wire.structure import Cutting
 T = TypeVar("T")
 
 TINY: Final = Cutting(shallow=12, deep=30)
-"""Cuts wherever there can be some."""
+"""Cuts at every possible place."""
 
 
 class Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs, duplicates kept."""
+    """A JSON object as its pairs, duplicates included."""
 
 
 def read(document: bytes) -> Pairs:
-    """The outermost object, as Python's json reads it strictly; raises ValueError."""
+    """Read the outermost object strictly with Python's json; raises ValueError."""
     found = json.loads(
         document.decode(), object_pairs_hook=Pairs, parse_float=_finite, parse_constant=_refused
     )
@@ -37,14 +39,14 @@ def read(document: bytes) -> Pairs:
 
 
 def depth(value: object) -> int:
-    """Containers inside each other."""
+    """Return the nesting depth of containers."""
     if isinstance(value, Pairs):
         return 1 + max((depth(inner) for _, inner in value), default=0)
     return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
 def counts(value: object) -> tuple[int, int]:
-    """Containers and values."""
+    """Count the containers and the values."""
     inner = [found for _, found in value] if isinstance(value, Pairs) else value
     if not isinstance(inner, list):
         return 0, 1
@@ -53,7 +55,7 @@ def counts(value: object) -> tuple[int, int]:
 
 
 def scanned(pieces: list[bytes], found: Findings, *, checks_text: bool = True) -> Scanner:
-    """A scanner that has read them all; raises Unreadable."""
+    """Scan all chunks; raises Unreadable."""
     scanner = Scanner(found, checks_text=checks_text)
     for piece in pieces:
         scanner.feed(piece)
@@ -62,7 +64,7 @@ def scanned(pieces: list[bytes], found: Findings, *, checks_text: bool = True) -
 
 
 def run(steps: Steps[T]) -> T:
-    """The result of work that is done in steps."""
+    """Run work in steps to its end and return its result."""
     while True:
         try:
             next(steps)
@@ -73,7 +75,7 @@ def run(steps: Steps[T]) -> T:
 def large(
     body: bytes, *, step: int = 5, long: int = 24, cutting: Cutting = TINY, piece: int = 1000
 ) -> Large:
-    """The body, read as a large one; raises BadRequest."""
+    """Read the body as a large one; raises BadRequest."""
     intake = BodyReader(request_limits(100_000), cutting, -1, step, long)
     for start in range(0, len(body), piece):
         intake.add(body[start : start + piece])
@@ -84,12 +86,12 @@ def large(
 
 
 def sent(body: RequestBody) -> bytes:
-    """What a backend gets."""
+    """Return the bytes that a backend gets."""
     return b"".join(body.chunks(7)) if isinstance(body, Large) else body
 
 
 def with_generation(body: RequestBody, field: Field, tokens: int) -> bytes:
-    """What a backend gets of a body with a bound."""
+    """Return the bytes that a backend gets of a body with a bound."""
     return sent(bounds.with_generation(body, field, tokens))
 
 
@@ -163,7 +165,7 @@ VALUES = st.recursive(
 
 @st.composite
 def documents(draw: st.DrawFn) -> bytes:
-    """Nearly JSON objects: odd numbers, broken strings, gaps, remains."""
+    """Generate near JSON objects: unusual numbers, broken strings, whitespace, trailing bytes."""
     text = draw(_object(VALUES)).encode("utf-8", "surrogatepass")
     before = draw(st.sampled_from([b""] * 8 + [b" \n", b"\xef\xbb\xbf", b"x"]))
     after = draw(st.sampled_from([b""] * 8 + [b"\n", b"}", b"{}", b"\xff"]))
@@ -174,7 +176,7 @@ def documents(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def pieces_of(draw: st.DrawFn, document: bytes) -> list[bytes]:
-    """The document in pieces of any size."""
+    """Divide the document into chunks of any size."""
     size = draw(st.sampled_from([1, 2, 3, 5, 8, 13, 40, 10_000]))
     return [document[start : start + size] for start in range(0, len(document), size)]
 
@@ -195,5 +197,5 @@ PICTURES: Final = [
 
 
 def encoded(document: object) -> bytes:
-    """A body as most clients write it."""
+    """Encode a body as most clients do."""
     return json.dumps(document, ensure_ascii=False).encode()

@@ -1,4 +1,6 @@
-"""Usage in OpenAI's streams: asked for on the client's behalf, and taken out again."""
+"""Usage in OpenAI's streams: the gateway asks for it on the client's behalf and removes it
+again.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ TEXT = 'data: {"id":"c","choices":[{"text":"a \\"usage\\" \\u00e9"}],"model":"m"
     ],
 )
 def test_who_asked_for_usage(member: str, asks: bool) -> None:  # noqa: FBT001
-    """Only a client whose wish can be read in one way; whoever did not has it put in his place."""
+    """Only an unambiguous request for usage counts; the gateway's own replaces anything else."""
     body = f'{{"model":"m"{member}}}'.encode()
 
     assert OPENAI.stream_has_usage(parse(body)) is asks
@@ -48,7 +50,7 @@ def test_who_asked_for_usage(member: str, asks: bool) -> None:  # noqa: FBT001
 @pytest.mark.parametrize("gap", ["", " ", "\t "])
 @pytest.mark.parametrize("more", ["", ',"x":1e2'])
 def test_a_chunk_loses_its_usage_alone(gap: str, more: str) -> None:
-    """A chunk with text keeps every other byte."""
+    """A chunk with text loses its usage and keeps every other byte."""
     without = TEXT % more
     chunk = TEXT % f"{gap},{gap}{ZERO}{more}"
 
@@ -70,12 +72,12 @@ def test_a_chunk_loses_its_usage_alone(gap: str, more: str) -> None:
     ],
 )
 def test_what_is_left_of_an_event(event: str, left: str) -> None:
-    """The chunk that only tells usage goes; what is no chunk of Ollama's stays as it is."""
+    """The chunk that only reports usage is removed; an event that Ollama would not write stays."""
     assert OPENAI.without_usage(event.encode()) == left.encode()
 
 
 def test_bytes_that_are_no_text_stay() -> None:
-    """An event that is not UTF-8 is not touched."""
+    """An event that is not UTF-8 passes unchanged."""
     event = b'data: {"choices":[1],"x":"\xff","usage":{}}\n\n'
 
     assert OPENAI.without_usage(event) == event

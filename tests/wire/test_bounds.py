@@ -21,9 +21,9 @@ PNG = "iVBORw0KGgo="
 
 
 def _ollama_reads(body: bytes, field: Field) -> object:
-    """The field as Ollama reads it, written apart from ours: the last member that fits wins."""
+    """Read the field as Ollama does, apart from the code under test: the last member wins."""
     value = json.loads(body, object_pairs_hook=list)
-    flags = re.IGNORECASE  # for the keys used here as Go folds: U+017F is an s, U+212A a k
+    flags = re.IGNORECASE  # folds these keys as Go does: U+017F is an s, U+212A a k
     for name in field:
         value = [item for key, item in value if re.fullmatch(name, key, flags)][-1]
         flags = re.NOFLAG
@@ -42,7 +42,7 @@ _VALUES = ["100", "1e2", "null", "-1", '"9,}\\""', '{"max_tokens":[1]}', '[{"num
 @pytest.mark.parametrize("value", _VALUES)
 @pytest.mark.parametrize("key", _SPELLINGS)
 def test_a_field_of_the_body_is_replaced(key: str, value: str) -> None:
-    """One value changes, under the spelling that the client used."""
+    """One value changes, under the client's own spelling."""
     before = f' {{"\u00e9":"\\ud800","{key}" \t:\n {value} ,"b":-0.10E+2}}\r\n'
     parse(before.encode())
     body = with_generation(before.encode(), ("max_tokens",), 7)
@@ -50,7 +50,7 @@ def test_a_field_of_the_body_is_replaced(key: str, value: str) -> None:
     assert gojson.loads(body)["max_tokens"] == 7
 
 
-_BESIDE = [  # what only resembles the field, or stands deeper
+_BESIDE = [  # keys that only resemble the field, or are nested
     *('"model":"m"', '"model":"\U0001f600"\n', '"max_tokens ":9', '"max_tokens\u0131":9'),
     *('"a":"\\"max_tokens\\":9"', '"\\"max_tokens":9', '"a":[{"max_tokens":9},"max_tokens"]'),
 ]
@@ -58,7 +58,7 @@ _BESIDE = [  # what only resembles the field, or stands deeper
 
 @pytest.mark.parametrize("members", _BESIDE)
 def test_a_field_of_the_body_is_added(members: str) -> None:
-    """Whatever else there is stays, and the member comes last."""
+    """All other members stay, and the new one comes last."""
     parse(f"{{{members}}}".encode())
     body = with_generation(f"{{{members}}}".encode(), ("max_tokens",), 7)
     assert body.decode() == f'{{{members},"max_tokens":7}}'
@@ -80,7 +80,7 @@ def test_a_field_of_the_body_is_added(members: str) -> None:
 )
 @pytest.mark.parametrize("key", ["options", "OPTIONS", "Option\u017f", "\\u006fptions"])
 def test_an_option_is_set(key: str, before: str, after: str) -> None:
-    """Keys of `options` count as they are and each of them is set; null becomes an object."""
+    """Keys of `options` count as written, and all equal ones are set; null becomes an object."""
     body = f'{{"{key}" : {before},"num_predict":2}}'.encode()
     parse(body)
     body = with_generation(body, ("options", "num_predict"), 7)
@@ -99,17 +99,17 @@ def test_what_is_missing_is_added() -> None:
 @pytest.mark.parametrize("value", ["[]", '["num_predict"]', "false", "1", '"null"', '"{}"'])
 @pytest.mark.parametrize("name", ["options", "OPTIONS"])
 def test_options_must_be_an_object(name: str, value: str) -> None:
-    """Where a bound can be neither found nor added, the request is a 400 that quotes nothing."""
+    """If a bound can be neither found nor added, the request is a 400 that quotes nothing."""
     with pytest.raises(BadRequest, match=r"\Aoptions must be an object\Z") as refusal:
         with_generation(f'{{"{name}":{value}}}'.encode(), ("options", "num_predict"), 7)
     assert refusal.value.reason == "invalid_body"
 
 
 class _Member(NamedTuple):
-    """One member of an object, in JSON, and whether it is the one to be set."""
+    """One member of an object, in JSON, and whether the test sets it."""
 
     key: str
-    is_sought: bool
+    is_target: bool
     value: str
 
 
@@ -127,7 +127,7 @@ _GAPS = st.text(" \t\r\n", max_size=3)
 _OTHERS = st.builds(_Member, st.sampled_from(_NAMES).map(json.dumps), st.just(value=False), _JSON)
 
 
-def _sought(*keys: str) -> st.SearchStrategy[_Member]:
+def _target(*keys: str) -> st.SearchStrategy[_Member]:
     texts = [f'"{key}"' for key in keys]
     return st.builds(_Member, st.sampled_from(texts), st.just(value=True), _JSON)
 
@@ -138,23 +138,23 @@ def _text(members: list[_Member], gap: str) -> str:
 
 
 def _expected(members: list[_Member], gap: str, name: str, value: str) -> str:
-    """The object with the sought members set, put together anew rather than spliced."""
-    if any(member.is_sought for member in members):
-        return _text([m._replace(value=value) if m.is_sought else m for m in members], gap)
+    """Build the object with the members set, instead of splicing it."""
+    if any(member.is_target for member in members):
+        return _text([m._replace(value=value) if m.is_target else m for m in members], gap)
     comma = "," if members else ""
     return f'{_text(members, gap)[:-1]}{comma}"{name}":{value}}}'
 
 
 @given(
     st.lists(
-        _OTHERS | _sought(*_SPELLINGS),
-        unique_by=lambda member: member.is_sought or member.key.casefold(),
+        _OTHERS | _target(*_SPELLINGS),
+        unique_by=lambda member: member.is_target or member.key.casefold(),
         max_size=6,
     ),
     _GAPS,
 )
 def test_only_the_field_changes(members: list[_Member], gap: str) -> None:
-    """Whatever the object, Ollama reads the bound and every other byte is as it was."""
+    """In any object, Ollama reads the bound and every other byte stays."""
     before = _text(members, gap).encode()
     parse(before)
     after = with_generation(before, ("max_tokens",), 7)
@@ -163,7 +163,7 @@ def test_only_the_field_changes(members: list[_Member], gap: str) -> None:
 
 
 @given(
-    st.lists(_OTHERS | _sought("num_predict", "num_predic\\u0074"), max_size=6),
+    st.lists(_OTHERS | _target("num_predict", "num_predic\\u0074"), max_size=6),
     st.lists(_OTHERS, unique_by=lambda member: member.key, max_size=4),
     st.sampled_from(['"options"', '"Option\u017f"', '"\\u004fPTIONS"']),
     st.integers(0, 4),
@@ -172,9 +172,9 @@ def test_only_the_field_changes(members: list[_Member], gap: str) -> None:
 def test_only_the_option_changes(
     options: list[_Member], others: list[_Member], key: str, place: int, gap: str
 ) -> None:
-    """Whatever the options, however often repeated, the bound is read and nothing else changes."""
+    """In any options, however often repeated, Ollama reads the bound and nothing else changes."""
     members = [*others]
-    members.insert(place, _Member(key, is_sought=True, value=_text(options, gap)))
+    members.insert(place, _Member(key, is_target=True, value=_text(options, gap)))
     before = _text(members, gap).encode()
     parse(before)
     after = with_generation(before, ("options", "num_predict"), 7)
@@ -201,7 +201,7 @@ def test_only_the_option_changes(
     ],
 )
 def test_asked(body: str, asked: int | None) -> None:
-    """The first field that holds a whole number of 1 or more is the client's own bound."""
+    """The first field that holds an integer of 1 or more is the client's own bound."""
     assert _measured(body, (("options", "num_predict"), *OPENAI)).asked == asked
 
 
@@ -240,13 +240,13 @@ def _part(*members: str) -> str:
     ],
 )
 def test_media_are_counted_and_taken_out(body: str, pieces: int, texts: int) -> None:
-    """Media are found where Ollama reads them, in any case of their keys, and nowhere else."""
+    """Media are found where Ollama reads them, under keys in any case, and nowhere else."""
     measured = _measured(body)
     assert (measured.media, len(body.encode()) - measured.text) == (pieces, texts * len(PNG))
 
 
 def test_escapes_are_not_taken_out() -> None:
-    """An escaped spelling is longer than its text; the difference stays with the text."""
+    """An escaped spelling is longer than its text; the difference counts as text."""
     assert _measured('{"images":["\\u0041\\ud83d\\ude00"]}').text == 33 - 2
     assert _measured('{"images":["\u00e9"]}').text == 17 - 1
 
@@ -264,7 +264,7 @@ _BODIES = st.dictionaries(_FIELDS, _PLAIN | st.lists(_MESSAGES | _TEXTS))
 
 @given(st.builds(json.dumps, _BODIES, ensure_ascii=st.booleans()))
 def test_a_measure_is_within_the_body(text: str) -> None:
-    """Any object can be measured: never more media than there are bytes, no bound below 1."""
+    """Any object can be measured: media take no more bytes than it has, no bound is below 1."""
     body = text.encode("utf-8", "replace")
     measured = measure_document(parse(body), len(body), OPENAI)
     assert 0 < measured.text <= len(body)
@@ -284,7 +284,7 @@ def test_a_measure_is_within_the_body(text: str) -> None:
     ],
 )
 def test_inputs(value: str, inputs: tuple[int, ...] | None) -> None:
-    """Each text to embed counts its UTF-8 bytes; no text, and no field, count as the whole body."""
+    """Each text to embed counts its UTF-8 bytes; anything else counts as the whole body."""
     body = f'{{"Prompt":{value}}}'.encode()
     found = [run(measured_inputs(body, parse(body), field)) for field in ("prompt", "input")]
     whole = Measure(len(body), 0, Counter([len(body)]))
@@ -292,7 +292,7 @@ def test_inputs(value: str, inputs: tuple[int, ...] | None) -> None:
 
 
 def test_large_bodies() -> None:
-    """Megabytes of nothing, of text and of messages are measured and spliced as any body."""
+    """Bodies of megabytes are measured and spliced like any other."""
     members = ",".join(f'"{n}":{n}' for n in range(900))
     text = '\\"max_tokens\\":' * 10**5
     body = f'{{{members},"messages":[{"{}," * 10**5}"{text}"]{" " * 10**6}}}'.encode()

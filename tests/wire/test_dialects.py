@@ -1,4 +1,4 @@
-"""Dialects: what frames mean, and how the gateway's own errors look."""
+"""Dialects: the meaning of frames, and the form of the gateway's own errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ USAGE = b'{"id":"c","choices":[],"usage":{"prompt_tokens":11,"completion_tokens"
 
 
 def event(name: str, data: bytes) -> bytes:
-    """An event as Ollama writes those with a name."""
+    """Write a named event as Ollama does."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
 
 
@@ -110,7 +110,7 @@ def event(name: str, data: bytes) -> bytes:
     ],
 )
 def test_a_frame_is_read(dialect: Dialect, frame: bytes, reading: Reading) -> None:
-    """Each frame means one thing: nothing special, the end, an error, usage, or garbage."""
+    """Each frame has one meaning: ordinary, the end, an error, usage, or garbage."""
     assert dialect.read_frame(frame) == reading
 
 
@@ -145,13 +145,13 @@ def test_a_frame_is_read(dialect: Dialect, frame: bytes, reading: Reading) -> No
     ],
 )
 def test_a_whole_body_is_read(dialect: Dialect, body: bytes, reading: Reading) -> None:
-    """A JSON answer is complete by being whole, and garbage however deep is only garbage."""
+    """A whole JSON answer is complete, and garbage of any depth is garbage."""
     assert dialect.read_body(body) == reading
 
 
 @given(frame=st.binary(max_size=200))
 def test_no_bytes_of_a_backend_break_the_reading(frame: bytes) -> None:
-    """Whatever a backend sends is read as something, never an exception."""
+    """Any bytes of a backend are read without an exception."""
     for dialect in ALL:
         assert isinstance(dialect.read_frame(b"data: " + frame), Reading)
         assert isinstance(dialect.read_frame(frame), Reading)
@@ -161,7 +161,7 @@ def test_no_bytes_of_a_backend_break_the_reading(frame: bytes) -> None:
 @pytest.mark.parametrize("dialect", ALL)
 @pytest.mark.parametrize("error", [BadRequest('a "b"\nc'), Forbidden(), UpstreamFailed()])
 def test_errors_are_one_line(dialect: Dialect, error: GatewayError) -> None:
-    """The CLI shows the first line of an error only, so there is only one, and it can be read."""
+    """An error is one readable line, as the CLI shows only the first."""
     body, frame = dialect.error_body(error, ID), dialect.error_event(error, ID)
 
     assert body.count(b"\n") == (dialect is not OLLAMA)
@@ -216,5 +216,7 @@ def test_errors_are_one_line(dialect: Dialect, error: GatewayError) -> None:
     ],
 )
 def test_errors_have_ollamas_shapes(dialect: Dialect, error: GatewayError, shape: object) -> None:
-    """A string, an object with OpenAI's types (an api_error for a 403), or Anthropic's."""
+    """An error is a string, an object with OpenAI's types (api_error for a 403), or Anthropic's
+    object.
+    """
     assert json.loads(dialect.error_body(error, ID)) == shape

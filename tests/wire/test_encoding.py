@@ -1,4 +1,4 @@
-"""Compressed bodies: what comes out, in which pieces, and what is refused."""
+"""Compressed bodies: their output, its chunks, and the refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG_STRING: dict[int, int] = {
 
 
 def decoded(body: bytes, size: int = 100) -> bytes:
-    """What comes out of a body that comes in pieces."""
+    """Decode a body that arrives in chunks."""
     decoder = Decoder()
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
     found = b"".join(part for piece in pieces for part in decoder.feed(piece))
@@ -37,13 +37,13 @@ def decoded(body: bytes, size: int = 100) -> bytes:
 
 @given(st.binary(max_size=2000), st.sampled_from([1, 7, 1000]))
 def test_what_was_compressed_comes_out(data: bytes, size: int) -> None:
-    """Decoding undoes encoding, in whatever pieces it comes."""
+    """Decoding undoes encoding, in whatever chunks the body arrives."""
     assert decoded(zstd.compress(data), size) == data
 
 
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_frame_are_refused_and_nothing_else(data: bytes) -> None:
-    """Whatever comes ends in a body or in the one refusal."""
+    """Any bytes give a body or the one refusal."""
     with suppress(BadRequest):
         decoded(b"\x28\xb5\x2f\xfd" + data)
     with pytest.raises(BadRequest):
@@ -51,7 +51,7 @@ def test_bytes_that_are_no_frame_are_refused_and_nothing_else(data: bytes) -> No
 
 
 def test_a_bomb_comes_out_in_pieces() -> None:
-    """3 KB that stand for 100 MB are made no faster than they are taken."""
+    """3 KB that stand for 100 MB are decoded no faster than the output is taken."""
     bomb = zstd.compress(bytes(100_000_000))
     pieces = Decoder().feed(bomb)
 
@@ -72,7 +72,9 @@ def test_a_bomb_comes_out_in_pieces() -> None:
     ],
 )
 def test_broken_frames_are_refused(body: bytes) -> None:
-    """Cut short, followed by something, or in need of more memory than Ollama gives."""
+    """A frame that is cut off, followed by bytes, or needs more memory than Ollama allows is
+    refused.
+    """
     with pytest.raises(BadRequest) as refusal:
         decoded(body)
     assert refusal.value.reason == "invalid_body"
@@ -91,5 +93,5 @@ def test_broken_frames_are_refused(body: bytes) -> None:
     ],
 )
 def test_how_a_body_is_encoded(values: list[bytes], coding: bytes) -> None:
-    """One word, or what nobody knows."""
+    """The encoding is one known word; several make an unknown one."""
     assert content_coding([(b"Content-Encoding", value) for value in values]) == coding

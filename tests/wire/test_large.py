@@ -1,4 +1,4 @@
-"""What is read of a large body by its fields and parts is what is read of it whole."""
+"""A large body read by its fields and parts says the same as when it is read whole."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.wire.scanning import PICTURES, RUN, Pairs, documents, encoded, large,
 
 
 def shape(value: Any) -> Any:
-    """A value with the sizes of its texts in their place."""
+    """Replace the texts in a value by their sizes."""
     if isinstance(value, dict):
         return {key: shape(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -38,7 +38,7 @@ def shape(value: Any) -> Any:
 @settings(max_examples=500, deadline=None)
 @given(documents(), st.sampled_from([1, 5, 17]), st.sampled_from([1, 30]))
 def test_any_body_is_read_alike(body: bytes, step: int, piece: int) -> None:
-    """Whole or in steps of any size: the same bodies are refused, the rest say the same."""
+    """Read whole or in steps of any size, the same bodies are refused and the rest say the same."""
     try:
         whole = parse(body)
     except BadRequest:
@@ -60,7 +60,7 @@ def test_any_body_is_read_alike(body: bytes, step: int, piece: int) -> None:
 @settings(max_examples=500, deadline=None)
 @given(documents(), st.sampled_from([1, 5, 17]))
 def test_the_parts_hold_all_that_there_is(body: bytes, step: int) -> None:
-    """Each is JSON; their keys and scalars, one part behind the other, are those of the body."""
+    """Each part is JSON, and the scalars of all parts in order are those of the body."""
     try:
         found = large(body, step=step)
     except BadRequest:
@@ -71,12 +71,12 @@ def test_the_parts_hold_all_that_there_is(body: bytes, step: int) -> None:
 
 
 def valued(pairs: list[tuple[str, Any]]) -> list[Any]:
-    """An object's values; of its keys a part has some that are in front of it as well."""
+    """Return an object's values; a part repeats the keys in its opening."""
     return [value for _, value in pairs]
 
 
 def flattened(value: Any) -> list[Any]:
-    """Scalars in their order, texts by their sizes."""
+    """Return the scalars in order, texts as their sizes."""
     if isinstance(value, list):
         return [inner for item in value for inner in flattened(item)]
     return [shape(value)]
@@ -85,7 +85,7 @@ def flattened(value: Any) -> list[Any]:
 @settings(max_examples=300, deadline=None)
 @given(documents(), st.sampled_from([1, 5, 17]))
 def test_what_a_value_stands_under_is_kept(body: bytes, step: int) -> None:
-    """The keys on the way to a part are the body's own, in their order."""
+    """The keys on the path to a part are the body's own, in order."""
     try:
         found = large(body, step=step)
     except BadRequest:
@@ -97,7 +97,7 @@ def test_what_a_value_stands_under_is_kept(body: bytes, step: int) -> None:
 
 
 def ways(value: Any) -> Any:
-    """The keys on the way to every value."""
+    """Yield the keys on the path to every value."""
     items = value if isinstance(value, Pairs) else [(None, item) for item in value]
     for key, inner in items:
         step = [] if key is None else [key]
@@ -107,7 +107,7 @@ def ways(value: Any) -> Any:
 
 
 def like(keys: list[str | None], path: list[str]) -> bool:
-    """Whether they are the same but for those that are too long."""
+    """Return whether two paths are equal, apart from keys that are too long."""
     return len(keys) == len(path) and all(
         one in {None, two} for one, two in zip(keys, path, strict=True)
     )
@@ -118,7 +118,7 @@ def like(keys: list[str | None], path: list[str]) -> bool:
     "more", [{}, {"options": {"a": 1}}, {"options": None}, {"MAX_TOKENS": "x"}]
 )
 def test_what_is_written_into_it(document: dict[str, Any], more: dict[str, Any]) -> None:
-    """Fields are written as into any body, and all its other bytes stay."""
+    """Fields are written as into a small body, and all other bytes stay."""
     body = encoded({**document, **more})
     for field in (("max_tokens",), ("options", "num_predict")):
         found = with_generation(large(body), field, 7)
@@ -132,7 +132,7 @@ def test_what_is_written_into_it(document: dict[str, Any], more: dict[str, Any])
 
 @pytest.mark.parametrize("value", ["5", '"x"', "[1]"])
 def test_options_that_are_none_are_refused(value: str) -> None:
-    """As in a small body: what stands there would be lost."""
+    """Options that are no object are refused, as in a small body, because they would be lost."""
     body = f'{{"options":{value}}}'.encode()
     for one in (body, large(body)):
         with pytest.raises(BadRequest, match="options must be an object"):
@@ -154,7 +154,7 @@ def test_options_that_are_none_are_refused(value: str) -> None:
     ],
 )
 def test_a_large_body_that_is_refused(body: bytes, words: str) -> None:
-    """One line that says what is wrong, whatever the size."""
+    """A refusal is one line that says what is wrong, whatever the size."""
     intake = BodyReader(request_limits(100_000))
     intake.add(body)
     with pytest.raises(BadRequest, match=words) as refusal:
@@ -163,7 +163,7 @@ def test_a_large_body_that_is_refused(body: bytes, words: str) -> None:
 
 
 def test_a_long_name_is_no_models_name() -> None:
-    """What was left out is not read as a name, and not written to any row."""
+    """A model name that was left out as a long text is refused, and no record holds it."""
     body = large(encoded({"model": RUN, "prompt": "hi"}))
     with pytest.raises(BadRequest, match="model is too long"):
         model_of(run(fields_of(body)))
@@ -174,7 +174,9 @@ def test_a_long_name_is_no_models_name() -> None:
     [b"[0],", b'{"":0},', b'"a",', b"1,", b"1.1,", b'"\\u0041",', b"[[[1]]],", b" 1,", b'"', b" "],
 )
 def test_no_step_takes_more_than_a_part(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 2 MB no step hands more than a few KiB to the scanner, or 256 KiB to Python's json."""
+    """For 2 MB no step gives the scanner more than a few KiB, or Python's json more than 256
+    KiB.
+    """
     count = min(2_000_000 // len(unit), 90_000 if unit[0] in b"[{" else 10**9) // 3
     body = b'{"model":"m","messages":[' + (
         unit * count if unit != b'"' else b'"' + b"x" * 2_000_000
@@ -192,12 +194,12 @@ def test_no_step_takes_more_than_a_part(unit: bytes, monkeypatch: pytest.MonkeyP
 
 
 def run_sizes(found: Large) -> Any:
-    """Bytes of the pieces that leave."""
+    """Return the sizes of the chunks that are sent."""
     return (len(piece) for piece in found.chunks(32 * 1024))
 
 
 def test_a_long_text_says_how_long_it_is() -> None:
-    """In UTF-8, and as JSON; of its words there is nothing."""
+    """A long text has its sizes in UTF-8 and as JSON, and none of its content."""
     text = 'a"\n\u00e9\U0001f600' * 20
     for escapes in (False, True):
         body = json.dumps({"x": [text]}, ensure_ascii=escapes).encode()
@@ -211,7 +213,7 @@ def test_a_long_text_says_how_long_it_is() -> None:
 
 @pytest.mark.parametrize("step", [1, 7, 100])
 def test_a_long_listing_is_made_by_parts(step: int) -> None:
-    """Thousands of entries are those of a short one, and no text of theirs is left out."""
+    """A listing of thousands of entries is read like a short one, and no text is left out."""
     entries = [
         {"name": f"m{n}", "details": {"families": ["a", "b"]}, "x": "y" * 50} for n in range(99)
     ]

@@ -1,4 +1,4 @@
-"""A bound that may be read after the dialect's own: `options.num_predict` on `/v1`."""
+"""A bound that Ollama may read after the dialect's own: `options.num_predict` on `/v1`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ V1 = {path: fields for path, fields in ROUTES.items() if path.startswith("/v1/")
 
 
 def bounded(text: str, path: str, tokens: int = 7) -> str:
-    """A body as it goes upstream."""
+    """Return a body as it goes upstream."""
     raw, fields = text.encode(), ROUTES[path]
     measured = measure_document(parse(raw), len(raw), fields)
     assert measured.written != tokens, "it would be left alone"
@@ -43,7 +43,7 @@ def bounded(text: str, path: str, tokens: int = 7) -> str:
     ],
 )
 def test_both_bounds_say_the_same(path: str, name: str, options: str, expected: str) -> None:
-    """Whichever Ollama reads last; where nothing stands there, nothing is added."""
+    """Both fields get the bound, whichever Ollama reads last; an absent one is not added."""
     field = V1[path][0][0]
     body = f'{{"model":"m","{name}":{options},"{field}":7,"x":1}}'
     if options == expected:
@@ -55,7 +55,9 @@ def test_both_bounds_say_the_same(path: str, name: str, options: str, expected: 
 
 @pytest.mark.parametrize("path", V1)
 def test_who_gives_it_alone_wishes_the_same(path: str) -> None:
-    """As with other fields that Ollama does not read: the dialect's own is written with it."""
+    """With the override alone, as with other fields that Ollama ignores, the dialect's own is
+    added.
+    """
     body = {"model": "m", "options": {"num_predict": 5}}
     raw = json.dumps(body).encode()
     assert measure_document(parse(raw), len(raw), V1[path]).asked == 5

@@ -1,4 +1,4 @@
-"""Heads that are taken whole: h11 is asked about them, and is asked nothing that keeps it busy."""
+"""Heads are taken whole; h11 parses them, but never one that would keep it busy."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ends = st.sampled_from([b"\r\n", b"\r\n", b"\n", b"\r\r\n"])
 
 @st.composite
 def heads(draw: st.DrawFn) -> bytes:
-    """The bytes of a head that is made of anything, and some behind it."""
+    """Generate the bytes of any head, and bytes behind it."""
     said = [draw(firsts), b"Host: h", *draw(st.lists(lines, max_size=3))]
     head = b"".join(line + draw(ends) for line in said)
     return head + draw(ends) + draw(st.binary(max_size=4))
 
 
 def by_h11(data: bytes) -> h11.Request | str:
-    """What h11 makes of it by itself."""
+    """Parse bytes with h11 alone."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST)
     parser.receive_data(data)
     try:
@@ -46,7 +46,7 @@ def by_h11(data: bytes) -> h11.Request | str:
 
 
 def here(pieces: list[bytes]) -> tuple[h11.Request | str, bytes]:
-    """What h11 makes of the head that is taken, and what stays behind."""
+    """Take a head, parse it with h11, and return it with the bytes left behind."""
     incoming = ReceiveBuffer(MOST)
     head, pieces = None, list(pieces)
     try:
@@ -64,7 +64,9 @@ def here(pieces: list[bytes]) -> tuple[h11.Request | str, bytes]:
 @example(GET + b"a:  \x00\r\n\r\n", [])
 @example(GET + b"a:  \rb\r\n\r\n", [])
 def test_a_head_is_what_it_is_to_h11(data: bytes, places: list[int]) -> None:
-    """However it was cut: the same request or none, and the same bytes behind it."""
+    """However the bytes were cut, they give the same request or none, and the same bytes behind
+    it.
+    """
     found, rest = here(cut(data, places))
 
     assert found == by_h11(data)
@@ -77,7 +79,7 @@ def test_a_head_is_what_it_is_to_h11(data: bytes, places: list[int]) -> None:
 
 @pytest.mark.parametrize("end", [b"\x00", b"\x0b", b"\x0c", b"\rb"])
 def test_white_space_before_what_cannot_be_never_reaches_h11(end: bytes) -> None:
-    """It would try every division of the white space: seconds for the longest head there may be."""
+    """h11 never sees whitespace that it would divide in every way: seconds for the longest head."""
     incoming = ReceiveBuffer(32 * 1024)
     incoming.put(GET + b"a:" + b" " * SMALL_HEAD + end + b"\r\n\r\n")
 
@@ -94,7 +96,7 @@ def test_white_space_before_what_cannot_be_never_reaches_h11(end: bytes) -> None
     ],
 )
 def test_what_is_too_large_is_told_so(data: bytes) -> None:
-    """Whether or not it has an end; the bound is of bytes here."""
+    """A head over the bound of bytes is too large, whether or not it has an end."""
     incoming = ReceiveBuffer(MOST)
     incoming.put(data)
 
@@ -103,7 +105,7 @@ def test_what_is_too_large_is_told_so(data: bytes) -> None:
 
 
 def test_lines_are_counted() -> None:
-    """Each costs something, however short it is."""
+    """Lines are limited, as each costs time however short it is."""
     incoming = ReceiveBuffer(32 * 1024)
     incoming.put(GET + b"a:\r\n" * MAX_HEAD_LINES + b"\r\n")
 
@@ -112,7 +114,7 @@ def test_lines_are_counted() -> None:
 
 
 def test_heads_follow_one_another() -> None:
-    """What is behind a head is the next one, or a body that is taken by its length."""
+    """The bytes behind a head are the next one, or a body that is taken by its length."""
     incoming = ReceiveBuffer(MOST)
     incoming.put(GET + b"\r\nbody" + GET + b"\r\n" + GET)
 

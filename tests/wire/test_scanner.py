@@ -21,7 +21,7 @@ EVERYTHING = DocumentLimits(values=10**9)
 def test_it_passes_what_a_reader_of_the_whole_passes(
     data: st.DataObject, document: bytes, long: int
 ) -> None:
-    """In pieces of any size: the same documents, with the same members and the same counts."""
+    """Chunks of any size give the same documents, the same members and the same counts."""
     pieces = data.draw(pieces_of(document))
     try:
         expected = read(document)
@@ -51,7 +51,9 @@ def test_it_passes_what_a_reader_of_the_whole_passes(
 @settings(max_examples=300, deadline=None)
 @given(st.data(), documents())
 def test_a_cut_stands_where_a_value_or_its_key_begins(data: st.DataObject, document: bytes) -> None:
-    """What is in front of a cut is JSON again when its last comma goes and what is open closes."""
+    """The bytes before a cut are JSON once the last comma is removed and the open containers
+    close.
+    """
     pieces = data.draw(pieces_of(document))
     found = Findings(cutting=Cutting(shallow=4, deep=8), long=8)
     try:
@@ -74,7 +76,7 @@ def test_a_cut_stands_where_a_value_or_its_key_begins(data: st.DataObject, docum
 @settings(max_examples=300, deadline=None)
 @given(st.data(), documents())
 def test_what_is_left_out_is_a_string_or_a_gap(data: st.DataObject, document: bytes) -> None:
-    """Each omission is long, whole, and in no other."""
+    """Each omission is long, complete, and overlaps no other."""
     pieces = data.draw(pieces_of(document))
     found = Findings(cutting=Cutting(), long=8)
     try:
@@ -114,7 +116,7 @@ def test_what_is_left_out_is_a_string_or_a_gap(data: st.DataObject, document: by
     ],
 )
 def test_over_a_limit(document: bytes, limits: DocumentLimits, words: str) -> None:
-    """Each limit passes what it names, and refuses one more."""
+    """Each limit refuses one more than it allows."""
     for size in (1, 1000):
         pieces = [document[start : start + size] for start in range(0, len(document), size)]
         with pytest.raises(Unreadable, match=words):
@@ -132,14 +134,14 @@ def test_over_a_limit(document: bytes, limits: DocumentLimits, words: str) -> No
     ],
 )
 def test_up_to_a_limit(document: bytes, limits: DocumentLimits) -> None:
-    """What a limit names still passes; brackets and commas in strings are text."""
+    """Documents at a limit are accepted; brackets and commas in strings do not count."""
     assert scanned([document], Findings(limits)).is_complete
 
 
 @pytest.mark.parametrize("outer", ['{"a":%s}', '{"a":[%s]}', '{"a":{"b":%s}}', '{"a":[1,%s]}'])
 @pytest.mark.parametrize("value", ["[1,]", '{"b":1,}', '["x","y",]', "[,]", "[{},]", "[1,2,3, ]"])
 def test_no_comma_stands_before_the_end(outer: str, value: str) -> None:
-    """Behind a comma comes a value, also where nothing but scalars came since the bracket."""
+    """A value must follow a comma, even where only scalars came since the bracket."""
     document = (outer % value).encode()
     for size in (1, 1000):
         pieces = [document[start : start + size] for start in range(0, len(document), size)]
@@ -148,7 +150,9 @@ def test_no_comma_stands_before_the_end(outer: str, value: str) -> None:
 
 
 def test_a_refusal_does_not_wait_for_the_end() -> None:
-    """What is over a limit, or no JSON, is refused within twice what can be held back."""
+    """A document over a limit, or invalid, is refused within twice the bytes that can be held
+    back.
+    """
     for unit, limits in (
         (b"[],", DocumentLimits(containers=9)),
         (b"x", DocumentLimits()),
@@ -161,7 +165,7 @@ def test_a_refusal_does_not_wait_for_the_end() -> None:
 
 
 def test_members_are_known_while_they_pass() -> None:
-    """A member is there from its value's first byte on; its bytes when it has passed."""
+    """A member is known from its value's first byte on, and its bytes once it has passed."""
     scanner = Scanner(Findings(keep=16))
     scanner.feed(b'{"object":"list","data":[[0.5')
     first, second = scanner.found.members
@@ -178,13 +182,13 @@ def test_members_are_known_while_they_pass() -> None:
 
 @pytest.mark.parametrize("document", [b"", b" ", b"{", b'{"a"', b'{"a":"', b'{"a":1', b'{"a":[1,'])
 def test_a_document_that_is_cut(document: bytes) -> None:
-    """The end of the bytes is no end of a document."""
+    """A document that ends early is refused."""
     with pytest.raises(Unreadable, match="not valid JSON"):
         scanned([document], Findings())
 
 
 def test_what_is_long_is_not_held() -> None:
-    """Of a string, a gap or a run without end nothing but a few KiB stays."""
+    """Only a few KiB of an endless string, run or stretch of whitespace are held."""
     for unit in (b"x" * 1000, b"\\n" * 500, b" " * 1000, "\U0001f600".encode() * 250, b"17,"):
         scanner = Scanner(Findings(keep=100), checks_text=True)
         scanner.feed(b'{"a":[')

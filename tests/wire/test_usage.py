@@ -1,4 +1,4 @@
-"""What backends report of an answer's cost, and how much text a frame has where they do not."""
+"""Usage as backends report it, and the amount of text in a frame where they do not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESPONSES, ANTHROPIC = ResponsesDialect(), AnthropicDialect()
 
 
 def read(dialect: Dialect, usage: dict[str, Any]) -> ReportedUsage | None:
-    """What a whole answer with this report tells."""
+    """Read a whole answer with this report."""
     document = usage if dialect is OLLAMA else {"usage": usage}
     return dialect.read_body(json.dumps({"model": "m", **document}).encode()).usage
 
@@ -48,7 +48,7 @@ def read(dialect: Dialect, usage: dict[str, Any]) -> ReportedUsage | None:
 def test_each_half_of_a_report_is_read_for_itself(
     dialect: Dialect, report: dict[str, Any], usage: ReportedUsage | None
 ) -> None:
-    """What is absent or 0 is not told: a prompt that costs nothing is none."""
+    """An absent or zero count reports nothing, as no prompt costs nothing."""
     assert read(dialect, report) == usage
 
 
@@ -85,7 +85,9 @@ def test_each_half_of_a_report_is_read_for_itself(
 def test_a_prompt_that_was_cached_is_what_the_report_says(
     dialect: Dialect, report: dict[str, Any], prompt: int | None
 ) -> None:
-    """Cached tokens are in the count, or beside it in Anthropic's; told alone they are it."""
+    """Cached tokens are in the prompt's count, or beside it in Anthropic's; alone they are the
+    count.
+    """
     assert read(dialect, report) == ReportedUsage(prompt, 2)
 
 
@@ -94,7 +96,7 @@ def test_a_prompt_that_was_cached_is_what_the_report_says(
 )
 @pytest.mark.parametrize("dialect", [OLLAMA, OPENAI, RESPONSES, ANTHROPIC])
 def test_what_is_no_count_tells_nothing(dialect: Dialect, value: object) -> None:
-    """Nothing that a backend puts there is credited or charged, in one half as in both."""
+    """A value that is no count is ignored, in one half of the report as in both."""
     names: dict[Dialect, tuple[str, str]] = {
         OLLAMA: ("prompt_eval_count", "eval_count"),
         OPENAI: ("prompt_tokens", "completion_tokens"),
@@ -120,7 +122,7 @@ CALL = {"function": {"name": "say", "arguments": {"text": "word"}}}
     ],
 )
 def test_the_text_of_a_line(dialect: Dialect, frame: dict[str, Any], least: int, most: int) -> None:
-    """What is said, thought and called, and nothing of the frame round it."""
+    """Text, thinking and tool calls count, and nothing of the frame around them."""
     for separators in ((",", ":"), (", ", ": ")):
         line = json.dumps(frame, separators=separators).encode() + b"\n"
         assert least <= dialect.text_size(line) <= most
@@ -146,7 +148,7 @@ def test_the_text_of_a_line(dialect: Dialect, frame: dict[str, Any], least: int,
     ],
 )
 def test_the_text_of_an_event(dialect: Dialect, data: dict[str, Any], size: int) -> None:
-    """Deltas count, and what repeats them does not."""
+    """Deltas count, and later events that repeat them do not."""
     name = data.get("type", "")
     head = f"event: {name}\n" if dialect is not OPENAI else ""
     assert dialect.text_size(f"{head}data: {json.dumps(data)}\n\n".encode()) == size
@@ -162,19 +164,19 @@ def test_the_text_of_an_event(dialect: Dialect, data: dict[str, Any], size: int)
     ],
 )
 def test_the_text_of_a_body(dialect: Dialect, body: dict[str, Any]) -> None:
-    """A whole answer's words are found too."""
+    """The texts of a whole answer count too."""
     assert dialect.text_size(json.dumps(body).encode()) == 40
 
 
 @pytest.mark.parametrize("dialect", [OLLAMA, OPENAI, RESPONSES, ANTHROPIC])
 def test_no_text_is_looked_for_in_what_is_very_long(dialect: Dialect) -> None:
-    """It counts whole, however it is made."""
+    """A very long frame counts whole."""
     frame = b'{"a":"' + b"\\" * MAX_PARSED_FRAME
     assert dialect.text_size(frame) == len(frame)
 
 
 def test_all_text_that_ollama_sent_is_found() -> None:
-    """In what was recorded, as much is found as a reader finds; escapes are longer."""
+    """In recorded frames the count is at least a reader's; escapes make it larger."""
     lines = [
         line
         for probe in chain.from_iterable(sections().values())

@@ -1,4 +1,4 @@
-"""A whole answer in parts: read as a parser of the whole reads it, and held until it is known."""
+"""A whole answer in chunks means what it means read at once, and is held until it is known."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ ANSWERS = st.lists(st.builds(str.format, _REPORT, _COUNT), max_size=6).map(
 
 
 def taken(answer: WholeAnswer, pieces: list[bytes]) -> list[bytes]:
-    """All parts that it gives; raises what it raises."""
+    """Return all chunks that it gives; raises its errors."""
     parts = [part for piece in pieces for part in answer.feed(piece)]
     return [*parts, *answer.finish()]
 
 
 def is_sound(document: bytes) -> bool:
-    """Whether it is a JSON object to a strict reader."""
+    """Return whether the document is a JSON object to a strict reader."""
     try:
         read(document)
     except ValueError:
@@ -67,7 +67,9 @@ def is_sound(document: bytes) -> bool:
 def test_it_means_what_a_parser_of_the_whole_says(
     data: st.DataObject, document: bytes, dialect: Dialect
 ) -> None:
-    """In pieces of any size, with members twice, inside others, and of any kind."""
+    """This holds for chunks of any size, and for members that are repeated, nested or of any
+    kind.
+    """
     answer = WholeAnswer(dialect)
     pieces = [b" " * SLICE, *data.draw(pieces_of(document))]
     parts: list[bytes] = []
@@ -85,7 +87,7 @@ def test_it_means_what_a_parser_of_the_whole_says(
 
 @given(ANSWERS)
 def test_a_short_one_means_the_same(document: bytes) -> None:
-    """One that is parsed at once, and one that is read in outline."""
+    """An answer that is parsed at once and one that is read in outline mean the same."""
     for dialect in DIALECTS:
         short, long = WholeAnswer(dialect), WholeAnswer(dialect)
         taken(short, [document])
@@ -94,7 +96,7 @@ def test_a_short_one_means_the_same(document: bytes) -> None:
 
 
 def test_what_it_means_is_known_as_it_passes() -> None:
-    """What was reported at its beginning counts though its end never comes."""
+    """Usage reported at the beginning counts even if the end never comes."""
     answer = WholeAnswer(OLLAMA)
     answer.feed(b'{"prompt_eval_count":7,"embeddings":[' + b"1," * (SLICE // 2 - 20))
     answer.feed(b"1," * 100)
@@ -104,7 +106,7 @@ def test_what_it_means_is_known_as_it_passes() -> None:
 
 
 def test_of_a_long_value_it_is_known_that_it_is_there() -> None:
-    """An error too long to be kept is one all the same."""
+    """An error that is too long to keep is still an error."""
     for size in (10, MAX_KEPT_VALUE * 3):
         answer = WholeAnswer(OLLAMA)
         error = json.dumps({"x": "y" * SLICE, "error": "z" * size}).encode()
@@ -114,7 +116,7 @@ def test_of_a_long_value_it_is_known_that_it_is_there() -> None:
 
 @pytest.mark.parametrize("name", ["message", "response", "embedding", "embeddings"])
 def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
-    """Not one byte before; then all that was held, and every piece as it comes."""
+    """No byte is passed on before; then all held chunks are, and every later one as it comes."""
     answer = WholeAnswer(OLLAMA)
     piece = b"1," * (SLICE // 2)
     held = [b'{"%b":[' % name.encode(), *[piece] * (PASS_ON_SIZE // SLICE - 1)]
@@ -131,7 +133,7 @@ def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
     "start", [b'{"x":[', b'{"error":1,"embeddings":[', b'{"embeddings":null,"x":[']
 )
 def test_what_is_not_known_is_held(start: bytes) -> None:
-    """An error, or what has no member of a good answer yet."""
+    """An error, or an answer without a member of a good one, is held."""
     answer = WholeAnswer(OLLAMA)
     pieces = [start, *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE)]
 
@@ -142,7 +144,7 @@ def test_what_is_not_known_is_held(start: bytes) -> None:
 
 
 def test_one_that_is_kept_is_never_passed_on() -> None:
-    """Whoever changes an answer needs all of it."""
+    """A caller that changes an answer needs all of it."""
     answer = WholeAnswer(OLLAMA, is_kept=True)
     pieces = [b'{"message":[', *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE), b"1]}"]
 
@@ -153,7 +155,7 @@ def test_one_that_is_kept_is_never_passed_on() -> None:
 
 
 def test_what_is_held_is_bounded() -> None:
-    """In its length, and in the white space behind its end."""
+    """Its length and the whitespace behind its end are bounded."""
     answer = WholeAnswer(OLLAMA)
     with pytest.raises(FrameTooLong):
         answer.feed(b" " * (MAX_HELD + 1))

@@ -1,4 +1,4 @@
-"""A bound that stands in the body already: then the body can go as it is."""
+"""A bound that the body holds already, so the body can go as it is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TOKENS = (("max_tokens",), ("max_completion_tokens",))
 def test_only_what_is_read_there_is_written(
     body: str, fields: tuple[tuple[str, ...], ...], written: int | None
 ) -> None:
-    """It counts where Ollama reads just that integer: in its field, the last of several."""
+    """The bound counts if Ollama reads just that integer: in its field, the last of several."""
     measured = measure_document(parse(body.encode()), len(body), fields)
     assert measured.written == written
     assert written is None or measured.asked == written
@@ -44,6 +44,8 @@ def test_only_what_is_read_there_is_written(
 
 @pytest.mark.parametrize("body", ['{"options": {"num_predict": 7, "seed": 1}}', '{"max_tokens":7}'])
 def test_to_write_it_would_change_nothing(body: str) -> None:
-    """So it is left out, which is a thirtieth of a request's time."""
+    """Writing the same bound changes nothing, so it is skipped, which saves 1/30 of a request's
+    time.
+    """
     field = OPTIONS[0] if "options" in body else TOKENS[0]
     assert json.loads(with_generation(body.encode(), field, 7)) == json.loads(body)
