@@ -13,7 +13,7 @@ TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30)
 
 
 @pytest.mark.parametrize(
-    ("url", "hosts", "ports", "place"),
+    ("url", "hosts", "ports", "location"),
     [
         ("postgresql://gw:p%40ss@h:5433/db?sslmode=require", ("h",), (5433,), "h/db"),
         ("postgresql://gw:a:b@h1:1,[::1]:2,h3/db", ("h1", "[::1]", "h3"), (1, 2, None), None),
@@ -26,14 +26,14 @@ TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30)
     ],
 )
 def test_what_is_read(
-    url: str, hosts: tuple[str, ...], ports: tuple[int | None, ...], place: str | None
+    url: str, hosts: tuple[str, ...], ports: tuple[int | None, ...], location: str | None
 ) -> None:
     """Hosts and ports are separate and decoded; messages show `?` for a name with other
     characters.
     """
     read = StoreURL.read(url)
     assert (read.hosts, read.ports) == (hosts, ports)
-    assert place in {None, read.place}
+    assert location in {None, read.location}
 
 
 @pytest.mark.parametrize("sign", [*'@/#?%[]\\ "<>^`{|}', "%4", "%zz", "\n", "\u00e9"])
@@ -53,7 +53,7 @@ def test_a_password_is_in_no_place(head: str, tail: str) -> None:
         read = StoreURL.read(f"postgresql://gw:{head}@{tail}@host.example/base")
     except WrongURL:
         return
-    raise AssertionError(read.place)
+    raise AssertionError(read.location)
 
 
 @given(TEXT)
@@ -63,7 +63,7 @@ def test_what_is_read_is_what_was_meant(password: str) -> None:
         read = StoreURL.read(f"postgresql://gw:{password}@host.example/base")
     except WrongURL:
         return
-    assert read.place == "host.example/base"
+    assert read.location == "host.example/base"
 
 
 @pytest.mark.parametrize(

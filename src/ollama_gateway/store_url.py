@@ -17,14 +17,14 @@ import attrs
 
 _CHARACTER: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
 _DIRECTORY: Final = r"%2[Ff](?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})*"
-_HOST_AND_PORT: Final = (
+_HOST_OR_SOCKET: Final = (
     rf"(?:\[[0-9A-Fa-f:.]{{2,45}}\]|{_DIRECTORY}|[A-Za-z0-9._-]*)"  # libpq: a socket's directory
     r"(?::[0-9]{1,5})?"
 )
 _URL: Final = re.compile(
     rf"(?P<scheme>[a-z]+)://"
     rf"(?:{_CHARACTER}*(?::(?:{_CHARACTER}|:)*)?@)?"
-    rf"(?P<places>{_HOST_AND_PORT}(?:,{_HOST_AND_PORT})*)"
+    rf"(?P<hosts>{_HOST_OR_SOCKET}(?:,{_HOST_OR_SOCKET})*)"
     rf"(?P<path>(?:/(?:{_CHARACTER}|[:/])*)?)"
     rf"(?:\?(?P<query>(?:{_CHARACTER}|[:/?])*))?"
 )
@@ -61,13 +61,13 @@ class StoreURL:
                 "cannot be read unambiguously: percent-encode the password and the user"
                 " (@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a blank is %20)"
             )
-        places = match["places"].split(",")
+        hosts = match["hosts"].split(",")
         pairs = (pair.partition("=") for pair in (match["query"] or "").split("&") if pair)
         try:
             return cls(
                 match["scheme"],
-                tuple(_decoded(_PORT.sub("", place)) for place in places),
-                tuple(int(port[1]) if (port := _PORT.search(place)) else None for place in places),
+                tuple(_decoded(_PORT.sub("", host)) for host in hosts),
+                tuple(int(port[1]) if (port := _PORT.search(host)) else None for host in hosts),
                 _decoded(match["path"].removeprefix("/")),
                 {_decoded(name): _decoded(value) for name, _, value in pairs},
             )
@@ -75,7 +75,7 @@ class StoreURL:
             raise WrongURL("holds percent-encoded bytes that are not UTF-8") from None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Return PostgreSQL's `HOST/DATABASE` for messages; as in libpq, parameters override
         them.
         """

@@ -54,11 +54,11 @@ def counts(value: object) -> tuple[int, int]:
     return 1 + sum(one for one, _ in below), 1 + sum(all_ for _, all_ in below)
 
 
-def scanned(pieces: list[bytes], found: Findings, *, checks_text: bool = True) -> Scanner:
+def scanned(chunks: list[bytes], found: Findings, *, checks_text: bool = True) -> Scanner:
     """Scan all chunks; raises Unreadable."""
     scanner = Scanner(found, checks_text=checks_text)
-    for piece in pieces:
-        scanner.feed(piece)
+    for chunk in chunks:
+        scanner.feed(chunk)
     scanner.finish()
     return scanner
 
@@ -73,14 +73,14 @@ def run(steps: Steps[T]) -> T:
 
 
 def large(
-    body: bytes, *, step: int = 5, long: int = 24, cutting: Cutting = TINY, piece: int = 1000
+    body: bytes, *, step: int = 5, long: int = 24, cutting: Cutting = TINY, chunk: int = 1000
 ) -> Large:
     """Read the body as a large one; raises BadRequest."""
-    intake = BodyReader(request_limits(100_000), cutting, -1, step, long)
-    for start in range(0, len(body), piece):
-        intake.add(body[start : start + piece])
-        run(intake.work())
-    found: RequestBody = run(intake.end())
+    reader = BodyReader(request_limits(100_000), cutting, -1, step, long)
+    for start in range(0, len(body), chunk):
+        reader.add(body[start : start + chunk])
+        run(reader.work())
+    found: RequestBody = run(reader.end())
     assert isinstance(found, Large)
     return found
 
@@ -135,7 +135,7 @@ _TEXTS = st.one_of(
 )
 _KEYS = st.sampled_from(['"a"', '"b"', '"type"', '"\\u0061"', '"' + "k" * 30 + '"']) | _TEXTS
 _WORDS = st.sampled_from(["true", "false", "null"] * 4 + ["True", "nul", "tru e"])
-_GAPS = st.sampled_from([""] * 6 + [" ", "\n\t", " " * 25, "\x0b"])
+_SPACES = st.sampled_from([""] * 6 + [" ", "\n\t", " " * 25, "\x0b"])
 _COMMAS = st.sampled_from([","] * 12 + ["", ",,", ";"])
 
 
@@ -147,14 +147,14 @@ def _array(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
 @st.composite
 def _object(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
     members = draw(st.lists(st.tuples(_KEYS, inner), max_size=5))
-    texts = [f"{key}{draw(_GAPS)}:{draw(_GAPS)}{value}" for key, value in members]
+    texts = [f"{key}{draw(_SPACES)}:{draw(_SPACES)}{value}" for key, value in members]
     return f"{{{_joined(draw, texts)}}}"
 
 
 def _joined(draw: st.DrawFn, items: list[str]) -> str:
-    text = draw(_GAPS)
+    text = draw(_SPACES)
     for place, item in enumerate(items):
-        text += (draw(_COMMAS) if place else "") + draw(_GAPS) + item + draw(_GAPS)
+        text += (draw(_COMMAS) if place else "") + draw(_SPACES) + item + draw(_SPACES)
     return text
 
 
@@ -175,7 +175,7 @@ def documents(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
-def pieces_of(draw: st.DrawFn, document: bytes) -> list[bytes]:
+def chunks_of(draw: st.DrawFn, document: bytes) -> list[bytes]:
     """Divide the document into chunks of any size."""
     size = draw(st.sampled_from([1, 2, 3, 5, 8, 13, 40, 10_000]))
     return [document[start : start + size] for start in range(0, len(document), size)]

@@ -47,14 +47,14 @@ def test_who_asked_for_usage(member: str, asks: bool) -> None:  # noqa: FBT001
     assert asked.count(b"include_usage") == 1
 
 
-@pytest.mark.parametrize("gap", ["", " ", "\t "])
+@pytest.mark.parametrize("space", ["", " ", "\t "])
 @pytest.mark.parametrize("more", ["", ',"x":1e2'])
-def test_a_chunk_loses_its_usage_alone(gap: str, more: str) -> None:
+def test_a_chunk_loses_its_usage_alone(space: str, more: str) -> None:
     """A chunk with text loses its usage and keeps every other byte."""
     without = TEXT % more
-    chunk = TEXT % f"{gap},{gap}{ZERO}{more}"
+    chunk = TEXT % f"{space},{space}{ZERO}{more}"
 
-    assert OPENAI.without_usage(chunk.encode()) == (TEXT % f"{gap}{more}").encode()
+    assert OPENAI.without_usage(chunk.encode()) == (TEXT % f"{space}{more}").encode()
     assert OPENAI.without_usage(without.encode()) == without.encode()
 
 

@@ -123,7 +123,7 @@ _PLAIN = st.recursive(
 _JSON = st.sampled_from(_ODD) | st.builds(
     json.dumps, _PLAIN | st.text(max_size=8), ensure_ascii=st.booleans()
 )
-_GAPS = st.text(" \t\r\n", max_size=3)
+_SPACES = st.text(" \t\r\n", max_size=3)
 _OTHERS = st.builds(_Member, st.sampled_from(_NAMES).map(json.dumps), st.just(value=False), _JSON)
 
 
@@ -132,17 +132,17 @@ def _target(*keys: str) -> st.SearchStrategy[_Member]:
     return st.builds(_Member, st.sampled_from(texts), st.just(value=True), _JSON)
 
 
-def _text(members: list[_Member], gap: str) -> str:
-    texts = (f"{gap}{key}{gap}:{gap}{value}{gap}" for key, _, value in members)
-    return "{" + (",".join(texts) or gap) + "}"
+def _text(members: list[_Member], space: str) -> str:
+    texts = (f"{space}{key}{space}:{space}{value}{space}" for key, _, value in members)
+    return "{" + (",".join(texts) or space) + "}"
 
 
-def _expected(members: list[_Member], gap: str, name: str, value: str) -> str:
+def _expected(members: list[_Member], space: str, name: str, value: str) -> str:
     """Build the object with the members set, instead of splicing it."""
     if any(member.is_target for member in members):
-        return _text([m._replace(value=value) if m.is_target else m for m in members], gap)
+        return _text([m._replace(value=value) if m.is_target else m for m in members], space)
     comma = "," if members else ""
-    return f'{_text(members, gap)[:-1]}{comma}"{name}":{value}}}'
+    return f'{_text(members, space)[:-1]}{comma}"{name}":{value}}}'
 
 
 @given(
@@ -151,14 +151,14 @@ def _expected(members: list[_Member], gap: str, name: str, value: str) -> str:
         unique_by=lambda member: member.is_target or member.key.casefold(),
         max_size=6,
     ),
-    _GAPS,
+    _SPACES,
 )
-def test_only_the_field_changes(members: list[_Member], gap: str) -> None:
+def test_only_the_field_changes(members: list[_Member], space: str) -> None:
     """In any object, Ollama reads the bound and every other byte stays."""
-    before = _text(members, gap).encode()
+    before = _text(members, space).encode()
     parse(before)
     after = with_generation(before, ("max_tokens",), 7)
-    assert after.decode() == _expected(members, gap, "max_tokens", "7")
+    assert after.decode() == _expected(members, space, "max_tokens", "7")
     assert _ollama_reads(after, ("max_tokens",)) == gojson.loads(after)["max_tokens"] == 7
 
 
@@ -167,19 +167,19 @@ def test_only_the_field_changes(members: list[_Member], gap: str) -> None:
     st.lists(_OTHERS, unique_by=lambda member: member.key, max_size=4),
     st.sampled_from(['"options"', '"Option\u017f"', '"\\u004fPTIONS"']),
     st.integers(0, 4),
-    _GAPS,
+    _SPACES,
 )
 def test_only_the_option_changes(
-    options: list[_Member], others: list[_Member], key: str, place: int, gap: str
+    options: list[_Member], others: list[_Member], key: str, place: int, space: str
 ) -> None:
     """In any options, however often repeated, Ollama reads the bound and nothing else changes."""
     members = [*others]
-    members.insert(place, _Member(key, is_target=True, value=_text(options, gap)))
-    before = _text(members, gap).encode()
+    members.insert(place, _Member(key, is_target=True, value=_text(options, space)))
+    before = _text(members, space).encode()
     parse(before)
     after = with_generation(before, ("options", "num_predict"), 7)
-    inner = _expected(options, gap, "num_predict", "7")
-    assert after.decode() == _expected(members, gap, "options", inner)
+    inner = _expected(options, space, "num_predict", "7")
+    assert after.decode() == _expected(members, space, "options", inner)
     assert _ollama_reads(after, ("options", "num_predict")) == 7
     assert with_generation(after, ("options", "num_predict"), 7) == after
 
@@ -214,7 +214,7 @@ def _part(*members: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("body", "pieces", "texts"),
+    ("body", "media", "texts"),
     [
         (f'{{"images":["{PNG}","{PNG}"]}}', 2, 2),
         (f'{{"IMAGE\u017f":["{PNG}"]}}', 1, 1),
@@ -239,10 +239,10 @@ def _part(*members: str) -> str:
         ('{"messages":[null,5,"images",[["a"]],{"content":[null,"image_url",[1]]}]}', 0, 0),
     ],
 )
-def test_media_are_counted_and_taken_out(body: str, pieces: int, texts: int) -> None:
+def test_media_are_counted_and_taken_out(body: str, media: int, texts: int) -> None:
     """Media are found where Ollama reads them, under keys in any case, and nowhere else."""
     measured = _measured(body)
-    assert (measured.media, len(body.encode()) - measured.text) == (pieces, texts * len(PNG))
+    assert (measured.media, len(body.encode()) - measured.text) == (media, texts * len(PNG))
 
 
 def test_escapes_are_not_taken_out() -> None:

@@ -44,16 +44,16 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(marks)]
 
 
-def read(pieces: list[bytes]) -> Outcome:
+def read(parts: list[bytes]) -> Outcome:
     """Read a body as it arrives."""
-    body, got, pieces = ChunkedBody(), b"", list(pieces)
+    body, got, parts = ChunkedBody(), b"", list(parts)
     try:
-        while pieces and not body.is_complete:
-            got += body.feed(pieces.pop(0))
+        while parts and not body.is_complete:
+            got += body.feed(parts.pop(0))
         got += body.feed(b"")
     except ChunkedBodyBroken:
         return got, "broken", b""
-    rest = body.rest + b"".join(pieces) if body.is_complete else b""
+    rest = body.rest + b"".join(parts) if body.is_complete else b""
     return got, "whole" if body.is_complete else "more", rest
 
 

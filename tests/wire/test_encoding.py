@@ -29,8 +29,8 @@ LONG_STRING: dict[int, int] = {
 def decoded(body: bytes, size: int = 100) -> bytes:
     """Decode a body that arrives in chunks."""
     decoder = Decoder()
-    pieces = [body[start : start + size] for start in range(0, len(body), size)]
-    found = b"".join(part for piece in pieces for part in decoder.feed(piece))
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    found = b"".join(part for chunk in chunks for part in decoder.feed(chunk))
     decoder.end()
     return found
 
@@ -53,10 +53,10 @@ def test_bytes_that_are_no_frame_are_refused_and_nothing_else(data: bytes) -> No
 def test_a_bomb_comes_out_in_pieces() -> None:
     """3 KB that stand for 100 MB are decoded no faster than the output is taken."""
     bomb = zstd.compress(bytes(100_000_000))
-    pieces = Decoder().feed(bomb)
+    chunks = Decoder().feed(bomb)
 
     assert len(bomb) < 10_000
-    assert [len(next(pieces)) for _ in range(3)] == [MAX_OUTPUT] * 3
+    assert [len(next(chunks)) for _ in range(3)] == [MAX_OUTPUT] * 3
 
 
 @pytest.mark.parametrize(

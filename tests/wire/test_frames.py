@@ -22,9 +22,9 @@ NDJSON = '{"a":"é\u2028\u0085\x0b"}\n{"b":2}\n{"c":3}\n'.encode()
 EVENTS = b'data: {"a":1}\n\nevent: x\ndata: {"b":2}\n\ndata: [DONE]\n\n'
 
 
-def fed(frames: Frames, pieces: list[bytes]) -> list[bytes]:
+def fed(frames: Frames, chunks: list[bytes]) -> list[bytes]:
     """Return all frames that the chunks give."""
-    return [frame for piece in pieces for frame in frames.feed(piece)]
+    return [frame for chunk in chunks for frame in frames.feed(chunk)]
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def test_however_a_stream_is_cut_its_frames_are_the_same(
 ) -> None:
     """The frames joined are the bytes that came, whatever the sizes of the reads."""
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    pieces = [stream[a:b] for a, b in pairwise(places)]
+    chunks = [stream[a:b] for a, b in pairwise(places)]
 
-    found = fed(frames(), pieces)
+    found = fed(frames(), chunks)
 
     assert (b"".join(found), len(found)) == (stream, count)
 

@@ -37,16 +37,16 @@ def shape(value: Any) -> Any:
 
 @settings(max_examples=500, deadline=None)
 @given(documents(), st.sampled_from([1, 5, 17]), st.sampled_from([1, 30]))
-def test_any_body_is_read_alike(body: bytes, step: int, piece: int) -> None:
+def test_any_body_is_read_alike(body: bytes, step: int, chunk: int) -> None:
     """Read whole or in steps of any size, the same bodies are refused and the rest say the same."""
     try:
         whole = parse(body)
     except BadRequest:
         with pytest.raises(BadRequest):
-            run(fields_of(large(body, step=step, piece=piece)))
+            run(fields_of(large(body, step=step, chunk=chunk)))
         event("refused")
         return
-    found = large(body, step=step, piece=piece)
+    found = large(body, step=step, chunk=chunk)
 
     fields = run(fields_of(found))
     assert list(fields) == list(whole)
@@ -155,10 +155,10 @@ def test_options_that_are_none_are_refused(value: str) -> None:
 )
 def test_a_large_body_that_is_refused(body: bytes, words: str) -> None:
     """A refusal is one line that says what is wrong, whatever the size."""
-    intake = BodyReader(request_limits(100_000))
-    intake.add(body)
+    reader = BodyReader(request_limits(100_000))
+    reader.add(body)
     with pytest.raises(BadRequest, match=words) as refusal:
-        run(fields_of(run(intake.end())))
+        run(fields_of(run(reader.end())))
     assert "\n" not in refusal.value.message
 
 
@@ -182,9 +182,9 @@ def test_no_step_takes_more_than_a_part(unit: bytes, monkeypatch: pytest.MonkeyP
         unit * count if unit != b'"' else b'"' + b"x" * 2_000_000
     )
     body += b'"]}' if unit == b'"' else b"0]}"
-    intake = BodyReader(request_limits(100_000))
-    intake.add(body)
-    found = run(intake.end())
+    reader = BodyReader(request_limits(100_000))
+    reader.add(body)
+    found = run(reader.end())
 
     assert isinstance(found, Large)
     assert max(len(part.text) for part in parts(found)) <= IN_PLACE
@@ -195,7 +195,7 @@ def test_no_step_takes_more_than_a_part(unit: bytes, monkeypatch: pytest.MonkeyP
 
 def run_sizes(found: Large) -> Any:
     """Return the sizes of the chunks that are sent."""
-    return (len(piece) for piece in found.chunks(32 * 1024))
+    return (len(chunk) for chunk in found.chunks(32 * 1024))
 
 
 def test_a_long_text_says_how_long_it_is() -> None:

@@ -45,19 +45,19 @@ def by_h11(data: bytes) -> h11.Request | str:
     return event if isinstance(event, h11.Request) else "more"
 
 
-def here(pieces: list[bytes]) -> tuple[h11.Request | str, bytes]:
+def here(chunks: list[bytes]) -> tuple[h11.Request | str, bytes]:
     """Take a head, parse it with h11, and return it with the bytes left behind."""
-    incoming = ReceiveBuffer(MOST)
-    head, pieces = None, list(pieces)
+    buffer = ReceiveBuffer(MOST)
+    head, chunks = None, list(chunks)
     try:
-        while pieces and head is None:
-            incoming.put(pieces.pop(0))
-            head = incoming.take_head()
+        while chunks and head is None:
+            buffer.put(chunks.pop(0))
+            head = buffer.take_head()
     except HeadBroken:
         return "broken", b""
     if head is None:
         return "more", b""
-    return by_h11(head), incoming.take(len(incoming)) + b"".join(pieces)
+    return by_h11(head), buffer.take(len(buffer)) + b"".join(chunks)
 
 
 @given(heads(), st.lists(st.integers(0, 400), max_size=8))
@@ -80,11 +80,11 @@ def test_a_head_is_what_it_is_to_h11(data: bytes, places: list[int]) -> None:
 @pytest.mark.parametrize("end", [b"\x00", b"\x0b", b"\x0c", b"\rb"])
 def test_white_space_before_what_cannot_be_never_reaches_h11(end: bytes) -> None:
     """h11 never sees whitespace that it would divide in every way: seconds for the longest head."""
-    incoming = ReceiveBuffer(32 * 1024)
-    incoming.put(GET + b"a:" + b" " * SMALL_HEAD + end + b"\r\n\r\n")
+    buffer = ReceiveBuffer(32 * 1024)
+    buffer.put(GET + b"a:" + b" " * SMALL_HEAD + end + b"\r\n\r\n")
 
     with pytest.raises(HeadBroken):
-        incoming.take_head()
+        buffer.take_head()
 
 
 @pytest.mark.parametrize(
@@ -97,31 +97,31 @@ def test_white_space_before_what_cannot_be_never_reaches_h11(end: bytes) -> None
 )
 def test_what_is_too_large_is_told_so(data: bytes) -> None:
     """A head over the bound of bytes is too large, whether or not it has an end."""
-    incoming = ReceiveBuffer(MOST)
-    incoming.put(data)
+    buffer = ReceiveBuffer(MOST)
+    buffer.put(data)
 
     with pytest.raises(HeadTooLarge):
-        incoming.take_head()
+        buffer.take_head()
 
 
 def test_lines_are_counted() -> None:
     """Lines are limited, as each costs time however short it is."""
-    incoming = ReceiveBuffer(32 * 1024)
-    incoming.put(GET + b"a:\r\n" * MAX_HEAD_LINES + b"\r\n")
+    buffer = ReceiveBuffer(32 * 1024)
+    buffer.put(GET + b"a:\r\n" * MAX_HEAD_LINES + b"\r\n")
 
     with pytest.raises(HeadTooLarge):
-        incoming.take_head()
+        buffer.take_head()
 
 
 def test_heads_follow_one_another() -> None:
     """The bytes behind a head are the next one, or a body that is taken by its length."""
-    incoming = ReceiveBuffer(MOST)
-    incoming.put(GET + b"\r\nbody" + GET + b"\r\n" + GET)
+    buffer = ReceiveBuffer(MOST)
+    buffer.put(GET + b"\r\nbody" + GET + b"\r\n" + GET)
 
-    assert incoming.take_head() == GET + b"\r\n"
-    assert incoming.take(4) == b"body"
-    assert incoming.take_head() == GET + b"\r\n"
-    assert incoming.take_head() is None
-    incoming.put(b"\r\n")
-    assert incoming.take_head() == GET + b"\r\n"
-    assert len(incoming) == 0
+    assert buffer.take_head() == GET + b"\r\n"
+    assert buffer.take(4) == b"body"
+    assert buffer.take_head() == GET + b"\r\n"
+    assert buffer.take_head() is None
+    buffer.put(b"\r\n")
+    assert buffer.take_head() == GET + b"\r\n"
+    assert len(buffer) == 0

@@ -11,7 +11,7 @@ from ollama_gateway.wire.body import MAX_DEPTH
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
 from ollama_gateway.wire.structure import MAX_KEY_LENGTH, Cutting, DocumentLimits, Unreadable
-from tests.wire.scanning import Pairs, counts, documents, pieces_of, read, scanned
+from tests.wire.scanning import Pairs, chunks_of, counts, documents, read, scanned
 
 EVERYTHING = DocumentLimits(values=10**9)
 
@@ -22,16 +22,16 @@ def test_it_passes_what_a_reader_of_the_whole_passes(
     data: st.DataObject, document: bytes, long: int
 ) -> None:
     """Chunks of any size give the same documents, the same members and the same counts."""
-    pieces = data.draw(pieces_of(document))
+    chunks = data.draw(chunks_of(document))
     try:
         expected = read(document)
     except ValueError:
         with pytest.raises(Unreadable):
-            scanned(pieces, Findings(EVERYTHING, long=long))
+            scanned(chunks, Findings(EVERYTHING, long=long))
         event("refused")
         return
 
-    scanner = scanned(pieces, Findings(EVERYTHING, keep=50, long=long))
+    scanner = scanned(chunks, Findings(EVERYTHING, keep=50, long=long))
 
     found = scanner.found
     assert scanner.is_complete
@@ -54,10 +54,10 @@ def test_a_cut_stands_where_a_value_or_its_key_begins(data: st.DataObject, docum
     """The bytes before a cut are JSON once the last comma is removed and the open containers
     close.
     """
-    pieces = data.draw(pieces_of(document))
+    chunks = data.draw(chunks_of(document))
     found = Findings(cutting=Cutting(shallow=4, deep=8), long=8)
     try:
-        scanned(pieces, found)
+        scanned(chunks, found)
     except Unreadable:
         return
 
@@ -77,10 +77,10 @@ def test_a_cut_stands_where_a_value_or_its_key_begins(data: st.DataObject, docum
 @given(st.data(), documents())
 def test_what_is_left_out_is_a_string_or_a_gap(data: st.DataObject, document: bytes) -> None:
     """Each omission is long, complete, and overlaps no other."""
-    pieces = data.draw(pieces_of(document))
+    chunks = data.draw(chunks_of(document))
     found = Findings(cutting=Cutting(), long=8)
     try:
-        scanned(pieces, found)
+        scanned(chunks, found)
     except Unreadable:
         return
 
@@ -118,9 +118,9 @@ def test_what_is_left_out_is_a_string_or_a_gap(data: st.DataObject, document: by
 def test_over_a_limit(document: bytes, limits: DocumentLimits, words: str) -> None:
     """Each limit refuses one more than it allows."""
     for size in (1, 1000):
-        pieces = [document[start : start + size] for start in range(0, len(document), size)]
+        chunks = [document[start : start + size] for start in range(0, len(document), size)]
         with pytest.raises(Unreadable, match=words):
-            scanned(pieces, Findings(limits))
+            scanned(chunks, Findings(limits))
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_no_comma_stands_before_the_end(outer: str, value: str) -> None:
     """A value must follow a comma, even where only scalars came since the bracket."""
     document = (outer % value).encode()
     for size in (1, 1000):
-        pieces = [document[start : start + size] for start in range(0, len(document), size)]
+        chunks = [document[start : start + size] for start in range(0, len(document), size)]
         with pytest.raises(Unreadable, match="not valid JSON"):
-            scanned(pieces, Findings(DocumentLimits()))
+            scanned(chunks, Findings(DocumentLimits()))
 
 
 def test_a_refusal_does_not_wait_for_the_end() -> None:

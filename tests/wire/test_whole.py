@@ -17,7 +17,7 @@ from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
 from ollama_gateway.wire.outline import MAX_KEPT_VALUE, SLICE
 from ollama_gateway.wire.whole import MAX_HELD, MAX_TRAILING_SPACE, PASS_ON_SIZE, WholeAnswer
-from tests.wire.scanning import documents, pieces_of, read
+from tests.wire.scanning import chunks_of, documents, read
 
 DIALECTS: tuple[Dialect, ...] = (
     OllamaDialect(),
@@ -47,9 +47,9 @@ ANSWERS = st.lists(st.builds(str.format, _REPORT, _COUNT), max_size=6).map(
 )
 
 
-def taken(answer: WholeAnswer, pieces: list[bytes]) -> list[bytes]:
+def taken(answer: WholeAnswer, chunks: list[bytes]) -> list[bytes]:
     """Return all chunks that it gives; raises its errors."""
-    parts = [part for piece in pieces for part in answer.feed(piece)]
+    parts = [part for chunk in chunks for part in answer.feed(chunk)]
     return [*parts, *answer.finish()]
 
 
@@ -71,16 +71,16 @@ def test_it_means_what_a_parser_of_the_whole_says(
     kind.
     """
     answer = WholeAnswer(dialect)
-    pieces = [b" " * SLICE, *data.draw(pieces_of(document))]
+    chunks = [b" " * SLICE, *data.draw(chunks_of(document))]
     parts: list[bytes] = []
     with suppress(FrameGarbled):
-        parts = taken(answer, pieces)
+        parts = taken(answer, chunks)
 
     if not is_sound(document):
         assert not parts or answer.reading.is_garbled
         event("garbled")
     else:
-        assert b"".join(parts) == b"".join(pieces)
+        assert b"".join(parts) == b"".join(chunks)
         assert answer.reading == dialect.read_body(document)
         event("read")
 
@@ -118,11 +118,11 @@ def test_of_a_long_value_it_is_known_that_it_is_there() -> None:
 def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
     """No byte is passed on before; then all held chunks are, and every later one as it comes."""
     answer = WholeAnswer(OLLAMA)
-    piece = b"1," * (SLICE // 2)
-    held = [b'{"%b":[' % name.encode(), *[piece] * (PASS_ON_SIZE // SLICE - 1)]
+    chunk = b"1," * (SLICE // 2)
+    held = [b'{"%b":[' % name.encode(), *[chunk] * (PASS_ON_SIZE // SLICE - 1)]
     assert [part for one in held for part in answer.feed(one)] == []
-    assert answer.feed(piece) == [*held, piece]
-    assert answer.feed(piece) == [piece]
+    assert answer.feed(chunk) == [*held, chunk]
+    assert answer.feed(chunk) == [chunk]
     assert answer.feed(b"1]}") == []
     assert answer.feed(b"\n") == []
     assert answer.finish() == [b"1]}", b"\n"]
@@ -135,22 +135,22 @@ def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
 def test_what_is_not_known_is_held(start: bytes) -> None:
     """An error, or an answer without a member of a good one, is held."""
     answer = WholeAnswer(OLLAMA)
-    pieces = [start, *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE)]
+    chunks = [start, *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE)]
 
-    assert [part for piece in pieces for part in answer.feed(piece)] == []
+    assert [part for chunk in chunks for part in answer.feed(chunk)] == []
     assert answer.pass_on() == []
-    assert answer.finish() == pieces
+    assert answer.finish() == chunks
     assert answer.reading == GARBLED
 
 
 def test_one_that_is_kept_is_never_passed_on() -> None:
     """A caller that changes an answer needs all of it."""
     answer = WholeAnswer(OLLAMA, is_kept=True)
-    pieces = [b'{"message":[', *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE), b"1]}"]
+    chunks = [b'{"message":[', *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE), b"1]}"]
 
-    assert [part for piece in pieces for part in answer.feed(piece)] == []
+    assert [part for chunk in chunks for part in answer.feed(chunk)] == []
     assert not answer.is_good
-    assert answer.finish() == pieces
+    assert answer.finish() == chunks
     assert answer.reading == Reading(is_last=True)
 
 

@@ -26,7 +26,7 @@ MAX_DEPTH: Final = 200
 MAX_FIELDS: Final = 1000
 """Keys of the outermost object; Ollama knows some forty."""
 
-_WHITESPACE: Final = b" \t\r\n"
+JSON_WHITESPACE: Final = b" \t\r\n"
 
 
 class LongText(str):
@@ -63,7 +63,7 @@ def parse(body: bytes) -> dict[str, object]:
         BadRequest: the body is anything else; an empty one gets Ollama's own message.
 
     """
-    if not body.strip(_WHITESPACE):
+    if not body.strip(JSON_WHITESPACE):
         raise invalid_body("missing request body")
     # Decoded here, as json.loads would guess UTF-16 and UTF-32, which Ollama does not read.
     try:

@@ -143,7 +143,7 @@ class Findings:
             self._omit(Omission(start, end, is_key, self._size, self._printed))
         self._size, self._printed, self._is_high = 0, 0, False
 
-    def omit_gap(self, start: int, end: int) -> None:
+    def omit_whitespace(self, start: int, end: int) -> None:
         """Note whitespace that has passed."""
         if self.cutting is not None and end - start >= self.long:
             self._omit(Omission(start, end))

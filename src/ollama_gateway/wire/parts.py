@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
-from ollama_gateway.wire.body import LongText, go_fold, invalid_body, lookup
+from ollama_gateway.wire.body import JSON_WHITESPACE, LongText, go_fold, invalid_body, lookup
 from ollama_gateway.wire.large import Large, RequestBody, Steps
 from ollama_gateway.wire.structure import Container, Cut, Omission
 
@@ -95,7 +95,7 @@ def _part(body: Large, first: Cut, last: Cut, left_out: list[Omission]) -> Part:
         chunks += [body.blocks.read(rest, omission.start), _stand_in(omission)]
         rest = omission.end
     chunks.append(body.blocks.read(rest, last.at))
-    inner = b"".join(chunks).rstrip(b" \t\r\n").removesuffix(b",")
+    inner = b"".join(chunks).rstrip(JSON_WHITESPACE).removesuffix(b",")
     closers = b"".join(b"}" if one.is_object else b"]" for one in reversed(last.path))
     openers = b"".join(_opener(body, one) for one in first.path)
     texts = [LongText.of(one.size, one.printed) for one in left_out if one.size and not one.is_key]

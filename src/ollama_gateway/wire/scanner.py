@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ollama_gateway.wire.body import JSON_WHITESPACE
 from ollama_gateway.wire.findings import Findings, Opened
 from ollama_gateway.wire.grammar import (
     ELEMENTS,
@@ -38,7 +39,6 @@ from ollama_gateway.wire.structure import LONG_STRING, MAX_KEY_LENGTH, Unreadabl
 _BROKEN: Final = "is not valid JSON"
 _KEY_TOO_LONG: Final = "has a field name that is too long"
 _QUOTE: Final = '"'
-_WHITESPACE: Final = b" \t\r\n"
 _OBJECT: Final = ord("{")
 _COMMA: Final = ord(",")
 _NO_KEY: Final = (-1, -1)
@@ -101,17 +101,17 @@ class Scanner:
         data, at, reached = self._tail, 0, 0
         while at >= 0:
             reached = at
-            if reached < len(data) and data[reached] in _WHITESPACE and self._text_at is None:
-                reached = self._after_gap(data, reached)
+            if reached < len(data) and data[reached] in JSON_WHITESPACE and self._text_at is None:
+                reached = self._skip_whitespace(data, reached)
             at = self._state(data, reached) if reached < len(data) else -1
         reached_at = self._tail_at + reached
         self.found.keep_until(data, self._tail_at, reached_at)
         self._tail, self._tail_at = data[reached:], reached_at
         self._wanted = 2 * len(self._tail)
 
-    def _after_gap(self, data: bytes, at: int) -> int:
+    def _skip_whitespace(self, data: bytes, at: int) -> int:
         end = WHITESPACE.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
-        self.found.omit_gap(self._tail_at + at, self._tail_at + end)
+        self.found.omit_whitespace(self._tail_at + at, self._tail_at + end)
         return end
 
     # The states. Each takes the bytes and an offset, which is at a byte that is no whitespace, and

@@ -165,4 +165,4 @@ def _scanned(text: str, start: int, name: str, fold: Callable[[str], str]) -> _S
 
 
 def _after_separator(text: str, position: int) -> int:
-    return _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]  # a gap may be empty
+    return _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]  # it may be empty
