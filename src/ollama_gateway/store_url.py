@@ -76,9 +76,7 @@ class StoreURL:
 
     @property
     def location(self) -> str:
-        """Return PostgreSQL's `HOST/DATABASE` for messages; as in libpq, parameters override
-        them.
-        """
+        """Return PostgreSQL's `HOST/DATABASE` for messages; parameters count, as in libpq."""
         hosts = self.query.get("host") or self.query.get("hostaddr") or ",".join(self.hosts)
         database = self.query.get("dbname") or self.path
         found = [text for text in (hosts or "local", database) if text]

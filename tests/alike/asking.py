@@ -99,7 +99,5 @@ async def _ask_all(cases: Sequence[Case]) -> list[BothAnswers]:
 
 @functools.cache
 def ask_all(cases: tuple[Case, ...]) -> list[BothAnswers]:
-    """Ask everything in order, once for all tests: later requests see the effects of earlier
-    ones.
-    """
+    """Ask everything in order, once for all tests: later requests see earlier effects."""
     return trio.run(_ask_all, cases)

@@ -64,9 +64,7 @@ def seen(answer: Answer) -> tuple[object, ...]:
 
 
 def framing(answer: Answer) -> str:
-    """Return how the end is marked; for long objects Ollama sends no length, but the gateway
-    may.
-    """
+    """Return how the end is marked; the gateway may send a length where Ollama sends none."""
     is_long = len(answer.body) > BUFFER and media_type(answer) == JSON
     return "length" if is_long else answer.framing
 

@@ -72,9 +72,7 @@ def test_a_syntax_error_has_the_words_of_go(body: bytes, message: str) -> None:
     ],
 )
 def test_what_go_lets_pass(body: bytes, fields: dict[str, object]) -> None:
-    """Keys fold, the last one wins, a null changes nothing, and bytes after the value are
-    ignored.
-    """
+    """Keys fold, the last one wins, a null changes nothing, later bytes are ignored."""
     assert decode(body, SHAPE) == fields
 
 

@@ -35,9 +35,7 @@ async def names(simulator: Simulator) -> list[str]:
 
 
 async def test_a_pull_tells_its_progress_and_then_lists_the_model() -> None:
-    """A blob's progress goes from nothing to nearly all, a small one has one line; then it is
-    listed.
-    """
+    """A blob's progress runs from nothing to nearly all, a small one has one line."""
     simulator = fresh()
     pulled = await posted(simulator, PULL, {"model": "far"})
     first = [line for line in pulled.lines if line.get("total") == 3_500]

@@ -107,9 +107,7 @@ async def test_residency_begins_anew_at_the_end_of_a_request(autojump_clock: Clo
 
 
 async def test_for_ever_is_292_years() -> None:
-    """A negative `keep_alive` is reported as the longest duration Go has, which gave 2319 in
-    2026.
-    """
+    """A negative `keep_alive` is reported as Go's longest duration, which gave 2319 in 2026."""
     simulator = Simulator([Model("m1")])
     await posted(simulator, "/api/generate", {"model": "m1", "keep_alive": -1})
     before = dt.datetime.now(dt.UTC)

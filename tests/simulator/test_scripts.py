@@ -129,9 +129,7 @@ async def test_a_cut_comes_after_so_many_chunks(count: int) -> None:
     ],
 )
 async def test_a_cut_counts_every_event(path: str, body: object, count: int) -> None:
-    """On `/v1` each event is a chunk, usage and `[DONE]` included; a cut can follow the last
-    one.
-    """
+    """On `/v1` each event is a chunk, usage and `[DONE]` included; a cut may follow the last."""
     answer = await scripted(Script(cut_after=count), path, body)
 
     assert answer.body.count(b"data: ") == count
@@ -178,9 +176,7 @@ async def test_a_hang_lasts_until_the_client_goes(
     path: str,
     body: object,
 ) -> None:
-    """The chunks come, then nothing for an hour; the client's leaving is recorded when it
-    happens.
-    """
+    """The chunks come, then nothing for an hour; the client's leaving is recorded at once."""
     simulator = Simulator([Model("m1")])
     simulator.script(Script(hang_after=count))
     async with memory_server(simulator) as connect:
@@ -251,9 +247,7 @@ async def test_raw_bytes_come_at_once() -> None:
 
 
 async def test_a_script_is_for_the_requests_it_names() -> None:
-    """The model in any spelling, the path and the count select requests; scripts keep their
-    order.
-    """
+    """Model in any spelling, path and count select requests; scripts keep their order."""
     simulator = Simulator([Model("m1"), Model("m2")])
     simulator.script(Script(status=500), model="M2:latest", times=2)
     simulator.script(Script(status=502), path="/api/tags")

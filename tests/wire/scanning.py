@@ -1,6 +1,4 @@
-"""Documents for the scanner, valid and broken, and how a reader of the whole document reads
-them.
-"""
+"""Documents for the scanner, valid and broken, and a strict reading of the whole document."""
 
 from __future__ import annotations
 

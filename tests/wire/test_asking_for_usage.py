@@ -1,6 +1,4 @@
-"""Usage in OpenAI's streams: the gateway asks for it on the client's behalf and removes it
-again.
-"""
+"""Usage in OpenAI's streams: the gateway asks for it for the client and removes it again."""
 
 from __future__ import annotations
 

@@ -231,9 +231,7 @@ def test_model_of(document: dict[str, object], model: str, legacy: str) -> None:
 
 @pytest.mark.parametrize("value", [5, 1.5, True, [], ["m"], {}, {"model": "m"}])
 def test_model_is_a_string(value: object) -> None:
-    """A model of any other type is a 400, as in Ollama, even in the legacy field beside a good
-    model.
-    """
+    """A model of any other type is a 400, as in Ollama, even in the legacy field."""
     with pytest.raises(BadRequest, match=r"\Amodel must be a string\Z"):
         model_of({"model": value})
     with pytest.raises(BadRequest, match=r"\Aname must be a string\Z"):

@@ -38,9 +38,7 @@ def test_what_a_template_makes_of_a_request(
     tools: int,
     has_template: bool,  # noqa: FBT001
 ) -> None:
-    """A template wraps messages and tools in text of its own, and a client may bring its own
-    template.
-    """
+    """A template wraps messages and tools in its own text, and a client may bring one."""
     found = measure_document(parse(body), len(body), ())
 
     assert (found.messages, found.tools, found.has_template) == (messages, tools, has_template)

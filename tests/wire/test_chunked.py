@@ -130,9 +130,7 @@ def test_what_is_spoilt_is_never_taken_for_more(
 
 
 def test_what_comes_behind_the_end_is_kept_apart() -> None:
-    """Bytes behind the end are no part of the body, and show that the connection cannot be
-    reused.
-    """
+    """Bytes behind the end are no part of the body; the connection cannot be reused."""
     body = ChunkedBody()
 
     assert body.feed(b"2\r\nhi\r\n0\r\n\r\nHTTP") == b"hi"
@@ -188,8 +186,6 @@ def test_a_body_of_framing_alone_is_broken(size: bytes) -> None:
 
 
 def test_a_line_that_does_not_end_is_told_from_others() -> None:
-    """An endless line has an error of its own, so the client can be answered that it is too
-    long.
-    """
+    """An endless line has an error of its own, so the client learns that it is too long."""
     with pytest.raises(LineTooLong):
         ChunkedBody().feed(b"5;" + b"x" * 100_000)

@@ -216,7 +216,5 @@ def test_errors_are_one_line(dialect: Dialect, error: GatewayError) -> None:
     ],
 )
 def test_errors_have_ollamas_shapes(dialect: Dialect, error: GatewayError, shape: object) -> None:
-    """An error is a string, an object with OpenAI's types (api_error for a 403), or Anthropic's
-    object.
-    """
+    """An error is a string, OpenAI's object (api_error for a 403), or Anthropic's object."""
     assert json.loads(dialect.error_body(error, ID)) == shape

@@ -72,9 +72,7 @@ def test_a_bomb_comes_out_in_pieces() -> None:
     ],
 )
 def test_broken_frames_are_refused(body: bytes) -> None:
-    """A frame that is cut off, followed by bytes, or needs more memory than Ollama allows is
-    refused.
-    """
+    """A frame that is cut off, followed by bytes, or needs too much memory is refused."""
     with pytest.raises(BadRequest) as refusal:
         decoded(body)
     assert refusal.value.reason == "invalid_body"

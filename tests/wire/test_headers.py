@@ -24,9 +24,7 @@ _PAIRS = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max
     ],
 )
 def test_goes_upstream(name: bytes) -> None:
-    """Headers that an answer may depend on, and tracing, reach the backend with their values
-    unchanged.
-    """
+    """Tracing, and headers that an answer may depend on, reach the backend unchanged."""
     assert upstream_headers([(name, b"Some Value")]) == [(name.lower(), b"Some Value")]
 
 
@@ -132,9 +130,7 @@ def test_connection_names_more_hops() -> None:
     ],
 )
 def test_credential(headers: list[tuple[bytes, bytes]], key: str | None) -> None:
-    """Bearer comes before x-api-key and api-key, the first duplicate counts, anything else is no
-    key.
-    """
+    """Bearer precedes x-api-key and api-key, the first duplicate counts, others are no key."""
     assert credential(headers) == key
 
 

@@ -213,9 +213,7 @@ def test_transfer_encoding_in_other_case() -> None:
 
 
 def test_both_framings() -> None:
-    """Content-Length beside Transfer-Encoding, a smuggling attempt, is refused in any order and
-    case.
-    """
+    """Content-Length beside Transfer-Encoding (smuggling) is refused in any order and case."""
     length, coding = (b"CONTENT-length", b"5"), (b"transfer-ENCODING", b"chunked")
     for headers in ([length, coding], [coding, length]):
         with pytest.raises(BadRequest, match="exclude each other"):
@@ -250,9 +248,7 @@ def test_chunked_on_http_1_0() -> None:
     ],
 )
 def test_malformed_headers(header: tuple[bytes, bytes]) -> None:
-    """A name that is no token or has an underscore, a folded line and a control character are
-    refused.
-    """
+    """Names that are no token or have `_`, folded lines and control characters are refused."""
     with pytest.raises(BadRequest, match="malformed"):
         _check(header)
 

@@ -174,9 +174,7 @@ def test_a_long_name_is_no_models_name() -> None:
     [b"[0],", b'{"":0},', b'"a",', b"1,", b"1.1,", b'"\\u0041",', b"[[[1]]],", b" 1,", b'"', b" "],
 )
 def test_no_step_takes_more_than_a_part(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For 2 MB no step gives the scanner more than a few KiB, or Python's json more than 256
-    KiB.
-    """
+    """For 2 MB no step gives the scanner more than a few KiB, or Python's json over 256 KiB."""
     count = min(2_000_000 // len(unit), 90_000 if unit[0] in b"[{" else 10**9) // 3
     body = b'{"model":"m","messages":[' + (
         unit * count if unit != b'"' else b'"' + b"x" * 2_000_000

@@ -91,9 +91,7 @@ def test_different_models(text: str) -> None:
     ],
 )
 def test_parts(text: str, parts: tuple[str | None, str, str, str]) -> None:
-    """Parts keep their spelling, missing ones get Ollama's defaults, and lengths reach its
-    limits.
-    """
+    """Parts keep their spelling, missing ones get defaults, lengths reach Ollama's limits."""
     name = ModelName.parse(text)
     host, *rest = parts
     assert [name.host, name.namespace, name.model, name.tag] == [

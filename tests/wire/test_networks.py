@@ -29,9 +29,7 @@ NETWORKS = tuple(map(network_of, ("10.0.0.0/8", "192.0.2.7", "fd00::/8")))
     ],
 )
 def test_what_is_in_a_network(text: str, *, is_inside: bool) -> None:
-    """An address counts by its number, in either notation; a text that is no address is in no
-    network.
-    """
+    """An address counts by its number, in either notation; other texts are in no network."""
     assert is_in(address_of(text), NETWORKS) is is_inside
 
 

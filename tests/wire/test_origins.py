@@ -121,8 +121,6 @@ def test_a_pattern_is_kept_as_browsers_write_it(text: str, pattern: str) -> None
     ],
 )
 def test_what_is_no_pattern(text: str) -> None:
-    """A pattern that could not match, or would match more than it seems to, is refused with a
-    reason.
-    """
+    """A pattern that could not match, or would match too much, is refused with a reason."""
     with pytest.raises(ValueError, match="is not an origin like"):
         pattern_of(text)

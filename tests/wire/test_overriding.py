@@ -55,9 +55,7 @@ def test_both_bounds_say_the_same(path: str, name: str, options: str, expected: 
 
 @pytest.mark.parametrize("path", V1)
 def test_who_gives_it_alone_wishes_the_same(path: str) -> None:
-    """With the override alone, as with other fields that Ollama ignores, the dialect's own is
-    added.
-    """
+    """If only the override is given, the dialect's own field is added."""
     body = {"model": "m", "options": {"num_predict": 5}}
     raw = json.dumps(body).encode()
     assert measure_document(parse(raw), len(raw), V1[path]).asked == 5

@@ -64,9 +64,7 @@ def here(chunks: list[bytes]) -> tuple[h11.Request | str, bytes]:
 @example(GET + b"a:  \x00\r\n\r\n", [])
 @example(GET + b"a:  \rb\r\n\r\n", [])
 def test_a_head_is_what_it_is_to_h11(data: bytes, places: list[int]) -> None:
-    """However the bytes were cut, they give the same request or none, and the same bytes behind
-    it.
-    """
+    """However bytes are cut, they give the same request or none, and the same rest."""
     found, rest = here(cut(data, places))
 
     assert found == by_h11(data)

@@ -51,9 +51,7 @@ def test_it_passes_what_a_reader_of_the_whole_passes(
 @settings(max_examples=300, deadline=None)
 @given(st.data(), documents())
 def test_a_cut_stands_where_a_value_or_its_key_begins(data: st.DataObject, document: bytes) -> None:
-    """The bytes before a cut are JSON once the last comma is removed and the open containers
-    close.
-    """
+    """The bytes before a cut are JSON without the last comma and with the containers closed."""
     chunks = data.draw(chunks_of(document))
     found = Findings(cutting=Cutting(shallow=4, deep=8), long=8)
     try:
@@ -150,9 +148,7 @@ def test_no_comma_stands_before_the_end(outer: str, value: str) -> None:
 
 
 def test_a_refusal_does_not_wait_for_the_end() -> None:
-    """A document over a limit, or invalid, is refused within twice the bytes that can be held
-    back.
-    """
+    """An invalid document is refused within twice the bytes that can be held back."""
     for unit, limits in (
         (b"[],", DocumentLimits(containers=9)),
         (b"x", DocumentLimits()),

@@ -85,9 +85,7 @@ def test_each_half_of_a_report_is_read_for_itself(
 def test_a_prompt_that_was_cached_is_what_the_report_says(
     dialect: Dialect, report: dict[str, Any], prompt: int | None
 ) -> None:
-    """Cached tokens are in the prompt's count, or beside it in Anthropic's; alone they are the
-    count.
-    """
+    """Cached tokens are in the prompt's count, beside it in Anthropic's, or alone the count."""
     assert read(dialect, report) == ReportedUsage(prompt, 2)
 
 

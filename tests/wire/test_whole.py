@@ -67,9 +67,7 @@ def is_sound(document: bytes) -> bool:
 def test_it_means_what_a_parser_of_the_whole_says(
     data: st.DataObject, document: bytes, dialect: Dialect
 ) -> None:
-    """This holds for chunks of any size, and for members that are repeated, nested or of any
-    kind.
-    """
+    """Chunks may have any size, and members may be repeated, nested or of any kind."""
     answer = WholeAnswer(dialect)
     chunks = [b" " * SLICE, *data.draw(chunks_of(document))]
     parts: list[bytes] = []

@@ -44,8 +44,6 @@ def test_only_what_is_read_there_is_written(
 
 @pytest.mark.parametrize("body", ['{"options": {"num_predict": 7, "seed": 1}}', '{"max_tokens":7}'])
 def test_to_write_it_would_change_nothing(body: str) -> None:
-    """Writing the same bound changes nothing, so it is skipped, which saves 1/30 of a request's
-    time.
-    """
+    """Writing the same bound changes nothing; skipping it saves 1/30 of a request's time."""
     field = OPTIONS[0] if "options" in body else TOKENS[0]
     assert json.loads(with_generation(body.encode(), field, 7)) == json.loads(body)

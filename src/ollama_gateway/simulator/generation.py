@@ -28,9 +28,7 @@ FAILURE = "an error was encountered while running the model: boom"
 
 
 class RunnerFailed(Refusal):
-    """The runner ended with an error; in a stream the error comes in chunks, as the handler had
-    begun.
-    """
+    """The runner ended with an error; a stream reports it in chunks, as the handler had begun."""
 
     is_late = True
 

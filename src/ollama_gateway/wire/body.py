@@ -47,9 +47,7 @@ class LongText(str):
 
 
 def utf8_size(text: str) -> int:
-    """Count the UTF-8 bytes; a lone surrogate counts as many as the character Go puts in its
-    place.
-    """
+    """Count the UTF-8 bytes; a lone surrogate has as many as Go's replacement for it."""
     return text.size if isinstance(text, LongText) else len(text.encode("utf-8", "surrogatepass"))
 
 

@@ -48,9 +48,7 @@ class Measure:
     asked: int | None = None
     """The client's own bound of the answer in tokens, at least 1; None if it set none."""
     written: int | None = None
-    """That bound, if it is an integer in the field that Ollama reads and nothing can override
-    it.
-    """
+    """That bound, if it is an integer where Ollama reads it and nothing can override it."""
     overriding: tuple[Field, ...] = ()
     """Fields in an object that might override it and are present: they must get the same bound."""
     messages: int = 0

@@ -33,9 +33,7 @@ class Decoder:
         self._frame = ZstdDecompressor(options={DecompressionParameter.window_log_max: _WINDOW_LOG})
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the output in chunks of at most `MAX_OUTPUT` bytes; raises BadRequest if it is
-        not zstd.
-        """
+        """Yield the output in chunks of at most `MAX_OUTPUT` bytes; raises BadRequest."""
         while data or not (self._frame.needs_input or self._frame.eof):
             if self._frame.eof:
                 raise _broken()

@@ -76,9 +76,7 @@ class Findings:
             )
 
     def count_checked_number(self, *, is_in_range: bool) -> None:
-        """Count a number that no run takes; it costs as much as a container, so it has the same
-        limit.
-        """
+        """Count a number that no run takes; it costs as much as a container does."""
         if not is_in_range:
             raise Unreadable("has a number out of range")
         self._checked_numbers += 1

@@ -124,9 +124,7 @@ def _extend(rest: bytearray, data: bytes) -> None:
 
 
 def frames_for(content_type: str) -> Frames | None:
-    """Return the cutter for a response's content type; None if no Ollama sends it on these
-    routes.
-    """
+    """Return the cutter for a content type; None if no Ollama sends it on these routes."""
     match content_type.partition(";")[0].strip().lower():
         case "application/x-ndjson":
             return LineFrames()

@@ -34,9 +34,7 @@ ELEMENTS: Final = re.compile(
     rb"(?:%b%b%b,)*+(?P<run>%b)(?:(?P<open>[\[{])|%b%b(?P<close>\]))?+"
     % (_WHITESPACE, _SCALAR, _WHITESPACE, _WHITESPACE, _SCALAR, _WHITESPACE)
 )
-"""Scalars of an array, each with its comma, and what ends the run: a container or the last
-scalar.
-"""
+"""Scalars of an array, each with its comma, and the end of the run: a container or the last one."""
 MEMBERS: Final = re.compile(
     rb"(?:%b%b%b,)*+(?P<run>%b)(?:(?P<key>%b)%b:%b(?P<open>[\[{])|%b%b(?P<close>\}))?+"
     % (

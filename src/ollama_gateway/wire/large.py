@@ -76,9 +76,7 @@ class Large:
         return len(self.blocks) + added
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the bytes with the edits, in chunks of at most `size`; new bytes come as one
-        chunk each.
-        """
+        """Yield the bytes with the edits, in chunks of at most `size`; each edit is one chunk."""
         rest = 0
         for start, end, new in sorted(self.edits, key=lambda edit: edit[0]):
             yield from self.blocks.chunks(rest, start, size)

@@ -15,9 +15,7 @@ from ollama_gateway.wire.large import Steps
 
 _MODELFILE_KEY: Final = re.compile(rb'"modelfile"')
 _MODELFILE_MEMBER: Final = re.compile(rb'"modelfile"\s*+:\s*+(")')
-"""The key and the opening quote of its string; inside a string the key's quotes would be
-escaped.
-"""
+"""The key and the opening quote of its string; in a string the key's quotes would be escaped."""
 _KEY_OVERLAP: Final = 16
 _STRING_PART: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+')
 # Anchored at the line start, so each line is tried once: a modelfile can be long and hostile.

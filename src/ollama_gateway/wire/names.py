@@ -83,9 +83,7 @@ class ModelName:
 
     @functools.cached_property
     def short(self) -> str:
-        """The name as Ollama lists it: without the default host and namespace, always with a
-        tag.
-        """
+        """The name as in Ollama's lists: no default host and namespace, always a tag."""
         name = f"{self.model}:{self.tag}"
         if self.host.lower() != DEFAULT_HOST:
             return f"{self.host}/{self.namespace}/{name}"

@@ -6,7 +6,7 @@ part is a body itself, and a function that reads the fields of a small body can 
 Long strings are left out (`LongText`), so a part stays small however large its pictures are.
 
 The rule for adding up parts: a container that a cut divides appears in two parts, so it can be
-counted twice, and each of its members is in only one of them.
+counted twice, and each of the two holds only some of its members.
 """
 
 from __future__ import annotations

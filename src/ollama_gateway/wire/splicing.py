@@ -139,9 +139,7 @@ def _edits(text: str, field: Field, value: str, fold: Callable[[str], str]) -> l
 
 
 def _with_comma(text: str, member: _Member) -> tuple[int, int]:
-    """Return the range of a member and one comma: the one before, or the one after a first
-    member.
-    """
+    """Return the range of a member and a comma: the one before, or behind a first member."""
     before = text[: member.key].rstrip(" \t\r\n")
     return (len(before) - 1, member.end) if before[-1] == "," else (member.key, member.next)
 

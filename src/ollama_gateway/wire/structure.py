@@ -57,9 +57,7 @@ class TopLevelMember:
     start: int
     """Where the value begins."""
     kind: str
-    """The value's first character: a quote, a bracket, a digit, a minus sign, or the letter of a
-    literal.
-    """
+    """The value's first character: a quote, bracket, digit, minus sign or letter."""
     end: int = -1
     """The offset after the value's last byte; -1 until it has passed."""
     raw: bytes | None = attrs.field(default=None, repr=False)
@@ -86,9 +84,7 @@ class Cut:
 
 @attrs.frozen
 class Omission:
-    """A long string with its quotes, or long whitespace: readers of the structure can leave it
-    out.
-    """
+    """A long string with its quotes, or long whitespace, which readers can leave out."""
 
     start: int
     end: int

@@ -45,9 +45,7 @@ def one_line(value: object) -> bytes:
 
 
 def error_text(value: object) -> str:
-    """Return a backend's error from either shape, `"text"` or `{"message": "text"}`, cut to
-    size.
-    """
+    """Return a backend's error from either shape, `"text"` or `{"message": "text"}`, cut short."""
     if isinstance(value, dict):
         value = value.get("message")
     return value[:ERROR_TEXT_LIMIT] if isinstance(value, str) else "backend error"
