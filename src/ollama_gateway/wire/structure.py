@@ -23,7 +23,7 @@ class Unreadable(Exception):
 
 @attrs.frozen
 class DocumentLimits:
-    """What a document may hold at most; None sets no limit."""
+    """The most that a document may hold; None sets no limit."""
 
     containers: int | None = None
     """Objects and arrays."""

@@ -45,7 +45,7 @@ class WholeAnswer:
         """Whether the whole answer arrived; `reading` is final then."""
         self._dialect = dialect
         self._is_kept = is_kept
-        self._parts: list[bytes] = []
+        self._held: list[bytes] = []
         """The chunks that are held."""
         self._size = 0
         self._outline: Outline | None = None
@@ -74,7 +74,7 @@ class WholeAnswer:
         self._size += len(data)
         if self._size > (MAX_PASSED_ON if self._is_passing else MAX_HELD):
             raise FrameTooLong
-        self._parts.append(data)
+        self._held.append(data)
         if self._size > SLICE or self._outline is not None:
             self._read_on()
         if self._size > PASS_ON_SIZE or self._is_passing:
@@ -88,19 +88,19 @@ class WholeAnswer:
         if self._outline is None or not self.is_good:
             return []
         if self._outline.is_complete:
-            self._held_back += len(self._parts[-1])
+            self._held_back += len(self._held[-1])
             if self._held_back > MAX_TRAILING_SPACE:
                 raise FrameTooLong
             return []
         self._is_passing = True
-        parts, self._parts = self._parts, []
-        return parts
+        held, self._held = self._held, []
+        return held
 
     def finish(self) -> list[bytes]:
         """End the answer; return the chunks that were not passed on."""
         self.is_ended = True
         if self._outline is None:
-            body = b"".join(self._parts)
+            body = b"".join(self._held)
             self._meaning = self._dialect.read_body(body)
             return [body] if body else []
         try:
@@ -108,15 +108,15 @@ class WholeAnswer:
             self._meaning = self._dialect.interpret_body(self._outline.document)
         except Unreadable:
             self._meaning = GARBLED
-        return self._parts
+        return self._held
 
     def _read_on(self) -> None:
         """Read the last chunk into the outline, or all held chunks if there was no outline yet."""
-        unread = self._parts[-1:]
+        unread = self._held[-1:]
         if self._outline is None:
-            self._outline, unread = Outline(self._dialect.relevant_keys), self._parts
+            self._outline, unread = Outline(self._dialect.relevant_keys), self._held
         try:
-            for part in unread:
-                self._outline.feed(part)
+            for chunk in unread:
+                self._outline.feed(chunk)
         except Unreadable as error:
             raise FrameGarbled from error
