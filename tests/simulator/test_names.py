@@ -31,7 +31,7 @@ def test_the_short_name_is_the_one_of_the_listings(text: str, short: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["x:cloud", "x:20b-cloud", "x:20b:cloud", "x:CLOUD"])
-def test_cloud_names_are_told_apart(text: str) -> None:
+def test_cloud_names_are_distinguished(text: str) -> None:
     """A name that ends in cloud asks for a model of ollama.com."""
     assert parse(text).cloud
 

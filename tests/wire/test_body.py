@@ -182,7 +182,7 @@ def test_bottomless_body(bracket: bytes) -> None:
         parse(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
 
 
-def test_odd_but_valid_bodies() -> None:
+def test_unusual_but_valid_bodies() -> None:
     """NUL, lone surrogates, and whitespace around the object are accepted."""
     assert parse(b' {"model":"a\\u0000"}\r\n') == {"model": "a\x00"}
     assert parse(b'{"model":"\\ud800"}') == {"model": "\ud800"}

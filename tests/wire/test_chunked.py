@@ -79,7 +79,7 @@ def read_by_h11(data: bytes, *, of_client: bool = False) -> Outcome:
 
 
 @given(chunks, extensions, ends, behind, st.lists(st.integers(0, 400), max_size=8), st.booleans())
-def test_what_is_sound_is_read_as_h11_reads_it(
+def test_a_valid_body_is_read_as_h11_reads_it(
     given_chunks: list[bytes],
     extension: bytes,
     end: bytes,
@@ -105,7 +105,7 @@ def test_what_is_sound_is_read_as_h11_reads_it(
     st.booleans(),
     st.lists(st.integers(0, 400)),
 )
-def test_what_is_spoilt_is_never_taken_for_more(
+def test_a_broken_body_is_never_longer_than_for_h11(
     given_chunks: list[bytes],
     extension: bytes,
     end: bytes,
@@ -185,7 +185,7 @@ def test_a_body_of_framing_alone_is_broken(size: bytes) -> None:
         body.feed(chunk)
 
 
-def test_a_line_that_does_not_end_is_told_from_others() -> None:
+def test_an_endless_line_has_an_error_of_its_own() -> None:
     """An endless line has an error of its own, so the client learns that it is too long."""
     with pytest.raises(LineTooLong):
         ChunkedBody().feed(b"5;" + b"x" * 100_000)

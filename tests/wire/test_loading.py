@@ -51,14 +51,14 @@ SAYING = {
         {**M, "options": {"num_ctx": 4096}, "think": True, "format": "json"},
     ],
 )
-def test_what_says_no_word_only_loads(body: dict[str, Any]) -> None:
+def test_a_request_without_text_only_loads(body: dict[str, Any]) -> None:
     """Clients leave fields out or send them empty, with or without `keep_alive`."""
     assert only_loads(parse(json.dumps(body).encode()))
 
 
 @pytest.mark.parametrize("field", SAYING)
 @pytest.mark.parametrize("fold", [str, str.upper, str.title])
-def test_what_might_say_a_word_does_not(field: str, fold: Any) -> None:
+def test_a_field_that_may_generate_does_not_only_load(field: str, fold: Any) -> None:
     """Each field alone, in any case and beside an empty prompt, makes the request a generation."""
     rest = {} if field == "prompt" else {"prompt": ""}
     body = {**M, **rest, fold(field): SAYING[field]}

@@ -54,7 +54,7 @@ def test_both_bounds_say_the_same(path: str, name: str, options: str, expected: 
 
 
 @pytest.mark.parametrize("path", V1)
-def test_who_gives_it_alone_wishes_the_same(path: str) -> None:
+def test_an_override_alone_sets_the_dialects_own_bound_too(path: str) -> None:
     """If only the override is given, the dialect's own field is added."""
     body = {"model": "m", "options": {"num_predict": 5}}
     raw = json.dumps(body).encode()

@@ -93,7 +93,7 @@ def test_white_space_before_what_cannot_be_never_reaches_h11(end: bytes) -> None
         b"GET / HTTP/1.1\n" + b"a:\n" * MOST + b"\n",
     ],
 )
-def test_what_is_too_large_is_told_so(data: bytes) -> None:
+def test_a_head_that_is_too_large_has_an_error_of_its_own(data: bytes) -> None:
     """A head over the bound of bytes is too large, whether or not it has an end."""
     buffer = ReceiveBuffer(MOST)
     buffer.put(data)

@@ -53,7 +53,7 @@ def taken(answer: WholeAnswer, chunks: list[bytes]) -> list[bytes]:
     return [*parts, *answer.finish()]
 
 
-def is_sound(document: bytes) -> bool:
+def is_valid(document: bytes) -> bool:
     """Return whether the document is a JSON object to a strict reader."""
     try:
         read(document)
@@ -74,7 +74,7 @@ def test_it_means_what_a_parser_of_the_whole_says(
     with suppress(FrameGarbled):
         parts = taken(answer, chunks)
 
-    if not is_sound(document):
+    if not is_valid(document):
         assert not parts or answer.reading.is_garbled
         event("garbled")
     else:

@@ -97,7 +97,7 @@ class ChunkedBody:
     def _weigh(self, taken: int, carried: int) -> None:
         self._spare += carried * (FRAMING_PER_BYTE + 1) - taken
         if self._spare < 0 and not self.is_complete and self._broken is None:
-            self._broken = ChunkedBodyBroken("hardly anything but framing")
+            self._broken = ChunkedBodyBroken("too much framing for its bytes")
 
     def _take_whole_chunks(self, parts: list[bytes]) -> None:
         """Take complete chunks, the common case; `_step` handles everything else."""
@@ -124,7 +124,7 @@ class ChunkedBody:
         if self._left:
             return self._take_data(parts)
         if self._is_behind_chunk and not b"\r\n".startswith(self._buffer[self._at : self._at + 2]):
-            raise ChunkedBodyBroken("no end of a chunk")
+            raise ChunkedBodyBroken("a chunk does not end in CR LF")
         line = self._line()
         if line is None:
             return False
@@ -139,7 +139,7 @@ class ChunkedBody:
     def _begin(self, line: bytes) -> None:
         found = _SIZE_LINE.fullmatch(line)
         if found is None:
-            raise ChunkedBodyBroken("no size of a chunk")
+            raise ChunkedBodyBroken("the size of a chunk is malformed")
         self._left = int(found[1], 16)
         self._is_behind_last = self._left == 0
 
@@ -147,7 +147,7 @@ class ChunkedBody:
         text = line[:-2]
         self.is_complete = not text
         if text and not _TRAILER.fullmatch(text):
-            raise ChunkedBodyBroken("no trailer")
+            raise ChunkedBodyBroken("a trailer is malformed")
 
     def _take_data(self, parts: list[bytes]) -> bool:
         data = self._buffer[self._at : self._at + self._left]
