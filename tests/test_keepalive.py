@@ -1,6 +1,6 @@
-"""Peers that vanish: what the kernel was told, read back from it on both sides.
+"""Options against vanished peers, read back from the kernel on both sides.
 
-That it does what it was told is shown where packets can be lost (tests/campaign/test_vanished.py).
+Their effect is shown where packets can be lost (tests/campaign/test_vanished.py).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tests.http.serving import gateway, refusal
 from tests.support.redis_server import redis_server
 
 WANTED = {"on": 1, "idle": 15, "interval": 5, "count": 3, "unacknowledged": 30_000}
-"""Seconds, but for the last one, which is the write timeout in milliseconds."""
+"""Seconds, except the last, which is the write timeout in milliseconds."""
 
 
 def told(sock: socket.socket | trio.socket.SocketType) -> dict[str, int]:
-    """What the kernel knows of a connection."""
+    """Return the kernel's options of a connection."""
     return {
         "on": sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
         "idle": sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
@@ -42,7 +42,7 @@ def told(sock: socket.socket | trio.socket.SocketType) -> dict[str, int]:
 
 @pytest.fixture(params=["bound", "handed over"])
 def sockets(request: pytest.FixtureRequest) -> Iterator[list[socket.socket]]:
-    """Made here, or by systemd, which listens already."""
+    """Listening sockets that the gateway opened, or that systemd passed on."""
     made = bind(HOST, 0)
     if request.param == "handed over":
         made[0].listen()
@@ -51,7 +51,7 @@ def sockets(request: pytest.FixtureRequest) -> Iterator[list[socket.socket]]:
 
 
 async def test_of_clients(sockets: list[socket.socket]) -> None:
-    """Each accepted socket has from its listening one what no call was made for."""
+    """An accepted socket inherits the options of its listening socket."""
     listener = Listener(gateway(), refusal, 10)
     port = sockets[0].getsockname()[1]
     async with trio.open_nursery() as nursery:
@@ -68,7 +68,7 @@ async def test_of_clients(sockets: list[socket.socket]) -> None:
 
 @pytest.mark.parametrize("host", [HOST, "localhost"])
 async def test_of_backends(host: str) -> None:
-    """By address and by name."""
+    """Connections to backends have the options, by address and by name."""
     async with listening(answers_and_stays()) as port:
         stream = await tcp(host, port, connect_timeout=60)()
         assert told(stream.extra(SocketAttribute.raw_socket)) == WANTED  # noqa: S610 - no Django
@@ -76,7 +76,9 @@ async def test_of_backends(host: str) -> None:
 
 
 def test_of_redis() -> None:
-    """Both of its users; a firewall that forgets a connection is noticed between two requests."""
+    """Both users of Redis set them, so a firewall that drops a connection is noticed between
+    requests.
+    """
     with redis_server() as url:
         scripts, catalog = RedisScripts(url, timeout=60), SharedCatalog(url)
         for client in (scripts._redis, catalog._redis):
@@ -87,7 +89,7 @@ def test_of_redis() -> None:
 
 
 def test_redis_on_a_unix_socket_is_spared() -> None:
-    """There nobody can vanish, and the library knows no such options."""
+    """On a Unix socket no peer can vanish, and the library has no such options."""
     made = redis.Redis.from_url("unix:///nowhere", **keepalive.of_redis("unix:///nowhere"))
     assert made.connection_pool.make_connection() is not None
     made.close()

@@ -1,4 +1,4 @@
-"""Nobody's word commands, turns or forges what a terminal shows."""
+"""No text from outside can control, reorder or forge what a terminal shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHERS = "\ud800\udfff\u2028\u2029\u00a0\ue000\uffff"
 
 @pytest.mark.parametrize("character", MARKS + UNSEEN + CONTROLS + OTHERS)
 def test_what_is_no_letter_is_escaped(character: str) -> None:
-    """Wherever it stands; and the text can be had back."""
+    """Such characters are escaped anywhere in the text, and the text can be recovered."""
     text = f"a{character}b"
 
     assert printable(text).isascii()
@@ -28,12 +28,12 @@ def test_what_is_no_letter_is_escaped(character: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "llama3.2:3b", "naïve", "模型", 'a "b" \\c', "größe 🦙"])
 def test_words_stay_as_they_are(text: str) -> None:
-    """Of whatever script."""
+    """Text in any script is unchanged."""
     assert printable(text) == text
 
 
 @given(st.text())
 def test_twice_is_as_good_as_once(text: str) -> None:
-    """So each word may be escaped where it is known, and all again where they are printed."""
+    """A word may be escaped where it is known, and the whole line again where it is printed."""
     assert printable(text).isprintable()
     assert printable(printable(text)) == printable(text)

@@ -1,4 +1,4 @@
-"""The URL of a store: read as every reader reads it, or not at all."""
+"""The URL of a store is read as every reader reads it, or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30)
 
 
 @pytest.mark.parametrize(
-    ("url", "hosts", "ports", "place"),
+    ("url", "hosts", "ports", "location"),
     [
         ("postgresql://gw:p%40ss@h:5433/db?sslmode=require", ("h",), (5433,), "h/db"),
         ("postgresql://gw:a:b@h1:1,[::1]:2,h3/db", ("h1", "[::1]", "h3"), (1, 2, None), None),
@@ -26,17 +26,19 @@ TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30)
     ],
 )
 def test_what_is_read(
-    url: str, hosts: tuple[str, ...], ports: tuple[int | None, ...], place: str | None
+    url: str, hosts: tuple[str, ...], ports: tuple[int | None, ...], location: str | None
 ) -> None:
-    """Hosts and ports apart, all decoded; what is named in messages holds no sign that hides."""
+    """Hosts and ports are separate and decoded; messages show `?` for a name with other
+    characters.
+    """
     read = StoreURL.read(url)
     assert (read.hosts, read.ports) == (hosts, ports)
-    assert place in {None, read.place}
+    assert location in {None, read.location}
 
 
 @pytest.mark.parametrize("sign", [*'@/#?%[]\\ "<>^`{|}', "%4", "%zz", "\n", "\u00e9"])
 def test_a_sign_that_readers_differ_over(sign: str) -> None:
-    """It is refused, with nothing of the text in what is said."""
+    """An ambiguous URL is refused, and the message quotes none of it."""
     with pytest.raises(WrongURL) as caught:
         StoreURL.read(f"postgresql://gw:Tr0ub{sign}hunter2@h/db")
     assert "percent-encode the password" in str(caught.value)
@@ -46,22 +48,22 @@ def test_a_sign_that_readers_differ_over(sign: str) -> None:
 
 @given(TEXT, TEXT)
 def test_a_password_is_in_no_place(head: str, tail: str) -> None:
-    """Whatever is written as one, host and database are those that stand behind it."""
+    """A password with a plain `@` is always refused, so no part of it is taken for the host."""
     try:
         read = StoreURL.read(f"postgresql://gw:{head}@{tail}@host.example/base")
     except WrongURL:
         return
-    raise AssertionError(read.place)
+    raise AssertionError(read.location)
 
 
 @given(TEXT)
 def test_what_is_read_is_what_was_meant(password: str) -> None:
-    """Where it is read, the password is whole before the host."""
+    """Any URL that is accepted gives the intended host and database."""
     try:
         read = StoreURL.read(f"postgresql://gw:{password}@host.example/base")
     except WrongURL:
         return
-    assert read.place == "host.example/base"
+    assert read.location == "host.example/base"
 
 
 @pytest.mark.parametrize(
@@ -81,5 +83,7 @@ def test_what_is_read_is_what_was_meant(password: str) -> None:
     ],
 )
 def test_redis_names_one_server_and_a_number(url: str, fault: str | None) -> None:
-    """Its client ignores what else stands there, or fails at its first use."""
+    """Anything but one server and a number is a fault, as Redis's client ignores it or fails
+    later.
+    """
     assert fault_of_redis(url) == fault

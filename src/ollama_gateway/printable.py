@@ -1,8 +1,9 @@
-"""The words of others on a terminal, in a log for people, in a file of settings: one way for all.
+"""Make untrusted text safe for a terminal, for a log that people read, and for a settings file.
 
-A model's name, a backend's version or error, an end user, a file's name: whoever chose it may have
-put in what a terminal obeys (ESC, C1), what turns or hides the text around it (bidi marks, widths
-of nothing), or a line's end that makes lines of its own. JSON escapes all that by itself.
+Clients and backends choose model names, versions, error texts, end users and file names. These can
+hold characters that control a terminal (ESC, C1), that reorder or hide the text around them
+(bidirectional marks, zero-width characters), or line ends that forge a line. JSON needs none of
+this: it escapes them itself.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from typing import Final
 _UNSEEN: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Letters and marks to Unicode, and nothing to the eye (Default_Ignorable_Code_Point, U+2800)."""
+"""Letters and marks to Unicode, but invisible (Default_Ignorable_Code_Point, U+2800)."""
 
 
 def printable(text: str) -> str:
-    """Text for one line of a terminal: as it is when that is safe, else quoted and escaped.
+    """Return text for one line of a terminal: unchanged if it is safe, else quoted and escaped.
 
-    Safe is what `str.isprintable` says: no control, format, surrogate or private character, no
-    separator but the blank. What comes out is printable, so that twice is as good as once.
+    Safe means `str.isprintable` and no invisible letters: no control, format, surrogate or private
+    character, and no separator but the space. The result is safe itself, so a second call changes
+    nothing.
     """
     is_safe = text.isprintable() and not _UNSEEN.search(text)
     return text if is_safe else json.dumps(text)

@@ -1,7 +1,7 @@
-"""Asking both: a simulated Ollama, and a gateway before another one just like it.
+"""Ask a simulated Ollama directly, and an identical one through a gateway.
 
-The same bytes go to both; what comes back is compared by `test_alike.py`. The gateway is reached
-over a real socket, so that its own reading and writing of HTTP is part of what is compared.
+Both get the same bytes, and `test_alike.py` compares the answers. The gateway is reached over a
+real socket, so the comparison includes its own reading and writing of HTTP.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ MODELS = (
 
 
 @attrs.frozen
-class Told:
-    """What was answered to one request on both ways, and the rows it left."""
+class BothAnswers:
+    """The answers to one request on both ways, and the audit records it left."""
 
     straight: Answer
     through: Answer
@@ -50,7 +50,7 @@ class Told:
 
 
 def simulator() -> Simulator:
-    """An Ollama, of which there are two alike; its clock shows another second each time."""
+    """Create one of two identical Ollamas; each reading of its clock is a second later."""
     seconds = itertools.count()
     registry = (Model("new:1"),)
     return Simulator(
@@ -62,12 +62,14 @@ async def _through(scenario: Scenario, peer: Peer, data: bytes, method: str) -> 
     async with await anyio.connect_tcp("127.0.0.1", peer.port) as stream:
         await stream.send(data)
         found = await answer(stream, method)
-    await wait_until(lambda: not peer.listener.connections)  # a row is written behind its answer
+    await wait_until(
+        lambda: not peer.listener.connections
+    )  # an audit record is written after its answer
     await scenario.poll()
     return found
 
 
-async def _ask_all(cases: Sequence[Case]) -> list[Told]:
+async def _ask_all(cases: Sequence[Case]) -> list[BothAnswers]:
     alone, behind = simulator(), simulator()
     found = []
     async with (
@@ -91,11 +93,11 @@ async def _ask_all(cases: Sequence[Case]) -> list[Told]:
             await stream.aclose()
             scenario.records.clear()
             through = await _through(scenario, peer, data, case.method)
-            found.append(Told(straight, through, tuple(scenario.records)))
+            found.append(BothAnswers(straight, through, tuple(scenario.records)))
     return found
 
 
 @functools.cache
-def ask_all(cases: tuple[Case, ...]) -> list[Told]:
-    """Ask everything in order, once for all tests: later requests see what earlier ones did."""
+def ask_all(cases: tuple[Case, ...]) -> list[BothAnswers]:
+    """Ask everything in order, once for all tests: later requests see earlier effects."""
     return trio.run(_ask_all, cases)

@@ -1,4 +1,4 @@
-"""One line of the table: a request, what Ollama says to it, and what the gateway says instead."""
+"""One line of the table: a request, Ollama's answer, and the gateway's where it differs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TEXT: Final = "text/plain"
 NOTHING: Final = ""
 
 SAY_HI: Final = [{"role": "user", "content": "hi"}]
-NOBODYS: Final = "nobody-has-this"
+MISSING_MODEL: Final = "nobody-has-this"
 UNAVAILABLE: Final = "this model or endpoint is not available to this key"
 
 
 @attrs.frozen
 class Metered:
-    """What the row of a request says."""
+    """The outcome and the tokens in a request's audit record."""
 
     outcome: str = "completed"
     reason: str | None = None
@@ -32,7 +32,7 @@ class Metered:
 
 
 def reported(prompt: int, completion: int) -> Metered:
-    """A request whose tokens the backend told."""
+    """A request whose tokens the backend reported."""
     return Metered(prompt=prompt, completion=completion, source="reported")
 
 
@@ -42,26 +42,26 @@ def counted(prompt: int | None, completion: int) -> Metered:
 
 
 def refused(reason: str) -> Metered:
-    """A request that had no answer."""
+    """A request that got no answer."""
     return Metered("refused", reason)
 
 
 UNMETERED: Final = Metered()
-"""A request that was served, and of whose tokens nobody said anything."""
+"""A request that was served without any count of tokens."""
 NO_SUCH_MODEL: Final = refused("unknown_model")
 BY_BACKEND: Final = refused("backend_refused")
 
 
 @attrs.frozen
 class Otherwise:
-    """What the gateway says in place of Ollama, and why."""
+    """The gateway's answer where it differs from Ollama's, and the reason."""
 
     why: str
     status: int
     text: str = ""
-    """What its body holds."""
+    """Text that its body contains."""
     kind: str | None = None
-    """Its media type, where that is another one."""
+    """Its media type, if that differs."""
     is_cut: bool = False
 
 
@@ -70,13 +70,13 @@ class Case:
     """A request and its answer.
 
     Args:
-        title: what it shows.
+        title: the fact that it shows.
         status: Ollama's.
         kind: the media type of Ollama's answer.
-        row: what is metered; None where the request leaves no row.
-        otherwise: what the gateway answers, where that is not the same.
-        script: what befalls the backend.
-        headers: besides those that each request has.
+        record: the audit record; None if the request leaves none.
+        otherwise: the gateway's answer, if it differs.
+        script: the backend's scripted behaviour.
+        headers: headers beyond those of every request.
 
     """
 
@@ -103,28 +103,28 @@ def post(
 
 
 def get(path: str, title: str, status: int = 200, kind: str = JSON, **more: Any) -> Case:
-    """A request without one."""
+    """A request without a body."""
     return Case(title, "GET", path, b"", status, kind, **more)
 
 
-def nobodys(
+def missing_model(
     path: str,
     body: Mapping[str, object],
     status: int = 404,
     kind: str = JSON,
     record: Metered | None = NO_SUCH_MODEL,
-    model: str = NOBODYS,
+    model: str = MISSING_MODEL,
 ) -> Case:
-    """A request for a model that is not there, which may not be told from one that is forbidden."""
-    why = "what nobody hosts and what a key may not use are the same 403"
+    """A request for a missing model, which clients cannot tell from a forbidden one."""
+    why = "an unknown model and a forbidden one are the same 403"
     otherwise = Otherwise(why, 403, UNAVAILABLE, JSON)
     asked = {"model": model, **body}
     return post(path, f"for {model!r}", asked, status, kind, record=record, otherwise=otherwise)
 
 
 def unread(path: str, title: str, body: object, text: str, status: int = 400, **more: Any) -> Case:
-    """A body that the gateway cannot read in exactly one way, and refuses itself."""
-    why = "the gateway reads the body first, and its words quote nothing of it"
+    """A request whose ambiguous body the gateway refuses itself."""
+    why = "the gateway reads the body first, and its error quotes none of it"
     otherwise = Otherwise(why, 400, text, JSON)
     record = refused(more.pop("reason", "invalid_body"))
     return post(path, title, body, status, record=record, otherwise=otherwise, **more)

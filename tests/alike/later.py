@@ -8,14 +8,14 @@ from ollama_gateway.simulator import Script
 from tests.alike.case import (
     BY_BACKEND,
     JSON,
-    NOBODYS,
+    MISSING_MODEL,
     SAY_HI,
     TEXT,
     UNAVAILABLE,
     Case,
     Metered,
     Otherwise,
-    nobodys,
+    missing_model,
     post,
     reported,
 )
@@ -43,12 +43,12 @@ RESULT: Final = [
 
 
 def response(title: str, **fields: Any) -> Case:
-    """A response."""
+    """A request for a response."""
     return asked("/v1/responses", title, {"input": "hi"}, fields)
 
 
 def message(title: str, **fields: Any) -> Case:
-    """A message."""
+    """A request for a message."""
     return asked("/v1/messages", title, {"messages": SAY_HI, "max_tokens": 50}, fields)
 
 
@@ -102,8 +102,8 @@ CASES: Final = (
             "a cut stream ends in an error that clients raise", 200, "event: error", is_cut=True
         ),
     ),
-    nobodys("/v1/responses", {"input": "hi"}, kind=JSON),
-    nobodys("/v1/messages", {"messages": SAY_HI, "max_tokens": 5}, kind=JSON),
+    missing_model("/v1/responses", {"input": "hi"}, kind=JSON),
+    missing_model("/v1/messages", {"messages": SAY_HI, "max_tokens": 5}, kind=JSON),
     post(
         "/v1/messages/count_tokens",
         "counted",
@@ -115,7 +115,7 @@ CASES: Final = (
     post(
         "/v1/messages/count_tokens",
         "unknown model",
-        {"model": NOBODYS, "messages": SAY_HI},
+        {"model": MISSING_MODEL, "messages": SAY_HI},
         404,
         TEXT,
         otherwise=Otherwise(COUNTED, 403, UNAVAILABLE, JSON),

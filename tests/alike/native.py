@@ -17,7 +17,7 @@ from tests.alike.case import (
     Otherwise,
     counted,
     get,
-    nobodys,
+    missing_model,
     post,
     reported,
 )
@@ -49,7 +49,7 @@ def chat(
 
 
 def generate(title: str, status: int = 200, **fields: Any) -> Case:
-    """A generation in one piece."""
+    """A generation that is not streamed."""
     kind = fields.pop("kind", JSON)
     record = fields.pop("record", reported(11, 2))
     body = {"model": "m1", "prompt": "hi", "stream": False, **fields}
@@ -106,11 +106,11 @@ CASES: Final = (
     get("/api/tags", "all"),
     get("/api/version", "it"),
     get("/", "that it runs", kind=TEXT),
-    nobodys("/api/chat", {"messages": SAY_HI}),
-    nobodys("/api/generate", {"prompt": "hi"}),
-    nobodys("/api/embed", {"input": "hi"}),
-    nobodys("/api/embeddings", {"prompt": "hi"}),
-    nobodys("/api/show", {}, record=None),
+    missing_model("/api/chat", {"messages": SAY_HI}),
+    missing_model("/api/generate", {"prompt": "hi"}),
+    missing_model("/api/embed", {"input": "hi"}),
+    missing_model("/api/embeddings", {"prompt": "hi"}),
+    missing_model("/api/show", {}, record=None),
     chat(
         "broken off",
         script=Script(cut_after=1),
@@ -124,7 +124,10 @@ CASES: Final = (
         script=Script(error_after=1, error="boom"),
         record=Metered("upstream_failed", "error_in_stream", None, 1, "counted"),
         otherwise=Otherwise(
-            "what failed is never ended as if it were whole", 200, '{"error":"boom"}', is_cut=True
+            "a failed answer never ends as if it were complete",
+            200,
+            '{"error":"boom"}',
+            is_cut=True,
         ),
     ),
     chat(

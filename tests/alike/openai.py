@@ -9,7 +9,7 @@ from tests.alike.case import (
     BY_BACKEND,
     EVENTS,
     JSON,
-    NOBODYS,
+    MISSING_MODEL,
     SAY_HI,
     TEXT,
     UNAVAILABLE,
@@ -17,7 +17,7 @@ from tests.alike.case import (
     Metered,
     Otherwise,
     get,
-    nobodys,
+    missing_model,
     post,
     reported,
 )
@@ -30,7 +30,7 @@ FORMAT: Final = {"type": "json_schema", "json_schema": {"name": "s", "schema": S
 
 
 def asked(path: str, title: str, body: dict[str, Any], fields: dict[str, Any]) -> Case:
-    """A request to one of the routes that generate; streams are events, the rest is JSON."""
+    """A request to a route that generates; streams are events, other answers are JSON."""
     known = ("status", "record", "kind", "script", "otherwise")
     more = {name: fields.pop(name) for name in known if name in fields}
     whole = {"kind": EVENTS if fields.get("stream") else JSON, "record": reported(11, 2)}
@@ -81,7 +81,7 @@ CASES: Final = (
         script=Script(error_after=1),
         record=Metered("upstream_failed", "no_terminal_marker", None, 2, "counted"),
         otherwise=Otherwise(
-            "Ollama ends such a stream without a word; clients take it for whole",
+            "Ollama ends such a stream silently; clients take it for complete",
             200,
             '"error":{',
             is_cut=True,
@@ -107,17 +107,17 @@ CASES: Final = (
     get("/v1/models/m1", "one", kind=JSON),
     get("/v1/models/M1:latest", "one, spelt otherwise", kind=JSON),
     get(
-        f"/v1/models/{NOBODYS}",
+        f"/v1/models/{MISSING_MODEL}",
         "unknown model",
         404,
         JSON,
         otherwise=Otherwise(
-            "what nobody hosts and what a key may not use are the same 403", 403, UNAVAILABLE
+            "an unknown model and a forbidden one are the same 403", 403, UNAVAILABLE
         ),
     ),
     get("/v1/models/team%2Fown:v1", "a name with an encoded slash", 404, TEXT),
     get("/v1/models/team/own:v1", "a name with a slash", 404, TEXT),
-    nobodys("/v1/chat/completions", {"messages": SAY_HI}, kind=JSON),
-    nobodys("/v1/completions", {"prompt": "hi"}, kind=JSON),
-    nobodys("/v1/embeddings", {"input": "hi"}, kind=JSON),
+    missing_model("/v1/chat/completions", {"messages": SAY_HI}, kind=JSON),
+    missing_model("/v1/completions", {"prompt": "hi"}, kind=JSON),
+    missing_model("/v1/embeddings", {"input": "hi"}, kind=JSON),
 )

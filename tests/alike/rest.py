@@ -1,4 +1,4 @@
-"""What cannot be read, what is not there, names in every spelling, and management."""
+"""Unreadable bodies, missing paths, names in every spelling, and management."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.alike.case import (
     Otherwise,
     counted,
     get,
-    nobodys,
+    missing_model,
     post,
     refused,
     reported,
@@ -27,8 +27,8 @@ from tests.alike.case import (
 CHAT: Final = "/api/chat"
 DIGEST: Final = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 BLOB: Final = f"/api/blobs/sha256:{DIGEST}"
-REPEATED: Final = "two readers may take two of its values, so the gateway takes none"
-REDIRECT: Final = "the gateway redirects nobody: a client that follows one may lose its body or key"
+REPEATED: Final = "two readers may take different values, so the gateway takes none"
+REDIRECT: Final = "the gateway never redirects: a client that follows may lose its body or key"
 
 
 def named(model: str, **more: Any) -> Case:
@@ -94,8 +94,10 @@ NAMES: Final = (
     named(" m1 "),
     named("m1:local"),
     named("TEAM/Own:V1"),
-    nobodys(CHAT, {"messages": SAY_HI}, 403, record=refused("model_not_allowed"), model="m1:cloud"),
-    nobodys(CHAT, {"messages": SAY_HI}, model="other/m1"),
+    missing_model(
+        CHAT, {"messages": SAY_HI}, 403, record=refused("model_not_allowed"), model="m1:cloud"
+    ),
+    missing_model(CHAT, {"messages": SAY_HI}, model="other/m1"),
     named("a/b/c/d e", status=400, kind=JSON, record=refused("invalid_model_name")),
     post(
         "/api/embeddings",
@@ -104,7 +106,9 @@ NAMES: Final = (
         404,
         record=counted(10, 0),
         otherwise=Otherwise(
-            "this one route compares with case, which no client can know", 200, '{"embedding":['
+            "only this route compares names with case, which no client can know",
+            200,
+            '{"embedding":[',
         ),
     ),
 )

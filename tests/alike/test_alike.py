@@ -1,8 +1,8 @@
-"""Every dialect through the gateway and at the backend: they answer alike, and it is metered.
+"""Every dialect answers alike through the gateway and at the backend, and is metered.
 
-Compared are status, content type, framing, and the body but for what differs by nature. Errors the
-gateway words anew even where they are the backend's, since others may have been tried: of those the
-charset and the newline at the end are not compared.
+The tests compare status, content type, framing, and the body except for values that always differ.
+The gateway rewrites errors even if they are the backend's, because it may have tried others; so the
+charset and the final newline of errors are not compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.simulator.exchange import BUFFER
 from tests.alike import later, native, openai, rest
-from tests.alike.asking import Told, ask_all
+from tests.alike.asking import BothAnswers, ask_all
 from tests.alike.case import JSON, Case, Metered
 from tests.simulator.client import Answer
 from tests.simulator.recording import masked
@@ -27,7 +27,7 @@ DIALECTS: Final = {
     "/v1/": "openai",
     "/": "ollama",
 }
-"""How paths begin, the first that fits counts."""
+"""The first prefix of the path that matches counts."""
 OWN_IDS: Final = {
     r'"request_id":"[0-9a-f]{32}"': '"request_id":"req_0"',
     r'"rs_resp_\d+"': '"rs-0"',
@@ -35,16 +35,16 @@ OWN_IDS: Final = {
 ERRORS: Final = 400
 FEWEST: Final = 60
 
-cases = pytest.mark.parametrize(("place", "case"), list(enumerate(CASES)), ids=str)
+cases = pytest.mark.parametrize(("index", "case"), list(enumerate(CASES)), ids=str)
 
 
-def told(place: int) -> Told:
-    """What became of a request."""
-    return ask_all(CASES)[place]
+def both_answers(index: int) -> BothAnswers:
+    """Return the answers to a request."""
+    return ask_all(CASES)[index]
 
 
 def body(answer: Answer) -> str:
-    """The body without what differs by nature."""
+    """Return the body without values that always differ."""
     text = masked(answer.body.decode())
     for pattern, fixed in OWN_IDS.items():
         text = re.sub(pattern, fixed, text)
@@ -52,35 +52,35 @@ def body(answer: Answer) -> str:
 
 
 def media_type(answer: Answer) -> str:
-    """The content type without its parameters."""
+    """Return the content type without its parameters."""
     return answer.kind.partition(";")[0]
 
 
 def seen(answer: Answer) -> tuple[object, ...]:
-    """What a client has of an answer."""
+    """Return everything that a client sees of an answer."""
     if answer.status >= ERRORS:
         return answer.status, media_type(answer), answer.is_complete, body(answer).rstrip("\n")
     return answer.status, answer.kind, answer.is_complete, body(answer), framing(answer)
 
 
 def framing(answer: Answer) -> str:
-    """How the end is told; Ollama does not tell the length of a long object, the gateway may."""
+    """Return how the end is marked; the gateway may send a length where Ollama sends none."""
     is_long = len(answer.body) > BUFFER and media_type(answer) == JSON
     return "length" if is_long else answer.framing
 
 
 @cases
-def test_the_backend_answers_as_the_table_says(place: int, case: Case) -> None:
-    """Asked itself, Ollama has this status and this kind of an answer."""
-    answer = told(place).straight
+def test_the_backend_answers_as_the_table_says(index: int, case: Case) -> None:
+    """Ollama itself answers with this status and media type."""
+    answer = both_answers(index).straight
 
     assert (answer.status, media_type(answer)) == (case.status, case.kind)
 
 
 @cases
-def test_the_gateway_answers_alike_or_says_why_not(place: int, case: Case) -> None:
-    """A client sees the backend's answer, or another one for a reason that stands in the table."""
-    both = told(place)
+def test_the_gateway_answers_alike_or_says_why_not(index: int, case: Case) -> None:
+    """A client gets the backend's answer, or another one for a reason in the table."""
+    both = both_answers(index)
     if case.otherwise is None:
         assert seen(both.through) == seen(both.straight)
         return
@@ -92,9 +92,9 @@ def test_the_gateway_answers_alike_or_says_why_not(place: int, case: Case) -> No
 
 
 @cases
-def test_the_request_is_metered(place: int, case: Case) -> None:
-    """Exactly one row says how it ended and what it cost, or none where nothing ran."""
-    both = told(place)
+def test_the_request_is_metered(index: int, case: Case) -> None:
+    """Exactly one audit record has the outcome and the tokens, or none exists where nothing ran."""
+    both = both_answers(index)
 
     assert [metered(record) for record in both.records] == (
         [] if case.record is None else [case.record]
@@ -110,12 +110,12 @@ def test_the_request_is_metered(place: int, case: Case) -> None:
 
 
 def metered(record: AuditRecord) -> Metered:
-    """What a row says of the cost."""
+    """Return the outcome and tokens in an audit record."""
     tokens = (record.prompt_tokens, record.completion_tokens, record.tokens_source)
     return Metered(record.outcome, record.reason, *tokens)
 
 
 def test_the_table_is_as_long_as_it_should_be() -> None:
-    """The table is no shorter than was promised, and no request is in it twice."""
+    """The table has at least the promised length, and no request is in it twice."""
     assert len(CASES) >= FEWEST
     assert len({str(case) for case in CASES}) == len(CASES)

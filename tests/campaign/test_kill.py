@@ -16,7 +16,7 @@ from ollama_gateway.limits.redis.operations import ReadUsage, account
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.usage_file import read_file
 from ollama_gateway.limits.usage_journal import read_charges
-from ollama_gateway.wire.counting import BYTES_A_TOKEN
+from ollama_gateway.wire.counting import BYTES_PER_TOKEN
 from tests.campaign.audit_log import rows_in
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent
 from tests.campaign.conftest import Note
@@ -44,7 +44,7 @@ def noted(directory: Path) -> int:
 def counted(requests: list[Request]) -> int:
     """Return the tokens that can be counted in the answers that the clients got."""
     return sum(
-        len(request.body) // BYTES_A_TOKEN + max(request.chunks, -(-request.text // BYTES_A_TOKEN))
+        len(request.body) // BYTES_PER_TOKEN + max(request.chunks, -(-request.text // BYTES_PER_TOKEN))
         for request in requests
     )
 

@@ -8,7 +8,7 @@ import trio.testing
 
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Script, Simulator
-from ollama_gateway.wire.whole import HELD
+from ollama_gateway.wire.whole import PASS_ON_SIZE
 from tests.flow.limited import limited
 from tests.flow.test_whole_answers import EMBED, raw, sized
 from tests.support.scenario import Reply, Scenario, open_scenario
@@ -50,22 +50,22 @@ async def ask_at_once(scenario: Scenario, bodies: list[bytes]) -> tuple[list[Rep
 async def test_long_answers_hold_a_mebibyte_each(autojump_clock: Clock) -> None:
     """Eight to slow readers hold eight, whatever their length, and nothing afterwards."""
     async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
-        replies, most = await ask_at_once(scenario, [sized(2 * HELD)] * 8)
+        replies, most = await ask_at_once(scenario, [sized(2 * PASS_ON_SIZE)] * 8)
 
     assert [reply.status for reply in replies] == [200] * 8
     assert {reply.is_complete for reply in replies} == {True}
-    assert HELD < most <= 8 * (HELD + READ)
+    assert PASS_ON_SIZE < most <= 8 * (PASS_ON_SIZE + READ)
 
 
 async def test_without_room_a_good_answer_is_passed_on_at_once(autojump_clock: Clock) -> None:
     """All are served, and what they hold stays within the room and a read for each."""
     async with open_scenario(
-        {"a": Simulator([Model("m1:latest")])}, settings=total(HELD)
+        {"a": Simulator([Model("m1:latest")])}, settings=total(PASS_ON_SIZE)
     ) as scenario:
-        replies, most = await ask_at_once(scenario, [sized(2 * HELD)] * 8)
+        replies, most = await ask_at_once(scenario, [sized(2 * PASS_ON_SIZE)] * 8)
 
-    assert [(reply.status, len(reply.body)) for reply in replies] == [(200, 2 * HELD)] * 8
-    assert most <= HELD + 8 * READ
+    assert [(reply.status, len(reply.body)) for reply in replies] == [(200, 2 * PASS_ON_SIZE)] * 8
+    assert most <= PASS_ON_SIZE + 8 * READ
 
 
 @pytest.mark.parametrize("size", [300, 15_000, 17_000, 600_000])
@@ -80,8 +80,8 @@ async def test_an_answer_that_is_all_there_needs_no_room(autojump_clock: Clock, 
 
 async def test_without_room_what_is_not_known_to_be_good_is_refused(autojump_clock: Clock) -> None:
     """A 503 that says when to come back; its key is charged nothing, no other backend is asked."""
-    body = sized(HELD, b'],"embeddings":[]}', b'{"pictures":[')
-    async with limited(KeyLimits(tokens_per_day=100_000), settings=total(HELD // 2)) as key:
+    body = sized(PASS_ON_SIZE, b'],"embeddings":[]}', b'{"pictures":[')
+    async with limited(KeyLimits(tokens_per_day=100_000), settings=total(PASS_ON_SIZE // 2)) as key:
         key.scenario.simulators["a"].script(raw(body))
         reply = await key.ask("/api/embed", EMBED)
         usage = await key.usage()
@@ -116,7 +116,9 @@ async def test_nothing_stays_held(autojump_clock: Clock, script: Script) -> None
 
 async def test_what_is_said_of_a_model_is_held_whole(autojump_clock: Clock) -> None:
     """`/api/show` is changed on its way and kept, so none of it is passed on before its end."""
-    body = sized(2 * HELD, b'],"modelfile":"FROM /m/blobs/sha256-ab"}', b'{"message":1,"tokens":[')
+    body = sized(
+        2 * PASS_ON_SIZE, b'],"modelfile":"FROM /m/blobs/sha256-ab"}', b'{"message":1,"tokens":['
+    )
     held = []
     async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
         scenario.simulators["a"].script(raw(body), path="/api/show")
@@ -135,7 +137,7 @@ async def test_a_long_answer_that_is_cut_is_charged_for_its_prompt(autojump_cloc
     """Embeddings that their client left cost what was asked for, or what the report said first."""
     async with limited(KeyLimits(tokens_per_day=100_000)) as key:
         for start in (b'{"embeddings":[', b'{"prompt_eval_count":9,"embeddings":['):
-            key.scenario.simulators["a"].script(raw(sized(3 * HELD, b"]}", start)))
+            key.scenario.simulators["a"].script(raw(sized(3 * PASS_ON_SIZE, b"]}", start)))
 
             async def slowly(_: Reply) -> None:
                 await trio.sleep(1)

@@ -43,7 +43,7 @@ def admitted(endpoint: Endpoint, body: RequestBody) -> Call:
 
 def admitted_in_steps(endpoint: Endpoint, body: bytes, step: int, cutting: Cutting) -> Call:
     """The call made of it where it counts as a large one, which is cut wherever it can be."""
-    return admitted(endpoint, large(body, step=step, long=80, cutting=cutting, piece=3))
+    return admitted(endpoint, large(body, step=step, long=80, cutting=cutting, chunk=3))
 
 
 def assert_is_the_same(call: Call, other: Call) -> None:

@@ -132,7 +132,7 @@ async def test_a_cut_stream_ends_in_an_error(
 
     assert not reply.is_complete
     last = reply.body.split(b"\n\n")[-2] + b"\n\n"
-    assert DIALECTS.get(speech.path, OpenAIDialect()).read(last).error
+    assert DIALECTS.get(speech.path, OpenAIDialect()).read_frame(last).error
     assert scenario.records[0].outcome == "upstream_failed"
     if speech is MESSAGES:
         assert scenario.records[0].request_id.encode() in last

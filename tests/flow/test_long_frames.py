@@ -11,11 +11,11 @@ import trio.testing
 
 from ollama_gateway.flow.reading import reading_of
 from ollama_gateway.simulator import Model, Script, Simulator
-from ollama_gateway.wire.dialects import Dialect, Reading, Usage
+from ollama_gateway.wire.dialects import Dialect, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
-from ollama_gateway.wire.dialects.reading import MOST_TEXT
+from ollama_gateway.wire.dialects.reading import MAX_PARSED_FRAME
 from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from ollama_gateway.wire.outline import SLICE
 from tests.flow.dialects import RESPONSES
@@ -24,7 +24,7 @@ from tests.support.scenario import CHAT, open_scenario
 Clock = trio.testing.MockClock
 OLLAMA, OPENAI = OllamaDialect(), OpenAIDialect()
 RESPONSES_, ANTHROPIC = ResponsesDialect(), AnthropicDialect()
-LONG = [1] * MOST_TEXT
+LONG = [1] * MAX_PARSED_FRAME
 COUNTS = {"prompt_eval_count": 11, "eval_count": 2}
 TOKENS = {"input_tokens": 11, "output_tokens": 2}
 
@@ -41,7 +41,7 @@ def event(data: dict[str, Any], name: str = "") -> bytes:
         (
             OLLAMA,
             {"done": True, "context": LONG, **COUNTS},
-            Reading(is_last=True, usage=Usage(11, 2)),
+            Reading(is_last=True, usage=ReportedUsage(11, 2)),
         ),
         (OLLAMA, {"model": "m", "done": False, "x": LONG}, Reading()),
         (OLLAMA, {"x": LONG, "error": "boom"}, Reading(error="boom")),
@@ -49,13 +49,13 @@ def event(data: dict[str, Any], name: str = "") -> bytes:
         (
             OPENAI,
             {"choices": [LONG], "usage": {"prompt_tokens": 11, "completion_tokens": 2}},
-            Reading(usage=Usage(11, 2)),
+            Reading(usage=ReportedUsage(11, 2)),
         ),
         (OPENAI, {"choices": [LONG], "error": {"message": "boom"}}, Reading(error="boom")),
         (
             RESPONSES_,
             {"type": "response.completed", "response": {"output": LONG, "usage": TOKENS}},
-            Reading(is_last=True, usage=Usage(11, 2)),
+            Reading(is_last=True, usage=ReportedUsage(11, 2)),
         ),
         (
             RESPONSES_,
@@ -66,7 +66,7 @@ def event(data: dict[str, Any], name: str = "") -> bytes:
         (
             ANTHROPIC,
             {"type": "message_delta", "x": LONG, "usage": TOKENS},
-            Reading(usage=Usage(11, 2)),
+            Reading(usage=ReportedUsage(11, 2)),
         ),
         (ANTHROPIC, {"type": "message_stop", "x": LONG}, Reading(is_last=True)),
         (ANTHROPIC, {"type": "error", "x": LONG, "error": {"message": "no"}}, Reading(error="no")),
@@ -78,19 +78,19 @@ async def test_a_long_frame_means_what_a_short_one_does(
     """By its members at the top, and in Responses by those of its response."""
     long = json.dumps(frame).encode() + b"\n" if dialect is OLLAMA else event(frame)
 
-    assert len(long) > MOST_TEXT
-    assert await reading_of(long, dialect) == reading == dialect.read(long)
+    assert len(long) > MAX_PARSED_FRAME
+    assert await reading_of(long, dialect) == reading == dialect.read_frame(long)
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        b"x" * 2 * MOST_TEXT + b"\n\n",
-        b"data: [" + b"1," * MOST_TEXT + b"1]\n\n",
-        b'data: {"a":' + b"1" * MOST_TEXT + b"\n\n",
-        b"data:\n" * MOST_TEXT + b"\n",
-        b'data: {"a":1}\n' * MOST_TEXT + b"\n",
-        b"event: x\n" * MOST_TEXT + b'data: {"error":1}\n\n',
+        b"x" * 2 * MAX_PARSED_FRAME + b"\n\n",
+        b"data: [" + b"1," * MAX_PARSED_FRAME + b"1]\n\n",
+        b'data: {"a":' + b"1" * MAX_PARSED_FRAME + b"\n\n",
+        b"data:\n" * MAX_PARSED_FRAME + b"\n",
+        b'data: {"a":1}\n' * MAX_PARSED_FRAME + b"\n",
+        b"event: x\n" * MAX_PARSED_FRAME + b'data: {"error":1}\n\n',
     ],
 )
 async def test_long_garbage_is_garbled(frame: bytes) -> None:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.simulator import Model, Script, Simulator
-from ollama_gateway.wire.whole import HELD
+from ollama_gateway.wire.whole import PASS_ON_SIZE
 from tests.flow.test_audit import STRICT, find, journaled, lose
 from tests.support.scenario import Reply, Scenario, open_scenario
 
@@ -55,14 +55,16 @@ def is_document(body: bytes) -> bool:
 
 
 @pytest.mark.parametrize("length", [-1, None])
-@pytest.mark.parametrize("size", [1000, HELD - 1, HELD, HELD + 1, 3 * HELD])
+@pytest.mark.parametrize(
+    "size", [1000, PASS_ON_SIZE - 1, PASS_ON_SIZE, PASS_ON_SIZE + 1, 3 * PASS_ON_SIZE]
+)
 async def test_every_byte_arrives(autojump_clock: Clock, size: int, length: int | None) -> None:
     """Whatever its size, with a length or without; its cost is noted as it passes."""
     body = sized(size)
     reply, scenario = await asked(raw(body, length=length))
 
     assert (reply.status, reply.body == body, reply.is_complete) == (200, True, True)
-    assert reply.headers.get("content-length") == (str(size) if size < 2 * HELD else None)
+    assert reply.headers.get("content-length") == (str(size) if size < 2 * PASS_ON_SIZE else None)
     (record,) = scenario.records
     assert (record.outcome, record.bytes_out, record.backend) == ("completed", size, "a")
     assert (record.prompt_tokens, record.completion_tokens, record.tokens_source) == (
@@ -73,13 +75,14 @@ async def test_every_byte_arrives(autojump_clock: Clock, size: int, length: int 
 
 
 @pytest.mark.parametrize(
-    ("arrived", "is_rescued"), [(HELD - 1, True), (HELD, True), (HELD + 1, False)]
+    ("arrived", "is_rescued"),
+    [(PASS_ON_SIZE - 1, True), (PASS_ON_SIZE, True), (PASS_ON_SIZE + 1, False)],
 )
 async def test_up_to_a_mebibyte_it_fails_over(
     autojump_clock: Clock, arrived: int, *, is_rescued: bool
 ) -> None:
     """What breaks while it is held is had from another backend; what breaks later is cut."""
-    body = sized(3 * HELD)
+    body = sized(3 * PASS_ON_SIZE)
     reply, scenario = await asked(raw(body[:arrived], length=len(body)))
 
     (record,) = scenario.records
@@ -94,16 +97,16 @@ async def test_up_to_a_mebibyte_it_fails_over(
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        (raw(sized(2 * HELD, b'],"error":"out of memory"}')), "error_in_stream"),
-        (raw(sized(2 * HELD, b'],"error":{"message":"boom"},"x":1}')), "error_in_stream"),
-        (raw(sized(2 * HELD, b'],"error":"%b"}' % (b"x" * 9000))), "error_in_stream"),
-        (raw(sized(2 * HELD, b"],}")), "garbled_answer"),
-        (raw(sized(2 * HELD, b"]}}")), "garbled_answer"),
-        (raw(sized(2 * HELD) + b"\n{}"), "garbled_answer"),
-        (raw(sized(2 * HELD, b"]"), length=None), "garbled_answer"),
-        (raw(sized(2 * HELD)[:-1], length=None), "garbled_answer"),
-        (raw(sized(2 * HELD)[: HELD + 70_000], length=None), "garbled_answer"),
-        (raw(sized(2 * HELD) + b" " * 200_000), "frame_too_long"),
+        (raw(sized(2 * PASS_ON_SIZE, b'],"error":"out of memory"}')), "error_in_stream"),
+        (raw(sized(2 * PASS_ON_SIZE, b'],"error":{"message":"boom"},"x":1}')), "error_in_stream"),
+        (raw(sized(2 * PASS_ON_SIZE, b'],"error":"%b"}' % (b"x" * 9000))), "error_in_stream"),
+        (raw(sized(2 * PASS_ON_SIZE, b"],}")), "garbled_answer"),
+        (raw(sized(2 * PASS_ON_SIZE, b"]}}")), "garbled_answer"),
+        (raw(sized(2 * PASS_ON_SIZE) + b"\n{}"), "garbled_answer"),
+        (raw(sized(2 * PASS_ON_SIZE, b"]"), length=None), "garbled_answer"),
+        (raw(sized(2 * PASS_ON_SIZE)[:-1], length=None), "garbled_answer"),
+        (raw(sized(2 * PASS_ON_SIZE)[: PASS_ON_SIZE + 70_000], length=None), "garbled_answer"),
+        (raw(sized(2 * PASS_ON_SIZE) + b" " * 200_000), "frame_too_long"),
     ],
 )
 async def test_what_is_no_good_answer_is_cut_before_its_last_brace(
@@ -122,12 +125,12 @@ async def test_what_is_no_good_answer_is_cut_before_its_last_brace(
 @pytest.mark.parametrize(
     "body",
     [
-        sized(2 * HELD, start=b'{"error":"no","embeddings":['),
-        sized(2 * HELD, start=b'{"error":{"message":"no"},"embeddings":['),
-        sized(2 * HELD, start=b'["embeddings",['),
-        sized(2 * HELD, start=b'{"x":[', end=b'],"error":"late"}'),
-        b'{"embeddings":' + b"[" * HELD,
-        b"x" * 2 * HELD,
+        sized(2 * PASS_ON_SIZE, start=b'{"error":"no","embeddings":['),
+        sized(2 * PASS_ON_SIZE, start=b'{"error":{"message":"no"},"embeddings":['),
+        sized(2 * PASS_ON_SIZE, start=b'["embeddings",['),
+        sized(2 * PASS_ON_SIZE, start=b'{"x":[', end=b'],"error":"late"}'),
+        b'{"embeddings":' + b"[" * PASS_ON_SIZE,
+        b"x" * 2 * PASS_ON_SIZE,
     ],
 )
 async def test_an_error_that_is_seen_in_time_fails_over(autojump_clock: Clock, body: bytes) -> None:
@@ -152,7 +155,7 @@ async def test_only_the_members_at_its_top_count(
     autojump_clock: Clock, end: bytes, prompt: int | None
 ) -> None:
     """As a parser of the whole has them: the last of two, none of an object inside."""
-    for size in (500, 100_000, 2 * HELD):
+    for size in (500, 100_000, 2 * PASS_ON_SIZE):
         reply, scenario = await asked(raw(sized(size, end)))
 
         assert reply.is_complete
@@ -178,7 +181,7 @@ async def test_openais_usage(autojump_clock: Clock, body: bytes, tokens: int | N
 
 async def test_an_answer_of_no_known_kind_is_held_to_its_end(autojump_clock: Clock) -> None:
     """It may be an error until then; what Ollama may write one day is served all the same."""
-    body = sized(2 * HELD, b'],"error_count":0}', b'{"pictures":[')
+    body = sized(2 * PASS_ON_SIZE, b'],"error_count":0}', b'{"pictures":[')
     reply, scenario = await asked(raw(body))
 
     assert (reply.status, reply.body == body) == (200, True)
@@ -188,7 +191,7 @@ async def test_an_answer_of_no_known_kind_is_held_to_its_end(autojump_clock: Clo
 
 async def test_strict_its_last_brace_waits_for_its_row(autojump_clock: Clock) -> None:
     """A long answer whose row cannot be written is cut, and no client has all of it."""
-    body = sized(3 * HELD)
+    body = sized(3 * PASS_ON_SIZE)
     async with open_scenario(settings=STRICT) as scenario:
         scenario.simulators["a"].script(raw(body))
 
@@ -208,7 +211,7 @@ async def test_strict_its_last_brace_waits_for_its_row(autojump_clock: Clock) ->
 
 async def test_strict_its_row_is_there_before_its_last_brace(autojump_clock: Clock) -> None:
     """Whoever has a whole answer has a row."""
-    body, records = sized(3 * HELD), []
+    body, records = sized(3 * PASS_ON_SIZE), []
     async with open_scenario(settings=STRICT) as scenario:
         scenario.simulators["a"].script(raw(body))
 
@@ -225,7 +228,7 @@ async def test_strict_its_row_is_there_before_its_last_brace(autojump_clock: Clo
 async def test_a_client_that_leaves_ends_the_upstream_request(autojump_clock: Clock) -> None:
     """In the middle of a long answer too; its row has what was sent until then."""
     async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
-        scenario.simulators["a"].script(raw(sized(3 * HELD)))
+        scenario.simulators["a"].script(raw(sized(3 * PASS_ON_SIZE)))
 
         async def slowly(_: Reply) -> None:
             await trio.sleep(1)
@@ -234,7 +237,7 @@ async def test_a_client_that_leaves_ends_the_upstream_request(autojump_clock: Cl
 
     (record,) = scenario.records
     assert (record.outcome, record.status, record.prompt_tokens) == ("client_gone", 200, None)
-    assert 0 < len(reply.body) <= record.bytes_out < 3 * HELD
+    assert 0 < len(reply.body) <= record.bytes_out < 3 * PASS_ON_SIZE
 
 
 async def test_a_backend_that_stops_in_the_middle_is_left(autojump_clock: Clock) -> None:
@@ -252,4 +255,4 @@ async def test_a_backend_that_stops_in_the_middle_is_left(autojump_clock: Clock)
     (record,) = scenario.records
     assert (record.outcome, record.reason) == ("timed_out", "idle_timeout")
     assert (reply.is_complete, is_document(reply.body)) == (False, False)
-    assert len(reply.body) > HELD
+    assert len(reply.body) > PASS_ON_SIZE

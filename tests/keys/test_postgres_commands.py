@@ -23,7 +23,7 @@ from tests.support.postgres_server import PostgresServer
 
 SECRET = "hush-0123456789"
 ENCODE = (
-    "cannot be read without doubt: percent-encode the password and the user"
+    "cannot be read unambiguously: percent-encode the password and the user"
     " (@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a blank is %20)"
 )
 LEGACY = "sk-legacy-0123456789abcdef"

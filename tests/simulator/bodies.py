@@ -1,4 +1,4 @@
-"""A full body for each route that reads one, to be spoilt place by place."""
+"""A full body for each route that reads one; tests spoil it place by place."""
 
 from __future__ import annotations
 
@@ -175,4 +175,4 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/me": {"a": 1},
     "/api/experimental/web_search": {"query": "q"},
 }
-"""A body for each route that reads one, with something in every place."""
+"""A body for each route that reads one, with a value in every place."""

@@ -1,4 +1,4 @@
-"""A small HTTP client over a byte stream, so that the tests see the framing itself."""
+"""A small HTTP client over a byte stream that shows the framing itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anyio.abc import ByteStream
 
 @attrs.define
 class Answer:
-    """What came back; `framing` is `length`, `chunked` or `close`."""
+    """An answer; `framing` is `length`, `chunked` or `close`."""
 
     status: int = 0
     version: bytes = b""
@@ -25,7 +25,7 @@ class Answer:
 
     @property
     def framing(self) -> str:
-        """How the end of the body was told."""
+        """How the end of the body was marked."""
         if self.headers.get("transfer-encoding") == "chunked":
             return "chunked"
         return "length" if "content-length" in self.headers else "close"
@@ -53,7 +53,7 @@ class Answer:
 
 
 def encoded(body: object) -> bytes:
-    """Make the bytes of a body: bytes and text as they are, anything else as JSON."""
+    """Encode a body: bytes and text as they are, anything else as JSON."""
     if isinstance(body, bytes):
         return body
     return body.encode() if isinstance(body, str) else json.dumps(body).encode()
@@ -62,7 +62,7 @@ def encoded(body: object) -> bytes:
 def request(
     method: str, path: str, body: object = b"", headers: dict[str, str] | None = None
 ) -> bytes:
-    """Make the bytes of a request."""
+    """Encode a request."""
     content = encoded(body)
     given = {"Host": "sim", "Content-Length": str(len(content))} | (headers or {})
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]

@@ -1,4 +1,4 @@
-"""Server ends of connections that are late to learn what happened."""
+"""Server ends of connections that notice events late."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ollama_gateway.simulator import MemoryByteStream, memory_pair
 
 
 class Lagging(MemoryByteStream):
-    """An end whose writer learns a second late that its bytes went out."""
+    """An end whose writer notices a second late that its bytes went out."""
 
     async def send(self, item: bytes) -> None:
-        """Send, then dally."""
+        """Send, then wait."""
         await super().send(item)
         await anyio.sleep(1)
 
 
 class Deaf(MemoryByteStream):
-    """An end whose reader never learns that the other one has closed."""
+    """An end whose reader never notices that the other one has closed."""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what comes, and wait for ever for the end."""
+        """Receive bytes, and wait for ever for the end."""
         try:
             return await super().receive(max_bytes)
         except (anyio.EndOfStream, anyio.BrokenResourceError):
@@ -35,17 +35,17 @@ class Deaf(MemoryByteStream):
 
 @attrs.define(eq=False, slots=False)
 class DeafSocket(ByteStream):
-    """A socket whose reader never learns that the other end has closed."""
+    """A socket whose reader never notices that the other end has closed."""
 
     _inner: ByteStream
 
     @property
     def extra_attributes(self) -> Mapping[Any, Any]:
-        """Give those of the socket."""
+        """Return those of the socket."""
         return self._inner.extra_attributes
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what comes, and wait for ever for the end."""
+        """Receive bytes, and wait for ever for the end."""
         try:
             return await self._inner.receive(max_bytes)
         except (anyio.EndOfStream, anyio.BrokenResourceError):
@@ -53,7 +53,7 @@ class DeafSocket(ByteStream):
             raise
 
     async def send(self, item: bytes) -> None:
-        """Send all of it."""
+        """Send everything."""
         await self._inner.send(item)
 
     async def send_eof(self) -> None:

@@ -1,7 +1,7 @@
 """The recorded probes of a real Ollama, read from `recorded/*.txt`.
 
-A file is one run against one server: its probes come in order, and later ones see what earlier
-ones did. What its first lines say of the format is what this file reads.
+A file is one run against one server: its probes come in order, and later ones see the effects of
+earlier ones. This file reads the format that the first lines of each file describe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TOLD = re.compile(r'([\w-]+)=(?:"([^"]*)"|(\S+))')
 NO_CONTENT = 204
 MEASUREMENTS = "measurements"
 FACTS = "facts"
-"""What was noted of answers that were not written down byte by byte."""
+"""Facts noted about answers that were not written down byte by byte."""
 
 MASKS = {
     r'"(created_at|modified_at|expires_at)":"[^"]+Z"': r'"\1":"T"',
@@ -39,19 +39,19 @@ MASKS = {
     r'"(parameter_size|quantization_level)":"[^"]+"': r'"\1":"M"',
     r'"([\w.]+(?:_count|_length|_count_kv))":\d+': r'"\1":0',
 }
-"""What differs by nature: dates, durations, ids, digests, vectors, and what the models are."""
+"""Values that always differ: dates, durations, ids, digests, vectors, and models' facts."""
 COUNTS = (r'"(\w*(?:_tokens|eval_count))":\d+', r'"\1":0')
-"""Token counts, where the recording's runner told some that are not those of its tokens."""
+"""Token counts, if the recording's runner reported some that are not those of its tokens."""
 
 
 @attrs.frozen
 class Probe:
-    """One request, and what was answered to it.
+    """One request and its answer.
 
     Args:
-        section: the file it is from.
+        section: its file.
         place: its number there.
-        told: status line's rest: `CT`, `CL`, `TE`, and headers by name.
+        told: the rest of the status line: `CT`, `CL`, `TE`, and headers by name.
         answer: the body, with its newlines.
 
     """
@@ -71,24 +71,24 @@ class Probe:
 
     @property
     def title(self) -> str:
-        """How the table of what is not claimed names it."""
+        """Its name in the table of unclaimed probes."""
         return f"{self.label} | {self.method} {self.path}"
 
     @property
     def framing(self) -> str:
-        """How the end of the body was told; Go's client tells a length even of a 204."""
+        """How the end of the body was marked; Go's client reports a length even for a 204."""
         if self.status == NO_CONTENT:
             return "close"
         return "chunked" if self.told["TE"] == "[chunked]" else "length"
 
     def is_noted_of(self, text: str) -> bool:
-        """Whether a text is what was noted, with anything in place of an ellipsis."""
+        """Return whether a text matches the note, in which an ellipsis stands for anything."""
         parts = (re.escape(part) for part in self.answer.split(CUT))
         return re.fullmatch(".*".join(parts), text, re.DOTALL) is not None
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that were written down beside the ones of each answer."""
+        """The headers written down beside those of every answer."""
         return {
             name.lower(): value
             for name, value in self.told.items()
@@ -97,14 +97,14 @@ class Probe:
 
 
 def sections() -> dict[str, list[Probe]]:
-    """Give all probes, file by file."""
+    """Return all probes, file by file."""
     return {
         path.stem: _read(path) for path in sorted(FOLDER.glob("*.txt")) if path.stem != MEASUREMENTS
     }
 
 
 def measurements() -> list[str]:
-    """Give the headings of what was measured, which is no request with its answer."""
+    """Return the headings of measurements, which are not a request with its answer."""
     text = (FOLDER / f"{MEASUREMENTS}.txt").read_text()
     return [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
 
@@ -138,7 +138,7 @@ def _bytes(text: str) -> bytes:
 
 
 def masked(text: str, *, has_counts: bool = True) -> str:
-    """Put fixed values where every run has its own."""
+    """Put fixed values in place of those that differ in every run."""
     for pattern, fixed in MASKS.items():
         text = re.sub(pattern, fixed, text)
     return text if has_counts else re.sub(*COUNTS, text)

@@ -1,4 +1,4 @@
-"""Answers that nobody recorded, and follow from Ollama's source: beside `test_recorded.py`."""
+"""Answers that are not recorded but follow from Ollama's source; see also `test_recorded.py`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_null_after_a_value_changes_nothing() -> None:
 
 @pytest.mark.parametrize("keep_alive", [0, "0", "0s"])
 async def test_an_empty_prompt_that_keeps_nothing_unloads(keep_alive: object) -> None:
-    """However a zero is written, nothing is generated and `unload` is the reason."""
+    """With a zero in any notation nothing is generated, and the reason is `unload`."""
     answer = await asked("/api/generate", {"model": "m1", "keep_alive": keep_alive})
 
     assert answer.framing == "length"
@@ -54,7 +54,7 @@ async def test_an_empty_prompt_that_keeps_nothing_unloads(keep_alive: object) ->
     ("stream", "framing"), [(True, "chunked"), (False, "length")], ids=["stream", "whole"]
 )
 async def test_a_response_to_nothing_loads_the_model(stream: bool, framing: str) -> None:  # noqa: FBT001
-    """Without input `/v1/responses` says nothing, and is complete with a usage of zeros."""
+    """Without input `/v1/responses` writes nothing, and completes with a usage of zeros."""
     answer = await asked("/v1/responses", {"model": "m1", "stream": stream})
 
     assert (answer.status, answer.framing) == (200, framing)
@@ -81,7 +81,7 @@ async def test_a_response_to_nothing_loads_the_model(stream: bool, framing: str)
 async def test_a_response_needs_input_that_ollama_knows(
     body: dict[str, object], message: str
 ) -> None:
-    """What `/v1/responses` cannot convert is a 400 before the model is looked for."""
+    """Input that `/v1/responses` cannot convert is a 400 before the model is looked up."""
     answer = await asked("/v1/responses", {"model": "none"} | body)
 
     assert answer.status == 400
@@ -103,7 +103,7 @@ async def test_a_response_needs_input_that_ollama_knows(
 async def test_a_message_needs_blocks_that_ollama_knows(
     block: dict[str, object], message: str
 ) -> None:
-    """What `/v1/messages` cannot convert is a 400 before the model is looked for."""
+    """Content that `/v1/messages` cannot convert is a 400 before the model is looked up."""
     turn = {"role": "user", "content": [block]}
     answer = await asked("/v1/messages", {"model": "none", "max_tokens": 1, "messages": [turn]})
 
@@ -125,7 +125,7 @@ async def test_a_message_needs_blocks_that_ollama_knows(
 async def test_the_first_event_of_a_message_guesses_the_prompt(
     body: dict[str, object], tokens: int
 ) -> None:
-    """The guess is a quarter of the bytes of roles, texts and tools; one token at least."""
+    """The estimate is a quarter of the bytes of roles, texts and tools; at least one token."""
     simulator = Simulator([Model("m1", capabilities=("completion", "tools"))])
     async with memory_server(simulator) as connect:
         sent = {"model": "m1", "max_tokens": 5, "stream": True} | body
@@ -136,7 +136,7 @@ async def test_the_first_event_of_a_message_guesses_the_prompt(
 
 
 async def test_an_answer_that_loops_ends_without_its_end() -> None:
-    """After 31 equal tokens the body ends as it should, and nothing tells that it is done."""
+    """After 31 equal tokens the body ends properly but without `done`."""
     simulator = Simulator([Model("m1", ("ha", "!"))])
     simulator.script(Script(loops=True), times=2)
     async with memory_server(simulator) as connect:
@@ -153,7 +153,7 @@ async def test_an_answer_that_loops_ends_without_its_end() -> None:
 
 @pytest.mark.parametrize("size", [2048, 2049])
 async def test_what_is_longer_than_the_buffer_comes_in_chunks(size: int) -> None:
-    """Up to 2,048 bytes the length is told."""
+    """An answer of up to 2,048 bytes has a length, and a longer one is chunked."""
     frame = len('{"version":""}')
     async with memory_server(Simulator(version="x" * (size - frame))) as connect:
         told = await ask(await connect(), "GET", "/api/version")
@@ -163,7 +163,7 @@ async def test_what_is_longer_than_the_buffer_comes_in_chunks(size: int) -> None
 
 
 async def test_a_template_of_jinja_puts_calls_into_the_last_record() -> None:
-    """Others tell a call on a line of its own before."""
+    """A Jinja template puts calls into the last record; others put them on a line before it."""
     tools = [{"type": "function", "function": {"name": "f"}}]
     last = []
     for is_jinja in (True, False):

@@ -1,4 +1,4 @@
-"""Dates and durations in Go's writing."""
+"""Dates and durations as Go writes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ollama_gateway.simulator.clock import keep_alive, nanoseconds, now, rfc3339
     ],
 )
 def test_a_date_drops_its_trailing_zeros(ns: int, text: str) -> None:
-    """Nanoseconds are written as far as they matter."""
+    """The fraction loses its trailing zeros."""
     assert rfc3339(ns) == text
 
 
@@ -44,7 +44,7 @@ def test_for_ever_is_a_date_too() -> None:
     ],
 )
 def test_a_keep_alive_is_a_number_or_a_duration(value: object, seconds: float) -> None:
-    """Numbers are seconds, strings are Go's durations, what is negative means for ever."""
+    """Numbers are seconds, strings are Go's durations, and negative values mean for ever."""
     assert keep_alive(value) == pytest.approx(seconds)
 
 
@@ -62,7 +62,7 @@ def test_a_keep_alive_is_a_number_or_a_duration(value: object, seconds: float) -
     ],
 )
 def test_a_bad_keep_alive_has_the_words_of_go(value: str, message: str) -> None:
-    """What is no duration is refused as Go refuses it."""
+    """A text that is no duration is refused as Go refuses it."""
     with pytest.raises(ValueError, match="time: ") as caught:
         keep_alive(value)
 
@@ -70,6 +70,6 @@ def test_a_bad_keep_alive_has_the_words_of_go(value: str, message: str) -> None:
 
 
 def test_a_duration_is_never_nothing() -> None:
-    """A time too short to measure is still told, since 0 would be left out."""
+    """A time too short to measure is still reported, since 0 would be left out."""
     assert nanoseconds(0) == 1000
     assert nanoseconds(1.5) == 1_500_000_000

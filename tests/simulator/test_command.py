@@ -1,4 +1,4 @@
-"""The command line as a real process, asked by the real clients, and the server on real sockets."""
+"""The command line as a real process with the real clients, and the server on real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
 
 @contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run the command on a free port; gives the process and its address."""
+    """Run the command on a free port; yields the process and its address."""
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True
     )
@@ -41,7 +41,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_the_real_clients_pull_think_and_call() -> None:
-    """They pull and delete a model, and read the events of a response and a call of a tool."""
+    """The real clients pull and delete a model, and read a response's events and a tool call."""
     options = ("--model", "m1", "--tokens", "2", "--token-delay", "1ms", "--registry", "far")
     with running(*options, "--thinking", "1", "--tool", "f") as (_, address):
         native = ollama.Client(address)
@@ -69,7 +69,7 @@ def test_the_real_clients_pull_think_and_call() -> None:
 
 
 def test_the_real_clients_read_cached_tokens_and_survive_bad_bodies() -> None:
-    """What ended the process is refused or served, and cached tokens are where they are read."""
+    """Bodies that once ended the process are refused or served, and clients read cached tokens."""
     options = ("--cached-prompt", "4", "--parallel", "1", "--max-queue", "2")
     ask_anthropic = {"model": "m1", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
     bad = {"messages": [{"role": "user", "content": 5}]}
@@ -119,7 +119,7 @@ def test_the_real_clients_list_and_stream() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well(number: signal.Signals) -> None:
-    """The process ends with 0 and has said its address in one line."""
+    """The process exits with 0 and prints its address on one line."""
     with running("--model", "m1") as (process, address):
         process.send_signal(number)
         _, rest = process.communicate(timeout=PATIENCE)
@@ -129,7 +129,7 @@ def test_a_signal_ends_it_well(number: signal.Signals) -> None:
 
 
 def test_a_taken_port_is_one_line() -> None:
-    """When the address cannot be had it says so and exits 1."""
+    """If the address is not available, it prints so and exits with 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = subprocess.run(
@@ -149,7 +149,7 @@ def test_a_taken_port_is_one_line() -> None:
     "arguments", [["--model", "bad name"], ["--model", "m1", "--first-token", "x"], []]
 )
 def test_bad_arguments_exit_2(arguments: list[str]) -> None:
-    """No model, no name and no duration are usage errors."""
+    """A missing model, an invalid name and an invalid duration are usage errors."""
     ended = subprocess.run(
         [*COMMAND, *arguments], capture_output=True, timeout=PATIENCE, check=False
     )
@@ -179,7 +179,7 @@ async def test_a_cut_is_a_reset_on_a_socket_too() -> None:
 
 
 async def test_a_socket_that_closes_is_noticed() -> None:
-    """While the answer hangs the client's close ends the request."""
+    """A client's close ends its request while the answer hangs."""
     simulator = Simulator([Model("m1")])
     simulator.script(Script(hang_after=1))
     with anyio.fail_after(PATIENCE):
@@ -196,7 +196,7 @@ async def test_a_socket_that_closes_is_noticed() -> None:
 
 
 async def test_going_down_closes_sockets() -> None:
-    """Connections under way end at once, new ones as soon as they are made."""
+    """Open connections end at once, and new ones as soon as they are made."""
     simulator = Simulator([Model("m1")])
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as tasks:

@@ -1,4 +1,4 @@
-"""Vectors: the same for the same text, normalised, in each of the three routes."""
+"""Vectors are equal for equal texts and normalised, on all three routes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_vectors_are_the_same_everywhere() -> None:
 
 
 async def test_an_embedding_model_neither_chats_nor_generates() -> None:
-    """What a model cannot do is refused under the name it was asked by."""
+    """A request beyond a model's capabilities is refused under the name it used."""
     async with memory_server(Simulator([Model("bert", capabilities=("embedding",))])) as connect:
         stream = await connect()
         chat = await ask(stream, "POST", "/api/chat", CHAT | {"model": "bert"})

@@ -1,4 +1,4 @@
-"""What was served: the tokens of prompts and answers, also of those that nobody waited for."""
+"""The work done: tokens of prompts and answers, even if no client waited for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOW = Model("m1", ("a", "b", "c"), first_token=1, between_tokens=1)
 
 
 async def served(script: Script, path: str = "/api/chat", body: object = CHAT) -> Figures:
-    """Ask once, with that script, and give what was served."""
+    """Send one request with that script, and return the figures."""
     simulator = Simulator([Model("m1")])
     simulator.script(script)
     async with memory_server(simulator) as connect:
@@ -89,7 +89,7 @@ async def test_an_answer_counts_as_far_as_it_came(autojump_clock: Clock) -> None
 
 
 async def test_the_figures_have_a_route_where_they_are_shown(autojump_clock: Clock) -> None:
-    """It tells of a request under way and is itself none; only GET is known."""
+    """The route reports a request in progress and does not count itself; it allows only GET."""
     simulator = Simulator([SLOW], shows_figures=True)
     async with memory_server(simulator) as connect:
         await (await connect()).send(request("POST", "/api/chat", CHAT))
@@ -109,7 +109,7 @@ async def test_the_figures_have_a_route_where_they_are_shown(autojump_clock: Clo
 
 
 async def test_a_real_ollama_has_no_such_route() -> None:
-    """Where nobody asked for the figures their path is as unknown as any other."""
+    """Without the flag the path is unknown, as on a real Ollama."""
     async with memory_server(Simulator([Model("m1")])) as connect:
         answer = await ask(await connect(), "GET", PATH)
 
@@ -124,7 +124,7 @@ def post(address: str, body: object) -> Any:
 
 
 def test_a_process_shows_its_figures() -> None:
-    """`--figures` opens the route; `--hidden-prompt` and `--tokens` are what is served."""
+    """`--figures` opens the route; `--hidden-prompt` and `--tokens` appear in its figures."""
     options = ("--figures", "--hidden-prompt", "500", "--tokens", "7", "--token-delay", "0s")
     with running("--model", "m1", *options) as (_, address):
         said = post(address, CHAT | {"stream": False})

@@ -1,4 +1,4 @@
-"""JSON in Go's manner: the words of its syntax errors, what it lets pass, how it writes."""
+"""JSON as Go handles it: its syntax errors, its tolerance, its encoding."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ BEGIN = "looking for beginning of value"
     ],
 )
 def test_a_syntax_error_has_the_words_of_go(body: bytes, message: str) -> None:
-    """The first wrong byte is named with what was expected there."""
+    """The error names the first wrong byte and the syntax expected there."""
     with pytest.raises(BadBody) as caught:
         loads(body)
 
@@ -72,7 +72,7 @@ def test_a_syntax_error_has_the_words_of_go(body: bytes, message: str) -> None:
     ],
 )
 def test_what_go_lets_pass(body: bytes, fields: dict[str, object]) -> None:
-    """Keys fold, the last one wins, a null changes nothing, what follows is ignored."""
+    """Keys fold, the last one wins, a null changes nothing, later bytes are ignored."""
     assert decode(body, SHAPE) == fields
 
 
@@ -92,7 +92,7 @@ def test_what_go_lets_pass(body: bytes, fields: dict[str, object]) -> None:
     ],
 )
 def test_a_wrong_type_has_the_words_of_go(body: bytes, message: str) -> None:
-    """The field, its struct and its type are named."""
+    """The error names the field, its struct and its type."""
     with pytest.raises(BadBody) as caught:
         decode(body, SHAPE)
 
@@ -100,13 +100,13 @@ def test_a_wrong_type_has_the_words_of_go(body: bytes, message: str) -> None:
 
 
 def test_writing_escapes_as_go_does() -> None:
-    """Angle brackets, ampersand and line separators are escaped, nothing else is."""
+    """Angle brackets, ampersands and line separators are escaped, and nothing else."""
     assert dumps({"a": "<&>\u2028é"}) == '{"a":"\\u003c\\u0026\\u003e\\u2028é"}'.encode()
 
 
 @given(st.binary(max_size=40) | st.text(alphabet='{}[]",:0123456789.eE+-tfn\\u ', max_size=40))
 def test_reading_ends_in_a_value_or_in_a_refusal(body: bytes | str) -> None:
-    """No bytes get another exception than the one that becomes a 400."""
+    """No bytes raise another exception than the one that becomes a 400."""
     with contextlib.suppress(BadBody):
         loads(body if isinstance(body, bytes) else body.encode())
 
@@ -119,5 +119,5 @@ def test_reading_ends_in_a_value_or_in_a_refusal(body: bytes | str) -> None:
     )
 )
 def test_what_is_json_is_never_refused(value: object) -> None:
-    """Everything that Python's encoder writes is read."""
+    """Everything that Python's encoder writes can be read."""
     loads(json.dumps(value).encode())

@@ -1,4 +1,4 @@
-"""Whatever is sent, there is an HTTP answer, and the simulator lives."""
+"""Any request gets an HTTP answer, and the simulator survives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OWN_FAULTS = ("option ", "invalid format", "template", "unsupported quantization
 
 
 def simulator() -> Simulator:
-    """Make one that thinks, calls and embeds."""
+    """Make one that thinks, calls tools and embeds."""
     agent = Model(
         "agent",
         capabilities=("completion", "tools", "thinking", "insert", "vision", "embedding"),
@@ -39,7 +39,7 @@ def simulator() -> Simulator:
 
 
 def places(value: Any) -> Iterator[tuple[Any, ...]]:
-    """Give the way to every place in a value, the whole first."""
+    """Return the path to every place in a value, the whole value first."""
     yield ()
     items = enumerate(value) if isinstance(value, list) else ()
     for key, item in value.items() if isinstance(value, dict) else items:
@@ -47,7 +47,7 @@ def places(value: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def put(value: Any, way: tuple[Any, ...], item: Any) -> Any:
-    """Give a copy with something else in one place."""
+    """Return a copy with another value in one place."""
     if not way:
         return item
     changed = copy.deepcopy(value)
@@ -59,7 +59,7 @@ def put(value: Any, way: tuple[Any, ...], item: Any) -> Any:
 
 
 def check(answer: Answer, body: bytes) -> None:
-    """See that an answer is one, and that a failure is told in Ollama's manner."""
+    """Check that an answer is valid, and a failure written in Ollama's manner."""
     assert answer.is_complete, body
     assert answer.status in STATUSES, body
     if answer.status >= 400 and answer.kind.startswith("application/json"):
@@ -70,7 +70,7 @@ def check(answer: Answer, body: bytes) -> None:
 
 
 async def every(path: str, sent: Iterable[bytes]) -> None:
-    """Send bodies to a route, and ask for something good after."""
+    """Send bodies to a route, and a good request afterwards."""
     async with memory_server(simulator()) as connect:
         stream = await connect()
         for body in sent:
@@ -79,7 +79,7 @@ async def every(path: str, sent: Iterable[bytes]) -> None:
 
 
 def test_every_route_that_reads_a_body_is_tried() -> None:
-    """The table has all of them."""
+    """The table holds every route that reads a body."""
     reading = {path for path, route in ROUTES.items() if "GET" not in route.methods}
 
     assert set(BODIES) == reading
@@ -87,7 +87,7 @@ def test_every_route_that_reads_a_body_is_tried() -> None:
 
 @pytest.mark.parametrize("path", BODIES)
 def test_any_type_in_any_place_gets_an_answer(path: str) -> None:
-    """A value of each type in each place of a body is served, or refused as Ollama refuses."""
+    """A value of each type in each place of a body is served, or refused as Ollama does."""
     body = BODIES[path]
     changed = (put(body, way, odd) for way in places(body) for odd in ODD)
     trio.run(every, path, (json.dumps(value).encode() for value in changed))
@@ -121,7 +121,7 @@ ANYTHING = st.recursive(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
-    """Make a body for a route, with anything in up to three places."""
+    """Make a body for a route, with any values in up to three places."""
     path = draw(st.sampled_from(sorted(BODIES)))
     body: Any = BODIES[path]
     for _ in range(draw(st.integers(1, 3))):
@@ -157,7 +157,7 @@ STRANGE = [
 
 @pytest.mark.parametrize("path", BODIES)
 def test_strange_bytes_get_an_answer(path: str) -> None:
-    """Numbers too large, nesting too deep and halves of characters are refused, or pass."""
+    """Numbers too large, nesting too deep and lone surrogates get an answer too."""
     trio.run(every, path, STRANGE)
 
 
@@ -199,7 +199,7 @@ HEADS = [
 
 
 async def headed(head: str) -> Answer:
-    """Send a head as it is, and ask for something good after."""
+    """Send a head as it is, and a good request afterwards."""
     async with memory_server(simulator()) as connect:
         stream = await connect()
         await stream.send(f"{head}\r\nHost: sim\r\n\r\n".encode("latin-1"))
@@ -211,5 +211,5 @@ async def headed(head: str) -> Answer:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_strange_head_gets_an_answer(head: str) -> None:
-    """Methods, targets and headers that nobody sends are answered."""
+    """Methods, targets and headers that no ordinary client sends are answered."""
     assert trio.run(headed, head).status in {*STATUSES, 301, 307, 405}

@@ -1,4 +1,4 @@
-"""How many requests are served at once: who has left or has everything is not among them."""
+"""The count of requests served at once excludes clients that left or have everything."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def close_socket(stream: SocketStream) -> None:
 
 
 async def reset_socket(stream: SocketStream) -> None:
-    """Close as a client does that has not."""
+    """Close as a client does that has not read everything."""
     raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - no Django
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
     await stream.aclose()
@@ -45,7 +45,7 @@ async def reset_socket(stream: SocketStream) -> None:
 
 @asynccontextmanager
 async def deaf_server(simulator: Simulator) -> AsyncIterator[int]:
-    """Serve on real sockets whose closes no reader ever sees; gives the port."""
+    """Serve on real sockets whose closes no reader notices; yields the port."""
 
     async def serve(stream: ByteStream) -> None:
         await simulator.serve_stream(DeafSocket(stream))
@@ -71,7 +71,7 @@ async def asked(port: int, simulator: Simulator) -> SocketStream:
 async def test_a_socket_that_left_is_not_counted_with_a_newcomer(
     leave: Callable[[SocketStream], Awaitable[None]],
 ) -> None:
-    """A close that no task was told of yet is found on the socket itself."""
+    """A close that no task has noticed yet is found on the socket itself."""
     simulator = hanging()
     with anyio.fail_after(PATIENCE):
         async with deaf_server(simulator) as port:
@@ -105,7 +105,7 @@ async def test_sockets_that_wait_are_counted_together() -> None:
 async def test_an_end_in_memory_that_left_is_not_counted_with_a_newcomer(
     leave: Callable[[MemoryByteStream], Awaitable[None]],
 ) -> None:
-    """A close, a reset and a half-close are found where nobody has read them."""
+    """A close, a reset and a half-close are found even if nothing reads them."""
     simulator = hanging()
     clients = []
     async with anyio.create_task_group() as tasks:
@@ -125,7 +125,7 @@ async def test_an_end_in_memory_that_left_is_not_counted_with_a_newcomer(
 
 
 async def test_an_answer_handed_over_is_not_counted(autojump_clock: Clock) -> None:
-    """Whoever has the last byte may ask again at once, though the first write still returns."""
+    """A client with the last byte may ask again at once, even if the first write still returns."""
     simulator = Simulator([Model("m1")])
     clients = []
     async with anyio.create_task_group() as tasks:
@@ -145,7 +145,7 @@ async def test_an_answer_handed_over_is_not_counted(autojump_clock: Clock) -> No
 
 
 async def test_unread_bytes_hide_a_close() -> None:
-    """As on a socket, the end is found behind what was sent, a reset in front of it."""
+    """As on a socket, an end is found only after the bytes sent, and a reset at once."""
     one, other = memory_pair()
     async with one, other:
         looks = [other.is_peer_gone()]
@@ -164,7 +164,7 @@ async def test_unread_bytes_hide_a_close() -> None:
 
 @contextmanager
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a real connection, the second as a server has it: it never blocks."""
+    """Two ends of a real connection; the second one never blocks, as on a server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
@@ -174,7 +174,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_a_look_at_a_socket_takes_nothing() -> None:
-    """Silence and unread bytes are no close; the bytes are still there to be read."""
+    """Silence and unread bytes are no close, and the bytes can still be read."""
     with connected() as (client, server):
         looks = [_is_closed(server)]
         client.send(b"xy")
@@ -189,7 +189,7 @@ def test_a_look_at_a_socket_takes_nothing() -> None:
 
 
 def test_a_look_finds_a_reset() -> None:
-    """A reset is found by the first look, which takes its error, and by every other."""
+    """A reset is found by the first look, which consumes its error, and by every later one."""
     with connected() as (client, server):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
         client.close()

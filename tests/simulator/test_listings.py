@@ -1,4 +1,4 @@
-"""Tags, ps and show: the fields of their entries, their order, and what changes at run time."""
+"""Tags, ps and show: the fields of their entries, their order, and changes at run time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_listings_are_sorted_newest_first() -> None:
 async def test_ps_tells_what_is_loaded_until_it_expires(
     autojump_clock: Clock,
 ) -> None:
-    """A chat loads its model for five minutes, counted from its end."""
+    """A chat keeps its model loaded for five minutes after its end."""
     simulator = Simulator([Model("m1", between_tokens=10)])
     async with memory_server(simulator) as connect:
         stream = await connect()
@@ -75,7 +75,7 @@ async def test_ps_tells_what_is_loaded_until_it_expires(
 async def test_a_model_in_use_is_not_unloaded(
     autojump_clock: Clock,
 ) -> None:
-    """While an answer takes longer than the residency its model is still listed."""
+    """A model stays listed while an answer takes longer than its residency."""
     async with memory_server(Simulator([Model("m1", between_tokens=1000)])) as connect:
         stream = await connect()
         await stream.send(request("POST", "/api/chat", CHAT))
@@ -88,7 +88,7 @@ async def test_a_model_in_use_is_not_unloaded(
 async def test_keep_alive_changes_the_residency(
     autojump_clock: Clock,
 ) -> None:
-    """A duration, a negative number and zero are for that long, for ever, and not at all."""
+    """A duration keeps the model that long, a negative number for ever, and zero not at all."""
     simulator = Simulator([Model("m1")])
     async with memory_server(simulator) as connect:
         stream = await connect()
@@ -104,7 +104,7 @@ async def test_keep_alive_changes_the_residency(
 async def test_load_and_unload_are_seen_by_ps(
     autojump_clock: Clock,
 ) -> None:
-    """What a test loads by hand is listed, the one that stays longest first."""
+    """Models that a test loads are listed, the one that stays longest first."""
     simulator = Simulator([Model("a"), Model("b"), Model("c")])
     async with memory_server(simulator) as connect:
         simulator.load("a", 10)
@@ -133,7 +133,7 @@ async def test_show_has_what_clients_need() -> None:
 
 
 async def test_models_come_and_go() -> None:
-    """A model added is served, a removed one is neither listed nor served, a ghost is listed."""
+    """An added model is served, a removed one is neither listed nor served, a ghost is listed."""
     simulator = Simulator([Model("m1"), Model("m2")])
     async with memory_server(simulator) as connect:
         stream = await connect()

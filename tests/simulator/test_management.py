@@ -1,4 +1,4 @@
-"""Models that are pulled, pushed, created, copied and deleted, and the blobs they are made of."""
+"""Pulling, pushing, creating, copying and deleting models, and the blobs they consist of."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def fresh(*models: str) -> Simulator:
 
 
 async def posted(simulator: Simulator, path: str, body: object, method: str = "POST") -> Answer:
-    """Ask on a connection of its own."""
+    """Send a request on a connection of its own."""
     async with memory_server(simulator) as connect:
         return await ask(await connect(), method, path, body)
 
 
 async def names(simulator: Simulator) -> list[str]:
-    """Give what `/api/tags` lists."""
+    """Return the names in `/api/tags`."""
     listed = await posted(simulator, "/api/tags", b"", "GET")
     return [row["name"] for row in listed.document["models"]]
 
 
 async def test_a_pull_tells_its_progress_and_then_lists_the_model() -> None:
-    """A blob is told of from nothing to nearly all of it, a small one once; then it is listed."""
+    """A blob's progress runs from nothing to nearly all, a small one has one line."""
     simulator = fresh()
     pulled = await posted(simulator, PULL, {"model": "far"})
     first = [line for line in pulled.lines if line.get("total") == 3_500]
@@ -54,7 +54,7 @@ async def test_a_pull_tells_its_progress_and_then_lists_the_model() -> None:
 
 
 async def test_a_second_pull_moves_nothing() -> None:
-    """What is here already is told of once a blob, as complete."""
+    """Each blob that is here already has one line, as complete."""
     simulator = fresh()
     await posted(simulator, PULL, {"model": "far"})
     again = await posted(simulator, PULL, {"model": "far"})
@@ -64,7 +64,7 @@ async def test_a_second_pull_moves_nothing() -> None:
 
 
 async def test_a_pull_without_a_stream_is_its_last_line() -> None:
-    """With `stream` false there is one object, of a type without a charset."""
+    """With `stream` false the answer is one object, with a content type without a charset."""
     simulator = fresh()
     pulled = await posted(simulator, PULL, {"name": "far", "stream": False})
 
@@ -74,7 +74,7 @@ async def test_a_pull_without_a_stream_is_its_last_line() -> None:
 
 @pytest.mark.parametrize(("stream", "status"), [(True, 200), (False, 500)])
 async def test_a_pull_of_what_nobody_has_says_so(stream: bool, status: int) -> None:  # noqa: FBT001
-    """In a stream the error is a line within the 200; alone it is a 500."""
+    """The error is a line within the 200 of a stream; without a stream it is a 500."""
     pulled = await posted(fresh(), PULL, {"model": "nobody", "stream": stream})
 
     assert pulled.status == status
@@ -82,7 +82,7 @@ async def test_a_pull_of_what_nobody_has_says_so(stream: bool, status: int) -> N
 
 
 async def test_a_slow_pull_takes_its_time(autojump_clock: trio.testing.MockClock) -> None:
-    """`pace` is the time before each line; the model is there at the end, not before."""
+    """`pace` delays each line; the model exists at the end, not before."""
     simulator = fresh()
     simulator.script(Script(pace=10), path=PULL)
     async with memory_server(simulator) as connect, anyio.create_task_group() as tasks:
@@ -98,7 +98,7 @@ async def test_a_slow_pull_takes_its_time(autojump_clock: trio.testing.MockClock
 
 
 async def test_a_pull_that_fails_in_the_middle_leaves_no_model() -> None:
-    """After so many lines the error is the last one, and the body ends as it should."""
+    """The error is the last line after so many, and the body ends properly."""
     simulator = fresh()
     simulator.script(Script(error_after=3, error="disk full"), path=PULL)
     pulled = await posted(simulator, PULL, {"model": "far"})
@@ -109,7 +109,7 @@ async def test_a_pull_that_fails_in_the_middle_leaves_no_model() -> None:
 
 
 async def test_a_client_that_leaves_stops_its_pull(autojump_clock: trio.testing.MockClock) -> None:
-    """A pull whose client has gone does not end with a model."""
+    """A pull whose client has gone adds no model."""
     simulator = fresh()
     simulator.script(Script(pace=10), path=PULL)
     async with memory_server(simulator) as connect:
@@ -124,7 +124,7 @@ async def test_a_client_that_leaves_stops_its_pull(autojump_clock: trio.testing.
 
 
 async def test_a_cut_pull_ends_without_its_terminator() -> None:
-    """The scripts of the dialects fit a pull too."""
+    """The scripts of the dialects work for a pull too."""
     simulator = fresh()
     simulator.script(Script(cut_after=2), path=PULL)
     pulled = await posted(simulator, PULL, {"model": "far"})
@@ -133,7 +133,7 @@ async def test_a_cut_pull_ends_without_its_terminator() -> None:
 
 
 async def test_a_deleted_model_is_neither_listed_nor_served_and_can_be_pulled_again() -> None:
-    """Deleting takes the model away here, not from the registry."""
+    """Deleting removes the model here, not from the registry."""
     simulator = fresh("m1")
     deleted = await posted(simulator, "/api/delete", {"name": "M1"}, "DELETE")
     asked = await posted(simulator, "/api/chat", {"model": "m1"})
@@ -146,7 +146,7 @@ async def test_a_deleted_model_is_neither_listed_nor_served_and_can_be_pulled_ag
 
 
 async def test_a_cloud_name_is_deleted_as_it_is_stored() -> None:
-    """`x:20b:cloud` is the model `x:20b-cloud`."""
+    """Deleting `x:20b:cloud` removes the model `x:20b-cloud`."""
     simulator = fresh("x:20b-cloud")
     deleted = await posted(simulator, "/api/delete", {"model": "x:20b:cloud"}, "DELETE")
 
@@ -174,7 +174,7 @@ async def test_a_copy_onto_another_spelling_keeps_the_one_that_is_there() -> Non
 
 
 async def test_a_model_is_made_of_another_one() -> None:
-    """It is listed with its parent and a digest of its own, and answers as the other one does."""
+    """It is listed with its parent and its own digest, and answers like its source."""
     simulator = Simulator([Model("m1", ("yes",), calls=(Call("f"),))])
     made = await posted(simulator, "/api/create", {"model": "m3", "from": "m1", "system": "s"})
     row, base = (await posted(simulator, "/api/tags", b"", "GET")).document["models"]
@@ -189,7 +189,7 @@ async def test_a_model_is_made_of_another_one() -> None:
 
 
 async def test_a_model_is_made_of_one_that_has_to_be_pulled_first() -> None:
-    """Where the source is not here the pull's lines come before those of the making."""
+    """If the source is not here, the pull's lines come before those of the creation."""
     simulator = fresh()
     made = await posted(simulator, "/api/create", {"model": "m3", "from": "far"})
 
@@ -198,7 +198,7 @@ async def test_a_model_is_made_of_one_that_has_to_be_pulled_first() -> None:
 
 
 async def test_a_pushed_model_can_be_pulled_again() -> None:
-    """A push adds to the registry what was only here."""
+    """A push adds a local model to the registry."""
     simulator = fresh()
     simulator.add_model(Model("mine", ("own",)))
     pushed = await posted(simulator, "/api/push", {"model": "mine"})
@@ -210,7 +210,7 @@ async def test_a_pushed_model_can_be_pulled_again() -> None:
 
 
 async def test_a_blob_is_there_once_it_was_uploaded_and_a_model_can_be_made_of_it() -> None:
-    """404, then 201, then 200 for both methods; a file needs its blob."""
+    """A blob is 404, then 201, then 200 for both methods; a created file needs its blob."""
     simulator = fresh()
     path, files = f"/api/blobs/{HELLO}", {"files": {"a.gguf": HELLO}}
     missing = await posted(simulator, path, b"", "HEAD")
@@ -231,7 +231,7 @@ async def test_a_blob_is_there_once_it_was_uploaded_and_a_model_can_be_made_of_i
 
 
 async def upload(stream: ByteStream, pieces: int) -> str:
-    """Upload so many pieces of 64 KiB in chunks, as the command line does; give their digest."""
+    """Upload chunks of 64 KiB as the command line does; return their digest."""
     piece, whole = bytes(65_536), hashlib.sha256()
     head = f"POST /api/blobs/{HELLO} HTTP/1.1\r\nHost: sim\r\nTransfer-Encoding: chunked\r\n\r\n"
     await stream.send(head.encode())
@@ -243,7 +243,7 @@ async def upload(stream: ByteStream, pieces: int) -> str:
 
 
 async def test_an_upload_is_hashed_as_it_comes_and_never_kept() -> None:
-    """Of 8 MiB less than one is held at any time, and what came in is told in the refusal."""
+    """Less than one of 8 MiB is held at any time, and the refusal names the digest received."""
     simulator = fresh()
     async with memory_server(simulator) as connect:
         stream = await connect()
@@ -259,7 +259,7 @@ async def test_an_upload_is_hashed_as_it_comes_and_never_kept() -> None:
 
 
 async def test_an_upload_is_there_under_its_own_digest_even_where_it_was_refused() -> None:
-    """Ollama keeps what came, by what it is."""
+    """Ollama keeps an upload under its own digest."""
     simulator = fresh()
     other = f"/api/blobs/sha256:{'a' * 64}"
 

@@ -1,4 +1,4 @@
-"""Model names: their parts, their spellings, and what is none."""
+"""Model names: parts, spellings, and refused texts."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from ollama_gateway.simulator.names import InvalidName, parse
     ],
 )
 def test_the_short_name_is_the_one_of_the_listings(text: str, short: str) -> None:
-    """Defaults are dropped, the tag is always there, the case is kept."""
+    """Defaults are dropped, the tag is always there, and the case stays."""
     assert parse(text).short == short
 
 
 @pytest.mark.parametrize("text", ["x:cloud", "x:20b-cloud", "x:20b:cloud", "x:CLOUD"])
-def test_cloud_names_are_told_apart(text: str) -> None:
+def test_cloud_names_are_distinguished(text: str) -> None:
     """A name that ends in cloud asks for a model of ollama.com."""
     assert parse(text).cloud
 
@@ -44,14 +44,14 @@ def test_cloud_names_are_told_apart(text: str) -> None:
     ],
 )
 def test_what_is_no_name_is_refused(text: str) -> None:
-    """Empty and foreign parts, too many of them, and digests are no names."""
+    """Empty parts, foreign characters, too many parts, and digests are no names."""
     with pytest.raises(InvalidName, match="invalid model name"):
         parse(text)
 
 
 @pytest.mark.parametrize("text", ["x:local:cloud", "x:cloud:local", "x:20b-cloud:local"])
 def test_a_name_is_not_local_and_cloud(text: str) -> None:
-    """Both suffixes at once are refused in the words of Ollama."""
+    """Both suffixes at once are refused in Ollama's words."""
     with pytest.raises(InvalidName, match="use either :local or :cloud, not both"):
         parse(text)
 

@@ -1,4 +1,4 @@
-"""The size of a prompt: what each route reports, and that the body bounds it."""
+"""The size of a prompt: each route's report, and the body as its bound."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ TINY = st.lists(st.sampled_from(["a", "", 1, "ä", {}, []]), max_size=50)
 
 
 async def asked(path: str, body: Document, model: Model = MODEL) -> Answer:
-    """Ask a fresh simulator for an answer in one piece."""
+    """Ask a new simulator for a whole answer."""
     async with memory_server(Simulator([model])) as connect:
         return await ask(await connect(), "POST", path, {"model": "m1", "stream": False} | body)
 
 
 def reported(answer: Answer) -> int:
-    """The size of the prompt, whatever the dialect calls it."""
+    """Return the size of the prompt under any dialect's name."""
     document = answer.document
     usage = document.get("usage", document)
     return int(next(usage[name] for name in NAMES if name in usage))
@@ -63,20 +63,20 @@ def reported(answer: Answer) -> int:
 
 @pytest.mark.parametrize(("path", "body", "tokens"), ROUTES)
 async def test_each_route_reports_what_it_was_asked(path: str, body: Document, tokens: int) -> None:
-    """Four characters of text are a token, a number is one, a template adds ten."""
+    """Four characters of text are a token, a number is one, and a template adds ten."""
     assert reported(await asked(path, body)) == tokens
 
 
 @pytest.mark.parametrize(("path", "body", "tokens"), ROUTES)
 async def test_a_hidden_prompt_is_added_once(path: str, body: Document, tokens: int) -> None:
-    """Each request reports that much more, however many texts it has."""
+    """A hidden prompt adds that much to each request once, however many texts it has."""
     model = Model("m1", capabilities=MODEL.capabilities, hidden_prompt=1000)
 
     assert reported(await asked(path, body, model)) == 1000 + tokens
 
 
 async def test_a_hidden_prompt_needs_a_prompt() -> None:
-    """Where nothing is to be embedded nothing is run or reported."""
+    """Without anything to embed, nothing runs or is reported."""
     answer = await asked("/api/embed", {}, Model("m1", hidden_prompt=1000))
 
     assert "prompt_eval_count" not in answer.document
@@ -84,7 +84,7 @@ async def test_a_hidden_prompt_needs_a_prompt() -> None:
 
 @given(st.lists(JSON | TINY, min_size=1, max_size=4))
 def test_a_prompt_is_bounded_by_the_bytes_of_its_body(values: list[object]) -> None:
-    """Whatever the fields hold, in whatever nesting, its tokens are bytes and a template's."""
+    """For any fields, nested in any way, a prompt has at most a token per byte and a template's."""
     names = ["messages", "tools", "prompt", "context"][: len(values)]
     body = json.dumps(
         dict(zip(names, values, strict=True)), ensure_ascii=False, separators=(",", ":")
@@ -95,14 +95,14 @@ def test_a_prompt_is_bounded_by_the_bytes_of_its_body(values: list[object]) -> N
 
 @given(st.lists(st.text(max_size=5), max_size=50))
 def test_texts_to_embed_are_bounded_by_their_bytes(texts: list[str]) -> None:
-    """However short they are, they have no more tokens than the list has bytes."""
+    """However short the texts are, they have no more tokens than the list has bytes."""
     body = json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode()
 
     assert prompts.of_texts(MODEL, texts) <= len(body)
 
 
 def test_a_deep_body_is_counted_to_its_ground() -> None:
-    """Nesting costs no stack, and bytes that are no UTF-8 count as the characters put for them."""
+    """Nesting takes no stack, and invalid UTF-8 counts as its replacement characters."""
     assert prompts.of_fields(MODEL, loads(DEEP), "messages") == 12
     assert prompts.of_fields(MODEL, loads(b'{"prompt":"\xff\xff\xff\xff\xff"}'), "prompt") == 12
 
@@ -121,7 +121,7 @@ def test_a_deep_body_is_counted_to_its_ground() -> None:
 async def test_a_limit_bounds_what_is_generated(
     path: str, body: Document, option: str, value: int | None
 ) -> None:
-    """No more tokens come than the limit; none, 0 and less mean all there are."""
+    """A limit bounds the tokens; none, 0 and less mean no limit."""
     given = {"options": {option: value}} if option == "num_predict" else {option: value}
     simulator = Simulator([Model("m1", ("x",) * 5)])
     async with memory_server(simulator) as connect:

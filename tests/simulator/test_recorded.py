@@ -1,7 +1,7 @@
-"""The simulator beside what a real Ollama was recorded to say: every probe is claimed or listed.
+"""The simulator against a recorded real Ollama: every probe is claimed or listed as unclaimed.
 
-Compared are status, content type, framing, headers, and the body: its keys, their order, and
-every value but those that differ by nature (`recording.MASKS`).
+The tests compare status, content type, framing, headers, and the body: its keys, their order, and
+every value except those that always differ (`recording.MASKS`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SCRIPTS = {
     "embed boom": Script(error_after=0, error="embed failed"),
     "loop": Script(loops=True),
 }
-"""By how a label begins: what the recording's runner was told to do."""
+"""By the start of a label: the script of the recording's runner."""
 HEADERS = {
     "expect": {"Expect": "100-continue"},
     "accept gzip": {"Accept-Encoding": "gzip"},
@@ -61,11 +61,11 @@ HEADERS = {
     "preflight ok": {"Origin": "http://localhost:3000"},
     "preflight bad": {"Origin": "http://evil.example"},
 }
-"""By label: what was sent and not written down."""
+"""By label: the bodies that were not written down."""
 
 
 def simulator(section: str) -> Simulator:
-    """Make what a section was recorded on."""
+    """Make the server of a section's recording."""
     prompt = 7 if section == "embeddings" else 11
     m1 = Model("m1", prompt_tokens=prompt, vector_length=3)
     models = {"tools": [m1, TOOL], FACTS: NEWEST}.get(section, [m1])
@@ -85,7 +85,7 @@ async def send(served: Simulator, probe: Probe) -> Answer:
 
 
 async def replay(section: str) -> dict[int, Answer]:
-    """Send all that is claimed of a section, in order, to one server; answers by place."""
+    """Send all claimed probes of a section, in order, to one server; return answers by place."""
     served = simulator(section)
     probes = [probe for probe in CLAIMED if probe.section == section]
     return {probe.place: await send(served, probe) for probe in probes}
@@ -99,7 +99,7 @@ def answers(section: str) -> dict[int, Answer]:
 
 @pytest.mark.parametrize("probe", WHOLE, ids=str)
 def test_an_answer_is_the_recorded_one(probe: Probe) -> None:
-    """What is claimed is answered as the real server was seen to answer it."""
+    """A claimed probe gets the answer that the real server gave."""
     answer = answers(probe.section)[probe.place]
 
     assert answer.is_complete
@@ -111,7 +111,7 @@ def test_an_answer_is_the_recorded_one(probe: Probe) -> None:
 
 @pytest.mark.parametrize("probe", NOTED, ids=str)
 def test_an_answer_is_as_it_was_noted(probe: Probe) -> None:
-    """Of an answer that was noted in words there is the status, the text, and what else was."""
+    """An answer noted in words has the same status, the same text, and the other noted facts."""
     answer = answers(probe.section)[probe.place]
 
     assert answer.is_complete
@@ -121,7 +121,7 @@ def test_an_answer_is_as_it_was_noted(probe: Probe) -> None:
 
 
 def said(answer: Answer, *, is_body: bool) -> str:
-    """Give the body, or the text of the error that it is."""
+    """Return the body, or the text of the error in it."""
     if is_body:
         return answer.body.decode()
     error = answer.document["error"]
@@ -129,13 +129,13 @@ def said(answer: Answer, *, is_body: bool) -> str:
 
 
 def has_counts(probe: Probe) -> bool:
-    """Tell whether the recording's runner told the counts that its tokens have."""
+    """Return whether the recording's runner reported the true counts of its tokens."""
     is_other = probe.path == "/v1/embeddings" and probe.section != "embeddings"
     return not (is_other or probe.section == "tools" or probe.label.startswith("length"))
 
 
 def compare(body: str, probe: Probe) -> None:
-    """Compare a body with the recorded one, as far as that was written down."""
+    """Compare a body with the recorded one, as far as it was written down."""
     expected, is_cut, _ = probe.answer.partition(CUT)
     if is_cut:
         expected = expected.rpartition(',"')[0]
@@ -144,7 +144,7 @@ def compare(body: str, probe: Probe) -> None:
 
 
 def test_every_probe_is_claimed_or_listed() -> None:
-    """All that was recorded is here, and what is not claimed stands in the table with a reason."""
+    """All recordings are here, and each unclaimed probe is in the table with a reason."""
     assert len(PROBES) + len(measurements()) == 532 + 60
     assert {probe.title for probe in PROBES if reason(probe)} == set(NOT_CLAIMED)
     assert {line for line in measurements() if not line.startswith(tuple(MEASURED))} == set()
@@ -165,5 +165,5 @@ def test_every_probe_is_claimed_or_listed() -> None:
     ],
 )
 def test_a_mask_hides_no_difference_of_shape(right: str, wrong: str) -> None:
-    """Order, type and text of what is masked or not still tell two bodies apart."""
+    """Two bodies with masked values still differ in order, type and text."""
     assert masked(right) != masked(wrong)

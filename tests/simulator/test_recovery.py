@@ -1,4 +1,4 @@
-"""What becomes of a failure of the simulator itself."""
+"""Failures of the simulator itself."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.simulator.client import ask
 
 
 def broken() -> Simulator:
-    """Make one that cannot tell its version."""
+    """Make one that fails to report its version."""
     simulator = Simulator([Model("m1")])
     simulator._library.version = object()  # type: ignore[assignment]
     return simulator
 
 
 async def test_a_failure_of_its_own_is_raised() -> None:
-    """A test meets it, even one that leaves at once."""
+    """The test gets the failure, even if its client leaves at once."""
     with pytest.raises(ExceptionGroup) as caught:
         async with memory_server(broken()) as connect:
             reply = await ask(await connect(), "GET", "/api/version")
@@ -31,7 +31,7 @@ async def test_a_failure_of_its_own_is_raised() -> None:
 async def test_a_server_that_recovers_tells_its_failure_and_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The client has an empty 500, as Ollama gives one, and the connection lives."""
+    """The client gets an empty 500, as from Ollama, and the connection stays open."""
     client, server = memory_pair()
     async with client, anyio.create_task_group() as tasks:
         tasks.start_soon(partial(broken().serve_stream, server, recovers=True))

@@ -1,4 +1,4 @@
-"""Which models are loaded, under whose name and until when; who waits for a place."""
+"""Which models are loaded, under which name and until when; which requests wait for a slot."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def chat(model: str, **more: object) -> dict[str, object]:
 
 
 async def posted(simulator: Simulator, path: str, body: object) -> Answer:
-    """Ask on a connection of its own."""
+    """Send a request on a connection of its own."""
     async with memory_server(simulator) as connect:
         return await ask(await connect(), "POST", path, body)
 
 
 async def listed(simulator: Simulator) -> list[str]:
-    """Give the names that `/api/ps` has."""
+    """Return the names in `/api/ps`."""
     async with memory_server(simulator) as connect:
         told = await ask(await connect(), "GET", "/api/ps")
     return [row["name"] for row in told.document["models"]]
@@ -46,7 +46,7 @@ async def shared() -> Simulator:
 async def test_names_that_share_their_weights_share_a_runner(
     other: str, autojump_clock: Clock
 ) -> None:
-    """The second one needs no load, and only the one that loaded is listed."""
+    """The second name needs no load, and only the one that loaded is listed."""
     simulator = await shared()
     await posted(simulator, "/api/chat", chat("m1"))
     start = anyio.current_time()
@@ -60,7 +60,7 @@ async def test_names_that_share_their_weights_share_a_runner(
 async def test_unloading_one_name_unloads_all_that_share_its_weights(
     other: str, autojump_clock: Clock
 ) -> None:
-    """With `keep_alive` 0 for one of them the runner is gone."""
+    """`keep_alive` 0 for one of the names unloads the runner."""
     simulator = await shared()
     await posted(simulator, "/api/chat", chat("m1"))
     await posted(simulator, "/api/generate", {"model": other, "keep_alive": 0})
@@ -69,7 +69,7 @@ async def test_unloading_one_name_unloads_all_that_share_its_weights(
 
 
 async def test_weights_are_shown_as_the_source_of_a_persona() -> None:
-    """The file that names share is the one in `FROM`."""
+    """`FROM` names the file that the names share."""
     simulator = await shared()
     shown = [await posted(simulator, "/api/show", {"model": name}) for name in ("m1", "persona")]
     sources = [
@@ -81,7 +81,7 @@ async def test_weights_are_shown_as_the_source_of_a_persona() -> None:
 
 
 async def test_a_model_that_is_loading_is_not_listed(autojump_clock: Clock) -> None:
-    """It is there once it is loaded, and no sooner."""
+    """A model is listed after its load, not before."""
     simulator = Simulator([Model("m1", load_time=5, first_token=5)])
     seen = []
     async with anyio.create_task_group() as tasks:
@@ -94,7 +94,7 @@ async def test_a_model_that_is_loading_is_not_listed(autojump_clock: Clock) -> N
 
 
 async def test_residency_begins_anew_at_the_end_of_a_request(autojump_clock: Clock) -> None:
-    """While a model runs its end is where the last request put it; then it moves."""
+    """While a model runs, the last request sets its end; afterwards the end moves."""
     simulator = Simulator([Model("m1", first_token=30)], keep_alive=100)
     simulator.load("m1")
     async with anyio.create_task_group() as tasks:
@@ -107,7 +107,7 @@ async def test_residency_begins_anew_at_the_end_of_a_request(autojump_clock: Clo
 
 
 async def test_for_ever_is_292_years() -> None:
-    """A negative `keep_alive` is told as the longest time Go knows, which was 2319 in 2026."""
+    """A negative `keep_alive` is reported as Go's longest duration, which gave 2319 in 2026."""
     simulator = Simulator([Model("m1")])
     await posted(simulator, "/api/generate", {"model": "m1", "keep_alive": -1})
     before = dt.datetime.now(dt.UTC)
@@ -123,7 +123,7 @@ async def test_for_ever_is_292_years() -> None:
 
 
 async def test_one_at_a_time_they_wait_for_each_other(autojump_clock: Clock) -> None:
-    """Three requests of a second take one, two and three; nobody is refused."""
+    """Three requests of a second take one, two and three seconds, and none is refused."""
     simulator = Simulator([Model("m1", first_token=1)], limits=Limits(parallel=1))
     simulator.load("m1")
     ends = []
@@ -141,7 +141,7 @@ async def test_one_at_a_time_they_wait_for_each_other(autojump_clock: Clock) -> 
 
 
 async def test_a_client_that_leaves_the_queue_frees_its_place(autojump_clock: Clock) -> None:
-    """Who waited behind it comes sooner."""
+    """The requests behind a client that leaves are served earlier."""
     simulator = Simulator([Model("m1", first_token=10)], limits=Limits(parallel=1))
     simulator.load("m1")
     start = anyio.current_time()
@@ -156,7 +156,7 @@ async def test_a_client_that_leaves_the_queue_frees_its_place(autojump_clock: Cl
 
 
 async def test_a_full_queue_for_loads_is_a_503(autojump_clock: Clock) -> None:
-    """With two places in the queue three of eight are served, and five refused at once."""
+    """With two places in the queue, three of eight are served, and five are refused at once."""
     simulator = Simulator([Model("m1", load_time=5)], limits=Limits(max_queue=2))
     answers: list[Answer] = []
 
@@ -186,7 +186,7 @@ async def test_a_full_queue_for_loads_is_a_503(autojump_clock: Clock) -> None:
 async def test_what_is_refused_late_costs_a_load(
     spoilt: dict[str, object], loaded: list[str]
 ) -> None:
-    """A format is looked at when the model is loaded, options and types before."""
+    """Formats are checked after the load, options and types before."""
     simulator = Simulator([Model("m1")])
     await posted(simulator, "/api/chat", chat("m1", **spoilt))
 

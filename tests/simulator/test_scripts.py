@@ -1,4 +1,4 @@
-"""Scripts: each thing that can go wrong, in each dialect where it looks different."""
+"""Scripts: each fault, in each dialect where it looks different."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOOM = "an error was encountered while running the model: boom"
 
 
 async def scripted(script: Script, path: str = "/api/chat", body: object = CHAT) -> Answer:
-    """Ask once, with that script."""
+    """Send one request with that script."""
     simulator = Simulator([Model("m1")])
     simulator.script(script)
     async with memory_server(simulator) as connect:
@@ -27,7 +27,7 @@ async def scripted(script: Script, path: str = "/api/chat", body: object = CHAT)
 async def test_before_delays_the_answer(
     autojump_clock: Clock,
 ) -> None:
-    """The whole answer comes so much later."""
+    """The whole answer comes that much later."""
     start = anyio.current_time()
     answer = await scripted(Script(before=3))
 
@@ -61,7 +61,7 @@ async def test_a_status_is_told_in_the_dialect(
 
 
 async def test_a_native_error_in_the_middle_is_the_last_line() -> None:
-    """The stream says what went wrong and ends properly, without `done`."""
+    """The stream reports the error and ends properly, without `done`."""
     answer = await scripted(Script(error_after=1))
 
     assert [line.get("done") for line in answer.lines] == [False, None]
@@ -100,7 +100,7 @@ async def test_an_openai_error_in_the_middle_loses_its_text(
     ],
 )
 async def test_an_error_with_nothing_sent_is_a_500(script: Script, path: str, body: object) -> None:
-    """Before the first token, and in answers of one piece, a failure has a status."""
+    """Before the first token, and in whole answers, a failure has a status."""
     answer = await scripted(script, path, body)
 
     assert answer.status == 500
@@ -109,7 +109,7 @@ async def test_an_error_with_nothing_sent_is_a_500(script: Script, path: str, bo
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 async def test_a_cut_comes_after_so_many_chunks(count: int) -> None:
-    """After the chunks the connection closes; even past the last one the end is not told."""
+    """The connection closes after the chunks; even past the last one the end is not marked."""
     answer = await scripted(Script(cut_after=count))
 
     assert len(answer.lines) == count
@@ -129,7 +129,7 @@ async def test_a_cut_comes_after_so_many_chunks(count: int) -> None:
     ],
 )
 async def test_a_cut_counts_every_event(path: str, body: object, count: int) -> None:
-    """In `/v1` each event is a chunk, the usage and `[DONE]` too; even after the last one."""
+    """On `/v1` each event is a chunk, usage and `[DONE]` included; a cut may follow the last."""
     answer = await scripted(Script(cut_after=count), path, body)
 
     assert answer.body.count(b"data: ") == count
@@ -137,14 +137,14 @@ async def test_a_cut_counts_every_event(path: str, body: object, count: int) -> 
 
 
 async def test_a_cut_before_the_head_leaves_nothing() -> None:
-    """After no chunk at all not even a status comes."""
+    """A cut after no chunk sends not even a status."""
     answer = await scripted(Script(cut_after=0))
 
     assert (answer.status, answer.body) == (0, b"")
 
 
 async def test_an_answer_of_one_piece_is_cut_in_its_middle() -> None:
-    """Fewer bytes come than Content-Length said."""
+    """Fewer bytes come than Content-Length announces."""
     answer = await scripted(Script(cut_after=1), body=WHOLE)
 
     assert answer.status == 200
@@ -153,7 +153,7 @@ async def test_an_answer_of_one_piece_is_cut_in_its_middle() -> None:
 
 
 async def test_a_cut_may_be_a_reset() -> None:
-    """The reader meets a broken connection in place of an end."""
+    """The reader gets a broken connection instead of an end."""
     answer = await scripted(Script(cut_after=0, reset=True))
 
     assert answer.was_reset
@@ -176,7 +176,7 @@ async def test_a_hang_lasts_until_the_client_goes(
     path: str,
     body: object,
 ) -> None:
-    """So many chunks come, then nothing for an hour; the leaving is noted when it happens."""
+    """The chunks come, then nothing for an hour; the client's leaving is recorded at once."""
     simulator = Simulator([Model("m1")])
     simulator.script(Script(hang_after=count))
     async with memory_server(simulator) as connect:
@@ -210,7 +210,7 @@ async def test_a_hang_lasts_until_the_client_goes(
 async def test_no_done_ends_cleanly_without_the_marker(
     path: str, body: object, marker: bytes
 ) -> None:
-    """The tokens come and the body ends well, only the terminal record is missing."""
+    """The tokens come and the body ends properly; only the terminal record is missing."""
     answer = await scripted(Script(no_done=True), path, body)
 
     assert answer.is_complete
@@ -219,7 +219,7 @@ async def test_no_done_ends_cleanly_without_the_marker(
 
 
 async def test_no_done_in_one_piece_has_no_figures() -> None:
-    """An answer of one piece says `done:false` and nothing of usage."""
+    """A whole answer has `done:false` and no usage."""
     answer = await scripted(Script(no_done=True), body=WHOLE)
 
     assert list(answer.document) == ["model", "created_at", "message", "done"]
@@ -240,14 +240,14 @@ async def test_raw_bytes_drip(autojump_clock: Clock) -> None:
 
 
 async def test_raw_bytes_come_at_once() -> None:
-    """Without a drip they come in one piece."""
+    """Without a drip the bytes come at once."""
     answer = await scripted(Script(raw=b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>"))
 
     assert (answer.status, answer.kind, answer.body) == (200, "text/html", b"<p>")
 
 
 async def test_a_script_is_for_the_requests_it_names() -> None:
-    """Model in any spelling, path and number of times decide; the order of scripts is kept."""
+    """Model in any spelling, path and count select requests; scripts keep their order."""
     simulator = Simulator([Model("m1"), Model("m2")])
     simulator.script(Script(status=500), model="M2:latest", times=2)
     simulator.script(Script(status=502), path="/api/tags")

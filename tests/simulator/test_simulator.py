@@ -1,4 +1,4 @@
-"""The server itself: times, what it sees, clients that leave, being down, HTTP's corners."""
+"""The server itself: times, records of requests, clients that leave, being down, HTTP's corners."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_a_cold_answer_comes_at_exact_times(
 async def test_a_load_is_waited_for_once(
     autojump_clock: Clock,
 ) -> None:
-    """Who comes during the load waits for its rest; the requests at once are counted."""
+    """A request during the load waits for the rest of it; requests at once are counted."""
     simulator = Simulator([SLOW])
     ends: list[float] = []
 
@@ -75,7 +75,7 @@ async def test_a_client_that_leaves_stops_the_work(
     autojump_clock: Clock,
     leave_after: float,
 ) -> None:
-    """During the load, before the first token and after it, the close is seen at once."""
+    """The close is noticed at once during the load, before the first token, and after it."""
     simulator = Simulator([SLOW])
     async with memory_server(simulator) as connect:
         stream = await connect()
@@ -108,7 +108,7 @@ async def test_a_half_close_is_a_close(autojump_clock: Clock) -> None:
 
 
 async def test_a_client_that_leaves_in_its_body_is_gone() -> None:
-    """A body that never comes whole is noted as a client that left."""
+    """A body that never arrives completely is recorded as a client that left."""
     simulator = Simulator([Model("m1")])
     async with memory_server(simulator) as connect:
         stream = await connect()
@@ -122,7 +122,7 @@ async def test_a_client_that_leaves_in_its_body_is_gone() -> None:
 async def test_pipelined_requests_are_answered_in_turn(
     autojump_clock: Clock,
 ) -> None:
-    """A request that comes while another is answered waits; a close behind it is still seen."""
+    """A request during another's answer waits; a close after it is still noticed."""
     simulator = Simulator([Model("m1", first_token=1)])
     async with memory_server(simulator) as connect:
         stream = await connect()
@@ -143,7 +143,7 @@ async def test_pipelined_requests_are_answered_in_turn(
 async def test_a_slow_reader_holds_the_writer_up(
     autojump_clock: Clock,
 ) -> None:
-    """No more than the stream's bound is produced for a client that does not read."""
+    """The server produces no more than the stream's bound for a client that does not read."""
     tokens = ("x" * 4000,) * 100
     simulator = Simulator([Model("m1", tokens)])
     async with memory_server(simulator) as connect:
@@ -161,7 +161,7 @@ async def test_a_slow_reader_holds_the_writer_up(
 async def test_down_cuts_and_refuses_until_it_comes_back(
     autojump_clock: Clock,
 ) -> None:
-    """Streams under way end without a terminator, new connections are refused."""
+    """Open streams end without a terminator, and new connections are refused."""
     simulator = Simulator([SLOW])
     async with memory_server(simulator) as connect:
         stream = await connect()
@@ -196,7 +196,7 @@ async def test_a_limit_ends_the_answer_early() -> None:
 
 
 async def test_an_old_client_gets_a_stream_ended_by_the_close() -> None:
-    """To HTTP/1.0 the status line says so and the body is not chunked."""
+    """An answer to HTTP/1.0 says so in its status line and is not chunked."""
     async with memory_server(Simulator([Model("m1")])) as connect:
         stream = await connect()
         await stream.send(request("POST", "/api/chat", CHAT).replace(b"HTTP/1.1", b"HTTP/1.0"))
@@ -207,7 +207,7 @@ async def test_an_old_client_gets_a_stream_ended_by_the_close() -> None:
 
 
 async def test_a_client_may_wait_before_its_body() -> None:
-    """`Expect: 100-continue` is answered with leave to go on."""
+    """`Expect: 100-continue` is answered with 100."""
     async with memory_server(Simulator([Model("m1")])) as connect:
         stream = await connect()
         whole = request("POST", "/api/chat", CHAT, {"Expect": "100-continue"})
@@ -232,7 +232,7 @@ async def test_a_client_may_wait_before_its_body() -> None:
     ],
 )
 async def test_what_is_no_request_gets_a_400_and_a_close(data: bytes) -> None:
-    """The connection ends, the server goes on."""
+    """The connection ends, and the server goes on."""
     async with memory_server(Simulator([Model("m1")])) as connect:
         stream = await connect()
         await stream.send(data)
@@ -244,7 +244,7 @@ async def test_what_is_no_request_gets_a_400_and_a_close(data: bytes) -> None:
 
 
 async def test_odd_paths_and_origins_do_no_harm() -> None:
-    """Line ends and foreign letters in what is echoed stay encoded."""
+    """Line ends and foreign letters in echoed texts stay encoded."""
     async with memory_server(Simulator([Model("m1")])) as connect:
         stream = await connect()
         moved = await ask(stream, "GET", "//api/%0d%0aX:%20y/%E2%82%AC")
@@ -255,7 +255,7 @@ async def test_odd_paths_and_origins_do_no_harm() -> None:
 
 
 async def test_a_reset_end_is_met_by_the_reader() -> None:
-    """A client's reset counts as its leaving."""
+    """A client's reset counts as leaving."""
     simulator = Simulator([Model("m1", first_token=math.inf)])
     async with memory_server(simulator) as connect:
         stream = await connect()

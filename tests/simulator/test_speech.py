@@ -1,4 +1,4 @@
-"""Thinking, calls of tools and log probabilities, in every dialect that has them."""
+"""Thinking, tool calls and log probabilities, in every dialect that has them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def asked(path: str, body: dict[str, object], model: Model = MODEL) -> Ans
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", CHATS)
 async def test_a_thinking_model_thinks_unless_it_is_told_not_to(path: str, *, stream: bool) -> None:
-    """What was thought is in the answer by default and not where it is turned off."""
+    """The answer holds thoughts by default, and none if they are turned off."""
     whole = b"hmm" if path == "/v1/responses" or not stream else b'"hm"'
     thought = await asked(path, {"stream": stream})
     plain = await asked(path, {"stream": stream} | OFF[path])
@@ -85,7 +85,7 @@ async def test_a_thinking_model_thinks_unless_it_is_told_not_to(path: str, *, st
 
 @pytest.mark.parametrize("path", CHATS)
 async def test_a_model_that_cannot_think_refuses_or_lets_it_pass(path: str) -> None:
-    """Wanting thought of a model without is a 400, but for Anthropic's clients."""
+    """Asking a model for thoughts it cannot have is a 400, except for Anthropic's clients."""
     wanted: dict[str, dict[str, object]] = {
         "/api/chat": {"think": True},
         "/v1/chat/completions": {"reasoning_effort": "low"},
@@ -101,7 +101,7 @@ async def test_a_model_that_cannot_think_refuses_or_lets_it_pass(path: str) -> N
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", CHATS)
 async def test_an_offered_tool_is_called(path: str, *, stream: bool) -> None:
-    """The call has its name and its arguments, and the end says so in the dialect."""
+    """The call has its name and its arguments, and the end reports it in the dialect."""
     answer = await asked(path, {"tools": TOOLS[path], "stream": stream} | OFF[path])
     is_object = path == "/api/chat" or (path == "/v1/messages" and not stream)
     arguments = b'{"city":"Oslo","Days":[1,2]}'
@@ -114,7 +114,7 @@ async def test_an_offered_tool_is_called(path: str, *, stream: bool) -> None:
 
 @pytest.mark.parametrize("path", CHATS)
 async def test_a_tool_that_is_not_offered_is_not_called(path: str) -> None:
-    """Without the tool in the request the model answers in words."""
+    """Without the tool in the request the model answers in text."""
     answer = await asked(path, {"stream": False})
 
     assert b"Sunny" in answer.body
@@ -123,7 +123,7 @@ async def test_a_tool_that_is_not_offered_is_not_called(path: str) -> None:
 
 @pytest.mark.parametrize("path", CHATS)
 async def test_a_result_is_answered_in_words(path: str) -> None:
-    """A conversation that ends with what a tool gave does not call it again."""
+    """A conversation that ends with a tool's result gets no further call."""
     answer = await asked(path, {"tools": TOOLS[path], "stream": False} | RESULTS[path])
 
     assert b"Sunny" in answer.body
@@ -144,7 +144,7 @@ async def test_thoughts_and_calls_are_tokens() -> None:
 
 
 async def test_responses_echo_tools_as_they_were_spelt() -> None:
-    """Keys of a schema keep their case, and are sorted, as Go writes a map."""
+    """Keys of a schema keep their case and are sorted, as Go writes a map."""
     answer = await asked("/v1/responses", {"tools": FLAT, "stream": False})
 
     assert answer.document["tools"] == [
@@ -160,7 +160,7 @@ async def test_responses_echo_tools_as_they_were_spelt() -> None:
 
 @pytest.mark.parametrize(("top", "likely"), [(0, 0), (2, 2)])
 async def test_log_probabilities_are_told_token_by_token(top: int, likely: int) -> None:
-    """Each token has its bytes, and as many likely ones beside it as were asked for."""
+    """Each token has its bytes, and as many likely alternatives as requested."""
     body: dict[str, object] = {"logprobs": True, "top_logprobs": top, "stream": False}
     plain = Model("m1", ("ä", "b"))
     native = (await asked("/api/chat", body, plain)).document["logprobs"]

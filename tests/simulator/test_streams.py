@@ -1,4 +1,4 @@
-"""The pair of memory streams: what a socket's two ends would do."""
+"""The pair of memory streams behaves like the two ends of a socket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Clock = trio.testing.MockClock
 async def test_a_client_that_has_everything_may_leave(
     autojump_clock: Clock,
 ) -> None:
-    """A close while the last write is still returning is not a leaving in the middle."""
+    """A close while the last write is still returning is no early leaving."""
     simulator = Simulator([Model("m1")])
     client, server = pair_with(Lagging)
     async with anyio.create_task_group() as tasks:
@@ -29,7 +29,7 @@ async def test_a_client_that_has_everything_may_leave(
 
 
 async def test_bytes_come_in_order_and_in_any_size() -> None:
-    """What one end sends the other reads, as much at a time as it likes."""
+    """One end reads the bytes that the other sends, in any amounts."""
     one, other = memory_pair()
     async with one, other:
         await one.send(b"abcdef")
@@ -57,7 +57,7 @@ async def test_a_writer_is_held_up_at_64_kib(
 
 
 async def test_a_close_is_an_end_to_the_other_side() -> None:
-    """What was sent before is still read; sending to a closed end fails."""
+    """Bytes sent before a close can still be read; sending to a closed end fails."""
     one, other = memory_pair()
     async with other:
         await one.send(b"last")
@@ -72,7 +72,7 @@ async def test_a_close_is_an_end_to_the_other_side() -> None:
 
 
 async def test_a_half_close_leaves_the_other_way_open() -> None:
-    """After the end of one direction the other still carries."""
+    """After one direction has ended the other still works."""
     one, other = memory_pair()
     async with one, other:
         await one.send_eof()
@@ -83,7 +83,7 @@ async def test_a_half_close_leaves_the_other_way_open() -> None:
 
 
 async def test_an_abort_loses_what_was_not_read() -> None:
-    """The other side meets a broken stream, also in place of bytes on their way."""
+    """The other side gets a broken stream, even in place of bytes in transit."""
     one, other = memory_pair()
     async with other:
         await one.send(b"lost")
@@ -93,7 +93,7 @@ async def test_an_abort_loses_what_was_not_read() -> None:
 
 
 async def test_a_server_in_memory_closes_what_it_gave_out() -> None:
-    """After its block every stream is closed, also those that nobody closed."""
+    """After its block every stream is closed, even those that no test closed."""
     async with memory_server(Simulator([Model("m1")])) as connect:
         stream = await connect()
 

@@ -1,4 +1,4 @@
-"""Documents for the scanner, sound and spoilt, and what a reader of the whole says of them."""
+"""Documents for the scanner, valid and broken, and a strict reading of the whole document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ollama_gateway.wire import bounds
 from ollama_gateway.wire.body import MAX_DEPTH
 from ollama_gateway.wire.findings import Findings
-from ollama_gateway.wire.large import Intake, Large, RequestBody, Steps, request_limits
+from ollama_gateway.wire.large import BodyReader, Large, RequestBody, Steps, request_limits
 from ollama_gateway.wire.scanner import Scanner
 from ollama_gateway.wire.splicing import Field
 from ollama_gateway.wire.structure import Cutting
@@ -19,15 +19,15 @@ from ollama_gateway.wire.structure import Cutting
 T = TypeVar("T")
 
 TINY: Final = Cutting(shallow=12, deep=30)
-"""Cuts wherever there can be some."""
+"""Cuts at every possible place."""
 
 
 class Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs, duplicates kept."""
+    """A JSON object as its pairs, duplicates included."""
 
 
 def read(document: bytes) -> Pairs:
-    """The outermost object, as Python's json reads it strictly; raises ValueError."""
+    """Read the outermost object strictly with Python's json; raises ValueError."""
     found = json.loads(
         document.decode(), object_pairs_hook=Pairs, parse_float=_finite, parse_constant=_refused
     )
@@ -37,14 +37,14 @@ def read(document: bytes) -> Pairs:
 
 
 def depth(value: object) -> int:
-    """Containers inside each other."""
+    """Return the nesting depth of containers."""
     if isinstance(value, Pairs):
         return 1 + max((depth(inner) for _, inner in value), default=0)
     return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
 def counts(value: object) -> tuple[int, int]:
-    """Containers and values."""
+    """Count the containers and the values."""
     inner = [found for _, found in value] if isinstance(value, Pairs) else value
     if not isinstance(inner, list):
         return 0, 1
@@ -52,17 +52,17 @@ def counts(value: object) -> tuple[int, int]:
     return 1 + sum(one for one, _ in below), 1 + sum(all_ for _, all_ in below)
 
 
-def scanned(pieces: list[bytes], found: Findings, *, checks_text: bool = True) -> Scanner:
-    """A scanner that has read them all; raises Unreadable."""
+def scanned(chunks: list[bytes], found: Findings, *, checks_text: bool = True) -> Scanner:
+    """Scan all chunks; raises Unreadable."""
     scanner = Scanner(found, checks_text=checks_text)
-    for piece in pieces:
-        scanner.feed(piece)
+    for chunk in chunks:
+        scanner.feed(chunk)
     scanner.finish()
     return scanner
 
 
 def run(steps: Steps[T]) -> T:
-    """The result of work that is done in steps."""
+    """Run work in steps to its end and return its result."""
     while True:
         try:
             next(steps)
@@ -71,25 +71,25 @@ def run(steps: Steps[T]) -> T:
 
 
 def large(
-    body: bytes, *, step: int = 5, long: int = 24, cutting: Cutting = TINY, piece: int = 1000
+    body: bytes, *, step: int = 5, long: int = 24, cutting: Cutting = TINY, chunk: int = 1000
 ) -> Large:
-    """The body, read as a large one; raises BadRequest."""
-    intake = Intake(request_limits(100_000), cutting, -1, step, long)
-    for start in range(0, len(body), piece):
-        intake.add(body[start : start + piece])
-        run(intake.work())
-    found: RequestBody = run(intake.end())
+    """Read the body as a large one; raises BadRequest."""
+    reader = BodyReader(request_limits(100_000), cutting, -1, step, long)
+    for start in range(0, len(body), chunk):
+        reader.add(body[start : start + chunk])
+        run(reader.work())
+    found: RequestBody = run(reader.end())
     assert isinstance(found, Large)
     return found
 
 
 def sent(body: RequestBody) -> bytes:
-    """What a backend gets."""
-    return b"".join(body.pieces(7)) if isinstance(body, Large) else body
+    """Return the bytes that a backend gets."""
+    return b"".join(body.chunks(7)) if isinstance(body, Large) else body
 
 
 def with_generation(body: RequestBody, field: Field, tokens: int) -> bytes:
-    """What a backend gets of a body with a bound."""
+    """Return the bytes that a backend gets of a body with a bound."""
     return sent(bounds.with_generation(body, field, tokens))
 
 
@@ -133,7 +133,7 @@ _TEXTS = st.one_of(
 )
 _KEYS = st.sampled_from(['"a"', '"b"', '"type"', '"\\u0061"', '"' + "k" * 30 + '"']) | _TEXTS
 _WORDS = st.sampled_from(["true", "false", "null"] * 4 + ["True", "nul", "tru e"])
-_GAPS = st.sampled_from([""] * 6 + [" ", "\n\t", " " * 25, "\x0b"])
+_SPACES = st.sampled_from([""] * 6 + [" ", "\n\t", " " * 25, "\x0b"])
 _COMMAS = st.sampled_from([","] * 12 + ["", ",,", ";"])
 
 
@@ -145,14 +145,14 @@ def _array(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
 @st.composite
 def _object(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
     members = draw(st.lists(st.tuples(_KEYS, inner), max_size=5))
-    texts = [f"{key}{draw(_GAPS)}:{draw(_GAPS)}{value}" for key, value in members]
+    texts = [f"{key}{draw(_SPACES)}:{draw(_SPACES)}{value}" for key, value in members]
     return f"{{{_joined(draw, texts)}}}"
 
 
 def _joined(draw: st.DrawFn, items: list[str]) -> str:
-    text = draw(_GAPS)
+    text = draw(_SPACES)
     for place, item in enumerate(items):
-        text += (draw(_COMMAS) if place else "") + draw(_GAPS) + item + draw(_GAPS)
+        text += (draw(_COMMAS) if place else "") + draw(_SPACES) + item + draw(_SPACES)
     return text
 
 
@@ -163,7 +163,7 @@ VALUES = st.recursive(
 
 @st.composite
 def documents(draw: st.DrawFn) -> bytes:
-    """Nearly JSON objects: odd numbers, broken strings, gaps, remains."""
+    """Generate near JSON objects: unusual numbers, broken strings, whitespace, trailing bytes."""
     text = draw(_object(VALUES)).encode("utf-8", "surrogatepass")
     before = draw(st.sampled_from([b""] * 8 + [b" \n", b"\xef\xbb\xbf", b"x"]))
     after = draw(st.sampled_from([b""] * 8 + [b"\n", b"}", b"{}", b"\xff"]))
@@ -173,8 +173,8 @@ def documents(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
-def pieces_of(draw: st.DrawFn, document: bytes) -> list[bytes]:
-    """The document in pieces of any size."""
+def chunks_of(draw: st.DrawFn, document: bytes) -> list[bytes]:
+    """Divide the document into chunks of any size."""
     size = draw(st.sampled_from([1, 2, 3, 5, 8, 13, 40, 10_000]))
     return [document[start : start + size] for start in range(0, len(document), size)]
 
@@ -195,5 +195,5 @@ PICTURES: Final = [
 
 
 def encoded(document: object) -> bytes:
-    """A body as most clients write it."""
+    """Encode a body as most clients do."""
     return json.dumps(document, ensure_ascii=False).encode()

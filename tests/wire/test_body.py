@@ -14,11 +14,11 @@ from tests.wire.scanning import large, run
 
 
 class _Pairs(list[tuple[str, object]]):
-    """A JSON object as its pairs, duplicates kept."""
+    """A JSON object as its pairs, duplicates included."""
 
 
 def _go_model(body: bytes) -> str:
-    """Ollama's reading of `model`, written apart from ours: spelling by spelling, last one wins."""
+    """Read `model` as Ollama does, independently of the code under test: the last spelling wins."""
     text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
     pairs, _rest = json.JSONDecoder(object_pairs_hook=_Pairs).raw_decode(text)
     assert isinstance(pairs, _Pairs)
@@ -40,7 +40,7 @@ _VALUES = st.recursive(
 
 @st.composite
 def _bodies(draw: st.DrawFn) -> bytes:
-    """Nearly JSON: repeated keys, odd values, bytes before and after."""
+    """Generate near JSON: repeated keys, unusual values, bytes before and after."""
     pairs = draw(st.lists(st.tuples(_KEYS | st.text(max_size=4), _VALUES), max_size=5))
     ascii_only = draw(st.booleans())
     members = (
@@ -56,14 +56,14 @@ def _bodies(draw: st.DrawFn) -> bytes:
 
 @pytest.mark.parametrize("body", [b"", b" ", b"\r\n\t "])
 def test_empty_body(body: bytes) -> None:
-    """No JSON at all gets Ollama's words."""
+    """An empty body is refused in Ollama's words."""
     with pytest.raises(BadRequest, match=r"\Amissing request body\Z"):
         parse(body)
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"1", b"true", b'[{"model":"m"}]'])
 def test_not_an_object(body: bytes) -> None:
-    """A body is an object, or a 400."""
+    """A body that is not an object is a 400."""
     with pytest.raises(BadRequest, match=r"\Athe request body must be a JSON object\Z"):
         parse(body)
 
@@ -94,7 +94,7 @@ def test_not_an_object(body: bytes) -> None:
     ],
 )
 def test_not_json(body: bytes) -> None:
-    """What Go's decoder, or any strict one, refuses is a 400; so are bytes after the object."""
+    """A body that Go's or any strict decoder refuses is a 400; so are bytes after the object."""
     with pytest.raises(BadRequest, match=r"\Athe request body is not valid JSON\Z"):
         parse(body)
 
@@ -112,20 +112,20 @@ def test_not_json(body: bytes) -> None:
     ],
 )
 def test_not_utf8(body: bytes) -> None:
-    """Another encoding is refused, not guessed."""
+    """A body in another encoding is refused, not guessed."""
     with pytest.raises(BadRequest, match=r"\Athe request body must be UTF-8\Z"):
         parse(body)
 
 
 def test_utf16_is_not_guessed() -> None:
-    """UTF-16 without a BOM is UTF-8 of NULs, which json.loads would unriddle; here it is a 400."""
+    """UTF-16 without a BOM, which json.loads would guess, is a 400 here."""
     with pytest.raises(BadRequest, match="not valid JSON"):
         parse('{"model":"m"}'.encode("utf-16-le"))
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"1" + b"0" * 400 + b".0"])
 def test_infinite_number(number: bytes) -> None:
-    """A float that Python would turn into infinity never enters."""
+    """A number that Python would turn into infinity is refused."""
     with pytest.raises(BadRequest, match="out of range"):
         parse(b'{"a":[' + number + b"]}")
 
@@ -146,14 +146,14 @@ def test_infinite_number(number: bytes) -> None:
     ],
 )
 def test_duplicate_keys(keys: tuple[str, str]) -> None:
-    """Two top-level keys that are one to Go are refused, whichever comes first."""
+    """Two top-level keys that are equal to Go are refused in any order."""
     for first, second in (keys, keys[::-1]):
         with pytest.raises(BadRequest, match=r"\Athe request body has the same key twice\Z"):
             parse(f'{{"{first}":"a","x":{{"y":1}},"{second}":"b"}}'.encode())
 
 
 def test_duplicates_below_the_top_level_pass() -> None:
-    """Only the outermost object is looked at, also where an inner one comes last."""
+    """Only the outermost object is checked, even when an inner one ends last."""
     assert parse(b'{"model":"m","options":{"a":1,"A":2,"a":3}}') == {
         "model": "m",
         "options": {"a": 3, "A": 2},
@@ -161,7 +161,7 @@ def test_duplicates_below_the_top_level_pass() -> None:
 
 
 def test_deepest_body() -> None:
-    """`MAX_DEPTH` levels pass and one more does not, for arrays and for objects."""
+    """`MAX_DEPTH` levels of arrays or objects are accepted, and one more is refused."""
     inner = MAX_DEPTH - 1
     assert parse(b'{"a":' + b"[" * inner + b"]" * inner + b"}").keys() == {"a"}
     assert parse(b'{"a":' * inner + b"{}" + b"}" * inner).keys() == {"a"}
@@ -175,15 +175,15 @@ def test_deepest_body() -> None:
 
 @pytest.mark.parametrize("bracket", [b"[", b'{"a":'])
 def test_bottomless_body(bracket: bytes) -> None:
-    """A body of opening brackets exhausts no stack."""
+    """A body of opening brackets does not exhaust the stack."""
     with pytest.raises(BadRequest):
         parse(b'{"a":' + bracket * 200_000)
     with pytest.raises(BadRequest, match="nested too deeply"):
         parse(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
 
 
-def test_odd_but_valid_bodies() -> None:
-    """NUL and lone surrogates are JSON; white space around the object is nothing."""
+def test_unusual_but_valid_bodies() -> None:
+    """NUL, lone surrogates, and whitespace around the object are accepted."""
     assert parse(b' {"model":"a\\u0000"}\r\n') == {"model": "a\x00"}
     assert parse(b'{"model":"\\ud800"}') == {"model": "\ud800"}
     assert parse(b'{"n":' + b"9" * 4000 + b"}") == {"n": int("9" * 4000)}
@@ -191,7 +191,7 @@ def test_odd_but_valid_bodies() -> None:
 
 
 def test_many_messages() -> None:
-    """A body of 1 MiB with 10,000 messages is read whole."""
+    """A body of 1 MiB with 10,000 messages is read completely."""
     message = {"role": "user", "content": "x" * 72}
     body = json.dumps({"model": "m", "messages": [message] * 10_000}).encode()
     assert len(body) > 1 << 20
@@ -199,7 +199,7 @@ def test_many_messages() -> None:
 
 
 def test_refusals_quote_nothing() -> None:
-    """No text of a refusal, nor what it was raised from, shows the body."""
+    """Neither a refusal nor its cause quotes the body."""
     for body in (b'{"secret"', b'{"secret":1,"SECRET":2}', b'{"secret":NaN}', b'"secret"'):
         with pytest.raises(BadRequest) as refusal:
             parse(body)
@@ -231,7 +231,7 @@ def test_model_of(document: dict[str, object], model: str, legacy: str) -> None:
 
 @pytest.mark.parametrize("value", [5, 1.5, True, [], ["m"], {}, {"model": "m"}])
 def test_model_is_a_string(value: object) -> None:
-    """Any other type is a 400, as in Ollama, also in the legacy field beside a good model."""
+    """A model of any other type is a 400, as in Ollama, even in the legacy field."""
     with pytest.raises(BadRequest, match=r"\Amodel must be a string\Z"):
         model_of({"model": value})
     with pytest.raises(BadRequest, match=r"\Aname must be a string\Z"):
@@ -241,7 +241,7 @@ def test_model_is_a_string(value: object) -> None:
 
 @pytest.mark.parametrize("default", [True, False])
 def test_stream(*, default: bool) -> None:
-    """Absent and null are the route's default, a boolean is itself."""
+    """Absent and null give the route's default; a boolean is taken as it is."""
     assert wants_stream({}, default=default) is default
     assert wants_stream({"stream": None}, default=default) is default
     assert wants_stream({"stream": True}, default=default) is True
@@ -250,7 +250,7 @@ def test_stream(*, default: bool) -> None:
 
 @pytest.mark.parametrize("value", ["true", "false", "", 1, 0, 1.0, [], {}])
 def test_stream_is_a_boolean(value: object) -> None:
-    """Whatever only resembles a boolean is a 400."""
+    """A value that only resembles a boolean is a 400."""
     with pytest.raises(BadRequest, match=r"\Astream must be a boolean\Z"):
         wants_stream({"stream": value}, default=True)
 
@@ -259,7 +259,7 @@ def test_stream_is_a_boolean(value: object) -> None:
 @example(b'{"a":' + b"1" * 10_000 + b"}")
 @example(b"\xff\xfe{\x00}\x00")
 def test_parse_raises_only_bad_request(body: bytes) -> None:
-    """Any bytes are an object or a 400 of one short line."""
+    """Any bytes give an object or a 400 of one short line."""
     refusal = ""
     try:
         parse(body)
@@ -272,7 +272,7 @@ def test_parse_raises_only_bad_request(body: bytes) -> None:
 @given(_bodies())
 @example(b'{"model":null,"name":"b"}')
 def test_the_model_authorised_is_the_model_served(body: bytes) -> None:
-    """Where we read a model at all, a reader that works as Ollama's reads the same."""
+    """Whenever the gateway reads a model, a reader that works like Ollama's reads the same."""
     try:
         model = model_of(parse(body))
     except BadRequest:

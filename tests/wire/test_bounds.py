@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.simulator import gojson
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import Measure, measure, measured_inputs
+from ollama_gateway.wire.bounds import Measure, measure_document, measured_inputs
 from ollama_gateway.wire.splicing import Field
 from tests.wire.scanning import run, with_generation
 
@@ -21,9 +21,9 @@ PNG = "iVBORw0KGgo="
 
 
 def _ollama_reads(body: bytes, field: Field) -> object:
-    """The field as Ollama reads it, written apart from ours: the last member that fits wins."""
+    """Read the field as Ollama does, apart from the code under test: the last member wins."""
     value = json.loads(body, object_pairs_hook=list)
-    flags = re.IGNORECASE  # for the keys used here as Go folds: U+017F is an s, U+212A a k
+    flags = re.IGNORECASE  # folds these keys as Go does: U+017F is an s, U+212A a k
     for name in field:
         value = [item for key, item in value if re.fullmatch(name, key, flags)][-1]
         flags = re.NOFLAG
@@ -32,7 +32,7 @@ def _ollama_reads(body: bytes, field: Field) -> object:
 
 def _measured(body: str, fields: tuple[Field, ...] = ()) -> Measure:
     raw = body.encode()
-    return measure(parse(raw), len(raw), fields)
+    return measure_document(parse(raw), len(raw), fields)
 
 
 _SPELLINGS = ["max_tokens", "MAX_Tokens", "\\u006dax_tokens", "max_to\u212aen\u017f"]
@@ -42,7 +42,7 @@ _VALUES = ["100", "1e2", "null", "-1", '"9,}\\""', '{"max_tokens":[1]}', '[{"num
 @pytest.mark.parametrize("value", _VALUES)
 @pytest.mark.parametrize("key", _SPELLINGS)
 def test_a_field_of_the_body_is_replaced(key: str, value: str) -> None:
-    """One value changes, under the spelling that the client used."""
+    """One value changes, under the client's own spelling."""
     before = f' {{"\u00e9":"\\ud800","{key}" \t:\n {value} ,"b":-0.10E+2}}\r\n'
     parse(before.encode())
     body = with_generation(before.encode(), ("max_tokens",), 7)
@@ -50,7 +50,7 @@ def test_a_field_of_the_body_is_replaced(key: str, value: str) -> None:
     assert gojson.loads(body)["max_tokens"] == 7
 
 
-_BESIDE = [  # what only resembles the field, or stands deeper
+_BESIDE = [  # keys that only resemble the field, or are nested
     *('"model":"m"', '"model":"\U0001f600"\n', '"max_tokens ":9', '"max_tokens\u0131":9'),
     *('"a":"\\"max_tokens\\":9"', '"\\"max_tokens":9', '"a":[{"max_tokens":9},"max_tokens"]'),
 ]
@@ -58,7 +58,7 @@ _BESIDE = [  # what only resembles the field, or stands deeper
 
 @pytest.mark.parametrize("members", _BESIDE)
 def test_a_field_of_the_body_is_added(members: str) -> None:
-    """Whatever else there is stays, and the member comes last."""
+    """All other members stay, and the new one comes last."""
     parse(f"{{{members}}}".encode())
     body = with_generation(f"{{{members}}}".encode(), ("max_tokens",), 7)
     assert body.decode() == f'{{{members},"max_tokens":7}}'
@@ -80,7 +80,7 @@ def test_a_field_of_the_body_is_added(members: str) -> None:
 )
 @pytest.mark.parametrize("key", ["options", "OPTIONS", "Option\u017f", "\\u006fptions"])
 def test_an_option_is_set(key: str, before: str, after: str) -> None:
-    """Keys of `options` count as they are and each of them is set; null becomes an object."""
+    """Keys of `options` count as written, and all equal ones are set; null becomes an object."""
     body = f'{{"{key}" : {before},"num_predict":2}}'.encode()
     parse(body)
     body = with_generation(body, ("options", "num_predict"), 7)
@@ -99,17 +99,17 @@ def test_what_is_missing_is_added() -> None:
 @pytest.mark.parametrize("value", ["[]", '["num_predict"]', "false", "1", '"null"', '"{}"'])
 @pytest.mark.parametrize("name", ["options", "OPTIONS"])
 def test_options_must_be_an_object(name: str, value: str) -> None:
-    """Where a bound can be neither found nor added, the request is a 400 that quotes nothing."""
+    """If a bound can be neither found nor added, the request is a 400 that quotes nothing."""
     with pytest.raises(BadRequest, match=r"\Aoptions must be an object\Z") as refusal:
         with_generation(f'{{"{name}":{value}}}'.encode(), ("options", "num_predict"), 7)
     assert refusal.value.reason == "invalid_body"
 
 
 class _Member(NamedTuple):
-    """One member of an object, in JSON, and whether it is the one to be set."""
+    """One member of an object, in JSON, and whether the test sets it."""
 
     key: str
-    is_sought: bool
+    is_target: bool
     value: str
 
 
@@ -123,63 +123,63 @@ _PLAIN = st.recursive(
 _JSON = st.sampled_from(_ODD) | st.builds(
     json.dumps, _PLAIN | st.text(max_size=8), ensure_ascii=st.booleans()
 )
-_GAPS = st.text(" \t\r\n", max_size=3)
+_SPACES = st.text(" \t\r\n", max_size=3)
 _OTHERS = st.builds(_Member, st.sampled_from(_NAMES).map(json.dumps), st.just(value=False), _JSON)
 
 
-def _sought(*keys: str) -> st.SearchStrategy[_Member]:
+def _target(*keys: str) -> st.SearchStrategy[_Member]:
     texts = [f'"{key}"' for key in keys]
     return st.builds(_Member, st.sampled_from(texts), st.just(value=True), _JSON)
 
 
-def _text(members: list[_Member], gap: str) -> str:
-    texts = (f"{gap}{key}{gap}:{gap}{value}{gap}" for key, _, value in members)
-    return "{" + (",".join(texts) or gap) + "}"
+def _text(members: list[_Member], space: str) -> str:
+    texts = (f"{space}{key}{space}:{space}{value}{space}" for key, _, value in members)
+    return "{" + (",".join(texts) or space) + "}"
 
 
-def _expected(members: list[_Member], gap: str, name: str, value: str) -> str:
-    """The object with the sought members set, put together anew rather than spliced."""
-    if any(member.is_sought for member in members):
-        return _text([m._replace(value=value) if m.is_sought else m for m in members], gap)
+def _expected(members: list[_Member], space: str, name: str, value: str) -> str:
+    """Build the object with the members set, instead of splicing it."""
+    if any(member.is_target for member in members):
+        return _text([m._replace(value=value) if m.is_target else m for m in members], space)
     comma = "," if members else ""
-    return f'{_text(members, gap)[:-1]}{comma}"{name}":{value}}}'
+    return f'{_text(members, space)[:-1]}{comma}"{name}":{value}}}'
 
 
 @given(
     st.lists(
-        _OTHERS | _sought(*_SPELLINGS),
-        unique_by=lambda member: member.is_sought or member.key.casefold(),
+        _OTHERS | _target(*_SPELLINGS),
+        unique_by=lambda member: member.is_target or member.key.casefold(),
         max_size=6,
     ),
-    _GAPS,
+    _SPACES,
 )
-def test_only_the_field_changes(members: list[_Member], gap: str) -> None:
-    """Whatever the object, Ollama reads the bound and every other byte is as it was."""
-    before = _text(members, gap).encode()
+def test_only_the_field_changes(members: list[_Member], space: str) -> None:
+    """In any object, Ollama reads the bound and every other byte stays."""
+    before = _text(members, space).encode()
     parse(before)
     after = with_generation(before, ("max_tokens",), 7)
-    assert after.decode() == _expected(members, gap, "max_tokens", "7")
+    assert after.decode() == _expected(members, space, "max_tokens", "7")
     assert _ollama_reads(after, ("max_tokens",)) == gojson.loads(after)["max_tokens"] == 7
 
 
 @given(
-    st.lists(_OTHERS | _sought("num_predict", "num_predic\\u0074"), max_size=6),
+    st.lists(_OTHERS | _target("num_predict", "num_predic\\u0074"), max_size=6),
     st.lists(_OTHERS, unique_by=lambda member: member.key, max_size=4),
     st.sampled_from(['"options"', '"Option\u017f"', '"\\u004fPTIONS"']),
     st.integers(0, 4),
-    _GAPS,
+    _SPACES,
 )
 def test_only_the_option_changes(
-    options: list[_Member], others: list[_Member], key: str, place: int, gap: str
+    options: list[_Member], others: list[_Member], key: str, place: int, space: str
 ) -> None:
-    """Whatever the options, however often repeated, the bound is read and nothing else changes."""
+    """In any options, however often repeated, Ollama reads the bound and nothing else changes."""
     members = [*others]
-    members.insert(place, _Member(key, is_sought=True, value=_text(options, gap)))
-    before = _text(members, gap).encode()
+    members.insert(place, _Member(key, is_target=True, value=_text(options, space)))
+    before = _text(members, space).encode()
     parse(before)
     after = with_generation(before, ("options", "num_predict"), 7)
-    inner = _expected(options, gap, "num_predict", "7")
-    assert after.decode() == _expected(members, gap, "options", inner)
+    inner = _expected(options, space, "num_predict", "7")
+    assert after.decode() == _expected(members, space, "options", inner)
     assert _ollama_reads(after, ("options", "num_predict")) == 7
     assert with_generation(after, ("options", "num_predict"), 7) == after
 
@@ -201,7 +201,7 @@ def test_only_the_option_changes(
     ],
 )
 def test_asked(body: str, asked: int | None) -> None:
-    """The first field that holds a whole number of 1 or more is the client's own bound."""
+    """The first field that holds an integer of 1 or more is the client's own bound."""
     assert _measured(body, (("options", "num_predict"), *OPENAI)).asked == asked
 
 
@@ -214,7 +214,7 @@ def _part(*members: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("body", "pieces", "texts"),
+    ("body", "media", "texts"),
     [
         (f'{{"images":["{PNG}","{PNG}"]}}', 2, 2),
         (f'{{"IMAGE\u017f":["{PNG}"]}}', 1, 1),
@@ -239,14 +239,14 @@ def _part(*members: str) -> str:
         ('{"messages":[null,5,"images",[["a"]],{"content":[null,"image_url",[1]]}]}', 0, 0),
     ],
 )
-def test_media_are_counted_and_taken_out(body: str, pieces: int, texts: int) -> None:
-    """Media are found where Ollama reads them, in any case of their keys, and nowhere else."""
+def test_media_are_counted_and_taken_out(body: str, media: int, texts: int) -> None:
+    """Media are found where Ollama reads them, under keys in any case, and nowhere else."""
     measured = _measured(body)
-    assert (measured.media, len(body.encode()) - measured.text) == (pieces, texts * len(PNG))
+    assert (measured.media, len(body.encode()) - measured.text) == (media, texts * len(PNG))
 
 
 def test_escapes_are_not_taken_out() -> None:
-    """An escaped spelling is longer than its text; the difference stays with the text."""
+    """An escaped spelling is longer than its text; the difference counts as text."""
     assert _measured('{"images":["\\u0041\\ud83d\\ude00"]}').text == 33 - 2
     assert _measured('{"images":["\u00e9"]}').text == 17 - 1
 
@@ -264,9 +264,9 @@ _BODIES = st.dictionaries(_FIELDS, _PLAIN | st.lists(_MESSAGES | _TEXTS))
 
 @given(st.builds(json.dumps, _BODIES, ensure_ascii=st.booleans()))
 def test_a_measure_is_within_the_body(text: str) -> None:
-    """Any object can be measured: never more media than there are bytes, no bound below 1."""
+    """Any object can be measured: media take no more bytes than it has, no bound is below 1."""
     body = text.encode("utf-8", "replace")
-    measured = measure(parse(body), len(body), OPENAI)
+    measured = measure_document(parse(body), len(body), OPENAI)
     assert 0 < measured.text <= len(body)
     assert measured.media >= (measured.text < len(body))
     assert measured.asked is None or measured.asked >= 1
@@ -284,7 +284,7 @@ def test_a_measure_is_within_the_body(text: str) -> None:
     ],
 )
 def test_inputs(value: str, inputs: tuple[int, ...] | None) -> None:
-    """Each text to embed counts its UTF-8 bytes; no text, and no field, count as the whole body."""
+    """Each text to embed counts its UTF-8 bytes; anything else counts as the whole body."""
     body = f'{{"Prompt":{value}}}'.encode()
     found = [run(measured_inputs(body, parse(body), field)) for field in ("prompt", "input")]
     whole = Measure(len(body), 0, Counter([len(body)]))
@@ -292,9 +292,9 @@ def test_inputs(value: str, inputs: tuple[int, ...] | None) -> None:
 
 
 def test_large_bodies() -> None:
-    """Megabytes of nothing, of text and of messages are measured and spliced as any body."""
+    """Bodies of megabytes are measured and spliced like any other."""
     members = ",".join(f'"{n}":{n}' for n in range(900))
     text = '\\"max_tokens\\":' * 10**5
     body = f'{{{members},"messages":[{"{}," * 10**5}"{text}"]{" " * 10**6}}}'.encode()
     assert with_generation(body, ("max_tokens",), 7) == body[:-1] + b',"max_tokens":7}'
-    assert measure(parse(body), len(body), OPENAI) == Measure(len(body), 0, messages=100_001)
+    assert _measured(body.decode(), OPENAI) == Measure(len(body), 0, messages=100_001)

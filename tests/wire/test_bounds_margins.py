@@ -1,11 +1,11 @@
-"""What a template adds to a prompt is not in its bytes: how many messages, and whose template."""
+"""What a template adds to a prompt beyond the body's bytes: counts of messages, own templates."""
 
 from __future__ import annotations
 
 import pytest
 
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import SEARCH_TOOL, measure
+from ollama_gateway.wire.bounds import SEARCH_TOOL, measure_document
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,17 @@ def test_what_a_template_makes_of_a_request(
     tools: int,
     has_template: bool,  # noqa: FBT001
 ) -> None:
-    """Messages and tools are wrapped in a template's words, and a client may bring its own."""
-    found = measure(parse(body), len(body), ())
+    """A template wraps messages and tools in its own text, and a client may bring one."""
+    found = measure_document(parse(body), len(body), ())
 
     assert (found.messages, found.tools, found.has_template) == (messages, tools, has_template)
 
 
 def test_what_ollama_writes_of_its_own_is_in_the_bound() -> None:
-    """A namespace's name goes before each of its tools, and its own tool has words of its own."""
+    """A namespace's name precedes each of its tools, and Ollama's own tool has text of its own."""
     body = b"""{"tools":[{"type":"namespace","name":"12345678","tools":[{},{},
         {"name":"\xc3\xa9","tools":[{}]}]},{"type":"web_search"}]}"""
-    found = measure(parse(body), len(body), ())
+    found = measure_document(parse(body), len(body), ())
 
     assert (found.tools, found.repeated) == (4, 9 + 9 + 9 + 3 + SEARCH_TOOL)
 
@@ -78,7 +78,7 @@ INPUT_IMAGE = f'{{"type":"input_image","image_url":"{PNG}"}}'
     ],
 )
 def test_media_in_what_tools_return(body: str, media: int) -> None:
-    """An image in the answer of a tool is measured as one that a person sends."""
-    found = measure(parse(body.encode()), len(body), ())
+    """An image in a tool's result is measured like one in a message."""
+    found = measure_document(parse(body.encode()), len(body), ())
 
     assert (found.media, len(body) - found.text) == (media, media * len(PNG))

@@ -1,4 +1,4 @@
-"""Chunked bodies, read as h11 reads them, however they are cut and whatever is in them."""
+"""Chunked bodies are read as h11 reads them, however they are cut and whatever they hold."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_gateway.wire.chunked import (
+    FRAMING_PER_BYTE,
     MAX_LINE,
     MAX_TRAILERS,
-    MOST_FRAMING,
     SPARE_FRAMING,
     ChunkedBody,
     ChunkedBodyBroken,
@@ -22,7 +22,7 @@ from ollama_gateway.wire.chunked import (
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 REQUEST = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 Outcome = tuple[bytes, str, bytes]
-"""What was read; whether it is whole then, broken, or more is to come; what is behind its end."""
+"""The bytes read; whether the body is complete, broken or unfinished; the bytes behind its end."""
 
 chunks = st.lists(
     st.binary(min_size=1, max_size=40) | st.binary(min_size=1, max_size=2), max_size=9
@@ -33,32 +33,32 @@ ends = st.sampled_from([b"0\r\n\r\n", b"000\r\n\r\n", b"0;x\r\nA: b\r\n\r\n", b"
 
 
 def framed(given_chunks: list[bytes], extension: bytes, end: bytes) -> bytes:
-    """The bytes of a body."""
+    """Frame a body in chunks."""
     lines = (b"%x%b\r\n%b\r\n" % (len(data), extension, data) for data in given_chunks)
     return b"".join(lines) + end
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """The same in pieces."""
+    """Cut bytes in two or more."""
     marks = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(marks)]
 
 
-def read(pieces: list[bytes]) -> Outcome:
-    """What is read from pieces."""
-    body, got, pieces = ChunkedBody(), b"", list(pieces)
+def read(parts: list[bytes]) -> Outcome:
+    """Read a body as it arrives."""
+    body, got, parts = ChunkedBody(), b"", list(parts)
     try:
-        while pieces and not body.is_complete:
-            got += body.feed(pieces.pop(0))
+        while parts and not body.is_complete:
+            got += body.feed(parts.pop(0))
         got += body.feed(b"")
     except ChunkedBodyBroken:
         return got, "broken", b""
-    rest = body.rest + b"".join(pieces) if body.is_complete else b""
+    rest = body.rest + b"".join(parts) if body.is_complete else b""
     return got, "whole" if body.is_complete else "more", rest
 
 
 def read_by_h11(data: bytes, *, of_client: bool = False) -> Outcome:
-    """What h11 makes of the same bytes, as a client or as a server."""
+    """Read the same bytes with h11, as a client or as a server."""
     connection = h11.Connection(h11.SERVER if of_client else h11.CLIENT)
     if not of_client:
         connection.send(h11.Request(method="GET", target="/", headers=[("host", "h")]))
@@ -79,7 +79,7 @@ def read_by_h11(data: bytes, *, of_client: bool = False) -> Outcome:
 
 
 @given(chunks, extensions, ends, behind, st.lists(st.integers(0, 400), max_size=8), st.booleans())
-def test_what_is_sound_is_read_as_h11_reads_it(
+def test_a_valid_body_is_read_as_h11_reads_it(
     given_chunks: list[bytes],
     extension: bytes,
     end: bytes,
@@ -105,7 +105,7 @@ def test_what_is_sound_is_read_as_h11_reads_it(
     st.booleans(),
     st.lists(st.integers(0, 400)),
 )
-def test_what_is_spoilt_is_never_taken_for_more(
+def test_a_broken_body_is_never_longer_than_for_h11(
     given_chunks: list[bytes],
     extension: bytes,
     end: bytes,
@@ -114,9 +114,9 @@ def test_what_is_spoilt_is_never_taken_for_more(
     is_put_in: bool,  # noqa: FBT001 - hypothesis gives it
     places: list[int],
 ) -> None:
-    """What was sound before it is handed on, and never more than h11 takes for the body.
+    """Bytes before a fault are passed on, and never more than h11 takes for the body.
 
-    Where the body is whole it ends where h11 has it end: what is behind it is a next request.
+    A complete body ends where it ends for h11: the bytes behind it are the next request.
     """
     data = framed(given_chunks, extension, end) + b"GET / HTTP/1.1\r\n"
     place %= len(data) + 1
@@ -130,7 +130,7 @@ def test_what_is_spoilt_is_never_taken_for_more(
 
 
 def test_what_comes_behind_the_end_is_kept_apart() -> None:
-    """It is no part of this body, and says that the connection is good for no other."""
+    """Bytes behind the end are no part of the body; the connection cannot be reused."""
     body = ChunkedBody()
 
     assert body.feed(b"2\r\nhi\r\n0\r\n\r\nHTTP") == b"hi"
@@ -162,7 +162,7 @@ def test_what_has_no_end_is_cut(data: bytes) -> None:
 @pytest.mark.parametrize("sizes", [[1], [15], [1, 2, 3], [1, 40], [14, 15, 16, 17]])
 @pytest.mark.parametrize("form", [b"%x", b"%X", b"0%x", b"%x;a=b", b"%x "])
 def test_tiny_chunks_are_read_as_any_others(sizes: list[int], form: bytes) -> None:
-    """Those of one digit are taken many at a time, which is a way of its own."""
+    """Chunks with a size of one digit, which are taken many at a time, are read like all others."""
     given_chunks = [bytes([97 + size % 26]) * size for size in sizes] * 200
     lines = (b"%b\r\n%b\r\n" % (form % len(data), data) for data in given_chunks)
     data = b"".join(lines) + b"0\r\n\r\nrest"
@@ -173,9 +173,9 @@ def test_tiny_chunks_are_read_as_any_others(sizes: list[int], form: bytes) -> No
 
 @pytest.mark.parametrize("size", [b"%020x" % 1, b"1;" + b"x" * 1000])
 def test_a_body_of_framing_alone_is_broken(size: bytes) -> None:
-    """So much of it as the body's own bytes excuse, and no more: it is all there is to read."""
+    """A body may have as much framing as its bytes justify, and is broken with more."""
     chunk = size + b"\r\nx\r\n"
-    excused = SPARE_FRAMING // (len(chunk) - 1 - MOST_FRAMING)
+    excused = SPARE_FRAMING // (len(chunk) - 1 - FRAMING_PER_BYTE)
     body = ChunkedBody()
 
     for _ in range(excused):
@@ -185,7 +185,7 @@ def test_a_body_of_framing_alone_is_broken(size: bytes) -> None:
         body.feed(chunk)
 
 
-def test_a_line_that_does_not_end_is_told_from_others() -> None:
-    """Whoever sends it can be told that it is too long."""
+def test_an_endless_line_has_an_error_of_its_own() -> None:
+    """An endless line has an error of its own, so the client learns that it is too long."""
     with pytest.raises(LineTooLong):
         ChunkedBody().feed(b"5;" + b"x" * 100_000)

@@ -1,4 +1,4 @@
-"""The estimate of a Messages request is the one that Ollama makes."""
+"""The estimate for a Messages request is the one that Ollama makes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.wire.scanning import TINY, large, run
 
 
 def counted(document: dict[str, Any], cutting: Cutting | None = None) -> int:
-    """The estimate of a small body, which is that of a large one."""
+    """Estimate a small body, and check that it counts the same as a large one."""
     body = json.dumps(document).encode("utf-8", "surrogatepass")
     parted = large(body, cutting=cutting or Cutting())
     found = run(estimated_tokens(body, run(fields_of(body))))
@@ -43,7 +43,7 @@ def counted(document: dict[str, Any], cutting: Cutting | None = None) -> int:
     ],
 )
 def test_an_estimate(document: dict[str, Any], tokens: int) -> None:
-    """A quarter of the bytes of what is said, and of tools; images weigh nothing."""
+    """The estimate is a quarter of the bytes of texts and tools; images count nothing."""
     assert counted(document) == tokens
 
 
@@ -71,7 +71,7 @@ _TOOLS = st.lists(st.fixed_dictionaries({"name": _TEXT, "description": _TEXT}), 
     )
 )
 def test_it_is_the_estimate_of_message_start(document: dict[str, Any]) -> None:
-    """Counted beforehand or told at the beginning of a stream, a request has the same figure."""
+    """The estimate equals the one at the beginning of Ollama's stream."""
     assert counted(document, TINY) == estimate(document)
 
 
@@ -91,5 +91,5 @@ def test_it_is_the_estimate_of_message_start(document: dict[str, Any]) -> None:
     )
 )
 def test_nothing_breaks_it(document: dict[str, Any]) -> None:
-    """Whatever stands in the fields is counted as something."""
+    """Any value in the fields can be counted."""
     assert counted(document) >= 0

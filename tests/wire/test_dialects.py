@@ -1,4 +1,4 @@
-"""Dialects: what frames mean, and how the gateway's own errors look."""
+"""Dialects: the meaning of frames, and the form of the gateway's own errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ollama_gateway.errors import (
     Unavailable,
     UpstreamFailed,
 )
-from ollama_gateway.wire.dialects import Dialect, Reading, Usage
+from ollama_gateway.wire.dialects import Dialect, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
@@ -42,7 +42,7 @@ USAGE = b'{"id":"c","choices":[],"usage":{"prompt_tokens":11,"completion_tokens"
 
 
 def event(name: str, data: bytes) -> bytes:
-    """An event as Ollama writes those with a name."""
+    """Write a named event as Ollama does."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
 
 
@@ -50,9 +50,13 @@ def event(name: str, data: bytes) -> bytes:
     ("dialect", "frame", "reading"),
     [
         (OLLAMA, b'{"model":"m","message":{"content":"Hel"},"done":false}\n', Reading()),
-        (OLLAMA, DONE, Reading(is_last=True, usage=Usage(11, 2))),
+        (OLLAMA, DONE, Reading(is_last=True, usage=ReportedUsage(11, 2))),
         (OLLAMA, b'{"model":"m","done":true}\n', Reading(is_last=True)),
-        (OLLAMA, b'{"done":true,"eval_count":2}\n', Reading(is_last=True, usage=Usage(None, 2))),
+        (
+            OLLAMA,
+            b'{"done":true,"eval_count":2}\n',
+            Reading(is_last=True, usage=ReportedUsage(None, 2)),
+        ),
         (OLLAMA, b'{"model":"m","response":"\\"done\\":true","done":false}\n', Reading()),
         (OLLAMA, b'{"model": "m", "done": true}\n', Reading(is_last=True)),
         (OLLAMA, b'{"done":true,"eval_count":1000000001}\n', Reading(is_last=True)),
@@ -64,7 +68,7 @@ def event(name: str, data: bytes) -> bytes:
         (OLLAMA, b"[1]\n", Reading(is_garbled=True)),
         (OLLAMA, b"data: {}\n", Reading(is_garbled=True)),
         (OPENAI, b'data: {"id":"c","choices":[{"delta":{}}]}\n\n', Reading()),
-        (OPENAI, b"data: " + USAGE + b"\n\n", Reading(usage=Usage(11, 2))),
+        (OPENAI, b"data: " + USAGE + b"\n\n", Reading(usage=ReportedUsage(11, 2))),
         (OPENAI, b"data: [DONE]\n\n", Reading(is_last=True)),
         (OPENAI, b"data:[DONE]\r\n\r\n", Reading(is_last=True)),
         (OPENAI, b'data: {"error":{"message":"boom"}}\n\n', Reading(error="boom")),
@@ -75,9 +79,13 @@ def event(name: str, data: bytes) -> bytes:
         (
             RESPONSES,
             event("response.completed", COMPLETED),
-            Reading(is_last=True, usage=Usage(11, 2)),
+            Reading(is_last=True, usage=ReportedUsage(11, 2)),
         ),
-        (RESPONSES, b"data: " + COMPLETED + b"\n\n", Reading(is_last=True, usage=Usage(11, 2))),
+        (
+            RESPONSES,
+            b"data: " + COMPLETED + b"\n\n",
+            Reading(is_last=True, usage=ReportedUsage(11, 2)),
+        ),
         (RESPONSES, event("response.failed", FAILED), Reading(error="boom")),
         (RESPONSES, event("error", b'{"type":"error","message":"boom"}'), Reading(error="boom")),
         (RESPONSES, b'data: {"error":{"message":"boom"}}\n\n', Reading(error="boom")),
@@ -89,7 +97,7 @@ def event(name: str, data: bytes) -> bytes:
         (ANTHROPIC, b"data: " + START + b"\n\n", Reading()),
         (ANTHROPIC, event("ping", b'{"type":"ping"}'), Reading()),
         (ANTHROPIC, event("content_block_delta", b'{"delta":{"text":"error"}}'), Reading()),
-        (ANTHROPIC, event("message_delta", DELTA), Reading(usage=Usage(11, 2))),
+        (ANTHROPIC, event("message_delta", DELTA), Reading(usage=ReportedUsage(11, 2))),
         (ANTHROPIC, event("message_stop", b'{"type":"message_stop"}'), Reading(is_last=True)),
         (
             ANTHROPIC,
@@ -102,28 +110,28 @@ def event(name: str, data: bytes) -> bytes:
     ],
 )
 def test_a_frame_is_read(dialect: Dialect, frame: bytes, reading: Reading) -> None:
-    """Each frame means one thing: nothing special, the end, an error, usage, or garbage."""
-    assert dialect.read(frame) == reading
+    """Each frame has one meaning: ordinary, the end, an error, usage, or garbage."""
+    assert dialect.read_frame(frame) == reading
 
 
 @pytest.mark.parametrize(
     ("dialect", "body", "reading"),
     [
         (OLLAMA, b'{"embedding":[1.0]}', Reading(is_last=True)),
-        (OLLAMA, DONE, Reading(is_last=True, usage=Usage(11, 2))),
-        (OPENAI, USAGE, Reading(is_last=True, usage=Usage(11, 2))),
+        (OLLAMA, DONE, Reading(is_last=True, usage=ReportedUsage(11, 2))),
+        (OPENAI, USAGE, Reading(is_last=True, usage=ReportedUsage(11, 2))),
         (OPENAI, b'{"error":{"message":"no"}}', Reading(error="no")),
         (OPENAI, b'{"usage":{"prompt_tokens":0,"completion_tokens":0}}', Reading(is_last=True)),
         (
             RESPONSES,
             b'{"error":null,"usage":{"input_tokens":11,"output_tokens":2}}',
-            Reading(is_last=True, usage=Usage(11, 2)),
+            Reading(is_last=True, usage=ReportedUsage(11, 2)),
         ),
         (RESPONSES, b'{"error":{"message":"no"}}', Reading(error="no")),
         (
             ANTHROPIC,
             b'{"type":"message","usage":{"input_tokens":11,"output_tokens":2}}',
-            Reading(is_last=True, usage=Usage(11, 2)),
+            Reading(is_last=True, usage=ReportedUsage(11, 2)),
         ),
         (ANTHROPIC, b'{"type":"error","error":{"type":"x","message":"no"}}', Reading(error="no")),
         (
@@ -137,30 +145,30 @@ def test_a_frame_is_read(dialect: Dialect, frame: bytes, reading: Reading) -> No
     ],
 )
 def test_a_whole_body_is_read(dialect: Dialect, body: bytes, reading: Reading) -> None:
-    """A JSON answer is complete by being whole, and garbage however deep is only garbage."""
+    """A whole JSON answer is complete, and garbage of any depth is garbage."""
     assert dialect.read_body(body) == reading
 
 
 @given(frame=st.binary(max_size=200))
 def test_no_bytes_of_a_backend_break_the_reading(frame: bytes) -> None:
-    """Whatever a backend sends is read as something, never an exception."""
+    """Any bytes of a backend are read without an exception."""
     for dialect in ALL:
-        assert isinstance(dialect.read(b"data: " + frame), Reading)
-        assert isinstance(dialect.read(frame), Reading)
+        assert isinstance(dialect.read_frame(b"data: " + frame), Reading)
+        assert isinstance(dialect.read_frame(frame), Reading)
         assert isinstance(dialect.read_body(frame), Reading)
 
 
 @pytest.mark.parametrize("dialect", ALL)
 @pytest.mark.parametrize("error", [BadRequest('a "b"\nc'), Forbidden(), UpstreamFailed()])
 def test_errors_are_one_line(dialect: Dialect, error: GatewayError) -> None:
-    """The CLI shows the first line of an error only, so there is only one, and it can be read."""
+    """An error is one readable line, as the CLI shows only the first."""
     body, frame = dialect.error_body(error, ID), dialect.error_event(error, ID)
 
     assert body.count(b"\n") == (dialect is not OLLAMA)
     assert body.strip() == body.rstrip(b"\n")
     assert isinstance(json.loads(body), dict)
     assert dialect.read_body(body).error == error.message
-    assert dialect.read(frame).error == error.message
+    assert dialect.read_frame(frame).error == error.message
     assert frame.endswith(b"\n" if dialect is OLLAMA else b"}\n\n")
 
 
@@ -208,5 +216,5 @@ def test_errors_are_one_line(dialect: Dialect, error: GatewayError) -> None:
     ],
 )
 def test_errors_have_ollamas_shapes(dialect: Dialect, error: GatewayError, shape: object) -> None:
-    """A string, an object with OpenAI's types (an api_error for a 403), or Anthropic's."""
+    """An error is a string, OpenAI's object (api_error for a 403), or Anthropic's object."""
     assert json.loads(dialect.error_body(error, ID)) == shape

@@ -1,4 +1,4 @@
-"""Compressed bodies: what comes out, in which pieces, and what is refused."""
+"""Compressed bodies: their output, its chunks, and the refusals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.encoding import PIECE, Decoder
+from ollama_gateway.wire.encoding import MAX_OUTPUT, Decoder
 from ollama_gateway.wire.headers import content_coding
 
 if sys.version_info >= (3, 14):
@@ -20,30 +20,30 @@ else:
     from backports import zstd
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\x01\x00\x00\x00x"
-LONG: dict[int, int] = {
+LONG_STRING: dict[int, int] = {
     zstd.CompressionParameter.window_log: 27,
     zstd.CompressionParameter.enable_long_distance_matching: 1,
 }
 
 
 def decoded(body: bytes, size: int = 100) -> bytes:
-    """What comes out of a body that comes in pieces."""
+    """Decode a body that arrives in chunks."""
     decoder = Decoder()
-    pieces = [body[start : start + size] for start in range(0, len(body), size)]
-    found = b"".join(part for piece in pieces for part in decoder.feed(piece))
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    found = b"".join(part for chunk in chunks for part in decoder.feed(chunk))
     decoder.end()
     return found
 
 
 @given(st.binary(max_size=2000), st.sampled_from([1, 7, 1000]))
 def test_what_was_compressed_comes_out(data: bytes, size: int) -> None:
-    """Decoding undoes encoding, in whatever pieces it comes."""
+    """Decoding undoes encoding, in whatever chunks the body arrives."""
     assert decoded(zstd.compress(data), size) == data
 
 
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_frame_are_refused_and_nothing_else(data: bytes) -> None:
-    """Whatever comes ends in a body or in the one refusal."""
+    """Any bytes give a body or the one refusal."""
     with suppress(BadRequest):
         decoded(b"\x28\xb5\x2f\xfd" + data)
     with pytest.raises(BadRequest):
@@ -51,12 +51,12 @@ def test_bytes_that_are_no_frame_are_refused_and_nothing_else(data: bytes) -> No
 
 
 def test_a_bomb_comes_out_in_pieces() -> None:
-    """3 KB that stand for 100 MB are made no faster than they are taken."""
+    """3 KB that stand for 100 MB are decoded no faster than the output is taken."""
     bomb = zstd.compress(bytes(100_000_000))
-    pieces = Decoder().feed(bomb)
+    chunks = Decoder().feed(bomb)
 
     assert len(bomb) < 10_000
-    assert [len(next(pieces)) for _ in range(3)] == [PIECE] * 3
+    assert [len(next(chunks)) for _ in range(3)] == [MAX_OUTPUT] * 3
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_a_bomb_comes_out_in_pieces() -> None:
         zstd.compress(b"hello") + b"x",
         zstd.compress(b"hello") + zstd.compress(b"more"),
         SKIPPABLE + zstd.compress(b"hello"),
-        zstd.compress(os.urandom(1 << 20) * 10, options=LONG),
+        zstd.compress(os.urandom(1 << 20) * 10, options=LONG_STRING),
     ],
 )
 def test_broken_frames_are_refused(body: bytes) -> None:
-    """Cut short, followed by something, or in need of more memory than Ollama gives."""
+    """A frame that is cut off, followed by bytes, or needs too much memory is refused."""
     with pytest.raises(BadRequest) as refusal:
         decoded(body)
     assert refusal.value.reason == "invalid_body"
@@ -91,5 +91,5 @@ def test_broken_frames_are_refused(body: bytes) -> None:
     ],
 )
 def test_how_a_body_is_encoded(values: list[bytes], coding: bytes) -> None:
-    """One word, or what nobody knows."""
+    """The encoding is one known word; several make an unknown one."""
     assert content_coding([(b"Content-Encoding", value) for value in values]) == coding

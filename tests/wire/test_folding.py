@@ -20,7 +20,7 @@ from ollama_gateway.wire.body import folded, go_fold, lookup
     ],
 )
 def test_lookup_folds_as_go(key: str, *, seen: bool) -> None:
-    """A field is found under exactly the spellings Go's decoder takes for it."""
+    """A field is found under exactly the spellings that Go's decoder accepts."""
     assert (lookup({"a": 1, key: "x"}, "stream") == "x") is seen
 
 
@@ -30,9 +30,7 @@ def test_lookup_of_k() -> None:
 
 
 def test_what_folds_to_ascii_keeps_its_length() -> None:
-    """Only U+0130 becomes longer, and not ASCII: the lengths of two names alone can tell them
-    apart.
-    """
+    """Only U+0130 grows, and not to ASCII, so a difference in length rules a name out."""
     longer = [sign for sign in map(chr, range(sys.maxunicode + 1)) if len(go_fold(sign)) != 1]
 
     assert longer == ["\u0130"]
@@ -41,7 +39,7 @@ def test_what_folds_to_ascii_keeps_its_length() -> None:
 
 @pytest.mark.parametrize("key", ["stream", "STREAM", "\u017ftream", "\ufb06ream", "strea"])
 def test_a_folded_document_has_what_lookup_finds(key: str) -> None:
-    """Both find a field under the same spellings, and nothing under any other."""
+    """Both functions find a field under the same spellings and no other."""
     document: dict[str, object] = {"a": 1, key: "x"}
 
     assert folded(document).get("stream") == lookup(document, "stream")

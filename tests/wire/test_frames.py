@@ -1,4 +1,4 @@
-"""Frames: what is cut, what is kept back, what is refused."""
+"""Frames: where bytes are cut, held back and refused."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NDJSON = '{"a":"é\u2028\u0085\x0b"}\n{"b":2}\n{"c":3}\n'.encode()
 EVENTS = b'data: {"a":1}\n\nevent: x\ndata: {"b":2}\n\ndata: [DONE]\n\n'
 
 
-def fed(frames: Frames, pieces: list[bytes]) -> list[bytes]:
-    """All frames that the pieces give."""
-    return [frame for piece in pieces for frame in frames.feed(piece)]
+def fed(frames: Frames, chunks: list[bytes]) -> list[bytes]:
+    """Return all frames that the chunks give."""
+    return [frame for chunk in chunks for frame in frames.feed(chunk)]
 
 
 @pytest.mark.parametrize(
@@ -34,27 +34,27 @@ def fed(frames: Frames, pieces: list[bytes]) -> list[bytes]:
 def test_however_a_stream_is_cut_its_frames_are_the_same(
     frames: type[LineFrames | EventFrames], stream: bytes, count: int, cuts: list[int]
 ) -> None:
-    """Frames joined again are the bytes that came, whatever the sizes of the reads."""
+    """The frames joined are the bytes that came, whatever the sizes of the reads."""
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    pieces = [stream[a:b] for a, b in pairwise(places)]
+    chunks = [stream[a:b] for a, b in pairwise(places)]
 
-    found = fed(frames(), pieces)
+    found = fed(frames(), chunks)
 
     assert (b"".join(found), len(found)) == (stream, count)
 
 
 def test_only_newlines_end_a_line() -> None:
-    """U+2028, U+0085 and a vertical tab in a JSON string do not cut it."""
+    """U+2028, U+0085 and a vertical tab in a JSON string do not end a line."""
     assert fed(LineFrames(), [NDJSON])[0] == NDJSON.split(b"\n")[0] + b"\n"
 
 
 def test_blank_lines_are_left_out() -> None:
-    """Python's client fails on a blank line, so none is handed on."""
+    """Blank lines are dropped, as Python's client fails on them."""
     assert fed(LineFrames(), [b"\n\n{}\n", b"\r\n", b"\n{}\n"]) == [b"{}\n", b"{}\n"]
 
 
 def test_events_may_end_in_crlf() -> None:
-    """An event ends at a blank line in either line ending."""
+    """A blank line in either line ending ends an event."""
     stream = b"data: 1\r\n\r\ndata: 2\n\n"
 
     assert fed(EventFrames(), [stream]) == [b"data: 1\r\n\r\n", b"data: 2\n\n"]
@@ -62,7 +62,7 @@ def test_events_may_end_in_crlf() -> None:
 
 @pytest.mark.parametrize("frames", [LineFrames, EventFrames])
 def test_a_frame_without_end_is_bounded(frames: type[LineFrames | EventFrames]) -> None:
-    """A stream that never ends a frame is given up at 16 MiB, not kept."""
+    """A frame without an end is given up at 16 MiB."""
     cutter = frames()
     cutter.feed(b"x" * MAX_FRAME)
     with pytest.raises(FrameTooLong):
@@ -71,7 +71,7 @@ def test_a_frame_without_end_is_bounded(frames: type[LineFrames | EventFrames]) 
 
 @pytest.mark.parametrize("frames", [LineFrames, EventFrames])
 def test_the_end_completes_no_cut_frame(frames: type[LineFrames | EventFrames]) -> None:
-    """A last line or event without its end is a cut one."""
+    """A last line or event without its end is not completed."""
     cutter = frames()
     cutter.feed(b"data: half")
 
@@ -79,7 +79,7 @@ def test_the_end_completes_no_cut_frame(frames: type[LineFrames | EventFrames]) 
 
 
 def test_a_json_body_is_whole_at_its_end() -> None:
-    """One JSON document is one frame, and only the end of the body makes it whole."""
+    """A JSON document is one frame, and only the end of the body completes it."""
     body = WholeBody()
 
     assert body.feed(b'{"a":') == []
@@ -106,5 +106,5 @@ def test_a_json_body_is_bounded() -> None:
     ],
 )
 def test_the_content_type_says_how_to_cut(content_type: str, kind: type[object]) -> None:
-    """What no Ollama sends on these routes has no cutter."""
+    """A content type that no Ollama sends on these routes has no cutter."""
     assert type(frames_for(content_type)) is kind

@@ -24,7 +24,7 @@ _PAIRS = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max
     ],
 )
 def test_goes_upstream(name: bytes) -> None:
-    """What an answer may depend on, and tracing, reaches the backend with its value untouched."""
+    """Tracing, and headers that an answer may depend on, reach the backend unchanged."""
     assert upstream_headers([(name, b"Some Value")]) == [(name.lower(), b"Some Value")]
 
 
@@ -63,7 +63,7 @@ def test_goes_upstream(name: bytes) -> None:
     ],
 )
 def test_stays_here(name: bytes) -> None:
-    """Credentials, addresses, framing and whatever is unknown never reach a backend."""
+    """Credentials, addresses, framing and unknown headers never reach a backend."""
     assert upstream_headers([(name, b"v"), (b"Accept", b"*/*")]) == [(b"accept", b"*/*")]
 
 
@@ -85,7 +85,7 @@ def test_stays_here(name: bytes) -> None:
     ],
 )
 def test_does_not_come_back(name: bytes) -> None:
-    """Nothing of a backend but type and cacheability of its answer reaches the client."""
+    """Only the type and the cacheability of a backend's answer reach the client."""
     answer = [(name, b"v"), (b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache")]
     assert downstream_headers(answer) == [
         (b"content-type", b"application/json"),
@@ -94,7 +94,7 @@ def test_does_not_come_back(name: bytes) -> None:
 
 
 def test_connection_names_more_hops() -> None:
-    """A header that Connection names is for this hop only, in both directions."""
+    """A header named in Connection is for this hop only, in both directions."""
     headers = [
         (b"Accept", b"*/*"),
         (b"Connection", b"close, ACCEPT"),
@@ -130,13 +130,13 @@ def test_connection_names_more_hops() -> None:
     ],
 )
 def test_credential(headers: list[tuple[bytes, bytes]], key: str | None) -> None:
-    """Bearer before x-api-key before api-key, of duplicates the first, the rest is no key."""
+    """Bearer precedes x-api-key and api-key, the first duplicate counts, others are no key."""
     assert credential(headers) == key
 
 
 @given(_PAIRS)
 def test_any_headers_are_filtered(headers: list[tuple[bytes, bytes]]) -> None:
-    """The filters and the look for a key take any bytes, and invent nothing."""
+    """The filters and the search for a key accept any bytes and invent nothing."""
     given_pairs = {(name.lower(), value) for name, value in headers}
     assert set(upstream_headers(headers)) | set(downstream_headers(headers)) <= given_pairs
     key = credential([*headers, (b"authorization", headers[0][1] if headers else b"")])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest, HeadersTooLarge
-from ollama_gateway.wire.headers import MAX_HEADERS, MAX_TARGET, METHODS, check_head
+from ollama_gateway.wire.headers import ALLOWED_METHODS, MAX_HEADERS, MAX_TARGET, check_head
 
 _HOST = (b"host", b"gateway:11435")
 _PAIRS = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=8)
@@ -22,9 +22,9 @@ def _check(
     check_head(method, target, version, [_HOST, *headers])
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(ALLOWED_METHODS))
 def test_plain_heads_pass(method: str) -> None:
-    """What ordinary clients send is let through."""
+    """The heads that ordinary clients send are accepted."""
     _check((b"Content-Length", b"0"), method=method)
     _check((b"content-length", b"123456789012345678"), method=method)
     _check((b"transfer-encoding", b"chunked"), method=method)
@@ -48,7 +48,7 @@ def test_plain_heads_pass(method: str) -> None:
     ],
 )
 def test_tolerated_headers(header: tuple[bytes, bytes]) -> None:
-    """A header that merely goes unused is no error, an Upgrade above all."""
+    """A header that goes unused is no error, not even an Upgrade."""
     _check((b"Connection", b"Upgrade"), header)
 
 
@@ -57,14 +57,14 @@ def test_tolerated_headers(header: tuple[bytes, bytes]) -> None:
     ["CONNECT", "TRACE", "PRI", "get", "Post", "", "GET ", "X" * 265, "PROPFIND", "\uff27ET"],
 )
 def test_methods(method: str) -> None:
-    """Any method that no route could have is refused, and so is another case."""
+    """A method that no route could have is refused, and so is one in another case."""
     with pytest.raises(BadRequest, match="method"):
         _check(method=method)
 
 
 @pytest.mark.parametrize("version", ["0.9", "1.2", "2", "2.0", "9.9", "", "1", "1.1 "])
 def test_versions(version: str) -> None:
-    """HTTP/1.0 and 1.1 exist, nothing else."""
+    """Only HTTP/1.0 and 1.1 are accepted."""
     with pytest.raises(BadRequest, match="version"):
         _check(version=version)
 
@@ -88,7 +88,7 @@ def test_versions(version: str) -> None:
     ],
 )
 def test_targets(target: bytes) -> None:
-    """A target is a path of visible ASCII and at most 8 KiB."""
+    """A target is a path of visible ASCII of at most 8 KiB."""
     with pytest.raises(BadRequest, match="target"):
         _check(target=target)
     _check(target=b"/" + b"a" * (MAX_TARGET - 1))
@@ -106,7 +106,7 @@ def test_targets(target: bytes) -> None:
     ],
 )
 def test_hosts(host: bytes) -> None:
-    """Names and addresses, with and without a port, are hosts, on 1.0 as well."""
+    """Names and addresses, with and without a port, are valid hosts, on 1.0 as well."""
     for version in ("1.0", "1.1"):
         check_head("GET", b"/", version, [(b"Host", host)])
 
@@ -139,14 +139,14 @@ def test_hosts(host: bytes) -> None:
     ],
 )
 def test_bad_hosts(host: bytes) -> None:
-    """A Host that is no host is refused, whatever the version."""
+    """A malformed Host is refused in every version."""
     for version in ("1.0", "1.1"):
         with pytest.raises(BadRequest, match=r"Host|malformed"):
             check_head("GET", b"/", version, [(b"host", host)])
 
 
 def test_number_of_hosts() -> None:
-    """1.1 needs exactly one Host, 1.0 none or one; two equal ones are two."""
+    """1.1 needs exactly one Host, 1.0 none or one; two equal ones are refused."""
     with pytest.raises(BadRequest, match="exactly one Host"):
         check_head("GET", b"/", "1.1", [])
     for version in ("1.0", "1.1"):
@@ -176,7 +176,7 @@ def test_number_of_hosts() -> None:
     ],
 )
 def test_content_length(lengths: list[bytes]) -> None:
-    """One Content-Length, in plain digits, that every server reads alike."""
+    """Only one Content-Length is accepted, in plain digits that every server reads alike."""
     with pytest.raises(BadRequest, match=r"Content-Length|malformed"):
         _check(*((b"Content-Length", length) for length in lengths))
 
@@ -202,18 +202,18 @@ def test_content_length(lengths: list[bytes]) -> None:
     ],
 )
 def test_transfer_encoding(codings: list[bytes]) -> None:
-    """One Transfer-Encoding, which is chunked."""
+    """Only one Transfer-Encoding is accepted, and it must be chunked."""
     with pytest.raises(BadRequest, match=r"Transfer-Encoding|malformed"):
         _check(*((b"Transfer-Encoding", coding) for coding in codings))
 
 
 def test_transfer_encoding_in_other_case() -> None:
-    """The coding's name has no case."""
+    """The coding's name is case-insensitive."""
     _check((b"TRANSFER-ENCODING", b"Chunked"))
 
 
 def test_both_framings() -> None:
-    """Content-Length beside Transfer-Encoding is a smuggling attempt, in any order and case."""
+    """Content-Length beside Transfer-Encoding (smuggling) is refused in any order and case."""
     length, coding = (b"CONTENT-length", b"5"), (b"transfer-ENCODING", b"chunked")
     for headers in ([length, coding], [coding, length]):
         with pytest.raises(BadRequest, match="exclude each other"):
@@ -221,7 +221,7 @@ def test_both_framings() -> None:
 
 
 def test_chunked_on_http_1_0() -> None:
-    """HTTP/1.0 has no chunks."""
+    """HTTP/1.0 has no chunked coding."""
     with pytest.raises(BadRequest, match=r"needs HTTP/1\.1"):
         _check((b"transfer-encoding", b"chunked"), version="1.0")
 
@@ -248,20 +248,20 @@ def test_chunked_on_http_1_0() -> None:
     ],
 )
 def test_malformed_headers(header: tuple[bytes, bytes]) -> None:
-    """A name that is no token or has an underscore, a folded line, a control character."""
+    """Names that are no token or have `_`, folded lines and control characters are refused."""
     with pytest.raises(BadRequest, match="malformed"):
         _check(header)
 
 
 def test_number_of_headers() -> None:
-    """A hundred headers pass, one more is a 431."""
+    """A hundred headers are accepted, and one more is a 431."""
     _check(*[(b"x", b"y")] * (MAX_HEADERS - 1))
     with pytest.raises(HeadersTooLarge):
         _check(*[(b"x", b"y")] * MAX_HEADERS)
 
 
 def test_refusals_quote_nothing() -> None:
-    """The operator gets a fixed word, the client a line with none of the bytes it sent."""
+    """The log gets a fixed reason, and the client a line with none of the bytes it sent."""
     for headers in ([(b"secret_x", b"v")], [(b"content-length", b"secret")], [(b"x", b"secret\0")]):
         with pytest.raises(BadRequest) as refusal:
             _check(*headers)
@@ -273,7 +273,7 @@ def test_refusals_quote_nothing() -> None:
 def test_any_head_is_judged(
     method: str, target: bytes, version: str, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """No head ends in anything but silence or one of our own two errors."""
+    """Any head is accepted or gets one of our own two errors."""
     with contextlib.suppress(BadRequest, HeadersTooLarge):
         check_head(method, target, version, headers)
     with contextlib.suppress(BadRequest, HeadersTooLarge):

@@ -1,4 +1,4 @@
-"""What is read of a large body by its fields and parts is what is read of it whole."""
+"""A large body read by its fields and parts says the same as when it is read whole."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from hypothesis import strategies as st
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import LongText, model_of, parse, utf8_size
 from ollama_gateway.wire.bounds import with_generation
-from ollama_gateway.wire.dialects.openai import with_usage
-from ollama_gateway.wire.large import IN_PLACE, STEP, Intake, Large, fields_of, request_limits
+from ollama_gateway.wire.dialects.openai import OpenAIDialect
+from ollama_gateway.wire.large import (
+    IN_PLACE,
+    SCAN_STEP,
+    BodyReader,
+    Large,
+    fields_of,
+    request_limits,
+)
 from ollama_gateway.wire.parts import parts, whole
-from ollama_gateway.wire.structure import LONG, Cutting
+from ollama_gateway.wire.structure import LONG_STRING, Cutting
 from tests.wire.scanning import PICTURES, RUN, Pairs, documents, encoded, large, read, run, sent
 
 
 def shape(value: Any) -> Any:
-    """A value with the sizes of its texts in their place."""
+    """Replace the texts in a value by their sizes."""
     if isinstance(value, dict):
         return {key: shape(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -30,16 +37,16 @@ def shape(value: Any) -> Any:
 
 @settings(max_examples=500, deadline=None)
 @given(documents(), st.sampled_from([1, 5, 17]), st.sampled_from([1, 30]))
-def test_any_body_is_read_alike(body: bytes, step: int, piece: int) -> None:
-    """Whole or in steps of any size: the same bodies are refused, the rest say the same."""
+def test_any_body_is_read_alike(body: bytes, step: int, chunk: int) -> None:
+    """Read whole or in steps of any size, the same bodies are refused and the rest say the same."""
     try:
         whole = parse(body)
     except BadRequest:
         with pytest.raises(BadRequest):
-            run(fields_of(large(body, step=step, piece=piece)))
+            run(fields_of(large(body, step=step, chunk=chunk)))
         event("refused")
         return
-    found = large(body, step=step, piece=piece)
+    found = large(body, step=step, chunk=chunk)
 
     fields = run(fields_of(found))
     assert list(fields) == list(whole)
@@ -53,23 +60,23 @@ def test_any_body_is_read_alike(body: bytes, step: int, piece: int) -> None:
 @settings(max_examples=500, deadline=None)
 @given(documents(), st.sampled_from([1, 5, 17]))
 def test_the_parts_hold_all_that_there_is(body: bytes, step: int) -> None:
-    """Each is JSON; their keys and scalars, one part behind the other, are those of the body."""
+    """Each part is JSON, and the scalars of all parts in order are those of the body."""
     try:
         found = large(body, step=step)
     except BadRequest:
         return
-    values = [value for part in parts(found) for value in flattened(part.read(valued))]
+    values = [value for part in parts(found) for value in flattened(part.value(valued))]
 
     assert values == flattened(json.loads(body, object_pairs_hook=valued))
 
 
 def valued(pairs: list[tuple[str, Any]]) -> list[Any]:
-    """An object's values; of its keys a part has some that are in front of it as well."""
+    """Return an object's values; a part repeats the keys in its opening."""
     return [value for _, value in pairs]
 
 
 def flattened(value: Any) -> list[Any]:
-    """Scalars in their order, texts by their sizes."""
+    """Return the scalars in order, texts as their sizes."""
     if isinstance(value, list):
         return [inner for item in value for inner in flattened(item)]
     return [shape(value)]
@@ -78,7 +85,7 @@ def flattened(value: Any) -> list[Any]:
 @settings(max_examples=300, deadline=None)
 @given(documents(), st.sampled_from([1, 5, 17]))
 def test_what_a_value_stands_under_is_kept(body: bytes, step: int) -> None:
-    """The keys on the way to a part are the body's own, in their order."""
+    """The keys on the path to a part are the body's own, in order."""
     try:
         found = large(body, step=step)
     except BadRequest:
@@ -90,7 +97,7 @@ def test_what_a_value_stands_under_is_kept(body: bytes, step: int) -> None:
 
 
 def ways(value: Any) -> Any:
-    """The keys on the way to every value."""
+    """Yield the keys on the path to every value."""
     items = value if isinstance(value, Pairs) else [(None, item) for item in value]
     for key, inner in items:
         step = [] if key is None else [key]
@@ -100,7 +107,7 @@ def ways(value: Any) -> Any:
 
 
 def like(keys: list[str | None], path: list[str]) -> bool:
-    """Whether they are the same but for those that are too long."""
+    """Return whether two paths are equal, apart from keys that are too long."""
     return len(keys) == len(path) and all(
         one in {None, two} for one, two in zip(keys, path, strict=True)
     )
@@ -111,10 +118,11 @@ def like(keys: list[str | None], path: list[str]) -> bool:
     "more", [{}, {"options": {"a": 1}}, {"options": None}, {"MAX_TOKENS": "x"}]
 )
 def test_what_is_written_into_it(document: dict[str, Any], more: dict[str, Any]) -> None:
-    """Fields are written as into any body, and all its other bytes stay."""
+    """Fields are written as into a small body, and all other bytes stay."""
     body = encoded({**document, **more})
     for field in (("max_tokens",), ("options", "num_predict")):
         found = with_generation(large(body), field, 7)
+        with_usage = OpenAIDialect().with_usage
         assert sent(with_usage(found)) == with_usage(with_generation(body, field, 7))
         assert len(found) == len(sent(found))
         again = with_generation(with_generation(large(body), field, 9), field, 7)
@@ -124,7 +132,7 @@ def test_what_is_written_into_it(document: dict[str, Any], more: dict[str, Any])
 
 @pytest.mark.parametrize("value", ["5", '"x"', "[1]"])
 def test_options_that_are_none_are_refused(value: str) -> None:
-    """As in a small body: what stands there would be lost."""
+    """Options that are no object are refused, as in a small body, because they would be lost."""
     body = f'{{"options":{value}}}'.encode()
     for one in (body, large(body)):
         with pytest.raises(BadRequest, match="options must be an object"):
@@ -146,16 +154,16 @@ def test_options_that_are_none_are_refused(value: str) -> None:
     ],
 )
 def test_a_large_body_that_is_refused(body: bytes, words: str) -> None:
-    """One line that says what is wrong, whatever the size."""
-    intake = Intake(request_limits(100_000))
-    intake.add(body)
+    """A refusal is one line that says what is wrong, whatever the size."""
+    reader = BodyReader(request_limits(100_000))
+    reader.add(body)
     with pytest.raises(BadRequest, match=words) as refusal:
-        run(fields_of(run(intake.end())))
+        run(fields_of(run(reader.end())))
     assert "\n" not in refusal.value.message
 
 
 def test_a_long_name_is_no_models_name() -> None:
-    """What was left out is not read as a name, and not written to any row."""
+    """A model name that was left out as a long text is refused, and no record holds it."""
     body = large(encoded({"model": RUN, "prompt": "hi"}))
     with pytest.raises(BadRequest, match="model is too long"):
         model_of(run(fields_of(body)))
@@ -166,44 +174,44 @@ def test_a_long_name_is_no_models_name() -> None:
     [b"[0],", b'{"":0},', b'"a",', b"1,", b"1.1,", b'"\\u0041",', b"[[[1]]],", b" 1,", b'"', b" "],
 )
 def test_no_step_takes_more_than_a_part(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 2 MB no step hands more than a few KiB to the scanner, or 256 KiB to Python's json."""
+    """For 2 MB no step gives the scanner more than a few KiB, or Python's json over 256 KiB."""
     count = min(2_000_000 // len(unit), 90_000 if unit[0] in b"[{" else 10**9) // 3
     body = b'{"model":"m","messages":[' + (
         unit * count if unit != b'"' else b'"' + b"x" * 2_000_000
     )
     body += b'"]}' if unit == b'"' else b"0]}"
-    intake = Intake(request_limits(100_000))
-    intake.add(body)
-    found = run(intake.end())
+    reader = BodyReader(request_limits(100_000))
+    reader.add(body)
+    found = run(reader.end())
 
     assert isinstance(found, Large)
     assert max(len(part.text) for part in parts(found)) <= IN_PLACE
-    assert STEP + LONG <= IN_PLACE
+    assert SCAN_STEP + LONG_STRING <= IN_PLACE
     held = list(run_sizes(found))
     assert max(held) <= 32 * 1024
 
 
 def run_sizes(found: Large) -> Any:
-    """Bytes of the pieces that leave."""
-    return (len(piece) for piece in found.pieces(32 * 1024))
+    """Return the sizes of the chunks that are sent."""
+    return (len(chunk) for chunk in found.chunks(32 * 1024))
 
 
 def test_a_long_text_says_how_long_it_is() -> None:
-    """In UTF-8, and as JSON; of its words there is nothing."""
+    """A long text has its sizes in UTF-8 and as JSON, and none of its content."""
     text = 'a"\n\u00e9\U0001f600' * 20
     for escapes in (False, True):
         body = json.dumps({"x": [text]}, ensure_ascii=escapes).encode()
         for step in (1, 2, 3, 5, 11):
             (part,) = parts(large(body, step=step, cutting=Cutting()))
             (found,) = part.texts
-            assert isinstance(part.read()["x"][0], LongText)
+            assert isinstance(part.value()["x"][0], LongText)
             assert found.size == len(text.encode())
             assert found.printed == len(json.dumps(text, ensure_ascii=False).encode()) - 2
 
 
 @pytest.mark.parametrize("step", [1, 7, 100])
 def test_a_long_listing_is_made_by_parts(step: int) -> None:
-    """Thousands of entries are those of a short one, and no text of theirs is left out."""
+    """A listing of thousands of entries is read like a short one, and no text is left out."""
     entries = [
         {"name": f"m{n}", "details": {"families": ["a", "b"]}, "x": "y" * 50} for n in range(99)
     ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import measure, measured, measured_inputs
+from ollama_gateway.wire.bounds import measure_document, measured, measured_inputs
 from ollama_gateway.wire.large import fields_of
 from ollama_gateway.wire.structure import Cutting
 from tests.wire.scanning import PICTURES, RUN, encoded, large, run
@@ -23,11 +23,11 @@ BOUNDS: Final = (("max_tokens",),)
 @pytest.mark.parametrize("escapes", [False, True])
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_it_measures_as_much(document: dict[str, Any], size: int, *, escapes: bool) -> None:
-    """For pictures nothing by their bytes, for texts all, as of a body that is read whole."""
+    """Pictures add no bytes and texts add all of theirs, as in a body that is read whole."""
     body = json.dumps(document, ensure_ascii=escapes).encode()
     found = large(body, step=size, cutting=Cutting(60, 10_000))
 
-    assert run(measured(found, run(fields_of(found)), BOUNDS)) == measure(
+    assert run(measured(found, run(fields_of(found)), BOUNDS)) == measure_document(
         parse(body), len(body), BOUNDS
     )
 
@@ -58,11 +58,11 @@ MESSAGES: Final = st.lists(
 @settings(deadline=None)
 @given(MESSAGES, st.sampled_from([1, 5, 17]))
 def test_what_is_divided_measures_no_less(messages: list[Any], step: int) -> None:
-    """A cut may count something twice, and takes nothing away."""
+    """A cut may count something twice, but never takes anything away."""
     body = encoded({"model": "m", "messages": messages, "max_tokens": 7})
     found = large(body, step=step)
     whole, seen = (
-        measure(parse(body), len(body), BOUNDS),
+        measure_document(parse(body), len(body), BOUNDS),
         run(measured(found, run(fields_of(found)), BOUNDS)),
     )
 
@@ -73,7 +73,7 @@ def test_what_is_divided_measures_no_less(messages: list[Any], step: int) -> Non
 
 
 def test_a_namespace_that_is_divided_is_refused() -> None:
-    """How often its name is written cannot be told from its parts, and a budget would not hold."""
+    """Parts cannot show how often the namespace's name is written, and a budget would not hold."""
     tools = [{"type": "namespace", "name": "n" * 50, "tools": [{"name": "t"}] * 50}]
     found = large(encoded({"model": "m", "tools": tools}))
     with pytest.raises(BadRequest, match="namespace of tools is too large"):
@@ -82,7 +82,7 @@ def test_a_namespace_that_is_divided_is_refused() -> None:
 
 @pytest.mark.parametrize("is_last", [False, True], ids=["first", "last"])
 def test_a_namespace_that_is_divided_outside_of_its_tools_is_refused(*, is_last: bool) -> None:
-    """A cut before them, or behind them, leaves its name in another part all the same."""
+    """A cut before or behind a namespace's tools leaves its name in another part."""
     members = {"name": "n" * 50, "pad": [1] * 200, "tools": [{"name": "t"}]}
     if is_last:
         members = dict(reversed(members.items()))
@@ -107,7 +107,7 @@ def test_a_namespace_that_is_divided_outside_of_its_tools_is_refused(*, is_last:
 )
 @pytest.mark.parametrize("escapes", [False, True])
 def test_inputs_measure_as_much(value: Any, *, escapes: bool) -> None:
-    """What is to be embedded is measured text by text, or as the whole body."""
+    """Texts to embed are measured one by one, or else as the whole body."""
     body = json.dumps({"model": "m", "INPUT": value}, ensure_ascii=escapes).encode()
     found = large(body)
 

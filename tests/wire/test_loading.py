@@ -1,4 +1,4 @@
-"""What only loads or unloads a model: no word, in any field that could make Ollama write."""
+"""Requests that only load or unload a model: no text in any field from which Ollama generates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SAYING = {
     "tools": [{}],
     "nobody_knows": 1,
 }
-"""Of each a value that could make a model write."""
+"""For each field a value from which a model could generate."""
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,15 @@ SAYING = {
         {**M, "options": {"num_ctx": 4096}, "think": True, "format": "json"},
     ],
 )
-def test_what_says_no_word_only_loads(body: dict[str, Any]) -> None:
-    """Clients leave fields out or send them empty, with or without the time to keep it."""
+def test_a_request_without_text_only_loads(body: dict[str, Any]) -> None:
+    """Clients leave fields out or send them empty, with or without `keep_alive`."""
     assert only_loads(parse(json.dumps(body).encode()))
 
 
 @pytest.mark.parametrize("field", SAYING)
 @pytest.mark.parametrize("fold", [str, str.upper, str.title])
-def test_what_might_say_a_word_does_not(field: str, fold: Any) -> None:
-    """Each field alone, in any case, beside an empty prompt."""
+def test_a_field_that_may_generate_does_not_only_load(field: str, fold: Any) -> None:
+    """Each field alone, in any case and beside an empty prompt, makes the request a generation."""
     rest = {} if field == "prompt" else {"prompt": ""}
     body = {**M, **rest, fold(field): SAYING[field]}
     assert not only_loads(parse(json.dumps(body).encode()))
@@ -87,7 +87,7 @@ EMPTY = {"role": "user", "content": []}
     ],
 )
 def test_messages_of_empty_parts_are_none(messages: object, is_load: bool) -> None:  # noqa: FBT001 - a table's column
-    """Where content may be a list of parts; elsewhere such a message is an error or a message."""
+    """Empty lists count as no message only where content may be a list of parts."""
     body = parse(json.dumps({**M, "messages": messages}).encode())
     assert only_loads(body, in_parts=True) == is_load
     assert not only_loads(body)

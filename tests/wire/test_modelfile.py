@@ -1,4 +1,4 @@
-"""Places on a machine's disk, taken out of what `/api/show` says."""
+"""Directories of a backend are removed from the answer to `/api/show`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEX = "0123456789abcdef" * 4
 
 
 def cleaned(modelfile: str) -> str:
-    """What becomes of a modelfile."""
+    """Return the cleaned modelfile."""
     body = json.dumps({"modelfile": modelfile, "system": f"FROM /a/{HEX}"}).encode()
     after = json.loads(run(without_places(body)))
     assert after["system"] == f"FROM /a/{HEX}"
@@ -41,7 +41,7 @@ def cleaned(modelfile: str) -> str:
     ],
 )
 def test_lines(line: str, expected: str) -> None:
-    """Of a layer's path its last part stays; what is no place is not touched."""
+    """The last part of a layer's path stays; any other text is unchanged."""
     assert cleaned(f"# x\n\n{line}\nPARAMETER stop a\n") == f"# x\n\n{expected}\nPARAMETER stop a\n"
 
 
@@ -60,12 +60,12 @@ def test_lines(line: str, expected: str) -> None:
     ],
 )
 def test_other_bytes_stay(body: bytes) -> None:
-    """Without such a line the answer is the same, byte for byte, whatever it is."""
+    """Without such a line any answer stays the same, byte for byte."""
     assert run(without_places(body)) == body
 
 
 def test_escapes_survive() -> None:
-    """The new string says what the old one said, and the bytes round it are the old ones."""
+    """The new string says the same as the old one, and the bytes around it stay."""
     body = b'{ "modelfile" : "FROM /a/b\\nSYSTEM \\u00e9\\u2028\\"\\ud83d\\ude00" , "z":1.10 }'
     after = run(without_places(body))
 
@@ -75,14 +75,14 @@ def test_escapes_survive() -> None:
 
 
 def test_it_takes_linear_time() -> None:
-    """A modelfile of slashes or quotes is no way to keep the gateway busy."""
+    """A modelfile of slashes or quotes does not keep the gateway busy."""
     for text in ("/" * 300_000, "FROM " + "/a" * 100_000, "blobs/" * 50_000, '"' * 100_000):
         cleaned(text)
 
 
 @pytest.mark.parametrize("place", [0, 1, 262_000, 262_130, 262_144, 600_000])
 def test_a_large_answer_is_looked_at_in_windows(place: int) -> None:
-    """Wherever the field stands, and however long it is, no place of a disk comes through."""
+    """No directory passes, wherever the field stands and however long it is."""
     for text in ("FROM /a/b\nSYSTEM x", "FROM /a/b\n" + "# \\x\n" * 100_000):
         body = json.dumps({"x": "y" * place, "modelfile": text, "z": "FROM /a"}).encode()
         after = run(without_places(body))

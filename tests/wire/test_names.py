@@ -45,7 +45,7 @@ _WRITTEN = st.builds(
     ],
 )
 def test_spellings_of_one_model(text: str) -> None:
-    """Every spelling that Ollama serves from one manifest has one key."""
+    """All spellings that Ollama serves from one manifest have one key."""
     assert ModelName.parse(text).key == "registry.ollama.ai/library/m1:latest"
 
 
@@ -62,7 +62,7 @@ def test_spellings_of_one_model(text: str) -> None:
     ],
 )
 def test_different_models(text: str) -> None:
-    """What Ollama does not serve as m1 has another key."""
+    """Names that Ollama does not serve as m1 have another key."""
     assert ModelName.parse(text) != ModelName.parse("m1")
     assert ModelName.parse(text).key != ModelName.parse("m1").key
 
@@ -91,7 +91,7 @@ def test_different_models(text: str) -> None:
     ],
 )
 def test_parts(text: str, parts: tuple[str | None, str, str, str]) -> None:
-    """Parts keep their spelling, missing ones get Ollama's defaults, lengths reach its limits."""
+    """Parts keep their spelling, missing ones get defaults, lengths reach Ollama's limits."""
     name = ModelName.parse(text)
     host, *rest = parts
     assert [name.host, name.namespace, name.model, name.tag] == [
@@ -153,7 +153,7 @@ def test_parts(text: str, parts: tuple[str | None, str, str, str]) -> None:
     ],
 )
 def test_no_name(text: str) -> None:
-    """What Ollama's grammar refuses is one and the same 400, which quotes nothing."""
+    """Every text that Ollama's grammar refuses is the same 400, which quotes nothing."""
     with pytest.raises(BadRequest, match=r"\Ainvalid model name\Z") as refusal:
         ModelName.parse(text)
     assert refusal.value.reason == "invalid_model_name"
@@ -161,7 +161,7 @@ def test_no_name(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\t\r\n", "\u00a0"])
 def test_missing_name(text: str) -> None:
-    """White space alone is no name, in Ollama's words."""
+    """Whitespace alone is no name, in Ollama's words."""
     with pytest.raises(BadRequest, match=r"\Amodel is required\Z") as refusal:
         ModelName.parse(text)
     assert refusal.value.reason == "invalid_model_name"
@@ -172,7 +172,7 @@ def test_missing_name(text: str) -> None:
     ["m1:local:cloud", "foo:cloud:local", "m1:20b-cloud:LOCAL", "x:cloud:cloud", "x:local-cloud"],
 )
 def test_two_sources(text: str) -> None:
-    """Two source suffixes are refused as Ollama refuses them, also the same one twice."""
+    """Two source suffixes are refused as in Ollama, even if they are the same."""
     with pytest.raises(BadRequest, match="use either :local or :cloud, not both"):
         ModelName.parse(text)
 
@@ -191,7 +191,7 @@ def test_two_sources(text: str) -> None:
     ],
 )
 def test_short(text: str, short: str) -> None:
-    """The display form is what Ollama's own lists show."""
+    """The short name is the one in Ollama's own lists."""
     assert ModelName.parse(text).short == short
     assert str(ModelName.parse(text)) == short
 
@@ -228,7 +228,7 @@ def test_cloud_spellings_are_one_model() -> None:
 @example("\ud800")
 @example("x:\u0130cloud")
 def test_parse_raises_only_bad_request(text: str) -> None:
-    """Any text is a name of the grammar or a 400."""
+    """Any text is a name in the grammar or a 400."""
     try:
         name = ModelName.parse(text)
     except BadRequest:
@@ -238,7 +238,7 @@ def test_parse_raises_only_bad_request(text: str) -> None:
 
 @given(_WRITTEN)
 def test_short_names_the_same_model(text: str) -> None:
-    """What is listed can be asked for: the short form parses to the same key."""
+    """The short form, as listed, parses to the same key."""
     try:
         name = ModelName.parse(text)
     except BadRequest:

@@ -33,7 +33,7 @@ _GLOBBISH = st.text(st.sampled_from("*?[]!^-&|~:a/mz0.cloud") | st.characters(),
     ],
 )
 def test_pattern_covers(pattern: str, text: str) -> None:
-    """A plain pattern is a name in any spelling; wildcards see the short name with its tag."""
+    """A plain pattern is a name in any spelling; wildcards match the short name with its tag."""
     assert matches(pattern, ModelName.parse(text))
 
 
@@ -59,12 +59,12 @@ def test_pattern_covers(pattern: str, text: str) -> None:
     ],
 )
 def test_pattern_does_not_cover(pattern: str, text: str) -> None:
-    """No pattern reaches further than it says, above all not into the cloud."""
+    """No pattern covers more than it says, above all no cloud name."""
     assert not matches(pattern, ModelName.parse(text))
 
 
 def test_hostile_pattern_is_cheap() -> None:
-    """The worst of patterns has no quantifier that could backtrack into another."""
+    """The worst pattern has no quantifier that could backtrack into another."""
     pattern = ("*a" * (MAX_PATTERN // 2))[: MAX_PATTERN - 1] + "z"
     assert not matches(pattern, ModelName.parse("a" * 80 + ":" + "a" * 80))
 
@@ -77,7 +77,7 @@ def test_hostile_pattern_is_cheap() -> None:
 @example("[a--b||c&&d~~e]*", "m")
 @example("\ud800*", "m")
 def test_matches_never_raises(pattern: str, text: str) -> None:
-    """Any pattern is an answer, and no cloud name is covered by one that does not say so."""
+    """Any pattern gives an answer, and covers a cloud name only if it says `cloud`."""
     name = ModelName.parse(text)
     if matches(pattern, name) and name.cloud:
         assert pattern.strip().casefold().endswith("cloud")

@@ -29,7 +29,7 @@ NETWORKS = tuple(map(network_of, ("10.0.0.0/8", "192.0.2.7", "fd00::/8")))
     ],
 )
 def test_what_is_in_a_network(text: str, *, is_inside: bool) -> None:
-    """An address by its number, in either dress; what is no address is in none."""
+    """An address counts by its number, in either notation; other texts are in no network."""
     assert is_in(address_of(text), NETWORKS) is is_inside
 
 
@@ -45,6 +45,6 @@ def test_what_is_in_a_network(text: str, *, is_inside: bool) -> None:
     ],
 )
 def test_what_is_no_network(text: str, fault: str) -> None:
-    """A network that would never match, or match another, is refused in words."""
+    """A network that would never match, or match another one, is refused with a reason."""
     with pytest.raises(ValueError, match=fault):
         network_of(text)

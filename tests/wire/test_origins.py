@@ -8,7 +8,7 @@ LISTED = ("https://chat.example.com", "https://*.team.example", "http://localhos
 
 
 def origins(*patterns: str) -> Origins:
-    """What these patterns allow."""
+    """Return what these patterns allow."""
     return Origins(tuple(map(pattern_of, patterns)))
 
 
@@ -26,7 +26,7 @@ def origins(*patterns: str) -> Origins:
     ],
 )
 def test_what_is_allowed(origin: str) -> None:
-    """The origin itself, labels before a name, any port, any host of a scheme."""
+    """Patterns allow the origin itself, labels before a name, any port, or any host of a scheme."""
     assert origins(*LISTED).allow(origin)
 
 
@@ -57,18 +57,18 @@ def test_what_is_allowed(origin: str) -> None:
     ],
 )
 def test_what_is_not_allowed(origin: str) -> None:
-    """A likeness of an allowed origin is another origin."""
+    """An origin that only resembles an allowed one is refused."""
     assert not origins(*LISTED).allow(origin)
 
 
 def test_nothing_is_allowed_by_default() -> None:
-    """Without a pattern every origin is a stranger's."""
+    """Without a pattern no origin is allowed."""
     assert not any(map(Origins().allow, ["", "null", "http://localhost", "https://a"]))
 
 
 @pytest.mark.parametrize("origin", ["null", "https://a.test", "chrome-extension://abc"])
 def test_a_star_is_everyone(origin: str) -> None:
-    """Also pages without an origin of their own."""
+    """`*` also allows pages without an origin of their own."""
     assert origins("*").allow(origin)
 
 
@@ -83,7 +83,7 @@ def test_a_star_is_everyone(origin: str) -> None:
     ],
 )
 def test_who_is_everyone(patterns: tuple[str, ...], *, are: bool) -> None:
-    """Patterns that any web site fulfils are known for what they are."""
+    """Patterns that any web site matches are recognized."""
     assert origins(*patterns).are_everyone is are
 
 
@@ -97,7 +97,7 @@ def test_who_is_everyone(patterns: tuple[str, ...], *, are: bool) -> None:
     ],
 )
 def test_a_pattern_is_kept_as_browsers_write_it(text: str, pattern: str) -> None:
-    """Lower case, no default port."""
+    """A pattern is stored in lower case and without the default port."""
     assert pattern_of(text) == pattern
 
 
@@ -121,6 +121,6 @@ def test_a_pattern_is_kept_as_browsers_write_it(text: str, pattern: str) -> None
     ],
 )
 def test_what_is_no_pattern(text: str) -> None:
-    """What could not match, or would match more than it seems to, is refused in words."""
+    """A pattern that could not match, or would match too much, is refused with a reason."""
     with pytest.raises(ValueError, match="is not an origin like"):
         pattern_of(text)

@@ -1,4 +1,4 @@
-"""A bound that may be read after the dialect's own: `options.num_predict` on `/v1`."""
+"""A bound that Ollama may read after the dialect's own: `options.num_predict` on `/v1`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 
 from ollama_gateway.server.routes import INFERENCE
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import measure, with_generation
+from ollama_gateway.wire.bounds import measure_document, with_generation
 
 ROUTES = {endpoint.path: endpoint.bounds for endpoint in INFERENCE if endpoint.bounds}
 V1 = {path: fields for path, fields in ROUTES.items() if path.startswith("/v1/")}
 
 
 def bounded(text: str, path: str, tokens: int = 7) -> str:
-    """A body as it goes upstream."""
+    """Return a body as it goes upstream."""
     raw, fields = text.encode(), ROUTES[path]
-    measured = measure(parse(raw), len(raw), fields)
+    measured = measure_document(parse(raw), len(raw), fields)
     assert measured.written != tokens, "it would be left alone"
     changed = with_generation(raw, fields[0], tokens, measured.overriding)
     assert isinstance(changed, bytes)
@@ -43,23 +43,23 @@ def bounded(text: str, path: str, tokens: int = 7) -> str:
     ],
 )
 def test_both_bounds_say_the_same(path: str, name: str, options: str, expected: str) -> None:
-    """Whichever Ollama reads last; where nothing stands there, nothing is added."""
+    """Both fields get the bound, whichever Ollama reads last; an absent one is not added."""
     field = V1[path][0][0]
     body = f'{{"model":"m","{name}":{options},"{field}":7,"x":1}}'
     if options == expected:
         raw = body.encode()
-        assert measure(parse(raw), len(raw), V1[path]).written == 7
+        assert measure_document(parse(raw), len(raw), V1[path]).written == 7
         return
     assert bounded(body, path) == f'{{"model":"m","{name}":{expected},"{field}":7,"x":1}}'
 
 
 @pytest.mark.parametrize("path", V1)
-def test_who_gives_it_alone_wishes_the_same(path: str) -> None:
-    """As with other fields that Ollama does not read: the dialect's own is written with it."""
+def test_an_override_alone_sets_the_dialects_own_bound_too(path: str) -> None:
+    """If only the override is given, the dialect's own field is added."""
     body = {"model": "m", "options": {"num_predict": 5}}
     raw = json.dumps(body).encode()
-    assert measure(parse(raw), len(raw), V1[path]).asked == 5
+    assert measure_document(parse(raw), len(raw), V1[path]).asked == 5
     field = V1[path][0][0]
     found = json.loads(bounded(json.dumps(body), path, 5))
     assert found == {**body, field: 5}
-    assert measure(parse(raw[:-1] + b',"%b":9}' % field.encode()), 9, V1[path]).asked == 9
+    assert measure_document(parse(raw[:-1] + b',"%b":9}' % field.encode()), 9, V1[path]).asked == 9

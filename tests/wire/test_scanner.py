@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from ollama_gateway.wire.body import MAX_DEPTH
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
-from ollama_gateway.wire.structure import LONGEST_NAME, Cutting, Limits, Unreadable
-from tests.wire.scanning import Pairs, counts, documents, pieces_of, read, scanned
+from ollama_gateway.wire.structure import MAX_KEY_LENGTH, Cutting, DocumentLimits, Unreadable
+from tests.wire.scanning import Pairs, chunks_of, counts, documents, read, scanned
 
-EVERYTHING = Limits(values=10**9)
+EVERYTHING = DocumentLimits(values=10**9)
 
 
 @settings(max_examples=500, deadline=None)
@@ -21,17 +21,17 @@ EVERYTHING = Limits(values=10**9)
 def test_it_passes_what_a_reader_of_the_whole_passes(
     data: st.DataObject, document: bytes, long: int
 ) -> None:
-    """In pieces of any size: the same documents, with the same members and the same counts."""
-    pieces = data.draw(pieces_of(document))
+    """Chunks of any size give the same documents, the same members and the same counts."""
+    chunks = data.draw(chunks_of(document))
     try:
         expected = read(document)
     except ValueError:
         with pytest.raises(Unreadable):
-            scanned(pieces, Findings(EVERYTHING, long=long))
+            scanned(chunks, Findings(EVERYTHING, long=long))
         event("refused")
         return
 
-    scanner = scanned(pieces, Findings(EVERYTHING, keep=50, long=long))
+    scanner = scanned(chunks, Findings(EVERYTHING, keep=50, long=long))
 
     found = scanner.found
     assert scanner.is_complete
@@ -51,11 +51,11 @@ def test_it_passes_what_a_reader_of_the_whole_passes(
 @settings(max_examples=300, deadline=None)
 @given(st.data(), documents())
 def test_a_cut_stands_where_a_value_or_its_key_begins(data: st.DataObject, document: bytes) -> None:
-    """What is in front of a cut is JSON again when its last comma goes and what is open closes."""
-    pieces = data.draw(pieces_of(document))
+    """The bytes before a cut are JSON without the last comma and with the containers closed."""
+    chunks = data.draw(chunks_of(document))
     found = Findings(cutting=Cutting(shallow=4, deep=8), long=8)
     try:
-        scanned(pieces, found)
+        scanned(chunks, found)
     except Unreadable:
         return
 
@@ -74,11 +74,11 @@ def test_a_cut_stands_where_a_value_or_its_key_begins(data: st.DataObject, docum
 @settings(max_examples=300, deadline=None)
 @given(st.data(), documents())
 def test_what_is_left_out_is_a_string_or_a_gap(data: st.DataObject, document: bytes) -> None:
-    """Each omission is long, whole, and in no other."""
-    pieces = data.draw(pieces_of(document))
+    """Each omission is long, complete, and overlaps no other."""
+    chunks = data.draw(chunks_of(document))
     found = Findings(cutting=Cutting(), long=8)
     try:
-        scanned(pieces, found)
+        scanned(chunks, found)
     except Unreadable:
         return
 
@@ -96,56 +96,64 @@ def test_what_is_left_out_is_a_string_or_a_gap(data: st.DataObject, document: by
 @pytest.mark.parametrize(
     ("document", "limits", "words"),
     [
-        (b'{"a":[[],[]]}', Limits(containers=3), "more than 3 objects and arrays"),
-        (b'{"a":[{},{"b":{}}]}', Limits(containers=4), r"raise server\.max_json_containers"),
-        (b'{"a":[1,2,3]}', Limits(values=4), "more than 4 values"),
-        (b'{"a":["1,2",{},"3"]}', Limits(values=4), "more than 4 values"),
-        (b'{"a":1,"b":2,"c":3}', Limits(members=2), "more than 2 fields"),
-        (b'{"a":[[]]}', Limits(depth=2), "nested too deeply"),
-        (b'{"a":1e300,"b":1e301,"c":1e302}', Limits(containers=2), "odd form"),
-        (b'{"a":1e309}', Limits(), "number out of range"),
-        (b'{"%b":1}' % (b"k" * LONGEST_NAME), Limits(), "too long a name"),
-        (b'{"a":"\xff"}', Limits(), "must be UTF-8"),
-        (b'["a"]', Limits(), "must be a JSON object"),
+        (b'{"a":[[],[]]}', DocumentLimits(containers=3), "more than 3 objects and arrays"),
+        (
+            b'{"a":[{},{"b":{}}]}',
+            DocumentLimits(containers=4),
+            r"raise server\.max_json_containers",
+        ),
+        (b'{"a":[1,2,3]}', DocumentLimits(values=4), "more than 4 values"),
+        (b'{"a":["1,2",{},"3"]}', DocumentLimits(values=4), "more than 4 values"),
+        (b'{"a":1,"b":2,"c":3}', DocumentLimits(members=2), "more than 2 fields"),
+        (b'{"a":[[]]}', DocumentLimits(depth=2), "nested too deeply"),
+        (b'{"a":1e300,"b":1e301,"c":1e302}', DocumentLimits(containers=2), "unusual form"),
+        (b'{"a":1e309}', DocumentLimits(), "number out of range"),
+        (b'{"%b":1}' % (b"k" * MAX_KEY_LENGTH), DocumentLimits(), "name that is too long"),
+        (b'{"a":"\xff"}', DocumentLimits(), "must be UTF-8"),
+        (b'["a"]', DocumentLimits(), "must be a JSON object"),
     ],
 )
-def test_over_a_limit(document: bytes, limits: Limits, words: str) -> None:
-    """Each limit passes what it names, and refuses one more."""
+def test_over_a_limit(document: bytes, limits: DocumentLimits, words: str) -> None:
+    """Each limit refuses one more than it allows."""
     for size in (1, 1000):
-        pieces = [document[start : start + size] for start in range(0, len(document), size)]
+        chunks = [document[start : start + size] for start in range(0, len(document), size)]
         with pytest.raises(Unreadable, match=words):
-            scanned(pieces, Findings(limits))
+            scanned(chunks, Findings(limits))
 
 
 @pytest.mark.parametrize(
     ("document", "limits"),
     [
-        (b'{"a":[[],[]]}', Limits(containers=4, depth=3)),
-        (b'{"a":["1,2",{},"[3]"]}', Limits(containers=3, values=5)),
-        (b'{"a":1,"b":2}', Limits(members=2, values=3)),
-        (b'{"%b":1}' % (b"k" * (LONGEST_NAME - 2)), Limits()),
-        (b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}", Limits()),
+        (b'{"a":[[],[]]}', DocumentLimits(containers=4, depth=3)),
+        (b'{"a":["1,2",{},"[3]"]}', DocumentLimits(containers=3, values=5)),
+        (b'{"a":1,"b":2}', DocumentLimits(members=2, values=3)),
+        (b'{"%b":1}' % (b"k" * (MAX_KEY_LENGTH - 2)), DocumentLimits()),
+        (b'{"a":' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}", DocumentLimits()),
     ],
 )
-def test_up_to_a_limit(document: bytes, limits: Limits) -> None:
-    """What a limit names still passes; brackets and commas in strings are text."""
+def test_up_to_a_limit(document: bytes, limits: DocumentLimits) -> None:
+    """Documents at a limit are accepted; brackets and commas in strings do not count."""
     assert scanned([document], Findings(limits)).is_complete
 
 
 @pytest.mark.parametrize("outer", ['{"a":%s}', '{"a":[%s]}', '{"a":{"b":%s}}', '{"a":[1,%s]}'])
 @pytest.mark.parametrize("value", ["[1,]", '{"b":1,}', '["x","y",]', "[,]", "[{},]", "[1,2,3, ]"])
 def test_no_comma_stands_before_the_end(outer: str, value: str) -> None:
-    """Behind a comma comes a value, also where nothing but scalars came since the bracket."""
+    """A value must follow a comma, even where only scalars came since the bracket."""
     document = (outer % value).encode()
     for size in (1, 1000):
-        pieces = [document[start : start + size] for start in range(0, len(document), size)]
+        chunks = [document[start : start + size] for start in range(0, len(document), size)]
         with pytest.raises(Unreadable, match="not valid JSON"):
-            scanned(pieces, Findings(Limits()))
+            scanned(chunks, Findings(DocumentLimits()))
 
 
 def test_a_refusal_does_not_wait_for_the_end() -> None:
-    """What is over a limit, or no JSON, is refused within twice what can be held back."""
-    for unit, limits in ((b"[],", Limits(containers=9)), (b"x", Limits()), (b"1 ", Limits())):
+    """An invalid document is refused within twice the bytes that can be held back."""
+    for unit, limits in (
+        (b"[],", DocumentLimits(containers=9)),
+        (b"x", DocumentLimits()),
+        (b"1 ", DocumentLimits()),
+    ):
         scanner = Scanner(Findings(limits))
         scanner.feed(b'{"a":[')
         with pytest.raises(Unreadable):
@@ -153,7 +161,7 @@ def test_a_refusal_does_not_wait_for_the_end() -> None:
 
 
 def test_members_are_known_while_they_pass() -> None:
-    """A member is there from its value's first byte on; its bytes when it has passed."""
+    """A member is known from its value's first byte on, and its bytes once it has passed."""
     scanner = Scanner(Findings(keep=16))
     scanner.feed(b'{"object":"list","data":[[0.5')
     first, second = scanner.found.members
@@ -170,13 +178,13 @@ def test_members_are_known_while_they_pass() -> None:
 
 @pytest.mark.parametrize("document", [b"", b" ", b"{", b'{"a"', b'{"a":"', b'{"a":1', b'{"a":[1,'])
 def test_a_document_that_is_cut(document: bytes) -> None:
-    """The end of the bytes is no end of a document."""
+    """A document that ends early is refused."""
     with pytest.raises(Unreadable, match="not valid JSON"):
         scanned([document], Findings())
 
 
 def test_what_is_long_is_not_held() -> None:
-    """Of a string, a gap or a run without end nothing but a few KiB stays."""
+    """Only a few KiB of an endless string, run or stretch of whitespace are held."""
     for unit in (b"x" * 1000, b"\\n" * 500, b" " * 1000, "\U0001f600".encode() * 250, b"17,"):
         scanner = Scanner(Findings(keep=100), checks_text=True)
         scanner.feed(b'{"a":[')

@@ -1,4 +1,4 @@
-"""Which requests have Ollama search the web, and which patterns allow it."""
+"""Which requests let Ollama search the web, and which patterns allow it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.wire.scanning import large, run
     ],
 )
 def test_who_searches(body: str, searches: bool) -> None:  # noqa: FBT001
-    """Whatever Ollama may take for its own tool counts; a function or a history does not."""
+    """Anything that Ollama may take for its own tool counts; functions and history do not."""
     parse(body.encode())
 
     assert run(wants_search(body.encode())) is searches
@@ -59,5 +59,5 @@ def test_who_searches(body: str, searches: bool) -> None:  # noqa: FBT001
     ],
 )
 def test_which_pattern_lets_something_out(pattern: str, is_cloud: bool) -> None:  # noqa: FBT001
-    """One that says `cloud` at its end, and means a cloud model."""
+    """A pattern allows it if it ends in `cloud` and means a cloud model."""
     assert is_cloud_pattern(pattern) is is_cloud

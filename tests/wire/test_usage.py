@@ -1,4 +1,4 @@
-"""What backends report of an answer's cost, and how much text a frame has where they do not."""
+"""Usage as backends report it, and the amount of text in a frame where they do not."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ollama_gateway.wire.dialects import Dialect, Usage
+from ollama_gateway.wire.dialects import Dialect, ReportedUsage
 from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
-from ollama_gateway.wire.dialects.reading import MOST_TEXT, MOST_TOKENS
+from ollama_gateway.wire.dialects.reading import MAX_PARSED_FRAME, MAX_REPORTED_TOKENS
 from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from ollama_gateway.wire.frames import LineFrames
 from tests.simulator.recording import CUT, sections
@@ -21,8 +21,8 @@ OLLAMA, OPENAI = OllamaDialect(), OpenAIDialect()
 RESPONSES, ANTHROPIC = ResponsesDialect(), AnthropicDialect()
 
 
-def read(dialect: Dialect, usage: dict[str, Any]) -> Usage | None:
-    """What a whole answer with this report tells."""
+def read(dialect: Dialect, usage: dict[str, Any]) -> ReportedUsage | None:
+    """Read a whole answer with this report."""
     document = usage if dialect is OLLAMA else {"usage": usage}
     return dialect.read_body(json.dumps({"model": "m", **document}).encode()).usage
 
@@ -30,25 +30,25 @@ def read(dialect: Dialect, usage: dict[str, Any]) -> Usage | None:
 @pytest.mark.parametrize(
     ("dialect", "report", "usage"),
     [
-        (OLLAMA, {"prompt_eval_count": 11, "eval_count": 2}, Usage(11, 2)),
-        (OLLAMA, {"prompt_eval_count": 11}, Usage(11, None)),
-        (OLLAMA, {"eval_count": 2}, Usage(None, 2)),
-        (OLLAMA, {"prompt_eval_count": 0, "eval_count": 2}, Usage(None, 2)),
+        (OLLAMA, {"prompt_eval_count": 11, "eval_count": 2}, ReportedUsage(11, 2)),
+        (OLLAMA, {"prompt_eval_count": 11}, ReportedUsage(11, None)),
+        (OLLAMA, {"eval_count": 2}, ReportedUsage(None, 2)),
+        (OLLAMA, {"prompt_eval_count": 0, "eval_count": 2}, ReportedUsage(None, 2)),
         (OLLAMA, {"prompt_eval_count": 0, "eval_count": 0}, None),
-        (OLLAMA, {"eval_count": 20, "eval_duration": 5 * 10**8}, Usage(None, 20, 0.5)),
-        (OLLAMA, {"eval_count": 20, "eval_duration": -1}, Usage(None, 20)),
-        (OLLAMA, {"eval_count": 20, "eval_duration": 10**400}, Usage(None, 20)),
-        (OLLAMA, {"eval_count": 20, "eval_duration": "1"}, Usage(None, 20)),
-        (OPENAI, {"prompt_tokens": 0, "completion_tokens": 2}, Usage(None, 2)),
-        (OPENAI, {"prompt_tokens": 11, "total_tokens": 11}, Usage(11, None)),
-        (RESPONSES, {"input_tokens": 0, "output_tokens": 2}, Usage(None, 2)),
-        (ANTHROPIC, {"input_tokens": 11, "output_tokens": 0}, Usage(11, None)),
+        (OLLAMA, {"eval_count": 20, "eval_duration": 5 * 10**8}, ReportedUsage(None, 20, 0.5)),
+        (OLLAMA, {"eval_count": 20, "eval_duration": -1}, ReportedUsage(None, 20)),
+        (OLLAMA, {"eval_count": 20, "eval_duration": 10**400}, ReportedUsage(None, 20)),
+        (OLLAMA, {"eval_count": 20, "eval_duration": "1"}, ReportedUsage(None, 20)),
+        (OPENAI, {"prompt_tokens": 0, "completion_tokens": 2}, ReportedUsage(None, 2)),
+        (OPENAI, {"prompt_tokens": 11, "total_tokens": 11}, ReportedUsage(11, None)),
+        (RESPONSES, {"input_tokens": 0, "output_tokens": 2}, ReportedUsage(None, 2)),
+        (ANTHROPIC, {"input_tokens": 11, "output_tokens": 0}, ReportedUsage(11, None)),
     ],
 )
 def test_each_half_of_a_report_is_read_for_itself(
-    dialect: Dialect, report: dict[str, Any], usage: Usage | None
+    dialect: Dialect, report: dict[str, Any], usage: ReportedUsage | None
 ) -> None:
-    """What is absent or 0 is not told: a prompt that costs nothing is none."""
+    """An absent or zero count reports nothing, as no prompt costs nothing."""
     assert read(dialect, report) == usage
 
 
@@ -85,14 +85,16 @@ def test_each_half_of_a_report_is_read_for_itself(
 def test_a_prompt_that_was_cached_is_what_the_report_says(
     dialect: Dialect, report: dict[str, Any], prompt: int | None
 ) -> None:
-    """Cached tokens are in the count, or beside it in Anthropic's; told alone they are it."""
-    assert read(dialect, report) == Usage(prompt, 2)
+    """Cached tokens are in the prompt's count, beside it in Anthropic's, or alone the count."""
+    assert read(dialect, report) == ReportedUsage(prompt, 2)
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, 2.0, "11", True, None, [11], {}, MOST_TOKENS + 1])
+@pytest.mark.parametrize(
+    "value", [-1, 1.5, 2.0, "11", True, None, [11], {}, MAX_REPORTED_TOKENS + 1]
+)
 @pytest.mark.parametrize("dialect", [OLLAMA, OPENAI, RESPONSES, ANTHROPIC])
 def test_what_is_no_count_tells_nothing(dialect: Dialect, value: object) -> None:
-    """Nothing that a backend puts there is credited or charged, in one half as in both."""
+    """A value that is no count is ignored, in one half of the report as in both."""
     names: dict[Dialect, tuple[str, str]] = {
         OLLAMA: ("prompt_eval_count", "eval_count"),
         OPENAI: ("prompt_tokens", "completion_tokens"),
@@ -100,8 +102,8 @@ def test_what_is_no_count_tells_nothing(dialect: Dialect, value: object) -> None
     prompt, completion = names.get(dialect, ("input_tokens", "output_tokens"))
 
     assert read(dialect, {prompt: value, completion: value}) is None
-    assert read(dialect, {prompt: value, completion: 2}) == Usage(None, 2)
-    assert read(dialect, {prompt: 11, completion: value}) == Usage(11, None)
+    assert read(dialect, {prompt: value, completion: 2}) == ReportedUsage(None, 2)
+    assert read(dialect, {prompt: 11, completion: value}) == ReportedUsage(11, None)
 
 
 CALL = {"function": {"name": "say", "arguments": {"text": "word"}}}
@@ -118,10 +120,10 @@ CALL = {"function": {"name": "say", "arguments": {"text": "word"}}}
     ],
 )
 def test_the_text_of_a_line(dialect: Dialect, frame: dict[str, Any], least: int, most: int) -> None:
-    """What is said, thought and called, and nothing of the frame round it."""
+    """Text, thinking and tool calls count, and nothing of the frame around them."""
     for separators in ((",", ":"), (", ", ": ")):
         line = json.dumps(frame, separators=separators).encode() + b"\n"
-        assert least <= dialect.text(line) <= most
+        assert least <= dialect.text_size(line) <= most
 
 
 @pytest.mark.parametrize(
@@ -144,10 +146,10 @@ def test_the_text_of_a_line(dialect: Dialect, frame: dict[str, Any], least: int,
     ],
 )
 def test_the_text_of_an_event(dialect: Dialect, data: dict[str, Any], size: int) -> None:
-    """Deltas count, and what repeats them does not."""
+    """Deltas count, and later events that repeat them do not."""
     name = data.get("type", "")
     head = f"event: {name}\n" if dialect is not OPENAI else ""
-    assert dialect.text(f"{head}data: {json.dumps(data)}\n\n".encode()) == size
+    assert dialect.text_size(f"{head}data: {json.dumps(data)}\n\n".encode()) == size
 
 
 @pytest.mark.parametrize(
@@ -160,19 +162,19 @@ def test_the_text_of_an_event(dialect: Dialect, data: dict[str, Any], size: int)
     ],
 )
 def test_the_text_of_a_body(dialect: Dialect, body: dict[str, Any]) -> None:
-    """A whole answer's words are found too."""
-    assert dialect.text(json.dumps(body).encode()) == 40
+    """The texts of a whole answer count too."""
+    assert dialect.text_size(json.dumps(body).encode()) == 40
 
 
 @pytest.mark.parametrize("dialect", [OLLAMA, OPENAI, RESPONSES, ANTHROPIC])
 def test_no_text_is_looked_for_in_what_is_very_long(dialect: Dialect) -> None:
-    """It counts whole, however it is made."""
-    frame = b'{"a":"' + b"\\" * MOST_TEXT
-    assert dialect.text(frame) == len(frame)
+    """A very long frame counts whole."""
+    frame = b'{"a":"' + b"\\" * MAX_PARSED_FRAME
+    assert dialect.text_size(frame) == len(frame)
 
 
 def test_all_text_that_ollama_sent_is_found() -> None:
-    """In what was recorded, as much is found as a reader finds; escapes are longer."""
+    """In recorded frames the count is at least a reader's; escapes make it larger."""
     lines = [
         line
         for probe in chain.from_iterable(sections().values())
@@ -186,6 +188,6 @@ def test_all_text_that_ollama_sent_is_found() -> None:
         words = [message.get(name, "") for name in ("content", "thinking", "response")]
         found = sum(len(word.encode()) for word in words)
         if "tool_calls" not in message:
-            assert found <= OLLAMA.text(line) <= 6 * found
+            assert found <= OLLAMA.text_size(line) <= 6 * found
         said += found
     assert said > 50

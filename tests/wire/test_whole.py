@@ -1,4 +1,4 @@
-"""A whole answer in parts: read as a parser of the whole reads it, and held until it is known."""
+"""A whole answer in chunks means what it means read at once, and is held until it is known."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from ollama_gateway.wire.dialects import Dialect, Reading, Usage
+from ollama_gateway.wire.dialects import Dialect, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
 from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
-from ollama_gateway.wire.outline import LONGEST_VALUE, SLICE
-from ollama_gateway.wire.whole import HELD, LONGEST_BACKOFF, LONGEST_HELD, WholeAnswer
-from tests.wire.scanning import documents, pieces_of, read
+from ollama_gateway.wire.outline import MAX_KEPT_VALUE, SLICE
+from ollama_gateway.wire.whole import MAX_HELD, MAX_TRAILING_SPACE, PASS_ON_SIZE, WholeAnswer
+from tests.wire.scanning import chunks_of, documents, read
 
 DIALECTS: tuple[Dialect, ...] = (
     OllamaDialect(),
@@ -47,14 +47,14 @@ ANSWERS = st.lists(st.builds(str.format, _REPORT, _COUNT), max_size=6).map(
 )
 
 
-def taken(answer: WholeAnswer, pieces: list[bytes]) -> list[bytes]:
-    """All parts that it gives; raises what it raises."""
-    parts = [part for piece in pieces for part in answer.feed(piece)]
+def taken(answer: WholeAnswer, chunks: list[bytes]) -> list[bytes]:
+    """Return all chunks that it gives; raises its errors."""
+    parts = [part for chunk in chunks for part in answer.feed(chunk)]
     return [*parts, *answer.finish()]
 
 
-def is_sound(document: bytes) -> bool:
-    """Whether it is a JSON object to a strict reader."""
+def is_valid(document: bytes) -> bool:
+    """Return whether the document is a JSON object to a strict reader."""
     try:
         read(document)
     except ValueError:
@@ -67,25 +67,25 @@ def is_sound(document: bytes) -> bool:
 def test_it_means_what_a_parser_of_the_whole_says(
     data: st.DataObject, document: bytes, dialect: Dialect
 ) -> None:
-    """In pieces of any size, with members twice, inside others, and of any kind."""
+    """Chunks may have any size, and members may be repeated, nested or of any kind."""
     answer = WholeAnswer(dialect)
-    pieces = [b" " * SLICE, *data.draw(pieces_of(document))]
+    chunks = [b" " * SLICE, *data.draw(chunks_of(document))]
     parts: list[bytes] = []
     with suppress(FrameGarbled):
-        parts = taken(answer, pieces)
+        parts = taken(answer, chunks)
 
-    if not is_sound(document):
+    if not is_valid(document):
         assert not parts or answer.reading.is_garbled
         event("garbled")
     else:
-        assert b"".join(parts) == b"".join(pieces)
+        assert b"".join(parts) == b"".join(chunks)
         assert answer.reading == dialect.read_body(document)
         event("read")
 
 
 @given(ANSWERS)
 def test_a_short_one_means_the_same(document: bytes) -> None:
-    """One that is parsed at once, and one that is read in outline."""
+    """An answer that is parsed at once and one that is read in outline mean the same."""
     for dialect in DIALECTS:
         short, long = WholeAnswer(dialect), WholeAnswer(dialect)
         taken(short, [document])
@@ -94,18 +94,18 @@ def test_a_short_one_means_the_same(document: bytes) -> None:
 
 
 def test_what_it_means_is_known_as_it_passes() -> None:
-    """What was reported at its beginning counts though its end never comes."""
+    """Usage reported at the beginning counts even if the end never comes."""
     answer = WholeAnswer(OLLAMA)
     answer.feed(b'{"prompt_eval_count":7,"embeddings":[' + b"1," * (SLICE // 2 - 20))
     answer.feed(b"1," * 100)
 
-    assert answer.reading.usage == Usage(7, None)
+    assert answer.reading.usage == ReportedUsage(7, None)
     assert not answer.is_ended
 
 
 def test_of_a_long_value_it_is_known_that_it_is_there() -> None:
-    """An error too long to be kept is one all the same."""
-    for size in (10, LONGEST_VALUE * 3):
+    """An error that is too long to keep is still an error."""
+    for size in (10, MAX_KEPT_VALUE * 3):
         answer = WholeAnswer(OLLAMA)
         error = json.dumps({"x": "y" * SLICE, "error": "z" * size}).encode()
         taken(answer, [error[:SLICE], error[SLICE:]])
@@ -114,13 +114,13 @@ def test_of_a_long_value_it_is_known_that_it_is_there() -> None:
 
 @pytest.mark.parametrize("name", ["message", "response", "embedding", "embeddings"])
 def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
-    """Not one byte before; then all that was held, and every piece as it comes."""
+    """No byte is passed on before; then all held chunks are, and every later one as it comes."""
     answer = WholeAnswer(OLLAMA)
-    piece = b"1," * (SLICE // 2)
-    held = [b'{"%b":[' % name.encode(), *[piece] * (HELD // SLICE - 1)]
+    chunk = b"1," * (SLICE // 2)
+    held = [b'{"%b":[' % name.encode(), *[chunk] * (PASS_ON_SIZE // SLICE - 1)]
     assert [part for one in held for part in answer.feed(one)] == []
-    assert answer.feed(piece) == [*held, piece]
-    assert answer.feed(piece) == [piece]
+    assert answer.feed(chunk) == [*held, chunk]
+    assert answer.feed(chunk) == [chunk]
     assert answer.feed(b"1]}") == []
     assert answer.feed(b"\n") == []
     assert answer.finish() == [b"1]}", b"\n"]
@@ -131,35 +131,35 @@ def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
     "start", [b'{"x":[', b'{"error":1,"embeddings":[', b'{"embeddings":null,"x":[']
 )
 def test_what_is_not_known_is_held(start: bytes) -> None:
-    """An error, or what has no member of a good answer yet."""
+    """An error, or an answer without a member of a good one, is held."""
     answer = WholeAnswer(OLLAMA)
-    pieces = [start, *[b"1," * (SLICE // 2)] * (2 * HELD // SLICE)]
+    chunks = [start, *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE)]
 
-    assert [part for piece in pieces for part in answer.feed(piece)] == []
+    assert [part for chunk in chunks for part in answer.feed(chunk)] == []
     assert answer.pass_on() == []
-    assert answer.finish() == pieces
+    assert answer.finish() == chunks
     assert answer.reading == GARBLED
 
 
 def test_one_that_is_kept_is_never_passed_on() -> None:
-    """Whoever changes an answer needs all of it."""
+    """A caller that changes an answer needs all of it."""
     answer = WholeAnswer(OLLAMA, is_kept=True)
-    pieces = [b'{"message":[', *[b"1," * (SLICE // 2)] * (2 * HELD // SLICE), b"1]}"]
+    chunks = [b'{"message":[', *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE), b"1]}"]
 
-    assert [part for piece in pieces for part in answer.feed(piece)] == []
+    assert [part for chunk in chunks for part in answer.feed(chunk)] == []
     assert not answer.is_good
-    assert answer.finish() == pieces
+    assert answer.finish() == chunks
     assert answer.reading == Reading(is_last=True)
 
 
 def test_what_is_held_is_bounded() -> None:
-    """In its length, and in the white space behind its end."""
+    """Its length and the whitespace behind its end are bounded."""
     answer = WholeAnswer(OLLAMA)
     with pytest.raises(FrameTooLong):
-        answer.feed(b" " * (LONGEST_HELD + 1))
+        answer.feed(b" " * (MAX_HELD + 1))
     answer = WholeAnswer(OLLAMA)
     answer.feed(b'{"embeddings":[' + b" " * SLICE)
     answer.pass_on()
     answer.feed(b"]}")
     with pytest.raises(FrameTooLong):
-        answer.feed(b" " * LONGEST_BACKOFF)
+        answer.feed(b" " * MAX_TRAILING_SPACE)

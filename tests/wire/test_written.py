@@ -1,4 +1,4 @@
-"""A bound that stands in the body already: then the body can go as it is."""
+"""A bound that the body holds already, so the body can go as it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.bounds import measure
+from ollama_gateway.wire.bounds import measure_document
 from tests.wire.scanning import with_generation
 
 OPTIONS = (("options", "num_predict"),)
@@ -36,14 +36,14 @@ TOKENS = (("max_tokens",), ("max_completion_tokens",))
 def test_only_what_is_read_there_is_written(
     body: str, fields: tuple[tuple[str, ...], ...], written: int | None
 ) -> None:
-    """It counts where Ollama reads just that integer: in its field, the last of several."""
-    measured = measure(parse(body.encode()), len(body), fields)
+    """The bound counts if Ollama reads just that integer: in its field, the last of several."""
+    measured = measure_document(parse(body.encode()), len(body), fields)
     assert measured.written == written
     assert written is None or measured.asked == written
 
 
 @pytest.mark.parametrize("body", ['{"options": {"num_predict": 7, "seed": 1}}', '{"max_tokens":7}'])
 def test_to_write_it_would_change_nothing(body: str) -> None:
-    """So it is left out, which is a thirtieth of a request's time."""
+    """Writing the same bound changes nothing; skipping it saves 1/30 of a request's time."""
     field = OPTIONS[0] if "options" in body else TOKENS[0]
     assert json.loads(with_generation(body.encode(), field, 7)) == json.loads(body)

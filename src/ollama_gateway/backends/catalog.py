@@ -14,9 +14,9 @@ from typing import Any, Final, cast
 import attrs
 
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.large import Intake
+from ollama_gateway.wire.large import BodyReader
 from ollama_gateway.wire.names import ModelName, matches
-from ollama_gateway.wire.structure import Limits
+from ollama_gateway.wire.structure import DocumentLimits
 
 Entry = dict[str, Any]
 """An entry of `/api/tags` or `/api/ps` as the backend sent it, unknown fields included."""
@@ -25,15 +25,15 @@ MIN_DIGEST: Final = 12
 """The `ollama` CLI slices `digest[:12]` and panics on a shorter one (cmd/cmd.go)."""
 MAX_MODELS: Final = 10_000
 """A bound on what one backend may list."""
-_LISTED: Final = Limits(containers=100_000, values=1_000_000)
+_LISTED: Final = DocumentLimits(containers=100_000, values=1_000_000)
 """What there may be in a long listing, which is about so many models."""
 _LONGEST_TEXT: Final = 64 * 1024
 """Bytes of a text in a long listing that are kept."""
 
 
-def listing_intake() -> Intake:
+def listing_intake() -> BodyReader:
     """Takes a listing as it comes."""
-    return Intake(_LISTED, long=_LONGEST_TEXT)
+    return BodyReader(_LISTED, long=_LONGEST_TEXT)
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ import h11
 import httpx
 
 from ollama_gateway.backends.uploading import Headers
-from ollama_gateway.wire.incoming import HeadBroken, HeadTooLarge, Incoming
+from ollama_gateway.wire.receive_buffer import HeadBroken, HeadTooLarge, ReceiveBuffer
 
 MAX_INTERIM: Final = 16
 """1xx responses skipped before an answer."""
@@ -92,7 +92,7 @@ class HeadByH11:
     def __init__(self, method: str, most: int) -> None:
         self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=most)
         self._parser.send(_sent(method))
-        self._incoming = Incoming(most)
+        self._incoming = ReceiveBuffer(most)
         self._left = most
         self._interim = 0
 

@@ -13,7 +13,7 @@ from typing import Final, cast
 import attrs
 import httpx
 
-from ollama_gateway.wire.large import RequestBody, pieces_of
+from ollama_gateway.wire.large import RequestBody, chunks_of
 
 ONE_WRITE: Final = 64 * 1024
 """Bytes: a head and body up to this leave in one write; a larger body goes in pieces of it."""
@@ -59,7 +59,7 @@ class Upload:
         """The request in pieces, each to be written at once. Raises BodyFailed."""
         yield head
         if self.source is None:
-            for piece in pieces_of(self.content, ONE_WRITE):
+            for piece in chunks_of(self.content, ONE_WRITE):
                 yield piece
             return
         async for piece in self.source:

@@ -119,7 +119,7 @@ async def _follow(backend: Backend, model: str, idle: float, pull: Pull, tell: T
 
 def _note(frame: bytes, pull: Pull, tell: Tell) -> bool:
     """Take in a line; whether it is the last. Raises PullFailed where it is an error."""
-    reading = DIALECT.read(frame)
+    reading = DIALECT.read_frame(frame)
     if reading.is_garbled:
         raise PullFailed("does not answer as an Ollama does")
     if reading.error is not None:

@@ -19,7 +19,6 @@ from ollama_gateway.limits.quota import OwnLimits
 from ollama_gateway.turns import done
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
-from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage
 from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import Headers, content_coding, upstream_headers
 from ollama_gateway.wire.large import RequestBody, Steps, fields_of
@@ -103,7 +102,7 @@ class Call:
 
     def shown(self, frame: bytes) -> bytes:
         """What the client gets of a frame; empty where that is nothing."""
-        return without_usage(frame) if self.hides_usage else frame
+        return self.endpoint.dialect.without_usage(frame) if self.hides_usage else frame
 
 
 def may_call(rights: Rights, ask: Ask) -> None:
@@ -134,9 +133,9 @@ async def read_call(rights: Rights, ask: Ask, body: RequestBody, *, is_measured:
     is_measured = is_measured and not _only_loads(ask, model, document, body)
     measure = await done(_measured(ask, document, body, passes)) if is_measured else None
     options = load_options(document)
-    hides = streams and ask.endpoint.usage_on_request and not asks_for_usage(document)
+    hides = streams and not ask.endpoint.dialect.stream_has_usage(document)
     if hides:
-        body = with_usage(body)
+        body = ask.endpoint.dialect.with_usage(body)
     return Call(
         ask.endpoint, model, asked, streams, headers, body, measure, options, hides, size=size
     )

@@ -93,8 +93,6 @@ class Endpoint:
     method: str = "POST"
     reports: bool = True
     """Whether Ollama says what a whole answer cost."""
-    usage_on_request: bool = False
-    """Whether a stream says so only when it is asked to."""
     loads: bool = False
     """Whether a request without words only has its model loaded, or unloaded."""
     searches: bool = False

@@ -32,7 +32,7 @@ from ollama_gateway.ledger.record import Attempt, AuditRecord
 from ollama_gateway.wire.dialects import Dialect, Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, WholeBody, frames_for
 from ollama_gateway.wire.headers import Headers, downstream_headers
-from ollama_gateway.wire.large import RequestBody, pieces_of
+from ollama_gateway.wire.large import RequestBody, chunks_of
 
 CLIENTS_OWN: Final = {400, 404, 405, 409, 413, 422, 429}
 """Statuses below 500 that are passed on; of others the client cannot know what they mean."""
@@ -143,7 +143,7 @@ class _Whole(httpx.AsyncByteStream):
     body: RequestBody
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in pieces_of(self.body, ONE_WRITE):
+        for piece in chunks_of(self.body, ONE_WRITE):
             yield piece
 
 
@@ -224,7 +224,7 @@ async def _stream(reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, i
 def _examine(frames: list[bytes], dialect: Dialect) -> tuple[list[bytes], Reading | None]:
     """The frames to be sent, and what the one that ends the stream means, if one does."""
     for place, frame in enumerate(frames):
-        reading = dialect.read(frame)
+        reading = dialect.read_frame(frame)
         if reading.is_garbled:
             return frames[:place], reading
         if reading.is_last:

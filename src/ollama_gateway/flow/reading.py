@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import trio
 
 from ollama_gateway.wire.dialects import Dialect, Reading
-from ollama_gateway.wire.dialects.reading import GARBLED, MOST_TEXT
+from ollama_gateway.wire.dialects.reading import GARBLED, MAX_PARSED_FRAME
 from ollama_gateway.wire.outline import SLICE, Outline
 from ollama_gateway.wire.structure import Unreadable
 
@@ -24,13 +24,13 @@ def slices(data: bytes) -> Iterator[bytes]:
 
 async def reading_of(frame: bytes, dialect: Dialect) -> Reading:
     """What a frame of a stream means."""
-    if len(frame) <= MOST_TEXT:
-        return dialect.read(frame)
-    known = dialect.look(frame)
+    if len(frame) <= MAX_PARSED_FRAME:
+        return dialect.read_frame(frame)
+    known = dialect.recognize(frame)
     if known is not None:
         return known
     try:
-        return dialect.mean(await _told(dialect.data_of(frame), dialect.told))
+        return dialect.interpret(await _told(dialect.data_of(frame), dialect.relevant_keys))
     except Unreadable:
         return GARBLED
 

@@ -29,8 +29,8 @@ from ollama_gateway.flow.attempt import Answer, AttemptFailed
 from ollama_gateway.flow.reading import reading_of
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.ledger.record import AuditRecord
-from ollama_gateway.wire.dialects import Dialect, Usage
-from ollama_gateway.wire.dialects.reading import MOST_TEXT
+from ollama_gateway.wire.dialects import Dialect, ReportedUsage
+from ollama_gateway.wire.dialects.reading import MAX_PARSED_FRAME
 from ollama_gateway.wire.headers import Headers, downstream_headers
 from ollama_gateway.wire.whole import WholeAnswer
 
@@ -115,7 +115,7 @@ def _note_whole(
     if embeds and record.prompt_tokens is not None:
         record.completion_tokens = 0  # it has none
     if record.completion_tokens is None and not embeds:
-        record.text = record.bytes_out + ask.endpoint.dialect.text(b"".join(parts))
+        record.text = record.bytes_out + ask.endpoint.dialect.text_size(b"".join(parts))
 
 
 async def _pass_on(
@@ -145,8 +145,8 @@ async def _examine(
 ) -> tuple[list[bytes], GatewayError | None, bool]:
     """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
     for place, frame in enumerate(frames):
-        is_short = len(frame) <= MOST_TEXT
-        reading = dialect.read(frame) if is_short else await reading_of(frame, dialect)
+        is_short = len(frame) <= MAX_PARSED_FRAME
+        reading = dialect.read_frame(frame) if is_short else await reading_of(frame, dialect)
         if reading.usage is not None:
             _note_usage(record, reading.usage, answer)
         if reading.error is not None or reading.is_garbled:
@@ -166,10 +166,10 @@ def _count(record: AuditRecord, frames: list[bytes], dialect: Dialect) -> None:
     record.heard = clock.now()
     record.chunks += len(frames)
     record.bytes_out += sum(map(len, frames))
-    record.text += sum(map(dialect.text, frames))
+    record.text += sum(map(dialect.text_size, frames))
 
 
-def _note_usage(record: AuditRecord, usage: Usage, answer: Answer) -> None:
+def _note_usage(record: AuditRecord, usage: ReportedUsage, answer: Answer) -> None:
     """Take down what it cost, and how fast that backend writes."""
     record.report(usage.prompt, usage.completion)
     seconds = usage.seconds

@@ -13,7 +13,7 @@ import h11
 from ollama_gateway.http.chunks import Chunks
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.wire.headers import Headers
-from ollama_gateway.wire.incoming import HeadBroken, Incoming
+from ollama_gateway.wire.receive_buffer import HeadBroken, ReceiveBuffer
 
 
 class Intake:
@@ -29,7 +29,7 @@ class Intake:
         self.inbox = RequestStream()
         """Of the request that is received, or was last."""
         self._turn = turn
-        self.early = Incoming(most)
+        self.early = ReceiveBuffer(most)
         """What came since the last request was whole: a partial head, or early bytes."""
         self._left = 0
         """Bytes still to come of a body with a length."""

@@ -34,7 +34,7 @@ from ollama_gateway.http.heads import chunked_head, closing, whole_head
 from ollama_gateway.http.intake import Intake
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.wire.headers import Headers
-from ollama_gateway.wire.incoming import HeadBroken, HeadTooLarge
+from ollama_gateway.wire.receive_buffer import HeadBroken, HeadTooLarge
 
 _REQUEST_IS_COMING: Final = {h11.IDLE, h11.SEND_BODY, h11.ERROR}
 """Not listed by its ends: with `Upgrade` or `CONNECT` h11 has one more, waiting for our word."""

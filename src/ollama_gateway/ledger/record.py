@@ -30,7 +30,7 @@ from ollama_gateway.ledger.fields import (
     stored_fields,
 )
 from ollama_gateway.reasons import Reason
-from ollama_gateway.wire.counting import BYTES_A_TOKEN
+from ollama_gateway.wire.counting import BYTES_PER_TOKEN
 
 
 @attrs.define
@@ -116,7 +116,7 @@ class AuditRecord:
     @property
     def relayed(self) -> int:
         """Tokens that were relayed: at least one for each chunk, and one for four bytes of text."""
-        return max(self.chunks, -(-self.text // BYTES_A_TOKEN))
+        return max(self.chunks, -(-self.text // BYTES_PER_TOKEN))
 
     @property
     def unheard(self) -> int:

@@ -21,7 +21,7 @@ import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.bounds import Measure
-from ollama_gateway.wire.counting import BYTES_A_TOKEN
+from ollama_gateway.wire.counting import BYTES_PER_TOKEN
 
 TEMPLATE_TOKENS: Final = 128
 """Tokens that a template adds around the whole prompt."""
@@ -112,7 +112,7 @@ def estimate(measure: Measure, bound: int) -> int:
     Ollama estimates the same way (anthropic/anthropic.go).
     """
     text = sum(size * count for size, count in measure.inputs.items()) or measure.text
-    return min(bound, text // BYTES_A_TOKEN + measure.media * MEDIA_TOKENS)
+    return min(bound, text // BYTES_PER_TOKEN + measure.media * MEDIA_TOKENS)
 
 
 def _of_text(measure: Measure) -> int:

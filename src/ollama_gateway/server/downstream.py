@@ -29,7 +29,7 @@ from ollama_gateway.server.pacer import StartPacer
 from ollama_gateway.turns import done
 from ollama_gateway.wire.encoding import ZSTD, Decoder
 from ollama_gateway.wire.headers import Headers
-from ollama_gateway.wire.large import Intake, RequestBody, is_dense, request_limits
+from ollama_gateway.wire.large import BodyReader, RequestBody, is_dense, request_limits
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -122,7 +122,7 @@ class ASGIDownstream:
             self._ahead.clear()
             self.room.take(len(body))
             return body
-        intake = Intake(request_limits(containers))
+        intake = BodyReader(request_limits(containers))
         decoder = Decoder() if self.coding == ZSTD else None
         self._whole_by = began + WHOLE + (self.announced or 0) / SLOWEST_WHOLE
         while piece := await self.next_piece():
@@ -142,7 +142,7 @@ class ASGIDownstream:
             decoder.end()
         return await done(intake.end())
 
-    async def _add_decoded(self, intake: Intake, parts: Iterator[bytes]) -> None:
+    async def _add_decoded(self, intake: BodyReader, parts: Iterator[bytes]) -> None:
         """What was compressed is bounded as if it had come so; others have their turns."""
         for part in parts:
             if intake.size + len(part) > self.room.budget.limit:

@@ -42,9 +42,7 @@ _embeddings = partial(Endpoint, group="embeddings")
 _native = partial(
     _generation, dialect=OLLAMA, streams_by_default=True, bounds=NUM_PREDICT, loads=True
 )
-_openai = partial(
-    _generation, dialect=OPENAI, streams_by_default=False, usage_on_request=True, loads=True
-)
+_openai = partial(_generation, dialect=OPENAI, streams_by_default=False, loads=True)
 _searching = partial(_generation, streams_by_default=False, searches=True)
 
 INFERENCE: Final = (

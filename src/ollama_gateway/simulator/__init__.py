@@ -1,4 +1,4 @@
-"""A faithful Ollama that needs no GPU, scriptable to fail; start reading in `simulator.py`."""
+"""A faithful Ollama that needs no GPU and fails on request; start reading in `simulator.py`."""
 
 from ollama_gateway.simulator.exchange import Seen
 from ollama_gateway.simulator.figures import Figures

@@ -33,21 +33,22 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ollama_gateway.simulator", description="A simulated Ollama."
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=11434, help="0 takes a free one")
-    parser.add_argument("--model", action="extend", nargs="+", required=True, metavar="NAME")
-    parser.add_argument("--token-delay", type=_seconds, default=0.05, metavar="50ms")
-    parser.add_argument("--first-token", type=_seconds, default=0.0, metavar="0.2s")
-    parser.add_argument("--tokens", type=int, default=len(_WORDS), metavar="N")
-    parser.add_argument("--hidden-prompt", type=int, default=0, metavar="N")
-    parser.add_argument("--thinking", type=int, default=0, metavar="N", help="thoughts before")
-    parser.add_argument("--tool", action="append", default=[], metavar="NAME", help="is called")
-    parser.add_argument("--registry", nargs="+", default=[], metavar="NAME", help="can be pulled")
-    parser.add_argument("--cached-prompt", type=int, metavar="N", help="tokens told as cached")
-    parser.add_argument("--parallel", type=int, default=math.inf, metavar="N", help="at once")
-    parser.add_argument("--max-queue", type=int, default=math.inf, metavar="N", help="for loads")
-    parser.add_argument("--figures", action="store_true", help=f"answer GET {PATH}")
-    parser.add_argument("--version", default="0.33.0")
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=11434, help="port to listen on; 0 takes a free one")
+    add("--model", action="extend", nargs="+", required=True, metavar="NAME", help="models to host")
+    add("--token-delay", type=_seconds, default=0.05, metavar="50ms", help="time between tokens")
+    add("--first-token", type=_seconds, default=0.0, metavar="0.2s", help="time to the first token")
+    add("--tokens", type=int, default=len(_WORDS), metavar="N", help="tokens of each answer")
+    add("--hidden-prompt", type=int, default=0, metavar="N", help="tokens added to each prompt")
+    add("--thinking", type=int, default=0, metavar="N", help="thoughts before each answer")
+    add("--tool", action="append", default=[], metavar="NAME", help="a tool that models call")
+    add("--registry", nargs="+", default=[], metavar="NAME", help="models that can be pulled")
+    add("--cached-prompt", type=int, metavar="N", help="prompt tokens reported as cached")
+    add("--parallel", type=int, default=math.inf, metavar="N", help="requests served at once")
+    add("--max-queue", type=int, default=math.inf, metavar="N", help="requests waiting for loads")
+    add("--figures", action="store_true", help=f"answer GET {PATH}")
+    add("--version", default="0.33.0", help="version to report")
     return parser.parse_args(given)
 
 
@@ -90,7 +91,7 @@ async def _serve(simulator: Simulator, host: str, port: int) -> int:
 
 
 def main() -> int:
-    """Run a simulator until SIGTERM or SIGINT; 1 where the address cannot be had."""
+    """Run a simulator until SIGTERM or SIGINT; return 1 if the address is not available."""
     options = _arguments(sys.argv[1:])
     try:
         models = _models(options, options.model)

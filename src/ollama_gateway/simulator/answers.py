@@ -1,8 +1,8 @@
-"""What a model says to a request: thoughts first where it thinks, then a call of a tool or words.
+"""A model's answer to a request: thoughts if it thinks, then a tool call or text.
 
-A model with the capability `thinking` thinks unless it is told not to. It calls the tools that it
-is scripted to call (`Model.calls`) where the request offers them; to a conversation that ends with
-a tool's result it answers in words, so that an agent's loop ends.
+A model with the capability `thinking` thinks unless the request says otherwise. It calls the tools
+in its script (`Model.calls`) if the request offers them. To a conversation that ends with a tool's
+result it answers in text, so an agent's loop ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LETTERS = string.ascii_lowercase + string.digits
 
 @attrs.frozen
 class ToolCall:
-    """A call that was made; `index` is its place among those of one answer."""
+    """A tool call of an answer; `index` is its position among the answer's calls."""
 
     call: Call
     index: int
@@ -39,19 +39,19 @@ class ToolCall:
         return dumps(self.call.arguments).decode()
 
     def native(self) -> dict[str, object]:
-        """Give it as `/api/chat` does: the arguments are an object."""
+        """Write the call as `/api/chat` does: the arguments are an object."""
         function = {"index": self.index, "name": self.name, "arguments": self.call.arguments}
         return {"id": self.id, "function": function}
 
     def openai(self) -> dict[str, object]:
-        """Give it as `/v1/chat/completions` does: the arguments are text."""
+        """Write the call as `/v1/chat/completions` does: the arguments are text."""
         function = {"name": self.name, "arguments": self.arguments}
         return {"id": self.id, "index": self.index, "type": "function", "function": function}
 
 
 @attrs.frozen
 class Piece:
-    """What one token adds to an answer, or what several did."""
+    """The addition of one token to an answer, or of several."""
 
     text: str = ""
     thinking: str = ""
@@ -59,7 +59,7 @@ class Piece:
 
 
 def joined(pieces: Iterable[Piece]) -> Piece:
-    """Make one of many."""
+    """Join several into one."""
     parts = list(pieces)
     return Piece(
         "".join(piece.text for piece in parts),
@@ -69,7 +69,7 @@ def joined(pieces: Iterable[Piece]) -> Piece:
 
 
 def said(model: Model, fields: Mapping[str, Any]) -> tuple[Piece, ...]:
-    """Give what a model says to a request, token by token; a call counts as one."""
+    """Yield a model's answer to a request token by token; a call counts as one."""
     is_thinking = "thinking" in model.capabilities and fields.get("think") is not False
     thoughts = [Piece(thinking=text) for text in model.thinking] if is_thinking else []
     calls = [] if _has_result(fields) else _called(model, fields.get("tools"))
@@ -78,7 +78,7 @@ def said(model: Model, fields: Mapping[str, Any]) -> tuple[Piece, ...]:
 
 
 def logprobs(pieces: Iterable[Piece], top: int) -> list[dict[str, object]]:
-    """Give the log probabilities of tokens, each with the `top` likeliest beside it."""
+    """Return the log probabilities of tokens, each with its `top` likeliest alternatives."""
     return [_logprob(piece.text or piece.thinking, top) for piece in pieces if not piece.calls]
 
 
@@ -107,7 +107,7 @@ def _name(tool: object) -> str | None:
 
 
 def _has_result(fields: Mapping[str, Any]) -> bool:
-    """Tell whether the conversation ends with what a tool gave, in whatever dialect."""
+    """Return whether the conversation ends with a tool's result, in any dialect."""
     turns = fields.get("messages") or fields.get("input")
     last = turns[-1] if isinstance(turns, list) and turns else None
     if not isinstance(last, dict):

@@ -1,8 +1,8 @@
 """`/v1/messages`: Anthropic's events, or one object.
 
-The first event tells an estimate of the prompt, a quarter of its characters, since the real count
-is known at the end only. A failure in the middle is silence, as it is in Ollama: no `error` event
-and no `message_stop`.
+The first event holds an estimate of the prompt, a quarter of its characters, since the real count
+is known only at the end. A failure in the middle is silent, as in Ollama: no `error` event and no
+`message_stop`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Message:
     """Writes the events of one message: one block after the other, each with its index.
 
     Args:
-        estimate: tokens of the prompt, as they are guessed beforehand.
+        estimate: the estimated tokens of the prompt.
 
     """
 
@@ -70,7 +70,7 @@ class _Message:
     _has_called: bool = False
 
     def piece(self, piece: Piece) -> list[bytes]:
-        """Write what a token adds."""
+        """Write the events for a token."""
         records = self._begin()
         if piece.thinking:
             records += self._within("thinking", piece.thinking)
@@ -91,13 +91,13 @@ class _Message:
         return []
 
     def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
-        """Give the answer in one piece."""
+        """Return the whole answer as one object."""
         answer = joined(pieces)
         stop = {"stop_reason": _stop(done, has_called=bool(answer.calls))} if done else {}
         return self._head(_content(answer)) | stop | {"usage": _usage(done)}
 
     def loaded(self) -> list[bytes]:
-        """Write the whole stream that answers a conversation without a word."""
+        """Write the whole stream that answers an empty conversation."""
         delta = {"stop_reason": OTHER_STOP}
         return [
             *self._begin(),
@@ -106,7 +106,7 @@ class _Message:
         ]
 
     def empty(self) -> dict[str, object]:
-        """Give the answer to a conversation without a word."""
+        """Return the answer to an empty conversation."""
         return self._head(None) | {"stop_reason": OTHER_STOP, "usage": _usage(None)}
 
     def _head(self, content: object) -> dict[str, object]:
@@ -121,7 +121,7 @@ class _Message:
         return [_event("message_start", message=self._head([]) | usage)]
 
     def _within(self, kind: str, text: str) -> list[bytes]:
-        """Write a delta into the block of that kind, which is opened where it is not."""
+        """Write a delta into the block of that kind, and open the block if it is not open."""
         records = []
         if self._open != kind:
             records = [*self._close(), self._start({"type": kind, kind: ""})]
@@ -151,7 +151,7 @@ class _Message:
 
 
 def _usage(done: Done | None) -> dict[str, int]:
-    """Count tokens as Anthropic names them: what the cache had stands beside the rest."""
+    """Count tokens as Anthropic does: cached tokens beside the others."""
     prompt, said = (done.prompt_tokens, done.tokens) if done else (0, 0)
     if done is None or done.cached is None:
         return {"input_tokens": prompt, "output_tokens": said}
@@ -164,7 +164,7 @@ def _stop(done: Done, *, has_called: bool) -> str:
 
 
 def _content(answer: Piece) -> list[dict[str, object]] | None:
-    """Give the blocks; Go has null where there is none."""
+    """Return the blocks; null if there are none, as in Go."""
     blocks: list[dict[str, object]] = []
     if answer.thinking:
         blocks.append({"type": "thinking", "thinking": answer.thinking})
@@ -184,7 +184,7 @@ async def messages(library: Library, exchange: Exchange) -> None:
     text = fields["model"]
     model = ask.runnable(library, text, f"model '{text}' not found")
     if "thinking" not in model.capabilities:
-        fields["think"] = False  # this dialect alone does not refuse it
+        fields["think"] = False  # only this dialect accepts it
     ask.check_abilities(model, text, fields, "chat")
     rendering = _Message(text, estimate(fields))
     is_streamed = fields.get("stream", False)
@@ -199,7 +199,7 @@ async def messages(library: Library, exchange: Exchange) -> None:
 async def _load(
     library: Library, exchange: Exchange, model: Model, rendering: _Message, *, is_streamed: bool
 ) -> None:
-    """Answer a conversation without a word: the model is loaded, and that is all."""
+    """Answer an empty conversation: the model is loaded, nothing else happens."""
     async with library.use(model, None):
         pass
     if not is_streamed:
@@ -210,7 +210,7 @@ async def _load(
 
 
 def _check(fields: ask.Fields) -> None:
-    """Refuse what lacks a field, or has a block that cannot be converted."""
+    """Refuse a message without a required field, or with a block that cannot be converted."""
     for is_there, message in (
         (fields.get("model"), "model is required"),
         (fields.get("max_tokens", 0) > 0, "max_tokens is required and must be positive"),
@@ -232,7 +232,7 @@ def _think(fields: ask.Fields) -> bool | None:
 
 
 def estimate(fields: dict[str, Any]) -> int:
-    """Guess the tokens of a prompt as Ollama does: a quarter of its bytes, 1 at least."""
+    """Estimate the tokens of a prompt as Ollama does: a quarter of its bytes, at least 1."""
     size = sum(map(blocks.size, blocks.of(fields.get("system"))))
     for message in fields["messages"]:
         size += blocks.length(message.get("role")) + sum(

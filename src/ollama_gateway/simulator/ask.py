@@ -1,4 +1,4 @@
-"""What the handlers have to check in a request before they act, in the order Ollama checks it."""
+"""The checks of a request before its handler acts, in Ollama's order."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def openai_fields(body: bytes, shape: Shape) -> Fields:
 
 
 def keep_alive(fields: Fields) -> float | None:
-    """Give the seconds a request asks for (inf: for ever), or None."""
+    """Return the seconds a request asks for (inf: for ever), or None."""
     return clock.keep_alive(fields["keep_alive"]) if "keep_alive" in fields else None
 
 
 def name_of(text: str) -> Name:
-    """Read the name in a request; of schemes only https is one.
+    """Read the name in a request; https is the only scheme allowed.
 
     Raises:
-        Refusal: 400 for what is no name.
+        Refusal: 400 if it is no name.
 
     """
     scheme, separator, _ = text.strip().partition("://")
@@ -70,14 +70,14 @@ def name_of(text: str) -> Name:
 def find(
     library: Library, text: str, missing: str, *, exact: bool = False, cloud: str = CLOUD
 ) -> Model:
-    """Give the model a request names.
+    """Return the model a request names.
 
     Args:
         library: where to look.
         text: the name as sent.
         missing: the text of the 404.
         exact: compare with regard to case.
-        cloud: the text of the 403 for a cloud model that is not here.
+        cloud: the text of the 403 for a cloud model that is not hosted.
 
     Raises:
         Refusal: 400, 403 or 404.
@@ -93,7 +93,7 @@ def find(
 
 
 def runnable(library: Library, text: str, missing: str, *, exact: bool = False) -> Model:
-    """Give the model a request is to be run by.
+    """Return the model that is to run a request.
 
     Raises:
         Refusal: 400, 403 or 404.
@@ -106,7 +106,7 @@ def runnable(library: Library, text: str, missing: str, *, exact: bool = False) 
 
 
 def check_abilities(model: Model, text: str, fields: Fields, verb: str) -> None:
-    """Refuse what the model cannot do.
+    """Refuse a request that the model lacks the capability for.
 
     Raises:
         Refusal: 400.

@@ -1,7 +1,7 @@
-"""`/api/blobs/:digest`: ask whether a blob is there, or upload it.
+"""`/api/blobs/:digest`: ask whether a blob exists, or upload it.
 
-An upload is counted and hashed as it comes (`exchange.Upload`), and never kept. One whose digest
-is not the path's is refused, and is there nevertheless under its own.
+An upload is counted and hashed as it arrives (`exchange.Upload`), and never kept. If its digest
+differs from the path's, it is refused, but it exists afterwards under its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The content of `/v1/messages`: what of it cannot be converted, what is left, how large it is.
+"""The content of `/v1/messages`: which blocks cannot be converted, which remain, and their size.
 
-Blocks of a type that Ollama does not know are dropped without a word, empty texts too; a
-conversation of which nothing is left only loads the model.
+Blocks of a type that Ollama does not know are dropped silently, and so are empty texts; a
+conversation of which nothing remains only loads the model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Block = dict[str, Any]
 
 
 def fault(block: Block) -> str | None:
-    """Say why a block cannot be converted, or None."""
+    """Return why a block cannot be converted, or None."""
     kind = block.get("type")
     if kind == "image":
         return _fault_of_image(block["source"]) if "source" in block else "invalid image source"
@@ -50,7 +50,7 @@ def _fault_of_image(source: Block) -> str | None:
 
 
 def of(content: object) -> list[Block]:
-    """Give the blocks of a content; a text is one, and what is neither has none."""
+    """Return the blocks of a content; a text is one, and any other value has none."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     blocks = content if isinstance(content, list) else []
@@ -58,7 +58,7 @@ def of(content: object) -> list[Block]:
 
 
 def says_anything(fields: dict[str, Any]) -> bool:
-    """Tell whether something of a conversation is left for the model."""
+    """Return whether anything of a conversation remains for the model."""
     system = [block for block in of(fields.get("system")) if block.get("type") == "text"]
     spoken = [block for message in fields["messages"] for block in message["content"]]
     return any(_text(block.get("text")) for block in system) or any(map(_says, spoken))
@@ -73,7 +73,7 @@ def _says(block: Block) -> bool:
 
 
 def size(block: Block) -> int:
-    """Measure a block in bytes, as far as Ollama's estimate of a prompt counts it."""
+    """Return the bytes of a block that count in Ollama's estimate of a prompt."""
     bytes_ = length(block.get("text")) + length(block.get("thinking"))
     return bytes_ + (len(dumps(block)) if block.get("type") in ("tool_use", "tool_result") else 0)
 
@@ -83,5 +83,5 @@ def _text(value: object) -> str:
 
 
 def length(text: object) -> int:
-    """Measure a text in bytes; what is none has none."""
+    """Return the bytes of a text; 0 for any other value."""
     return len(_text(text).encode())

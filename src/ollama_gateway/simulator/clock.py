@@ -1,7 +1,7 @@
 """Times as Ollama writes them: RFC 3339 with nanoseconds, and durations in nanoseconds.
 
-Dates come from the wall clock, durations from the event loop's, so that virtual time costs none
-and is still told.
+Dates come from the wall clock and durations from the event loop's, so virtual time takes no real
+time but still appears in answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 
 SECOND = 1_000_000_000
 FOREVER = (2**63 - 1) / SECOND
-"""Seconds: the longest duration of Go, 292 years."""
+"""Seconds of Go's longest duration, 292 years."""
 _UNITS = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -29,7 +29,7 @@ _UNIT = re.compile(r"[^0-9.]*")
 
 
 def rfc3339(ns: int) -> str:
-    """Write nanoseconds since 1970 as Go does: UTC, trailing zeros of the fraction dropped."""
+    """Write nanoseconds since 1970 as Go does: UTC, without trailing zeros of the fraction."""
     moment = dt.datetime.fromtimestamp(ns // SECOND, dt.UTC)
     fraction = f".{ns % SECOND:09d}".rstrip("0").rstrip(".")
     return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
@@ -41,17 +41,17 @@ def moment(value: dt.datetime) -> str:
 
 
 def today() -> dt.datetime:
-    """Give the present, of the wall clock."""
+    """Return the present by the wall clock."""
     return dt.datetime.now(dt.UTC)
 
 
 def now(ahead: float = 0) -> str:
-    """Write the present, or what is so many seconds ahead of it."""
+    """Write the present plus a number of seconds."""
     return rfc3339(time.time_ns() + int(min(ahead, FOREVER) * SECOND))
 
 
 def nanoseconds(seconds: float) -> int:
-    """Turn a measured time into what an answer tells; never 0, which would be left out."""
+    """Convert a measured time to nanoseconds in an answer; never 0, which would be left out."""
     return max(int(seconds * SECOND), 1000)
 
 

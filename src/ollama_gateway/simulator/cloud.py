@@ -1,4 +1,4 @@
-"""What speaks with ollama.com: nobody is signed in, and the cloud is off."""
+"""The routes that speak with ollama.com: no user is signed in, and the cloud is off."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def recommendations(_library: Library, exchange: Exchange) -> None:
 
 
 async def search(_library: Library, exchange: Exchange) -> None:
-    """POST /api/experimental/web_search; whatever is asked, nothing is searched."""
+    """POST /api/experimental/web_search; no query is searched."""
     if not exchange.seen.body:
         raise Refusal(400, "missing request body")
     raise Refusal(403, "ollama cloud is disabled: web search is unavailable")

@@ -1,4 +1,4 @@
-"""`/v1/completions`: server-sent events, or one object; thoughts have no place in it."""
+"""`/v1/completions`: server-sent events, or one object; it has no field for thoughts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COMPLETION = Shape(
 
 @attrs.frozen
 class _Completion:
-    """Writes the chunks of one completion; asked for usage, each chunk has one of zeros."""
+    """Writes the chunks of one completion; on request, each chunk has a usage of zeros."""
 
     model: str
     has_usage: bool
@@ -47,18 +47,18 @@ class _Completion:
     created: int = attrs.field(factory=lambda: int(time.time()))
 
     def piece(self, piece: Piece) -> list[bytes]:
-        """Write what a token adds; a thought is an empty text."""
+        """Write the chunk for a token; a thought is an empty text."""
         return [self._chunk([self._choice(piece.text, None)], None)]
 
     def done(self, done: Done) -> list[bytes]:
-        """Write the last text chunk, the usage where it was asked for, and the marker."""
+        """Write the last text chunk, the usage if requested, and the end marker."""
         records = [self._chunk([self._choice("", done.reason)], None)]
         if self.has_usage:
             records.append(self._chunk([], done))
         return [*records, DONE]
 
     def failed(self, message: str) -> list[bytes]:  # noqa: ARG002 - Ollama loses it
-        """Write what Ollama makes of a failure in the middle."""
+        """Write Ollama's chunk for a failure in the middle."""
         return attrs.evolve(self, model="").piece(Piece())
 
     def loaded(self) -> bytes:
@@ -66,11 +66,11 @@ class _Completion:
         return self._chunk([self._choice("", "load")], None) + DONE
 
     def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
-        """Give the answer in one piece."""
+        """Return the whole answer as one object."""
         return self._one(joined(pieces).text, done.reason if done else None, done)
 
     def empty(self) -> dict[str, object]:
-        """Give the answer to an empty prompt."""
+        """Return the answer to an empty prompt."""
         return self._one("", "load", None)
 
     def _one(self, text: str, reason: str | None, done: Done | None) -> dict[str, object]:
@@ -94,7 +94,7 @@ class _Completion:
 async def completions(library: Library, exchange: Exchange) -> None:
     """POST /v1/completions."""
     fields = ask.openai_fields(exchange.seen.body, COMPLETION)
-    fields.pop("tools", None)  # no part of this request
+    fields.pop("tools", None)  # this field is not in the request
     fields.pop("think", None)
     text = fields.get("model", "")
     if not text:

@@ -1,12 +1,12 @@
-"""One HTTP/1.1 connection: h11 reads, the exchange writes, and a watcher looks for the close.
+"""One HTTP/1.1 connection: h11 reads, the exchange writes, and a watcher waits for the close.
 
-While an answer is under way a second task goes on reading. What comes early (a pipelined request)
-stays in h11's buffer for the next cycle; an end of the stream means that the client has gone, and
-the exchange is cancelled on the spot, as Ollama's runner is. A half-close counts as a close, as it
-does in Go. Who counts exchanges cannot wait for the watcher's turn: it asks the socket itself.
+While an answer is being sent, a second task goes on reading. Early bytes (a pipelined request) stay
+in h11's buffer for the next cycle; an end of the stream means that the client has gone, and the
+exchange is cancelled at once, like Ollama's runner. A half-close counts as a close, as in Go. A
+caller that counts exchanges cannot wait for the watcher's turn: it asks the socket itself.
 
-The rule: what a client does ends its connection at most. A defect of the simulator itself is
-raised, so that the test that met it fails.
+The rule: a client can at most end its own connection. A defect of the simulator itself is raised,
+so the test that met it fails.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Connection:
     """Serves one connection until either side closes it.
 
     Args:
-        stream: the bytes; closing it is the caller's part.
-        note: told of every request as soon as its head was read.
-        answer: answers a request that was read in full.
+        stream: the bytes; the caller closes it.
+        note: called with every request as soon as its head was read.
+        answer: answers a request that was read completely.
 
     """
 
@@ -72,7 +72,7 @@ class Connection:
             return
 
     async def _cycle(self) -> bool:
-        """Serve one request; tell whether another may follow."""
+        """Serve one request; return whether another may follow."""
         head = await self._event()
         if not isinstance(head, h11.Request):
             return False
@@ -105,7 +105,7 @@ class Connection:
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     async def _outcome(self, exchange: Exchange) -> Exception | None:
-        """Run the answer; give what ended it early as a value, so that no group is raised."""
+        """Run the answer; return the error that ended it early, so no group is raised."""
         try:
             await self._answer(exchange)
         except (Cut, *BROKEN) as error:
@@ -155,7 +155,7 @@ class Connection:
             await self._stream.send(BAD_REQUEST)
 
     async def _reset(self) -> None:
-        """Make the close that follows a reset, where the stream can do one."""
+        """Close with a reset if the stream can do so."""
         if isinstance(self._stream, MemoryByteStream):
             await self._stream.abort()
             return
@@ -164,7 +164,7 @@ class Connection:
 
 
 def _is_closed(connected: socket.socket) -> bool:
-    """Look, without taking anything, whether the peer has closed or reset a connection."""
+    """Return whether the peer has closed or reset a connection, without reading from it."""
     try:
         return connected.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except BlockingIOError:

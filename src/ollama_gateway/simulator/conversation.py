@@ -1,4 +1,4 @@
-"""What Ollama refuses in the messages of `/v1/chat/completions` while it converts them."""
+"""Ollama's refusals while it converts the messages of `/v1/chat/completions`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _fault_of_part(part: object) -> str | None:
 
 
 def fault_of_image(url: object) -> str | None:
-    """Find what is wrong with an image: only base64 of four kinds is taken."""
+    """Return the fault of an image: only base64 of four kinds is accepted."""
     if not isinstance(url, str):
         return FORMAT
     if url.startswith(("http://", "https://")):
@@ -87,7 +87,7 @@ def _fault_of_audio(audio: object) -> str | None:
 
 
 def _is_object(call: dict[str, Any]) -> bool:
-    """Tell whether the arguments of a call are the text of an object."""
+    """Return whether the arguments of a call are the JSON text of an object."""
     try:
         return isinstance(json.loads(call.get("function", {}).get("arguments", "")), dict)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How a route's family speaks: the shape of its errors, and what `stream` is by default.
+"""The conventions of a family of routes: the shape of its errors, and the default of `stream`.
 
 A handler refuses by raising `Refusal`; the server turns it into bytes here and nowhere else. A
 dialect is a `Dialect` value beside its handlers.
@@ -58,12 +58,12 @@ class Dialect:
     """A family of routes.
 
     Args:
-        error: status and text to the JSON object of an error.
-        kind: content type of answers of one piece.
-        newline: what ends such an answer.
-        streams: what an absent `stream` means.
+        error: maps status and text to the JSON object of an error.
+        kind: content type of answers that are not streamed.
+        newline: the end of such an answer.
+        streams: the meaning of an absent `stream`.
         stream_kind: content type of streams.
-        stream_headers: what the handler adds where a stream was asked for, errors included.
+        stream_headers: headers that the handler adds if a stream was asked for, errors included.
 
     """
 
@@ -75,7 +75,7 @@ class Dialect:
     stream_headers: tuple[tuple[str, str], ...] = ()
 
     async def answer(self, exchange: Exchange, value: object) -> None:
-        """Send a JSON answer of one piece."""
+        """Send a JSON answer that is not streamed."""
         await exchange.respond(200, dumps(value) + self.newline, self.kind)
 
     def start(self, exchange: Exchange) -> None:
@@ -84,7 +84,7 @@ class Dialect:
         exchange.start(200, self.stream_kind)
 
     async def refuse(self, exchange: Exchange, refusal: Refusal, *, streamed: bool) -> None:
-        """Send an error answer; `streamed` tells that a stream was asked for."""
+        """Send an error answer; `streamed` is whether a stream was asked for."""
         if refusal.is_native or refusal.is_early:
             shape = NATIVE if refusal.is_native else self
             body = dumps(shape.error(refusal.status, refusal.message))

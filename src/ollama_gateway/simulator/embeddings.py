@@ -1,7 +1,7 @@
 """`/api/embed`, `/api/embeddings` and `/v1/embeddings`.
 
-A vector is made from the model's name and the text alone, so that equal inputs give equal vectors
-on every server. It is of length 1, except on `/api/embeddings`, which never normalised.
+A vector depends on the model's name and the text alone, so equal inputs have equal vectors on every
+server. Its length is 1, except on `/api/embeddings`, which never normalised.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LEGACY_LENGTH = 5.0
 
 
 def vector(model: Model, text: str, dimensions: int = 0) -> list[float]:
-    """Make the vector of a text: length 1, cut to `dimensions` where that is positive."""
+    """Compute the vector of a text: length 1, cut to `dimensions` if that is positive."""
     size = model.vector_length
     seed = hashlib.shake_256(f"{model.name}\0{text}".encode("utf-8", "replace")).digest(4 * size)
     raw = [word / 2**31 for word in struct.unpack(f"<{size}i", seed)]
@@ -62,7 +62,7 @@ def _scaled(figures: list[float], length: float) -> list[float]:
 
 
 def _single(figure: float) -> float:
-    """Round to a 32-bit float, written as short as it may be."""
+    """Round to a 32-bit float, written as briefly as possible."""
     single = struct.unpack("<f", struct.pack("<f", figure))[0]
     for digits in range(6, 10):
         short = float(f"{single:.{digits}g}")
@@ -105,7 +105,7 @@ async def openai_embeddings(library: Library, exchange: Exchange) -> None:
         raise Refusal(400, "invalid input", is_early=True)
     texts = _texts([""] if fields["input"] == "" else fields["input"])
     for name in ("options", "keep_alive", "truncate"):
-        fields.pop(name, None)  # no part of this request
+        fields.pop(name, None)  # this field is not in the request
     run = await _run(library, exchange, fields, texts)
     rows = [
         {"object": "embedding", "embedding": _encoded(figures, encoding), "index": index}
@@ -123,7 +123,7 @@ class _Run:
     Args:
         start: time of `anyio.current_time()`.
         load: the seconds that loading took.
-        prompt: tokens of all the texts.
+        prompt: tokens of all texts.
 
     """
 
@@ -141,7 +141,7 @@ async def _run(
     *,
     exact: bool = False,
 ) -> _Run:
-    """Find and load the model, and have it read the texts."""
+    """Find and load the model, and let it read the texts."""
     text = fields.get("model", "")
     if not text:
         raise Refusal(404, "model '' not found")
@@ -160,7 +160,7 @@ async def _run(
 
 
 def _check_length(model: Model, fields: ask.Fields, texts: list[str]) -> None:
-    """Refuse a text that is too long for the model, where it must not be cut."""
+    """Refuse a text that is too long for the model if it may not be cut."""
     asked = values.limit_of(fields.get("options", {}).get("num_ctx"))
     room = min(asked, model.context_length) if asked > 0 else model.context_length
     if fields.get("truncate") is False and any(prompts.of_text(text) > room for text in texts):

@@ -1,11 +1,10 @@
 """One request and the writing of its answer, with the faults its script asks for.
 
-The answer is written through three calls: `respond` (one piece), or `start`,
-`chunk` and `finish` (a stream; chunked, or to HTTP/1.0 ended by the close). Every piece is counted
-here, so that "cut after two chunks" means the same in every dialect. A cut leaves as `Cut`, which
-the connection turns into a close.
+A handler answers through `respond` (a whole answer), or `start`, `chunk` and `finish` (a stream:
+chunked, or for HTTP/1.0 ended by the close). Every chunk is counted here, so "cut after two chunks"
+means the same in every dialect. A cut is raised as `Cut`, which the connection turns into a close.
 
-The last piece and the terminator go out in one write, and `is_ending` is set before it: a client
+The last chunk and the terminator go out in one write, and `is_ending` is set before it: a client
 that leaves once it has everything has not left too early.
 """
 
@@ -26,16 +25,16 @@ NO_CONTENT = 204
 BUFFER = 2048
 """Bytes; a longer answer is sent in chunks."""
 UPLOADS = "/api/blobs/"
-"""What is posted there is hashed and not kept."""
+"""Uploads to this path are hashed and not kept."""
 
 
 class Cut(Exception):
-    """The script says: close the connection here."""
+    """The script demands that the connection closes here."""
 
 
 @attrs.define(eq=False)
 class Upload:
-    """A body that is counted and hashed as it comes, and not kept."""
+    """A body that is counted and hashed as it arrives, and not kept."""
 
     size: int = 0
     _hash: hashlib._Hash = attrs.field(factory=hashlib.sha256)
@@ -47,17 +46,17 @@ class Upload:
 
     @property
     def digest(self) -> str:
-        """The digest of what came so far, as `sha256:` and 64 hex digits."""
+        """The digest of the bytes so far, as `sha256:` and 64 hex digits."""
         return f"sha256:{self._hash.hexdigest()}"
 
 
 @attrs.define(eq=False)
 class Seen:
-    """What the simulator saw of one request; times are of `anyio.current_time()`.
+    """The simulator's record of one request; times are of `anyio.current_time()`.
 
     Args:
         path: with the query, as it was sent.
-        upload: in place of the body, where that may be large and is not kept.
+        upload: replaces the body if that may be large and is not kept.
         gone_at: when the client closed before the answer was complete.
         finished_at: when the last byte of the answer was handed over.
 
@@ -73,7 +72,7 @@ class Seen:
     finished_at: float | None = None
 
     def header(self, name: str) -> str | None:
-        """Give the first header of that name, in whatever case."""
+        """Return the first header of that name, in any case."""
         wanted = name.lower().encode()
         for key, value in self.headers:
             if key.lower() == wanted:
@@ -83,12 +82,12 @@ class Seen:
 
 @attrs.define(eq=False)
 class Exchange:
-    """A request that was read in full, and the way to answer it.
+    """A request that was read completely, and the means to answer it.
 
     Args:
         seen: the request.
         path: percent-decoded, without the query.
-        is_client_gone: looks at the connection whether the client has closed it.
+        is_client_gone: checks on the connection whether the client has closed it.
 
     """
 
@@ -111,7 +110,7 @@ class Exchange:
 
     @property
     def is_in_flight(self) -> bool:
-        """Whether there is more of the answer to come, and a client that waits for it."""
+        """Whether more of the answer is to come, and the client waits for it."""
         return not self.is_ending and not self._is_client_gone()
 
     @property
@@ -120,9 +119,9 @@ class Exchange:
         return self._http.our_state is not h11.SEND_RESPONSE
 
     async def respond(self, status: int, body: bytes = b"", kind: str = "") -> None:
-        """Send an answer of one piece; `kind` is its content type, empty for none.
+        """Send a whole answer; `kind` is its content type, empty for none.
 
-        Its length is told where Go's server knows it: where all of it fits into the buffer.
+        Its length is sent if Go's server knows it: if all of it fits into the buffer.
         """
         is_known = status != NO_CONTENT and len(body) <= BUFFER
         length = [("Content-Length", str(len(body)))] if is_known else []
@@ -150,7 +149,7 @@ class Exchange:
         await self._last(piece + (self._http.send(h11.EndOfMessage()) or b""))
 
     async def raw(self, data: bytes, drip: float) -> None:
-        """Send bytes that are whatever the script says, one at a time where they drip.
+        """Send exactly the script's bytes, one at a time if they drip.
 
         Raises:
             Cut: always; nothing can follow.
@@ -169,7 +168,7 @@ class Exchange:
         return self._taken() + (self._http.send(h11.Data(data=data)) or b"")
 
     def _head(self, status: int, kind: str, framing: list[tuple[str, str]]) -> bytes:
-        """Write status line and headers in the order Go's server has them."""
+        """Write the status line and the headers in the order of Go's server."""
         own = [*self.extra, *self.script.headers]
         own += [("Content-Type", kind)] if kind else []
         date = ("Date", email.utils.formatdate(usegmt=True))
@@ -184,7 +183,7 @@ class Exchange:
         return data
 
     async def _framed_body(self, head: bytes, body: bytes) -> bytes:
-        """Give head and body framed; where the script breaks an answer of one piece, send half."""
+        """Return the framed head and body; half of them if the script breaks a whole answer."""
         script = self.script
         if not (script.cut_after or script.hang_after):
             return head + (self._http.send(h11.Data(data=body)) or b"")
@@ -195,10 +194,10 @@ class Exchange:
         raise Cut
 
     async def fault(self) -> None:
-        """Hang or cut, where the script says so after the chunks written so far.
+        """Hang or cut if the script demands it after the chunks written so far.
 
         Raises:
-            Cut: where the connection is to be closed.
+            Cut: the connection is to be closed.
 
         """
         if self.script.hang_after == self._chunks:

@@ -1,4 +1,4 @@
-"""What a script does to a request before a handler is reached."""
+"""The faults of a script before a handler is reached."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ollama_gateway.simulator.runners import BUSY
 
 
 async def befall(exchange: Exchange) -> None:
-    """Do what the script says before a handler is reached.
+    """Apply the script's faults before a handler is reached.
 
     Raises:
-        Refusal: where the script gives a status.
-        Cut: where it closes the connection.
+        Refusal: the script sets a status.
+        Cut: the script closes the connection.
 
     """
     script = exchange.script

@@ -1,7 +1,7 @@
-"""What a simulator has served so far, to be read from outside its process.
+"""The work a simulator has done so far, readable from outside its process.
 
-`GET /simulator/figures` gives it as JSON. No real Ollama has that path, so the table of routes does
-not know it: it is there only where the simulator was told to show its figures.
+`GET /simulator/figures` returns it as JSON. No real Ollama has that path, so the table of routes
+does not contain it: it exists only if the simulator was started to show its figures.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Figures:
     Args:
         in_flight: requests being served now.
         most_in_flight: the most there ever were at once.
-        requests: how many there were, also those that were refused.
+        requests: all requests, refused ones included.
         prompt_tokens: of all prompts that a model has begun with.
-        completion_tokens: generated so far, also where nobody waited for the rest.
+        completion_tokens: generated so far, even if no client waited for the rest.
 
     """
 

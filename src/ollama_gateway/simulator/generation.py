@@ -1,10 +1,10 @@
 """The model runner: tokens at their times, then the figures; or the failure a script asks for.
 
-Each dialect reads a request into a `Job` and brings a `Rendering`; `run` does what is the same in
-all of them.
+Each dialect reads a request into a `Job` and brings a `Rendering`; `run` does the work common to
+all.
 
 The runner is an iterator, not a generator: leaving it half-way needs no clean-up. It ends without
-`Done` where the script says `no_done`, which Ollama does too when a runner aborts.
+`Done` if the script says `no_done`, as Ollama's does when a runner aborts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FAILURE = "an error was encountered while running the model: boom"
 
 
 class RunnerFailed(Refusal):
-    """The runner ended with an error; a stream's comes in chunks, since its handler had begun."""
+    """The runner ended with an error; a stream reports it in chunks, as the handler had begun."""
 
     is_late = True
 
@@ -38,8 +38,8 @@ class Done:
     """The end of an answer; times in nanoseconds.
 
     Args:
-        prompt_tokens: all of them, also those that the runner's cache had.
-        cached: these; None where that is not told.
+        prompt_tokens: all tokens of the prompt, cached ones included.
+        cached: the cached ones; None if not reported.
 
     """
 
@@ -53,7 +53,7 @@ class Done:
     time: int
 
     def figures(self) -> dict[str, int]:
-        """Give the metrics under their names on the wire, in their order."""
+        """Return the metrics under their names on the wire, in their order."""
         cached = {} if self.cached is None else {"prompt_eval_cached_count": self.cached}
         return {
             "total_duration": self.total,
@@ -68,15 +68,15 @@ class Done:
 
 @attrs.frozen
 class Job:
-    """What a handler asks of the runner.
+    """A handler's order to the runner.
 
     Args:
         model: must be hosted.
-        says: all it has to say to this request.
+        says: the complete answer to this request.
         prompt: its size in tokens.
-        limit: the most tokens to say; 0 or less for all there are.
-        keep_alive: what the request says of the model's residency.
-        fault: what the runner refuses the request with, once it is loaded.
+        limit: the most tokens to write; 0 or less for all there are.
+        keep_alive: the request's demand on the model's residency.
+        fault: the runner's refusal of the request, after the load.
 
     """
 
@@ -90,10 +90,10 @@ class Job:
 
 
 class Rendering(Protocol):
-    """How a dialect writes an answer: a stream's records, or one object."""
+    """A dialect's form of an answer: a stream's records, or one object."""
 
     def piece(self, piece: Piece) -> list[bytes]:
-        """Write what a token adds."""
+        """Write the records for a token."""
 
     def done(self, done: Done) -> list[bytes]:
         """Write the end."""
@@ -102,13 +102,13 @@ class Rendering(Protocol):
         """Write a failure in the middle."""
 
     def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
-        """Give the answer in one piece; without `done` where the runner told no end."""
+        """Return the whole answer as one object; without `done` if the runner sent no end."""
 
 
 async def run(
     library: Library, exchange: Exchange, dialect: Dialect, job: Job, rendering: Rendering
 ) -> None:
-    """Load the model, let it speak, and send what it says.
+    """Load the model, run it, and send its answer.
 
     Raises:
         Refusal: before anything was sent.
@@ -127,16 +127,16 @@ async def run(
 
 @attrs.define(eq=False)
 class Generation:
-    """Yields `Piece`s and, unless it is told otherwise, one `Done`.
+    """Yields `Piece`s and, by default, one `Done`.
 
     Args:
-        library: told of the prompt at once, and of each token when it is generated.
+        library: counts the prompt at once, and each token when it is generated.
         job: its model must be in use.
-        script: what goes wrong.
+        script: the faults.
         load: the seconds that loading took.
 
     Raises:
-        RunnerFailed: from the iteration, where the script says so.
+        RunnerFailed: from the iteration, if the script says so.
 
     """
 
@@ -182,7 +182,7 @@ class Generation:
         return self._done()
 
     async def collect(self) -> tuple[list[Piece], Done | None]:
-        """Run to the end; give all that was said, and the figures."""
+        """Run to the end; return the complete answer and the figures."""
         pieces, done = [], None
         async for step in self:
             if isinstance(step, Piece):

@@ -1,7 +1,7 @@
-"""JSON as Go reads and writes it: the request bodies in, the answers out.
+"""JSON as Go reads and writes it: request bodies in, answers out.
 
-Reading: the first value counts and what follows is ignored; keys match without regard to case
-and the last one wins (a later null changes nothing); a value of the wrong type is refused in
+Reading: the first value counts and everything after it is ignored; keys match without regard to
+case and the last one wins (a later null changes nothing); a value of the wrong type is refused in
 Go's words. Writing: compact, with `<`, `>` and `&` escaped, as `json.Marshal` does.
 """
 
@@ -30,12 +30,12 @@ _ESCAPES = str.maketrans(
 )
 _LONG = 309
 DEEPEST = 600
-"""Levels; Go's are 10,000, but what is read here must be written again from a deeper stack."""
+"""Levels; Go allows 10,000, but here a value must be written again from a deeper stack."""
 _LONE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def dumps(value: object, *, is_sorted: bool = False) -> bytes:
-    """Write compact JSON as Go's encoder does; of maps it sorts the keys."""
+    """Write compact JSON as Go's encoder does, with the keys of maps sorted."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=is_sorted)
     return text.translate(_ESCAPES).encode("utf-8", "replace")
 
@@ -69,12 +69,12 @@ def loads(body: bytes) -> Any:
 
 
 def as_map(value: Any) -> Any:
-    """Give a value with its keys sorted, as Go writes what it keeps in a map."""
+    """Return a value with its keys sorted, as Go writes maps."""
     return json.loads(dumps(value, is_sorted=True))
 
 
 def verbatim(body: bytes, key: str) -> Any:
-    """Give the value of a key, with its own keys as they are spelt; None where there is none.
+    """Return the value of a key, with its own keys as spelt; None if it is absent.
 
     The body must have been decoded before.
     """
@@ -102,7 +102,7 @@ def _read(body: bytes, decoder: json.JSONDecoder) -> Any:
 
 
 def _is_deep(value: Any) -> bool:
-    """Tell whether a value is nested deeper than `DEEPEST`."""
+    """Return whether a value is nested deeper than `DEEPEST`."""
     level = [value]
     for _ in range(DEEPEST + 1):
         level = [inner for item in level for inner in _inside(item)]
@@ -116,7 +116,7 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _mended(value: Any) -> Any:
-    """Put Go's replacement character for halves of surrogate pairs, which are no text."""
+    """Put Go's replacement character in place of lone surrogates, which are no text."""
     match value:
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -141,7 +141,7 @@ def _integer(digits: str) -> float:
 
 
 def _real(digits: str) -> float:
-    """Read a number; one that no float holds is refused, as Go does where it is looked at."""
+    """Read a number; refuse one that no float holds, as Go does where it looks at it."""
     number = float(digits)
     if math.isinf(number):
         raise BadBody(f"json: cannot unmarshal number {digits} into Go value of type float64")

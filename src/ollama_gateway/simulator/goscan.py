@@ -1,7 +1,7 @@
 """Go's own words for a JSON syntax error: a scanner that finds the first one.
 
-Python's parser decides whether a body is JSON; this one is asked only when it is not, and walks
-the bytes as `encoding/json/scanner.go` does, to say the same thing at the same byte.
+Python's parser decides whether a body is JSON. This scanner runs only if it is not, and walks the
+bytes as `encoding/json/scanner.go` does, to say the same thing at the same byte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NAMED |= {"\v": r"\v", "\\": r"\\"}
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]+')
 _ASCII = 0x80
 TOO_DEEP = "exceeded max depth"
-MAX_DEPTH = 300  # Go's is 10,000; Python's stack ends sooner
+MAX_DEPTH = 300  # Go allows 10,000; Python's stack ends sooner
 
 
 class _Failed(Exception):
@@ -25,7 +25,7 @@ class _Failed(Exception):
 
 
 def fault(data: bytes) -> str:
-    """Say what Go says of bytes that are not JSON."""
+    """Return Go's error for bytes that are not JSON."""
     try:
         _value(data, 0, 0)
     except _Failed as failed:

@@ -1,6 +1,7 @@
-"""The structs within Ollama's requests: of each the fields that are looked at, with their types.
+"""The structs inside Ollama's requests: the fields that it reads, with their types.
 
-The outermost ones stand beside their handlers, as `Shape`s. Fields that are not here are `any`.
+The outermost ones are `Shape`s beside their handlers. A field that is not listed has the type
+`any`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 MAP = "map[string]interface {}"
-"""The type of a field whose own keys are not a struct's: they count as they are spelt."""
+"""The type of a field whose own keys belong to no struct: they count as spelt."""
 _TEXTS = ("role", "content", "thinking", "tool_name", "tool_call_id")
 
 STRUCTS: Mapping[str, Mapping[str, str]] = {

@@ -1,8 +1,8 @@
 """The types of Ollama's request structs, and how Go's decoder fits a JSON value into one.
 
-A type is spelt as in Go: `string`, `[]api.Message`. What has an unmarshaller of its own there
+A type is spelt as in Go: `string`, `[]api.Message`. A type with an unmarshaller of its own in Go
 refuses in its own words (`READERS`); a struct inside such a type is named from there on. `any`
-takes everything: what must be known of it is the handler's part.
+accepts everything; the handler does further checks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BadBody(ValueError):
 
 @attrs.frozen
 class Shape:
-    """What a request struct is called in Go, and the types of its fields."""
+    """The Go name of a request struct, and the types of its fields."""
 
     package: str
     name: str
@@ -38,17 +38,17 @@ class Shape:
 
 @attrs.frozen
 class Place:
-    """Where a value stands: in which struct, under which keys; neither at the top."""
+    """The place of a value: its struct and the keys on the path; neither at the top."""
 
     struct: str = ""
     path: str = ""
 
     def under(self, struct: str, key: str) -> Place:
-        """Give the place of a struct's field; the outermost struct is the one that is named."""
+        """Return the place of a struct's field; messages name the outermost struct."""
         return Place(self.struct or struct, f"{self.path}.{key}" if self.path else key)
 
     def mismatch(self, kind: str, value: object) -> BadBody:
-        """Make the refusal of a value that is not of that type."""
+        """Create the refusal of a value that is not of that type."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         has_figures = is_number and (kind == "int" or isinstance(value, float))
         told = f"number {value}" if has_figures else kind_of(value)
@@ -60,7 +60,7 @@ TOP = Place()
 
 
 def kind_of(value: object) -> str:
-    """Name a JSON value's kind as Go does."""
+    """Return Go's name for a JSON value's kind."""
     match value:
         case None:
             return "null"
@@ -77,7 +77,7 @@ def kind_of(value: object) -> str:
 
 
 def fit(kind: str, value: Any, place: Place = TOP) -> Any:
-    """Give a value as Go holds it in a type; in lists null is the type's zero.
+    """Return a value as Go holds it in a type; in lists null is the type's zero.
 
     Raises:
         BadBody: with Go's text.
@@ -170,7 +170,7 @@ def _duration(value: Any, _place: Place) -> Any:
 
 
 def _image(value: Any, place: Place) -> Any:
-    """Take base64; refuse other text with the place where Go stops reading it."""
+    """Accept base64; refuse other text with the offset where Go stops reading it."""
     if value is None or isinstance(value, list):
         return value
     if not isinstance(value, str):
@@ -188,7 +188,7 @@ def _object(value: Any, _place: Place) -> Any:
 
 
 def _anthropic_message(value: Any, place: Place) -> dict[str, Any]:
-    """Read a message whose content is a text, or blocks; only its lack is an error."""
+    """Read a message whose content is a text, or blocks; only a missing content is an error."""
     if value is None:
         return {"content": []}
     if not isinstance(value, dict):
@@ -203,7 +203,7 @@ def _anthropic_message(value: Any, place: Place) -> dict[str, Any]:
 
 
 def strange_in_base64(text: str) -> int | None:
-    """Give the place of the first byte that is not base64, or None."""
+    """Return the offset of the first byte that is not base64, or None."""
     bare = text.rstrip("=")
     strange = next((place for place, char in enumerate(bare) if char not in _BASE64), None)
     if strange is None and len(text) % 4:
@@ -221,4 +221,4 @@ READERS: Mapping[str, Callable[[Any, Place], Any]] = {
     "api.ToolPropertiesMap": _object,
     "anthropic.MessageParam": _anthropic_message,
 }
-"""What unmarshals itself."""
+"""Types with an unmarshaller of their own."""

@@ -1,4 +1,4 @@
-"""The `input` of `/v1/responses`: a text, or a row of items, each of a type that Ollama knows."""
+"""The `input` of `/v1/responses`: a text, or a list of items, each of a type that Ollama knows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RAW = "[]json.RawMessage"
 
 
 def read(value: Any) -> str | list[dict[str, Any]]:
-    """Give the text or the items, read and converted as far as that may fail.
+    """Return the text or the items, converted as far as a conversion can fail.
 
     Raises:
         BadBody: with Ollama's text.
@@ -43,7 +43,7 @@ def _rows(name: str, value: Any) -> list[Any]:
 
 
 def _at(name: str, place: int, read_one: Any, value: Any) -> Any:
-    """Read one of many; a refusal says which."""
+    """Read one of several; a refusal names its position."""
     try:
         return read_one(value)
     except BadBody as error:

@@ -1,4 +1,4 @@
-"""What one server has: its models, which of them are loaded, what they have served."""
+"""The state of one server: its models, which of them are loaded, and the work done."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Library:
     """Models, their residency and their work.
 
     Args:
-        version: what `/api/version` says.
-        runners: what is loaded.
-        wall_clock: dates what is pulled, copied or created.
+        version: the answer of `/api/version`.
+        runners: the loaded models.
+        wall_clock: dates models that are pulled, copied or created.
         prompt_tokens: of all prompts that a model has begun with.
         completion_tokens: generated so far.
-        blobs: what was uploaded: digest to size.
+        blobs: the uploads: digest to size.
 
     """
 
@@ -42,42 +42,42 @@ class Library:
     _ghosts: set[str] = attrs.field(factory=set)
 
     def add(self, model: Model) -> None:
-        """Host a model; one of the same name is replaced, and its spelling is kept."""
+        """Host a model; it replaces one of the same name, and the old spelling stays."""
         name = self._spelling(model.name)
         self._ghosts.discard(name)
         self._models[name] = attrs.evolve(model, name=name)
 
     def remove(self, name: str) -> None:
-        """Host a model no more; unknown names are none of its business."""
+        """Host a model no more; ignore unknown names."""
         short = self._spelling(name)
         self.runners.forget(short)
         self._models.pop(short, None)
 
     def publish(self, model: Model) -> None:
-        """Have a model in the registry, from where it can be pulled."""
+        """Put a model into the registry, from where it can be pulled."""
         self._registry[parse(model.name).folded] = model
 
     def published(self, name: Name) -> Model | None:
-        """Give the model of that name in the registry."""
+        """Return the model of that name in the registry."""
         return self._registry.get(name.folded)
 
     def has_layers(self, model: Model) -> bool:
-        """Tell whether what a model is made of is here, be it under another name."""
+        """Return whether a model's files are here, even under another name."""
         return any(model.weights == hosted.weights for hosted in self._models.values())
 
     def ghost(self, name: str) -> None:
-        """List a model that every use of will miss."""
+        """List a model whose every use is a 404."""
         short = self._spelling(name)
         self._models.setdefault(short, Model(short))
         self.runners.forget(short)
         self._ghosts.add(short)
 
     def listed(self) -> list[Model]:
-        """Give all models, newest first."""
+        """Return all models, newest first."""
         return sorted(self._models.values(), key=lambda model: -int(model.modified_at.timestamp()))
 
     def find(self, name: Name, *, exact: bool = False) -> Model | None:
-        """Give the hosted model of that name; `exact` looks at the case too."""
+        """Return the hosted model of that name; `exact` compares the case too."""
         for model in self._models.values():
             own = parse(model.name)
             same = own == name if exact else own.folded == name.folded
@@ -91,11 +91,11 @@ class Library:
         self.runners.load(self._weights(short), short, keep_alive)
 
     def unload(self, name: str) -> None:
-        """Unload a model; what a request said of its residency is forgotten."""
+        """Unload a model, and forget the residency that requests asked for."""
         self.runners.unload(self._weights(self._spelling(name)))
 
     def resident(self) -> list[tuple[Model, float]]:
-        """Give what is loaded with the seconds left, latest to go first."""
+        """Return the loaded models with the seconds left, latest to go first."""
         now = anyio.current_time()
         return [
             (self._models[runner.name], runner.end - now)
@@ -106,14 +106,14 @@ class Library:
     def use(
         self, model: Model, keep_alive: float | None
     ) -> contextlib.AbstractAsyncContextManager[float]:
-        """Hold a model loaded while the block lasts; gives the seconds its load took."""
+        """Hold a model loaded while the block lasts; yields the seconds its load took."""
         return self.runners.use(model, keep_alive)
 
     def _weights(self, short: str) -> str:
         return self._models[short].weights if short in self._models else Model(short).weights
 
     def _spelling(self, name: str) -> str:
-        """Give the listed spelling of a name, or its canonical one where it is not listed."""
+        """Return the listed spelling of a name, or its canonical one if it is not listed."""
         wanted = parse(name)
         for short in self._models:
             if parse(short).folded == wanted.folded:

@@ -1,4 +1,4 @@
-"""The routes that only tell: root, version, status, tags, ps, show, and the models of `/v1`."""
+"""The routes that only report: root, version, status, tags, ps, show, and the models of `/v1`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""`/api/create`: a model is made of another one, or of files that were uploaded.
+"""`/api/create`: make a model from another one, or from uploaded files.
 
-It takes its answers, and its runner, from the one that it is made of; what is in an uploaded file
-is not looked at.
+It takes its answers and its runner from its source; the content of uploaded files is ignored.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def _made_of_model(library: Library, short: str, fields: ask.Fields) -> Work:
 
 
 def _made_of_files(library: Library, short: str, fields: ask.Fields) -> Work:
-    """Make a model of blobs that were uploaded; what is in them is not looked at."""
+    """Make a model from uploaded blobs; their content is ignored."""
     digests = [digest.replace("sha256-", "sha256:") for digest in fields["files"].values()]
     if not all(map(DIGEST.fullmatch, digests)):
         return Work(failure=Failure(NO_DIGEST))
@@ -125,7 +124,7 @@ def _made(library: Library, model: Model, lines: tuple[Line, ...], fields: ask.F
 
 
 def _fault(fields: ask.Fields) -> Failure | None:
-    """Find what is wrong with what a new model is to be given."""
+    """Return the fault of a new model's settings."""
     quantized = (fields.get("quantize") or fields.get("quantization") or "").upper()
     if quantized and quantized not in TAKEN:
         known = ", ".join(QUANTIZED)

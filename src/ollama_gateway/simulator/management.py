@@ -1,6 +1,6 @@
 """The routes that move models: `pull`, `push`, `copy` and `delete`.
 
-The registry is a list of models that the simulator was given; a push adds to it.
+The registry is a list of models given to the simulator; a push adds to it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ DELETE = Shape("api", "DeleteRequest", {"model": "string", "name": "string"})
 COPY = Shape("api", "CopyRequest", {"source": "string", "destination": "string"})
 MISSING = "pull model manifest: file does not exist"
 STEPS = 4
-"""Lines that tell of a blob under way, after its first."""
+"""Progress lines of a blob, after its first."""
 SMALL = 500
-"""Bytes of a blob that has come at once."""
+"""Bytes of a blob that arrives at once."""
 
 
 async def pull(library: Library, exchange: Exchange) -> None:
@@ -73,12 +73,12 @@ async def delete(library: Library, exchange: Exchange) -> None:
 
 
 def wanted(fields: ask.Fields) -> str:
-    """Give the name a request is about, under its new key or its old one."""
+    """Return the name in a request, under its new key or its old one."""
     return str(fields.get("model") or fields.get("name") or "")
 
 
 def _stored(text: str, fault: str) -> Name:
-    """Read a name that may say `:cloud`; `fault` is the text where it is none."""
+    """Read a name that may say `:cloud`; `fault` is the text if it is none."""
     try:
         return stored(text)
     except InvalidName as error:
@@ -95,7 +95,7 @@ def _plain(fields: ask.Fields, which: str) -> Name:
 
 
 def pulling(library: Library, name: Name) -> Work:
-    """Give what a pull of that name tells and does."""
+    """Return the lines and the effect of a pull of that name."""
     found = library.published(name)
     lines: tuple[Line, ...] = (status("pulling manifest"),)
     if found is None:
@@ -124,17 +124,17 @@ def _pushing(library: Library, text: str) -> Work:
 
 
 def _layers(model: Model) -> list[tuple[str, int]]:
-    """Give digest and size of what a model is made of: its weights and its configuration."""
+    """Return digest and size of a model's files: its weights and its configuration."""
     small = min(model.size, SMALL)
     weights = (f"sha256:{model.weights}", model.size - small)
     return [weights, (digest_of(f"config of {model.digest}"), small)]
 
 
 def _pulled(digest: str, size: int, *, is_here: bool) -> list[Line]:
-    """Tell of a blob on its way: as often as a clock ticks, so that its end may go untold.
+    """Yield the progress of a blob once per tick of a clock, so its end may not be reported.
 
-    One that is here already is told of once, as complete; a small one has come before the clock
-    ticked twice.
+    A blob that is here already is reported once, as complete; a small one arrives before the clock
+    has ticked twice.
     """
     if is_here:
         return [moved("pulling", digest, size, size)]
@@ -143,11 +143,11 @@ def _pulled(digest: str, size: int, *, is_here: bool) -> list[Line]:
 
 
 def _pushed(digest: str, size: int) -> list[Line]:
-    """Tell of a blob that is sent, to its end."""
+    """Yield the progress of a blob that is sent, up to its end."""
     ticks = range(STEPS + 1)
     return [moved("pushing", digest, size, size * tick // STEPS) for tick in ticks]
 
 
 def digest_of(text: str) -> str:
-    """Make the digest of a blob that nobody looks into."""
+    """Compute the digest of a blob without content."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

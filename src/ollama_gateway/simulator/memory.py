@@ -1,4 +1,4 @@
-"""A simulator reached without sockets: for tests under virtual time."""
+"""A simulator without sockets, for tests under virtual time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Connect = Callable[[], Awaitable[ByteStream]]
 
 @contextlib.asynccontextmanager
 async def memory_server(simulator: Simulator) -> AsyncIterator[Connect]:
-    """Serve in memory while the block lasts; gives a function that connects.
+    """Serve in memory while the block lasts; yields a function that connects.
 
-    Its streams are closed with the block. While the simulator is down it raises
+    The block's end closes its streams. While the simulator is down, connecting raises
     `ConnectionRefusedError`.
     """
     ends: list[MemoryByteStream] = []

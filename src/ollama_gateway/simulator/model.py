@@ -1,6 +1,6 @@
-"""A model the simulator hosts: what it says, how fast, and what the listings tell about it.
+"""A model the simulator hosts: its answers, its speed, and its description in listings.
 
-A value; what a server knows about it at run time (loaded or not, until when) is the simulator's.
+This is a value; the server holds the state at run time (whether it is loaded, and until when).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _short(name: str) -> str:
 
 @attrs.frozen
 class Call:
-    """A call of a tool that a model makes where the tool is offered."""
+    """A tool call that a model makes if the request offers the tool."""
 
     name: str
     arguments: Mapping[str, object] = attrs.field(factory=dict)
@@ -34,25 +34,26 @@ class Model:
     """A hosted model.
 
     Args:
-        name: as `ollama list` shows it; `:latest` is filled in where a tag is missing.
-        tokens: what it answers, one chunk each, whatever it is asked.
+        name: as `ollama list` shows it; a missing tag becomes `:latest`.
+        tokens: its answer to every request, one chunk each.
         parent: the model that it was created from.
         remote: the model of ollama.com that it stands for; nothing runs it here.
-        thinking: what it thinks before, one chunk each, where it has the capability and may.
-        calls: the tools it calls in place of an answer, where the request offers them.
+        thinking: its thoughts before the answer, one chunk each, if it has the capability and may
+            think.
+        calls: the tools it calls in place of an answer, if the request offers them.
         prompt_tokens: the size of every prompt; None counts each (`prompts.py`).
         capabilities: of `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`.
-        digest: of the manifest, 64 hex digits; made from the name where not given.
-        weights: of the file with the weights, likewise; models that share it share a runner.
+        digest: of the manifest, 64 hex digits; derived from the name by default.
+        weights: digest of the file with the weights, likewise; models that share it share a runner.
         size: bytes.
         modified_at: with a time zone; listings are sorted by it, newest first.
         context_length: tokens.
-        embedding_length: what `/api/show` claims.
-        vector_length: how many figures an embedding really has.
-        hidden_prompt: tokens of a system prompt of its own, added to what each request reports.
-        cached_prompt: tokens of each prompt that its runner's cache had, 0 for none of them; None
-            where that is not told, as before Ollama told it.
-        is_jinja: its template is one of Jinja, so that calls of tools come with the last chunk.
+        embedding_length: the figure in `/api/show`.
+        vector_length: the length of its embeddings.
+        hidden_prompt: tokens of its own system prompt, added to every reported prompt.
+        cached_prompt: tokens of each prompt that its runner had cached, 0 for none; None if not
+            reported, as by older Ollamas.
+        is_jinja: its template is a Jinja one, so tool calls come with the last chunk.
         load_time: seconds a request waits for the load when the model is not loaded.
         first_token: seconds from there to the first token.
         between_tokens: seconds between one token and the next.

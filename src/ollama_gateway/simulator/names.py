@@ -1,9 +1,9 @@
 """Model names as Ollama reads them: `[scheme://][host/][namespace/]model[:tag]`.
 
-Missing parts are filled in, outer blanks are cut, `:local` is taken off, and `cloud` names are
-told apart. Two names are the same model when all four parts agree without regard to case; only
-`/api/embeddings` compares them with it. Written from `types/model/name.go` and
-`internal/modelref/modelref.go` of Ollama, and shared with nothing of the gateway, so that a
+Missing parts are filled in, surrounding whitespace is cut, `:local` is dropped, and `cloud` names
+are distinguished. Two names are the same model if all four parts agree regardless of case; only
+`/api/embeddings` compares the case. Written from `types/model/name.go` and
+`internal/modelref/modelref.go` of Ollama, and sharing nothing with the gateway, so that a
 misreading on one side does not cancel out.
 """
 
@@ -27,7 +27,7 @@ class InvalidName(ValueError):
 
 @attrs.frozen
 class Name:
-    """A full model name; `cloud` tells a name that asks for a model of ollama.com."""
+    """A full model name; `cloud` is whether it asks for a model of ollama.com."""
 
     host: str
     namespace: str
@@ -37,12 +37,12 @@ class Name:
 
     @property
     def folded(self) -> tuple[str, ...]:
-        """What is equal for all spellings of one model."""
+        """The key that all spellings of one model share."""
         return tuple(part.lower() for part in (self.host, self.namespace, self.model, self.tag))
 
     @property
     def short(self) -> str:
-        """As the listings show it: defaults dropped, the tag always there."""
+        """The name as in listings: without defaults, always with a tag."""
         host = "" if self.host.lower() == HOST else f"{self.host}/"
         plain = not host and self.namespace.lower() == NAMESPACE
         namespace = "" if plain else f"{self.namespace}/"
@@ -50,15 +50,15 @@ class Name:
 
     @property
     def full(self) -> str:
-        """With every part, as some error texts show it."""
+        """The name with every part, as in some error texts."""
         return f"{self.host}/{self.namespace}/{self.model}:{self.tag}"
 
 
 def parse(text: str) -> Name:
-    """Read a model name as a request may spell it.
+    """Read a model name from a request.
 
     Raises:
-        InvalidName: with the text Ollama answers.
+        InvalidName: with Ollama's text.
 
     """
     bare = text.strip()
@@ -70,10 +70,10 @@ def parse(text: str) -> Name:
 
 
 def plain(text: str) -> Name:
-    """Read a name where suffixes mean nothing: where models are copied and created.
+    """Read a name without a meaning of suffixes, as for copies and creations.
 
     Raises:
-        InvalidName: with the text Ollama answers.
+        InvalidName: with Ollama's text.
 
     """
     return _split(text.strip())
@@ -83,7 +83,7 @@ def stored(text: str) -> Name:
     """Read a name as pulls and deletions do: `x:20b:cloud` is stored as `x:20b-cloud`.
 
     Raises:
-        InvalidName: with the text Ollama answers.
+        InvalidName: with Ollama's text.
 
     """
     name = parse(text)
@@ -93,7 +93,7 @@ def stored(text: str) -> Name:
 
 
 def _suffix(text: str) -> tuple[str, bool, bool]:
-    """Take a source suffix off; give the rest, and whether it said local or cloud."""
+    """Split off a source suffix; return the rest, and whether it said local or cloud."""
     stem, colon, last = text.rpartition(":")
     word = last.lower()
     if not colon or "/" in last:
@@ -104,7 +104,7 @@ def _suffix(text: str) -> tuple[str, bool, bool]:
 
 
 def _is_source(text: str) -> bool:
-    """Tell whether `:cloud` follows a tag (`x:20b:cloud`), so that it is none itself."""
+    """Return whether `:cloud` follows a tag (`x:20b:cloud`), so it is no tag itself."""
     stem, _, last = text.rpartition(":")
     return last.lower() == "cloud" and ":" in stem.rpartition("/")[2]
 

@@ -1,8 +1,8 @@
 """`/api/chat` and `/api/generate`: NDJSON, or one object.
 
-The two differ in one key (`message` or `response`) and in `context`, which only a generation that
-is not raw has. An empty prompt loads the model, with `keep_alive` 0 unloads it, and is answered in
-one piece even where a stream was asked for.
+The two differ in one key (`message` or `response`) and in `context`, which only a generation
+without `raw` has. An empty prompt loads the model, or with `keep_alive` 0 unloads it, and gets a
+whole answer even if a stream was asked for.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ GENERATE = Shape(
 
 @attrs.frozen
 class _Rendering:
-    """Writes the records of one answer; `model` is echoed as it was sent.
+    """Writes the records of one answer; `model` is echoed as sent.
 
     Args:
-        logprobs: how many likely tokens are told beside each; None for no log probabilities.
-        is_jinja: calls of tools are told in the last record.
+        logprobs: the number of likely tokens beside each; None for no log probabilities.
+        is_jinja: whether tool calls come in the last record.
 
     """
 
@@ -76,7 +76,7 @@ class _Rendering:
     _held: list[Piece] = attrs.field(factory=list, init=False)
 
     def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
-        """Give one record, the last one where the figures are there."""
+        """Return one record; the last one if there are figures."""
         head = {"model": self.model, "created_at": clock.now()}
         chances = {} if self.logprobs is None else self._logprobs(pieces, self.logprobs)
         answer = joined(pieces)
@@ -87,12 +87,12 @@ class _Rendering:
         return record | figures | _called(answer) | chances
 
     def empty(self, reason: str) -> dict[str, object]:
-        """Give the answer to a request that only loads or unloads."""
+        """Return the answer to a request that only loads or unloads."""
         record: dict[str, object] = {"model": self.model, "created_at": clock.now()}
         return record | self._said(Piece()) | {"done": True, "done_reason": reason}
 
     def rendered(self, fields: ask.Fields) -> dict[str, object]:
-        """Give the prompt in place of an answer to it."""
+        """Return the prompt in place of an answer."""
         said = {"message": {"role": "", "content": ""}} if self.is_chat else {"response": ""}
         record: dict[str, object] = {"model": self.model, "created_at": clock.now(), **said}
         prompt = prompts.rendered(fields)
@@ -119,7 +119,7 @@ class _Rendering:
         return {"logprobs": chances} if chances else {}
 
     def piece(self, piece: Piece) -> list[bytes]:
-        """Write what a token adds."""
+        """Write the records for a token."""
         if piece.calls and self.is_jinja:
             self._held.append(piece)
             return []
@@ -158,7 +158,7 @@ async def chat(library: Library, exchange: Exchange) -> None:
     if is_empty:
         await _reside(library, exchange, model, fields, rendering)
         return
-    fields.pop("template", None)  # no part of this request
+    fields.pop("template", None)  # this field is not in the request
     prompt = prompts.of_fields(model, fields, "messages", "tools")
     await _generate(library, exchange, model, fields, prompt, rendering)
 
@@ -175,7 +175,7 @@ async def generate(library: Library, exchange: Exchange) -> None:
     if is_raw and (fields.get("template") or fields.get("system") or fields.get("context")):
         raise Refusal(400, "raw mode does not support template, system, or context")
     rendering = _rendering(model, text, fields, is_chat=False, has_context=not is_raw)
-    fields.pop("tools", None)  # no part of this request
+    fields.pop("tools", None)  # this field is not in the request
     fields.pop("messages", None)
     is_empty = not fields.get("prompt")
     if not (is_empty and ask.keep_alive(fields) == 0):
@@ -191,7 +191,7 @@ async def generate(library: Library, exchange: Exchange) -> None:
 async def _reside(
     library: Library, exchange: Exchange, model: Model, fields: ask.Fields, rendering: _Rendering
 ) -> None:
-    """Load or unload, which is all that is asked."""
+    """Load or unload the model and do nothing else."""
     keep = ask.keep_alive(fields)
     if keep == 0:
         library.unload(model.name)
@@ -226,14 +226,14 @@ async def _generate(
 async def _render(
     library: Library, exchange: Exchange, model: Model, fields: ask.Fields, rendering: _Rendering
 ) -> None:
-    """Answer with the prompt; the model is loaded for it, and not run."""
+    """Answer with the prompt; the model is loaded for it, but not run."""
     async with library.use(model, ask.keep_alive(fields)):
         pass
     await NATIVE.answer(exchange, rendering.rendered(fields))
 
 
 def _fault(fields: ask.Fields) -> Refusal | None:
-    """Find what is wrong with a request once its model is loaded; a raw one has no template."""
+    """Return the fault of a request after its model is loaded; a raw one has no template."""
     template = "" if fields.get("raw") else fields.get("template", "")
     broken = values.fault_of_template(template)
     return Refusal(500, broken) if broken else values.fault_of_format(fields.get("format"))

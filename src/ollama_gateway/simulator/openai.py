@@ -1,8 +1,7 @@
 """`/v1/chat/completions`: server-sent events, or one object.
 
-Written over the same runner as the native routes. Usage is in a stream only where it was asked
-for; a failure in the middle loses its text, as it does in Ollama: one odd chunk, then the end
-without `[DONE]`.
+It uses the same runner as the native routes. A stream has usage only on request; a failure in the
+middle loses its text, as in Ollama: one odd chunk, then the end without `[DONE]`.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def event(value: object) -> bytes:
 
 
 def usage(done: Done | None) -> dict[str, object]:
-    """Count tokens as OpenAI names them; zeros where the runner told no end."""
+    """Count tokens as OpenAI names them; zeros if the runner sent no end."""
     prompt, said = (done.prompt_tokens, done.tokens) if done else (0, 0)
     counts = {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
     if done is None or done.cached is None:
@@ -67,10 +66,10 @@ def usage(done: Done | None) -> dict[str, object]:
 
 @attrs.define
 class _Chat:
-    """Writes the chunks of one chat; the first one carries the role.
+    """Writes the chunks of one chat; the first one holds the role.
 
     Args:
-        logprobs: how many likely tokens are told beside each; None for no log probabilities.
+        logprobs: the number of likely tokens beside each; None for no log probabilities.
 
     """
 
@@ -83,7 +82,7 @@ class _Chat:
     _has_called: bool = False
 
     def piece(self, piece: Piece) -> list[bytes]:
-        """Write what a token adds."""
+        """Write the chunks for a token."""
         role = {} if self._has_role else {"role": "assistant"}
         self._has_role = True
         self._has_called |= bool(piece.calls)
@@ -91,7 +90,7 @@ class _Chat:
         return [self._chunk([choice | self._logprobs([piece])])]
 
     def done(self, done: Done) -> list[bytes]:
-        """Write the finish chunk, the usage where it was asked for, and the marker."""
+        """Write the finish chunk, the usage if requested, and the end marker."""
         reason = _reason(done, has_called=self._has_called)
         records = [self._chunk([{"index": 0, "delta": {}, "finish_reason": reason}])]
         if self.has_usage:
@@ -99,12 +98,12 @@ class _Chat:
         return [*records, DONE]
 
     def failed(self, message: str) -> list[bytes]:  # noqa: ARG002 - Ollama loses it
-        """Write what Ollama makes of a failure in the middle."""
+        """Write Ollama's chunk for a failure in the middle."""
         choice = {"index": 0, "delta": {"content": ""}, "finish_reason": None}
         return [self._chunk([choice], model="")]
 
     def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
-        """Give the answer in one piece."""
+        """Return the whole answer as one object."""
         answer = joined(pieces)
         message = {"role": "assistant"} | _message(answer)
         reason = _reason(done, has_called=bool(answer.calls)) if done else None
@@ -113,13 +112,13 @@ class _Chat:
         return self._head("chat.completion") | {"choices": choices, "usage": usage(done)}
 
     def loaded(self) -> list[bytes]:
-        """Write the whole stream that answers a conversation without a word."""
+        """Write the whole stream that answers an empty conversation."""
         end = self._chunk([{"index": 0, "delta": {}, "finish_reason": "load"}])
         used = [self._chunk([], usage=usage(None))] if self.has_usage else []
         return [*self.piece(Piece()), end, *used, DONE]
 
     def empty(self) -> dict[str, object]:
-        """Give the answer to a conversation without a word."""
+        """Return the answer to an empty conversation."""
         choice = {"index": 0, "message": {"role": "assistant"} | _message(Piece())}
         choices = [choice | {"finish_reason": "load"}]
         return self._head("chat.completion") | {"choices": choices, "usage": usage(None)}
@@ -138,7 +137,7 @@ class _Chat:
         }
 
     def _chunk(self, choices: list[object], **more: object) -> bytes:
-        """Write a chunk; `more` replaces what is there and adds the rest at the end."""
+        """Write a chunk; `more` replaces fields that exist and adds the rest at the end."""
         return event(self._head("chat.completion.chunk") | {"choices": choices} | more)
 
 
@@ -184,7 +183,7 @@ async def chat(library: Library, exchange: Exchange) -> None:
 async def _load(
     library: Library, exchange: Exchange, model: Model, rendering: _Chat, *, is_streamed: bool
 ) -> None:
-    """Answer a conversation without a word: the model is loaded, and that is all."""
+    """Answer an empty conversation: the model is loaded, nothing else happens."""
     async with library.use(model, None):
         pass
     if is_streamed:
@@ -194,7 +193,7 @@ async def _load(
 
 
 def _fault(fields: ask.Fields) -> Refusal | None:
-    """Find what is wrong with the format that is asked for, once the model is loaded."""
+    """Return the fault of the requested format, after the model is loaded."""
     form = fields.get("response_format", {})
     if form.get("type", "").strip().lower() != "json_schema":
         return None
@@ -202,12 +201,12 @@ def _fault(fields: ask.Fields) -> Refusal | None:
 
 
 def wants_usage(fields: ask.Fields) -> bool:
-    """Tell whether a stream is to have usage in it."""
+    """Return whether a stream is to report usage."""
     return bool(fields.get("stream_options", {}).get("include_usage"))
 
 
 def think(effort: object) -> bool | None:
-    """Read an effort at reasoning; None leaves it to the model.
+    """Read a reasoning effort; None leaves it to the model.
 
     Raises:
         Refusal: 400.

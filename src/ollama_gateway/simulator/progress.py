@@ -1,7 +1,8 @@
-"""Work on the library that tells how far it has come: `pull`, `push` and `create`.
+"""Work on the library that reports its progress: `pull`, `push` and `create`.
 
-Lines of NDJSON, the last of which is `success` or an error within the 200; or, where no stream is
-wanted, the last line alone with its status. What is done is done just before `success` is told.
+The answer is lines of NDJSON, the last of which is `success` or an error within the 200; if no
+stream is wanted, it is the last line alone with its status. The work is done just before `success`
+is sent.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Line = dict[str, object]
 
 @attrs.frozen
 class Failure:
-    """What ends the work early; the status counts where nothing was sent yet."""
+    """An early end of the work; the status counts if nothing was sent yet."""
 
     message: str
     status: int = 500
@@ -32,11 +33,11 @@ class Failure:
 
 @attrs.frozen
 class Work:
-    """What is told, and what comes of it.
+    """The progress lines of some work, and its effect.
 
     Args:
         lines: without the last one, `success`.
-        effect: what is done, unless there is a failure.
+        effect: the work itself, unless there is a failure.
 
     """
 
@@ -51,16 +52,16 @@ def status(text: str) -> Line:
 
 
 def moved(verb: str, digest: str, total: int, completed: int) -> Line:
-    """Make a line about a blob under way; what is 0 is left out."""
+    """Make a line about a blob in progress; zeros are left out."""
     line: Line = status(f"{verb} {digest[7:19]}") | {"digest": digest, "total": total}
     return line | ({"completed": completed} if completed else {})
 
 
 async def report(exchange: Exchange, work: Work, *, is_streamed: bool) -> None:
-    """Do the work and tell of it.
+    """Do the work and report it.
 
     Raises:
-        RunnerFailed: where it failed before a line was sent.
+        RunnerFailed: it failed before a line was sent.
 
     """
     work = _scripted(work, exchange.script)

@@ -1,9 +1,9 @@
-"""How many tokens a prompt has: a function of the body, and of what the model hides.
+"""Count the tokens of a prompt: a function of the body, and of the model's hidden prompt.
 
-A text has a token for every four characters begun, the rule of thumb for English; a number is one
-token; the chat template adds `TEMPLATE`. What the model hides apart, a prompt never has more tokens
-than its body has bytes, and `TEMPLATE`: a token of a text stands for one character at least, and
-behind a number comes a byte that is no part of it.
+A text has one token per four characters or part of four, the rule of thumb for English; a number is
+one token; the chat template adds `TEMPLATE`. Apart from a hidden prompt, a prompt never has more
+tokens than its body has bytes plus `TEMPLATE`: a token of a text stands for at least one character,
+and a byte that is no part of it follows each number.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ PER_TOKEN = 4
 TEMPLATE = 10
 """Tokens."""
 MARKS = ("role", "type")
-"""Keys whose texts say what the others are; a message costs what it says."""
+"""Keys whose values describe other values; a message costs its contents."""
 
 
 def of_fields(model: Model, fields: Mapping[str, object], *names: str) -> int:
-    """Count the prompt of a chat or a generation, which is made of the fields of these names."""
+    """Count the prompt of a chat or a generation, which consists of the fields of these names."""
     if model.prompt_tokens is not None:
         return model.prompt_tokens + model.hidden_prompt
     return TEMPLATE + sum(_tokens(fields.get(name)) for name in names) + model.hidden_prompt
 
 
 def rendered(fields: Mapping[str, Any]) -> str:
-    """Put a prompt through the chat template, as `/api/show` tells it."""
+    """Apply the chat template to a prompt, as `/api/show` reports the template."""
     turns = [{"role": "system", "content": fields["system"]}] if fields.get("system") else []
     turns += fields.get("messages") or [{"role": "user", "content": fields.get("prompt", "")}]
     return "".join(f"{turn.get('role', '')}: {turn.get('content', '')}\n" for turn in turns)
 
 
 def of_texts(model: Model, texts: Sequence[str]) -> int:
-    """Count the texts to embed, which have no template; without any, nothing is run."""
+    """Count the texts to embed, which have no template; without any, nothing runs."""
     if not texts:
         return 0
     if model.prompt_tokens is not None:
@@ -45,12 +45,12 @@ def of_texts(model: Model, texts: Sequence[str]) -> int:
 
 
 def of_text(text: str) -> int:
-    """Count a text."""
+    """Count the tokens of a text."""
     return _tokens(text)
 
 
 def _tokens(value: object) -> int:
-    """Count what is in a JSON value, however deep; its keys are free."""
+    """Count the tokens in a JSON value of any depth; its keys are free."""
     count = 0
     waiting = [value]
     while waiting:

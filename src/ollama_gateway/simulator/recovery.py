@@ -1,4 +1,4 @@
-"""What Ollama's server does where a handler of its own fails: it tells its log and answers 500."""
+"""Ollama's response to a failing handler: it logs the failure and answers 500."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Answer = Callable[[Exchange], Awaitable[None]]
 
 
 def recovering(answer: Answer) -> Answer:
-    """Make a handler's failure an empty 500, or a cut where the answer had begun."""
+    """Turn a handler's failure into an empty 500, or into a cut if the answer had begun."""
 
     async def recovered(exchange: Exchange) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The objects and events of `/v1/responses`; what they mean is told in `responses.py`."""
+"""The objects and events of `/v1/responses`; `responses.py` explains them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _number() -> int:
 
 @attrs.define
 class Response:
-    """Writes one answer: its events as they come, or the whole.
+    """Writes one answer: its events one by one, or the whole.
 
     Args:
-        model: as it was sent.
+        model: as sent.
         fields: the request, whose settings are echoed.
         tools: those of the request, echoed with the case of their keys.
 
@@ -46,7 +46,7 @@ class Response:
     _has_called: bool = False
 
     def piece(self, piece: Piece) -> list[bytes]:
-        """Write what a token adds."""
+        """Write the events for a token."""
         records = self._begin()
         if piece.thinking:
             records += self._think(piece.thinking)
@@ -71,7 +71,7 @@ class Response:
         return []
 
     def whole(self, pieces: list[Piece], done: Done | None) -> dict[str, object]:
-        """Give the answer in one piece."""
+        """Return the whole answer as one object."""
         answer = joined(pieces)
         output = self._reasoned(answer) + self._calls(answer)
         if not answer.calls:
@@ -177,7 +177,7 @@ class Response:
         return absent | given if given else {}
 
     def _object(self, status: str, output: list[Item], tokens: Item | None) -> dict[str, object]:
-        """Give the response object, in the order of Ollama's struct."""
+        """Return the response object, in the order of Ollama's struct."""
         fields = self.fields
         form = (fields.get("text") or {}).get("format") or {"type": "text"}
         return {
@@ -216,7 +216,7 @@ class Response:
 
 
 def usage(done: Done | None) -> Item:
-    """Count tokens as Responses names them; zeros where the runner told no end."""
+    """Count tokens as Responses names them; zeros if the runner sent no end."""
     prompt, said = (done.prompt_tokens, done.tokens) if done else (0, 0)
     return {
         "input_tokens": prompt,
@@ -243,7 +243,7 @@ def _called(identity: str, call: ToolCall) -> Item:
 
 
 def _tool(tool: Any) -> Item:
-    """Echo a tool: each of Ollama's fields, null where it was not given."""
+    """Echo a tool: each of Ollama's fields, null if it was not given."""
     given = tool if isinstance(tool, dict) else {}
     head = {name: given.get(name, "") for name in ("type", "name")}
     rest = {name: given.get(name) for name in ("description", "strict", "parameters")}

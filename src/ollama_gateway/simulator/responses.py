@@ -1,9 +1,9 @@
 """`/v1/responses`: numbered events, or one object.
 
-An answer is a row of items: a reasoning, calls of tools, a message. Usage is in the last event
-only; a failure in the middle is silence, as it is in Ollama, and so is the lack of an end: only
-`response.completed` says that an answer is whole. Ollama builds the objects of a stream from maps,
-so their keys are sorted; those of an answer in one piece are in the order of a struct.
+An answer is a list of items: a reasoning, tool calls, a message. Only the last event has usage; a
+failure in the middle is silent, as in Ollama, and so is a missing end: only `response.completed`
+shows that an answer is complete. Ollama builds the objects of a stream from maps, so their keys are
+sorted; those of a whole answer are in the order of a struct.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SHAPE = Shape(
 
 
 def _items(fields: ask.Fields) -> object:
-    """Give what the request says; refuse what cannot be read or converted."""
+    """Return the contents of a request; refuse whatever cannot be read or converted."""
     try:
         return items.read(fields.get("input", ""))
     except BadBody as error:
@@ -71,13 +71,13 @@ async def responses(library: Library, exchange: Exchange) -> None:
 
 
 def _fault(fields: ask.Fields) -> Refusal | None:
-    """Find what is wrong with the format that is asked for, once the model is loaded."""
+    """Return the fault of the requested format, after the model is loaded."""
     form = fields.get("text", {}).get("format", {})
     return values.fault_of_format(form.get("schema") if form.get("type") == "json_schema" else None)
 
 
 async def _loaded(exchange: Exchange, response: Response, *, is_streamed: bool) -> None:
-    """Answer a request that has nothing to say: the model is loaded, and that is all."""
+    """Answer an empty request: the model is loaded, nothing else happens."""
     if not is_streamed:
         await RESPONSES.answer(exchange, response.whole([], None))
         return

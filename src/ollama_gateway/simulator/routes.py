@@ -1,8 +1,8 @@
-"""The table of routes, and what Ollama's router says before any of them is reached.
+"""The table of routes, and the router's own answers before a handler is reached.
 
-The order is the real one: a path that is not clean is redirected, then one with a slash too many
-at its end; then the origin is judged, for every path and method; then comes 404, 405, and last the
-handler. A further dialect is a file of handlers and its lines in this table.
+The order is Ollama's: a path that is not clean is redirected, then one with a superfluous slash at
+its end; then the origin is judged, for every path and method; then come 404, 405, and last the
+handler. Another dialect is a file of handlers and its lines in this table.
 """
 
 from __future__ import annotations
@@ -66,12 +66,11 @@ PREFLIGHT = [
 
 @attrs.frozen
 class Route:
-    """One path: its methods as the `Allow` header lists them, and who answers.
+    """One path: its methods as the `Allow` header lists them, and its handlers.
 
     Args:
-        is_inference: it runs a model: it is counted as in flight, and scripts without a path
-            match it.
-        can_stream: `stream` means something in it.
+        is_inference: it runs a model: it counts as in flight, and scripts without a path match it.
+        can_stream: whether `stream` has a meaning on it.
 
     """
 
@@ -129,7 +128,7 @@ PATTERNS = {
 
 
 def match(path: str) -> Route | None:
-    """Give the route of a path, whatever the method."""
+    """Return the route of a path, for any method."""
     if route := ROUTES.get(path):
         return route
     fitting = (route for pattern, route in PATTERNS.items() if pattern.fullmatch(path))
@@ -137,7 +136,7 @@ def match(path: str) -> Route | None:
 
 
 async def reach(exchange: Exchange) -> Route | None:
-    """Give the route of a request; None where the router has answered it itself."""
+    """Return the route of a request; None if the router has answered it itself."""
     if target := _redirect(exchange):
         await _move(exchange, *target)
         return None
@@ -155,7 +154,7 @@ async def reach(exchange: Exchange) -> Route | None:
 
 
 def _redirect(exchange: Exchange) -> tuple[int, str] | None:
-    """Give status and path of the redirect a path earns."""
+    """Return status and path of the redirect for a path."""
     path = exchange.path
     clean = posixpath.normpath("/" + path.lstrip("/"))
     if path.endswith("/") and clean != "/":
@@ -179,7 +178,7 @@ async def _move(exchange: Exchange, status: int, path: str) -> None:
 
 
 async def _admit_origin(exchange: Exchange, route: Route | None) -> bool:
-    """Judge the `Origin`; False where that was the answer."""
+    """Judge the `Origin`; return False if it was refused."""
     origin = exchange.seen.header("origin")
     host = exchange.seen.header("host")
     if not origin or origin in (f"http://{host}", f"https://{host}"):

@@ -1,12 +1,12 @@
-"""Which models are loaded until when, who waits for a load, and who for a place in a runner.
+"""The loaded models, and the requests that wait for a load or for a slot in a runner.
 
-A runner belongs to a file of weights, not to a name: names that share the file share the runner,
-it is listed under the one that loaded it, and unloading any of them unloads it for all.
+A runner belongs to a file of weights, not to a name: names that share the file share the runner, it
+is listed under the name that loaded it, and unloading any of them unloads it for all.
 
-Times are seconds of `anyio.current_time()`, so that residency runs out under virtual time too. It
-is looked at when somebody asks; nothing runs in the background. One model is loaded at a time, as
-in Ollama's scheduler; what is loaded is served meanwhile. A load is waited for by all who need the
-model, once; when the one who started it leaves, it is lost, and begins anew for the next.
+Times are seconds of `anyio.current_time()`, so residency ends under virtual time too. It is checked
+on each request; nothing runs in the background. One model is loaded at a time, as in Ollama's
+scheduler; loaded models are served meanwhile. All requests that need the model wait for the same
+load; if the one that started it leaves, the load is lost and begins again for the next.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 @attrs.frozen
 class Limits:
-    """How many requests a server takes at once.
+    """The number of requests a server accepts at once.
 
     Args:
-        parallel: that one runner serves, in the order they came, as `OLLAMA_NUM_PARALLEL`.
-        max_queue: that may wait for loads, beside the one whose load is under way, as
+        parallel: requests that one runner serves at once, in order, as `OLLAMA_NUM_PARALLEL`.
+        max_queue: requests that may wait for loads, beside the one being loaded, as
             `OLLAMA_MAX_QUEUE`; one more is refused.
 
     """
@@ -47,10 +47,10 @@ class Runner:
     """A loaded model.
 
     Args:
-        name: the one that it was loaded under.
+        name: the name that loaded it.
         keep: seconds that it stays after a request.
         until: when it will be unloaded; None before the first request has ended.
-        places: bound the requests that it runs at once.
+        places: limits the requests that it runs at once.
 
     """
 
@@ -62,11 +62,11 @@ class Runner:
 
     @property
     def end(self) -> float:
-        """When it will be unloaded, as `/api/ps` tells it."""
+        """The time of its unloading, as `/api/ps` reports it."""
         return anyio.current_time() + self.keep if self.until is None else self.until
 
     def is_over(self) -> bool:
-        """Whether it has had its time, and nobody uses it."""
+        """Whether its time is over and no request uses it."""
         return not self.users and self.end <= anyio.current_time()
 
 
@@ -75,7 +75,7 @@ class Runners:
     """The runners of one server.
 
     Args:
-        keep_alive: seconds a model stays loaded where no request says otherwise.
+        keep_alive: seconds a model stays loaded if no request says otherwise.
 
     """
 
@@ -86,7 +86,7 @@ class Runners:
     _waiting: int = 0
 
     def resident(self) -> list[Runner]:
-        """Give what is loaded, latest to go first."""
+        """Return the loaded models, latest to go first."""
         self._expire()
         return sorted(self._loaded.values(), key=lambda runner: -runner.end)
 
@@ -97,14 +97,14 @@ class Runners:
         runner.until = anyio.current_time() + runner.keep
 
     def unload(self, weights: str) -> None:
-        """Unload a model, as soon as nobody uses it."""
+        """Unload a model as soon as no request uses it."""
         if runner := self._loaded.get(weights):
             runner.keep = 0
             runner.until = anyio.current_time()
         self._expire()
 
     def forget(self, name: str) -> None:
-        """Drop what was loaded under a name."""
+        """Drop the runner loaded under a name."""
         for weights in [key for key, runner in self._loaded.items() if runner.name == name]:
             del self._loaded[weights]
 
@@ -114,10 +114,10 @@ class Runners:
 
     @contextlib.asynccontextmanager
     async def use(self, model: Model, keep_alive: float | None) -> AsyncIterator[float]:
-        """Hold a model loaded, and a place in its runner; gives the seconds its load took.
+        """Hold a model loaded, and a slot in its runner; yields the seconds its load took.
 
         Raises:
-            Refusal: 503, where too many wait for a load.
+            Refusal: 503, if too many wait for a load.
 
         """
         start = anyio.current_time()
@@ -133,7 +133,7 @@ class Runners:
                 runner.until = anyio.current_time() + runner.keep
 
     async def _taken(self, model: Model) -> Runner:
-        """Give the runner of a model, loaded where it was not, and count its user."""
+        """Return the runner of a model, load it if needed, and count its user."""
         self._expire()
         runner = self._loaded.get(model.weights) or await self._queued(model)
         runner.users += 1
@@ -158,11 +158,11 @@ class Runners:
 
     @staticmethod
     def _keep(runner: Runner, seconds: float | None) -> None:
-        """Set how long a runner stays, where a request says it."""
+        """Set the time a runner stays, if a request sets it."""
         if seconds is not None:
             runner.keep = math.inf if seconds < 0 else seconds
 
     def _expire(self) -> None:
-        """Unload what has had its time, unless it is in use."""
+        """Unload runners whose time is over, unless they are in use."""
         for weights in [key for key, runner in self._loaded.items() if runner.is_over()]:
             del self._loaded[weights]

@@ -1,10 +1,10 @@
-"""What goes wrong for one request, and the queue of such scripts.
+"""The faults of one request, and the queue of such scripts.
 
-A script is consumed by the first request it matches. Without `path` it matches inference requests
-only (a poll of the listings must not eat it); to break a listing, name its path.
+The first request that matches a script consumes it. Without `path` a script matches inference
+requests only (a poll of the listings must not consume it); to break a listing, name its path.
 
 Chunks are counted as they are written: in a stream each record is one (for `/v1` each `data:`
-event, `[DONE]` included), in an answer of one piece the whole body is one.
+event, `[DONE]` included), and a whole answer is one.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import attrs
 
 @attrs.frozen
 class Script:
-    """What goes wrong; everything is off by default, and the fields combine.
+    """The faults; all are off by default, and the fields combine.
 
     Args:
         before: seconds of delay before anything else happens.
         status: answer with this status instead, before the first chunk, in the dialect's shape;
-            with `error_after` it is that of the runner's failure, where nothing was sent yet.
+            with `error_after` it is the status of the runner's failure, if nothing was sent yet.
         is_busy: answer 503, as a server whose queue is full.
         error: its text; also the text of `error_after`.
         headers: extra response headers.
-        pace: seconds before each line that tells of a pull, a push or a creation.
-        error_after: after so many tokens the runner fails, as the real one does in that dialect,
-            or a pull after so many lines; 0, or an answer of one piece, gives a 500.
+        pace: seconds before each progress line of a pull, a push or a creation.
+        error_after: after so many tokens the runner fails, as the real one does in that dialect, or
+            a pull after so many lines; 0, or a whole answer, gives a 500.
         length_after: after so many tokens the runner ends as if its context were full.
-        cut_after: after so many chunks the connection is closed without a terminator. 0: before
-            the head. An answer of one piece is cut in the middle of its body.
+        cut_after: after so many chunks the connection is closed without a terminator. 0: before the
+            head. A whole answer is cut in the middle of its body.
         reset: the cut is a TCP reset.
         hang_after: after so many chunks nothing more is sent until the client goes. 0: before the
-            head. An answer of one piece hangs in the middle of its body.
-        loops: the runner says its first word again and again, until Ollama ends the answer after
-            31 of them, as with `no_done`.
+            head. A whole answer hangs in the middle of its body.
+        loops: the runner repeats its first word until Ollama ends the answer after 31 of them, as
+            with `no_done`.
         no_done: the stream ends cleanly without its terminal marker.
         raw: exactly these bytes in place of a response, then a close.
         drip: with `raw`, seconds between single bytes.
@@ -75,7 +75,7 @@ class _Entry:
 
 @attrs.define(eq=False)
 class Scripts:
-    """The queue, in the order in which the scripts were given."""
+    """The queue, in the order in which the scripts were added."""
 
     _entries: list[_Entry] = attrs.field(factory=list)
 
@@ -89,11 +89,11 @@ class Scripts:
         return bool(self._entries)
 
     def clear(self) -> None:
-        """Forget every script that is still queued."""
+        """Forget all queued scripts."""
         self._entries.clear()
 
     def take(self, path: str, model: tuple[str, ...] | None, *, inference: bool) -> Script:
-        """Give the script for a request and count it; `NOTHING` where none matches."""
+        """Return the script for a request and count the use; `NOTHING` if none matches."""
         for entry in self._entries:
             if entry.matches(path, model, inference=inference):
                 self._use(entry)

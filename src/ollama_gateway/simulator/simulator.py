@@ -1,12 +1,12 @@
 """A server that behaves as Ollama does and needs no GPU: START HERE.
 
-A connection (`connection.py`) reads requests and hands each over as an `Exchange`; this file
-notes it, finds its route and its script, and lets the route's handler answer. The handlers know
-only the `Library` (which models, which of them loaded) and the exchange. What fails on purpose is
-a `Script`; nothing else in here fails.
+A connection (`connection.py`) reads requests and passes each on as an `Exchange`; this file records
+it, finds its route and its script, and lets the route's handler answer. The handlers know only the
+`Library` (which models, which of them loaded) and the exchange. Every deliberate failure is a
+`Script`; nothing else in here fails.
 
-Nothing of the gateway is imported, not even its reading of model names: what one side misreads,
-the other must not misread with it.
+Nothing of the gateway is imported, not even its reading of model names: the two sides must not
+share a misreading.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ollama_gateway.simulator.runners import UNLIMITED, Limits, Runners
 from ollama_gateway.simulator.script import NOTHING, Script, Scripts
 
 CLOSING = 1.0
-"""Seconds, at most, for what closes at once."""
+"""Seconds, at most, for a close that should be immediate."""
 
 
 @attrs.define(eq=False, init=False)
@@ -45,17 +45,17 @@ class Simulator:
     """One simulated Ollama.
 
     Args:
-        models: what it hosts.
-        version: what it says it is.
+        models: the hosted models.
+        version: the version it reports.
         keep_alive: seconds a model stays loaded by default.
-        is_recording: keep what was seen; a server that runs for days does not.
-        registry: what can be pulled; what it hosts can be, too.
-        wall_clock: dates what is pulled, copied or created.
+        is_recording: keep the requests seen; a server that runs for days does not.
+        registry: models that can be pulled, beside the hosted ones.
+        wall_clock: dates models that are pulled, copied or created.
         shows_figures: answer `GET /simulator/figures`, which no real Ollama has.
-        limits: how many requests it takes at once.
+        limits: how many requests it accepts at once.
 
     Attributes:
-        seen: the requests so far, oldest first, noted as soon as their head was read.
+        seen: the requests so far, oldest first, recorded as soon as their head was read.
         most_in_flight: the most inference requests that were ever served at once.
 
     """
@@ -100,12 +100,12 @@ class Simulator:
 
     @property
     def in_flight(self) -> int:
-        """Inference requests being served now, as their connections are at this moment."""
+        """Inference requests being served at this moment."""
         return sum(exchange.is_in_flight for exchange in self._exchanges)
 
     @property
     def figures(self) -> Figures:
-        """What was served so far."""
+        """The work done so far."""
         return Figures(
             self.in_flight,
             self.most_in_flight,
@@ -138,7 +138,7 @@ class Simulator:
             scope.cancel()
 
     def come_back(self) -> None:
-        """Serve again; what was loaded is not, as after a restart."""
+        """Serve again; nothing is loaded, as after a restart."""
         self._is_down = False
         self._library.runners.clear()
 
@@ -147,11 +147,11 @@ class Simulator:
         self._library.add(model)
 
     def publish(self, model: Model) -> None:
-        """Have one more model in the registry."""
+        """Put one more model into the registry."""
         self._library.publish(model)
 
     def remove_model(self, name: str) -> None:
-        """Host a model no more: neither listed nor served."""
+        """Host a model no more: it is neither listed nor served."""
         self._library.remove(name)
 
     def ghost(self, name: str) -> None:
@@ -174,11 +174,11 @@ class Simulator:
         path: str | None = None,
         times: int | None = 1,
     ) -> None:
-        """Let a script befall the next requests that match.
+        """Apply a script to the next requests that match.
 
         Args:
-            script: what goes wrong.
-            model: only requests for this model, however they spell it.
+            script: the faults.
+            model: only requests for this model, in any spelling.
             path: only this path; without it, only inference requests.
             times: how often; None means from now on.
 
@@ -187,14 +187,14 @@ class Simulator:
         self._scripts.add(script, folded, path, times)
 
     def clear_scripts(self) -> None:
-        """Forget the scripts that are still queued."""
+        """Forget all queued scripts."""
         self._scripts.clear()
 
     async def serve_stream(self, stream: ByteStream, *, recovers: bool = False) -> None:
         """Serve one connection until it is closed, and close it.
 
         With `recovers` a failure of the simulator itself is a 500, as in Ollama's server; without
-        it the failure is raised, so that a test meets it.
+        it the failure is raised, so a test notices it.
         """
         answer = recovering(self._answer) if recovers else self._answer
         with anyio.CancelScope() as scope:
@@ -204,7 +204,9 @@ class Simulator:
                     await Connection(stream, self._note, answer).serve()
             finally:
                 self._scopes.discard(scope)
-                with anyio.move_on_after(CLOSING, shield=True):  # else a cancel hides a failure
+                with anyio.move_on_after(
+                    CLOSING, shield=True
+                ):  # a cancellation would hide a failure
                     await anyio.aclose_forcefully(stream)
 
     async def serve(
@@ -215,10 +217,10 @@ class Simulator:
         recovers: bool = False,
         task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Listen on TCP until cancelled; `started` tells the port.
+        """Listen on TCP until cancelled; `started` reports the port.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: the address is not available.
 
         """
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
@@ -249,7 +251,7 @@ class Simulator:
             self._exchanges.remove(exchange)
 
     def _count(self, exchange: Exchange) -> None:
-        """Count a newcomer; only where it may make the most is each connection looked at."""
+        """Count a new request; check every connection only if it may raise the maximum."""
         self._requests += 1
         self._exchanges.add(exchange)
         if len(self._exchanges) > self.most_in_flight:
@@ -262,7 +264,7 @@ class Simulator:
         return self._scripts.take(exchange.path, model, inference=route.is_inference)
 
     async def _handle(self, exchange: Exchange, route: Route) -> None:
-        """Let the script or the handler answer; a refusal gets its bytes here."""
+        """Let the script or the handler answer; a refusal becomes bytes here."""
         try:
             await befall(exchange)
             await route.handler(self._library, exchange)
@@ -277,7 +279,7 @@ def _is_stream(exchange: Exchange, route: Route) -> bool:
 
 
 def _peek(body: bytes) -> dict[str, Any]:
-    """Read what a script may be matched by; bad bodies match nothing."""
+    """Read the properties that a script can match; bad bodies match nothing."""
     try:
         value = loads(body)
     except BadBody:

@@ -1,10 +1,9 @@
 """A pair of byte streams in memory that behave as the two ends of a socket.
 
-Built on AnyIO's memory object streams: bounded in bytes (pieces of at most 4 KiB, 16 of them in
-each direction), so that a reader that does not read holds the writer up. Closing one end gives the
-other `EndOfStream` once it has read what was sent; aborting it gives `BrokenResourceError` at
-once, as a reset does. There is no clock and no thread in it: under Trio's autojump clock it costs
-no time.
+Built on AnyIO's memory object streams. They are bounded (chunks of at most 4 KiB, 16 of them in
+each direction), so a reader that does not read blocks the writer. Closing one end gives the other
+`EndOfStream` once it has read everything sent; aborting it gives `BrokenResourceError` at once, as
+a reset does. There is no clock and no thread: under Trio's autojump clock it takes no time.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ PIECES = 16
 
 @attrs.define(eq=False)
 class _Line:
-    """What both ends know: whether one of them was reset."""
+    """State shared by both ends: whether one of them was reset."""
 
     is_reset: bool = False
 
@@ -36,7 +35,7 @@ class MemoryByteStream(ByteStream):
     _rest: bytes = b""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive what is there, at most `max_bytes`."""
+        """Receive available bytes, at most `max_bytes`."""
         if not self._rest:
             self._rest = await self._next_piece()
         data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
@@ -54,7 +53,7 @@ class MemoryByteStream(ByteStream):
         return piece
 
     async def send(self, item: bytes) -> None:
-        """Send all of it; waits while the other end has 64 KiB unread."""
+        """Send everything; waits while the other end has 64 KiB unread."""
         for start in range(0, len(item), PIECE):
             await self._sender.send(bytes(item[start : start + PIECE]))
 
@@ -63,7 +62,7 @@ class MemoryByteStream(ByteStream):
         await self._sender.aclose()
 
     def is_peer_gone(self) -> bool:
-        """Look whether the other end has closed or reset; bytes not read yet hide a close."""
+        """Return whether the other end has closed or reset; unread bytes hide a close."""
         way = self._receiver.statistics()
         is_read = not self._rest and not way.current_buffer_used
         return self._line.is_reset or (is_read and not way.open_send_streams)
@@ -79,7 +78,7 @@ class MemoryByteStream(ByteStream):
         await anyio.lowlevel.checkpoint()
 
     async def abort(self) -> None:
-        """Close both halves as a TCP reset does: what was not read yet is lost."""
+        """Close both halves as a TCP reset does: unread bytes are lost."""
         self._line.is_reset = True
         await self.aclose()
 

@@ -1,7 +1,7 @@
-"""What Ollama refuses for its value, once the body had the right types.
+"""Values of the right type that Ollama refuses.
 
-Options are looked at before the model is loaded, a template and a format after it: each of those
-costs a load, and all of them are called the server's fault (500).
+Options are checked before the model is loaded, a template and a format after it: each of those
+costs a load, and all of them are reported as the server's fault (500).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _FUNCTIONS = (
 
 
 def check_options(fields: dict[str, Any]) -> None:
-    """Refuse options of a wrong type, which Ollama calls its own fault.
+    """Refuse options of a wrong type, which Ollama reports as its own fault.
 
     Raises:
         Refusal: 500.
@@ -90,14 +90,14 @@ def check_logprobs(fields: dict[str, Any]) -> None:
 
 
 def limit_of(value: object) -> int:
-    """Read a bound on the tokens to generate; 0 where there is none."""
+    """Read a limit on the tokens to generate; 0 if there is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return 0
     return int(value)
 
 
 def fault_of_format(value: object) -> Refusal | None:
-    """Give what a runner says to a format that is neither `json` nor a schema."""
+    """Return the runner's error for a format that is neither `json` nor a schema."""
     if value in (None, "", "json") or isinstance(value, dict):
         return None
     quoted = json.dumps(dumps(value).decode(), ensure_ascii=False)
@@ -106,7 +106,7 @@ def fault_of_format(value: object) -> Refusal | None:
 
 
 def fault_of_template(text: str) -> str | None:
-    """Find what makes a template no template of Go's, as far as blocks and names tell."""
+    """Return the fault of a Go template, as far as blocks and names show it."""
     depth, end = 0, 0
     for action in _ACTION.finditer(text):
         end = action.end()

@@ -95,7 +95,7 @@ class Database:
 
     def __init__(self, url: str, timeouts: Timeouts = USUAL) -> None:
         self._parameters = {**CONNECTING, **_parameters(url)}
-        self.label: Final = StoreURL.read(url).place
+        self.label: Final = StoreURL.read(url).location
         """`HOST/DATABASE`, for the operator."""
         self._timeouts = timeouts
         self._connection: _Connection | None = None

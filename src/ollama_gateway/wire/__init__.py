@@ -1,1 +1,1 @@
-"""What stands on the wire, read and written by pure functions: no await, no I/O, no state."""
+"""Read and write the bytes of HTTP, JSON and the dialects: no await, no I/O, no shared state."""

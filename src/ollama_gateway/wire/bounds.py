@@ -1,16 +1,13 @@
-"""How many tokens a request may cost at most, and that bound written into its body.
+"""Bound the tokens that a request may cost, and write the granted bound into its body.
 
-No tokenizer is needed for an upper bound: a token is at least a byte of text, so the bytes of a
-body bound the tokens of what it says; what a template adds to that is not in these figures. Media
-are the exception, since a tiny picture can become thousands of tokens whatever its bytes, so
-`measure` counts the pieces and takes their bytes out.
-It looks where Ollama looks, under keys in any case, and errs upwards: what might be a piece is
-one, and bytes leave the text only where Ollama reads no text.
+No tokenizer is needed: a token is at least one byte of text, so the bytes of a body bound the
+tokens of its text; what a template adds is not in these figures. Media are the exception: a tiny
+picture can become thousands of tokens, so media items are counted and their bytes left out.
+`measure_document` looks where Ollama looks, under keys in any case, and errs upwards: a doubtful
+value counts as an item, and bytes are left out only where Ollama reads no text.
 
-`with_generation` writes the granted bound where Ollama reads it (`splicing.py`).
-
-All functions take bodies that were accepted; what is refused is not looked for again. Large ones
-are measured by their parts: a message or a tool that is divided counts twice, and never less.
+All functions take accepted bodies and do not check again for what was refused. A large body is
+measured part by part: a divided message or tool counts twice, never less than once.
 """
 
 from __future__ import annotations
@@ -21,8 +18,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import LongText, folded, go_fold, lookup, utf8_size
+from ollama_gateway.wire.body import LongText, folded, go_fold, invalid_body, lookup, utf8_size
 from ollama_gateway.wire.large import Large, RequestBody, Steps
 from ollama_gateway.wire.parts import divides_a_namespace, parts
 from ollama_gateway.wire.splicing import Field, with_value
@@ -34,36 +30,35 @@ _PARTS: Final = frozenset({"content", "output"})
 _MEDIA_TYPES: Final = frozenset({"image_url", "input_audio", "input_image", "image"})
 
 WEB_SEARCH: Final = "web_search"
-"""How the types of tools begin that Ollama serves itself, by asking its cloud."""
+"""Types of tools that Ollama serves itself, by asking its cloud, begin with this."""
 SEARCH_TOOL: Final = 400
-"""Bytes of the tool that Ollama writes in place of such a one (anthropic.go, responses.go)."""
+"""Bytes of the tool that Ollama writes in place of one (anthropic.go, responses.go)."""
 
 
 @attrs.frozen
 class Measure:
-    """What a request's tokens can be bounded by."""
+    """The figures that bound a request's tokens."""
 
     text: int
     """Bytes of the JSON body without its media."""
     media: int
-    """Pieces of media, images and audio alike."""
+    """Media items, images and audio alike."""
     inputs: Counter[int] = attrs.field(factory=Counter)
-    """How many texts to embed there are of so many UTF-8 bytes; empty for a generation."""
+    """Number of texts to embed by their UTF-8 bytes; empty for a generation."""
     asked: int | None = None
-    """The client's own bound of the generation in tokens, at least 1; None if it set none."""
+    """The client's own bound of the answer in tokens, at least 1; None if it set none."""
     written: int | None = None
-    """That bound where it stands as an integer in the field that Ollama reads, and in no other that
-    it might read after that."""
+    """That bound, if it is an integer where Ollama reads it and nothing can override it."""
     overriding: tuple[Field, ...] = ()
-    """Such others, in an object, where something stands: they have to say the same."""
+    """Fields in an object that might override it and are present: they must get the same bound."""
     messages: int = 0
-    """Messages, each of which a template wraps in words of its own."""
+    """Messages; a template wraps each in text of its own."""
     tools: int = 0
-    """Tools, each of which a template prints with all its fields, also those that are not there."""
+    """Tools; a template prints each with all fields, even absent ones."""
     repeated: int = 0
-    """Bytes that are not in the body, or once: a namespace's name goes before each of its tools."""
+    """Bytes that the body has once or never: a namespace's name precedes each of its tools."""
     has_template: bool = False
-    """Whether it brings a template, which can print the prompt as often as it likes."""
+    """Whether the request brings a template, which can print the prompt any number of times."""
     passes: int = 1
     """How often Ollama may read the prompt and write an answer for this one request."""
 
@@ -71,25 +66,25 @@ class Measure:
 def measured(
     body: RequestBody, fields: dict[str, object], bounds: tuple[Field, ...], passes: int = 1
 ) -> Steps[Measure]:
-    """Measure a request for a generation by its parts; see `measure`.
+    """Measure a request for a generation, a large one part by part; see `measure_document`.
 
     Args:
-        body: what came.
-        fields: of it, as `fields_of` has read them.
-        bounds, passes: see `measure`.
+        body: the accepted body.
+        fields: its fields, as `fields_of` has read them.
+        bounds, passes: see `measure_document`.
 
     """
-    found = measure(fields, len(body), bounds, passes)
+    found = measure_document(fields, len(body), bounds, passes)
     if isinstance(body, bytes):
         return found
-    # What `fields` has of it is in the parts as well.
+    # The parts hold everything that `fields` holds.
     found = attrs.evolve(found, text=len(body), media=0, messages=0, tools=0, has_template=False)
     for part in parts(body):
         yield
-        document = part.read()
+        document = part.value()
         if divides_a_namespace(part, document):
-            raise BadRequest("a namespace of tools is too large", reason="invalid_body")
-        one = measure(document, 0, ())
+            raise invalid_body("a namespace of tools is too large")
+        one = measure_document(document, 0, ())
         found = attrs.evolve(
             found,
             text=found.text + one.text,
@@ -102,32 +97,34 @@ def measured(
     return found
 
 
-def measure(
+def measure_document(
     document: dict[str, object], size: int, bounds: tuple[Field, ...], passes: int = 1
 ) -> Measure:
     """Measure a request for a generation: 10,000 text messages take about 2 ms.
 
-    Media are `images` of the request and of its messages (Ollama's own dialect), and the parts that
-    hold an image or audio: of messages (OpenAI, Anthropic) and of what tools returned, which is
-    `output` in Responses and a part with parts of its own in Anthropic's `tool_result`.
+    Media are `images` of the request and of its messages (Ollama's own dialect), and parts that
+    hold an image or audio: in messages (OpenAI, Anthropic) and in tool results, which are `output`
+    in Responses and a part with nested parts in Anthropic's `tool_result`.
 
     Args:
         document: a body that `parse` accepted.
         size: bytes of that body.
-        bounds: where the dialect's bound of the generation may stand, the first valid one counts.
+        bounds: where the dialect's bound of the answer may stand; the first valid one counts.
         passes: how often the model may run for it.
 
     """
     named = folded(document)
-    pieces = [p.size if isinstance(p, LongText) else len(p) for p in _media(named)]
+    media_sizes = [p.size if isinstance(p, LongText) else len(p) for p in _media(named)]
     values = [_value(named, field) for field in bounds]
     counts = (count for count in map(_count, values) if count is not None)
-    overriding = tuple(field for field in bounds[1:] if len(field) > 1 and _stands(named, field))
+    overriding = tuple(
+        field for field in bounds[1:] if len(field) > 1 and _is_present(named, field)
+    )
     is_written = values and type(values[0]) is int and not overriding
     tools = list(_tools(named.get("tools"), 0))
     return Measure(
-        text=size - sum(pieces),
-        media=len(pieces),
+        text=size - sum(media_sizes),
+        media=len(media_sizes),
         asked=next(counts, None),
         written=_count(values[0]) if is_written else None,
         overriding=overriding,
@@ -142,7 +139,7 @@ def measure(
 def measured_inputs(body: RequestBody, fields: dict[str, object], field: str) -> Steps[Measure]:
     """Measure a request for embeddings: `field` holds a string or a list of strings.
 
-    Anything else is one input of the whole body's size: Ollama embeds token ids, or refuses it.
+    Any other value counts as one input of the body's size: Ollama embeds token ids, or refuses it.
     """
     whole = Measure(text=len(body), media=0, inputs=Counter([len(body)]))
     value = lookup(fields, field)
@@ -156,7 +153,7 @@ def _sizes_by_parts(body: Large, field: str) -> Steps[Counter[int] | None]:
     found: Counter[int] = Counter()
     for part in parts(body):
         yield
-        sizes = _sizes(lookup(part.read(), field) or [])
+        sizes = _sizes(lookup(part.value(), field) or [])
         if sizes is None:
             return None
         found.update(sizes)
@@ -164,7 +161,7 @@ def _sizes_by_parts(body: Large, field: str) -> Steps[Counter[int] | None]:
 
 
 def _sizes(value: object) -> Counter[int] | None:
-    """The bytes of each text; None where something is none."""
+    """Count texts by their bytes; None if any value is no string."""
     inputs: list[object] = value if isinstance(value, list) else [value]
     sizes = Counter(utf8_size(text) for text in inputs if isinstance(text, str))
     return sizes if sizes.total() == len(inputs) else None
@@ -173,13 +170,13 @@ def _sizes(value: object) -> Counter[int] | None:
 def with_generation(
     body: RequestBody, field: Field, tokens: int, overriding: tuple[Field, ...] = ()
 ) -> RequestBody:
-    """The body with `tokens` as its bound of the generation, all its other bytes unchanged.
+    """Return the body with `tokens` as its bound of the answer; all other bytes stay.
 
     Args:
-        body: one that was accepted.
+        body: an accepted body.
         field: such as `("max_tokens",)` or `("options", "num_predict")`.
         tokens: at least 1.
-        overriding: as measured; they say the same then.
+        overriding: as measured; these fields get the same bound.
 
     Raises:
         BadRequest: `options` is neither an object nor null.
@@ -191,16 +188,16 @@ def with_generation(
 
 
 def _media(named: dict[str, object]) -> Iterator[str]:
-    """The text of each piece of media; an empty one for what is not a string.
+    """Yield the text of each media item; an empty one for a value that is no string.
 
-    Base64 is ASCII, and of other text the characters are fewer than the bytes of its JSON, so
-    that never more is subtracted than is there.
+    Base64 is ASCII, and other text has fewer characters than its JSON has bytes, so never more is
+    subtracted than the item takes.
     """
     yield from _texts(named.get("images"))
     for field in ("messages", "input"):
         messages = named.get(field)
         for message in messages if isinstance(messages, list) else ():
-            # Nearly all values are plain text: the names of these are not even folded.
+            # Nearly all values are strings; their names need no folding.
             for name, value in message.items() if isinstance(message, dict) else ():
                 if isinstance(value, list):
                     yield from _in_list(go_fold(name), value)
@@ -216,10 +213,10 @@ def _in_list(name: str, items: list[object]) -> Iterator[str]:
 
 
 def _in_part(part: dict[str, object]) -> list[str]:
-    """A part is media by its type or by what it holds, which may be parts again.
+    """Return the media of a part, known by its type or by its values, which may be parts again.
 
-    To Go a later `"type":null` changes nothing in a struct, so the type alone would not do; and a
-    key that holds null is how some clients write a part that has no image.
+    The type alone is not enough: to Go a later `"type":null` changes nothing in a struct. A key
+    that holds null does not count: some clients write a part without an image so.
     """
     texts: list[str] = []
     is_media = False
@@ -229,13 +226,13 @@ def _in_part(part: dict[str, object]) -> list[str]:
         elif isinstance(value, (str, dict)):
             key = go_fold(name)
             if key in _MEDIA_KEYS:
-                texts += _held(value, _MEDIA_KEYS[key])
+                texts += _media_in(value, _MEDIA_KEYS[key])
             elif key == "type":
                 is_media |= isinstance(value, str) and value in _MEDIA_TYPES
     return texts or [""] * is_media
 
 
-def _held(value: str | dict[str, object], key: str) -> list[str]:
+def _media_in(value: str | dict[str, object], key: str) -> list[str]:
     if isinstance(value, str):
         return [value]
     texts = [text for name, text in value.items() if go_fold(name) == key]
@@ -243,14 +240,14 @@ def _held(value: str | dict[str, object], key: str) -> list[str]:
 
 
 def _texts(items: object) -> list[str]:
-    """Each item of a list; Go takes also a list of numbers for bytes, and null for none."""
+    """Return a list's items as texts; Go also takes a list of numbers for bytes, null for none."""
     if not isinstance(items, list):
         return []
     return [item if isinstance(item, str) else "" for item in items]
 
 
 def _messages(named: dict[str, object]) -> int:
-    """Those that are listed, and those that Ollama makes of a field: of a prompt, of the rules."""
+    """Count the messages listed, and those that Ollama makes of a prompt or of instructions."""
     found = bool(named.get("system")) + bool(named.get("instructions"))
     for field in ("messages", "input"):
         value = named.get(field)
@@ -259,9 +256,9 @@ def _messages(named: dict[str, object]) -> int:
 
 
 def _tools(tools: object, prefix: int) -> Iterator[int]:
-    """For each tool the bytes that Ollama puts before its name, or writes of its own.
+    """Yield for each tool the bytes that Ollama writes before its name or in its place.
 
-    A namespace (Responses) is no tool itself: each of its members is one, under both names
+    A namespace (Responses) is no tool itself: each of its members is one, named by both names
     (openai/responses.go, convertTools).
     """
     for tool in tools if isinstance(tools, list) else ():
@@ -275,7 +272,7 @@ def _tools(tools: object, prefix: int) -> Iterator[int]:
 
 
 def is_search(kind: str) -> bool:
-    """Whether a tool of this type may be one that Ollama serves itself."""
+    """Return whether Ollama may serve a tool of this type itself."""
     return isinstance(kind, LongText) or kind.strip().startswith(WEB_SEARCH)
 
 
@@ -286,15 +283,15 @@ def _value(named: dict[str, object], field: Field) -> object | None:
     return value
 
 
-def _stands(named: dict[str, object], field: Field) -> bool:
-    """Whether something stands in a field of an object, under its name in any case."""
+def _is_present(named: dict[str, object], field: Field) -> bool:
+    """Return whether a field inside an object is present, under its name in any case."""
     name, key = field
     value = named.get(name)
     return isinstance(value, dict) and any(go_fold(member) == key for member in value)
 
 
 def _count(value: object) -> int | None:
-    """An integer of 1 or more, also one that is written as 100.0 or 1e2."""
+    """Return an integer of 1 or more, even if written as 100.0 or 1e2; None for anything else."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and value >= 1 else None

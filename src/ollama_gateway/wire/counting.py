@@ -1,8 +1,8 @@
-"""How many tokens a Messages request has, as Ollama estimates it for `message_start`.
+"""Estimate the tokens of a Messages request as Ollama does for `message_start`.
 
-A quarter of the bytes of what is said (anthropic/anthropic.go, EstimateCountTokens). It is an
-estimate and no bound: clients compact a conversation by it, and a bound would have them do so at a
-quarter of what the model can read.
+The estimate is a quarter of the bytes of the text (anthropic/anthropic.go, EstimateCountTokens). It
+is no upper bound: clients compact a conversation by this figure, and a bound would make them do so
+at a quarter of the model's context.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from ollama_gateway.wire.body import LongText, utf8_size
 from ollama_gateway.wire.large import RequestBody, Steps
 from ollama_gateway.wire.parts import parts
 
-BYTES_A_TOKEN: Final = 4
+BYTES_PER_TOKEN: Final = 4
 _PRINTED: Final = ("tool_use", "tool_result")
-"""Types of parts that are counted as the JSON they are."""
+"""Types of parts that count as the bytes of their own JSON."""
 
 
 def estimated_tokens(body: RequestBody, fields: dict[str, object]) -> Steps[int]:
-    """Tokens of system prompt, messages and tools; at least 1 where anything is there.
+    """Estimate the tokens of system prompt, messages and tools; at least 1 if there are any.
 
     Args:
-        body: what came; a large one is counted by its parts.
-        fields: of it, as `fields_of` has read them.
+        body: the body; a large one is counted part by part.
+        fields: its fields, as `fields_of` has read them.
 
     """
     if isinstance(body, bytes):
-        said, is_something = _said(fields)
+        size, has_any = _count_text(fields)
     else:
-        said, is_something = 0, False
+        size, has_any = 0, False
         for part in parts(body):
             yield
-            more, is_more = _said(part.read())
-            said, is_something = said + more, is_something or is_more
-    return max(said // BYTES_A_TOKEN, int(is_something))
+            more, has_more = _count_text(part.value())
+            size, has_any = size + more, has_any or has_more
+    return max(size // BYTES_PER_TOKEN, int(has_any))
 
 
-def _said(document: dict[str, object]) -> tuple[int, bool]:
-    """Bytes of what is said, and whether there is anything."""
+def _count_text(document: dict[str, object]) -> tuple[int, bool]:
+    """Count the bytes of the text, and return whether there are a system prompt or messages."""
     system, messages = document.get("system"), _objects(document.get("messages"))
     tools = _objects(document.get("tools"))
-    said = _content(system) + sum(map(_message, messages)) + sum(map(_tool, tools))
-    return said, system is not None or bool(messages)
+    size = _content(system) + sum(map(_message, messages)) + sum(map(_tool, tools))
+    return size, system is not None or bool(messages)
 
 
 def _message(message: dict[str, object]) -> int:
@@ -51,7 +51,7 @@ def _message(message: dict[str, object]) -> int:
 
 
 def _content(content: object) -> int:
-    """Bytes of a text, of a list of parts, or of anything else as JSON."""
+    """Count the bytes of a string, of a list of parts, or of anything else as JSON."""
     if content is None or isinstance(content, str):
         return _text(content)
     if isinstance(content, list):
@@ -60,8 +60,8 @@ def _content(content: object) -> int:
 
 
 def _part(part: dict[str, object]) -> int:
-    said = _text(part.get("text")) + _text(part.get("thinking"))
-    return said + (_json(part) if part.get("type") in _PRINTED else 0)
+    size = _text(part.get("text")) + _text(part.get("thinking"))
+    return size + (_json(part) if part.get("type") in _PRINTED else 0)
 
 
 def _tool(tool: dict[str, object]) -> int:
@@ -71,14 +71,14 @@ def _tool(tool: dict[str, object]) -> int:
 
 
 def _json(value: object) -> int:
-    """Bytes of a value as JSON, where a long text stands in it for as much as it would be."""
+    """Count the bytes of a value as JSON; a long text counts with its printed size."""
     left_out: list[int] = []
     text = json.dumps(_printable(value, left_out), separators=(",", ":"), ensure_ascii=False)
     return _text(text) + sum(left_out)
 
 
 def _printable(value: object, left_out: list[int]) -> object:
-    """The value with empty texts for the long ones, whose bytes are added to the list."""
+    """Replace long texts by empty ones, and add their printed sizes to the list."""
     if isinstance(value, LongText):
         left_out.append(value.printed)
         return ""

@@ -1,4 +1,4 @@
-"""What a scanner has found so far: counted, limited, and kept where it was asked for."""
+"""The findings of a scanner: counted, limited, and kept where the caller asked for them."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from typing import Final
 import attrs
 
 from ollama_gateway.wire.structure import (
-    LONG,
+    LONG_STRING,
     Container,
     Cut,
     Cutting,
-    Limits,
-    Member,
+    DocumentLimits,
     Omission,
+    TopLevelMember,
     Unreadable,
 )
 
 _LETTERS: Final = bytes(range(0x80)) + b"x" * 0x80
 _HIGH: Final = ("\ud800", "\udbff")
 _LOW: Final = ("\udc00", "\udfff")
-"""Halves of a pair, which JSON writes as two escapes."""
+"""The halves of a surrogate pair, which JSON can write as two escapes."""
 
 Opened = tuple[bool, int, int]
-"""The fields of a `Container`, which are made into one only where it is kept."""
+"""The fields of a `Container`, which is built only where it is kept."""
 
 
 @attrs.define(eq=False)
 class Findings:
-    """Filled by the scanner; all places count from the document's first byte."""
+    """Filled by the scanner; all offsets count from the document's first byte."""
 
-    limits: Limits = attrs.field(factory=Limits)
+    limits: DocumentLimits = attrs.field(factory=DocumentLimits)
     keep: int = 0
-    """Bytes of a value of the outermost object up to which `Member.raw` holds it."""
+    """Bytes up to which `TopLevelMember.raw` holds a value."""
     cutting: Cutting | None = None
-    long: int = LONG
-    """Bytes of a string from which a piece may end in it, and from which it is an omission."""
-    members: list[Member] = attrs.field(factory=list, init=False)
-    """Of the outermost object, as they come, the last perhaps unfinished."""
+    long: int = LONG_STRING
+    """Bytes of a string from which a chunk may end in it, and from which it is an omission."""
+    members: list[TopLevelMember] = attrs.field(factory=list, init=False)
+    """Members of the outermost object in order; the last may be incomplete."""
     closed_at: int = attrs.field(default=-1, init=False)
-    """Where the brace stands that closes the object, once it has passed."""
+    """Offset of the outermost object's closing brace, after it has passed."""
     containers: int = attrs.field(default=0, init=False)
     values: int = attrs.field(default=0, init=False)
-    """Exact only where they are limited."""
+    """Exact only if limited."""
     cuts: list[Cut] = attrs.field(factory=list, init=False)
     omissions: list[Omission] = attrs.field(factory=list, init=False)
-    _odd_numbers: int = attrs.field(default=0, init=False)
+    _checked_numbers: int = attrs.field(default=0, init=False)
     _raw: bytearray | None = attrs.field(default=None, init=False, repr=False)
     _raw_end: int = attrs.field(default=0, init=False)
     _size: int = attrs.field(default=0, init=False)
     _printed: int = attrs.field(default=0, init=False)
-    """Of the text that passes; see `Omission`."""
+    """Sizes of the current long string; see `Omission`."""
     _is_high: bool = attrs.field(default=False, init=False)
-    """Whether it ended in the first half of a pair."""
+    """Whether the string so far ends in the first half of a surrogate pair."""
     _cut_at: int = attrs.field(default=0, init=False)
     _omitted: int = attrs.field(default=0, init=False)
-    """Bytes of the omissions behind the last cut."""
+    """Bytes of the omissions since the last cut."""
 
     def count(self, values: int) -> None:
-        """So many more values have passed."""
+        """Count values; raises Unreadable over the limit."""
         self.values += values
         if self.limits.values is not None and self.values > self.limits.values:
             raise Unreadable(f"has more than {self.limits.values} values: send fewer at once")
 
     def count_container(self) -> None:
-        """One more has begun."""
+        """Count one object or array; raises Unreadable over the limit."""
         self.containers += 1
         if self.limits.containers is not None and self.containers > self.limits.containers:
             raise Unreadable(
@@ -75,31 +75,31 @@ class Findings:
                 " raise server.max_json_containers"
             )
 
-    def count_odd_number(self, *, is_in_range: bool) -> None:
-        """One that no run takes; it costs what a container does, so it is limited as one."""
+    def count_checked_number(self, *, is_in_range: bool) -> None:
+        """Count a number that no run takes; it costs as much as a container does."""
         if not is_in_range:
             raise Unreadable("has a number out of range")
-        self._odd_numbers += 1
-        if self.limits.containers is not None and self._odd_numbers > self.limits.containers:
-            raise Unreadable("has too many numbers of an odd form: write them out")
+        self._checked_numbers += 1
+        if self.limits.containers is not None and self._checked_numbers > self.limits.containers:
+            raise Unreadable("has too many numbers in an unusual form: write them out")
 
     def begin(self, name: bytes, key_start: int, start: int, kind: str) -> None:
-        """A member's value begins; `name` is its key as it stands there."""
+        """Begin a member's value; `name` is its key as written, in quotes."""
         if len(self.members) == self.limits.members:
             raise Unreadable(f"has more than {self.limits.members} fields")
         key = json.loads(name.decode("utf-8", "replace"))
-        self.members.append(Member(key, key_start, start, kind))
+        self.members.append(TopLevelMember(key, key_start, start, kind))
         self._raw, self._raw_end = bytearray() if self.keep else None, start
 
     def end(self, data: bytes, data_at: int, end: int) -> None:
-        """The last member's value has ended at `end`; see `keep_until`."""
+        """End the last member's value at `end`; see `keep_until`."""
         self.keep_until(data, data_at, end)
         self.members[-1].end = end
         self.members[-1].raw = None if self._raw is None else bytes(self._raw)
         self._raw = None
 
     def keep_until(self, data: bytes, data_at: int, end: int) -> None:
-        """Take what comes of a value that is kept, from the bytes that begin at `data_at`."""
+        """Keep the bytes of the current value up to `end`; `data` begins at `data_at`."""
         if self._raw is not None:
             self._raw += data[self._raw_end - data_at : end - data_at]
             self._raw_end = end
@@ -107,7 +107,7 @@ class Findings:
                 self._raw = None
 
     def may_cut(self, cutting: Cutting, at: int, path: Sequence[Opened]) -> None:
-        """Cut here if it is time."""
+        """Cut here if enough bytes have passed since the last cut."""
         size = at - self._cut_at - self._omitted
         is_shallow = len(path) <= 2  # noqa: PLR2004  # the outermost object, or what it holds
         if size >= cutting.deep or (is_shallow and size >= cutting.shallow):
@@ -115,31 +115,34 @@ class Findings:
             self._cut_at, self._omitted = at, 0
 
     def add_text(self, text: bytes) -> None:
-        """Part of a long string has passed, of which no escape is cut."""
+        """Add a part of a long string; it contains no incomplete escape."""
         if self.cutting is None or not text:
             return
         size = printed = len(text)
         is_high = False
         if b"\\" in text:
-            # What is not ASCII stands for itself: a letter for each byte need not be decoded.
-            said = json.loads(b'"%b"' % text.translate(_LETTERS))
-            size = len(said.encode("utf-8", "surrogatepass"))
-            printed = len(json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2
-            if self._is_high and _LOW[0] <= said[0] <= _LOW[1]:
-                # The halves of a pair, which is shorter than they are.
+            # A byte beyond ASCII is in no escape: one letter per byte keeps the sizes and needs no
+            # decoding.
+            decoded = json.loads(b'"%b"' % text.translate(_LETTERS))
+            size = len(decoded.encode("utf-8", "surrogatepass"))
+            printed = (
+                len(json.dumps(decoded, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2
+            )
+            if self._is_high and _LOW[0] <= decoded[0] <= _LOW[1]:
+                # Two halves that meet form a pair, which is two bytes shorter.
                 size, printed = size - 2, printed - 2
-            is_high = _HIGH[0] <= said[-1] <= _HIGH[1]
+            is_high = _HIGH[0] <= decoded[-1] <= _HIGH[1]
         self._size, self._printed = self._size + size, self._printed + printed
         self._is_high = is_high
 
     def omit_text(self, start: int, end: int, *, is_key: bool) -> None:
-        """The long string has ended."""
+        """End a long string."""
         if self.cutting is not None and end - start >= self.long:
             self._omit(Omission(start, end, is_key, self._size, self._printed))
         self._size, self._printed, self._is_high = 0, 0, False
 
-    def omit_gap(self, start: int, end: int) -> None:
-        """White space has passed."""
+    def omit_whitespace(self, start: int, end: int) -> None:
+        """Note whitespace that has passed."""
         if self.cutting is not None and end - start >= self.long:
             self._omit(Omission(start, end))
 

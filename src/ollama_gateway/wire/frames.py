@@ -1,12 +1,12 @@
-r"""Cutting an answer's bytes into whole frames: NDJSON lines, SSE events, one JSON body.
+r"""Cut an answer's bytes into whole frames: NDJSON lines, SSE events, one JSON body.
 
-Bytes are cut, never rewritten: joined again, what `feed` gives is what came in, less blank lines,
-on which NDJSON clients fail (ollama-python reads each line as JSON). Only `\n` ends a line here:
-Python's own idea of lines splits at U+2028 and other characters that a JSON string may hold.
+Bytes are cut, never rewritten: the frames joined are the bytes that came, without blank lines, on
+which NDJSON clients fail (ollama-python parses each line as JSON). Only `\n` ends a line here:
+`str.splitlines` also splits at U+2028 and other characters that a JSON string may hold.
 
-The relay sends whole frames only. So an error event that has to follow a backend's failure always
-starts at a frame's edge, and no client ever gets half a line of a dead backend. Ollama flushes
-frame by frame, so holding back a partial one costs nothing.
+The relay sends whole frames only. So an error event after a backend's failure always starts at a
+frame boundary, and no client gets half a line of a dead backend. Ollama flushes frame by frame, so
+holding back an incomplete frame costs no time.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from typing import ClassVar, Final, Protocol
 import attrs
 
 MAX_FRAME: Final = 16 * 1024 * 1024
-"""Bytes; twice the longest line that Ollama's own client reads (api/client.go, 8 MB)."""
+"""Bytes of a frame: twice the longest line that Ollama's own client reads (api/client.go, 8 MB)."""
 
 _EVENT_END: Final = re.compile(rb"\n\r?\n")
 
 
 class FrameTooLong(Exception):
-    """A frame is longer than `MAX_FRAME`; the stream cannot be trusted further."""
+    """A frame is too long; nothing after it in the stream can be trusted."""
 
 
 class FrameGarbled(Exception):
-    """What comes can be no frame."""
+    """The bytes cannot be a frame."""
 
 
 class Frames(Protocol):
     """Cuts a stream of bytes into frames."""
 
     streamed: ClassVar[bool]
-    """Whether frames are sent on as they come; otherwise the body is one frame."""
+    """Whether frames are sent on as they arrive; otherwise the whole body is one frame."""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes, give the frames that are whole now; raises FrameTooLong."""
+        """Take bytes and return the frames that they complete; raises FrameTooLong."""
         ...
 
     def finish(self) -> list[bytes]:
-        """The stream has ended: give what its end completes."""
+        """End the stream and return the frames that the end completes."""
         ...
 
 
@@ -53,7 +53,7 @@ class LineFrames:
     _rest: bytearray = attrs.field(factory=bytearray, init=False)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes, give the lines that are whole now; raises FrameTooLong."""
+        """Take bytes and return the lines that they complete; raises FrameTooLong."""
         whole, newline, rest = data.rpartition(b"\n")
         if not newline:
             _extend(self._rest, data)
@@ -64,7 +64,7 @@ class LineFrames:
         return [line + b"\n" for line in lines if line.strip()]
 
     def finish(self) -> list[bytes]:
-        """A last line without its newline is a cut one: nothing is completed by the end."""
+        """Return nothing: a last line without its newline was cut off."""
         return []
 
 
@@ -76,8 +76,8 @@ class EventFrames:
     _rest: bytearray = attrs.field(factory=bytearray, init=False)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes, give the events that are whole now; raises FrameTooLong."""
-        seen = max(0, len(self._rest) - 2)  # a blank line may have begun in its last two bytes
+        """Take bytes and return the events that they complete; raises FrameTooLong."""
+        seen = max(0, len(self._rest) - 2)  # a blank line may have begun in the last two bytes
         self._rest += data
         events, start = [], 0
         for end in _EVENT_END.finditer(self._rest, seen):
@@ -89,20 +89,20 @@ class EventFrames:
         return events
 
     def finish(self) -> list[bytes]:
-        """An event without its blank line is a cut one: nothing is completed by the end."""
+        """Return nothing: an event without its blank line was cut off."""
         return []
 
 
 @attrs.define
 class WholeBody:
-    """One JSON document: the body is the only frame, whole when the backend has ended it."""
+    """One JSON document: the body is the only frame, complete when the backend has ended it."""
 
     streamed: ClassVar[bool] = False
     _parts: list[bytes] = attrs.field(factory=list, init=False)
     _size: int = attrs.field(default=0, init=False)
 
     limit: int = 256 * 1024 * 1024
-    """Bytes: a batch of embeddings is the largest honest answer."""
+    """Bytes; a batch of embeddings is the largest honest answer."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Keep the bytes; raises FrameTooLong over `limit`."""
@@ -113,7 +113,7 @@ class WholeBody:
         return []
 
     def finish(self) -> list[bytes]:
-        """The body, if there is one."""
+        """Return the body, if there is one."""
         return [b"".join(self._parts)] if self._size else []
 
 
@@ -124,7 +124,7 @@ def _extend(rest: bytearray, data: bytes) -> None:
 
 
 def frames_for(content_type: str) -> Frames | None:
-    """The cutter for a response's content type; None for what no Ollama sends on these routes."""
+    """Return the cutter for a content type; None if no Ollama sends it on these routes."""
     match content_type.partition(";")[0].strip().lower():
         case "application/x-ndjson":
             return LineFrames()

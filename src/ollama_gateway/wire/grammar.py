@@ -1,8 +1,8 @@
-r"""JSON's grammar as expressions over bytes that cannot go back, so that no input makes them slow.
+r"""JSON's grammar as expressions over bytes that never backtrack, so no input makes them slow.
 
-Each takes as much as there is of its kind and stops where a piece of the document ends. Numbers in
-runs are those that are in range whatever their digits are; `LITERAL` has the others too, which
-`is_in_range` looks at one by one.
+Each expression matches as much of its kind as it can and stops where a chunk of the document ends.
+Runs take only numbers that are in range whatever their digits; `LITERAL` takes all others too, and
+`is_in_range` checks those one by one.
 """
 
 from __future__ import annotations
@@ -11,60 +11,72 @@ import math
 import re
 from typing import Final
 
-MOST_DIGITS: Final = 4300
-"""Of an integer, as Python converts it."""
-MOST_PLAIN: Final = 200
-"""Digits of one of which it need not be asked."""
+MAX_INTEGER_DIGITS: Final = 4300
+"""Digits of an integer that Python converts."""
+MAX_PLAIN_DIGITS: Final = 200
+"""Digits of an integer that needs no check of its range."""
 
-_GAP = rb"[ \t\r\n]*+"
-_PLAIN = rb'[^"\\\x00-\x1f]*+'
-_INSIDE = rb'%b(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})%b)*+' % (_PLAIN, _PLAIN)
-_STRING = rb'"%b"' % _INSIDE
+_WHITESPACE = rb"[ \t\r\n]*+"
+_UNESCAPED = rb'[^"\\\x00-\x1f]*+'
+_STRING_CONTENT = rb'%b(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})%b)*+' % (_UNESCAPED, _UNESCAPED)
+_STRING = rb'"%b"' % _STRING_CONTENT
 _NUMBER = (
     rb"-?(?:0|[1-9][0-9]{0,199}+)(?:\.[0-9]++)?+(?:[eE](?:-[0-9]++|\+?[0-9]{1,2}+(?![0-9])))?+"
 )
 _SCALAR = rb"(?:%b|%b|true|false|null)" % (_STRING, _NUMBER)
-_NAMED = rb"%b%b:%b%b" % (_STRING, _GAP, _GAP, _SCALAR)
+_SCALAR_MEMBER = rb"%b%b:%b%b" % (_STRING, _WHITESPACE, _WHITESPACE, _SCALAR)
 
-GAP: Final = re.compile(_GAP)
-TEXT: Final = re.compile(_STRING)
-REST_OF_TEXT: Final = re.compile(_INSIDE)
-"""What may follow in a string that has begun."""
+WHITESPACE: Final = re.compile(_WHITESPACE)
+STRING: Final = re.compile(_STRING)
+STRING_REST: Final = re.compile(_STRING_CONTENT)
+"""The rest of a string that has begun."""
 ELEMENTS: Final = re.compile(
     rb"(?:%b%b%b,)*+(?P<run>%b)(?:(?P<open>[\[{])|%b%b(?P<close>\]))?+"
-    % (_GAP, _SCALAR, _GAP, _GAP, _SCALAR, _GAP)
+    % (_WHITESPACE, _SCALAR, _WHITESPACE, _WHITESPACE, _SCALAR, _WHITESPACE)
 )
-"""Scalars of an array, each with its comma, and what follows: a container, or the last of them."""
+"""Scalars of an array, each with its comma, and the end of the run: a container or the last one."""
 MEMBERS: Final = re.compile(
     rb"(?:%b%b%b,)*+(?P<run>%b)(?:(?P<key>%b)%b:%b(?P<open>[\[{])|%b%b(?P<close>\}))?+"
-    % (_GAP, _NAMED, _GAP, _GAP, _STRING, _GAP, _GAP, _NAMED, _GAP)
+    % (
+        _WHITESPACE,
+        _SCALAR_MEMBER,
+        _WHITESPACE,
+        _WHITESPACE,
+        _STRING,
+        _WHITESPACE,
+        _WHITESPACE,
+        _SCALAR_MEMBER,
+        _WHITESPACE,
+    )
 )
-"""The same of an object."""
-FIELD: Final = re.compile(
+"""The same for the members of an object."""
+MEMBER: Final = re.compile(
     rb"(?P<key>%b)%b:%b(?:(?P<open>[\[{])|(?P<scalar>%b)(?=%b[,}]))"
-    % (_STRING, _GAP, _GAP, _SCALAR, _GAP)
+    % (_STRING, _WHITESPACE, _WHITESPACE, _SCALAR, _WHITESPACE)
 )
-"""One member of an object, to the beginning of its value or to what stands behind it."""
+"""One member of an object, up to the opening of a container or the end of a scalar."""
 LITERAL: Final = re.compile(
     rb"(?:(?P<digits>-?(?:0|[1-9][0-9]*+))(?P<rest>(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+)"
     rb"|true|false|null)(?=[ \t\r\n,\]}])"
 )
-"""A number or a word, with something behind it that ends it."""
-_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+"""A number, true, false or null, followed by a byte that ends it."""
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 def commas(run: bytes) -> int:
-    """The commas outside strings; a string takes about 100 ns."""
-    return (_TEXTS.sub(b"", run) if b'"' in run else run).count(b",")
+    """Count the commas outside strings; a string takes about 100 ns."""
+    return (_STRINGS.sub(b"", run) if b'"' in run else run).count(b",")
 
 
-def is_odd(literal: re.Match[bytes]) -> bool:
-    """Whether it is a number that only its value says to be in range, perhaps."""
-    return len(literal["digits"] or b"") > MOST_PLAIN or b"e" in (literal["rest"] or b"").lower()
+def needs_range_check(literal: re.Match[bytes]) -> bool:
+    """Return whether only its value shows if a number is in range."""
+    return (
+        len(literal["digits"] or b"") > MAX_PLAIN_DIGITS or b"e" in (literal["rest"] or b"").lower()
+    )
 
 
 def is_in_range(number: re.Match[bytes]) -> bool:
-    """Whether Python can have it: finite, or an integer that is not too long."""
+    """Return whether Python can hold a number: finite, and no integer with too many digits."""
     if number["rest"]:
         return not math.isinf(float(number[0]))
-    return len(number["digits"].lstrip(b"-")) <= MOST_DIGITS
+    return len(number["digits"].lstrip(b"-")) <= MAX_INTEGER_DIGITS

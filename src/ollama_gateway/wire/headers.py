@@ -1,12 +1,12 @@
-"""Which headers pass through the gateway, and which requests are refused by their head alone.
+"""The headers that pass through the gateway, and the request heads that it refuses.
 
-Both directions are allow-lists. Ollama copies *every* header of a `:cloud` request to its cloud,
-so one that passes because nobody thought of it is a credential given away; a header nobody listed
-stays here. The gateway adds the backend's credentials, framing and `Host` by itself.
+Both directions have allow-lists. Ollama copies *every* header of a `:cloud` request to its cloud,
+so a header that passed by default could give a credential away; a header that is not listed stays
+here. The gateway adds the backend's credentials, the framing and `Host` itself.
 
-`check_head` refuses what an HTTP parser tolerates and what two servers in a row may read
-differently: the body that one of them sees is then the next request of the other. h11 accepts a
-good part of it. The rule: a head is plain or it is refused, and the refusal quotes none of it.
+`check_head` refuses heads that a lenient HTTP parser accepts and that two servers in a row may read
+differently: what one takes for a body, the other then takes for the next request. h11 accepts many
+of them. The rule: a head is plain or it is refused, and the refusal quotes none of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Headers = list[tuple[bytes, bytes]]
-"""Names in lower case and values, in their order."""
+"""Lower-case names and values, in order."""
 
 UPSTREAM: Final = frozenset(
     {
@@ -32,48 +32,49 @@ UPSTREAM: Final = frozenset(
         b"openai-beta",
         b"traceparent",
         b"tracestate",
-        b"user-agent",  # Ollama shapes /api/show for one client by it
+        b"user-agent",  # Ollama changes /api/show for one client by it
     }
 )
-"""Request headers that go to a backend: what an answer may depend on, and tracing."""
+"""Request headers that go to a backend: those that an answer may depend on, and tracing."""
 
 DOWNSTREAM: Final = frozenset({b"cache-control", b"content-type"})
-"""Response headers that come back; length and framing are the gateway's own."""
+"""Response headers that go to the client; the gateway sets length and framing itself."""
 
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-VERSIONS: Final = frozenset({"1.0", "1.1"})
+ALLOWED_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+ALLOWED_VERSIONS: Final = frozenset({"1.0", "1.1"})
 MAX_TARGET: Final = 8192
-"""Bytes in a request target, path and query together."""
+"""Bytes of a request target, path and query together."""
 MAX_HEADERS: Final = 100
-"""Header lines in a request; their bytes are bounded where they are read."""
+"""Header lines in a request; the reader of the head limits their bytes."""
 
 _KEY_HEADERS: Final = (b"x-api-key", b"api-key")
 
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
-# A token of RFC 9110 without `_`: CGI and nginx take `Content_Length` for `Content-Length`.
-_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
-_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+# A token of RFC 9110 without `_`: CGI and nginx read `Content_Length` as `Content-Length`.
+_FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+_FIELD_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _FIELD_LINES: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~\x80-\xff]*\r\n)*")
-_HOST: Final = re.compile(
+_HOST_HEADER: Final = re.compile(
     rb"(?: [A-Za-z0-9._~-]{1,253} | \[ [0-9A-Fa-f:.]{2,45} \] ) (?: :[0-9]{1,5} )?", re.VERBOSE
 )
-_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
+_CONTENT_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
 
 
 def upstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """What of a client's request headers goes to a backend, names in lower case, in order."""
-    return _kept(headers, UPSTREAM)
+    """Return the request headers that go to a backend, with lower-case names, in order."""
+    return _allowed(headers, UPSTREAM)
 
 
 def downstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """What of a backend's response headers goes to the client, names in lower case, in order."""
-    return _kept(headers, DOWNSTREAM)
+    """Return the response headers that go to the client, with lower-case names, in order."""
+    return _allowed(headers, DOWNSTREAM)
 
 
 def content_coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """How a request's body is encoded, in lower case; empty where it is as it is.
+    """Return the encoding of a request's body in lower case; empty if it has none.
 
-    Several codings come as one that nobody knows: what was applied twice is not undone here.
+    Several encodings are joined into one unknown name, so the body is refused: nothing here undoes
+    two.
     """
     found = _values(headers, b"content-encoding")[b"content-encoding"]
     values = [value.strip().lower() for value in found]
@@ -81,10 +82,10 @@ def content_coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def credential(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The API key a client presents; None if it presents none.
+    """Return the API key that a client presents; None if it presents none.
 
-    `Authorization: Bearer KEY`, else `x-api-key`, else `api-key`; of several the first. Empty ones
-    count as absent. A byte beyond ASCII becomes U+FFFD, which is in no key.
+    The first that is not empty of `Authorization: Bearer KEY`, `x-api-key` and `api-key` counts. A
+    byte beyond ASCII becomes U+FFFD, which is in no key.
     """
     found = _values(headers, b"authorization", *_KEY_HEADERS)
     bearers = [_bearer(value) for value in found[b"authorization"]]
@@ -93,7 +94,7 @@ def credential(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 def has_credential(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a client presents anything at all, be it no key: a password, a bad spelling."""
+    """Return whether a client presents any credential, even one that is no key or is misspelt."""
     names = (b"authorization", *_KEY_HEADERS)
     values = [_text(value) for name, value in headers if name.lower() in names]
     return any(value and value.lower() != "bearer" for value in values)
@@ -104,22 +105,22 @@ def check_head(
 ) -> None:
     """Refuse a request whose head is not plain HTTP/1.
 
-    `Upgrade` is no error: whoever asks is answered in HTTP/1.1, as the standard allows.
+    `Upgrade` is allowed: the gateway ignores it and answers in HTTP/1.1, as the standard permits.
 
     Args:
         method: as sent; methods are case-sensitive.
-        target: the whole request target, path and query, undecoded.
+        target: the whole request target, path and query, not decoded.
         version: `1.0` or `1.1`.
-        headers: in order, duplicates kept, values without the white space around them.
+        headers: in order, with duplicates, values without surrounding whitespace.
 
     Raises:
-        BadRequest: with a line that says what is wrong, and nothing of what was sent.
-        HeadersTooLarge: more than `MAX_HEADERS` of them.
+        BadRequest: the head is not plain; the message quotes none of it.
+        HeadersTooLarge: more than `MAX_HEADERS` headers.
 
     """
-    if method not in METHODS:
+    if method not in ALLOWED_METHODS:
         raise _refused("this method is not supported")
-    if version not in VERSIONS:
+    if version not in ALLOWED_VERSIONS:
         raise _refused("this HTTP version is not supported")
     if len(target) > MAX_TARGET:
         raise _refused("the request target is too long")
@@ -128,7 +129,7 @@ def check_head(
     if len(headers) > MAX_HEADERS:
         raise HeadersTooLarge
     for name, value in headers:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
             raise _refused("a header is malformed")
     found = _values(headers, b"host", b"content-length", b"transfer-encoding")
     _check_host(version, found[b"host"])
@@ -136,18 +137,18 @@ def check_head(
 
 
 def field_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Headers as lines to be sent (RFC 9110, 5.5; RFC 9112, 5); None where one of them is none."""
+    """Return headers as lines to send (RFC 9110, 5.5; RFC 9112, 5); None if one is malformed."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     text = b"".join(lines)
-    # A value that holds a line's end would make lines of its own: they are counted.
-    is_sound = _FIELD_LINES.fullmatch(text) and text.count(b"\n") == len(lines)
-    return text if is_sound else None
+    # The pattern alone would accept a value that contains a line end and further header lines.
+    is_valid = _FIELD_LINES.fullmatch(text) and text.count(b"\n") == len(lines)
+    return text if is_valid else None
 
 
 def _check_host(version: str, hosts: list[bytes]) -> None:
     if len(hosts) > 1 or (version == "1.1" and not hosts):
         raise _refused("exactly one Host header is required")
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not _HOST_HEADER.fullmatch(hosts[0]):
         raise _refused("the Host header is malformed")
 
 
@@ -158,7 +159,7 @@ def _check_framing(version: str, lengths: list[bytes], codings: list[bytes]) -> 
         raise _refused("Transfer-Encoding needs HTTP/1.1")
     if codings and [coding.lower() for coding in codings] != [b"chunked"]:
         raise _refused("this Transfer-Encoding is not supported")
-    if lengths and not (len(lengths) == 1 and _LENGTH.fullmatch(lengths[0])):
+    if lengths and not (len(lengths) == 1 and _CONTENT_LENGTH.fullmatch(lengths[0])):
         raise _refused("the Content-Length header is malformed")
 
 
@@ -172,7 +173,7 @@ def _text(value: bytes) -> str:
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], *wanted: bytes) -> dict[bytes, list[bytes]]:
-    """All values of some headers, by name, in one pass: it is made for each request."""
+    """Collect the values of some headers by name, in one pass: this runs for each request."""
     found: dict[bytes, list[bytes]] = {name: [] for name in wanted}
     for name, value in headers:
         if (values := found.get(name.lower())) is not None:
@@ -180,11 +181,11 @@ def _values(headers: Iterable[tuple[bytes, bytes]], *wanted: bytes) -> dict[byte
     return found
 
 
-def _kept(
+def _allowed(
     headers: Iterable[tuple[bytes, bytes]], allowed: frozenset[bytes]
 ) -> list[tuple[bytes, bytes]]:
     pairs = [(name.lower(), value) for name, value in headers]
-    # What Connection names is meant for this hop only, whatever it is (RFC 9110, 7.6.1).
+    # Headers named in Connection are for this hop only, whatever they are (RFC 9110, 7.6.1).
     if named := [value for name, value in pairs if name == b"connection"]:
         allowed -= {token.strip().lower() for token in b",".join(named).split(b",")}
     return [(name, value) for name, value in pairs if name in allowed]

@@ -1,13 +1,12 @@
-"""A request's body that is too large to be read in one go, and its fields.
+"""A request body that is too large to be read in one go, and its fields.
 
-Up to `IN_PLACE` bytes a body is read by Python's json, unless it is of many small values. A larger
-one is scanned while it arrives (`scanner.py`), in steps of a few KiB between which others have
-their turn, and what breaks a limit is refused before the rest has come. Nothing is ever made of the
-whole: its fields are read from where they stand, what they hold by parts (`parts.py`), and what is
-written into it are edits, which are put in place when it leaves.
+Python's json reads a body of up to `IN_PLACE` bytes, unless it has many small values. A larger one
+is scanned while it arrives (`scanner.py`), in steps of a few KiB between which other tasks run, and
+refused as soon as it breaks a limit. It is never parsed as a whole: fields are read in place, their
+contents part by part (`parts.py`), and changes are edits that are applied while the body is sent.
 
-Generators here do a bounded piece of work between two `yield`s; whoever drives them lets others run
-there. They return what they have read.
+Generators here do a bounded amount of work between two `yield`s; their driver lets other tasks run
+there. They return their result.
 """
 
 from __future__ import annotations
@@ -20,66 +19,79 @@ import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.wire.blocks import Blocks
-from ollama_gateway.wire.body import MOST_FIELDS, LongText, go_fold, parse, refuse_twice
+from ollama_gateway.wire.body import (
+    MAX_FIELDS,
+    LongText,
+    go_fold,
+    invalid_body,
+    parse,
+    refuse_repeated_keys,
+)
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
-from ollama_gateway.wire.structure import LONG, Cutting, Limits, Member, Unreadable
+from ollama_gateway.wire.structure import (
+    LONG_STRING,
+    Cutting,
+    DocumentLimits,
+    TopLevelMember,
+    Unreadable,
+)
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[None, None, T]
-"""Work in pieces that others need not wait for, and its result."""
+"""Work that yields so that other tasks can run, and its result."""
 
 IN_PLACE: Final = 256 * 1024
 """Bytes up to which a body is read in one go."""
 DENSE_VALUES: Final = 20_000
 DENSE_CONTAINERS: Final = 10_000
-"""How many are read in one go, about: an object, or a number with a point, takes 0.5 us."""
-MOST_VALUES: Final = 8_000_000
-"""In a large body: 28 MB of token ids are five million."""
-STEP: Final = 4 * 1024
-"""Bytes that are scanned at once: at most 3 ms, which takes a bracket every other byte."""
-LONGEST_FIELD: Final = 64 * 1024
-"""Bytes of an object of options."""
+"""Values and containers read in one go, roughly: an object or a decimal number takes 0.5 us."""
+MAX_VALUES: Final = 8_000_000
+"""Values in a large body: 28 MB of token ids are five million."""
+SCAN_STEP: Final = 4 * 1024
+"""Bytes scanned in one step: at most 3 ms, if every other byte is a bracket."""
+MAX_OPTIONS_SIZE: Final = 64 * 1024
+"""Bytes of an object in `_OPTIONS`."""
 
 _CUTTING: Final = Cutting()
 _OPTIONS: Final = frozenset({"options", "stream_options"})
-"""Fields whose values are read as they are; of other arrays and objects only the parts."""
+"""Fields whose objects are read whole; other arrays and objects are read part by part."""
 _FIELDS_AT_ONCE: Final = 50
 
 Edit: TypeAlias = tuple[int, int, bytes]
-"""What is replaced: from where, to where, by what."""
+"""A replacement: the start and end of the old bytes, and the new bytes."""
 
 
 @attrs.frozen(eq=False)
 class Large:
-    """A body that is good JSON, as it came, and what is to be changed in it."""
+    """A body of valid JSON as it came, and the edits to make."""
 
     blocks: Blocks
     found: Findings = attrs.field(repr=False)
     edits: tuple[Edit, ...] = attrs.field(default=(), repr=False)
 
     def __len__(self) -> int:
-        """Bytes with the edits."""
+        """Return the number of bytes with the edits."""
         added = sum(len(new) - (end - start) for start, end, new in self.edits)
         return len(self.blocks) + added
 
-    def pieces(self, size: int) -> Iterator[bytes]:
-        """Its bytes with the edits, in pieces of at most `size`, but for what an edit puts in."""
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """Yield the bytes with the edits, in chunks of at most `size`; each edit is one chunk."""
         rest = 0
         for start, end, new in sorted(self.edits, key=lambda edit: edit[0]):
-            yield from self.blocks.pieces(rest, start, size)
+            yield from self.blocks.chunks(rest, start, size)
             yield new
             rest = end
-        yield from self.blocks.pieces(rest, len(self.blocks), size)
+        yield from self.blocks.chunks(rest, len(self.blocks), size)
 
-    def value(self, member: Member) -> bytes:
-        """The value of a field as it stands now."""
+    def value(self, member: TopLevelMember) -> bytes:
+        """Return the value of a field with the edits."""
         place = member.start, member.end
         news = [new for start, end, new in self.edits if (start, end) == place]
         return news[0] if news else self.blocks.read(*place)
 
     def edited(self, edits: list[Edit]) -> Large:
-        """The same with more edits, which are of whole values; the last one of a value counts."""
+        """Return the body with more edits of whole values; the last edit of a value counts."""
         places = {(start, end) for start, end, _ in edits if start < end}
         kept = [edit for edit in self.edits if edit[:2] not in places]
         return attrs.evolve(self, edits=(*kept, *edits))
@@ -88,54 +100,54 @@ class Large:
 RequestBody: TypeAlias = bytes | Large
 
 
-def pieces_of(body: RequestBody, size: int) -> Iterator[bytes]:
-    """A body as it is to be sent, in pieces of at most about `size` bytes."""
+def chunks_of(body: RequestBody, size: int) -> Iterator[bytes]:
+    """Yield a body as it is sent, in chunks of at most about `size` bytes."""
     if isinstance(body, Large):
-        yield from body.pieces(size)
+        yield from body.chunks(size)
         return
     for start in range(0, len(body), size):
         yield body[start : start + size]
 
 
-def request_limits(containers: int) -> Limits:
-    """What a large body may have at most; `containers` is `server.max_json_containers`."""
-    return Limits(containers, MOST_VALUES, MOST_FIELDS)
+def request_limits(containers: int) -> DocumentLimits:
+    """Return the limits of a large body; `containers` is `server.max_json_containers`."""
+    return DocumentLimits(containers, MAX_VALUES, MAX_FIELDS)
 
 
 @attrs.define
-class Intake:
-    """Takes a body as it comes, and scans it where it is large."""
+class BodyReader:
+    """Reads a body as it arrives, and scans it if it is large."""
 
-    limits: Limits
+    limits: DocumentLimits
     cutting: Cutting = _CUTTING
     in_place: int = IN_PLACE
-    step: int = STEP
-    long: int = LONG
+    step: int = SCAN_STEP
+    long: int = LONG_STRING
     _blocks: Blocks = attrs.field(factory=Blocks, init=False)
     _scanner: Scanner | None = attrs.field(default=None, init=False)
     _scanned: int = attrs.field(default=0, init=False)
 
     @property
     def size(self) -> int:
-        """Bytes that have come."""
+        """Return the bytes received so far."""
         return len(self._blocks)
 
-    def add(self, piece: bytes) -> None:
-        """Take one more piece; then `work`, where it `has_work`."""
-        self._blocks.append(piece)
+    def add(self, chunk: bytes) -> None:
+        """Take the next chunk; call `work` afterwards if `has_work`."""
+        self._blocks.append(chunk)
 
     @property
     def has_work(self) -> bool:
-        """Whether something can be scanned."""
+        """Return whether there is something to scan."""
         return len(self._blocks) > self.in_place
 
     def work(self) -> Steps[None]:
-        """Scan what has come; raises BadRequest where nothing good can come of it any more."""
-        # Whole steps only: what is found does not depend on the pieces.
+        """Scan the bytes received; raises BadRequest as soon as the body cannot be accepted."""
+        # Only whole steps are scanned, so the findings do not depend on the chunks received.
         yield from self._scan(len(self._blocks) - self.step)
 
     def end(self) -> Steps[RequestBody]:
-        """All of it has come; raises BadRequest where it is large and no JSON object."""
+        """End the body; raises BadRequest if it is large and no JSON object."""
         if len(self._blocks) <= self.in_place:
             body = self._blocks.read(0, len(self._blocks))
             if not is_dense(body, self.limits.containers):
@@ -143,7 +155,7 @@ class Intake:
         yield from self._scan(len(self._blocks) - 1)
         scanner = self._scanner_now()
         if not scanner.has_begun:
-            raise BadRequest("missing request body", reason="invalid_body")
+            raise invalid_body("missing request body")
         try:
             scanner.finish()
         except Unreadable as problem:
@@ -163,7 +175,7 @@ class Intake:
             self._scanned = end
 
     def _scanner_now(self) -> Scanner:
-        """Made where it is needed, which is for few bodies."""
+        """Create the scanner when it is needed; few bodies need one."""
         if self._scanner is None:
             found = Findings(self.limits, cutting=self.cutting, long=self.long)
             self._scanner = Scanner(found, checks_text=True)
@@ -171,11 +183,11 @@ class Intake:
 
 
 def is_dense(body: bytes | bytearray, containers: int | None) -> bool:
-    """Whether it may have more than is read in one go; what stands in strings counts too.
+    """Return whether a body may hold more than is read in one go; bytes in strings count too.
 
     Args:
         body: at most `IN_PLACE` bytes.
-        containers: how many it may have at all; None: any number.
+        containers: the limit of objects and arrays; None for no limit.
 
     """
     most = min(DENSE_CONTAINERS, containers or DENSE_CONTAINERS)
@@ -186,10 +198,10 @@ def is_dense(body: bytes | bytearray, containers: int | None) -> bool:
 
 
 def fields_of(body: RequestBody) -> Steps[dict[str, object]]:
-    """The fields of a body, as `parse` reads them: arrays and objects of a large one stand empty.
+    """Read the fields of a body as `parse` does, but leave arrays and objects of a large one empty.
 
-    What they hold is read by parts. Options are there whole, and a text that is long is `LongText`.
-    Raises BadRequest where it is not unambiguous.
+    Their contents are read part by part. Options are complete, and a long string is a `LongText`.
+    Raises BadRequest if the body is ambiguous.
     """
     if isinstance(body, bytes):
         return parse(body)
@@ -202,18 +214,18 @@ def fields_of(body: RequestBody) -> Steps[dict[str, object]]:
         document[member.key] = (
             _field(body, member) if text is None else LongText.of(text.size, text.printed)
         )
-    refuse_twice([member.key for member in body.found.members])
+    refuse_repeated_keys([member.key for member in body.found.members])
     return document
 
 
-def _field(body: Large, member: Member) -> object:
+def _field(body: Large, member: TopLevelMember) -> object:
     name = go_fold(member.key)
     if member.kind in "[{" and name not in _OPTIONS:
         return [] if member.kind == "[" else {}
-    if member.end - member.start > LONGEST_FIELD:
-        raise BadRequest(f"{name} must have at most 64 KiB", reason="invalid_body")
+    if member.end - member.start > MAX_OPTIONS_SIZE:
+        raise invalid_body(f"{name} must have at most 64 KiB")
     return json.loads(body.blocks.read(member.start, member.end))
 
 
 def _refused(problem: Unreadable) -> BadRequest:
-    return BadRequest(f"the request body {problem}", reason="invalid_body")
+    return invalid_body(f"the request body {problem}")

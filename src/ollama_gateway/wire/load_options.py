@@ -1,6 +1,6 @@
-"""The options of a request that make Ollama load a model anew where they differ from the last ones.
+"""The options of a request that make Ollama reload a model when they differ from the last ones.
 
-Ollama: server/sched.go, `needsReload`. Only its own API carries them.
+Source: `needsReload` in Ollama's server/sched.go. Only Ollama's own API has these options.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 LoadOptions = tuple[tuple[str, float], ...]
-"""Those that a request gives, by name; () stands for the server's defaults."""
+"""The options that a request sets, by name; () leaves all to the server's defaults."""
 
 RELOADING: Final = (
     "num_ctx",
@@ -23,7 +23,7 @@ RELOADING: Final = (
 
 
 def load_options(document: Mapping[str, object]) -> LoadOptions:
-    """What a request's body asks the model to be loaded with; numbers and booleans only."""
+    """Return the load options in a request's body; only numbers and booleans count."""
     options = document.get("options")
     given = options if isinstance(options, dict) else {}
     found = [(name, given[name]) for name in RELOADING if name in given]

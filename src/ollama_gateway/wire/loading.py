@@ -1,13 +1,12 @@
-"""Whether a request has a model loaded or unloaded, and nothing else: it says no word.
+"""Find out whether a request only loads or unloads a model and generates nothing.
 
-Ollama loads a model, or with `keep_alive` 0 unloads it, where a request has no prompt, no messages
-or no input, and answers without a token (server/routes.go: GenerateHandler, ChatHandler,
-EmbedHandler, EmbeddingsHandler). So does `/v1/completions` without a prompt, and
-`/v1/chat/completions` where every message's content is an empty list (openai/openai.go,
-FromChatRequest).
+Ollama loads a model, or unloads it if `keep_alive` is 0, when a request has no prompt, messages or
+input, and answers without a token (server/routes.go: GenerateHandler, ChatHandler, EmbedHandler,
+EmbeddingsHandler). So does `/v1/completions` without a prompt, and `/v1/chat/completions` where the
+content of every message is an empty list (openai/openai.go, FromChatRequest).
 
-It errs towards words: a field that is not known to say none must be empty. Older versions generate
-from `system` or `template` alone, and from `images`.
+When in doubt, a request generates: every field that is not in `_SILENT` must be empty. Older
+versions generate from `system`, `template` or `images` alone.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ _SILENT: Final = frozenset(
         *("max_tokens", "max_completion_tokens"),
     }
 )
-"""Fields that say nothing, whatever they hold."""
+"""Fields from which Ollama generates nothing, whatever their value."""
 
 
 def only_loads(document: dict[str, object], *, in_parts: bool = False) -> bool:
-    """Whether a request says no word.
+    """Return whether a request generates nothing.
 
     Args:
         document: a body that `parse` accepted.
-        in_parts: whether messages hold lists of parts on this route, of which an empty one is none.
+        in_parts: whether messages on this route hold lists of parts; an empty list is no message.
 
     """
     return all(
@@ -45,7 +44,7 @@ def _is_silent(messages: object) -> bool:
 
 
 def _is_empty(message: object) -> bool:
-    """Whether it becomes no message; without any content it would be one, or an error."""
+    """Return whether Ollama drops a message; one without `content` would be kept, or an error."""
     if not isinstance(message, dict):
         return False
     fields = [(go_fold(name), value) for name, value in message.items()]

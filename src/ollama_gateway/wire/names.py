@@ -1,18 +1,18 @@
 """Model names, read as Ollama reads them.
 
-`[scheme://][host/][namespace/]model[:tag]`, with defaults for what is missing. Several texts name
-one model (`m1`, `M1:latest`, `https://registry.ollama.ai/library/m1`), so whoever compares texts
-lets a key in by one spelling and keeps it out by another. The rule: a text is parsed once, where it
+`[scheme://][host/][namespace/]model[:tag]`, with defaults for missing parts. Several texts name one
+model (`m1`, `M1:latest`, `https://registry.ollama.ai/library/m1`), so comparing texts would allow a
+model under one spelling and forbid it under another. The rule: a text is parsed once, where it
 enters, and from then on names are compared, mapped and stored by `ModelName.key` alone.
 
-A suffix says where a model runs. `:local` only restates the default and is dropped. `:cloud` and
-`-cloud` send the prompt out of the house, to Ollama's cloud, so a cloud name is a model of its own
-with a key of its own, and a pattern covers it only when it says `cloud` itself.
+A suffix says where a model runs. `:local` restates the default and is dropped. `:cloud` and
+`-cloud` send the prompt to Ollama's cloud, so a cloud name is a model of its own with a key of its
+own, and a pattern covers it only if the pattern itself says `cloud`.
 
-The grammar admits ASCII only. Go's and Python's case folding agree there, and no look-alike
-letter can be a name.
+The grammar allows ASCII only. There Go and Python fold case alike, and no look-alike letter can
+occur in a name.
 
-Facts: types/model/name.go and internal/modelref/modelref.go of Ollama v0.33.
+Source: types/model/name.go and internal/modelref/modelref.go of Ollama v0.33.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ MAX_PATTERN: Final = 256
 
 _REASON: Final = "invalid_model_name"
 
-# Go's unicode.IsSpace; str.strip() would take \x1c to \x1f too, which Ollama refuses.
-_SPACE: Final = (
+# Go's unicode.IsSpace; str.strip() would also strip \x1c to \x1f, which Ollama refuses.
+_GO_SPACE: Final = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
 
-_NAME: Final = re.compile(
+_MODEL_NAME: Final = re.compile(
     r"""
     (?: (?: (?: [a-z][a-z0-9+.-]{0,31}:// )?
             (?P<host> \w[\w.:-]{0,349} ) / )?
@@ -55,10 +55,10 @@ _NAME: Final = re.compile(
 
 @attrs.frozen
 class ModelName:
-    """A model's full name, each part spelled as written; names are equal as Ollama's are.
+    """A model's full name, each part as written; two names are equal if Ollama takes them for one.
 
-    The tag of a cloud name ends in `cloud`: `cloud` itself where no tag was given, else
-    `<tag>-cloud`, the form in which Ollama stores such names.
+    The tag of a cloud name ends in `cloud`: it is `cloud` where no tag was given, else
+    `<tag>-cloud`, as Ollama stores such names.
     """
 
     host: str = attrs.field(eq=str.lower)
@@ -68,13 +68,13 @@ class ModelName:
 
     @staticmethod
     def parse(text: str) -> ModelName:
-        """Read a name as a client, a backend's list or a pattern spells it.
+        """Parse a name from a client, a backend's list or a pattern.
 
         Raises:
-            BadRequest: it is empty, or no name by Ollama's grammar (digests are not).
+            BadRequest: the text is empty or no name in Ollama's grammar, for example a digest.
 
         """
-        return _parsed(text.strip(_SPACE))
+        return _parsed(text.strip(_GO_SPACE))
 
     @functools.cached_property
     def key(self) -> str:
@@ -83,7 +83,7 @@ class ModelName:
 
     @functools.cached_property
     def short(self) -> str:
-        """The name as Ollama lists it: no default host and namespace, always a tag."""
+        """The name as in Ollama's lists: no default host and namespace, always a tag."""
         name = f"{self.model}:{self.tag}"
         if self.host.lower() != DEFAULT_HOST:
             return f"{self.host}/{self.namespace}/{name}"
@@ -93,21 +93,21 @@ class ModelName:
 
     @property
     def cloud(self) -> bool:
-        """Whether Ollama sends requests for this name to its cloud."""
+        """Return whether Ollama sends requests for this name to its cloud."""
         return self.tag.lower() == "cloud" or self.tag.lower().endswith("-cloud")
 
     def __str__(self) -> str:
         return self.short
 
 
-@functools.lru_cache(maxsize=1024)  # of names alone, which have no more than some 600 characters
+@functools.lru_cache(maxsize=1024)  # only valid names are cached, of at most some 600 characters
 def _parsed(text: str) -> ModelName:
     if not text:
         raise BadRequest("model is required", reason=_REASON)
     base, source = _split_source(text)
     if source and _split_source(base)[1]:
         raise BadRequest("use either :local or :cloud, not both", reason=_REASON)
-    parts = _NAME.fullmatch(base)
+    parts = _MODEL_NAME.fullmatch(base)
     if parts is None:
         raise BadRequest("invalid model name", reason=_REASON)
     tag = parts["tag"]
@@ -122,11 +122,11 @@ def _parsed(text: str) -> ModelName:
 
 
 def matches(pattern: str, name: ModelName) -> bool:
-    """Whether a key's model pattern covers this name; never raises.
+    """Return whether a key's model pattern covers this name; never raises.
 
-    A pattern without `* ? [` is a name, defaults filled in; one that cannot be parsed covers
-    nothing. Any other is matched without regard to case against the whole of `name.short`, tag
-    included. A cloud name is covered only by a pattern that ends in `cloud`.
+    A pattern without `*`, `?` and `[` is a name with defaults filled in; one that cannot be parsed
+    covers nothing. Any other pattern must match the whole of `name.short`, tag included, regardless
+    of case. Only a pattern that ends in `cloud` covers a cloud name.
     """
     pattern, has_wildcards = _folded(pattern)
     if not has_wildcards:
@@ -137,9 +137,10 @@ def matches(pattern: str, name: ModelName) -> bool:
 
 
 def is_cloud_pattern(pattern: str) -> bool:
-    """Whether a key's model pattern lets something leave the house: it says `cloud` at its end.
+    """Return whether a key's model pattern allows data to go to Ollama's cloud.
 
-    One without wildcards is a name, and has to be a cloud model's (`mycloud` is none).
+    With wildcards it must end in `cloud`; without, it must be the name of a cloud model (`mycloud`
+    is none).
     """
     pattern, has_wildcards = _folded(pattern)
     if not has_wildcards:
@@ -149,11 +150,11 @@ def is_cloud_pattern(pattern: str) -> bool:
 
 
 def _split_source(text: str) -> tuple[str, str]:
-    """Cut off a source suffix: the rest, and `cloud`, `local` or nothing."""
+    """Split off the suffix that says where a model runs: `cloud`, `local` or nothing."""
     before, colon, after = text.rpartition(":")
     if not colon:
         return text, ""
-    suffix = after.strip(_SPACE)
+    suffix = after.strip(_GO_SPACE)
     match suffix.lower():
         case "cloud" | "local" as source:
             return before, source
@@ -164,8 +165,8 @@ def _split_source(text: str) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=1024)
 def _folded(pattern: str) -> tuple[str, bool]:
-    """A pattern as it is compared, and whether it has wildcards."""
-    folded = pattern.strip(_SPACE).casefold()
+    """Return a pattern as it is compared, and whether it has wildcards."""
+    folded = pattern.strip(_GO_SPACE).casefold()
     return folded, any(wildcard in folded for wildcard in "*?[")
 
 
@@ -179,5 +180,5 @@ def _key_of(pattern: str) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _glob(pattern: str) -> re.Pattern[str]:
-    # Since Python 3.11 each `*` is an atomic group: no pattern can make the match explode.
+    # Each `*` is an atomic group since Python 3.11, so no pattern makes matching explode.
     return re.compile(fnmatch.translate(pattern))

@@ -1,7 +1,7 @@
-"""IP addresses and networks as they stand in settings, sockets and headers.
+"""IP addresses and networks as settings, sockets and headers write them.
 
-An IPv4 address that comes in the dress of IPv6 (`::ffff:10.0.0.1`, RFC 4291 2.5.5.2: what a socket
-that listens for both gives) is the IPv4 address here, so that one network has one spelling.
+An IPv4 address mapped into IPv6 (`::ffff:10.0.0.1`, RFC 4291 2.5.5.2), which a dual-stack socket
+reports, becomes the IPv4 address here, so each network has one spelling.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Network = IPv4Network | IPv6Network
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
-LONGEST: Final = 64
-"""Characters of an address: IPv6 has 45, and 16 behind a `%` that name an interface."""
+MAX_ADDRESS_LENGTH: Final = 64
+"""Characters of an address: IPv6 takes 45, and an interface after `%` takes 16."""
 
 
 def address_of(text: str) -> IPAddress | None:
-    """The address that a text is, None where it is none."""
-    return _address_of(text) if len(text) <= LONGEST else None
+    """Parse an address; None if the text is none."""
+    return _address_of(text) if len(text) <= MAX_ADDRESS_LENGTH else None
 
 
-@lru_cache(maxsize=1024)  # each request comes from one, mostly from the same ones
+@lru_cache(maxsize=1024)  # most requests come from the same few addresses
 def _address_of(text: str) -> IPAddress | None:
     try:
         found = ip_address(text)
@@ -36,17 +36,20 @@ def _address_of(text: str) -> IPAddress | None:
 
 
 def network_of(text: str) -> Network:
-    """A network in CIDR notation, or a single address; raises ValueError with half a sentence."""
+    """Parse a network in CIDR notation, or a single address.
+
+    Raises ValueError; its message ends a sentence about the setting.
+    """
     try:
         found = ip_network(text)
     except ValueError:
-        raise ValueError(_fault_of(text)) from None
+        raise ValueError(_message_for(text)) from None
     if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
-        raise ValueError("is an IPv4 network in the dress of IPv6; write it as IPv4")
+        raise ValueError("is an IPv4 network written as IPv6; write it as IPv4")
     return found
 
 
-def _fault_of(text: str) -> str:
+def _message_for(text: str) -> str:
     try:
         meant = ip_network(text, strict=False)
     except ValueError:
@@ -55,5 +58,5 @@ def _fault_of(text: str) -> str:
 
 
 def is_in(address: IPAddress | None, networks: Iterable[Network]) -> bool:
-    """Whether one of the networks holds the address; what is no address is in none."""
+    """Return whether one of the networks holds the address; none holds None."""
     return address is not None and any(address in network for network in networks)

@@ -1,7 +1,7 @@
-"""A large JSON document in outline: the few members that mean something, found as its bytes pass.
+"""Read a few members of a large JSON document while its bytes pass.
 
-What is found at any time is what a parser of the whole would give of these members, had the
-document ended there: of several with one name the last counts.
+At any time the outline holds the values that a parser would give these members if the document
+ended there; of several members with one name the last counts.
 """
 
 from __future__ import annotations
@@ -11,57 +11,57 @@ from typing import Final
 
 from ollama_gateway.wire.findings import Findings
 from ollama_gateway.wire.scanner import Scanner
-from ollama_gateway.wire.structure import Limits, Member, Unreadable
+from ollama_gateway.wire.structure import DocumentLimits, TopLevelMember, Unreadable
 
 SLICE: Final = 16 * 1024
-"""Bytes that are read at once: nothing but brackets takes 11 ms."""
-LONGEST_VALUE: Final = 4 * 1024
-"""Bytes of a value that is given as it is; for a longer one stands an empty object."""
-MOST_MEMBERS: Final = 200
-"""Of the outermost object; Ollama writes up to 20."""
+"""Bytes that are read at once: even brackets alone take only 11 ms."""
+MAX_KEPT_VALUE: Final = 4 * 1024
+"""Bytes of a value that is kept; an empty object stands for a longer one."""
+MAX_MEMBERS: Final = 200
+"""Members of the outermost object; Ollama writes up to 20."""
 
 
 class Outline:
-    """Reads one document: `feed` its pieces in their order, then `finish`.
+    """Reads one document: `feed` its bytes in order, then `finish`.
 
     Args:
-        told: the names of the members that mean something.
+        relevant_keys: the names of the members to keep.
 
     """
 
-    def __init__(self, told: frozenset[str]) -> None:
-        self._told = told
-        found = Findings(Limits(members=MOST_MEMBERS), keep=LONGEST_VALUE)
+    def __init__(self, relevant_keys: frozenset[str]) -> None:
+        self._relevant_keys = relevant_keys
+        found = Findings(DocumentLimits(members=MAX_MEMBERS), keep=MAX_KEPT_VALUE)
         self._scanner = Scanner(found)
 
-    def feed(self, piece: bytes) -> None:
-        """Read on, `SLICE` bytes at most; raises Unreadable where it is no JSON object."""
-        self._scanner.feed(piece)
+    def feed(self, chunk: bytes) -> None:
+        """Read on, at most `SLICE` bytes; raises Unreadable if the document is no JSON object."""
+        self._scanner.feed(chunk)
 
     def finish(self) -> None:
-        """Nothing more comes; raises Unreadable where something is missing."""
+        """End the document; raises Unreadable if it is incomplete."""
         self._scanner.finish()
 
     @property
     def is_complete(self) -> bool:
-        """Whether its last brace has passed."""
+        """Return whether the last brace has passed."""
         return self._scanner.is_complete
 
     @property
-    def members(self) -> list[Member]:
-        """All that have begun."""
+    def members(self) -> list[TopLevelMember]:
+        """Return all members that have begun."""
         return self._scanner.found.members
 
     @property
     def document(self) -> dict[str, object]:
-        """What was told so far."""
-        return {member.key: _value(member) for member in self.members if self._is_told(member)}
+        """Return the relevant members that have ended."""
+        return {member.key: _value(member) for member in self.members if self._is_relevant(member)}
 
-    def _is_told(self, member: Member) -> bool:
-        return member.key in self._told and member.end >= 0
+    def _is_relevant(self, member: TopLevelMember) -> bool:
+        return member.key in self._relevant_keys and member.end >= 0
 
 
-def _value(member: Member) -> object:
+def _value(member: TopLevelMember) -> object:
     if member.raw is None:
         return {}
     try:

@@ -1,12 +1,12 @@
-"""A large body by parts: small documents that together hold all its values, each where it stands.
+"""Take a large body apart into small documents that together hold all its values.
 
-The body is taken apart where the scanner cut it. In front of a part stands what was open there, the
-containers and their keys, and behind it what closes them; so a part is a body of its own, and who
-reads the fields of one can read those of all. Long texts are left out (`LongText`), so that a part
-is small however large its pictures are.
+The body is divided where the scanner cut it. Each part starts with the containers that were open at
+its first cut, with their keys, and ends with the brackets that close those open at its last. So a
+part is a body itself, and a function that reads the fields of a small body can read every part.
+Long strings are left out (`LongText`), so a part stays small however large its pictures are.
 
-The rule for who adds up what parts say: a container that a cut divides is in two of them, so it can
-be counted twice, and of its members one part has some and the next the others.
+The rule for adding up parts: a container that a cut divides appears in two parts, so it can be
+counted twice, and each of the two holds only some of its members.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
-from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import LongText, go_fold, lookup
+from ollama_gateway.wire.body import JSON_WHITESPACE, LongText, go_fold, invalid_body, lookup
 from ollama_gateway.wire.large import Large, RequestBody, Steps
 from ollama_gateway.wire.structure import Container, Cut, Omission
 
-LONGEST_KEY: Final = 128
-"""Bytes of a key in front of a part; a longer one, which no reader knows, is another one there."""
+MAX_PATH_KEY: Final = 128
+"""Bytes of a key in a part's opening; `~` stands for a longer key, which no reader looks for."""
 
 _TOOLS: Final = 2
-"""How deep a cut between two tools is: in the outermost object and their list."""
+"""The depth of a cut between two tools: the outermost object and their list."""
 
 Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
 
@@ -37,34 +36,35 @@ class Part:
     """One part of a body."""
 
     text: str = attrs.field(repr=False)
-    """JSON, but for a `NaN` where a long text was."""
+    """JSON, except that `NaN` stands for each long string."""
     texts: tuple[LongText, ...] = attrs.field(repr=False)
-    """Those, in their order."""
+    """The long strings, in order."""
     keys: tuple[str, ...]
-    """Under which the container stands in which it begins."""
+    """The keys on the path to the container in which the part begins."""
     divided: tuple[tuple[str, int], ...]
-    """Of its beginning and its end, where a cut is there: the first key, and how deep it is."""
+    """For each end that is a cut inside a member: the first key on its path, and its depth."""
 
-    def read(self, pairs: Pairs | None = None) -> Any:
-        """Its value; `pairs` makes something else of an object."""
+    def value(self, pairs: Pairs | None = None) -> Any:
+        """Parse the part; `pairs` builds the value of an object, as in `json.loads`."""
         texts = iter(self.texts)
         return json.loads(self.text, object_pairs_hook=pairs, parse_constant=lambda _: next(texts))
 
 
 def whole(body: RequestBody) -> Steps[Any]:
-    """The value of a document whose large arrays are the outermost object's; made part by part.
+    """Parse a document part by part; its large arrays must be members of the outermost object.
 
-    An element that is larger than a part is made into several. Raises BadRequest where it is none.
+    An element larger than a part becomes several elements. Raises BadRequest if the document is not
+    valid JSON.
     """
     if isinstance(body, bytes):
         try:
             return json.loads(body, parse_constant=_no_constant)
         except (ValueError, RecursionError):
-            raise BadRequest("not valid JSON", reason="invalid_body") from None
+            raise invalid_body("not valid JSON") from None
     found: dict[str, Any] = {}
     for part in parts(body):
         yield
-        for key, value in part.read().items():
+        for key, value in part.value().items():
             if isinstance(value, list) and isinstance(found.get(key), list):
                 found[key] += value
             else:
@@ -77,7 +77,7 @@ def _no_constant(_literal: str) -> NoReturn:
 
 
 def parts(body: Large) -> Iterator[Part]:
-    """The parts of a body, in their order; each takes at most about 5 ms."""
+    """Yield the parts of a body in order; each takes at most about 5 ms."""
     found = body.found
     omissions = iter(found.omissions)
     omission = next(omissions, None)
@@ -90,12 +90,12 @@ def parts(body: Large) -> Iterator[Part]:
 
 
 def _part(body: Large, first: Cut, last: Cut, left_out: list[Omission]) -> Part:
-    pieces, rest = [], first.at
+    chunks, rest = [], first.at
     for omission in left_out:
-        pieces += [body.blocks.read(rest, omission.start), _stand_in(omission)]
+        chunks += [body.blocks.read(rest, omission.start), _stand_in(omission)]
         rest = omission.end
-    pieces.append(body.blocks.read(rest, last.at))
-    inner = b"".join(pieces).rstrip(b" \t\r\n").removesuffix(b",")
+    chunks.append(body.blocks.read(rest, last.at))
+    inner = b"".join(chunks).rstrip(JSON_WHITESPACE).removesuffix(b",")
     closers = b"".join(b"}" if one.is_object else b"]" for one in reversed(last.path))
     openers = b"".join(_opener(body, one) for one in first.path)
     texts = [LongText.of(one.size, one.printed) for one in left_out if one.size and not one.is_key]
@@ -122,13 +122,14 @@ def _opener(body: Large, container: Container) -> bytes:
 
 def _key(body: Large, container: Container) -> bytes:
     start, end = container.key_start, container.key_end
-    return body.blocks.read(start, end) if end - start <= LONGEST_KEY else b'"~"'
+    return body.blocks.read(start, end) if end - start <= MAX_PATH_KEY else b'"~"'
 
 
 def divides_a_namespace(part: Part, document: dict[str, object]) -> bool:
-    """Whether a part, whose value is `document`, begins or ends within a tool that holds tools.
+    """Return whether the part begins or ends inside a namespace, a tool that holds tools.
 
-    The name of such a one goes before each of its tools, and is in one part alone.
+    `document` is the part's value. A namespace's name counts once for each of its tools, but only
+    one part holds the name.
     """
     if not any(go_fold(key) == "tools" and depth > _TOOLS for key, depth in part.divided):
         return False

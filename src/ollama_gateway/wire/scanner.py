@@ -1,16 +1,16 @@
-"""The structure of a JSON object, found while its bytes pass, in pieces of any size.
+"""Find the structure of a JSON object while its bytes pass, in chunks of any size.
 
-Python's json needs the whole document, and holds the interpreter until it has made values of all of
-it. Here each byte is looked at once, by expressions that cannot go back (`grammar.py`), and no
-values are made. A run of scalars costs 50 to 150 ns a value, an object or array 2 us. What is held
-is a tail of a few KiB, an entry for each container that is open, and what was asked for.
+Python's json needs the whole document, and holds the interpreter until it has built all values.
+Here each byte is looked at once, by expressions that never backtrack (`grammar.py`), and no values
+are built. A run of scalars costs 50 to 150 ns a value, an object or array 2 us. The scanner holds a
+tail of a few KiB, an entry for each open container, and the findings asked for.
 
-The rule: it goes on only with what `json.loads` takes too. The grammar is checked to the last byte,
-numbers are in range, keys and strings are well-formed, and where it is asked, all is UTF-8.
+The rule: it accepts only what `json.loads` accepts too. The grammar is checked to the last byte,
+numbers are in range, keys and strings are well-formed, and on request everything must be UTF-8.
 
-A piece may end anywhere. What it breaks (a number, a key, a short string) is read again with the
-next one; only within a long string or a gap a place is kept. A tail that was of no use is not
-looked at again before it has doubled, so that tiny pieces cost no more than others.
+A chunk may end anywhere. A token cut there (a number, a key, a short string) is read again with the
+next chunk; only inside a long string or whitespace does the scanner keep its position. An unused
+tail is not read again before it has doubled, so tiny chunks cost no more than others.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ollama_gateway.wire.body import JSON_WHITESPACE
 from ollama_gateway.wire.findings import Findings, Opened
 from ollama_gateway.wire.grammar import (
     ELEMENTS,
-    FIELD,
-    GAP,
     LITERAL,
+    MEMBER,
     MEMBERS,
-    REST_OF_TEXT,
-    TEXT,
+    STRING,
+    STRING_REST,
+    WHITESPACE,
     commas,
     is_in_range,
-    is_odd,
+    needs_range_check,
 )
-from ollama_gateway.wire.structure import LONG, LONGEST_NAME, Unreadable
+from ollama_gateway.wire.structure import LONG_STRING, MAX_KEY_LENGTH, Unreadable
 
 _BROKEN: Final = "is not valid JSON"
-_LONG_NAME: Final = "has a field of too long a name"
+_KEY_TOO_LONG: Final = "has a field name that is too long"
 _QUOTE: Final = '"'
-_SPACE: Final = b" \t\r\n"
 _OBJECT: Final = ord("{")
 _COMMA: Final = ord(",")
 _NO_KEY: Final = (-1, -1)
@@ -47,53 +47,53 @@ _LONGEST_ESCAPE: Final = 6
 
 
 class Scanner:
-    """Reads one object: `feed` its pieces in their order, then `finish`.
+    """Scans one object: `feed` its chunks in order, then `finish`.
 
     Args:
-        found: where it puts what it finds, and what limits it.
-        checks_text: whether what is not UTF-8 is Unreadable.
+        found: takes the findings and sets the limits.
+        checks_text: whether to raise Unreadable for bytes that are not UTF-8.
 
     """
 
     def __init__(self, found: Findings, *, checks_text: bool = False) -> None:
         self.found = found
         self.has_begun = False
-        """Whether anything but white space has come."""
+        """Whether anything but whitespace has come."""
         self.is_complete = False
-        """Whether the object has ended; behind it only white space may come."""
+        """Whether the object has ended; only whitespace may follow."""
         self._decoder = codecs.getincrementaldecoder("utf-8")() if checks_text else None
         self._state: Callable[[bytes, int], int] = self._outermost
         self._path: list[Opened] = []
-        """The containers that are open."""
+        """The open containers."""
         self._tail, self._tail_at, self._wanted = b"", 0, 0
-        """What was not used up, where it begins, and the bytes that are worth another look."""
+        """The unused bytes, their offset, and the number of bytes needed for another attempt."""
         self._is_last = False
         self._key, self._name = _NO_KEY, b""
-        """Where the key of the value that comes next stands; its bytes in the outermost object."""
+        """Offsets of the key before the next value; its bytes, in the outermost object."""
         self._text_at: int | None = None
-        """Where the long string begins in which the last piece has ended."""
+        """Offset of the long string that the last chunk ended in."""
         self._is_key = False
-        """Whether it is a key."""
+        """Whether that string is a key."""
 
-    def feed(self, piece: bytes) -> None:
-        """Read on; of more than 64 KiB at once others would notice. Raises Unreadable."""
-        self._check_text(piece)
-        self._tail += piece
+    def feed(self, chunk: bytes) -> None:
+        """Scan the next chunk, at most 64 KiB lest other tasks wait. Raises Unreadable."""
+        self._check_text(chunk)
+        self._tail += chunk
         if len(self._tail) >= self._wanted:
             self._scan()
 
     def finish(self) -> None:
-        """Nothing more comes; raises Unreadable where something is missing."""
+        """End the document; raises Unreadable if it is incomplete."""
         self._check_text(b"", is_last=True)
         self._is_last = True
         self._scan()
         if not self.is_complete:
             raise Unreadable(_BROKEN)
 
-    def _check_text(self, piece: bytes, *, is_last: bool = False) -> None:
+    def _check_text(self, chunk: bytes, *, is_last: bool = False) -> None:
         try:
             if self._decoder is not None:
-                self._decoder.decode(piece, is_last)
+                self._decoder.decode(chunk, is_last)
         except UnicodeDecodeError:
             raise Unreadable("must be UTF-8") from None
 
@@ -101,21 +101,21 @@ class Scanner:
         data, at, reached = self._tail, 0, 0
         while at >= 0:
             reached = at
-            if reached < len(data) and data[reached] in _SPACE and self._text_at is None:
-                reached = self._after_gap(data, reached)
+            if reached < len(data) and data[reached] in JSON_WHITESPACE and self._text_at is None:
+                reached = self._skip_whitespace(data, reached)
             at = self._state(data, reached) if reached < len(data) else -1
         reached_at = self._tail_at + reached
         self.found.keep_until(data, self._tail_at, reached_at)
         self._tail, self._tail_at = data[reached:], reached_at
         self._wanted = 2 * len(self._tail)
 
-    def _after_gap(self, data: bytes, at: int) -> int:
-        end = GAP.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
-        self.found.omit_gap(self._tail_at + at, self._tail_at + end)
+    def _skip_whitespace(self, data: bytes, at: int) -> int:
+        end = WHITESPACE.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
+        self.found.omit_whitespace(self._tail_at + at, self._tail_at + end)
         return end
 
-    # The states. Each takes the bytes and where it is in them, at no white space and not at their
-    # end, and gives the place that it has reached: -1 where it needs more.
+    # The states. Each takes the bytes and an offset, which is at a byte that is no whitespace, and
+    # returns the offset reached: -1 if it needs more bytes.
 
     def _outermost(self, data: bytes, at: int) -> int:
         self.has_begun = True
@@ -124,7 +124,7 @@ class Scanner:
         return self._open(data, at)
 
     def _first(self, data: bytes, at: int) -> int:
-        """The first element or member, or the end of what has none."""
+        """Scan the first element or member, or the end of an empty container."""
         if data[at] == _CLOSERS[self._path[-1][0]]:
             return self._close(data, at)
         self._state = self._items()
@@ -156,10 +156,10 @@ class Scanner:
         return end if end > at else self._singly(data, at)
 
     def _members(self, data: bytes, at: int) -> int:
-        """One member of the outermost object."""
+        """Scan one member of the outermost object."""
         if self.found.cutting is not None:
             self.found.may_cut(self.found.cutting, self._tail_at + at, self._path)
-        match = FIELD.match(data, at)
+        match = MEMBER.match(data, at)
         if match is None:
             return self._singly(data, at)
         self._take_key(data, *match.span("key"))
@@ -181,7 +181,7 @@ class Scanner:
         return self._scalar(data, at)
 
     def _next(self, data: bytes, at: int) -> int:
-        """What stands behind a value."""
+        """Scan the comma or bracket behind a value."""
         if data[at] == _COMMA:
             self._state = self._items()
             return at + 1
@@ -192,7 +192,7 @@ class Scanner:
     def _nothing(self, _data: bytes, _at: int) -> int:
         raise Unreadable(_BROKEN)
 
-    # One by one: what no run takes, as it is long, broken by the end of the piece, or no JSON.
+    # Single tokens that no run takes: long, cut by the end of the chunk, or invalid.
 
     def _singly(self, data: bytes, at: int) -> int:
         if len(data) - at < self.found.long and not self._is_last:
@@ -201,7 +201,7 @@ class Scanner:
             return self._scalar(data, at)
         if data[at] != ord(_QUOTE):
             raise Unreadable(_BROKEN)
-        if (match := TEXT.match(data, at)) is None:
+        if (match := STRING.match(data, at)) is None:
             return self._broken_key(data, at)
         self._take_key(data, *match.span())
         self._state = self._colon
@@ -209,13 +209,13 @@ class Scanner:
 
     def _scalar(self, data: bytes, at: int) -> int:
         is_text = data[at] == ord(_QUOTE)
-        match = (TEXT if is_text else LITERAL).match(data, at)
+        match = (STRING if is_text else LITERAL).match(data, at)
         if match is None and not is_text:
-            if self._is_last or len(data) - at > 2 * LONG:
+            if self._is_last or len(data) - at > 2 * LONG_STRING:
                 raise Unreadable(_BROKEN)
             return -1
-        if match is not None and not is_text and is_odd(match):
-            self.found.count_odd_number(is_in_range=is_in_range(match))
+        if match is not None and not is_text and needs_range_check(match):
+            self.found.count_checked_number(is_in_range=is_in_range(match))
         if len(self._path) == 1:
             self._begin_member(data, at)
         return self._begin_text(at) if match is None else self._end_value(data, match.end())
@@ -223,8 +223,8 @@ class Scanner:
     def _broken_key(self, data: bytes, at: int) -> int:
         if len(self._path) > 1:
             return self._begin_text(at, is_key=True)
-        if len(data) - at > LONGEST_NAME:
-            raise Unreadable(_LONG_NAME)
+        if len(data) - at > MAX_KEY_LENGTH:
+            raise Unreadable(_KEY_TOO_LONG)
         return -1
 
     def _begin_text(self, at: int, *, is_key: bool = False) -> int:
@@ -233,8 +233,8 @@ class Scanner:
         return at + 1
 
     def _text(self, data: bytes, at: int) -> int:
-        """The rest of a long string."""
-        end = REST_OF_TEXT.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
+        """Scan the rest of a long string."""
+        end = STRING_REST.match(data, at).end()  # type: ignore[union-attr]  # it may be empty
         self.found.add_text(data[at:end])
         if end == len(data):
             return end
@@ -253,20 +253,20 @@ class Scanner:
         self._state = self._colon
         return end
 
-    # What all of them do.
+    # Steps that the states share.
 
     def _take_key(self, data: bytes, start: int, end: int) -> None:
         self._key = self._tail_at + start, self._tail_at + end
         if len(self._path) == 1:
-            if end - start > LONGEST_NAME:
-                raise Unreadable(_LONG_NAME)
+            if end - start > MAX_KEY_LENGTH:
+                raise Unreadable(_KEY_TOO_LONG)
             self._name = data[start:end]
 
     def _begin_member(self, data: bytes, at: int) -> None:
         self.found.begin(self._name, self._key[0], self._tail_at + at, chr(data[at]))
 
     def _end_value(self, data: bytes, end: int) -> int:
-        """A scalar or a container has ended."""
+        """Note that a scalar or a container has ended."""
         self.found.count(1)
         if len(self._path) == 1:
             self.found.end(data, self._tail_at, self._tail_at + end)
@@ -294,7 +294,7 @@ class Scanner:
         return at + 1
 
     def _items(self) -> Callable[[bytes, int], int]:
-        """The state in which an element or a member must come."""
+        """Return the state that expects an element or a member."""
         if not self._path[-1][0]:
             return self._elements
         return self._members if len(self._path) == 1 else self._inner_members

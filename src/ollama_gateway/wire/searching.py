@@ -1,10 +1,10 @@
-"""Finding out whether a request has Ollama search the web, which means asking its cloud.
+"""Find out whether a request lets Ollama search the web, which means asking Ollama's cloud.
 
-Ollama serves tools of a type that begins `web_search` itself: it sends what the model wants to know
-to ollama.com, gives the model what it found, and does so up to three times for one request
-(middleware/web_search.go). The last member of a name is not always the one that counts: in a struct
-of Go a later `"type":null` changes nothing. So every member is looked at, and one that begins so is
-enough. A large body is looked at by its parts; a type that is too long to be read may begin so.
+Ollama serves tools whose type begins with `web_search` itself: it sends the model's query to
+ollama.com, gives the result to the model, and does so up to three times for one request
+(middleware/web_search.go). The last of several members with one name does not always count: in a Go
+struct a later `"type":null` changes nothing. So all members are checked, and one such type is
+enough. A large body is checked part by part; a type too long to read counts as a search.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ollama_gateway.wire.large import RequestBody, Steps
 from ollama_gateway.wire.parts import parts
 
 PASSES: Final = 4
-"""How often the model may run for one such request: once, and after each of three searches."""
+"""Runs of the model for one such request: the first, and one after each of three searches."""
 
 
 def wants_search(body: RequestBody) -> Steps[bool]:
-    """Whether a body that was accepted has such a tool; costs as much as parsing it again."""
+    """Return whether an accepted body has such a tool; costs as much as parsing it again."""
     if isinstance(body, bytes):
         return _has_search(json.loads(body.decode(), object_pairs_hook=_Pairs))
     for part in parts(body):
         yield
-        if _has_search(part.read(_Pairs)):
+        if _has_search(part.value(_Pairs)):
             return True
     return False
 
@@ -40,7 +40,7 @@ def _has_search(pairs: object) -> bool:
 
 
 class _Pairs(tuple[tuple[str, Any], ...]):
-    """An object's members as they came, unlike a list that holds lists."""
+    """An object's members in order, as a type that differs from JSON's lists."""
 
     __slots__ = ()
 

@@ -1,12 +1,12 @@
-"""Changing one member of a JSON object in its text, all other bytes unchanged.
+"""Change one member of a JSON object in its text and leave all other bytes unchanged.
 
 Decoding and encoding again would respell numbers and escapes, and drop repeated keys. So values are
-found and replaced where they stand. The rule: of all the members that Ollama might take for the
-field, none keeps another value. Keys of the body itself are folded as Go's structs fold them. Those
-of an object inside count only as they are, for in Go they are those of a map; where that is not
-sure, all that fold to the name are set as well.
+found and replaced in place. The rule: of all members that Ollama might take for the field, none
+keeps another value. Keys of the body are folded as for Go's structs. Keys of an object inside count
+only as written, because Go decodes that object into a map; where this is not certain, all keys that
+fold to the name are set as well.
 
-All functions take JSON that is known to be good.
+All functions take JSON that was accepted before.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from ollama_gateway.errors import BadRequest
-from ollama_gateway.wire.body import MOST_FIELDS, go_fold
+from ollama_gateway.wire.body import MAX_FIELDS, go_fold, invalid_body
 from ollama_gateway.wire.large import RequestBody
 
 Field: TypeAlias = tuple[str, ...]
-"""Where a value stands: the name of a field, or of an object field and of a key in its map."""
+"""Path of a value: the name of a field, or of an object field and a key in its map."""
 
-_GAP: Final = re.compile(r"[ \t\r\n]*[:,]?[ \t\r\n]*")
-"""What stands between a brace, a key and a value, in JSON that is known to be good."""
+_SEPARATOR: Final = re.compile(r"[ \t\r\n]*[:,]?[ \t\r\n]*")
+"""Whitespace with a colon or comma, as found between tokens of valid JSON."""
 _DECODER: Final = json.JSONDecoder()
 
-_Edit: TypeAlias = tuple[int, int, str]
+_TextEdit: TypeAlias = tuple[int, int, str]
 
 
 def with_value(
     body: RequestBody, field: Field, value: str, *, in_any_case: bool = False
 ) -> RequestBody:
-    """The body with `value`, itself JSON, in `field`.
+    """Return the body with `value`, which is JSON, in `field`.
 
-    Whatever stands there is replaced, in every spelling that Ollama would take for it; where
-    nothing does, the field is added as the object's last.
+    Every spelling that Ollama would take for the field is replaced; if there is none, the field is
+    added as the object's last.
 
     Args:
-        body: and so on: what is set to what.
-        in_any_case: whether of a field in an object also those are set that fold to its name.
+        body: an accepted body.
+        field: where the value goes.
+        value: JSON.
+        in_any_case: whether to set, in an object field, all keys that fold to the name.
 
     Raises:
-        BadRequest: the field is in an object, and what stands there is neither one nor null.
+        BadRequest: the field is inside an object, but its parent is neither an object nor null.
 
     """
     fold = go_fold if in_any_case else str
@@ -66,27 +67,27 @@ def with_value(
 def _inner(
     text: str, name: str, keys: Sequence[str], value: str, fold: Callable[[str], str]
 ) -> str:
-    """What comes in the place of a field's value; with a key it is changed only there."""
+    """Return the new value of a field; if there is a key, only the value under it changes."""
     if not keys:
         return value
     (key,) = keys
     if text == "null":
         return f'{{"{key}":{value}}}'
     if text[0] != "{":
-        raise BadRequest(f"{name} must be an object", reason="invalid_body")
+        raise invalid_body(f"{name} must be an object")
     return _applied(text, _scanned(text, 0, key, fold).edits(key, value, str))
 
 
-def _applied(text: str, edits: list[_Edit]) -> str:
-    pieces, rest = [], 0
+def _applied(text: str, edits: list[_TextEdit]) -> str:
+    chunks, rest = [], 0
     for start, end, new in edits:
-        pieces += [text[rest:start], new]
+        chunks += [text[rest:start], new]
         rest = end
-    return "".join([*pieces, text[rest:]])
+    return "".join([*chunks, text[rest:]])
 
 
 def without_member(data: bytes, name: str) -> bytes:
-    """An object's text without the members of this name, spelt exactly so."""
+    """Return an object's text without the members of this name, spelt exactly so."""
     text = data.decode()
     while found := _scanned(text, text.index("{"), name, str).found:
         start, end = _with_comma(text, found[0])
@@ -96,7 +97,7 @@ def without_member(data: bytes, name: str) -> bytes:
 
 @attrs.frozen
 class _Member:
-    """A member of an object, and where it stands: its key, its value, and what follows it."""
+    """A member of an object with its offsets: key, value, the value's end, and what follows."""
 
     name: str
     key: int
@@ -107,16 +108,17 @@ class _Member:
 
 @attrs.frozen
 class _Scan:
-    """What was found in one object of a text."""
+    """The members found in one object."""
 
     found: list[_Member]
     end: int
-    """Where the closing brace stands."""
+    """Offset of the closing brace."""
     is_empty: bool
 
-    def edits(self, name: str, value: str, fold: Callable[[str], str]) -> list[_Edit]:
-        """Set all that was found; where none has the name when folded, add a member, as the last,
-        which counts for most readers.
+    def edits(self, name: str, value: str, fold: Callable[[str], str]) -> list[_TextEdit]:
+        """Set all members found; if none folds to the name, add one at the end.
+
+        The last member counts for most readers.
         """
         edits = [(member.value, member.end, value) for member in self.found]
         if any(fold(member.name) == name for member in self.found):
@@ -125,8 +127,8 @@ class _Scan:
         return [*edits, (self.end, self.end, f'{comma}"{name}":{value}')]
 
 
-def _edits(text: str, field: Field, value: str, fold: Callable[[str], str]) -> list[_Edit]:
-    """What is to be replaced in the text, in order."""
+def _edits(text: str, field: Field, value: str, fold: Callable[[str], str]) -> list[_TextEdit]:
+    """Return the replacements in the text, in order."""
     name, *keys = field
     body = _scanned(text, text.index("{"), name, go_fold)
     edits = [
@@ -137,28 +139,28 @@ def _edits(text: str, field: Field, value: str, fold: Callable[[str], str]) -> l
 
 
 def _with_comma(text: str, member: _Member) -> tuple[int, int]:
-    """The member with one comma: the one before it, or for a first member the one after."""
+    """Return the range of a member and a comma: the one before, or behind a first member."""
     before = text[: member.key].rstrip(" \t\r\n")
     return (len(before) - 1, member.end) if before[-1] == "," else (member.key, member.next)
 
 
 def _scanned(text: str, start: int, name: str, fold: Callable[[str], str]) -> _Scan:
-    """Look for members whose folded key is `name` in the object that begins at `start`."""
+    """Find members whose folded key is `name` in the object that begins at `start`."""
     found, count = [], 0
-    first = position = _after_gap(text, start + 1)
+    first = position = _after_separator(text, start + 1)
     while text[position] != "}":
         key, colon = _DECODER.raw_decode(text, position)
-        value = _after_gap(text, colon)
+        value = _after_separator(text, colon)
         _, end = _DECODER.raw_decode(text, value)
-        following = _after_gap(text, end)
+        following = _after_separator(text, end)
         count += 1
-        if count > MOST_FIELDS:
-            raise BadRequest(f"an object has more than {MOST_FIELDS} fields", reason="invalid_body")
+        if count > MAX_FIELDS:
+            raise invalid_body(f"an object has more than {MAX_FIELDS} fields")
         if fold(key) == name:
             found.append(_Member(key, position, value, end, following))
         position = following
     return _Scan(found, position, is_empty=position == first)
 
 
-def _after_gap(text: str, position: int) -> int:
-    return _GAP.match(text, position).end()  # type: ignore[union-attr]  # a gap may be empty
+def _after_separator(text: str, position: int) -> int:
+    return _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]  # it may be empty

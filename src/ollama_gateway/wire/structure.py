@@ -1,4 +1,4 @@
-"""What a scanner finds in a JSON object, and what it is told to look for.
+"""The scanner's limits, and the structure that it finds in a JSON object.
 
 Offsets count from the document's first byte.
 """
@@ -11,62 +11,62 @@ import attrs
 
 from ollama_gateway.wire.body import MAX_DEPTH
 
-LONG: Final = 4 * 1024
-"""Bytes of a string from which a piece may end in it."""
-LONGEST_NAME: Final = 1024
-"""Bytes of a key of the outermost object, in its quotes."""
+LONG_STRING: Final = 4 * 1024
+"""Bytes of a string from which the scanner may stop inside it and go on with the next chunk."""
+MAX_KEY_LENGTH: Final = 1024
+"""Bytes of a key of the outermost object, quotes included."""
 
 
 class Unreadable(Exception):
-    """A document that may not pass; the text goes on where "the request body" begins."""
+    """The document is refused. The message continues "the request body ..."."""
 
 
 @attrs.frozen
-class Limits:
-    """What a document may have at most; None for as much as comes."""
+class DocumentLimits:
+    """The most that a document may hold; None sets no limit."""
 
     containers: int | None = None
     """Objects and arrays."""
     values: int | None = None
-    """Containers and scalars; keys are none."""
+    """Containers and scalars, without keys."""
     members: int | None = None
-    """Of the outermost object."""
+    """Members of the outermost object."""
     depth: int = MAX_DEPTH
-    """Containers inside each other, the outermost counted."""
+    """Nesting depth of containers, the outermost included."""
 
 
 @attrs.frozen
 class Cutting:
-    """How a document is taken apart: bytes between two cuts, omissions not counted.
+    """Where a document is cut: after how many bytes since the last cut, without omissions.
 
-    A cut comes late by up to one piece and `LONG`.
+    A cut can come late by up to one chunk and `LONG_STRING`.
     """
 
     shallow: int = 32 * 1024
-    """Where a member of the outermost object, or an element of such a member, begins."""
+    """Bytes before a cut at a member of the outermost object, or at an element of such a member."""
     deep: int = 128 * 1024
-    """Anywhere."""
+    """Bytes before a cut anywhere."""
 
 
 @attrs.define
-class Member:
+class TopLevelMember:
     """One member of the outermost object."""
 
     key: str
     key_start: int
     start: int
-    """Where its value begins."""
+    """Where the value begins."""
     kind: str
-    """The value's first character: a quote, a bracket, a digit, a minus, or a word's letter."""
+    """The value's first character: a quote, bracket, digit, minus sign or letter."""
     end: int = -1
-    """Behind the value's last byte; -1 while it passes."""
+    """The offset after the value's last byte; -1 until it has passed."""
     raw: bytes | None = attrs.field(default=None, repr=False)
-    """The value's bytes, once it has passed and where it is short enough to be kept."""
+    """The value's bytes, after it has passed and if it is short enough to keep."""
 
 
 @attrs.frozen
 class Container:
-    """An open container, and where the key in front of it stands, if there is one."""
+    """An open container, and the offsets of the key before it, if it has one."""
 
     is_object: bool
     key_start: int = -1
@@ -75,21 +75,21 @@ class Container:
 
 @attrs.frozen
 class Cut:
-    """A place before a key or an element where the document can be taken apart."""
+    """A place before a key or an element where the document can be divided."""
 
     at: int
     path: tuple[Container, ...]
-    """The containers that are open there, the outermost first."""
+    """The containers open there, the outermost first."""
 
 
 @attrs.frozen
 class Omission:
-    """A long string with its quotes, or a long gap; who reads the structure can leave it out."""
+    """A long string with its quotes, or long whitespace, which readers can leave out."""
 
     start: int
     end: int
     is_key: bool = False
     size: int = 0
-    """UTF-8 bytes of the string's text; a lone surrogate has three."""
+    """UTF-8 bytes of the string's text; three for a lone surrogate."""
     printed: int = 0
-    """Bytes of that text as JSON without its quotes, nothing escaped that need not be."""
+    """Bytes of that text as JSON without quotes, with only the necessary escapes."""

@@ -1,12 +1,12 @@
-"""A whole answer: held until it is known to be one, then passed on as it comes.
+"""Hold a whole answer until it is known to be good, then pass it on as it arrives.
 
-Up to `HELD` bytes are held to their end, so that an answer which breaks until then can be had from
-another backend. A longer one is passed on once a member has begun that only a good answer has. Its
-last brace is held back until all is there and found sound: no client ever has a whole document of
-an answer that was not.
+An answer of up to `PASS_ON_SIZE` bytes is held to its end, so one that fails before its end can be
+fetched from another backend. A longer one is passed on as soon as a member begins that only a good
+answer has. The closing brace is held back until the whole answer has arrived and is valid: no
+client ever gets a complete document of a failed answer.
 
-What an answer means is read while its bytes pass: those of a few KiB by Python's json, which holds
-the interpreter until it has read all, and longer ones in outline.
+The meaning is read while the bytes pass: Python's json parses answers of a few KiB, and an outline
+reads longer ones, because json holds the interpreter until it has read everything.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
 from ollama_gateway.wire.outline import SLICE, Outline
 from ollama_gateway.wire.structure import Unreadable
 
-HELD: Final = 1024 * 1024
-"""Bytes of an answer that are held to its end."""
-LONGEST: Final = 256 * 1024 * 1024
-"""Bytes of one that is passed on: a batch of embeddings is the largest honest answer."""
-LONGEST_HELD: Final = 64 * 1024 * 1024
-"""Bytes of one that is not: what is said of a model with all of its vocabulary."""
-LONGEST_BACKOFF: Final = 64 * 1024
-"""Bytes of white space behind the end of an answer."""
+PASS_ON_SIZE: Final = 1024 * 1024
+"""Bytes of an answer up to which it is held to its end."""
+MAX_PASSED_ON: Final = 256 * 1024 * 1024
+"""Bytes of an answer that is passed on: a batch of embeddings is the largest honest one."""
+MAX_HELD: Final = 64 * 1024 * 1024
+"""Bytes of an answer that is held: `/api/show` with the whole vocabulary is the largest."""
+MAX_TRAILING_SPACE: Final = 64 * 1024
+"""Bytes of whitespace after the end of an answer."""
 
 
 class WholeAnswer:
-    """The frames of one JSON document are its parts as they come.
+    """Yields one JSON document as frames: its chunks as they arrive.
 
     Args:
-        dialect: says what it means.
-        is_kept: whether all of it is wanted at once, and it is never passed on.
+        dialect: reads the answer.
+        is_kept: whether the caller needs the whole answer, so none is passed on early.
 
     """
 
@@ -42,81 +42,81 @@ class WholeAnswer:
 
     def __init__(self, dialect: Dialect, *, is_kept: bool = False) -> None:
         self.is_ended = False
-        """Whether all of it came; then `reading` is final."""
+        """Whether the whole answer arrived; `reading` is final then."""
         self._dialect = dialect
         self._is_kept = is_kept
-        self._parts: list[bytes] = []
-        """What is held."""
+        self._held: list[bytes] = []
+        """The chunks that are held."""
         self._size = 0
         self._outline: Outline | None = None
         self._is_passing = False
         self._held_back = 0
-        """Bytes that are held since the last brace came."""
+        """Bytes held since the closing brace."""
         self._meaning = Reading()
 
     @property
     def reading(self) -> Reading:
-        """What it means, as far as it came."""
+        """Return the meaning of the answer so far."""
         if self.is_ended or self._outline is None:
             return self._meaning
-        return self._dialect.mean_body(self._outline.document)
+        return self._dialect.interpret_body(self._outline.document)
 
     @property
     def is_good(self) -> bool:
-        """Whether an answer has begun that may be passed on, and no error."""
+        """Return whether the answer may be passed on: a good one has begun, and no error."""
         members = self._outline.members if self._outline is not None else ()
         names = {member.key for member in members if member.kind != "n"}
-        has_begun = "error" not in names and not self._dialect.answers.isdisjoint(names)
+        has_begun = "error" not in names and not self._dialect.answer_keys.isdisjoint(names)
         return self._is_passing or (has_begun and not self._is_kept)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take `SLICE` bytes at most; raises FrameTooLong, FrameGarbled."""
+        """Take at most `SLICE` bytes; raises FrameTooLong, FrameGarbled."""
         self._size += len(data)
-        if self._size > (LONGEST if self._is_passing else LONGEST_HELD):
+        if self._size > (MAX_PASSED_ON if self._is_passing else MAX_HELD):
             raise FrameTooLong
-        self._parts.append(data)
+        self._held.append(data)
         if self._size > SLICE or self._outline is not None:
             self._read_on()
-        if self._size > HELD or self._is_passing:
+        if self._size > PASS_ON_SIZE or self._is_passing:
             return self.pass_on()
         return []
 
     def pass_on(self) -> list[bytes]:
-        """What is held, of an answer that is known to be one; nothing where that has to wait."""
+        """Return the held chunks of a good answer; nothing while they have to wait."""
         if self._outline is None:
             self._read_on()
         if self._outline is None or not self.is_good:
             return []
         if self._outline.is_complete:
-            self._held_back += len(self._parts[-1])
-            if self._held_back > LONGEST_BACKOFF:
+            self._held_back += len(self._held[-1])
+            if self._held_back > MAX_TRAILING_SPACE:
                 raise FrameTooLong
             return []
         self._is_passing = True
-        parts, self._parts = self._parts, []
-        return parts
+        held, self._held = self._held, []
+        return held
 
     def finish(self) -> list[bytes]:
-        """It has ended: what of it was not given yet."""
+        """End the answer; return the chunks that were not passed on."""
         self.is_ended = True
         if self._outline is None:
-            body = b"".join(self._parts)
+            body = b"".join(self._held)
             self._meaning = self._dialect.read_body(body)
             return [body] if body else []
         try:
             self._outline.finish()
-            self._meaning = self._dialect.mean_body(self._outline.document)
+            self._meaning = self._dialect.interpret_body(self._outline.document)
         except Unreadable:
             self._meaning = GARBLED
-        return self._parts
+        return self._held
 
     def _read_on(self) -> None:
-        """Read the part that came last, or all that are held where none was read before."""
-        unread = self._parts[-1:]
+        """Read the last chunk into the outline, or all held chunks if there was no outline yet."""
+        unread = self._held[-1:]
         if self._outline is None:
-            self._outline, unread = Outline(self._dialect.told), self._parts
+            self._outline, unread = Outline(self._dialect.relevant_keys), self._held
         try:
-            for part in unread:
-                self._outline.feed(part)
+            for chunk in unread:
+                self._outline.feed(chunk)
         except Unreadable as error:
             raise FrameGarbled from error

@@ -1,7 +1,8 @@
-"""What differs between the APIs that Ollama speaks: one file each, one interface.
+"""The APIs that Ollama speaks, behind one interface; one file for each.
 
-A dialect is stateless. It reads frames of a backend (is it an error, is it the end, what did it
-cost) and writes the gateway's own errors so that its clients' parsers raise them.
+A dialect holds no state. It reads a backend's frames (is this an error, the end, a report of
+usage), asks for usage where a stream does not report it unasked, and writes the gateway's own
+errors so that the clients of its API raise them.
 """
 
 from __future__ import annotations
@@ -11,87 +12,105 @@ from typing import Final, Protocol
 import attrs
 
 from ollama_gateway.errors import GatewayError
+from ollama_gateway.wire.large import RequestBody
 
 
 @attrs.frozen
-class Usage:
-    """Tokens that a backend reported, at least one of the two."""
+class ReportedUsage:
+    """Tokens that a backend reported; at least one of the two counts is there."""
 
     prompt: int | None
-    """Of the prompt, what was cached of it included; None where it is not told."""
+    """Tokens of the prompt, cached ones included; None if not reported."""
     completion: int | None
-    """Of the answer; None where it is not told."""
+    """Tokens of the answer; None if not reported."""
     seconds: float | None = None
-    """How long the answer took to write, as the backend says; None where it does not."""
+    """Seconds that the backend took to write the answer; None if not reported."""
 
 
 @attrs.frozen
 class Reading:
-    """What a frame means to the gateway."""
+    """The meaning of a frame."""
 
     error: str | None = None
-    """The backend's error text, where the frame is an error."""
+    """The backend's error text, if the frame is an error."""
     is_last: bool = False
-    """The dialect's own terminal marker: nothing but this makes a stream complete."""
-    usage: Usage | None = None
+    """The frame is the dialect's end marker; nothing else makes a stream complete."""
+    usage: ReportedUsage | None = None
     is_garbled: bool = False
-    """Not a frame of this dialect at all."""
+    """The frame does not belong to this dialect."""
 
 
-PLAIN: Final = Reading()
-"""Nothing special: nearly every frame of a stream."""
+ORDINARY: Final = Reading()
+"""Neither an error nor the end, no usage: nearly every frame of a stream."""
 
 
 class Dialect(Protocol):
-    """One API family's shapes."""
+    """One API of Ollama's."""
 
     @property
     def name(self) -> str:
-        """The word for it in logs and metrics."""
+        """The dialect's name in logs and metrics."""
         ...
 
     @property
-    def told(self) -> frozenset[str]:
-        """The members of a document that mean something."""
+    def relevant_keys(self) -> frozenset[str]:
+        """The top-level keys of a document that `interpret` and `interpret_body` look at."""
         ...
 
     @property
-    def answers(self) -> frozenset[str]:
-        """The members of a whole answer of which one at least is in every good one."""
+    def answer_keys(self) -> frozenset[str]:
+        """Top-level keys: every good whole answer has at least one of them."""
         ...
 
-    def read(self, frame: bytes) -> Reading:
-        """What a whole frame of a stream means; see `look`, `data_of` and `mean`."""
+    def read_frame(self, frame: bytes) -> Reading:
+        """Read a whole frame of a stream: `recognize` it, else `interpret` the document in it."""
         ...
 
-    def look(self, frame: bytes) -> Reading | None:
-        """The same of a frame that is known by its look."""
+    def recognize(self, frame: bytes) -> Reading | None:
+        """Return the meaning of a frame that can be recognized without parsing; else None."""
         ...
 
     def data_of(self, frame: bytes) -> bytes:
-        """The document in a frame."""
+        """Return the JSON document in a frame."""
         ...
 
-    def mean(self, document: dict[str, object]) -> Reading:
-        """What the document of a frame means, of which all is there that is told."""
+    def interpret(self, document: dict[str, object]) -> Reading:
+        """Return the meaning of a frame's document; it may hold `relevant_keys` only."""
         ...
 
     def read_body(self, body: bytes) -> Reading:
-        """What a whole JSON answer means; it is complete by being whole."""
+        """Read a whole JSON answer."""
         ...
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
-        """The same of its document."""
+    def interpret_body(self, document: dict[str, object]) -> Reading:
+        """Return the meaning of a whole answer's document; it may hold `relevant_keys` only."""
         ...
 
-    def text(self, frame: bytes) -> int:
-        """Bytes of what the model says in a frame or a body, as JSON writes them."""
+    def text_size(self, frame: bytes) -> int:
+        """Count the bytes of the model's text in a frame or a body, as JSON writes it."""
+        ...
+
+    def stream_has_usage(self, request: dict[str, object]) -> bool:
+        """Return whether the answer's stream reports usage without the gateway's asking.
+
+        Args:
+            request: the fields of the request's body.
+
+        """
+        ...
+
+    def with_usage(self, body: RequestBody) -> RequestBody:
+        """Change a request's body so that the stream reports usage."""
+        ...
+
+    def without_usage(self, frame: bytes) -> bytes:
+        """Remove usage from a frame; empty where the frame held nothing else."""
         ...
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:
-        """The gateway's error as a JSON body: one line."""
+        """Return the gateway's error as a JSON body on one line."""
         ...
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
-        """The gateway's error as a frame in the middle of a stream, on which its clients raise."""
+        """Return the gateway's error as a frame within a stream, on which clients raise."""
         ...

@@ -1,7 +1,7 @@
 """Anthropic's Messages API: SSE with named events, `message_stop` at the end.
 
-The usage in `message_start` is Ollama's estimate, made before a token was counted, and is not read;
-the one in `message_delta` is real (anthropic/anthropic.go).
+The usage in `message_start` is an estimate that Ollama makes before it counts any token, so it is
+ignored; `message_delta` has the real one (anthropic/anthropic.go).
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.reading import (
     EventDialect,
     count_of,
     error_text,
     member_of,
     one_line,
-    text_in,
+    strings_size,
+    strings_under,
     usage_of,
     whole_answer,
-    words_under,
 )
 
 ERROR_TYPES: Final = {
@@ -33,53 +33,53 @@ ERROR_TYPES: Final = {
     503: "overloaded_error",
     529: "overloaded_error",
 }
-"""By status; everything else is `api_error` (anthropic/anthropic.go, NewError)."""
-_WORDS: Final = words_under("text", "thinking", "partial_json")
-_PLAIN: Final = (b"event: content_block_", b"event: message_start", b"event: ping")
+"""By status; every other status is `api_error` (anthropic/anthropic.go, NewError)."""
+_TEXT_KEYS: Final = strings_under("text", "thinking", "partial_json")
+_ORDINARY_STARTS: Final = (b"event: content_block_", b"event: message_start", b"event: ping")
 
 
 @attrs.frozen
 class AnthropicDialect(EventDialect):
-    """`/v1/messages` and what is under it."""
+    """`/v1/messages` and the paths under it."""
 
     name: str = "anthropic"
-    told: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type"})
-    answers: ClassVar[frozenset[str]] = frozenset({"content"})
+    relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type"})
+    answer_keys: ClassVar[frozenset[str]] = frozenset({"content"})
 
-    def look(self, frame: bytes) -> Reading | None:
-        """Events that carry content are known by their look; the rest is parsed."""
-        if frame.startswith(_PLAIN):
-            return PLAIN
+    def recognize(self, frame: bytes) -> Reading | None:
+        """Recognize events that carry content by their first bytes."""
+        if frame.startswith(_ORDINARY_STARTS):
+            return ORDINARY
         return None
 
-    def mean(self, document: dict[str, object]) -> Reading:
-        """What an event means that is none of these."""
+    def interpret(self, document: dict[str, object]) -> Reading:
+        """Find errors, the end and usage."""
         kind = document.get("type")
         if kind == "error" or document.get("error") is not None:
             return Reading(error=error_text(document.get("error")))
         usage = self._usage(document) if kind == "message_delta" else None
         return Reading(is_last=kind == "message_stop", usage=usage)
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
-        """A JSON answer is complete by being whole."""
+    def interpret_body(self, document: dict[str, object]) -> Reading:
+        """Find an error and usage; a whole answer is complete."""
         return whole_answer(document, self._usage(document))
 
-    def text(self, frame: bytes) -> int:
-        """What is said and thought, and what tools are called with."""
-        return text_in(frame, _WORDS, b'"input"')
+    def text_size(self, frame: bytes) -> int:
+        """Count the answer, the thinking and the input of tool calls."""
+        return strings_size(frame, _TEXT_KEYS, b'"input"')
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:
-        """`{"type":"error","error":{"type","message"},"request_id"}`, with Ollama's types."""
+        """Return `{"type":"error","error":{"type","message"},"request_id"}` with Ollama's types."""
         kind = ERROR_TYPES.get(error.status, "api_error")
         shape = {"type": kind, "message": error.message}
         return one_line({"type": "error", "error": shape, "request_id": request_id}) + b"\n"
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
-        """The event on which Anthropic's clients raise `APIStatusError`."""
+        """Return the event on which Anthropic's clients raise `APIStatusError`."""
         return b"event: error\ndata: " + self.error_body(error, request_id) + b"\n"
 
-    def _usage(self, document: dict[str, object]) -> Usage | None:
-        """What was cached of a prompt is counted beside `input_tokens`, so here it is added."""
+    def _usage(self, document: dict[str, object]) -> ReportedUsage | None:
+        """Add the cached tokens, which `input_tokens` does not include."""
         usage = document.get("usage")
         counts = ("input_tokens", "cache_read_input_tokens", "output_tokens")
         fresh, cached, written = (count_of(member_of(usage, name)) for name in counts)

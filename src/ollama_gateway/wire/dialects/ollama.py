@@ -7,20 +7,20 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.reading import (
     JSONDialect,
     error_text,
     one_line,
-    text_in,
+    strings_size,
+    strings_under,
     usage_of,
-    words_under,
 )
 
 _COUNTS: Final = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")
-_WORDS: Final = words_under("content", "thinking", "response")
-_LONGEST: Final = 10**18
-"""Nanoseconds that an answer may have taken; a report of more is none."""
+_TEXT_KEYS: Final = strings_under("content", "thinking", "response")
+_MAX_NANOSECONDS: Final = 10**18
+"""A longer time for an answer is not believed."""
 
 
 @attrs.frozen
@@ -28,50 +28,52 @@ class OllamaDialect(JSONDialect):
     """`/api/*`."""
 
     name: str = "ollama"
-    told: ClassVar[frozenset[str]] = frozenset({"error", "done", "eval_duration", *_COUNTS})
-    answers: ClassVar[frozenset[str]] = frozenset(
+    relevant_keys: ClassVar[frozenset[str]] = frozenset(
+        {"error", "done", "eval_duration", *_COUNTS}
+    )
+    answer_keys: ClassVar[frozenset[str]] = frozenset(
         {"message", "response", "embedding", "embeddings"}
     )
 
-    def look(self, frame: bytes) -> Reading | None:
-        """Intermediate lines are known by their look; the first, last and odd ones are parsed."""
+    def recognize(self, frame: bytes) -> Reading | None:
+        """Recognize intermediate lines by their first key; all others are parsed."""
         if (
             b'"done":false' in frame
             and b'"done":true' not in frame
             and frame.startswith(b'{"model"')
         ):
-            return PLAIN
+            return ORDINARY
         return None
 
-    def mean(self, document: dict[str, object]) -> Reading:
-        """The end is `done: true`; `error` is one whatever it holds."""
+    def interpret(self, document: dict[str, object]) -> Reading:
+        """Find an error, the end and usage; any value of `error` is an error."""
         if "error" in document:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=document.get("done") is True, usage=self._usage(document))
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
-        """A JSON answer is complete by being whole; `done` is absent from embeddings."""
+    def interpret_body(self, document: dict[str, object]) -> Reading:
+        """Find an error and usage; a whole answer is complete: embeddings have no `done`."""
         if "error" in document:
             return Reading(error=error_text(document["error"]))
         return Reading(is_last=True, usage=self._usage(document))
 
-    def text(self, frame: bytes) -> int:
-        """What is said and thought, and calls of tools as they are printed."""
-        return text_in(frame, _WORDS, b'"tool_calls"')
+    def text_size(self, frame: bytes) -> int:
+        """Count the answer, the thinking and tool calls as they are printed."""
+        return strings_size(frame, _TEXT_KEYS, b'"tool_calls"')
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
-        """`{"error":"text"}` on one line: the CLI shows only the first (api/client.go)."""
+        """Return `{"error":"text"}` on one line: the CLI shows only the first (api/client.go)."""
         return one_line({"error": error.message})
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
-        """The line that every Ollama client raises on."""
+        """Return the line on which every Ollama client raises."""
         return self.error_body(error, request_id) + b"\n"
 
-    def _usage(self, document: dict[str, object]) -> Usage | None:
-        """With how long the answer took; `prompt_eval_count` has what was cached too."""
+    def _usage(self, document: dict[str, object]) -> ReportedUsage | None:
+        """Return the counts and the duration; `prompt_eval_count` includes cached tokens."""
         prompt, cached, written = map(document.get, _COUNTS)
         usage = usage_of(prompt, written, cached=cached)
-        took = document.get("eval_duration")
-        if usage is None or type(took) is not int or not 0 < took < _LONGEST:
+        nanoseconds = document.get("eval_duration")
+        if usage is None or type(nanoseconds) is not int or not 0 < nanoseconds < _MAX_NANOSECONDS:
             return usage
-        return attrs.evolve(usage, seconds=took / 1e9)
+        return attrs.evolve(usage, seconds=nanoseconds / 1e9)

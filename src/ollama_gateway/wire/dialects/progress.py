@@ -1,4 +1,4 @@
-"""Ollama's progress streams: how far a pull, a push or a create has come, one status a line."""
+"""Ollama's progress streams of pull, push and create: one status per line."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ollama_gateway.wire.dialects.reading import error_text
 
 @attrs.frozen
 class ProgressDialect(OllamaDialect):
-    """`/api/pull`, `/api/push`, `/api/create`: complete by `success`, or by an error as a line."""
+    """`/api/pull`, `/api/push`, `/api/create`: `success` or an error line completes the stream."""
 
-    told: ClassVar[frozenset[str]] = frozenset({"error", "status"})
+    relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "status"})
 
-    def look(self, _frame: bytes) -> Reading | None:
-        """No line is known by its look."""
+    def recognize(self, _frame: bytes) -> Reading | None:
+        """Return None: every line is parsed."""
         return None
 
-    def mean(self, document: dict[str, object]) -> Reading:
-        """What a line means; an error ends the stream, in a 200 too (server/routes.go)."""
+    def interpret(self, document: dict[str, object]) -> Reading:
+        """Find an error or the end; an error ends the stream, in a 200 too (server/routes.go)."""
         if "error" in document:
             return Reading(error=error_text(document["error"]), is_last=True)
         return Reading(is_last=document.get("status") == "success")

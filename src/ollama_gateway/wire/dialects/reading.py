@@ -1,4 +1,4 @@
-"""What all dialects need to read a backend's JSON without trusting it."""
+"""What the dialects share to read a backend's JSON without trusting it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import json
 import re
 from typing import Final, cast
 
-from ollama_gateway.wire.dialects import Reading, Usage
+from ollama_gateway.wire.dialects import Reading, ReportedUsage
+from ollama_gateway.wire.large import RequestBody
 
 GARBLED: Final = Reading(is_garbled=True)
-MOST_TEXT: Final = 256 * 1024
-"""Bytes of a frame that are parsed, or looked through for text, at once."""
+MAX_PARSED_FRAME: Final = 256 * 1024
+"""Bytes of a frame up to which it is parsed, or searched for text, in one go."""
 ERROR_TEXT_LIMIT: Final = 500
-"""Characters of a backend's error text that are handed on."""
+"""Characters of a backend's error text that are kept."""
 
 
 def json_object(data: bytes) -> dict[str, object] | None:
-    """The JSON object in `data`; None for anything else, however broken."""
+    """Parse a JSON object; None for anything else, however broken."""
     try:
         document = json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
@@ -25,13 +26,13 @@ def json_object(data: bytes) -> dict[str, object] | None:
 
 
 def data_of(event: bytes) -> bytes:
-    """The `data` of a server-sent event: its lines joined, other fields dropped."""
+    """Return the `data` of a server-sent event: its lines joined, other fields dropped."""
     lines = (line.rstrip(b"\r") for line in event.split(b"\n"))
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
 
 def _long_data(event: bytes) -> bytes:
-    """The same of an event that has one such line, however long; empty for any other."""
+    """Return the `data` of an event with one such line, however long; empty for any other event."""
     start = 0 if event.startswith(b"data:") else event.find(b"\ndata:") + 1
     end = event.find(b"\n", start)
     is_one = event.startswith(b"data:", start) and end >= 0 and len(event) - end <= len("\n\r\n")
@@ -39,61 +40,62 @@ def _long_data(event: bytes) -> bytes:
 
 
 def one_line(value: object) -> bytes:
-    """Compact JSON: without spaces, on one line."""
+    """Write compact JSON: no spaces, one line."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 def error_text(value: object) -> str:
-    """A backend's error in either shape, `"text"` or `{"message": "text"}`, bounded."""
+    """Return a backend's error from either shape, `"text"` or `{"message": "text"}`, cut short."""
     if isinstance(value, dict):
         value = value.get("message")
     return value[:ERROR_TEXT_LIMIT] if isinstance(value, str) else "backend error"
 
 
-MOST_TOKENS: Final = 10**9
+MAX_REPORTED_TOKENS: Final = 10**9
 """A report of more is not believed: no model reads or writes so many for one request."""
 
 
-def usage_of(prompt: object, completion: object, *, cached: object = None) -> Usage | None:
-    """What two counts tell; None where neither tells anything.
+def usage_of(prompt: object, completion: object, *, cached: object = None) -> ReportedUsage | None:
+    """Return the usage that two counts report; None if neither reports anything.
 
-    A zero tells nothing: it stands where Ollama does not know, in every chunk of a completion and
-    in an answer whose model ended without a word, and older Ollamas leave `prompt_eval_count` out
-    where all of the prompt was cached. Nor does what is no count at all.
+    A zero reports nothing. Ollama writes it where it does not know the count: in every chunk of a
+    completion, and in an answer whose model ended without a word. Older versions leave
+    `prompt_eval_count` out where the whole prompt was cached. A value that is no count reports
+    nothing either.
 
     Args:
         prompt: tokens of the prompt.
         completion: tokens of the answer.
-        cached: those of the prompt that were in the cache: it has as many at least.
+        cached: tokens of the prompt that were cached; a lower bound of the prompt.
 
     """
-    told = max(count_of(prompt) or 0, count_of(cached) or 0) or None
+    read = max(count_of(prompt) or 0, count_of(cached) or 0) or None
     written = count_of(completion)
-    return None if told is None and written is None else Usage(told, written)
+    return None if read is None and written is None else ReportedUsage(read, written)
 
 
 def count_of(value: object) -> int | None:
-    """A number of tokens that can be believed, from 1 to `MOST_TOKENS`; None for anything else."""
-    return value if type(value) is int and 0 < value <= MOST_TOKENS else None
+    """Return a number of tokens from 1 to `MAX_REPORTED_TOKENS`; None for anything else."""
+    return value if type(value) is int and 0 < value <= MAX_REPORTED_TOKENS else None
 
 
 def member_of(value: object, name: str) -> object:
-    """A member of an object; None where there is none, or no object."""
+    """Return a member of an object; None if it is absent or `value` is no object."""
     return value.get(name) if isinstance(value, dict) else None
 
 
-def words_under(*keys: str) -> re.Pattern[bytes]:
-    """Finds the strings that stand under these keys, as they are written."""
+def strings_under(*keys: str) -> re.Pattern[bytes]:
+    """Return a pattern that finds the strings under these keys, as they are written."""
     names = "|".join(keys).encode()
     return re.compile(rb'"(?:%b)" *+: *+"([^"\\]*+(?:\\.[^"\\]*+)*+)"' % names, re.DOTALL)
 
 
-def text_in(frame: bytes, words: re.Pattern[bytes], printed: bytes | None = None) -> int:
-    """Bytes of the strings that `words` finds, and of all that follows the key `printed`.
+def strings_size(frame: bytes, words: re.Pattern[bytes], printed: bytes | None = None) -> int:
+    """Count the bytes of the strings that `words` finds, and of all from the key `printed` on.
 
-    What is long beyond all text is not looked at, and counts whole.
+    A frame over `MAX_PARSED_FRAME` is not searched and counts whole.
     """
-    if len(frame) > MOST_TEXT:
+    if len(frame) > MAX_PARSED_FRAME:
         return len(frame)
     rest = frame.find(printed) if printed is not None else -1
     if rest < 0:
@@ -101,8 +103,8 @@ def text_in(frame: bytes, words: re.Pattern[bytes], printed: bytes | None = None
     return sum(map(len, words.findall(frame, 0, rest))) + len(frame) - rest
 
 
-def whole_answer(document: dict[str, object], usage: Usage | None) -> Reading:
-    """What a JSON answer means that is complete by being whole; an `error` that is null is none."""
+def whole_answer(document: dict[str, object], usage: ReportedUsage | None) -> Reading:
+    """Read a whole answer; `"error": null` is no error."""
     error = document.get("error")
     if error is not None:
         return Reading(error=error_text(error), usage=usage)
@@ -110,41 +112,53 @@ def whole_answer(document: dict[str, object], usage: Usage | None) -> Reading:
 
 
 class JSONDialect:
-    """How documents are found that are short enough to be parsed at once."""
+    """The shared part of all dialects."""
 
-    def look(self, _frame: bytes) -> Reading | None:
-        """What a frame means that is known by its look."""
+    def recognize(self, _frame: bytes) -> Reading | None:
+        """Return None: no frame is recognized without parsing."""
         return None
 
     def data_of(self, frame: bytes) -> bytes:
-        """The document in a frame: the frame itself."""
+        """Return the frame itself."""
         return frame
 
-    def mean(self, document: dict[str, object]) -> Reading:
-        """What the document of a frame means."""
+    def interpret(self, document: dict[str, object]) -> Reading:
+        """Return the meaning of a frame's document."""
         raise NotImplementedError
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
-        """What the document of a whole answer means."""
+    def interpret_body(self, document: dict[str, object]) -> Reading:
+        """Return the meaning of a whole answer's document."""
         raise NotImplementedError
 
-    def read(self, frame: bytes) -> Reading:
-        """What a whole frame of a stream means."""
-        known = self.look(frame)
+    def read_frame(self, frame: bytes) -> Reading:
+        """Read a whole frame of a stream."""
+        known = self.recognize(frame)
         if known is not None:
             return known
         document = json_object(self.data_of(frame))
-        return GARBLED if document is None else self.mean(document)
+        return GARBLED if document is None else self.interpret(document)
 
     def read_body(self, body: bytes) -> Reading:
-        """What a whole JSON answer means; it is complete by being whole."""
+        """Read a whole JSON answer."""
         document = json_object(body)
-        return GARBLED if document is None else self.mean_body(document)
+        return GARBLED if document is None else self.interpret_body(document)
+
+    def stream_has_usage(self, _request: dict[str, object]) -> bool:
+        """Return True: a stream reports usage without being asked."""
+        return True
+
+    def with_usage(self, body: RequestBody) -> RequestBody:
+        """Return the body unchanged: there is nothing to ask for."""
+        return body
+
+    def without_usage(self, frame: bytes) -> bytes:
+        """Return the frame unchanged: its usage is the client's own."""
+        return frame
 
 
 class EventDialect(JSONDialect):
-    """The same of server-sent events."""
+    """The shared part of the dialects with server-sent events."""
 
     def data_of(self, frame: bytes) -> bytes:
-        """The document in an event."""
-        return data_of(frame) if len(frame) <= MOST_TEXT else _long_data(frame)
+        """Return the document in an event."""
+        return data_of(frame) if len(frame) <= MAX_PARSED_FRAME else _long_data(frame)

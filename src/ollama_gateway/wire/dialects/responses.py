@@ -1,6 +1,6 @@
 """OpenAI's Responses API: SSE with named events, `response.completed` at the end.
 
-Ollama ends a stream that fails without a word, or after a web search with `response.failed`.
+When a model fails, Ollama ends the stream silently, or after a web search with `response.failed`.
 """
 
 from __future__ import annotations
@@ -10,25 +10,30 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import PLAIN, Reading, Usage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.openai import error_object
 from ollama_gateway.wire.dialects.reading import (
     EventDialect,
     error_text,
     member_of,
     one_line,
-    text_in,
+    strings_size,
+    strings_under,
     usage_of,
     whole_answer,
-    words_under,
 )
 
 ENDS: Final = ("response.completed", "response.incomplete")
-"""The second is OpenAI's for an answer that its length has cut; Ollama knows only the first."""
-_DELTAS: Final = words_under("delta")
-_EVENT: Final = (b"event:", b"data:")
-_WORDS: Final = words_under("text", "arguments")
-_TELLING: Final = (b"response.completed", b"response.incomplete", b"response.failed", b"error")
+"""OpenAI sends the second for an answer cut at its length; Ollama sends only the first."""
+_DELTA_KEYS: Final = strings_under("delta")
+_EVENT_STARTS: Final = (b"event:", b"data:")
+_TEXT_KEYS: Final = strings_under("text", "arguments")
+_PARSED_EVENTS: Final = (
+    b"response.completed",
+    b"response.incomplete",
+    b"response.failed",
+    b"error",
+)
 
 
 @attrs.frozen
@@ -36,17 +41,19 @@ class ResponsesDialect(EventDialect):
     """`/v1/responses`."""
 
     name: str = "openai-responses"
-    told: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type", "response"})
-    answers: ClassVar[frozenset[str]] = frozenset({"output"})
+    relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type", "response"})
+    answer_keys: ClassVar[frozenset[str]] = frozenset({"output"})
 
-    def look(self, frame: bytes) -> Reading | None:
-        """Most events are known by their look; those that may end the stream are parsed."""
-        if frame.startswith(b"event: response.") and not any(word in frame for word in _TELLING):
-            return PLAIN
+    def recognize(self, frame: bytes) -> Reading | None:
+        """Recognize most events by their name; parse those that may end the stream."""
+        if frame.startswith(b"event: response.") and not any(
+            word in frame for word in _PARSED_EVENTS
+        ):
+            return ORDINARY
         return None
 
-    def mean(self, document: dict[str, object]) -> Reading:
-        """What an event means that may be the end; its response has an error and usage too."""
+    def interpret(self, document: dict[str, object]) -> Reading:
+        """Find errors, the end and usage; the `response` inside can hold an error and usage too."""
         kind, response = document.get("type"), document.get("response")
         inner = response if isinstance(response, dict) else {}
         if kind in ("error", "response.failed") or document.get("error") is not None:
@@ -55,23 +62,23 @@ class ResponsesDialect(EventDialect):
         is_last = kind in ENDS
         return Reading(is_last=is_last, usage=self._usage(inner) if is_last else None)
 
-    def mean_body(self, document: dict[str, object]) -> Reading:
-        """A JSON answer is complete by being whole; without an error its `error` is null."""
+    def interpret_body(self, document: dict[str, object]) -> Reading:
+        """Find an error and usage; a whole answer is complete, and `"error": null` is none."""
         return whole_answer(document, self._usage(document))
 
-    def text(self, frame: bytes) -> int:
-        """The deltas of a stream, as later events say the same again; of a body all of it."""
-        return text_in(frame, _DELTAS if frame.startswith(_EVENT) else _WORDS)
+    def text_size(self, frame: bytes) -> int:
+        """Count a stream's deltas alone, as later events repeat them; in a body, all texts."""
+        return strings_size(frame, _DELTA_KEYS if frame.startswith(_EVENT_STARTS) else _TEXT_KEYS)
 
     def error_body(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
-        """As in the rest of OpenAI's API."""
+        """Return the same error as OpenAI's older API does."""
         return one_line({"error": error_object(error)}) + b"\n"
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
-        """The event `error`, with its own fields and those of `error`.
+        """Return the event `error`, with that event's own fields and an `error` object.
 
-        OpenAI's documents name the first; its Python client raises on the second alone, and would
-        hand a bare `error` or `response.failed` to a caller who may not look.
+        OpenAI documents the former, but its Python client raises only on the latter, and would hand
+        a bare `error` or `response.failed` to a caller that may not check for it.
         """
         shape = error_object(error)
         event = {
@@ -84,7 +91,7 @@ class ResponsesDialect(EventDialect):
         }
         return b"event: error\ndata: " + one_line(event) + b"\n\n"
 
-    def _usage(self, response: dict[str, object]) -> Usage | None:
+    def _usage(self, response: dict[str, object]) -> ReportedUsage | None:
         usage = response.get("usage")
         details = member_of(usage, "input_tokens_details")
         counts = (member_of(usage, name) for name in ("input_tokens", "output_tokens"))

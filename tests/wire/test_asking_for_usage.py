@@ -1,4 +1,4 @@
-"""Usage in OpenAI's streams: asked for on the client's behalf, and taken out again."""
+"""Usage in OpenAI's streams: the gateway asks for it for the client and removes it again."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import pytest
 
 from ollama_gateway.simulator import gojson
 from ollama_gateway.wire.body import parse
-from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage
+from ollama_gateway.wire.dialects import Dialect
+from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
+from ollama_gateway.wire.dialects.ollama import OllamaDialect
+from ollama_gateway.wire.dialects.openai import OpenAIDialect
+from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from tests.wire.scanning import sent
 
+OPENAI = OpenAIDialect()
 ZERO = '"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}'
 TEXT = 'data: {"id":"c","choices":[{"text":"a \\"usage\\" \\u00e9"}],"model":"m"%s}\n\n'
 
@@ -31,24 +36,24 @@ TEXT = 'data: {"id":"c","choices":[{"text":"a \\"usage\\" \\u00e9"}],"model":"m"
     ],
 )
 def test_who_asked_for_usage(member: str, asks: bool) -> None:  # noqa: FBT001
-    """Only a client whose wish can be read in one way; whoever did not has it put in his place."""
+    """Only an unambiguous request for usage counts; the gateway's own replaces anything else."""
     body = f'{{"model":"m"{member}}}'.encode()
 
-    assert asks_for_usage(parse(body)) is asks
-    asked = sent(with_usage(body))
+    assert OPENAI.stream_has_usage(parse(body)) is asks
+    asked = sent(OPENAI.with_usage(body))
     assert gojson.loads(asked)["stream_options"] == {"include_usage": True}
     assert asked.count(b"include_usage") == 1
 
 
-@pytest.mark.parametrize("gap", ["", " ", "\t "])
+@pytest.mark.parametrize("space", ["", " ", "\t "])
 @pytest.mark.parametrize("more", ["", ',"x":1e2'])
-def test_a_chunk_loses_its_usage_alone(gap: str, more: str) -> None:
-    """A chunk with text keeps every other byte."""
+def test_a_chunk_loses_its_usage_alone(space: str, more: str) -> None:
+    """A chunk with text loses its usage and keeps every other byte."""
     without = TEXT % more
-    chunk = TEXT % f"{gap},{gap}{ZERO}{more}"
+    chunk = TEXT % f"{space},{space}{ZERO}{more}"
 
-    assert without_usage(chunk.encode()) == (TEXT % f"{gap}{more}").encode()
-    assert without_usage(without.encode()) == without.encode()
+    assert OPENAI.without_usage(chunk.encode()) == (TEXT % f"{space}{more}").encode()
+    assert OPENAI.without_usage(without.encode()) == without.encode()
 
 
 @pytest.mark.parametrize(
@@ -65,13 +70,24 @@ def test_a_chunk_loses_its_usage_alone(gap: str, more: str) -> None:
     ],
 )
 def test_what_is_left_of_an_event(event: str, left: str) -> None:
-    """The chunk that only tells usage goes; what is no chunk of Ollama's stays as it is."""
-    assert without_usage(event.encode()) == left.encode()
+    """The chunk that only reports usage is removed; an event that Ollama would not write stays."""
+    assert OPENAI.without_usage(event.encode()) == left.encode()
 
 
 def test_bytes_that_are_no_text_stay() -> None:
-    """An event that is not UTF-8 is not touched."""
+    """An event that is not UTF-8 passes unchanged."""
     event = b'data: {"choices":[1],"x":"\xff","usage":{}}\n\n'
 
-    assert without_usage(event) == event
-    assert json.loads(without_usage(b'data: {"usage":{}}\n\n')[6:]) == {}
+    assert OPENAI.without_usage(event) == event
+    assert json.loads(OPENAI.without_usage(b'data: {"usage":{}}\n\n')[6:]) == {}
+
+
+@pytest.mark.parametrize("dialect", [OllamaDialect(), ResponsesDialect(), AnthropicDialect()])
+def test_other_dialects_report_usage_unasked(dialect: Dialect) -> None:
+    """Their requests and frames pass unchanged."""
+    body = b'{"model":"m","stream_options":{"include_usage":false}}'
+    frame = b'data: {"choices":[],"usage":{"prompt_tokens":0}}\n\n'
+
+    assert dialect.stream_has_usage(parse(body))
+    assert dialect.with_usage(body) == body
+    assert dialect.without_usage(frame) == frame

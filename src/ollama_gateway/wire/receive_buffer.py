@@ -1,9 +1,9 @@
-"""What a connection has given and nobody has read yet, and the heads of HTTP/1 that it begins with.
+"""Bytes received on a connection but not read yet, and the HTTP/1 heads that they begin with.
 
-h11 is given a head when it is whole. So what comes behind it stays here, where it is copied for
-nobody; each byte is looked at once, however small the segments that it came in; and what would keep
-h11 busy is refused before: many lines, and white space before a byte that no line may have. (It
-tries every division of white space between a name and its value: 32 KiB took it 2.7 s.)
+h11 gets a head when it is complete. So the bytes behind a head stay here without being copied, and
+each byte is searched once, however small the segments it came in. Heads that would keep h11 busy
+are refused here: many lines, and whitespace before a byte that no line may hold. (h11 tries every
+division of whitespace between a name and its value: 32 KiB took it 2.7 s.)
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-MAX_LINES: Final = 256
+MAX_HEAD_LINES: Final = 256
 """Lines of a head; each costs h11 some 2 us."""
-SMALL: Final = 512
-"""Bytes of a head that h11 is done with within a millisecond, whatever is in it."""
+SMALL_HEAD: Final = 512
+"""Bytes of a head that h11 parses within a millisecond, whatever it holds."""
 
 _END: Final = re.compile(rb"\n\r?\n")
 _NO_HTTP: Final = "the request is not valid HTTP"
@@ -22,15 +22,15 @@ _FIRST_PRINTABLE: Final = 0x21
 
 
 class HeadBroken(Exception):
-    """What comes is no head."""
+    """The bytes are no head."""
 
 
 class HeadTooLarge(HeadBroken):
     """A head has too many bytes or lines, or does not end."""
 
 
-class Incoming:
-    """Bytes in the order in which they came.
+class ReceiveBuffer:
+    """Received bytes in order.
 
     Args:
         most: bytes that a head may have.
@@ -41,18 +41,18 @@ class Incoming:
         self._bytes = bytearray()
         self._most = most
         self._searched = 0
-        """Where an end of a head may begin."""
+        """Offset from which the end of a head is searched."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of bytes."""
         return len(self._bytes)
 
     def put(self, data: bytes) -> None:
-        """Put what came behind the rest."""
+        """Append received bytes."""
         self._bytes += data
 
     def take(self, size: int) -> bytes:
-        """Take up to so many bytes out."""
+        """Remove and return up to `size` bytes."""
         self._searched = 0
         if size >= len(self._bytes):
             taken = bytes(self._bytes)
@@ -63,7 +63,7 @@ class Incoming:
         return taken
 
     def take_head(self) -> bytes | None:
-        """Take a head out; None where it is not whole yet. Raises HeadBroken."""
+        """Remove and return a head; None while it is incomplete. Raises HeadBroken."""
         waiting = self._bytes
         if not waiting:
             return None
@@ -77,14 +77,14 @@ class Incoming:
             self._searched = max(0, size - 2)
             return None
         head = self.take(found.end())
-        if size > SMALL:
+        if size > SMALL_HEAD:
             _check(head)
         return head
 
 
 def _check(head: bytes) -> None:
-    """Refuse what h11 takes for a fault wherever it stands, and many lines."""
-    if head.count(b"\n") > MAX_LINES:
+    """Refuse bytes that h11 refuses anywhere in a head, and too many lines."""
+    if head.count(b"\n") > MAX_HEAD_LINES:
         raise HeadTooLarge
     has_odd = b"\x00" in head or b"\x0b" in head or b"\x0c" in head
     if has_odd or head.count(b"\r") > head.count(b"\r\n"):
