@@ -18,12 +18,12 @@ from ollama_gateway.wire.large import Steps
 
 T = TypeVar("T")
 
-TURN: Final = 0.002
+TURN_SECONDS: Final = 0.002
 """Seconds of such work in one turn of the event loop; the last step of a turn may take 5 ms."""
 TURNS_OF_OTHERS: Final = 4
 
 
-async def done(work: Steps[T]) -> T:
+async def in_turns(work: Steps[T]) -> T:
     """The result of the work; raises what it raises. What has no second step is done at once."""
     try:
         next(work)
@@ -36,7 +36,7 @@ async def done(work: Steps[T]) -> T:
         return end.value  # type: ignore[no-any-return]  # what the generator returns
 
 
-def worked_off(work: Steps[T]) -> T:
+def run_through(work: Steps[T]) -> T:
     """The same in a thread, which others may interrupt between two steps."""
     while True:
         try:
@@ -46,7 +46,7 @@ def worked_off(work: Steps[T]) -> T:
 
 
 def _take_turn(work: Steps[object]) -> None:
-    until = time.perf_counter() + TURN
+    until = time.perf_counter() + TURN_SECONDS
     next(work)
     while time.perf_counter() < until:
         next(work)

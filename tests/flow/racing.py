@@ -18,8 +18,8 @@ from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.flow.answers import AnswerBudget, Held
-from ollama_gateway.flow.attempt import Answer, AttemptFailed
+from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
+from ollama_gateway.flow.attempt import AttemptFailed, BackendAnswer
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.metrics import Metrics
@@ -34,7 +34,7 @@ GOOD: Final = "good"
 REACHED: Final = {Fault.ERROR, Fault.FULL, Fault.LACKS_MODEL}
 """Failures of a backend that has begun to answer."""
 Outcome = str | Exception
-Scenario = Mapping[str, tuple[float, Outcome]]
+RacePlan = Mapping[str, tuple[float, Outcome]]
 
 
 def failed(
@@ -115,7 +115,7 @@ class Track:
 
     async def run(
         self,
-        scenario: Scenario,
+        plan: RacePlan,
         *,
         holds: float = 0,
         patience: float = 1000,
@@ -128,10 +128,10 @@ class Track:
         """Race once; the winner's answer takes `holds` seconds."""
         outcomes, began = Outcomes(), trio.current_time()
 
-        async def start(slot: Slot) -> Answer:
+        async def start(slot: Slot) -> BackendAnswer:
             name = slot.backend.name
             outcomes.started[name] = trio.current_time() - began
-            delay, outcome = scenario[name]
+            delay, outcome = plan[name]
             try:
                 await anyio.sleep(delay)
             except trio.Cancelled:
@@ -176,10 +176,10 @@ class Unread(Incoming):
         self.on_close()
 
 
-def answer(slot: Slot, on_close: Callable[[], None]) -> Answer:
+def answer(slot: Slot, on_close: Callable[[], None]) -> BackendAnswer:
     """A whole answer, which says when it is closed."""
-    held = Held(AnswerBudget(0))
-    return Answer(slot, 200, [], WholeBody(), [b"{}"], Unread(on_close), held)
+    memory = AnswerMemory(AnswerBudget(0))
+    return BackendAnswer(slot, 200, [], WholeBody(), [b"{}"], Unread(on_close), memory)
 
 
 NEVER: Final = math.inf

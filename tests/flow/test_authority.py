@@ -18,7 +18,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest, Forbidden
-from ollama_gateway.flow.admission import Call, read_call
+from ollama_gateway.flow.admission import ModelCall, read_call
 from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.server.routes import INFERENCE, SHOW
@@ -35,22 +35,22 @@ FIELDS = gojson.Shape("api", "Request", {"model": "string", "name": "string", "s
 ON = {route.path: route for route in ROUTES}
 
 
-def admitted(endpoint: Endpoint, body: RequestBody) -> Call:
+def admitted(endpoint: Endpoint, body: RequestBody) -> ModelCall:
     """The call that the gateway makes of a body; raises BadRequest or Forbidden."""
     ask = Ask("id", endpoint, None, [], "", 0.0, cast("Any", None))
     return trio.run(partial(read_call, CALLER, ask, body, is_measured=True))
 
 
-def admitted_in_steps(endpoint: Endpoint, body: bytes, step: int, cutting: Cutting) -> Call:
+def admitted_in_steps(endpoint: Endpoint, body: bytes, step: int, cutting: Cutting) -> ModelCall:
     """The call made of it where it counts as a large one, which is cut wherever it can be."""
     return admitted(endpoint, large(body, step=step, long=80, cutting=cutting, piece=3))
 
 
-def assert_is_the_same(call: Call, other: Call) -> None:
+def assert_is_the_same(call: ModelCall, other: ModelCall) -> None:
     """What was read in steps is what was read at once, and so is what leaves."""
     for one, two in (
         (call.model, other.model),
-        (call.asked, other.asked),
+        (call.requested_name, other.requested_name),
         (call.streams, other.streams),
         (call.load_options, other.load_options),
         (call.hides_usage, other.hides_usage),
@@ -62,7 +62,7 @@ def assert_is_the_same(call: Call, other: Call) -> None:
         assert call.measure == other.measure
 
 
-def assert_is_authorised(call: Call) -> str:
+def assert_is_authorised(call: ModelCall) -> str:
     """Read what goes upstream as Ollama does; returns what became of it."""
     try:
         fields = gojson.decode(sent(call.body), FIELDS)
@@ -180,8 +180,8 @@ def test_no_body_is_read_in_two_ways(endpoint: Endpoint, body: bytes, step: int)
         assert outcomes == [whole] * 3
         event(f"refused: {whole}")
         return
-    assert isinstance(shallow, Call)
-    assert isinstance(deep, Call)
+    assert isinstance(shallow, ModelCall)
+    assert isinstance(deep, ModelCall)
     assert None not in (shallow.measure, deep.measure)
     assert_is_the_same(whole, shallow)
     # Within a message or a tool a cut may count it twice, and changes nothing else.
@@ -190,7 +190,7 @@ def test_no_body_is_read_in_two_ways(endpoint: Endpoint, body: bytes, step: int)
     assert_is_authorised(deep)
 
 
-def outcome_of(reading: Callable[[], Call]) -> Call | str:
+def outcome_of(reading: Callable[[], ModelCall]) -> ModelCall | str:
     """The call, or why it is refused."""
     try:
         return reading()
@@ -240,7 +240,7 @@ def test_the_old_name_counts_where_the_new_one_is_empty() -> None:
     """`name` is read on the route that knows it, and there only for want of a `model`."""
     show = ON["/api/show"]
 
-    assert admitted(show, b'{"model":"","name":"m1"}').asked == "m1"
+    assert admitted(show, b'{"model":"","name":"m1"}').requested_name == "m1"
     for body in (b'{"model":"m2","name":"m1"}', b'{"model":"","name":"m2"}'):
         with pytest.raises(Forbidden):
             admitted(show, body)

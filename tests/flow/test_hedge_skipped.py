@@ -9,10 +9,10 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES
-from tests.flow.racing import GOOD, NEVER, M, Scenario, Track, error, failed
+from tests.flow.racing import GOOD, NEVER, M, RacePlan, Track, error, failed
 
 Clock = trio.testing.MockClock
-SLOW: Scenario = {"a": (5, GOOD), "b": (0, GOOD)}
+SLOW: RacePlan = {"a": (5, GOOD), "b": (0, GOOD)}
 
 
 def ill(track: Track) -> None:
@@ -103,9 +103,9 @@ async def test_a_backend_that_hangs_costs_no_client_more_than_the_delay(
 ) -> None:
     """Hedges beside what has been overtaken are retries, so a small ratio strands nobody."""
     track = Track("a", "b", after=2, ratio=0.05)
-    scenario: Scenario = {"a": (NEVER, GOOD), "b": (0.5, GOOD)}
+    plan: RacePlan = {"a": (NEVER, GOOD), "b": (0.5, GOOD)}
 
-    ended = [(await track.run(scenario)).ended for _ in range(20)]
+    ended = [(await track.run(plan)).ended for _ in range(20)]
 
     assert max(ended) == 2.5
     assert ended[FAILURES : FAILURES + 1] == [0.5], "the breaker is open"
@@ -144,7 +144,7 @@ async def test_no_hedges_are_no_hedges(autojump_clock: Clock) -> None:
 async def test_a_hedge_to_a_failing_backend_is_paid_as_a_retry(autojump_clock: Clock) -> None:
     """So an outage in which all answer slowly with errors costs no more than the retry budget."""
     track = Track("a", "b", after=2, attempts=2)
-    slow: Scenario = {"a": (3, error()), "b": (3, error())}
+    slow: RacePlan = {"a": (3, error()), "b": (3, error())}
     attempts = 0
 
     async def ask() -> None:

@@ -7,12 +7,12 @@ import math
 import pytest
 
 from ollama_gateway.flow.hedging import (
-    ENOUGH,
-    MODELS,
-    OBSERVATIONS,
+    DEFAULT_DELAY,
+    MAX_MODELS,
+    MAX_TIMES,
+    MIN_DELAY,
+    MIN_TIMES,
     RETRIES_SAVED,
-    SHORTEST,
-    UNKNOWN,
     Hedging,
     RetryBudget,
 )
@@ -46,15 +46,15 @@ def test_auto_is_the_95th_percentile_of_the_model() -> None:
         hedging.observe("m", hundredth / 100)
 
     assert hedging.delay("m") == 0.95
-    assert hedging.delay("other") == UNKNOWN
+    assert hedging.delay("other") == DEFAULT_DELAY
 
 
 def test_auto_needs_enough_to_go_by() -> None:
     """Until then it is 2 s."""
     hedging = Hedging("auto", 0.05)
-    for _ in range(ENOUGH - 1):
+    for _ in range(MIN_TIMES - 1):
         hedging.observe("m", 0.5)
-    assert hedging.delay("m") == UNKNOWN
+    assert hedging.delay("m") == DEFAULT_DELAY
 
     hedging.observe("m", 0.5)
 
@@ -64,25 +64,25 @@ def test_auto_needs_enough_to_go_by() -> None:
 def test_auto_is_bounded_below() -> None:
     """A model that answers in a millisecond is not hedged after two."""
     hedging = Hedging("auto", 0.05)
-    for _ in range(ENOUGH):
+    for _ in range(MIN_TIMES):
         hedging.observe("m", 0.001)
 
-    assert hedging.delay("m") == SHORTEST
+    assert hedging.delay("m") == MIN_DELAY
 
 
 def test_auto_forgets() -> None:
     """What was seen long ago says nothing of now; and so many models are remembered at most."""
     hedging = Hedging("auto", 0.05)
-    for _ in range(OBSERVATIONS):
+    for _ in range(MAX_TIMES):
         hedging.observe("m", 9)
-    for _ in range(OBSERVATIONS):
+    for _ in range(MAX_TIMES):
         hedging.observe("m", 1)
     assert hedging.delay("m") == 1
 
-    for number in range(MODELS):
+    for number in range(MAX_MODELS):
         hedging.observe(f"m{number}", 1)
 
-    assert hedging.delay("m") == UNKNOWN
+    assert hedging.delay("m") == DEFAULT_DELAY
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES, FIRST_WAIT, JITTER, LONGEST_WAIT
 from ollama_gateway.flow.attempt import BackendRefused
-from tests.flow.racing import GOOD, NEVER, M, Scenario, Track, error, failed, unreachable
+from tests.flow.racing import GOOD, NEVER, M, RacePlan, Track, error, failed, unreachable
 
 Clock = trio.testing.MockClock
 OVER = FIRST_WAIT * (1 + JITTER)
-WELL: Scenario = {"a": (0, GOOD), "b": (0, GOOD)}
+HEALTHY: RacePlan = {"a": (0, GOOD), "b": (0, GOOD)}
 
 
 async def half_open(failure: Exception, **options: float) -> Track:
@@ -38,7 +38,7 @@ async def test_a_light_request_that_was_the_probe_lets_the_line_go_on(
 
         nursery.start_soon(show)
         await trio.testing.wait_all_tasks_blocked()
-        outcomes = await track.run(WELL)
+        outcomes = await track.run(HEALTHY)
 
     assert outcomes.started == {"a": 1}
 
@@ -72,10 +72,10 @@ async def test_an_error_is_the_probes_until_the_race_is_over(autojump_clock: Clo
     """Those that come meanwhile are no probes as well; the wait is doubled once."""
     track = await half_open(failed())
     breaker = track.by_name["a"].health_of(M).breaker
-    scenario: Scenario = {"a": (0, error()), "b": (1, GOOD)}
+    plan: RacePlan = {"a": (0, error()), "b": (1, GOOD)}
     async with trio.open_nursery() as nursery:
         for _ in range(6):
-            nursery.start_soon(track.run, scenario)
+            nursery.start_soon(track.run, plan)
             await trio.sleep(0.01)
 
     assert breaker.state(trio.current_time()) == "open"
@@ -91,7 +91,7 @@ async def test_the_end_of_an_old_stream_is_not_the_end_of_a_new_probe(
     async with trio.open_nursery() as nursery:
 
         async def old() -> None:
-            await track.run(WELL, holds=10)
+            await track.run(HEALTHY, holds=10)
 
         nursery.start_soon(old)
         await trio.sleep(1)
@@ -101,7 +101,7 @@ async def test_the_end_of_an_old_stream_is_not_the_end_of_a_new_probe(
         nursery.start_soon(track.run, {"a": (50, GOOD), "b": (0, GOOD)})
         await trio.sleep(4)
 
-        assert (await track.run(WELL)).started == {"b": 0}, "the probe is still out"
+        assert (await track.run(HEALTHY)).started == {"b": 0}, "the probe is still out"
         nursery.cancel_scope.cancel()
 
 
@@ -115,7 +115,7 @@ async def test_a_probe_that_takes_too_long_gives_way(autojump_clock: Clock) -> N
 
         nursery.start_soon(slow)
         await trio.sleep(LONGEST_WAIT - 1)
-        assert (await track.run(WELL)).started == {"b": 0}
+        assert (await track.run(HEALTHY)).started == {"b": 0}
         await trio.sleep(1)
-        assert (await track.run(WELL)).started == {"a": 0}
+        assert (await track.run(HEALTHY)).started == {"a": 0}
         nursery.cancel_scope.cancel()

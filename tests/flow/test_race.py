@@ -16,13 +16,13 @@ from ollama_gateway.errors import (
     UpstreamTimeout,
 )
 from ollama_gateway.flow.attempt import AttemptFailed, BackendRefused
-from tests.flow.racing import GOOD, NEVER, Scenario, Track, error, failed, full, unreachable
+from tests.flow.racing import GOOD, NEVER, RacePlan, Track, error, failed, full, unreachable
 
 Clock = trio.testing.MockClock
 
 
 @pytest.mark.parametrize(
-    ("scenario", "winner", "started"),
+    ("plan", "winner", "started"),
     [
         ({"a": (1, GOOD), "b": (0, GOOD)}, "a", {"a": 0}),
         ({"a": (1, failed()), "b": (2, GOOD)}, "b", {"a": 0, "b": 1}),
@@ -30,12 +30,12 @@ Clock = trio.testing.MockClock
     ],
 )
 async def test_a_failure_starts_the_next_at_once(
-    autojump_clock: Clock, scenario: Scenario, winner: str, started: dict[str, float]
+    autojump_clock: Clock, plan: RacePlan, winner: str, started: dict[str, float]
 ) -> None:
     """Candidates are asked in order, each at the instant the last one failed."""
-    track = Track(*scenario)
+    track = Track(*plan)
 
-    outcomes = await track.run(scenario)
+    outcomes = await track.run(plan)
 
     assert (outcomes.won, outcomes.started) == (winner, started)
     assert winner in outcomes.closed
@@ -66,7 +66,7 @@ async def test_the_clients_own_error_ends_the_race(autojump_clock: Clock) -> Non
 
 
 @pytest.mark.parametrize(
-    ("scenario", "started", "won", "closed", "ended"),
+    ("plan", "started", "won", "closed", "ended"),
     [
         # slow: the next one starts beside it and wins, the loser ends at once
         ({"a": (5, GOOD), "b": (1, GOOD)}, {"a": 0, "b": 2}, "b", {"a": 3, "b": 3}, 3),
@@ -120,16 +120,16 @@ async def test_the_clients_own_error_ends_the_race(autojump_clock: Clock) -> Non
 )
 async def test_hedges(
     autojump_clock: Clock,
-    scenario: Scenario,
+    plan: RacePlan,
     started: dict[str, float],
     won: str | None,
     closed: dict[str, float],
     ended: float,
 ) -> None:
     """With a delay of 2 s: who starts when, who wins, and when each loser is closed."""
-    track = Track(*scenario, after=2)
+    track = Track(*plan, after=2)
 
-    outcomes = await track.run(scenario)
+    outcomes = await track.run(plan)
 
     assert outcomes.started == started
     assert (outcomes.won, outcomes.ended) == (won, ended)
@@ -194,10 +194,10 @@ async def test_when_all_fail_the_last_one_speaks(
     status: int,
 ) -> None:
     """The error is what became of the last attempt; 429 and 503 say when to come back."""
-    scenario = {str(number): (1.0, failure) for number, failure in enumerate(failures)}
-    track = Track(*scenario)
+    plan = {str(number): (1.0, failure) for number, failure in enumerate(failures)}
+    track = Track(*plan)
 
-    found = (await track.run(scenario)).error
+    found = (await track.run(plan)).error
 
     assert type(found) is expected
     assert isinstance(found, GatewayError)
@@ -223,10 +223,10 @@ async def test_a_client_that_leaves_at_any_moment_leaves_nothing_open(
 ) -> None:
     """Cancelled before, between or during attempts and hedges, or with a winner in hand."""
     track = Track("a", "b", "c", after=1)
-    scenario: Scenario = {"a": (1.5, failed()), "b": (NEVER, GOOD), "c": (2, GOOD)}
+    plan: RacePlan = {"a": (1.5, failed()), "b": (NEVER, GOOD), "c": (2, GOOD)}
 
     with anyio.move_on_after(moment):
-        await track.run(scenario, holds=1)
+        await track.run(plan, holds=1)
 
     assert trio.current_time() == min(moment, 5)
     track.assert_idle()

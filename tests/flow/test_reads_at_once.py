@@ -8,16 +8,16 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.scenario import CHAT, Pieces, Reply, Scenario, open_scenario
+from tests.support.scenario import CHAT, Reply, Scenario, TimedBody, open_scenario
 
 Clock = trio.testing.MockClock
 SHOW, COUNT = "/api/show", "/v1/messages/count_tokens"
 
 
-def slowly(path: str) -> Pieces:
+def slowly(path: str) -> TimedBody:
     """A body that is there after five seconds."""
     whole = json.dumps({"model": "m1"} if path == SHOW else CHAT).encode()
-    return Pieces([(1, whole[:2]), (4, whole[2:])], is_announced=True)
+    return TimedBody([(1, whole[:2]), (4, whole[2:])], is_announced=True)
 
 
 @pytest.mark.parametrize("path", [SHOW, COUNT])
@@ -75,7 +75,7 @@ async def test_a_place_is_given_back_on_every_way_out(
         await scenario.ask(SHOW, body, leave_at=leave_at)
 
     async with open_scenario() as scenario:
-        for body in [slowly(SHOW), Pieces([(1, b"{")]), {"model": "nope"}, b"[]"] * 8:
+        for body in [slowly(SHOW), TimedBody([(1, b"{")]), {"model": "nope"}, b"[]"] * 8:
             await ask(scenario, body)
         async with trio.open_nursery() as nursery:
             for _ in range(7):

@@ -11,10 +11,10 @@ from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.hedging import RETRIES_SAVED
 from ollama_gateway.wire.names import ModelName
-from tests.flow.racing import GOOD, NEVER, M, Scenario, Track, error, failed, full, unreachable
+from tests.flow.racing import GOOD, NEVER, M, RacePlan, Track, error, failed, full, unreachable
 
 Clock = trio.testing.MockClock
-WELL: Scenario = {"a": (0, GOOD), "b": (0, GOOD)}
+HEALTHY: RacePlan = {"a": (0, GOOD), "b": (0, GOOD)}
 OVER = FIRST_WAIT * (1 + JITTER)
 """Seconds after which a breaker's first wait is over for certain."""
 
@@ -60,16 +60,16 @@ async def test_an_open_breaker_is_passed_over_until_its_probe_answers(
     track = Track("a", "b")
     for _ in range(FAILURES):
         await track.run({"a": (0, failed()), "b": (0, GOOD)})
-    assert (await track.run(WELL)).started == {"b": 0}
+    assert (await track.run(HEALTHY)).started == {"b": 0}
     await trio.sleep(OVER)
-    slow: Scenario = {"a": (5, GOOD), "b": (0, GOOD)}
+    slow: RacePlan = {"a": (5, GOOD), "b": (0, GOOD)}
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(track.run, slow)
         await trio.testing.wait_all_tasks_blocked()
         assert (await track.run(slow)).started == {"b": 0}
 
-    assert (await track.run(WELL)).started == {"a": 0}
+    assert (await track.run(HEALTHY)).started == {"a": 0}
     assert (
         track.figure(
             "breaker_changes_total", backend="a", change="opened", reason="connection_broken"
@@ -101,7 +101,7 @@ async def test_a_deadline_counts(autojump_clock: Clock) -> None:
         outcomes = await track.run({"a": (NEVER, GOOD), "b": (0, GOOD)}, patience=10)
         assert isinstance(outcomes.error, UpstreamTimeout)
 
-    assert (await track.run(WELL)).started == {"b": 0}
+    assert (await track.run(HEALTHY)).started == {"b": 0}
 
 
 async def test_to_be_overtaken_counts(autojump_clock: Clock) -> None:
@@ -126,7 +126,7 @@ async def test_a_client_that_leaves_says_nothing_of_the_backend(autojump_clock: 
         with trio.move_on_after(1):
             await track.run({"a": (NEVER, GOOD), "b": (0, GOOD)})
 
-    assert (await track.run(WELL)).started == {"a": 0}
+    assert (await track.run(HEALTHY)).started == {"a": 0}
     assert states(track, "a") == ("closed", "closed")
 
 
@@ -148,14 +148,14 @@ async def test_never_are_all_passed_over(autojump_clock: Clock) -> None:
         await trio.sleep(0.1)
     assert states(track, "a") == states(track, "b") == ("closed", "open")
 
-    assert (await track.run(WELL)).won == "a"
-    assert (await track.run(WELL)).started == {"a": 0}
+    assert (await track.run(HEALTHY)).won == "a"
+    assert (await track.run(HEALTHY)).started == {"a": 0}
 
 
 async def test_of_the_bad_ones_a_request_tries_one(autojump_clock: Clock) -> None:
     """It does not go from one that is ill to the next."""
     track = Track("a", "b", "c")
-    broken: Scenario = {name: (0, failed()) for name in "abc"}
+    broken: RacePlan = {name: (0, failed()) for name in "abc"}
     for _ in range(FAILURES):
         await track.run(broken)
 
@@ -176,7 +176,7 @@ async def test_the_backends_own_breaker_is_for_all_of_its_models(autojump_clock:
 async def test_retries_on_what_is_failing_have_a_budget(autojump_clock: Clock) -> None:
     """With all of them answering errors, attempts are bounded: here in one instant."""
     track = Track("a", "b")
-    broken: Scenario = {"a": (0, error()), "b": (0, error())}
+    broken: RacePlan = {"a": (0, error()), "b": (0, error())}
     attempts = 0
     for _ in range(200):
         attempts += len((await track.run(broken)).started)

@@ -30,10 +30,10 @@ CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
 
 
 @attrs.frozen
-class Pieces:
+class TimedBody:
     """A body that comes in pieces."""
 
-    pieces: Sequence[tuple[float, bytes]]
+    chunks: Sequence[tuple[float, bytes]]
     """Each of them, so many seconds after the one before."""
     is_announced: bool = False
     """Whether the head says how long it is; else it is chunked."""
@@ -41,13 +41,13 @@ class Pieces:
     @property
     def whole(self) -> bytes:
         """What all of them make."""
-        return b"".join(piece for _, piece in self.pieces)
+        return b"".join(chunk for _, chunk in self.chunks)
 
     async def send(self, inbox: RequestStream) -> None:
         """Send them."""
-        for seconds, piece in self.pieces:
+        for seconds, chunk in self.chunks:
             await trio.sleep(seconds)
-            inbox.put(piece)
+            inbox.put(chunk)
         inbox.end()
 
 
@@ -111,9 +111,9 @@ class Scenario:
 
         """
         reply = Reply()
-        parts = body if isinstance(body, Pieces) else _at_once(method, body)
+        parts = body if isinstance(body, TimedBody) else _at_once(method, body)
         inbox = RequestStream()
-        if not parts.pieces[0][0]:  # as from a client that sends it with its head
+        if not parts.chunks[0][0]:  # as from a client that sends it with its head
             await parts.send(inbox)
         more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         usual = {"host": "localhost" if is_admin else "h"}
@@ -148,7 +148,7 @@ class Scenario:
         listener = self.gateway.admin_listener if is_admin else self.gateway.listener
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leave)
-            if parts.pieces[0][0]:
+            if parts.chunks[0][0]:
                 nursery.start_soon(parts.send, inbox)
             await listener.app(scope, inbox, send)
             reply.ended_at = trio.current_time()
@@ -161,9 +161,9 @@ class Scenario:
             await self.gateway.discovery.poll_once(backend)
 
 
-def _at_once(method: str, body: object) -> Pieces:
+def _at_once(method: str, body: object) -> TimedBody:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Pieces([(0, b"" if method in {"GET", "HEAD"} else raw)], is_announced=True)
+    return TimedBody([(0, b"" if method in {"GET", "HEAD"} else raw)], is_announced=True)
 
 
 def note(reply: Reply, event: Any) -> None:

@@ -16,7 +16,7 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Forbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.limits.quota import OwnLimits
-from ollama_gateway.turns import done
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
 from ollama_gateway.wire.dialects.openai import asks_for_usage, with_usage, without_usage
@@ -29,7 +29,7 @@ from ollama_gateway.wire.names import ModelName
 from ollama_gateway.wire.searching import PASSES, wants_search
 from ollama_gateway.wire.splicing import with_value
 
-MODEL: Final = ("model",)
+MODEL_FIELD: Final = ("model",)
 
 
 class Rights(Protocol):
@@ -54,12 +54,12 @@ class Rights(Protocol):
 
 
 @attrs.frozen
-class Call:
+class ModelCall:
     """A request that may be made: to any backend that hosts the model."""
 
     endpoint: Endpoint
     model: ModelName
-    asked: str
+    requested_name: str
     """The model's name as the client wrote it."""
     streams: bool
     headers: Headers = attrs.field(repr=False)
@@ -81,7 +81,7 @@ class Call:
         return f"{self.endpoint.path}/{self.parameter}" if self.parameter else self.endpoint.path
 
     @property
-    def is_held_back(self) -> bool:
+    def may_write_unheard(self) -> bool:
         """Whether Ollama may write much of which nothing is heard yet: whole answers, and calls of
         tools, which it sends once they are complete.
         """
@@ -93,15 +93,17 @@ class Call:
         That one route compares names with case (server/routes.go, EmbeddingsHandler).
         """
         if self.endpoint.path != "/api/embeddings":
-            return self.asked
-        return backend.spelling(self.model) or self.asked
+            return self.requested_name
+        return backend.spelling(self.model) or self.requested_name
 
     def body_for(self, backend: Backend) -> RequestBody:
         """The client's bytes, with the name that the backend is told."""
         name = self.name_for(backend)
-        return self.body if name == self.asked else with_value(self.body, MODEL, json.dumps(name))
+        if name == self.requested_name:
+            return self.body
+        return with_value(self.body, MODEL_FIELD, json.dumps(name))
 
-    def shown(self, frame: bytes) -> bytes:
+    def client_frame(self, frame: bytes) -> bytes:
         """What the client gets of a frame; empty where that is nothing."""
         return without_usage(frame) if self.hides_usage else frame
 
@@ -115,14 +117,14 @@ def may_call(rights: Rights, ask: Ask) -> None:
         raise UnsupportedEncoding
 
 
-async def read_call(rights: Rights, ask: Ask, body: RequestBody, *, is_measured: bool) -> Call:
+async def read_call(rights: Rights, ask: Ask, body: RequestBody, *, is_measured: bool) -> ModelCall:
     """Read the body and authorise what it asks for; raises BadRequest or Forbidden.
 
     A stream that reports usage only on request is asked for it, whatever the client wished.
     """
-    document = await done(fields_of(body))
-    asked = json_body.model_of(document, legacy=ask.path == "/api/show")
-    model = ModelName.parse(asked)
+    document = await in_turns(fields_of(body))
+    requested_name = json_body.model_of(document, legacy=ask.path == "/api/show")
+    model = ModelName.parse(requested_name)
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
     if not rights.may_use(model):
@@ -132,13 +134,22 @@ async def read_call(rights: Rights, ask: Ask, body: RequestBody, *, is_measured:
     passes = PASSES if searches else 1
     size = len(body)
     is_measured = is_measured and not _only_loads(ask, model, document, body)
-    measure = await done(_measured(ask, document, body, passes)) if is_measured else None
+    measure = await in_turns(_measured(ask, document, body, passes)) if is_measured else None
     options = load_options(document)
     hides = streams and ask.endpoint.usage_on_request and not asks_for_usage(document)
     if hides:
         body = with_usage(body)
-    return Call(
-        ask.endpoint, model, asked, streams, headers, body, measure, options, hides, size=size
+    return ModelCall(
+        ask.endpoint,
+        model,
+        requested_name,
+        streams,
+        headers,
+        body,
+        measure,
+        options,
+        hides,
+        size=size,
     )
 
 
@@ -149,7 +160,7 @@ async def _searches(
     has_none = isinstance(body, bytes) and not json_body.lookup(document, "tools")
     if has_none or not endpoint.searches:
         return False
-    searches = await done(wants_search(body))
+    searches = await in_turns(wants_search(body))
     if searches and not rights.may_search():
         raise Forbidden(reason="web_search_not_allowed")
     return searches
@@ -173,7 +184,7 @@ def _measured(
     return measured(body, document, ask.endpoint.bounds, passes)
 
 
-def bounded(call: Call, generation: int | None) -> Call:
+def bounded(call: ModelCall, generation: int | None) -> ModelCall:
     """The call with its answer's tokens bounded, where Ollama reads that or might; None: as it is.
 
     A body that says so already is left alone. Raises BadRequest where the field cannot stand.

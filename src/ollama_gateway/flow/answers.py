@@ -22,7 +22,7 @@ class AnswerBudget:
 
 
 @attrs.define
-class Held:
+class AnswerMemory:
     """What is held of one answer."""
 
     budget: AnswerBudget

@@ -10,7 +10,7 @@ from ollama_gateway.wire.dialects import Dialect
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.large import RequestBody
 
-SMALL: Final = 64 * 1024
+SMALL_BODY_BYTES: Final = 64 * 1024
 """Bytes of a body that is read before the limits of its key are asked."""
 
 
@@ -45,7 +45,7 @@ class Downstream(Protocol):
         """
         ...
 
-    async def next_piece(self) -> bytes:
+    async def next_chunk(self) -> bytes:
         """The next part of a request body that is not kept, in place of `body`; b"" at its end.
 
         Raises RequestTimeout.
@@ -122,7 +122,7 @@ class Ask:
     """What the route's path holds behind its last slash, where it takes something there."""
     query: str = ""
     """What stands behind the question mark; Ollama's own routes have nothing there."""
-    pins: tuple[str, ...] = ()
+    backend_overrides: tuple[str, ...] = ()
     """The backends that the request names as the one to ask; more than one is an error."""
 
     @property
@@ -139,7 +139,7 @@ class Ask:
     def may_only_load(self) -> bool:
         """Whether its body may turn out to have a model loaded, and nothing else."""
         announced = self.downstream.announced
-        return self.endpoint.loads and (announced is None or announced <= SMALL)
+        return self.endpoint.loads and (announced is None or announced <= SMALL_BODY_BYTES)
 
     @property
     def is_gone(self) -> bool:

@@ -23,18 +23,18 @@ from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import Blame, GatewayError, Unavailable
-from ollama_gateway.flow.admission import Call
-from ollama_gateway.flow.answers import AnswerBudget, Held
+from ollama_gateway.flow.admission import ModelCall
+from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
 from ollama_gateway.flow.reading import reading_of, slices
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import FrameGarbled, Frames, FrameTooLong, frames_for
 from ollama_gateway.wire.whole import WholeAnswer
 
-CLIENTS_OWN: Final = {400, 413, 415, 422}
+CLIENT_ERROR_STATUSES: Final = {400, 413, 415, 422}
 """Statuses that say the request is wrong, wherever it goes."""
-FULL: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
-LACKING: Final = re.compile(r"model ['\"].*['\"] not found")
+FULL_STATUSES: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
+MODEL_NOT_FOUND: Final = re.compile(r"model ['\"].*['\"] not found")
 """How Ollama says that it has not the model (server/routes.go)."""
 MAX_ERROR_BODY: Final = 64 * 1024
 """Bytes of a backend's error answer that are read."""
@@ -80,7 +80,7 @@ class BackendRefused(GatewayError):
 
 
 @attrs.define(eq=False)
-class Answer:
+class BackendAnswer:
     """A backend's answer from its first good chunk on. Whoever holds it closes it."""
 
     slot: Slot
@@ -90,9 +90,9 @@ class Answer:
     first: list[bytes]
     """The frames that came with the first good chunk; who sends them empties it."""
     _incoming: Incoming
-    held: Held
+    memory: AnswerMemory
     """What of it is in memory until it has been sent."""
-    shown: Callable[[bytes], bytes] = bytes
+    client_frame: Callable[[bytes], bytes] = bytes
     """What the client gets of a frame."""
 
     @property
@@ -105,8 +105,8 @@ class Answer:
 
         Those before have been sent. What a whole answer ends with comes when it `is_ended`.
         """
-        if self.held.taken:
-            self.held.give_back()
+        if self.memory.taken:
+            self.memory.give_back()
         return await _next_frames(self._incoming, self.frames)
 
     async def aclose(self) -> None:
@@ -116,11 +116,11 @@ class Answer:
         try:
             await self._incoming.aclose()
         finally:
-            self.held.give_back()
+            self.memory.give_back()
             self.slot.release()
 
 
-async def attempt(slot: Slot, call: Call, key_id: str, budget: AnswerBudget) -> Answer:
+async def attempt(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBudget) -> BackendAnswer:
     """Ask the backend of a slot, which is the answer's then; `budget` is for what is held of it.
 
     Raises AttemptFailed, BackendRefused, and Unavailable where there is no room for the answer.
@@ -131,13 +131,13 @@ async def attempt(slot: Slot, call: Call, key_id: str, budget: AnswerBudget) -> 
     with trio.CancelScope() as scope:
         unanswered.add(scope)
         try:
-            return await _ask(slot, call, key_id, Held(budget))
+            return await _ask(slot, call, key_id, AnswerMemory(budget))
         finally:
             unanswered.discard(scope)
     raise AttemptFailed("backend_down", Fault.NONE)
 
 
-async def _ask(slot: Slot, call: Call, key_id: str, held: Held) -> Answer:
+async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -> BackendAnswer:
     backend = slot.backend
     body = call.body_for(backend)
     message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
@@ -149,14 +149,16 @@ async def _ask(slot: Slot, call: Call, key_id: str, held: Held) -> Answer:
         raise AttemptFailed("connection_broken", Fault.BROKEN) from error
     slot.connected()
     try:
-        return await _first_chunk(slot, call, incoming, held)
+        return await _first_chunk(slot, call, incoming, memory)
     except BaseException:
-        held.give_back()
+        memory.give_back()
         await incoming.aclose()
         raise
 
 
-async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -> Answer:
+async def _first_chunk(
+    slot: Slot, call: ModelCall, incoming: Incoming, memory: AnswerMemory
+) -> BackendAnswer:
     backend, head = slot.backend, incoming.head
     if not httpx.codes.is_success(head.status):
         raise await _failure(backend, call, incoming)
@@ -166,7 +168,7 @@ async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -
     dialect = call.endpoint.dialect
     if not frames.streamed:
         frames = WholeAnswer(dialect, is_kept=call.endpoint.group == "read")
-    first = await _next_frames(incoming, frames, held)
+    first = await _next_frames(incoming, frames, memory)
     if not first:
         raise AttemptFailed("empty_answer", Fault.BROKEN)
     if isinstance(frames, WholeAnswer):
@@ -174,7 +176,9 @@ async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -
     else:
         reading = await reading_of(first[0], dialect)
     _check(reading, backend)
-    return Answer(slot, head.status, head.headers, frames, first, incoming, held, call.shown)
+    return BackendAnswer(
+        slot, head.status, head.headers, frames, first, incoming, memory, call.client_frame
+    )
 
 
 def _check(reading: Reading, backend: Backend) -> None:
@@ -185,12 +189,12 @@ def _check(reading: Reading, backend: Backend) -> None:
         raise AttemptFailed("error_as_answer", Fault.ERROR, message=text)
 
 
-async def _failure(backend: Backend, call: Call, incoming: Incoming) -> Exception:
+async def _failure(backend: Backend, call: ModelCall, incoming: Incoming) -> Exception:
     """What a status that is not 2xx means: for the client, or for the race."""
     status = incoming.head.status
     error = call.endpoint.dialect.read_body(await _error_body(incoming)).error
     text = None if error is None else scrubbed(error, backend)
-    if status in CLIENTS_OWN:
+    if status in CLIENT_ERROR_STATUSES:
         return BackendRefused(status, text)
     if status == httpx.codes.INTERNAL_SERVER_ERROR and text and text.startswith('option "'):
         return BackendRefused(status, text)
@@ -203,18 +207,18 @@ async def _failure(backend: Backend, call: Call, incoming: Incoming) -> Exceptio
     )
 
 
-def _fault_of(status: int, text: str | None, backend: Backend, call: Call) -> Fault:
+def _fault_of(status: int, text: str | None, backend: Backend, call: ModelCall) -> Fault:
     """What an HTTP status says of the backend.
 
     A 404 speaks of the model only where it says so (a backend that lacks the route says other
     things), and the name was sent as the backend lists it.
     """
-    if status in FULL:
+    if status in FULL_STATUSES:
         return Fault.FULL
     if status != httpx.codes.NOT_FOUND:
         return Fault.ERROR
     is_its_own = call.name_for(backend) == backend.spelling(call.model)
-    speaks_of_it = text is not None and LACKING.match(text) is not None
+    speaks_of_it = text is not None and MODEL_NOT_FOUND.match(text) is not None
     return Fault.LACKS_MODEL if is_its_own and speaks_of_it else Fault.NONE
 
 
@@ -233,13 +237,13 @@ async def _error_body(incoming: Incoming) -> bytes:
 
 
 async def _next_frames(
-    incoming: Incoming, frames: Frames | WholeAnswer, held: Held | None = None
+    incoming: Incoming, frames: Frames | WholeAnswer, memory: AnswerMemory | None = None
 ) -> list[bytes]:
     """Those that come next, while what came before is held; raises AttemptFailed, Unavailable."""
     try:
         while data := await incoming.read():
             if isinstance(frames, WholeAnswer):
-                whole = await _next_parts(frames, data, held)
+                whole = await _next_parts(frames, data, memory)
             else:
                 whole = frames.feed(data)
             if whole:
@@ -253,13 +257,13 @@ async def _next_frames(
         raise AttemptFailed("garbled_answer", Fault.ERROR) from error
 
 
-async def _next_parts(answer: WholeAnswer, data: bytes, held: Held | None) -> list[bytes]:
+async def _next_parts(answer: WholeAnswer, data: bytes, memory: AnswerMemory | None) -> list[bytes]:
     parts: list[bytes] = []
     for part in slices(data):
         parts += answer.feed(part)
         if len(part) < len(data):
             await trio.lowlevel.checkpoint()
-    if parts or held is None or held.take(len(data)):
+    if parts or memory is None or memory.take(len(data)):
         return parts
     parts = answer.pass_on()
     if not answer.is_good:

@@ -16,7 +16,7 @@ import attrs
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.flow.exchange import Principal
-from ollama_gateway.turns import done
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.headers import Headers, upstream_headers
 from ollama_gateway.wire.large import RequestBody, fields_of
@@ -42,7 +42,7 @@ class Command:
     """Whether the answer says how far it has come."""
 
     @property
-    def says_only_the_end(self) -> bool:
+    def reports_only_the_end(self) -> bool:
         """Whether the answer may take hours and says nothing until then."""
         return self.endpoint.streams_by_default is not None and not self.streams
 
@@ -67,7 +67,7 @@ async def read_command(principal: Principal, ask: Ask) -> Command:
         path = f"{BLOBS}/{ask.parameter}"
         return Command(ask.endpoint, path, headers, None if is_upload else b"")
     body = await ask.downstream.body(principal.key_id)
-    document = await done(fields_of(body))
+    document = await in_turns(fields_of(body))
     names = list(_names(ask.path, document))
     if not all(map(principal.may_use, names)):
         raise Forbidden(reason="model_not_allowed")

@@ -19,13 +19,13 @@ from ollama_gateway.backends.backends import Backend, Backends, ModelDown, Model
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamTimeout
-from ollama_gateway.flow.admission import Call, Rights, bounded, may_call, read_call
+from ollama_gateway.flow.admission import ModelCall, Rights, bounded, may_call, read_call
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.attempt import Answer, AttemptFailed, attempt
-from ollama_gateway.flow.race import Race, Rules, Start
+from ollama_gateway.flow.attempt import AttemptFailed, BackendAnswer, attempt
+from ollama_gateway.flow.race import Race, Rules, StartAttempt
 from ollama_gateway.flow.relay import relay
-from ollama_gateway.flow.target import pinned
+from ollama_gateway.flow.target import backend_override
 from ollama_gateway.ledger.asked import Caller
 from ollama_gateway.ledger.record import Attempt, AuditRecord, Ledger
 from ollama_gateway.limits.leases import Cost, Lease, Limits
@@ -74,12 +74,12 @@ class Exchange:
         principal = await self.keys.identify(ask.credential)  # 401, before a byte of the body
         async with self.ledger.record(principal, ask) as record:  # exactly one row
             may_call(principal, ask)  # 403, 415
-            only = pinned(principal, ask, self.backends)  # 403, 400
+            only = backend_override(principal, ask, self.backends)  # 403, 400
             quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
             with self.limits.lease(quota, record) as lease:  # holds nothing yet
                 call = await self._call(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
                 record.model, record.bytes_in = call.model.short, call.size
-                with Until(ask.arrived + self.deadlines.total):  # 504
+                with Deadline(ask.arrived + self.deadlines.total):  # 504
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
                     await self.ledger.admit(record)  # 503
@@ -94,7 +94,7 @@ class Exchange:
                         finish = partial(self._finish, lease, record, call)
                         await relay(winner, ask, record, finish, self.deadlines.idle, extra)
 
-    async def _call(self, principal: Principal, ask: Ask, lease: Lease) -> Call:
+    async def _call(self, principal: Principal, ask: Ask, lease: Lease) -> ModelCall:
         """Read the body; where it is large or still to come, only once it has its places."""
         is_slow = not await ask.downstream.is_at_hand()
         if is_slow:
@@ -106,11 +106,11 @@ class Exchange:
         is_measured = lease.quota.has_budget or not ask.endpoint.reports
         return await read_call(principal, ask, body, is_measured=is_measured)
 
-    def attempts(self, call: Call, ask: Ask, record: AuditRecord) -> Start:
+    def attempts(self, call: ModelCall, ask: Ask, record: AuditRecord) -> StartAttempt:
         """The race's way to start an attempt, which leaves a note in the row."""
         return _attempts(call, ask, record, self.answers)
 
-    def candidates(self, caller: Caller, call: Call, only: Backend | None) -> Candidates:
+    def candidates(self, caller: Caller, call: ModelCall, only: Backend | None) -> Candidates:
         """Who may be asked, `only` one where the request names it; Unavailable, Forbidden."""
         try:
             self.backends.check(call.model, clock.now(), only)
@@ -122,7 +122,7 @@ class Exchange:
         route = RouteRequest(call.model, caller.key_id, call.load_options, is_slotless, only)
         return Candidates(self.backends, route, self.deadlines.queue)
 
-    async def _finish(self, lease: Lease, record: AuditRecord, call: Call) -> None:
+    async def _finish(self, lease: Lease, record: AuditRecord, call: ModelCall) -> None:
         """The whole answer is there: give back what it held, and record it; 503."""
         self.limits.settle(lease)
         if record.prompt_tokens is None and call.measure and not call.endpoint.reports:
@@ -130,7 +130,7 @@ class Exchange:
             record.count(estimated(call.model.key, call.measure, context), 0)
         await self.ledger.finalize(record)
 
-    def _cost(self, call: Call, quota: Quota) -> Cost:
+    def _cost(self, call: ModelCall, quota: Quota) -> Cost:
         measure = call.measure if quota.has_budget else None
         context = self.backends.context(call.model) if measure else None
         return Cost(call.model.key, measure, context)
@@ -139,16 +139,16 @@ class Exchange:
         """What tells the client which backend has answered, where it may know."""
         return [(b"x-gateway-backend", backend.encode())] if self.expose_backend else []
 
-    def _deadline(self, call: Call, ask: Ask) -> float:
+    def _deadline(self, call: ModelCall, ask: Ask) -> float:
         """When the first good chunk has to be there; a whole answer has the total time for it."""
         deadlines = self.deadlines
         return ask.arrived + (deadlines.first_chunk if call.streams else deadlines.total)
 
 
-def _attempts(call: Call, ask: Ask, record: AuditRecord, budget: AnswerBudget) -> Start:
-    async def start(slot: Slot) -> Answer:
+def _attempts(call: ModelCall, ask: Ask, record: AuditRecord, budget: AnswerBudget) -> StartAttempt:
+    async def start(slot: Slot) -> BackendAnswer:
         note = Attempt(slot.backend.name, clock.now() - ask.arrived, slot.is_hedge)
-        if call.is_held_back:
+        if call.may_write_unheard:
             note.pace = slot.health.pace
         record.attempts.append(note)
         try:
@@ -164,7 +164,7 @@ def _attempts(call: Call, ask: Ask, record: AuditRecord, budget: AnswerBudget) -
     return start
 
 
-class Until:
+class Deadline:
     """A block that a deadline ends; it raises UpstreamTimeout then."""
 
     def __init__(

@@ -20,17 +20,17 @@ import attrs
 
 QUANTILE: Final = 0.95
 """`auto` hedges the slowest twentieth, as in "The Tail at Scale" (Dean and Barroso, 2013)."""
-OBSERVATIONS: Final = 200
+MAX_TIMES: Final = 200
 """First-chunk times of a model that are remembered."""
-ENOUGH: Final = 20
+MIN_TIMES: Final = 20
 """Of them, before they say anything about one in twenty."""
-UNKNOWN: Final = 2.0
+DEFAULT_DELAY: Final = 2.0
 """Seconds of the hedge delay until then."""
-SHORTEST: Final = 0.1
+MIN_DELAY: Final = 0.1
 """Seconds of the hedge delay at least: below it, what differs is chance."""
-MODELS: Final = 1000
+MAX_MODELS: Final = 1000
 """Models whose times are remembered; the one that was remembered first is forgotten first."""
-DEPTH: Final = 50
+SAVED_SHARES: Final = 50
 """Hedges that may be saved up, in shares: 50 x 5 % is 2.5 hedges."""
 
 RETRY_RATIO: Final = 0.1
@@ -52,7 +52,7 @@ class Hedging:
 
     def count_request(self) -> None:
         """Each request pays its share in."""
-        self._bucket = min(self._bucket + self.ratio, max(1.0, DEPTH * self.ratio))
+        self._bucket = min(self._bucket + self.ratio, max(1.0, SAVED_SHARES * self.ratio))
 
     @property
     def is_on(self) -> bool:
@@ -73,16 +73,16 @@ class Hedging:
         if self.after != "auto":
             return self.after
         times = self._times.get(model, ())
-        if len(times) < ENOUGH:
-            return UNKNOWN
-        return max(sorted(times)[math.ceil(len(times) * QUANTILE) - 1], SHORTEST)
+        if len(times) < MIN_TIMES:
+            return DEFAULT_DELAY
+        return max(sorted(times)[math.ceil(len(times) * QUANTILE) - 1], MIN_DELAY)
 
     def observe(self, model: str, seconds: float) -> None:
         """A streamed request had its first good chunk so long after its first attempt began."""
         if model not in self._times:
-            if len(self._times) >= MODELS:
+            if len(self._times) >= MAX_MODELS:
                 del self._times[next(iter(self._times))]
-            self._times[model] = deque(maxlen=OBSERVATIONS)
+            self._times[model] = deque(maxlen=MAX_TIMES)
         self._times[model].append(seconds)
 
 

@@ -12,7 +12,7 @@ must come as fast as any body, and be taken as a line must come.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, cast
 
@@ -28,18 +28,17 @@ from ollama_gateway.errors import GatewayError, Unavailable, UpstreamFailed, Ups
 from ollama_gateway.flow.ask import Ask, Downstream
 from ollama_gateway.flow.attempt import BackendRefused
 from ollama_gateway.flow.command import Command
+from ollama_gateway.flow.relay import Finish
 from ollama_gateway.ledger.record import Attempt, AuditRecord
 from ollama_gateway.wire.dialects import Dialect, Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, WholeBody, frames_for
 from ollama_gateway.wire.headers import Headers, downstream_headers
 from ollama_gateway.wire.large import RequestBody, pieces_of
 
-CLIENTS_OWN: Final = {400, 404, 405, 409, 413, 422, 429}
+PASSED_ON_STATUSES: Final = {400, 404, 405, 409, 413, 422, 429}
 """Statuses below 500 that are passed on; of others the client cannot know what they mean."""
-LONGEST: Final = 256 * 1024
+MAX_REPLY_BYTES: Final = 256 * 1024
 """Bytes of an answer that is not a stream."""
-
-Finish = Callable[[], Awaitable[None]]
 
 
 @attrs.define(eq=False)
@@ -70,7 +69,7 @@ class Reply:
 
 
 @asynccontextmanager
-async def told(
+async def send_command(
     backend: Backend, command: Command, ask: Ask, record: AuditRecord, idle: float
 ) -> AsyncIterator[Reply]:
     """Tell the backend what to do, and hold its answer for the length of the block.
@@ -94,17 +93,17 @@ async def told(
 async def _send(
     backend: Backend, command: Command, downstream: Downstream, record: AuditRecord, idle: float
 ) -> httpx.Response:
-    patience = math.inf if command.says_only_the_end else idle
-    with _patient(backend, patience) as waiting:
+    seconds = math.inf if command.reports_only_the_end else idle
+    with _time_limit(backend, seconds) as waiting:
         headers = list(command.headers)
         content: bytes | httpx.AsyncByteStream
         if isinstance(command.body, bytes):
             content = command.body
         elif command.body is not None:
-            content = _Whole(command.body)
+            content = _LargeBody(command.body)
             headers.append((b"content-length", b"%d" % len(command.body)))
         else:
-            content = _PassedOn(downstream, record, idle, waiting)
+            content = _RelayedBody(downstream, record, idle, waiting)
             if downstream.announced is not None:
                 headers.append((b"content-length", b"%d" % downstream.announced))
         request = backend.request(command.endpoint.method, command.path, headers, content)
@@ -121,7 +120,7 @@ async def _send(
 
 
 @contextmanager
-def _patient(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
+def _time_limit(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
     """Wait for so long; or, without a bound, until discovery finds that the backend is gone."""
     with trio.CancelScope(deadline=anyio.current_time() + seconds) as waiting:
         if math.isinf(seconds):
@@ -137,18 +136,18 @@ def _patient(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
 
 
 @attrs.frozen(eq=False)
-class _Whole(httpx.AsyncByteStream):
+class _LargeBody(httpx.AsyncByteStream):
     """A large body that is there."""
 
     body: RequestBody
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in pieces_of(self.body, ONE_WRITE):
-            yield piece
+        for chunk in pieces_of(self.body, ONE_WRITE):
+            yield chunk
 
 
 @attrs.define(eq=False)
-class _PassedOn(httpx.AsyncByteStream):
+class _RelayedBody(httpx.AsyncByteStream):
     """The client's body, as it comes; `waiting` is the deadline of the backend alone."""
 
     downstream: Downstream
@@ -162,31 +161,31 @@ class _PassedOn(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         self.waiting.deadline = math.inf
         try:
-            piece = await self.downstream.next_piece()
+            chunk = await self.downstream.next_chunk()
         except GatewayError as error:
             raise BodyFailed(error) from error
         self.waiting.deadline = anyio.current_time() + self.idle
-        self.record.bytes_in += len(piece)
-        if not piece:
+        self.record.bytes_in += len(chunk)
+        if not chunk:
             raise StopAsyncIteration
-        return piece
+        return chunk
 
 
 def _reply(response: httpx.Response) -> Reply:
     status, kind = response.status_code, response.headers.get("content-type", "")
-    if not response.is_success and status not in CLIENTS_OWN and status < 500:  # noqa: PLR2004
+    if not response.is_success and status not in PASSED_ON_STATUSES and status < 500:  # noqa: PLR2004
         raise _failed("the backend refused the gateway", f"status_{status}")
     frames = frames_for(kind)
     is_odd = response.is_success and kind and frames is None
     if is_odd or "content-encoding" in response.headers:
         raise _failed("the backend's answer broke", "not_an_ollama")
     if frames is None or not frames.streamed:
-        frames = WholeBody(limit=LONGEST)
+        frames = WholeBody(limit=MAX_REPLY_BYTES)
     chunks = aiter(cast("httpx.AsyncByteStream", response.stream))
     return Reply(status, response.headers.raw, frames, chunks)
 
 
-async def pass_on(
+async def relay_reply(
     reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, idle: float, extra: Headers
 ) -> None:
     """Send the answer to the client; `finish` is called before its last byte leaves."""
@@ -198,7 +197,7 @@ async def pass_on(
         await _stream(reply, ask, record, finish, idle)
         return
     body = b"".join(await _next(reply, idle))
-    _judge(reply, ask.endpoint.dialect.read_body(body) if body else Reading(), record)
+    _note_outcome(reply, ask.endpoint.dialect.read_body(body) if body else Reading(), record)
     record.bytes_out = len(body)
     await finish()
     await ask.downstream.respond(reply.status, headers, body)
@@ -209,7 +208,7 @@ async def _stream(reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, i
         whole, last = _examine(frames, ask.endpoint.dialect)
         record.bytes_out += sum(map(len, whole))
         if last is not None and not last.is_garbled:
-            _judge(reply, last, record)
+            _note_outcome(reply, last, record)
             await finish()
         if whole:
             await ask.downstream.send(b"".join(whole))
@@ -232,7 +231,7 @@ def _examine(frames: list[bytes], dialect: Dialect) -> tuple[list[bytes], Readin
     return frames, None
 
 
-def _judge(reply: Reply, reading: Reading, record: AuditRecord) -> None:
+def _note_outcome(reply: Reply, reading: Reading, record: AuditRecord) -> None:
     """Say in the row how it ended; the client reads it in the answer itself."""
     if reply.is_success and reading.error is not None:
         record.fail(_failed(None, "error_in_stream"))

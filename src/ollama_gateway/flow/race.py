@@ -34,15 +34,15 @@ from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Evaluation
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
-from ollama_gateway.flow.attempt import Answer, AttemptFailed
+from ollama_gateway.flow.attempt import AttemptFailed, BackendAnswer
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.verdict import verdict
 from ollama_gateway.metrics import Metrics
 
-SHORTEST_PAUSE: Final = 0.1
+MIN_HEDGE_PAUSE: Final = 0.1
 """Seconds at least until a hedge that was withheld is thought of again."""
 
-Start = Callable[[Slot], Awaitable[Answer]]
+StartAttempt = Callable[[Slot], Awaitable[BackendAnswer]]
 """Makes an attempt; the slot is the answer's then. Raises AttemptFailed, BackendRefused."""
 
 
@@ -61,7 +61,7 @@ class _Runner:
     """One attempt in the race."""
 
     slot: Slot
-    answer: Answer | None = None
+    answer: BackendAnswer | None = None
     failure: AttemptFailed | None = None
 
     @property
@@ -79,7 +79,7 @@ class Race:
     """
 
     candidates: Candidates
-    start: Start
+    start: StartAttempt
     rules: Rules
     deadline: float
     """When the first good chunk has to be there, the wait for room included. Only a stream's is
@@ -94,7 +94,7 @@ class Race:
     hedge_skipped: set[str] = attrs.field(factory=set, init=False)
     """Why no hedge was started; each reason counts once a race."""
 
-    async def __aenter__(self) -> Answer:
+    async def __aenter__(self) -> BackendAnswer:
         if not self.is_streamed:
             return await self._run()
         with trio.CancelScope(deadline=self.deadline):
@@ -105,7 +105,7 @@ class Race:
         if self.winner is not None and self.winner.answer is not None:
             await self.winner.answer.aclose()
 
-    async def _run(self) -> Answer:
+    async def _run(self) -> BackendAnswer:
         """Start attempts until one wins, or none is left and all have failed."""
         self.rules.hedging.count_request()
         self.rules.retries.count_request()
@@ -141,7 +141,7 @@ class Race:
         while (slot := await self._next()) is not None:
             runner = _Runner(slot)
             self.runners.append(runner)
-            await self._attempt(runner, _nobody_else)
+            await self._attempt(runner, _stop_none)
 
     async def _attempt(self, runner: _Runner, stop_others: Callable[[], None]) -> None:
         slot = runner.slot
@@ -186,7 +186,7 @@ class Race:
             elif slot := self._hedge(running):
                 return slot
             else:
-                pause_until = now + max(delay, SHORTEST_PAUSE)
+                pause_until = now + max(delay, MIN_HEDGE_PAUSE)
         return None
 
     def _is_decided(self) -> bool:
@@ -252,7 +252,7 @@ class Race:
                 runner.slot.failed(Fault.BROKEN, "overtaken", now)
 
 
-def _nobody_else() -> None:
+def _stop_none() -> None:
     """Stop the others, where there are none."""
 
 

@@ -30,12 +30,12 @@ async def reading_of(frame: bytes, dialect: Dialect) -> Reading:
     if known is not None:
         return known
     try:
-        return dialect.mean(await _told(dialect.data_of(frame), dialect.told))
+        return dialect.mean(await _members_of(dialect.data_of(frame), dialect.told))
     except Unreadable:
         return GARBLED
 
 
-async def _told(data: bytes, told: frozenset[str]) -> dict[str, object]:
+async def _members_of(data: bytes, told: frozenset[str]) -> dict[str, object]:
     """The members of an object that mean something, and theirs; raises Unreadable."""
     outline = Outline(told)
     for part in slices(data):
@@ -45,5 +45,5 @@ async def _told(data: bytes, told: frozenset[str]) -> dict[str, object]:
     document = outline.document
     for member in outline.members:
         if member.key in told and member.raw is None and member.kind == "{":
-            document[member.key] = await _told(data[member.start : member.end], told)
+            document[member.key] = await _members_of(data[member.start : member.end], told)
     return document

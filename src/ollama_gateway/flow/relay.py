@@ -25,7 +25,7 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.attempt import Answer, AttemptFailed
+from ollama_gateway.flow.attempt import AttemptFailed, BackendAnswer
 from ollama_gateway.flow.reading import reading_of
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.ledger.record import AuditRecord
@@ -35,12 +35,12 @@ from ollama_gateway.wire.headers import Headers, downstream_headers
 from ollama_gateway.wire.whole import WholeAnswer
 
 Finish = Callable[[], Awaitable[None]]
-Following = Callable[[], Awaitable[list[bytes]]]
+NextFrames = Callable[[], Awaitable[list[bytes]]]
 NO_END: Final = "no_terminal_marker"
 
 
 async def relay(
-    answer: Answer,
+    answer: BackendAnswer,
     ask: Ask,
     record: AuditRecord,
     finish: Finish,
@@ -59,25 +59,25 @@ async def relay(
         return
     # One scope for all of it, whose deadline moves: one for each chunk cost as much as it.
     with trio.CancelScope() as idle:
-        following = partial(_next, answer, idle, idle_timeout)
+        next_frames = partial(_next, answer, idle, idle_timeout)
         if whole is not None:
-            await _relay_whole(answer, whole, ask, record, finish, headers, following)
+            await _relay_whole(answer, whole, ask, record, finish, headers, next_frames)
         else:
             await ask.downstream.start(answer.status, headers)
-            await _pass_on(answer, ask, record, finish, following)
+            await _pass_on(answer, ask, record, finish, next_frames)
     if idle.cancelled_caught:
         timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
         raise _broken(answer, timeout)
 
 
 async def _relay_whole(
-    answer: Answer,
+    answer: BackendAnswer,
     whole: WholeAnswer,
     ask: Ask,
     record: AuditRecord,
     finish: Finish,
     headers: Headers,
-    following: Following,
+    next_frames: NextFrames,
 ) -> None:
     """Send it at once where all of it is there; else as it comes, and its last brace at the end."""
     parts, is_passed_on = answer.first, not whole.is_ended
@@ -90,7 +90,7 @@ async def _relay_whole(
                 part = parts.pop(0)
                 record.bytes_out += len(part)
                 await ask.downstream.send(part)
-            parts = await following()
+            parts = await next_frames()
     finally:
         _note_whole(answer, whole, ask, record, parts)
     if whole.reading.error is not None or whole.reading.is_garbled:
@@ -104,7 +104,7 @@ async def _relay_whole(
 
 
 def _note_whole(
-    answer: Answer, whole: WholeAnswer, ask: Ask, record: AuditRecord, parts: list[bytes]
+    answer: BackendAnswer, whole: WholeAnswer, ask: Ask, record: AuditRecord, parts: list[bytes]
 ) -> None:
     """Take down what it cost, as far as it came."""
     usage, embeds = whole.reading.usage, ask.endpoint.inputs is not None
@@ -119,12 +119,12 @@ def _note_whole(
 
 
 async def _pass_on(
-    answer: Answer, ask: Ask, record: AuditRecord, finish: Finish, following: Following
+    answer: BackendAnswer, ask: Ask, record: AuditRecord, finish: Finish, next_frames: NextFrames
 ) -> None:
     frames, answer.first = answer.first, []
     while frames:
         good, failure, is_last = await _examine(frames, ask.endpoint.dialect, record, answer)
-        whole = [shown for shown in map(answer.shown, good) if shown]
+        whole = [sent for sent in map(answer.client_frame, good) if sent]
         _count(record, whole, ask.endpoint.dialect)
         if is_last:
             await finish()
@@ -134,14 +134,14 @@ async def _pass_on(
             await ask.downstream.send(b"".join(whole))
         if failure is not None:
             raise failure
-        frames = await following()
+        frames = await next_frames()
     # Ollama itself ends a stream so when a model repeats itself: no fault of the backend's.
     answer.slot.failed(Fault.NONE, NO_END, clock.now())
     raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
 
 
 async def _examine(
-    frames: list[bytes], dialect: Dialect, record: AuditRecord, answer: Answer
+    frames: list[bytes], dialect: Dialect, record: AuditRecord, answer: BackendAnswer
 ) -> tuple[list[bytes], GatewayError | None, bool]:
     """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
     for place, frame in enumerate(frames):
@@ -169,7 +169,7 @@ def _count(record: AuditRecord, frames: list[bytes], dialect: Dialect) -> None:
     record.text += sum(map(dialect.text, frames))
 
 
-def _note_usage(record: AuditRecord, usage: Usage, answer: Answer) -> None:
+def _note_usage(record: AuditRecord, usage: Usage, answer: BackendAnswer) -> None:
     """Take down what it cost, and how fast that backend writes."""
     record.report(usage.prompt, usage.completion)
     seconds = usage.seconds
@@ -181,7 +181,7 @@ def _note_usage(record: AuditRecord, usage: Usage, answer: Answer) -> None:
         answer.slot.health.wrote(usage.completion, seconds)
 
 
-async def _next(answer: Answer, idle: trio.CancelScope, seconds: float) -> list[bytes]:
+async def _next(answer: BackendAnswer, idle: trio.CancelScope, seconds: float) -> list[bytes]:
     """The next frames; `idle` is cancelled where they take so long. What a client takes is not."""
     idle.deadline = clock.now() + seconds
     try:
@@ -193,7 +193,7 @@ async def _next(answer: Answer, idle: trio.CancelScope, seconds: float) -> list[
         idle.deadline = math.inf
 
 
-def _broken(answer: Answer, error: GatewayError) -> GatewayError:
+def _broken(answer: BackendAnswer, error: GatewayError) -> GatewayError:
     """The same error, once it has been counted against the backend."""
     answer.slot.failed(Fault.BROKEN, error.reason, clock.now())
     return error

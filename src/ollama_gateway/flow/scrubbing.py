@@ -7,7 +7,7 @@ from typing import Final
 
 from ollama_gateway.backends.backends import Backend
 
-_PLACES: Final = re.compile(
+_LOCATIONS: Final = re.compile(
     r"\w+://\S+"  # URLs
     r"|(?<![\w.])/[\w.@/-]+|\b[A-Z]:\\\S+"  # absolute paths
     r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-fA-F:]+\](?::\d+)?"  # IP addresses
@@ -22,4 +22,4 @@ def scrubbed(text: str, backend: Backend) -> str:
     """A backend's error text on one line, without what says where things are."""
     line = _BREAKS.sub(" ", text.strip())
     host = rf"(?<![\w-]){re.escape(backend.url.host)}(?![\w-])"
-    return re.sub(host, "(hidden)", _PLACES.sub("(hidden)", line), flags=re.IGNORECASE)
+    return re.sub(host, "(hidden)", _LOCATIONS.sub("(hidden)", line), flags=re.IGNORECASE)

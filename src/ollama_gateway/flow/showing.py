@@ -20,24 +20,24 @@ from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
 from ollama_gateway.errors import Forbidden, NotFound
-from ollama_gateway.flow.admission import Call, may_call, read_call
-from ollama_gateway.flow.answers import Held
+from ollama_gateway.flow.admission import ModelCall, may_call, read_call
+from ollama_gateway.flow.answers import AnswerMemory
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.exchange import Exchange, Principal, Until
+from ollama_gateway.flow.exchange import Deadline, Exchange, Principal
 from ollama_gateway.flow.race import Race
-from ollama_gateway.flow.target import pinned
+from ollama_gateway.flow.target import backend_override
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.limits.at_once import AtOnce
-from ollama_gateway.turns import done
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.headers import Headers, downstream_headers, upstream_headers
 from ollama_gateway.wire.modelfile import without_places
 from ollama_gateway.wire.names import ModelName
 
 COPILOT: Final = b"GitHubCopilotChat/"
-LONGEST_BODY: Final = 4096
+MAX_CACHED_REQUEST: Final = 4096
 """Bytes of a request whose answer is kept: it is part of what the answer is kept by."""
 
-Key = tuple[str, str, str, bytes, bool]
+CacheKey = tuple[str, str, str, bytes, bool]
 
 
 @attrs.frozen
@@ -60,29 +60,29 @@ class ShownCache:
     """
 
     limit: int = 16 * 1024 * 1024
-    _kept: OrderedDict[Key, Shown] = attrs.field(factory=OrderedDict, init=False)
+    _answers: OrderedDict[CacheKey, Shown] = attrs.field(factory=OrderedDict, init=False)
     _size: int = attrs.field(default=0, init=False)
 
-    def get(self, key: Key | None) -> Shown | None:
+    def get(self, key: CacheKey | None) -> Shown | None:
         """What was kept, if anything was."""
-        if key is None or key not in self._kept:
+        if key is None or key not in self._answers:
             return None
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        self._answers.move_to_end(key)
+        return self._answers[key]
 
-    def put(self, key: Key | None, shown: Shown) -> None:
+    def put(self, key: CacheKey | None, shown: Shown) -> None:
         """Keep an answer."""
         if key is None or len(shown.body) > self.limit // 8:
             return
-        if (old := self._kept.pop(key, None)) is not None:
+        if (old := self._answers.pop(key, None)) is not None:
             self._size -= _cost(key, old)
-        self._kept[key] = shown
+        self._answers[key] = shown
         self._size += _cost(key, shown)
         while self._size > self.limit:
-            self._size -= _cost(*self._kept.popitem(last=False))
+            self._size -= _cost(*self._answers.popitem(last=False))
 
 
-def _cost(key: Key, shown: Shown) -> int:
+def _cost(key: CacheKey, shown: Shown) -> int:
     """Its bytes, and about what Python needs round them."""
     return len(shown.body) + len(key[3]) + 1024
 
@@ -106,20 +106,20 @@ class Showing:
         principal = await self.exchange.keys.identify(ask.credential)  # 401
         async with self.exchange.ledger.record(principal, ask) as record:
             may_call(principal, ask)  # 403, 415
-            only = pinned(principal, ask, self.exchange.backends)  # 403, 400
+            only = backend_override(principal, ask, self.exchange.backends)  # 403, 400
             with self.at_once.place(principal.key_id):  # 429
                 call = await _read(principal, ask)  # 400, 403, 408, 413, 503
                 first = self._first(
                     RouteRequest(call.model, principal.key_id, is_slotless=True, only=only)
                 )
-                shown = self.cache.get(_key_of(call, first) if first else None)
+                shown = self.cache.get(_cache_key(call, first) if first else None)
                 if shown is None:
                     shown = await self._ask(principal, ask, call, only, record)  # 403, 502, ...
                 is_trusted = principal.may_call("manage")
-                body = shown.body if is_trusted else await done(without_places(shown.body))
+                body = shown.body if is_trusted else await in_turns(without_places(shown.body))
                 exposed = self.exchange.exposed(shown.backend)
-                with Held(self.exchange.answers) as held:
-                    held.take(len(body))
+                with AnswerMemory(self.exchange.answers) as memory:
+                    memory.take(len(body))
                     await ask.downstream.respond(200, shown.headers + exposed, body)
 
     def _first(self, route: RouteRequest) -> Backend | None:
@@ -128,39 +128,44 @@ class Showing:
         return evaluated[0].backend if evaluated else None
 
     async def _ask(
-        self, principal: Principal, ask: Ask, call: Call, only: Backend | None, record: AuditRecord
+        self,
+        principal: Principal,
+        ask: Ask,
+        call: ModelCall,
+        only: Backend | None,
+        record: AuditRecord,
     ) -> Shown:
         candidates = self.exchange.candidates(principal, call, only)
         deadline = ask.arrived + self.exchange.deadlines.total
         start, rules = self.exchange.attempts(call, ask, record), self.exchange.rules
-        with Until(deadline, "no backend answered in time", "first_chunk_timeout"):
+        with Deadline(deadline, "no backend answered in time", "first_chunk_timeout"):
             async with Race(candidates, start, rules, deadline, is_streamed=False) as winner:
                 name, headers = winner.backend.name, downstream_headers(winner.headers)
                 shown = Shown(name, headers, b"".join(winner.first))
-                self.cache.put(_key_of(call, winner.backend), shown)
+                self.cache.put(_cache_key(call, winner.backend), shown)
                 return shown
 
 
-async def _read(principal: Principal, ask: Ask) -> Call:
+async def _read(principal: Principal, ask: Ask) -> ModelCall:
     """Read the request; raises BadRequest, Forbidden, NotFound, and what reading a body raises."""
     if ask.endpoint.method == "POST":
         body = await ask.downstream.body(principal.key_id)
         return await read_call(principal, ask, body, is_measured=False)
-    asked = unquote(ask.parameter)
-    if "/" in asked:
+    name = unquote(ask.parameter)
+    if "/" in name:
         raise NotFound  # Ollama's router cuts there
-    model = ModelName.parse(asked)
+    model = ModelName.parse(name)
     if not principal.may_use(model):
         raise Forbidden(reason="model_not_allowed")
-    headers, parameter = upstream_headers(ask.headers), quote(asked, safe=":")
-    return Call(ask.endpoint, model, asked, False, headers, b"", parameter=parameter)  # noqa: FBT003
+    headers, parameter = upstream_headers(ask.headers), quote(name, safe=":")
+    return ModelCall(ask.endpoint, model, name, False, headers, b"", parameter=parameter)  # noqa: FBT003
 
 
-def _key_of(call: Call, backend: Backend) -> Key | None:
+def _cache_key(call: ModelCall, backend: Backend) -> CacheKey | None:
     entry = backend.listing.models.get(call.model.key) if backend.listing else None
     if backend.listing is None or entry is None:
         return None
-    if not isinstance(call.body, bytes) or len(call.body) > LONGEST_BODY:
+    if not isinstance(call.body, bytes) or len(call.body) > MAX_CACHED_REQUEST:
         return None
     agents = [value for name, value in call.headers if name == b"user-agent"]
     is_copilot = any(agent.startswith(COPILOT) for agent in agents)

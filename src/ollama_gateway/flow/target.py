@@ -12,15 +12,15 @@ from ollama_gateway.flow.admission import Rights
 from ollama_gateway.flow.ask import Ask
 
 
-def pinned(rights: Rights, ask: Ask, backends: Backends) -> Backend | None:
+def backend_override(rights: Rights, ask: Ask, backends: Backends) -> Backend | None:
     """The backend that is named; None where none is. Raises Forbidden, BadRequest."""
-    if not ask.pins:
+    if not ask.backend_overrides:
         return None
     if not rights.may_call("manage"):
         raise Forbidden(reason="endpoint_not_allowed")
-    if len(ask.pins) > 1:
+    if len(ask.backend_overrides) > 1:
         raise _unclear("name one backend, once", backends)
-    found = backends.named(ask.pins[0])
+    found = backends.named(ask.backend_overrides[0])
     if found is None:
         raise _unclear("no such backend", backends)
     return found
@@ -28,7 +28,7 @@ def pinned(rights: Rights, ask: Ask, backends: Backends) -> Backend | None:
 
 def target(rights: Rights, ask: Ask, backends: Backends) -> Backend:
     """The backend that is named, or the only one there is. Raises Forbidden, BadRequest."""
-    found = pinned(rights, ask, backends)
+    found = backend_override(rights, ask, backends)
     if found is not None:
         return found
     if len(backends.all) == 1:

@@ -9,7 +9,7 @@ import httpx
 
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamFailed
-from ollama_gateway.flow.attempt import FULL, AttemptFailed
+from ollama_gateway.flow.attempt import FULL_STATUSES, AttemptFailed
 
 NOTHING_REACHED: Final = {"connect_failed", "backend_down"}
 RETRY_AFTER: Final = 5.0
@@ -32,8 +32,8 @@ def verdict(failures: Sequence[AttemptFailed]) -> GatewayError:
     last = found[-1]
     if all(failure.fault is Fault.FULL for failure in reached):
         last = reached[-1]  # it says when to come back, and those that are down do not
-    wait = last.retry_after or (RETRY_AFTER if last.status in FULL else None)
-    passed_on = last.status if last.status in FULL or (last.status or 0) >= 500 else None  # noqa: PLR2004
+    wait = last.retry_after or (RETRY_AFTER if last.status in FULL_STATUSES else None)
+    passed_on = last.status if last.status in FULL_STATUSES or (last.status or 0) >= 500 else None  # noqa: PLR2004
     return UpstreamFailed(
         last.message, reason=last.reason, retry_after=wait, status=passed_on or 502
     )

@@ -149,7 +149,7 @@ class App:
             downstream,
             route.parameter,
             scope.get("query_string", b"").decode("ascii", "replace"),
-            address.pins(headers),
+            address.backend_overrides(headers),
         )
         try:
             await route.handler(ask)

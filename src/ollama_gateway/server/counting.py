@@ -16,9 +16,9 @@ from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.exchange import Keys, Principal
-from ollama_gateway.flow.target import pinned
+from ollama_gateway.flow.target import backend_override
 from ollama_gateway.limits.at_once import AtOnce
-from ollama_gateway.turns import done
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.counting import estimated_tokens
 from ollama_gateway.wire.dialects.reading import one_line
@@ -41,14 +41,14 @@ class Counting:
         """Answer `{"input_tokens": N}`; raises what `/v1/messages` raises before it asks anyone."""
         principal = await self.keys.identify(ask.credential)
         may_call(principal, ask)
-        only = pinned(principal, ask, self.backends)
+        only = backend_override(principal, ask, self.backends)
         with self.at_once.place(principal.key_id):
             body = await ask.downstream.body(principal.key_id)
-            document = await done(fields_of(body))
+            document = await in_turns(fields_of(body))
             self._authorise(principal, ModelName.parse(json_body.model_of(document)), only)
             if not isinstance(json_body.lookup(document, "messages"), list):
                 raise BadRequest("messages is required", reason="invalid_body")
-            answer = one_line({"input_tokens": await done(estimated_tokens(body, document))})
+            answer = one_line({"input_tokens": await in_turns(estimated_tokens(body, document))})
             await ask.downstream.respond(200, JSON, answer)
 
     def _authorise(self, principal: Principal, model: ModelName, only: Backend | None) -> None:

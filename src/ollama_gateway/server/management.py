@@ -16,7 +16,7 @@ from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.command import Command, read_command
 from ollama_gateway.flow.exchange import Keys, Principal
-from ollama_gateway.flow.managing import pass_on, told
+from ollama_gateway.flow.managing import relay_reply, send_command
 from ollama_gateway.flow.target import target
 from ollama_gateway.ledger.record import AuditRecord, Ledger
 from ollama_gateway.limits.leases import Cost, Lease, Limits
@@ -48,11 +48,12 @@ class Management:
                 record.bytes_in = len(command.body or b"")
                 await self.limits.admit(lease, Cost())  # 429, 503
                 await self.ledger.admit(record)  # 503
-                async with told(backend, command, ask, record, self.idle) as reply:  # 502, 503, 504
+                sending = send_command(backend, command, ask, record, self.idle)
+                async with sending as reply:  # 502, 503, 504
                     finish = partial(self._finish, backend, command, lease, record)
                     exposed = [(b"x-gateway-backend", backend.name.encode())]
                     extra = lease.headers + exposed * self.expose_backend
-                    await pass_on(reply, ask, record, finish, self.idle, extra)
+                    await relay_reply(reply, ask, record, finish, self.idle, extra)
 
     async def _command(self, principal: Principal, ask: Ask, lease: Lease) -> Command:
         """Read the body; where it is large or still to come, only once it has its places."""

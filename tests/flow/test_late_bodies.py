@@ -15,7 +15,7 @@ from ollama_gateway.flow import exchange
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.limits.quota import Grant, Quota, ReservationRequest
 from tests.flow.limited import Limited, limited
-from tests.support.scenario import CHAT, Pieces, Reply
+from tests.support.scenario import CHAT, Reply, TimedBody
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,7 +27,7 @@ ALL = KeyLimits(
     requests_per_minute=3, concurrent_requests=1, tokens_per_day=100_000, tokens_per_month=100_000
 )
 BODY = json.dumps(CHAT).encode()
-SLOW = Pieces([(1.0, b" " * 1024)] * 40 + [(1.0, BODY)])
+SLOW = TimedBody([(1.0, b" " * 1024)] * 40 + [(1.0, BODY)])
 """A body of 41 seconds: longer than a lease."""
 BOUND = 8192
 """Of its prompt: the model's context, which is less than its bytes."""
@@ -47,7 +47,7 @@ async def spent(key: Limited, quota: Quota, tokens: int) -> None:
     store.settle(grant.reservation, tokens)
 
 
-async def sent(key: Limited, replies: list[Reply], body: Pieces = SLOW) -> None:
+async def sent(key: Limited, replies: list[Reply], body: TimedBody = SLOW) -> None:
     """A request in a task of its own."""
     replies.append(await key.ask(body=body))
 
@@ -92,7 +92,7 @@ async def test_a_small_body_is_reserved_for_in_one_step(
 
         monkeypatch.setattr(store, "reserve", counted)
         await key.ask()
-        await key.ask(body=Pieces([(0.1, BODY[:9]), (0.1, BODY[9:])], is_announced=True))
+        await key.ask(body=TimedBody([(0.1, BODY[:9]), (0.1, BODY[9:])], is_announced=True))
         assert wishes == [False, False]
         await key.ask(body=LARGE)
         assert wishes == [False, False, False, True]
@@ -108,7 +108,7 @@ async def test_a_refused_body_is_not_read(
     async with limited(KeyLimits(requests_per_minute=1, tokens_per_day=9)) as key:
         await spent(key, Quota(requests_per_minute=1), 0)
         whole = json.dumps(LARGE).encode()
-        reply = await key.ask(path, Pieces([(0, whole)], is_announced=not is_chunked))
+        reply = await key.ask(path, TimedBody([(0, whole)], is_announced=not is_chunked))
 
     assert reply.status == 429
     assert [record.reason for record in key.scenario.records] == ["rate"]
@@ -119,8 +119,8 @@ async def test_a_refused_body_is_not_read(
     [
         (b"{" + b" " * 70_000, 400),
         ({**LARGE, "model": "nope"}, 403),
-        (Pieces([(0.1, b"{"), (90.0, b"}")]), 408),
-        (Pieces([(0, b"x" * 1_200_000)]), 413),
+        (TimedBody([(0.1, b"{"), (90.0, b"}")]), 408),
+        (TimedBody([(0, b"x" * 1_200_000)]), 413),
     ],
     ids=["400", "403", "408", "413"],
 )
@@ -232,7 +232,7 @@ async def test_a_load_that_comes_slowly_needs_no_budget(autojump_clock: Clock) -
     limits = KeyLimits(requests_per_minute=2, tokens_per_day=1000)
     async with limited(limits) as key:
         await spent(key, quota, 1000)
-        for body in (Pieces([(1.0, load)]), Pieces([(1.0, load)], is_announced=False)):
+        for body in (TimedBody([(1.0, load)]), TimedBody([(1.0, load)], is_announced=False)):
             assert (await key.ask("/api/generate", body)).status == 200
         assert (await key.usage()).day == 1000
 

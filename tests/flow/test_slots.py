@@ -10,7 +10,7 @@ import trio.testing
 from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.wire.names import ModelName
-from tests.flow.racing import GOOD, M, Outcomes, Scenario, Track, failed, full
+from tests.flow.racing import GOOD, M, Outcomes, RacePlan, Track, failed, full
 
 Clock = trio.testing.MockClock
 
@@ -20,8 +20,8 @@ async def many(track: Track, keys: str, *, holds: float, **arguments: float) -> 
     found: dict[int, Outcomes] = {}
 
     async def ask(number: int, key: str) -> None:
-        scenario = dict.fromkeys(track.by_name, (0.0, GOOD))
-        found[number] = await track.run(scenario, holds=holds, key=key, **arguments)  # type: ignore[arg-type]
+        plan = dict.fromkeys(track.by_name, (0.0, GOOD))
+        found[number] = await track.run(plan, holds=holds, key=key, **arguments)  # type: ignore[arg-type]
 
     async with trio.open_nursery() as nursery:
         for number, key in enumerate(keys):
@@ -148,14 +148,14 @@ async def test_a_backend_that_says_it_is_full_is_left_alone_for_as_long_as_it_sa
 ) -> None:
     """`Retry-After: 7` of the preferred one: the next requests go elsewhere, then come back."""
     track = Track("a", "b")
-    busy: Scenario = {"a": (0, full(retry_after=7)), "b": (0, GOOD)}
-    well: Scenario = {"a": (0, GOOD), "b": (0, GOOD)}
+    busy: RacePlan = {"a": (0, full(retry_after=7)), "b": (0, GOOD)}
+    healthy: RacePlan = {"a": (0, GOOD), "b": (0, GOOD)}
 
     assert (await track.run(busy)).started == {"a": 0, "b": 0}
     await trio.sleep(6.9)
-    assert (await track.run(well)).started == {"b": 0}
+    assert (await track.run(healthy)).started == {"b": 0}
     await trio.sleep(0.1)
-    assert (await track.run(well)).started == {"a": 0}
+    assert (await track.run(healthy)).started == {"a": 0}
 
 
 async def test_a_backend_that_does_not_say_is_left_alone_for_a_second(
@@ -250,9 +250,9 @@ async def test_the_retry_budget_is_waited_for_beside_a_full_backend(
     track.by_name["b"].health_of(M).is_failing = True
     while track.rules.retries.pay(0):
         pass
-    scenario: Scenario = {"c": (0, failed()), "b": (0, GOOD), "a": (0, GOOD)}
+    plan: RacePlan = {"c": (0, failed()), "b": (0, GOOD), "a": (0, GOOD)}
 
-    outcomes = await track.run(scenario)
+    outcomes = await track.run(plan)
 
     assert outcomes.won == "b"
     assert 0 < outcomes.started["b"] < 0.2
