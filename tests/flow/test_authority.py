@@ -19,15 +19,16 @@ from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.admission import ModelCall, read_call
-from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.endpoints import DESCRIPTIONS, INFERENCE, Endpoint
 from ollama_gateway.keys.key import Principal
-from ollama_gateway.server.routes import INFERENCE, SHOW
 from ollama_gateway.simulator import gojson
 from ollama_gateway.simulator.names import InvalidName, parse
 from ollama_gateway.wire.large import RequestBody
 from ollama_gateway.wire.structure import Cutting
 from tests.wire.scanning import TINY, large, sent
 
+SHOW = DESCRIPTIONS[0]
 ROUTES = (*INFERENCE, SHOW)
 CALLER = Principal("id", "name", ("m1", "me/m2:v1"), frozenset({"inference", "embeddings", "read"}))
 SERVED = {parse(name).folded for name in CALLER.models}

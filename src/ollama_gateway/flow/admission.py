@@ -8,14 +8,15 @@ and one that the key may not use end in the same error; only the log knows the d
 from __future__ import annotations
 
 import json
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Forbidden, UnsupportedEncoding
-from ollama_gateway.flow.ask import Ask, Endpoint
-from ollama_gateway.limits.quota import OwnLimits
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.keys.key import Principal
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
@@ -30,27 +31,6 @@ from ollama_gateway.wire.searching import PASSES, wants_search
 from ollama_gateway.wire.splicing import with_value
 
 MODEL_FIELD: Final = ("model",)
-
-
-class Rights(Protocol):
-    """What a principal may do, and how much of it."""
-
-    @property
-    def limits(self) -> OwnLimits:
-        """The limits that its key sets."""
-        ...
-
-    def may_call(self, group: str) -> bool:
-        """Whether an endpoint group is open to this key."""
-        ...
-
-    def may_use(self, name: ModelName) -> bool:
-        """Whether a model is open to this key."""
-        ...
-
-    def may_search(self) -> bool:
-        """Whether it may have Ollama search the web."""
-        ...
 
 
 @attrs.frozen
@@ -92,7 +72,7 @@ class ModelCall:
 
         That one route compares names with case (server/routes.go, EmbeddingsHandler).
         """
-        if self.endpoint.path != "/api/embeddings":
+        if not self.endpoint.compares_case:
             return self.requested_name
         return backend.spelling(self.model) or self.requested_name
 
@@ -108,28 +88,30 @@ class ModelCall:
         return without_usage(frame) if self.hides_usage else frame
 
 
-def may_call(rights: Rights, ask: Ask) -> None:
+def may_call(principal: Principal, ask: Ask) -> None:
     """Refuse what can be refused before a byte of the body is read: Forbidden, 415."""
-    if not rights.may_call(ask.endpoint.group):
+    if not principal.may_call(ask.endpoint.group):
         raise Forbidden(reason="endpoint_not_allowed")
     coding = content_coding(ask.headers)
     if coding and not (coding == ZSTD and ask.endpoint.decodes):
         raise UnsupportedEncoding
 
 
-async def read_call(rights: Rights, ask: Ask, body: RequestBody, *, is_measured: bool) -> ModelCall:
+async def read_call(
+    principal: Principal, ask: Ask, body: RequestBody, *, is_measured: bool
+) -> ModelCall:
     """Read the body and authorise what it asks for; raises BadRequest or Forbidden.
 
     A stream that reports usage only on request is asked for it, whatever the client wished.
     """
     document = await in_turns(fields_of(body))
-    requested_name = json_body.model_of(document, legacy=ask.path == "/api/show")
+    requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
     model = ModelName.parse(requested_name)
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
-    if not rights.may_use(model):
+    if not principal.may_use(model):
         raise Forbidden(reason="model_not_allowed")
-    searches = await _searches(rights, ask.endpoint, document, body)
+    searches = await _searches(principal, ask.endpoint, document, body)
     headers = upstream_headers(ask.headers)
     passes = PASSES if searches else 1
     size = len(body)
@@ -154,14 +136,14 @@ async def read_call(rights: Rights, ask: Ask, body: RequestBody, *, is_measured:
 
 
 async def _searches(
-    rights: Rights, endpoint: Endpoint, document: dict[str, object], body: RequestBody
+    principal: Principal, endpoint: Endpoint, document: dict[str, object], body: RequestBody
 ) -> bool:
     """Whether the request has Ollama ask its cloud; raises Forbidden where the key may not."""
     has_none = isinstance(body, bytes) and not json_body.lookup(document, "tools")
     if has_none or not endpoint.searches:
         return False
     searches = await in_turns(wants_search(body))
-    if searches and not rights.may_search():
+    if searches and not principal.may_search():
         raise Forbidden(reason="web_search_not_allowed")
     return searches
 
@@ -173,7 +155,7 @@ def _only_loads(ask: Ask, model: ModelName, document: dict[str, object], body: R
     """
     if not (isinstance(body, bytes) and ask.endpoint.loads) or model.cloud:
         return False
-    return only_loads(document, in_parts=ask.path == "/v1/chat/completions")
+    return only_loads(document, in_parts=ask.endpoint.content_in_parts)
 
 
 def _measured(

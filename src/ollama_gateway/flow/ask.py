@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from ollama_gateway.wire.dialects import Dialect
+from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.large import RequestBody
 
@@ -73,37 +73,6 @@ class Downstream(Protocol):
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer."""
         ...
-
-
-@attrs.frozen
-class Endpoint:
-    """One route that is served by a backend."""
-
-    path: str
-    """Without what stands behind its last slash, where it takes a parameter there."""
-    dialect: Dialect
-    group: str
-    """The right it needs: inference, embeddings, read or manage."""
-    streams_by_default: bool | None = None
-    """Ollama's default of `stream`; None where the route never streams."""
-    bounds: tuple[tuple[str, ...], ...] = ()
-    """Where a client may bound its answer's tokens; the first is the field that Ollama reads."""
-    inputs: str | None = None
-    """The field that holds what is to be embedded, where the route embeds."""
-    method: str = "POST"
-    reports: bool = True
-    """Whether Ollama says what a whole answer cost."""
-    usage_on_request: bool = False
-    """Whether a stream says so only when it is asked to."""
-    loads: bool = False
-    """Whether a request without words only has its model loaded, or unloaded."""
-    searches: bool = False
-    """Whether a tool of the request may have Ollama search the web."""
-
-    @property
-    def decodes(self) -> bool:
-        """Whether a body may be compressed with zstd (server/cloud_proxy.go)."""
-        return self.path.startswith("/v1/")
 
 
 @attrs.define

@@ -167,7 +167,7 @@ async def _first_chunk(
         raise AttemptFailed("not_an_ollama", Fault.ERROR)
     dialect = call.endpoint.dialect
     if not frames.streamed:
-        frames = WholeAnswer(dialect, is_kept=call.endpoint.group == "read")
+        frames = WholeAnswer(dialect, is_kept=call.endpoint.is_rewritten)
     first = await _next_frames(incoming, frames, memory)
     if not first:
         raise AttemptFailed("empty_answer", Fault.BROKEN)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import partial
 from types import TracebackType
-from typing import Protocol
 
 import attrs
 import trio
@@ -19,30 +18,19 @@ from ollama_gateway.backends.backends import Backend, Backends, ModelDown, Model
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamTimeout
-from ollama_gateway.flow.admission import ModelCall, Rights, bounded, may_call, read_call
+from ollama_gateway.flow.admission import ModelCall, bounded, may_call, read_call
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import AttemptFailed, BackendAnswer, attempt
 from ollama_gateway.flow.race import Race, Rules, StartAttempt
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.flow.target import backend_override
-from ollama_gateway.ledger.asked import Caller
+from ollama_gateway.keys.cache import KeyCache
+from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.record import Attempt, AuditRecord, Ledger
 from ollama_gateway.limits.leases import Cost, Lease, Limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.wire.headers import Headers
-
-
-class Principal(Rights, Caller, Protocol):
-    """Who asks, and what they may do."""
-
-
-class Keys(Protocol):
-    """Finds out who asks."""
-
-    async def identify(self, credential: str | None, /) -> Principal:
-        """Raises Unauthorized, or Unavailable when that cannot be found out."""
-        ...
 
 
 @attrs.frozen
@@ -59,7 +47,7 @@ class Deadlines:
 class Exchange:
     """Serves inference and embeddings."""
 
-    keys: Keys
+    keys: KeyCache
     ledger: Ledger
     limits: Limits
     backends: Backends
@@ -75,7 +63,7 @@ class Exchange:
         async with self.ledger.record(principal, ask) as record:  # exactly one row
             may_call(principal, ask)  # 403, 415
             only = backend_override(principal, ask, self.backends)  # 403, 400
-            quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
+            quota = self.limits.quota_of(principal.limits)
             with self.limits.lease(quota, record) as lease:  # holds nothing yet
                 call = await self._call(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
                 record.model, record.bytes_in = call.model.short, call.size
@@ -103,14 +91,14 @@ class Exchange:
         if is_slow:  # the key may have been revoked meanwhile, or may do less
             principal = await self.keys.identify(ask.credential)  # 401
             may_call(principal, ask)  # 403
-        is_measured = lease.quota.has_budget or not ask.endpoint.reports
+        is_measured = lease.quota.has_budget or not ask.endpoint.reports_usage
         return await read_call(principal, ask, body, is_measured=is_measured)
 
     def attempts(self, call: ModelCall, ask: Ask, record: AuditRecord) -> StartAttempt:
         """The race's way to start an attempt, which leaves a note in the row."""
         return _attempts(call, ask, record, self.answers)
 
-    def candidates(self, caller: Caller, call: ModelCall, only: Backend | None) -> Candidates:
+    def candidates(self, principal: Principal, call: ModelCall, only: Backend | None) -> Candidates:
         """Who may be asked, `only` one where the request names it; Unavailable, Forbidden."""
         try:
             self.backends.check(call.model, clock.now(), only)
@@ -118,14 +106,14 @@ class Exchange:
             raise Unavailable(reason=down.reason) from None
         except ModelUnknown:
             raise Forbidden(reason="unknown_model") from None
-        is_slotless = call.endpoint.group == "read"
-        route = RouteRequest(call.model, caller.key_id, call.load_options, is_slotless, only)
+        is_slotless = call.endpoint.is_slotless
+        route = RouteRequest(call.model, principal.key_id, call.load_options, is_slotless, only)
         return Candidates(self.backends, route, self.deadlines.queue)
 
     async def _finish(self, lease: Lease, record: AuditRecord, call: ModelCall) -> None:
         """The whole answer is there: give back what it held, and record it; 503."""
         self.limits.settle(lease)
-        if record.prompt_tokens is None and call.measure and not call.endpoint.reports:
+        if record.prompt_tokens is None and call.measure and not call.endpoint.reports_usage:
             estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)
             record.count(estimated(call.model.key, call.measure, context), 0)
         await self.ledger.finalize(record)

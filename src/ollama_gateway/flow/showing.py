@@ -23,9 +23,10 @@ from ollama_gateway.errors import Forbidden, NotFound
 from ollama_gateway.flow.admission import ModelCall, may_call, read_call
 from ollama_gateway.flow.answers import AnswerMemory
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.exchange import Deadline, Exchange, Principal
+from ollama_gateway.flow.exchange import Deadline, Exchange
 from ollama_gateway.flow.race import Race
 from ollama_gateway.flow.target import backend_override
+from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.turns import in_turns
@@ -148,7 +149,7 @@ class Showing:
 
 async def _read(principal: Principal, ask: Ask) -> ModelCall:
     """Read the request; raises BadRequest, Forbidden, NotFound, and what reading a body raises."""
-    if ask.endpoint.method == "POST":
+    if not ask.endpoint.parameter:
         body = await ask.downstream.body(principal.key_id)
         return await read_call(principal, ask, body, is_measured=False)
     name = unquote(ask.parameter)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.errors import BadRequest, Forbidden
-from ollama_gateway.flow.admission import Rights
 from ollama_gateway.flow.ask import Ask
+from ollama_gateway.keys.key import Principal
 
 
-def backend_override(rights: Rights, ask: Ask, backends: Backends) -> Backend | None:
+def backend_override(principal: Principal, ask: Ask, backends: Backends) -> Backend | None:
     """The backend that is named; None where none is. Raises Forbidden, BadRequest."""
     if not ask.backend_overrides:
         return None
-    if not rights.may_call("manage"):
+    if not principal.may_call("manage"):
         raise Forbidden(reason="endpoint_not_allowed")
     if len(ask.backend_overrides) > 1:
         raise _unclear("name one backend, once", backends)
@@ -26,9 +26,9 @@ def backend_override(rights: Rights, ask: Ask, backends: Backends) -> Backend | 
     return found
 
 
-def target(rights: Rights, ask: Ask, backends: Backends) -> Backend:
+def target(principal: Principal, ask: Ask, backends: Backends) -> Backend:
     """The backend that is named, or the only one there is. Raises Forbidden, BadRequest."""
-    found = backend_override(rights, ask, backends)
+    found = backend_override(principal, ask, backends)
     if found is not None:
         return found
     if len(backends.all) == 1:

@@ -15,8 +15,9 @@ from ollama_gateway.backends.backends import Backend, Backends, ModelDown, Model
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.exchange import Keys, Principal
 from ollama_gateway.flow.target import backend_override
+from ollama_gateway.keys.cache import KeyCache
+from ollama_gateway.keys.key import Principal
 from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
@@ -33,7 +34,7 @@ JSON: Headers = [(b"content-type", b"application/json")]
 class Counting:
     """The handler."""
 
-    keys: Keys
+    keys: KeyCache
     backends: Backends
     at_once: AtOnce
 
