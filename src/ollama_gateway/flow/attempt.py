@@ -120,7 +120,9 @@ class BackendAnswer:
             self.slot.release()
 
 
-async def attempt(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBudget) -> BackendAnswer:
+async def try_backend(
+    slot: Slot, call: ModelCall, key_id: str, budget: AnswerBudget
+) -> BackendAnswer:
     """Ask the backend of a slot, which is the answer's then; `budget` is for what is held of it.
 
     Raises AttemptFailed, BackendRefused, and Unavailable where there is no room for the answer.

@@ -23,8 +23,8 @@ from ollama_gateway.errors import Forbidden, NotFound
 from ollama_gateway.flow.admission import ModelCall, may_call, read_call
 from ollama_gateway.flow.answers import AnswerMemory
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.exchange import Deadline, Exchange
-from ollama_gateway.flow.race import Race
+from ollama_gateway.flow.deadline import Deadline
+from ollama_gateway.flow.exchange import Exchange
 from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.record import AuditRecord
@@ -138,9 +138,8 @@ class Showing:
     ) -> Shown:
         candidates = self.exchange.candidates(principal, call, only)
         deadline = ask.arrived + self.exchange.deadlines.total
-        start, rules = self.exchange.attempts(call, ask, record), self.exchange.rules
         with Deadline(deadline, "no backend answered in time", "first_chunk_timeout"):
-            async with Race(candidates, start, rules, deadline, is_streamed=False) as winner:
+            async with self.exchange.race(candidates, call, ask, record) as winner:
                 name, headers = winner.backend.name, downstream_headers(winner.headers)
                 shown = Shown(name, headers, b"".join(winner.first))
                 self.cache.put(_cache_key(call, winner.backend), shown)
