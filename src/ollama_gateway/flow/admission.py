@@ -1,8 +1,8 @@
-"""From bytes to a call that may be made: what is authorised here is what is served.
+"""Turn the bytes of a request into an authorised call; only what is authorised here is served.
 
-The order is: may this key use this kind of endpoint (before the body is read), can the body be
-understood in exactly one way, does it name a model this key may use. A model that nobody hosts
-and one that the key may not use end in the same error; only the log knows the difference.
+The checks, in order: the key has the endpoint's group (before the body is read); the body can be
+read in exactly one way; the key may use the model that it names. A model that no backend hosts and
+a model that the key may not use give the same error; only the log knows the difference.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MODEL_FIELD: Final = ("model",)
 
 @attrs.frozen
 class ModelCall:
-    """A request that may be made: to any backend that hosts the model."""
+    """An authorised request to one model, which any backend that hosts it may serve."""
 
     endpoint: Endpoint
     model: ModelName
@@ -45,51 +45,49 @@ class ModelCall:
     headers: Headers = attrs.field(repr=False)
     body: RequestBody = attrs.field(repr=False)
     measure: Measure | None = None
-    """How much there is to read and to write, where that is limited and there is any."""
+    """The sizes that bound its tokens; None where tokens are not limited or none are spent."""
     load_options: LoadOptions = ()
-    """What the model is to be loaded with."""
+    """The options that make Ollama load a model anew where they differ."""
     hides_usage: bool = False
-    """Whether its stream reports usage for which the gateway alone has asked."""
+    """Whether the gateway alone asked for the usage that the stream reports."""
     parameter: str = ""
-    """What the route takes behind its last slash."""
+    """The path segment that the endpoint takes."""
     size: int = 0
-    """Bytes of the body as it came."""
+    """Bytes of the body as the client sent it."""
 
     @property
     def path(self) -> str:
-        """Where it goes at a backend."""
+        """The path at a backend."""
         return f"{self.endpoint.path}/{self.parameter}" if self.parameter else self.endpoint.path
 
     @property
     def may_write_unheard(self) -> bool:
-        """Whether Ollama may write much of which nothing is heard yet: whole answers, and calls of
-        tools, which it sends once they are complete.
+        """Whether Ollama may generate tokens long before it sends any.
+
+        It does for a whole answer, and for tool calls, which it sends once they are complete.
         """
         return not self.streams or (self.measure is not None and self.measure.tools > 0)
 
     def name_for(self, backend: Backend) -> str:
-        """How the model is named to a backend: as the client did, but on `/api/embeddings`.
-
-        That one route compares names with case (server/routes.go, EmbeddingsHandler).
-        """
+        """Return the model's name for a backend: the client's, or the backend's own spelling."""
         if not self.endpoint.compares_case:
             return self.requested_name
         return backend.spelling(self.model) or self.requested_name
 
     def body_for(self, backend: Backend) -> RequestBody:
-        """The client's bytes, with the name that the backend is told."""
+        """Return the client's body, with the model's name for this backend."""
         name = self.name_for(backend)
         if name == self.requested_name:
             return self.body
         return with_value(self.body, MODEL_FIELD, json.dumps(name))
 
     def client_frame(self, frame: bytes) -> bytes:
-        """What the client gets of a frame; empty where that is nothing."""
+        """Return the part of a frame that the client gets; empty if it gets none."""
         return without_usage(frame) if self.hides_usage else frame
 
 
 def may_call(principal: Principal, ask: Ask) -> None:
-    """Refuse what can be refused before a byte of the body is read: Forbidden, 415."""
+    """Refuse a request by its head alone; raises Forbidden or UnsupportedEncoding."""
     if not principal.may_call(ask.endpoint.group):
         raise Forbidden(reason="endpoint_not_allowed")
     coding = content_coding(ask.headers)
@@ -100,9 +98,10 @@ def may_call(principal: Principal, ask: Ask) -> None:
 async def read_call(
     principal: Principal, ask: Ask, body: RequestBody, *, is_measured: bool
 ) -> ModelCall:
-    """Read the body and authorise what it asks for; raises BadRequest or Forbidden.
+    """Read the body and authorise its request; raises BadRequest or Forbidden.
 
-    A stream that reports usage only on request is asked for it, whatever the client wished.
+    Where a stream reports its usage only on request, the gateway asks for it even if the client
+    did not.
     """
     document = await in_turns(fields_of(body))
     requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
@@ -138,7 +137,7 @@ async def read_call(
 async def _searches(
     principal: Principal, endpoint: Endpoint, document: dict[str, object], body: RequestBody
 ) -> bool:
-    """Whether the request has Ollama ask its cloud; raises Forbidden where the key may not."""
+    """Return whether the request makes Ollama search the web; raises Forbidden."""
     has_none = isinstance(body, bytes) and not json_body.lookup(document, "tools")
     if has_none or not endpoint.searches:
         return False
@@ -149,9 +148,9 @@ async def _searches(
 
 
 def _only_loads(ask: Ask, model: ModelName, document: dict[str, object], body: RequestBody) -> bool:
-    """Whether it costs no token: it has a model loaded or unloaded that runs on a backend.
+    """Return whether the request only loads or unloads a local model, and so spends no tokens.
 
-    A large body never does: of what it holds `document` has nothing.
+    A large body never counts as such: `document` lacks its long values.
     """
     if not (isinstance(body, bytes) and ask.endpoint.loads) or model.cloud:
         return False
@@ -167,9 +166,10 @@ def _measured(
 
 
 def bounded(call: ModelCall, generation: int | None) -> ModelCall:
-    """The call with its answer's tokens bounded, where Ollama reads that or might; None: as it is.
+    """Return the call with its answer bounded to `generation` tokens; None leaves it as it is.
 
-    A body that says so already is left alone. Raises BadRequest where the field cannot stand.
+    A body that already has this bound stays unchanged. Raises BadRequest where the bound cannot be
+    written.
     """
     if generation is None or not call.endpoint.bounds:
         return call

@@ -1,10 +1,9 @@
 """One attempt: a request to one backend, up to its first good chunk.
 
-A good chunk is the first whole frame of a 2xx that is not an error. Until there is one, nothing
-of the attempt can be seen by the client, so everything that goes wrong here is an
-`AttemptFailed`, and the race tries the next candidate. Three kinds of answers are final instead,
-because every backend would give the same: they are raised as `BackendRefused` and are the
-client's own.
+A good chunk is the first whole frame of a 2xx that is not an error. Until it arrives the client
+sees nothing of the attempt, so every failure is an `AttemptFailed`, and the race tries the next
+candidate. An error that the client caused is final, because every backend would answer the same: it
+is raised as `BackendRefused`.
 """
 
 from __future__ import annotations
@@ -32,25 +31,25 @@ from ollama_gateway.wire.frames import FrameGarbled, Frames, FrameTooLong, frame
 from ollama_gateway.wire.whole import WholeAnswer
 
 CLIENT_ERROR_STATUSES: Final = {400, 413, 415, 422}
-"""Statuses that say the request is wrong, wherever it goes."""
+"""Statuses for a request that is wrong at every backend."""
 FULL_STATUSES: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 MODEL_NOT_FOUND: Final = re.compile(r"model ['\"].*['\"] not found")
-"""How Ollama says that it has not the model (server/routes.go)."""
+"""Ollama's text for a model that it does not have (server/routes.go)."""
 MAX_ERROR_BODY: Final = 64 * 1024
-"""Bytes of a backend's error answer that are read."""
+"""Bytes of a backend's error answer; a longer one is ignored."""
 ERROR_BODY_TIMEOUT: Final = 1.0
-"""Seconds for that: the next candidate waits for it."""
+"""Seconds for reading it, while the next candidate waits."""
 
 
 class AttemptFailed(Exception):
-    """This backend did not give a good chunk; another may.
+    """This backend gave no good chunk; another may.
 
     Args:
-        reason: the operator's word for it.
-        fault: what it says of the backend.
-        status: the HTTP status, where the backend gave one.
+        reason: the operator's word for the failure.
+        fault: what the failure shows about the backend.
+        status: the HTTP status, if the backend sent one.
         message: the backend's error text, without addresses and paths.
-        retry_after: seconds, where the backend said so.
+        retry_after: seconds, if the backend sent `Retry-After`.
 
     """
 
@@ -69,7 +68,7 @@ class AttemptFailed(Exception):
 
 
 class BackendRefused(GatewayError):
-    """The backend's own 4xx (or a wrong option), in its own words: every one would say it."""
+    """A 4xx (or a wrong option) in the backend's words; every backend would answer so."""
 
     blame = Blame.CLIENT
     default_reason = "backend_refused"
@@ -81,38 +80,37 @@ class BackendRefused(GatewayError):
 
 @attrs.define(eq=False)
 class BackendAnswer:
-    """A backend's answer from its first good chunk on. Whoever holds it closes it."""
+    """A backend's answer from its first good chunk on. Its owner closes it."""
 
     slot: Slot
     status: int
     headers: list[tuple[bytes, bytes]]
     frames: Frames | WholeAnswer
     first: list[bytes]
-    """The frames that came with the first good chunk; who sends them empties it."""
+    """The frames that came with the first good chunk; the relay empties it as it sends them."""
     _incoming: Incoming
     memory: AnswerMemory
-    """What of it is in memory until it has been sent."""
+    """The memory that it takes until it has been sent."""
     client_frame: Callable[[bytes], bytes] = bytes
-    """What the client gets of a frame."""
+    """Returns the part of a frame that the client gets."""
 
     @property
     def backend(self) -> Backend:
-        """Who answers."""
+        """The backend that answers."""
         return self.slot.backend
 
     async def next(self) -> list[bytes]:
-        """The next whole frames, at least one; empty at the end. Raises AttemptFailed.
+        """Return the next whole frames, at least one; empty at the end. Raises AttemptFailed.
 
-        Those before have been sent. What a whole answer ends with comes when it `is_ended`.
+        Call it once the frames before were sent. The last parts of a whole answer are returned when
+        it `is_ended`.
         """
         if self.memory.taken:
             self.memory.give_back()
         return await _next_frames(self._incoming, self.frames)
 
     async def aclose(self) -> None:
-        """Close the connection to the backend and give its slot back; quick, and safe under
-        cancellation.
-        """
+        """Close the connection and give the slot back, quickly even when cancelled."""
         try:
             await self._incoming.aclose()
         finally:
@@ -123,11 +121,10 @@ class BackendAnswer:
 async def try_backend(
     slot: Slot, call: ModelCall, key_id: str, budget: AnswerBudget
 ) -> BackendAnswer:
-    """Ask the backend of a slot, which is the answer's then; `budget` is for what is held of it.
+    """Ask the backend of a slot for a good chunk; the answer then owns the slot.
 
-    Raises AttemptFailed, BackendRefused, and Unavailable where there is no room for the answer.
-
-    Ends at once with `backend_down` when discovery finds that the backend is gone.
+    Raises AttemptFailed, BackendRefused, and Unavailable where `budget` has no room for the answer.
+    Fails at once with `backend_down` when discovery finds that the backend is down.
     """
     unanswered = slot.backend.unanswered
     with trio.CancelScope() as scope:
@@ -192,7 +189,7 @@ def _check(reading: Reading, backend: Backend) -> None:
 
 
 async def _failure(backend: Backend, call: ModelCall, incoming: Incoming) -> Exception:
-    """What a status that is not 2xx means: for the client, or for the race."""
+    """Return the error that a status other than 2xx means, for the client or for the race."""
     status = incoming.head.status
     error = call.endpoint.dialect.read_body(await _error_body(incoming)).error
     text = None if error is None else scrubbed(error, backend)
@@ -210,18 +207,18 @@ async def _failure(backend: Backend, call: ModelCall, incoming: Incoming) -> Exc
 
 
 def _fault_of(status: int, text: str | None, backend: Backend, call: ModelCall) -> Fault:
-    """What an HTTP status says of the backend.
+    """Return what an HTTP status shows about the backend.
 
-    A 404 speaks of the model only where it says so (a backend that lacks the route says other
-    things), and the name was sent as the backend lists it.
+    A 404 means that the model is missing only if its text says so (a backend that lacks the route
+    says something else) and the name was sent as the backend lists it.
     """
     if status in FULL_STATUSES:
         return Fault.FULL
     if status != httpx.codes.NOT_FOUND:
         return Fault.ERROR
-    is_its_own = call.name_for(backend) == backend.spelling(call.model)
-    speaks_of_it = text is not None and MODEL_NOT_FOUND.match(text) is not None
-    return Fault.LACKS_MODEL if is_its_own and speaks_of_it else Fault.NONE
+    is_its_spelling = call.name_for(backend) == backend.spelling(call.model)
+    is_about_model = text is not None and MODEL_NOT_FOUND.match(text) is not None
+    return Fault.LACKS_MODEL if is_its_spelling and is_about_model else Fault.NONE
 
 
 async def _error_body(incoming: Incoming) -> bytes:
@@ -241,7 +238,10 @@ async def _error_body(incoming: Incoming) -> bytes:
 async def _next_frames(
     incoming: Incoming, frames: Frames | WholeAnswer, memory: AnswerMemory | None = None
 ) -> list[bytes]:
-    """Those that come next, while what came before is held; raises AttemptFailed, Unavailable."""
+    """Return the next whole frames; `memory` holds the parts of a whole answer until then.
+
+    Raises AttemptFailed, Unavailable.
+    """
     try:
         while data := await incoming.read():
             if isinstance(frames, WholeAnswer):

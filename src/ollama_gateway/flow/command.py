@@ -1,8 +1,9 @@
-"""A management request that may be made: read, understood, and its models authorised.
+"""Turn the bytes of a management request into an authorised command.
 
-A key that may `manage` still touches only models that its patterns allow, and that is every name in
-a body: what is made, deleted, pulled or pushed (`model`, else `name`), what it is made `from`, both
-sides of a copy. A blob has no name: who knows a digest has the bytes already, or gives them.
+A key that may `manage` still touches only models that its patterns allow. This holds for every name
+in a body: the model that is made, deleted, pulled or pushed (`model`, else `name`), the model it is
+made `from`, and both sides of a copy. A blob has no name: a client that knows its digest has the
+bytes already, or sends them.
 """
 
 from __future__ import annotations
@@ -24,31 +25,31 @@ from ollama_gateway.wire.large import RequestBody, fields_of
 from ollama_gateway.wire.names import ModelName
 
 _DIGEST: Final = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
-"""What Ollama takes for one (manifest.BlobsPath)."""
+"""Ollama's own form of a digest (manifest.BlobsPath)."""
 
 
 @attrs.frozen
 class Command:
-    """What one backend is to do."""
+    """An authorised request to change the models of one backend."""
 
     endpoint: Endpoint
     path: str
     headers: Headers = attrs.field(repr=False)
     body: RequestBody | None = attrs.field(repr=False)
-    """None where it is passed on as it comes."""
+    """None where the body is passed on as it arrives."""
     model: ModelName | None = None
-    """What is made, changed, deleted or sent; of a copy its destination."""
+    """The model that is made, changed, deleted or sent; the destination of a copy."""
     streams: bool = False
-    """Whether the answer says how far it has come."""
+    """Whether the answer reports progress."""
 
     @property
     def reports_only_the_end(self) -> bool:
-        """Whether the answer may take hours and says nothing until then."""
+        """Whether the answer may take hours and sends nothing until its end."""
         return self.endpoint.streams_by_default is not None and not self.streams
 
     @property
     def is_deletion(self) -> bool:
-        """Whether the model is gone afterwards."""
+        """Whether the command deletes the model."""
         return self.endpoint.method == "DELETE"
 
     @property
@@ -58,7 +59,10 @@ class Command:
 
 
 async def read_command(principal: Principal, ask: Ask) -> Command:
-    """Read the request; raises BadRequest, Forbidden, and what reading the body raises."""
+    """Read and authorise the request.
+
+    Raises BadRequest, Forbidden, and the errors of reading a body.
+    """
     headers = upstream_headers(ask.headers)
     if ask.endpoint.parameter == "digest":
         if not _DIGEST.fullmatch(ask.parameter):
@@ -92,7 +96,7 @@ def _origin(document: dict[str, object]) -> Iterator[ModelName]:
     """Yield the model that a new one is made from, if any; raises BadRequest for a modelfile."""
     if any(json_body.lookup(document, key) for key in ("modelfile", "path")):
         # Before 0.5.5 Ollama read names and files from these fields, which would bypass this check.
-        raise BadRequest("give from, files and the rest in place of a modelfile")
+        raise BadRequest("send `from`, `files` and the other fields in place of a modelfile")
     if origin := json_body.text_of(document, "from"):
         name = ModelName.parse(origin)
         # With `remote_host` the model answers from that host, so it counts as a cloud model.

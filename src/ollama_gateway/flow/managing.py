@@ -1,12 +1,13 @@
-"""A management request at its one backend: sent once, answered unchanged.
+"""Send a management request to its one backend, once, and relay the answer unchanged.
 
-Nothing here is tried again or elsewhere: what it does may be half done. The answer is an
-operator's, who may read it as the backend wrote it, errors too; only a status that speaks of the
-gateway's own access to the backend becomes a 502.
+Nothing is retried or sent elsewhere, since a command may be half done. Its client is an operator,
+who may read the answer as the backend wrote it, errors included. Only a status about the gateway's
+own access to the backend becomes a 502.
 
-A pull may take hours, so there is no deadline for the whole. Where progress is streamed, one for
-each line; where only the end is told, it may take as long as discovery finds the backend up. A blob
-must come as fast as any body, and be taken as a line must come.
+A pull may take hours, so there is no total deadline. If progress is streamed, each line has a
+deadline. If only the end is reported, the request may take as long as discovery finds the backend
+up. A blob must arrive as fast as any body, and the backend must take each chunk within the deadline
+of a line.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ from ollama_gateway.wire.headers import Headers, downstream_headers
 from ollama_gateway.wire.large import RequestBody, pieces_of
 
 PASSED_ON_STATUSES: Final = {400, 404, 405, 409, 413, 422, 429}
-"""Statuses below 500 that are passed on; of others the client cannot know what they mean."""
+"""Statuses below 500 that are passed on; others would mislead the client."""
 MAX_REPLY_BYTES: Final = 256 * 1024
-"""Bytes of an answer that is not a stream."""
+"""Bytes of an answer that is not streamed."""
 
 
 @attrs.define(eq=False)
@@ -56,7 +57,7 @@ class Reply:
         return httpx.codes.is_success(self.status)
 
     async def next(self) -> list[bytes]:
-        """The next whole frames; empty at the end. Raises UpstreamFailed."""
+        """Return the next whole frames, empty at the end; raises UpstreamFailed."""
         try:
             async for data in self._chunks:
                 if whole := self.frames.feed(data):
@@ -72,9 +73,9 @@ class Reply:
 async def send_command(
     backend: Backend, command: Command, ask: Ask, record: AuditRecord, idle: float
 ) -> AsyncIterator[Reply]:
-    """Tell the backend what to do, and hold its answer for the length of the block.
+    """Send the command to the backend, and keep its answer open for the block.
 
-    Raises UpstreamFailed, UpstreamTimeout, Unavailable, and what reading the client's body raises.
+    Raises UpstreamFailed, UpstreamTimeout, Unavailable, and the errors of reading a body.
     """
     note = Attempt(backend.name, anyio.current_time() - ask.arrived)
     record.attempts.append(note)
@@ -121,7 +122,7 @@ async def _send(
 
 @contextmanager
 def _time_limit(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
-    """Wait for so long; or, without a bound, until discovery finds that the backend is gone."""
+    """Limit the block to some seconds or, if infinite, until discovery finds the backend down."""
     with trio.CancelScope(deadline=anyio.current_time() + seconds) as waiting:
         if math.isinf(seconds):
             backend.unanswered.add(waiting)
@@ -137,7 +138,7 @@ def _time_limit(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
 
 @attrs.frozen(eq=False)
 class _LargeBody(httpx.AsyncByteStream):
-    """A large body that is there."""
+    """A large body that has arrived."""
 
     body: RequestBody
 
@@ -148,7 +149,7 @@ class _LargeBody(httpx.AsyncByteStream):
 
 @attrs.define(eq=False)
 class _RelayedBody(httpx.AsyncByteStream):
-    """The client's body, as it comes; `waiting` is the deadline of the backend alone."""
+    """The client's body, as it arrives; the deadline of `waiting` counts for the backend only."""
 
     downstream: Downstream
     record: AuditRecord
@@ -188,7 +189,7 @@ def _reply(response: httpx.Response) -> Reply:
 async def relay_reply(
     reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, idle: float, extra: Headers
 ) -> None:
-    """Send the answer to the client; `finish` is called before its last byte leaves."""
+    """Send the answer to the client, and call `finish` before its last byte leaves."""
     record.status = reply.status
     record.backend = record.attempts[-1].backend if reply.is_success else None
     headers = downstream_headers(reply.headers) + extra
@@ -221,7 +222,7 @@ async def _stream(reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, i
 
 
 def _examine(frames: list[bytes], dialect: Dialect) -> tuple[list[bytes], Reading | None]:
-    """The frames to be sent, and what the one that ends the stream means, if one does."""
+    """Return the frames to send, and the meaning of the last one if it ends the stream."""
     for place, frame in enumerate(frames):
         reading = dialect.read(frame)
         if reading.is_garbled:
@@ -232,7 +233,7 @@ def _examine(frames: list[bytes], dialect: Dialect) -> tuple[list[bytes], Readin
 
 
 def _note_outcome(reply: Reply, reading: Reading, record: AuditRecord) -> None:
-    """Say in the row how it ended; the client reads it in the answer itself."""
+    """Note in the audit record how the command ended; the client reads it in the answer."""
     if reply.is_success and reading.error is not None:
         record.fail(_failed(None, "error_in_stream"))
     elif reply.status >= 500:  # noqa: PLR2004

@@ -1,11 +1,11 @@
-"""What a backend says of one model: `/api/show` and `/v1/models/{id}`, and the answers kept of it.
+"""The description of one model, from a backend: `/api/show` and `/v1/models/{id}`, with a cache.
 
-Such a request goes the way of inference, as a light one: it fails over, takes no slot and leaves no
-row; a key may have a few at once. What came back is kept by all that it depends on: the model's
-digest and Ollama's version at the backend that is asked, and the request's path and body as they
-are. One client gets answers of its own (`GitHubCopilotChat/` in `User-Agent` changes
-`general.basename`; server/routes.go), so that counts too. What is not listed (a cloud's models) is
-not kept.
+Such a request takes the path of inference and fails over, but it is slotless and leaves no audit
+record, and a key may have only a few at once. The cache key holds all that an answer depends on:
+the model's digest and Ollama's version at the backend, and the request's path and body. One client
+gets different answers (`GitHubCopilotChat/` in `User-Agent` changes `general.basename`;
+server/routes.go), so the cache key says whether it is that client. Models that no backend lists,
+such as cloud models, are not cached.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from ollama_gateway.wire.names import ModelName
 
 COPILOT: Final = b"GitHubCopilotChat/"
 MAX_CACHED_REQUEST: Final = 4096
-"""Bytes of a request whose answer is kept: it is part of what the answer is kept by."""
+"""Bytes of a request whose answer is cached, since the cache key holds the request."""
 
 CacheKey = tuple[str, str, str, bytes, bool]
 
 
 @attrs.frozen
 class Shown:
-    """An answer, and the name of the backend that gave it."""
+    """A description, and the name of the backend that gave it."""
 
     backend: str
     headers: Headers
@@ -52,11 +52,11 @@ class Shown:
 
 @attrs.define(eq=False)
 class ShownCache:
-    """The answers kept, the longest unused dropped first.
+    """A cache of descriptions that drops the least recently used first.
 
     Args:
-        limit: bytes of all of them together; one of more than an eighth is not kept (`verbose`
-            asks for a model's whole vocabulary).
+        limit: bytes of all of them together. A description of more than an eighth is not cached
+            (`verbose` asks for a model's whole vocabulary).
 
     """
 
@@ -65,14 +65,14 @@ class ShownCache:
     _size: int = attrs.field(default=0, init=False)
 
     def get(self, key: CacheKey | None) -> Shown | None:
-        """What was kept, if anything was."""
+        """Return a cached description."""
         if key is None or key not in self._answers:
             return None
         self._answers.move_to_end(key)
         return self._answers[key]
 
     def put(self, key: CacheKey | None, shown: Shown) -> None:
-        """Keep an answer."""
+        """Cache a description, if it is not too large."""
         if key is None or len(shown.body) > self.limit // 8:
             return
         if (old := self._answers.pop(key, None)) is not None:
@@ -84,17 +84,18 @@ class ShownCache:
 
 
 def _cost(key: CacheKey, shown: Shown) -> int:
-    """Its bytes, and about what Python needs round them."""
+    """Return its bytes, and about as many as Python needs around them."""
     return len(shown.body) + len(key[3]) + 1024
 
 
 @attrs.frozen
 class Showing:
-    """Serves requests about one model.
+    """Serves descriptions of one model.
 
     Args:
-        exchange: the way of inference, whose parts it uses.
-        at_once: how many of these a key may have.
+        exchange: the path of inference, whose parts it uses.
+        at_once: limits how many such requests a key may have at once.
+        cache: the descriptions of earlier requests.
 
     """
 
@@ -124,7 +125,7 @@ class Showing:
                     await ask.downstream.respond(200, shown.headers + exposed, body)
 
     def _first(self, route: RouteRequest) -> Backend | None:
-        """The backend that would be asked now."""
+        """Return the backend that would be asked now."""
         evaluated = in_order(evaluate(route, self.exchange.backends, clock.now()))
         return evaluated[0].backend if evaluated else None
 
@@ -147,13 +148,16 @@ class Showing:
 
 
 async def _read(principal: Principal, ask: Ask) -> ModelCall:
-    """Read the request; raises BadRequest, Forbidden, NotFound, and what reading a body raises."""
+    """Read and authorise the request.
+
+    Raises BadRequest, Forbidden, NotFound, and the errors of reading a body.
+    """
     if not ask.endpoint.parameter:
         body = await ask.downstream.body(principal.key_id)
         return await read_call(principal, ask, body, is_measured=False)
     name = unquote(ask.parameter)
     if "/" in name:
-        raise NotFound  # Ollama's router cuts there
+        raise NotFound  # Ollama's router takes one segment
     model = ModelName.parse(name)
     if not principal.may_use(model):
         raise Forbidden(reason="model_not_allowed")

@@ -1,9 +1,9 @@
-"""`POST /v1/messages/count_tokens`: the gateway's own answer, in Ollama's own measure.
+"""`POST /v1/messages/count_tokens`: the gateway answers itself, with an estimate.
 
-Ollama has no such route, and Claude's clients ask it before every turn. No backend is asked and no
-model runs, so it is given no row, as a trail of those would be half of estimates that cost nothing,
-and limited only in how many a key may have at once. The right to it is the right to the model, as
-for `/v1/messages`.
+Ollama has no such route, but Claude's clients call it before every turn. No backend is asked and no
+model runs, so it leaves no audit record: else half of the audit log would be estimates that cost
+nothing. Its only limit is how many a key may have at once. It needs the right to the model, as
+`/v1/messages` does.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ JSON: Headers = [(b"content-type", b"application/json")]
 
 @attrs.frozen
 class Counting:
-    """The handler."""
+    """Serves token counts."""
 
     keys: KeyCache
     backends: Backends
     at_once: AtOnce
 
     async def count(self, ask: Ask) -> None:
-        """Answer `{"input_tokens": N}`; raises what `/v1/messages` raises before it asks anyone."""
+        """Answer `{"input_tokens": N}`; raises what `/v1/messages` raises before a race."""
         principal = await self.keys.identify(ask.credential)
         may_call(principal, ask)
         only = backend_override(principal, ask, self.backends)
