@@ -1,4 +1,4 @@
-"""Work that may be large has its turns, and leaves others theirs."""
+"""Long work runs in turns, and other tasks get theirs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ollama_gateway.turns import TURNS_OF_OTHERS, in_turns, run_through
 
 
 def counting(steps: int, passes: list[int], seen: list[int]) -> Generator[None, None, int]:
-    """Work of so many steps that remembers in which turn of the loop each was done."""
+    """Return work of some steps that notes the turn of the loop of each step."""
     for _ in range(steps):
         yield
         seen.append(passes[0])
@@ -23,7 +23,7 @@ def counting(steps: int, passes: list[int], seen: list[int]) -> Generator[None, 
 async def test_between_two_steps_of_any_work_others_have_their_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However many bodies are read at once, all of them together take one turn of several."""
+    """However many bodies are read at once, together they take one of several turns."""
     monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
     passes: list[int] = [0]
     seen: list[int] = []
@@ -48,8 +48,8 @@ async def test_between_two_steps_of_any_work_others_have_their_turns(
     assert min(after - before for before, after in pairwise(seen)) >= TURNS_OF_OTHERS - 1
 
 
-async def test_what_has_one_step_waits_for_nobody() -> None:
-    """A small body is read without a turn of the loop, whoever is at work."""
+async def test_work_of_one_step_does_not_wait() -> None:
+    """A small body is read without a turn of the loop, whatever else is running."""
     passes: list[int] = [0]
     long = in_turns(counting(10**9, passes, []))
     async with trio.open_nursery() as nursery:
@@ -62,7 +62,7 @@ async def test_what_has_one_step_waits_for_nobody() -> None:
 
 
 async def test_work_that_is_cancelled_leaves_the_turn_to_others() -> None:
-    """Whoever leaves in the middle of its work keeps nobody."""
+    """Work that is cancelled in the middle does not keep the lock."""
     with trio.move_on_after(0):
         await in_turns(counting(10**9, [0], []))
 
@@ -70,5 +70,5 @@ async def test_work_that_is_cancelled_leaves_the_turn_to_others() -> None:
 
 
 def test_in_a_thread_it_is_the_same_work() -> None:
-    """The steps are done one behind the other."""
+    """All steps run, one after the other."""
     assert run_through(counting(3, [0], [])) == 3

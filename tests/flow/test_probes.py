@@ -1,4 +1,4 @@
-"""Probes of half-open breakers: who is one, for how long, and what it shows."""
+"""Probes of half-open breakers: which attempts are probes, for how long, and their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEALTHY: RacePlan = {"a": (0, GOOD), "b": (0, GOOD)}
 
 
 async def half_open(failure: Exception, **options: float) -> Track:
-    """Backends of which the first one's breaker, or that of its model, is half-open."""
+    """Return backends whose first has a half-open breaker, its own or that of its model."""
     track = Track("a", "b", **options)  # type: ignore[arg-type]
     for _ in range(FAILURES):
         await track.run({"a": (0, failure), "b": (0, GOOD)})
@@ -24,10 +24,10 @@ async def half_open(failure: Exception, **options: float) -> Track:
     return track
 
 
-async def test_a_light_request_that_was_the_probe_lets_the_line_go_on(
+async def test_a_slotless_probe_that_leaves_lets_the_line_go_on(
     autojump_clock: Clock,
 ) -> None:
-    """`/api/show` leaves; the chat that waits beside it is the next probe at once."""
+    """When `/api/show` leaves, the chat that waits beside it is the next probe at once."""
     track = await half_open(unreachable())
     track.by_name["b"].slots = track.by_name["b"].in_flight = 1
     async with trio.open_nursery() as nursery:
@@ -47,7 +47,7 @@ async def test_a_light_request_that_was_the_probe_lets_the_line_go_on(
 async def test_any_answer_shows_that_a_backend_can_be_reached(
     autojump_clock: Clock, shown: Exception
 ) -> None:
-    """An error does, and the client's own fault; a connection that broke before it does not."""
+    """An error shows it, even of the client's own; a connection that broke before does not."""
     track = await half_open(unreachable())
 
     await track.run({"a": (0, shown), "b": (0, GOOD)})
@@ -59,7 +59,7 @@ async def test_any_answer_shows_that_a_backend_can_be_reached(
 async def test_a_deadline_while_connecting_shows_nothing_of_the_connection(
     autojump_clock: Clock,
 ) -> None:
-    """An attempt that is overtaken, or too late, before it was connected has not reached it."""
+    """An attempt that lost or was late before it connected has not reached the backend."""
     track = Track("a", "b", after=0.5)
     for _ in range(FAILURES - 1):
         await track.run({"a": (0, unreachable()), "b": (0, GOOD)})
@@ -69,7 +69,7 @@ async def test_a_deadline_while_connecting_shows_nothing_of_the_connection(
 
 
 async def test_an_error_is_the_probes_until_the_race_is_over(autojump_clock: Clock) -> None:
-    """Those that come meanwhile are no probes as well; the wait is doubled once."""
+    """Requests that arrive meanwhile are no probes, and the wait is doubled only once."""
     track = await half_open(failed())
     breaker = track.by_name["a"].health_of(M).breaker
     plan: RacePlan = {"a": (0, error()), "b": (1, GOOD)}
@@ -85,7 +85,7 @@ async def test_an_error_is_the_probes_until_the_race_is_over(autojump_clock: Clo
 async def test_the_end_of_an_old_stream_is_not_the_end_of_a_new_probe(
     autojump_clock: Clock,
 ) -> None:
-    """A stream that began as a probe and goes on has nothing to do with the next one."""
+    """A stream that began as a probe does not end the next probe."""
     track = await half_open(failed())
     breaker = track.by_name["a"].health_of(M).breaker
     async with trio.open_nursery() as nursery:
@@ -106,7 +106,7 @@ async def test_the_end_of_an_old_stream_is_not_the_end_of_a_new_probe(
 
 
 async def test_a_probe_that_takes_too_long_gives_way(autojump_clock: Clock) -> None:
-    """A whole answer may take half an hour; a minute later somebody else is the probe."""
+    """A whole answer may take half an hour; after a minute another request is the probe."""
     track = await half_open(failed())
     async with trio.open_nursery() as nursery:
 

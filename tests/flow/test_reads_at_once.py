@@ -1,4 +1,4 @@
-"""What a model is and how long a prompt would be: a few at once for each key, and no more."""
+"""Descriptions and token counts: each key may have a few at once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SHOW, COUNT = "/api/show", "/v1/messages/count_tokens"
 
 
 def slowly(path: str) -> TimedBody:
-    """A body that is there after five seconds."""
+    """Return a body that takes five seconds."""
     whole = json.dumps({"model": "m1"} if path == SHOW else CHAT).encode()
     return TimedBody([(1, whole[:2]), (4, whole[2:])], is_announced=True)
 
 
 @pytest.mark.parametrize("path", [SHOW, COUNT])
 async def test_a_key_has_eight_at_once(autojump_clock: Clock, path: str) -> None:
-    """The ninth is told to come again; another key has places of its own, inference others."""
+    """The ninth is refused; other keys and inference have places of their own."""
     replies: list[Reply] = []
     async with open_scenario() as scenario, trio.open_nursery() as nursery:
         _, other = scenario.store.create("other")
@@ -47,7 +47,7 @@ async def test_a_key_has_eight_at_once(autojump_clock: Clock, path: str) -> None
 
 
 async def test_both_kinds_share_the_places(autojump_clock: Clock) -> None:
-    """Four of each are all that a key may have."""
+    """Four of each use up the places of a key."""
     replies: list[Reply] = []
     async with open_scenario() as scenario, trio.open_nursery() as nursery:
 
@@ -69,7 +69,7 @@ async def test_both_kinds_share_the_places(autojump_clock: Clock) -> None:
 async def test_a_place_is_given_back_on_every_way_out(
     autojump_clock: Clock, leave_at: float | None
 ) -> None:
-    """The client left, its body broke, its model is none: eight more find eight places."""
+    """After leaving clients, broken bodies and wrong models, all eight places are free."""
 
     async def ask(scenario: Scenario, body: object) -> None:
         await scenario.ask(SHOW, body, leave_at=leave_at)
