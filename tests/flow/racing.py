@@ -19,7 +19,7 @@ from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
-from ollama_gateway.flow.attempt import AttemptFailed, BackendAnswer
+from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.metrics import Metrics
@@ -128,7 +128,7 @@ class Track:
         """Race once; the winner's answer takes `holds` seconds."""
         outcomes, began = Outcomes(), trio.current_time()
 
-        async def start(slot: Slot) -> BackendAnswer:
+        async def start(slot: Slot) -> GoodAnswer:
             name = slot.backend.name
             outcomes.started[name] = trio.current_time() - began
             delay, outcome = plan[name]
@@ -176,10 +176,10 @@ class Unread(Incoming):
         self.on_close()
 
 
-def answer(slot: Slot, on_close: Callable[[], None]) -> BackendAnswer:
+def answer(slot: Slot, on_close: Callable[[], None]) -> GoodAnswer:
     """Return a whole answer that reports when it is closed."""
     memory = AnswerMemory(AnswerBudget(0))
-    return BackendAnswer(slot, 200, [], WholeBody(), [b"{}"], Unread(on_close), memory)
+    return GoodAnswer(slot, 200, [], WholeBody(), [b"{}"], Unread(on_close), memory)
 
 
 NEVER: Final = math.inf

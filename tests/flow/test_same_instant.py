@@ -17,7 +17,7 @@ import trio.testing
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import GatewayError, UpstreamTimeout
-from ollama_gateway.flow.attempt import BackendAnswer, BackendRefused
+from ollama_gateway.flow.attempt import BackendRefused, GoodAnswer
 from ollama_gateway.flow.race import Race
 from tests.flow.racing import GOOD, M, Outcome, Track, answer, failed
 
@@ -37,7 +37,7 @@ class Instant:
     closed: list[str] = attrs.field(factory=list)
     started: list[str] = attrs.field(factory=list)
 
-    async def start(self, slot: Slot) -> BackendAnswer:
+    async def start(self, slot: Slot) -> GoodAnswer:
         """Make one attempt."""
         name = slot.backend.name
         self.started.append(name)

@@ -165,7 +165,7 @@ def _measured(
     return measured(body, document, ask.endpoint.bounds, passes)
 
 
-def bounded(call: ModelCall, generation: int | None) -> ModelCall:
+def bound_answer(call: ModelCall, generation: int | None) -> ModelCall:
     """Return the call with its answer bounded to `generation` tokens; None leaves it as it is.
 
     A body that already has this bound stays unchanged. Raises BadRequest where the bound cannot be

@@ -79,7 +79,7 @@ class BackendRefused(GatewayError):
 
 
 @attrs.define(eq=False)
-class BackendAnswer:
+class GoodAnswer:
     """A backend's answer from its first good chunk on. Its owner closes it."""
 
     slot: Slot
@@ -118,9 +118,7 @@ class BackendAnswer:
             self.slot.release()
 
 
-async def try_backend(
-    slot: Slot, call: ModelCall, key_id: str, budget: AnswerBudget
-) -> BackendAnswer:
+async def try_backend(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBudget) -> GoodAnswer:
     """Ask the backend of a slot for a good chunk; the answer then owns the slot.
 
     Raises AttemptFailed, BackendRefused, and Unavailable where `budget` has no room for the answer.
@@ -136,7 +134,7 @@ async def try_backend(
     raise AttemptFailed("backend_down", Fault.NONE)
 
 
-async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -> BackendAnswer:
+async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -> GoodAnswer:
     backend = slot.backend
     body = call.body_for(backend)
     message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
@@ -157,7 +155,7 @@ async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -
 
 async def _first_chunk(
     slot: Slot, call: ModelCall, incoming: Incoming, memory: AnswerMemory
-) -> BackendAnswer:
+) -> GoodAnswer:
     backend, head = slot.backend, incoming.head
     if not httpx.codes.is_success(head.status):
         raise await _failure(backend, call, incoming)
@@ -175,7 +173,7 @@ async def _first_chunk(
     else:
         reading = await reading_of(first[0], dialect)
     _check(reading, backend)
-    return BackendAnswer(
+    return GoodAnswer(
         slot, head.status, head.headers, frames, first, incoming, memory, call.client_frame
     )
 

@@ -19,10 +19,10 @@ from ollama_gateway.backends.backends import Backend, Backends, ModelDown, Model
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import Forbidden, GatewayError, Unavailable
-from ollama_gateway.flow.admission import ModelCall, bounded, may_call, read_call
+from ollama_gateway.flow.admission import ModelCall, bound_answer, may_call, read_call
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.attempt import AttemptFailed, BackendAnswer, try_backend
+from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer, try_backend
 from ollama_gateway.flow.deadline import Deadline, Deadlines
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.flow.relay import relay
@@ -62,7 +62,7 @@ class Exchange:
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
                     await self.ledger.admit(record)  # 503
-                    call = bounded(call, lease.generation)  # 400
+                    call = bound_answer(call, lease.generation)  # 400
                     race = self.race(candidates, call, ask, record)
                     async with race as winner:  # 502, 503, 504; leaving closes the losers
                         record.backend = winner.backend.name
@@ -111,7 +111,7 @@ class Exchange:
 
     async def _attempt(
         self, call: ModelCall, ask: Ask, record: AuditRecord, slot: Slot
-    ) -> BackendAnswer:
+    ) -> GoodAnswer:
         """Make one attempt and note it in the record."""
         note = Attempt(slot.backend.name, clock.now() - ask.arrived, slot.is_hedge)
         if call.may_write_unheard:

@@ -28,7 +28,7 @@ DEFAULT_DELAY: Final = 2.0
 """Seconds; the hedge delay of `auto` until then."""
 MIN_DELAY: Final = 0.1
 """Seconds; the least hedge delay of `auto`. Smaller differences are chance."""
-MAX_MODELS: Final = 1000
+MAX_TIMED_MODELS: Final = 1000
 """Models whose times are remembered; the oldest is forgotten first."""
 SAVED_SHARES: Final = 50
 """Requests whose shares may be saved: at a ratio of 5 %, 50 shares are 2.5 hedges."""
@@ -80,7 +80,7 @@ class Hedging:
     def observe(self, model: str, seconds: float) -> None:
         """Note the seconds from the first attempt of a streamed request to its first good chunk."""
         if model not in self._times:
-            if len(self._times) >= MAX_MODELS:
+            if len(self._times) >= MAX_TIMED_MODELS:
                 del self._times[next(iter(self._times))]
             self._times[model] = deque(maxlen=MAX_TIMES)
         self._times[model].append(seconds)

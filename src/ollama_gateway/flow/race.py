@@ -34,7 +34,7 @@ from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Evaluation
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
-from ollama_gateway.flow.attempt import AttemptFailed, BackendAnswer
+from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.verdict import verdict
 from ollama_gateway.metrics import Metrics
@@ -42,7 +42,7 @@ from ollama_gateway.metrics import Metrics
 MIN_HEDGE_PAUSE: Final = 0.1
 """Seconds at least until a hedge that was skipped is tried again."""
 
-StartAttempt = Callable[[Slot], Awaitable[BackendAnswer]]
+StartAttempt = Callable[[Slot], Awaitable[GoodAnswer]]
 """Makes an attempt, whose answer then owns the slot; raises AttemptFailed, BackendRefused."""
 
 
@@ -61,7 +61,7 @@ class _Runner:
     """One attempt in the race."""
 
     slot: Slot
-    answer: BackendAnswer | None = None
+    answer: GoodAnswer | None = None
     failure: AttemptFailed | None = None
 
     @property
@@ -96,7 +96,7 @@ class Race:
     hedge_skipped: set[str] = attrs.field(factory=set, init=False)
     """Why no hedge was started; metrics count each reason once a race."""
 
-    async def __aenter__(self) -> BackendAnswer:
+    async def __aenter__(self) -> GoodAnswer:
         if not self.is_streamed:
             return await self._run()
         with trio.CancelScope(deadline=self.deadline):
@@ -107,7 +107,7 @@ class Race:
         if self.winner is not None and self.winner.answer is not None:
             await self.winner.answer.aclose()
 
-    async def _run(self) -> BackendAnswer:
+    async def _run(self) -> GoodAnswer:
         """Start attempts until one wins or no candidate is left and all have failed."""
         self.rules.hedging.count_request()
         self.rules.retries.count_request()

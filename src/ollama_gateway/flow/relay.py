@@ -25,7 +25,7 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.attempt import AttemptFailed, BackendAnswer
+from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
 from ollama_gateway.flow.reading import reading_of
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.ledger.record import AuditRecord
@@ -40,7 +40,7 @@ NO_END: Final = "no_terminal_marker"
 
 
 async def relay(
-    answer: BackendAnswer,
+    answer: GoodAnswer,
     ask: Ask,
     record: AuditRecord,
     finish: Finish,
@@ -78,7 +78,7 @@ async def relay(
 
 
 async def _relay_whole(
-    answer: BackendAnswer,
+    answer: GoodAnswer,
     whole: WholeAnswer,
     ask: Ask,
     record: AuditRecord,
@@ -111,7 +111,7 @@ async def _relay_whole(
 
 
 def _note_whole(
-    answer: BackendAnswer, whole: WholeAnswer, ask: Ask, record: AuditRecord, parts: list[bytes]
+    answer: GoodAnswer, whole: WholeAnswer, ask: Ask, record: AuditRecord, parts: list[bytes]
 ) -> None:
     """Note the usage of an answer, as far as it arrived."""
     usage, embeds = whole.reading.usage, ask.endpoint.inputs is not None
@@ -126,7 +126,7 @@ def _note_whole(
 
 
 async def _pass_on(
-    answer: BackendAnswer, ask: Ask, record: AuditRecord, finish: Finish, next_frames: NextFrames
+    answer: GoodAnswer, ask: Ask, record: AuditRecord, finish: Finish, next_frames: NextFrames
 ) -> None:
     frames, answer.first = answer.first, []
     while frames:
@@ -148,7 +148,7 @@ async def _pass_on(
 
 
 async def _examine(
-    frames: list[bytes], dialect: Dialect, record: AuditRecord, answer: BackendAnswer
+    frames: list[bytes], dialect: Dialect, record: AuditRecord, answer: GoodAnswer
 ) -> tuple[list[bytes], GatewayError | None, bool]:
     """Return the frames to send, the error of the next frame, and whether they end the stream."""
     for place, frame in enumerate(frames):
@@ -176,7 +176,7 @@ def _count(record: AuditRecord, frames: list[bytes], dialect: Dialect) -> None:
     record.text += sum(map(dialect.text, frames))
 
 
-def _note_usage(record: AuditRecord, usage: Usage, answer: BackendAnswer) -> None:
+def _note_usage(record: AuditRecord, usage: Usage, answer: GoodAnswer) -> None:
     """Note the tokens that the backend reported, and how fast it writes."""
     record.report(usage.prompt, usage.completion)
     seconds = usage.seconds
@@ -189,7 +189,7 @@ def _note_usage(record: AuditRecord, usage: Usage, answer: BackendAnswer) -> Non
         answer.slot.health.wrote(usage.completion, seconds)
 
 
-async def _next(answer: BackendAnswer, idle: trio.CancelScope, seconds: float) -> list[bytes]:
+async def _next(answer: GoodAnswer, idle: trio.CancelScope, seconds: float) -> list[bytes]:
     """Return the next frames; `idle` is cancelled if the backend takes too long for them."""
     idle.deadline = clock.now() + seconds
     try:
@@ -201,7 +201,7 @@ async def _next(answer: BackendAnswer, idle: trio.CancelScope, seconds: float) -
         idle.deadline = math.inf
 
 
-def _broken(answer: BackendAnswer, error: GatewayError) -> GatewayError:
+def _broken(answer: GoodAnswer, error: GatewayError) -> GatewayError:
     """Count an error against the backend, and return it."""
     answer.slot.failed(Fault.BROKEN, error.reason, clock.now())
     return error
