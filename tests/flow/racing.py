@@ -118,7 +118,7 @@ class Track:
         plan: RacePlan,
         *,
         holds: float = 0,
-        patience: float = 1000,
+        timeout: float = 1000,
         queue_timeout: float = 100,
         is_streamed: bool = True,
         is_slotless: bool = False,
@@ -145,7 +145,7 @@ class Track:
 
         route = RouteRequest(M, key, load_options, is_slotless)
         candidates = Candidates(self.backends, route, queue_timeout)
-        racing = Race(candidates, start, self.rules, began + patience, is_streamed=is_streamed)
+        racing = Race(candidates, start, self.rules, began + timeout, is_streamed=is_streamed)
         try:
             async with racing as winner:
                 outcomes.won = winner.backend.name

@@ -210,7 +210,7 @@ async def test_patience_covers_all_attempts_together(autojump_clock: Clock) -> N
     """The first good chunk has one deadline, however many attempts it took."""
     track = Track("a", "b")
 
-    outcomes = await track.run({"a": (3, failed()), "b": (10, GOOD)}, patience=5)
+    outcomes = await track.run({"a": (3, failed()), "b": (10, GOOD)}, timeout=5)
 
     assert isinstance(outcomes.error, UpstreamTimeout)
     assert outcomes.closed == {"b": 5}

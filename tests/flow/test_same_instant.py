@@ -56,7 +56,7 @@ class Instant:
 
 
 async def race_in_an_instant(
-    outcomes: Mapping[str, Outcome], *, is_left: bool = False, patience: float = 100
+    outcomes: Mapping[str, Outcome], *, is_left: bool = False, timeout: float = 100
 ) -> tuple[Instant, str | GatewayError | None]:
     """Race once; return the winner, the error, or None if the client left."""
     track, instant = Track(*outcomes, after=1), Instant(outcomes, is_left=is_left)
@@ -64,7 +64,7 @@ async def race_in_an_instant(
     candidates = Candidates(track.backends, RouteRequest(M, "k"), 100)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(instant.end_attempts)
-        deadline = trio.current_time() + patience
+        deadline = trio.current_time() + timeout
         racing = Race(candidates, instant.start, track.rules, deadline, is_streamed=True)
         with instant.client:
             try:
@@ -109,7 +109,7 @@ async def test_an_answer_counts_more_than_what_fails_just_then(
 async def test_an_answer_at_the_deadline_is_too_late_or_not(autojump_clock: Clock) -> None:
     """Either way it is closed, and nothing is left open."""
     for _ in range(TIMES):
-        instant, result = await race_in_an_instant({"a": GOOD, "b": GOOD}, patience=1.5)
+        instant, result = await race_in_an_instant({"a": GOOD, "b": GOOD}, timeout=1.5)
         assert isinstance(result, UpstreamTimeout) or result in {"a", "b"}
         assert len(instant.closed) == len(set(instant.closed))
 

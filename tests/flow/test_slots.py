@@ -66,7 +66,7 @@ async def test_who_has_waited_too_long_is_told_when_to_come_back(autojump_clock:
 
 async def test_the_wait_is_part_of_the_first_chunks_deadline(autojump_clock: Clock) -> None:
     """The deadline of the first chunk covers the waiting line too."""
-    _, late = await many(Track("a", slots=1), "kk", holds=10, patience=4)
+    _, late = await many(Track("a", slots=1), "kk", holds=10, timeout=4)
 
     assert (late.ended, late.started) == (4, {})
 

@@ -98,7 +98,7 @@ async def test_a_deadline_counts(autojump_clock: Clock) -> None:
     """A backend that never answers is passed over after three failed requests."""
     track = Track("a", "b")
     for _ in range(FAILURES):
-        outcomes = await track.run({"a": (NEVER, GOOD), "b": (0, GOOD)}, patience=10)
+        outcomes = await track.run({"a": (NEVER, GOOD), "b": (0, GOOD)}, timeout=10)
         assert isinstance(outcomes.error, UpstreamTimeout)
 
     assert (await track.run(HEALTHY)).started == {"b": 0}

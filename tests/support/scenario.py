@@ -43,12 +43,12 @@ class TimedBody:
         """All chunks joined."""
         return b"".join(chunk for _, chunk in self.chunks)
 
-    async def send(self, inbox: RequestStream) -> None:
+    async def send(self, request_stream: RequestStream) -> None:
         """Send the chunks."""
         for seconds, chunk in self.chunks:
             await trio.sleep(seconds)
-            inbox.put(chunk)
-        inbox.end()
+            request_stream.put(chunk)
+        request_stream.end()
 
 
 @attrs.define
@@ -116,9 +116,9 @@ class Scenario:
         """
         reply = Reply()
         parts = body if isinstance(body, TimedBody) else _at_once(method, body)
-        inbox = RequestStream()
+        request_stream = RequestStream()
         if not parts.chunks[0][0]:  # the body arrives with the head
-            await parts.send(inbox)
+            await parts.send(request_stream)
         more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         usual = {"host": "localhost" if is_admin else "h"}
         if parts.is_announced:
@@ -129,7 +129,7 @@ class Scenario:
 
         async def leave() -> None:
             await trio.sleep(float("inf") if leave_at is None else leaving - trio.current_time())
-            inbox.close()
+            request_stream.close()
 
         async def send(event: Any) -> None:
             await trio.lowlevel.checkpoint()
@@ -153,8 +153,8 @@ class Scenario:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leave)
             if parts.chunks[0][0]:
-                nursery.start_soon(parts.send, inbox)
-            await listener.app(scope, inbox, send)
+                nursery.start_soon(parts.send, request_stream)
+            await listener.app(scope, request_stream, send)
             reply.ended_at = trio.current_time()
             nursery.cancel_scope.cancel()
         return reply
