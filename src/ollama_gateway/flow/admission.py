@@ -127,9 +127,9 @@ async def read_call(
         streams,
         headers,
         body,
-        measure,
-        options,
-        hides,
+        measure=measure,
+        load_options=options,
+        hides_usage=hides,
         size=size,
     )
 
