@@ -20,7 +20,7 @@ from ollama_gateway.wire.large import Steps
 T = TypeVar("T")
 
 TURN_SECONDS: Final = 0.002
-"""Seconds of long work in one turn; the last step of a turn may take 5 ms more."""
+"""Seconds of long work in one turn; the last step of a turn may take 5 ms."""
 TURNS_OF_OTHERS: Final = 4
 """Turns of the event loop between two turns of long work."""
 

@@ -1,4 +1,4 @@
-"""`POST /v1/messages/count_tokens`: the gateway answers itself, with an estimate.
+"""`POST /v1/messages/count_tokens`: the gateway answers itself, with Ollama's own estimate.
 
 Ollama has no such route, but Claude's clients call it before every turn. No backend is asked and no
 model runs, so it leaves no audit record: else half of the audit log would be estimates that cost
