@@ -37,7 +37,7 @@ AT_HOME: dict[str, set[str]] = {
         "backends/backends.py",
         "backends/plain.py",
         "flow/attempt.py",
-        "flow/exchange.py",
+        "flow/deadline.py",
         "flow/managing.py",
         "flow/race.py",
         "flow/reading.py",

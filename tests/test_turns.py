@@ -1,4 +1,4 @@
-"""Work that may be large has its turns, and leaves others theirs."""
+"""Long work runs in turns, and other tasks get theirs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 import trio
 
 from ollama_gateway import turns
-from ollama_gateway.turns import TURNS_OF_OTHERS, done, worked_off
+from ollama_gateway.turns import TURNS_OF_OTHERS, in_turns, run_through
 
 
 def counting(steps: int, passes: list[int], seen: list[int]) -> Generator[None, None, int]:
-    """Work of so many steps that remembers in which turn of the loop each was done."""
+    """Return work of some steps that notes the turn of the loop of each step."""
     for _ in range(steps):
         yield
         seen.append(passes[0])
@@ -23,8 +23,8 @@ def counting(steps: int, passes: list[int], seen: list[int]) -> Generator[None, 
 async def test_between_two_steps_of_any_work_others_have_their_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However many bodies are read at once, all of them together take one turn of several."""
-    monkeypatch.setattr(turns, "TURN", 0.0)
+    """However many bodies are read at once, together they take one of several turns."""
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
     passes: list[int] = [0]
     seen: list[int] = []
     results: list[int] = []
@@ -35,7 +35,7 @@ async def test_between_two_steps_of_any_work_others_have_their_turns(
             passes[0] += 1
 
     async def work(steps: int) -> None:
-        results.append(await done(counting(steps, passes, seen)))
+        results.append(await in_turns(counting(steps, passes, seen)))
 
     async with trio.open_nursery() as ticking:
         ticking.start_soon(tick)
@@ -48,27 +48,27 @@ async def test_between_two_steps_of_any_work_others_have_their_turns(
     assert min(after - before for before, after in pairwise(seen)) >= TURNS_OF_OTHERS - 1
 
 
-async def test_what_has_one_step_waits_for_nobody() -> None:
-    """A small body is read without a turn of the loop, whoever is at work."""
+async def test_work_of_one_step_does_not_wait() -> None:
+    """A small body is read without a turn of the loop, whatever else is running."""
     passes: list[int] = [0]
-    long = done(counting(10**9, passes, []))
+    long = in_turns(counting(10**9, passes, []))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: long)
         await trio.lowlevel.checkpoint()
         with trio.CancelScope() as scope:
             scope.cancel()
-            assert await done(counting(0, passes, [])) == 0
+            assert await in_turns(counting(0, passes, [])) == 0
         nursery.cancel_scope.cancel()
 
 
 async def test_work_that_is_cancelled_leaves_the_turn_to_others() -> None:
-    """Whoever leaves in the middle of its work keeps nobody."""
+    """Work that is cancelled in the middle does not keep the lock."""
     with trio.move_on_after(0):
-        await done(counting(10**9, [0], []))
+        await in_turns(counting(10**9, [0], []))
 
-    assert await done(counting(3, [0], [])) == 3
+    assert await in_turns(counting(3, [0], [])) == 3
 
 
 def test_in_a_thread_it_is_the_same_work() -> None:
-    """The steps are done one behind the other."""
-    assert worked_off(counting(3, [0], [])) == 3
+    """All steps run, one after the other."""
+    assert run_through(counting(3, [0], [])) == 3

@@ -20,7 +20,8 @@ from ollama_gateway.backends.transport import MOST_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
 from ollama_gateway.certificates import Certificate
 from ollama_gateway.flow.answers import AnswerBudget
-from ollama_gateway.flow.exchange import Deadlines, Exchange
+from ollama_gateway.flow.deadline import Deadlines
+from ollama_gateway.flow.exchange import Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
 from ollama_gateway.flow.showing import Showing

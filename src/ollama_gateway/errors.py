@@ -1,13 +1,13 @@
-"""Every way a request can fail, as a value that says who is to blame and what it becomes.
+"""Every error that can end a request.
 
-An error knows its HTTP status, the `reason` the operator reads in the log (a fixed word, never
-client input), the one-line message the client reads, and when to come back. It becomes HTTP in
-one place, `server/app.py`. Foreign errors (httpx, h11, sqlite3, OSError) are turned into one of
-these at the seam where they enter; their texts carry addresses and bytes of the peer and stay
-behind.
+An error has an HTTP status, a `reason` for the operator's log (a fixed word, never client input), a
+message of one line for the client, the side that is to blame, and often the seconds after which a
+retry makes sense. It becomes HTTP in one place, `server/app.py`. Errors of libraries (httpx, h11,
+sqlite3, OSError) are translated where they enter; their texts hold addresses and bytes of the peer,
+so they are not passed on.
 
-Whether another backend may be tried is not a property of these: an attempt's failure is a value
-of its own (`flow/attempt.py`), and these are what remains when no candidate is left.
+These errors do not say whether another backend may be tried. The failure of one attempt is an error
+of its own (`flow/attempt.py`); an error here means that no candidate is left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import ClassVar
 
 
 class Blame(enum.Enum):
-    """Whose fault an error is."""
+    """The side that caused an error."""
 
     CLIENT = "client"
     GATEWAY = "gateway"
@@ -28,9 +28,9 @@ class GatewayError(Exception):
     """A request that ends without a backend's answer.
 
     Args:
-        message: one line for the client; names no host, path or library.
-        reason: the operator's word for it; the class's own where not given.
-        retry_after: seconds until another try makes sense, sent as `Retry-After`.
+        message: one line for the client, without host, path or library.
+        reason: the operator's word for it; by default that of the class.
+        retry_after: seconds until a retry makes sense, sent as `Retry-After`.
 
     """
 
@@ -54,7 +54,7 @@ class GatewayError(Exception):
 
 
 class BadRequest(GatewayError):
-    """400: the request cannot be understood, whatever backend it went to."""
+    """400: the request is wrong at every backend."""
 
     status = 400
     blame = Blame.CLIENT
@@ -63,7 +63,7 @@ class BadRequest(GatewayError):
 
 
 class Unauthorized(GatewayError):
-    """401: no key, or none that is good; one text for unknown, expired, revoked, malformed."""
+    """401: no valid key; unknown, expired, revoked and malformed keys get the same text."""
 
     status = 401
     blame = Blame.CLIENT
@@ -72,7 +72,7 @@ class Unauthorized(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """403: what nobody hosts and what this key may not use, indistinguishable to the client."""
+    """403: no backend hosts the model, or the key may not use it; clients cannot tell which."""
 
     status = 403
     blame = Blame.CLIENT
@@ -81,7 +81,7 @@ class Forbidden(GatewayError):
 
 
 class NotFound(GatewayError):
-    """404: no such route; the text is the one Ollama's router gives."""
+    """404: no such route; the text is that of Ollama's router."""
 
     status = 404
     blame = Blame.CLIENT
@@ -90,7 +90,7 @@ class NotFound(GatewayError):
 
 
 class MethodNotAllowed(GatewayError):
-    """405: the route exists for other methods; the text is the one Ollama's router gives."""
+    """405: the route has other methods; the text is that of Ollama's router."""
 
     status = 405
     blame = Blame.CLIENT
@@ -103,7 +103,7 @@ class MethodNotAllowed(GatewayError):
 
 
 class RequestTimeout(GatewayError):
-    """408: headers or body came too slowly."""
+    """408: the head or the body arrived too slowly."""
 
     status = 408
     blame = Blame.CLIENT
@@ -112,7 +112,7 @@ class RequestTimeout(GatewayError):
 
 
 class BodyTooLarge(GatewayError):
-    """413: over `server.max_body`."""
+    """413: the body is over `server.max_body`."""
 
     status = 413
     blame = Blame.CLIENT
@@ -120,17 +120,8 @@ class BodyTooLarge(GatewayError):
     default_message = "the request body is too large"
 
 
-class Misdirected(GatewayError):
-    """421: the admin listener was asked by a name that is not known to be its own."""
-
-    status = 421
-    blame = Blame.CLIENT
-    default_reason = "foreign_host"
-    default_message = "asked by an unknown name: put it into server.admin_hosts, or set a token"
-
-
 class UnsupportedEncoding(GatewayError):
-    """415: a `Content-Encoding` that neither the gateway nor Ollama reads."""
+    """415: the gateway or Ollama cannot read this `Content-Encoding`."""
 
     status = 415
     blame = Blame.CLIENT
@@ -138,14 +129,23 @@ class UnsupportedEncoding(GatewayError):
     default_message = "this Content-Encoding is not supported"
 
 
+class Misdirected(GatewayError):
+    """421: the request names a host that is not known to be the admin listener."""
+
+    status = 421
+    blame = Blame.CLIENT
+    default_reason = "foreign_host"
+    default_message = "unknown host name: add it to server.admin_hosts, or set a token"
+
+
 class LimitReached(GatewayError):
-    """429: a limit of the key is reached; always with `retry_after`.
+    """429: the key has reached one of its limits; always with `retry_after`.
 
     Args:
         message: one line that names the limit.
         reason: `rate`, `concurrency` or `budget`.
         retry_after: seconds.
-        headers: what else tells the client how its limits stand.
+        headers: further headers that show the client its limits.
 
     """
 
@@ -167,7 +167,7 @@ class LimitReached(GatewayError):
 
 
 class HeadersTooLarge(GatewayError):
-    """431: the request head is over its limit."""
+    """431: the request head is too large."""
 
     status = 431
     blame = Blame.CLIENT
@@ -176,11 +176,11 @@ class HeadersTooLarge(GatewayError):
 
 
 class InternalError(GatewayError):
-    """500: a defect of the gateway; the log has the trace, the client a request id."""
+    """500: a defect of the gateway; the log has the traceback, the client a request id."""
 
 
 class UpstreamFailed(GatewayError):
-    """502, or the last backend's own status: every candidate was tried and failed."""
+    """502, or the status of the last backend: every candidate was tried and failed."""
 
     status = 502
     blame = Blame.BACKEND
@@ -201,7 +201,7 @@ class UpstreamFailed(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """503: could be served at another time; always with `retry_after`."""
+    """503: the request can be served later; always with `retry_after`."""
 
     status = 503
     default_reason = "backends_down"
@@ -214,11 +214,11 @@ class Unavailable(GatewayError):
 
 
 class TooManyConnections(Unavailable):
-    """503: a connection is turned away, before it has said anything.
+    """503: a connection is refused before anything is read from it.
 
     Args:
-        setting: what bounds them; for the log.
-        client: the address that has too many; empty where all have together.
+        setting: the setting that limits connections; for the log.
+        client: the address that has too many; empty if all have together.
 
     """
 
@@ -231,7 +231,7 @@ class TooManyConnections(Unavailable):
 
 
 class UpstreamTimeout(GatewayError):
-    """504: connected, but no answer within the deadline."""
+    """504: a backend was connected but did not answer within the deadline."""
 
     status = 504
     blame = Blame.BACKEND

@@ -1,8 +1,9 @@
-"""Work on what may be large, in turns: no thread, for JSON holds the interpreter there as well.
+"""Run long work on the event loop in short turns, since a thread would not help.
 
-Whoever has such work does some milliseconds of it in one turn of the event loop, then lets a few
-turns pass, which nearly always are short: a request takes two dozen of them. All such work together
-does no more than one of it would: how many there are makes none of the others wait longer.
+Python's json keeps the interpreter in a thread as well. So long work takes some milliseconds in one
+turn of the event loop, and then lets a few turns pass for other tasks; a request takes about two
+dozen turns, nearly all of them short. Only one piece of long work runs at a time, so other tasks
+wait no longer however many there are.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from ollama_gateway.wire.large import Steps
 
 T = TypeVar("T")
 
-TURN: Final = 0.002
-"""Seconds of such work in one turn of the event loop; the last step of a turn may take 5 ms."""
+TURN_SECONDS: Final = 0.002
+"""Seconds of long work in one turn; the last step of a turn may take 5 ms."""
 TURNS_OF_OTHERS: Final = 4
+"""Turns of the event loop between two turns of long work."""
 
 
-async def done(work: Steps[T]) -> T:
-    """The result of the work; raises what it raises. What has no second step is done at once."""
+async def in_turns(work: Steps[T]) -> T:
+    """Run the work and return its result; work of one step runs at once, without waiting."""
     try:
         next(work)
         while True:
@@ -36,8 +38,8 @@ async def done(work: Steps[T]) -> T:
         return end.value  # type: ignore[no-any-return]  # what the generator returns
 
 
-def worked_off(work: Steps[T]) -> T:
-    """The same in a thread, which others may interrupt between two steps."""
+def run_through(work: Steps[T]) -> T:
+    """Run the work in a thread and return its result; threads may switch between steps."""
     while True:
         try:
             next(work)
@@ -46,7 +48,7 @@ def worked_off(work: Steps[T]) -> T:
 
 
 def _take_turn(work: Steps[object]) -> None:
-    until = time.perf_counter() + TURN
+    until = time.perf_counter() + TURN_SECONDS
     next(work)
     while time.perf_counter() < until:
         next(work)

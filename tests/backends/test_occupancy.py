@@ -11,10 +11,10 @@ from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
 from tests.backends.test_catalog import entry, listing
-from tests.flow.racing import GOOD, M, Scenario, Track, failed, unreachable
+from tests.flow.racing import GOOD, M, RacePlan, Track, failed, unreachable
 
 Clock = trio.testing.MockClock
-WELL: Scenario = {"a": (0, GOOD), "b": (0, GOOD)}
+HEALTHY: RacePlan = {"a": (0, GOOD), "b": (0, GOOD)}
 BIG: LoadOptions = (("num_ctx", 32768),)
 
 
@@ -22,11 +22,11 @@ async def test_the_options_of_the_last_request_are_remembered(autojump_clock: Cl
     """Among equals the backend that loaded the model so is asked first."""
     track = Track("a", "b", priorities={"a": 1, "b": 1})
     track.backends.pause({"a"})
-    await track.run(WELL, load_options=BIG)
+    await track.run(HEALTHY, load_options=BIG)
     track.backends.pause(())
 
-    assert (await track.run(WELL, load_options=BIG)).won == "b"
-    assert (await track.run(WELL)).won == "a"
+    assert (await track.run(HEALTHY, load_options=BIG)).won == "b"
+    assert (await track.run(HEALTHY)).won == "a"
 
 
 async def test_only_streamed_answers_are_timed(autojump_clock: Clock) -> None:
@@ -49,7 +49,7 @@ async def test_a_light_request_says_nothing_of_the_model(autojump_clock: Clock) 
     for _ in range(FAILURES):
         await track.run({"a": (0, failed()), "b": (0, GOOD)})
 
-    assert (await track.run(WELL, is_slotless=True)).won == "a"
+    assert (await track.run(HEALTHY, is_slotless=True)).won == "a"
     assert health.breaker.until is not None
 
 
@@ -102,7 +102,7 @@ async def test_a_poll_that_finds_the_model_serves_the_line(autojump_clock: Clock
             track.backends.polled(track.by_name["b"], Listing("0.33.0", models, {}), 3)
 
         nursery.start_soon(pull)
-        outcomes = await track.run(WELL)
+        outcomes = await track.run(HEALTHY)
 
     assert outcomes.started == {"b": 3}
 

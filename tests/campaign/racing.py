@@ -1,7 +1,7 @@
-"""A gateway, its simulators and its clients in one loop, on real sockets: all times by one clock.
+"""A gateway, its simulators and its clients in one loop, on real sockets and by one clock.
 
-The gateway is what `build` makes, behind its own listener; only discovery is not left running: each
-backend is polled once. Rows are kept with the time of their end.
+The gateway comes from `build` and has its own listener. Discovery does not run; each backend is
+polled once. Audit records are kept with the time of their end.
 """
 
 from __future__ import annotations
@@ -30,49 +30,49 @@ from tests.campaign.visit import PATH, Visit
 from tests.smoke.fleet import PATIENCE
 
 
-def asked(simulator: Simulator) -> dict[str, Seen]:
-    """What a simulator saw of each chat, by its prompt."""
+def chats_seen(simulator: Simulator) -> dict[str, Seen]:
+    """Return the requests for chats that a simulator saw, by prompt."""
     chats = [seen for seen in simulator.seen if seen.path == PATH and seen.body]
     return {json.loads(seen.body)["messages"][0]["content"]: seen for seen in chats}
 
 
 @attrs.frozen
 class Ended:
-    """A row, and when it was written."""
+    """An audit record, and when it was written."""
 
     record: AuditRecord
     at: float
 
     @property
     def won_at(self) -> float:
-        """When the winner's first good chunk was there."""
+        """When the winner's first good chunk arrived."""
         after = [a.first_chunk for a in self.record.attempts if a.first_chunk is not None]
         return self.record.arrived + after[0]
 
 
 @attrs.frozen
-class Remains:
-    """What requests may leave behind: the same before and after them."""
+class Resources:
+    """Resources that requests might leak: the same before and after them."""
 
     files: int
-    """Open descriptors of the process, which is gateway, simulators and clients in one."""
+    """Open descriptors of the process, which runs gateway, simulators and clients."""
     tasks: int
     connections: tuple[int, ...]
-    """Open to each backend."""
+    """Open connections to each backend."""
     in_flight: tuple[int, ...]
-    """Slots taken of each backend."""
+    """Slots taken at each backend."""
     unanswered: tuple[int, ...]
-    """Attempts of each backend that could be ended."""
+    """Attempts at each backend that discovery could end."""
     waiting: int
     running: int
-    """Requests."""
+    """Requests that are running."""
     clients: int
     """Connections to clients."""
 
 
 @attrs.define(eq=False)
-class Course:
-    """The gateway, and all that is in front of and behind it."""
+class RunningGateway:
+    """The gateway, its clients and its backends."""
 
     gateway: Gateway
     simulators: Mapping[str, Simulator]
@@ -82,19 +82,19 @@ class Course:
 
     @property
     def records(self) -> dict[str, Ended]:
-        """What ended, by the id of the request."""
+        """Records of requests that ended, by request id."""
         return {ended.record.request_id: ended for ended in self.ended}
 
     @property
     def backends(self) -> tuple[Backend, ...]:
-        """In their order."""
+        """In the order of preference."""
         return self.gateway.backends.all
 
     @property
-    def remains(self) -> Remains:
-        """What is there now."""
+    def resources(self) -> Resources:
+        """Count the resources in use now."""
         transports = [b.transport for b in self.backends]
-        return Remains(
+        return Resources(
             len(os.listdir("/dev/fd")),  # noqa: PTH208 - names are enough
             trio.lowlevel.current_statistics().tasks_living,
             tuple(transport.open_connections for transport in transports),
@@ -107,30 +107,30 @@ class Course:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing of any request is left in the gateway and the simulators."""
-        left = self.remains
+        """Return whether the gateway and the simulators have no request left."""
+        left = self.resources
         served = sum(simulator.in_flight for simulator in self.simulators.values())
         return not (left.clients or left.running or sum(left.connections) or served)
 
     def visit(self, model: str, prompt: str, *, streams: bool = True) -> Visit:
-        """A chat that is still to be run."""
+        """Return a chat that is not yet started."""
         return Visit(self.port, self.key, model, prompt, streams)
 
     def figure(self, name: str, **labels: str) -> float:
-        """What the gateway's metrics say."""
+        """Return a figure of the gateway's metrics."""
         registry = self.gateway.metrics.registry
         return registry.get_sample_value(f"ollama_gateway_{name}", labels) or 0
 
 
 @asynccontextmanager
-async def course(
+async def running_gateway(
     directory: Path,
     simulators: Mapping[str, Simulator],
     settings: Mapping[str, str],
     *,
     slots: int = 0,
-) -> AsyncIterator[Course]:
-    """Run all of it for the length of the block.
+) -> AsyncIterator[RunningGateway]:
+    """Run gateway, simulators and listener for the length of the block.
 
     Args:
         directory: the gateway's data.
@@ -151,7 +151,7 @@ async def course(
             sockets = bind("127.0.0.1", 0)
             serving.start_soon(gateway.listener.serve, sockets)
             port: int = sockets[0].getsockname()[1]
-            yield Course(gateway, simulators, port, key, ended)
+            yield RunningGateway(gateway, simulators, port, key, ended)
             serving.cancel_scope.cancel()
         behind.cancel_scope.cancel()
 
@@ -178,7 +178,7 @@ def _key(directory: Path) -> str:
 
 
 async def wait_until(is_so: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Wait for what only the kernel can bring about, for so many seconds."""
+    """Wait, at most so many seconds, for a condition that depends on the kernel."""
     with trio.fail_after(patience):
         while True:
             if is_so():
@@ -187,7 +187,7 @@ async def wait_until(is_so: Callable[[], bool], patience: float = PATIENCE) -> N
 
 
 def simulator(*models: Model) -> Simulator:
-    """One that has all of its models loaded, for ever."""
+    """Return a simulator that keeps all of its models loaded."""
     made = Simulator(models)
     for model in models:
         made.load(model.name, keep_alive=-1)
@@ -195,18 +195,18 @@ def simulator(*models: Model) -> Simulator:
 
 
 async def together(visits: Sequence[Visit]) -> None:
-    """Run all of them at once, to their ends."""
+    """Run all clients at once, to their ends."""
     async with trio.open_nursery() as nursery:
         for visit in visits:
             nursery.start_soon(visit.run)
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:
-    """The least of them that so large a share does not exceed."""
+    """Return the quantile of the values for this share."""
     return sorted(seconds)[math.ceil(len(seconds) * share) - 1]
 
 
 def in_milliseconds(seconds: Sequence[float]) -> str:
-    """Figures of many times, for people."""
+    """Render quantiles of many times for a reader."""
     figures = {"median": 0.5, "p99": 0.99, "longest": 1.0}
     return ", ".join(f"{n} {percentile(seconds, s) * 1000:.1f} ms" for n, s in figures.items())

@@ -1,4 +1,4 @@
-"""A gateway in the loop of a test, before one backend whose bytes the test makes itself."""
+"""A gateway in the loop of a test, with one backend whose bytes the test writes itself."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ LISTINGS: Final = {
     "/api/tags": {"models": [{"name": MODEL, "model": MODEL, "digest": "0" * 64, "details": {}}]},
     "/api/ps": {"models": []},
 }
-"""What a backend says to polls."""
+"""Answers of a backend to polls."""
 
 
 def response(document: object) -> bytes:
-    """A whole answer."""
+    """Return a whole answer."""
     body = json.dumps(document, separators=(",", ":")).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     return head % len(body) + body
 
 
 async def next_prompt(peer: Peer) -> str | None:
-    """Answer polls until a chat comes; its prompt, or None at the end of the connection."""
+    """Answer polls until a chat; return its prompt, or None at the end of the connection."""
     while True:
         peer.heard.clear()
         await peer.hear_request()
@@ -52,7 +52,7 @@ async def next_prompt(peer: Peer) -> str | None:
 
 @attrs.frozen
 class Before:
-    """The gateway, where its clients go, and their keys by name."""
+    """The gateway, the address for clients, and their keys by name."""
 
     gateway: Gateway
     port: int

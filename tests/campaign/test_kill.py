@@ -44,7 +44,8 @@ def noted(directory: Path) -> int:
 def counted(requests: list[Request]) -> int:
     """Return the tokens that can be counted in the answers that the clients got."""
     return sum(
-        len(request.body) // BYTES_PER_TOKEN + max(request.chunks, -(-request.text // BYTES_PER_TOKEN))
+        len(request.body) // BYTES_PER_TOKEN
+        + max(request.chunks, -(-request.text // BYTES_PER_TOKEN))
         for request in requests
     )
 

@@ -1,4 +1,4 @@
-"""What becomes of the losers of races on real sockets: closed at once, and nothing of them left."""
+"""Losers of races on real sockets are closed at once, and nothing of them is left."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.simulator import Model, Script
 from tests.campaign.conftest import Note
 from tests.campaign.racing import (
-    Course,
-    asked,
-    course,
+    RunningGateway,
+    chats_seen,
     in_milliseconds,
     percentile,
+    running_gateway,
     simulator,
     wait_until,
 )
@@ -23,33 +23,33 @@ from tests.campaign.sizes import Sizes
 from tests.campaign.visit import PATH, Visit
 
 LANES: Final = 10
-"""Races at once, each with a model of its own."""
+"""Races that run at once, each with a model of its own."""
 CLOSED_WITHIN: Final = 0.05
 HEDGED: Final = {"GATEWAY_RACE_HEDGE_AFTER": "50ms", "GATEWAY_RACE_MAX_HEDGE_RATIO": "1"}
 THINKS: Final = 0.02
-"""Seconds that a backend takes for its first token, where it does not hang."""
+"""Seconds until the first token of a backend that does not hang."""
 
 
-async def race_in_turn(on: Course, model: str, count: int, races: list[Visit]) -> None:
+async def race_in_turn(running: RunningGateway, model: str, count: int, races: list[Visit]) -> None:
     """Races one after the other, each won by the hedge, since the first backend hangs in chats.
 
-    Being overtaken three times in a row would open its breaker, so after every second race it gives
-    a whole answer, for which nobody races.
+    Three losses in a row to its hedge would open its breaker, so after every second race it gives a
+    whole answer, for which there is no race.
     """
     for number in range(count):
-        race = on.visit(model, f"{model} {number}")
+        race = running.visit(model, f"{model} {number}")
         races.append(race)
         await race.run()
         if number % 2:
-            whole = on.visit(model, "whole", streams=False)
+            whole = running.visit(model, "whole", streams=False)
             whole.path = "/api/generate"
             await whole.run()
 
 
 def is_won_by_hedge(record: AuditRecord) -> bool:
-    """Whether the first backend had no chunk, and the hedge beside it had one.
+    """Return whether the first backend had no chunk and the hedge beside it had one.
 
-    In whatever order: a process that stands still for 50 ms begins both in the same instant.
+    The order does not count: a process that stalls for 50 ms starts both in the same instant.
     """
     shown = sorted((a.backend, a.is_hedge, a.first_chunk is not None) for a in record.attempts)
     return shown == [("quick", True, True), ("slow", False, False)]
@@ -58,22 +58,22 @@ def is_won_by_hedge(record: AuditRecord) -> bool:
 async def test_losers_are_closed_at_once(tmp_path: Path, sizes: Sizes, note: Note) -> None:
     """A loser's connection is closed within 50 ms (p99) of the winner's first good chunk.
 
-    Measured from the gateway having that chunk to the loser's own end of the connection seeing the
-    close; both are in this loop.
+    Measured from the gateway having that chunk until the loser sees its connection close; both run
+    in this loop.
     """
     models = [f"lane-{lane}:1" for lane in range(LANES)]
     slow, quick = (simulator(*(Model(m, first_token=THINKS) for m in models)) for _ in range(2))
     slow.script(Script(hang_after=0), path=PATH, times=None)
     races: list[Visit] = []
-    async with course(tmp_path, {"slow": slow, "quick": quick}, HEDGED) as on:
+    async with running_gateway(tmp_path, {"slow": slow, "quick": quick}, HEDGED) as running:
         async with trio.open_nursery() as lanes:
             for model in models:
-                lanes.start_soon(race_in_turn, on, model, sizes.hedged // LANES, races)
-        await wait_until(lambda: on.gateway.app.requests_running == 0)
-        records, lost = on.records, asked(slow)
+                lanes.start_soon(race_in_turn, running, model, sizes.hedged // LANES, races)
+        await wait_until(lambda: running.gateway.app.requests_running == 0)
+        records, lost = running.records, chats_seen(slow)
         await wait_until(lambda: all(lost[race.prompt].gone_at for race in races))
 
-        assert len(races) == sizes.hedged == on.figure("hedges_total", result="won")
+        assert len(races) == sizes.hedged == running.figure("hedges_total", result="won")
         assert all(race.is_whole for race in races)
         assert all(is_won_by_hedge(records[race.request_id].record) for race in races)
         late = [(lost[r.prompt].gone_at or 0) - records[r.request_id].won_at for r in races]

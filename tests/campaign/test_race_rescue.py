@@ -1,4 +1,4 @@
-"""A backend's process that dies or hangs while streams wait for its first chunk: all are served."""
+"""A backend dies or hangs while streams wait for its first chunk, and all are served."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from tests.campaign.sizes import Sizes
 from tests.smoke.fleet import Fleet, fleet
 
 FIRST_TOKEN: Final = 0.2
-"""Seconds that the backend which survives takes for each."""
+"""Seconds that the surviving backend takes for each first chunk."""
 QUICK: Final = ("--model", "m:1", "--tokens", "3", "--first-token", f"{FIRST_TOKEN}s")
 SLOW: Final = ("--model", "m:1", "--first-token", "10m")
 LATE: Final = 1.0
-"""Seconds that a first chunk may be late."""
+"""Seconds by which a first chunk may be late."""
 POLLS: Final = {"GATEWAY_DISCOVERY_INTERVAL": "200ms", "GATEWAY_DISCOVERY_TIMEOUT": "1s"}
 NO_HEDGES: Final = {"GATEWAY_RACE_HEDGE_AFTER": "off"}
 HEDGES: Final = {"GATEWAY_RACE_HEDGE_AFTER": "200ms", "GATEWAY_RACE_MAX_HEDGE_RATIO": "1"}
 
 
 def streams(port: int, key: str, count: int) -> list[Request]:
-    """So many clients, still to be sent."""
+    """Return this many clients, not yet started."""
     return [Request(port, key, "m:1", 100, streams=True) for _ in range(count)]
 
 
 def attempts(started: Fleet, requests: list[Request]) -> Counter[tuple[str, str]]:
-    """How the attempts of all requests ended, by backend."""
+    """Count how the attempts of all requests ended, by backend."""
     return Counter(
         (
             one["backend"],
@@ -43,12 +43,12 @@ def attempts(started: Fleet, requests: list[Request]) -> Counter[tuple[str, str]
 
 
 def waits(requests: list[Request], since: float) -> list[float]:
-    """Seconds to each client's first chunk."""
+    """Return the seconds until each client's first chunk."""
     return sorted(request.first_chunk_at - since for request in requests)
 
 
 def straight(started: Fleet, sizes: Sizes) -> float:
-    """How late the last first chunk is where nothing is between clients and survivor."""
+    """Return how late the last first chunk is when clients ask the survivor directly."""
     requests = streams(started._ports["survivor"], "", sizes.streams)
     together = threading.Barrier(len(requests))
     for request in requests:
@@ -61,9 +61,9 @@ def straight(started: Fleet, sizes: Sizes) -> float:
 def test_a_killed_backend(tmp_path: Path, sizes: Sizes, note: Note) -> None:
     """Killed while streams wait: no client sees an error, each first chunk is less than 1 s late.
 
-    Late is what came on top of the survivor's own first-token time: from the kill to the client
-    having its first chunk, less 0.2 s. Nothing but failover is there to help: hedging is off. How
-    late as many are that go straight to the survivor is told for comparison.
+    A first chunk is late by the time from the kill to its arrival, less the survivor's own 0.2 s.
+    Only failover helps, as hedging is off. For comparison, the test prints how late as many clients
+    are that ask the survivor directly.
     """
     simulators = {"victim": SLOW, "survivor": QUICK}
     with fleet(tmp_path, simulators, 1, **NO_HEDGES) as started:
@@ -79,7 +79,7 @@ def test_a_killed_backend(tmp_path: Path, sizes: Sizes, note: Note) -> None:
         assert all(request.is_whole for request in requests)
         count = len(requests)
         made = attempts(started, requests)
-        # Who was on a connection kept from before asked once more, and found nobody.
+        # A request on a kept connection was sent once more, and failed to connect.
         ended = made.pop(("victim", "connection_broken"), 0) + made.pop(
             ("victim", "connect_failed"), 0
         )
@@ -89,7 +89,7 @@ def test_a_killed_backend(tmp_path: Path, sizes: Sizes, note: Note) -> None:
 
 
 def test_a_hanging_backend(tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """Stopped while streams wait: after three failed polls all of them go to another backend.
+    """Stopped while streams wait: after three failed polls all go to another backend.
 
     Hedging is off. Polls come every 200 ms and fail after a second; by default they come every
     10 s, every 2 s after a failure, and fail after 3 s.
@@ -116,7 +116,7 @@ def test_a_hanging_backend(tmp_path: Path, sizes: Sizes, note: Note) -> None:
 
 
 def load_models(started: Fleet) -> None:
-    """Have both backends load the model, and wait until the gateway has seen it."""
+    """Make both backends load the model, and wait until the gateway has seen it."""
     for port in started._ports.values():
         assert Request(port, "", "m:1", 1).send().is_whole
     gateway = started.gateways[0]
@@ -124,9 +124,9 @@ def load_models(started: Fleet) -> None:
 
 
 def test_a_hanging_backend_and_hedges(tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """Sent to a backend that was stopped, all streams are served: by hedges, before polls see it.
+    """Streams sent to a stopped backend are served by hedges, before polls notice.
 
-    Not all by hedges where there are many streams: no more than 50 hedges can be saved up.
+    Hedges do not serve all of very many streams, since at most 50 hedges can be saved.
     """
     simulators = {"victim": QUICK, "survivor": QUICK}
     with fleet(tmp_path, simulators, 1, **HEDGES, **POLLS) as started:

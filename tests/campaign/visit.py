@@ -1,4 +1,4 @@
-"""Clients in the loop of a test: each request on a connection of its own, and what came of it.
+"""Clients in the loop of a test: each request on a connection of its own, and its result.
 
 Like those of `client.py`, but without threads, for the gateways of `racing.py`.
 """
@@ -17,7 +17,7 @@ PATH: Final = "/api/chat"
 
 
 def body_of(model: str, prompt: str, *, streams: bool) -> bytes:
-    """A chat, or a completion; its prompt tells it from all others."""
+    """Return the body of a chat or completion, whose prompt identifies it."""
     messages = [{"role": "user", "content": prompt}]
     chat = {"model": model, "messages": messages, "prompt": prompt, "stream": streams}
     return json.dumps(chat).encode()
@@ -31,11 +31,11 @@ class Visit:
         port: of the gateway.
         key: the API key's text.
         model: its name.
-        prompt: of all requests of a test, each has another.
-        streams: whether the answer comes in chunks.
-        leaves_at_first: whether the client closes the connection when the first chunk has come.
+        prompt: unique within a test.
+        streams: whether the answer is streamed.
+        leaves_at_first: whether the client closes the connection at the first chunk.
         path: `/api/chat`, or `/api/generate`.
-        stays: seconds after the request was sent, until the client closes the connection.
+        stays: seconds from sending the request until the client closes the connection.
 
     """
 
@@ -52,7 +52,7 @@ class Visit:
     data: bytes = b""
     first_chunk_at: float = math.inf
     is_broken: bool = False
-    """Whether the connection ended before the answer did."""
+    """Whether the connection ended before the answer."""
     closed_at: float = math.inf
     """When the socket was closed."""
     _staying: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -60,20 +60,20 @@ class Visit:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the whole answer came."""
+        """Whether the whole answer arrived."""
         return self.status == 200 and b'"done":true' in self.data and self.has_ended
 
     @property
     def has_ended(self) -> bool:
-        """Whether all of the response came, whatever it is."""
+        """Whether the whole response arrived, an error included."""
         return self._http.their_state in {h11.DONE, h11.MUST_CLOSE}
 
     def leave(self) -> None:
-        """Close the connection, whatever has come."""
+        """Close the connection, whatever has arrived."""
         self._staying.cancel()
 
     async def run(self) -> None:
-        """Make the request, and read what comes until its end or the client's."""
+        """Send the request, and read until the answer ends or the client leaves."""
         with self._staying:
             stream = await trio.open_tcp_stream("127.0.0.1", self.port)
             try:

@@ -1,4 +1,4 @@
-"""The same little request in every dialect, and what its answer says."""
+"""The same small request in every dialect, and readers of its answers."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SAY_HI: Final = [{"role": "user", "content": "hi"}]
 
 @attrs.frozen
 class Speech:
-    """How one route speaks."""
+    """The request and the answers of one route."""
 
     path: str
     body: dict[str, Any]
     text: Callable[[Reply], str]
-    """The words of a stream."""
+    """Returns the text of a stream."""
     whole: Callable[[Any], str]
-    """The words of an answer in one piece."""
+    """Returns the text of a whole answer."""
     end: bytes
-    """What a complete stream ends with."""
+    """The end of a complete stream."""
 
 
 def events(reply: Reply) -> Iterator[Any]:
-    """The data of each event of a stream that is JSON."""
+    """Yield the JSON data of each event of a stream."""
     for event in reply.body.decode().split("\n\n"):
         data = "".join(line[6:] for line in event.split("\n") if line.startswith("data: "))
         if data and data != "[DONE]":

@@ -1,4 +1,4 @@
-"""Stories of a key with limits, in virtual time."""
+"""Scenarios with a key that has limits, in virtual time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.scenario import CHAT, Reply, Scenario, open_scenario
 SLOW = Model("m1:latest", tokens=("a", "b", "c"), first_token=1, between_tokens=1)
 """First token at 1 s, then one a second; reports 11 and 3 tokens."""
 BODY = len(json.dumps(CHAT))
-"""Bytes of `story.CHAT` as JSON."""
+"""Bytes of `scenario.CHAT` as JSON."""
 PROMPT = BODY + 128 + 16
-"""The bound of its prompt: its bytes, a template's words round it and round its message."""
+"""The bound of its prompt: its bytes, and those of a template around it and its message."""
 
 
 @attrs.define
 class Limited:
-    """A story with a key that has limits."""
+    """A scenario with a key that has limits."""
 
     scenario: Scenario
     key_id: str
@@ -35,11 +35,11 @@ class Limited:
         return await self.scenario.ask(path, CHAT if body is None else body, key=self.key, **how)
 
     async def usage(self) -> KeyUsage:
-        """What the key has used."""
+        """Return the usage of the key."""
         return await self.scenario.gateway.admin.limits.store.usage(self.key_id)
 
     def seen(self, backend: str = "a") -> Seen:
-        """The last request that a backend got."""
+        """Return the last request that a backend got."""
         return self.scenario.simulators[backend].seen[-1]
 
 
@@ -51,7 +51,7 @@ async def limited(
     models: tuple[Model, ...] = (SLOW,),
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Limited]:
-    """A story, and a key with these limits."""
+    """Open a scenario with a key that has these limits."""
     async with open_scenario(given, models=models, settings=settings) as scenario:
         key, text = scenario.store.create("limited", limits=limits)
         yield Limited(scenario, key.id, text)

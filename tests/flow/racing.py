@@ -1,4 +1,4 @@
-"""Races in virtual time: backends `{name: (seconds, outcome)}`, and what happened in them."""
+"""Races in virtual time, given as `{backend: (seconds, outcome)}`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.flow.answers import AnswerBudget, Held
-from ollama_gateway.flow.attempt import Answer, AttemptFailed
+from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
+from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.metrics import Metrics
@@ -34,7 +34,7 @@ GOOD: Final = "good"
 REACHED: Final = {Fault.ERROR, Fault.FULL, Fault.LACKS_MODEL}
 """Failures of a backend that has begun to answer."""
 Outcome = str | Exception
-Scenario = Mapping[str, tuple[float, Outcome]]
+RacePlan = Mapping[str, tuple[float, Outcome]]
 
 
 def failed(
@@ -43,39 +43,39 @@ def failed(
     status: int | None = None,
     retry_after: float | None = None,
 ) -> AttemptFailed:
-    """A failed attempt."""
+    """Return the failure of an attempt."""
     return AttemptFailed(reason, fault, status=status, retry_after=retry_after)
 
 
 def error(status: int = 500) -> AttemptFailed:
-    """A backend that answers with an error."""
+    """Return the failure of a backend that answers with an error."""
     return failed(f"status_{status}", Fault.ERROR, status)
 
 
 def full(retry_after: float | None = None, status: int = 503) -> AttemptFailed:
-    """A backend that says that it is full."""
+    """Return the failure of a backend that says it is full."""
     return failed(f"status_{status}", Fault.FULL, status, retry_after)
 
 
 def unreachable() -> AttemptFailed:
-    """A backend that cannot be connected to."""
+    """Return the failure of a backend that cannot be reached."""
     return failed("connect_failed", Fault.UNREACHABLE)
 
 
 @attrs.define
 class Outcomes:
-    """What one race did, in seconds after its start."""
+    """The events of one race, in seconds after its start."""
 
     won: str | None = None
     error: GatewayError | None = None
     started: dict[str, float] = attrs.field(factory=dict)
     closed: dict[str, float] = attrs.field(factory=dict)
-    """Losers that ended their attempt, or closed their answer."""
+    """When losers ended their attempts or closed their answers."""
     ended: float = 0
 
 
 class Track:
-    """Backends that all host one model, in the order given, and races between them."""
+    """Backends that all host one model, in the order given, for races between them."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Track:
         self.rules = Rules(attempts, Hedging(after, ratio), RetryBudget(), self.metrics)
 
     def poll(self, *, warm: tuple[str, ...] | str = (), now: float = 0) -> None:
-        """All of them list the model; these have it loaded."""
+        """Poll all backends: each lists the model, and these have it loaded."""
         models = {M.key: entry("m:1")}
         for name, backend in self.by_name.items():
             listing = Listing("0.33.0", models, models if name in warm else {})
@@ -115,10 +115,10 @@ class Track:
 
     async def run(
         self,
-        scenario: Scenario,
+        plan: RacePlan,
         *,
         holds: float = 0,
-        patience: float = 1000,
+        timeout: float = 1000,
         queue_timeout: float = 100,
         is_streamed: bool = True,
         is_slotless: bool = False,
@@ -128,10 +128,10 @@ class Track:
         """Race once; the winner's answer takes `holds` seconds."""
         outcomes, began = Outcomes(), trio.current_time()
 
-        async def start(slot: Slot) -> Answer:
+        async def start(slot: Slot) -> GoodAnswer:
             name = slot.backend.name
             outcomes.started[name] = trio.current_time() - began
-            delay, outcome = scenario[name]
+            delay, outcome = plan[name]
             try:
                 await anyio.sleep(delay)
             except trio.Cancelled:
@@ -145,7 +145,7 @@ class Track:
 
         route = RouteRequest(M, key, load_options, is_slotless)
         candidates = Candidates(self.backends, route, queue_timeout)
-        racing = Race(candidates, start, self.rules, began + patience, is_streamed=is_streamed)
+        racing = Race(candidates, start, self.rules, began + timeout, is_streamed=is_streamed)
         try:
             async with racing as winner:
                 outcomes.won = winner.backend.name
@@ -156,30 +156,30 @@ class Track:
         return outcomes
 
     def assert_idle(self) -> None:
-        """Nothing of any race is left."""
+        """Assert that no race left anything behind."""
         assert [backend.in_flight for backend in self.backends.all] == [0] * len(self.by_name)
         assert len(self.backends.line) == 0
 
     def figure(self, name: str, **labels: str) -> float:
-        """What the metrics say."""
+        """Return a figure of the metrics."""
         return self.metrics.registry.get_sample_value(f"ollama_gateway_{name}", labels) or 0
 
 
 class Unread(Incoming):
-    """An answer of nobody's, which says when it is closed."""
+    """An answer without a connection, which reports when it is closed."""
 
     def __init__(self, on_close: Callable[[], None]) -> None:
         self.on_close = on_close
 
     async def aclose(self) -> None:
-        """Say so."""
+        """Report the close."""
         self.on_close()
 
 
-def answer(slot: Slot, on_close: Callable[[], None]) -> Answer:
-    """A whole answer, which says when it is closed."""
-    held = Held(AnswerBudget(0))
-    return Answer(slot, 200, [], WholeBody(), [b"{}"], Unread(on_close), held)
+def answer(slot: Slot, on_close: Callable[[], None]) -> GoodAnswer:
+    """Return a whole answer that reports when it is closed."""
+    memory = AnswerMemory(AnswerBudget(0))
+    return GoodAnswer(slot, 200, [], WholeBody(), [b"{}"], Unread(on_close), memory)
 
 
 NEVER: Final = math.inf

@@ -1,4 +1,4 @@
-"""What of a backend's error text reaches a client."""
+"""The part of a backend's error text that reaches a client."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ BACKEND = Backend("a", httpx.URL("http://gpu-1:11434"), UNUSED)
         ("open C:\\models\\x", "open (hidden)"),
     ],
 )
-def test_places_are_hidden_and_models_are_not(text: str, seen: str) -> None:
-    """Hosts, addresses and paths are hidden; names of models and plain words stay."""
+def test_locations_are_hidden_and_models_are_not(text: str, seen: str) -> None:
+    """Hosts, addresses and paths are hidden; model names and ordinary words stay."""
     assert scrubbed(text, BACKEND) == seen
 
 
 def test_a_host_is_hidden_as_a_word_alone() -> None:
-    """A backend whose host is a letter takes nothing out of the words of a message."""
+    """A backend whose host is one letter hides nothing within the words of a message."""
     backend = Backend("a", httpx.URL("http://a:11434"), UNUSED)
 
     assert scrubbed("web search at a failed", backend) == "web search at (hidden) failed"

@@ -1,4 +1,4 @@
-"""What the journal holds of requests, from the client to the file, in virtual time."""
+"""Audit records of requests, from the client to the journal's file, in virtual time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRICT: Mapping[str, str] = {
 
 
 def journaled(scenario: Scenario, *, is_strict: bool = False) -> list[dict[str, Any]]:
-    """The finished rows, whose chain holds."""
+    """Return the finished records of the journal, whose chain is intact."""
     key = STRICT["GATEWAY_AUDIT_CHAIN_KEY"].encode() if is_strict else b""
     with reading(scenario.gateway.admin.audit.writer.journal.path) as connection:
         links = list(links_of(connection))
@@ -33,8 +33,8 @@ def journaled(scenario: Scenario, *, is_strict: bool = False) -> list[dict[str, 
     return [json.loads(link.document) for link in links]
 
 
-async def test_a_request_leaves_one_row_with_all_of_its_story(autojump_clock: Clock) -> None:
-    """Who asked what of whom, how it went, and what it cost; never what was said."""
+async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> None:
+    """It says who asked which backend for what, the outcome and the cost, but never a text."""
     async with open_scenario(models=(SLOW,)) as scenario:
         scenario.simulators["a"].script(Script(status=500, error="boom"))
         reply = await scenario.ask()
@@ -81,10 +81,10 @@ async def test_a_request_leaves_one_row_with_all_of_its_story(autojump_clock: Cl
 
 
 @pytest.mark.parametrize("is_strict", [False, True])
-async def test_every_way_out_leaves_exactly_one_row(
+async def test_every_way_out_leaves_exactly_one_record(
     autojump_clock: Clock, *, is_strict: bool
 ) -> None:
-    """Served, refused, broken, left: a row each, the last state, and no intent left open."""
+    """Each request has one record with its final state, and no intent stays open."""
     settings = STRICT if is_strict else {}
     async with open_scenario(models=(SLOW,), settings=settings) as scenario:
         await scenario.ask()
@@ -132,7 +132,7 @@ async def test_what_is_neither_audited_nor_metered(autojump_clock: Clock) -> Non
 async def test_strict_the_intent_is_on_the_disk_before_anything_goes_upstream(
     autojump_clock: Clock,
 ) -> None:
-    """While the backend thinks, the journal says that the request was admitted."""
+    """While the backend works, the journal shows that the request was admitted."""
     async with (
         open_scenario(models=(SLOW,), settings=STRICT) as scenario,
         trio.open_nursery() as nursery,
@@ -147,19 +147,19 @@ async def test_strict_the_intent_is_on_the_disk_before_anything_goes_upstream(
 
 
 def lose(scenario: Scenario) -> None:
-    """From now on nothing can be written into the journal."""
+    """Make every write to the journal fail."""
     path = scenario.gateway.admin.audit.writer.journal.path
     path.rename(path.with_suffix(".lost"))
 
 
 def find(scenario: Scenario) -> None:
-    """The journal is where it was."""
+    """Put the journal back."""
     path = scenario.gateway.admin.audit.writer.journal.path
     path.with_suffix(".lost").rename(path)
 
 
 async def test_strict_nothing_is_served_that_cannot_be_recorded(autojump_clock: Clock) -> None:
-    """503 to the first and all that follow, no backend is asked, and it is back by itself."""
+    """All requests get 503 and no backend is asked, until the journal works again."""
     async with open_scenario(settings=STRICT) as scenario:
         lose(scenario)
         replies = [await scenario.ask() for _ in range(3)]
@@ -174,7 +174,7 @@ async def test_strict_nothing_is_served_that_cannot_be_recorded(autojump_clock: 
     assert ready.document["reasons"] == ["the audit journal cannot be written"]
     assert again.status == 200
     assert [len(s.seen) - 3 for s in scenario.simulators.values()] == [1, 0]
-    # One had been let in and two were refused at the door: each has its row, a moment later.
+    # One was admitted, two were refused before; each gets its record a moment later.
     assert [record["reason"] for record in records] == ["audit_unavailable"] * 3 + [None]
     assert [record.reason for record in scenario.records] == ["audit_unavailable"] * 3 + [None]
 
@@ -183,7 +183,7 @@ async def test_strict_nothing_is_served_that_cannot_be_recorded(autojump_clock: 
 async def test_strict_a_stream_that_cannot_be_recorded_does_not_end_well(
     autojump_clock: Clock, path: str
 ) -> None:
-    """An error event in place of the terminal marker, and an abnormal close."""
+    """An error event replaces the terminal marker, and the connection closes abnormally."""
     async with (
         open_scenario(models=(SLOW,), settings=STRICT) as scenario,
         trio.open_nursery() as nursery,
@@ -209,7 +209,7 @@ async def test_strict_a_stream_that_cannot_be_recorded_does_not_end_well(
 async def test_strict_a_whole_answer_that_cannot_be_recorded_is_not_given(
     autojump_clock: Clock,
 ) -> None:
-    """503 in its place."""
+    """The client gets a 503 in place of the answer."""
     async with (
         open_scenario(models=(SLOW,), settings=STRICT) as scenario,
         trio.open_nursery() as nursery,
@@ -231,7 +231,7 @@ async def test_strict_a_whole_answer_that_cannot_be_recorded_is_not_given(
 
 
 async def test_buffered_a_failing_journal_stops_nobody(autojump_clock: Clock) -> None:
-    """Requests go on, their rows wait, and are all there once it works again."""
+    """Requests go on, and their records are all written once the journal works again."""
     async with open_scenario() as scenario:
         lose(scenario)
         replies = [await scenario.ask() for _ in range(20)]
@@ -258,7 +258,7 @@ async def test_buffered_a_failing_journal_stops_nobody(autojump_clock: Clock) ->
 async def test_for_whom_a_front_end_asks(
     autojump_clock: Clock, value: str | None, stored: str | None
 ) -> None:
-    """By the header that its key names, bounded and on one line; other keys name none."""
+    """It says so in the header that its key names; the value is bounded and on one line."""
     async with open_scenario() as scenario:
         _, webui = scenario.store.create("webui", user_header="x-user")
         headers = {"x-user": value} if value is not None else {}

@@ -1,7 +1,7 @@
-"""What is authorised is what is served, whatever a body looks like.
+"""Only what is authorised is served, whatever a body looks like.
 
-The other reader is the simulator's, written apart from the gateway and after Go's decoder. For any
-body that the gateway lets pass, the model that this reader would serve is one the key may use.
+A second reader, the simulator's, was written independently after Go's decoder. For every body that
+the gateway lets pass, this reader must find a model that the key may use.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from ollama_gateway.errors import BadRequest, Forbidden
-from ollama_gateway.flow.admission import Call, read_call
-from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.flow.admission import ModelCall, read_call
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.endpoints import DESCRIPTIONS, INFERENCE, Endpoint
 from ollama_gateway.keys.key import Principal
-from ollama_gateway.server.routes import INFERENCE, SHOW
 from ollama_gateway.simulator import gojson
 from ollama_gateway.simulator.names import InvalidName, parse
 from ollama_gateway.wire.large import RequestBody
 from ollama_gateway.wire.structure import Cutting
 from tests.wire.scanning import TINY, large, sent
 
+SHOW = DESCRIPTIONS[0]
 ROUTES = (*INFERENCE, SHOW)
 CALLER = Principal("id", "name", ("m1", "me/m2:v1"), frozenset({"inference", "embeddings", "read"}))
 SERVED = {parse(name).folded for name in CALLER.models}
@@ -35,22 +36,22 @@ FIELDS = gojson.Shape("api", "Request", {"model": "string", "name": "string", "s
 ON = {route.path: route for route in ROUTES}
 
 
-def admitted(endpoint: Endpoint, body: RequestBody) -> Call:
-    """The call that the gateway makes of a body; raises BadRequest or Forbidden."""
+def admitted(endpoint: Endpoint, body: RequestBody) -> ModelCall:
+    """Return the gateway's call for a body; raises BadRequest or Forbidden."""
     ask = Ask("id", endpoint, None, [], "", 0.0, cast("Any", None))
     return trio.run(partial(read_call, CALLER, ask, body, is_measured=True))
 
 
-def admitted_in_steps(endpoint: Endpoint, body: bytes, step: int, cutting: Cutting) -> Call:
-    """The call made of it where it counts as a large one, which is cut wherever it can be."""
+def admitted_in_steps(endpoint: Endpoint, body: bytes, step: int, cutting: Cutting) -> ModelCall:
+    """Return the call for a body that is treated as large and cut wherever it can be."""
     return admitted(endpoint, large(body, step=step, long=80, cutting=cutting, chunk=3))
 
 
-def assert_is_the_same(call: Call, other: Call) -> None:
-    """What was read in steps is what was read at once, and so is what leaves."""
+def assert_is_the_same(call: ModelCall, other: ModelCall) -> None:
+    """Assert that reading in steps gives the same call and the same upstream body."""
     for one, two in (
         (call.model, other.model),
-        (call.asked, other.asked),
+        (call.requested_name, other.requested_name),
         (call.streams, other.streams),
         (call.load_options, other.load_options),
         (call.hides_usage, other.hides_usage),
@@ -58,12 +59,12 @@ def assert_is_the_same(call: Call, other: Call) -> None:
         (sent(call.body), sent(other.body)),
     ):
         assert one == two
-    if call.measure is not None:  # else it only loads, for which a large one is never taken
+    if call.measure is not None:  # else it only loads, and a large body never counts as a load
         assert call.measure == other.measure
 
 
-def assert_is_authorised(call: Call) -> str:
-    """Read what goes upstream as Ollama does; returns what became of it."""
+def assert_is_authorised(call: ModelCall) -> str:
+    """Read the upstream body as Ollama does, and return the outcome."""
     try:
         fields = gojson.decode(sent(call.body), FIELDS)
         model = fields.get("model", "")
@@ -152,7 +153,7 @@ _GAPS = st.sampled_from(["", " ", "\n\t"])
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Bodies with a model and often a rival to it, in any order, now and then with remains."""
+    """Generate bodies with a model, often a rival name, and sometimes bytes around them."""
     others = st.lists(_OTHERS, max_size=2, unique_by=lambda member: member[0][1:4].casefold())
     members = [draw(_MODELS), *draw(st.lists(_RIVALS, max_size=1)), *draw(others)]
     gap = draw(_GAPS)
@@ -169,7 +170,7 @@ def bodies(draw: st.DrawFn) -> bytes:
     st.sampled_from([1, 2, 7, 30]),
 )
 def test_no_body_is_read_in_two_ways(endpoint: Endpoint, body: bytes, step: int) -> None:
-    """What the gateway lets pass asks for nothing that the key may not have; large bodies too."""
+    """A body that passes asks only for models and tools that the key may use, large or not."""
     outcomes = [
         outcome_of(partial(admitted, endpoint, body)),
         outcome_of(partial(admitted_in_steps, endpoint, body, step, Cutting(8, 10_000))),
@@ -180,18 +181,18 @@ def test_no_body_is_read_in_two_ways(endpoint: Endpoint, body: bytes, step: int)
         assert outcomes == [whole] * 3
         event(f"refused: {whole}")
         return
-    assert isinstance(shallow, Call)
-    assert isinstance(deep, Call)
+    assert isinstance(shallow, ModelCall)
+    assert isinstance(deep, ModelCall)
     assert None not in (shallow.measure, deep.measure)
     assert_is_the_same(whole, shallow)
-    # Within a message or a tool a cut may count it twice, and changes nothing else.
+    # A cut within a message or a tool may count it twice, and changes nothing else.
     assert_is_the_same(whole, attrs.evolve(deep, measure=whole.measure))
     event(assert_is_authorised(whole))
     assert_is_authorised(deep)
 
 
-def outcome_of(reading: Callable[[], Call]) -> Call | str:
-    """The call, or why it is refused."""
+def outcome_of(reading: Callable[[], ModelCall]) -> ModelCall | str:
+    """Return the call, or the reason of its refusal."""
     try:
         return reading()
     except (BadRequest, Forbidden) as refusal:
@@ -206,7 +207,7 @@ def outcome_of(reading: Callable[[], Call]) -> Call | str:
 def test_a_name_may_be_spelt_as_the_server_reads_it(
     endpoint: Endpoint, name: str, key: str
 ) -> None:
-    """Case, blanks, defaults, `:local`, a scheme and a host make no other model of it."""
+    """Case, blanks, defaults, `:local`, a scheme and a host do not change the model."""
     call = admitted(endpoint, f'{{"{key}":"{name}","stream":null,"x":1}}'.encode())
 
     assert call.model.short.lower() == "m1:latest"
@@ -229,7 +230,7 @@ def test_a_name_may_be_spelt_as_the_server_reads_it(
     ],
 )
 def test_what_two_readers_may_take_differently_is_refused(endpoint: Endpoint, body: bytes) -> None:
-    """Keys that are equal when folded, bytes behind the value, a BOM, and depth: on every route."""
+    """Every route refuses keys equal when folded, bytes behind the value, a BOM, and depth."""
     with pytest.raises(BadRequest):
         admitted(endpoint, body)
     with pytest.raises(BadRequest):
@@ -237,10 +238,10 @@ def test_what_two_readers_may_take_differently_is_refused(endpoint: Endpoint, bo
 
 
 def test_the_old_name_counts_where_the_new_one_is_empty() -> None:
-    """`name` is read on the route that knows it, and there only for want of a `model`."""
+    """`name` is read only on the route that has it, and only if `model` is empty."""
     show = ON["/api/show"]
 
-    assert admitted(show, b'{"model":"","name":"m1"}').asked == "m1"
+    assert admitted(show, b'{"model":"","name":"m1"}').requested_name == "m1"
     for body in (b'{"model":"m2","name":"m1"}', b'{"model":"","name":"m2"}'):
         with pytest.raises(Forbidden):
             admitted(show, body)

@@ -1,4 +1,4 @@
-"""What requests of keys with limits are charged, and that nothing is held when they are over."""
+"""The charges of requests, and that a finished request holds nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.scenario import CHAT
 
 Clock = trio.testing.MockClock
 ESTIMATE = BODY // 4
-"""Tokens of the prompt, where no backend says how many it had."""
+"""Tokens of the prompt if no backend reports them."""
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ async def test_what_is_charged(
     spent: int,
     source: str | None,
 ) -> None:
-    """What was reported; else what can be counted of work that was begun; else nothing."""
+    """A request pays the reported usage, else a count if work had begun, else nothing."""
     deadlines = {"GATEWAY_RACE_FIRST_CHUNK_TIMEOUT": "9s", "GATEWAY_RACE_IDLE_TIMEOUT": "9s"}
     async with limited(KeyLimits(tokens_per_day=100_000), settings=deadlines) as key:
         for name, script in scripts.items():
@@ -59,7 +59,7 @@ async def test_what_is_charged(
 
 
 async def test_a_drain_charges_what_was_relayed(autojump_clock: Clock) -> None:
-    """A stream that a shutdown ends has cost what it brought."""
+    """A stream that a shutdown ends costs the part that was relayed."""
     async with limited(KeyLimits(tokens_per_day=100_000)) as key, trio.open_nursery() as nursery:
         nursery.start_soon(key.ask)
         await trio.sleep(1.5)
@@ -73,7 +73,7 @@ async def test_a_drain_charges_what_was_relayed(autojump_clock: Clock) -> None:
 
 @pytest.mark.parametrize("tenths", range(36))
 async def test_a_client_may_leave_at_any_moment(autojump_clock: Clock, tenths: int) -> None:
-    """Whenever it leaves, its place is free, and its budget holds what its row says."""
+    """Whenever it leaves, its place is free and its budget has the tokens of its record."""
     async with limited(KeyLimits(concurrent_requests=1, tokens_per_day=100_000)) as key:
         await key.ask(leave_at=tenths / 10 + 0.05)
         usage = await key.usage()
@@ -87,7 +87,7 @@ async def test_a_client_may_leave_at_any_moment(autojump_clock: Clock, tenths: i
 async def test_who_has_the_answer_has_the_place_back(
     autojump_clock: Clock, body: dict[str, Any]
 ) -> None:
-    """The moment its last byte is sent, a client may ask again, at a concurrency of one."""
+    """With a concurrency of one, a client may ask again once its last byte is sent."""
     async with limited(KeyLimits(concurrent_requests=1)) as key:
         open_at_the_end = []
         scenario = key.scenario
@@ -108,7 +108,7 @@ async def test_who_has_the_answer_has_the_place_back(
 
 
 async def test_a_place_is_free_before_the_last_bytes_leave(autojump_clock: Clock) -> None:
-    """A client that is slow to take the end of its answer does not hold its place for it."""
+    """A client that reads the end of its answer slowly no longer holds its place."""
     async with limited(KeyLimits(concurrent_requests=1)) as key:
         seen: list[int] = []
         original = key.scenario.gateway.listener.app
@@ -127,8 +127,8 @@ async def test_a_place_is_free_before_the_last_bytes_leave(autojump_clock: Clock
     assert seen == [0]
 
 
-async def test_a_hidden_prompt_surprises_once(autojump_clock: Clock) -> None:
-    """A report above the bound is charged, and the next request of that model reserves for it."""
+async def test_usage_above_the_bound_raises_the_bound(autojump_clock: Clock) -> None:
+    """Usage above the bound is charged, and the model's next request reserves more."""
     model = Model("m1:latest", tokens=("a",), hidden_prompt=2000)
     async with limited(KeyLimits(tokens_per_day=100_000), models=(model,)) as key:
         first = await key.ask()
@@ -154,7 +154,7 @@ async def test_a_hidden_prompt_surprises_once(autojump_clock: Clock) -> None:
 async def test_embeddings_reserve_their_inputs(
     autojump_clock: Clock, path: str, body: dict[str, Any], bound: int, spent: int | None
 ) -> None:
-    """Each input is bounded by its bytes and by the context; without a report it is estimated."""
+    """Each input is bounded by its bytes and the context; unreported usage is estimated."""
     async with limited(
         KeyLimits(tokens_per_day=100_000), {"a": Simulator([Model("m1:latest")])}
     ) as key:
@@ -168,7 +168,7 @@ async def test_embeddings_reserve_their_inputs(
 
 
 async def test_a_template_of_the_clients_reserves_the_context(autojump_clock: Clock) -> None:
-    """It can print the prompt as often as it likes, so its bound is what the model can read."""
+    """A template can repeat the prompt without limit, so the bound is the model's context."""
     async with limited(KeyLimits(tokens_per_day=100_000)) as key:
         body = {"model": "m1", "prompt": "hi", "template": "{{ .Prompt }}{{ .Prompt }}"}
         reply = await key.ask("/api/generate", body)

@@ -24,14 +24,14 @@ HEADERS = {"anthropic-version": "2023-06-01", "anthropic-beta": "a,b", "x-api-ke
 
 
 def metered(scenario: Scenario) -> tuple[int | None, int | None, str | None]:
-    """What the only row says of tokens."""
+    """Return the token fields of the only record."""
     (record,) = scenario.records
     return record.prompt_tokens, record.completion_tokens, record.tokens_source
 
 
 @pytest.mark.parametrize("speech", SSE, ids=lambda speech: speech.path)
 async def test_a_stream_is_served_and_metered(autojump_clock: Clock, speech: Speech) -> None:
-    """Its words come, its end is the dialect's own, and the row has the backend's real counts."""
+    """It has its text, its dialect's own end, and the backend's counts in its record."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(speech.path, {**speech.body, "stream": True})
 
@@ -45,7 +45,7 @@ async def test_a_stream_is_served_and_metered(autojump_clock: Clock, speech: Spe
 
 @pytest.mark.parametrize("speech", SSE, ids=lambda speech: speech.path)
 async def test_a_whole_answer_is_served_and_metered(autojump_clock: Clock, speech: Speech) -> None:
-    """An answer in one piece is the backend's, and tells its usage at its top."""
+    """A whole answer is the backend's own, with its usage at the top."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(speech.path, speech.body)
 
@@ -55,7 +55,7 @@ async def test_a_whole_answer_is_served_and_metered(autojump_clock: Clock, speec
 
 @pytest.mark.parametrize("speech", [RESPONSES, MESSAGES], ids=lambda speech: speech.path)
 async def test_bytes_pass_unchanged(autojump_clock: Clock, speech: Speech) -> None:
-    """What goes up is what the client wrote, and nothing is taken out of what comes down."""
+    """The backend gets the client's bytes, and the client gets all of the backend's."""
     body = json.dumps({**speech.body, "stream": True}, indent=1).encode()
     async with open_scenario() as scenario:
         await scenario.ask(speech.path, body, headers=HEADERS)
@@ -70,7 +70,7 @@ async def test_bytes_pass_unchanged(autojump_clock: Clock, speech: Speech) -> No
 
 @pytest.mark.parametrize("speech", [CHAT, COMPLETION], ids=lambda speech: speech.path)
 async def test_who_did_not_ask_sees_no_usage(autojump_clock: Clock, speech: Speech) -> None:
-    """A stream looks as without the gateway's question: no chunk too many, no key too many."""
+    """Its stream has no extra chunk and no extra key from the gateway's own request for usage."""
     async with open_scenario() as scenario:
         asked = json.dumps({**speech.body, "stream": True, "stream_options": None}).encode()
         reply = await scenario.ask(speech.path, asked)
@@ -84,7 +84,7 @@ async def test_who_did_not_ask_sees_no_usage(autojump_clock: Clock, speech: Spee
 
 @pytest.mark.parametrize("speech", [CHAT, COMPLETION], ids=lambda speech: speech.path)
 async def test_who_asked_sees_usage(autojump_clock: Clock, speech: Speech) -> None:
-    """A client that wants usage gets everything as the backend wrote it."""
+    """A client that asked for usage gets everything as the backend wrote it."""
     body = {**speech.body, "stream": True, "stream_options": {"include_usage": True}}
     async with open_scenario() as scenario:
         reply = await scenario.ask(speech.path, body)
@@ -98,7 +98,7 @@ async def test_who_asked_sees_usage(autojump_clock: Clock, speech: Speech) -> No
 
 
 async def test_zeros_in_each_chunk_are_no_report(autojump_clock: Clock) -> None:
-    """A completion that is cut has told nothing, though each of its chunks holds a usage."""
+    """A completion that is cut has no report, although each chunk holds a usage object."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(cut_after=1))
         reply = await scenario.ask(COMPLETION.path, {**COMPLETION.body, "stream": True})
@@ -108,7 +108,7 @@ async def test_zeros_in_each_chunk_are_no_report(autojump_clock: Clock) -> None:
 
 
 async def test_the_estimate_of_message_start_is_not_believed(autojump_clock: Clock) -> None:
-    """A stream that is cut before its real counts came has none."""
+    """A stream that is cut before its real counts arrive has no reported usage."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(cut_after=3))
         await scenario.ask(MESSAGES.path, {**MESSAGES.body, "stream": True})
@@ -125,7 +125,7 @@ async def test_the_estimate_of_message_start_is_not_believed(autojump_clock: Clo
 async def test_a_cut_stream_ends_in_an_error(
     autojump_clock: Clock, speech: Speech, script: Script
 ) -> None:
-    """Where the backend falls silent in the middle, the last event is an error of the dialect."""
+    """If the backend falls silent, the last event is an error in the dialect."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(script)
         reply = await scenario.ask(speech.path, {**speech.body, "stream": True})
@@ -139,7 +139,7 @@ async def test_a_cut_stream_ends_in_an_error(
 
 
 async def test_a_failed_search_is_charged(autojump_clock: Clock) -> None:
-    """`response.failed` is the end of a stream, in which Ollama still says what it used."""
+    """`response.failed` ends a stream and still holds Ollama's usage."""
     failed = (
         b'event: response.created\ndata: {"type":"response.created"}\n\n'
         b'event: response.failed\ndata: {"response":{"error":{"message":"boom"},"usage":'
@@ -161,7 +161,7 @@ async def test_a_failed_search_is_charged(autojump_clock: Clock) -> None:
 
 
 async def test_old_embeddings_are_counted(autojump_clock: Clock) -> None:
-    """`/api/embeddings` has no usage: a quarter of its bytes is the figure, marked as counted."""
+    """`/api/embeddings` reports no usage; a quarter of its bytes is recorded as counted."""
     async with open_scenario() as scenario:
         reply = await scenario.ask("/api/embeddings", {"model": "m1", "prompt": "x" * 40})
 
@@ -173,7 +173,7 @@ async def test_old_embeddings_are_counted(autojump_clock: Clock) -> None:
 async def test_errors_and_failover_are_those_of_the_rest(
     autojump_clock: Clock, speech: Speech
 ) -> None:
-    """A backend that fails first is not noticed; a model that nobody hosts is the dialect's 403."""
+    """A first failure goes unnoticed, and a model without a backend is the dialect's 403."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(status=500, error="boom"))
         reply = await scenario.ask(speech.path, {**speech.body, "stream": True})

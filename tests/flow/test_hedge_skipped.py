@@ -9,25 +9,25 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES
-from tests.flow.racing import GOOD, NEVER, M, Scenario, Track, error, failed
+from tests.flow.racing import GOOD, NEVER, M, RacePlan, Track, error, failed
 
 Clock = trio.testing.MockClock
-SLOW: Scenario = {"a": (5, GOOD), "b": (0, GOOD)}
+SLOW: RacePlan = {"a": (5, GOOD), "b": (0, GOOD)}
 
 
-def ill(track: Track) -> None:
-    """One failure too many of `b`."""
+def unhealthy(track: Track) -> None:
+    """Open the breaker of `b`."""
     for _ in range(FAILURES):
         track.by_name["b"].health_of(M).breaker.failed(0, "cut", is_probe=False)
 
 
 def occupied(track: Track) -> None:
-    """The only slot of `b` is taken."""
+    """Take the only slot of `b`."""
     track.by_name["b"].slots = track.by_name["b"].in_flight = 1
 
 
 def paused(track: Track) -> None:
-    """`b` gets no attempts."""
+    """Pause `b`."""
     track.backends.pause({"b"})
 
 
@@ -38,7 +38,7 @@ def paused(track: Track) -> None:
         ({"warm": "b"}, None, "cold_attempt"),
         ({"warm": "a"}, None, "cold"),
         ({}, occupied, "full"),
-        ({}, ill, "ill"),
+        ({}, unhealthy, "ill"),
         ({}, paused, "no_candidate"),
         ({"ratio": 0}, None, None),
         ({"attempts": 1}, None, None),
@@ -47,7 +47,7 @@ def paused(track: Track) -> None:
 async def test_why_no_hedge_is_started(
     autojump_clock: Clock, options: dict[str, Any], prepare: Any, reason: str | None
 ) -> None:
-    """The slow backend is waited for; the reason counts once, however often it is found again."""
+    """The race waits for the slow backend and counts each reason once."""
     track = Track("a", "b", **{"after": 1, **options})
     if prepare is not None:
         prepare(track)
@@ -62,14 +62,14 @@ async def test_why_no_hedge_is_started(
 
 
 async def test_what_is_not_streamed_is_never_hedged(autojump_clock: Clock) -> None:
-    """A whole answer takes as long as it takes."""
+    """A slow whole answer starts no second attempt."""
     track = Track("a", "b", after=1)
 
     assert (await track.run(SLOW, is_streamed=False)).started == {"a": 0}
 
 
-async def test_a_hedge_that_was_withheld_is_thought_of_again(autojump_clock: Clock) -> None:
-    """Each delay later: the other backend has room by then."""
+async def test_a_skipped_hedge_is_tried_again(autojump_clock: Clock) -> None:
+    """It is tried again after each delay, and the other backend has room by then."""
     track = Track("a", "b", after=2)
     occupied(track)
 
@@ -85,11 +85,11 @@ async def test_a_hedge_that_was_withheld_is_thought_of_again(autojump_clock: Clo
 
 
 async def test_hedges_are_a_share_of_the_requests(autojump_clock: Clock) -> None:
-    """Backends that are slow but well: one hedge at the start, then one in twenty requests."""
+    """Slow but healthy backends get one hedge at the start, then one in twenty requests."""
     track = Track("a", "b", after=1, ratio=0.05)
     hedged = 0
     for _ in range(100):
-        # The hedge is never the winner, so that nobody is overtaken and nothing seems ill.
+        # The hedge never wins, so no attempt loses to its hedge and no backend seems unhealthy.
         outcomes = await track.run({"a": (2, GOOD), "b": (NEVER, GOOD)})
         hedged += "b" in outcomes.started
 
@@ -101,18 +101,18 @@ async def test_hedges_are_a_share_of_the_requests(autojump_clock: Clock) -> None
 async def test_a_backend_that_hangs_costs_no_client_more_than_the_delay(
     autojump_clock: Clock,
 ) -> None:
-    """Hedges beside what has been overtaken are retries, so a small ratio strands nobody."""
+    """A hedge beside a failing backend is a retry, so a small ratio leaves no client waiting."""
     track = Track("a", "b", after=2, ratio=0.05)
-    scenario: Scenario = {"a": (NEVER, GOOD), "b": (0.5, GOOD)}
+    plan: RacePlan = {"a": (NEVER, GOOD), "b": (0.5, GOOD)}
 
-    ended = [(await track.run(scenario)).ended for _ in range(20)]
+    ended = [(await track.run(plan)).ended for _ in range(20)]
 
     assert max(ended) == 2.5
     assert ended[FAILURES : FAILURES + 1] == [0.5], "the breaker is open"
 
 
 async def test_auto_learns_the_delay(autojump_clock: Clock) -> None:
-    """After twenty answers within 0.5 s a slow one is hedged after that, no longer after 2 s."""
+    """After twenty answers within 0.5 s, a slow one is hedged after 0.5 s in place of 2 s."""
     track = Track("a", "b", after="auto")
     for _ in range(20):
         await track.run({"a": (0.5, GOOD), "b": (0, GOOD)})
@@ -125,7 +125,7 @@ async def test_auto_learns_the_delay(autojump_clock: Clock) -> None:
 async def test_a_failure_beside_one_that_loads_its_model_starts_nothing(
     autojump_clock: Clock,
 ) -> None:
-    """A cold backend is given the time to load; its failure is a failover."""
+    """A cold backend gets the time to load the model; its failure starts a failover."""
     track = Track("a", "b", warm="b", after=1)
 
     outcomes = await track.run({"a": (30, failed()), "b": (1, GOOD)})
@@ -134,7 +134,7 @@ async def test_a_failure_beside_one_that_loads_its_model_starts_nothing(
 
 
 async def test_no_hedges_are_no_hedges(autojump_clock: Clock) -> None:
-    """With a ratio of 0 nothing starts beside a failing backend either."""
+    """With a ratio of 0, nothing starts beside a failing backend either."""
     track = Track("a", "b", after=1, ratio=0)
     track.by_name["a"].health_of(M).is_failing = True
 
@@ -142,9 +142,9 @@ async def test_no_hedges_are_no_hedges(autojump_clock: Clock) -> None:
 
 
 async def test_a_hedge_to_a_failing_backend_is_paid_as_a_retry(autojump_clock: Clock) -> None:
-    """So an outage in which all answer slowly with errors costs no more than the retry budget."""
+    """An outage of slow errors at all backends costs no more than the retry budget."""
     track = Track("a", "b", after=2, attempts=2)
-    slow: Scenario = {"a": (3, error()), "b": (3, error())}
+    slow: RacePlan = {"a": (3, error()), "b": (3, error())}
     attempts = 0
 
     async def ask() -> None:
@@ -157,5 +157,5 @@ async def test_a_hedge_to_a_failing_backend_is_paid_as_a_retry(autojump_clock: C
             await trio.sleep(0.01)
 
     seconds = trio.current_time()
-    # Before the first error came back nothing seemed ill: hedges, up to what was saved, are free.
+    # Until the first error no backend seems unhealthy, so saved hedges are free.
     assert attempts <= 2000 * 1.1 + 10 * seconds + 10 + 50

@@ -7,19 +7,19 @@ import math
 import pytest
 
 from ollama_gateway.flow.hedging import (
-    ENOUGH,
-    MODELS,
-    OBSERVATIONS,
+    DEFAULT_DELAY,
+    MAX_TIMED_MODELS,
+    MAX_TIMES,
+    MIN_DELAY,
+    MIN_TIMES,
     RETRIES_SAVED,
-    SHORTEST,
-    UNKNOWN,
     Hedging,
     RetryBudget,
 )
 
 
 def affordable(hedging: Hedging) -> int:
-    """How many hedges could be paid now, and are."""
+    """Pay for as many hedges as possible, and return their number."""
     count = 0
     while hedging.pay():
         count += 1
@@ -27,7 +27,7 @@ def affordable(hedging: Hedging) -> int:
 
 
 def test_a_duration_is_the_delay() -> None:
-    """Whatever was seen."""
+    """A fixed delay does not depend on observed times."""
     hedging = Hedging(0.25, 0.05)
     hedging.observe("m", 9)
 
@@ -35,26 +35,26 @@ def test_a_duration_is_the_delay() -> None:
 
 
 def test_off_is_never() -> None:
-    """No hedge is due, ever."""
+    """With hedging off, no hedge is ever due."""
     assert Hedging("off", 0.05).delay("m") == math.inf
 
 
 def test_auto_is_the_95th_percentile_of_the_model() -> None:
-    """Of a hundred times from 0.01 to 1 s it is the 95th; another model has its own."""
+    """It is the 95th of a hundred times from 0.01 s to 1 s; another model has its own times."""
     hedging = Hedging("auto", 0.05)
     for hundredth in range(100, 0, -1):
         hedging.observe("m", hundredth / 100)
 
     assert hedging.delay("m") == 0.95
-    assert hedging.delay("other") == UNKNOWN
+    assert hedging.delay("other") == DEFAULT_DELAY
 
 
 def test_auto_needs_enough_to_go_by() -> None:
-    """Until then it is 2 s."""
+    """With fewer than 20 times, the delay is 2 s."""
     hedging = Hedging("auto", 0.05)
-    for _ in range(ENOUGH - 1):
+    for _ in range(MIN_TIMES - 1):
         hedging.observe("m", 0.5)
-    assert hedging.delay("m") == UNKNOWN
+    assert hedging.delay("m") == DEFAULT_DELAY
 
     hedging.observe("m", 0.5)
 
@@ -62,44 +62,44 @@ def test_auto_needs_enough_to_go_by() -> None:
 
 
 def test_auto_is_bounded_below() -> None:
-    """A model that answers in a millisecond is not hedged after two."""
+    """A model that answers in a millisecond is not hedged after two milliseconds."""
     hedging = Hedging("auto", 0.05)
-    for _ in range(ENOUGH):
+    for _ in range(MIN_TIMES):
         hedging.observe("m", 0.001)
 
-    assert hedging.delay("m") == SHORTEST
+    assert hedging.delay("m") == MIN_DELAY
 
 
 def test_auto_forgets() -> None:
-    """What was seen long ago says nothing of now; and so many models are remembered at most."""
+    """Old times and the oldest models are forgotten."""
     hedging = Hedging("auto", 0.05)
-    for _ in range(OBSERVATIONS):
+    for _ in range(MAX_TIMES):
         hedging.observe("m", 9)
-    for _ in range(OBSERVATIONS):
+    for _ in range(MAX_TIMES):
         hedging.observe("m", 1)
     assert hedging.delay("m") == 1
 
-    for number in range(MODELS):
+    for number in range(MAX_TIMED_MODELS):
         hedging.observe(f"m{number}", 1)
 
-    assert hedging.delay("m") == UNKNOWN
+    assert hedging.delay("m") == DEFAULT_DELAY
 
 
 @pytest.mark.parametrize(
     ("ratio", "requests", "hedges"),
     [
-        (0.05, 0, 1),  # one from the start
+        (0.05, 0, 1),  # one at the start
         (0.05, 19, 1),
         (0.05, 20, 2),
-        (0.05, 10_000, 2),  # at most 50 x 5 % are saved up
+        (0.05, 10_000, 2),  # at most 50 x 5 % are saved
         (0.5, 10_000, 25),
         (0.01, 10_000, 1),  # never less than one
         (1, 10_000, 50),
         (0, 10_000, 0),
     ],
 )
-def test_the_hedges_purse(ratio: float, requests: int, hedges: int) -> None:
-    """Each request pays its share in, a hedge takes 1."""
+def test_the_hedge_bucket(ratio: float, requests: int, hedges: int) -> None:
+    """Each request adds its share, and a hedge takes 1."""
     hedging = Hedging(2, ratio)
     for _ in range(requests):
         hedging.count_request()
@@ -108,7 +108,7 @@ def test_the_hedges_purse(ratio: float, requests: int, hedges: int) -> None:
 
 
 def test_in_the_long_run_hedges_are_a_share_of_the_requests() -> None:
-    """Of 10,000 requests that all want one, a twentieth gets one, and the first."""
+    """Of 10,000 requests that all want a hedge, the first and then a twentieth get one."""
     hedging = Hedging(2, 0.05)
     paid = 0
     for _ in range(10_000):
@@ -119,7 +119,7 @@ def test_in_the_long_run_hedges_are_a_share_of_the_requests() -> None:
 
 
 def test_retries_are_ten_a_second_and_a_tenth_of_the_requests() -> None:
-    """1,000 requests a second that all want one, for ten seconds."""
+    """This holds for 1,000 requests a second that all want a retry, for ten seconds."""
     budget = RetryBudget()
     paid = 0
     for millisecond in range(10_000):
@@ -130,7 +130,7 @@ def test_retries_are_ten_a_second_and_a_tenth_of_the_requests() -> None:
 
 
 def test_saved_retries_are_those_of_a_second() -> None:
-    """After an hour of rest there are ten, and no more."""
+    """After an idle hour there are ten retries, no more."""
     budget = RetryBudget()
     budget.pay(0)
 

@@ -1,4 +1,4 @@
-"""Requests of keys with limits: refused how, charged what, and nothing held at the end."""
+"""Requests of keys with limits: their refusals, their charges, and nothing held at the end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.scenario import CHAT, open_scenario
 
 Clock = trio.testing.MockClock
 USAGE = {"stream_options": {"include_usage": True}}
-"""What the gateway adds to a stream of OpenAI's."""
+"""The field that the gateway adds to a streamed OpenAI request."""
 
 
 async def test_a_key_without_limits_asks_no_store(autojump_clock: Clock) -> None:
-    """Its request goes up untouched, nothing is counted, and nothing is told of limits."""
+    """Its request passes unchanged, nothing is counted, and no header speaks of limits."""
     async with limited(KeyLimits()) as key:
         reply = await key.ask()
         usage = await key.usage()
@@ -52,7 +52,7 @@ async def test_a_refusal_says_which_limit_and_when_to_come_back(
     text: str,
     retry_after: str | None,
 ) -> None:
-    """A 429 in the dialect of the path, with the row's reason and the time to wait."""
+    """It is a 429 in the path's dialect, with Retry-After and a reason in the record."""
     async with limited(limits) as key, trio.open_nursery() as nursery:
         if reason == "concurrency":
             nursery.start_soon(key.ask)
@@ -75,7 +75,7 @@ async def test_a_refusal_says_which_limit_and_when_to_come_back(
 
 
 async def test_the_headers_are_openais(autojump_clock: Clock) -> None:
-    """Limit, rest and reset of requests and of tokens, on answers as on refusals."""
+    """Answers and refusals have limit, remaining and reset of requests and tokens."""
     async with limited(
         KeyLimits(requests_per_minute=2, tokens_per_day=9000, tokens_per_month=8000)
     ) as key:
@@ -132,7 +132,7 @@ async def test_the_headers_are_openais(autojump_clock: Clock) -> None:
 async def test_the_bound_of_the_answer_goes_upstream(
     autojump_clock: Clock, path: str, body: dict[str, Any], upstream: dict[str, Any] | None
 ) -> None:
-    """The bound that was reserved is the one that the backend reads, in its dialect's field."""
+    """The backend reads the reserved bound in its dialect's own field."""
     async with limited(KeyLimits(tokens_per_day=100_000)) as key:
         reply = await key.ask(path, body)
         seen = json.loads(key.seen().body)
@@ -142,7 +142,7 @@ async def test_the_bound_of_the_answer_goes_upstream(
 
 
 async def test_an_answer_shrinks_to_the_room_left(autojump_clock: Clock) -> None:
-    """Where the budget has less, the backend is told less, and says less."""
+    """If the budget has less left, the backend gets a smaller bound and writes less."""
     talker = Model("m1:latest", tokens=("x",) * 1000)
     budget = PROMPT + 300
     async with limited(KeyLimits(tokens_per_day=budget), models=(talker,)) as key:
@@ -155,7 +155,7 @@ async def test_an_answer_shrinks_to_the_room_left(autojump_clock: Clock) -> None
 
 
 async def test_options_that_cannot_hold_the_bound_are_refused(autojump_clock: Clock) -> None:
-    """A body whose bound cannot be written is a 400, and nothing stays held."""
+    """A body into which no bound can be written is a 400, and nothing stays held."""
     async with limited(KeyLimits(tokens_per_day=100_000)) as key:
         reply = await key.ask(body={**CHAT, "options": [1]})
         usage = await key.usage()
@@ -165,7 +165,7 @@ async def test_options_that_cannot_hold_the_bound_are_refused(autojump_clock: Cl
 
 
 async def test_what_is_refused_before_its_turn_costs_nothing(autojump_clock: Clock) -> None:
-    """A model that is not there, a body that is wrong, backends that are down: no admission."""
+    """A missing model, a wrong body and backends that are down do not count against the rate."""
     async with limited(KeyLimits(requests_per_minute=1, tokens_per_day=10_000)) as key:
         statuses = [
             (await key.ask(body={**CHAT, "model": "nope"})).status,
@@ -179,7 +179,7 @@ async def test_what_is_refused_before_its_turn_costs_nothing(autojump_clock: Clo
 
 
 async def test_reading_is_not_limited(autojump_clock: Clock) -> None:
-    """Lists and descriptions are neither counted nor refused."""
+    """Lists and descriptions are neither counted nor limited."""
     async with limited(KeyLimits(requests_per_minute=1, concurrent_requests=1)) as key:
         await key.ask()
         statuses = [
@@ -192,7 +192,7 @@ async def test_reading_is_not_limited(autojump_clock: Clock) -> None:
 
 
 async def test_the_settings_limit_keys_that_set_nothing(autojump_clock: Clock) -> None:
-    """A default holds for a key that sets none, and 0 in the key lifts it."""
+    """A default applies to a key that sets no limit, and 0 in the key removes it."""
     default = {"GATEWAY_LIMITS_REQUESTS_PER_MINUTE": "1"}
     async with open_scenario(settings=default) as scenario:
         statuses = [(await scenario.ask()).status for _ in range(2)]
@@ -203,7 +203,7 @@ async def test_the_settings_limit_keys_that_set_nothing(autojump_clock: Clock) -
 
 
 async def test_the_operator_sees_how_limits_stand(autojump_clock: Clock) -> None:
-    """`/limits/KEY_ID` gives the limits in force; `/metrics` counts what was refused."""
+    """`/limits/KEY_ID` shows the limits in force, and `/metrics` counts refusals."""
     async with limited(KeyLimits(requests_per_minute=1, tokens_per_day=9000)) as key:
         for _ in range(2):
             await key.ask()
@@ -222,7 +222,7 @@ async def test_the_operator_sees_how_limits_stand(autojump_clock: Clock) -> None
 
 
 async def test_many_at_once_never_exceed_their_limits(autojump_clock: Clock) -> None:
-    """Of fifty at once as many are served as there are places; the rest is told to wait."""
+    """Of fifty requests at once, as many are served as there are places, and the others wait."""
     async with limited(KeyLimits(concurrent_requests=4)) as key:
         statuses: list[int] = []
 

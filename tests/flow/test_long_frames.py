@@ -1,4 +1,4 @@
-"""Frames of streams that are long: read as short ones are, a slice at a time."""
+"""Long frames of streams mean the same as short ones, and are read a slice at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKENS = {"input_tokens": 11, "output_tokens": 2}
 
 
 def event(data: dict[str, Any], name: str = "") -> bytes:
-    """A server-sent event."""
+    """Return a server-sent event."""
     head = f"event: {name}\n" if name else ""
     return f"{head}data: {json.dumps(data)}\n\n".encode()
 
@@ -75,7 +75,7 @@ def event(data: dict[str, Any], name: str = "") -> bytes:
 async def test_a_long_frame_means_what_a_short_one_does(
     dialect: Dialect, frame: dict[str, Any], reading: Reading
 ) -> None:
-    """By its members at the top, and in Responses by those of its response."""
+    """Its top members count, and in Responses those of its response."""
     long = json.dumps(frame).encode() + b"\n" if dialect is OLLAMA else event(frame)
 
     assert len(long) > MAX_PARSED_FRAME
@@ -94,7 +94,7 @@ async def test_a_long_frame_means_what_a_short_one_does(
     ],
 )
 async def test_long_garbage_is_garbled(frame: bytes) -> None:
-    """An event of many lines, which no Ollama sends, is not put together."""
+    """An event of many data lines, which Ollama never sends, is not joined."""
     for dialect in (OPENAI, RESPONSES_, ANTHROPIC):
         assert await reading_of(frame[:-1] + b"\n", dialect) in (
             Reading(is_garbled=True),
@@ -103,7 +103,7 @@ async def test_long_garbage_is_garbled(frame: bytes) -> None:
 
 
 async def test_others_have_their_turns_meanwhile() -> None:
-    """Between two slices everybody else runs: nothing holds the loop for a whole frame."""
+    """Other tasks run between two slices, so no frame holds up the loop."""
     turns = 0
 
     async def others() -> None:
@@ -122,7 +122,7 @@ async def test_others_have_their_turns_meanwhile() -> None:
 
 
 async def test_a_long_line_at_the_end_of_a_stream(autojump_clock: Clock) -> None:
-    """It passes unchanged, ends the stream, and what it reports is charged."""
+    """It passes unchanged, ends the stream, and its usage is charged."""
     first = b'{"model":"m1","message":{"content":"word"},"done":false}\n'
     last = json.dumps({"model": "m1", "done": True, "context": LONG, **COUNTS}).encode() + b"\n"
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n"
@@ -140,7 +140,7 @@ async def test_a_long_line_at_the_end_of_a_stream(autojump_clock: Clock) -> None
 
 
 async def test_a_long_event_at_the_end_of_a_stream(autojump_clock: Clock) -> None:
-    """The same of server-sent events, in the middle of which it says what it cost."""
+    """The same holds for a server-sent event with its usage in the middle."""
     done = {"type": "response.completed", "response": {"usage": TOKENS, "output": LONG}}
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
     async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:

@@ -1,4 +1,4 @@
-"""Paused backends in virtual time: what runs there finishes, what comes goes elsewhere."""
+"""Paused backends in virtual time: their running requests finish, and new ones go elsewhere."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SLOW = Model("m1:latest", tokens=("a", "b", "c"), first_token=1, between_tokens=
 
 
 def served_by(reply: Reply) -> tuple[int, str, str | None]:
-    """How a chat went, and where."""
+    """Return the status, the text and the backend of a chat."""
     return reply.status, reply.text, reply.headers.get("x-gateway-backend")
 
 
 async def readiness(scenario: Scenario) -> tuple[int, list[str]]:
-    """What `/readyz` says."""
+    """Return the status and the reasons of `/readyz`."""
     reply = await scenario.ask("/readyz", method="GET", is_admin=True)
     return reply.status, reply.document["reasons"]
 
 
 async def test_what_runs_on_a_paused_backend_finishes(autojump_clock: Clock) -> None:
-    """Streams with and without a first chunk end as if nothing were; the next chat goes on to b."""
+    """Streams finish before and after their first chunk, and the next chat goes to b."""
     replies: list[Reply] = []
 
     async def chat(scenario: Scenario) -> None:
@@ -37,7 +37,7 @@ async def test_what_runs_on_a_paused_backend_finishes(autojump_clock: Clock) -> 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(chat, scenario)
             await trio.sleep(1.5)
-            scenario.gateway.backends.all[1].is_paused = True  # so that this one goes to a as well
+            scenario.gateway.backends.all[1].is_paused = True  # the second chat goes to a
             nursery.start_soon(chat, scenario)
             await trio.sleep(0.25)
             scenario.gateway.backends.pause({"a"})
@@ -53,7 +53,7 @@ async def test_what_runs_on_a_paused_backend_finishes(autojump_clock: Clock) -> 
 
 
 async def test_all_paused_is_a_503_that_says_when_to_come_back(autojump_clock: Clock) -> None:
-    """Nobody waits in vain; lists stay as they are, and a model that nobody hosts is still 403."""
+    """No request waits; lists do not change, and a model without a backend is still a 403."""
     async with open_scenario() as scenario:
         scenario.gateway.backends.pause({"a", "b"})
         reply = await scenario.ask()
@@ -72,7 +72,7 @@ async def test_all_paused_is_a_503_that_says_when_to_come_back(autojump_clock: C
 
 
 async def test_up_and_paused_is_not_ready(autojump_clock: Clock) -> None:
-    """It takes one backend that is both up and not paused; with none up, that is the reason."""
+    """Ready needs a backend that is up and not paused; if none is up, that is the reason."""
     async with open_scenario() as scenario:
         scenario.gateway.backends.pause({"a"})
         scenario.simulators["b"].go_down()
@@ -87,7 +87,7 @@ async def test_up_and_paused_is_not_ready(autojump_clock: Clock) -> None:
 
 
 async def test_status_tells_who_is_paused_and_what_runs(autojump_clock: Clock) -> None:
-    """`/status.json` has what `gatewayctl backends list` shows."""
+    """`/status.json` has the figures that `gatewayctl backends list` shows."""
     async with open_scenario(models=(SLOW,)) as scenario, trio.open_nursery() as nursery:
         nursery.start_soon(scenario.ask)
         await trio.sleep(0.5)

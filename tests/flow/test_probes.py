@@ -1,4 +1,4 @@
-"""Probes of half-open breakers: who is one, for how long, and what it shows."""
+"""Probes of half-open breakers: which attempts are probes, for how long, and their results."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES, FIRST_WAIT, JITTER, LONGEST_WAIT
 from ollama_gateway.flow.attempt import BackendRefused
-from tests.flow.racing import GOOD, NEVER, M, Scenario, Track, error, failed, unreachable
+from tests.flow.racing import GOOD, NEVER, M, RacePlan, Track, error, failed, unreachable
 
 Clock = trio.testing.MockClock
 OVER = FIRST_WAIT * (1 + JITTER)
-WELL: Scenario = {"a": (0, GOOD), "b": (0, GOOD)}
+HEALTHY: RacePlan = {"a": (0, GOOD), "b": (0, GOOD)}
 
 
 async def half_open(failure: Exception, **options: float) -> Track:
-    """Backends of which the first one's breaker, or that of its model, is half-open."""
+    """Return backends whose first has a half-open breaker, its own or that of its model."""
     track = Track("a", "b", **options)  # type: ignore[arg-type]
     for _ in range(FAILURES):
         await track.run({"a": (0, failure), "b": (0, GOOD)})
@@ -24,10 +24,10 @@ async def half_open(failure: Exception, **options: float) -> Track:
     return track
 
 
-async def test_a_light_request_that_was_the_probe_lets_the_line_go_on(
+async def test_a_slotless_probe_that_leaves_lets_the_line_go_on(
     autojump_clock: Clock,
 ) -> None:
-    """`/api/show` leaves; the chat that waits beside it is the next probe at once."""
+    """When `/api/show` leaves, the chat that waits beside it is the next probe at once."""
     track = await half_open(unreachable())
     track.by_name["b"].slots = track.by_name["b"].in_flight = 1
     async with trio.open_nursery() as nursery:
@@ -38,7 +38,7 @@ async def test_a_light_request_that_was_the_probe_lets_the_line_go_on(
 
         nursery.start_soon(show)
         await trio.testing.wait_all_tasks_blocked()
-        outcomes = await track.run(WELL)
+        outcomes = await track.run(HEALTHY)
 
     assert outcomes.started == {"a": 1}
 
@@ -47,7 +47,7 @@ async def test_a_light_request_that_was_the_probe_lets_the_line_go_on(
 async def test_any_answer_shows_that_a_backend_can_be_reached(
     autojump_clock: Clock, shown: Exception
 ) -> None:
-    """An error does, and the client's own fault; a connection that broke before it does not."""
+    """An error shows it, even of the client's own; a connection that broke before does not."""
     track = await half_open(unreachable())
 
     await track.run({"a": (0, shown), "b": (0, GOOD)})
@@ -59,7 +59,7 @@ async def test_any_answer_shows_that_a_backend_can_be_reached(
 async def test_a_deadline_while_connecting_shows_nothing_of_the_connection(
     autojump_clock: Clock,
 ) -> None:
-    """An attempt that is overtaken, or too late, before it was connected has not reached it."""
+    """An attempt that lost or was late before it connected has not reached the backend."""
     track = Track("a", "b", after=0.5)
     for _ in range(FAILURES - 1):
         await track.run({"a": (0, unreachable()), "b": (0, GOOD)})
@@ -69,13 +69,13 @@ async def test_a_deadline_while_connecting_shows_nothing_of_the_connection(
 
 
 async def test_an_error_is_the_probes_until_the_race_is_over(autojump_clock: Clock) -> None:
-    """Those that come meanwhile are no probes as well; the wait is doubled once."""
+    """Requests that arrive meanwhile are no probes, and the wait is doubled only once."""
     track = await half_open(failed())
     breaker = track.by_name["a"].health_of(M).breaker
-    scenario: Scenario = {"a": (0, error()), "b": (1, GOOD)}
+    plan: RacePlan = {"a": (0, error()), "b": (1, GOOD)}
     async with trio.open_nursery() as nursery:
         for _ in range(6):
-            nursery.start_soon(track.run, scenario)
+            nursery.start_soon(track.run, plan)
             await trio.sleep(0.01)
 
     assert breaker.state(trio.current_time()) == "open"
@@ -85,13 +85,13 @@ async def test_an_error_is_the_probes_until_the_race_is_over(autojump_clock: Clo
 async def test_the_end_of_an_old_stream_is_not_the_end_of_a_new_probe(
     autojump_clock: Clock,
 ) -> None:
-    """A stream that began as a probe and goes on has nothing to do with the next one."""
+    """A stream that began as a probe does not end the next probe."""
     track = await half_open(failed())
     breaker = track.by_name["a"].health_of(M).breaker
     async with trio.open_nursery() as nursery:
 
         async def old() -> None:
-            await track.run(WELL, holds=10)
+            await track.run(HEALTHY, holds=10)
 
         nursery.start_soon(old)
         await trio.sleep(1)
@@ -101,12 +101,12 @@ async def test_the_end_of_an_old_stream_is_not_the_end_of_a_new_probe(
         nursery.start_soon(track.run, {"a": (50, GOOD), "b": (0, GOOD)})
         await trio.sleep(4)
 
-        assert (await track.run(WELL)).started == {"b": 0}, "the probe is still out"
+        assert (await track.run(HEALTHY)).started == {"b": 0}, "the probe is still out"
         nursery.cancel_scope.cancel()
 
 
 async def test_a_probe_that_takes_too_long_gives_way(autojump_clock: Clock) -> None:
-    """A whole answer may take half an hour; a minute later somebody else is the probe."""
+    """A whole answer may take half an hour; after a minute another request is the probe."""
     track = await half_open(failed())
     async with trio.open_nursery() as nursery:
 
@@ -115,7 +115,7 @@ async def test_a_probe_that_takes_too_long_gives_way(autojump_clock: Clock) -> N
 
         nursery.start_soon(slow)
         await trio.sleep(LONGEST_WAIT - 1)
-        assert (await track.run(WELL)).started == {"b": 0}
+        assert (await track.run(HEALTHY)).started == {"b": 0}
         await trio.sleep(1)
-        assert (await track.run(WELL)).started == {"a": 0}
+        assert (await track.run(HEALTHY)).started == {"a": 0}
         nursery.cancel_scope.cancel()

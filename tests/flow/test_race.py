@@ -1,4 +1,4 @@
-"""The race in virtual time: who starts when, who wins, and that every loser is closed."""
+"""The race in virtual time: when attempts start, which one wins, and that losers are closed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ollama_gateway.errors import (
     UpstreamTimeout,
 )
 from ollama_gateway.flow.attempt import AttemptFailed, BackendRefused
-from tests.flow.racing import GOOD, NEVER, Scenario, Track, error, failed, full, unreachable
+from tests.flow.racing import GOOD, NEVER, RacePlan, Track, error, failed, full, unreachable
 
 Clock = trio.testing.MockClock
 
 
 @pytest.mark.parametrize(
-    ("scenario", "winner", "started"),
+    ("plan", "winner", "started"),
     [
         ({"a": (1, GOOD), "b": (0, GOOD)}, "a", {"a": 0}),
         ({"a": (1, failed()), "b": (2, GOOD)}, "b", {"a": 0, "b": 1}),
@@ -30,12 +30,12 @@ Clock = trio.testing.MockClock
     ],
 )
 async def test_a_failure_starts_the_next_at_once(
-    autojump_clock: Clock, scenario: Scenario, winner: str, started: dict[str, float]
+    autojump_clock: Clock, plan: RacePlan, winner: str, started: dict[str, float]
 ) -> None:
-    """Candidates are asked in order, each at the instant the last one failed."""
-    track = Track(*scenario)
+    """Candidates are asked in order, each in the instant in which the last one failed."""
+    track = Track(*plan)
 
-    outcomes = await track.run(scenario)
+    outcomes = await track.run(plan)
 
     assert (outcomes.won, outcomes.started) == (winner, started)
     assert winner in outcomes.closed
@@ -54,7 +54,7 @@ async def test_at_most_so_many_attempts(autojump_clock: Clock) -> None:
 
 
 async def test_the_clients_own_error_ends_the_race(autojump_clock: Clock) -> None:
-    """A 400 would be a 400 anywhere: no other backend is asked."""
+    """A 400 is the same at every backend, so no other is asked."""
     track = Track("a", "b")
 
     outcomes = await track.run({"a": (1, BackendRefused(400, "no")), "b": (0, GOOD)})
@@ -66,11 +66,11 @@ async def test_the_clients_own_error_ends_the_race(autojump_clock: Clock) -> Non
 
 
 @pytest.mark.parametrize(
-    ("scenario", "started", "won", "closed", "ended"),
+    ("plan", "started", "won", "closed", "ended"),
     [
-        # slow: the next one starts beside it and wins, the loser ends at once
+        # slow: the next one starts beside it and wins, and the loser ends at once
         ({"a": (5, GOOD), "b": (1, GOOD)}, {"a": 0, "b": 2}, "b", {"a": 3, "b": 3}, 3),
-        # the first one wins after all
+        # the first one still wins
         ({"a": (3, GOOD), "b": (9, GOOD)}, {"a": 0, "b": 2}, "a", {"a": 3, "b": 3}, 3),
         # as fast as the delay: no hedge
         ({"a": (1.9, GOOD), "b": (0, GOOD)}, {"a": 0}, "a", {"a": 1.9}, 1.9),
@@ -90,7 +90,7 @@ async def test_the_clients_own_error_ends_the_race(autojump_clock: Clock) -> Non
             {"a": 3.5, "c": 3.5},
             3.5,
         ),
-        # the first fails while its hedge runs: nothing more starts before the delay
+        # the first fails while its hedge runs: nothing starts before the delay
         (
             {"a": (3, failed()), "b": (1.5, GOOD), "c": (0, GOOD)},
             {"a": 0, "b": 2},
@@ -120,16 +120,16 @@ async def test_the_clients_own_error_ends_the_race(autojump_clock: Clock) -> Non
 )
 async def test_hedges(
     autojump_clock: Clock,
-    scenario: Scenario,
+    plan: RacePlan,
     started: dict[str, float],
     won: str | None,
     closed: dict[str, float],
     ended: float,
 ) -> None:
-    """With a delay of 2 s: who starts when, who wins, and when each loser is closed."""
-    track = Track(*scenario, after=2)
+    """With a delay of 2 s, attempts start, win and are closed at these times."""
+    track = Track(*plan, after=2)
 
-    outcomes = await track.run(scenario)
+    outcomes = await track.run(plan)
 
     assert outcomes.started == started
     assert (outcomes.won, outcomes.ended) == (won, ended)
@@ -137,10 +137,10 @@ async def test_hedges(
     track.assert_idle()
 
 
-async def test_a_photo_finish_has_one_winner_and_leaves_nothing_open(
+async def test_two_answers_in_one_instant_have_one_winner(
     autojump_clock: Clock,
 ) -> None:
-    """Two answers in one instant: one wins, both are closed in the end."""
+    """Of two answers in one instant one wins, and both are closed in the end."""
     track = Track("a", "b", after=1)
 
     outcomes = await track.run({"a": (2, GOOD), "b": (1, GOOD)})
@@ -151,7 +151,7 @@ async def test_a_photo_finish_has_one_winner_and_leaves_nothing_open(
 
 
 async def test_a_failure_in_the_instant_of_the_win_changes_nothing(autojump_clock: Clock) -> None:
-    """Whichever of the two is seen first, the good chunk counts."""
+    """The good chunk counts, whichever of the two is seen first."""
     track = Track("a", "b", after=1)
 
     outcomes = await track.run({"a": (2, GOOD), "b": (1, failed())})
@@ -163,7 +163,7 @@ async def test_a_failure_in_the_instant_of_the_win_changes_nothing(autojump_cloc
 async def test_a_refusal_in_the_instant_of_the_win_leaves_nothing_open(
     autojump_clock: Clock,
 ) -> None:
-    """The client gets one of the two, and the other is closed."""
+    """The client gets one of the two, and the other one is closed."""
     track = Track("a", "b", after=1)
 
     outcomes = await track.run({"a": (2, GOOD), "b": (1, BackendRefused(400, "no"))})
@@ -193,11 +193,11 @@ async def test_when_all_fail_the_last_one_speaks(
     expected: type[GatewayError],
     status: int,
 ) -> None:
-    """The error is what became of the last attempt; 429 and 503 say when to come back."""
-    scenario = {str(number): (1.0, failure) for number, failure in enumerate(failures)}
-    track = Track(*scenario)
+    """The error is that of the last attempt; 429 and 503 have Retry-After."""
+    plan = {str(number): (1.0, failure) for number, failure in enumerate(failures)}
+    track = Track(*plan)
 
-    found = (await track.run(scenario)).error
+    found = (await track.run(plan)).error
 
     assert type(found) is expected
     assert isinstance(found, GatewayError)
@@ -210,7 +210,7 @@ async def test_patience_covers_all_attempts_together(autojump_clock: Clock) -> N
     """The first good chunk has one deadline, however many attempts it took."""
     track = Track("a", "b")
 
-    outcomes = await track.run({"a": (3, failed()), "b": (10, GOOD)}, patience=5)
+    outcomes = await track.run({"a": (3, failed()), "b": (10, GOOD)}, timeout=5)
 
     assert isinstance(outcomes.error, UpstreamTimeout)
     assert outcomes.closed == {"b": 5}
@@ -221,19 +221,19 @@ async def test_patience_covers_all_attempts_together(autojump_clock: Clock) -> N
 async def test_a_client_that_leaves_at_any_moment_leaves_nothing_open(
     autojump_clock: Clock, moment: float
 ) -> None:
-    """Cancelled before, between or during attempts and hedges, or with a winner in hand."""
+    """The race may be cancelled before, between or during attempts, or after it was won."""
     track = Track("a", "b", "c", after=1)
-    scenario: Scenario = {"a": (1.5, failed()), "b": (NEVER, GOOD), "c": (2, GOOD)}
+    plan: RacePlan = {"a": (1.5, failed()), "b": (NEVER, GOOD), "c": (2, GOOD)}
 
     with anyio.move_on_after(moment):
-        await track.run(scenario, holds=1)
+        await track.run(plan, holds=1)
 
     assert trio.current_time() == min(moment, 5)
     track.assert_idle()
 
 
 async def test_an_attempt_that_nobody_waits_for_is_not_made(autojump_clock: Clock) -> None:
-    """With no candidate left there is nothing to race."""
+    """With no candidate left there is no race."""
     track = Track("a")
     track.backends.pause({"a"})
 

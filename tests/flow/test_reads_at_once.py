@@ -1,4 +1,4 @@
-"""What a model is and how long a prompt would be: a few at once for each key, and no more."""
+"""Descriptions and token counts: each key may have a few at once."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.scenario import CHAT, Pieces, Reply, Scenario, open_scenario
+from tests.support.scenario import CHAT, Reply, Scenario, TimedBody, open_scenario
 
 Clock = trio.testing.MockClock
 SHOW, COUNT = "/api/show", "/v1/messages/count_tokens"
 
 
-def slowly(path: str) -> Pieces:
-    """A body that is there after five seconds."""
+def slowly(path: str) -> TimedBody:
+    """Return a body that takes five seconds."""
     whole = json.dumps({"model": "m1"} if path == SHOW else CHAT).encode()
-    return Pieces([(1, whole[:2]), (4, whole[2:])], is_announced=True)
+    return TimedBody([(1, whole[:2]), (4, whole[2:])], is_announced=True)
 
 
 @pytest.mark.parametrize("path", [SHOW, COUNT])
 async def test_a_key_has_eight_at_once(autojump_clock: Clock, path: str) -> None:
-    """The ninth is told to come again; another key has places of its own, inference others."""
+    """The ninth is refused; other keys and inference have places of their own."""
     replies: list[Reply] = []
     async with open_scenario() as scenario, trio.open_nursery() as nursery:
         _, other = scenario.store.create("other")
@@ -47,7 +47,7 @@ async def test_a_key_has_eight_at_once(autojump_clock: Clock, path: str) -> None
 
 
 async def test_both_kinds_share_the_places(autojump_clock: Clock) -> None:
-    """Four of each are all that a key may have."""
+    """Four of each use up the places of a key."""
     replies: list[Reply] = []
     async with open_scenario() as scenario, trio.open_nursery() as nursery:
 
@@ -69,13 +69,13 @@ async def test_both_kinds_share_the_places(autojump_clock: Clock) -> None:
 async def test_a_place_is_given_back_on_every_way_out(
     autojump_clock: Clock, leave_at: float | None
 ) -> None:
-    """The client left, its body broke, its model is none: eight more find eight places."""
+    """After leaving clients, broken bodies and wrong models, all eight places are free."""
 
     async def ask(scenario: Scenario, body: object) -> None:
         await scenario.ask(SHOW, body, leave_at=leave_at)
 
     async with open_scenario() as scenario:
-        for body in [slowly(SHOW), Pieces([(1, b"{")]), {"model": "nope"}, b"[]"] * 8:
+        for body in [slowly(SHOW), TimedBody([(1, b"{")]), {"model": "nope"}, b"[]"] * 8:
             await ask(scenario, body)
         async with trio.open_nursery() as nursery:
             for _ in range(7):

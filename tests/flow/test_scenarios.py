@@ -1,4 +1,4 @@
-"""Whole requests in virtual time: failover, leaving, deadlines, and the row each one leaves."""
+"""Whole requests in virtual time: failover, leaving, deadlines, and their audit records."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ OPENAI = {"model": "m1", "messages": [{"role": "user", "content": "hi"}], "strea
 
 
 def outcome(scenario: Scenario) -> tuple[str, str | None]:
-    """How the only row ended."""
-    assert len(scenario.records) == 1, "one row for one request"
+    """Return the outcome and reason of the only record."""
+    assert len(scenario.records) == 1, "one record for one request"
     return scenario.records[0].outcome, scenario.records[0].reason
 
 
 async def test_a_chat_streams_through(autojump_clock: Clock) -> None:
-    """A chat's bytes are the backend's own, sent as they come, and its row says who served it."""
+    """The client gets the backend's bytes as they arrive, and the record names the backend."""
     async with open_scenario(models=(SLOW,)) as scenario:
         reply = await scenario.ask()
 
@@ -91,7 +91,7 @@ async def test_nobody_notices_a_backend_that_fails_before_its_first_chunk(
     script: Script,
     reason: str,
 ) -> None:
-    """Whatever the first backend does before a good chunk, the second one answers."""
+    """However the first backend fails before a good chunk, the second one answers."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(script)
         reply = await scenario.ask()
@@ -120,7 +120,7 @@ async def test_whole_answers_fail_over_too(
     autojump_clock: Clock,
     path: str,
 ) -> None:
-    """A non-streamed answer that is cut in its middle is asked for again elsewhere."""
+    """A whole answer that is cut in the middle is asked for again at another backend."""
     body = {**OPENAI, "prompt": "hi", "stream": False}
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(cut_after=1))
@@ -145,7 +145,7 @@ async def test_after_the_first_chunk_a_failure_is_told_and_the_stream_is_cut(
     script: Script,
     reason: str,
 ) -> None:
-    """An error event in the dialect, then no end: a cut stream never looks complete."""
+    """The client gets an error event in the dialect and no end, so the stream is not complete."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(script)
         reply = await scenario.ask()
@@ -158,7 +158,7 @@ async def test_after_the_first_chunk_a_failure_is_told_and_the_stream_is_cut(
 
 
 async def test_an_error_whose_body_drips_delays_the_next_by_a_second(autojump_clock: Clock) -> None:
-    """The status is enough to go on: the text of an error is waited for shortly."""
+    """The race waits only a second for the text of an error."""
     head = b"HTTP/1.1 500 Oops\r\ncontent-type: application/json\r\n\r\n"
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(raw=head + b" " * 1000, drip=0.01))
@@ -172,7 +172,7 @@ async def test_an_error_whose_body_drips_delays_the_next_by_a_second(autojump_cl
 async def test_an_openai_stream_is_cut_with_an_event_its_client_raises(
     autojump_clock: Clock,
 ) -> None:
-    """Ollama ends a failed /v1 stream without a word; the gateway says that it failed."""
+    """Ollama ends a failed /v1 stream silently; the gateway adds an error event."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(error_after=1, error="boom"))
         reply = await scenario.ask("/v1/chat/completions", OPENAI)
@@ -200,7 +200,7 @@ async def test_the_clients_own_error_is_passed_on(
     status: int,
     message: str,
 ) -> None:
-    """What every backend would say is said at once, in the backend's words."""
+    """An error that every backend would give is passed on at once, in the backend's words."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(script)
         reply = await scenario.ask()
@@ -211,7 +211,7 @@ async def test_the_clients_own_error_is_passed_on(
 
 
 async def test_a_huge_error_body_is_not_read(autojump_clock: Clock) -> None:
-    """A 400 of 50 MiB becomes a short one, and its bytes are not kept."""
+    """A 400 of 50 MiB becomes a short one, and its bytes are not held."""
     head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n\r\n"
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(raw=head + b"x" * 50 * 2**20))
@@ -221,7 +221,7 @@ async def test_a_huge_error_body_is_not_read(autojump_clock: Clock) -> None:
 
 
 async def test_all_backends_failing_gives_the_last_ones_status(autojump_clock: Clock) -> None:
-    """When every attempt failed, the client reads the last error, without places in it."""
+    """If every attempt failed, the client gets the last error, without addresses or paths."""
     async with open_scenario() as scenario:
         for simulator in scenario.simulators.values():
             simulator.script(Script(status=500, error="no room in /var/lib/x at 10.0.0.1:80"))
@@ -233,7 +233,7 @@ async def test_all_backends_failing_gives_the_last_ones_status(autojump_clock: C
 
 
 async def test_a_model_the_last_backend_lacks_is_the_generic_403(autojump_clock: Clock) -> None:
-    """A listed model that turns out to be gone reads like one that never was."""
+    """A listed model that is gone gives the same 403 as one that never existed."""
     async with open_scenario() as scenario:
         for simulator in scenario.simulators.values():
             simulator.script(Script(status=404, error="model 'm1' not found"))
@@ -248,7 +248,7 @@ async def test_a_model_the_last_backend_lacks_is_the_generic_403(autojump_clock:
 
 
 async def test_what_goes_upstream(autojump_clock: Clock) -> None:
-    """The body's bytes as they are, framed by length, and none of the client's credentials."""
+    """The body passes unchanged with its length, and without the client's credentials."""
     body = b'{ "model":"m1", "messages": [ ], "odd": 1.10 }'
     secrets = {"cookie": "c", "origin": "http://x", "x-forwarded-for": "1.1.1.1", "te": "trailers"}
     async with open_scenario() as scenario:
@@ -284,7 +284,7 @@ async def test_embeddings_get_the_backends_spelling(autojump_clock: Clock) -> No
 async def test_embeddings_pass(
     autojump_clock: Clock, path: str, body: dict[str, object], field: str
 ) -> None:
-    """The three ways to ask for vectors are served and leave a row each."""
+    """All three routes for embeddings are served and leave one record each."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(path, {"model": "m1", **body})
 

@@ -1,4 +1,4 @@
-"""Tools by which Ollama searches the web: a right of their own, and a budget for four runs."""
+"""Tools that search the web: they need a right of their own, and a budget for four runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEARCHING = pytest.mark.parametrize("speech", [RESPONSES, MESSAGES], ids=lambda 
 
 
 def searching(speech: Speech) -> dict[str, Any]:
-    """The request with such a tool."""
+    """Return the request with such a tool."""
     return {**speech.body, "tools": [TOOL]}
 
 
@@ -29,7 +29,7 @@ def searching(speech: Speech) -> dict[str, Any]:
 async def test_searching_needs_a_pattern_of_the_cloud(
     autojump_clock: Clock, speech: Speech
 ) -> None:
-    """With every local model alone it is the 403 of a model that is not there; no backend asked."""
+    """A key with only local models gets the 403 of a missing model, and no backend is asked."""
     async with open_scenario(models=MODELS) as scenario:
         _, outside = scenario.store.create("outside", ("m1", "*-cloud"))
         refused = await scenario.ask(speech.path, searching(speech))
@@ -51,7 +51,7 @@ async def test_searching_needs_a_pattern_of_the_cloud(
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
 async def test_elsewhere_such_a_tool_is_one_like_others(autojump_clock: Clock, path: str) -> None:
-    """Ollama searches on two routes only."""
+    """Ollama searches on two routes only; elsewhere the tool passes."""
     async with open_scenario(models=MODELS) as scenario:
         reply = await scenario.ask(path, {**MESSAGES.body, "tools": [TOOL]})
 
@@ -59,7 +59,7 @@ async def test_elsewhere_such_a_tool_is_one_like_others(autojump_clock: Clock, p
 
 
 async def reserved(speech: Speech, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The tokens that a request reserves, and what its backend gets."""
+    """Return the tokens that a request reserves, and the request that its backend gets."""
     limits = KeyLimits(tokens_per_day=1_000_000)
     async with open_scenario({"a": Simulator(MODELS)}) as scenario:
         _, key = scenario.store.create("searcher", ("m1", "*cloud"), limits=limits)
@@ -71,7 +71,7 @@ async def reserved(speech: Speech, body: dict[str, Any]) -> tuple[int, dict[str,
 
 @SEARCHING
 async def test_four_runs_are_reserved(autojump_clock: Clock, speech: Speech) -> None:
-    """Prompt and answer are reserved once for each run, and each run may say as much."""
+    """Prompt and answer are reserved for each run, and each run may write as much."""
     field = "max_tokens" if speech is MESSAGES else "max_output_tokens"
     body = {**searching(speech), field: 100}
     plain = {**body, "tools": [{**TOOL, "type": "wxb_search"}]}
@@ -84,7 +84,7 @@ async def test_four_runs_are_reserved(autojump_clock: Clock, speech: Speech) -> 
 
 @SEARCHING
 async def test_an_answer_shrinks_in_each_run(autojump_clock: Clock, speech: Speech) -> None:
-    """Where the budget has less than four answers, each may have its quarter of the room."""
+    """If the budget has less than four answers left, each run gets a quarter of it."""
     field = "max_tokens" if speech is MESSAGES else "max_output_tokens"
     tokens, _ = await reserved(speech, {**searching(speech), field: 1000})
     limits = KeyLimits(tokens_per_day=tokens - 4 * 1000 + 8003)

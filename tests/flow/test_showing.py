@@ -1,4 +1,4 @@
-"""What is said of one model: unchanged from a backend, kept by its digest, without places."""
+"""Descriptions of a model: the backend's own bytes, cached by digest, without paths."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\ncon
 
 
 def saying(body: bytes) -> Script:
-    """A backend's answer with exactly this body."""
+    """Return a backend's answer with exactly this body."""
     return Script(raw=HEAD + b"%d\r\n\r\n%b" % (len(body), body))
 
 
 async def test_who_may_manage_gets_every_byte(autojump_clock: Clock) -> None:
-    """Odd spaces, fields nobody knows and numbers of any length pass as they came."""
+    """Odd spaces, unknown fields and numbers of any length pass unchanged."""
     body = b'{ "modelfile":"FROM /m/blobs/sha256-ab",\n "new":1.10e+2, "model_info":{} }'
     async with managed() as client:
         client.scenario.simulators["a"].script(saying(body), path="/api/show")
@@ -33,8 +33,8 @@ async def test_who_may_manage_gets_every_byte(autojump_clock: Clock) -> None:
     assert reply.headers["content-type"] == "application/json; charset=utf-8"
 
 
-async def test_others_get_no_places(autojump_clock: Clock) -> None:
-    """Where layers lie is nobody's business; all other bytes stay, in the same cached answer."""
+async def test_others_get_no_paths(autojump_clock: Clock) -> None:
+    """The paths of layers are hidden; all other bytes stay, in the same cached answer."""
     async with managed() as client:
         full = await client.ask("/api/show", SHOW)
         less = await client.ask("/api/show", SHOW, key=client.scenario.key)
@@ -46,7 +46,7 @@ async def test_others_get_no_places(autojump_clock: Clock) -> None:
 
 
 async def test_answers_are_kept_by_all_they_depend_on(autojump_clock: Clock) -> None:
-    """The same question is asked once; another model, body or client is another question."""
+    """The same request is asked once; another model, body or client is a new request."""
     async with managed({"a": Simulator([Model("shared:1"), Model("other:1")])}) as client:
         for _ in range(3):
             await client.ask("/api/show", SHOW)
@@ -67,7 +67,7 @@ async def test_answers_are_kept_by_all_they_depend_on(autojump_clock: Clock) -> 
 
 
 async def test_a_new_digest_is_asked_anew(autojump_clock: Clock) -> None:
-    """A model that was pulled again under its name is not described as the old one."""
+    """A model that was pulled again under its name gets a new description."""
     async with managed({"a": Simulator([Model("shared:1", digest="a" * 64)])}) as client:
         old = await client.ask("/api/show", SHOW)
         client.scenario.simulators["a"].add_model(Model("shared:1", digest="b" * 64))
@@ -78,7 +78,7 @@ async def test_a_new_digest_is_asked_anew(autojump_clock: Clock) -> None:
 
 
 async def test_what_fails_is_not_kept(autojump_clock: Clock) -> None:
-    """A failure is made good by the next backend, and an error is asked again."""
+    """The next backend makes up for a failure, and an error is asked again."""
     async with managed({"a": Simulator([Model("shared:1")])}) as client:
         client.scenario.simulators["a"].script(Script(status=500, error="oops"), path="/api/show")
         failed = await client.ask("/api/show", SHOW)
@@ -88,7 +88,7 @@ async def test_what_fails_is_not_kept(autojump_clock: Clock) -> None:
 
 
 async def test_one_card(autojump_clock: Clock) -> None:
-    """`/v1/models/{id}` is the backend's own: the id as written, the time and owner as listed."""
+    """`/v1/models/{id}` has the id as written, and the time and owner as listed."""
     async with managed({"a": Simulator([Model("shared:1"), Model("me/m:v1")])}) as client:
         cards = (await client.ask("/v1/models", method="GET")).document["data"]
         card = await client.ask("/v1/models/SHARED:1", method="GET")
@@ -107,7 +107,7 @@ async def test_one_card(autojump_clock: Clock) -> None:
 
 
 async def test_a_model_that_is_down(autojump_clock: Clock) -> None:
-    """One that is known and down is a 503, one that nobody hosts the one 403, on both routes."""
+    """A known model that is down is a 503, an unknown one the 403, on both routes."""
     async with managed({"a": Simulator([Model("shared:1")])}) as client:
         client.scenario.simulators["a"].go_down()
         for _ in range(3):
@@ -127,7 +127,7 @@ async def test_a_model_that_is_down(autojump_clock: Clock) -> None:
 
 
 async def test_a_cloud_model_is_asked_for_each_time(autojump_clock: Clock) -> None:
-    """It is in no list, so that nothing says when it changes; only a cloud pattern opens it."""
+    """It is in no list, so a change would go unnoticed; only a cloud pattern allows it."""
     async with managed(models=("*", "gpt*cloud")) as client:
         client.scenario.simulators["a"].script(
             saying(b'{"id":"x"}'), path="/v1/models/gpt-oss:20b-cloud", times=None
@@ -145,7 +145,7 @@ async def test_a_cloud_model_is_asked_for_each_time(autojump_clock: Clock) -> No
 
 @pytest.mark.parametrize("size", [10, 1000])
 def test_the_cache_is_bounded(size: int) -> None:
-    """The longest unused answers are dropped, and what would fill it is not kept."""
+    """The least recently used answers are dropped, and a very large one is not cached."""
     cache = ShownCache(limit=20_000)
     shown = Shown("a", [], b"x" * size)
     keys = [(f"{number}", "0.33", "/api/show", b"{}", False) for number in range(30)]
@@ -164,7 +164,7 @@ def test_the_cache_is_bounded(size: int) -> None:
 
 
 def test_nothing_is_kept_twice() -> None:
-    """An answer that replaces one counts once."""
+    """An answer that replaces another counts once."""
     cache = ShownCache(limit=10_000)
     key = ("d", "0.33", "/api/show", json.dumps(SHOW).encode(), False)
     for _ in range(100):

@@ -16,14 +16,14 @@ from tests.support.scenario import open_scenario
 
 BUDGET: Final = 500
 TALKER: Final = Model("m1:latest", ("x",) * 2 * BUDGET)
-"""It counts its prompts, and stops only where it is told to."""
+"""Reports its prompts, and stops only at the bound it is given."""
 SAID: Final = '"messages":[{"role":"user","content":"hi"}]'
 BOUNDS: Final = ("-1", "-2", "0", "0.1", "999", "9e2", "1e18", '"9"', "true", "null", "[9]", "{}")
 PICTURE: Final = "iVBORw0KGgo/+" * 3300
 
 
 def bodies() -> Iterator[tuple[str, str]]:
-    """Routes, and bodies that try to have the bound read otherwise than it was written."""
+    """Return routes, and bodies that try to override the written bound."""
     for bound in BOUNDS:
         yield (
             "/api/chat",
@@ -42,7 +42,7 @@ def bodies() -> Iterator[tuple[str, str]]:
 
 
 async def test_no_bound_can_be_spelt_past_a_budget(autojump_clock: trio.testing.MockClock) -> None:
-    """Whatever is read as the bound of an answer, what was granted is what is generated."""
+    """However the bound is spelt, the backend generates no more than was granted."""
     async with open_scenario({"a": Simulator([TALKER])}) as scenario:
         for number, (path, body) in enumerate(bodies()):
             _, key = scenario.store.create(f"k{number}", limits=KeyLimits(tokens_per_day=BUDGET))
@@ -57,7 +57,7 @@ async def test_no_bound_can_be_spelt_past_a_budget(autojump_clock: trio.testing.
 async def test_a_large_body_is_bounded_and_arrives_with_its_pictures(
     autojump_clock: trio.testing.MockClock, path: str
 ) -> None:
-    """What is read without its pictures is sent with them, and charged as if it had been whole."""
+    """It is measured without its pictures, sent with them, and charged as a whole."""
     url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}
     says = {"content": "hi", "images": [PICTURE]} if path == "/api/chat" else {"content": [url]}
     body = {"model": "m1", "messages": [{"role": "user", **says}], "stream": True}
@@ -77,7 +77,7 @@ async def test_a_large_body_is_bounded_and_arrives_with_its_pictures(
 async def test_words_that_look_like_a_picture_are_charged(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A budget below the model's 8192 has no room for a long text that looks like base64."""
+    """A budget below the context of 8192 has no room for long text that looks like base64."""
     body = {"model": "m1", "messages": [{"role": "user", "content": PICTURE}]}
     async with limited(KeyLimits(tokens_per_day=8000)) as key:
         reply = await key.ask("/api/chat", body)

@@ -1,4 +1,4 @@
-"""Backends in trouble, from the client to the simulator: who is asked, in which order."""
+"""Backends in trouble, from client to simulator: which backends are asked, in which order."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FULL_NAME = {**CHAT, "model": "m1:latest"}
 
 
 def asked(scenario: Scenario) -> list[str]:
-    """Which backends the last request went to, in order."""
+    """Return the backends of the last request, in order."""
     return [attempt.backend for attempt in scenario.records[-1].attempts]
 
 
 async def test_a_flapping_backend(autojump_clock: Clock) -> None:
-    """Up for half a second, down for half a second: no client notices, whatever the moment; once
-    it stays up it is asked first again.
+    """It goes up and down every half second, and no client notices; once it stays up, it is asked
+    first again.
     """
     async with open_scenario() as scenario, trio.open_nursery() as nursery:
 
@@ -51,7 +51,7 @@ async def test_a_flapping_backend(autojump_clock: Clock) -> None:
 
 
 async def test_a_hanging_backend(autojump_clock: Clock) -> None:
-    """It answers polls and no chat: each client waits 2 s at most, then nobody is sent there."""
+    """It answers polls but no chat; each client waits 2 s at most, and then none is sent there."""
     async with open_scenario() as scenario:
         scenario.simulators["b"].load("m1", -1)
         scenario.simulators["a"].load("m1", -1)
@@ -72,7 +72,7 @@ async def test_a_hanging_backend(autojump_clock: Clock) -> None:
 
 
 async def test_a_model_that_is_listed_and_not_there(autojump_clock: Clock) -> None:
-    """A 404 for the catalog's own spelling takes it off the list until the next poll."""
+    """A 404 for the listed spelling takes the model off the list until the next poll."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].ghost("m1")
         assert (await scenario.ask(body=FULL_NAME)).text == "Hello"
@@ -86,7 +86,7 @@ async def test_a_model_that_is_listed_and_not_there(autojump_clock: Clock) -> No
 
 
 async def test_a_404_for_another_spelling_says_nothing_of_the_list(autojump_clock: Clock) -> None:
-    """The name may be what the backend did not understand: it stays listed."""
+    """The backend may not understand the name, so the model stays listed."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].ghost("m1")
         for _ in range(2):
@@ -95,7 +95,7 @@ async def test_a_404_for_another_spelling_says_nothing_of_the_list(autojump_cloc
 
 
 async def test_a_backend_that_says_when_to_come_back(autojump_clock: Clock) -> None:
-    """Its `Retry-After` is kept to the second, and it is not ill."""
+    """Its `Retry-After` is kept to the second, and its breaker stays closed."""
     async with open_scenario() as scenario:
         busy = Script(status=503, error="busy", headers=(("Retry-After", "7"),))
         scenario.simulators["a"].script(busy)
@@ -111,7 +111,7 @@ async def test_a_backend_that_says_when_to_come_back(autojump_clock: Clock) -> N
 
 
 async def test_a_cold_backend_beside_a_warm_one_that_is_full(autojump_clock: Clock) -> None:
-    """Warm first, for as long as it has a slot; then the cold one; then the line."""
+    """Requests go to the warm one while it has a slot, then to the cold one, then into line."""
     async with open_scenario(models=(SLOW,), slots=1, is_one_tier=True) as scenario:
         scenario.simulators["b"].load("m1", -1)
         await scenario.poll()
@@ -129,7 +129,7 @@ async def test_a_cold_backend_beside_a_warm_one_that_is_full(autojump_clock: Clo
 
 
 async def test_a_body_that_gets_500_everywhere(autojump_clock: Clock) -> None:
-    """It opens no breaker: the order for others is as before, and the client reads the error."""
+    """It opens no breaker and changes no order, and the client gets the error."""
     async with open_scenario() as scenario:
         for simulator in scenario.simulators.values():
             simulator.script(Script(status=500, error="cannot do that"), times=10)
@@ -144,7 +144,7 @@ async def test_a_body_that_gets_500_everywhere(autojump_clock: Clock) -> None:
 
 
 async def test_a_backend_that_cuts_its_answers(autojump_clock: Clock) -> None:
-    """What breaks after the first chunk counts as well: the fourth client is served elsewhere."""
+    """A break after the first chunk counts too, and the fourth client is served elsewhere."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(cut_after=1), times=None)
         for _ in range(FAILURES):
@@ -156,7 +156,7 @@ async def test_a_backend_that_cuts_its_answers(autojump_clock: Clock) -> None:
 
 
 async def test_a_backend_that_stops_in_the_middle(autojump_clock: Clock) -> None:
-    """The deadline between two chunks counts as well."""
+    """The deadline between two chunks counts against the backend too."""
     async with open_scenario(settings={"GATEWAY_RACE_IDLE_TIMEOUT": "1s"}) as scenario:
         scenario.simulators["a"].script(Script(hang_after=1), times=None)
         for _ in range(FAILURES):
@@ -167,7 +167,7 @@ async def test_a_backend_that_stops_in_the_middle(autojump_clock: Clock) -> None
 
 
 async def test_dripped_headers_and_endless_interim_answers_are_cut(autojump_clock: Clock) -> None:
-    """The deadline of the first chunk is one for everything before it."""
+    """The deadline of the first chunk covers everything before it."""
     drip = b"HTTP/1.1 200 OK\r\n" + b"x-a: b\r\n" * 1000
     interim = b"HTTP/1.1 102 Processing\r\n\r\n" * 10_000
     settings = {"GATEWAY_RACE_FIRST_CHUNK_TIMEOUT": "9s", "GATEWAY_RACE_HEDGE_AFTER": "off"}
@@ -183,7 +183,7 @@ async def test_dripped_headers_and_endless_interim_answers_are_cut(autojump_cloc
 
 
 async def test_a_queued_client_that_leaves(autojump_clock: Clock) -> None:
-    """No backend ever hears of it, and its row says who left."""
+    """No backend gets the request, and the record says `client_gone`."""
     async with (
         open_scenario({"a": Simulator([SLOW])}, slots=1) as scenario,
         trio.open_nursery() as nursery,
@@ -198,7 +198,7 @@ async def test_a_queued_client_that_leaves(autojump_clock: Clock) -> None:
 
 
 async def test_a_drain_sends_the_line_away(autojump_clock: Clock) -> None:
-    """What waits for a slot gets its 503 at once, while the stream goes on to its end."""
+    """Waiting requests get a 503 at once, while a running stream goes on to its end."""
     async with (
         open_scenario({"a": Simulator([SLOW])}, slots=1) as scenario,
         trio.open_nursery() as nursery,
@@ -224,7 +224,7 @@ async def test_a_drain_sends_the_line_away(autojump_clock: Clock) -> None:
 async def test_a_route_that_a_backend_lacks_is_not_a_model_that_it_lacks(
     autojump_clock: Clock,
 ) -> None:
-    """An older Ollama's 404 for a path leaves its models in the lists, for everybody."""
+    """An older Ollama's 404 for a path leaves its models in the lists."""
     head = b"HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 18\r\n\r\n"
     async with open_scenario() as scenario:
         for simulator in scenario.simulators.values():
@@ -239,7 +239,7 @@ async def test_a_route_that_a_backend_lacks_is_not_a_model_that_it_lacks(
 
 
 async def test_a_backend_that_hangs_on_whole_answers(autojump_clock: Clock) -> None:
-    """The deadline of the whole request counts against it as well: the fourth goes elsewhere."""
+    """The total deadline counts against it too, and the fourth request goes elsewhere."""
     async with open_scenario(settings={"GATEWAY_RACE_TOTAL_TIMEOUT": "10s"}) as scenario:
         scenario.simulators["a"].script(Script(hang_after=0), times=None)
         for _ in range(FAILURES):
@@ -252,7 +252,7 @@ async def test_a_backend_that_hangs_on_whole_answers(autojump_clock: Clock) -> N
 async def test_a_prompt_on_which_a_model_repeats_itself_opens_nothing(
     autojump_clock: Clock,
 ) -> None:
-    """Ollama ends such a stream without its marker: the client is told, no backend is blamed."""
+    """Ollama ends such a stream without a marker; the client gets an error, no breaker counts."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(no_done=True), times=10)
         for _ in range(10):
@@ -263,7 +263,7 @@ async def test_a_prompt_on_which_a_model_repeats_itself_opens_nothing(
 async def test_a_backend_that_breaks_every_answer_off_is_left_alone_for_longer_and_longer(
     autojump_clock: Clock,
 ) -> None:
-    """Its first chunks do not bring it back for good."""
+    """Its first chunks do not reset the growth of the breaker's wait."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].script(Script(cut_after=1), times=None)
         broken = 0
@@ -274,8 +274,8 @@ async def test_a_backend_that_breaks_every_answer_off_is_left_alone_for_longer_a
     assert broken <= FAILURES + 7
 
 
-async def test_a_restart_ends_a_rest(autojump_clock: Clock) -> None:
-    """What said that it is full for a minute is another process now."""
+async def test_a_restart_ends_a_backoff(autojump_clock: Clock) -> None:
+    """The process that said it is full for a minute is gone."""
     async with open_scenario() as scenario:
         backend = scenario.gateway.backends.all[0]
         busy = Script(status=503, error="busy", headers=(("Retry-After", "3600"),))

@@ -1,4 +1,4 @@
-"""Whole answers: held to a MiB, then passed on; what is cut never looks complete."""
+"""Whole answers: held up to 1 MiB, then passed on; a cut answer never looks complete."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ BACKENDS = ("a", "b")
 
 
 def sized(size: int, end: bytes = REPORT, start: bytes = b'{"model":"m1","embeddings":[') -> bytes:
-    """An answer of so many bytes."""
+    """Return an answer of this many bytes."""
     vectors = b"[0.5" + b",0.5" * ((size - len(start) - len(end) - 5) // 4) + b"]"
     space = size - len(start) - len(vectors) - len(end)
     return start + vectors + b" " * space + end
 
 
 def raw(body: bytes, *, length: int | None = -1) -> Script:
-    """An answer of these bytes and this Content-Length; None: its end is the connection's."""
+    """Return an answer of these bytes and this Content-Length; None: the close ends it."""
     scenario = b"content-length: %d\r\n" % (len(body) if length == -1 else length or 0)
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
     return Script(raw=head + (b"" if length is None else scenario) + b"\r\n" + body)
 
 
 async def asked(script: Script, path: str = "/api/embed", **how: Any) -> tuple[Reply, Scenario]:
-    """The first backend answers so, and what came of it."""
+    """Ask a backend that answers like this; return the reply and the scenario."""
     async with open_scenario(
         **{name: how.pop(name) for name in ("settings",) if name in how}
     ) as scenario:
@@ -47,7 +47,7 @@ async def asked(script: Script, path: str = "/api/embed", **how: Any) -> tuple[R
 
 
 def is_document(body: bytes) -> bool:
-    """Whether a client could take it for a whole answer."""
+    """Return whether a client could take the reply for a whole answer."""
     try:
         return isinstance(json.loads(body), dict)
     except ValueError:
@@ -59,7 +59,7 @@ def is_document(body: bytes) -> bool:
     "size", [1000, PASS_ON_SIZE - 1, PASS_ON_SIZE, PASS_ON_SIZE + 1, 3 * PASS_ON_SIZE]
 )
 async def test_every_byte_arrives(autojump_clock: Clock, size: int, length: int | None) -> None:
-    """Whatever its size, with a length or without; its cost is noted as it passes."""
+    """An answer of any size arrives whole, with a length or without, and its usage is noted."""
     body = sized(size)
     reply, scenario = await asked(raw(body, length=length))
 
@@ -81,7 +81,7 @@ async def test_every_byte_arrives(autojump_clock: Clock, size: int, length: int 
 async def test_up_to_a_mebibyte_it_fails_over(
     autojump_clock: Clock, arrived: int, *, is_rescued: bool
 ) -> None:
-    """What breaks while it is held is had from another backend; what breaks later is cut."""
+    """An answer that breaks while it is held comes from another backend; a later one is cut."""
     body = sized(3 * PASS_ON_SIZE)
     reply, scenario = await asked(raw(body[:arrived], length=len(body)))
 
@@ -112,7 +112,7 @@ async def test_up_to_a_mebibyte_it_fails_over(
 async def test_what_is_no_good_answer_is_cut_before_its_last_brace(
     autojump_clock: Clock, script: Script, reason: str
 ) -> None:
-    """An error at its end, garbage, or no end: the client has no document, and no event in it."""
+    """After an error, garbage or no end, the client has no document and no event in it."""
     reply, scenario = await asked(script)
 
     (record,) = scenario.records
@@ -134,7 +134,7 @@ async def test_what_is_no_good_answer_is_cut_before_its_last_brace(
     ],
 )
 async def test_an_error_that_is_seen_in_time_fails_over(autojump_clock: Clock, body: bytes) -> None:
-    """Nothing of it is passed on before a member of a good answer has begun."""
+    """Nothing is passed on before a member of a good answer has begun."""
     reply, scenario = await asked(raw(body))
 
     assert (reply.status, reply.is_complete, scenario.records[0].backend) == (200, True, "b")
@@ -154,7 +154,7 @@ async def test_an_error_that_is_seen_in_time_fails_over(autojump_clock: Clock, b
 async def test_only_the_members_at_its_top_count(
     autojump_clock: Clock, end: bytes, prompt: int | None
 ) -> None:
-    """As a parser of the whole has them: the last of two, none of an object inside."""
+    """They count as for a parser: the last of two, and none of an inner object."""
     for size in (500, 100_000, 2 * PASS_ON_SIZE):
         reply, scenario = await asked(raw(sized(size, end)))
 
@@ -171,7 +171,7 @@ async def test_only_the_members_at_its_top_count(
     ],
 )
 async def test_openais_usage(autojump_clock: Clock, body: bytes, tokens: int | None) -> None:
-    """Before or behind the data, of two the last, and none inside of the data."""
+    """Usage counts before or behind the data, the last of two, and never inside the data."""
     whole = body % (b'{"embedding":[0.5]},' * 60_000 + b"1")
     reply, scenario = await asked(raw(whole), "/v1/embeddings")
 
@@ -180,7 +180,7 @@ async def test_openais_usage(autojump_clock: Clock, body: bytes, tokens: int | N
 
 
 async def test_an_answer_of_no_known_kind_is_held_to_its_end(autojump_clock: Clock) -> None:
-    """It may be an error until then; what Ollama may write one day is served all the same."""
+    """It may be an error until then; answers of unknown shape are still served."""
     body = sized(2 * PASS_ON_SIZE, b'],"error_count":0}', b'{"pictures":[')
     reply, scenario = await asked(raw(body))
 
@@ -189,8 +189,8 @@ async def test_an_answer_of_no_known_kind_is_held_to_its_end(autojump_clock: Clo
     assert scenario.records[0].backend == "a"
 
 
-async def test_strict_its_last_brace_waits_for_its_row(autojump_clock: Clock) -> None:
-    """A long answer whose row cannot be written is cut, and no client has all of it."""
+async def test_strict_its_last_brace_waits_for_its_record(autojump_clock: Clock) -> None:
+    """A long answer whose record cannot be written is cut before its end."""
     body = sized(3 * PASS_ON_SIZE)
     async with open_scenario(settings=STRICT) as scenario:
         scenario.simulators["a"].script(raw(body))
@@ -209,8 +209,8 @@ async def test_strict_its_last_brace_waits_for_its_row(autojump_clock: Clock) ->
     assert (record["outcome"], record["reason"]) == ("refused", "audit_unavailable")
 
 
-async def test_strict_its_row_is_there_before_its_last_brace(autojump_clock: Clock) -> None:
-    """Whoever has a whole answer has a row."""
+async def test_strict_its_record_is_there_before_its_last_brace(autojump_clock: Clock) -> None:
+    """A client has a whole answer only once its record is written."""
     body, records = sized(3 * PASS_ON_SIZE), []
     async with open_scenario(settings=STRICT) as scenario:
         scenario.simulators["a"].script(raw(body))
@@ -226,7 +226,7 @@ async def test_strict_its_row_is_there_before_its_last_brace(autojump_clock: Clo
 
 
 async def test_a_client_that_leaves_ends_the_upstream_request(autojump_clock: Clock) -> None:
-    """In the middle of a long answer too; its row has what was sent until then."""
+    """This holds in the middle of a long answer too; the record has what was sent until then."""
     async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
         scenario.simulators["a"].script(raw(sized(3 * PASS_ON_SIZE)))
 

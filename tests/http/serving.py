@@ -13,7 +13,8 @@ import trio
 import trio.testing
 
 from ollama_gateway.errors import GatewayError, Unauthorized
-from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.endpoints import Endpoint, dialect_of
 from ollama_gateway.http.app_tasks import App
 from ollama_gateway.http.connection import ConnectionLimits
 from ollama_gateway.http.listener import Listener, bind
@@ -21,7 +22,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.app import App as Gateway
 from ollama_gateway.server.app import error_response
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.routes import OLLAMA, Route, Routes
+from ollama_gateway.server.routes import Route, Routes
 from tests.support.patience import HANGS, PATIENCE
 
 Receive = Callable[[], Awaitable[Any]]
@@ -30,7 +31,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 def refusal(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """The gateway's error response, without its counting."""
-    headers, body = error_response(error, OLLAMA, "id")
+    headers, body = error_response(error, dialect_of("/"), "id")
     return [*headers, (b"content-length", b"%d" % len(body))], body
 
 
@@ -127,7 +128,7 @@ def gateway(max_body: int = 16 * 1024 * 1024, max_all: int = 64 * 1024 * 1024) -
     handlers = {"/": _greet, "/body": _measure, "/key": _refuse, "/cut": _cut}
     table = {}
     for path, handler in handlers.items():
-        route = Route(Endpoint(path, OLLAMA, "read"), handler)
+        route = Route(Endpoint(path, "read"), handler)
         table[path] = {"GET": route, "HEAD": route, "POST": route}
     return Gateway(Routes(table, {}), BodyBudget(max_body, max_all), Metrics())
 

@@ -31,7 +31,7 @@ def downstream(inbox: RequestStream) -> ASGIDownstream:
 
 async def taken(body: ASGIDownstream) -> None:
     """Take all of it."""
-    while await body.next_piece():
+    while await body.next_chunk():
         pass
 
 
@@ -51,8 +51,8 @@ async def test_whoever_sends_is_hardly_ahead_of_whoever_takes(autojump_clock: Mo
         for number in range(6):
             await wait_all_tasks_blocked()
             assert sent == list(range(min(number + 2, 6)))
-            assert await body.next_piece() == b"%d" % number * (ROOM // 2)
-        assert await body.next_piece() == await body.next_piece() == b""
+            assert await body.next_chunk() == b"%d" % number * (ROOM // 2)
+        assert await body.next_chunk() == await body.next_chunk() == b""
 
 
 async def test_an_empty_piece_is_not_the_end(autojump_clock: MockClock) -> None:
@@ -63,13 +63,13 @@ async def test_an_empty_piece_is_not_the_end(autojump_clock: MockClock) -> None:
     inbox.end()
 
     body = downstream(inbox)
-    assert [await body.next_piece(), await body.next_piece()] == [b"x", b""]
+    assert [await body.next_chunk(), await body.next_chunk()] == [b"x", b""]
 
 
 async def test_a_silent_client_is_refused(autojump_clock: MockClock) -> None:
     """Ten seconds of silence are too many, as in any body."""
     with pytest.raises(RequestTimeout) as caught:
-        await downstream(RequestStream()).next_piece()
+        await downstream(RequestStream()).next_chunk()
 
     assert (caught.value.reason, trio.current_time()) == ("slow_body", GRACE)
 
@@ -105,7 +105,7 @@ async def test_a_slow_taker_costs_the_client_nothing(autojump_clock: MockClock) 
         nursery.start_soon(sender)
         body = downstream(inbox)
         for _ in range(10):
-            assert await body.next_piece() == b"x" * ROOM
+            assert await body.next_chunk() == b"x" * ROOM
             await trio.sleep(100)
     assert trio.current_time() == 1000
 

@@ -13,7 +13,8 @@ import attrs
 import trio
 
 from ollama_gateway.errors import Unauthorized, Unavailable
-from ollama_gateway.flow.ask import Ask, Endpoint
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.admin import Member, MergedAdmin, Roster
@@ -21,7 +22,7 @@ from ollama_gateway.server.admin import JSON
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.gate import Gate
-from ollama_gateway.server.routes import OLLAMA, Route, Routes
+from ollama_gateway.server.routes import Route, Routes
 from tests.http.serving import refusal, serving
 
 TOKEN = "operators-only-token"
@@ -42,7 +43,7 @@ class Answers:
         table: dict[str, dict[str, Route]] = {}
         under: dict[str, dict[str, Route]] = {}
         for path in [*self.documents, "/metrics"]:
-            route = Route(Endpoint(path.rstrip("/"), OLLAMA, "admin"), self._answer)
+            route = Route(Endpoint(path.rstrip("/"), "admin"), self._answer)
             (under if path.endswith("/") else table)[path.rstrip("/")] = {"GET": route}
         return App(Routes(table, under), BodyBudget(1, 1), self.metrics)
 

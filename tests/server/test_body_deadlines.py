@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from ollama_gateway.errors import RequestTimeout
-from ollama_gateway.flow.ask import SMALL
+from ollama_gateway.flow.ask import SMALL_BODY_BYTES
 from ollama_gateway.server.bodies import GRACE, SLOWEST, SOON, Room
 from ollama_gateway.server.downstream import ASGIDownstream
 from ollama_gateway.wire.large import RequestBody
@@ -53,8 +53,8 @@ async def test_a_body_has_a_deadline(
         (7, [(0, 3), (0, 4)], True, 0),
         (7, [(0.1, 3), (0.1, 4)], True, 0.2),
         (7, [(0.2, 3), (0.1, 4)], False, SOON),
-        (SMALL, [(0, SMALL)], True, 0),
-        (SMALL + 1, [(0, SMALL + 1)], False, 0),
+        (SMALL_BODY_BYTES, [(0, SMALL_BODY_BYTES)], True, 0),
+        (SMALL_BODY_BYTES + 1, [(0, SMALL_BODY_BYTES + 1)], False, 0),
         (None, [(0, 7)], False, 0),
     ],
     ids=["none", "there", "soon", "later", "at most", "large", "chunked"],

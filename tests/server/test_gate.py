@@ -60,7 +60,7 @@ async def test_without_a_token_by_its_own_names_alone(autojump_clock: Clock) -> 
         page = (await scenario.ask("/metrics", method="GET", is_admin=True)).body
 
     assert reply.document == {
-        "error": "asked by an unknown name: put it into server.admin_hosts, or set a token"
+        "error": "unknown host name: add it to server.admin_hosts, or set a token"
     }
     count = len(FOREIGN) * len(GUARDED) + 1
     assert f'ollama_gateway_refused_total{{reason="foreign_host"}} {count}.0' in page.decode()

@@ -12,11 +12,11 @@ from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.server import management
 from ollama_gateway.simulator import Model, Simulator
 from tests.server.managing import Managed, managed
-from tests.support.scenario import Pieces, Reply
+from tests.support.scenario import Reply, TimedBody
 
 Clock = trio.testing.MockClock
 CREATE = json.dumps({"model": "mine", "from": "shared:1"}).encode()
-SLOW = Pieces([(1.0, b" " * 1024)] * 40 + [(1.0, CREATE)])
+SLOW = TimedBody([(1.0, b" " * 1024)] * 40 + [(1.0, CREATE)])
 LARGE = CREATE + b" " * 70_000
 BLOB = "/api/blobs/sha256:" + "0" * 64
 
@@ -57,7 +57,7 @@ async def test_a_refused_body_is_not_read(
     async with managed(limits=KeyLimits(requests_per_minute=1)) as client:
         await client.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
         monkeypatch.setattr(management, "read_command", unwanted)
-        body = Pieces([(0, LARGE)], is_announced=not is_chunked)
+        body = TimedBody([(0, LARGE)], is_announced=not is_chunked)
         reply = await client.ask("/api/create", body, to="a")
 
     assert (reply.status, client.scenario.records[-1].reason) == (429, "rate")

@@ -1,7 +1,7 @@
-"""Stories: client -> gateway -> simulator, all in memory, in virtual time.
+"""Scenarios: client -> gateway -> simulator, in memory and in virtual time.
 
-Everything between the ASGI edge and the backends' streams is the real thing, on the real SQLite
-store (its work runs in place, since virtual time takes a waiting thread for idle).
+Everything between the ASGI edge and the backends' streams is real, SQLite included; its work runs
+in place, because virtual time would take a waiting thread for an idle process.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
 
 
 @attrs.frozen
-class Pieces:
-    """A body that comes in pieces."""
+class TimedBody:
+    """A body that arrives in chunks."""
 
-    pieces: Sequence[tuple[float, bytes]]
-    """Each of them, so many seconds after the one before."""
+    chunks: Sequence[tuple[float, bytes]]
+    """Each chunk, after its seconds since the one before."""
     is_announced: bool = False
-    """Whether the head says how long it is; else it is chunked."""
+    """Whether the head has a Content-Length; else the body is chunked."""
 
     @property
     def whole(self) -> bytes:
-        """What all of them make."""
-        return b"".join(piece for _, piece in self.pieces)
+        """All chunks joined."""
+        return b"".join(chunk for _, chunk in self.chunks)
 
-    async def send(self, inbox: RequestStream) -> None:
-        """Send them."""
-        for seconds, piece in self.pieces:
+    async def send(self, request_stream: RequestStream) -> None:
+        """Send the chunks."""
+        for seconds, chunk in self.chunks:
             await trio.sleep(seconds)
-            inbox.put(piece)
-        inbox.end()
+            request_stream.put(chunk)
+        request_stream.end()
 
 
 @attrs.define
 class Reply:
-    """What one client saw."""
+    """The answer as one client saw it."""
 
     status: int = 0
     headers: dict[str, str] = attrs.field(factory=dict)
@@ -75,13 +75,13 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The words of a native chat."""
+        """The text of a native chat."""
         return "".join(line["message"]["content"] for line in self.lines if "message" in line)
 
 
 @attrs.define
 class Scenario:
-    """A gateway, its simulators and the rows it wrote."""
+    """A gateway, its simulators and the audit records that it wrote."""
 
     gateway: Gateway
     simulators: Mapping[str, Simulator]
@@ -104,17 +104,21 @@ class Scenario:
         """Send one request and wait for its end.
 
         Args:
-            path: and so on: the request; its body may be `Pieces`.
+            path: the path, with its query.
+            body: JSON, bytes, or a `TimedBody`.
+            method: the method.
+            key: the API key; empty for the scenario's own, None for no key.
             leave_at: seconds until the client leaves.
-            headers: besides the usual ones, or in place of those.
+            headers: further headers, or replacements of the usual ones.
             watch: called after each part of the answer, which waits for it.
+            is_admin: whether to ask the admin listener.
 
         """
         reply = Reply()
-        parts = body if isinstance(body, Pieces) else _at_once(method, body)
-        inbox = RequestStream()
-        if not parts.pieces[0][0]:  # as from a client that sends it with its head
-            await parts.send(inbox)
+        parts = body if isinstance(body, TimedBody) else _at_once(method, body)
+        request_stream = RequestStream()
+        if not parts.chunks[0][0]:  # the body arrives with the head
+            await parts.send(request_stream)
         more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         usual = {"host": "localhost" if is_admin else "h"}
         if parts.is_announced:
@@ -125,7 +129,7 @@ class Scenario:
 
         async def leave() -> None:
             await trio.sleep(float("inf") if leave_at is None else leaving - trio.current_time())
-            inbox.close()
+            request_stream.close()
 
         async def send(event: Any) -> None:
             await trio.lowlevel.checkpoint()
@@ -148,26 +152,26 @@ class Scenario:
         listener = self.gateway.admin_listener if is_admin else self.gateway.listener
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leave)
-            if parts.pieces[0][0]:
-                nursery.start_soon(parts.send, inbox)
-            await listener.app(scope, inbox, send)
+            if parts.chunks[0][0]:
+                nursery.start_soon(parts.send, request_stream)
+            await listener.app(scope, request_stream, send)
             reply.ended_at = trio.current_time()
             nursery.cancel_scope.cancel()
         return reply
 
     async def poll(self) -> None:
-        """Look at every backend once, as discovery does."""
+        """Poll every backend once, as discovery does."""
         for backend in self.gateway.backends.all:
             await self.gateway.discovery.poll_once(backend)
 
 
-def _at_once(method: str, body: object) -> Pieces:
+def _at_once(method: str, body: object) -> TimedBody:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Pieces([(0, b"" if method in {"GET", "HEAD"} else raw)], is_announced=True)
+    return TimedBody([(0, b"" if method in {"GET", "HEAD"} else raw)], is_announced=True)
 
 
 def note(reply: Reply, event: Any) -> None:
-    """Take down what went to the client."""
+    """Add an event that went to the client."""
     if event["type"] == "http.response.start":
         reply.status = event["status"]
         reply.headers = {n.decode(): v.decode() for n, v in event["headers"]}
@@ -187,7 +191,7 @@ async def open_scenario(
     slots: int = 0,
     is_one_tier: bool = False,
 ) -> AsyncIterator[Scenario]:
-    """A gateway before simulators (by name; `a` and `b` with `models` where none are given)."""
+    """Open a gateway with simulators by name; by default `a` and `b`, which host `models`."""
     simulators = given or {"a": Simulator(models), "b": Simulator(models)}
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))

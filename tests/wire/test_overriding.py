@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ollama_gateway.server.routes import INFERENCE
+from ollama_gateway.flow.endpoints import INFERENCE
 from ollama_gateway.wire.body import parse
 from ollama_gateway.wire.bounds import measure_document, with_generation
 

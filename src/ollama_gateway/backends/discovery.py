@@ -17,7 +17,7 @@ from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.catalog import Listing, listing_intake
 from ollama_gateway.backends.connecting import tls_fault
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.turns import done
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.parts import whole
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
@@ -88,8 +88,8 @@ async def _read(stream: httpx.AsyncByteStream) -> object:
             raise BadRequest("too long")
         intake.add(chunk)
         if intake.has_work:
-            await done(intake.work())
-    return await done(whole(await done(intake.end())))
+            await in_turns(intake.work())
+    return await in_turns(whole(await in_turns(intake.end())))
 
 
 @attrs.frozen

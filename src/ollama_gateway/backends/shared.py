@@ -23,7 +23,7 @@ from ollama_gateway import keepalive
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing, listing_intake
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.turns import worked_off
+from ollama_gateway.turns import run_through
 from ollama_gateway.wire.parts import whole
 
 KEY: Final = "ollama-gateway:1:catalog"
@@ -104,7 +104,7 @@ def _document(field: bytes | None) -> dict[str, Any]:
     try:
         intake = listing_intake()
         intake.add(field or b"{}")
-        document = worked_off(whole(worked_off(intake.end())))
+        document = run_through(whole(run_through(intake.end())))
     except (BadRequest, ValueError):
         return {}
     return cast("dict[str, Any]", document) if isinstance(document, dict) else {}

@@ -1,1 +1,1 @@
-"""One request: `exchange.py` is the whole story, on one screen."""
+"""One request: `exchange.py` is its whole path, on one screen."""

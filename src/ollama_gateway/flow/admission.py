@@ -1,22 +1,23 @@
-"""From bytes to a call that may be made: what is authorised here is what is served.
+"""Turn the bytes of a request into an authorised call; only what is authorised here is served.
 
-The order is: may this key use this kind of endpoint (before the body is read), can the body be
-understood in exactly one way, does it name a model this key may use. A model that nobody hosts
-and one that the key may not use end in the same error; only the log knows the difference.
+The checks, in order: the key has the endpoint's group (before the body is read); the body can be
+read in exactly one way; the key may use the model that it names. A model that no backend hosts and
+a model that the key may not use give the same error; only the log knows the difference.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.errors import Forbidden, UnsupportedEncoding
-from ollama_gateway.flow.ask import Ask, Endpoint
-from ollama_gateway.limits.quota import OwnLimits
-from ollama_gateway.turns import done
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.keys.key import Principal
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
 from ollama_gateway.wire.encoding import ZSTD
@@ -28,140 +29,131 @@ from ollama_gateway.wire.names import ModelName
 from ollama_gateway.wire.searching import PASSES, wants_search
 from ollama_gateway.wire.splicing import with_value
 
-MODEL: Final = ("model",)
-
-
-class Rights(Protocol):
-    """What a principal may do, and how much of it."""
-
-    @property
-    def limits(self) -> OwnLimits:
-        """The limits that its key sets."""
-        ...
-
-    def may_call(self, group: str) -> bool:
-        """Whether an endpoint group is open to this key."""
-        ...
-
-    def may_use(self, name: ModelName) -> bool:
-        """Whether a model is open to this key."""
-        ...
-
-    def may_search(self) -> bool:
-        """Whether it may have Ollama search the web."""
-        ...
+MODEL_FIELD: Final = ("model",)
 
 
 @attrs.frozen
-class Call:
-    """A request that may be made: to any backend that hosts the model."""
+class ModelCall:
+    """An authorised request to one model, which any backend that hosts it may serve."""
 
     endpoint: Endpoint
     model: ModelName
-    asked: str
+    requested_name: str
     """The model's name as the client wrote it."""
     streams: bool
     headers: Headers = attrs.field(repr=False)
     body: RequestBody = attrs.field(repr=False)
     measure: Measure | None = None
-    """How much there is to read and to write, where that is limited and there is any."""
+    """The sizes that bound its tokens; None where tokens are not limited or none are spent."""
     load_options: LoadOptions = ()
-    """What the model is to be loaded with."""
+    """The options that make Ollama load a model anew where they differ."""
     hides_usage: bool = False
-    """Whether its stream reports usage for which the gateway alone has asked."""
+    """Whether the gateway alone asked for the usage that the stream reports."""
     parameter: str = ""
-    """What the route takes behind its last slash."""
+    """The path segment that the endpoint takes."""
     size: int = 0
-    """Bytes of the body as it came."""
+    """Bytes of the body as the client sent it."""
 
     @property
     def path(self) -> str:
-        """Where it goes at a backend."""
+        """The path at a backend."""
         return f"{self.endpoint.path}/{self.parameter}" if self.parameter else self.endpoint.path
 
     @property
-    def is_held_back(self) -> bool:
-        """Whether Ollama may write much of which nothing is heard yet: whole answers, and calls of
-        tools, which it sends once they are complete.
+    def may_write_unheard(self) -> bool:
+        """Whether Ollama may generate tokens long before it sends any.
+
+        It does for a whole answer, and for tool calls, which it sends once they are complete.
         """
         return not self.streams or (self.measure is not None and self.measure.tools > 0)
 
     def name_for(self, backend: Backend) -> str:
-        """How the model is named to a backend: as the client did, but on `/api/embeddings`.
-
-        That one route compares names with case (server/routes.go, EmbeddingsHandler).
-        """
-        if self.endpoint.path != "/api/embeddings":
-            return self.asked
-        return backend.spelling(self.model) or self.asked
+        """Return the model's name for a backend: the client's, or the backend's own spelling."""
+        if not self.endpoint.compares_case:
+            return self.requested_name
+        return backend.spelling(self.model) or self.requested_name
 
     def body_for(self, backend: Backend) -> RequestBody:
-        """The client's bytes, with the name that the backend is told."""
+        """Return the client's body, with the model's name for this backend."""
         name = self.name_for(backend)
-        return self.body if name == self.asked else with_value(self.body, MODEL, json.dumps(name))
+        if name == self.requested_name:
+            return self.body
+        return with_value(self.body, MODEL_FIELD, json.dumps(name))
 
-    def shown(self, frame: bytes) -> bytes:
-        """What the client gets of a frame; empty where that is nothing."""
+    def client_frame(self, frame: bytes) -> bytes:
+        """Return the part of a frame that the client gets; empty if it gets none."""
         return self.endpoint.dialect.without_usage(frame) if self.hides_usage else frame
 
 
-def may_call(rights: Rights, ask: Ask) -> None:
-    """Refuse what can be refused before a byte of the body is read: Forbidden, 415."""
-    if not rights.may_call(ask.endpoint.group):
+def may_call(principal: Principal, ask: Ask) -> None:
+    """Refuse a request by its head alone; raises Forbidden or UnsupportedEncoding."""
+    if not principal.may_call(ask.endpoint.group):
         raise Forbidden(reason="endpoint_not_allowed")
     coding = content_coding(ask.headers)
     if coding and not (coding == ZSTD and ask.endpoint.decodes):
         raise UnsupportedEncoding
 
 
-async def read_call(rights: Rights, ask: Ask, body: RequestBody, *, is_measured: bool) -> Call:
-    """Read the body and authorise what it asks for; raises BadRequest or Forbidden.
+async def read_call(
+    principal: Principal, ask: Ask, body: RequestBody, *, is_measured: bool
+) -> ModelCall:
+    """Read the body and authorise its request; raises BadRequest or Forbidden.
 
-    A stream that reports usage only on request is asked for it, whatever the client wished.
+    Where a stream reports its usage only on request, the gateway asks for it even if the client
+    did not.
     """
-    document = await done(fields_of(body))
-    asked = json_body.model_of(document, legacy=ask.path == "/api/show")
-    model = ModelName.parse(asked)
+    document = await in_turns(fields_of(body))
+    requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
+    model = ModelName.parse(requested_name)
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
-    if not rights.may_use(model):
+    if not principal.may_use(model):
         raise Forbidden(reason="model_not_allowed")
-    searches = await _searches(rights, ask.endpoint, document, body)
+    searches = await _searches(principal, ask.endpoint, document, body)
     headers = upstream_headers(ask.headers)
     passes = PASSES if searches else 1
     size = len(body)
     is_measured = is_measured and not _only_loads(ask, model, document, body)
-    measure = await done(_measured(ask, document, body, passes)) if is_measured else None
+    measure = await in_turns(_measured(ask, document, body, passes)) if is_measured else None
     options = load_options(document)
     hides = streams and not ask.endpoint.dialect.stream_has_usage(document)
     if hides:
         body = ask.endpoint.dialect.with_usage(body)
-    return Call(
-        ask.endpoint, model, asked, streams, headers, body, measure, options, hides, size=size
+    return ModelCall(
+        ask.endpoint,
+        model,
+        requested_name,
+        streams,
+        headers,
+        body,
+        measure=measure,
+        load_options=options,
+        hides_usage=hides,
+        size=size,
     )
 
 
 async def _searches(
-    rights: Rights, endpoint: Endpoint, document: dict[str, object], body: RequestBody
+    principal: Principal, endpoint: Endpoint, document: dict[str, object], body: RequestBody
 ) -> bool:
-    """Whether the request has Ollama ask its cloud; raises Forbidden where the key may not."""
+    """Return whether the request makes Ollama search the web; raises Forbidden."""
     has_none = isinstance(body, bytes) and not json_body.lookup(document, "tools")
     if has_none or not endpoint.searches:
         return False
-    searches = await done(wants_search(body))
-    if searches and not rights.may_search():
+    searches = await in_turns(wants_search(body))
+    if searches and not principal.may_search():
         raise Forbidden(reason="web_search_not_allowed")
     return searches
 
 
 def _only_loads(ask: Ask, model: ModelName, document: dict[str, object], body: RequestBody) -> bool:
-    """Whether it costs no token: it has a model loaded or unloaded that runs on a backend.
+    """Return whether the request only loads or unloads a local model, and so spends no tokens.
 
-    A large body never does: of what it holds `document` has nothing.
+    A large body never counts as such: `document` lacks its long values.
     """
     if not (isinstance(body, bytes) and ask.endpoint.loads) or model.cloud:
         return False
-    return only_loads(document, in_parts=ask.path == "/v1/chat/completions")
+    return only_loads(document, in_parts=ask.endpoint.content_in_parts)
 
 
 def _measured(
@@ -172,10 +164,11 @@ def _measured(
     return measured(body, document, ask.endpoint.bounds, passes)
 
 
-def bounded(call: Call, generation: int | None) -> Call:
-    """The call with its answer's tokens bounded, where Ollama reads that or might; None: as it is.
+def bound_answer(call: ModelCall, generation: int | None) -> ModelCall:
+    """Return the call with its answer bounded to `generation` tokens; None leaves it as it is.
 
-    A body that says so already is left alone. Raises BadRequest where the field cannot stand.
+    A body that already has this bound stays unchanged. Raises BadRequest where the bound cannot be
+    written.
     """
     if generation is None or not call.endpoint.bounds:
         return call

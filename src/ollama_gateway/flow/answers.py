@@ -1,8 +1,8 @@
-"""Whole answers that are held: how much memory all of them may take.
+"""The memory that whole answers may take together.
 
-What is held of an answer is given back when it has been sent. Where there is no more room, an
-answer that is known to be one is passed on at once, which holds nothing, and cannot be had from
-another backend any more if it breaks; only what is not known yet is refused.
+An answer gives its memory back once it was sent. When the budget is used up, an answer that is
+already known to be good is passed on at once: that takes no memory, but no other backend can then
+replace it if it breaks. An answer that is not yet known to be good is refused.
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ import attrs
 
 @attrs.define
 class AnswerBudget:
-    """How much memory all answers may take together; `held` goes up and down by each `Held`."""
+    """The memory of all answers together."""
 
     total: int
     """Bytes, the setting `server.max_answers_total`."""
     held: int = attrs.field(default=0, init=False)
+    """Bytes taken now, by all `AnswerMemory`."""
 
 
 @attrs.define
-class Held:
-    """What is held of one answer."""
+class AnswerMemory:
+    """The part of the budget that one answer takes."""
 
     budget: AnswerBudget
     taken: int = 0
 
     def __enter__(self) -> Self:
-        """Nothing is held yet."""
+        """Start with nothing taken."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
+        """Give everything back."""
         self.give_back()
 
     def take(self, size: int) -> bool:
-        """Hold so many bytes more, in any case; whether there was room for them."""
+        """Take `size` more bytes in any case; return whether the budget had room for them."""
         self.taken += size
         self.budget.held += size
         return self.budget.held <= self.budget.total
 
     def give_back(self) -> None:
-        """Hold nothing; again is no error."""
+        """Give everything back; may be called again."""
         self.budget.held -= self.taken
         self.taken = 0

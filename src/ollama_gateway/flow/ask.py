@@ -1,4 +1,4 @@
-"""A request as the flow sees it: what was asked, and the way back to the client."""
+"""A request as it arrived, and the way back to its client."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Final, Protocol
 
 import attrs
 
-from ollama_gateway.wire.dialects import Dialect
+from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.large import RequestBody
 
-SMALL: Final = 64 * 1024
-"""Bytes of a body that is read before the limits of its key are asked."""
+SMALL_BODY_BYTES: Final = 64 * 1024
+"""Bytes of a body that is read before its key's limits are checked."""
 
 
 class Downstream(Protocol):
@@ -19,55 +19,54 @@ class Downstream(Protocol):
 
     @property
     def is_gone(self) -> bool:
-        """Whether the client has left; what is sent then goes nowhere."""
+        """Whether the client has left; anything sent then is dropped."""
         ...
 
     @property
     def has_started(self) -> bool:
-        """Whether a status went out: from then on errors are events in the stream."""
+        """Whether the status was sent; from then on errors are events in the stream."""
         ...
 
     @property
     def announced(self) -> int | None:
-        """The bytes of the request body, where its head says so."""
+        """The Content-Length of the request; None without one."""
         ...
 
     async def is_at_hand(self) -> bool:
-        """Whether the request body is small (64 KiB) and there, or comes at once: reading it costs
-        next to nothing.
-        """
+        """Return whether the body is small (`SMALL_BODY_BYTES`) and can be read at once."""
         ...
 
     async def body(self, key_id: str = "") -> RequestBody:
-        """The whole request body, which counts with the others that `key_id` holds here.
+        """Return the whole request body, which counts toward the memory of `key_id`.
 
         Raises BadRequest, BodyTooLarge, RequestTimeout, LimitReached, Unavailable.
         """
         ...
 
-    async def next_piece(self) -> bytes:
-        """The next part of a request body that is not kept, in place of `body`; b"" at its end.
+    async def next_chunk(self) -> bytes:
+        """Return the next chunk of a body that is passed on, b"" at its end; replaces `body`.
 
         Raises RequestTimeout.
         """
         ...
 
     async def start(self, status: int, headers: Headers, *, tells_errors: bool = True) -> None:
-        """Send the head of an answer that comes in parts.
+        """Send the head of an answer whose body follows in chunks.
 
         Args:
-            status: and so on: the head.
-            tells_errors: whether what goes wrong then can be told in the answer itself.
+            status: its status.
+            headers: its headers.
+            tells_errors: whether the answer can hold an error event.
 
         """
         ...
 
     async def send(self, data: bytes) -> None:
-        """Send a part of a streamed answer; waits for a client that reads slowly."""
+        """Send a chunk of a streamed answer; waits for a client that reads slowly."""
         ...
 
     async def end(self, data: bytes = b"") -> None:
-        """End a streamed answer, with its last part; without this it is cut, for clients to see."""
+        """End a streamed answer with its last chunk; without this call clients see it cut."""
         ...
 
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
@@ -75,38 +74,9 @@ class Downstream(Protocol):
         ...
 
 
-@attrs.frozen
-class Endpoint:
-    """One route that is served by a backend."""
-
-    path: str
-    """Without what stands behind its last slash, where it takes a parameter there."""
-    dialect: Dialect
-    group: str
-    """The right it needs: inference, embeddings, read or manage."""
-    streams_by_default: bool | None = None
-    """Ollama's default of `stream`; None where the route never streams."""
-    bounds: tuple[tuple[str, ...], ...] = ()
-    """Where a client may bound its answer's tokens; the first is the field that Ollama reads."""
-    inputs: str | None = None
-    """The field that holds what is to be embedded, where the route embeds."""
-    method: str = "POST"
-    reports: bool = True
-    """Whether Ollama says what a whole answer cost."""
-    loads: bool = False
-    """Whether a request without words only has its model loaded, or unloaded."""
-    searches: bool = False
-    """Whether a tool of the request may have Ollama search the web."""
-
-    @property
-    def decodes(self) -> bool:
-        """Whether a body may be compressed with zstd (server/cloud_proxy.go)."""
-        return self.path.startswith("/v1/")
-
-
 @attrs.define
 class Ask:
-    """One request, before anyone knows whether it may be served."""
+    """One request, before it is known whether it may be served."""
 
     request_id: str
     endpoint: Endpoint
@@ -117,11 +87,11 @@ class Ask:
     """Seconds on the event loop's clock."""
     downstream: Downstream
     parameter: str = ""
-    """What the route's path holds behind its last slash, where it takes something there."""
+    """The path segment that the endpoint takes, if any."""
     query: str = ""
-    """What stands behind the question mark; Ollama's own routes have nothing there."""
-    pins: tuple[str, ...] = ()
-    """The backends that the request names as the one to ask; more than one is an error."""
+    """The part behind the question mark; Ollama's own routes use none."""
+    backend_overrides: tuple[str, ...] = ()
+    """The backends that the request names; more than one is an error."""
 
     @property
     def path(self) -> str:
@@ -135,9 +105,9 @@ class Ask:
 
     @property
     def may_only_load(self) -> bool:
-        """Whether its body may turn out to have a model loaded, and nothing else."""
+        """Whether its body, not yet read, may turn out to only load a model."""
         announced = self.downstream.announced
-        return self.endpoint.loads and (announced is None or announced <= SMALL)
+        return self.endpoint.loads and (announced is None or announced <= SMALL_BODY_BYTES)
 
     @property
     def is_gone(self) -> bool:

@@ -1,10 +1,9 @@
 """One attempt: a request to one backend, up to its first good chunk.
 
-A good chunk is the first whole frame of a 2xx that is not an error. Until there is one, nothing
-of the attempt can be seen by the client, so everything that goes wrong here is an
-`AttemptFailed`, and the race tries the next candidate. Three kinds of answers are final instead,
-because every backend would give the same: they are raised as `BackendRefused` and are the
-client's own.
+A good chunk is the first whole frame of a 2xx that is not an error. Until it arrives the client
+sees nothing of the attempt, so every failure is an `AttemptFailed`, and the race tries the next
+candidate. An error that the client caused is final, because every backend would answer the same: it
+is raised as `BackendRefused`.
 """
 
 from __future__ import annotations
@@ -23,34 +22,34 @@ from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.transport import Incoming
 from ollama_gateway.errors import Blame, GatewayError, Unavailable
-from ollama_gateway.flow.admission import Call
-from ollama_gateway.flow.answers import AnswerBudget, Held
+from ollama_gateway.flow.admission import ModelCall
+from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
 from ollama_gateway.flow.reading import reading_of, slices
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import FrameGarbled, Frames, FrameTooLong, frames_for
 from ollama_gateway.wire.whole import WholeAnswer
 
-CLIENTS_OWN: Final = {400, 413, 415, 422}
-"""Statuses that say the request is wrong, wherever it goes."""
-FULL: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
-LACKING: Final = re.compile(r"model ['\"].*['\"] not found")
-"""How Ollama says that it has not the model (server/routes.go)."""
+CLIENT_ERROR_STATUSES: Final = {400, 413, 415, 422}
+"""Statuses for a request that is wrong at every backend."""
+FULL_STATUSES: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
+MODEL_NOT_FOUND: Final = re.compile(r"model ['\"].*['\"] not found")
+"""Ollama's text for a model that it does not have (server/routes.go)."""
 MAX_ERROR_BODY: Final = 64 * 1024
-"""Bytes of a backend's error answer that are read."""
+"""Bytes of a backend's error answer; a longer one is ignored."""
 ERROR_BODY_TIMEOUT: Final = 1.0
-"""Seconds for that: the next candidate waits for it."""
+"""Seconds for reading it, while the next candidate waits."""
 
 
 class AttemptFailed(Exception):
-    """This backend did not give a good chunk; another may.
+    """This backend gave no good chunk; another may.
 
     Args:
-        reason: the operator's word for it.
-        fault: what it says of the backend.
-        status: the HTTP status, where the backend gave one.
+        reason: the operator's word for the failure.
+        fault: what the failure shows about the backend.
+        status: the HTTP status, if the backend sent one.
         message: the backend's error text, without addresses and paths.
-        retry_after: seconds, where the backend said so.
+        retry_after: seconds, if the backend sent `Retry-After`.
 
     """
 
@@ -69,7 +68,7 @@ class AttemptFailed(Exception):
 
 
 class BackendRefused(GatewayError):
-    """The backend's own 4xx (or a wrong option), in its own words: every one would say it."""
+    """A 4xx (or a wrong option) in the backend's words; every backend would answer so."""
 
     blame = Blame.CLIENT
     default_reason = "backend_refused"
@@ -80,64 +79,62 @@ class BackendRefused(GatewayError):
 
 
 @attrs.define(eq=False)
-class Answer:
-    """A backend's answer from its first good chunk on. Whoever holds it closes it."""
+class GoodAnswer:
+    """A backend's answer from its first good chunk on. Its owner closes it."""
 
     slot: Slot
     status: int
     headers: list[tuple[bytes, bytes]]
     frames: Frames | WholeAnswer
     first: list[bytes]
-    """The frames that came with the first good chunk; who sends them empties it."""
+    """The frames that came with the first good chunk; the relay empties it as it sends them."""
     _incoming: Incoming
-    held: Held
-    """What of it is in memory until it has been sent."""
-    shown: Callable[[bytes], bytes] = bytes
-    """What the client gets of a frame."""
+    memory: AnswerMemory
+    """The memory that it takes until it has been sent."""
+    client_frame: Callable[[bytes], bytes] = bytes
+    """Returns the part of a frame that the client gets."""
 
     @property
     def backend(self) -> Backend:
-        """Who answers."""
+        """The backend that answers."""
         return self.slot.backend
 
     async def next(self) -> list[bytes]:
-        """The next whole frames, at least one; empty at the end. Raises AttemptFailed.
+        """Return the next whole frames, at least one; empty at the end. Raises AttemptFailed.
 
-        Those before have been sent. What a whole answer ends with comes when it `is_ended`.
+        Call it once the frames before were sent. The last parts of a whole answer are returned when
+        it `is_ended`.
         """
-        if self.held.taken:
-            self.held.give_back()
+        if self.memory.taken:
+            self.memory.give_back()
         return await _next_frames(self._incoming, self.frames)
 
     async def aclose(self) -> None:
-        """Close the connection to the backend and give its slot back; quick, and safe under
-        cancellation.
-        """
+        """Close the connection and give the slot back, quickly even when cancelled."""
         try:
             await self._incoming.aclose()
         finally:
-            self.held.give_back()
+            self.memory.give_back()
             self.slot.release()
 
 
-async def attempt(slot: Slot, call: Call, key_id: str, budget: AnswerBudget) -> Answer:
-    """Ask the backend of a slot, which is the answer's then; `budget` is for what is held of it.
+async def try_backend(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBudget) -> GoodAnswer:
+    """Ask the backend of a slot for a good chunk; the answer then owns the slot.
 
-    Raises AttemptFailed, BackendRefused, and Unavailable where there is no room for the answer.
-
-    Ends at once with `backend_down` when discovery finds that the backend is gone.
+    Raises AttemptFailed, BackendRefused, and Unavailable where `budget` has no room for the answer.
+    Fails at once with `backend_down` when discovery finds that the backend is down.
     """
     unanswered = slot.backend.unanswered
     with trio.CancelScope() as scope:
         unanswered.add(scope)
         try:
-            return await _ask(slot, call, key_id, Held(budget))
+            return await _ask(slot, call, key_id, AnswerMemory(budget))
         finally:
             unanswered.discard(scope)
     raise AttemptFailed("backend_down", Fault.NONE)
 
 
-async def _ask(slot: Slot, call: Call, key_id: str, held: Held) -> Answer:
+async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -> GoodAnswer:
     backend = slot.backend
     body = call.body_for(backend)
     message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
@@ -149,14 +146,16 @@ async def _ask(slot: Slot, call: Call, key_id: str, held: Held) -> Answer:
         raise AttemptFailed("connection_broken", Fault.BROKEN) from error
     slot.connected()
     try:
-        return await _first_chunk(slot, call, incoming, held)
+        return await _first_chunk(slot, call, incoming, memory)
     except BaseException:
-        held.give_back()
+        memory.give_back()
         await incoming.aclose()
         raise
 
 
-async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -> Answer:
+async def _first_chunk(
+    slot: Slot, call: ModelCall, incoming: Incoming, memory: AnswerMemory
+) -> GoodAnswer:
     backend, head = slot.backend, incoming.head
     if not httpx.codes.is_success(head.status):
         raise await _failure(backend, call, incoming)
@@ -165,8 +164,8 @@ async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -
         raise AttemptFailed("not_an_ollama", Fault.ERROR)
     dialect = call.endpoint.dialect
     if not frames.streamed:
-        frames = WholeAnswer(dialect, is_kept=call.endpoint.group == "read")
-    first = await _next_frames(incoming, frames, held)
+        frames = WholeAnswer(dialect, is_kept=call.endpoint.is_rewritten)
+    first = await _next_frames(incoming, frames, memory)
     if not first:
         raise AttemptFailed("empty_answer", Fault.BROKEN)
     if isinstance(frames, WholeAnswer):
@@ -174,7 +173,9 @@ async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -
     else:
         reading = await reading_of(first[0], dialect)
     _check(reading, backend)
-    return Answer(slot, head.status, head.headers, frames, first, incoming, held, call.shown)
+    return GoodAnswer(
+        slot, head.status, head.headers, frames, first, incoming, memory, call.client_frame
+    )
 
 
 def _check(reading: Reading, backend: Backend) -> None:
@@ -185,12 +186,12 @@ def _check(reading: Reading, backend: Backend) -> None:
         raise AttemptFailed("error_as_answer", Fault.ERROR, message=text)
 
 
-async def _failure(backend: Backend, call: Call, incoming: Incoming) -> Exception:
-    """What a status that is not 2xx means: for the client, or for the race."""
+async def _failure(backend: Backend, call: ModelCall, incoming: Incoming) -> Exception:
+    """Return the error that a status other than 2xx means, for the client or for the race."""
     status = incoming.head.status
     error = call.endpoint.dialect.read_body(await _error_body(incoming)).error
     text = None if error is None else scrubbed(error, backend)
-    if status in CLIENTS_OWN:
+    if status in CLIENT_ERROR_STATUSES:
         return BackendRefused(status, text)
     if status == httpx.codes.INTERNAL_SERVER_ERROR and text and text.startswith('option "'):
         return BackendRefused(status, text)
@@ -203,19 +204,19 @@ async def _failure(backend: Backend, call: Call, incoming: Incoming) -> Exceptio
     )
 
 
-def _fault_of(status: int, text: str | None, backend: Backend, call: Call) -> Fault:
-    """What an HTTP status says of the backend.
+def _fault_of(status: int, text: str | None, backend: Backend, call: ModelCall) -> Fault:
+    """Return what an HTTP status shows about the backend.
 
-    A 404 speaks of the model only where it says so (a backend that lacks the route says other
-    things), and the name was sent as the backend lists it.
+    A 404 means that the model is missing only if its text says so (a backend that lacks the route
+    says something else) and the name was sent as the backend lists it.
     """
-    if status in FULL:
+    if status in FULL_STATUSES:
         return Fault.FULL
     if status != httpx.codes.NOT_FOUND:
         return Fault.ERROR
-    is_its_own = call.name_for(backend) == backend.spelling(call.model)
-    speaks_of_it = text is not None and LACKING.match(text) is not None
-    return Fault.LACKS_MODEL if is_its_own and speaks_of_it else Fault.NONE
+    is_its_spelling = call.name_for(backend) == backend.spelling(call.model)
+    is_about_model = text is not None and MODEL_NOT_FOUND.match(text) is not None
+    return Fault.LACKS_MODEL if is_its_spelling and is_about_model else Fault.NONE
 
 
 async def _error_body(incoming: Incoming) -> bytes:
@@ -233,13 +234,16 @@ async def _error_body(incoming: Incoming) -> bytes:
 
 
 async def _next_frames(
-    incoming: Incoming, frames: Frames | WholeAnswer, held: Held | None = None
+    incoming: Incoming, frames: Frames | WholeAnswer, memory: AnswerMemory | None = None
 ) -> list[bytes]:
-    """Those that come next, while what came before is held; raises AttemptFailed, Unavailable."""
+    """Return the next whole frames; `memory` holds the parts of a whole answer until then.
+
+    Raises AttemptFailed, Unavailable.
+    """
     try:
         while data := await incoming.read():
             if isinstance(frames, WholeAnswer):
-                whole = await _next_parts(frames, data, held)
+                whole = await _next_parts(frames, data, memory)
             else:
                 whole = frames.feed(data)
             if whole:
@@ -253,13 +257,13 @@ async def _next_frames(
         raise AttemptFailed("garbled_answer", Fault.ERROR) from error
 
 
-async def _next_parts(answer: WholeAnswer, data: bytes, held: Held | None) -> list[bytes]:
+async def _next_parts(answer: WholeAnswer, data: bytes, memory: AnswerMemory | None) -> list[bytes]:
     parts: list[bytes] = []
     for part in slices(data):
         parts += answer.feed(part)
         if len(part) < len(data):
             await trio.lowlevel.checkpoint()
-    if parts or held is None or held.take(len(data)):
+    if parts or memory is None or memory.take(len(data)):
         return parts
     parts = answer.pass_on()
     if not answer.is_good:

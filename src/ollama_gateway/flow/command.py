@@ -1,8 +1,9 @@
-"""A management request that may be made: read, understood, and its models authorised.
+"""Turn the bytes of a management request into an authorised command.
 
-A key that may `manage` still touches only models that its patterns allow, and that is every name in
-a body: what is made, deleted, pulled or pushed (`model`, else `name`), what it is made `from`, both
-sides of a copy. A blob has no name: who knows a digest has the bytes already, or gives them.
+A key that may `manage` still touches only models that its patterns allow. This holds for every name
+in a body: the model that is made, deleted, pulled or pushed (`model`, else `name`), the model it is
+made `from`, and both sides of a copy. A blob has no name: a client that knows its digest has the
+bytes already, or sends them.
 """
 
 from __future__ import annotations
@@ -14,61 +15,64 @@ from typing import Final
 import attrs
 
 from ollama_gateway.errors import BadRequest, Forbidden
-from ollama_gateway.flow.ask import Ask, Endpoint
-from ollama_gateway.flow.exchange import Principal
-from ollama_gateway.turns import done
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.keys.key import Principal
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.headers import Headers, upstream_headers
 from ollama_gateway.wire.large import RequestBody, fields_of
 from ollama_gateway.wire.names import ModelName
 
-BLOBS: Final = "/api/blobs"
 _DIGEST: Final = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
-"""What Ollama takes for one (manifest.BlobsPath)."""
+"""Ollama's own form of a digest (manifest.BlobsPath)."""
 
 
 @attrs.frozen
 class Command:
-    """What one backend is to do."""
+    """An authorised request to change the models of one backend."""
 
     endpoint: Endpoint
     path: str
     headers: Headers = attrs.field(repr=False)
     body: RequestBody | None = attrs.field(repr=False)
-    """None where it is passed on as it comes."""
+    """None where the body is passed on as it arrives."""
     model: ModelName | None = None
-    """What is made, changed, deleted or sent; of a copy its destination."""
+    """The model that is made, changed, deleted or sent; the destination of a copy."""
     streams: bool = False
-    """Whether the answer says how far it has come."""
+    """Whether the answer reports progress."""
 
     @property
-    def says_only_the_end(self) -> bool:
-        """Whether the answer may take hours and says nothing until then."""
+    def reports_only_the_end(self) -> bool:
+        """Whether the answer may take hours and sends nothing until its end."""
         return self.endpoint.streams_by_default is not None and not self.streams
 
     @property
     def is_deletion(self) -> bool:
-        """Whether the model is gone afterwards."""
+        """Whether the command deletes the model."""
         return self.endpoint.method == "DELETE"
 
     @property
     def changes_models(self) -> bool:
         """Whether the backend lists other models afterwards."""
-        return self.model is not None and self.endpoint.path != "/api/push"
+        return self.endpoint.changes_models
 
 
 async def read_command(principal: Principal, ask: Ask) -> Command:
-    """Read the request; raises BadRequest, Forbidden, and what reading the body raises."""
+    """Read and authorise the request.
+
+    Raises BadRequest, Forbidden, and the errors of reading a body.
+    """
     headers = upstream_headers(ask.headers)
-    if ask.path == BLOBS:
+    if ask.endpoint.parameter == "digest":
         if not _DIGEST.fullmatch(ask.parameter):
             raise BadRequest("invalid digest format", reason="invalid_digest")
         is_upload = ask.endpoint.method == "POST"
-        path = f"{BLOBS}/{ask.parameter}"
+        path = f"{ask.path}/{ask.parameter}"
         return Command(ask.endpoint, path, headers, None if is_upload else b"")
     body = await ask.downstream.body(principal.key_id)
-    document = await done(fields_of(body))
-    names = list(_names(ask.path, document))
+    document = await in_turns(fields_of(body))
+    names = list(_names(ask.endpoint, document))
     if not all(map(principal.may_use, names)):
         raise Forbidden(reason="model_not_allowed")
     default = ask.endpoint.streams_by_default
@@ -76,20 +80,25 @@ async def read_command(principal: Principal, ask: Ask) -> Command:
     return Command(ask.endpoint, ask.path, headers, body, names[0], streams)
 
 
-def _names(path: str, document: dict[str, object]) -> Iterator[ModelName]:
-    """All models that a request touches, first the one that is made, changed or sent."""
-    if path == "/api/copy":
-        yield ModelName.parse(json_body.text_of(document, "destination"))
-        yield ModelName.parse(json_body.text_of(document, "source"))
-        return
-    yield ModelName.parse(json_body.model_of(document, legacy=True))
-    if path != "/api/create":
-        return
+def _names(endpoint: Endpoint, document: dict[str, object]) -> Iterator[ModelName]:
+    """Yield every model that a request touches, first the one that is made, changed or sent."""
+    for field in endpoint.names:
+        if field == "from":
+            yield from _origin(document)
+        elif field == "model":
+            name = json_body.model_of(document, legacy=endpoint.has_legacy_name)
+            yield ModelName.parse(name)
+        else:
+            yield ModelName.parse(json_body.text_of(document, field))
+
+
+def _origin(document: dict[str, object]) -> Iterator[ModelName]:
+    """Yield the model that a new one is made from, if any; raises BadRequest for a modelfile."""
     if any(json_body.lookup(document, key) for key in ("modelfile", "path")):
-        # Before 0.5.5 Ollama reads names and files in there, which nobody here has authorised.
-        raise BadRequest("give from, files and the rest in place of a modelfile")
+        # Before 0.5.5 Ollama read names and files from these fields, which would bypass this check.
+        raise BadRequest("send `from`, `files` and the other fields in place of a modelfile")
     if origin := json_body.text_of(document, "from"):
         name = ModelName.parse(origin)
-        # With a `remote_host` the model answers from there: a cloud's, whatever it is called.
+        # With `remote_host` the model answers from that host, so it counts as a cloud model.
         leaves = json_body.text_of(document, "remote_host") and not name.cloud
         yield attrs.evolve(name, tag=f"{name.tag}-cloud") if leaves else name

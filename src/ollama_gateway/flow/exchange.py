@@ -1,92 +1,70 @@
-"""One request, from the key to the last byte: the whole path, on one screen.
+"""The path of one request, from its key to its last byte. Start reading here.
 
-Each line may end the request with the errors named behind it; each block gives back what it took,
-inside out, on every way out. Deadlines are scopes round a part of the path: until the first good
-chunk of a stream `first_chunk_timeout` counts from the arrival, over all attempts.
+`Exchange.serve` is the whole path. The comment behind a line lists the HTTP statuses with which
+that line may end the request. On every way out each block gives back what it took, the innermost
+block first.
+
+The total deadline starts to apply once the body is read. The first good chunk of a stream has a
+deadline of its own, which covers all attempts. Both count from the arrival of the request.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from types import TracebackType
-from typing import Protocol
 
 import attrs
-import trio
 
 from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
-from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamTimeout
-from ollama_gateway.flow.admission import Call, Rights, bounded, may_call, read_call
+from ollama_gateway.errors import Forbidden, GatewayError, Unavailable
+from ollama_gateway.flow.admission import ModelCall, bound_answer, may_call, read_call
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.attempt import Answer, AttemptFailed, attempt
-from ollama_gateway.flow.race import Race, Rules, Start
+from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer, try_backend
+from ollama_gateway.flow.deadline import Deadline, Deadlines
+from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.flow.relay import relay
-from ollama_gateway.flow.target import pinned
-from ollama_gateway.ledger.asked import Caller
+from ollama_gateway.flow.target import backend_override
+from ollama_gateway.keys.cache import KeyCache
+from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.record import Attempt, AuditRecord, Ledger
 from ollama_gateway.limits.leases import Cost, Lease, Limiter
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.wire.headers import Headers
 
 
-class Principal(Rights, Caller, Protocol):
-    """Who asks, and what they may do."""
-
-
-class Keys(Protocol):
-    """Finds out who asks."""
-
-    async def identify(self, credential: str | None, /) -> Principal:
-        """Raises Unauthorized, or Unavailable when that cannot be found out."""
-        ...
-
-
-@attrs.frozen
-class Deadlines:
-    """Seconds; the settings of `[race]`."""
-
-    queue: float
-    first_chunk: float
-    idle: float
-    total: float
-
-
 @attrs.frozen
 class Exchange:
     """Serves inference and embeddings."""
 
-    keys: Keys
+    keys: KeyCache
     ledger: Ledger
     limits: Limiter
     backends: Backends
     deadlines: Deadlines
     rules: Rules
     answers: AnswerBudget
-    """Memory for whole answers."""
     expose_backend: bool = False
 
     async def serve(self, ask: Ask) -> None:
         """Serve one request to its end; raises GatewayError, before or after the first byte."""
-        principal = await self.keys.identify(ask.credential)  # 401, before a byte of the body
-        async with self.ledger.record(principal, ask) as record:  # exactly one row
+        principal = await self.keys.identify(ask.credential)  # 401, before any byte of the body
+        async with self.ledger.record(principal, ask) as record:  # exactly one audit record
             may_call(principal, ask)  # 403, 415
-            only = pinned(principal, ask, self.backends)  # 403, 400
-            quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
+            only = backend_override(principal, ask, self.backends)  # 403, 400
+            quota = self.limits.quota_of(principal.limits)
             with self.limits.lease(quota, record) as lease:  # holds nothing yet
-                call = await self._call(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
+                call = await self._read(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
                 record.model, record.bytes_in = call.model.short, call.size
-                with Until(ask.arrived + self.deadlines.total):  # 504
+                with Deadline(ask.arrived + self.deadlines.total):  # 504
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
                     await self.ledger.admit(record)  # 503
-                    call = bounded(call, lease.output)  # 400
-                    start, deadline = self.attempts(call, ask, record), self._deadline(call, ask)
-                    racing = Race(candidates, start, self.rules, deadline, is_streamed=call.streams)
-                    async with racing as winner:  # 502, 503, 504; leaving closes the losers
+                    call = bound_answer(call, lease.output)  # 400
+                    race = self.race(candidates, call, ask, record)
+                    async with race as winner:  # 502, 503, 504; leaving closes the losers
                         record.backend = winner.backend.name
                         record.model = winner.backend.spelling(call.model) or record.model
                         record.ttft = clock.now() - ask.arrived
@@ -94,94 +72,74 @@ class Exchange:
                         finish = partial(self._finish, lease, record, call)
                         await relay(winner, ask, record, finish, self.deadlines.idle, extra)
 
-    async def _call(self, principal: Principal, ask: Ask, lease: Lease) -> Call:
-        """Read the body; where it is large or still to come, only once it has its places."""
+    async def _read(self, principal: Principal, ask: Ask, lease: Lease) -> ModelCall:
+        """Read and authorise the request; a large or slow body only after its places are held."""
         is_slow = not await ask.downstream.is_at_hand()
         if is_slow:
             await self.limits.enter(lease, may_be_free=ask.may_only_load)  # 429, 503
         body = await ask.downstream.body(principal.key_id)
-        if is_slow:  # the key may have been revoked meanwhile, or may do less
+        if is_slow:  # meanwhile the key may have been revoked or have lost rights
             principal = await self.keys.identify(ask.credential)  # 401
             may_call(principal, ask)  # 403
-        is_measured = lease.quota.has_budget or not ask.endpoint.reports
+        is_measured = lease.quota.has_budget or not ask.endpoint.reports_usage
         return await read_call(principal, ask, body, is_measured=is_measured)
 
-    def attempts(self, call: Call, ask: Ask, record: AuditRecord) -> Start:
-        """The race's way to start an attempt, which leaves a note in the row."""
-        return _attempts(call, ask, record, self.answers)
+    def candidates(self, principal: Principal, call: ModelCall, only: Backend | None) -> Candidates:
+        """Return the backends that may serve the call, or `only` that one.
 
-    def candidates(self, caller: Caller, call: Call, only: Backend | None) -> Candidates:
-        """Who may be asked, `only` one where the request names it; Unavailable, Forbidden."""
+        Raises Unavailable or Forbidden where none hosts the model.
+        """
         try:
             self.backends.check(call.model, clock.now(), only)
         except ModelDown as down:
             raise Unavailable(reason=down.reason) from None
         except ModelUnknown:
             raise Forbidden(reason="unknown_model") from None
-        is_slotless = call.endpoint.group == "read"
-        route = RouteRequest(call.model, caller.key_id, call.load_options, is_slotless, only)
+        is_slotless = call.endpoint.is_slotless
+        route = RouteRequest(call.model, principal.key_id, call.load_options, is_slotless, only)
         return Candidates(self.backends, route, self.deadlines.queue)
 
-    async def _finish(self, lease: Lease, record: AuditRecord, call: Call) -> None:
-        """The whole answer is there: give back what it held, and record it; 503."""
+    def race(self, candidates: Candidates, call: ModelCall, ask: Ask, record: AuditRecord) -> Race:
+        """Return the race for the first good chunk; the record lists its attempts.
+
+        A whole answer may use all of the total time; it has no first chunk of its own.
+        """
+        deadlines = self.deadlines
+        deadline = ask.arrived + (deadlines.first_chunk if call.streams else deadlines.total)
+        start = partial(self._attempt, call, ask, record)
+        return Race(candidates, start, self.rules, deadline, is_streamed=call.streams)
+
+    async def _attempt(
+        self, call: ModelCall, ask: Ask, record: AuditRecord, slot: Slot
+    ) -> GoodAnswer:
+        """Make one attempt and note it in the record."""
+        note = Attempt(slot.backend.name, clock.now() - ask.arrived, slot.is_hedge)
+        if call.may_write_unheard:
+            note.pace = slot.health.pace
+        record.attempts.append(note)
+        try:
+            answer = await try_backend(slot, call, record.key_id, self.answers)
+        except (AttemptFailed, GatewayError) as failure:
+            note.reason = failure.reason
+            raise
+        finally:
+            note.reason = note.reason or slot.reason  # the slot's, if the attempt lost to its hedge
+        note.first_chunk = clock.now() - ask.arrived
+        return answer
+
+    async def _finish(self, lease: Lease, record: AuditRecord, call: ModelCall) -> None:
+        """Settle and record a request whose answer is complete; raises Unavailable."""
         self.limits.settle(lease)
-        if record.prompt_tokens is None and call.measure and not call.endpoint.reports:
+        if record.prompt_tokens is None and call.measure and not call.endpoint.reports_usage:
             estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)
             record.count(estimated(call.model.key, call.measure, context), 0)
         await self.ledger.finalize(record)
 
-    def _cost(self, call: Call, quota: Quota) -> Cost:
+    def _cost(self, call: ModelCall, quota: Quota) -> Cost:
         measure = call.measure if quota.has_budget else None
         context = self.backends.context(call.model) if measure else None
         return Cost(call.model.key, measure, context)
 
     def exposed(self, backend: str) -> Headers:
-        """What tells the client which backend has answered, where it may know."""
+        """Return the header that names the backend, if clients may see it."""
         return [(b"x-gateway-backend", backend.encode())] if self.expose_backend else []
-
-    def _deadline(self, call: Call, ask: Ask) -> float:
-        """When the first good chunk has to be there; a whole answer has the total time for it."""
-        deadlines = self.deadlines
-        return ask.arrived + (deadlines.first_chunk if call.streams else deadlines.total)
-
-
-def _attempts(call: Call, ask: Ask, record: AuditRecord, budget: AnswerBudget) -> Start:
-    async def start(slot: Slot) -> Answer:
-        note = Attempt(slot.backend.name, clock.now() - ask.arrived, slot.is_hedge)
-        if call.is_held_back:
-            note.pace = slot.health.pace
-        record.attempts.append(note)
-        try:
-            answer = await attempt(slot, call, record.key_id, budget)
-        except (AttemptFailed, GatewayError) as failure:
-            note.reason = failure.reason
-            raise
-        finally:
-            note.reason = note.reason or slot.reason  # overtaken
-        note.first_chunk = clock.now() - ask.arrived
-        return answer
-
-    return start
-
-
-class Until:
-    """A block that a deadline ends; it raises UpstreamTimeout then."""
-
-    def __init__(
-        self, deadline: float, late: str = "the answer took too long", reason: str = "total_timeout"
-    ) -> None:
-        self._scope = trio.CancelScope(deadline=deadline)
-        self._late, self._reason = late, reason
-
-    def __enter__(self) -> None:
-        self._scope.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._scope.__exit__(kind, error, trace)
-        if self._scope.cancelled_caught:
-            raise UpstreamTimeout(self._late, reason=self._reason)

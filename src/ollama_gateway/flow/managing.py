@@ -1,18 +1,19 @@
-"""A management request at its one backend: sent once, answered unchanged.
+"""Send a management request to its one backend, once, and relay the answer unchanged.
 
-Nothing here is tried again or elsewhere: what it does may be half done. The answer is an
-operator's, who may read it as the backend wrote it, errors too; only a status that speaks of the
-gateway's own access to the backend becomes a 502.
+Nothing is retried or sent elsewhere, since a command may be half done. Its client is an operator,
+who may read the answer as the backend wrote it, errors included. Only a status about the gateway's
+own access to the backend becomes a 502.
 
-A pull may take hours, so there is no deadline for the whole. Where progress is streamed, one for
-each line; where only the end is told, it may take as long as discovery finds the backend up. A blob
-must come as fast as any body, and be taken as a line must come.
+A pull may take hours, so there is no total deadline. If progress is streamed, each line has a
+deadline. If only the end is reported, the request may take as long as discovery finds the backend
+up. A blob must arrive as fast as any body, and the backend must take each chunk within the deadline
+of a line.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, cast
 
@@ -28,18 +29,17 @@ from ollama_gateway.errors import GatewayError, Unavailable, UpstreamFailed, Ups
 from ollama_gateway.flow.ask import Ask, Downstream
 from ollama_gateway.flow.attempt import BackendRefused
 from ollama_gateway.flow.command import Command
+from ollama_gateway.flow.relay import Finish
 from ollama_gateway.ledger.record import Attempt, AuditRecord
 from ollama_gateway.wire.dialects import Dialect, Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, WholeBody, frames_for
 from ollama_gateway.wire.headers import Headers, downstream_headers
 from ollama_gateway.wire.large import RequestBody, chunks_of
 
-CLIENTS_OWN: Final = {400, 404, 405, 409, 413, 422, 429}
-"""Statuses below 500 that are passed on; of others the client cannot know what they mean."""
-LONGEST: Final = 256 * 1024
-"""Bytes of an answer that is not a stream."""
-
-Finish = Callable[[], Awaitable[None]]
+PASSED_ON_STATUSES: Final = {400, 404, 405, 409, 413, 422, 429}
+"""Statuses below 500 that are passed on; others would mislead the client."""
+MAX_REPLY_BYTES: Final = 256 * 1024
+"""Bytes of an answer that is not streamed."""
 
 
 @attrs.define(eq=False)
@@ -57,7 +57,7 @@ class Reply:
         return httpx.codes.is_success(self.status)
 
     async def next(self) -> list[bytes]:
-        """The next whole frames; empty at the end. Raises UpstreamFailed."""
+        """Return the next whole frames, empty at the end; raises UpstreamFailed."""
         try:
             async for data in self._chunks:
                 if whole := self.frames.feed(data):
@@ -70,12 +70,12 @@ class Reply:
 
 
 @asynccontextmanager
-async def told(
+async def send_command(
     backend: Backend, command: Command, ask: Ask, record: AuditRecord, idle: float
 ) -> AsyncIterator[Reply]:
-    """Tell the backend what to do, and hold its answer for the length of the block.
+    """Send the command to the backend, and keep its answer open for the block.
 
-    Raises UpstreamFailed, UpstreamTimeout, Unavailable, and what reading the client's body raises.
+    Raises UpstreamFailed, UpstreamTimeout, Unavailable, and the errors of reading a body.
     """
     note = Attempt(backend.name, anyio.current_time() - ask.arrived)
     record.attempts.append(note)
@@ -94,17 +94,17 @@ async def told(
 async def _send(
     backend: Backend, command: Command, downstream: Downstream, record: AuditRecord, idle: float
 ) -> httpx.Response:
-    patience = math.inf if command.says_only_the_end else idle
-    with _patient(backend, patience) as waiting:
+    seconds = math.inf if command.reports_only_the_end else idle
+    with _time_limit(backend, seconds) as waiting:
         headers = list(command.headers)
         content: bytes | httpx.AsyncByteStream
         if isinstance(command.body, bytes):
             content = command.body
         elif command.body is not None:
-            content = _Whole(command.body)
+            content = _LargeBody(command.body)
             headers.append((b"content-length", b"%d" % len(command.body)))
         else:
-            content = _PassedOn(downstream, record, idle, waiting)
+            content = _RelayedBody(downstream, record, idle, waiting)
             if downstream.announced is not None:
                 headers.append((b"content-length", b"%d" % downstream.announced))
         request = backend.request(command.endpoint.method, command.path, headers, content)
@@ -121,8 +121,8 @@ async def _send(
 
 
 @contextmanager
-def _patient(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
-    """Wait for so long; or, without a bound, until discovery finds that the backend is gone."""
+def _time_limit(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
+    """Limit the block to some seconds or, if infinite, until discovery finds the backend down."""
     with trio.CancelScope(deadline=anyio.current_time() + seconds) as waiting:
         if math.isinf(seconds):
             backend.unanswered.add(waiting)
@@ -137,19 +137,19 @@ def _patient(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
 
 
 @attrs.frozen(eq=False)
-class _Whole(httpx.AsyncByteStream):
-    """A large body that is there."""
+class _LargeBody(httpx.AsyncByteStream):
+    """A large body that has arrived."""
 
     body: RequestBody
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in chunks_of(self.body, ONE_WRITE):
-            yield piece
+        for chunk in chunks_of(self.body, ONE_WRITE):
+            yield chunk
 
 
 @attrs.define(eq=False)
-class _PassedOn(httpx.AsyncByteStream):
-    """The client's body, as it comes; `waiting` is the deadline of the backend alone."""
+class _RelayedBody(httpx.AsyncByteStream):
+    """The client's body, as it arrives; the deadline of `waiting` counts for the backend only."""
 
     downstream: Downstream
     record: AuditRecord
@@ -162,34 +162,34 @@ class _PassedOn(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         self.waiting.deadline = math.inf
         try:
-            piece = await self.downstream.next_piece()
+            chunk = await self.downstream.next_chunk()
         except GatewayError as error:
             raise BodyFailed(error) from error
         self.waiting.deadline = anyio.current_time() + self.idle
-        self.record.bytes_in += len(piece)
-        if not piece:
+        self.record.bytes_in += len(chunk)
+        if not chunk:
             raise StopAsyncIteration
-        return piece
+        return chunk
 
 
 def _reply(response: httpx.Response) -> Reply:
     status, kind = response.status_code, response.headers.get("content-type", "")
-    if not response.is_success and status not in CLIENTS_OWN and status < 500:  # noqa: PLR2004
+    if not response.is_success and status not in PASSED_ON_STATUSES and status < 500:  # noqa: PLR2004
         raise _failed("the backend refused the gateway", f"status_{status}")
     frames = frames_for(kind)
     is_odd = response.is_success and kind and frames is None
     if is_odd or "content-encoding" in response.headers:
         raise _failed("the backend's answer broke", "not_an_ollama")
     if frames is None or not frames.streamed:
-        frames = WholeBody(limit=LONGEST)
+        frames = WholeBody(limit=MAX_REPLY_BYTES)
     chunks = aiter(cast("httpx.AsyncByteStream", response.stream))
     return Reply(status, response.headers.raw, frames, chunks)
 
 
-async def pass_on(
+async def relay_reply(
     reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, idle: float, extra: Headers
 ) -> None:
-    """Send the answer to the client; `finish` is called before its last byte leaves."""
+    """Send the answer to the client, and call `finish` before its last byte leaves."""
     record.status = reply.status
     record.backend = record.attempts[-1].backend if reply.is_success else None
     headers = downstream_headers(reply.headers) + extra
@@ -198,7 +198,7 @@ async def pass_on(
         await _stream(reply, ask, record, finish, idle)
         return
     body = b"".join(await _next(reply, idle))
-    _judge(reply, ask.endpoint.dialect.read_body(body) if body else Reading(), record)
+    _note_outcome(reply, ask.endpoint.dialect.read_body(body) if body else Reading(), record)
     record.bytes_out = len(body)
     await finish()
     await ask.downstream.respond(reply.status, headers, body)
@@ -209,7 +209,7 @@ async def _stream(reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, i
         whole, last = _examine(frames, ask.endpoint.dialect)
         record.bytes_out += sum(map(len, whole))
         if last is not None and not last.is_garbled:
-            _judge(reply, last, record)
+            _note_outcome(reply, last, record)
             await finish()
         if whole:
             await ask.downstream.send(b"".join(whole))
@@ -222,7 +222,7 @@ async def _stream(reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, i
 
 
 def _examine(frames: list[bytes], dialect: Dialect) -> tuple[list[bytes], Reading | None]:
-    """The frames to be sent, and what the one that ends the stream means, if one does."""
+    """Return the frames to send, and the meaning of the last one if it ends the stream."""
     for place, frame in enumerate(frames):
         reading = dialect.read_frame(frame)
         if reading.is_garbled:
@@ -232,8 +232,8 @@ def _examine(frames: list[bytes], dialect: Dialect) -> tuple[list[bytes], Readin
     return frames, None
 
 
-def _judge(reply: Reply, reading: Reading, record: AuditRecord) -> None:
-    """Say in the row how it ended; the client reads it in the answer itself."""
+def _note_outcome(reply: Reply, reading: Reading, record: AuditRecord) -> None:
+    """Note in the audit record how the command ended; the client reads it in the answer."""
     if reply.is_success and reading.error is not None:
         record.fail(_failed(None, "error_in_stream"))
     elif reply.status >= 500:  # noqa: PLR2004

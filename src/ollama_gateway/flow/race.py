@@ -1,19 +1,19 @@
 """The race for the first good chunk: candidates in order, one cancel scope, one winner.
 
-The shape is that of happy eyeballs (RFC 8305; trio's `open_tcp_stream` shows it best): the next
-attempt starts when all have failed, or, as a hedge, beside one that has had the hedge delay; the
-first good chunk cancels the rest. Where others may run beside it an attempt is a task.
+The shape is that of happy eyeballs (RFC 8305; trio's `open_tcp_stream` shows it best). The next
+attempt starts when all others have failed, or as a hedge beside one that is still running. The
+first good chunk cancels the rest. Attempts that may run side by side are tasks.
 
-    nothing runs            the next candidate starts at once, or waits in line for room (failover)
-    something runs          the next one starts beside it when the last start was a hedge delay ago
-                            or has failed, and only where it does no harm (hedge)
+    nothing runs      the next candidate starts at once, or waits in line for room (failover)
+    something runs    the next candidate starts beside it (hedge), once the last attempt has failed
+                      or is a hedge delay old, and only where the hedge does no harm
 
-A hedge that may not start now is asked for again a delay later: a backend may have got room, or the
-model. An attempt that loses closes its own connection; the winner is handed over by being returned,
-and closed when the block is left.
+A hedge that may not start is tried again a delay later: by then a backend may have room, or the
+model. A losing attempt closes its own connection. The winner is returned, and closed when the block
+is left.
 
-What an attempt has shown is told to its slot before that is given back; that an error was the
-backend's and not the request's only when another one has served it.
+Each attempt reports its result to its slot before it gives the slot back. An error is blamed on the
+backend, and not on the request, only once another backend has served the request.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from ollama_gateway.backends.health import Fault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Evaluation
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
-from ollama_gateway.flow.attempt import Answer, AttemptFailed
+from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.verdict import verdict
 from ollama_gateway.metrics import Metrics
 
-SHORTEST_PAUSE: Final = 0.1
-"""Seconds at least until a hedge that was withheld is thought of again."""
+MIN_HEDGE_PAUSE: Final = 0.1
+"""Seconds at least until a hedge that was skipped is tried again."""
 
-Start = Callable[[Slot], Awaitable[Answer]]
-"""Makes an attempt; the slot is the answer's then. Raises AttemptFailed, BackendRefused."""
+StartAttempt = Callable[[Slot], Awaitable[GoodAnswer]]
+"""Makes an attempt, whose answer then owns the slot; raises AttemptFailed, BackendRefused."""
 
 
 @attrs.frozen
 class Rules:
-    """What all races of a process have in common."""
+    """The rules and budgets that all races of a process share."""
 
     max_attempts: int
     hedging: Hedging
@@ -61,7 +61,7 @@ class _Runner:
     """One attempt in the race."""
 
     slot: Slot
-    answer: Answer | None = None
+    answer: GoodAnswer | None = None
     failure: AttemptFailed | None = None
 
     @property
@@ -71,30 +71,32 @@ class _Runner:
 
 @attrs.define(eq=False)
 class Race:
-    """One race: a block whose value is the winner, open for its length.
+    """One race: a block whose value is the winner, which stays open for the block.
 
-    Entering raises UpstreamTimeout at the deadline, the client's own error (`BackendRefused`), or
-    what became of the attempts when all failed: UpstreamFailed (502 or the last one's status),
-    Unavailable, Forbidden.
+    Entering raises UpstreamTimeout at the deadline; BackendRefused for an error of the client's
+    own; and if all attempts failed, the verdict on them: UpstreamFailed (502 or the last attempt's
+    status), Unavailable or Forbidden.
     """
 
     candidates: Candidates
-    start: Start
+    start: StartAttempt
     rules: Rules
     deadline: float
-    """When the first good chunk has to be there, the wait for room included. Only a stream's is
-    kept here: a whole answer's is its request's own, which whoever asks for it keeps.
+    """The moment by which the first good chunk must arrive; the wait for room counts.
+
+    The race enforces it for streams only. A whole answer has the deadline of its request, which the
+    caller enforces.
     """
     is_streamed: bool = attrs.field(kw_only=True)
     runners: list[_Runner] = attrs.field(factory=list, init=False)
     winner: _Runner | None = attrs.field(default=None, init=False)
     refusal: GatewayError | None = attrs.field(default=None, init=False)
     failed: trio.Event | None = attrs.field(default=None, init=False)
-    """Set when an attempt fails; a new one for each wait."""
+    """Set when an attempt fails; each wait makes a new one."""
     hedge_skipped: set[str] = attrs.field(factory=set, init=False)
-    """Why no hedge was started; each reason counts once a race."""
+    """Why no hedge was started; metrics count each reason once a race."""
 
-    async def __aenter__(self) -> Answer:
+    async def __aenter__(self) -> GoodAnswer:
         if not self.is_streamed:
             return await self._run()
         with trio.CancelScope(deadline=self.deadline):
@@ -105,8 +107,8 @@ class Race:
         if self.winner is not None and self.winner.answer is not None:
             await self.winner.answer.aclose()
 
-    async def _run(self) -> Answer:
-        """Start attempts until one wins, or none is left and all have failed."""
+    async def _run(self) -> GoodAnswer:
+        """Start attempts until one wins or no candidate is left and all have failed."""
         self.rules.hedging.count_request()
         self.rules.retries.count_request()
         try:
@@ -133,15 +135,15 @@ class Race:
                 runner = _Runner(slot)
                 self.runners.append(runner)
                 tasks.start_soon(self._attempt, runner, tasks.cancel_scope.cancel)
-        except GatewayError as refusal:  # waiting in line was in vain; the group would wrap it
+        except GatewayError as refusal:  # from the waiting line; the task group would wrap it
             self.refusal = refusal
 
     async def _attempt_in_turn(self) -> None:
-        """Nothing runs beside another (whole answers are never hedged): it needs no tasks."""
+        """Make one attempt after the other, without tasks; whole answers are never hedged."""
         while (slot := await self._next()) is not None:
             runner = _Runner(slot)
             self.runners.append(runner)
-            await self._attempt(runner, _nobody_else)
+            await self._attempt(runner, _stop_none)
 
     async def _attempt(self, runner: _Runner, stop_others: Callable[[], None]) -> None:
         slot = runner.slot
@@ -157,7 +159,7 @@ class Race:
             self.refusal = self.refusal or refusal
             stop_others()
         except trio.Cancelled:
-            # By the clock, as it may have been the deadline of the whole request, in one instant.
+            # Asked of the clock: the request's own deadline may have fallen in the same instant.
             if clock.now() >= self.deadline:
                 slot.failed(Fault.BROKEN, "first_chunk_timeout", clock.now())
             raise
@@ -170,7 +172,7 @@ class Race:
                 slot.release()
 
     async def _next(self) -> Slot | None:
-        """The slot of the next attempt, once it is due; None when there is to be none."""
+        """Return the slot of the next attempt once it is due, or None if there is none."""
         delay = self._hedge_delay()
         pause_until = -math.inf
         while len(self.runners) < self.rules.max_attempts and not self._is_decided():
@@ -186,7 +188,7 @@ class Race:
             elif slot := self._hedge(running):
                 return slot
             else:
-                pause_until = now + max(delay, SHORTEST_PAUSE)
+                pause_until = now + max(delay, MIN_HEDGE_PAUSE)
         return None
 
     def _is_decided(self) -> bool:
@@ -201,9 +203,9 @@ class Race:
         return self.rules.hedging.delay(self.candidates.route.model.key)
 
     def _hedge(self, running: list[_Runner]) -> Slot | None:
-        """A slot beside what is running, where that does no harm."""
+        """Return a slot for a hedge, if a hedge does no harm now."""
         if not all(runner.slot.was_warm for runner in running):
-            # Its model is being loaded: to cancel that would throw the load away.
+            # The running attempt is loading the model; cancelling it would waste the load.
             found: Slot | str = "cold_attempt"
         else:
             found = self.candidates.hedge(partial(self._may_hedge, running))
@@ -216,14 +218,14 @@ class Race:
         return None
 
     def _may_hedge(self, running: list[_Runner], candidate: Evaluation) -> bool:
-        """Whether somebody pays: see `hedging.py`."""
+        """Return whether a budget pays for the hedge; see `hedging.py`."""
         if not candidate.is_failing and self.rules.hedging.pay():
             return True
         is_retry = candidate.is_failing or any(r.slot.health.is_failing for r in running)
         return is_retry and self.rules.hedging.is_on and self.pay()
 
     def pay(self) -> bool:
-        """Pay for a retry; a refusal counts once a race."""
+        """Pay for a retry if the budget allows it; metrics count a refusal once a race."""
         is_paid = self.rules.retries.pay(clock.now())
         if is_paid or "retry" not in self.hedge_skipped:
             self.rules.metrics.retry("started" if is_paid else "budget")
@@ -232,11 +234,11 @@ class Race:
         return is_paid
 
     def affordable_at(self) -> float:
-        """When a retry can be paid again."""
+        """Return when a retry can be paid again."""
         return self.rules.retries.affordable_at(clock.now())
 
     def _win(self, winner: _Runner) -> None:
-        """Say what the first good chunk shows of those that were behind it."""
+        """Declare the winner, and report to the slots of the losers what that shows."""
         self.winner = winner
         now = clock.now()
         winner.slot.answered(now, is_timed=self.is_streamed)
@@ -252,12 +254,12 @@ class Race:
                 runner.slot.failed(Fault.BROKEN, "overtaken", now)
 
 
-def _nobody_else() -> None:
-    """Stop the others, where there are none."""
+def _stop_none() -> None:
+    """Stop no other attempt, since none is running."""
 
 
 async def _close(runners: list[_Runner]) -> None:
-    """Close what won too late, or for nobody: two may finish in the same instant."""
+    """Close answers that lost: two attempts may succeed in the same instant."""
     async with AsyncExitStack() as closing:
         for runner in runners:
             if runner.answer is not None:

@@ -1,6 +1,7 @@
-"""Reading frames of any length: the loop is not held, as long ones are read in outline, by slices.
+"""Read frames of any length without holding up the event loop.
 
-Python's json keeps the interpreter until it has read all of a document, in a thread too.
+Python's json keeps the interpreter until it has parsed a whole document, even in a thread. So a
+long frame is read in outline, slice by slice, and the loop runs between slices.
 """
 
 from __future__ import annotations
@@ -16,34 +17,34 @@ from ollama_gateway.wire.structure import Unreadable
 
 
 def slices(data: bytes) -> Iterator[bytes]:
-    """Parts of so many bytes as may be read at once."""
+    """Cut data into parts that are short enough to be read at once."""
     if len(data) <= SLICE:
         return iter((data,))
     return (data[start : start + SLICE] for start in range(0, len(data), SLICE))
 
 
 async def reading_of(frame: bytes, dialect: Dialect) -> Reading:
-    """What a frame of a stream means."""
+    """Return the meaning of a frame of a stream."""
     if len(frame) <= MAX_PARSED_FRAME:
         return dialect.read_frame(frame)
     known = dialect.recognize(frame)
     if known is not None:
         return known
     try:
-        return dialect.interpret(await _told(dialect.data_of(frame), dialect.relevant_keys))
+        return dialect.interpret(await _members_of(dialect.data_of(frame), dialect.relevant_keys))
     except Unreadable:
         return GARBLED
 
 
-async def _told(data: bytes, told: frozenset[str]) -> dict[str, object]:
-    """The members of an object that mean something, and theirs; raises Unreadable."""
-    outline = Outline(told)
+async def _members_of(data: bytes, names: frozenset[str]) -> dict[str, object]:
+    """Return an object's members in `names`, and theirs; raises Unreadable."""
+    outline = Outline(names)
     for part in slices(data):
         outline.feed(part)
         await trio.lowlevel.checkpoint()
     outline.finish()
     document = outline.document
     for member in outline.members:
-        if member.key in told and member.raw is None and member.kind == "{":
-            document[member.key] = await _told(data[member.start : member.end], told)
+        if member.key in names and member.raw is None and member.kind == "{":
+            document[member.key] = await _members_of(data[member.start : member.end], names)
     return document

@@ -1,14 +1,14 @@
-"""From the first good chunk to the end: whole frames, unchanged, as fast as the client reads.
+"""Relay an answer from its first good chunk to its end: whole frames, as fast as the client reads.
 
-From here on there is no second backend. Only the dialect's own terminal marker makes a stream
-complete: all of Ollama's failures in the middle of a stream end with a valid body. What is not
-complete raises, and `server/app.py` turns that into an error event and an abnormal close.
+From here on there is no second backend. Only the dialect's terminal marker makes a stream complete,
+because Ollama ends a stream with a valid body even when it fails in the middle. An incomplete
+answer raises, and `server/app.py` turns the error into an error event and an abnormal close.
 
-A large whole answer is passed on as it comes, too, but has no place for an error event: what is cut
-lacks its last brace, and its connection ends abnormally.
+A large whole answer is passed on as it arrives, too, but it has no place for an error event. If it
+is cut, it lacks its last brace, and its connection ends abnormally.
 
-When the end is seen the request is finished before that end is sent on: what it held is settled, so
-that whoever has a whole answer can ask again at once, and in strict mode its row is on the disk.
+The request is finished before the end of the answer is sent. Its reservation is settled, so that a
+client with a complete answer can ask again at once; in strict mode its audit record is on disk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.attempt import Answer, AttemptFailed
+from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
 from ollama_gateway.flow.reading import reading_of
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.ledger.record import AuditRecord
@@ -35,53 +35,60 @@ from ollama_gateway.wire.headers import Headers, downstream_headers
 from ollama_gateway.wire.whole import WholeAnswer
 
 Finish = Callable[[], Awaitable[None]]
-Following = Callable[[], Awaitable[list[bytes]]]
+NextFrames = Callable[[], Awaitable[list[bytes]]]
 NO_END: Final = "no_terminal_marker"
 
 
 async def relay(
-    answer: Answer,
+    answer: GoodAnswer,
     ask: Ask,
     record: AuditRecord,
     finish: Finish,
     idle_timeout: float,
     extra: Headers,
 ) -> None:
-    """Send the answer to the client, `extra` among its headers.
+    """Send the answer to the client.
 
-    `finish` is called when all of it is there; `idle_timeout` is seconds between two chunks.
+    Args:
+        answer: the winner of the race.
+        ask: the request.
+        record: notes what was sent and what it cost.
+        finish: called once the answer is complete, before its end is sent.
+        idle_timeout: seconds between two chunks.
+        extra: further headers.
+
     """
     record.status = answer.status
     headers = downstream_headers(answer.headers) + extra
     whole = answer.frames if isinstance(answer.frames, WholeAnswer) else None
-    if whole is not None and whole.is_ended:  # nothing is waited for any more
+    if whole is not None and whole.is_ended:  # complete: there is nothing left to wait for
         await _relay_whole(answer, whole, ask, record, finish, headers, answer.next)
         return
-    # One scope for all of it, whose deadline moves: one for each chunk cost as much as it.
+    # One scope whose deadline moves: a scope for each chunk would cost as much as the chunk.
     with trio.CancelScope() as idle:
-        following = partial(_next, answer, idle, idle_timeout)
+        next_frames = partial(_next, answer, idle, idle_timeout)
         if whole is not None:
-            await _relay_whole(answer, whole, ask, record, finish, headers, following)
+            await _relay_whole(answer, whole, ask, record, finish, headers, next_frames)
         else:
             await ask.downstream.start(answer.status, headers)
-            await _pass_on(answer, ask, record, finish, following)
+            await _pass_on(answer, ask, record, finish, next_frames)
     if idle.cancelled_caught:
         timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
         raise _broken(answer, timeout)
 
 
 async def _relay_whole(
-    answer: Answer,
+    answer: GoodAnswer,
     whole: WholeAnswer,
     ask: Ask,
     record: AuditRecord,
     finish: Finish,
     headers: Headers,
-    following: Following,
+    next_frames: NextFrames,
 ) -> None:
-    """Send it at once where all of it is there; else as it comes, and its last brace at the end."""
+    """Send a complete answer at once, and others as they arrive, the last brace at the end."""
     parts, is_passed_on = answer.first, not whole.is_ended
-    answer.first = []  # it may take long to send, and is in memory only until then
+    answer.first = []  # sending may take long; parts leave memory as they are sent
     try:
         if is_passed_on:
             await ask.downstream.start(answer.status, headers, tells_errors=False)
@@ -90,7 +97,7 @@ async def _relay_whole(
                 part = parts.pop(0)
                 record.bytes_out += len(part)
                 await ask.downstream.send(part)
-            parts = await following()
+            parts = await next_frames()
     finally:
         _note_whole(answer, whole, ask, record, parts)
     if whole.reading.error is not None or whole.reading.is_garbled:
@@ -104,27 +111,27 @@ async def _relay_whole(
 
 
 def _note_whole(
-    answer: Answer, whole: WholeAnswer, ask: Ask, record: AuditRecord, parts: list[bytes]
+    answer: GoodAnswer, whole: WholeAnswer, ask: Ask, record: AuditRecord, parts: list[bytes]
 ) -> None:
-    """Take down what it cost, as far as it came."""
+    """Note the usage of an answer, as far as it arrived."""
     usage, embeds = whole.reading.usage, ask.endpoint.inputs is not None
     if usage is not None:
         _note_usage(record, usage, answer)
     if whole.is_ended:
         record.heard = clock.now()
     if embeds and record.prompt_tokens is not None:
-        record.completion_tokens = 0  # it has none
+        record.completion_tokens = 0  # an embedding has none
     if record.completion_tokens is None and not embeds:
         record.text = record.bytes_out + ask.endpoint.dialect.text_size(b"".join(parts))
 
 
 async def _pass_on(
-    answer: Answer, ask: Ask, record: AuditRecord, finish: Finish, following: Following
+    answer: GoodAnswer, ask: Ask, record: AuditRecord, finish: Finish, next_frames: NextFrames
 ) -> None:
     frames, answer.first = answer.first, []
     while frames:
         good, failure, is_last = await _examine(frames, ask.endpoint.dialect, record, answer)
-        whole = [shown for shown in map(answer.shown, good) if shown]
+        whole = [sent for sent in map(answer.client_frame, good) if sent]
         _count(record, whole, ask.endpoint.dialect)
         if is_last:
             await finish()
@@ -134,16 +141,16 @@ async def _pass_on(
             await ask.downstream.send(b"".join(whole))
         if failure is not None:
             raise failure
-        frames = await following()
-    # Ollama itself ends a stream so when a model repeats itself: no fault of the backend's.
+        frames = await next_frames()
+    # Ollama ends a stream like this when a model repeats itself: no fault of the backend.
     answer.slot.failed(Fault.NONE, NO_END, clock.now())
     raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
 
 
 async def _examine(
-    frames: list[bytes], dialect: Dialect, record: AuditRecord, answer: Answer
+    frames: list[bytes], dialect: Dialect, record: AuditRecord, answer: GoodAnswer
 ) -> tuple[list[bytes], GatewayError | None, bool]:
-    """The frames that may be sent, what is wrong with the next one, and whether it is the end."""
+    """Return the frames to send, the error of the next frame, and whether they end the stream."""
     for place, frame in enumerate(frames):
         is_short = len(frame) <= MAX_PARSED_FRAME
         reading = dialect.read_frame(frame) if is_short else await reading_of(frame, dialect)
@@ -169,20 +176,21 @@ def _count(record: AuditRecord, frames: list[bytes], dialect: Dialect) -> None:
     record.text += sum(map(dialect.text_size, frames))
 
 
-def _note_usage(record: AuditRecord, usage: ReportedUsage, answer: Answer) -> None:
-    """Take down what it cost, and how fast that backend writes."""
+def _note_usage(record: AuditRecord, usage: ReportedUsage, answer: GoodAnswer) -> None:
+    """Note the tokens that the backend reported, and how fast it writes."""
     record.report(usage.prompt, usage.completion)
     seconds = usage.seconds
     if usage.completion is None:
         return
-    if seconds is None and usage.completion <= 2 * record.chunks:  # it came as it was written
+    # An answer of about a chunk for each token was sent as it was written.
+    if seconds is None and usage.completion <= 2 * record.chunks:
         seconds = clock.now() - record.arrived - (record.ttft or 0)
     if seconds:
         answer.slot.health.wrote(usage.completion, seconds)
 
 
-async def _next(answer: Answer, idle: trio.CancelScope, seconds: float) -> list[bytes]:
-    """The next frames; `idle` is cancelled where they take so long. What a client takes is not."""
+async def _next(answer: GoodAnswer, idle: trio.CancelScope, seconds: float) -> list[bytes]:
+    """Return the next frames; `idle` is cancelled if the backend takes too long for them."""
     idle.deadline = clock.now() + seconds
     try:
         return await answer.next()
@@ -193,7 +201,7 @@ async def _next(answer: Answer, idle: trio.CancelScope, seconds: float) -> list[
         idle.deadline = math.inf
 
 
-def _broken(answer: Answer, error: GatewayError) -> GatewayError:
-    """The same error, once it has been counted against the backend."""
+def _broken(answer: GoodAnswer, error: GatewayError) -> GatewayError:
+    """Count an error against the backend, and return it."""
     answer.slot.failed(Fault.BROKEN, error.reason, clock.now())
     return error

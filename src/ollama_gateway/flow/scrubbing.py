@@ -1,4 +1,4 @@
-"""What backends say of errors, without what says where things are."""
+"""Remove addresses and paths from the error texts of backends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from ollama_gateway.backends.backends import Backend
 
-_PLACES: Final = re.compile(
+_LOCATIONS: Final = re.compile(
     r"\w+://\S+"  # URLs
     r"|(?<![\w.])/[\w.@/-]+|\b[A-Z]:\\\S+"  # absolute paths
     r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-fA-F:]+\](?::\d+)?"  # IP addresses
@@ -15,11 +15,11 @@ _PLACES: Final = re.compile(
 )
 
 _BREAKS: Final = re.compile(r"\s*[^\S ]\s*")
-"""White space that is more than spaces."""
+"""White space other than spaces, with the spaces around it."""
 
 
 def scrubbed(text: str, backend: Backend) -> str:
-    """A backend's error text on one line, without what says where things are."""
+    """Return a backend's error text on one line, without URLs, paths, addresses and host names."""
     line = _BREAKS.sub(" ", text.strip())
     host = rf"(?<![\w-]){re.escape(backend.url.host)}(?![\w-])"
-    return re.sub(host, "(hidden)", _PLACES.sub("(hidden)", line), flags=re.IGNORECASE)
+    return re.sub(host, "(hidden)", _LOCATIONS.sub("(hidden)", line), flags=re.IGNORECASE)

@@ -1,11 +1,11 @@
-"""What a backend says of one model: `/api/show` and `/v1/models/{id}`, and the answers kept of it.
+"""The description of one model, from a backend: `/api/show` and `/v1/models/{id}`, with a cache.
 
-Such a request goes the way of inference, as a light one: it fails over, takes no slot and leaves no
-row; a key may have a few at once. What came back is kept by all that it depends on: the model's
-digest and Ollama's version at the backend that is asked, and the request's path and body as they
-are. One client gets answers of its own (`GitHubCopilotChat/` in `User-Agent` changes
-`general.basename`; server/routes.go), so that counts too. What is not listed (a cloud's models) is
-not kept.
+Such a request takes the path of inference and fails over, but it is slotless and leaves no audit
+record, and a key may have only a few at once. The cache key holds all that an answer depends on:
+the model's digest and Ollama's version at the backend, and the request's path and body. One client
+gets different answers (`GitHubCopilotChat/` in `User-Agent` changes `general.basename`;
+server/routes.go), so the cache key says whether it is that client. Models that no backend lists,
+such as cloud models, are not cached.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
 from ollama_gateway.errors import Forbidden, NotFound
-from ollama_gateway.flow.admission import Call, may_call, read_call
-from ollama_gateway.flow.answers import Held
+from ollama_gateway.flow.admission import ModelCall, may_call, read_call
+from ollama_gateway.flow.answers import AnswerMemory
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.exchange import Exchange, Principal, Until
-from ollama_gateway.flow.race import Race
-from ollama_gateway.flow.target import pinned
+from ollama_gateway.flow.deadline import Deadline
+from ollama_gateway.flow.exchange import Exchange
+from ollama_gateway.flow.target import backend_override
+from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.limits.at_once import AtOnce
-from ollama_gateway.turns import done
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.headers import Headers, downstream_headers, upstream_headers
 from ollama_gateway.wire.modelfile import without_places
 from ollama_gateway.wire.names import ModelName
 
 COPILOT: Final = b"GitHubCopilotChat/"
-LONGEST_BODY: Final = 4096
-"""Bytes of a request whose answer is kept: it is part of what the answer is kept by."""
+MAX_CACHED_REQUEST: Final = 4096
+"""Bytes of a request whose answer is cached, since the cache key holds the request."""
 
-Key = tuple[str, str, str, bytes, bool]
+CacheKey = tuple[str, str, str, bytes, bool]
 
 
 @attrs.frozen
 class Shown:
-    """An answer, and the name of the backend that gave it."""
+    """A description, and the name of the backend that gave it."""
 
     backend: str
     headers: Headers
@@ -51,49 +52,50 @@ class Shown:
 
 @attrs.define(eq=False)
 class ShownCache:
-    """The answers kept, the longest unused dropped first.
+    """A cache of descriptions that drops the least recently used first.
 
     Args:
-        limit: bytes of all of them together; one of more than an eighth is not kept (`verbose`
-            asks for a model's whole vocabulary).
+        limit: bytes of all of them together. A description of more than an eighth is not cached
+            (`verbose` asks for a model's whole vocabulary).
 
     """
 
     limit: int = 16 * 1024 * 1024
-    _kept: OrderedDict[Key, Shown] = attrs.field(factory=OrderedDict, init=False)
+    _answers: OrderedDict[CacheKey, Shown] = attrs.field(factory=OrderedDict, init=False)
     _size: int = attrs.field(default=0, init=False)
 
-    def get(self, key: Key | None) -> Shown | None:
-        """What was kept, if anything was."""
-        if key is None or key not in self._kept:
+    def get(self, key: CacheKey | None) -> Shown | None:
+        """Return a cached description."""
+        if key is None or key not in self._answers:
             return None
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        self._answers.move_to_end(key)
+        return self._answers[key]
 
-    def put(self, key: Key | None, shown: Shown) -> None:
-        """Keep an answer."""
+    def put(self, key: CacheKey | None, shown: Shown) -> None:
+        """Cache a description, if it is not too large."""
         if key is None or len(shown.body) > self.limit // 8:
             return
-        if (old := self._kept.pop(key, None)) is not None:
+        if (old := self._answers.pop(key, None)) is not None:
             self._size -= _cost(key, old)
-        self._kept[key] = shown
+        self._answers[key] = shown
         self._size += _cost(key, shown)
         while self._size > self.limit:
-            self._size -= _cost(*self._kept.popitem(last=False))
+            self._size -= _cost(*self._answers.popitem(last=False))
 
 
-def _cost(key: Key, shown: Shown) -> int:
-    """Its bytes, and about what Python needs round them."""
+def _cost(key: CacheKey, shown: Shown) -> int:
+    """Return its bytes, and about as many as Python needs around them."""
     return len(shown.body) + len(key[3]) + 1024
 
 
 @attrs.frozen
 class Showing:
-    """Serves requests about one model.
+    """Serves descriptions of one model.
 
     Args:
-        exchange: the way of inference, whose parts it uses.
-        at_once: how many of these a key may have.
+        exchange: the path of inference, whose parts it uses.
+        at_once: limits how many such requests a key may have at once.
+        cache: the descriptions of earlier requests.
 
     """
 
@@ -106,61 +108,68 @@ class Showing:
         principal = await self.exchange.keys.identify(ask.credential)  # 401
         async with self.exchange.ledger.record(principal, ask) as record:
             may_call(principal, ask)  # 403, 415
-            only = pinned(principal, ask, self.exchange.backends)  # 403, 400
+            only = backend_override(principal, ask, self.exchange.backends)  # 403, 400
             with self.at_once.place(principal.key_id):  # 429
                 call = await _read(principal, ask)  # 400, 403, 408, 413, 503
                 first = self._first(
                     RouteRequest(call.model, principal.key_id, is_slotless=True, only=only)
                 )
-                shown = self.cache.get(_key_of(call, first) if first else None)
+                shown = self.cache.get(_cache_key(call, first) if first else None)
                 if shown is None:
                     shown = await self._ask(principal, ask, call, only, record)  # 403, 502, ...
                 is_trusted = principal.may_call("manage")
-                body = shown.body if is_trusted else await done(without_places(shown.body))
+                body = shown.body if is_trusted else await in_turns(without_places(shown.body))
                 exposed = self.exchange.exposed(shown.backend)
-                with Held(self.exchange.answers) as held:
-                    held.take(len(body))
+                with AnswerMemory(self.exchange.answers) as memory:
+                    memory.take(len(body))
                     await ask.downstream.respond(200, shown.headers + exposed, body)
 
     def _first(self, route: RouteRequest) -> Backend | None:
-        """The backend that would be asked now."""
+        """Return the backend that would be asked now."""
         evaluated = in_order(evaluate(route, self.exchange.backends, clock.now()))
         return evaluated[0].backend if evaluated else None
 
     async def _ask(
-        self, principal: Principal, ask: Ask, call: Call, only: Backend | None, record: AuditRecord
+        self,
+        principal: Principal,
+        ask: Ask,
+        call: ModelCall,
+        only: Backend | None,
+        record: AuditRecord,
     ) -> Shown:
         candidates = self.exchange.candidates(principal, call, only)
         deadline = ask.arrived + self.exchange.deadlines.total
-        start, rules = self.exchange.attempts(call, ask, record), self.exchange.rules
-        with Until(deadline, "no backend answered in time", "first_chunk_timeout"):
-            async with Race(candidates, start, rules, deadline, is_streamed=False) as winner:
+        with Deadline(deadline, "no backend answered in time", "first_chunk_timeout"):
+            async with self.exchange.race(candidates, call, ask, record) as winner:
                 name, headers = winner.backend.name, downstream_headers(winner.headers)
                 shown = Shown(name, headers, b"".join(winner.first))
-                self.cache.put(_key_of(call, winner.backend), shown)
+                self.cache.put(_cache_key(call, winner.backend), shown)
                 return shown
 
 
-async def _read(principal: Principal, ask: Ask) -> Call:
-    """Read the request; raises BadRequest, Forbidden, NotFound, and what reading a body raises."""
-    if ask.endpoint.method == "POST":
+async def _read(principal: Principal, ask: Ask) -> ModelCall:
+    """Read and authorise the request.
+
+    Raises BadRequest, Forbidden, NotFound, and the errors of reading a body.
+    """
+    if not ask.endpoint.parameter:
         body = await ask.downstream.body(principal.key_id)
         return await read_call(principal, ask, body, is_measured=False)
-    asked = unquote(ask.parameter)
-    if "/" in asked:
-        raise NotFound  # Ollama's router cuts there
-    model = ModelName.parse(asked)
+    name = unquote(ask.parameter)
+    if "/" in name:
+        raise NotFound  # Ollama's router takes one segment
+    model = ModelName.parse(name)
     if not principal.may_use(model):
         raise Forbidden(reason="model_not_allowed")
-    headers, parameter = upstream_headers(ask.headers), quote(asked, safe=":")
-    return Call(ask.endpoint, model, asked, False, headers, b"", parameter=parameter)  # noqa: FBT003
+    headers, parameter = upstream_headers(ask.headers), quote(name, safe=":")
+    return ModelCall(ask.endpoint, model, name, False, headers, b"", parameter=parameter)  # noqa: FBT003
 
 
-def _key_of(call: Call, backend: Backend) -> Key | None:
+def _cache_key(call: ModelCall, backend: Backend) -> CacheKey | None:
     entry = backend.listing.models.get(call.model.key) if backend.listing else None
     if backend.listing is None or entry is None:
         return None
-    if not isinstance(call.body, bytes) or len(call.body) > LONGEST_BODY:
+    if not isinstance(call.body, bytes) or len(call.body) > MAX_CACHED_REQUEST:
         return None
     agents = [value for name, value in call.headers if name == b"user-agent"]
     is_copilot = any(agent.startswith(COPILOT) for agent in agents)

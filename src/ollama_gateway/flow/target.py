@@ -1,34 +1,34 @@
-"""The one backend that a request names itself, by a header or in its path.
+"""The backend override: a request may name its backend, by a header or in its path.
 
-Naming one needs the right `manage`, whatever the request is: who has it knows the backends, and to
-everybody else a name that exists and one that does not are the same 403.
+An override needs the right `manage` on every endpoint. Keys with that right may know the backends;
+all others get the same 403 whether the name exists or not.
 """
 
 from __future__ import annotations
 
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.errors import BadRequest, Forbidden
-from ollama_gateway.flow.admission import Rights
 from ollama_gateway.flow.ask import Ask
+from ollama_gateway.keys.key import Principal
 
 
-def pinned(rights: Rights, ask: Ask, backends: Backends) -> Backend | None:
-    """The backend that is named; None where none is. Raises Forbidden, BadRequest."""
-    if not ask.pins:
+def backend_override(principal: Principal, ask: Ask, backends: Backends) -> Backend | None:
+    """Return the backend that the request names, if any; raises Forbidden, BadRequest."""
+    if not ask.backend_overrides:
         return None
-    if not rights.may_call("manage"):
+    if not principal.may_call("manage"):
         raise Forbidden(reason="endpoint_not_allowed")
-    if len(ask.pins) > 1:
-        raise _unclear("name one backend, once", backends)
-    found = backends.named(ask.pins[0])
+    if len(ask.backend_overrides) > 1:
+        raise _unclear("name exactly one backend", backends)
+    found = backends.named(ask.backend_overrides[0])
     if found is None:
         raise _unclear("no such backend", backends)
     return found
 
 
-def target(rights: Rights, ask: Ask, backends: Backends) -> Backend:
-    """The backend that is named, or the only one there is. Raises Forbidden, BadRequest."""
-    found = pinned(rights, ask, backends)
+def target(principal: Principal, ask: Ask, backends: Backends) -> Backend:
+    """Return the backend that the request names, or the only one; raises Forbidden, BadRequest."""
+    found = backend_override(principal, ask, backends)
     if found is not None:
         return found
     if len(backends.all) == 1:
@@ -36,6 +36,6 @@ def target(rights: Rights, ask: Ask, backends: Backends) -> Backend:
     raise _unclear("name a backend in the header X-Gateway-Backend", backends)
 
 
-def _unclear(what: str, backends: Backends) -> BadRequest:
+def _unclear(problem: str, backends: Backends) -> BadRequest:
     names = ", ".join(backend.name for backend in backends.all)
-    return BadRequest(f"{what}; there are {names}", reason="no_such_backend")
+    return BadRequest(f"{problem}; there are {names}", reason="no_such_backend")

@@ -1,4 +1,4 @@
-"""What a client is told when no attempt gave a good chunk."""
+"""The error that a client gets when no attempt gave a good chunk."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import httpx
 
 from ollama_gateway.backends.health import Fault
 from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamFailed
-from ollama_gateway.flow.attempt import FULL, AttemptFailed
+from ollama_gateway.flow.attempt import FULL_STATUSES, AttemptFailed
 
 NOTHING_REACHED: Final = {"connect_failed", "backend_down"}
 RETRY_AFTER: Final = 5.0
-"""Seconds, where no backend said when to come back."""
+"""Seconds, if no backend sent `Retry-After`."""
 
 
 def verdict(failures: Sequence[AttemptFailed]) -> GatewayError:
-    """The last one's own words.
+    """Return the error for these failed attempts: the last one's, in general.
 
-    A 404 says only that this backend has lost the model, so it speaks when there is nothing else.
+    A 404 says only that one backend lost the model, so it counts only if there is nothing else.
     """
     if not failures:
         return Unavailable()
@@ -31,9 +31,9 @@ def verdict(failures: Sequence[AttemptFailed]) -> GatewayError:
         return Unavailable()
     last = found[-1]
     if all(failure.fault is Fault.FULL for failure in reached):
-        last = reached[-1]  # it says when to come back, and those that are down do not
-    wait = last.retry_after or (RETRY_AFTER if last.status in FULL else None)
-    passed_on = last.status if last.status in FULL or (last.status or 0) >= 500 else None  # noqa: PLR2004
+        last = reached[-1]  # a full backend says when to come back; one that is down does not
+    wait = last.retry_after or (RETRY_AFTER if last.status in FULL_STATUSES else None)
+    passed_on = last.status if last.status in FULL_STATUSES or (last.status or 0) >= 500 else None  # noqa: PLR2004
     return UpstreamFailed(
         last.message, reason=last.reason, retry_after=wait, status=passed_on or 502
     )

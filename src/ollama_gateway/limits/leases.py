@@ -168,12 +168,10 @@ class Limiter:
         """Number of requests that hold a reservation."""
         return len(self._open)
 
-    def quota_of(self, own: OwnLimits, group: str = "inference") -> Quota:
-        """Return the limits in force for a key; `read` routes have none, `manage` no budget."""
-        if group == "read":
-            return Quota()
+    def quota_of(self, own: OwnLimits, *, spends_tokens: bool = True) -> Quota:
+        """Return the limits in force for a key, without budgets if its request spends no tokens."""
         quota = Quota.of(own, self.defaults)
-        return quota.without_budget if group == "manage" else quota
+        return quota if spends_tokens else quota.without_budget
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Limiter]:

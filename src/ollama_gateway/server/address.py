@@ -32,7 +32,7 @@ class Address:
         backend, route = _cut(rest, BACKEND_PREFIX)
         return cls(route, key, None if backend is None else unquote(backend))
 
-    def pins(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, ...]:
+    def backend_overrides(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, ...]:
         """All backends that a request names as the one to ask: in its path and in its headers."""
         named = [value.decode("latin-1") for name, value in headers if name == BACKEND_HEADER]
         return tuple(named) if self.backend is None else (self.backend, *named)

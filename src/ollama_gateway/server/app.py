@@ -29,6 +29,7 @@ from ollama_gateway.errors import (
     Unavailable,
 )
 from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.endpoints import dialect_of
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
@@ -40,7 +41,7 @@ from ollama_gateway.server.downstream import ASGIDownstream, Send
 from ollama_gateway.server.forwarded import client_of
 from ollama_gateway.server.pacer import StartPacer
 from ollama_gateway.server.refusals import RefusalLog
-from ollama_gateway.server.routes import Routes, dialect_of
+from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.dialects import Dialect
 from ollama_gateway.wire.headers import Headers, check_head, content_coding, credential
 from ollama_gateway.wire.networks import Network
@@ -149,7 +150,7 @@ class App:
             downstream,
             route.parameter,
             scope.get("query_string", b"").decode("ascii", "replace"),
-            address.pins(headers),
+            address.backend_overrides(headers),
         )
         try:
             await route.handler(ask)

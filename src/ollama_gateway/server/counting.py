@@ -1,9 +1,9 @@
-"""`POST /v1/messages/count_tokens`: the gateway's own answer, in Ollama's own measure.
+"""`POST /v1/messages/count_tokens`: the gateway answers itself, with Ollama's own estimate.
 
-Ollama has no such route, and Claude's clients ask it before every turn. No backend is asked and no
-model runs, so it is given no row, as a trail of those would be half of estimates that cost nothing,
-and limited only in how many a key may have at once. The right to it is the right to the model, as
-for `/v1/messages`.
+Ollama has no such route, but Claude's clients call it before every turn. No backend is asked and no
+model runs, so it leaves no audit record: else half of the audit log would be estimates that cost
+nothing. Its only limit is how many a key may have at once. It needs the right to the model, as
+`/v1/messages` does.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from ollama_gateway.backends.backends import Backend, Backends, ModelDown, Model
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.exchange import Keys, Principal
-from ollama_gateway.flow.target import pinned
+from ollama_gateway.flow.target import backend_override
+from ollama_gateway.keys.cache import KeyCache
+from ollama_gateway.keys.key import Principal
 from ollama_gateway.limits.at_once import AtOnce
-from ollama_gateway.turns import done
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.counting import estimated_tokens
 from ollama_gateway.wire.dialects.reading import one_line
@@ -31,24 +32,24 @@ JSON: Headers = [(b"content-type", b"application/json")]
 
 @attrs.frozen
 class Counting:
-    """The handler."""
+    """Serves token counts."""
 
-    keys: Keys
+    keys: KeyCache
     backends: Backends
     at_once: AtOnce
 
     async def count(self, ask: Ask) -> None:
-        """Answer `{"input_tokens": N}`; raises what `/v1/messages` raises before it asks anyone."""
+        """Answer `{"input_tokens": N}`; raises what `/v1/messages` raises before a race."""
         principal = await self.keys.identify(ask.credential)
         may_call(principal, ask)
-        only = pinned(principal, ask, self.backends)
+        only = backend_override(principal, ask, self.backends)
         with self.at_once.place(principal.key_id):
             body = await ask.downstream.body(principal.key_id)
-            document = await done(fields_of(body))
+            document = await in_turns(fields_of(body))
             self._authorise(principal, ModelName.parse(json_body.model_of(document)), only)
             if not isinstance(json_body.lookup(document, "messages"), list):
                 raise BadRequest("messages is required", reason="invalid_body")
-            answer = one_line({"input_tokens": await done(estimated_tokens(body, document))})
+            answer = one_line({"input_tokens": await in_turns(estimated_tokens(body, document))})
             await ask.downstream.respond(200, JSON, answer)
 
     def _authorise(self, principal: Principal, model: ModelName, only: Backend | None) -> None:

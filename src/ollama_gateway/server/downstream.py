@@ -16,7 +16,7 @@ import trio
 
 from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
-from ollama_gateway.flow.ask import SMALL
+from ollama_gateway.flow.ask import SMALL_BODY_BYTES
 from ollama_gateway.server.bodies import (
     GRACE,
     SLOWEST,
@@ -26,7 +26,7 @@ from ollama_gateway.server.bodies import (
     Room,
 )
 from ollama_gateway.server.pacer import StartPacer
-from ollama_gateway.turns import done
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.encoding import ZSTD, Decoder
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.large import BodyReader, RequestBody, is_dense, request_limits
@@ -96,7 +96,7 @@ class ASGIDownstream:
         """Whether the body is small and all of it is there, or comes at once; none that is
         compressed is small.
         """
-        if self.announced is None or self.announced > SMALL or self.coding:
+        if self.announced is None or self.announced > SMALL_BODY_BYTES or self.coding:
             return False
         await self._begin()
         while self._has_more and not self.receive.is_empty:
@@ -125,7 +125,7 @@ class ASGIDownstream:
         intake = BodyReader(request_limits(containers))
         decoder = Decoder() if self.coding == ZSTD else None
         self._whole_by = began + WHOLE + (self.announced or 0) / SLOWEST_WHOLE
-        while piece := await self.next_piece():
+        while piece := await self.next_chunk():
             received += len(piece)
             if received > self.room.budget.limit:
                 raise BodyTooLarge
@@ -135,12 +135,12 @@ class ASGIDownstream:
             if decoder is None:
                 intake.add(piece)
                 if intake.has_work:
-                    await done(intake.work())
+                    await in_turns(intake.work())
             else:
                 await self._add_decoded(intake, decoder.feed(piece))
         if decoder is not None:
             decoder.end()
-        return await done(intake.end())
+        return await in_turns(intake.end())
 
     async def _add_decoded(self, intake: BodyReader, parts: Iterator[bytes]) -> None:
         """What was compressed is bounded as if it had come so; others have their turns."""
@@ -150,10 +150,10 @@ class ASGIDownstream:
             self.room.take(len(part))
             intake.add(part)
             if intake.has_work:
-                await done(intake.work())
+                await in_turns(intake.work())
             await trio.lowlevel.checkpoint()
 
-    async def next_piece(self) -> bytes:
+    async def next_chunk(self) -> bytes:
         """What comes next of the body, which is received no faster than this is called; b"" at its
         end. Raises RequestTimeout where it comes too slowly.
         """

@@ -19,8 +19,9 @@ from typing import Final
 import attrs
 
 from ollama_gateway.errors import Misdirected, Unauthorized
-from ollama_gateway.flow.ask import Ask, Endpoint
-from ollama_gateway.server.routes import OLLAMA, Handler, Route, Routes
+from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.server.routes import Handler, Route, Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.hosts import is_loopback, name_in, name_of
 
@@ -52,7 +53,7 @@ class Gate:
 
     def _route(self, path: str, handler: Handler, *others: str) -> dict[str, Route]:
         guarded = handler if path == FOR_ALL else partial(self._let_in, path, handler)
-        route = Route(Endpoint(path, OLLAMA, "admin"), guarded)
+        route = Route(Endpoint(path, "admin"), guarded)
         return dict.fromkeys(["GET", *others], route)
 
     async def _let_in(self, path: str, handler: Handler, ask: Ask) -> None:

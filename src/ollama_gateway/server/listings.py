@@ -16,8 +16,9 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Catalog, Entry
 from ollama_gateway.errors import Forbidden, Unavailable
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.exchange import Keys, Principal
-from ollama_gateway.flow.target import pinned
+from ollama_gateway.flow.target import backend_override
+from ollama_gateway.keys.cache import KeyCache
+from ollama_gateway.keys.key import Principal
 from ollama_gateway.server.routes import Handler
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
@@ -31,7 +32,7 @@ OPENAI: Headers = [(b"content-type", b"application/json")]
 class Listings:
     """Handlers of the `read` routes that the catalog answers."""
 
-    keys: Keys
+    keys: KeyCache
     backends: Backends
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -49,7 +50,7 @@ class Listings:
 
         Where one backend is named it is that one that has to be there, and that needs a key.
         """
-        if ask.pins:
+        if ask.backend_overrides:
             await self._view(ask)
         await ask.downstream.respond(200, TEXT, b"Ollama is running")
 
@@ -88,7 +89,7 @@ class Listings:
         principal = await self.keys.identify(ask.credential)
         if not principal.may_call(ask.endpoint.group):
             raise Forbidden(reason="endpoint_not_allowed")
-        only = pinned(principal, ask, self.backends)
+        only = backend_override(principal, ask, self.backends)
         if only is None:
             return principal, self.backends.catalog
         if only.listing is None or not only.is_up:

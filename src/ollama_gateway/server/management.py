@@ -15,9 +15,10 @@ from ollama_gateway.backends.discovery import Discovery
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.command import Command, read_command
-from ollama_gateway.flow.exchange import Keys, Principal
-from ollama_gateway.flow.managing import pass_on, told
+from ollama_gateway.flow.managing import relay_reply, send_command
 from ollama_gateway.flow.target import target
+from ollama_gateway.keys.cache import KeyCache
+from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.record import AuditRecord, Ledger
 from ollama_gateway.limits.leases import Cost, Lease, Limiter
 
@@ -26,7 +27,7 @@ from ollama_gateway.limits.leases import Cost, Lease, Limiter
 class Management:
     """Serves management requests."""
 
-    keys: Keys
+    keys: KeyCache
     ledger: Ledger
     limits: Limiter
     backends: Backends
@@ -41,18 +42,19 @@ class Management:
         async with self.ledger.record(principal, ask) as record:  # exactly one row
             may_call(principal, ask)  # 403, 415
             backend = target(principal, ask, self.backends)  # 400
-            quota = self.limits.quota_of(principal.limits, ask.endpoint.group)
+            quota = self.limits.quota_of(principal.limits, spends_tokens=False)
             with self.limits.lease(quota, record) as lease:  # holds nothing yet
                 command = await self._command(principal, ask, lease)  # 429, 400, 403, 408, 413
                 record.model = command.model.short if command.model else None
                 record.bytes_in = len(command.body or b"")
                 await self.limits.admit(lease, Cost())  # 429, 503
                 await self.ledger.admit(record)  # 503
-                async with told(backend, command, ask, record, self.idle) as reply:  # 502, 503, 504
+                sending = send_command(backend, command, ask, record, self.idle)
+                async with sending as reply:  # 502, 503, 504
                     finish = partial(self._finish, backend, command, lease, record)
                     exposed = [(b"x-gateway-backend", backend.name.encode())]
                     extra = lease.headers + exposed * self.expose_backend
-                    await pass_on(reply, ask, record, finish, self.idle, extra)
+                    await relay_reply(reply, ask, record, finish, self.idle, extra)
 
     async def _command(self, principal: Principal, ask: Ask, lease: Lease) -> Command:
         """Read the body; where it is large or still to come, only once it has its places."""

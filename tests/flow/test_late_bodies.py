@@ -1,4 +1,4 @@
-"""Requests whose bodies are large or still to come: their places first, their tokens after."""
+"""Large or late bodies: the request reserves places first, and tokens after the body."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ollama_gateway.flow import exchange
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.limits.quota import Grant, Quota, ReservationRequest
 from tests.flow.limited import Limited, limited
-from tests.support.scenario import CHAT, Pieces, Reply
+from tests.support.scenario import CHAT, Reply, TimedBody
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,28 +27,28 @@ ALL = KeyLimits(
     requests_per_minute=3, concurrent_requests=1, tokens_per_day=100_000, tokens_per_month=100_000
 )
 BODY = json.dumps(CHAT).encode()
-SLOW = Pieces([(1.0, b" " * 1024)] * 40 + [(1.0, BODY)])
-"""A body of 41 seconds: longer than a lease."""
+SLOW = TimedBody([(1.0, b" " * 1024)] * 40 + [(1.0, BODY)])
+"""A body that takes 41 seconds, longer than a lease."""
 BOUND = 8192
-"""Of its prompt: the model's context, which is less than its bytes."""
+"""The bound of its prompt: the model's context, which is less than its bytes."""
 LARGE = {**CHAT, "messages": [{"role": "user", "content": "x" * 70_000}]}
 
 
 def unwanted(*_: object, **__: object) -> None:
-    """In place of what reads a call."""
+    """Replace `read_call` and fail if it is called."""
     pytest.fail("a body was read")
 
 
 async def spent(key: Limited, quota: Quota, tokens: int) -> None:
-    """What the key has used before."""
+    """Spend tokens of the key."""
     store = key.scenario.gateway.admin.limits.store
     grant = await store.reserve(ReservationRequest("before", key.key_id, quota, tokens))
     assert isinstance(grant, Grant)
     store.settle(grant.reservation, tokens)
 
 
-async def sent(key: Limited, replies: list[Reply], body: Pieces = SLOW) -> None:
-    """A request in a task of its own."""
+async def sent(key: Limited, replies: list[Reply], body: TimedBody = SLOW) -> None:
+    """Send a request and append its reply."""
     replies.append(await key.ask(body=body))
 
 
@@ -56,7 +56,7 @@ async def sent(key: Limited, replies: list[Reply], body: Pieces = SLOW) -> None:
 async def test_a_slow_body_has_its_places_and_no_tokens(
     autojump_clock: Clock, *, is_announced: bool
 ) -> None:
-    """Rate and concurrency hold from the beginning; tokens from the end of the body on."""
+    """Rate and concurrency are held from the start, tokens from the end of the body."""
     replies: list[Reply] = []
     async with limited(ALL) as key, trio.open_nursery() as nursery:
         body = attrs.evolve(SLOW, is_announced=is_announced)
@@ -80,7 +80,7 @@ async def test_a_slow_body_has_its_places_and_no_tokens(
 async def test_a_small_body_is_reserved_for_in_one_step(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is there, or comes right behind its head, costs the store one question."""
+    """A body that arrives with its head or right behind it costs the store one operation."""
     wishes = []
     async with limited(ALL) as key:
         store = key.scenario.gateway.admin.limits.store
@@ -92,7 +92,7 @@ async def test_a_small_body_is_reserved_for_in_one_step(
 
         monkeypatch.setattr(store, "reserve", counted)
         await key.ask()
-        await key.ask(body=Pieces([(0.1, BODY[:9]), (0.1, BODY[9:])], is_announced=True))
+        await key.ask(body=TimedBody([(0.1, BODY[:9]), (0.1, BODY[9:])], is_announced=True))
         assert wishes == [False, False]
         await key.ask(body=LARGE)
         assert wishes == [False, False, False, True]
@@ -103,12 +103,12 @@ async def test_a_small_body_is_reserved_for_in_one_step(
 async def test_a_refused_body_is_not_read(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, path: str, *, is_chunked: bool
 ) -> None:
-    """Over its rate a key is told so before a byte of a large body is parsed."""
+    """A key over its rate is refused before any of a large body is parsed."""
     monkeypatch.setattr(exchange, "read_call", unwanted)
     async with limited(KeyLimits(requests_per_minute=1, tokens_per_day=9)) as key:
         await spent(key, Quota(requests_per_minute=1), 0)
         whole = json.dumps(LARGE).encode()
-        reply = await key.ask(path, Pieces([(0, whole)], is_announced=not is_chunked))
+        reply = await key.ask(path, TimedBody([(0, whole)], is_announced=not is_chunked))
 
     assert reply.status == 429
     assert [record.reason for record in key.scenario.records] == ["rate"]
@@ -119,15 +119,15 @@ async def test_a_refused_body_is_not_read(
     [
         (b"{" + b" " * 70_000, 400),
         ({**LARGE, "model": "nope"}, 403),
-        (Pieces([(0.1, b"{"), (90.0, b"}")]), 408),
-        (Pieces([(0, b"x" * 1_200_000)]), 413),
+        (TimedBody([(0.1, b"{"), (90.0, b"}")]), 408),
+        (TimedBody([(0, b"x" * 1_200_000)]), 413),
     ],
     ids=["400", "403", "408", "413"],
 )
 async def test_what_ends_after_its_first_step_keeps_its_admission(
     autojump_clock: Clock, body: object, status: int
 ) -> None:
-    """It gives its place back and no token was held; the rate's window has it."""
+    """It gives its place back and held no tokens, but it counts in the rate's window."""
     settings = {"GATEWAY_SERVER_MAX_BODY": "1MiB"}
     async with limited(ALL, settings=settings) as key:
         reply = await key.ask(body=body)
@@ -140,7 +140,7 @@ async def test_what_ends_after_its_first_step_keeps_its_admission(
 async def test_a_compressed_body_is_large(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it becomes is not known before it is read, and may be a thousand times as much."""
+    """Its size is unknown until it is decoded, and may be a thousand times as large."""
     small = zstd.compress(json.dumps(LARGE).encode())
     assert len(small) < 1000
     how: dict[str, Any] = {
@@ -157,7 +157,7 @@ async def test_a_compressed_body_is_large(
 
 
 async def test_tokens_that_do_not_fit_are_refused_after_the_body(autojump_clock: Clock) -> None:
-    """A 429 as in one step; since the body was read, the rate's window keeps it."""
+    """They get the same 429 as in one step; the request counts in the rate's window."""
     async with limited(KeyLimits(requests_per_minute=2, tokens_per_day=1000)) as key:
         refused = await key.ask(body=LARGE)
         usage = await key.usage()
@@ -173,7 +173,7 @@ async def test_tokens_that_do_not_fit_are_refused_after_the_body(autojump_clock:
 async def test_a_spent_budget_refuses_before_the_body(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where not one token is left, no body can be worth reading."""
+    """With no token left, the body is not read."""
     monkeypatch.setattr(exchange, "read_call", unwanted)
     async with limited(KeyLimits(tokens_per_day=1000)) as key:
         await spent(key, Quota(tokens_per_day=1000), 1000)
@@ -188,7 +188,7 @@ async def test_a_spent_budget_refuses_before_the_body(
 async def test_a_client_that_leaves_in_its_body_gives_its_place_back(
     autojump_clock: Clock, seconds: float
 ) -> None:
-    """At any moment; another request has it at once."""
+    """Whenever it leaves, another request has its place at once."""
     async with limited(KeyLimits(concurrent_requests=1, tokens_per_day=100_000)) as key:
         await key.ask(body=SLOW, leave_at=seconds)
         usage = await key.usage()
@@ -200,7 +200,7 @@ async def test_a_client_that_leaves_in_its_body_gives_its_place_back(
 
 
 async def test_of_two_that_upload_at_once_one_is_refused(autojump_clock: Clock) -> None:
-    """A key with one place has one body here; the other is told before its own has come."""
+    """A key with one place uploads one body; the other request is refused before its body."""
     replies: list[Reply] = []
     async with limited(ALL) as key, trio.open_nursery() as nursery:
         for _ in range(2):
@@ -212,7 +212,7 @@ async def test_of_two_that_upload_at_once_one_is_refused(autojump_clock: Clock) 
 
 
 async def test_a_key_revoked_meanwhile_is_not_served(autojump_clock: Clock) -> None:
-    """A slow body may outlive its key: who it is for is asked again when it is there."""
+    """The key is looked up again after a slow body, which may outlive it."""
     replies: list[Reply] = []
     async with limited(ALL) as key, trio.open_nursery() as nursery:
         nursery.start_soon(sent, key, replies)
@@ -227,18 +227,18 @@ async def test_a_key_revoked_meanwhile_is_not_served(autojump_clock: Clock) -> N
 
 
 async def test_a_load_that_comes_slowly_needs_no_budget(autojump_clock: Clock) -> None:
-    """Its places are reserved before it is known to be one, and its tokens never."""
+    """Its places are reserved before the body shows that it is a load, and no tokens ever."""
     quota, load = Quota(tokens_per_day=1000), b'{"model":"m1"}'
     limits = KeyLimits(requests_per_minute=2, tokens_per_day=1000)
     async with limited(limits) as key:
         await spent(key, quota, 1000)
-        for body in (Pieces([(1.0, load)]), Pieces([(1.0, load)], is_announced=False)):
+        for body in (TimedBody([(1.0, load)]), TimedBody([(1.0, load)], is_announced=False)):
             assert (await key.ask("/api/generate", body)).status == 200
         assert (await key.usage()).day == 1000
 
 
 async def test_what_a_key_may_is_what_it_may_when_its_body_is_there(autojump_clock: Clock) -> None:
-    """A right that was taken while the body came is gone."""
+    """A right that was revoked while the body arrived no longer counts."""
     replies: list[Reply] = []
     async with limited(ALL) as key, trio.open_nursery() as tasks:
         tasks.start_soon(sent, key, replies)

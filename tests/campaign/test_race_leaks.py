@@ -1,4 +1,4 @@
-"""What is left of many races on real sockets: nothing."""
+"""Many races on real sockets leave nothing behind."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import trio
 
 from ollama_gateway.simulator import Model, Script, Simulator
 from tests.campaign.conftest import Note
-from tests.campaign.racing import Course, course, simulator, wait_until
+from tests.campaign.racing import RunningGateway, running_gateway, simulator, wait_until
 from tests.campaign.sizes import Sizes
 from tests.campaign.visit import PATH, Visit
 
 LANES: Final = 5
-"""Races of each kind at once, each with a model of its own."""
+"""Lanes for each kind: races that run at once, each with a model of its own."""
 SETTINGS: Final = {"GATEWAY_RACE_HEDGE_AFTER": "50ms", "GATEWAY_RACE_MAX_HEDGE_RATIO": "1"}
 HANGS: Final = Script(hang_after=0)
 HANGS_LATER: Final = Script(hang_after=1)
@@ -26,19 +26,19 @@ FAILS: Final = Script(status=500)
 RESETS: Final = Script(cut_after=0, reset=True)
 BREAKS: Final = Script(cut_after=1)
 SOON: Final = (0.0, 0.1)
-"""Seconds until a client leaves, from and to: before the hedge, or after it."""
+"""Seconds until a client leaves, least and most: before the hedge, or after it."""
 
 
 @attrs.frozen
 class Kind:
-    """One way for a race to go.
+    """One kind of race.
 
     Args:
         name: the first part of its models' names.
-        first: what befalls the backend that is asked first.
-        second: what befalls the other one.
-        outcome: how it ends, by its row.
-        status: what the client sees.
+        first: the script of the backend that is asked first.
+        second: the script of the other backend.
+        outcome: the outcome in its audit record.
+        status: the status that the client gets.
         leaves: when the client leaves: `soon`, at the `first chunk`, or never.
 
     """
@@ -67,57 +67,57 @@ KINDS: Final = (
 class Lane:
     """Races of one kind, one after the other.
 
-    The first backend fails in most of them, and three times in a row would open its breaker: after
-    every second race it gives a whole answer, for which nobody races.
+    The first backend fails in most of them, and three failures in a row would open its breaker. So
+    after every second race it gives a whole answer, for which there is no race.
     """
 
-    on: Course
+    running: RunningGateway
     kind: Kind
     model: str
     races: list[Visit] = attrs.field(factory=list)
     whole: list[Visit] = attrs.field(factory=list)
 
     def script(self, first: Simulator, second: Simulator) -> None:
-        """Let the scripts befall each race."""
+        """Give both backends their scripts for the next race."""
         first.script(self.kind.first, model=self.model, path=PATH, times=None)
         second.script(self.kind.second, model=self.model, path=PATH, times=None)
 
     async def run(self, count: int) -> None:
-        """Race so often."""
+        """Run a number of races."""
         random_ = random.Random(self.model)  # noqa: S311 - to be repeatable
         for number in range(count):
-            race = self.on.visit(self.model, f"{self.model} {number}")
+            race = self.running.visit(self.model, f"{self.model} {number}")
             race.leaves_at_first = self.kind.leaves == "first chunk"
             if self.kind.leaves == "soon":
                 race.stays = random_.uniform(*SOON)
             self.races.append(race)
             await race.run()
             if number % 2:
-                whole = self.on.visit(self.model, "whole", streams=False)
+                whole = self.running.visit(self.model, "whole", streams=False)
                 whole.path = "/api/generate"
                 self.whole.append(whole)
                 await whole.run()
 
 
 async def run(lanes: list[Lane], count: int) -> None:
-    """Race so often in each lane, all lanes at once."""
+    """Run a number of races in each lane, all lanes at once."""
     async with trio.open_nursery() as nursery:
         for lane in lanes:
             nursery.start_soon(lane.run, count)
 
 
-def check(on: Course, lanes: list[Lane], sizes: Sizes) -> None:
-    """Each race went as its kind does."""
+def check(running: RunningGateway, lanes: list[Lane], sizes: Sizes) -> None:
+    """Assert that each race ended as its kind does."""
     for lane in lanes:
         assert {race.status for race in lane.races} == {lane.kind.status}, lane.kind
         assert all(whole.is_whole for whole in lane.whole), lane.kind
-    attempted = [{a.backend for a in e.record.attempts} for e in on.ended if e.record.attempts]
+    attempted = [{a.backend for a in e.record.attempts} for e in running.ended if e.record.attempts]
     assert all("first" in names for names in attempted), "a breaker opened"
     seen = Counter(
-        (e.record.model or "", e.record.outcome) for e in on.ended if e.record.endpoint == PATH
+        (e.record.model or "", e.record.outcome) for e in running.ended if e.record.endpoint == PATH
     )
     raced = Counter({(lane.model, lane.kind.outcome): len(lane.races) for lane in lanes})
-    # Who left before the key was looked up has no row; that takes some luck, or a slow machine.
+    # A client that leaves before the key lookup has no record; that needs luck or a slow machine.
     hasty = {(lane.model, lane.kind.outcome) for lane in lanes if lane.kind.leaves == "soon"}
     assert seen <= raced
     assert set(raced - seen) <= hasty
@@ -126,28 +126,28 @@ def check(on: Course, lanes: list[Lane], sizes: Sizes) -> None:
 
 
 async def test_races_leave_nothing(tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """Won, lost, failed or left: after all races no file, task, connection or place is taken."""
+    """After races of every kind no file, task, connection or slot is left."""
     names = {f"{kind.name}-{lane}:1": kind for kind in KINDS for lane in range(LANES)}
     first, second = (simulator(*map(Model, names)) for _ in range(2))
-    async with course(tmp_path, {"first": first, "second": second}, SETTINGS) as on:
-        lanes = [Lane(on, kind, name) for name, kind in names.items()]
+    async with running_gateway(tmp_path, {"first": first, "second": second}, SETTINGS) as running:
+        lanes = [Lane(running, kind, name) for name, kind in names.items()]
         for lane in lanes:
             lane.script(first, second)
         await run(lanes, 2)
-        await wait_until(lambda: on.is_quiet)
-        await on.gateway.backends.aclose()  # what is kept for a next request has its own bound
-        before = on.remains
+        await wait_until(lambda: running.is_quiet)
+        await running.gateway.backends.aclose()  # kept connections have their own bound
+        before = running.resources
 
         began = trio.current_time()
         await run(lanes, sizes.mixed // len(lanes))
         seconds = trio.current_time() - began
-        await wait_until(lambda: on.is_quiet)
-        await on.gateway.backends.aclose()
+        await wait_until(lambda: running.is_quiet)
+        await running.gateway.backends.aclose()
         with contextlib.suppress(trio.TooSlowError):
-            await wait_until(lambda: on.remains == before)
+            await wait_until(lambda: running.resources == before)
 
-        assert on.remains == before
-        check(on, lanes, sizes)
-        contested = sum(len(ended.record.attempts) > 1 for ended in on.ended)
+        assert running.resources == before
+        check(running, lanes, sizes)
+        contested = sum(len(ended.record.attempts) > 1 for ended in running.ended)
         note(f"{sizes.mixed} races in {seconds:.1f} s, {contested} with two attempts")
         note(f"left before and after them: {before}")

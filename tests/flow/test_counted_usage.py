@@ -1,4 +1,4 @@
-"""What is charged for an answer of which no report came: what was relayed, and what was worked."""
+"""The charge for an answer without reported usage: its text, and the backend's work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Clock = trio.testing.MockClock
 WHOLE = {**CHAT, "stream": False}
 BUDGET = KeyLimits(tokens_per_day=100_000)
 TALKER = Model("m1:latest", tokens=(" word",) * 100, first_token=1, between_tokens=0.1)
-"""A word of five bytes ten times a second, from the first second to 10.9 s."""
+"""A word of five bytes ten times a second, from 1 s to 10.9 s."""
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "say", "parameters": {"type": "object"}},
@@ -33,11 +33,11 @@ SPEAKER = Model(
     first_token=5,
     between_tokens=5,
 )
-"""Calls a tool with 20,000 bytes at 5 s, and once more at 10 s."""
+"""Calls a tool with 20,000 bytes at 5 s, and another at 10 s."""
 
 
 async def charged(key: Limited) -> tuple[int, int]:
-    """Tokens of the answer that the last row has, and what its prompt is charged."""
+    """Return the answer's tokens in the last record, and the charge for its prompt."""
     record = key.scenario.records[-1]
     usage: KeyUsage = await key.usage()
     assert usage.day == sum(
@@ -50,7 +50,7 @@ async def charged(key: Limited) -> tuple[int, int]:
 async def test_ordinary_chunks_are_about_a_token_each(
     autojump_clock: Clock, leave_at: float
 ) -> None:
-    """A stream of words that is left half-way is charged a fourth of its bytes, not its frames."""
+    """A stream of words that is left half-way costs a quarter of its bytes, not its frames."""
     async with limited(BUDGET, models=(TALKER,)) as key:
         reply = await key.ask(leave_at=leave_at)
         completion, _ = await charged(key)
@@ -87,7 +87,7 @@ async def test_ordinary_chunks_are_about_a_token_each(
 async def test_a_long_chunk_is_charged_by_its_text(
     autojump_clock: Clock, path: str, body: dict[str, Any]
 ) -> None:
-    """20,000 bytes of a tool call that come in one chunk are 5,000 tokens, in every dialect."""
+    """A tool call of 20,000 bytes in one chunk costs 5,000 tokens, in every dialect."""
     settings = {"GATEWAY_LIMITS_DEFAULT_OUTPUT_TOKENS": "6000"}
     async with limited(BUDGET, models=(SPEAKER,), settings=settings) as key:
         reply = await key.ask(path, body, leave_at=5.05)
@@ -100,7 +100,7 @@ async def test_a_long_chunk_is_charged_by_its_text(
 
 @pytest.mark.parametrize("speech", dialects.SSE, ids=lambda speech: speech.path)
 async def test_a_few_long_chunks(autojump_clock: Clock, speech: dialects.Speech) -> None:
-    """Text that a parser held back and let go at once costs what it is, in every dialect."""
+    """Text that Ollama's parser held back and sent at once costs its length in every dialect."""
     model = Model("m1:latest", tokens=("word " * 400,) * 5, between_tokens=1)
     async with limited(BUDGET, models=(model,)) as key:
         await key.ask(
@@ -117,7 +117,7 @@ async def test_a_few_long_chunks(autojump_clock: Clock, speech: dialects.Speech)
 async def test_a_whole_answer_that_is_left_costs_its_time(
     autojump_clock: Clock, leave_at: float, tokens: int
 ) -> None:
-    """Before its pace is known a backend counts as fast as any, and never beyond the bound."""
+    """A backend of unknown pace counts as the fastest, but never beyond the bound."""
     model = Model("m1:latest", tokens=(" word",) * 100, first_token=100)
     async with limited(BUDGET, models=(model,)) as key:
         await key.ask(body=WHOLE, leave_at=leave_at)
@@ -135,7 +135,7 @@ async def test_a_whole_answer_that_is_left_costs_its_time(
 async def test_the_pace_that_a_backend_has_shown_counts(
     autojump_clock: Clock, path: str, body: dict[str, Any]
 ) -> None:
-    """One report that says or shows how long the answer took is enough."""
+    """One report with the duration of its answer, given or visible, sets the pace."""
     async with limited(BUDGET, models=(TALKER,)) as key:
         await key.ask(path, body)
         reported = key.scenario.records[0].completion_tokens
@@ -147,7 +147,7 @@ async def test_the_pace_that_a_backend_has_shown_counts(
 
 
 async def test_a_short_or_a_bundled_answer_shows_no_pace(autojump_clock: Clock) -> None:
-    """A few tokens, or many that came at once, say nothing of how fast a model writes."""
+    """A few tokens, or many in one chunk, do not show how fast a model writes."""
     short = Model("m1:latest", tokens=("a", "b"), between_tokens=0.1)
     burst = Model("burst:1", tokens=("a",) * 50)
     async with limited(BUDGET, {"a": Simulator([short, burst])}) as key:
@@ -161,7 +161,7 @@ async def test_a_short_or_a_bundled_answer_shows_no_pace(autojump_clock: Clock) 
 
 
 async def test_a_deadline_costs_the_time_until_then(autojump_clock: Clock) -> None:
-    """A whole answer that is cut by `race.total_timeout` was worked on all the while."""
+    """A whole answer that `race.total_timeout` cuts costs all of its time."""
     settings = {"GATEWAY_RACE_TOTAL_TIMEOUT": "3s"}
     model = Model("m1:latest", first_token=100)
     async with limited(BUDGET, models=(model,), settings=settings) as key:
@@ -172,7 +172,7 @@ async def test_a_deadline_costs_the_time_until_then(autojump_clock: Clock) -> No
 
 
 async def test_a_call_of_a_tool_that_was_held_back_costs_its_time(autojump_clock: Clock) -> None:
-    """Where a tool is offered, silence may be a call that is being written."""
+    """If a tool is offered, silence counts, since a call may be being written."""
     body = {**CHAT, "tools": [TOOL]}
     async with limited(BUDGET, models=(SPEAKER,)) as key:
         await key.ask(body=body, leave_at=2)
@@ -184,7 +184,7 @@ async def test_a_call_of_a_tool_that_was_held_back_costs_its_time(autojump_clock
 
 
 async def test_only_the_backend_that_worked_costs_its_time(autojump_clock: Clock) -> None:
-    """What failed before costs nothing, and the time counts from the attempt that took over."""
+    """A failed attempt costs nothing; time counts from the attempt that took over."""
     model = Model("m1:latest", first_token=100)
     async with limited(BUDGET, models=(model,)) as key:
         key.scenario.simulators["a"].script(Script(before=5, status=500, error="no"))
@@ -195,7 +195,7 @@ async def test_only_the_backend_that_worked_costs_its_time(autojump_clock: Clock
 
 
 async def test_a_key_cannot_burn_more_than_its_budget(autojump_clock: Clock) -> None:
-    """Whole answers that are left just before their end use the budget up, and are refused then."""
+    """Whole answers left just before their end use up the budget, and are then refused."""
     model = Model("m1:latest", tokens=("x",) * 1500, between_tokens=0.02)
     async with limited(KeyLimits(tokens_per_day=4000), models=(model,)) as key:
         body = {**WHOLE, "options": {"num_predict": 1500}}
@@ -209,7 +209,7 @@ async def test_a_key_cannot_burn_more_than_its_budget(autojump_clock: Clock) -> 
 
 
 async def test_embeddings_write_nothing(autojump_clock: Clock) -> None:
-    """They cost their prompt, however long the client waited."""
+    """Embeddings cost only their prompt, however long the client waited."""
     async with limited(BUDGET) as key:
         for simulator in key.scenario.simulators.values():
             simulator.script(Script(hang_after=0))

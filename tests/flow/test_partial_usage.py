@@ -1,4 +1,4 @@
-"""Reports with a half missing: it is counted, charged and marked, in every dialect."""
+"""Usage reports that lack a half: it is counted, charged and marked, in every dialect."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 
 def whole(document: dict[str, Any]) -> Script:
-    """A backend's answer in one piece."""
+    """A backend's whole answer."""
     return raw("application/json", json.dumps(document).encode())
 
 
 def raw(kind: str, body: bytes) -> Script:
-    """An answer of these bytes."""
+    """Return an answer of these bytes."""
     head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
     return Script(raw=head.encode() + body)
 
 
 def reporting(path: str, report: dict[str, Any]) -> Script:
-    """A whole answer with this report, in the dialect of the path."""
+    """Return a whole answer with this usage, in the dialect of the path."""
     usage = report if path == NATIVE else {"usage": report}
     return whole({**ANSWERS[path], **usage})
 
 
 def body_for(path: str) -> dict[str, Any]:
-    """A request with a prompt of 20 kB."""
+    """Return a request with a prompt of 20 kB."""
     asked = {"model": "m1", "input": WORDS} if path == RESPONSES else PROMPT
     return {**asked, "stream": False}
 
 
 async def charge(script: Script, path: str, body: dict[str, Any]) -> tuple[Any, ...]:
-    """What the row of a request with a budget says, once it was charged."""
+    """Return the token fields of the record of a charged request."""
     async with limited(BUDGET) as key:
         key.scenario.simulators["a"].script(script)
         reply = await key.ask(path, body)
@@ -77,7 +77,7 @@ async def charge(script: Script, path: str, body: dict[str, Any]) -> tuple[Any, 
 
 @pytest.mark.parametrize("path", NAMES)
 async def test_a_prompt_that_is_not_told_is_counted(autojump_clock: Clock, path: str) -> None:
-    """A quarter of its bytes, whether its count is left out, 0, or no count."""
+    """It is a quarter of its bytes, whether the count is missing, 0 or not a number."""
     prompt, completion = NAMES[path]
     for report in (
         {completion: 20},
@@ -92,7 +92,7 @@ async def test_a_prompt_that_is_not_told_is_counted(autojump_clock: Clock, path:
 
 @pytest.mark.parametrize("path", NAMES)
 async def test_an_answer_that_is_not_told_is_counted(autojump_clock: Clock, path: str) -> None:
-    """A quarter of its text's bytes, and never less than nothing."""
+    """It is a quarter of its text's bytes, and never negative."""
     prompt, completion = NAMES[path]
     for value in (0, None, -20, 1.5, True):
         report = {prompt: 4000, completion: value}
@@ -101,7 +101,7 @@ async def test_an_answer_that_is_not_told_is_counted(autojump_clock: Clock, path
 
 
 async def test_a_long_answer_that_is_not_told_is_counted(autojump_clock: Clock) -> None:
-    """Its text counts however it is cut on its way: it is read by slices."""
+    """Its text counts even though it is read in slices."""
     message = {"message": {"role": "assistant", "content": "word" * 15_000}}
     answer = {**ANSWERS[NATIVE], **message, "prompt_eval_count": 4000}
     body = {**body_for(NATIVE), "options": {"num_predict": 20_000}}
@@ -111,7 +111,7 @@ async def test_a_long_answer_that_is_not_told_is_counted(autojump_clock: Clock) 
 
 @pytest.mark.parametrize("path", NAMES)
 async def test_what_is_not_told_at_all_is_counted(autojump_clock: Clock, path: str) -> None:
-    """Both halves, as where a stream was cut."""
+    """Both halves are counted, as for a cut stream."""
     found = await charge(whole(ANSWERS[path]), path, body_for(path))
     assert found == (pytest.approx(ESTIMATE, rel=0.01), 6, "counted")
 
@@ -146,7 +146,7 @@ async def test_what_is_not_told_at_all_is_counted(autojump_clock: Clock, path: s
 async def test_a_cached_prompt_that_is_told_is_reported(
     autojump_clock: Clock, path: str, report: dict[str, Any]
 ) -> None:
-    """A full hit of the cache costs what the backend says of it, one figure in every dialect."""
+    """A full cache hit costs the backend's own figure, the same in every dialect."""
     found = await charge(reporting(path, report), path, body_for(path))
     assert found == (5000, 20, "reported")
 
@@ -187,7 +187,7 @@ async def test_a_cached_prompt_that_is_told_is_reported(
 async def test_half_a_report_at_the_end_of_a_stream(
     autojump_clock: Clock, kind: str, path: str, body: bytes
 ) -> None:
-    """The missing half is the prompt's estimate, or what was relayed: a chunk is a token."""
+    """The missing half is the prompt's estimate, or one token for each relayed chunk."""
     prompt, completion = NAMES[path]
     request = {**body_for(path), "stream": True}
     scenario = b'"%b":20' % completion.encode()
@@ -211,7 +211,7 @@ async def test_half_a_report_at_the_end_of_a_stream(
 async def test_embeddings_without_a_count_are_counted(
     autojump_clock: Clock, path: str, answer: dict[str, Any]
 ) -> None:
-    """Their inputs are, and nothing else."""
+    """Their inputs are counted, and nothing else."""
     found = await charge(whole(answer), path, {"model": "m1", "input": ["x" * 400] * 10})
     assert found == (1000, 0, "counted")
 
@@ -226,14 +226,14 @@ async def test_embeddings_without_a_count_are_counted(
 async def test_embeddings_report_their_prompt_alone(
     autojump_clock: Clock, path: str, answer: dict[str, Any]
 ) -> None:
-    """That is a whole report: an embedding has no tokens of its own."""
+    """That is a full report, since an embedding has no completion tokens."""
     assert await charge(whole(answer), path, {"model": "m1", "input": "x"}) == (7, 0, "reported")
 
 
 async def test_without_a_budget_a_prompt_that_is_not_told_is_unknown(
     autojump_clock: Clock,
 ) -> None:
-    """Its body is not measured then; what is relayed is counted for everybody."""
+    """Without a budget the body is not measured; relayed tokens are always counted."""
     async with open_scenario() as scenario:
         for report in ({"eval_count": 20}, {"prompt_eval_count": 11}, {}):
             scenario.simulators["a"].script(reporting(NATIVE, report))

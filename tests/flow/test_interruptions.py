@@ -1,4 +1,4 @@
-"""How requests end before their time: deadlines, leaving clients, drains, lost backends."""
+"""Requests that end early: deadlines, leaving clients, drains, lost backends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Clock = trio.testing.MockClock
 async def test_a_hanging_backend_that_discovery_loses_is_left(
     autojump_clock: Clock,
 ) -> None:
-    """Three failed polls end the attempts that wait for that backend; another one answers."""
+    """Three failed polls end the attempts waiting at a backend, and another backend answers."""
     async with open_scenario() as scenario, trio.open_nursery() as nursery:
         scenario.simulators["a"].script(Script(hang_after=0))
 
@@ -49,7 +49,7 @@ async def test_deadlines(
     reason: str,
     at: float,
 ) -> None:
-    """A backend that stops answering is cut by the deadline of the phase it is in."""
+    """The deadline of the current phase cuts a backend that stops answering."""
     async with open_scenario(settings={f"GATEWAY_RACE_{setting}": "7s"}) as scenario:
         scenario.simulators["a"].script(script)
         reply = await scenario.ask()
@@ -67,7 +67,7 @@ async def test_a_client_that_leaves_ends_the_upstream_request(
     *,
     stream: bool,
 ) -> None:
-    """Before the first chunk or in the stream, streamed or not: the backend sees it at once."""
+    """The backend sees the client leave at once, before the first chunk or later."""
     async with open_scenario(models=(SLOW,)) as scenario:
         await scenario.ask(body={**CHAT, "stream": stream}, leave_at=leave_at)
         await trio.testing.wait_all_tasks_blocked()
@@ -91,7 +91,7 @@ async def test_a_drain_ends_what_is_left_with_an_error(
     drain_at: float,
     status: int,
 ) -> None:
-    """At its deadline a request gets a 503, or an error event where its answer had begun."""
+    """At the drain's deadline a request gets a 503, or an error event if its answer had begun."""
     async with open_scenario(models=(SLOW,)) as scenario:
         scenario.gateway.app.drain(drain_at)
         reply = await scenario.ask()
@@ -102,7 +102,7 @@ async def test_a_drain_ends_what_is_left_with_an_error(
 
 
 async def test_full_and_unreachable_is_full(autojump_clock: Clock) -> None:
-    """The one that can be reached says when to come back."""
+    """Retry-After comes from the backend that can be reached."""
     async with open_scenario() as scenario:
         busy = Script(status=503, error="busy", headers=(("Retry-After", "7"),))
         scenario.simulators["a"].script(busy)
@@ -113,7 +113,7 @@ async def test_full_and_unreachable_is_full(autojump_clock: Clock) -> None:
 
 
 async def test_who_was_never_asked_for_is_told_so(autojump_clock: Clock) -> None:
-    """The first chunk's deadline in line is a 503; all paused has a reason of its own."""
+    """Waiting in line past the first-chunk deadline is a 503; all paused has its own reason."""
     settings = {"GATEWAY_RACE_FIRST_CHUNK_TIMEOUT": "1s"}
     hang = Script(hang_after=0)
     async with (

@@ -1,4 +1,4 @@
-"""The memory of whole answers: one budget for all that are held, and what happens without room."""
+"""The memory of whole answers: one budget for all, and the behaviour without room."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.support.scenario import Reply, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 READ = 64 * 1024
-"""Bytes that one read of a backend gives."""
+"""Bytes that one read from a backend returns."""
 
 
 def total(size: int) -> dict[str, str]:
-    """The setting."""
+    """The setting `server.max_answers_total`."""
     return {"GATEWAY_SERVER_MAX_ANSWERS_TOTAL": f"{size}"}
 
 
 async def ask_at_once(scenario: Scenario, bodies: list[bytes]) -> tuple[list[Reply], int]:
-    """Ask for all of these, read slowly; the answers, and the most that was held meanwhile."""
+    """Ask for all of these with slow readers; return the answers and the most bytes held."""
     replies: list[Reply] = []
     most = 0
     budget = scenario.gateway.answers
@@ -48,7 +48,7 @@ async def ask_at_once(scenario: Scenario, bodies: list[bytes]) -> tuple[list[Rep
 
 
 async def test_long_answers_hold_a_mebibyte_each(autojump_clock: Clock) -> None:
-    """Eight to slow readers hold eight, whatever their length, and nothing afterwards."""
+    """Eight answers to slow readers hold 8 MiB whatever their length, and nothing afterwards."""
     async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
         replies, most = await ask_at_once(scenario, [sized(2 * PASS_ON_SIZE)] * 8)
 
@@ -58,7 +58,7 @@ async def test_long_answers_hold_a_mebibyte_each(autojump_clock: Clock) -> None:
 
 
 async def test_without_room_a_good_answer_is_passed_on_at_once(autojump_clock: Clock) -> None:
-    """All are served, and what they hold stays within the room and a read for each."""
+    """All are served, and they hold at most the budget and one read each."""
     async with open_scenario(
         {"a": Simulator([Model("m1:latest")])}, settings=total(PASS_ON_SIZE)
     ) as scenario:
@@ -70,7 +70,7 @@ async def test_without_room_a_good_answer_is_passed_on_at_once(autojump_clock: C
 
 @pytest.mark.parametrize("size", [300, 15_000, 17_000, 600_000])
 async def test_an_answer_that_is_all_there_needs_no_room(autojump_clock: Clock, size: int) -> None:
-    """Nothing is gained by refusing it, nor is it known to be cut."""
+    """A complete answer is sent even without room, since refusing it would gain nothing."""
     async with open_scenario(settings=total(1)) as scenario:
         scenario.simulators["a"].script(raw(sized(size)))
         reply = await scenario.ask("/api/embed", EMBED)
@@ -79,7 +79,7 @@ async def test_an_answer_that_is_all_there_needs_no_room(autojump_clock: Clock, 
 
 
 async def test_without_room_what_is_not_known_to_be_good_is_refused(autojump_clock: Clock) -> None:
-    """A 503 that says when to come back; its key is charged nothing, no other backend is asked."""
+    """It gets a 503 with Retry-After; its key pays nothing, and no other backend is asked."""
     body = sized(PASS_ON_SIZE, b'],"embeddings":[]}', b'{"pictures":[')
     async with limited(KeyLimits(tokens_per_day=100_000), settings=total(PASS_ON_SIZE // 2)) as key:
         key.scenario.simulators["a"].script(raw(body))
@@ -105,7 +105,7 @@ async def test_without_room_what_is_not_known_to_be_good_is_refused(autojump_clo
     ],
 )
 async def test_nothing_stays_held(autojump_clock: Clock, script: Script) -> None:
-    """Whatever becomes of an attempt."""
+    """However an attempt ends, it gives its memory back."""
     model = Model("m1:latest", capabilities=("embedding",), vector_length=50_000)
     async with open_scenario({"a": Simulator([model])}) as scenario:
         scenario.simulators["a"].script(script)
@@ -115,7 +115,7 @@ async def test_nothing_stays_held(autojump_clock: Clock, script: Script) -> None
 
 
 async def test_what_is_said_of_a_model_is_held_whole(autojump_clock: Clock) -> None:
-    """`/api/show` is changed on its way and kept, so none of it is passed on before its end."""
+    """`/api/show` is rewritten and cached, so nothing of it is passed on before its end."""
     body = sized(
         2 * PASS_ON_SIZE, b'],"modelfile":"FROM /m/blobs/sha256-ab"}', b'{"message":1,"tokens":['
     )
@@ -134,7 +134,7 @@ async def test_what_is_said_of_a_model_is_held_whole(autojump_clock: Clock) -> N
 
 
 async def test_a_long_answer_that_is_cut_is_charged_for_its_prompt(autojump_clock: Clock) -> None:
-    """Embeddings that their client left cost what was asked for, or what the report said first."""
+    """Embeddings whose client left cost their prompt, or the usage if it was reported first."""
     async with limited(KeyLimits(tokens_per_day=100_000)) as key:
         for start in (b'{"embeddings":[', b'{"prompt_eval_count":9,"embeddings":['):
             key.scenario.simulators["a"].script(raw(sized(3 * PASS_ON_SIZE, b"]}", start)))

@@ -1,4 +1,4 @@
-"""Slots and the wait for them, in virtual time."""
+"""Slots and the waiting line, in virtual time."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import trio.testing
 from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.wire.names import ModelName
-from tests.flow.racing import GOOD, M, Outcomes, Scenario, Track, failed, full
+from tests.flow.racing import GOOD, M, Outcomes, RacePlan, Track, failed, full
 
 Clock = trio.testing.MockClock
 
 
 async def many(track: Track, keys: str, *, holds: float, **arguments: float) -> list[Outcomes]:
-    """One request for each letter, a key, arriving in this order in one instant."""
+    """Send one request for each letter, its key, in this order in one instant."""
     found: dict[int, Outcomes] = {}
 
     async def ask(number: int, key: str) -> None:
-        scenario = dict.fromkeys(track.by_name, (0.0, GOOD))
-        found[number] = await track.run(scenario, holds=holds, key=key, **arguments)  # type: ignore[arg-type]
+        plan = dict.fromkeys(track.by_name, (0.0, GOOD))
+        found[number] = await track.run(plan, holds=holds, key=key, **arguments)  # type: ignore[arg-type]
 
     async with trio.open_nursery() as nursery:
         for number, key in enumerate(keys):
@@ -32,21 +32,21 @@ async def many(track: Track, keys: str, *, holds: float, **arguments: float) -> 
 
 
 async def test_as_many_at_once_as_there_are_slots(autojump_clock: Clock) -> None:
-    """Of five requests of 10 s, two backends of one slot serve two at a time."""
+    """Two backends of one slot serve two of five requests of 10 s at a time."""
     outcomes = await many(Track("a", "b", slots=1), "kkkkk", holds=10)
 
     assert [outcome.ended for outcome in outcomes] == [10, 10, 20, 20, 30]
 
 
 async def test_keys_take_turns_for_a_slot(autojump_clock: Clock) -> None:
-    """One key's queue does not hold up another key."""
+    """One key's requests in line do not hold up another key."""
     outcomes = await many(Track("a", slots=1), "kkkkl", holds=10)
 
     assert [outcome.ended for outcome in outcomes] == [10, 20, 40, 50, 30]
 
 
 async def test_without_slots_nobody_waits(autojump_clock: Clock) -> None:
-    """0 is no cap; requests are spread over the tier, if it is one."""
+    """`slots = 0` is no cap; requests spread over a tier."""
     track = Track("a", "b", priorities={"a": 1, "b": 1})
 
     outcomes = await many(track, "k" * 10, holds=10)
@@ -56,7 +56,7 @@ async def test_without_slots_nobody_waits(autojump_clock: Clock) -> None:
 
 
 async def test_who_has_waited_too_long_is_told_when_to_come_back(autojump_clock: Clock) -> None:
-    """503 `queue_timeout`; nobody was asked on its behalf."""
+    """It gets a 503 with the reason `queue_timeout`, and no backend is asked."""
     _, late = await many(Track("a", slots=1), "kk", holds=10, queue_timeout=4)
 
     assert isinstance(late.error, Unavailable)
@@ -65,14 +65,14 @@ async def test_who_has_waited_too_long_is_told_when_to_come_back(autojump_clock:
 
 
 async def test_the_wait_is_part_of_the_first_chunks_deadline(autojump_clock: Clock) -> None:
-    """`patience` covers the line as well."""
-    _, late = await many(Track("a", slots=1), "kk", holds=10, patience=4)
+    """The deadline of the first chunk covers the waiting line too."""
+    _, late = await many(Track("a", slots=1), "kk", holds=10, timeout=4)
 
     assert (late.ended, late.started) == (4, {})
 
 
 async def test_a_newcomer_does_not_overtake_the_line(autojump_clock: Clock) -> None:
-    """Room that comes free is handed to who waits, in the same instant."""
+    """Free room goes to the next in line in the same instant."""
     track = Track("a", slots=1)
     served: list[str] = []
 
@@ -94,7 +94,7 @@ async def test_a_newcomer_does_not_overtake_the_line(autojump_clock: Clock) -> N
 async def test_a_client_that_leaves_the_line_leaves_nothing(
     autojump_clock: Clock, moment: float
 ) -> None:
-    """Before its turn, in the instant of its turn, after it."""
+    """It may leave before its turn, in the instant of its turn, or after it."""
     track = Track("a", slots=1)
 
     async def leaves() -> None:
@@ -111,7 +111,7 @@ async def test_a_client_that_leaves_the_line_leaves_nothing(
 
 
 async def test_a_backend_that_comes_back_serves_the_line(autojump_clock: Clock) -> None:
-    """The line is for whatever gives room: here a backend that is resumed."""
+    """Any new room serves the line; here a backend is resumed."""
     track = Track("a", "b", slots=1)
     track.backends.pause({"b"})
 
@@ -127,7 +127,7 @@ async def test_a_backend_that_comes_back_serves_the_line(autojump_clock: Clock) 
 
 
 async def test_a_line_before_backends_that_are_all_lost_dissolves(autojump_clock: Clock) -> None:
-    """There is nothing left to wait for: 503 at once."""
+    """With nothing left to wait for, all get a 503 at once."""
     track = Track("a", slots=1)
 
     async def lose() -> None:
@@ -146,22 +146,22 @@ async def test_a_line_before_backends_that_are_all_lost_dissolves(autojump_clock
 async def test_a_backend_that_says_it_is_full_is_left_alone_for_as_long_as_it_says(
     autojump_clock: Clock,
 ) -> None:
-    """`Retry-After: 7` of the preferred one: the next requests go elsewhere, then come back."""
+    """After `Retry-After: 7` from the preferred backend, requests go elsewhere for 7 s."""
     track = Track("a", "b")
-    busy: Scenario = {"a": (0, full(retry_after=7)), "b": (0, GOOD)}
-    well: Scenario = {"a": (0, GOOD), "b": (0, GOOD)}
+    busy: RacePlan = {"a": (0, full(retry_after=7)), "b": (0, GOOD)}
+    healthy: RacePlan = {"a": (0, GOOD), "b": (0, GOOD)}
 
     assert (await track.run(busy)).started == {"a": 0, "b": 0}
     await trio.sleep(6.9)
-    assert (await track.run(well)).started == {"b": 0}
+    assert (await track.run(healthy)).started == {"b": 0}
     await trio.sleep(0.1)
-    assert (await track.run(well)).started == {"a": 0}
+    assert (await track.run(healthy)).started == {"a": 0}
 
 
 async def test_a_backend_that_does_not_say_is_left_alone_for_a_second(
     autojump_clock: Clock,
 ) -> None:
-    """A 429 or 503 without `Retry-After` means full, not ill: no breaker opens."""
+    """A 429 or 503 without `Retry-After` means full, not unhealthy; no breaker opens."""
     track = Track("a", "b")
     for _ in range(10):
         assert (await track.run({"a": (0, full()), "b": (0, GOOD)})).started == {"a": 0, "b": 0}
@@ -171,8 +171,8 @@ async def test_a_backend_that_does_not_say_is_left_alone_for_a_second(
     assert (await track.run({"a": (0, GOOD), "b": (0, GOOD)})).won == "a"
 
 
-async def test_all_of_them_resting_are_waited_for(autojump_clock: Clock) -> None:
-    """A request that comes meanwhile is served when the first of them may be asked again."""
+async def test_a_request_waits_while_all_back_off(autojump_clock: Clock) -> None:
+    """A request is served when the first of them may be asked again."""
     track = Track("a", "b")
     await track.run({"a": (0, full(retry_after=7)), "b": (0, full(retry_after=4))})
 
@@ -182,7 +182,7 @@ async def test_all_of_them_resting_are_waited_for(autojump_clock: Clock) -> None
 
 
 async def test_who_would_wait_in_vain_is_told_at_once(autojump_clock: Clock) -> None:
-    """All are full for longer than one may wait: `Retry-After` says for how long."""
+    """If all are full for longer than the queue timeout, it gets a 503 with `Retry-After`."""
     track = Track("a")
     await track.run({"a": (0, full(retry_after=600))})
 
@@ -194,7 +194,7 @@ async def test_who_would_wait_in_vain_is_told_at_once(autojump_clock: Clock) -> 
 
 
 async def test_a_failover_waits_for_room_too(autojump_clock: Clock) -> None:
-    """The second backend is full when the first one fails: its slot is waited for."""
+    """If the second backend is full when the first fails, the request waits for its slot."""
     track = Track("a", "b", slots=1)
     async with trio.open_nursery() as nursery:
         track.backends.pause({"a"})
@@ -208,7 +208,7 @@ async def test_a_failover_waits_for_room_too(autojump_clock: Clock) -> None:
 
 
 async def test_what_costs_a_backend_nothing_takes_no_room(autojump_clock: Clock) -> None:
-    """`/api/show` does not wait behind chats, and is not in their way."""
+    """`/api/show` neither waits for chats nor makes them wait."""
     track = Track("a", slots=1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: track.run({"a": (0, GOOD)}, holds=10))
@@ -221,7 +221,7 @@ async def test_what_costs_a_backend_nothing_takes_no_room(autojump_clock: Clock)
 
 
 async def test_room_that_time_alone_gives_is_seen_in_time(autojump_clock: Clock) -> None:
-    """A rest that ends at 5 s counts, though a breaker of the same backend waits until 20 s."""
+    """A backoff that ends at 5 s counts, although the backend's breaker waits until 20 s."""
     track = Track("a")
     health = track.by_name["a"].health_of(M)
     health.backoff_until, health.breaker.until = 5.0, 20.0
@@ -229,8 +229,8 @@ async def test_room_that_time_alone_gives_is_seen_in_time(autojump_clock: Clock)
     assert (await track.run({"a": (0, GOOD)})).started == {"a": 5}
 
 
-async def test_a_breakers_wait_is_not_taken_for_a_rest(autojump_clock: Clock) -> None:
-    """The slot that comes free in a second is waited for, however long the breaker waits."""
+async def test_a_breakers_wait_is_not_taken_for_a_backoff(autojump_clock: Clock) -> None:
+    """The request waits for a slot that is free in a second, however long the breaker waits."""
     track = Track("a", slots=1)
     track.by_name["a"].health_of(M).breaker.until = 70.0
     async with trio.open_nursery() as nursery:
@@ -244,22 +244,22 @@ async def test_a_breakers_wait_is_not_taken_for_a_rest(autojump_clock: Clock) ->
 async def test_the_retry_budget_is_waited_for_beside_a_full_backend(
     autojump_clock: Clock,
 ) -> None:
-    """The purse is empty, another backend full: as soon as a retry can be paid it is made."""
+    """With an empty bucket and a full backend, the retry is made once it can be paid."""
     track = Track("c", "b", "a")
     track.by_name["a"].slots = track.by_name["a"].in_flight = 1
     track.by_name["b"].health_of(M).is_failing = True
     while track.rules.retries.pay(0):
         pass
-    scenario: Scenario = {"c": (0, failed()), "b": (0, GOOD), "a": (0, GOOD)}
+    plan: RacePlan = {"c": (0, failed()), "b": (0, GOOD), "a": (0, GOOD)}
 
-    outcomes = await track.run(scenario)
+    outcomes = await track.run(plan)
 
     assert outcomes.won == "b"
     assert 0 < outcomes.started["b"] < 0.2
 
 
 async def test_a_key_that_fills_the_line_makes_room_for_another(autojump_clock: Clock) -> None:
-    """Its last request is refused, and the other key's first one is served in its turn."""
+    """Its newest request is rejected, and the other key's first one is served in its turn."""
     track = Track("a", slots=1)
     track.backends.line.capacity = 5
 
@@ -271,7 +271,7 @@ async def test_a_key_that_fills_the_line_makes_room_for_another(autojump_clock: 
 
 
 async def test_many_that_wait_for_the_same_look_at_the_clock_once(autojump_clock: Clock) -> None:
-    """A thousand requests for as many cloud names are one kind, not a thousand."""
+    """A thousand requests for as many cloud names look at the clock as one kind."""
     track = Track("a", slots=1)
     track.by_name["a"].in_flight = 1
     async with trio.open_nursery() as nursery:
@@ -288,7 +288,7 @@ async def test_many_that_wait_for_the_same_look_at_the_clock_once(autojump_clock
 
 
 class Penniless:
-    """A purse that is always empty."""
+    """A token bucket that is always empty."""
 
     def pay(self) -> bool:
         """Never."""

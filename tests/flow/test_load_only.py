@@ -43,7 +43,7 @@ async def spend(key: Limited, tokens: int) -> None:
 async def test_a_load_needs_no_budget(
     autojump_clock: Clock, path: str, body: dict[str, Any]
 ) -> None:
-    """With not a token left it is served as it came, charged nothing, and counted in the rate."""
+    """With no token left it is served unchanged, costs nothing, and counts in the rate."""
     limits = KeyLimits(requests_per_minute=2, concurrent_requests=1, tokens_per_day=1000)
     async with limited(limits, {"a": Simulator([Model("m1:latest")])}) as key:
         await spend(key, 1000)
@@ -80,7 +80,7 @@ async def test_a_load_needs_no_budget(
 async def test_what_may_have_it_write_needs_one(
     autojump_clock: Clock, path: str, body: dict[str, Any]
 ) -> None:
-    """What is not sure to be a load is none."""
+    """A request that may generate tokens does not count as a load."""
     async with limited(KeyLimits(tokens_per_day=1000)) as key:
         await spend(key, 1000)
         reply = await key.ask(path, body)
@@ -89,7 +89,7 @@ async def test_what_may_have_it_write_needs_one(
 
 
 async def test_a_large_chat_is_no_load(autojump_clock: Clock) -> None:
-    """Its messages are read in parts, so that they look empty at first: they cost tokens."""
+    """Its messages are read in parts and look empty at first, but they cost tokens."""
     words = [{"role": "user", "content": "word " * 1000} for _ in range(60)]
     async with limited(KeyLimits(tokens_per_day=1000)) as own:
         reply = await own.ask(body={"model": "m1", "messages": words})

@@ -1,4 +1,4 @@
-"""A kept connection that breaks under a request: what is sent again unseen, and what has failed."""
+"""A kept connection that breaks under a request: which requests are sent again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHAT = "/api/chat"
 async def test_a_second_generation_is_seen(
     autojump_clock: MockClock, worked: float, reasons: list[str | None], failures: int
 ) -> None:
-    """A backend that worked on a request and died has failed: in the row, and for its breaker."""
+    """A backend that died while it worked has failed, in the record and for its breaker."""
     simulator = Simulator((Model("m1:latest"),))
     async with open_scenario({"a": simulator}) as scenario, memory_server(simulator) as connect:
         (backend,) = scenario.gateway.backends.all
