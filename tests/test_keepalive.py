@@ -22,7 +22,7 @@ from ollama_gateway.http.listener import Listener, bind
 from ollama_gateway.limits.redis.scripts import Scripts
 from tests.backends.conftest import HOST
 from tests.backends.misbehaving import answers_and_stays, listening
-from tests.http.serving import gateway, refusal
+from tests.http.serving import gateway, render_early_error
 from tests.support.redis_server import redis_server
 
 WANTED = {"on": 1, "idle": 15, "interval": 5, "count": 3, "unacknowledged": 30_000}
@@ -52,7 +52,7 @@ def sockets(request: pytest.FixtureRequest) -> Iterator[list[socket.socket]]:
 
 async def test_of_clients(sockets: list[socket.socket]) -> None:
     """Each accepted socket has from its listening one what no call was made for."""
-    listener = Listener(gateway(), refusal, 10)
+    listener = Listener(gateway(), render_early_error, 10)
     port = sockets[0].getsockname()[1]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.serve, sockets)

@@ -14,7 +14,7 @@ import trio.testing
 
 from ollama_gateway.errors import GatewayError, Unauthorized
 from ollama_gateway.flow.ask import Ask, Endpoint
-from ollama_gateway.http.app_tasks import App
+from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
 from ollama_gateway.http.listener import Listener, bind
 from ollama_gateway.metrics import Metrics
@@ -28,7 +28,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 
-def refusal(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+def render_early_error(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """The gateway's error response, without its counting."""
     headers, body = error_response(error, OLLAMA, "id")
     return [*headers, (b"content-length", b"%d" % len(body))], body
@@ -100,10 +100,10 @@ async def _serve(listener: Listener, sockets: list[socket.socket], has_ended: tr
 
 @asynccontextmanager
 async def serving(
-    app: App, limits: ConnectionLimits | None = None, max_connections: int = 1000
+    app: ASGIApp, limits: ConnectionLimits | None = None, max_connections: int = 1000
 ) -> AsyncIterator[Peer]:
     """A listener on a free port for the length of the block; ends every task with it."""
-    listener = Listener(app, refusal, max_connections, limits or ConnectionLimits())
+    listener = Listener(app, render_early_error, max_connections, limits or ConnectionLimits())
     sockets = bind("127.0.0.1", 0)
     with trio.fail_after(HANGS):
         async with trio.open_nursery() as nursery:

@@ -69,7 +69,7 @@ async def test_a_client_that_sends_all_first_reads_its_answer_too() -> None:
 
 async def test_a_client_may_send_for_longer_than_an_application_has_to_end() -> None:
     """The time of an application whose client is gone is not that of the lingering."""
-    limits = ConnectionLimits(linger_timeout=1000, linger_longest=1000, farewell=0.1)
+    limits = ConnectionLimits(linger_timeout=1000, linger_longest=1000, disconnect_grace=0.1)
     async with serving(gateway(), limits) as peer, await peer.connect() as client:
         await client.send_all(HEAD % (b"/key", b"content-length: 40"))
         for _ in range(40):
@@ -165,7 +165,9 @@ async def test_an_uploader_that_leaves_is_noticed(framing: bytes) -> None:
 
 async def test_the_end_comes_before_the_lingering() -> None:
     """A refused client sees the end of its answer while the gateway still reads what it sends."""
-    async with serving(gateway(), ConnectionLimits(linger_timeout=1000, farewell=1000)) as peer:
+    async with serving(
+        gateway(), ConnectionLimits(linger_timeout=1000, disconnect_grace=1000)
+    ) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(b"no request at all\r\n\r\n")
             assert (await read_to_end(stream)).startswith(b"HTTP/1.1 400 ")

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.http.app_tasks import App
+from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
 from tests.http.serving import PLAIN_REQUEST, Receive, Send, gateway, hello, read_to_end, serving
 
@@ -120,7 +120,7 @@ async def test_a_cut_answer_to_http_1_0_is_a_reset(way: str) -> None:
         await send(piece(b"begun"))
         raise ZeroDivisionError
 
-    apps: dict[str, App] = {"failure": gateway(), "crash": crash, "drain": hang}
+    apps: dict[str, ASGIApp] = {"failure": gateway(), "crash": crash, "drain": hang}
     async with serving(apps[way]) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(OLD)

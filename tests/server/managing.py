@@ -26,7 +26,7 @@ def publishing(*models: Model) -> Simulator:
 
 
 @attrs.define
-class Managed:
+class ManagingClient:
     """A story, told by a client that may manage."""
 
     scenario: Scenario
@@ -61,15 +61,15 @@ class Managed:
 
 
 @asynccontextmanager
-async def managed(
+async def managing_client(
     given: Mapping[str, Simulator] | None = None,
     models: tuple[str, ...] = ("*",),
     limits: KeyLimits | None = None,
     **settings: Any,
-) -> AsyncIterator[Managed]:
+) -> AsyncIterator[ManagingClient]:
     """Two backends, `a` and `b`, and a key that may manage these models."""
     simulators = given or {"a": publishing(), "b": publishing()}
     async with open_scenario(simulators, **settings) as scenario:
         groups, own = frozenset(ENDPOINT_GROUPS), limits or KeyLimits()
         _, key = scenario.store.create("ops", models, groups, limits=own)
-        yield Managed(scenario, key)
+        yield ManagingClient(scenario, key)

@@ -18,7 +18,7 @@ from ollama_gateway.errors import (
     RequestTimeout,
     Unavailable,
 )
-from ollama_gateway.server.bodies import GRACE, SLOWEST, BodyBudget, Room
+from ollama_gateway.server.bodies import BODY_GRACE_SECONDS, MIN_BODY_RATE, BodyBudget, BodyShare
 from ollama_gateway.server.downstream import ASGIDownstream
 from ollama_gateway.wire.large import RequestBody
 from tests.http.serving import gateway, serving, wait_until
@@ -33,7 +33,7 @@ class Script:
 
     steps: Sequence[tuple[float, int]]
     last: Any
-    leaving: Callable[[], None] = attrs.field(init=False)
+    on_disconnect: Callable[[], None] = attrs.field(init=False)
     sent: list[Any] = attrs.field(factory=list, init=False)
     is_asked: bool = attrs.field(default=False, init=False)
     is_empty: bool = attrs.field(default=True, init=False)
@@ -50,7 +50,7 @@ class Script:
         if self._next == len(self.steps):
             self._next += 1
             if self.last is GONE:
-                self.leaving()
+                self.on_disconnect()
             return self.last
         if self._next > len(self.steps):
             await trio.sleep_forever()
@@ -75,10 +75,10 @@ async def read(
     script: Script, budget: BodyBudget, announced: int | None = None, key_id: str = ""
 ) -> RequestBody | GatewayError | None:
     """The body, the error that reading it raised, or None where the client left."""
-    with Room(budget) as room:
-        downstream = ASGIDownstream(script, script.send, room, None, announced, answer_headers=[])
+    with BodyShare(budget) as share:
+        downstream = ASGIDownstream(script, script.send, share, None, announced, answer_headers=[])
         with trio.CancelScope() as request:
-            script.leaving = downstream.leaving(request)
+            script.on_disconnect = downstream.cancel_on_disconnect(request)
             try:
                 return await downstream.body(key_id)
             except GatewayError as error:
@@ -102,8 +102,8 @@ async def test_a_body_arrives_whole(autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize(
     ("steps", "seconds"),
     [
-        ([], GRACE),
-        ([(1, 1)] * 100, GRACE),
+        ([], BODY_GRACE_SECONDS),
+        ([(1, 1)] * 100, BODY_GRACE_SECONDS),
         ([(5, KIBIBYTE)] * 100, 10 + 2),
         ([(3, KIBIBYTE)] * 100, 10 + 4),
     ],
@@ -125,7 +125,7 @@ async def test_a_dripped_body_is_too_slow(
 async def test_a_slow_line_is_no_fault(autojump_clock: MockClock) -> None:
     """At the slowest rate a body may take as long as a body may take at all."""
     started = trio.current_time()
-    body = await read(Script([(1, SLOWEST)] * 60, END), roomy())
+    body = await read(Script([(1, MIN_BODY_RATE)] * 60, END), roomy())
     assert isinstance(body, RequestBody)
     assert trio.current_time() - started == pytest.approx(60)
 
@@ -178,18 +178,18 @@ async def test_one_key_holds_a_quarter_of_the_room(
 ) -> None:
     """Or one whole body; more is its own doing, and another key has the rest."""
     budget = BodyBudget(1024, total)
-    with ExitStack() as rooms:
+    with ExitStack() as shares:
         for _ in range(held // 512):
-            rooms.enter_context(Room(budget, "one")).take(512)
-        with Room(budget, "one") as room, pytest.raises(LimitReached) as refusal:
-            room.take(1)
+            shares.enter_context(BodyShare(budget, "one")).take(512)
+        with BodyShare(budget, "one") as share, pytest.raises(LimitReached) as refusal:
+            share.take(1)
         assert (refusal.value.status, refusal.value.reason) == (429, "key_bodies_full")
         assert refusal.value.retry_after == 1
         if held < total:
-            rooms.enter_context(Room(budget, "other")).take(512)
+            shares.enter_context(BodyShare(budget, "other")).take(512)
         else:
-            with Room(budget, "other") as room, pytest.raises(Unavailable):
-                room.take(1)
+            with BodyShare(budget, "other") as share, pytest.raises(Unavailable):
+                share.take(1)
     assert budget.held == 0
     assert not budget.held_by
 
@@ -255,9 +255,9 @@ async def test_all_together_over_the_wire() -> None:
 def test_a_room_is_empty_when_it_is_left() -> None:
     """What was taken is given back, and a refusal takes nothing."""
     budget = BodyBudget(limit=10, total=10)
-    with Room(budget) as room:
-        room.take(10)
+    with BodyShare(budget) as share:
+        share.take(10)
         with pytest.raises(Unavailable):
-            room.take(1)
+            share.take(1)
         assert budget.held == 10
     assert budget.held == 0

@@ -10,7 +10,7 @@ import trio.testing
 from ollama_gateway.backends.transport import ONCE, Transport
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Script
-from tests.server.managing import Managed, managed
+from tests.server.managing import ManagingClient, managing_client
 
 Clock = trio.testing.MockClock
 PULL = {"model": "new:1"}
@@ -19,7 +19,7 @@ HOUR = 3600.0
 
 async def test_a_client_that_leaves_cancels_the_pull(autojump_clock: Clock) -> None:
     """The backend sees its connection closed in the instant in which the client goes."""
-    async with managed() as client:
+    async with managing_client() as client:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
         began = trio.current_time()
         reply = await client.ask("/api/pull", PULL, to="a", leave_at=3.5)
@@ -38,7 +38,7 @@ async def test_a_client_that_leaves_cancels_the_pull(autojump_clock: Clock) -> N
 
 async def test_a_drain_ends_a_pull(autojump_clock: Clock) -> None:
     """At the drain's deadline the client gets an error event and a cut, and the row says why."""
-    async with managed() as client, trio.open_nursery() as nursery:
+    async with managing_client() as client, trio.open_nursery() as nursery:
         client.scenario.simulators["a"].script(Script(pace=10), path="/api/pull")
 
         async def drain() -> None:
@@ -57,7 +57,7 @@ async def test_a_drain_ends_a_pull(autojump_clock: Clock) -> None:
 
 async def test_a_pull_that_ends_during_a_drain(autojump_clock: Clock) -> None:
     """What ends before the deadline ends as ever."""
-    async with managed() as client, trio.open_nursery() as nursery:
+    async with managing_client() as client, trio.open_nursery() as nursery:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
 
         async def drain() -> None:
@@ -72,7 +72,7 @@ async def test_a_pull_that_ends_during_a_drain(autojump_clock: Clock) -> None:
 
 async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> None:
     """No deadline is for the whole: each line has the idle timeout for itself."""
-    async with managed() as client:
+    async with managing_client() as client:
         client.scenario.simulators["a"].script(Script(pace=299), path="/api/pull")
         reply = await client.ask("/api/pull", PULL, to="a")
         lines = len(reply.lines)
@@ -85,7 +85,7 @@ async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> 
 
 async def test_a_pull_that_tells_only_its_end_may_take_hours(autojump_clock: Clock) -> None:
     """Without progress to watch, discovery watches: while the backend is up it may go on."""
-    async with managed() as client:
+    async with managing_client() as client:
         client.scenario.simulators["a"].script(Script(before=5 * HOUR), path="/api/pull")
         reply = await client.ask("/api/pull", {**PULL, "stream": False}, to="a")
 
@@ -95,7 +95,7 @@ async def test_a_pull_that_tells_only_its_end_may_take_hours(autojump_clock: Clo
 
 async def test_such_a_pull_ends_when_its_backend_is_gone(autojump_clock: Clock) -> None:
     """Three failed polls end what would be waited for in vain."""
-    async with managed() as client, trio.open_nursery() as nursery:
+    async with managing_client() as client, trio.open_nursery() as nursery:
         hang = Script(hang_after=0)
         client.scenario.simulators["a"].script(hang, path="/api/pull")
 
@@ -115,7 +115,7 @@ async def test_such_a_pull_ends_when_its_backend_is_gone(autojump_clock: Clock) 
 
 async def test_a_refresh_that_fails_holds_nothing_up(autojump_clock: Clock) -> None:
     """Where the lists cannot be read the answer ends all the same, after the polls' timeout."""
-    async with managed() as client:
+    async with managing_client() as client:
         client.scenario.simulators["a"].script(Script(hang_after=0), path="/api/tags")
         reply = await client.ask("/api/pull", PULL, to="a")
         await client.scenario.poll()
@@ -126,7 +126,7 @@ async def test_a_refresh_that_fails_holds_nothing_up(autojump_clock: Clock) -> N
 
 async def test_a_poll_from_before_the_end_changes_nothing(autojump_clock: Clock) -> None:
     """A slow poll that began before the pull ended does not take the new model off the list."""
-    async with managed() as client, trio.open_nursery() as nursery:
+    async with managing_client() as client, trio.open_nursery() as nursery:
         old = client.scenario.simulators["a"]
         # What it answers was written down before the pull: the poll is only slow to arrive.
         body = b'{"models":[]}'
@@ -163,7 +163,7 @@ class Watched(Transport):
 
 async def test_it_goes_out_once(autojump_clock: Clock) -> None:
     """No kept connection may break under it: what would be sent again might be done twice."""
-    async with managed() as client:
+    async with managing_client() as client:
         backend = client.scenario.gateway.backends.all[0]
         backend.transport = watched = Watched(backend.transport)
         await client.ask("/api/copy", {"source": "none", "destination": "x"}, to="a")
@@ -176,7 +176,7 @@ async def test_it_goes_out_once(autojump_clock: Clock) -> None:
 async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: Clock) -> None:
     """A key without a token left may still manage; one without a request left may not."""
     limits = KeyLimits(requests_per_minute=2, tokens_per_day=1)
-    async with managed(limits=limits) as client:
+    async with managing_client(limits=limits) as client:
         replies = [await client.ask("/api/pull", PULL, to="a") for _ in range(3)]
 
     assert [reply.status for reply in replies] == [200, 200, 429]
@@ -187,7 +187,7 @@ async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: 
 
 async def test_a_pull_holds_a_place_to_its_end(autojump_clock: Clock) -> None:
     """One at once is one at once, and the place is free when the last byte is out."""
-    async with managed(limits=KeyLimits(concurrent_requests=1)) as client:
+    async with managing_client(limits=KeyLimits(concurrent_requests=1)) as client:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_pull, client, "a", 200)
@@ -196,5 +196,5 @@ async def test_a_pull_holds_a_place_to_its_end(autojump_clock: Clock) -> None:
         await _pull(client, "b", 200)
 
 
-async def _pull(client: Managed, to: str, status: int) -> None:
+async def _pull(client: ManagingClient, to: str, status: int) -> None:
     assert (await client.ask("/api/pull", PULL, to=to)).status == status

@@ -38,10 +38,10 @@ async def test_those_who_come_together_pass_a_few_at_a_time_in_their_order(
     autojump_clock: Clock, turns: Turns
 ) -> None:
     """So the first ones have done their work before the last ones begin theirs."""
-    pacer, passed = StartPacer(at_once=3), []
+    pacer, passed = StartPacer(starts_per_turn=3), []
 
     async def request(number: int) -> None:
-        await pacer.pass_through()
+        await pacer.wait_to_start()
         passed.append((number, turns.number))
 
     async with trio.open_nursery() as nursery:
@@ -54,10 +54,10 @@ async def test_those_who_come_together_pass_a_few_at_a_time_in_their_order(
 
 async def test_who_waits_is_let_through_in_order(autojump_clock: Clock) -> None:
     """First come, first served."""
-    pacer, passed = StartPacer(at_once=1), []
+    pacer, passed = StartPacer(starts_per_turn=1), []
 
     async def request(number: int) -> None:
-        await pacer.pass_through()
+        await pacer.wait_to_start()
         passed.append(number)
 
     async with trio.open_nursery() as nursery:
@@ -77,10 +77,10 @@ async def _begun(
 
 async def test_few_hardly_wait(autojump_clock: Clock, turns: Turns) -> None:
     """However many come one after the other, every third waits for a turn, and no other."""
-    pacer, waited = StartPacer(at_once=3), []
+    pacer, waited = StartPacer(starts_per_turn=3), []
     for _ in range(39):
         began = turns.number
-        await pacer.pass_through()
+        await pacer.wait_to_start()
         waited.append(turns.number - began)
     assert Counter(waited) == {0: 27, 1: 12}
 
@@ -90,11 +90,11 @@ async def test_a_client_that_leaves_in_line_holds_up_nobody(
     autojump_clock: Clock, number: int
 ) -> None:
     """Whoever it is, also the one that was to let in those behind it."""
-    pacer, passed, leaving = StartPacer(at_once=2), set(), trio.CancelScope()
+    pacer, passed, leaving = StartPacer(starts_per_turn=2), set(), trio.CancelScope()
 
     async def request(which: int) -> None:
         with leaving if which == number else trio.CancelScope():
-            await pacer.pass_through()
+            await pacer.wait_to_start()
             passed.add(which)
 
     async with trio.open_nursery() as nursery:
@@ -104,22 +104,22 @@ async def test_a_client_that_leaves_in_line_holds_up_nobody(
         leaving.cancel()
     assert passed >= set(range(7)) - {number}
     assert not pacer._is_waiting
-    assert not pacer._beginning
+    assert not pacer._starting
 
 
 async def test_streams_go_on_a_few_at_a_time_while_requests_wait(
     autojump_clock: Clock, turns: Turns
 ) -> None:
     """And all the others when none waits any more."""
-    pacer, went = StartPacer(at_once=1, running_at_once=2), []
+    pacer, went = StartPacer(starts_per_turn=1, running_per_turn=2), []
 
     async def stream() -> None:
         await pacer.give_way()
-        went.append((turns.number, bool(pacer._beginning)))
+        went.append((turns.number, bool(pacer._starting)))
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
-            nursery.start_soon(pacer.pass_through)
+            nursery.start_soon(pacer.wait_to_start)
         await trio.lowlevel.checkpoint()
         for _ in range(20):
             nursery.start_soon(stream)
@@ -132,7 +132,11 @@ async def test_streams_go_on_a_few_at_a_time_while_requests_wait(
 @pytest.mark.parametrize("number", range(3))
 async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, number: int) -> None:
     """Its client may leave while it gives way."""
-    pacer, went, leaving = StartPacer(at_once=1, running_at_once=1), set(), trio.CancelScope()
+    pacer, went, leaving = (
+        StartPacer(starts_per_turn=1, running_per_turn=1),
+        set(),
+        trio.CancelScope(),
+    )
 
     async def stream(which: int) -> None:
         with leaving if which == number else trio.CancelScope():
@@ -141,7 +145,7 @@ async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, numbe
 
     async with trio.open_nursery() as nursery:
         for _ in range(4):
-            nursery.start_soon(pacer.pass_through)
+            nursery.start_soon(pacer.wait_to_start)
         await trio.lowlevel.checkpoint()
         for which in range(3):
             nursery.start_soon(stream, which)
@@ -157,5 +161,5 @@ async def test_a_stream_without_anybody_waiting_waits_for_nothing(autojump_clock
     with trio.CancelScope() as scope:
         scope.cancel()  # any turn would end here
         await pacer.give_way()
-        await pacer.pass_through()
+        await pacer.wait_to_start()
     assert not scope.cancelled_caught

@@ -14,7 +14,7 @@ import ollama
 import openai
 import pytest
 
-from tests.http.securing import Issuer
+from tests.http.tls_serving import CertificateFiles
 from tests.smoke.fleet import TWO, Fleet, clean_environment, ctl, fleet
 
 SAY_HI = [{"role": "user", "content": "hi"}]
@@ -36,7 +36,7 @@ class Secured:
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """One for the module."""
-    issuer = Issuer.into(tmp_path_factory.mktemp("certificate"))
+    issuer = CertificateFiles.into(tmp_path_factory.mktemp("certificate"))
     with fleet(
         tmp_path_factory.mktemp("data"),
         {"a": TWO["a"]},
@@ -101,7 +101,7 @@ def test_plain_http_is_no_answer_and_no_harm(secured: Secured) -> None:
 
 def test_files_that_do_not_go_together_end_the_start(tmp_path: Path) -> None:
     """With exit code 2 and one line."""
-    one, two = Issuer.into(tmp_path / "one"), Issuer.into(tmp_path / "two")
+    one, two = CertificateFiles.into(tmp_path / "one"), CertificateFiles.into(tmp_path / "two")
     environment = {
         **clean_environment(),
         "OLLAMA_BACKENDS": "a=http://127.0.0.1:1",

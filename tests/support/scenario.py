@@ -43,12 +43,12 @@ class Pieces:
         """What all of them make."""
         return b"".join(piece for _, piece in self.pieces)
 
-    async def send(self, inbox: RequestStream) -> None:
+    async def send(self, request_stream: RequestStream) -> None:
         """Send them."""
         for seconds, piece in self.pieces:
             await trio.sleep(seconds)
-            inbox.put(piece)
-        inbox.end()
+            request_stream.put(piece)
+        request_stream.end()
 
 
 @attrs.define
@@ -112,9 +112,9 @@ class Scenario:
         """
         reply = Reply()
         parts = body if isinstance(body, Pieces) else _at_once(method, body)
-        inbox = RequestStream()
+        request_stream = RequestStream()
         if not parts.pieces[0][0]:  # as from a client that sends it with its head
-            await parts.send(inbox)
+            await parts.send(request_stream)
         more = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
         usual = {"host": "localhost" if is_admin else "h"}
         if parts.is_announced:
@@ -125,7 +125,7 @@ class Scenario:
 
         async def leave() -> None:
             await trio.sleep(float("inf") if leave_at is None else leaving - trio.current_time())
-            inbox.close()
+            request_stream.close()
 
         async def send(event: Any) -> None:
             await trio.lowlevel.checkpoint()
@@ -149,8 +149,8 @@ class Scenario:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leave)
             if parts.pieces[0][0]:
-                nursery.start_soon(parts.send, inbox)
-            await listener.app(scope, inbox, send)
+                nursery.start_soon(parts.send, request_stream)
+            await listener.app(scope, request_stream, send)
             reply.ended_at = trio.current_time()
             nursery.cancel_scope.cancel()
         return reply

@@ -13,7 +13,7 @@ from ollama_gateway.http.protocol import Protocol
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.http.response_writer import ResponseWriter
 
-App = Callable[[Scope, RequestStream, Callable[[Any], Awaitable[None]]], Any]
+ASGIApp = Callable[[Scope, RequestStream, Callable[[Any], Awaitable[None]]], Any]
 """ASGI; its `receive` can do more (`inbox.py`)."""
 
 
@@ -30,22 +30,22 @@ class AppTasks(TaskGroup):
         send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[Any], Awaitable[None]]:
         """Start an application; what is returned takes hypercorn's events for it."""
-        inbox = self.http.inbox
-        self.spawn(_run_app, app, scope, inbox, ResponseWriter(self.http, send))
+        request_stream = self.http.request_stream
+        self.spawn(_run_app, app, scope, request_stream, ResponseWriter(self.http, send))
 
         async def put(_event: Any) -> None:
-            inbox.close()  # the only event that does not come from `Protocol` itself
+            request_stream.close()  # the only event that does not come from `Protocol` itself
 
         return put
 
 
 async def _run_app(
-    app: App,
+    app: ASGIApp,
     scope: Scope,
-    inbox: RequestStream,
+    request_stream: RequestStream,
     send: Callable[[Any], Awaitable[None]],
 ) -> None:
     try:
-        await app(scope, inbox, send)
+        await app(scope, request_stream, send)
     finally:
         await send(None)  # hypercorn's sign that no more will come: an unfinished answer is cut

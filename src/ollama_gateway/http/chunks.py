@@ -16,11 +16,11 @@ import anyio
 from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge
 from ollama_gateway.wire.chunked import ChunkedBody, ChunkedBodyBroken, LineTooLong
 
-MANY: Final = 1000
+MANY_LINES: Final = 1000
 """Ends of lines (a chunk has two) in what waits that make it a body of many chunks."""
-PART: Final = 8192
+PART_BYTES: Final = 8192
 """Bytes of such a body that are taken apart in one turn: 0.1 ms, of odd chunks 0.7 ms."""
-SHORT: Final = 1024
+SHORT_BODY_BYTES: Final = 1024
 """Bytes of a body that is looked at though nobody wants it: the connection can stay at its end."""
 
 
@@ -54,16 +54,16 @@ class Chunks:
 
     async def take(self) -> bytes:
         """What waits, or some of it, carries; raises GatewayError where that is no body."""
-        if self._bytes.count(b"\n") <= MANY:
+        if self._bytes.count(b"\n") <= MANY_LINES:
             return self._take(len(self._bytes))
         async with self._turn:
-            return self._take(PART)
+            return self._take(PART_BYTES)
 
     def drop(self) -> None:
         """Nobody wants it: of a long one the end is never found."""
-        if len(self._bytes) <= SHORT:
+        if len(self._bytes) <= SHORT_BODY_BYTES:
             with suppress(GatewayError):
-                self._take(SHORT)
+                self._take(SHORT_BODY_BYTES)
         self._bytes.clear()
 
     def _take(self, size: int) -> bytes:

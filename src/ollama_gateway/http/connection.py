@@ -38,13 +38,13 @@ from hypercorn.utils import parse_socket_addr
 
 from ollama_gateway import keepalive
 from ollama_gateway.errors import RequestTimeout
-from ollama_gateway.http.app_tasks import App, AppTasks
-from ollama_gateway.http.protocol import Protocol, Refusal
-from ollama_gateway.http.tls import SecureStream
+from ollama_gateway.http.app_tasks import AppTasks, ASGIApp
+from ollama_gateway.http.protocol import EarlyErrorRenderer, Protocol
+from ollama_gateway.http.tls import ServerTLSStream
 from ollama_gateway.log import get_logger
 
 MAX_RECEIVE: Final = 65536
-WRITE_PIECE: Final = 65536
+MAX_SEND: Final = 65536
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 log = get_logger("connection")
@@ -66,27 +66,27 @@ class ConnectionLimits:
     linger_longest: float = 30.0
     linger_bytes: int = 64 * 1024 * 1024
     read_ahead: int = 256 * 1024
-    farewell: float = 5.0
+    disconnect_grace: float = 5.0
     """How long an application may take to end after its client is gone."""
 
 
-class Connection(TCPServer):
+class ClientConnection(TCPServer):
     """One accepted stream, from the first byte to the close. Run it once, by `run()`."""
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         config: Config,
         context: WorkerContext,
-        stream: trio.SocketStream | SecureStream,
-        refusal: Refusal,
+        stream: trio.SocketStream | ServerTLSStream,
+        render_early_error: EarlyErrorRenderer,
         limits: ConnectionLimits,
         turn: anyio.Lock,
     ) -> None:
         super().__init__(
             cast("Any", app), config, context, ConnectionState({}), cast("Any", stream)
         )
-        self.stream: trio.SocketStream | SecureStream = stream  # type: ignore[assignment]
+        self.stream: trio.SocketStream | ServerTLSStream = stream  # type: ignore[assignment]
         self._tasks = AppTasks()
         self.http = Protocol(
             cast("Any", self.app),
@@ -98,11 +98,11 @@ class Connection(TCPServer):
                 parse_socket_addr(stream.socket.family, stream.socket.getsockname()),
             ),
             self.protocol_send,
-            refusal,
+            render_early_error,
             turn,
         )
         self._tasks.http = self.http
-        self.http.ssl = isinstance(stream, SecureStream)  # the scheme that applications see
+        self.http.ssl = isinstance(stream, ServerTLSStream)  # the scheme that applications see
         self._limits = limits
         self._reading = trio.CancelScope()
         self._deadline = trio.current_time() + limits.head_timeout
@@ -121,18 +121,18 @@ class Connection(TCPServer):
             if self.http.response_is_cut and self.http.end_is_close:
                 self._reset_on_close()
             await trio.aclose_forcefully(self.stream)
-            self.http.let_go()
+            self.http.break_cycles()
 
     async def _serve(self, nursery: trio.Nursery) -> None:
         self._tasks._nursery = nursery  # noqa: SLF001 - hypercorn opens it in __aenter__
         await self._read()
         ending = nursery.cancel_scope
-        ending.deadline = trio.current_time() + self._limits.farewell
+        ending.deadline = trio.current_time() + self._limits.disconnect_grace
         await self.http.handle(Closed())
         if self._finished:
             ending.deadline += self._limits.linger_longest
-            await self._part()
-            ending.deadline = trio.current_time() + self._limits.farewell
+            await self._close_gracefully()
+            ending.deadline = trio.current_time() + self._limits.disconnect_grace
 
     async def _read(self) -> None:
         while not self._finished:
@@ -158,12 +158,12 @@ class Connection(TCPServer):
             self._set_deadline(self._limits.head_timeout)
         if self.http.response_is_pending:
             return self.http.unread <= self._limits.read_ahead
-        await self.http.inbox.room()
+        await self.http.request_stream.wait_for_room()
         return not self._finished
 
     async def _received(self) -> bytes:
         """What one read gives; with a socket of our own, without a try that is in vain."""
-        if isinstance(self.stream, SecureStream):
+        if isinstance(self.stream, ServerTLSStream):
             return bytes(await self.stream.receive_some(MAX_RECEIVE))
         while True:
             await trio.lowlevel.wait_readable(self.stream.socket)
@@ -204,7 +204,7 @@ class Connection(TCPServer):
             return
         try:
             async with self.send_lock:
-                await self._send_in_pieces(rest)
+                await self._send_in_parts(rest)
         except trio.Cancelled:
             self._reset_on_close()  # a part may be out: nothing behind it would make sense
             self._finish()
@@ -220,18 +220,18 @@ class Connection(TCPServer):
         Nearly always it takes all: then a chunk needs no lock, no deadline and no turn of Trio's.
         Errors are left to the write of the rest.
         """
-        if self._finished or self.send_lock.locked() or isinstance(self.stream, SecureStream):
+        if self._finished or self.send_lock.locked() or isinstance(self.stream, ServerTLSStream):
             return data
         try:
             return data[os.write(self.stream.socket.fileno(), data) :]
         except OSError:
             return data
 
-    async def _send_in_pieces(self, data: memoryview) -> None:
+    async def _send_in_parts(self, data: memoryview) -> None:
         """Each piece has the write timeout for itself: a slow reader is not a dead one."""
-        for start in range(0, 0 if self._finished else len(data), WRITE_PIECE):
+        for start in range(0, 0 if self._finished else len(data), MAX_SEND):
             with trio.fail_after(self._limits.write_timeout):
-                await self.stream.send_all(data[start : start + WRITE_PIECE])
+                await self.stream.send_all(data[start : start + MAX_SEND])
 
     def _reset_on_close(self) -> None:
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -251,7 +251,7 @@ class Connection(TCPServer):
         self.http.stop()
         self._reading.cancel()
 
-    async def _part(self) -> None:
+    async def _close_gracefully(self) -> None:
         """Say that all was said, and give the peer the time to read it, where closing resets it."""
         if self.http.response_is_cut:
             return

@@ -13,23 +13,25 @@ from typing import Final
 from ollama_gateway.wire.headers import Headers, field_lines
 
 _LENGTH: Final = b"content-length"
-_ITS_OWN: Final = frozenset({b"connection", b"transfer-encoding", b"upgrade", b"trailer"})
+_CONNECTION_HEADERS: Final = frozenset(
+    {b"connection", b"transfer-encoding", b"upgrade", b"trailer"}
+)
 """Headers that say how the connection goes on."""
-_FINAL: Final = range(200, 600)
+_FINAL_STATUSES: Final = range(200, 600)
 """Statuses of answers (RFC 9110, 15)."""
 
 
 def whole_head(status: int, headers: Headers, length: int) -> bytes | None:
     """The head of an answer whose headers tell this length; None where h11 is to do it."""
     names = _names(headers)
-    is_told = names.count(_LENGTH) == 1 and (_LENGTH, b"%d" % length) in headers
-    return _head(status, headers) if is_told and _ITS_OWN.isdisjoint(names) else None
+    is_declared = names.count(_LENGTH) == 1 and (_LENGTH, b"%d" % length) in headers
+    return _head(status, headers) if is_declared and _CONNECTION_HEADERS.isdisjoint(names) else None
 
 
 def chunked_head(status: int, headers: Headers) -> bytes | None:
     """The head of an answer in chunks; None where h11 is to do it."""
     names = _names(headers)
-    if _LENGTH in names or not _ITS_OWN.isdisjoint(names):
+    if _LENGTH in names or not _CONNECTION_HEADERS.isdisjoint(names):
         return None
     return _head(status, [*headers, (b"transfer-encoding", b"chunked")])
 
@@ -40,12 +42,12 @@ def _names(headers: Headers) -> list[bytes]:
 
 def _head(status: int, headers: Headers) -> bytes | None:
     lines = field_lines(headers)
-    if lines is None or status not in _FINAL:
+    if lines is None or status not in _FINAL_STATUSES:
         return None
     return b"HTTP/1.1 %d \r\n%b\r\n" % (status, lines)  # a reason says nothing (RFC 9112, 4)
 
 
-def closing(headers: Headers) -> Headers:
+def with_connection_close(headers: Headers) -> Headers:
     """The headers with `Connection: close`, once."""
     kept = [header for header in headers if header[0].lower() != b"connection"]
     return [*kept, (b"connection", b"close")]

@@ -31,16 +31,16 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from ollama_gateway.certificates import Certificate
 from ollama_gateway.errors import BadRequest, TooManyConnections
-from ollama_gateway.http.app_tasks import App
-from ollama_gateway.http.connection import Connection, ConnectionLimits
-from ollama_gateway.http.crowd import Crowd
-from ollama_gateway.http.protocol import Refusal
-from ollama_gateway.http.tls import SecureStream
+from ollama_gateway.http.app_tasks import ASGIApp
+from ollama_gateway.http.connection import ClientConnection, ConnectionLimits
+from ollama_gateway.http.connection_counts import ConnectionCounts
+from ollama_gateway.http.protocol import EarlyErrorRenderer
+from ollama_gateway.http.tls import ServerTLSStream
 from ollama_gateway.keepalive import keep_alive
 from ollama_gateway.log import get_logger
 
 BACKLOG: Final = 1024
-AT_ONCE: Final = 8
+ACCEPTS_PER_TURN: Final = 8
 """Clients that are accepted in one turn of the event loop: a millisecond of work."""
 HEAD_LIMIT: Final = 32 * 1024
 """Bytes of a request line and headers; nginx's four buffers of 8 KiB."""
@@ -50,14 +50,16 @@ OUT_OF_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 OUT_OF_FILES_PAUSE: Final = 0.1
 """Seconds to wait for a file descriptor to come free (trio.serve_listeners waits as long)."""
-COURTESY: Final = 0.001
+ACCEPT_DELAY: Final = 0.001
 """Seconds that each connection makes a process wait before it accepts from a shared socket; less
 than what the system's timers tell apart would be none."""
-MOST_COURTESY: Final = 0.004
-COURTESY_WHEN_FULL: Final = 0.1
+MAX_ACCEPT_DELAY: Final = 0.004
+ACCEPT_DELAY_WHEN_FULL: Final = 0.1
 """Seconds that others have to accept before one without room turns a client away."""
 
-Start = Callable[[Callable[[Connection, str], Awaitable[None]], Connection, str], None]
+StartConnection = Callable[
+    [Callable[[ClientConnection, str], Awaitable[None]], ClientConnection, str], None
+]
 
 log = get_logger("listener")
 
@@ -141,28 +143,28 @@ class Listener:
     and the rest were closed.
     """
 
-    app: App
-    refusal: Refusal
+    app: ASGIApp
+    render_early_error: EarlyErrorRenderer
     max_connections: int
     limits: ConnectionLimits = attrs.field(factory=ConnectionLimits)
     certificate: Certificate | None = None
     """With one, TLS is all that is spoken."""
     is_shared: bool = False
     """Whether other processes accept from the same sockets."""
-    crowd: Crowd = attrs.field()
+    connection_counts: ConnectionCounts = attrs.field()
     """What each address may have of the connections."""
     settings: tuple[str, str] = ("server.max_connections", "server.max_connections_per_address")
     """What bounds all connections, and those of an address; for the log."""
-    connections: set[Connection] = attrs.field(factory=set, init=False)
+    connections: set[ClientConnection] = attrs.field(factory=set, init=False)
     _config: Config = attrs.field(factory=hypercorn_config, init=False)
     _context: WorkerContext = attrs.field(factory=_worker_context, init=False)
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _draining: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    @crowd.default
-    def _usual_crowd(self) -> Crowd:
-        return Crowd.of(self.max_connections)
+    @connection_counts.default
+    def _default_counts(self) -> ConnectionCounts:
+        return ConnectionCounts.of(self.max_connections)
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Accept and serve until `drain`, then until its deadline; raises AddressTaken."""
@@ -188,34 +190,34 @@ class Listener:
         self._draining.set()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 
-    async def _accept(self, sock: socket.socket, start: Start) -> None:
+    async def _accept(self, sock: socket.socket, start: StartConnection) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
             if self.is_shared:
-                await trio.sleep(self._courtesy())
+                await trio.sleep(self._accept_delay())
             try:
                 for count in range(1, BACKLOG + 1):
                     if not self._take(sock, start):
                         break
                     # Those that were accepted go on; where it is shared, the next may be another's.
-                    if self.is_shared or count % AT_ONCE == 0:
+                    if self.is_shared or count % ACCEPTS_PER_TURN == 0:
                         await trio.lowlevel.checkpoint()
             except OSError as error:
                 log.warning("cannot accept", reason=error.strerror)
                 await trio.sleep(OUT_OF_FILES_PAUSE)
 
-    def _courtesy(self) -> float:
+    def _accept_delay(self) -> float:
         if len(self.connections) >= self.max_connections:
-            return COURTESY_WHEN_FULL
-        return min(len(self.connections) * COURTESY, MOST_COURTESY)
+            return ACCEPT_DELAY_WHEN_FULL
+        return min(len(self.connections) * ACCEPT_DELAY, MAX_ACCEPT_DELAY)
 
-    def _take_the_rest(self, sock: socket.socket, start: Start) -> None:
+    def _take_the_rest(self, sock: socket.socket, start: StartConnection) -> None:
         with contextlib.suppress(OSError):
             for _ in range(BACKLOG):
                 if not self._take(sock, start):
                     return
 
-    def _take(self, sock: socket.socket, start: Start) -> bool:
+    def _take(self, sock: socket.socket, start: StartConnection) -> bool:
         """Accept one that is waiting; False where none is.
 
         Raises OSError when the process has no room for another file.
@@ -231,21 +233,21 @@ class Listener:
         peer = address[0] if isinstance(address, tuple) else ""  # a Unix socket's has no address
         if len(self.connections) >= self.max_connections:
             self._turn_away(client, TooManyConnections(self.settings[0]))
-        elif self.crowd.is_full(peer):
+        elif self.connection_counts.is_full(peer):
             self._turn_away(client, TooManyConnections(self.settings[1], peer))
         else:
             self._admit(client, peer, start)
         return True
 
-    def _admit(self, client: socket.socket, peer: str, start: Start) -> None:
+    def _admit(self, client: socket.socket, peer: str, start: StartConnection) -> None:
         """Count it at once: the cap and a drain must see a connection before its task has run."""
         try:
-            connection = Connection(
+            connection = ClientConnection(
                 self.app,
                 self._config,
                 self._context,
                 self._stream(client),
-                self.refusal,
+                self.render_early_error,
                 self.limits,
                 self._turn,
             )
@@ -253,31 +255,31 @@ class Listener:
             client.close()
             return
         self.connections.add(connection)
-        start(self._serve, connection, self.crowd.enter(peer))
+        start(self._serve, connection, self.connection_counts.enter(peer))
 
-    def _stream(self, client: socket.socket) -> trio.SocketStream | SecureStream:
+    def _stream(self, client: socket.socket) -> trio.SocketStream | ServerTLSStream:
         plain = trio.SocketStream(trio.socket.from_stdlib_socket(client))
         if self.certificate is None:
             return plain
-        return SecureStream(plain, self.certificate.context(), self._refuse_handshake)
+        return ServerTLSStream(plain, self.certificate.context(), self._refuse_handshake)
 
     def _refuse_handshake(self) -> None:
         """Count and log; there is nothing that could be answered."""
-        self.refusal(BadRequest("no TLS that is spoken here", reason="tls_handshake"))
+        self.render_early_error(BadRequest("no TLS that is spoken here", reason="tls_handshake"))
 
-    async def _serve(self, connection: Connection, place: str) -> None:
+    async def _serve(self, connection: ClientConnection, place: str) -> None:
         try:
             await connection.run()
         finally:
             self.connections.discard(connection)
-            self.crowd.leave(place)
+            self.connection_counts.leave(place)
 
     def _turn_away(self, client: socket.socket, error: TooManyConnections) -> None:
         """Answer 503 and close, without a task: a flood must cost nothing.
 
         Over TLS it is only closed: a handshake would cost more than a request.
         """
-        headers, body = self.refusal(error)
+        headers, body = self.render_early_error(error)
         head = b"".join(b"%s: %s\r\n" % header for header in headers)
         with client:
             if self.certificate is not None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from ollama_gateway.log import get_logger
 
-FILES_OF_OUR_OWN: Final = 40
+RESERVED_FILES: Final = 40
 """Descriptors for stores, listeners, polls and logs."""
 
 log = get_logger("listener")
@@ -26,7 +26,7 @@ def connections_that_fit(wanted: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    fitting = max(1, (soft - FILES_OF_OUR_OWN) // 2)
+    fitting = max(1, (soft - RESERVED_FILES) // 2)
     if fitting < wanted:
         log.warning("fewer connections than set: the limit of open files", connections=fitting)
     return min(wanted, fitting)

@@ -30,8 +30,8 @@ from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerConte
 from hypercorn.utils import suppress_body
 
 from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge
-from ollama_gateway.http.heads import chunked_head, closing, whole_head
-from ollama_gateway.http.intake import Intake
+from ollama_gateway.http.heads import chunked_head, whole_head, with_connection_close
+from ollama_gateway.http.receive_buffer import ReceiveBuffer
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.incoming import HeadBroken, HeadTooLarge
@@ -39,7 +39,7 @@ from ollama_gateway.wire.incoming import HeadBroken, HeadTooLarge
 _REQUEST_IS_COMING: Final = {h11.IDLE, h11.SEND_BODY, h11.ERROR}
 """Not listed by its ends: with `Upgrade` or `CONNECT` h11 has one more, waiting for our word."""
 
-Refusal = Callable[[GatewayError], tuple[list[tuple[bytes, bytes]], bytes]]
+EarlyErrorRenderer = Callable[[GatewayError], tuple[list[tuple[bytes, bytes]], bytes]]
 """Turns an error met before a request was understood into response headers and body."""
 
 
@@ -54,13 +54,13 @@ class Protocol(H11Protocol):
         task_group: TaskGroup,
         ends: tuple[tuple[str, int] | None, tuple[str, int] | None],
         send: Callable[[Event], Awaitable[None]],
-        refusal: Refusal,
+        render_early_error: EarlyErrorRenderer,
         turn: anyio.Lock,
     ) -> None:
         state = ConnectionState({"send_continue": self.send_continue})
         super().__init__(app, config, context, task_group, state, False, *ends, send)  # noqa: FBT003 - hypercorn's signature: ssl
-        self._intake = Intake(config.h11_max_incomplete_size, turn)
-        self._refusal = refusal
+        self._receive_buffer = ReceiveBuffer(config.h11_max_incomplete_size, turn)
+        self._render_early_error = render_early_error
         self.is_answering = False
         """An ordinary answer has begun, and is not over."""
         self._head = b""
@@ -73,14 +73,14 @@ class Protocol(H11Protocol):
         return self.connection  # type: ignore[return-value]
 
     @property
-    def inbox(self) -> RequestStream:
+    def request_stream(self) -> RequestStream:
         """Of the request that is received, or was last."""
-        return self._intake.inbox
+        return self._receive_buffer.request_stream
 
     @property
     def unread(self) -> int:
         """Bytes received since the last request was whole: a partial head, or early bytes."""
-        return len(self._intake.early)
+        return len(self._receive_buffer.early)
 
     @property
     def is_idle(self) -> bool:
@@ -114,13 +114,13 @@ class Protocol(H11Protocol):
 
     def receive(self, data: bytes) -> None:
         """Store what the socket gave."""
-        self._intake.put(data)
+        self._receive_buffer.put(data)
 
     async def advance(self) -> None:
         """Hand on to the application what is there; waits for nothing but a refusal's write."""
         while not self.response_is_pending and not self._is_over:
             try:
-                event = self._intake.next_event(self.http)
+                event = self._receive_buffer.next_event(self.http)
             except (h11.RemoteProtocolError, HeadBroken) as error:
                 await self.refuse(_refused(error))
                 return
@@ -128,15 +128,15 @@ class Protocol(H11Protocol):
                 await self.send(Updated(idle=False))
                 await self._create_stream(event)
             elif isinstance(event, h11.Data):
-                self.inbox.put(bytes(event.data))
+                self.request_stream.put(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
-                self.inbox.end()
+                self.request_stream.end()
             else:
                 return  # h11 needs more bytes
 
     async def _create_stream(self, request: h11.Request) -> None:
         headers = list(request.headers)
-        self._intake.begin(self.http, headers)
+        self._receive_buffer.begin(self.http, headers)
         self.keep_alive_requests += 1
         self.stream = HTTPStream(
             self.app,
@@ -162,7 +162,7 @@ class Protocol(H11Protocol):
 
     async def send_continue(self) -> None:
         """Send `100 Continue` if the client waits for one: called when the body is wanted."""
-        if self.http.they_are_waiting_for_100_continue and self.inbox.is_empty:
+        if self.http.they_are_waiting_for_100_continue and self.request_stream.is_empty:
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
     async def stream_send(self, event: StreamEvent) -> None:
@@ -171,7 +171,7 @@ class Protocol(H11Protocol):
         It is the last while draining, and where it does not wait for the end of the request.
         """
         if isinstance(event, Response) and self._is_last:
-            headers = closing(event.headers)
+            headers = with_connection_close(event.headers)
             event = Response(STREAM_ID, headers=headers, status_code=event.status_code)
         await super().stream_send(event)
 
@@ -260,18 +260,18 @@ class Protocol(H11Protocol):
         """Begin no request any more."""
         self._is_over = True
 
-    def let_go(self) -> None:
+    def break_cycles(self) -> None:
         """Forget the connection, which is over: a circle waits for the garbage collector."""
         self.connection_state.clear()
-        self._intake.let_go()
+        self._receive_buffer.break_cycles()
         self.task_group = self.send = cast("Any", None)
 
     async def refuse(self, error: GatewayError) -> None:
         """Answer by our own error response where none has begun, and close."""
         self.stop()
         if self.http.our_state in {h11.IDLE, h11.SEND_RESPONSE} and not self.is_answering:
-            headers, body = self._refusal(error)
-            head = closing([*headers, *self.config.response_headers("h11")])
+            headers, body = self._render_early_error(error)
+            head = with_connection_close([*headers, *self.config.response_headers("h11")])
             response = h11.Response(status_code=error.status, headers=cast("Any", head))
             parts = (response, h11.Data(data=body), h11.EndOfMessage())
             await self.send(RawData(b"".join(self.http.send(part) or b"" for part in parts)))

@@ -16,9 +16,9 @@ import anyio
 
 from ollama_gateway.http.chunks import Chunks
 
-ROOM: Final = 65536
+MAX_WAITING_BYTES: Final = 65536
 """Bytes that may wait to be received; then the connection reads no more of them."""
-JOINED: Final = 4096
+MAX_JOINED_BYTES: Final = 4096
 """Bytes up to which pieces are put together: a piece of one byte takes sixty."""
 
 
@@ -32,23 +32,23 @@ class RequestStream:
 
     def __init__(self, chunks: Chunks | None = None) -> None:
         self._chunks = chunks
-        self._pieces: deque[bytes | bytearray] = deque()
+        self._parts: deque[bytes | bytearray] = deque()
         self._waiting = 0
         """Bytes in the pieces."""
         self._has_end = False
         """Whether the end of the body is still to be received."""
         self._is_closed = False
         self._is_wanted = True
-        self._stirred: anyio.Event | None = None
+        self._arrival: anyio.Event | None = None
         """What whoever receives waits on."""
-        self._taken: anyio.Event | None = None
+        self._room_made: anyio.Event | None = None
         """What whoever puts waits on."""
-        self._leaving: Callable[[], None] | None = None
+        self._on_disconnect: Callable[[], None] | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether receiving would have to wait."""
-        return not (self._pieces or self._has_end or self._chunks or self._is_closed)
+        return not (self._parts or self._has_end or self._chunks or self._is_closed)
 
     async def __call__(self) -> Any:
         """The next event; for ever that the client left, once that is all there is to say.
@@ -56,20 +56,20 @@ class RequestStream:
         Raises GatewayError where the body's chunks are broken.
         """
         while self.is_empty:
-            self._stirred = anyio.Event()
-            await self._stirred.wait()
+            self._arrival = anyio.Event()
+            await self._arrival.wait()
         if self._chunks:
             data = await self._chunks.take()
             self._has_end = self._chunks.is_complete
-        elif self._pieces:
-            data = bytes(self._pieces.popleft())
+        elif self._parts:
+            data = bytes(self._parts.popleft())
             self._waiting -= len(data)
         elif self._has_end:
             data = b""
         else:
             return {"type": "http.disconnect"}
         self._make_room()
-        is_last = self._has_end and not self._pieces
+        is_last = self._has_end and not self._parts
         self._has_end = self._has_end and not is_last
         return {"type": "http.request", "body": data, "more_body": not is_last}
 
@@ -81,39 +81,39 @@ class RequestStream:
             self._chunks.put(data)
         else:
             self._waiting += len(data)
-            if self._pieces and len(self._pieces[-1]) + len(data) <= JOINED:
-                self._pieces[-1] = bytearray(self._pieces[-1]) + data
+            if self._parts and len(self._parts[-1]) + len(data) <= MAX_JOINED_BYTES:
+                self._parts[-1] = bytearray(self._parts[-1]) + data
             else:
-                self._pieces.append(data)
-        self._stir()
+                self._parts.append(data)
+        self._wake_receiver()
 
     def end(self) -> None:
         """The body is whole."""
         if self._is_wanted and not self._is_closed:
             self._has_end = True
-            self._stir()
+            self._wake_receiver()
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until there is room for more; where nobody wants any, there is."""
         while self._is_full and self._is_wanted and not self._is_closed:
-            self._taken = anyio.Event()
-            await self._taken.wait()
+            self._room_made = anyio.Event()
+            await self._room_made.wait()
 
     @property
     def _is_full(self) -> bool:
-        return (self._waiting if self._chunks is None else len(self._chunks)) >= ROOM
+        return (self._waiting if self._chunks is None else len(self._chunks)) >= MAX_WAITING_BYTES
 
-    def on_leaving(self, call: Callable[[], None]) -> None:
+    def on_disconnect(self, call: Callable[[], None]) -> None:
         """Call this when the client leaves, or now where it has left."""
         if self._is_closed:
             call()
         else:
-            self._leaving = call
+            self._on_disconnect = call
 
     def drop(self) -> None:
         """Nobody wants what comes now: it is read and thrown away, or it would hold up the end."""
         self._is_wanted, self._waiting, self._has_end = False, 0, False
-        self._pieces.clear()
+        self._parts.clear()
         if self._chunks is not None:
             self._chunks.drop()
         self._make_room()
@@ -122,17 +122,17 @@ class RequestStream:
         """The client has left, or the answer is over; nothing waits for that."""
         if not self._is_closed:
             self._is_closed = True
-            self._stir()
+            self._wake_receiver()
             self._make_room()
             # It holds the request, which holds this inbox: a circle waits for the collector.
-            leaving, self._leaving = self._leaving, None
+            leaving, self._on_disconnect = self._on_disconnect, None
             if leaving is not None:
                 leaving()
 
-    def _stir(self) -> None:
-        if self._stirred is not None:
-            self._stirred.set()
+    def _wake_receiver(self) -> None:
+        if self._arrival is not None:
+            self._arrival.set()
 
     def _make_room(self) -> None:
-        if self._taken is not None:
-            self._taken.set()
+        if self._room_made is not None:
+            self._room_made.set()

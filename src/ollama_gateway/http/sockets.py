@@ -24,7 +24,7 @@ from typing import Final
 
 from ollama_gateway.http.listener import AddressTaken
 
-FIRST: Final = 3
+FIRST_DESCRIPTOR: Final = 3
 """The first descriptor that is handed over."""
 UNNAMED: Final = "unknown"
 """What systemd calls a socket without a name."""
@@ -32,7 +32,9 @@ _FAMILIES: Final = {socket.AF_INET, socket.AF_INET6}
 _COUNT: Final = re.compile(r"[0-9]{1,4}")
 
 
-def handed_over(environ: MutableMapping[str, str], first: int = FIRST) -> list[socket.socket]:
+def handed_over(
+    environ: MutableMapping[str, str], first: int = FIRST_DESCRIPTOR
+) -> list[socket.socket]:
     """The sockets that were made for this process, listening already; none is the usual case.
 
     The variables are taken out of `environ`, so that no program started later believes in them.
@@ -56,12 +58,12 @@ def handed_over(environ: MutableMapping[str, str], first: int = FIRST) -> list[s
     if len(named) != int(count):
         raise AddressTaken("LISTEN_FDNAMES has not one name for each of LISTEN_FDS")
     with contextlib.ExitStack() as opened:
-        found = [opened.enter_context(_taken(first + i)) for i in range(len(named))]
+        found = [opened.enter_context(_listening_socket(first + i)) for i in range(len(named))]
         opened.pop_all()
     return found
 
 
-def _taken(descriptor: int) -> socket.socket:
+def _listening_socket(descriptor: int) -> socket.socket:
     """The socket behind a descriptor, which no child inherits."""
     try:
         sock = socket.socket(fileno=descriptor)

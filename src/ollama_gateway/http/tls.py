@@ -33,7 +33,7 @@ class _Kept(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-class SecureStream(trio.abc.HalfCloseableStream):
+class ServerTLSStream(trio.abc.HalfCloseableStream):
     """The server's side of TLS over a socket.
 
     The handshake is made by the first `receive_some`.

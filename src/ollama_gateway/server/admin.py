@@ -23,14 +23,14 @@ from ollama_gateway.keys.key import APIKey, utc_now
 from ollama_gateway.ledger.audit import Audit
 from ollama_gateway.limits.leases import Limits
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.explain import explain, facts_of
-from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
 
-JSON: Final[Headers] = [(b"content-type", b"application/json")]
-FIGURES: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json")]
+METRICS_HEADERS: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
 
 @attrs.define(eq=False)
@@ -39,7 +39,7 @@ class Admin:
 
     backends: Backends
     metrics: Metrics
-    gate: Gate
+    access: AdminAccess
     keys_are_readable: Callable[[], bool]
     keys_are_degraded: Callable[[], bool]
     """Whether only keys that were seen lately can be judged."""
@@ -54,7 +54,7 @@ class Admin:
 
     def routes(self) -> Routes:
         """The table of the admin listener."""
-        return self.gate.routes(
+        return self.access.routes(
             {
                 "/healthz": self.health,
                 "/readyz": self.ready,
@@ -93,14 +93,14 @@ class Admin:
 
     async def health(self, ask: Ask) -> None:
         """`/healthz`: the process answers."""
-        await ask.downstream.respond(200, JSON, b'{"alive":true}')
+        await ask.downstream.respond(200, JSON_HEADERS, b'{"alive":true}')
 
     async def ready(self, ask: Ask) -> None:
         """`/readyz`: 200, or 503 with the reasons."""
         reasons = self.why_not_ready()
         body = {"ready": not reasons, "reasons": reasons, "degraded": self.degraded()}
         status = 503 if reasons else 200
-        await ask.downstream.respond(status, JSON, json.dumps(body).encode())
+        await ask.downstream.respond(status, JSON_HEADERS, json.dumps(body).encode())
 
     async def figures(self, ask: Ask) -> None:
         """`/metrics`, for Prometheus."""
@@ -112,7 +112,7 @@ class Admin:
         self.metrics.audit_rows_waiting(self.audit.trail.rows_waiting)
         self.metrics.audit_rows_unmoved(self.audit.rows_unmoved or 0)
         self.metrics.waiting(len(self.backends.line))
-        await ask.downstream.respond(200, FIGURES, self.metrics.page())
+        await ask.downstream.respond(200, METRICS_HEADERS, self.metrics.page())
 
     async def status(self, ask: Ask) -> None:
         """`/status.json`: what `gatewayctl` and dashboards show."""
@@ -159,7 +159,7 @@ class Admin:
                 for backend in self.backends.all
             ],
         }
-        await ask.downstream.respond(200, JSON, json.dumps(status).encode())
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(status).encode())
 
     async def usage(self, ask: Ask) -> None:
         """`/limits/KEY_ID`: what a key has used of its limits; 404, 503 where a store is away."""
@@ -180,7 +180,7 @@ class Admin:
                 for name, status in statuses.items()
             },
         }
-        await ask.downstream.respond(200, JSON, json.dumps(body).encode())
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
     async def explain(self, ask: Ask) -> None:
         """`/explain/MODEL?key=ID`: who would get a request now, and why; 400 for no such key."""
@@ -198,7 +198,7 @@ class Admin:
             "waiting": len(self.backends.line),
             **explain(RouteRequest(model, key.id if key else ""), self.backends, now),
         }
-        await ask.downstream.respond(200, JSON, json.dumps(body).encode())
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
 
 def _may_use(key: APIKey, model: ModelName) -> bool:

@@ -26,7 +26,7 @@ from ollama_gateway.wire.networks import Network, address_of, is_in
 from ollama_gateway.wire.origins import Origins
 
 SCHEMES: Final = ("http://", "https://")
-NOBODYS: Final = (".localhost", ".local", ".internal", ".home.arpa")
+UNREGISTERED_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa")
 """Ends of names that no registry sells: RFC 6761, 6762, 8375, and ICANN's of 2024."""
 
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<name>[^:\[\]]*))(?::[0-9]{1,5})?")
@@ -71,6 +71,11 @@ class Anonymous:
         if match is None:
             return False
         name = match["v6"] or match["name"] or ""
-        if match["v6"] or address_of(name) or "." not in name or name.endswith(NOBODYS):
+        if (
+            match["v6"]
+            or address_of(name)
+            or "." not in name
+            or name.endswith(UNREGISTERED_SUFFIXES)
+        ):
             return True
         return any(self.origins.allow(scheme + host) for scheme in SCHEMES)

@@ -32,23 +32,23 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.server.address import Address
 from ollama_gateway.server.anonymous import Anonymous
-from ollama_gateway.server.bodies import BodyBudget, Room
+from ollama_gateway.server.bodies import BodyBudget, BodyShare
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.downstream import ASGIDownstream, Send
 from ollama_gateway.server.forwarded import client_of
 from ollama_gateway.server.pacer import StartPacer
 from ollama_gateway.server.refusals import RefusalLog
+from ollama_gateway.server.request_path import RequestPath
 from ollama_gateway.server.routes import Routes, dialect_of
 from ollama_gateway.wire.dialects import Dialect
 from ollama_gateway.wire.headers import Headers, check_head, content_coding, credential
 from ollama_gateway.wire.networks import Network
 
-FAREWELL: Final = 1.0
+ERROR_EVENT_SECONDS: Final = 1.0
 """Seconds that a request has for its error event when a drain ends it."""
-PLAIN: Final[Headers] = [(b"content-type", b"text/plain")]
-JSON: Final[Headers] = [(b"content-type", b"application/json; charset=utf-8")]
+PLAIN_HEADERS: Final[Headers] = [(b"content-type", b"text/plain")]
+JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json; charset=utf-8")]
 
 log = get_logger("app")
 
@@ -84,12 +84,12 @@ class App:
         """Serve one request."""
         request_id, arrived = new_request_id(), clock.now()
         # Before anybody hears that the client has left: who only half-closed has an answer coming.
-        await self._pacer.pass_through()
-        with Room(self.bodies) as room:
+        await self._pacer.wait_to_start()
+        with BodyShare(self.bodies) as share:
             downstream = ASGIDownstream(
                 receive,
                 send,
-                room,
+                share,
                 scope.get("state", {}).get("send_continue"),
                 _content_length(scope["headers"]),
                 [(b"x-request-id", request_id.encode()), *self.cors.headers(scope["headers"])],
@@ -99,12 +99,12 @@ class App:
             with trio.CancelScope(deadline=self._deadline) as request:
                 self._running.add(request)
                 try:
-                    receive.on_leaving(downstream.leaving(request))
+                    receive.on_disconnect(downstream.cancel_on_disconnect(request))
                     await self._serve(scope, downstream, request_id, arrived)
                 finally:
                     self._running.discard(request)
             if request.cancelled_caught and not downstream.is_gone:
-                with trio.move_on_after(FAREWELL):
+                with trio.move_on_after(ERROR_EVENT_SECONDS):
                     error = Unavailable("the gateway is shutting down", reason="draining")
                     await self._fail(error, downstream, scope["path"], request_id)
 
@@ -131,7 +131,7 @@ class App:
             if preflight is not None:
                 await _answer_preflight(downstream, preflight)
                 return
-            address = Address.read(scope["raw_path"].decode("ascii"))
+            address = RequestPath.read(scope["raw_path"].decode("ascii"))
             key = address.key
             if key is None:
                 key = self.anonymous.credential(client, headers, is_tls=is_tls)
@@ -163,7 +163,7 @@ class App:
     async def _fail(
         self, error: GatewayError, downstream: ASGIDownstream, path: str, request_id: str
     ) -> None:
-        dialect = dialect_of(Address.read(path).route)
+        dialect = dialect_of(RequestPath.read(path).route)
         if downstream.has_started:
             if downstream.tells_errors:
                 await downstream.send(dialect.error_event(error, request_id))
@@ -176,8 +176,8 @@ class App:
         self.metrics.refused(error.reason)
         self.refusals.note(error, client, request_id)
 
-    def refusal(self, error: GatewayError) -> tuple[Headers, bytes]:
-        """The answer to what never became a request; see `server.protocol.Refusal`."""
+    def render_early_error(self, error: GatewayError) -> tuple[Headers, bytes]:
+        """The answer to what never became a request; see `http.protocol.EarlyErrorRenderer`."""
         request_id = new_request_id()
         client = error.client if isinstance(error, TooManyConnections) else ""
         self.refused(error, client, request_id)
@@ -200,8 +200,8 @@ def error_response(error: GatewayError, dialect: Dialect, request_id: str) -> tu
     """Headers and one-line body of an error."""
     if isinstance(error, NotFound | MethodNotAllowed):
         allow = [(b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else []
-        return PLAIN + allow, error.message.encode()
-    headers = list(JSON)
+        return PLAIN_HEADERS + allow, error.message.encode()
+    headers = list(JSON_HEADERS)
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
     if isinstance(error, LimitReached):

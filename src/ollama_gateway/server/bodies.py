@@ -18,15 +18,15 @@ import attrs
 
 from ollama_gateway.errors import LimitReached, Unavailable
 
-GRACE: Final = 10.0
+BODY_GRACE_SECONDS: Final = 10.0
 """Seconds that a body may be behind its slowest rate, or silent."""
-SLOWEST: Final = 1024
+MIN_BODY_RATE: Final = 1024
 """Bytes a second."""
-WHOLE: Final = 60.0
+WHOLE_BODY_SECONDS: Final = 60.0
 """Seconds for a body that is held to be whole, and more for its bytes."""
-SLOWEST_WHOLE: Final = 64 * 1024
+MIN_WHOLE_BODY_RATE: Final = 64 * 1024
 """Bytes a second, of those."""
-SOON: Final = 0.25
+AT_HAND_SECONDS: Final = 0.25
 """Seconds in which it has to be there then: many clients send it behind the head."""
 
 
@@ -51,7 +51,7 @@ class BodyBudget:
 
 
 @attrs.define
-class Room:
+class BodyShare:
     """One request's share of the budget, given back when the block is left."""
 
     budget: BodyBudget

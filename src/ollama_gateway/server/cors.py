@@ -15,8 +15,8 @@ import attrs
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.origins import Origins
 
-METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-SENT: Final = (
+ALLOWED_METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+ALLOWED_HEADERS: Final = (
     b"Authorization, Content-Type, User-Agent, Accept, X-Requested-With, "
     b"OpenAI-Beta, OpenAI-Organization, OpenAI-Project, "
     b"x-api-key, api-key, anthropic-version, anthropic-beta, "
@@ -25,7 +25,7 @@ SENT: Final = (
 )
 """What Ollama's, OpenAI's and Anthropic's clients send; `x-stainless-...` besides, by their name:
 the generated clients add to those with every release."""
-READ: Final = b", ".join(
+EXPOSED_HEADERS: Final = b", ".join(
     [
         b"X-Request-Id",
         b"Retry-After",
@@ -61,7 +61,7 @@ class CORS:
         return [
             *vary,
             (b"access-control-allow-origin", origin),
-            (b"access-control-expose-headers", READ),
+            (b"access-control-expose-headers", EXPOSED_HEADERS),
         ]
 
     def preflight(self, method: str, request: Headers) -> Headers | None:
@@ -73,8 +73,8 @@ class CORS:
         wanted = b",".join(_values(request, b"access-control-request-headers")).lower()
         stainless = [n for n in map(bytes.strip, wanted.split(b",")) if _STAINLESS.fullmatch(n)]
         return [
-            (b"access-control-allow-methods", METHODS),
-            (b"access-control-allow-headers", b", ".join([SENT, *stainless])),
+            (b"access-control-allow-methods", ALLOWED_METHODS),
+            (b"access-control-allow-headers", b", ".join([ALLOWED_HEADERS, *stainless])),
             (b"access-control-max-age", MAX_AGE),
         ]
 

@@ -18,12 +18,12 @@ from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
 from ollama_gateway.flow.ask import SMALL
 from ollama_gateway.server.bodies import (
-    GRACE,
-    SLOWEST,
-    SLOWEST_WHOLE,
-    SOON,
-    WHOLE,
-    Room,
+    AT_HAND_SECONDS,
+    BODY_GRACE_SECONDS,
+    MIN_BODY_RATE,
+    MIN_WHOLE_BODY_RATE,
+    WHOLE_BODY_SECONDS,
+    BodyShare,
 )
 from ollama_gateway.server.pacer import StartPacer
 from ollama_gateway.turns import done
@@ -57,7 +57,7 @@ class ASGIDownstream:
 
     receive: Receive
     transmit: Send
-    room: Room
+    share: BodyShare
     send_continue: Callable[[], Awaitable[None]] | None
     announced: int | None
     """The request's Content-Length."""
@@ -75,14 +75,14 @@ class ASGIDownstream:
     _has_begun: bool = attrs.field(default=False, init=False)
     """Whether the body was asked for."""
     _has_more: bool = attrs.field(default=True, init=False)
-    _patience: float = attrs.field(default=GRACE, init=False)
+    _slack: float = attrs.field(default=BODY_GRACE_SECONDS, init=False)
     """Seconds for which the next piece of the body may keep whoever wants it waiting."""
     _whole_by: float = attrs.field(default=math.inf, init=False)
     """When the last piece has to be there."""
-    _ahead: bytearray = attrs.field(factory=bytearray, init=False)
+    _buffered: bytearray = attrs.field(factory=bytearray, init=False)
     """What came of the body, and was not given to who wants it yet."""
 
-    def leaving(self, request: trio.CancelScope) -> Callable[[], None]:
+    def cancel_on_disconnect(self, request: trio.CancelScope) -> Callable[[], None]:
         """What is to be called when the client leaves: it cancels `request`."""
 
         def left() -> None:
@@ -100,11 +100,11 @@ class ASGIDownstream:
             return False
         await self._begin()
         while self._has_more and not self.receive.is_empty:
-            self._ahead += await self._received()
+            self._buffered += await self._received()
         if self._has_more:
-            with trio.move_on_after(SOON):
+            with trio.move_on_after(AT_HAND_SECONDS):
                 while self._has_more:
-                    self._ahead += await self._received()
+                    self._buffered += await self._received()
         return not self._has_more
 
     async def body(self, key_id: str = "") -> RequestBody:
@@ -112,26 +112,26 @@ class ASGIDownstream:
 
         A large one is read while it comes, and refused as soon as nothing good can come of it.
         """
-        self.room.key_id = key_id
+        self.share.key_id = key_id
         began, received = clock.now(), 0
-        if self.announced is not None and self.announced > self.room.budget.limit:
+        if self.announced is not None and self.announced > self.share.budget.limit:
             raise BodyTooLarge
-        containers = self.room.budget.containers
-        if not (self._has_more or self.coding or is_dense(self._ahead, containers)):
-            body = bytes(self._ahead)  # it was at hand
-            self._ahead.clear()
-            self.room.take(len(body))
+        containers = self.share.budget.containers
+        if not (self._has_more or self.coding or is_dense(self._buffered, containers)):
+            body = bytes(self._buffered)  # it was at hand
+            self._buffered.clear()
+            self.share.take(len(body))
             return body
         intake = Intake(request_limits(containers))
         decoder = Decoder() if self.coding == ZSTD else None
-        self._whole_by = began + WHOLE + (self.announced or 0) / SLOWEST_WHOLE
+        self._whole_by = began + WHOLE_BODY_SECONDS + (self.announced or 0) / MIN_WHOLE_BODY_RATE
         while piece := await self.next_piece():
             received += len(piece)
-            if received > self.room.budget.limit:
+            if received > self.share.budget.limit:
                 raise BodyTooLarge
-            self.room.take(len(piece))
+            self.share.take(len(piece))
             if self.announced is None:
-                self._whole_by = began + WHOLE + received / SLOWEST_WHOLE
+                self._whole_by = began + WHOLE_BODY_SECONDS + received / MIN_WHOLE_BODY_RATE
             if decoder is None:
                 intake.add(piece)
                 if intake.has_work:
@@ -145,9 +145,9 @@ class ASGIDownstream:
     async def _add_decoded(self, intake: Intake, parts: Iterator[bytes]) -> None:
         """What was compressed is bounded as if it had come so; others have their turns."""
         for part in parts:
-            if intake.size + len(part) > self.room.budget.limit:
+            if intake.size + len(part) > self.share.budget.limit:
                 raise BodyTooLarge
-            self.room.take(len(part))
+            self.share.take(len(part))
             intake.add(part)
             if intake.has_work:
                 await done(intake.work())
@@ -158,11 +158,11 @@ class ASGIDownstream:
         end. Raises RequestTimeout where it comes too slowly.
         """
         await self._begin()
-        piece = bytes(self._ahead)
-        self._ahead.clear()
+        piece = bytes(self._buffered)
+        self._buffered.clear()
         while self._has_more and not piece:
-            piece = await (self._waited_for() if self.receive.is_empty else self._received())
-            self._patience = min(GRACE, self._patience + len(piece) / SLOWEST)
+            piece = await (self._received_in_time() if self.receive.is_empty else self._received())
+            self._slack = min(BODY_GRACE_SECONDS, self._slack + len(piece) / MIN_BODY_RATE)
         return piece
 
     async def _begin(self) -> None:
@@ -172,13 +172,13 @@ class ASGIDownstream:
             if self.send_continue is not None:
                 await self.send_continue()
 
-    async def _waited_for(self) -> bytes:
+    async def _received_in_time(self) -> bytes:
         began, piece = clock.now(), b""
-        with trio.move_on_at(min(began + self._patience, self._whole_by)) as waiting:
+        with trio.move_on_at(min(began + self._slack, self._whole_by)) as waiting:
             piece = await self._received()
         if waiting.cancelled_caught:
             raise RequestTimeout(reason="slow_body")
-        self._patience -= clock.now() - began
+        self._slack -= clock.now() - began
         return piece
 
     async def _received(self) -> bytes:

@@ -22,8 +22,8 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
     Each has its `backend`, `why` in words, and the facts of `facts_of`.
     """
     ordered = in_order(evaluate(route, backends, now))
-    sound = [j for j in ordered if j.is_admitted]
-    chosen = sorted(sound, key=lambda j: not j.has_room) or ordered[:1]
+    admitted = [j for j in ordered if j.is_admitted]
+    chosen = sorted(admitted, key=lambda j: not j.has_room) or ordered[:1]
     names = {evaluation.backend.name for evaluation in chosen}
     return {
         "candidates": [

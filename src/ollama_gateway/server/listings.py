@@ -22,9 +22,9 @@ from ollama_gateway.server.routes import Handler
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
 
-TEXT: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
-NATIVE: Headers = [(b"content-type", b"application/json; charset=utf-8")]
-OPENAI: Headers = [(b"content-type", b"application/json")]
+TEXT_HEADERS: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
+NATIVE_HEADERS: Headers = [(b"content-type", b"application/json; charset=utf-8")]
+OPENAI_HEADERS: Headers = [(b"content-type", b"application/json")]
 
 
 @attrs.frozen
@@ -51,19 +51,19 @@ class Listings:
         """
         if ask.pins:
             await self._view(ask)
-        await ask.downstream.respond(200, TEXT, b"Ollama is running")
+        await ask.downstream.respond(200, TEXT_HEADERS, b"Ollama is running")
 
     async def tags(self, ask: Ask) -> None:
         """`GET /api/tags`: the models, newest first."""
         principal, catalog = await self._view(ask)
         entries = list(_open_to(principal, catalog.models))
-        await ask.downstream.respond(200, NATIVE, _json({"models": entries}))
+        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"models": entries}))
 
     async def running(self, ask: Ask) -> None:
         """`GET /api/ps`: the models that are loaded anywhere."""
         principal, catalog = await self._view(ask)
         entries = list(_open_to(principal, catalog.running))
-        await ask.downstream.respond(200, NATIVE, _json({"models": entries}))
+        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"models": entries}))
 
     async def version(self, ask: Ask) -> None:
         """`GET /api/version`: the lowest among live backends, the last known when none is."""
@@ -71,14 +71,14 @@ class Listings:
         version = catalog.version or self.backends.last_version
         if version is None:
             raise Unavailable
-        await ask.downstream.respond(200, NATIVE, _json({"version": version}))
+        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"version": version}))
 
     async def models(self, ask: Ask) -> None:
         """`GET /v1/models`: the same list as tags, in OpenAI's shape (null when empty)."""
         principal, catalog = await self._view(ask)
         data = [_card(entry) for entry in _open_to(principal, catalog.models)]
         body = _json({"object": "list", "data": data or None}) + b"\n"
-        await ask.downstream.respond(200, OPENAI, body)
+        await ask.downstream.respond(200, OPENAI_HEADERS, body)
 
     async def _view(self, ask: Ask) -> tuple[Principal, Catalog]:
         """Who asks, and what there is: of all backends, or of the one that the request names.

@@ -22,9 +22,9 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-AT_ONCE: Final = 16
+STARTS_PER_TURN: Final = 16
 """Requests that pass together: a dozen milliseconds of work."""
-RUNNING_AT_ONCE: Final = 16
+RUNNING_PER_TURN: Final = 16
 """Streams that go on in a turn while requests wait: a tenth of the work of those that begin."""
 
 
@@ -39,22 +39,22 @@ class _Waiter:
 class StartPacer:
     """Passed by every request once, before any work is done for it."""
 
-    at_once: int = AT_ONCE
-    running_at_once: int = RUNNING_AT_ONCE
-    _places: int = attrs.field(init=False)
+    starts_per_turn: int = STARTS_PER_TURN
+    running_per_turn: int = RUNNING_PER_TURN
+    _free_starts: int = attrs.field(init=False)
     """Requests that may pass without waiting, before somebody has to look after the next turn."""
     _is_waiting: bool = attrs.field(default=False, init=False)
     """Whether a next turn will be opened."""
-    _beginning: deque[_Waiter] = attrs.field(factory=deque, init=False)
+    _starting: deque[_Waiter] = attrs.field(factory=deque, init=False)
     _running: deque[anyio.Event] = attrs.field(factory=deque, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._places = self.at_once
+        self._free_starts = self.starts_per_turn
 
-    async def pass_through(self) -> None:
+    async def wait_to_start(self) -> None:
         """Return in a turn of the event loop in which this request may begin."""
-        if self._places:
-            self._places -= 1
+        if self._free_starts:
+            self._free_starts -= 1
         elif self._is_waiting:
             await self._wait_in_line()
         else:
@@ -79,12 +79,12 @@ class StartPacer:
 
     async def _wait_in_line(self) -> None:
         waiter = _Waiter()
-        self._beginning.append(waiter)
+        self._starting.append(waiter)
         try:
             await waiter.let_in.wait()
         except BaseException:
             if not waiter.let_in.is_set():
-                self._beginning.remove(waiter)
+                self._starting.remove(waiter)
             raise
         finally:
             if waiter.opens_next:
@@ -92,13 +92,15 @@ class StartPacer:
 
     def _open(self, passing: int) -> None:
         """A new turn has begun, in which so many pass already: let in those of the next one."""
-        batch = [self._beginning.popleft() for _ in range(min(self.at_once, len(self._beginning)))]
+        batch = [
+            self._starting.popleft() for _ in range(min(self.starts_per_turn, len(self._starting)))
+        ]
         if batch:
             batch[0].opens_next = True
         for waiter in batch:
             waiter.let_in.set()
         self._is_waiting = bool(batch)
-        self._places = 0 if batch else self.at_once - passing
-        going = min(self.running_at_once, len(self._running)) if batch else len(self._running)
+        self._free_starts = 0 if batch else self.starts_per_turn - passing
+        going = min(self.running_per_turn, len(self._running)) if batch else len(self._running)
         for _ in range(going):
             self._running.popleft().set()

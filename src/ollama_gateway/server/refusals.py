@@ -33,7 +33,7 @@ class RefusalLog:
             return
         self._lines += 1
         left_out, self._left_out = self._left_out, 0
-        told = {"setting": error.setting} if isinstance(error, TooManyConnections) else {}
+        details = {"setting": error.setting} if isinstance(error, TooManyConnections) else {}
         log.info(
             "refused",
             request_id=request_id,
@@ -41,5 +41,5 @@ class RefusalLog:
             status=error.status,
             reason=error.reason,
             left_out=left_out,
-            **told,
+            **details,
         )

@@ -18,7 +18,7 @@ BACKEND_HEADER: Final = b"x-gateway-backend"
 
 
 @attrs.frozen
-class Address:
+class RequestPath:
     """A request's path, taken apart."""
 
     route: str
@@ -26,7 +26,7 @@ class Address:
     backend: str | None = None
 
     @classmethod
-    def read(cls, path: str) -> Address:
+    def read(cls, path: str) -> RequestPath:
         """Take a path apart, as it stands in the request line."""
         key, rest = _cut(path, KEY_PREFIX)
         backend, route = _cut(rest, BACKEND_PREFIX)

@@ -11,8 +11,8 @@ import structlog.testing
 import trio
 
 from ollama_gateway.errors import GatewayError, TooManyConnections
-from ollama_gateway.http.crowd import Crowd
-from ollama_gateway.http.listener import AT_ONCE, Listener
+from ollama_gateway.http.connection_counts import ConnectionCounts
+from ollama_gateway.http.listener import ACCEPTS_PER_TURN, Listener
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
@@ -26,7 +26,7 @@ from tests.support.scenario import open_scenario
 @pytest.mark.parametrize(("all_together", "most"), [(4096, 1024), (64, 16), (4, 1), (3, 1), (1, 1)])
 def test_an_address_has_a_quarter(all_together: int, most: int) -> None:
     """And one at least."""
-    assert Crowd.of(all_together).most == most
+    assert ConnectionCounts.of(all_together).most == most
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_an_address_has_a_quarter(all_together: int, most: int) -> None:
 )
 def test_these_are_one_client(one: str, other: str) -> None:
     """A /64 of IPv6 is one client's, and an IPv4 address is the same in any dress."""
-    crowd = Crowd(1)
-    place = crowd.enter(one)
+    connection_counts = ConnectionCounts(1)
+    place = connection_counts.enter(one)
 
-    assert crowd.is_full(other)
-    crowd.leave(place)
-    assert not crowd.is_full(other)
+    assert connection_counts.is_full(other)
+    connection_counts.leave(place)
+    assert not connection_counts.is_full(other)
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_these_are_one_client(one: str, other: str) -> None:
 )
 def test_these_are_two(one: str, other: str) -> None:
     """Neighbours do not answer for one another, also where IPv4 is dressed as one /64."""
-    crowd = Crowd(1)
-    crowd.enter(one)
+    connection_counts = ConnectionCounts(1)
+    connection_counts.enter(one)
 
-    assert not crowd.is_full(other)
+    assert not connection_counts.is_full(other)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,16 @@ def test_these_are_two(one: str, other: str) -> None:
 )
 def test_these_are_not_counted(peer: str) -> None:
     """Loopback, Unix sockets and trusted proxies, which stand for many clients."""
-    usual = Crowd(1)
-    crowd = Crowd(1, (*usual.exempt, network_of("10.0.0.7"), network_of("fd00:7::/64")))
-    places = [crowd.enter(peer) for _ in range(3)]
+    usual = ConnectionCounts(1)
+    connection_counts = ConnectionCounts(
+        1, (*usual.exempt, network_of("10.0.0.7"), network_of("fd00:7::/64"))
+    )
+    places = [connection_counts.enter(peer) for _ in range(3)]
 
-    assert not crowd.is_full(peer)
+    assert not connection_counts.is_full(peer)
     for place in places:
-        crowd.leave(place)
-    assert not crowd.is_full(peer)
+        connection_counts.leave(place)
+    assert not connection_counts.is_full(peer)
 
 
 @contextlib.asynccontextmanager
@@ -85,14 +87,14 @@ async def crowded(most: int, cap: int = 100) -> AsyncIterator[tuple[Peer, list[G
     """A listener to whom loopback is as any other network, and what it refuses."""
     refused: list[GatewayError] = []
     async with serving(gateway(), max_connections=cap) as peer:
-        usual = peer.listener.refusal
+        usual = peer.listener.render_early_error
 
-        def refusal(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        def render_early_error(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
             refused.append(error)
             return usual(error)
 
-        peer.listener.refusal = refusal
-        peer.listener.crowd = Crowd(most, exempt=())
+        peer.listener.render_early_error = render_early_error
+        peer.listener.connection_counts = ConnectionCounts(most, exempt=())
         yield peer, refused
 
 
@@ -126,7 +128,7 @@ async def test_over_its_share_an_address_is_turned_away() -> None:
             await wait_until(lambda: len(peer.listener.connections) == 1)
             assert (await ask(peer, "127.0.0.2")).startswith(b"HTTP/1.1 200 ")
         await peer.wait_until_quiet()
-        assert not peer.listener.crowd.is_full("127.0.0.2")
+        assert not peer.listener.connection_counts.is_full("127.0.0.2")
 
     (error,) = refused
     assert isinstance(error, TooManyConnections)
@@ -168,7 +170,7 @@ async def test_the_log_names_the_setting_at_a_bounded_rate(
     app = App(Routes({}, {}), BodyBudget(1, 1), Metrics())
     with structlog.testing.capture_logs() as lines:
         for _ in range(1000):
-            app.refusal(TooManyConnections(setting, client))
+            app.render_early_error(TooManyConnections(setting, client))
 
     assert [(line["setting"], line["client"]) for line in lines] == [
         (setting, client)
@@ -187,7 +189,7 @@ async def test_a_flood_of_clients_is_accepted_a_few_at_a_time() -> None:
                 max(most, len(peer.listener.connections) - before),
                 len(peer.listener.connections),
             )
-        assert most <= 2 * AT_ONCE
+        assert most <= 2 * ACCEPTS_PER_TURN
         for sock in waiting:
             sock.close()
         await peer.wait_until_quiet()
@@ -195,7 +197,7 @@ async def test_a_flood_of_clients_is_accepted_a_few_at_a_time() -> None:
 
 def test_a_listener_has_a_crowd_by_itself() -> None:
     """The admin listener's: what one address takes, probes and metrics still have three times."""
-    assert Listener(gateway(), gateway().refusal, 64).crowd.most == 16
+    assert Listener(gateway(), gateway().render_early_error, 64).connection_counts.most == 16
 
 
 @pytest.mark.parametrize(("setting", "most"), [("0", 25), ("7", 7)])
@@ -207,8 +209,12 @@ async def test_the_clients_listener_has_what_is_set(setting: str, most: int) -> 
         "GATEWAY_SERVER_TRUSTED_PROXIES": "10.0.0.0/8",
     }
     async with open_scenario(settings=settings) as scenario:
-        crowd = scenario.gateway.listener.crowd
-        admin = scenario.gateway.admin_listener.crowd
+        connection_counts = scenario.gateway.listener.connection_counts
+        admin = scenario.gateway.admin_listener.connection_counts
 
-    assert (crowd.most, admin.most) == (most, 16)
-    assert [str(network) for network in crowd.exempt] == ["127.0.0.0/8", "::1/128", "10.0.0.0/8"]
+    assert (connection_counts.most, admin.most) == (most, 16)
+    assert [str(network) for network in connection_counts.exempt] == [
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+    ]

@@ -24,7 +24,7 @@ _OF_ONE_CLIENT: Final = 64
 
 
 @attrs.define(eq=False)
-class Crowd:
+class ConnectionCounts:
     """The connections of one listener, by where they come from."""
 
     most: int
@@ -34,7 +34,7 @@ class Crowd:
     _held: Counter[str] = attrs.field(factory=Counter, init=False)
 
     @classmethod
-    def of(cls, all_together: int) -> Crowd:
+    def of(cls, all_together: int) -> ConnectionCounts:
         """One of a listener that has so many connections."""
         return cls(max(1, all_together // SHARE))
 

@@ -24,14 +24,14 @@ from ollama_gateway.server.routes import OLLAMA, Handler, Route, Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.hosts import is_loopback, name_in, name_of
 
-FOR_ALL: Final = "/healthz"
+OPEN_PATH: Final = "/healthz"
 """Needs neither token nor name."""
-BY_ANY_NAME: Final = "/readyz"
+ANY_HOST_PATH: Final = "/readyz"
 """Needs the token where one is set."""
 
 
 @attrs.frozen
-class Gate:
+class AdminAccess:
     """What the admin listener asks for."""
 
     token: str | None = attrs.field(default=None, repr=False)
@@ -39,7 +39,7 @@ class Gate:
     """By which it may be asked without a token, besides loopback's; as `name_of` has them."""
 
     @classmethod
-    def of(cls, token: str | None, hosts: Iterable[str]) -> Gate:
+    def of(cls, token: str | None, hosts: Iterable[str]) -> AdminAccess:
         """The gate of a token and of names or addresses."""
         return cls(token, frozenset(name for host in hosts if (name := name_of(host))))
 
@@ -51,14 +51,14 @@ class Gate:
         )
 
     def _route(self, path: str, handler: Handler, *others: str) -> dict[str, Route]:
-        guarded = handler if path == FOR_ALL else partial(self._let_in, path, handler)
+        guarded = handler if path == OPEN_PATH else partial(self._let_in, path, handler)
         route = Route(Endpoint(path, OLLAMA, "admin"), guarded)
         return dict.fromkeys(["GET", *others], route)
 
     async def _let_in(self, path: str, handler: Handler, ask: Ask) -> None:
         if self.token is not None:
             _check(ask, self.token)
-        elif path != BY_ANY_NAME and not self._knows(ask.headers):
+        elif path != ANY_HOST_PATH and not self._knows(ask.headers):
             raise Misdirected
         await handler(ask)
 

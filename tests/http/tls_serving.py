@@ -14,16 +14,16 @@ import trustme
 
 from ollama_gateway.certificates import Certificate
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.http.app_tasks import App
+from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
 from tests.http.serving import PLAIN_REQUEST, Peer, serving
 
 HOST = "127.0.0.1"
-Secure = trio.SSLStream[trio.SocketStream]
+TLSStream = trio.SSLStream[trio.SocketStream]
 
 
 @attrs.frozen
-class Issuer:
+class CertificateFiles:
     """An authority, where it leaves certificates for the listener, and who trusts it."""
 
     authority: trustme.CA
@@ -32,7 +32,7 @@ class Issuer:
     client: ssl.SSLContext
 
     @classmethod
-    def into(cls, directory: Path) -> Issuer:
+    def into(cls, directory: Path) -> CertificateFiles:
         """An authority whose first certificate is in place."""
         directory.mkdir(exist_ok=True)
         authority = trustme.CA()
@@ -52,17 +52,17 @@ class Issuer:
 
 
 @attrs.define
-class SecurePeer:
+class TLSPeer:
     """A listener under test that speaks TLS, and how to reach it."""
 
     plain: Peer
-    issuer: Issuer
+    issuer: CertificateFiles
     refused: list[str]
     """Why something was refused that never became a request."""
-    streams: list[Secure] = attrs.field(factory=list)
+    streams: list[TLSStream] = attrs.field(factory=list)
     """What was opened; closed with the block."""
 
-    async def connect(self, context: ssl.SSLContext | None = None) -> Secure:
+    async def connect(self, context: ssl.SSLContext | None = None) -> TLSStream:
         """A new client connection, its handshake made."""
         below = await self.plain.connect()
         stream = trio.SSLStream(below, context or self.issuer.client, server_hostname=HOST)
@@ -85,7 +85,7 @@ class SecurePeer:
         return answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"<close_notify>")
 
 
-async def read_to_end(stream: Secure) -> bytes:
+async def read_to_end(stream: TLSStream) -> bytes:
     """All that comes until the end, and whether TLS said that it was one."""
     data = b""
     try:
@@ -97,25 +97,25 @@ async def read_to_end(stream: Secure) -> bytes:
 
 
 @asynccontextmanager
-async def securely_serving(
-    app: App,
-    issuer: Issuer,
+async def serving_tls(
+    app: ASGIApp,
+    issuer: CertificateFiles,
     limits: ConnectionLimits | None = None,
     max_connections: int = 1000,
-) -> AsyncIterator[SecurePeer]:
+) -> AsyncIterator[TLSPeer]:
     """As `serving`, with TLS."""
     refused: list[str] = []
 
     async with serving(app, limits, max_connections) as plain:
-        usual = plain.listener.refusal
+        usual = plain.listener.render_early_error
 
-        def refusal(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        def render_early_error(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
             refused.append(error.reason)
             return usual(error)
 
-        plain.listener.refusal = refusal
+        plain.listener.render_early_error = render_early_error
         plain.listener.certificate = Certificate(issuer.cert, issuer.key)
-        peer = SecurePeer(plain, issuer, refused)
+        peer = TLSPeer(plain, issuer, refused)
         yield peer
         for stream in peer.streams:
             await trio.aclose_forcefully(stream)

@@ -10,9 +10,9 @@ import trio.testing
 
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.admin import MergedAdmin
+from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.gate import Gate
 from ollama_gateway.settings import load
 from ollama_gateway.wire.hosts import name_in, name_of
 from tests.http.serving import serving
@@ -118,7 +118,7 @@ async def test_on_the_wire(tmp_path: Path, head: bytes, status: bytes) -> None:
     """The parent of several processes guards as one process does; its own are asked as before."""
     said = Answers({"/readyz": READY})
     async with processes(tmp_path, said) as roster:
-        routes = MergedAdmin(roster, Gate(), Metrics()).routes()
+        routes = MergedAdmin(roster, AdminAccess(), Metrics()).routes()
         async with serving(App(routes, BodyBudget(1, 1), Metrics())) as peer:
             answer = await peer.exchange(head + b"connection: close\r\n\r\n")
 
@@ -137,7 +137,7 @@ async def test_the_parent_asks_by_a_name_that_its_processes_know(tmp_path: Path,
 
     said = Noting({"/readyz": READY, "/status.json": READY, "/explain/": {}, "/limits/": {}})
     async with processes(tmp_path, said) as roster:
-        routes = MergedAdmin(roster, Gate(TOKEN), Metrics()).routes()
+        routes = MergedAdmin(roster, AdminAccess(TOKEN), Metrics()).routes()
         async with serving(App(routes, BodyBudget(1, 1), Metrics())) as peer:
             head = f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n"
             await peer.exchange(head.encode() + b"connection: close\r\n\r\n")

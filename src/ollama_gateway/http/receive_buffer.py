@@ -16,7 +16,7 @@ from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.incoming import HeadBroken, Incoming
 
 
-class Intake:
+class ReceiveBuffer:
     """The bytes of one connection, request after request.
 
     Args:
@@ -26,7 +26,7 @@ class Intake:
     """
 
     def __init__(self, most: int, turn: anyio.Lock) -> None:
-        self.inbox = RequestStream()
+        self.request_stream = RequestStream()
         """Of the request that is received, or was last."""
         self._turn = turn
         self.early = Incoming(most)
@@ -41,7 +41,7 @@ class Intake:
         if self._chunked is None:
             self.early.put(data)
         else:
-            self.inbox.put(data)
+            self.request_stream.put(data)
 
     def next_event(self, http: h11.Connection) -> object:
         """What h11 makes of what there is for it.
@@ -67,11 +67,11 @@ class Intake:
         """Begin to receive a request's body; h11 has checked its headers, and tells each once."""
         fields = dict(headers)
         if b"transfer-encoding" not in fields:
-            self._left, self.inbox = int(fields.get(b"content-length", 0)), RequestStream()
+            self._left, self.request_stream = int(fields.get(b"content-length", 0)), RequestStream()
             return
         self._left, self._chunked = 0, http
-        self.inbox = RequestStream(Chunks(self._turn, self._end_chunks))
-        self.inbox.put(self.early.take(len(self.early)))
+        self.request_stream = RequestStream(Chunks(self._turn, self._end_chunks))
+        self.request_stream.put(self.early.take(len(self.early)))
 
     def _end_chunks(self, rest: bytes) -> None:
         http, self._chunked = self._chunked, None
@@ -80,6 +80,6 @@ class Intake:
             http.receive_data(b"0\r\n\r\n")
             http.next_event()
 
-    def let_go(self) -> None:
+    def break_cycles(self) -> None:
         """Forget the last request, which is over: chunks know who is to be told of their end."""
-        self.inbox = RequestStream()
+        self.request_stream = RequestStream()

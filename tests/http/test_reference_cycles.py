@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 from hypercorn.protocol.http_stream import HTTPStream
 
-from ollama_gateway.http.connection import Connection
+from ollama_gateway.http.connection import ClientConnection
 from ollama_gateway.http.protocol import Protocol
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.http.response_writer import ResponseWriter
 from ollama_gateway.server.downstream import ASGIDownstream
 from tests.http.serving import PLAIN_REQUEST, gateway, read_to_end, serving
 
-OURS = (Connection, Protocol, HTTPStream, RequestStream, ResponseWriter, ASGIDownstream)
+OURS = (ClientConnection, Protocol, HTTPStream, RequestStream, ResponseWriter, ASGIDownstream)
 KEPT_ALIVE = PLAIN_REQUEST.replace(b"connection: close\r\n", b"")
 
 
