@@ -78,14 +78,14 @@ def test_sockets_for_another_process_are_left_alone(listening: socket.socket, pi
 @pytest.mark.parametrize("fds", ["", "-1", "1.0", "one", "٣", "9" * 5000, "1\n"])
 def test_a_count_that_is_none_is_refused(fds: str) -> None:
     """Whoever set the variables meant something that cannot be followed."""
-    with pytest.raises(AddressTaken, match=r"^LISTEN_FDS is no number of sockets$"):
+    with pytest.raises(AddressTaken, match=r"^LISTEN_FDS is not a number of sockets$"):
         handed_over(variables(fds=fds), FIRST_DESCRIPTOR)
 
 
 @pytest.mark.parametrize(("fds", "names"), [("2", "a"), ("1", "a:b"), ("0", "a")])
 def test_names_must_be_as_many(fds: str, names: str) -> None:
     """As in sd_listen_fds_with_names(3)."""
-    with pytest.raises(AddressTaken, match="LISTEN_FDNAMES has not one name"):
+    with pytest.raises(AddressTaken, match="LISTEN_FDNAMES does not have one name"):
         handed_over(variables(fds=fds, fdnames=names), FIRST_DESCRIPTOR)
 
 
@@ -97,7 +97,7 @@ def test_no_socket_is_none() -> None:
 def test_a_descriptor_that_is_not_there_is_refused(listening: socket.socket) -> None:
     """And those before it are closed again."""
     with held(listening.fileno()):
-        with pytest.raises(AddressTaken, match=r"^descriptor 701 of LISTEN_FDS is no listening"):
+        with pytest.raises(AddressTaken, match=r"^descriptor 701 of LISTEN_FDS is not a listening"):
             handed_over(variables(fds="2", fdnames="a:b"), FIRST_DESCRIPTOR)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(FIRST_DESCRIPTOR)
@@ -110,7 +110,9 @@ def test_what_is_no_listening_tcp_socket_is_refused(kind: str) -> None:
         descriptor = _made(kind, stack)
         with (
             held(descriptor),
-            pytest.raises(AddressTaken, match="descriptor 700 of LISTEN_FDS is no listening TCP"),
+            pytest.raises(
+                AddressTaken, match="descriptor 700 of LISTEN_FDS is not a listening TCP"
+            ),
         ):
             handed_over(variables(), FIRST_DESCRIPTOR)
 

@@ -1,21 +1,21 @@
-"""One client connection: hypercorn's Trio `TCPServer` with every way out made safe.
+"""One client connection: hypercorn's Trio `TCPServer`, made to end safely in every case.
 
-The rules it keeps:
+It keeps these rules:
 
-* Nothing that happens here reaches another connection: what is not a cancellation ends this
-  connection and is logged.
+* An error here reaches no other connection: anything but a cancellation ends this connection and
+  is logged.
 * Reading never stops while a response is pending (see `protocol.py`), so a client that leaves is
   seen at once, and the application gets its `http.disconnect`.
-* Every wait has a deadline: the request head, the idle time, each write. They are deadlines on the
-  scope of the pending read, moved when the state changes, not tasks.
-* A connection that has said all ends in a half-close, and over TLS in its close_notify. Where the
-  client still sends, a short time of reading on (lingering) follows; otherwise the kernel answers
-  the unread bytes by a reset, which can overtake the answer.
-* A cut response never looks complete: TLS does not say that it is, and where only the close marks
-  its end (HTTP/1.0), it is a reset.
-* No application can hold the connection by not reading: the end of its input waits for nobody.
-* However it ends, it ends in `aclose_forcefully`: a graceful close under cancellation would leave
-  the socket open and the client waiting.
+* Every wait has a deadline: the request head, the idle time, each write. The deadlines are set on
+  the scope of the pending read and moved when the state changes; they are not tasks.
+* A connection that has sent everything ends with a half-close, and over TLS with a close_notify
+  first. If the client still sends, the connection reads on for a short time (it lingers);
+  otherwise the kernel answers the unread bytes with a reset, which can overtake the answer.
+* A cut response never looks complete: TLS sends no close_notify, and where only the close marks
+  the end of a response (HTTP/1.0), the connection is reset.
+* An application cannot hold the connection by not reading: nothing waits until it has read.
+* Every connection ends in `aclose_forcefully`: a graceful close under cancellation would leave the
+  socket open and the client waiting.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ log = get_logger("connection")
 
 @attrs.frozen
 class ConnectionLimits:
-    """What one connection may take; seconds and bytes.
+    """Time and memory that one connection may use, in seconds and bytes.
 
-    The idle time is above the 90 s after which Go's clients (the `ollama` CLI) drop an idle
-    connection by themselves, so that the client is the one to close. Many clients send a whole body
-    before they read that it was refused.
+    The idle timeout is above the 90 s after which Go's clients (the `ollama` CLI) drop an idle
+    connection, so that the client is the side that closes. Lingering is long because many clients
+    send a whole body before they read that it was refused.
     """
 
     head_timeout: float = 10.0
@@ -67,11 +67,11 @@ class ConnectionLimits:
     linger_bytes: int = 64 * 1024 * 1024
     read_ahead: int = 256 * 1024
     disconnect_grace: float = 5.0
-    """How long an application may take to end after its client is gone."""
+    """How long an application may take to end after its client has left."""
 
 
 class ClientConnection(TCPServer):
-    """One accepted stream, from the first byte to the close. Run it once, by `run()`."""
+    """One accepted stream, from the first byte to the close. Call `run()` once."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class ClientConnection(TCPServer):
         self._finished = False
 
     async def run(self) -> None:
-        """Serve requests until either side ends the connection; never raises but cancellation."""
+        """Serve requests until either side ends the connection; raises nothing but Cancelled."""
         try:
             async with trio.open_nursery() as nursery:
                 await self._serve(nursery)
@@ -144,7 +144,10 @@ class ClientConnection(TCPServer):
                 await self._time_is_up()
 
     async def _read_some(self) -> bool:
-        """Read once, and hand it on; False where the peer has ended, by a half-close too, or we."""
+        """Read once and hand the bytes on.
+
+        Returns False if either side has ended the connection; a half-close by the client counts.
+        """
         try:
             data = await self._received()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -162,7 +165,7 @@ class ClientConnection(TCPServer):
         return not self._finished
 
     async def _received(self) -> bytes:
-        """What one read gives; with a socket of our own, without a try that is in vain."""
+        """Read once; a plain socket is read only when it is readable, so no read is in vain."""
         if isinstance(self.stream, ServerTLSStream):
             return bytes(await self.stream.receive_some(MAX_RECEIVE))
         while True:
@@ -178,16 +181,16 @@ class ClientConnection(TCPServer):
         elif self.http.is_idle:
             await self.http.refuse(RequestTimeout(reason="slow_head"))
         else:
-            self._set_deadline(float("inf"))  # what is going on has deadlines of its own
+            self._set_deadline(float("inf"))  # the request has deadlines of its own
 
     def _set_deadline(self, seconds: float) -> None:
         self._deadline = trio.current_time() + seconds
-        # A later one is looked up when the one before strikes: most are overtaken before that.
-        if self._deadline < self._reading.deadline:  # noqa: PLR1730 - to set it costs, in any case
+        # A later deadline is applied only when the earlier one expires: most never matter.
+        if self._deadline < self._reading.deadline:  # noqa: PLR1730 - each assignment costs time
             self._reading.deadline = self._deadline
 
     async def protocol_send(self, event: Event) -> None:
-        """hypercorn's way out: bytes, the end of the connection, or a change of its idleness."""
+        """Take an event from hypercorn: bytes, the end of the connection, or a change to idle."""
         if isinstance(event, RawData):
             await self._write(event.data)
         elif isinstance(event, Closed):
@@ -199,14 +202,14 @@ class ClientConnection(TCPServer):
             self._set_deadline(float("inf"))
 
     async def _write(self, data: bytes) -> None:
-        rest = self._write_at_once(memoryview(data))
-        if not rest:
+        unsent = self._write_at_once(memoryview(data))
+        if not unsent:
             return
         try:
             async with self.send_lock:
-                await self._send_in_parts(rest)
+                await self._send_in_parts(unsent)
         except trio.Cancelled:
-            self._reset_on_close()  # a part may be out: nothing behind it would make sense
+            self._reset_on_close()  # a part may have been sent: nothing after it would make sense
             self._finish()
             raise
         except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -215,10 +218,10 @@ class ClientConnection(TCPServer):
             await self.http.handle(Closed())
 
     def _write_at_once(self, data: memoryview) -> memoryview:
-        """Give the kernel what it takes without waiting, and return the rest.
+        """Give the kernel as much as it takes without waiting; return the bytes it did not take.
 
-        Nearly always it takes all: then a chunk needs no lock, no deadline and no turn of Trio's.
-        Errors are left to the write of the rest.
+        Nearly always it takes all: then a write needs no lock, no deadline and no checkpoint.
+        Errors are left to the next write.
         """
         if self._finished or self.send_lock.locked() or isinstance(self.stream, ServerTLSStream):
             return data
@@ -228,7 +231,7 @@ class ClientConnection(TCPServer):
             return data
 
     async def _send_in_parts(self, data: memoryview) -> None:
-        """Each piece has the write timeout for itself: a slow reader is not a dead one."""
+        """Send in parts, each with the full write timeout: a slow reader is not a dead one."""
         for start in range(0, 0 if self._finished else len(data), MAX_SEND):
             with trio.fail_after(self._limits.write_timeout):
                 await self.stream.send_all(data[start : start + MAX_SEND])
@@ -237,10 +240,10 @@ class ClientConnection(TCPServer):
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
     def drain(self, grace: float) -> None:
-        """Close if no request is on its way; otherwise the answer will say `Connection: close`.
+        """Close if no request is under way; otherwise the answer will say `Connection: close`.
 
         Args:
-            grace: seconds for a connection just accepted to send its first request.
+            grace: seconds that a new connection has to send its first request.
 
         """
         if self.http.is_between_requests:
@@ -252,7 +255,10 @@ class ClientConnection(TCPServer):
         self._reading.cancel()
 
     async def _close_gracefully(self) -> None:
-        """Say that all was said, and give the peer the time to read it, where closing resets it."""
+        """Half-close, and read on if a close would reset the connection before the peer has read.
+
+        A cut response gets no half-close: it must not look complete.
+        """
         if self.http.response_is_cut:
             return
         with trio.move_on_after(self._limits.linger_timeout) as silence:

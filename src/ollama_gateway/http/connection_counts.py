@@ -1,8 +1,8 @@
-"""How many connections each address has: one client must not have all that there are.
+"""Count the connections of each address, so that one client cannot take all of them.
 
-Whoever has an IPv6 address has a whole /64 of them (RFC 4291, 2.5.1), which counts as one here. An
-IPv4 address in the dress of IPv6 counts as itself. Addresses that stand for many clients, proxies
-above all, are exempt; so is the machine itself, whose programs could do worse.
+A client with an IPv6 address has a whole /64 of them (RFC 4291, 2.5.1), which counts as one address
+here. An IPv4-mapped IPv6 address counts as the IPv4 address. Addresses that stand for many clients,
+proxies above all, are exempt; so is loopback, since local programs could do worse.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ from ollama_gateway.wire.networks import Network, address_of, is_in, network_of
 
 LOOPBACK: Final = (network_of("127.0.0.0/8"), network_of("::1"))
 SHARE: Final = 4
-"""By default an address may have one connection of so many that a listener has."""
+"""By default an address may have one in so many of a listener's connections."""
 _OF_ONE_CLIENT: Final = 64
-"""Bits of an IPv6 address that tell one client from another."""
+"""Leading bits of an IPv6 address that identify one client."""
 
 
 @attrs.define(eq=False)
 class ConnectionCounts:
-    """The connections of one listener, by where they come from."""
+    """The connections of one listener, counted by client address."""
 
     most: int
-    """Connections of one address."""
+    """Connections that one address may have."""
     exempt: Sequence[Network] = LOOPBACK
-    """Whose connections are not counted."""
-    _held: Counter[str] = attrs.field(factory=Counter, init=False)
+    """Networks whose connections are not counted."""
+    _counts: Counter[str] = attrs.field(factory=Counter, init=False)
 
     @classmethod
-    def of(cls, all_together: int) -> ConnectionCounts:
-        """One of a listener that has so many connections."""
-        return cls(max(1, all_together // SHARE))
+    def of(cls, total: int) -> ConnectionCounts:
+        """Return the default counts of a listener that may have `total` connections."""
+        return cls(max(1, total // SHARE))
 
     def is_full(self, peer: str) -> bool:
-        """Whether this address has all that it may have."""
-        return self._held[self._place(peer)] >= self.most
+        """True if this address has as many connections as it may have."""
+        return self._counts[self._client(peer)] >= self.most
 
     def enter(self, peer: str) -> str:
-        """Count a connection; what is returned is for `leave`."""
-        place = self._place(peer)
-        if place:
-            self._held[place] += 1
-        return place
+        """Count a connection; return the client to pass to `leave`."""
+        client = self._client(peer)
+        if client:
+            self._counts[client] += 1
+        return client
 
-    def leave(self, place: str) -> None:
-        """It has ended."""
-        self._held[place] -= 1
-        if self._held[place] <= 0:
-            del self._held[place]
+    def leave(self, client: str) -> None:
+        """Count a connection of this client as ended."""
+        self._counts[client] -= 1
+        if self._counts[client] <= 0:
+            del self._counts[client]
 
-    def _place(self, peer: str) -> str:
-        """What is counted as one client; empty for what is not counted."""
+    def _client(self, peer: str) -> str:
+        """Return the address or network that counts as one client; empty if it is not counted."""
         address = address_of(peer)
         if not peer or is_in(address, self.exempt):
             return ""

@@ -1,7 +1,7 @@
-"""An application's way out: what ASGI calls `send`, with a short way for ordinary answers.
+"""Write an application's response: ASGI's `send`, with a short path for ordinary answers.
 
-They go past hypercorn's stream and h11's, which have states and events for each part of any answer.
-So a head waits for what comes behind it, which says what kind of answer it begins.
+Ordinary answers bypass hypercorn's stream and h11, which keep states and events for each part of
+any answer. The head waits for the first event after it, which tells what kind of answer it is.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Answering(Protocol):
 
 @attrs.define(eq=False)
 class ResponseWriter:
-    """The way out of one request."""
+    """Writes the response to one request."""
 
     _ordinary: Answering
     _send: Callable[[Any], Awaitable[None]]
     _head: Any = attrs.field(default=None, init=False)
 
     async def __call__(self, event: Any) -> None:
-        """Send an ASGI event; None where no more will come."""
+        """Send an ASGI event; None means that no more will come."""
         head, self._head = self._head, None
         if event is None:
             await self._send_all(head, None)
