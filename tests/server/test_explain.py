@@ -40,7 +40,7 @@ Clock = trio.testing.MockClock
         ),
         (
             {"a": {"rests": 3.25}},
-            {"a": "priority 1, cold, 0 running, said that it is full, for 3.2 s more"},
+            {"a": "priority 1, cold, 0 running, backing off for 3.2 s: it was full"},
             {},
         ),
         (
@@ -54,7 +54,7 @@ Clock = trio.testing.MockClock
         ),
         (
             {"a": {"failures": FAILURES}},
-            {"a": "the least bad: breaker open for 2.0 s (cut), priority 1, cold, 0 running"},
+            {"a": "last resort: breaker open for 2.0 s (cut), priority 1, cold, 0 running"},
             {},
         ),
     ],

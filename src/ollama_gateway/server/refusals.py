@@ -1,4 +1,4 @@
-"""Log lines for requests without a valid key, at a bounded rate: anyone can cause them."""
+"""Log refused requests at a bounded rate: a client needs no valid key to cause them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ log = get_logger("refused")
 
 @attrs.define
 class RefusalLog:
-    """At most `LINES_A_SECOND`; the first line of a later second says how many were left out."""
+    """Logs at most `LINES_A_SECOND`; the next line says how many lines were left out."""
 
     _second: int = attrs.field(default=-1, init=False)
     _lines: int = attrs.field(default=0, init=False)
     _left_out: int = attrs.field(default=0, init=False)
 
     def note(self, error: GatewayError, client: str, request_id: str) -> None:
-        """Log one refusal, or count it."""
+        """Log one refusal, or count it as left out."""
         second = int(anyio.current_time())
         if second != self._second:
             self._second, self._lines = second, 0
