@@ -20,9 +20,9 @@ from ollama_gateway.backends.shared import SharedCatalog
 from ollama_gateway.http.connection import ConnectionLimits
 from ollama_gateway.http.listener import Listener, bind
 from ollama_gateway.limits.redis.scripts import Scripts
-from tests.backends.conftest import HOST
 from tests.backends.misbehaving import answers_and_stays, listening
 from tests.http.serving import gateway, render_early_error
+from tests.support.certificates import HOST
 from tests.support.redis_server import redis_server
 
 WANTED = {"on": 1, "idle": 15, "interval": 5, "count": 3, "unacknowledged": 30_000}

@@ -11,18 +11,19 @@ from tests.http.serving import gateway
 from tests.http.test_crashers import ANSWERED_IN_HTTP_1, REFUSED
 from tests.http.test_stuck_client import PLAIN, large
 from tests.http.test_write_timeout import ENDLESS, flood
-from tests.http.tls_serving import CertificateFiles, read_to_end, serving_tls
+from tests.http.tls_serving import read_to_end, serving_tls
+from tests.support.certificates import ServerFiles
 
 
 @pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+def server_files(tmp_path_factory: pytest.TempPathFactory) -> ServerFiles:
     """One certificate for all of them."""
-    return CertificateFiles.into(tmp_path_factory.mktemp("certificate"))
+    return ServerFiles.into(tmp_path_factory.mktemp("certificate"))
 
 
-async def test_what_ends_others_ends_here_at_its_connection(issuer: CertificateFiles) -> None:
+async def test_what_ends_others_ends_here_at_its_connection(server_files: ServerFiles) -> None:
     """Every request of the corpus is answered or refused as it is without TLS."""
-    async with serving_tls(gateway(), issuer) as peer:
+    async with serving_tls(gateway(), server_files) as peer:
         for name, request in ANSWERED_IN_HTTP_1.items():
             answer = await peer.exchange(request + b"\r\nconnection: close\r\n\r\n")
             assert answer.startswith(b"HTTP/1."), name
@@ -35,9 +36,9 @@ async def test_what_ends_others_ends_here_at_its_connection(issuer: CertificateF
     assert peer.refused.count("tls_handshake") == 0
 
 
-async def test_a_client_that_does_not_read_is_cut(issuer: CertificateFiles) -> None:
+async def test_a_client_that_does_not_read_is_cut(server_files: ServerFiles) -> None:
     """After the write timeout, by a reset, and nobody else notices."""
-    async with serving_tls(flood, issuer, ConnectionLimits(write_timeout=0.2)) as peer:
+    async with serving_tls(flood, server_files, ConnectionLimits(write_timeout=0.2)) as peer:
         stuck = await peer.connect()
         await stuck.send_all(ENDLESS)
         await stuck.receive_some(1)
@@ -46,9 +47,9 @@ async def test_a_client_that_does_not_read_is_cut(issuer: CertificateFiles) -> N
         assert (await read_to_end(stuck)).endswith(b"<cut>")
 
 
-async def test_a_client_that_reads_slowly_lives(issuer: CertificateFiles) -> None:
+async def test_a_client_that_reads_slowly_lives(server_files: ServerFiles) -> None:
     """The timeout is for one write."""
-    async with serving_tls(flood, issuer, ConnectionLimits(write_timeout=5)) as peer:
+    async with serving_tls(flood, server_files, ConnectionLimits(write_timeout=5)) as peer:
         slow = await peer.connect()
         await slow.send_all(ENDLESS)
         for _ in range(20):
@@ -59,10 +60,10 @@ async def test_a_client_that_reads_slowly_lives(issuer: CertificateFiles) -> Non
         await peer.plain.wait_until_quiet()
 
 
-async def test_a_write_timeout_leaves_no_trace_in_the_log(issuer: CertificateFiles) -> None:
+async def test_a_write_timeout_leaves_no_trace_in_the_log(server_files: ServerFiles) -> None:
     """A client that pipelines and never reads: one end, and nothing collides inside TLS."""
     with structlog.testing.capture_logs() as lines:
-        async with serving_tls(large, issuer, ConnectionLimits(write_timeout=0.2)) as peer:
+        async with serving_tls(large, server_files, ConnectionLimits(write_timeout=0.2)) as peer:
             streams = [await peer.connect() for _ in range(5)]
             for stream in streams:
                 await stream.send_all(PLAIN * 3)
@@ -73,9 +74,9 @@ async def test_a_write_timeout_leaves_no_trace_in_the_log(issuer: CertificateFil
     assert [line for line in lines if line["log_level"] in {"error", "warning"}] == []
 
 
-async def test_a_drain_with_a_stuck_client_ends_by_its_deadline(issuer: CertificateFiles) -> None:
+async def test_a_drain_with_a_stuck_client_ends_by_its_deadline(server_files: ServerFiles) -> None:
     """A stuck write with a long timeout of its own ends with the drain."""
-    async with serving_tls(flood, issuer, ConnectionLimits(write_timeout=1000)) as peer:
+    async with serving_tls(flood, server_files, ConnectionLimits(write_timeout=1000)) as peer:
         stuck = await peer.connect()
         await stuck.send_all(ENDLESS)
         await stuck.receive_some(1)

@@ -6,49 +6,18 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import attrs
 import trio
-import trustme
 
 from ollama_gateway.certificates import Certificate
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
 from tests.http.serving import PLAIN_REQUEST, Peer, serving
+from tests.support.certificates import HOST, ServerFiles
 
-HOST = "127.0.0.1"
 TLSStream = trio.SSLStream[trio.SocketStream]
-
-
-@attrs.frozen
-class CertificateFiles:
-    """An authority, where it leaves certificates for the listener, and who trusts it."""
-
-    authority: trustme.CA
-    cert: Path
-    key: Path
-    client: ssl.SSLContext
-
-    @classmethod
-    def into(cls, directory: Path) -> CertificateFiles:
-        """An authority whose first certificate is in place."""
-        directory.mkdir(exist_ok=True)
-        authority = trustme.CA()
-        client = ssl.create_default_context()
-        client.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # or a cut end looks like one that was said
-        authority.configure_trust(client)
-        issuer = cls(authority, directory / "cert.pem", directory / "key.pem", client)
-        issuer.issue()
-        return issuer
-
-    def issue(self, name: str = HOST) -> None:
-        """Put another certificate and its key in place."""
-        made = self.authority.issue_cert(name)
-        self.key.unlink(missing_ok=True)  # another file, whatever the clock of the disk says
-        made.private_key_pem.write_to_path(self.key)
-        made.cert_chain_pems[0].write_to_path(self.cert)
 
 
 @attrs.define
@@ -56,7 +25,7 @@ class TLSPeer:
     """A listener under test that speaks TLS, and how to reach it."""
 
     plain: Peer
-    issuer: CertificateFiles
+    server_files: ServerFiles
     refused: list[str]
     """Why something was refused that never became a request."""
     streams: list[TLSStream] = attrs.field(factory=list)
@@ -65,7 +34,7 @@ class TLSPeer:
     async def connect(self, context: ssl.SSLContext | None = None) -> TLSStream:
         """A new client connection, its handshake made."""
         below = await self.plain.connect()
-        stream = trio.SSLStream(below, context or self.issuer.client, server_hostname=HOST)
+        stream = trio.SSLStream(below, context or self.server_files.client, server_hostname=HOST)
         self.streams.append(stream)
         await stream.do_handshake()
         return stream
@@ -99,7 +68,7 @@ async def read_to_end(stream: TLSStream) -> bytes:
 @asynccontextmanager
 async def serving_tls(
     app: ASGIApp,
-    issuer: CertificateFiles,
+    server_files: ServerFiles,
     limits: ConnectionLimits | None = None,
     max_connections: int = 1000,
 ) -> AsyncIterator[TLSPeer]:
@@ -114,8 +83,8 @@ async def serving_tls(
             return usual(error)
 
         plain.listener.render_early_error = render_early_error
-        plain.listener.certificate = Certificate(issuer.cert, issuer.key)
-        peer = TLSPeer(plain, issuer, refused)
+        plain.listener.certificate = Certificate(server_files.cert, server_files.key)
+        peer = TLSPeer(plain, server_files, refused)
         yield peer
         for stream in peer.streams:
             await trio.aclose_forcefully(stream)
