@@ -43,7 +43,9 @@ class Peer:
     tasks_at_rest: int
     """Tasks that live while no client is there: the test's own and the listener's."""
     has_ended: trio.Event
-    """`serve()` has returned."""
+    """Set when `serve()` has returned."""
+    refused: list[GatewayError]
+    """The errors of clients that were refused before any request was understood."""
 
     async def connect(self) -> trio.SocketStream:
         """A new client connection."""
@@ -103,7 +105,13 @@ async def serving(
     app: ASGIApp, limits: ConnectionLimits | None = None, max_connections: int = 1000
 ) -> AsyncIterator[Peer]:
     """A listener on a free port for the length of the block; ends every task with it."""
-    listener = Listener(app, render_early_error, max_connections, limits or ConnectionLimits())
+    refused: list[GatewayError] = []
+
+    def render(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        refused.append(error)
+        return render_early_error(error)
+
+    listener = Listener(app, render, max_connections, limits or ConnectionLimits())
     sockets = bind("127.0.0.1", 0)
     with trio.fail_after(HANGS):
         async with trio.open_nursery() as nursery:
@@ -111,7 +119,7 @@ async def serving(
             nursery.start_soon(_serve, listener, sockets, has_ended)
             await trio.testing.wait_all_tasks_blocked()
             tasks = trio.lowlevel.current_statistics().tasks_living
-            yield Peer(listener, sockets[0].getsockname()[1], tasks, has_ended)
+            yield Peer(listener, sockets[0].getsockname()[1], tasks, has_ended, refused)
             nursery.cancel_scope.cancel()
 
 

@@ -10,7 +10,7 @@ import pytest
 import structlog.testing
 import trio
 
-from ollama_gateway.errors import GatewayError, TooManyConnections
+from ollama_gateway.errors import TooManyConnections
 from ollama_gateway.http.connection_counts import ConnectionCounts
 from ollama_gateway.http.listener import ACCEPTS_PER_TURN, Listener
 from ollama_gateway.metrics import Metrics
@@ -83,19 +83,11 @@ def test_these_are_not_counted(peer: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def crowded(most: int, cap: int = 100) -> AsyncIterator[tuple[Peer, list[GatewayError]]]:
-    """A listener to whom loopback is as any other network, and what it refuses."""
-    refused: list[GatewayError] = []
+async def crowded(most: int, cap: int = 100) -> AsyncIterator[Peer]:
+    """Serve with loopback counted like any other network."""
     async with serving(gateway(), max_connections=cap) as peer:
-        usual = peer.listener.render_early_error
-
-        def render_early_error(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
-            refused.append(error)
-            return usual(error)
-
-        peer.listener.render_early_error = render_early_error
         peer.listener.connection_counts = ConnectionCounts(most, exempt=())
-        yield peer, refused
+        yield peer
 
 
 async def connect(peer: Peer, address: str) -> trio.SocketStream:
@@ -116,7 +108,7 @@ async def ask(peer: Peer, address: str) -> bytes:
 
 async def test_over_its_share_an_address_is_turned_away() -> None:
     """Others are served meanwhile; when one of its connections ends there is room again."""
-    async with crowded(2) as (peer, refused):
+    async with crowded(2) as peer:
         first, second = await connect(peer, "127.0.0.2"), await connect(peer, "127.0.0.2")
         await wait_until(lambda: len(peer.listener.connections) == 2)
         async with second:
@@ -130,7 +122,7 @@ async def test_over_its_share_an_address_is_turned_away() -> None:
         await peer.wait_until_quiet()
         assert not peer.listener.connection_counts.is_full("127.0.0.2")
 
-    (error,) = refused
+    (error,) = peer.refused
     assert isinstance(error, TooManyConnections)
     assert (error.reason, error.client) == ("address_cap", "127.0.0.2")
     assert error.setting == "server.max_connections_per_address"
@@ -138,10 +130,10 @@ async def test_over_its_share_an_address_is_turned_away() -> None:
 
 async def test_a_burst_of_one_address_does_not_pass_its_share() -> None:
     """Of many that wait in the backlog at once it has its own, and who comes behind is served."""
-    async with crowded(3) as (peer, refused):
+    async with crowded(3) as peer:
         streams = [await connect(peer, "127.0.0.2") for _ in range(20)]
         assert (await ask(peer, "127.0.0.3")).startswith(b"HTTP/1.1 200 ")
-        await wait_until(lambda: len(refused) == 17 and len(peer.listener.connections) == 3)
+        await wait_until(lambda: len(peer.refused) == 17 and len(peer.listener.connections) == 3)
         for stream in streams:
             await stream.aclose()
         await peer.wait_until_quiet()
@@ -149,11 +141,11 @@ async def test_a_burst_of_one_address_does_not_pass_its_share() -> None:
 
 async def test_all_together_are_named_by_their_own_setting() -> None:
     """Where nobody could have one more, the address is not to blame."""
-    async with crowded(2, cap=1) as (peer, refused), await connect(peer, "127.0.0.2"):
+    async with crowded(2, cap=1) as peer, await connect(peer, "127.0.0.2"):
         await wait_until(lambda: len(peer.listener.connections) == 1)
         assert (await ask(peer, "127.0.0.3")).startswith(b"HTTP/1.1 503 ")
 
-    (error,) = refused
+    (error,) = peer.refused
     assert isinstance(error, TooManyConnections)
     assert (error.reason, error.client) == ("connection_cap", "")
     assert error.setting == "server.max_connections"

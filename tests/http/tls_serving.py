@@ -11,7 +11,6 @@ import attrs
 import trio
 
 from ollama_gateway.certificates import Certificate
-from ollama_gateway.errors import GatewayError
 from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
 from tests.http.serving import PLAIN_REQUEST, Peer, serving
@@ -26,10 +25,13 @@ class TLSPeer:
 
     plain: Peer
     server_files: ServerFiles
-    refused: list[str]
-    """Why something was refused that never became a request."""
     streams: list[TLSStream] = attrs.field(factory=list)
     """What was opened; closed with the block."""
+
+    @property
+    def refused(self) -> list[str]:
+        """Why clients were refused before any request was understood."""
+        return [error.reason for error in self.plain.refused]
 
     async def connect(self, context: ssl.SSLContext | None = None) -> TLSStream:
         """A new client connection, its handshake made."""
@@ -73,18 +75,9 @@ async def serving_tls(
     max_connections: int = 1000,
 ) -> AsyncIterator[TLSPeer]:
     """As `serving`, with TLS."""
-    refused: list[str] = []
-
     async with serving(app, limits, max_connections) as plain:
-        usual = plain.listener.render_early_error
-
-        def render_early_error(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
-            refused.append(error.reason)
-            return usual(error)
-
-        plain.listener.render_early_error = render_early_error
         plain.listener.certificate = Certificate(server_files.cert, server_files.key)
-        peer = TLSPeer(plain, server_files, refused)
+        peer = TLSPeer(plain, server_files)
         yield peer
         for stream in peer.streams:
             await trio.aclose_forcefully(stream)
