@@ -205,7 +205,7 @@ def admin_access(server: settings_model.Server) -> AdminAccess:
 
 def _connection_counts(server: settings_model.Server, room: int) -> ConnectionCounts:
     usual = ConnectionCounts.of(room)
-    most = server.max_connections_per_address or usual.most
+    most = server.max_connections_per_address or usual.limit
     return ConnectionCounts(most, (*usual.exempt, *server.trusted_proxies))
 
 

@@ -1,4 +1,4 @@
-"""A body that is passed on piece by piece: bounded memory, and a deadline for the client alone."""
+"""A body passed on part by part: its memory is bounded, and only the client has a deadline."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from ollama_gateway.server.downstream import ASGIDownstream
 
 
 async def put(request_stream: RequestStream, data: bytes) -> None:
-    """What a connection does: it hands on what came, and reads on when there is room."""
+    """Do as a connection does: hand on the bytes, and read on when there is room."""
     request_stream.put(data)
     await request_stream.wait_for_room()
 
 
 async def nowhere(_event: Any) -> None:
-    """Where the answer would go."""
+    """Discard the answer."""
 
 
 def downstream(request_stream: RequestStream) -> ASGIDownstream:
-    """The client's side of a request with this body."""
+    """Return the client side of a request with this body."""
     return ASGIDownstream(request_stream, nowhere, BodyShare(BodyBudget(1, 1)), None, None, [])
 
 
 async def taken(body: ASGIDownstream) -> None:
-    """Take all of it."""
+    """Read the whole body."""
     while await body.next_piece():
         pass
 
 
-async def test_whoever_sends_is_hardly_ahead_of_whoever_takes(autojump_clock: MockClock) -> None:
-    """Pieces arrive one by one, and no more of them wait than the inbox has room for."""
+async def test_the_sender_is_hardly_ahead_of_the_reader(autojump_clock: MockClock) -> None:
+    """No more of the body waits than the request stream has room for."""
     request_stream, sent = RequestStream(), []
 
     async def sender() -> None:
@@ -55,8 +55,8 @@ async def test_whoever_sends_is_hardly_ahead_of_whoever_takes(autojump_clock: Mo
         assert await body.next_piece() == await body.next_piece() == b""
 
 
-async def test_an_empty_piece_is_not_the_end(autojump_clock: MockClock) -> None:
-    """ASGI may bring an empty piece in the middle; the taker never sees it."""
+async def test_an_empty_event_is_not_the_end(autojump_clock: MockClock) -> None:
+    """An empty ASGI event in the middle of a body is not returned as its end."""
     request_stream = RequestStream()
     for data in (b"", b"x", b""):
         request_stream.put(data)
@@ -67,7 +67,7 @@ async def test_an_empty_piece_is_not_the_end(autojump_clock: MockClock) -> None:
 
 
 async def test_a_silent_client_is_refused(autojump_clock: MockClock) -> None:
-    """Ten seconds of silence are too many, as in any body."""
+    """A client that is silent for ten seconds is refused."""
     with pytest.raises(RequestTimeout) as caught:
         await downstream(RequestStream()).next_piece()
 
@@ -75,7 +75,7 @@ async def test_a_silent_client_is_refused(autojump_clock: MockClock) -> None:
 
 
 async def test_a_slow_client_is_refused(autojump_clock: MockClock) -> None:
-    """512 bytes a second use the ten seconds up: half a second more is missing with each."""
+    """At 512 bytes a second the ten seconds are used up after twenty."""
     request_stream = RequestStream()
 
     async def sender() -> None:
@@ -92,8 +92,8 @@ async def test_a_slow_client_is_refused(autojump_clock: MockClock) -> None:
     assert 18 <= trio.current_time() <= 20
 
 
-async def test_a_slow_taker_costs_the_client_nothing(autojump_clock: MockClock) -> None:
-    """The time that the backend needs for a piece is not the client's."""
+async def test_a_slow_reader_costs_the_client_nothing(autojump_clock: MockClock) -> None:
+    """The time that a backend takes for each part does not count against the client."""
     request_stream = RequestStream()
 
     async def sender() -> None:
@@ -110,8 +110,8 @@ async def test_a_slow_taker_costs_the_client_nothing(autojump_clock: MockClock) 
     assert trio.current_time() == 1000
 
 
-async def test_what_nobody_wants_any_more_is_dropped(autojump_clock: MockClock) -> None:
-    """After an early answer the sender is held up by nothing, also one that waits for room."""
+async def test_an_unwanted_body_is_discarded(autojump_clock: MockClock) -> None:
+    """After an early answer the rest of the body is discarded without waiting."""
     request_stream = RequestStream()
 
     async def sender() -> None:
@@ -126,18 +126,18 @@ async def test_what_nobody_wants_any_more_is_dropped(autojump_clock: MockClock) 
 
 
 @pytest.mark.parametrize("is_late", [False, True])
-async def test_a_client_that_leaves_is_told_of_at_once(
+async def test_a_disconnect_is_reported_at_once(
     autojump_clock: MockClock, *, is_late: bool
 ) -> None:
-    """Whether that is asked for before or after it; what it had sent can still be taken."""
-    request_stream, told = RequestStream(), []
+    """The callback runs at once, also if registered late; earlier bytes can still be received."""
+    request_stream, reported = RequestStream(), []
     request_stream.put(b"x")
     if is_late:
         request_stream.close()
-    request_stream.on_disconnect(lambda: told.append("left"))
+    request_stream.on_disconnect(lambda: reported.append("left"))
     request_stream.close()
 
-    assert told == ["left"]
+    assert reported == ["left"]
     assert [(await request_stream())["type"] for _ in range(3)] == [
         "http.request",
         "http.disconnect",
@@ -145,8 +145,8 @@ async def test_a_client_that_leaves_is_told_of_at_once(
     ]
 
 
-async def test_behind_its_end_an_answer_has_nothing() -> None:
-    """What fails after it is told to nobody: the connection may have a next request's answer."""
+async def test_nothing_is_sent_after_the_end_of_an_answer() -> None:
+    """After the end of an answer nothing more is sent: the next answer may have begun."""
     sent: list[Any] = []
 
     async def send(event: Any) -> None:

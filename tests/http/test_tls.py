@@ -1,4 +1,4 @@
-"""TLS on the clients' listener: how connections begin, and how they end."""
+"""TLS on the public listener: how connections begin, and how they end."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ POST = b"POST /key HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def server_files(tmp_path_factory: pytest.TempPathFactory) -> ServerFiles:
-    """A certificate that no test of this file replaces."""
+    """Write a certificate that no test of this file replaces."""
     return ServerFiles.into(tmp_path_factory.mktemp("certificate"))
 
 
 def speaking(server_files: ServerFiles, version: ssl.TLSVersion, *alpn: str) -> ssl.SSLContext:
-    """A client of one version of TLS."""
+    """Return the context of a client that speaks one version of TLS."""
     context = client_context(server_files.authority)
     context.minimum_version = context.maximum_version = version
     if alpn:
@@ -39,7 +39,7 @@ def speaking(server_files: ServerFiles, version: ssl.TLSVersion, *alpn: str) -> 
 
 
 async def is_answered(stream: TLSStream) -> None:
-    """Send a request on a connection that is kept, and read its answer."""
+    """Send a request on a kept-alive connection and check its answer."""
     await stream.send_all(GET)
     answer = b""
     while not answer.endswith(b"\r\n\r\nok"):
@@ -49,7 +49,7 @@ async def is_answered(stream: TLSStream) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_request_is_answered(server_files: ServerFiles, version: ssl.TLSVersion) -> None:
-    """In TLS 1.2 and 1.3; of what is offered, HTTP/1.1 is chosen."""
+    """Requests over TLS 1.2 and 1.3 are answered; ALPN chooses HTTP/1.1."""
     async with serving_tls(hello, server_files) as peer:
         stream = await peer.connect(speaking(server_files, version, "h2", "http/1.1"))
         assert stream.selected_alpn_protocol() == "http/1.1"
@@ -61,7 +61,7 @@ async def test_a_request_is_answered(server_files: ServerFiles, version: ssl.TLS
 
 
 async def test_applications_see_the_scheme(server_files: ServerFiles) -> None:
-    """What is said over TLS is `https` to the gateway's application."""
+    """Over TLS the application sees the scheme `https`."""
     schemes = []
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:
@@ -74,7 +74,7 @@ async def test_applications_see_the_scheme(server_files: ServerFiles) -> None:
 
 
 async def test_old_versions_are_refused(server_files: ServerFiles) -> None:
-    """A client that speaks nothing newer than TLS 1.1 is closed, and counted."""
+    """A client that speaks only TLS 1.1 is closed and counted."""
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old = speaking(server_files, ssl.TLSVersion.TLSv1_1)
     old.set_ciphers("DEFAULT:@SECLEVEL=0")  # or it would not even try
@@ -85,7 +85,7 @@ async def test_old_versions_are_refused(server_files: ServerFiles) -> None:
 
 
 async def test_a_client_that_distrusts_us_is_counted(server_files: ServerFiles) -> None:
-    """Its alert is a refused handshake, or the operator would search for long."""
+    """A client that rejects our certificate is counted as a failed handshake."""
     distrusting = speaking(
         ServerFiles.into(server_files.cert.parent / "other"), ssl.TLSVersion.TLSv1_2
     )
@@ -97,7 +97,7 @@ async def test_a_client_that_distrusts_us_is_counted(server_files: ServerFiles) 
 
 
 async def handshake_error(port: int, context: ssl.SSLContext) -> Exception | None:
-    """What the standard library's client, which sends its alerts, meets in a handshake."""
+    """Shake hands with the standard library's client, which sends alerts; return its error."""
 
     def connect() -> Exception | None:
         with socket.create_connection(("127.0.0.1", port)) as below:
@@ -116,7 +116,7 @@ async def handshake_error(port: int, context: ssl.SSLContext) -> Exception | Non
     ids=["plain HTTP", "no ClientHello", "bytes of no protocol", "PROXY"],
 )
 async def test_a_bad_handshake_costs_its_connection(server_files: ServerFiles, data: bytes) -> None:
-    """It is closed, without a word of HTTP, and counted; everyone else is served."""
+    """A bad handshake is closed without an HTTP answer and counted; others are served."""
     with structlog.testing.capture_logs() as lines:
         async with serving_tls(hello, server_files) as peer:
             neighbour = await peer.connect()
@@ -132,7 +132,7 @@ async def test_a_bad_handshake_costs_its_connection(server_files: ServerFiles, d
 async def test_who_leaves_before_a_handshake_is_nobody(
     server_files: ServerFiles, size: int
 ) -> None:
-    """A port that is tried, as health checks do, and a hello that is cut, are not counted."""
+    """A client that leaves before or in its ClientHello, as port checks do, is not counted."""
     hello_of_tls = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = server_files.client.wrap_bio(*hello_of_tls, server_hostname="127.0.0.1")
     with pytest.raises(ssl.SSLWantReadError):
@@ -147,7 +147,7 @@ async def test_who_leaves_before_a_handshake_is_nobody(
 
 
 async def test_a_handshake_that_never_ends(server_files: ServerFiles) -> None:
-    """It has the time of a request's head, not more."""
+    """A handshake has the head timeout."""
     async with serving_tls(hello, server_files, ConnectionLimits(head_timeout=0.1)) as peer:
         async with await peer.plain.connect() as stream:
             await stream.send_all(b"\x16\x03\x01")
@@ -156,7 +156,7 @@ async def test_a_handshake_that_never_ends(server_files: ServerFiles) -> None:
 
 
 async def test_a_whole_answer_ends_with_tlss_word(server_files: ServerFiles) -> None:
-    """Also the last one of a connection that the client still sends on."""
+    """Every whole answer ends with a close_notify, also while the client still sends."""
     async with serving_tls(gateway(), server_files) as peer:
         assert (await peer.exchange(PLAIN_REQUEST)).endswith(b"hello<close_notify>")
         old = await peer.exchange(b"GET / HTTP/1.0\r\n\r\n")
@@ -168,7 +168,7 @@ async def test_a_whole_answer_ends_with_tlss_word(server_files: ServerFiles) -> 
 
 
 async def test_an_idle_connection_is_told_its_end(server_files: ServerFiles) -> None:
-    """A client that keeps it can tell that it was closed on purpose."""
+    """An idle connection ends with a close_notify."""
     async with serving_tls(hello, server_files, ConnectionLimits(idle_timeout=0.05)) as peer:
         answer = await peer.exchange(GET)
         assert answer.endswith(b"ok<close_notify>")
@@ -176,7 +176,7 @@ async def test_an_idle_connection_is_told_its_end(server_files: ServerFiles) -> 
 
 @pytest.mark.parametrize("request_", [NEW, OLD], ids=["HTTP/1.1", "HTTP/1.0"])
 async def test_a_cut_answer_ends_without_it(server_files: ServerFiles, request_: bytes) -> None:
-    """Whoever reads it can tell, also where the end of the connection is all that marks the end."""
+    """A cut answer ends without a close_notify, in HTTP/1.0 too."""
     async with serving_tls(gateway(), server_files) as peer:
         answer = await peer.exchange(request_)
         assert b"begun" in answer
@@ -185,7 +185,7 @@ async def test_a_cut_answer_ends_without_it(server_files: ServerFiles, request_:
 
 
 async def test_a_cancelled_answer_ends_without_it(server_files: ServerFiles) -> None:
-    """When a drain's deadline strikes."""
+    """An answer cancelled by a drain's deadline ends without a close_notify."""
     async with serving_tls(hang, server_files) as peer:
         stream = await peer.connect()
         await stream.send_all(NEW)
@@ -203,7 +203,7 @@ async def test_a_cancelled_answer_ends_without_it(server_files: ServerFiles) -> 
 async def test_a_client_that_leaves_is_seen_at_once(
     server_files: ServerFiles, *, is_said: bool
 ) -> None:
-    """While its answer is pending, behind an early request, by TLS's word or by the end below."""
+    """A client that leaves is noticed behind an early request, with and without close_notify."""
     app = Pending()
     async with serving_tls(app, server_files) as peer:
         stream = await peer.connect()
@@ -217,7 +217,7 @@ async def test_a_client_that_leaves_is_seen_at_once(
 
 
 async def test_too_many_connections_are_closed(server_files: ServerFiles) -> None:
-    """Without a handshake, and without words that TLS would not understand."""
+    """Over the cap a TLS connection is closed without a handshake and without plain bytes."""
     async with serving_tls(hello, server_files, max_connections=1) as peer:
         first = await peer.connect()
         assert await peer.plain.exchange(b"") in (b"", b"<reset>")
@@ -226,7 +226,7 @@ async def test_too_many_connections_are_closed(server_files: ServerFiles) -> Non
 
 
 async def test_a_drain_ends_what_is_not_yet_a_connection(server_files: ServerFiles) -> None:
-    """A client in the middle of its handshake does not hold up the end."""
+    """A client in the middle of its handshake does not delay the end of a drain."""
     async with serving_tls(hello, server_files) as peer, await peer.plain.connect() as stream:
         await stream.send_all(b"\x16\x03\x01")
         await wait_until(lambda: bool(peer.plain.listener.connections))
@@ -235,7 +235,7 @@ async def test_a_drain_ends_what_is_not_yet_a_connection(server_files: ServerFil
 
 
 async def served_name(peer_port: int, server_files: ServerFiles, name: str) -> bool:
-    """Whether the certificate is for a name."""
+    """Return True if the served certificate is for this name."""
     below = await trio.open_tcp_stream("127.0.0.1", peer_port)
     stream = trio.SSLStream(below, server_files.client, server_hostname=name)
     try:
@@ -248,11 +248,11 @@ async def served_name(peer_port: int, server_files: ServerFiles, name: str) -> b
 
 
 async def test_a_renewed_certificate_is_used(tmp_path: Path) -> None:
-    """By the next connection; those that are open go on; a broken one leaves the old in force."""
+    """The next connection uses a new certificate; a broken one leaves the old one in use."""
     server_files = ServerFiles.into(tmp_path)
     with structlog.testing.capture_logs() as lines:
         async with serving_tls(hello, server_files) as peer:
-            kept = await peer.connect()
+            open_stream = await peer.connect()
             server_files.issue("renewed.example")
             assert await served_name(peer.plain.port, server_files, "renewed.example")
             server_files.cert.write_text("half of a fi")
@@ -262,12 +262,12 @@ async def test_a_renewed_certificate_is_used(tmp_path: Path) -> None:
             assert await served_name(peer.plain.port, server_files, "renewed.example")
             server_files.issue("again.example")
             assert await served_name(peer.plain.port, server_files, "again.example")
-            await is_answered(kept)
-            await trio.aclose_forcefully(kept)
+            await is_answered(open_stream)
+            await trio.aclose_forcefully(open_stream)
             await peer.plain.wait_until_quiet()
 
-    told = [(line["event"], line.get("reason")) for line in lines if line["component"] == "tls"]
-    assert [event for event, _ in told] == [
+    logged = [(line["event"], line.get("reason")) for line in lines if line["component"] == "tls"]
+    assert [event for event, _ in logged] == [
         "certificate renewed",
         "new certificate not used",
         "new certificate not used",

@@ -1,4 +1,4 @@
-"""The corpora of the plain listener over TLS: what is deadly elsewhere, and what never reads."""
+"""Requests that crash stock hypercorn, and clients that never read, over TLS."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.certificates import ServerFiles
 
 @pytest.fixture(scope="module")
 def server_files(tmp_path_factory: pytest.TempPathFactory) -> ServerFiles:
-    """One certificate for all of them."""
+    """Write one certificate for all tests."""
     return ServerFiles.into(tmp_path_factory.mktemp("certificate"))
 
 
-async def test_what_ends_others_ends_here_at_its_connection(server_files: ServerFiles) -> None:
+async def test_crashers_end_only_their_connection(server_files: ServerFiles) -> None:
     """Every request of the corpus is answered or refused as it is without TLS."""
     async with serving_tls(gateway(), server_files) as peer:
         for name, request in ANSWERED_IN_HTTP_1.items():
@@ -37,7 +37,7 @@ async def test_what_ends_others_ends_here_at_its_connection(server_files: Server
 
 
 async def test_a_client_that_does_not_read_is_cut(server_files: ServerFiles) -> None:
-    """After the write timeout, by a reset, and nobody else notices."""
+    """A client that does not read is reset after the write timeout; others are served."""
     async with serving_tls(flood, server_files, ConnectionLimits(write_timeout=0.2)) as peer:
         stuck = await peer.connect()
         await stuck.send_all(ENDLESS)
@@ -48,7 +48,7 @@ async def test_a_client_that_does_not_read_is_cut(server_files: ServerFiles) -> 
 
 
 async def test_a_client_that_reads_slowly_lives(server_files: ServerFiles) -> None:
-    """The timeout is for one write."""
+    """The write timeout is for one write, so a slow reader keeps its connection."""
     async with serving_tls(flood, server_files, ConnectionLimits(write_timeout=5)) as peer:
         slow = await peer.connect()
         await slow.send_all(ENDLESS)
@@ -61,7 +61,7 @@ async def test_a_client_that_reads_slowly_lives(server_files: ServerFiles) -> No
 
 
 async def test_a_write_timeout_leaves_no_trace_in_the_log(server_files: ServerFiles) -> None:
-    """A client that pipelines and never reads: one end, and nothing collides inside TLS."""
+    """A client that pipelines and never reads causes one close and no error inside TLS."""
     with structlog.testing.capture_logs() as lines:
         async with serving_tls(large, server_files, ConnectionLimits(write_timeout=0.2)) as peer:
             streams = [await peer.connect() for _ in range(5)]
@@ -75,7 +75,7 @@ async def test_a_write_timeout_leaves_no_trace_in_the_log(server_files: ServerFi
 
 
 async def test_a_drain_with_a_stuck_client_ends_by_its_deadline(server_files: ServerFiles) -> None:
-    """A stuck write with a long timeout of its own ends with the drain."""
+    """A stuck write ends with the drain, even if its own timeout is longer."""
     async with serving_tls(flood, server_files, ConnectionLimits(write_timeout=1000)) as peer:
         stuck = await peer.connect()
         await stuck.send_all(ENDLESS)

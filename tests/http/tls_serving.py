@@ -1,4 +1,4 @@
-"""TLS in front of a listener, and clients that speak it."""
+"""Run a listener with TLS, and clients that speak it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TLSPeer:
     plain: Peer
     server_files: ServerFiles
     streams: list[TLSStream] = attrs.field(factory=list)
-    """What was opened; closed with the block."""
+    """Client streams, closed with the block."""
 
     @property
     def refused(self) -> list[str]:
@@ -34,7 +34,7 @@ class TLSPeer:
         return [error.reason for error in self.plain.refused]
 
     async def connect(self, context: ssl.SSLContext | None = None) -> TLSStream:
-        """A new client connection, its handshake made."""
+        """Open a client connection and perform its handshake."""
         below = await self.plain.connect()
         stream = trio.SSLStream(below, context or self.server_files.client, server_hostname=HOST)
         self.streams.append(stream)
@@ -42,7 +42,7 @@ class TLSPeer:
         return stream
 
     async def exchange(self, data: bytes) -> bytes:
-        """Send bytes and read until the other side ends; says at the end how it did."""
+        """Send bytes and read to the end, which is shown as in `read_to_end`."""
         stream = await self.connect()
         with contextlib.suppress(trio.BrokenResourceError):  # it may end before it has read all
             await stream.send_all(data)
@@ -51,13 +51,13 @@ class TLSPeer:
         return answer
 
     async def is_serving(self) -> bool:
-        """Whether a plain request on a new connection is answered, to its end."""
+        """Return True if a plain request on a new connection gets a whole answer."""
         answer = await self.exchange(PLAIN_REQUEST)
         return answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"<close_notify>")
 
 
 async def read_to_end(stream: TLSStream) -> bytes:
-    """All that comes until the end, and whether TLS said that it was one."""
+    """Read to the end, which is shown as `<close_notify>` or `<cut>`."""
     data = b""
     try:
         while chunk := await stream.receive_some(65536):
@@ -74,7 +74,7 @@ async def serving_tls(
     limits: ConnectionLimits | None = None,
     max_connections: int = 1000,
 ) -> AsyncIterator[TLSPeer]:
-    """As `serving`, with TLS."""
+    """Run a listener as `serving` does, with TLS."""
     async with serving(app, limits, max_connections) as plain:
         plain.listener.certificate = Certificate(server_files.cert, server_files.key)
         peer = TLSPeer(plain, server_files)

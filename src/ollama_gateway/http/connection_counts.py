@@ -27,7 +27,7 @@ _OF_ONE_CLIENT: Final = 64
 class ConnectionCounts:
     """The connections of one listener, counted by client address."""
 
-    most: int
+    limit: int
     """Connections that one address may have."""
     exempt: Sequence[Network] = LOOPBACK
     """Networks whose connections are not counted."""
@@ -40,7 +40,7 @@ class ConnectionCounts:
 
     def is_full(self, peer: str) -> bool:
         """True if this address has as many connections as it may have."""
-        return self._counts[self._client(peer)] >= self.most
+        return self._counts[self._client(peer)] >= self.limit
 
     def enter(self, peer: str) -> str:
         """Count a connection; return the client to pass to `leave`."""
