@@ -1,4 +1,4 @@
-"""When a request body has to be whole, and whether it is there already."""
+"""Deadlines of request bodies, and whether a body is at hand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_body_has_a_deadline(
     late_after: float | None,
     autojump_clock: MockClock,
 ) -> None:
-    """A minute, and the time for its length, or for what came of it, at 64 KiB a second."""
+    """A body has a minute plus the time for its size, or its bytes so far, at 64 KiB a second."""
     budget = roomy()
     started = trio.current_time()
     body = await read(Script(steps, END), budget, announced)
@@ -71,7 +71,7 @@ async def test_whether_a_body_is_at_hand(
     seconds: float,
     autojump_clock: MockClock,
 ) -> None:
-    """Small, announced, and there or nearly; nothing of what was looked at is lost."""
+    """A body is at hand if small, announced, and whole in a moment; no byte of it is lost."""
     script = Script(steps, END)
     started = trio.current_time()
     with BodyShare(roomy()) as share:

@@ -1,4 +1,4 @@
-"""Requests that begin a few at a time."""
+"""Requests start a few at a time."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Turns(trio.abc.Instrument):
         self.number = 0
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - Trio's signature
-        """Each turn begins with it."""
+        """Count a turn, which begins with this call."""
         self.number += 1
 
 
 @pytest.fixture
 async def turns() -> AsyncIterator[Turns]:
-    """A count of turns that runs."""
+    """Count turns for the length of the test."""
     found = Turns()
     trio.lowlevel.add_instrument(found)
     yield found
     trio.lowlevel.remove_instrument(found)
 
 
-async def test_those_who_come_together_pass_a_few_at_a_time_in_their_order(
+async def test_requests_that_arrive_together_start_a_few_at_a_time(
     autojump_clock: Clock, turns: Turns
 ) -> None:
-    """So the first ones have done their work before the last ones begin theirs."""
+    """Requests that arrive together start a few in each turn."""
     pacer, passed = StartPacer(starts_per_turn=3), []
 
     async def request(number: int) -> None:
@@ -52,8 +52,8 @@ async def test_those_who_come_together_pass_a_few_at_a_time_in_their_order(
     assert sorted(number for number, _ in passed) == list(range(12))
 
 
-async def test_who_waits_is_let_through_in_order(autojump_clock: Clock) -> None:
-    """First come, first served."""
+async def test_waiting_requests_start_in_order(autojump_clock: Clock) -> None:
+    """Waiting requests start in the order of their arrival."""
     pacer, passed = StartPacer(starts_per_turn=1), []
 
     async def request(number: int) -> None:
@@ -76,7 +76,7 @@ async def _begun(
 
 
 async def test_few_hardly_wait(autojump_clock: Clock, turns: Turns) -> None:
-    """However many come one after the other, every third waits for a turn, and no other."""
+    """Of requests that come one after the other, only every third or so waits for a turn."""
     pacer, waited = StartPacer(starts_per_turn=3), []
     for _ in range(39):
         began = turns.number
@@ -86,10 +86,10 @@ async def test_few_hardly_wait(autojump_clock: Clock, turns: Turns) -> None:
 
 
 @pytest.mark.parametrize("number", range(7))
-async def test_a_client_that_leaves_in_line_holds_up_nobody(
+async def test_a_client_that_leaves_in_line_delays_no_other(
     autojump_clock: Clock, number: int
 ) -> None:
-    """Whoever it is, also the one that was to let in those behind it."""
+    """A cancelled request delays no other, also if it had to open the next turn."""
     pacer, passed, leaving = StartPacer(starts_per_turn=2), set(), trio.CancelScope()
 
     async def request(which: int) -> None:
@@ -110,7 +110,7 @@ async def test_a_client_that_leaves_in_line_holds_up_nobody(
 async def test_streams_go_on_a_few_at_a_time_while_requests_wait(
     autojump_clock: Clock, turns: Turns
 ) -> None:
-    """And all the others when none waits any more."""
+    """While requests wait, streams go on a few a turn; afterwards all go on."""
     pacer, went = StartPacer(starts_per_turn=1, running_per_turn=2), []
 
     async def stream() -> None:
@@ -131,7 +131,7 @@ async def test_streams_go_on_a_few_at_a_time_while_requests_wait(
 
 @pytest.mark.parametrize("number", range(3))
 async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, number: int) -> None:
-    """Its client may leave while it gives way."""
+    """A stream that is cancelled while it gives way delays no other."""
     pacer, went, leaving = (
         StartPacer(starts_per_turn=1, running_per_turn=1),
         set(),
@@ -155,11 +155,11 @@ async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, numbe
     assert not pacer._running
 
 
-async def test_a_stream_without_anybody_waiting_waits_for_nothing(autojump_clock: Clock) -> None:
-    """It does not even take a turn."""
+async def test_a_stream_does_not_wait_if_no_request_waits(autojump_clock: Clock) -> None:
+    """If no request waits, a stream does not even take a turn."""
     pacer = StartPacer()
     with trio.CancelScope() as scope:
-        scope.cancel()  # any turn would end here
+        scope.cancel()  # any wait would be cancelled here
         await pacer.give_way()
         await pacer.wait_to_start()
     assert not scope.cancelled_caught
