@@ -26,7 +26,7 @@ AT_HOME: dict[str, set[str]] = {
         "limits/charges.py",
         "limits/spending_file.py",
     },
-    "h11": {"backends/heads.py", "http/receive_buffer.py", "http/protocol.py"},
+    "h11": {"backends/heads.py", "http/connection_input.py", "http/protocol.py"},
     "hypercorn": {
         "http/app_tasks.py",
         "http/connection.py",

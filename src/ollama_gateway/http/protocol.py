@@ -30,8 +30,8 @@ from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerConte
 from hypercorn.utils import suppress_body
 
 from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge
+from ollama_gateway.http.connection_input import ConnectionInput
 from ollama_gateway.http.heads import chunked_head, whole_head, with_connection_close
-from ollama_gateway.http.receive_buffer import ReceiveBuffer
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.incoming import HeadBroken, HeadTooLarge
@@ -60,7 +60,7 @@ class Protocol(H11Protocol):
     ) -> None:
         state = ConnectionState({"send_continue": self.send_continue})
         super().__init__(app, config, context, task_group, state, False, *ends, send)  # noqa: FBT003 - hypercorn's signature: ssl
-        self._receive_buffer = ReceiveBuffer(config.h11_max_incomplete_size, turn)
+        self._input = ConnectionInput(config.h11_max_incomplete_size, turn)
         self._render_early_error = render_early_error
         self.is_answering = False
         """An ordinary answer has begun and has not ended."""
@@ -76,12 +76,12 @@ class Protocol(H11Protocol):
     @property
     def request_stream(self) -> RequestStream:
         """The stream of the current request, or of the last one."""
-        return self._receive_buffer.request_stream
+        return self._input.request_stream
 
     @property
     def unread(self) -> int:
         """Bytes received since the last request was whole: a partial head, or early requests."""
-        return len(self._receive_buffer.early)
+        return len(self._input.early)
 
     @property
     def is_idle(self) -> bool:
@@ -115,13 +115,13 @@ class Protocol(H11Protocol):
 
     def receive(self, data: bytes) -> None:
         """Store bytes from the socket."""
-        self._receive_buffer.put(data)
+        self._input.put(data)
 
     async def advance(self) -> None:
         """Hand stored bytes on to the application; waits only while it writes an error response."""
         while not self.response_is_pending and not self._is_over:
             try:
-                event = self._receive_buffer.next_event(self.http)
+                event = self._input.next_event(self.http)
             except (h11.RemoteProtocolError, HeadBroken) as error:
                 await self.refuse(_refused(error))
                 return
@@ -137,7 +137,7 @@ class Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         headers = list(request.headers)
-        self._receive_buffer.begin(self.http, headers)
+        self._input.begin(self.http, headers)
         self.keep_alive_requests += 1
         self.stream = HTTPStream(
             self.app,
@@ -264,7 +264,7 @@ class Protocol(H11Protocol):
     def break_cycles(self) -> None:
         """Drop references that form cycles, so that the closed connection is freed at once."""
         self.connection_state.clear()
-        self._receive_buffer.break_cycles()
+        self._input.break_cycles()
         self.task_group = self.send = cast("Any", None)
 
     async def refuse(self, error: GatewayError) -> None:

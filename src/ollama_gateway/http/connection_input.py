@@ -16,7 +16,7 @@ from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.incoming import HeadBroken, Incoming
 
 
-class ReceiveBuffer:
+class ConnectionInput:
     """The bytes of one connection, request after request.
 
     Args:
@@ -81,5 +81,5 @@ class ReceiveBuffer:
             http.next_event()
 
     def break_cycles(self) -> None:
-        """Drop the last request, whose chunks refer back to this buffer."""
+        """Drop the last request, whose chunks refer back to this object."""
         self.request_stream = RequestStream()
