@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ollama_gateway.cli.main import app
 from ollama_gateway.cli.pulling import Pull, pull_all
 from ollama_gateway.simulator import Script
-from tests.server.managing import managing_client
+from tests.server.managing import managed
 from tests.smoke.fleet import free_port
 
 Clock = trio.testing.MockClock
@@ -34,7 +34,7 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
         if pull.is_over:
             ends[pull.backend] = trio.current_time()
 
-    async with managing_client() as client:
+    async with managed() as client:
         for name, pace in (("a", 1.0), ("b", 3.0)):
             client.scenario.simulators[name].script(Script(pace=pace), path="/api/pull")
         pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, tell)
@@ -66,7 +66,7 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
 )
 async def test_one_that_fails(autojump_clock: Clock, script: Script, error: str) -> None:
     """It says why in one printable line, and the other one goes on."""
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.simulators["a"].script(script, path="/api/pull")
         pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, lambda _pull: None)
 

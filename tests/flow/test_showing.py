@@ -9,7 +9,7 @@ import trio.testing
 
 from ollama_gateway.flow.showing import Shown, ShownCache
 from ollama_gateway.simulator import Model, Script, Simulator
-from tests.server.managing import managing_client
+from tests.server.managing import managed
 
 Clock = trio.testing.MockClock
 SHOW = {"model": "shared:1"}
@@ -25,7 +25,7 @@ def saying(body: bytes) -> Script:
 async def test_who_may_manage_gets_every_byte(autojump_clock: Clock) -> None:
     """Odd spaces, fields nobody knows and numbers of any length pass as they came."""
     body = b'{ "modelfile":"FROM /m/blobs/sha256-ab",\n "new":1.10e+2, "model_info":{} }'
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.simulators["a"].script(saying(body), path="/api/show")
         reply = await client.ask("/api/show", SHOW)
 
@@ -35,7 +35,7 @@ async def test_who_may_manage_gets_every_byte(autojump_clock: Clock) -> None:
 
 async def test_others_get_no_places(autojump_clock: Clock) -> None:
     """Where layers lie is nobody's business; all other bytes stay, in the same cached answer."""
-    async with managing_client() as client:
+    async with managed() as client:
         full = await client.ask("/api/show", SHOW)
         less = await client.ask("/api/show", SHOW, key=client.scenario.key)
         asked = client.paths("a")
@@ -47,7 +47,7 @@ async def test_others_get_no_places(autojump_clock: Clock) -> None:
 
 async def test_answers_are_kept_by_all_they_depend_on(autojump_clock: Clock) -> None:
     """The same question is asked once; another model, body or client is another question."""
-    async with managing_client({"a": Simulator([Model("shared:1"), Model("other:1")])}) as client:
+    async with managed({"a": Simulator([Model("shared:1"), Model("other:1")])}) as client:
         for _ in range(3):
             await client.ask("/api/show", SHOW)
         once = len(client.paths("a"))
@@ -68,7 +68,7 @@ async def test_answers_are_kept_by_all_they_depend_on(autojump_clock: Clock) -> 
 
 async def test_a_new_digest_is_asked_anew(autojump_clock: Clock) -> None:
     """A model that was pulled again under its name is not described as the old one."""
-    async with managing_client({"a": Simulator([Model("shared:1", digest="a" * 64)])}) as client:
+    async with managed({"a": Simulator([Model("shared:1", digest="a" * 64)])}) as client:
         old = await client.ask("/api/show", SHOW)
         client.scenario.simulators["a"].add_model(Model("shared:1", digest="b" * 64))
         await client.scenario.poll()
@@ -79,7 +79,7 @@ async def test_a_new_digest_is_asked_anew(autojump_clock: Clock) -> None:
 
 async def test_what_fails_is_not_kept(autojump_clock: Clock) -> None:
     """A failure is made good by the next backend, and an error is asked again."""
-    async with managing_client({"a": Simulator([Model("shared:1")])}) as client:
+    async with managed({"a": Simulator([Model("shared:1")])}) as client:
         client.scenario.simulators["a"].script(Script(status=500, error="oops"), path="/api/show")
         failed = await client.ask("/api/show", SHOW)
         good = await client.ask("/api/show", SHOW)
@@ -89,7 +89,7 @@ async def test_what_fails_is_not_kept(autojump_clock: Clock) -> None:
 
 async def test_one_card(autojump_clock: Clock) -> None:
     """`/v1/models/{id}` is the backend's own: the id as written, the time and owner as listed."""
-    async with managing_client({"a": Simulator([Model("shared:1"), Model("me/m:v1")])}) as client:
+    async with managed({"a": Simulator([Model("shared:1"), Model("me/m:v1")])}) as client:
         cards = (await client.ask("/v1/models", method="GET")).document["data"]
         card = await client.ask("/v1/models/SHARED:1", method="GET")
         again = await client.ask("/v1/models/SHARED:1", method="GET")
@@ -108,7 +108,7 @@ async def test_one_card(autojump_clock: Clock) -> None:
 
 async def test_a_model_that_is_down(autojump_clock: Clock) -> None:
     """One that is known and down is a 503, one that nobody hosts the one 403, on both routes."""
-    async with managing_client({"a": Simulator([Model("shared:1")])}) as client:
+    async with managed({"a": Simulator([Model("shared:1")])}) as client:
         client.scenario.simulators["a"].go_down()
         for _ in range(3):
             await client.scenario.poll()
@@ -128,7 +128,7 @@ async def test_a_model_that_is_down(autojump_clock: Clock) -> None:
 
 async def test_a_cloud_model_is_asked_for_each_time(autojump_clock: Clock) -> None:
     """It is in no list, so that nothing says when it changes; only a cloud pattern opens it."""
-    async with managing_client(models=("*", "gpt*cloud")) as client:
+    async with managed(models=("*", "gpt*cloud")) as client:
         client.scenario.simulators["a"].script(
             saying(b'{"id":"x"}'), path="/v1/models/gpt-oss:20b-cloud", times=None
         )

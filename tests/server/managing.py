@@ -63,7 +63,7 @@ class ManagingClient:
 
 
 @asynccontextmanager
-async def managing_client(
+async def managed(
     given: Mapping[str, Simulator] | None = None,
     models: tuple[str, ...] = ("*",),
     limits: KeyLimits | None = None,

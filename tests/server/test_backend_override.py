@@ -6,7 +6,7 @@ import pytest
 import trio.testing
 
 from ollama_gateway.simulator import Model, Script, Simulator
-from tests.server.managing import ManagingClient, managing_client
+from tests.server.managing import ManagingClient, managed
 
 Clock = trio.testing.MockClock
 SAY = [{"role": "user", "content": "hi"}]
@@ -27,7 +27,7 @@ def cli(client: ManagingClient, backend: str, path: str, key: str | None = None)
 
 async def test_lists_are_those_of_one_backend(autojump_clock: Clock) -> None:
     """Tags, `/v1/models`, ps and the version are those of the named backend."""
-    async with managing_client(two()) as client:
+    async with managed(two()) as client:
         client.scenario.simulators["b"].load("only-b:1")
         await client.scenario.poll()
         root = await client.ask(cli(client, "b", "/"), method="HEAD", key="-")
@@ -48,7 +48,7 @@ async def test_lists_are_those_of_one_backend(autojump_clock: Clock) -> None:
 
 async def test_inference_goes_there_and_nowhere_else(autojump_clock: Clock) -> None:
     """Inference goes to the named backend only: no preference and no failover."""
-    async with managing_client(two()) as client:
+    async with managed(two()) as client:
         body = {"model": "shared:1", "messages": SAY}
         good = await client.ask(cli(client, "b", "/api/chat"), body, key="-")
         show = await client.ask(cli(client, "b", "/api/show"), {"model": "only-b:1"}, key="-")
@@ -69,7 +69,7 @@ async def test_inference_goes_there_and_nowhere_else(autojump_clock: Clock) -> N
 
 async def test_a_stalled_one_gets_no_hedge(autojump_clock: Clock) -> None:
     """A stalled named backend gets no hedge."""
-    async with managing_client(two()) as client:
+    async with managed(two()) as client:
         for simulator in client.scenario.simulators.values():
             simulator.load("shared:1")
         await client.scenario.poll()
@@ -99,7 +99,7 @@ async def test_without_the_right_every_name_is_the_same(
     autojump_clock: Clock, method: str, path: str, backend: str
 ) -> None:
     """A key that may not manage gets the same 403 for known and unknown backends."""
-    async with managing_client(two()) as client:
+    async with managed(two()) as client:
         body = {"model": "shared:1", "messages": SAY}
         plain = client.scenario.key
         by_path = await client.ask(cli(client, backend, path, plain), body, method=method, key="-")
@@ -112,7 +112,7 @@ async def test_without_the_right_every_name_is_the_same(
 
 async def test_the_right_to_manage_is_no_right_to_the_rest(autojump_clock: Clock) -> None:
     """A key with `manage` alone can neither list nor chat."""
-    async with managing_client(two()) as client:
+    async with managed(two()) as client:
         _, key = client.scenario.store.create("puller", ("*",), frozenset({"manage"}))
         tags = await client.ask("/api/tags", method="GET", key=key, to="a")
         chat = await client.ask("/api/chat", {"model": "shared:1"}, key=key, to="a")
@@ -123,7 +123,7 @@ async def test_the_right_to_manage_is_no_right_to_the_rest(autojump_clock: Clock
 
 async def test_a_name_is_said_once(autojump_clock: Clock) -> None:
     """Path and header together are two names, even if equal; a bad key is a 401 first."""
-    async with managing_client(two()) as client:
+    async with managed(two()) as client:
         both = await client.ask(cli(client, "a", "/api/tags"), method="GET", key="-", to="a")
         unknown = await client.ask(cli(client, "c", "/api/tags"), method="GET", key="-")
         nobody = await client.ask("/k/nobody/b/a/api/tags", method="GET", key="-")
@@ -135,7 +135,7 @@ async def test_a_name_is_said_once(autojump_clock: Clock) -> None:
 
 async def test_errors_behind_the_prefix_speak_the_routes_dialect(autojump_clock: Clock) -> None:
     """Errors behind the prefix use the dialect of the route after it."""
-    async with managing_client(two()) as client:
+    async with managed(two()) as client:
         missing = await client.ask(cli(client, "a", "/nope"), method="GET", key="-")
         v1 = await client.ask(cli(client, "c", "/v1/models"), method="GET", key="-")
 
@@ -145,7 +145,7 @@ async def test_errors_behind_the_prefix_speak_the_routes_dialect(autojump_clock:
 
 async def test_a_paused_backend_can_be_managed_and_gets_no_chat(autojump_clock: Clock) -> None:
     """A paused backend can be managed but gets no chat."""
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.gateway.backends.pause(["b"])
         pull = await client.ask("/api/pull", {"model": "new:1"}, to="b")
         chat = await client.ask("/api/chat", {"model": "new:1", "messages": SAY}, to="b")

@@ -8,7 +8,7 @@ import pytest
 import trio.testing
 
 from ollama_gateway.simulator import Script
-from tests.server.managing import managing_client
+from tests.server.managing import managed
 
 Clock = trio.testing.MockClock
 BLOB = b"weights" * 100_000
@@ -18,7 +18,7 @@ SMALL = {"GATEWAY_SERVER_MAX_BODY": "1KiB", "GATEWAY_SERVER_MAX_BODY_TOTAL": "1K
 
 async def test_a_blob_is_larger_than_any_other_body(autojump_clock: Clock) -> None:
     """A blob may exceed `server.max_body`; the backend gets every byte, and its length."""
-    async with managing_client(settings=SMALL) as client:
+    async with managed(settings=SMALL) as client:
         before = await client.ask(f"/api/blobs/{DIGEST}", method="HEAD", to="a")
         new = await client.ask(f"/api/blobs/{DIGEST}", BLOB, to="a")
         again = await client.ask(f"/api/blobs/{DIGEST}", BLOB, to="a")
@@ -41,7 +41,7 @@ async def test_a_blob_is_larger_than_any_other_body(autojump_clock: Clock) -> No
 
 async def test_a_digest_that_is_not_the_blobs(autojump_clock: Clock) -> None:
     """The backend's error about a wrong digest passes unchanged."""
-    async with managing_client() as client:
+    async with managed() as client:
         reply = await client.ask(f"/api/blobs/sha256:{'0' * 64}", BLOB, to="a")
 
     assert reply.status == 400
@@ -70,7 +70,7 @@ async def test_a_digest_that_is_not_the_blobs(autojump_clock: Clock) -> None:
 @pytest.mark.parametrize("method", ["HEAD", "POST"])
 async def test_bad_digests(autojump_clock: Clock, method: str, digest: str) -> None:
     """A malformed digest is refused with Ollama's words and reaches no backend."""
-    async with managing_client() as client:
+    async with managed() as client:
         reply = await client.ask(f"/api/blobs/{digest}", b"x", method=method, to="a")
 
     assert reply.status == 400
@@ -82,13 +82,13 @@ async def test_bad_digests(autojump_clock: Clock, method: str, digest: str) -> N
 @pytest.mark.parametrize("path", ["/api/blobs", "/api/blobs/", "/api/blobs/a/b"])
 async def test_paths_that_are_no_blob(autojump_clock: Clock, path: str) -> None:
     """A path without exactly one segment for the digest is a 404."""
-    async with managing_client() as client:
+    async with managed() as client:
         assert (await client.ask(path, b"x", to="a")).status == 404
 
 
 async def test_a_dash_is_a_digest_too(autojump_clock: Clock) -> None:
     """`sha256-` is accepted, as by Ollama; the path goes to the backend unchanged."""
-    async with managing_client() as client:
+    async with managed() as client:
         path = f"/api/blobs/{DIGEST.replace(':', '-')}"
         await client.ask(path, method="HEAD", to="a")
 
@@ -97,7 +97,7 @@ async def test_a_dash_is_a_digest_too(autojump_clock: Clock) -> None:
 
 async def test_a_backend_that_breaks_off(autojump_clock: Clock) -> None:
     """An upload that the backend cuts without an answer is a 502 and is not retried."""
-    async with managing_client() as client:
+    async with managed() as client:
         path = f"/api/blobs/{DIGEST}"
         client.scenario.simulators["a"].script(Script(cut_after=0), path=path)
         reply = await client.ask(path, BLOB, to="a")
@@ -108,7 +108,7 @@ async def test_a_backend_that_breaks_off(autojump_clock: Clock) -> None:
 
 async def test_a_backend_that_never_answers(autojump_clock: Clock) -> None:
     """After the upload the backend must answer within the idle timeout."""
-    async with managing_client() as client:
+    async with managed() as client:
         path = f"/api/blobs/{DIGEST}"
         client.scenario.simulators["a"].script(Script(hang_after=0), path=path)
         reply = await client.ask(path, BLOB, to="a")

@@ -6,7 +6,7 @@ import pytest
 import trio.testing
 
 from ollama_gateway.simulator import Script
-from tests.server.managing import managing_client, publishing
+from tests.server.managing import managed, publishing
 from tests.support.scenario import Reply
 
 Clock = trio.testing.MockClock
@@ -16,7 +16,7 @@ async def test_a_pull_passes_unchanged_and_is_listed_with_its_last_byte(
     autojump_clock: Clock,
 ) -> None:
     """A pull's lines pass unchanged; at `success` the model is listed."""
-    async with managing_client() as client:
+    async with managed() as client:
         listed: list[list[str]] = []
 
         async def look(reply: Reply) -> None:
@@ -36,7 +36,7 @@ async def test_a_pull_passes_unchanged_and_is_listed_with_its_last_byte(
 
 async def test_one_record_names_model_and_backend(autojump_clock: Clock) -> None:
     """A management request has one audit record, without tokens."""
-    async with managing_client() as client:
+    async with managed() as client:
         await client.ask("/api/pull", {"name": "new:1", "model": ""}, to="b")
         await client.ask("/api/copy", {"source": "shared:1", "destination": "mine:2"}, to="a")
 
@@ -50,7 +50,7 @@ async def test_one_record_names_model_and_backend(autojump_clock: Clock) -> None
 @pytest.mark.parametrize("streams", [True, False])
 async def test_create_copy_push_and_delete(autojump_clock: Clock, streams: bool) -> None:  # noqa: FBT001
     """Each command works as in Ollama, streamed or not, and the lists follow."""
-    async with managing_client() as client:
+    async with managed() as client:
         source = {"model": "made:1", "from": "shared:1", "system": "x", "stream": streams}
         created = await client.ask("/api/create", source, to="a")
         copied = await client.ask("/api/copy", {"source": "made:1", "destination": "b:1"}, to="a")
@@ -70,7 +70,7 @@ async def test_create_copy_push_and_delete(autojump_clock: Clock, streams: bool)
 
 async def test_two_backends_and_no_target(autojump_clock: Clock) -> None:
     """Without a target a command is a 400 that names the backends, and reaches none."""
-    async with managing_client() as client:
+    async with managed() as client:
         reply = await client.ask("/api/pull", {"model": "new:1"})
 
     assert (reply.status, reply.document["error"].endswith("there are a, b")) == (400, True)
@@ -82,7 +82,7 @@ async def test_two_backends_and_no_target(autojump_clock: Clock) -> None:
 
 async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
     """A single backend need not be named."""
-    async with managing_client({"only": publishing()}) as client:
+    async with managed({"only": publishing()}) as client:
         assert (await client.ask("/api/pull", {"model": "new:1"})).lines[-1] == {
             "status": "success"
         }
@@ -101,7 +101,7 @@ async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
 )
 async def test_a_target_that_is_none(autojump_clock: Clock, headers: list[tuple[str, str]]) -> None:
     """An unknown name or two names are a 400 that lists the names, and reach no backend."""
-    async with managing_client() as client:
+    async with managed() as client:
         reply = await client.ask("/api/pull", {"model": "new:1"}, headers=headers)
 
     assert (reply.status, reply.document["error"].endswith("there are a, b")) == (400, True)
@@ -125,7 +125,7 @@ async def test_without_the_right(
     autojump_clock: Clock, method: str, path: str, body: object, to: str | None
 ) -> None:
     """A key without `manage` gets the generic 403, whatever it names, and one record."""
-    async with managing_client() as client:
+    async with managed() as client:
         reply = await client.ask(path, body, method=method, to=to, key=client.scenario.key)
 
     assert reply.status == 403
@@ -167,7 +167,7 @@ async def test_models_that_a_key_may_touch(
     autojump_clock: Clock, path: str, body: object, status: int
 ) -> None:
     """Every name in a body must match the key's patterns, or no backend is asked."""
-    async with managing_client(models=("team/*",)) as client:
+    async with managed(models=("team/*",)) as client:
         reply = await client.ask(path, body, to="a")
 
     assert reply.status == status
@@ -177,7 +177,7 @@ async def test_models_that_a_key_may_touch(
 
 async def test_a_pull_that_fails_in_the_middle(autojump_clock: Clock) -> None:
     """An error line inside the 200 passes as a normal end and is recorded as a failure."""
-    async with managing_client() as client:
+    async with managed() as client:
         error = "pull model manifest: file does not exist"
         unknown = await client.ask("/api/pull", {"model": "nowhere:1"}, to="a")
         client.scenario.simulators["a"].script(
@@ -221,7 +221,7 @@ async def test_a_stream_that_breaks(
     autojump_clock: Clock, script: Script, reason: str, seconds: float
 ) -> None:
     """A stream without `success` or error ends with an error event and a cut."""
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.simulators["a"].script(script, path="/api/pull")
         reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")
 
@@ -253,7 +253,7 @@ async def test_answers_that_are_none(
     autojump_clock: Clock, script: Script, status: int, reason: str
 ) -> None:
     """Ollama's errors pass with their status; a refusal of the gateway itself is a 502."""
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.simulators["a"].script(script, path="/api/delete")
         body = {"model": "shared:1"}
         reply = await client.ask("/api/delete", body, method="DELETE", to="a")
@@ -269,7 +269,7 @@ async def test_answers_that_are_none(
 
 async def test_a_backend_that_is_down(autojump_clock: Clock) -> None:
     """A backend that is down is a 502 or 503, and no other backend is asked."""
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.simulators["a"].go_down()
         reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")
 

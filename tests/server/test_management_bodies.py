@@ -11,7 +11,7 @@ import trio.testing
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.server import management
 from ollama_gateway.simulator import Model, Simulator
-from tests.server.managing import ManagingClient, managing_client
+from tests.server.managing import ManagingClient, managed
 from tests.support.scenario import Pieces, Reply
 
 Clock = trio.testing.MockClock
@@ -36,7 +36,7 @@ async def test_a_slow_body_holds_its_place(autojump_clock: Clock, path: str) -> 
     """A slow body holds its place from the start, read here or passed on."""
     replies: list[Reply] = []
     async with (
-        managing_client(limits=KeyLimits(concurrent_requests=1)) as client,
+        managed(limits=KeyLimits(concurrent_requests=1)) as client,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(sent, client, replies, path)
@@ -54,7 +54,7 @@ async def test_a_refused_body_is_not_read(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, *, is_chunked: bool
 ) -> None:
     """Over its rate a key is refused before a large body is parsed."""
-    async with managing_client(limits=KeyLimits(requests_per_minute=1)) as client:
+    async with managed(limits=KeyLimits(requests_per_minute=1)) as client:
         await client.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
         monkeypatch.setattr(management, "read_command", unwanted)
         body = Pieces([(0, LARGE)], is_announced=not is_chunked)
@@ -66,7 +66,7 @@ async def test_a_refused_body_is_not_read(
 async def test_what_ends_after_its_first_step_keeps_its_admission(autojump_clock: Clock) -> None:
     """A large invalid body counts against the rate, and holds no place afterwards."""
     limits = KeyLimits(requests_per_minute=1, concurrent_requests=1)
-    async with managing_client(limits=limits) as client:
+    async with managed(limits=limits) as client:
         wrong = await client.ask("/api/create", b"[" + b" " * 70_000, to="a")
         second = await client.ask("/api/create", json.loads(CREATE), to="a")
         key_id = client.scenario.records[0].key_id
@@ -81,7 +81,7 @@ async def test_a_key_revoked_meanwhile_changes_nothing(autojump_clock: Clock) ->
     """If the key is revoked during a slow body, the request is a 401 and reaches no backend."""
     replies: list[Reply] = []
     async with (
-        managing_client({"a": Simulator([Model("shared:1")])}) as client,
+        managed({"a": Simulator([Model("shared:1")])}) as client,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(sent, client, replies, "/api/create")

@@ -10,7 +10,7 @@ import trio.testing
 from ollama_gateway.backends.transport import ONCE, Transport
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Script
-from tests.server.managing import ManagingClient, managing_client
+from tests.server.managing import ManagingClient, managed
 
 Clock = trio.testing.MockClock
 PULL = {"model": "new:1"}
@@ -19,7 +19,7 @@ HOUR = 3600.0
 
 async def test_a_client_that_leaves_cancels_the_pull(autojump_clock: Clock) -> None:
     """When the client leaves, the backend's connection is closed at once."""
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
         began = trio.current_time()
         reply = await client.ask("/api/pull", PULL, to="a", leave_at=3.5)
@@ -38,7 +38,7 @@ async def test_a_client_that_leaves_cancels_the_pull(autojump_clock: Clock) -> N
 
 async def test_a_drain_ends_a_pull(autojump_clock: Clock) -> None:
     """At the drain's deadline a pull ends with an error event and a cut; the record says why."""
-    async with managing_client() as client, trio.open_nursery() as nursery:
+    async with managed() as client, trio.open_nursery() as nursery:
         client.scenario.simulators["a"].script(Script(pace=10), path="/api/pull")
 
         async def drain() -> None:
@@ -57,7 +57,7 @@ async def test_a_drain_ends_a_pull(autojump_clock: Clock) -> None:
 
 async def test_a_pull_that_ends_during_a_drain(autojump_clock: Clock) -> None:
     """A pull that ends before the drain's deadline ends normally."""
-    async with managing_client() as client, trio.open_nursery() as nursery:
+    async with managed() as client, trio.open_nursery() as nursery:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
 
         async def drain() -> None:
@@ -72,7 +72,7 @@ async def test_a_pull_that_ends_during_a_drain(autojump_clock: Clock) -> None:
 
 async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> None:
     """A pull has no deadline as a whole: each line has the idle timeout."""
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.simulators["a"].script(Script(pace=299), path="/api/pull")
         reply = await client.ask("/api/pull", PULL, to="a")
         lines = len(reply.lines)
@@ -85,7 +85,7 @@ async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> 
 
 async def test_a_pull_without_progress_may_take_hours(autojump_clock: Clock) -> None:
     """A pull that is not streamed may go on while discovery finds its backend up."""
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.simulators["a"].script(Script(before=5 * HOUR), path="/api/pull")
         reply = await client.ask("/api/pull", {**PULL, "stream": False}, to="a")
 
@@ -95,7 +95,7 @@ async def test_a_pull_without_progress_may_take_hours(autojump_clock: Clock) -> 
 
 async def test_such_a_pull_ends_when_its_backend_is_gone(autojump_clock: Clock) -> None:
     """Three failed polls end a pull that is not streamed."""
-    async with managing_client() as client, trio.open_nursery() as nursery:
+    async with managed() as client, trio.open_nursery() as nursery:
         hang = Script(hang_after=0)
         client.scenario.simulators["a"].script(hang, path="/api/pull")
 
@@ -115,7 +115,7 @@ async def test_such_a_pull_ends_when_its_backend_is_gone(autojump_clock: Clock) 
 
 async def test_a_refresh_that_fails_holds_nothing_up(autojump_clock: Clock) -> None:
     """If the lists cannot be read, the answer ends after the poll's timeout."""
-    async with managing_client() as client:
+    async with managed() as client:
         client.scenario.simulators["a"].script(Script(hang_after=0), path="/api/tags")
         reply = await client.ask("/api/pull", PULL, to="a")
         await client.scenario.poll()
@@ -126,7 +126,7 @@ async def test_a_refresh_that_fails_holds_nothing_up(autojump_clock: Clock) -> N
 
 async def test_a_poll_from_before_the_end_changes_nothing(autojump_clock: Clock) -> None:
     """A slow poll from before the end of a pull does not take the new model off the list."""
-    async with managing_client() as client, trio.open_nursery() as nursery:
+    async with managed() as client, trio.open_nursery() as nursery:
         old = client.scenario.simulators["a"]
         # The poll's answer is from before the pull, but arrives late.
         body = b'{"models":[]}'
@@ -163,7 +163,7 @@ class Watched(Transport):
 
 async def test_it_goes_out_once(autojump_clock: Clock) -> None:
     """Management requests are marked to be sent once: a resent one might be done twice."""
-    async with managing_client() as client:
+    async with managed() as client:
         backend = client.scenario.gateway.backends.all[0]
         backend.transport = watched = Watched(backend.transport)
         await client.ask("/api/copy", {"source": "none", "destination": "x"}, to="a")
@@ -176,7 +176,7 @@ async def test_it_goes_out_once(autojump_clock: Clock) -> None:
 async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: Clock) -> None:
     """Rate limits bound management, token budgets do not."""
     limits = KeyLimits(requests_per_minute=2, tokens_per_day=1)
-    async with managing_client(limits=limits) as client:
+    async with managed(limits=limits) as client:
         replies = [await client.ask("/api/pull", PULL, to="a") for _ in range(3)]
 
     assert [reply.status for reply in replies] == [200, 200, 429]
@@ -187,7 +187,7 @@ async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: 
 
 async def test_a_pull_holds_a_place_to_its_end(autojump_clock: Clock) -> None:
     """A pull holds its place among the key's requests until its last byte is sent."""
-    async with managing_client(limits=KeyLimits(concurrent_requests=1)) as client:
+    async with managed(limits=KeyLimits(concurrent_requests=1)) as client:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_pull, client, "a", 200)
