@@ -20,9 +20,9 @@ from ollama_gateway.backends.shared import SharedCatalog
 from ollama_gateway.http.connection import ConnectionLimits
 from ollama_gateway.http.listener import Listener, bind
 from ollama_gateway.limits.redis.scripts import RedisScripts
-from tests.backends.conftest import HOST
 from tests.backends.misbehaving import answers_and_stays, listening
-from tests.http.serving import gateway, refusal
+from tests.http.serving import gateway, render_early_error
+from tests.support.certificates import HOST
 from tests.support.redis_server import redis_server
 
 WANTED = {"on": 1, "idle": 15, "interval": 5, "count": 3, "unacknowledged": 30_000}
@@ -51,8 +51,8 @@ def sockets(request: pytest.FixtureRequest) -> Iterator[list[socket.socket]]:
 
 
 async def test_of_clients(sockets: list[socket.socket]) -> None:
-    """An accepted socket inherits the options of its listening socket."""
-    listener = Listener(gateway(), refusal, 10)
+    """Each accepted socket has from its listening one what no call was made for."""
+    listener = Listener(gateway(), render_early_error, 10)
     port = sockets[0].getsockname()[1]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.serve, sockets)

@@ -25,7 +25,7 @@ from ollama_gateway.flow.exchange import Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
 from ollama_gateway.flow.showing import Showing
-from ollama_gateway.http.crowd import Crowd
+from ollama_gateway.http.connection_counts import ConnectionCounts
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.http.open_files import connections_that_fit
 from ollama_gateway.keys import KeyCache, KeyStoreLocation, find_key, location_of, open_keys
@@ -39,12 +39,12 @@ from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
+from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.counting import Counting
-from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.management import Management
 from ollama_gateway.server.routes import gateway_routes
@@ -149,16 +149,16 @@ async def build(
         room = connections_that_fit(server.max_connections)
         listener = Listener(
             app,
-            app.refusal,
+            app.render_early_error,
             room,
             certificate=_certificate(server),
             is_shared=server.processes > 1,
-            crowd=_crowd(server, room),
+            connection_counts=_connection_counts(server, room),
         )
         admin = Admin(
             backends,
             metrics,
-            admin_gate(server),
+            admin_access(server),
             lambda: _can_judge(keys, place),
             lambda: place.survives_outages and keys.statistics().store_failing,
             limits,
@@ -175,7 +175,9 @@ async def build(
             app,
             listener,
             admin,
-            Listener(admin_app, admin_app.refusal, ADMIN_CONNECTIONS, settings=ADMIN_SETTINGS),
+            Listener(
+                admin_app, admin_app.render_early_error, ADMIN_CONNECTIONS, settings=ADMIN_SETTINGS
+            ),
             backends,
             discovery,
             metrics,
@@ -196,16 +198,16 @@ def _anonymous(settings: Settings, origins: Origins) -> Anonymous:
     )
 
 
-def admin_gate(server: settings_model.Server) -> Gate:
+def admin_access(server: settings_model.Server) -> AdminAccess:
     """Who may ask the admin listener of these settings."""
     token, hosts = server.admin_token, (server.admin_bind.host, *server.admin_hosts)
-    return Gate.of(token.reveal() if token else None, hosts)
+    return AdminAccess.of(token.reveal() if token else None, hosts)
 
 
-def _crowd(server: settings_model.Server, room: int) -> Crowd:
-    usual = Crowd.of(room)
-    most = server.max_connections_per_address or usual.most
-    return Crowd(most, (*usual.exempt, *server.trusted_proxies))
+def _connection_counts(server: settings_model.Server, room: int) -> ConnectionCounts:
+    usual = ConnectionCounts.of(room)
+    most = server.max_connections_per_address or usual.limit
+    return ConnectionCounts(most, (*usual.exempt, *server.trusted_proxies))
 
 
 def _certificate(server: settings_model.Server) -> Certificate | None:

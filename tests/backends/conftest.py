@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from typing import Final
 
 import attrs
 import pytest
 import trio
 import trustme
 
-HOST: Final = "127.0.0.1"
+from tests.support.certificates import client_context, server_context
 
 
 @attrs.frozen
@@ -29,8 +28,4 @@ class Certificates:
 def certificates() -> Certificates:
     """Make an authority and a certificate for 127.0.0.1."""
     authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(HOST).configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return Certificates(server, client)
+    return Certificates(server_context(authority), client_context(authority))

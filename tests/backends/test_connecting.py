@@ -15,8 +15,9 @@ from anyio.abc import SocketAttribute
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.transport import Transport
 from tests.backends.asking import CHUNKED, MIB, OK, chunk, fetch, is_cancelled_at, post
-from tests.backends.conftest import HOST, Certificates
+from tests.backends.conftest import Certificates
 from tests.backends.misbehaving import Peer, answers, answers_and_stays, listening
+from tests.support.certificates import HOST
 
 if TYPE_CHECKING:
     from trio.testing import MockClock

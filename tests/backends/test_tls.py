@@ -32,9 +32,8 @@ from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.storage.batcher import in_place
 from tests.backends.asking import MIB, post
 from tests.backends.misbehaving import Peer, listening
+from tests.support.certificates import HOST, client_context, server_context, write_certificate
 from tests.support.scenario import Scenario
-
-HOST = "127.0.0.1"
 
 
 @attrs.frozen
@@ -42,17 +41,11 @@ class Files:
     """Who vouches for whom, as an operator has it on the disk."""
 
     directory: Path
-    server: trustme.LeafCert
     authority: trustme.CA
 
     def context(self, *, is_mutual: bool = False) -> ssl.SSLContext:
         """How the backend speaks TLS; mutually, it wants a certificate of its authority."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.server.configure_cert(context)
-        if is_mutual:
-            self.authority.configure_trust(context)
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
+        return server_context(self.authority, is_mutual=is_mutual)
 
     def path(self, name: str) -> str:
         """A file: `ca`, `stranger`, `client`, `client.key`, `foreign`, `foreign.key`."""
@@ -65,12 +58,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     directory = tmp_path_factory.mktemp("certificates")
     authority, stranger = trustme.CA(), trustme.CA()
     for name, owner in {"client": authority, "foreign": stranger}.items():
-        made = owner.issue_cert("gateway.example")
-        made.cert_chain_pems[0].write_to_path(directory / name)
-        made.private_key_pem.write_to_path(directory / f"{name}.key")
+        write_certificate(owner, directory / name, directory / f"{name}.key", "gateway.example")
     authority.cert_pem.write_to_path(directory / "ca")
     stranger.cert_pem.write_to_path(directory / "stranger")
-    return Files(directory, authority.issue_cert(HOST), authority)
+    return Files(directory, authority)
 
 
 @asynccontextmanager
@@ -229,8 +220,7 @@ async def test_an_early_answer_during_a_large_upload(files: Files) -> None:
         await peer.say(b"x" * 199_997)
         await trio.sleep_forever()
 
-    client = ssl.create_default_context()
-    files.authority.configure_trust(client)
+    client = client_context(files.authority)
 
     def wrap(stream: trio.SocketStream) -> trio.SSLStream[trio.SocketStream]:
         return trio.SSLStream(stream, files.context(), server_side=True)

@@ -16,8 +16,9 @@ from ollama_gateway.backends.idle import DISTRUST, KEPT, REST, IdleConnections
 from ollama_gateway.backends.outgoing import Message
 from ollama_gateway.backends.transport import Transport
 from tests.backends.asking import OK, post
-from tests.backends.conftest import HOST, Certificates
+from tests.backends.conftest import Certificates
 from tests.backends.misbehaving import Duplex, Peer, Script, listening, talking_to
+from tests.support.certificates import HOST
 
 HI = OK + b"Content-Length: 2\r\n\r\nhi"
 SECRET = OK + b"Content-Length: 6\r\n\r\nsecret"

@@ -1,4 +1,4 @@
-"""Real sockets round a listener, and applications to put behind it."""
+"""Run a listener on real sockets, and applications to put behind it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import trio.testing
 from ollama_gateway.errors import GatewayError, Unauthorized
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint, dialect_of
-from ollama_gateway.http.app_tasks import App
+from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
 from ollama_gateway.http.listener import Listener, bind
 from ollama_gateway.metrics import Metrics
@@ -29,8 +29,8 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 
-def refusal(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The gateway's error response, without its counting."""
+def render_early_error(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Render the gateway's error response, without counting or logging."""
     headers, body = error_response(error, dialect_of("/"), "id")
     return [*headers, (b"content-length", b"%d" % len(body))], body
 
@@ -41,13 +41,15 @@ class Peer:
 
     listener: Listener
     port: int
-    tasks_at_rest: int
-    """Tasks that live while no client is there: the test's own and the listener's."""
+    idle_tasks: int
+    """Tasks that live while there is no client: the test's own and the listener's."""
     has_ended: trio.Event
-    """`serve()` has returned."""
+    """Set when `serve()` has returned."""
+    refused: list[GatewayError]
+    """The errors of clients that were refused before any request was understood."""
 
     async def connect(self) -> trio.SocketStream:
-        """A new client connection."""
+        """Open a new client connection."""
         with trio.fail_after(PATIENCE):
             return await trio.open_tcp_stream("127.0.0.1", self.port)
 
@@ -55,27 +57,28 @@ class Peer:
         """Send bytes and read until the other side ends; a reset counts as an end."""
         async with await self.connect() as stream:
             with trio.fail_after(PATIENCE):
-                with contextlib.suppress(trio.BrokenResourceError):  # it may end before all is read
+                with contextlib.suppress(trio.BrokenResourceError):
+                    # The listener may end the connection before it has read all.
                     await stream.send_all(data)
                 return await read_to_end(stream)
 
     async def is_serving(self) -> bool:
-        """Whether a plain request on a new connection is answered."""
+        """Return True if a plain request on a new connection is answered."""
         answer = await self.exchange(PLAIN_REQUEST)
         return answer.startswith(b"HTTP/1.1 200 ")
 
     async def wait_until_quiet(self) -> None:
-        """Wait until no connection and no task of one is left."""
+        """Wait until no connection and no task of a connection is left."""
         await wait_until(
             lambda: (
                 not self.listener.connections
-                and trio.lowlevel.current_statistics().tasks_living <= self.tasks_at_rest
+                and trio.lowlevel.current_statistics().tasks_living <= self.idle_tasks
             )
         )
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what only the kernel can bring about."""
+    """Poll for a condition that depends on the kernel."""
     with trio.fail_after(PATIENCE):
         while True:
             if condition():
@@ -84,7 +87,7 @@ async def wait_until(condition: Callable[[], bool]) -> None:
 
 
 async def read_to_end(stream: trio.SocketStream) -> bytes:
-    """All that comes until the end; a reset counts as one."""
+    """Read to the end; a reset is shown as `<reset>`."""
     data = b""
     try:
         while chunk := await stream.receive_some(65536):
@@ -101,10 +104,16 @@ async def _serve(listener: Listener, sockets: list[socket.socket], has_ended: tr
 
 @asynccontextmanager
 async def serving(
-    app: App, limits: ConnectionLimits | None = None, max_connections: int = 1000
+    app: ASGIApp, limits: ConnectionLimits | None = None, max_connections: int = 1000
 ) -> AsyncIterator[Peer]:
-    """A listener on a free port for the length of the block; ends every task with it."""
-    listener = Listener(app, refusal, max_connections, limits or ConnectionLimits())
+    """Run a listener on a free port for the length of the block."""
+    refused: list[GatewayError] = []
+
+    def render(error: GatewayError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        refused.append(error)
+        return render_early_error(error)
+
+    listener = Listener(app, render, max_connections, limits or ConnectionLimits())
     sockets = bind("127.0.0.1", 0)
     with trio.fail_after(HANGS):
         async with trio.open_nursery() as nursery:
@@ -112,7 +121,7 @@ async def serving(
             nursery.start_soon(_serve, listener, sockets, has_ended)
             await trio.testing.wait_all_tasks_blocked()
             tasks = trio.lowlevel.current_statistics().tasks_living
-            yield Peer(listener, sockets[0].getsockname()[1], tasks, has_ended)
+            yield Peer(listener, sockets[0].getsockname()[1], tasks, has_ended, refused)
             nursery.cancel_scope.cancel()
 
 
@@ -120,9 +129,9 @@ PLAIN_REQUEST = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
 
 
 def gateway(max_body: int = 16 * 1024 * 1024, max_all: int = 64 * 1024 * 1024) -> Gateway:
-    """The gateway's own application, with four routes.
+    """Return the gateway's own application with four routes.
 
-    `/` answers, `/body` tells the length of the body it read, `/key` refuses without reading,
+    `/` answers, `/body` returns the length of the body it read, `/key` refuses without reading,
     `/cut` begins an answer and fails.
     """
     handlers = {"/": _greet, "/body": _measure, "/key": _refuse, "/cut": _cut}
@@ -153,14 +162,14 @@ async def _cut(ask: Ask) -> None:
 
 
 async def respond(send: Send, status: int = 200, body: bytes = b"ok") -> None:
-    """A whole answer."""
+    """Send a whole answer."""
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 async def hello(_scope: Any, receive: Receive, send: Send) -> None:
-    """Read the body and answer, or stop when the client left."""
+    """Read the body and answer; stop if the client leaves."""
     while True:
         event = await receive()
         if event["type"] == "http.disconnect":

@@ -1,4 +1,4 @@
-"""Chunked requests over the wire: what follows them, what they may say, and what is left."""
+"""Chunked requests over the wire: what may follow them, their syntax, and that nothing leaks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ END: Final = b"0\r\n\r\n"
 
 
 def post(body: bytes, path: bytes = b"/body", headers: bytes = b"") -> bytes:
-    """A request whose body is this, chunks and all."""
+    """Return a request with this chunked body."""
     return POST % (path, headers) + body
 
 
 def bodies(answer: bytes) -> list[bytes]:
-    """What the answers of a connection say."""
+    """Return the bodies of a connection's answers."""
     return [part.partition(b"\r\n\r\n")[2] for part in answer.split(b"HTTP/1.1 200 ")[1:]]
 
 
@@ -38,26 +38,26 @@ FOLLOWED: Final = (
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 50, 100_000])
 async def test_requests_follow_one_another(step: int) -> None:
-    """Of any framing and however they are cut: each has its own bytes, and all are answered.
+    """Requests of any framing, cut anywhere, each keep their own bytes, and all are answered.
 
-    One of them is answered without its body, which is short enough to be passed over.
+    One is answered before its body is read; the body is short enough to be skipped.
     """
-    pieces = [FOLLOWED[start : start + step] for start in range(0, len(FOLLOWED), step)]
+    parts = [FOLLOWED[start : start + step] for start in range(0, len(FOLLOWED), step)]
     async with serving(gateway()) as peer, await peer.connect() as stream:
         stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
-        for piece in pieces:
-            await stream.send_all(piece)
+        for part in parts:
+            await stream.send_all(part)
             await trio.lowlevel.checkpoint()
         answer = await read_to_end(stream)
     expected = [b"12", b"hello", b"0", b"3", b"4", b"hello", b"2"]
     if step >= len(FOLLOWED):
         assert bodies(answer) == expected
-    else:  # an answer that does not wait for the body may find it unfinished, and is the last
+    else:  # if that body is still unfinished when its answer is ready, the connection ends
         assert bodies(answer) in (expected, expected[:-1])
 
 
 async def test_a_hundred_of_them_at_once() -> None:
-    """Pipelined: what is behind a body was received with it, and is the next request."""
+    """A hundred pipelined requests are all answered, though they arrive in the same reads."""
     requests = b"".join(post(TINY * n + END) for n in range(100))
     async with serving(gateway()) as peer:
         answer = await peer.exchange(requests + LAST)
@@ -66,13 +66,13 @@ async def test_a_hundred_of_them_at_once() -> None:
 
 
 async def test_a_long_body_is_received_to_its_end() -> None:
-    """More than may wait at one time, in chunks of a byte, and then the next request."""
+    """A body larger than the buffer, in chunks of one byte, is received; so is the next request."""
     async with serving(gateway()) as peer:
         assert bodies(await peer.exchange(post(TINY * 50_000 + END) + LAST)) == [b"50000", b"2"]
 
 
 async def test_a_refused_one_is_the_last_where_it_is_long() -> None:
-    """Its end is not looked for: the answer says that the connection ends, and it does."""
+    """The end of a long refused body is not looked for: the connection is closed, and says so."""
     async with serving(gateway()) as peer:
         answer = await peer.exchange(post(TINY * 11_000 + END, path=b"/key") + LAST)
         assert answer.count(b"HTTP/1.1 ") == 1
@@ -82,7 +82,7 @@ async def test_a_refused_one_is_the_last_where_it_is_long() -> None:
 
 
 async def test_a_refused_one_is_followed_by_others_where_it_is_short() -> None:
-    """A client with a bad key keeps its connection, as one without a body does."""
+    """A client with a bad key keeps its connection if its body is short."""
     async with serving(gateway()) as peer:
         answer = await peer.exchange(post(b"2\r\n{}\r\n" + END, path=b"/key") + LAST)
         assert answer.startswith(b"HTTP/1.1 401 ")
@@ -90,7 +90,7 @@ async def test_a_refused_one_is_followed_by_others_where_it_is_short() -> None:
 
 
 async def test_what_is_broken_is_answered_and_is_the_last() -> None:
-    """What follows is no request, whatever it looks like."""
+    """Nothing after a broken body is read as a request."""
     async with serving(gateway()) as peer:
         answer = await peer.exchange(post(b"2\r\nhiXX" + LAST + END + LAST))
         assert answer.count(b"HTTP/1.1 ") == 1
@@ -101,7 +101,7 @@ async def test_what_is_broken_is_answered_and_is_the_last() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"2\r\nhi\r\n" + END], ids=["later", "with the head"])
 async def test_100_continue_is_sent_to_whom_it_helps(sent: bytes) -> None:
-    """To a client that waits with its chunks, once; who has sent them needs none."""
+    """`100 Continue` goes out once to a client that waits with its chunks, and to no other."""
     async with serving(gateway()) as peer, await peer.connect() as stream:
         expecting = b"connection: close\r\nexpect: 100-continue\r\n"
         await stream.send_all(post(sent, headers=expecting))
@@ -115,7 +115,7 @@ async def test_100_continue_is_sent_to_whom_it_helps(sent: bytes) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"1", TINY * 3, TINY * 30_000, b"0\r\nA: b\r\n"])
 async def test_a_client_that_leaves_in_the_middle_is_noticed(sent: bytes) -> None:
-    """Wherever it stops, and however much it has sent that nobody has read."""
+    """A client that leaves in the middle of its body is noticed, however much was not read."""
     app = gateway()
     async with serving(app) as peer:
         async with await peer.connect() as stream:
@@ -126,7 +126,7 @@ async def test_a_client_that_leaves_in_the_middle_is_noticed(sent: bytes) -> Non
 
 
 async def test_many_clients_are_served_beside_one_another() -> None:
-    """Sixty-four bodies of tiny chunks at once: all have their answers, and nothing is left."""
+    """Sixty-four bodies of tiny chunks at once are all answered, and nothing is left."""
     app = gateway()
     async with serving(app) as peer:
         answers: list[bytes] = []
@@ -172,11 +172,11 @@ ENDS: Final = [
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("size", SIZES)
 async def test_what_is_in_a_chunk_is_no_request(size: bytes, end: bytes) -> None:
-    """Whatever form its size and its end have, the one answer is to the request round it."""
+    """Bytes inside a chunk are never read as a request, however size and end are written."""
     async with serving(gateway()) as peer, await peer.connect() as stream:
         body = b"%b\r\n%b\r\n%b" % (size, SMUGGLED, end)
         await stream.send_all(post(body, headers=b"connection: close\r\n"))
-        await stream.send_all(b"\r\n" * 2)  # of some the end is still to come
+        await stream.send_all(b"\r\n" * 2)  # some bodies still lack their end
         answer = await read_to_end(stream)
         assert answer.count(b"HTTP/1.1 ") == 1
         assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 400 "))

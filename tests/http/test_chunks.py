@@ -1,4 +1,4 @@
-"""Bodies in chunks: taken apart when they are wanted, a part at a time, to the right end."""
+"""Chunked bodies are decoded when they are wanted, a part at a time, to the right end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ollama_gateway.errors import BadRequest, HeadersTooLarge, RequestTimeout
-from ollama_gateway.http.chunks import PART, SHORT, Chunks
-from ollama_gateway.http.request_stream import ROOM, RequestStream
-from ollama_gateway.server.bodies import GRACE, BodyBudget, Room
+from ollama_gateway.http.chunks import PART_BYTES, SHORT_BODY_BYTES, Chunks
+from ollama_gateway.http.request_stream import MAX_WAITING_BYTES, RequestStream
+from ollama_gateway.server.bodies import BODY_GRACE_SECONDS, BodyBudget, BodyShare
 from ollama_gateway.server.downstream import ASGIDownstream
 
 TINY = b"1\r\nx\r\n"
@@ -28,85 +28,89 @@ BAD_FRAMING = {
 }
 
 
-def many(size: int = ROOM) -> bytes:
-    """So many bytes of chunks of one byte, or somewhat less."""
+def many(size: int = MAX_WAITING_BYTES) -> bytes:
+    """Return chunks of one byte, at most `size` bytes in all."""
     return TINY * (size // len(TINY))
 
 
 def request_stream_of(
-    *data: bytes, turn: anyio.Lock | None = None, told: list[bytes] | None = None
+    *data: bytes, turn: anyio.Lock | None = None, following: list[bytes] | None = None
 ) -> RequestStream:
-    """The way in of a request whose body comes in chunks, and which has come so far."""
-    inbox = RequestStream(Chunks(turn or anyio.Lock(), ([] if told is None else told).append))
-    for piece in data:
-        inbox.put(piece)
-    return inbox
+    """Return the request stream of a chunked body of which these bytes have come."""
+    request_stream = RequestStream(
+        Chunks(turn or anyio.Lock(), ([] if following is None else following).append)
+    )
+    for part in data:
+        request_stream.put(part)
+    return request_stream
 
 
 async def nowhere(_event: Any) -> None:
-    """Where the answer would go."""
+    """Discard the answer."""
 
 
-def downstream(inbox: RequestStream) -> ASGIDownstream:
-    """The client's side of a request with this body."""
-    return ASGIDownstream(inbox, nowhere, Room(BodyBudget(2**20, 2**20)), None, None, [])
+def downstream(request_stream: RequestStream) -> ASGIDownstream:
+    """Return the client side of a request with this body."""
+    return ASGIDownstream(
+        request_stream, nowhere, BodyShare(BodyBudget(2**20, 2**20)), None, None, []
+    )
 
 
 async def test_nothing_is_taken_apart_that_nobody_wants(autojump_clock: MockClock) -> None:
-    """Of a long body the end is not looked for, though it is there; what comes is thrown away."""
-    told: list[bytes] = []
-    inbox = request_stream_of(many() + END, told=told)
-    inbox.drop()
-    inbox.put(END)
+    """The end of a long unwanted body is not looked for, and later bytes are discarded."""
+    following: list[bytes] = []
+    request_stream = request_stream_of(many() + END, following=following)
+    request_stream.drop()
+    request_stream.put(END)
 
-    assert told == []
-    assert inbox.is_empty
+    assert following == []
+    assert request_stream.is_empty
     with trio.fail_after(1):
-        await inbox.room()
+        await request_stream.wait_for_room()
 
 
 async def test_a_short_body_that_nobody_wants_has_its_end(autojump_clock: MockClock) -> None:
-    """The next request can be read then, and the connection stays."""
-    told: list[bytes] = []
-    request_stream_of(many(SHORT - 10) + END + b"GET", told=told).drop()
-    request_stream_of(b"nothing of the kind\r\n", told=told).drop()
+    """The end of a short unwanted body is found, so the next request can be read."""
+    following: list[bytes] = []
+    request_stream_of(many(SHORT_BODY_BYTES - 10) + END + b"GET", following=following).drop()
+    request_stream_of(b"nothing of the kind\r\n", following=following).drop()
 
-    assert told == [b"GET"]
+    assert following == [b"GET"]
 
 
-async def test_the_pieces_of_a_read_are_one(autojump_clock: MockClock) -> None:
-    """A few thousand chunks come as some pieces, in order; the last one says so."""
-    told: list[bytes] = []
+async def test_the_chunks_of_a_read_are_joined(autojump_clock: MockClock) -> None:
+    """Thousands of chunks arrive as a few events, in order; only the last says that it is last."""
+    following: list[bytes] = []
     data = b"".join(b"1\r\n%c\r\n" % (n % 256) for n in range(10_000))
-    inbox = request_stream_of(data[:777], data[777:] + END + b"rest", told=told)
+    request_stream = request_stream_of(data[:777], data[777:] + END + b"rest", following=following)
     body, events = b"", 0
     while True:
-        event = await inbox()
+        event = await request_stream()
         body, events = body + event["body"], events + 1
         if not event["more_body"]:
             break
 
     assert body == bytes(n % 256 for n in range(10_000))
-    assert events <= len(data) // PART + 2
-    assert told == [b"rest"]
+    assert events <= len(data) // PART_BYTES + 2
+    assert following == [b"rest"]
 
 
 @pytest.mark.parametrize("end", [END, b""], ids=["whole", "not whole"])
-async def test_a_client_that_leaves_is_told_of_behind_what_it_sent(
+async def test_a_disconnect_comes_after_the_bytes_before_it(
     autojump_clock: MockClock, end: bytes
 ) -> None:
-    """What had come can still be taken; then it is said for ever that the client left."""
-    inbox = request_stream_of(b"2\r\nhi\r\n" + end)
-    inbox.close()
-    first = await inbox()
+    """Bytes that came before the disconnect can still be received; then only disconnects come."""
+    request_stream = request_stream_of(b"2\r\nhi\r\n" + end)
+    request_stream.close()
+    first = await request_stream()
 
     assert (first["body"], first["more_body"]) == (b"hi", not end)
-    assert [(await inbox())["type"] for _ in range(2)] == ["http.disconnect"] * 2
+    assert [(await request_stream())["type"] for _ in range(2)] == ["http.disconnect"] * 2
 
 
 @pytest.mark.parametrize("data", BAD_FRAMING.values(), ids=BAD_FRAMING.keys())
 async def test_what_is_broken_is_refused_at_once(autojump_clock: MockClock, data: bytes) -> None:
-    """Nobody waits for what a client may still say, which has said what makes no sense."""
+    """Broken chunks are refused at once, without waiting for more bytes."""
     with pytest.raises(BadRequest):
         await downstream(request_stream_of(data)).body()
 
@@ -114,37 +118,37 @@ async def test_what_is_broken_is_refused_at_once(autojump_clock: MockClock, data
 
 
 async def test_a_size_without_an_end_is_too_large(autojump_clock: MockClock) -> None:
-    """As a head is that does not end."""
+    """A chunk size that does not end is too large, like a head that does not end."""
     with pytest.raises(HeadersTooLarge):
         await downstream(request_stream_of(b"5;" + b"x" * 100_000)).body()
 
 
 @pytest.mark.parametrize("data", [b"5", b"5\r\n", b"5\r\nhello", b"5\r\nhello\r\n0\r\n", b"1;x"])
 async def test_the_middle_of_a_chunk_has_a_deadline(autojump_clock: MockClock, data: bytes) -> None:
-    """What has come and is not enough is no reason to wait for ever."""
+    """A client that stops in the middle of a chunk is timed out."""
     with pytest.raises(RequestTimeout):
         await downstream(request_stream_of(data)).body()
 
-    assert GRACE <= trio.current_time() <= GRACE + 1
+    assert BODY_GRACE_SECONDS <= trio.current_time() <= BODY_GRACE_SECONDS + 1
 
 
 @pytest.mark.parametrize("framing", [b"1\r\nx\r\n", b"0000001\r\nx\r\n", b"1;a=bcd\r\nx\r\n"])
 async def test_framing_does_not_count_toward_the_rate(
     autojump_clock: MockClock, framing: bytes
 ) -> None:
-    """A body in tiny chunks is given the time that it would have without them, to the second."""
+    """A body in tiny chunks has the same deadline as without chunks, to the second."""
 
-    async def refused_after(inbox: RequestStream, piece: bytes) -> float:
+    async def refused_after(request_stream: RequestStream, part: bytes) -> float:
         async def sender() -> None:
             while True:
                 await trio.sleep(0.5)
-                inbox.put(piece)
+                request_stream.put(part)
 
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sender)
             with pytest.raises(RequestTimeout):
-                await downstream(inbox).body()
+                await downstream(request_stream).body()
             nursery.cancel_scope.cancel()
         return trio.current_time() - began
 
@@ -155,9 +159,9 @@ async def test_framing_does_not_count_toward_the_rate(
 
 
 async def test_bodies_of_many_chunks_take_turns(autojump_clock: MockClock) -> None:
-    """In no turn of the event loop more than one part of all of them together is taken apart.
+    """In each turn of the event loop at most one part of one of them is decoded.
 
-    What is left at the end is no body of many chunks any more, and is left out.
+    The last bytes of each body are left out: they no longer count as many chunks.
     """
     turns, taken, turn = 0, [], anyio.Lock()
 
@@ -167,9 +171,9 @@ async def test_bodies_of_many_chunks_take_turns(autojump_clock: MockClock) -> No
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    async def take(inbox: RequestStream) -> None:
-        while not inbox.is_empty:
-            if (event := await inbox())["more_body"]:
+    async def take(request_stream: RequestStream) -> None:
+        while not request_stream.is_empty:
+            if (event := await request_stream())["more_body"]:
                 taken.append((turns, len(event["body"])))
 
     async with trio.open_nursery() as counting:
@@ -179,39 +183,41 @@ async def test_bodies_of_many_chunks_take_turns(autojump_clock: MockClock) -> No
                 nursery.start_soon(take, request_stream_of(many() + END, turn=turn))
         counting.cancel_scope.cancel()
 
-    # The count may come before a part in one turn, and behind it in the next.
+    # The counter may run before a part in one turn, and after it in the next.
     assert max(Counter(turn for turn, _ in taken).values()) <= 2
-    assert max(size for _, size in taken) <= PART // len(TINY) + 1
-    assert len(taken) > 8 * (ROOM // PART - 1)
+    assert max(size for _, size in taken) <= PART_BYTES // len(TINY) + 1
+    assert len(taken) > 8 * (MAX_WAITING_BYTES // PART_BYTES - 1)
 
 
 async def test_whoever_sends_tiny_chunks_is_hardly_ahead(autojump_clock: MockClock) -> None:
-    """The bytes that wait are bounded as they came, and there is room again when they are taken."""
-    inbox, sent = request_stream_of(), []
+    """Waiting bytes are bounded as they came, framing included; receiving them makes room."""
+    request_stream, sent = request_stream_of(), []
 
     async def sender() -> None:
         for number in range(6):
             sent.append(number)
-            inbox.put(many(ROOM // 2))
-            await inbox.room()
-        inbox.put(END)
+            request_stream.put(many(MAX_WAITING_BYTES // 2))
+            await request_stream.wait_for_room()
+        request_stream.put(END)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sender)
         await wait_all_tasks_blocked()
         assert sent == [0, 1, 2]
-        assert len(await downstream(inbox).body()) == 6 * (ROOM // 2 // len(TINY))
+        assert len(await downstream(request_stream).body()) == 6 * (
+            MAX_WAITING_BYTES // 2 // len(TINY)
+        )
 
 
-async def test_pieces_of_a_byte_are_put_together(autojump_clock: MockClock) -> None:
-    """Also of a body with a length: each would take sixty bytes else."""
-    inbox = RequestStream()
+async def test_parts_of_one_byte_are_joined(autojump_clock: MockClock) -> None:
+    """Tiny parts of a body with a length are joined: each would take sixty bytes of memory."""
+    request_stream = RequestStream()
     for number in range(20_000):
-        inbox.put(b"%c" % (number % 256))
-    inbox.end()
+        request_stream.put(b"%c" % (number % 256))
+    request_stream.end()
     body, events = b"", 0
-    while not inbox.is_empty:
-        body, events = body + (await inbox())["body"], events + 1
+    while not request_stream.is_empty:
+        body, events = body + (await request_stream())["body"], events + 1
 
     assert body == bytes(number % 256 for number in range(20_000))
     assert events <= 10

@@ -1,4 +1,4 @@
-"""A drain: nobody who has come is turned away, nobody who waits for nothing is waited for."""
+"""A drain serves every client that has connected, and closes idle connections at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GET = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
 
 @attrs.define(eq=False)
 class Streaming:
-    """An application that sends one piece, and ends its answer when told."""
+    """An application that sends one chunk, and ends its answer when `may_end` is set."""
 
     may_end: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -53,7 +53,7 @@ async def test_a_drain_of_nothing_ends_at_once() -> None:
 
 
 async def test_what_waits_in_the_backlog_is_served() -> None:
-    """A request that came before the drain but was not accepted yet gets its answer."""
+    """Requests in the backlog when the drain begins are answered."""
     async with serving(gateway()) as peer:
         clients = [_connect_unseen(peer.port) for _ in range(20)]
         for client in clients:
@@ -67,7 +67,7 @@ async def test_what_waits_in_the_backlog_is_served() -> None:
 
 
 async def test_a_silent_client_of_the_backlog_has_a_second() -> None:
-    """Who was accepted by the drain and sends nothing does not hold it for the head's timeout."""
+    """A silent client from the backlog delays the drain by a second, not by the head timeout."""
     async with serving(gateway()) as peer:
         clients = [_connect_unseen(peer.port) for _ in range(20)]
         peer.listener.drain(1000)
@@ -89,7 +89,7 @@ async def _read(client: socket.socket) -> bytes:
 
 
 async def test_idle_connections_are_closed() -> None:
-    """A kept-alive client with no request on its way sees the end, and does not hold the drain."""
+    """An idle kept-alive connection is closed and does not delay the drain."""
     async with serving(gateway()) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(GET)
@@ -106,7 +106,7 @@ async def test_idle_connections_are_closed() -> None:
 
 
 async def test_a_streaming_answer_finishes() -> None:
-    """What was begun is ended, then its connection closes, then `serve()` returns."""
+    """An answer under way is finished, then its connection closes, then `serve()` returns."""
     app = Streaming()
     async with serving(app) as peer:
         async with await peer.connect() as stream:
@@ -144,7 +144,7 @@ async def test_the_last_answer_announces_the_end() -> None:
 
 
 async def test_a_head_on_its_way_is_still_answered() -> None:
-    """Half a request head when the drain begins is a request."""
+    """A request whose head is half received when the drain begins is answered."""
     async with serving(gateway()) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(GET[:10])
@@ -174,7 +174,7 @@ async def test_a_drain_closes_the_door() -> None:
 
 
 async def test_no_file_descriptors_is_no_end() -> None:
-    """With none left nobody is accepted; who waits is served when there are some again."""
+    """Without file descriptors no client is accepted; waiting ones are served later."""
     async with serving(gateway()) as peer:
         waiting = [_connect_unseen(peer.port) for _ in range(3)]
         for client in waiting:
@@ -189,7 +189,7 @@ async def test_no_file_descriptors_is_no_end() -> None:
 
 @contextmanager
 def _no_more_files() -> Iterator[None]:
-    """This process may open no file."""
+    """Forbid this process to open files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:

@@ -1,4 +1,4 @@
-"""An answer given before the body was read: it arrives whole, and nothing stays behind."""
+"""An answer sent before the body was read arrives whole and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ MEBIBYTE = 1024 * 1024
 HEAD = b"POST %s HTTP/1.1\r\nhost: h\r\n%s\r\n\r\n"
 LENGTH = b"content-length: %d" % (8 * MEBIBYTE)
 CHUNKED = b"transfer-encoding: chunked"
-PIECE = b"10000\r\n" + b" " * 65536 + b"\r\n"
+CHUNK = b"10000\r\n" + b" " * 65536 + b"\r\n"
 
 UPLOADS = {
     "401, announced": (HEAD % (b"/key", LENGTH), b"x" * 8 * MEBIBYTE, 401),
-    "401, chunked": (HEAD % (b"/key", CHUNKED), PIECE * 128 + b"0\r\n\r\n", 401),
+    "401, chunked": (HEAD % (b"/key", CHUNKED), CHUNK * 128 + b"0\r\n\r\n", 401),
     "413, announced": (HEAD % (b"/body", LENGTH), b"x" * 8 * MEBIBYTE, 413),
-    "413, chunked": (HEAD % (b"/body", CHUNKED), PIECE * 128 + b"0\r\n\r\n", 413),
+    "413, chunked": (HEAD % (b"/body", CHUNKED), CHUNK * 128 + b"0\r\n\r\n", 413),
     "404, announced": (HEAD % (b"/none", LENGTH), b"x" * 8 * MEBIBYTE, 404),
 }
 
 
 async def upload(peer: Peer, head: bytes, body: bytes) -> bytes:
-    """What a client reads that sends and reads at the same time."""
+    """Send and read at the same time; return the answer."""
     async with await peer.connect() as stream, trio.open_nursery() as nursery:
         nursery.start_soon(_send, stream, head + body)
         answer = await read_to_end(stream)
@@ -44,21 +44,21 @@ async def _send(stream: trio.SocketStream, data: bytes) -> None:
 
 @pytest.mark.parametrize(("head", "body", "status"), UPLOADS.values(), ids=UPLOADS.keys())
 async def test_a_refused_upload_reads_its_answer(head: bytes, body: bytes, status: int) -> None:
-    """The whole answer is there before anything else happens, and then nothing of it is left."""
+    """A client that sends and reads at once gets the whole refusal; nothing is left."""
     app = gateway(max_body=MEBIBYTE)
     async with serving(app) as peer:
         answer = await upload(peer, head, body)
-        first, _, rest = answer.partition(b"\r\n\r\n")
+        first, _, body_read = answer.partition(b"\r\n\r\n")
         assert first.startswith(b"HTTP/1.1 %d " % status)
         assert b"connection: close" in first.lower()
-        text = rest.removesuffix(b"<reset>")
+        text = body_read.removesuffix(b"<reset>")
         assert b"content-length: %d\r\n" % len(text) in first
         await peer.wait_until_quiet()
         assert (app.requests_running, app.bodies.held) == (0, 0)
 
 
 async def test_a_client_that_sends_all_first_reads_its_answer_too() -> None:
-    """A whole body of the largest size it may; the end is there with the answer, not after it."""
+    """A client that sends its whole body first reads the answer and its end without a reset."""
     async with serving(gateway(), ConnectionLimits(linger_timeout=1000)) as peer:
         for size in (500_000, 8 * MEBIBYTE):
             head = HEAD % (b"/key", b"content-length: %d" % size)
@@ -68,8 +68,8 @@ async def test_a_client_that_sends_all_first_reads_its_answer_too() -> None:
 
 
 async def test_a_client_may_send_for_longer_than_an_application_has_to_end() -> None:
-    """The time of an application whose client is gone is not that of the lingering."""
-    limits = ConnectionLimits(linger_timeout=1000, linger_longest=1000, farewell=0.1)
+    """Lingering may last longer than an application may take to end."""
+    limits = ConnectionLimits(linger_timeout=1000, linger_longest=1000, disconnect_grace=0.1)
     async with serving(gateway(), limits) as peer, await peer.connect() as client:
         await client.send_all(HEAD % (b"/key", b"content-length: 40"))
         for _ in range(40):
@@ -80,7 +80,7 @@ async def test_a_client_may_send_for_longer_than_an_application_has_to_end() -> 
 
 
 async def test_lingering_ends() -> None:
-    """Neither who is silent holds the connection, nor who sends for ever."""
+    """Lingering ends for a silent client and for one that sends without end."""
     limits = ConnectionLimits(linger_timeout=0.2, linger_longest=0.5)
     head = HEAD % (b"/key", b"content-length: 500000")
     async with serving(gateway(), limits) as peer:
@@ -97,20 +97,20 @@ async def test_lingering_ends() -> None:
 
 
 async def test_fifty_refused_uploads_leave_nothing() -> None:
-    """Many at once, half of them chunked, leave 0 connections and 0 tasks."""
+    """Fifty refused uploads at once, half of them chunked, leave no connection and no task."""
     app = gateway()
     async with serving(app) as peer:
         async with trio.open_nursery() as clients:
             for number in range(50):
                 framing = (CHUNKED, b"content-length: 400000")[number % 2]
-                body = (PIECE * 6, b"x" * 400_000)[number % 2]
+                body = (CHUNK * 6, b"x" * 400_000)[number % 2]
                 clients.start_soon(upload, peer, HEAD % (b"/key", framing), body)
         await peer.wait_until_quiet()
         assert (app.requests_running, app.bodies.held) == (0, 0)
 
 
 async def test_an_application_that_never_reads_holds_nothing() -> None:
-    """A bare application may answer and leave a large body to the connection."""
+    """An application may answer without reading a large body."""
 
     async def deaf(_scope: Any, _receive: Receive, send: Send) -> None:
         await respond(send, 401, b"no")
@@ -122,7 +122,7 @@ async def test_an_application_that_never_reads_holds_nothing() -> None:
 
 
 async def test_no_body_is_asked_for_that_nobody_wants() -> None:
-    """A client that waits for `100 Continue` and is refused gets the refusal alone."""
+    """A refused client that waits for `100 Continue` gets only the refusal."""
     async with serving(gateway(max_body=MEBIBYTE)) as peer:
         for path in (b"/key", b"/body", b"/none"):
             answer = await peer.exchange(HEAD % (path, LENGTH + b"\r\nexpect: 100-continue"))
@@ -131,7 +131,7 @@ async def test_no_body_is_asked_for_that_nobody_wants() -> None:
 
 
 async def test_100_continue_is_sent_when_the_body_is_wanted() -> None:
-    """The interim answer comes once, before a byte of the body was sent, then the real one."""
+    """`100 Continue` comes once, before the client sends the body, then the real answer."""
     async with serving(gateway()) as peer, await peer.connect() as stream:
         expecting = b"content-length: 5\r\nconnection: close\r\nexpect: 100-continue"
         await stream.send_all(HEAD % (b"/body", expecting))
@@ -143,7 +143,7 @@ async def test_100_continue_is_sent_when_the_body_is_wanted() -> None:
 
 
 async def test_a_body_already_sent_needs_no_100_continue() -> None:
-    """Where the body came along with the head, the client does not wait, and is not told."""
+    """A body that arrives with its head gets its answer whether `100 Continue` is sent or not."""
     async with serving(gateway()) as peer:
         expecting = b"content-length: 5\r\nconnection: close\r\nexpect: 100-continue"
         answer = await peer.exchange(HEAD % (b"/body", expecting) + b"hello")
@@ -154,18 +154,20 @@ async def test_a_body_already_sent_needs_no_100_continue() -> None:
 
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED], ids=["announced", "chunked"])
 async def test_an_uploader_that_leaves_is_noticed(framing: bytes) -> None:
-    """A client that goes away in the middle of its body leaves nothing."""
+    """A client that leaves in the middle of its body leaves nothing behind."""
     app = gateway()
     async with serving(app) as peer:
         async with await peer.connect() as stream:
-            await stream.send_all(HEAD % (b"/body", framing) + PIECE)
+            await stream.send_all(HEAD % (b"/body", framing) + CHUNK)
         await peer.wait_until_quiet()
         assert (app.requests_running, app.bodies.held) == (0, 0)
 
 
 async def test_the_end_comes_before_the_lingering() -> None:
-    """A refused client sees the end of its answer while the gateway still reads what it sends."""
-    async with serving(gateway(), ConnectionLimits(linger_timeout=1000, farewell=1000)) as peer:
+    """A refused client sees the end of its answer while the gateway still reads its body."""
+    async with serving(
+        gateway(), ConnectionLimits(linger_timeout=1000, disconnect_grace=1000)
+    ) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(b"no request at all\r\n\r\n")
             assert (await read_to_end(stream)).startswith(b"HTTP/1.1 400 ")

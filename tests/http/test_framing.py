@@ -1,4 +1,4 @@
-"""Requests that two servers may read differently: each gets a definite answer, or the end."""
+"""Requests that two servers may read differently get a definite answer, or a close."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ollama_gateway.http.connection import ConnectionLimits
 from tests.http.serving import Peer, gateway, serving, wait_until
 
 CLOSED: Final = 0
-"""In place of a status: the connection ended without an answer."""
+"""Stands for a status: the connection ended without an answer."""
 POST: Final = b"POST /body HTTP/1.1\r\nhost: h\r\n"
 GET: Final = b"GET / HTTP/1.1\r\nhost: h\r\n"
 CHUNKED: Final = POST + b"transfer-encoding: chunked\r\n\r\n"
@@ -114,14 +114,14 @@ HEADERS: Final[dict[str, tuple[bytes, set[int]]]] = {
         {200},
     ),
 }
-"""The listener passes an encoded or oddly typed body on as it is; what reads it refuses it."""
+"""The listener passes encoded or oddly typed bodies on; the code that reads them refuses them."""
 
 CASES: Final = {**FRAMING, **HEADERS}
 
 
 @pytest.mark.parametrize(("data", "allowed"), CASES.values(), ids=CASES.keys())
 async def test_every_odd_request_has_a_definite_answer(data: bytes, allowed: set[int]) -> None:
-    """The first answer has one of the named statuses, nobody else notices, nothing is left."""
+    """The first answer has an allowed status, other clients are served, and nothing is left."""
     async with serving(gateway()) as peer:
         assert await first_status(peer, data) in allowed
         assert await peer.is_serving()
@@ -129,7 +129,7 @@ async def test_every_odd_request_has_a_definite_answer(data: bytes, allowed: set
 
 
 async def first_status(peer: Peer, data: bytes) -> int:
-    """Send bytes; the status of the first answer, CLOSED where none came."""
+    """Send bytes and return the status of the first answer, or CLOSED."""
     async with await peer.connect() as stream, trio.open_nursery() as nursery:
         nursery.start_soon(send_what_it_takes, stream, data)
         answer = b""
@@ -143,7 +143,7 @@ async def first_status(peer: Peer, data: bytes) -> int:
 
 
 async def send_what_it_takes(stream: trio.SocketStream, data: bytes) -> None:
-    """Send until the other side does not want more."""
+    """Send until the other side closes."""
     try:
         await stream.send_all(data)
     except trio.BrokenResourceError:
@@ -163,7 +163,7 @@ async def test_nothing_is_left_of_all_of_them_at_once() -> None:
 
 
 async def test_a_body_shorter_than_its_length_leaves_nothing() -> None:
-    """A client that promises a body and leaves is no request, and nothing stays of it."""
+    """A client that leaves before the end of its body leaves nothing behind."""
     app = gateway()
     async with serving(app) as peer:
         async with await peer.connect() as stream:
@@ -175,7 +175,7 @@ async def test_a_body_shorter_than_its_length_leaves_nothing() -> None:
 
 
 async def test_smuggled_bytes_are_no_second_request() -> None:
-    """Behind a head that is refused nothing is read as a request."""
+    """No bytes after a refused head are read as a request."""
     async with serving(gateway()) as peer:
         both = POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
         answer = await peer.exchange(both + GET + b"\r\n")
@@ -184,7 +184,7 @@ async def test_smuggled_bytes_are_no_second_request() -> None:
 
 
 async def test_a_gzip_bomb_is_not_opened() -> None:
-    """A body is counted as it came, whatever encoding it claims."""
+    """A gzip body counts with its compressed size: it is not decompressed."""
     bomb = gzip.compress(bytes(10_000_000))
     async with serving(gateway(max_body=1024 * 1024)) as peer:
         head = b"connection: close\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
@@ -193,7 +193,7 @@ async def test_a_gzip_bomb_is_not_opened() -> None:
 
 
 async def test_a_dripped_head_is_told_so() -> None:
-    """A head that does not end in its time gets 408 and the end, however often bytes come."""
+    """A head that is not whole in time gets 408 and a close, however often bytes come."""
     async with serving(gateway(), ConnectionLimits(head_timeout=0.2)) as peer:
         stream = await peer.connect()
         async with stream, trio.open_nursery() as nursery:
@@ -214,7 +214,7 @@ async def _drip(stream: trio.SocketStream) -> None:
 
 @pytest.mark.parametrize("before", [b"", GET + b"\r\n"], ids=["new", "kept alive"])
 async def test_an_idle_connection_ends_in_silence(before: bytes) -> None:
-    """A client that asks for nothing (more) sees the end, and no error it did not cause."""
+    """An idle client sees a plain end: no error and no reset."""
     async with serving(gateway(), ConnectionLimits(0.2, 0.2)) as peer:
         answer = await peer.exchange(before)
         assert answer.count(b"HTTP/1.1 ") == before.count(b"HTTP/1.1")
@@ -224,7 +224,7 @@ async def test_an_idle_connection_ends_in_silence(before: bytes) -> None:
 
 
 async def test_over_the_cap_a_client_is_turned_away() -> None:
-    """The connection over the cap reads 503 and the end; when one leaves there is room again."""
+    """A connection over the cap gets 503 and a close; when another ends, there is room again."""
     async with serving(gateway(), max_connections=2) as peer:
         first, second = await peer.connect(), await peer.connect()
         async with second:
@@ -239,7 +239,7 @@ async def test_over_the_cap_a_client_is_turned_away() -> None:
 
 
 async def test_a_burst_does_not_pass_the_cap() -> None:
-    """Of many connections that wait at once in the backlog, no more than the cap are admitted."""
+    """Of a burst in the backlog, no more connections than the cap are admitted."""
     async with serving(gateway(), max_connections=3) as peer:
         streams = [await peer.connect() for _ in range(20)]
         answers = 0

@@ -1,4 +1,4 @@
-"""The heads of ordinary answers, read as a client reads them."""
+"""The heads of ordinary answers, parsed as a client parses them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=4)
 
 
 def read(data: bytes) -> tuple[int, Headers, bytes]:
-    """Status, headers and body, as h11 reads them; names in lower case."""
+    """Parse an answer with h11 into status, headers with lower-case names, and body."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "h")]))
     client.send(h11.EndOfMessage())
@@ -32,14 +32,14 @@ def read(data: bytes) -> tuple[int, Headers, bytes]:
 
 
 def stripped(headers: Headers) -> Headers:
-    """As they are read: names in lower case, values without the white space round them."""
+    """Return headers as parsed: names in lower case, values without surrounding white space."""
     return [(name.lower(), value.strip(b" \t")) for name, value in headers]
 
 
 @given(st.sampled_from([200, 404, 503]), HEADERS)
 @example(200, [(b"x-a", b"1\r\nx-b: 2")])
 def test_a_whole_answer_is_read_as_it_was_meant(status: int, headers: Headers) -> None:
-    """Whatever its headers: h11 reads just those, or nothing is written here at all."""
+    """h11 parses exactly the headers that were given, or the head is left to h11."""
     headers = [*headers, (b"content-length", b"4")]
     head = whole_head(status, headers, 4)
     if head is not None:
@@ -48,7 +48,7 @@ def test_a_whole_answer_is_read_as_it_was_meant(status: int, headers: Headers) -
 
 @given(st.sampled_from([200, 404, 503]), HEADERS)
 def test_an_answer_in_chunks_is_read_as_it_was_meant(status: int, headers: Headers) -> None:
-    """The same, with the header that says so."""
+    """A chunked answer parses as given, with its Transfer-Encoding, or is left to h11."""
     head = chunked_head(status, headers)
     if head is not None:
         wanted = [*stripped(headers), (b"transfer-encoding", b"chunked")]
@@ -69,24 +69,24 @@ def test_an_answer_in_chunks_is_read_as_it_was_meant(status: int, headers: Heade
     ],
 )
 def test_what_is_not_ordinary_is_left_to_h11(extra: Headers) -> None:
-    """How the connection goes on, a length that is not the body's, and what is no header."""
+    """Connection headers, a wrong length and invalid headers are left to h11."""
     assert whole_head(200, [*extra, (b"content-length", b"4")], 4) is None
     assert chunked_head(200, extra) is None
 
 
-def test_a_length_that_nobody_told_is_left_to_h11() -> None:
-    """It would have to be chunked, and is not."""
+def test_a_missing_length_is_left_to_h11() -> None:
+    """A whole answer without a Content-Length is left to h11."""
     assert whole_head(200, [(b"x-a", b"1")], 4) is None
 
 
 def test_most_answers_are_ordinary() -> None:
-    """Or the tests above would show nothing."""
+    """A usual answer is written here, so the tests above show something."""
     headers = [(b"content-type", b"application/json; charset=utf-8"), (b"x-request-id", b"a1")]
     assert whole_head(200, [*headers, (b"content-length", b"4")], 4)
     assert chunked_head(200, headers)
 
 
 def test_an_interim_status_is_no_answer() -> None:
-    """Nor is one that HTTP does not know."""
+    """Interim statuses, and statuses outside HTTP's range, are left to h11."""
     for status in (100, 101, 600, 1000):
         assert chunked_head(status, []) is None

@@ -1,6 +1,6 @@
-"""The names inside hypercorn that the listener stands on: they vanish here first, not at night.
+"""The private names of hypercorn that we rely on: a change breaks these tests first.
 
-`docs/decisions/0005-accept-loop.md` says what each is for.
+`docs/decisions/0005-accept-loop.md` says what we use each for.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ SIGNATURES: dict[Any, list[str]] = {
 
 @pytest.mark.parametrize("function", SIGNATURES, ids=lambda function: function.__qualname__)
 def test_the_functions_take_what_we_give(function: Any) -> None:
-    """Each function of hypercorn that we call or replace has the parameters we rely on."""
+    """Each function of hypercorn that we call or replace has the parameters that we rely on."""
     assert list(inspect.signature(function).parameters) == SIGNATURES[function]
 
 
@@ -89,7 +89,7 @@ def test_the_functions_take_what_we_give(function: Any) -> None:
     ids=lambda function: function.__qualname__,
 )
 def test_what_we_await_may_be_awaited(function: Any) -> None:
-    """Each of them is a coroutine function there as it is here."""
+    """Each function that we await or replace by a coroutine function is one in hypercorn."""
     assert inspect.iscoroutinefunction(function)
 
 
@@ -120,12 +120,12 @@ async def test_a_connection_has_what_we_read_and_set() -> None:
 
 
 def _set_in(cls: type[Any]) -> set[str]:
-    """The attributes that a class's constructor sets on itself."""
+    """Return the names of the attributes that a class's constructor sets."""
     return set(cls.__init__.__code__.co_names)
 
 
 def test_the_settings_exist() -> None:
-    """hypercorn's configuration has the names that we set: a misspelled one would do nothing."""
+    """hypercorn's configuration has the names that we set: a misspelled name would do nothing."""
     config = Config()
     for name in (
         "h11_max_incomplete_size",
@@ -137,5 +137,5 @@ def test_the_settings_exist() -> None:
 
 
 def test_the_version_is_the_one_that_was_read() -> None:
-    """These names are private: another version is another reading of its source."""
+    """The pinned version is installed: these names are private, so another must be read first."""
     assert version("hypercorn") == "0.18.0"

@@ -1,4 +1,4 @@
-"""While an answer is pending the reader reads on: a close is seen, early requests are kept."""
+"""While an answer is pending the reader reads on: it sees a close and stores early requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UPGRADING = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: x\r\n
 
 @attrs.define(eq=False)
 class Pending:
-    """An application that answers with the path when told, and notes that its client left."""
+    """Answers with the path when `may_answer` is set, and notes that its client has left."""
 
     may_answer: trio.Event = attrs.field(factory=trio.Event, init=False)
     has_begun: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -56,7 +56,7 @@ class Pending:
 
 @pytest.mark.parametrize("request_", [GET, UPGRADING], ids=["plain", "with Upgrade"])
 async def test_a_close_behind_an_early_request_is_seen_at_once(request_: bytes) -> None:
-    """A client that pipelines a second request and leaves is seen while the first is pending."""
+    """A client that pipelines a second request and leaves is noticed while the first is pending."""
     app = Pending()
     async with serving(app) as peer:
         stream = await peer.connect()
@@ -68,7 +68,7 @@ async def test_a_close_behind_an_early_request_is_seen_at_once(request_: bytes) 
 
 
 async def test_early_requests_are_kept_and_served_in_order() -> None:
-    """Up to the bound, requests that come early wait, and are answered one after the other."""
+    """Early requests wait, up to the bound, and are answered in order."""
     app = Pending()
     count = 200
     early = b"".join(
@@ -91,7 +91,7 @@ async def test_early_requests_are_kept_and_served_in_order() -> None:
 
 @pytest.mark.parametrize("request_", [GET, UPGRADING], ids=["plain", "with Upgrade"])
 async def test_more_than_the_bound_ends_the_connection(request_: bytes) -> None:
-    """A client that sends on and on while its answer is pending loses the connection."""
+    """A client that sends more than the bound while its answer is pending is cut."""
     app = Pending()
     async with serving(app, ConnectionLimits(read_ahead=10_000)) as peer:
         stream = await peer.connect()
@@ -106,7 +106,7 @@ async def test_more_than_the_bound_ends_the_connection(request_: bytes) -> None:
 
 
 async def test_keep_alive_clients_are_never_refused() -> None:
-    """Four clients that send the next request on the last byte of an answer lose none of 1,200."""
+    """Four clients that send a request at the last byte of each answer lose none of 1,200."""
     served = 0
 
     async def client() -> None:
@@ -130,10 +130,11 @@ async def test_keep_alive_clients_are_never_refused() -> None:
 
 
 async def answers(peer: Peer, count: int) -> int:
-    """How many of so many pipelined requests are answered before the connection ends."""
+    """Send so many pipelined requests; return how many are answered before the connection ends."""
     found = b""
     async with await peer.connect() as stream:
-        with contextlib.suppress(trio.BrokenResourceError):  # it may end before it has read all
+        with contextlib.suppress(trio.BrokenResourceError):
+            # The listener may end the connection before it has read all.
             await stream.send_all(GET * count)
             while found.count(ANSWER) < count and (data := await stream.receive_some()):
                 found += data
@@ -141,7 +142,7 @@ async def answers(peer: Peer, count: int) -> int:
 
 
 async def test_ten_thousand_requests_at_once_take_bounded_memory() -> None:
-    """A flood of pipelined requests is answered in full or cut, and never held beyond the bound."""
+    """Ten thousand pipelined requests are answered or cut, and never held beyond the bound."""
     most = 0
 
     async def counting(scope: Any, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""A client that reads slowly is not one that stopped."""
+"""A client that reads slowly is served to the end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ANSWER = b"x" * 4 * 2**20
 
 
 async def large(_scope: Any, _receive: Receive, send: Send) -> None:
-    """An answer that no socket buffer takes at once."""
+    """Send an answer that is larger than the socket's buffers."""
     await respond(send, body=ANSWER)
 
 
 async def test_a_client_that_reads_steadily_gets_all_of_it() -> None:
-    """The write timeout counts for each piece: the whole may take many times as long."""
+    """The write timeout counts for each write: the whole answer may take many times as long."""
     async with serving(large, ConnectionLimits(write_timeout=0.3)) as peer:
         stream = await peer.connect()
         async with stream:

@@ -1,4 +1,4 @@
-"""Sockets that systemd hands over: taken when they are ours, refused when they are not good."""
+"""Sockets from systemd are taken if they are for this process, and refused if unusable."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 from ollama_gateway.http.listener import AddressTaken
 from ollama_gateway.http.sockets import handed_over
 
-FIRST = 700
-"""Descriptors from here on are nobody's."""
+FIRST_DESCRIPTOR = 700
+"""Descriptors from here on are unused."""
 
 
 def variables(**changed: str) -> dict[str, str]:
-    """What systemd sets for one socket, and a variable of somebody else's."""
+    """Return the variables that systemd sets for one socket, and an unrelated one."""
     names = {"pid": str(os.getpid()), "fds": "1", "fdnames": "gateway.socket", **changed}
     return {"PATH": "/bin", **{f"LISTEN_{name.upper()}": value for name, value in names.items()}}
 
 
 @contextlib.contextmanager
 def held(*descriptors: int) -> Iterator[None]:
-    """Those descriptors, copied to `FIRST` and after; closed at the end unless that was done."""
-    copies = [os.dup2(descriptor, FIRST + i) for i, descriptor in enumerate(descriptors)]
+    """Copy these descriptors to `FIRST_DESCRIPTOR` and after; close the copies at the end."""
+    copies = [os.dup2(descriptor, FIRST_DESCRIPTOR + i) for i, descriptor in enumerate(descriptors)]
     try:
         yield
     finally:
@@ -36,29 +36,29 @@ def held(*descriptors: int) -> Iterator[None]:
 
 @pytest.fixture
 def listening() -> Iterator[socket.socket]:
-    """A socket as a `.socket` unit makes it."""
+    """Make a socket as a `.socket` unit does."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         yield sock
 
 
 def test_a_socket_is_taken_and_the_variables_are_gone(listening: socket.socket) -> None:
-    """It is the same socket, does not block, and no child gets it; a second look finds nothing."""
+    """It is the same socket, non-blocking and not inheritable; a second call finds none."""
     environ = variables()
     with held(listening.fileno()):
-        (taken,) = handed_over(environ, FIRST)
+        (taken,) = handed_over(environ, FIRST_DESCRIPTOR)
         with taken:
             assert taken.getsockname() == listening.getsockname()
             assert not taken.get_inheritable()
             assert taken.gettimeout() == 0.0
     assert environ == {"PATH": "/bin"}
-    assert handed_over(environ, FIRST) == []
+    assert handed_over(environ, FIRST_DESCRIPTOR) == []
 
 
 def test_several_sockets_are_taken_in_their_order(listening: socket.socket) -> None:
-    """IPv4 and IPv6, or two addresses, as the unit lists them; names are not needed."""
+    """Several sockets keep the order of the unit; names are not needed."""
     with socket.create_server(("127.0.0.1", 0)) as second:
         with held(listening.fileno(), second.fileno()):
-            taken = handed_over(variables(fds="2", fdnames=""), FIRST)
+            taken = handed_over(variables(fds="2", fdnames=""), FIRST_DESCRIPTOR)
             ports = [sock.getsockname()[1] for sock in taken]
             for sock in taken:
                 sock.close()
@@ -67,52 +67,54 @@ def test_several_sockets_are_taken_in_their_order(listening: socket.socket) -> N
 
 @pytest.mark.parametrize("pid", ["", "1", "abc", " "])
 def test_sockets_for_another_process_are_left_alone(listening: socket.socket, pid: str) -> None:
-    """The descriptors stay open for whoever they are, and the variables go all the same."""
+    """Sockets for another process stay open, and the variables are removed all the same."""
     environ = variables(pid=pid)
     with held(listening.fileno()):
-        assert handed_over(environ, FIRST) == []
-        os.fstat(FIRST)
+        assert handed_over(environ, FIRST_DESCRIPTOR) == []
+        os.fstat(FIRST_DESCRIPTOR)
     assert environ == {"PATH": "/bin"}
 
 
 @pytest.mark.parametrize("fds", ["", "-1", "1.0", "one", "٣", "9" * 5000, "1\n"])
 def test_a_count_that_is_none_is_refused(fds: str) -> None:
-    """Whoever set the variables meant something that cannot be followed."""
-    with pytest.raises(AddressTaken, match=r"^LISTEN_FDS is no number of sockets$"):
-        handed_over(variables(fds=fds), FIRST)
+    """A malformed LISTEN_FDS is an error."""
+    with pytest.raises(AddressTaken, match=r"^LISTEN_FDS is not a number of sockets$"):
+        handed_over(variables(fds=fds), FIRST_DESCRIPTOR)
 
 
 @pytest.mark.parametrize(("fds", "names"), [("2", "a"), ("1", "a:b"), ("0", "a")])
 def test_names_must_be_as_many(fds: str, names: str) -> None:
-    """As in sd_listen_fds_with_names(3)."""
-    with pytest.raises(AddressTaken, match="LISTEN_FDNAMES has not one name"):
-        handed_over(variables(fds=fds, fdnames=names), FIRST)
+    """LISTEN_FDNAMES must have one name a socket, as in sd_listen_fds_with_names(3)."""
+    with pytest.raises(AddressTaken, match="LISTEN_FDNAMES does not have one name"):
+        handed_over(variables(fds=fds, fdnames=names), FIRST_DESCRIPTOR)
 
 
 def test_no_socket_is_none() -> None:
-    """A count of 0 is what a unit without a socket gets."""
-    assert handed_over(variables(fds="0", fdnames=""), FIRST) == []
+    """A count of 0, as for a unit without sockets, yields no sockets."""
+    assert handed_over(variables(fds="0", fdnames=""), FIRST_DESCRIPTOR) == []
 
 
 def test_a_descriptor_that_is_not_there_is_refused(listening: socket.socket) -> None:
-    """And those before it are closed again."""
+    """A missing descriptor is an error, and the sockets before it are closed."""
     with held(listening.fileno()):
-        with pytest.raises(AddressTaken, match=r"^descriptor 701 of LISTEN_FDS is no listening"):
-            handed_over(variables(fds="2", fdnames="a:b"), FIRST)
+        with pytest.raises(AddressTaken, match=r"^descriptor 701 of LISTEN_FDS is not a listening"):
+            handed_over(variables(fds="2", fdnames="a:b"), FIRST_DESCRIPTOR)
         with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(FIRST)
+            os.fstat(FIRST_DESCRIPTOR)
 
 
 @pytest.mark.parametrize("kind", ["a file", "not listening", "udp", "unix"])
 def test_what_is_no_listening_tcp_socket_is_refused(kind: str) -> None:
-    """`ListenDatagram=`, `ListenStream=/run/x` and the like cannot be served."""
+    """Sockets of `ListenDatagram=`, `ListenStream=/run/x` and the like are refused."""
     with contextlib.ExitStack() as stack:
         descriptor = _made(kind, stack)
         with (
             held(descriptor),
-            pytest.raises(AddressTaken, match="descriptor 700 of LISTEN_FDS is no listening TCP"),
+            pytest.raises(
+                AddressTaken, match="descriptor 700 of LISTEN_FDS is not a listening TCP"
+            ),
         ):
-            handed_over(variables(), FIRST)
+            handed_over(variables(), FIRST_DESCRIPTOR)
 
 
 def _made(kind: str, stack: contextlib.ExitStack) -> int:

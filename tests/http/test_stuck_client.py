@@ -1,4 +1,4 @@
-"""A client that pipelines and never reads: one clean end, and no trace in the log."""
+"""A client that pipelines and never reads is cut once, without a line in the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGE = b"x" * 16 * 2**20
 
 
 async def large(_scope: Any, receive: Receive, send: Send) -> None:
-    """A chunked answer that fills every buffer, and an end that is written behind it."""
+    """Send a chunked answer that fills every buffer, then its end."""
     await receive()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": LARGE, "more_body": True})
@@ -23,7 +23,7 @@ async def large(_scope: Any, receive: Receive, send: Send) -> None:
 
 
 async def test_a_write_timeout_leaves_no_trace_in_the_log() -> None:
-    """What is written behind a write that timed out goes nowhere, and nothing collides."""
+    """Writes after a write that timed out do nothing and raise nothing."""
     with structlog.testing.capture_logs() as lines:
         async with serving(large, ConnectionLimits(write_timeout=0.2)) as peer:
             streams = [await peer.connect() for _ in range(5)]

@@ -1,4 +1,4 @@
-"""TLS on the clients' listener: how connections begin, and how they end."""
+"""TLS on the public listener: how connections begin, and how they end."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ import trio
 import trio.testing
 
 from ollama_gateway.http.connection import ConnectionLimits
-from tests.http.securing import Issuer, Secure, read_to_end, securely_serving
 from tests.http.serving import PLAIN_REQUEST, Receive, Send, gateway, hello, wait_until
 from tests.http.serving import read_to_end as read_plainly
 from tests.http.test_pipelining import GET, Pending
 from tests.http.test_write_timeout import NEW, OLD, hang
+from tests.http.tls_serving import TLSStream, read_to_end, serving_tls
+from tests.support.certificates import ServerFiles, client_context
 
 POST = b"POST /key HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
-    """A certificate that no test of this file replaces."""
-    return Issuer.into(tmp_path_factory.mktemp("certificate"))
+def server_files(tmp_path_factory: pytest.TempPathFactory) -> ServerFiles:
+    """Write a certificate that no test of this file replaces."""
+    return ServerFiles.into(tmp_path_factory.mktemp("certificate"))
 
 
-def speaking(issuer: Issuer, version: ssl.TLSVersion, *alpn: str) -> ssl.SSLContext:
-    """A client of one version of TLS."""
-    context = ssl.create_default_context()
-    issuer.authority.configure_trust(context)
+def speaking(server_files: ServerFiles, version: ssl.TLSVersion, *alpn: str) -> ssl.SSLContext:
+    """Return the context of a client that speaks one version of TLS."""
+    context = client_context(server_files.authority)
     context.minimum_version = context.maximum_version = version
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context
 
 
-async def is_answered(stream: Secure) -> None:
-    """Send a request on a connection that is kept, and read its answer."""
+async def is_answered(stream: TLSStream) -> None:
+    """Send a request on a kept-alive connection and check its answer."""
     await stream.send_all(GET)
     answer = b""
     while not answer.endswith(b"\r\n\r\nok"):
@@ -48,10 +48,10 @@ async def is_answered(stream: Secure) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_request_is_answered(issuer: Issuer, version: ssl.TLSVersion) -> None:
-    """In TLS 1.2 and 1.3; of what is offered, HTTP/1.1 is chosen."""
-    async with securely_serving(hello, issuer) as peer:
-        stream = await peer.connect(speaking(issuer, version, "h2", "http/1.1"))
+async def test_a_request_is_answered(server_files: ServerFiles, version: ssl.TLSVersion) -> None:
+    """Requests over TLS 1.2 and 1.3 are answered; ALPN chooses HTTP/1.1."""
+    async with serving_tls(hello, server_files) as peer:
+        stream = await peer.connect(speaking(server_files, version, "h2", "http/1.1"))
         assert stream.selected_alpn_protocol() == "http/1.1"
         for _ in range(2):
             await is_answered(stream)
@@ -60,34 +60,36 @@ async def test_a_request_is_answered(issuer: Issuer, version: ssl.TLSVersion) ->
     assert peer.refused == []
 
 
-async def test_applications_see_the_scheme(issuer: Issuer) -> None:
-    """What is said over TLS is `https` to the gateway's application."""
+async def test_applications_see_the_scheme(server_files: ServerFiles) -> None:
+    """Over TLS the application sees the scheme `https`."""
     schemes = []
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         schemes.append(scope["scheme"])
         await hello(scope, receive, send)
 
-    async with securely_serving(app, issuer) as peer:
+    async with serving_tls(app, server_files) as peer:
         assert await peer.is_serving()
     assert schemes == ["https"]
 
 
-async def test_old_versions_are_refused(issuer: Issuer) -> None:
-    """A client that speaks nothing newer than TLS 1.1 is closed, and counted."""
+async def test_old_versions_are_refused(server_files: ServerFiles) -> None:
+    """A client that speaks only TLS 1.1 is closed and counted."""
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
-        old = speaking(issuer, ssl.TLSVersion.TLSv1_1)
+        old = speaking(server_files, ssl.TLSVersion.TLSv1_1)
     old.set_ciphers("DEFAULT:@SECLEVEL=0")  # or it would not even try
-    async with securely_serving(hello, issuer) as peer:
+    async with serving_tls(hello, server_files) as peer:
         assert isinstance(await handshake_error(peer.plain.port, old), ssl.SSLError | OSError)
         await peer.plain.wait_until_quiet()
     assert peer.refused == ["tls_handshake"]
 
 
-async def test_a_client_that_distrusts_us_is_counted(issuer: Issuer) -> None:
-    """Its alert is a refused handshake, or the operator would search for long."""
-    distrusting = speaking(Issuer.into(issuer.cert.parent / "other"), ssl.TLSVersion.TLSv1_2)
-    async with securely_serving(hello, issuer) as peer:
+async def test_a_client_that_distrusts_us_is_counted(server_files: ServerFiles) -> None:
+    """A client that rejects our certificate is counted as a failed handshake."""
+    distrusting = speaking(
+        ServerFiles.into(server_files.cert.parent / "other"), ssl.TLSVersion.TLSv1_2
+    )
+    async with serving_tls(hello, server_files) as peer:
         error = await handshake_error(peer.plain.port, distrusting)
         await peer.plain.wait_until_quiet()
     assert isinstance(error, ssl.SSLCertVerificationError)
@@ -95,7 +97,7 @@ async def test_a_client_that_distrusts_us_is_counted(issuer: Issuer) -> None:
 
 
 async def handshake_error(port: int, context: ssl.SSLContext) -> Exception | None:
-    """What the standard library's client, which sends its alerts, meets in a handshake."""
+    """Shake hands with the standard library's client, which sends alerts; return its error."""
 
     def connect() -> Exception | None:
         with socket.create_connection(("127.0.0.1", port)) as below:
@@ -113,10 +115,10 @@ async def handshake_error(port: int, context: ssl.SSLContext) -> Exception | Non
     [PLAIN_REQUEST, b"\x16\x03\x01\x00\x05hello", b"\x00" * 5000, b"PROXY TCP4 1.2.3.4 5 6\r\n"],
     ids=["plain HTTP", "no ClientHello", "bytes of no protocol", "PROXY"],
 )
-async def test_a_bad_handshake_costs_its_connection(issuer: Issuer, data: bytes) -> None:
-    """It is closed, without a word of HTTP, and counted; everyone else is served."""
+async def test_a_bad_handshake_costs_its_connection(server_files: ServerFiles, data: bytes) -> None:
+    """A bad handshake is closed without an HTTP answer and counted; others are served."""
     with structlog.testing.capture_logs() as lines:
-        async with securely_serving(hello, issuer) as peer:
+        async with serving_tls(hello, server_files) as peer:
             neighbour = await peer.connect()
             assert not (await peer.plain.exchange(data)).startswith(b"HTTP")
             await is_answered(neighbour)
@@ -127,13 +129,15 @@ async def test_a_bad_handshake_costs_its_connection(issuer: Issuer, data: bytes)
 
 
 @pytest.mark.parametrize("size", [0, 1, 100])
-async def test_who_leaves_before_a_handshake_is_nobody(issuer: Issuer, size: int) -> None:
-    """A port that is tried, as health checks do, and a hello that is cut, are not counted."""
+async def test_who_leaves_before_a_handshake_is_nobody(
+    server_files: ServerFiles, size: int
+) -> None:
+    """A client that leaves before or in its ClientHello, as port checks do, is not counted."""
     hello_of_tls = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = issuer.client.wrap_bio(*hello_of_tls, server_hostname="127.0.0.1")
+    client = server_files.client.wrap_bio(*hello_of_tls, server_hostname="127.0.0.1")
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
-    async with securely_serving(hello, issuer) as peer:
+    async with serving_tls(hello, server_files) as peer:
         async with await peer.plain.connect() as stream:
             if size:
                 await stream.send_all(hello_of_tls[1].read()[:size])
@@ -142,18 +146,18 @@ async def test_who_leaves_before_a_handshake_is_nobody(issuer: Issuer, size: int
     assert peer.refused == []
 
 
-async def test_a_handshake_that_never_ends(issuer: Issuer) -> None:
-    """It has the time of a request's head, not more."""
-    async with securely_serving(hello, issuer, ConnectionLimits(head_timeout=0.1)) as peer:
+async def test_a_handshake_that_never_ends(server_files: ServerFiles) -> None:
+    """A handshake has the head timeout."""
+    async with serving_tls(hello, server_files, ConnectionLimits(head_timeout=0.1)) as peer:
         async with await peer.plain.connect() as stream:
             await stream.send_all(b"\x16\x03\x01")
             assert await read_plainly(stream) in (b"", b"<reset>")
         await peer.plain.wait_until_quiet()
 
 
-async def test_a_whole_answer_ends_with_tlss_word(issuer: Issuer) -> None:
-    """Also the last one of a connection that the client still sends on."""
-    async with securely_serving(gateway(), issuer) as peer:
+async def test_a_whole_answer_ends_with_tlss_word(server_files: ServerFiles) -> None:
+    """Every whole answer ends with a close_notify, also while the client still sends."""
+    async with serving_tls(gateway(), server_files) as peer:
         assert (await peer.exchange(PLAIN_REQUEST)).endswith(b"hello<close_notify>")
         old = await peer.exchange(b"GET / HTTP/1.0\r\n\r\n")
         assert old.endswith(b"hello<close_notify>")
@@ -163,26 +167,26 @@ async def test_a_whole_answer_ends_with_tlss_word(issuer: Issuer) -> None:
         await peer.plain.wait_until_quiet()
 
 
-async def test_an_idle_connection_is_told_its_end(issuer: Issuer) -> None:
-    """A client that keeps it can tell that it was closed on purpose."""
-    async with securely_serving(hello, issuer, ConnectionLimits(idle_timeout=0.05)) as peer:
+async def test_an_idle_connection_is_told_its_end(server_files: ServerFiles) -> None:
+    """An idle connection ends with a close_notify."""
+    async with serving_tls(hello, server_files, ConnectionLimits(idle_timeout=0.05)) as peer:
         answer = await peer.exchange(GET)
         assert answer.endswith(b"ok<close_notify>")
 
 
 @pytest.mark.parametrize("request_", [NEW, OLD], ids=["HTTP/1.1", "HTTP/1.0"])
-async def test_a_cut_answer_ends_without_it(issuer: Issuer, request_: bytes) -> None:
-    """Whoever reads it can tell, also where the end of the connection is all that marks the end."""
-    async with securely_serving(gateway(), issuer) as peer:
+async def test_a_cut_answer_ends_without_it(server_files: ServerFiles, request_: bytes) -> None:
+    """A cut answer ends without a close_notify, in HTTP/1.0 too."""
+    async with serving_tls(gateway(), server_files) as peer:
         answer = await peer.exchange(request_)
         assert b"begun" in answer
         assert b"0\r\n\r\n" not in answer
         assert answer.endswith(b"<cut>")
 
 
-async def test_a_cancelled_answer_ends_without_it(issuer: Issuer) -> None:
-    """When a drain's deadline strikes."""
-    async with securely_serving(hang, issuer) as peer:
+async def test_a_cancelled_answer_ends_without_it(server_files: ServerFiles) -> None:
+    """An answer cancelled by a drain's deadline ends without a close_notify."""
+    async with serving_tls(hang, server_files) as peer:
         stream = await peer.connect()
         await stream.send_all(NEW)
         answer = b""
@@ -196,10 +200,12 @@ async def test_a_cancelled_answer_ends_without_it(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("is_said", [True, False], ids=["close_notify", "without a word"])
-async def test_a_client_that_leaves_is_seen_at_once(issuer: Issuer, *, is_said: bool) -> None:
-    """While its answer is pending, behind an early request, by TLS's word or by the end below."""
+async def test_a_client_that_leaves_is_seen_at_once(
+    server_files: ServerFiles, *, is_said: bool
+) -> None:
+    """A client that leaves is noticed behind an early request, with and without close_notify."""
     app = Pending()
-    async with securely_serving(app, issuer) as peer:
+    async with serving_tls(app, server_files) as peer:
         stream = await peer.connect()
         await stream.send_all(GET + GET)
         await app.has_begun.wait()
@@ -210,28 +216,28 @@ async def test_a_client_that_leaves_is_seen_at_once(issuer: Issuer, *, is_said: 
         await peer.plain.wait_until_quiet()
 
 
-async def test_too_many_connections_are_closed(issuer: Issuer) -> None:
-    """Without a handshake, and without words that TLS would not understand."""
-    async with securely_serving(hello, issuer, max_connections=1) as peer:
+async def test_too_many_connections_are_closed(server_files: ServerFiles) -> None:
+    """Over the cap a TLS connection is closed without a handshake and without plain bytes."""
+    async with serving_tls(hello, server_files, max_connections=1) as peer:
         first = await peer.connect()
         assert await peer.plain.exchange(b"") in (b"", b"<reset>")
         assert peer.refused == ["connection_cap"]
         await trio.aclose_forcefully(first)
 
 
-async def test_a_drain_ends_what_is_not_yet_a_connection(issuer: Issuer) -> None:
-    """A client in the middle of its handshake does not hold up the end."""
-    async with securely_serving(hello, issuer) as peer, await peer.plain.connect() as stream:
+async def test_a_drain_ends_what_is_not_yet_a_connection(server_files: ServerFiles) -> None:
+    """A client in the middle of its handshake does not delay the end of a drain."""
+    async with serving_tls(hello, server_files) as peer, await peer.plain.connect() as stream:
         await stream.send_all(b"\x16\x03\x01")
         await wait_until(lambda: bool(peer.plain.listener.connections))
         peer.plain.listener.drain(0.05)
         await peer.plain.has_ended.wait()
 
 
-async def served_name(peer_port: int, issuer: Issuer, name: str) -> bool:
-    """Whether the certificate is for a name."""
+async def served_name(peer_port: int, server_files: ServerFiles, name: str) -> bool:
+    """Return True if the served certificate is for this name."""
     below = await trio.open_tcp_stream("127.0.0.1", peer_port)
-    stream = trio.SSLStream(below, issuer.client, server_hostname=name)
+    stream = trio.SSLStream(below, server_files.client, server_hostname=name)
     try:
         await stream.do_handshake()
     except trio.BrokenResourceError:
@@ -242,26 +248,26 @@ async def served_name(peer_port: int, issuer: Issuer, name: str) -> bool:
 
 
 async def test_a_renewed_certificate_is_used(tmp_path: Path) -> None:
-    """By the next connection; those that are open go on; a broken one leaves the old in force."""
-    issuer = Issuer.into(tmp_path)
+    """The next connection uses a new certificate; a broken one leaves the old one in use."""
+    server_files = ServerFiles.into(tmp_path)
     with structlog.testing.capture_logs() as lines:
-        async with securely_serving(hello, issuer) as peer:
-            kept = await peer.connect()
-            issuer.issue("renewed.example")
-            assert await served_name(peer.plain.port, issuer, "renewed.example")
-            issuer.cert.write_text("half of a fi")
-            assert await served_name(peer.plain.port, issuer, "renewed.example")
-            issuer.key.unlink()
-            assert await served_name(peer.plain.port, issuer, "renewed.example")
-            assert await served_name(peer.plain.port, issuer, "renewed.example")
-            issuer.issue("again.example")
-            assert await served_name(peer.plain.port, issuer, "again.example")
-            await is_answered(kept)
-            await trio.aclose_forcefully(kept)
+        async with serving_tls(hello, server_files) as peer:
+            open_stream = await peer.connect()
+            server_files.issue("renewed.example")
+            assert await served_name(peer.plain.port, server_files, "renewed.example")
+            server_files.cert.write_text("half of a fi")
+            assert await served_name(peer.plain.port, server_files, "renewed.example")
+            server_files.key.unlink()
+            assert await served_name(peer.plain.port, server_files, "renewed.example")
+            assert await served_name(peer.plain.port, server_files, "renewed.example")
+            server_files.issue("again.example")
+            assert await served_name(peer.plain.port, server_files, "again.example")
+            await is_answered(open_stream)
+            await trio.aclose_forcefully(open_stream)
             await peer.plain.wait_until_quiet()
 
-    told = [(line["event"], line.get("reason")) for line in lines if line["component"] == "tls"]
-    assert [event for event, _ in told] == [
+    logged = [(line["event"], line.get("reason")) for line in lines if line["component"] == "tls"]
+    assert [event for event, _ in logged] == [
         "certificate renewed",
         "new certificate not used",
         "new certificate not used",

@@ -1,4 +1,4 @@
-"""Clients that do not read, and answers that are cut: seen by both sides for what they are."""
+"""Clients that do not read are cut, and a client can tell a cut answer from a whole one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.http.app_tasks import App
+from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
 from tests.http.serving import PLAIN_REQUEST, Receive, Send, gateway, hello, read_to_end, serving
 
@@ -20,13 +20,13 @@ NEW = b"GET /cut HTTP/1.1\r\nhost: h\r\n\r\n"
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
 
-def piece(data: bytes) -> dict[str, Any]:
-    """A part of a body that is not the last."""
+def chunk(data: bytes) -> dict[str, Any]:
+    """Return the event for a chunk that is not the last."""
     return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 async def flood(scope: Any, receive: Receive, send: Send) -> None:
-    """Answer `/endless` without end until the client leaves, everything else at once."""
+    """Answer `/endless` until the client leaves, and every other path at once."""
     if scope["path"] != "/endless":
         await hello(scope, receive, send)
         return
@@ -40,7 +40,7 @@ async def flood(scope: Any, receive: Receive, send: Send) -> None:
 async def _pour(send: Send) -> None:
     await send(START)
     while True:
-        await send(piece(b"x" * 65536))
+        await send(chunk(b"x" * 65536))
         await trio.lowlevel.checkpoint()
 
 
@@ -48,12 +48,12 @@ async def hang(_scope: Any, receive: Receive, send: Send) -> None:
     """Begin an answer and wait until the client leaves."""
     await receive()
     await send(START)
-    await send(piece(b"begun"))
+    await send(chunk(b"begun"))
     await receive()
 
 
 async def test_a_client_that_does_not_read_is_cut_and_nobody_else() -> None:
-    """Its connection is reset after the write timeout; the others are served meanwhile."""
+    """A client that does not read is reset after the write timeout; others are served."""
     limits = ConnectionLimits(write_timeout=0.2)
     async with serving(flood, limits) as peer, await peer.connect() as stuck:
         await stuck.send_all(ENDLESS)
@@ -64,7 +64,7 @@ async def test_a_client_that_does_not_read_is_cut_and_nobody_else() -> None:
 
 
 async def test_a_client_that_reads_slowly_lives() -> None:
-    """The timeout is for one write, not for the answer: a slow reader keeps its connection."""
+    """The write timeout is for one write, so a slow reader keeps its connection."""
     async with serving(flood, ConnectionLimits(write_timeout=5)) as peer:
         async with await peer.connect() as slow:
             await slow.send_all(ENDLESS)
@@ -76,7 +76,7 @@ async def test_a_client_that_reads_slowly_lives() -> None:
 
 
 async def test_a_drain_with_such_a_client_ends_by_its_deadline() -> None:
-    """A stuck write with a long timeout of its own ends with the drain."""
+    """A stuck write ends with the drain, even if its own timeout is longer."""
     async with serving(flood, ConnectionLimits(write_timeout=1000)) as peer:
         async with await peer.connect() as stuck:
             await stuck.send_all(ENDLESS)
@@ -88,7 +88,7 @@ async def test_a_drain_with_such_a_client_ends_by_its_deadline() -> None:
 
 
 async def test_a_cancelled_connection_is_seen_to_end() -> None:
-    """When a drain's deadline cancels an answer, a chunked client sees the end, not its mark."""
+    """An answer cancelled by a drain's deadline ends without the last chunk."""
     async with serving(hang) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(NEW)
@@ -103,7 +103,7 @@ async def test_a_cancelled_connection_is_seen_to_end() -> None:
 
 
 async def test_a_cut_answer_has_no_terminator() -> None:
-    """An HTTP/1.1 client can tell that a failed answer is no whole one."""
+    """A failed HTTP/1.1 answer ends without the last chunk."""
     async with serving(gateway()) as peer:
         answer = await peer.exchange(NEW)
         assert b"begun" in answer
@@ -113,14 +113,14 @@ async def test_a_cut_answer_has_no_terminator() -> None:
 
 @pytest.mark.parametrize("way", ["failure", "crash", "drain"])
 async def test_a_cut_answer_to_http_1_0_is_a_reset(way: str) -> None:
-    """Where only the end of the connection marks the end of an answer, a cut one is no end."""
+    """A cut HTTP/1.0 answer, whose end only the close would mark, ends with a reset."""
 
     async def crash(scope: Any, receive: Receive, send: Send) -> None:
         await send(START)
-        await send(piece(b"begun"))
+        await send(chunk(b"begun"))
         raise ZeroDivisionError
 
-    apps: dict[str, App] = {"failure": gateway(), "crash": crash, "drain": hang}
+    apps: dict[str, ASGIApp] = {"failure": gateway(), "crash": crash, "drain": hang}
     async with serving(apps[way]) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(OLD)
@@ -143,14 +143,14 @@ async def _read_all(stream: trio.SocketStream) -> None:
 
 
 async def test_a_whole_answer_to_http_1_0_ends_cleanly() -> None:
-    """An HTTP/1.0 client that gets everything sees a clean end."""
+    """A whole HTTP/1.0 answer ends with a clean close."""
     async with serving(gateway()) as peer:
         answer = await peer.exchange(b"GET / HTTP/1.0\r\n\r\n")
         assert answer.endswith(b"\r\n\r\nhello")
 
 
 async def test_a_crash_in_one_connection_reaches_no_other() -> None:
-    """An application that raises ends its own connection; a neighbour's stream goes on."""
+    """An application that raises ends only its own connection."""
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         if scope["path"] == "/crash":
@@ -167,7 +167,7 @@ async def test_a_crash_in_one_connection_reaches_no_other() -> None:
 
 
 async def test_a_client_that_resets_leaves_nothing() -> None:
-    """A reset in the middle of an answer is a client that left."""
+    """A client that resets in the middle of an answer leaves nothing behind."""
     async with serving(flood) as peer:
         stream = await peer.connect()
         await stream.send_all(ENDLESS)

@@ -18,12 +18,12 @@ from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.admin import Member, MergedAdmin, Roster
-from ollama_gateway.server.admin import JSON
+from ollama_gateway.server.admin import JSON_HEADERS
+from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.routes import Route, Routes
-from tests.http.serving import refusal, serving
+from tests.http.serving import render_early_error, serving
 
 TOKEN = "operators-only-token"
 READY = {"ready": True, "reasons": [], "degraded": [], "requests": 1}
@@ -55,7 +55,7 @@ class Answers:
         if found is Unavailable:
             raise Unavailable("not now", reason="limits_unavailable")
         body = json.dumps(found).encode() if found else self.metrics.page()
-        await ask.downstream.respond(200, JSON, body)
+        await ask.downstream.respond(200, JSON_HEADERS, body)
 
 
 @asynccontextmanager
@@ -71,14 +71,16 @@ async def processes(directory: Path, *answers: Answers | None) -> AsyncIterator[
                 sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
                 sock.bind(str(path))
                 sock.listen()
-                nursery.start_soon(Listener(said.app(), refusal, 10).serve, [sock])
+                nursery.start_soon(Listener(said.app(), render_early_error, 10).serve, [sock])
         yield roster
         nursery.cancel_scope.cancel()
 
 
 async def get(roster: Roster, path: str, token: str = TOKEN) -> tuple[int, str]:
     """What the parent answers: status and body."""
-    app = App(MergedAdmin(roster, Gate(TOKEN), Metrics()).routes(), BodyBudget(1, 1), Metrics())
+    app = App(
+        MergedAdmin(roster, AdminAccess(TOKEN), Metrics()).routes(), BodyBudget(1, 1), Metrics()
+    )
     head = f"GET {path} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n"
     async with serving(app) as peer:
         answer = await peer.exchange(head.encode() + b"connection: close\r\n\r\n")

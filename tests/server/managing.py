@@ -1,4 +1,4 @@
-"""Stories of management: two backends with a registry, and a key that may manage."""
+"""A client that may manage models, and two backends with a registry."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.support.scenario import Reply, Scenario, open_scenario
 
 SHARED = Model("shared:1")
 DISCOVERY = {"/api/version", "/api/tags", "/api/ps"}
-"""What discovery asks."""
+"""Paths that discovery asks for."""
 
 
 def publishing(*models: Model) -> Simulator:
-    """A simulator that hosts `shared:1` and can pull `new:1` and `team/m`."""
+    """Return a simulator that hosts `shared:1` and can pull `new:1` and `team/m`."""
     simulator = Simulator(models or (SHARED,))
     simulator.publish(Model("new:1"))
     simulator.publish(Model("team/m:latest"))
@@ -26,12 +26,12 @@ def publishing(*models: Model) -> Simulator:
 
 
 @attrs.define
-class Managed:
-    """A story, told by a client that may manage."""
+class ManagingClient:
+    """A client of a scenario whose key may manage."""
 
     scenario: Scenario
     key: str
-    """The key that may."""
+    """The key with the right to manage."""
 
     async def ask(
         self,
@@ -44,18 +44,20 @@ class Managed:
         **options: Any,
     ) -> Reply:
         """Send one request, to the backend `to`."""
-        pins = [("x-gateway-backend", to)] if to is not None else []
+        override = [("x-gateway-backend", to)] if to is not None else []
         given = b"" if body is None else body
         key = self.key if key is None else key
-        return await self.scenario.ask(path, given, key=key, headers=[*pins, *headers], **options)
+        return await self.scenario.ask(
+            path, given, key=key, headers=[*override, *headers], **options
+        )
 
     async def names(self) -> list[str]:
-        """What is listed, sorted."""
+        """Return the names in `/api/tags`, sorted."""
         reply = await self.scenario.ask("/api/tags", method="GET", key=self.key)
         return sorted(entry["name"] for entry in reply.document["models"])
 
     def paths(self, name: str) -> list[str]:
-        """What a simulator was asked, but by discovery."""
+        """Return the paths that a simulator was asked for, except by discovery."""
         seen = [request.path for request in self.scenario.simulators[name].seen]
         return [path for path in seen if path not in DISCOVERY]
 
@@ -66,10 +68,10 @@ async def managed(
     models: tuple[str, ...] = ("*",),
     limits: KeyLimits | None = None,
     **settings: Any,
-) -> AsyncIterator[Managed]:
-    """Two backends, `a` and `b`, and a key that may manage these models."""
+) -> AsyncIterator[ManagingClient]:
+    """Open a scenario with backends `a` and `b` and a key that may manage these models."""
     simulators = given or {"a": publishing(), "b": publishing()}
     async with open_scenario(simulators, **settings) as scenario:
         groups, own = frozenset(ENDPOINT_GROUPS), limits or KeyLimits()
         _, key = scenario.store.create("ops", models, groups, limits=own)
-        yield Managed(scenario, key)
+        yield ManagingClient(scenario, key)

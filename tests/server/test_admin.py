@@ -1,4 +1,4 @@
-"""The operator's routes: alive, ready, figures, and who may read them."""
+"""The admin routes: health, readiness, metrics and status, with and without a token."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ TOKEN = {"GATEWAY_SERVER_ADMIN_TOKEN": "operators-only-token"}
 
 
 async def status_of(scenario: Scenario, path: str, key: str | None = None) -> int:
-    """The status that an admin route has for a token."""
+    """Return the status of an admin route, asked with this key."""
     return (await scenario.ask(path, method="GET", key=key, is_admin=True)).status
 
 
 async def test_life_and_readiness(autojump_clock: Clock) -> None:
-    """It is alive whatever happens, and ready while a backend is up and no drain has begun."""
+    """The gateway is always alive, and ready while a backend is up and no drain has begun."""
     async with open_scenario() as scenario:
         assert await status_of(scenario, "/readyz") == 200
         for simulator in scenario.simulators.values():
@@ -34,7 +34,7 @@ async def test_life_and_readiness(autojump_clock: Clock) -> None:
 
 @pytest.mark.parametrize("path", ["/readyz", "/metrics", "/status.json"])
 async def test_a_token_where_one_is_set(autojump_clock: Clock, path: str) -> None:
-    """With a token only `/healthz` answers without it; a client's key is no token."""
+    """If a token is set, only `/healthz` answers without it; a client's key is no token."""
     async with open_scenario(settings=TOKEN) as scenario:
         assert await status_of(scenario, "/healthz") == 200
         assert await status_of(scenario, path) == 401
@@ -43,7 +43,7 @@ async def test_a_token_where_one_is_set(autojump_clock: Clock, path: str) -> Non
 
 
 async def test_figures(autojump_clock: Clock) -> None:
-    """Requests by endpoint, model, backend and outcome; first chunks, attempts, backends."""
+    """Metrics count requests, first chunks, attempts, refusals and backends."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].go_down()
         await scenario.ask()
@@ -65,8 +65,8 @@ async def test_figures(autojump_clock: Clock) -> None:
         assert line in page
 
 
-async def test_status_tells_each_backends_state(autojump_clock: Clock) -> None:
-    """One document says what is up, what is not, and why."""
+async def test_status_shows_each_backends_state(autojump_clock: Clock) -> None:
+    """The status says which backends are up, which are not, and why."""
     async with open_scenario() as scenario:
         scenario.simulators["a"].go_down()
         for _ in range(3):

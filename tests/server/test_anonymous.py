@@ -1,4 +1,4 @@
-"""Requests without a key, from networks that need none: what is served, and what never is."""
+"""Requests without a key from networks that need none: which are served, and which never."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ON = {
     "GATEWAY_AUTH_ANONYMOUS_KEY": KEY,
     "GATEWAY_SERVER_ALLOWED_ORIGINS": f"{PAGE},http://gateway.example.com:11435",
 }
-"""With the network of the story's client."""
+"""Settings with the network of the scenario's client."""
 
 
 @attrs.frozen
 class Outcome:
-    """What became of one request."""
+    """How one request ended."""
 
     reply: Reply
     keys: list[str]
-    """The names of the keys in the rows."""
+    """The names of the keys in the audit records."""
     reasons: list[str]
-    """Why it was refused before a key was known."""
+    """The logged reasons for refusals before a key was known."""
 
 
 async def ask(
@@ -40,7 +40,7 @@ async def ask(
     path: str = "/api/chat",
     settings: dict[str, str] | None = None,
 ) -> Outcome:
-    """Send one request without a key of the story's to a gateway that knows the anonymous one."""
+    """Send one request without a key to a gateway with an anonymous key."""
     async with open_scenario(settings={**ON, **(settings or {})}) as scenario:
         scenario.store.add_imported([ImportedKey("editors", KEY, 1)])
         method = "GET" if path.endswith("tags") else "POST"
@@ -68,7 +68,7 @@ async def ask(
     ],
 )
 async def test_no_key_is_the_anonymous_key(autojump_clock: Clock, headers: dict[str, str]) -> None:
-    """From such a network, with none or an empty one, from no page or one that may."""
+    """A request without a key, from an allowed page or none, is served as the anonymous key."""
     outcome = await ask(headers)
 
     assert outcome.reply.status == 200
@@ -89,7 +89,7 @@ async def test_no_key_is_the_anonymous_key(autojump_clock: Clock, headers: dict[
 async def test_a_wrong_key_is_never_anonymous(
     autojump_clock: Clock, headers: dict[str, str]
 ) -> None:
-    """Whoever brings a credential is judged by it."""
+    """A wrong credential is refused, also from such a network."""
     outcome = await ask(headers)
 
     assert (outcome.reply.status, outcome.reasons, outcome.keys) == (401, ["invalid_key"], [])
@@ -97,7 +97,7 @@ async def test_a_wrong_key_is_never_anonymous(
 
 @pytest.mark.parametrize("path", ["/k/wrong-key-wrong-key-wrong/api/chat", "/k//api/chat"])
 async def test_a_wrong_key_in_the_path_is_never_anonymous(autojump_clock: Clock, path: str) -> None:
-    """Nor is an empty one: there was to be a key."""
+    """A wrong or empty key in the path is refused."""
     outcome = await ask(path=path)
 
     assert (outcome.reply.status, outcome.reasons) == (401, ["invalid_key"])
@@ -119,7 +119,7 @@ async def test_a_wrong_key_in_the_path_is_never_anonymous(autojump_clock: Clock,
 async def test_a_page_of_elsewhere_is_not_anonymous(
     autojump_clock: Clock, headers: dict[str, str], reason: str
 ) -> None:
-    """What a hostile page makes a browser send is refused, by whatever name it came here."""
+    """A request that a foreign page makes a browser send is refused, by origin or by host."""
     outcome = await ask(headers)
 
     assert (outcome.reply.status, outcome.reasons, outcome.keys) == (401, [reason], [])
@@ -127,7 +127,7 @@ async def test_a_page_of_elsewhere_is_not_anonymous(
 
 
 async def test_a_hostile_page_can_read_nothing(autojump_clock: Clock) -> None:
-    """A list that a page gets without an `Origin` has nothing that lets the page read it."""
+    """An answer to a page without `Origin` has no CORS headers, so the page cannot read it."""
     outcome = await ask({"sec-fetch-site": "cross-site"}, path="/api/tags")
 
     assert not [name for name in outcome.reply.headers if name.startswith("access-control")]
@@ -145,7 +145,7 @@ async def test_a_hostile_page_can_read_nothing(autojump_clock: Clock) -> None:
 async def test_from_elsewhere_a_key_is_needed(
     autojump_clock: Clock, settings: dict[str, str]
 ) -> None:
-    """Another network, or a trusted proxy that does not say who asks: 401 as always."""
+    """Another network, or a trusted proxy without X-Forwarded-For, gets the usual 401."""
     outcome = await ask(settings=settings)
 
     assert (outcome.reply.status, outcome.reasons) == (401, ["invalid_key"])
@@ -157,7 +157,7 @@ async def test_from_elsewhere_a_key_is_needed(
 async def test_behind_a_proxy_the_client_counts(
     autojump_clock: Clock, forwarded: str, status: int
 ) -> None:
-    """It is the client's network that needs no key, not the proxy's."""
+    """Behind a proxy the client's network counts, not the proxy's."""
     settings = {
         "GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.7",
         "GATEWAY_AUTH_ANONYMOUS_NETWORKS": "192.0.2.0/24,198.51.100.0/24",
@@ -168,14 +168,14 @@ async def test_behind_a_proxy_the_client_counts(
 
 
 async def test_an_anonymous_key_that_does_not_exist(autojump_clock: Clock) -> None:
-    """One that was revoked, or never made, opens nothing."""
+    """An anonymous key that does not exist admits no request."""
     outcome = await ask(settings={"GATEWAY_AUTH_ANONYMOUS_KEY": "another-imported-key-text"})
 
     assert outcome.reply.status == 401
 
 
 async def test_a_key_of_ones_own_stays_ones_own(autojump_clock: Clock) -> None:
-    """From such a network, too."""
+    """A request with a key of its own is served as that key."""
     async with open_scenario(settings=ON) as scenario:
         await scenario.ask()
 
@@ -184,14 +184,14 @@ async def test_a_key_of_ones_own_stays_ones_own(autojump_clock: Clock) -> None:
 
 @pytest.mark.parametrize("client", ["", "unix", "/run/gateway.sock", "10.0.0", "::ffff:11.0.0.1"])
 def test_no_address_is_in_no_network(client: str) -> None:
-    """A client of a kind without addresses is nobody's neighbour."""
+    """A client without an IP address is in no network."""
     everyone = Anonymous(KEY, (network_of("10.0.0.0/8"), network_of("::/0")))
 
     assert everyone.credential(client, [(b"host", b"h")], is_tls=False) is None
 
 
 def test_with_tls_the_certificate_keeps_strangers_out() -> None:
-    """Any host is right then, and so is its own origin; another origin is not."""
+    """With TLS any host is accepted, and its own origin, but no other origin."""
     anonymous = Anonymous(KEY, (network_of("10.0.0.1"),))
     host = (b"host", b"gateway.example.com")
     own, other = (b"origin", b"https://gateway.example.com"), (b"origin", b"https://evil.test")
@@ -204,5 +204,5 @@ def test_with_tls_the_certificate_keeps_strangers_out() -> None:
 
 
 def test_the_key_does_not_show() -> None:
-    """Whatever prints it."""
+    """The key is not in the repr."""
     assert KEY not in repr(Anonymous(KEY))

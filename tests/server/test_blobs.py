@@ -1,4 +1,4 @@
-"""Blobs: passed on as they come, without the bound of other bodies."""
+"""Blobs are passed on as they arrive, without the size bound of other bodies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = {"GATEWAY_SERVER_MAX_BODY": "1KiB", "GATEWAY_SERVER_MAX_BODY_TOTAL": "1K
 
 
 async def test_a_blob_is_larger_than_any_other_body(autojump_clock: Clock) -> None:
-    """`server.max_body` bounds what is kept; the backend gets every byte, and its length."""
+    """A blob may exceed `server.max_body`; the backend gets every byte, and its length."""
     async with managed(settings=SMALL) as client:
         before = await client.ask(f"/api/blobs/{DIGEST}", method="HEAD", to="a")
         new = await client.ask(f"/api/blobs/{DIGEST}", BLOB, to="a")
@@ -40,7 +40,7 @@ async def test_a_blob_is_larger_than_any_other_body(autojump_clock: Clock) -> No
 
 
 async def test_a_digest_that_is_not_the_blobs(autojump_clock: Clock) -> None:
-    """The backend's own words pass, as it wrote them."""
+    """The backend's error about a wrong digest passes unchanged."""
     async with managed() as client:
         reply = await client.ask(f"/api/blobs/sha256:{'0' * 64}", BLOB, to="a")
 
@@ -69,7 +69,7 @@ async def test_a_digest_that_is_not_the_blobs(autojump_clock: Clock) -> None:
 )
 @pytest.mark.parametrize("method", ["HEAD", "POST"])
 async def test_bad_digests(autojump_clock: Clock, method: str, digest: str) -> None:
-    """What Ollama would not take for a digest is refused in its words, and goes nowhere."""
+    """A malformed digest is refused with Ollama's words and reaches no backend."""
     async with managed() as client:
         reply = await client.ask(f"/api/blobs/{digest}", b"x", method=method, to="a")
 
@@ -81,13 +81,13 @@ async def test_bad_digests(autojump_clock: Clock, method: str, digest: str) -> N
 
 @pytest.mark.parametrize("path", ["/api/blobs", "/api/blobs/", "/api/blobs/a/b"])
 async def test_paths_that_are_no_blob(autojump_clock: Clock, path: str) -> None:
-    """One segment is the digest; anything else is no route."""
+    """A path without exactly one segment for the digest is a 404."""
     async with managed() as client:
         assert (await client.ask(path, b"x", to="a")).status == 404
 
 
 async def test_a_dash_is_a_digest_too(autojump_clock: Clock) -> None:
-    """Ollama takes `sha256-` as well; the path goes upstream as it came."""
+    """`sha256-` is accepted, as by Ollama; the path goes to the backend unchanged."""
     async with managed() as client:
         path = f"/api/blobs/{DIGEST.replace(':', '-')}"
         await client.ask(path, method="HEAD", to="a")
@@ -96,7 +96,7 @@ async def test_a_dash_is_a_digest_too(autojump_clock: Clock) -> None:
 
 
 async def test_a_backend_that_breaks_off(autojump_clock: Clock) -> None:
-    """An upload that the backend ends without an answer is a 502, and is not tried again."""
+    """An upload that the backend cuts without an answer is a 502 and is not retried."""
     async with managed() as client:
         path = f"/api/blobs/{DIGEST}"
         client.scenario.simulators["a"].script(Script(cut_after=0), path=path)
@@ -107,7 +107,7 @@ async def test_a_backend_that_breaks_off(autojump_clock: Clock) -> None:
 
 
 async def test_a_backend_that_never_answers(autojump_clock: Clock) -> None:
-    """When the blob is there the answer has the idle timeout."""
+    """After the upload the backend must answer within the idle timeout."""
     async with managed() as client:
         path = f"/api/blobs/{DIGEST}"
         client.scenario.simulators["a"].script(Script(hang_after=0), path=path)

@@ -1,4 +1,4 @@
-"""Request bodies: bounded in size, in time, and all together."""
+"""Request bodies are bounded in size, in time, and all together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ollama_gateway.errors import (
     RequestTimeout,
     Unavailable,
 )
-from ollama_gateway.server.bodies import GRACE, SLOWEST, BodyBudget, Room
+from ollama_gateway.server.bodies import BODY_GRACE_SECONDS, MIN_BODY_RATE, BodyBudget, BodyShare
 from ollama_gateway.server.downstream import ASGIDownstream
 from ollama_gateway.wire.large import RequestBody
 from tests.http.serving import gateway, serving, wait_until
@@ -29,28 +29,28 @@ POST = b"POST /body HTTP/1.1\r\nhost: h\r\nconnection: close\r\n"
 
 @attrs.define(eq=False)
 class Script:
-    """A client by the clock: after so many seconds, so many bytes; then what ends it."""
+    """A client that sends so many bytes after so many seconds, then the last event."""
 
     steps: Sequence[tuple[float, int]]
     last: Any
-    leaving: Callable[[], None] = attrs.field(init=False)
+    on_disconnect: Callable[[], None] = attrs.field(init=False)
     sent: list[Any] = attrs.field(factory=list, init=False)
     is_asked: bool = attrs.field(default=False, init=False)
     is_empty: bool = attrs.field(default=True, init=False)
     is_open: bool = attrs.field(default=False, init=False)
-    """Whether its object has come, which is all but white space of its body."""
+    """Whether its JSON object has come; the rest of its body is white space."""
     _next: int = attrs.field(default=0, init=False)
 
     def drop(self) -> None:
-        """Nothing is thrown away."""
+        """Do nothing."""
 
     async def __call__(self) -> Any:
-        """The next ASGI event."""
+        """Return the next ASGI event."""
         self.is_asked = True
         if self._next == len(self.steps):
             self._next += 1
             if self.last is GONE:
-                self.leaving()
+                self.on_disconnect()
             return self.last
         if self._next > len(self.steps):
             await trio.sleep_forever()
@@ -62,7 +62,7 @@ class Script:
         return {"type": "http.request", "body": body, "more_body": True}
 
     async def send(self, event: Any) -> None:
-        """Keep what the client would read."""
+        """Note an event that the client would get."""
         self.sent.append(event)
 
 
@@ -74,11 +74,11 @@ GONE = {"type": "http.disconnect"}
 async def read(
     script: Script, budget: BodyBudget, announced: int | None = None, key_id: str = ""
 ) -> RequestBody | GatewayError | None:
-    """The body, the error that reading it raised, or None where the client left."""
-    with Room(budget) as room:
-        downstream = ASGIDownstream(script, script.send, room, None, announced, answer_headers=[])
+    """Return the body, the error that reading it raised, or None if the client left."""
+    with BodyShare(budget) as share:
+        downstream = ASGIDownstream(script, script.send, share, None, announced, answer_headers=[])
         with trio.CancelScope() as request:
-            script.leaving = downstream.leaving(request)
+            script.on_disconnect = downstream.cancel_on_disconnect(request)
             try:
                 return await downstream.body(key_id)
             except GatewayError as error:
@@ -88,12 +88,12 @@ async def read(
 
 
 def roomy() -> BodyBudget:
-    """One MiB each, four together."""
+    """Return a budget of one MiB for each body and four for all."""
     return BodyBudget(1024 * KIBIBYTE, 4096 * KIBIBYTE)
 
 
 async def test_a_body_arrives_whole(autojump_clock: MockClock) -> None:
-    """The pieces are joined in order, and the room is given back."""
+    """The parts of a body are joined in order, and its memory is given back."""
     budget = roomy()
     assert await read(Script([(0, 3), (1, 4)], END), budget) == b"{}     "
     assert budget.held == 0
@@ -102,8 +102,8 @@ async def test_a_body_arrives_whole(autojump_clock: MockClock) -> None:
 @pytest.mark.parametrize(
     ("steps", "seconds"),
     [
-        ([], GRACE),
-        ([(1, 1)] * 100, GRACE),
+        ([], BODY_GRACE_SECONDS),
+        ([(1, 1)] * 100, BODY_GRACE_SECONDS),
         ([(5, KIBIBYTE)] * 100, 10 + 2),
         ([(3, KIBIBYTE)] * 100, 10 + 4),
     ],
@@ -112,7 +112,7 @@ async def test_a_body_arrives_whole(autojump_clock: MockClock) -> None:
 async def test_a_dripped_body_is_too_slow(
     steps: list[tuple[float, int]], seconds: float, autojump_clock: MockClock
 ) -> None:
-    """After ten seconds, and one more for each KiB that came, the client is told 408."""
+    """A slow body gets 408 after ten seconds, and one more for each KiB that came."""
     budget = roomy()
     started = trio.current_time()
     error = await read(Script(steps, MORE), budget)
@@ -123,15 +123,15 @@ async def test_a_dripped_body_is_too_slow(
 
 
 async def test_a_slow_line_is_no_fault(autojump_clock: MockClock) -> None:
-    """At the slowest rate a body may take as long as a body may take at all."""
+    """A body at exactly the slowest rate is received."""
     started = trio.current_time()
-    body = await read(Script([(1, SLOWEST)] * 60, END), roomy())
+    body = await read(Script([(1, MIN_BODY_RATE)] * 60, END), roomy())
     assert isinstance(body, RequestBody)
     assert trio.current_time() - started == pytest.approx(60)
 
 
 async def test_a_body_announced_too_large_is_not_read(autojump_clock: MockClock) -> None:
-    """413 before a byte of it was asked for."""
+    """A body announced as too large gets 413 before a byte of it is received."""
     script = Script([(0, 10)], END)
     budget = roomy()
     assert isinstance(await read(script, budget, announced=budget.limit + 1), BodyTooLarge)
@@ -140,7 +140,7 @@ async def test_a_body_announced_too_large_is_not_read(autojump_clock: MockClock)
 
 @pytest.mark.parametrize(("extra", "fits"), [(0, True), (1, False)])
 async def test_the_limit_is_exact(extra: int, fits: bool, autojump_clock: MockClock) -> None:  # noqa: FBT001 - a table's column
-    """A body without a length of its own is cut off one byte above the limit, not before."""
+    """A body without a length is refused one byte above the limit, not before."""
     budget = roomy()
     script = Script([(0, 64 * KIBIBYTE)] * 16 + [(0, extra)], END)
     body = await read(script, budget)
@@ -149,8 +149,8 @@ async def test_the_limit_is_exact(extra: int, fits: bool, autojump_clock: MockCl
     assert budget.held == 0
 
 
-async def test_all_bodies_share_one_room(autojump_clock: MockClock) -> None:
-    """Of five bodies at one time the one too many is refused; all room comes back."""
+async def test_all_bodies_share_one_budget(autojump_clock: MockClock) -> None:
+    """Of five bodies at once the one over the total is refused; all memory is given back."""
     budget = roomy()
     results: list[Any] = []
     most = 0
@@ -173,36 +173,36 @@ async def test_all_bodies_share_one_room(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize(("total", "held"), [(16 * 1024, 4 * 1024), (2 * 1024, 1024), (1024, 1024)])
-async def test_one_key_holds_a_quarter_of_the_room(
+async def test_one_key_holds_a_quarter_of_the_budget(
     total: int, held: int, autojump_clock: MockClock
 ) -> None:
-    """Or one whole body; more is its own doing, and another key has the rest."""
+    """One key may hold a quarter of the memory, or one whole body; others have the remainder."""
     budget = BodyBudget(1024, total)
-    with ExitStack() as rooms:
+    with ExitStack() as shares:
         for _ in range(held // 512):
-            rooms.enter_context(Room(budget, "one")).take(512)
-        with Room(budget, "one") as room, pytest.raises(LimitReached) as refusal:
-            room.take(1)
+            shares.enter_context(BodyShare(budget, "one")).take(512)
+        with BodyShare(budget, "one") as share, pytest.raises(LimitReached) as refusal:
+            share.take(1)
         assert (refusal.value.status, refusal.value.reason) == (429, "key_bodies_full")
         assert refusal.value.retry_after == 1
         if held < total:
-            rooms.enter_context(Room(budget, "other")).take(512)
+            shares.enter_context(BodyShare(budget, "other")).take(512)
         else:
-            with Room(budget, "other") as room, pytest.raises(Unavailable):
-                room.take(1)
+            with BodyShare(budget, "other") as share, pytest.raises(Unavailable):
+                share.take(1)
     assert budget.held == 0
     assert not budget.held_by
 
 
-async def test_a_client_that_leaves_gives_its_room_back(autojump_clock: MockClock) -> None:
-    """The request is cancelled in the middle of its body and holds nothing."""
+async def test_a_client_that_leaves_gives_its_share_back(autojump_clock: MockClock) -> None:
+    """A client that leaves in the middle of its body holds no memory."""
     budget = roomy()
     assert await read(Script([(1, KIBIBYTE)], GONE), budget) is None
     assert budget.held == 0
 
 
 async def test_over_the_limit_over_the_wire() -> None:
-    """Announced, dripped without a length, or sent: a body over the limit is answered by 413."""
+    """A body over the limit gets 413, announced or chunked."""
     app = gateway(max_body=100_000)
     async with serving(app) as peer:
         announced = await peer.exchange(POST + b"content-length: 100001\r\n\r\n")
@@ -216,7 +216,7 @@ async def test_over_the_limit_over_the_wire() -> None:
 
 @pytest.mark.parametrize("framing", [b"content-length: 3000000", b"transfer-encoding: chunked"])
 async def test_a_large_body_that_is_bad_is_refused_at_its_end(framing: bytes) -> None:
-    """A client that reads nothing before it has sent all reads the 400; nothing of it is kept."""
+    """A client that sends all before it reads gets the 400; none of the body is kept."""
     app = gateway()
     body = b'{"a":' + b"[" * 2_999_995
     chunks = b"".join(
@@ -232,7 +232,7 @@ async def test_a_large_body_that_is_bad_is_refused_at_its_end(framing: bytes) ->
 
 
 async def test_all_together_over_the_wire() -> None:
-    """While others hold the room a body is refused by 503, its own key's by 429; later it fits."""
+    """When memory is full another key's body gets 503 and the same key's 429; later both fit."""
     app = gateway(max_body=100_000, max_all=150_000)
     body = POST + b"content-length: 100000\r\n\r\n" + b"x" * 100_000
     others = body.replace(b"host: h", b"host: h\r\nauthorization: Bearer other")
@@ -252,12 +252,12 @@ async def test_all_together_over_the_wire() -> None:
         assert app.bodies.held == 0
 
 
-def test_a_room_is_empty_when_it_is_left() -> None:
-    """What was taken is given back, and a refusal takes nothing."""
+def test_a_share_is_given_back() -> None:
+    """A share is given back at the end of its block, and a refusal takes nothing."""
     budget = BodyBudget(limit=10, total=10)
-    with Room(budget) as room:
-        room.take(10)
+    with BodyShare(budget) as share:
+        share.take(10)
         with pytest.raises(Unavailable):
-            room.take(1)
+            share.take(1)
         assert budget.held == 10
     assert budget.held == 0

@@ -1,4 +1,4 @@
-"""What pages of other origins get: nothing, unless their origin is allowed."""
+"""Web pages of other origins can read answers only if their origin is allowed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ASKED = (
 
 
 async def preflight(scenario: Scenario, origin: str, path: str = "/api/chat") -> Reply:
-    """What a browser asks before it sends a page's request."""
+    """Send the preflight of a browser for a page's request."""
     headers = {
         "origin": origin,
         "access-control-request-method": "POST",
@@ -29,13 +29,13 @@ async def preflight(scenario: Scenario, origin: str, path: str = "/api/chat") ->
 
 
 def granted(reply: Reply) -> dict[str, str]:
-    """What of an answer speaks to a browser."""
+    """Return the CORS headers of an answer."""
     return {n: v for n, v in reply.headers.items() if n.startswith("access-control-")}
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/messages", "/k/some-key/api/tags", "/none"])
 async def test_a_preflight_needs_no_key(autojump_clock: Clock, path: str) -> None:
-    """An allowed origin may send what Ollama's, OpenAI's and Anthropic's clients send."""
+    """A preflight needs no key and allows what Ollama's, OpenAI's and Anthropic's clients send."""
     async with open_scenario(settings=ON) as scenario:
         reply = await preflight(scenario, PAGE, path)
 
@@ -53,7 +53,7 @@ async def test_a_preflight_needs_no_key(autojump_clock: Clock, path: str) -> Non
 
 
 async def test_a_header_that_nobody_sends_is_not_allowed(autojump_clock: Clock) -> None:
-    """The list is ours, whatever is asked for."""
+    """Only headers on the gateway's list are allowed, whatever the browser asks for."""
     async with open_scenario(settings=ON) as scenario:
         headers = {
             "origin": PAGE,
@@ -67,8 +67,8 @@ async def test_a_header_that_nobody_sends_is_not_allowed(autojump_clock: Clock) 
 
 
 @pytest.mark.parametrize("origin", [STRANGER, "null", f"{PAGE}.evil.test", f"{PAGE} {STRANGER}"])
-async def test_strangers_are_granted_nothing(autojump_clock: Clock, origin: str) -> None:
-    """No preflight, no header of CORS; what their users may with a key, they may not read."""
+async def test_foreign_origins_are_granted_nothing(autojump_clock: Clock, origin: str) -> None:
+    """A foreign origin gets no preflight and no CORS headers, even with a valid key."""
     async with open_scenario(settings=ON) as scenario:
         asked = await preflight(scenario, origin)
         served = await scenario.ask(headers={"origin": origin})
@@ -80,7 +80,7 @@ async def test_strangers_are_granted_nothing(autojump_clock: Clock, origin: str)
 
 
 async def test_off_by_default(autojump_clock: Clock) -> None:
-    """Without the setting nothing of CORS is said to anybody."""
+    """Without the setting no answer has CORS headers."""
     async with open_scenario() as scenario:
         asked = await preflight(scenario, PAGE)
         served = await scenario.ask(headers={"origin": PAGE})
@@ -113,7 +113,7 @@ async def test_every_answer_may_be_read(
     extra: dict[str, str],
     status: int,
 ) -> None:
-    """Errors as well: a page must be able to tell what went wrong."""
+    """An allowed page may read every answer, errors included."""
     async with open_scenario(settings=ON) as scenario:
         reply = await scenario.ask(path, body, key=key, headers={"origin": PAGE, **extra})
 
@@ -125,7 +125,7 @@ async def test_every_answer_may_be_read(
 
 
 async def test_a_limits_headers_may_be_read(autojump_clock: Clock) -> None:
-    """Whatever the gateway says of a key's limits is exposed, and a 429 can be read."""
+    """All rate-limit headers are exposed, on a 429 too."""
     async with open_scenario(
         settings={**ON, "GATEWAY_LIMITS_REQUESTS_PER_MINUTE": "1"}
     ) as scenario:
@@ -140,7 +140,7 @@ async def test_a_limits_headers_may_be_read(autojump_clock: Clock) -> None:
 
 
 async def test_an_origin_goes_no_further(autojump_clock: Clock) -> None:
-    """Ollama refuses origins that it does not know: none reaches it."""
+    """The `Origin` is not passed to backends: Ollama refuses origins that it does not know."""
     async with open_scenario(settings=ON) as scenario:
         await scenario.ask(headers={"origin": PAGE, "user-agent": "page"})
         seen = scenario.simulators["a"].seen[-1]
@@ -150,7 +150,7 @@ async def test_an_origin_goes_no_further(autojump_clock: Clock) -> None:
 
 
 async def test_the_admin_listener_has_none(autojump_clock: Clock) -> None:
-    """No page ever reads what is for operators."""
+    """The admin listener never sends CORS headers."""
     async with open_scenario(settings=ON) as scenario:
         reply = await scenario.ask(
             "/status.json", method="GET", headers={"origin": PAGE}, is_admin=True

@@ -1,4 +1,4 @@
-"""`/v1/messages/count_tokens`: the gateway's own route, with the rights of `/v1/messages`."""
+"""`/v1/messages/count_tokens`, the gateway's own route, has the rights of `/v1/messages`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BODY = {"model": "m1", "messages": [{"role": "user", "content": "x" * 36}], "sys
 
 
 def asked(scenario: Scenario) -> int:
-    """Requests that backends got for models."""
+    """Count the requests that backends got, except from discovery."""
     paths = (seen.path for simulator in scenario.simulators.values() for seen in simulator.seen)
     return sum(path not in {"/api/tags", "/api/ps", "/api/version"} for path in paths)
 
 
 async def test_a_count_is_the_estimate(autojump_clock: Clock) -> None:
-    """A quarter of the bytes is answered at once; no backend is asked and no row is left."""
+    """The count is a quarter of the bytes; no backend is asked and no audit record written."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(f"{PATH}?beta=true", BODY)
         seen = asked(scenario)
@@ -34,7 +34,7 @@ async def test_a_count_is_the_estimate(autojump_clock: Clock) -> None:
 
 
 async def test_a_count_is_the_one_that_a_stream_begins_with(autojump_clock: Clock) -> None:
-    """Ollama's `message_start` has the same figure for the same request."""
+    """The count equals the figure in Ollama's `message_start` for the same request."""
     async with open_scenario() as scenario:
         counted = await scenario.ask(PATH, BODY)
         stream = await scenario.ask("/v1/messages", {**BODY, "max_tokens": 9, "stream": True})
@@ -44,7 +44,7 @@ async def test_a_count_is_the_one_that_a_stream_begins_with(autojump_clock: Cloc
 
 
 async def test_it_needs_no_backend_that_is_up(autojump_clock: Clock) -> None:
-    """A model whose backends are all down is counted for as before."""
+    """Tokens are counted also while all backends of the model are down."""
     async with open_scenario() as scenario:
         for _ in range(3):
             for simulator in scenario.simulators.values():
@@ -56,7 +56,7 @@ async def test_it_needs_no_backend_that_is_up(autojump_clock: Clock) -> None:
 
 
 async def test_it_needs_the_right_to_the_model(autojump_clock: Clock) -> None:
-    """What nobody hosts and what the key may not use are one 403, as on `/v1/messages`."""
+    """An unknown model and a forbidden model get the same 403, as on `/v1/messages`."""
     async with open_scenario({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as scenario:
         _, narrow = scenario.store.create("narrow", ("m1", "no-such-model"))
         _, reader = scenario.store.create("reader", endpoints=frozenset({"read"}))
@@ -86,7 +86,7 @@ async def test_it_needs_the_right_to_the_model(autojump_clock: Clock) -> None:
     ],
 )
 async def test_a_wrong_body_is_refused(autojump_clock: Clock, body: Any, message: str) -> None:
-    """In Anthropic's shape, with the id of the request."""
+    """A wrong body gets an error in Anthropic's shape, with the request id."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(PATH, body)
 
@@ -99,7 +99,7 @@ async def test_a_wrong_body_is_refused(autojump_clock: Clock, body: Any, message
 
 
 async def test_other_methods_are_the_routers(autojump_clock: Clock) -> None:
-    """A wrong method gets the 405 of the other routes, and a longer path the 404."""
+    """A wrong method gets the usual 405, and a longer path the usual 404."""
     async with open_scenario() as scenario:
         wrong = await scenario.ask(PATH, method="GET")
         unknown = await scenario.ask(f"{PATH}/x")
@@ -111,7 +111,7 @@ async def test_other_methods_are_the_routers(autojump_clock: Clock) -> None:
 
 @pytest.mark.parametrize("name", ["a", "no-such-backend"])
 async def test_naming_a_backend_needs_the_right_to(autojump_clock: Clock, name: str) -> None:
-    """Who may not manage cannot name one, here as elsewhere, whether it is there or not."""
+    """Without the right to manage, naming a backend is a 403, whether it exists or not."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(PATH, BODY, headers={"x-gateway-backend": name})
         by_path = await scenario.ask(f"/b/{name}{PATH}", BODY)
@@ -120,7 +120,7 @@ async def test_naming_a_backend_needs_the_right_to(autojump_clock: Clock, name: 
 
 
 async def test_a_named_backend_has_to_host_the_model(autojump_clock: Clock) -> None:
-    """Who may manage is told of the backend that was named, and of no other."""
+    """A named backend must host the model, whatever others host."""
     simulators = {"a": Simulator([Model("m1:latest")]), "b": Simulator([Model("m2:latest")])}
     async with open_scenario(simulators) as scenario:
         _, key = scenario.store.create("ops", ("*",), frozenset({"inference", "manage"}))

@@ -1,4 +1,4 @@
-"""What `/explain` and `/status.json` say of the backends, and that it is what happens."""
+"""`/explain` and `/status.json` describe the backends, and agree with what happens."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Clock = trio.testing.MockClock
         ),
         (
             {"a": {"rests": 3.25}},
-            {"a": "priority 1, cold, 0 running, said that it is full, for 3.2 s more"},
+            {"a": "priority 1, cold, 0 running, backing off for 3.2 s: it was full"},
             {},
         ),
         (
@@ -54,7 +54,7 @@ Clock = trio.testing.MockClock
         ),
         (
             {"a": {"failures": FAILURES}},
-            {"a": "the least bad: breaker open for 2.0 s (cut), priority 1, cold, 0 running"},
+            {"a": "last resort: breaker open for 2.0 s (cut), priority 1, cold, 0 running"},
             {},
         ),
     ],
@@ -65,7 +65,7 @@ async def test_why(
     candidates: dict[str, str],
     passed_over: dict[str, str],
 ) -> None:
-    """Candidate by candidate, in order, and why the others are passed over."""
+    """Candidates come in order, each with its reasons, and so do the backends passed over."""
     track = track_of(states)
     for backend in track.backends.all:
         if backend.health_of(M).breaker.until is not None:
@@ -98,7 +98,7 @@ STATE = st.fixed_dictionaries(
 async def test_the_first_one_is_who_is_asked(
     autojump_clock: Clock, states: dict[str, dict[str, Any]]
 ) -> None:
-    """Whatever the states: a request goes to the candidate in front, if it has room, or waits."""
+    """A request goes to the first candidate, or waits if that one is full, in any state."""
     track = track_of(states)
     first = next(
         iter(explain(RouteRequest(M, "k"), track.backends, trio.current_time())["candidates"]), {}
@@ -115,13 +115,13 @@ async def test_the_first_one_is_who_is_asked(
 
 
 async def explained(scenario: Scenario, path: str) -> tuple[int, Any]:
-    """What the admin listener answers."""
+    """Return the admin listener's answer."""
     reply = await scenario.ask(f"/explain/{path}", method="GET", key=None, is_admin=True)
     return reply.status, reply.document
 
 
 async def test_the_gateway_explains(autojump_clock: Clock) -> None:
-    """Any spelling of the name, a slash in it quoted; with the delay of hedges and the line."""
+    """Any spelling of a name is explained, with the hedge delay and the length of the line."""
     hub = {"a": Simulator([Model("hf.co/x/y:q4"), SLOW])}
     async with open_scenario(hub, slots=1) as scenario, trio.open_nursery() as nursery:
         for _ in range(2):
@@ -135,7 +135,7 @@ async def test_the_gateway_explains(autojump_clock: Clock) -> None:
 
 
 async def test_a_model_that_nobody_has(autojump_clock: Clock) -> None:
-    """There are no candidates, and the reason for each backend."""
+    """An unknown model has no candidates, and a reason for each backend."""
     async with open_scenario() as scenario:
         status, found = await explained(scenario, "nope")
 
@@ -144,7 +144,7 @@ async def test_a_model_that_nobody_has(autojump_clock: Clock) -> None:
 
 
 async def test_whether_a_key_may_use_the_model(autojump_clock: Clock) -> None:
-    """By the key's id; what is no key and what is no name is a 400 of one line."""
+    """The explanation says whether a key may use the model; a bad id or name is a 400."""
     async with open_scenario() as scenario:
         key, _ = scenario.store.create("narrow", models=("other:*",))
         free, _ = scenario.store.create("free")
@@ -160,7 +160,7 @@ async def test_whether_a_key_may_use_the_model(autojump_clock: Clock) -> None:
 
 
 async def test_the_status_has_the_same_figures(autojump_clock: Clock) -> None:
-    """For each backend its breaker, and for each of its models how that one does."""
+    """The status shows each backend's breaker, and the state of each of its models."""
     async with open_scenario(models=(SLOW,)) as scenario:
         await scenario.ask()
         reply = await scenario.ask("/status.json", method="GET", key=None, is_admin=True)

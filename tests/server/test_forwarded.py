@@ -1,4 +1,4 @@
-"""Who the client is behind proxies, and from where the rows and the logs have it."""
+"""The client's address behind proxies, and its use in audit records and logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROXIES = tuple(map(network_of, ("10.0.0.0/8", "fd00::/8")))
 
 
 def seen(peer: str, *lists: str) -> str:
-    """Who a request is from."""
+    """Return the client of a request with these X-Forwarded-For lists."""
     return client_of(peer, [(b"x-forwarded-for", text.encode()) for text in lists], PROXIES)
 
 
@@ -36,7 +36,7 @@ def seen(peer: str, *lists: str) -> str:
     ],
 )
 def test_the_last_address_that_is_no_proxys(lists: list[str], client: str) -> None:
-    """The list is read from its end, over all headers, up to the first that is not trusted."""
+    """The lists are read from the end, as one, up to the first address that is not trusted."""
     assert seen("10.0.0.1", *lists) == client
 
 
@@ -45,23 +45,23 @@ def test_the_last_address_that_is_no_proxys(lists: list[str], client: str) -> No
     ["", " ", "unknown", "_hidden", "203.0.113.5,", "203.0.113.5 10.0.0.2", "évil", "1.2.3.4:x"],
 )
 def test_what_makes_no_sense_leaves_the_peer(text: str) -> None:
-    """A list that is malformed where it is read says nothing."""
+    """A list with a malformed entry is not believed."""
     assert seen("10.0.0.1", text) == "10.0.0.1"
 
 
 def test_an_endless_list_leaves_the_peer() -> None:
-    """Nobody has so many proxies."""
+    """A list with too many proxies is not believed."""
     assert seen("10.0.0.1", "203.0.113.5, " + ", ".join(["10.0.0.2"] * 1000)) == "10.0.0.1"
 
 
 @pytest.mark.parametrize("peer", ["203.0.113.9", "11.0.0.1", "fe80::1", "", "unix"])
 def test_nobody_else_is_believed(peer: str) -> None:
-    """From an address that is not a trusted proxy's the header says nothing."""
+    """The header of an untrusted address is ignored."""
     assert seen(peer, "10.0.0.7") == peer
 
 
-def test_a_peer_in_the_dress_of_ipv6_is_known() -> None:
-    """A socket that listens for both gives IPv4 addresses so."""
+def test_an_ipv4_mapped_peer_is_known() -> None:
+    """An IPv4-mapped address, as dual-stack sockets report it, counts as IPv4."""
     assert seen("::ffff:10.0.0.1", "203.0.113.5") == "203.0.113.5"
     assert seen("::ffff:11.0.0.1", "203.0.113.5") == "11.0.0.1"
 
@@ -69,10 +69,10 @@ def test_a_peer_in_the_dress_of_ipv6_is_known() -> None:
 @pytest.mark.parametrize(
     ("proxies", "client"), [("192.0.2.0/24", "203.0.113.5"), ("198.51.100.0/24", "192.0.2.7")]
 )
-async def test_rows_and_refusals_name_the_client(
+async def test_records_and_refusals_name_the_client(
     autojump_clock: trio.testing.MockClock, proxies: str, client: str
 ) -> None:
-    """Both have the address that the trusted proxy told, and only of a trusted one."""
+    """Audit records and refusals name the forwarded address, if the proxy is trusted."""
     forwarded = {"x-forwarded-for": "198.51.100.9, 203.0.113.5"}
     async with open_scenario(settings={"GATEWAY_SERVER_TRUSTED_PROXIES": proxies}) as scenario:
         with structlog.testing.capture_logs() as lines:
@@ -86,7 +86,7 @@ async def test_rows_and_refusals_name_the_client(
 async def test_the_admin_listener_believes_nobody(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """What operators ask is logged with the address of the connection."""
+    """The admin listener logs the address of the connection."""
     async with open_scenario(
         settings={"GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.0/24"}
     ) as scenario:

@@ -1,4 +1,4 @@
-"""What clients may list: the union of what their key may use, whatever the backends do."""
+"""Clients can list the union of the models that their key may use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Clock = trio.testing.MockClock
 
 
 def simulators() -> dict[str, Simulator]:
-    """Two that share a model."""
+    """Return two simulators that share a model."""
     return {
         "a": Simulator([Model("shared:1"), Model("llama3:8b")]),
         "b": Simulator([Model("shared:1"), Model("qwen:7b")]),
@@ -20,13 +20,13 @@ def simulators() -> dict[str, Simulator]:
 
 
 async def names(scenario: Scenario, key: str = "") -> list[str]:
-    """The names in `/api/tags`, sorted."""
+    """Return the names in `/api/tags`, sorted."""
     reply = await scenario.ask("/api/tags", method="GET", key=key)
     return sorted(entry["name"] for entry in reply.document["models"])
 
 
 async def test_the_union_is_listed_once(autojump_clock: Clock) -> None:
-    """A model on two backends is one line; `/v1/models` shows the same models."""
+    """A model on two backends is listed once; `/v1/models` shows the same models."""
     async with open_scenario(simulators()) as scenario:
         listed = await names(scenario)
         cards = (await scenario.ask("/v1/models", method="GET")).document
@@ -38,7 +38,7 @@ async def test_the_union_is_listed_once(autojump_clock: Clock) -> None:
 
 
 async def test_a_key_sees_what_it_may_use(autojump_clock: Clock) -> None:
-    """Lists hold nothing that the key could not ask for."""
+    """A key sees only the models that it may use."""
     async with open_scenario(simulators()) as scenario:
         _, key = scenario.store.create("narrow", ("llama*",))
 
@@ -48,7 +48,7 @@ async def test_a_key_sees_what_it_may_use(autojump_clock: Clock) -> None:
 
 
 async def test_an_empty_v1_list_is_null(autojump_clock: Clock) -> None:
-    """Ollama's empty list is `"data":null` there, and `[]` in tags."""
+    """An empty list is `"data":null` in `/v1/models` and `[]` in tags, as in Ollama."""
     async with open_scenario({"a": Simulator([])}) as scenario:
         tags = await scenario.ask("/api/tags", method="GET")
         cards = await scenario.ask("/v1/models", method="GET")
@@ -57,7 +57,7 @@ async def test_an_empty_v1_list_is_null(autojump_clock: Clock) -> None:
 
 
 async def test_models_leave_the_lists_and_return(autojump_clock: Clock) -> None:
-    """After three failed polls a backend's models are gone; routing still knows them; then 200."""
+    """After three failed polls models leave the lists but stay known; they return with a poll."""
     both = simulators()
     async with open_scenario(both) as scenario:
         both["b"].go_down()
@@ -77,7 +77,7 @@ async def test_models_leave_the_lists_and_return(autojump_clock: Clock) -> None:
 
 
 async def test_version_and_root(autojump_clock: Clock) -> None:
-    """The lowest version counts; the root needs no key."""
+    """The lowest version is reported, and the root needs no key."""
     old, new = Simulator([], version="0.9.1"), Simulator([], version="0.33.0")
     async with open_scenario({"a": new, "b": old}) as scenario:
         version = await scenario.ask("/api/version", method="GET")
@@ -88,7 +88,7 @@ async def test_version_and_root(autojump_clock: Clock) -> None:
 
 
 async def test_loaded_models(autojump_clock: Clock) -> None:
-    """`/api/ps` shows what is loaded anywhere."""
+    """`/api/ps` shows the models that are loaded on any backend."""
     both = simulators()
     async with open_scenario(both) as scenario:
         await scenario.ask(
@@ -100,10 +100,10 @@ async def test_loaded_models(autojump_clock: Clock) -> None:
     assert [entry["name"] for entry in running] == ["qwen:7b"]
 
 
-async def test_show_comes_from_a_backend_and_leaves_no_row(
+async def test_show_comes_from_a_backend_and_leaves_no_record(
     autojump_clock: Clock,
 ) -> None:
-    """`/api/show` knows the legacy `name`, as the CLI sends it, and is not audited."""
+    """`/api/show` accepts the legacy `name`, which the CLI sends, and is not audited."""
     async with open_scenario(simulators()) as scenario:
         reply = await scenario.ask("/api/show", {"model": "", "name": "qwen:7b"})
 
@@ -134,7 +134,7 @@ async def test_routes_answer_as_ollamas_router(
     status: int,
     allow: str | None,
 ) -> None:
-    """Unknown paths and wrong methods get plain text, and the admin routes are not here."""
+    """Unknown paths and wrong methods get plain text; admin routes are unknown here."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(path, method=method)
 

@@ -1,4 +1,4 @@
-"""Pull, push, create, copy and delete: at one backend, unchanged, and at once in the lists."""
+"""Pull, push, create, copy and delete go to one backend, unchanged, and update the lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Clock = trio.testing.MockClock
 async def test_a_pull_passes_unchanged_and_is_listed_with_its_last_byte(
     autojump_clock: Clock,
 ) -> None:
-    """Each line comes as the backend wrote it; who has read `success` finds the model listed."""
+    """A pull's lines pass unchanged; at `success` the model is listed."""
     async with managed() as client:
         listed: list[list[str]] = []
 
@@ -34,8 +34,8 @@ async def test_a_pull_passes_unchanged_and_is_listed_with_its_last_byte(
     assert client.paths("b") == ["/api/pull"]
 
 
-async def test_one_row_names_model_and_backend(autojump_clock: Clock) -> None:
-    """A management request is in the trail like any other, and costs no tokens."""
+async def test_one_record_names_model_and_backend(autojump_clock: Clock) -> None:
+    """A management request has one audit record, without tokens."""
     async with managed() as client:
         await client.ask("/api/pull", {"name": "new:1", "model": ""}, to="b")
         await client.ask("/api/copy", {"source": "shared:1", "destination": "mine:2"}, to="a")
@@ -49,7 +49,7 @@ async def test_one_row_names_model_and_backend(autojump_clock: Clock) -> None:
 
 @pytest.mark.parametrize("streams", [True, False])
 async def test_create_copy_push_and_delete(autojump_clock: Clock, streams: bool) -> None:  # noqa: FBT001
-    """Each does what it does at a real Ollama, streamed or not, and the lists follow."""
+    """Each command works as in Ollama, streamed or not, and the lists follow."""
     async with managed() as client:
         source = {"model": "made:1", "from": "shared:1", "system": "x", "stream": streams}
         created = await client.ask("/api/create", source, to="a")
@@ -65,11 +65,11 @@ async def test_create_copy_push_and_delete(autojump_clock: Clock, streams: bool)
     assert (copied.body, gone.body) == (b"", b"")
     assert names == ["b:1", "made:1", "shared:1"]
     assert after == ["b:1", "shared:1"]
-    assert chat.status == 403  # nobody hosts it, which is known and no outage
+    assert chat.status == 403  # no backend hosts it any more, which is no outage
 
 
 async def test_two_backends_and_no_target(autojump_clock: Clock) -> None:
-    """Without a target nothing is touched, and who may manage is told what there is."""
+    """Without a target a command is a 400 that names the backends, and reaches none."""
     async with managed() as client:
         reply = await client.ask("/api/pull", {"model": "new:1"})
 
@@ -81,7 +81,7 @@ async def test_two_backends_and_no_target(autojump_clock: Clock) -> None:
 
 
 async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
-    """Where there is one backend nobody has to name it."""
+    """A single backend need not be named."""
     async with managed({"only": publishing()}) as client:
         assert (await client.ask("/api/pull", {"model": "new:1"})).lines[-1] == {
             "status": "success"
@@ -100,7 +100,7 @@ async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
     ],
 )
 async def test_a_target_that_is_none(autojump_clock: Clock, headers: list[tuple[str, str]]) -> None:
-    """An unknown name and two names are a 400 that tells the names; nothing is touched."""
+    """An unknown name or two names are a 400 that lists the names, and reach no backend."""
     async with managed() as client:
         reply = await client.ask("/api/pull", {"model": "new:1"}, headers=headers)
 
@@ -124,7 +124,7 @@ async def test_a_target_that_is_none(autojump_clock: Clock, headers: list[tuple[
 async def test_without_the_right(
     autojump_clock: Clock, method: str, path: str, body: object, to: str | None
 ) -> None:
-    """A key without `manage` gets the one 403, whatever it names, and one row."""
+    """A key without `manage` gets the generic 403, whatever it names, and one record."""
     async with managed() as client:
         reply = await client.ask(path, body, method=method, to=to, key=client.scenario.key)
 
@@ -166,7 +166,7 @@ async def test_without_the_right(
 async def test_models_that_a_key_may_touch(
     autojump_clock: Clock, path: str, body: object, status: int
 ) -> None:
-    """Every name in a body is one that the key's patterns allow, or nothing is done."""
+    """Every name in a body must match the key's patterns, or no backend is asked."""
     async with managed(models=("team/*",)) as client:
         reply = await client.ask(path, body, to="a")
 
@@ -176,7 +176,7 @@ async def test_models_that_a_key_may_touch(
 
 
 async def test_a_pull_that_fails_in_the_middle(autojump_clock: Clock) -> None:
-    """An error as a line inside the 200 is the end as the backend told it, and a failure's row."""
+    """An error line inside the 200 passes as a normal end and is recorded as a failure."""
     async with managed() as client:
         error = "pull model manifest: file does not exist"
         unknown = await client.ask("/api/pull", {"model": "nowhere:1"}, to="a")
@@ -220,7 +220,7 @@ async def test_a_pull_that_fails_in_the_middle(autojump_clock: Clock) -> None:
 async def test_a_stream_that_breaks(
     autojump_clock: Clock, script: Script, reason: str, seconds: float
 ) -> None:
-    """What ends without `success` and without an error ends as an error event and a cut."""
+    """A stream without `success` or error ends with an error event and a cut."""
     async with managed() as client:
         client.scenario.simulators["a"].script(script, path="/api/pull")
         reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")
@@ -252,7 +252,7 @@ async def test_a_stream_that_breaks(
 async def test_answers_that_are_none(
     autojump_clock: Clock, script: Script, status: int, reason: str
 ) -> None:
-    """Ollama's own errors pass with their status; what speaks of the gateway's access is a 502."""
+    """Ollama's errors pass with their status; a refusal of the gateway itself is a 502."""
     async with managed() as client:
         client.scenario.simulators["a"].script(script, path="/api/delete")
         body = {"model": "shared:1"}
@@ -263,12 +263,12 @@ async def test_answers_that_are_none(
         [reason],
     )
     assert status in {502, 504} or reply.document == {"error": script.error}
-    assert client.paths("a") == ["/api/delete"]  # once, and nowhere else
+    assert client.paths("a") == ["/api/delete"]  # asked once, and no other backend
     assert client.paths("b") == []
 
 
 async def test_a_backend_that_is_down(autojump_clock: Clock) -> None:
-    """No connection is a 503 that says when to come back; no other backend is asked."""
+    """A backend that is down is a 502 or 503, and no other backend is asked."""
     async with managed() as client:
         client.scenario.simulators["a"].go_down()
         reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")

@@ -1,4 +1,4 @@
-"""Management requests whose bodies are large or still to come: their places come first."""
+"""Management requests with large or late bodies take their places before the body is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio.testing
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.server import management
 from ollama_gateway.simulator import Model, Simulator
-from tests.server.managing import Managed, managed
+from tests.server.managing import ManagingClient, managed
 from tests.support.scenario import Reply, TimedBody
 
 Clock = trio.testing.MockClock
@@ -22,18 +22,18 @@ BLOB = "/api/blobs/sha256:" + "0" * 64
 
 
 def unwanted(*_: object) -> None:
-    """In place of what reads a command."""
+    """Stand in for the function that reads a command."""
     pytest.fail("a body was read")
 
 
-async def sent(client: Managed, replies: list[Reply], path: str) -> None:
-    """A slow request in a task of its own."""
+async def sent(client: ManagingClient, replies: list[Reply], path: str) -> None:
+    """Send a slow request and note its reply."""
     replies.append(await client.ask(path, SLOW, to="a"))
 
 
 @pytest.mark.parametrize("path", ["/api/create", BLOB])
 async def test_a_slow_body_holds_its_place(autojump_clock: Clock, path: str) -> None:
-    """From the beginning, whether it is read here or passed on as it comes."""
+    """A slow body holds its place from the start, read here or passed on."""
     replies: list[Reply] = []
     async with (
         managed(limits=KeyLimits(concurrent_requests=1)) as client,
@@ -46,14 +46,14 @@ async def test_a_slow_body_holds_its_place(autojump_clock: Clock, path: str) -> 
         after = await client.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
 
     assert (refused.status, after.status) == (429, 200)
-    assert replies[0].status == (200 if path == "/api/create" else 400)  # it is no such blob
+    assert replies[0].status == (200 if path == "/api/create" else 400)  # the digest is wrong
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_a_refused_body_is_not_read(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, *, is_chunked: bool
 ) -> None:
-    """Over its rate a key is told so before a byte of a large body is parsed."""
+    """Over its rate a key is refused before a large body is parsed."""
     async with managed(limits=KeyLimits(requests_per_minute=1)) as client:
         await client.ask("/api/copy", {"source": "shared:1", "destination": "x"}, to="a")
         monkeypatch.setattr(management, "read_command", unwanted)
@@ -64,7 +64,7 @@ async def test_a_refused_body_is_not_read(
 
 
 async def test_what_ends_after_its_first_step_keeps_its_admission(autojump_clock: Clock) -> None:
-    """A large body that is wrong has taken a place in the minute, and no other."""
+    """A large invalid body counts against the rate, and holds no place afterwards."""
     limits = KeyLimits(requests_per_minute=1, concurrent_requests=1)
     async with managed(limits=limits) as client:
         wrong = await client.ask("/api/create", b"[" + b" " * 70_000, to="a")
@@ -78,7 +78,7 @@ async def test_what_ends_after_its_first_step_keeps_its_admission(autojump_clock
 
 
 async def test_a_key_revoked_meanwhile_changes_nothing(autojump_clock: Clock) -> None:
-    """A slow body may outlive its key: no backend hears of it then."""
+    """If the key is revoked during a slow body, the request is a 401 and reaches no backend."""
     replies: list[Reply] = []
     async with (
         managed({"a": Simulator([Model("shared:1")])}) as client,

@@ -1,4 +1,4 @@
-"""How management requests end before their time, and how long they may take."""
+"""Management requests that end early, and how long they may take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio.testing
 from ollama_gateway.backends.transport import ONCE, Transport
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Script
-from tests.server.managing import Managed, managed
+from tests.server.managing import ManagingClient, managed
 
 Clock = trio.testing.MockClock
 PULL = {"model": "new:1"}
@@ -18,7 +18,7 @@ HOUR = 3600.0
 
 
 async def test_a_client_that_leaves_cancels_the_pull(autojump_clock: Clock) -> None:
-    """The backend sees its connection closed in the instant in which the client goes."""
+    """When the client leaves, the backend's connection is closed at once."""
     async with managed() as client:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
         began = trio.current_time()
@@ -37,7 +37,7 @@ async def test_a_client_that_leaves_cancels_the_pull(autojump_clock: Clock) -> N
 
 
 async def test_a_drain_ends_a_pull(autojump_clock: Clock) -> None:
-    """At the drain's deadline the client gets an error event and a cut, and the row says why."""
+    """At the drain's deadline a pull ends with an error event and a cut; the record says why."""
     async with managed() as client, trio.open_nursery() as nursery:
         client.scenario.simulators["a"].script(Script(pace=10), path="/api/pull")
 
@@ -56,7 +56,7 @@ async def test_a_drain_ends_a_pull(autojump_clock: Clock) -> None:
 
 
 async def test_a_pull_that_ends_during_a_drain(autojump_clock: Clock) -> None:
-    """What ends before the deadline ends as ever."""
+    """A pull that ends before the drain's deadline ends normally."""
     async with managed() as client, trio.open_nursery() as nursery:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
 
@@ -71,7 +71,7 @@ async def test_a_pull_that_ends_during_a_drain(autojump_clock: Clock) -> None:
 
 
 async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> None:
-    """No deadline is for the whole: each line has the idle timeout for itself."""
+    """A pull has no deadline as a whole: each line has the idle timeout."""
     async with managed() as client:
         client.scenario.simulators["a"].script(Script(pace=299), path="/api/pull")
         reply = await client.ask("/api/pull", PULL, to="a")
@@ -83,8 +83,8 @@ async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> 
     assert reply.ended_at > 30 * 60  # race.total_timeout
 
 
-async def test_a_pull_that_tells_only_its_end_may_take_hours(autojump_clock: Clock) -> None:
-    """Without progress to watch, discovery watches: while the backend is up it may go on."""
+async def test_a_pull_without_progress_may_take_hours(autojump_clock: Clock) -> None:
+    """A pull that is not streamed may go on while discovery finds its backend up."""
     async with managed() as client:
         client.scenario.simulators["a"].script(Script(before=5 * HOUR), path="/api/pull")
         reply = await client.ask("/api/pull", {**PULL, "stream": False}, to="a")
@@ -94,7 +94,7 @@ async def test_a_pull_that_tells_only_its_end_may_take_hours(autojump_clock: Clo
 
 
 async def test_such_a_pull_ends_when_its_backend_is_gone(autojump_clock: Clock) -> None:
-    """Three failed polls end what would be waited for in vain."""
+    """Three failed polls end a pull that is not streamed."""
     async with managed() as client, trio.open_nursery() as nursery:
         hang = Script(hang_after=0)
         client.scenario.simulators["a"].script(hang, path="/api/pull")
@@ -114,7 +114,7 @@ async def test_such_a_pull_ends_when_its_backend_is_gone(autojump_clock: Clock) 
 
 
 async def test_a_refresh_that_fails_holds_nothing_up(autojump_clock: Clock) -> None:
-    """Where the lists cannot be read the answer ends all the same, after the polls' timeout."""
+    """If the lists cannot be read, the answer ends after the poll's timeout."""
     async with managed() as client:
         client.scenario.simulators["a"].script(Script(hang_after=0), path="/api/tags")
         reply = await client.ask("/api/pull", PULL, to="a")
@@ -125,10 +125,10 @@ async def test_a_refresh_that_fails_holds_nothing_up(autojump_clock: Clock) -> N
 
 
 async def test_a_poll_from_before_the_end_changes_nothing(autojump_clock: Clock) -> None:
-    """A slow poll that began before the pull ended does not take the new model off the list."""
+    """A slow poll from before the end of a pull does not take the new model off the list."""
     async with managed() as client, trio.open_nursery() as nursery:
         old = client.scenario.simulators["a"]
-        # What it answers was written down before the pull: the poll is only slow to arrive.
+        # The poll's answer is from before the pull, but arrives late.
         body = b'{"models":[]}'
         raw = (
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
@@ -147,7 +147,7 @@ async def test_a_poll_from_before_the_end_changes_nothing(autojump_clock: Clock)
 
 
 class Watched(Transport):
-    """A transport that notes whether requests may go out twice."""
+    """A transport that notes whether requests may be sent twice."""
 
     def __init__(self, inner: Transport) -> None:
         super().__init__(trio.sleep_forever)
@@ -155,14 +155,14 @@ class Watched(Transport):
         self.once: list[bool] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Note it, and hand the request on."""
+        """Note the request, and hand it on."""
         if not request.url.path.startswith("/api/tags"):
             self.once.append(ONCE in request.extensions)
         return await self.inner.handle_async_request(request)
 
 
 async def test_it_goes_out_once(autojump_clock: Clock) -> None:
-    """No kept connection may break under it: what would be sent again might be done twice."""
+    """Management requests are marked to be sent once: a resent one might be done twice."""
     async with managed() as client:
         backend = client.scenario.gateway.backends.all[0]
         backend.transport = watched = Watched(backend.transport)
@@ -174,7 +174,7 @@ async def test_it_goes_out_once(autojump_clock: Clock) -> None:
 
 
 async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: Clock) -> None:
-    """A key without a token left may still manage; one without a request left may not."""
+    """Rate limits bound management, token budgets do not."""
     limits = KeyLimits(requests_per_minute=2, tokens_per_day=1)
     async with managed(limits=limits) as client:
         replies = [await client.ask("/api/pull", PULL, to="a") for _ in range(3)]
@@ -186,7 +186,7 @@ async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: 
 
 
 async def test_a_pull_holds_a_place_to_its_end(autojump_clock: Clock) -> None:
-    """One at once is one at once, and the place is free when the last byte is out."""
+    """A pull holds its place among the key's requests until its last byte is sent."""
     async with managed(limits=KeyLimits(concurrent_requests=1)) as client:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
         async with trio.open_nursery() as nursery:
@@ -196,5 +196,5 @@ async def test_a_pull_holds_a_place_to_its_end(autojump_clock: Clock) -> None:
         await _pull(client, "b", 200)
 
 
-async def _pull(client: Managed, to: str, status: int) -> None:
+async def _pull(client: ManagingClient, to: str, status: int) -> None:
     assert (await client.ask("/api/pull", PULL, to=to)).status == status

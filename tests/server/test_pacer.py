@@ -1,4 +1,4 @@
-"""Requests that begin a few at a time."""
+"""Requests start a few at a time."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ class Turns(trio.abc.Instrument):
         self.number = 0
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - Trio's signature
-        """Each turn begins with it."""
+        """Count a turn, which begins with this call."""
         self.number += 1
 
 
 @pytest.fixture
 async def turns() -> AsyncIterator[Turns]:
-    """A count of turns that runs."""
+    """Count turns for the length of the test."""
     found = Turns()
     trio.lowlevel.add_instrument(found)
     yield found
     trio.lowlevel.remove_instrument(found)
 
 
-async def test_those_who_come_together_pass_a_few_at_a_time_in_their_order(
+async def test_requests_that_arrive_together_start_a_few_at_a_time(
     autojump_clock: Clock, turns: Turns
 ) -> None:
-    """So the first ones have done their work before the last ones begin theirs."""
-    pacer, passed = StartPacer(at_once=3), []
+    """Requests that arrive together start a few in each turn."""
+    pacer, passed = StartPacer(starts_per_turn=3), []
 
     async def request(number: int) -> None:
-        await pacer.pass_through()
+        await pacer.wait_to_start()
         passed.append((number, turns.number))
 
     async with trio.open_nursery() as nursery:
@@ -52,12 +52,12 @@ async def test_those_who_come_together_pass_a_few_at_a_time_in_their_order(
     assert sorted(number for number, _ in passed) == list(range(12))
 
 
-async def test_who_waits_is_let_through_in_order(autojump_clock: Clock) -> None:
-    """First come, first served."""
-    pacer, passed = StartPacer(at_once=1), []
+async def test_waiting_requests_start_in_order(autojump_clock: Clock) -> None:
+    """Waiting requests start in the order of their arrival."""
+    pacer, passed = StartPacer(starts_per_turn=1), []
 
     async def request(number: int) -> None:
-        await pacer.pass_through()
+        await pacer.wait_to_start()
         passed.append(number)
 
     async with trio.open_nursery() as nursery:
@@ -76,25 +76,25 @@ async def _begun(
 
 
 async def test_few_hardly_wait(autojump_clock: Clock, turns: Turns) -> None:
-    """However many come one after the other, every third waits for a turn, and no other."""
-    pacer, waited = StartPacer(at_once=3), []
+    """Of requests that come one after the other, only every third or so waits for a turn."""
+    pacer, waited = StartPacer(starts_per_turn=3), []
     for _ in range(39):
         began = turns.number
-        await pacer.pass_through()
+        await pacer.wait_to_start()
         waited.append(turns.number - began)
     assert Counter(waited) == {0: 27, 1: 12}
 
 
 @pytest.mark.parametrize("number", range(7))
-async def test_a_client_that_leaves_in_line_holds_up_nobody(
+async def test_a_client_that_leaves_in_line_delays_no_other(
     autojump_clock: Clock, number: int
 ) -> None:
-    """Whoever it is, also the one that was to let in those behind it."""
-    pacer, passed, leaving = StartPacer(at_once=2), set(), trio.CancelScope()
+    """A cancelled request delays no other, also if it had to open the next turn."""
+    pacer, passed, leaving = StartPacer(starts_per_turn=2), set(), trio.CancelScope()
 
     async def request(which: int) -> None:
         with leaving if which == number else trio.CancelScope():
-            await pacer.pass_through()
+            await pacer.wait_to_start()
             passed.add(which)
 
     async with trio.open_nursery() as nursery:
@@ -104,22 +104,22 @@ async def test_a_client_that_leaves_in_line_holds_up_nobody(
         leaving.cancel()
     assert passed >= set(range(7)) - {number}
     assert not pacer._is_waiting
-    assert not pacer._beginning
+    assert not pacer._starting
 
 
 async def test_streams_go_on_a_few_at_a_time_while_requests_wait(
     autojump_clock: Clock, turns: Turns
 ) -> None:
-    """And all the others when none waits any more."""
-    pacer, went = StartPacer(at_once=1, running_at_once=2), []
+    """While requests wait, streams go on a few a turn; afterwards all go on."""
+    pacer, went = StartPacer(starts_per_turn=1, running_per_turn=2), []
 
     async def stream() -> None:
         await pacer.give_way()
-        went.append((turns.number, bool(pacer._beginning)))
+        went.append((turns.number, bool(pacer._starting)))
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
-            nursery.start_soon(pacer.pass_through)
+            nursery.start_soon(pacer.wait_to_start)
         await trio.lowlevel.checkpoint()
         for _ in range(20):
             nursery.start_soon(stream)
@@ -131,8 +131,12 @@ async def test_streams_go_on_a_few_at_a_time_while_requests_wait(
 
 @pytest.mark.parametrize("number", range(3))
 async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, number: int) -> None:
-    """Its client may leave while it gives way."""
-    pacer, went, leaving = StartPacer(at_once=1, running_at_once=1), set(), trio.CancelScope()
+    """A stream that is cancelled while it gives way delays no other."""
+    pacer, went, leaving = (
+        StartPacer(starts_per_turn=1, running_per_turn=1),
+        set(),
+        trio.CancelScope(),
+    )
 
     async def stream(which: int) -> None:
         with leaving if which == number else trio.CancelScope():
@@ -141,7 +145,7 @@ async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, numbe
 
     async with trio.open_nursery() as nursery:
         for _ in range(4):
-            nursery.start_soon(pacer.pass_through)
+            nursery.start_soon(pacer.wait_to_start)
         await trio.lowlevel.checkpoint()
         for which in range(3):
             nursery.start_soon(stream, which)
@@ -151,11 +155,11 @@ async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, numbe
     assert not pacer._running
 
 
-async def test_a_stream_without_anybody_waiting_waits_for_nothing(autojump_clock: Clock) -> None:
-    """It does not even take a turn."""
+async def test_a_stream_does_not_wait_if_no_request_waits(autojump_clock: Clock) -> None:
+    """If no request waits, a stream does not even take a turn."""
     pacer = StartPacer()
     with trio.CancelScope() as scope:
-        scope.cancel()  # any turn would end here
+        scope.cancel()  # any wait would be cancelled here
         await pacer.give_way()
-        await pacer.pass_through()
+        await pacer.wait_to_start()
     assert not scope.cancelled_caught

@@ -1,4 +1,4 @@
-"""Bad keys, bodies and names: a definite one-line answer, and a generic one where it matters."""
+"""Bad keys, bodies and names get a definite one-line answer, generic where it must be."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DUPLICATE = b'{"model":"m1","MODEL":"other","messages":[]}'
 
 
 def same(one: Reply, other: Reply) -> bool:
-    """Whether a client could tell two answers apart (the request id aside)."""
+    """Return True if a client cannot tell two answers apart, request ids aside."""
     strip = [{k: v for k, v in r.headers.items() if k != "x-request-id"} for r in (one, other)]
     return (one.status, one.body, strip[0]) == (other.status, other.body, strip[1])
 
 
 async def test_the_generic_403(autojump_clock: Clock) -> None:
-    """What nobody hosts and what the key may not use cannot be told apart; the row knows."""
+    """Unknown and forbidden models get the same 403; only the audit record differs."""
     async with open_scenario({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as scenario:
         _, key = scenario.store.create("narrow", ("m1", "no-such-model"))
         hosted = await scenario.ask(body={**CHAT, "model": "secret:1"}, key=key)
@@ -43,7 +43,7 @@ async def test_the_generic_403(autojump_clock: Clock) -> None:
 
 
 async def test_endpoint_groups(autojump_clock: Clock) -> None:
-    """A key without a group's right gets the same 403, before its body is read."""
+    """A key without the right to an endpoint group gets a 403 before its body is read."""
     async with open_scenario() as scenario:
         _, key = scenario.store.create("embedder", endpoints=frozenset({"embeddings"}))
         chat = await scenario.ask(key=key)
@@ -73,7 +73,7 @@ async def test_all_bad_keys_get_one_answer(
     autojump_clock: Clock,
     key: str | None,
 ) -> None:
-    """Missing, malformed and unknown keys are the same 401, and leave no row."""
+    """Missing, malformed and unknown keys get the same 401 and leave no record."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(key=key)
 
@@ -81,10 +81,10 @@ async def test_all_bad_keys_get_one_answer(
     assert scenario.records == []
 
 
-async def test_a_typing_error_in_a_key_is_told_like_any_other(
+async def test_a_typing_error_in_a_key_gets_the_same_answer(
     autojump_clock: Clock,
 ) -> None:
-    """The right id with a wrong secret reads like no key at all."""
+    """A right id with a wrong secret gets the same answer as no key."""
     async with open_scenario() as scenario:
         wrong = scenario.key[:-8] + ("a" if scenario.key[-8] != "a" else "b") + scenario.key[-7:]
 
@@ -125,7 +125,7 @@ async def test_bodies_that_could_be_read_in_two_ways_or_none_are_400(
     body: bytes,
     text: str | None,
 ) -> None:
-    """A body has exactly one reading, the backend's; everything else is a 400, on one line."""
+    """A body that the backend could read otherwise, or not at all, is a 400 on one line."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(body=body)
 
@@ -144,7 +144,7 @@ async def test_names_that_break_the_grammar_are_400_for_everyone(
     autojump_clock: Clock,
     model: str,
 ) -> None:
-    """Ollama would say the same, so nothing is disclosed."""
+    """An invalid model name is a 400, as in Ollama, so nothing is disclosed."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(body={**CHAT, "model": model})
 
@@ -160,7 +160,7 @@ async def test_equal_names_are_one_model(
     autojump_clock: Clock,
     model: str,
 ) -> None:
-    """What Ollama takes for the same model is authorised and served as the same."""
+    """Names that are equal to Ollama are authorised and served as one model."""
     async with open_scenario() as scenario:
         _, key = scenario.store.create("narrow", ("m1",))
         reply = await scenario.ask(body={**CHAT, "model": model}, key=key)
@@ -182,12 +182,12 @@ async def test_equal_names_are_one_model(
         ({"messages": [{"role": "user", "content": "x"}] * 90_000}, 200),
     ],
 )
-async def test_what_only_the_backend_can_judge_reaches_it_unchanged(
+async def test_fields_that_only_the_backend_checks_reach_it_unchanged(
     autojump_clock: Clock,
     changes: dict[str, Any],
     status: int,
 ) -> None:
-    """Odd options, messages and tools are the backend's to answer; their bytes are not touched."""
+    """Odd options, messages and tools reach the backend byte for byte."""
     raw = json.dumps({**CHAT, **changes}).encode()
     async with open_scenario() as scenario:
         reply = await scenario.ask(body=raw)
@@ -199,7 +199,7 @@ async def test_what_only_the_backend_can_judge_reaches_it_unchanged(
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "br"])
 async def test_an_encoded_body_is_415(autojump_clock: Clock, encoding: str) -> None:
-    """A body that the gateway cannot read is not passed on unread."""
+    """A body in an encoding that the gateway cannot read is a 415."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(body=b"\x1f\x8b", headers={"content-encoding": encoding})
 
@@ -211,7 +211,7 @@ async def test_errors_are_in_the_dialect_of_the_path(
     autojump_clock: Clock,
     path: str,
 ) -> None:
-    """A string for Ollama's clients, an object for OpenAI's; with the request id on both."""
+    """Errors are a string for Ollama's clients and an object for OpenAI's, with a request id."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(path, b"{}")
 
@@ -220,10 +220,10 @@ async def test_errors_are_in_the_dialect_of_the_path(
     assert len(reply.headers["x-request-id"]) == 32
 
 
-async def test_secrets_and_words_stay_out_of_rows(
+async def test_secrets_and_text_stay_out_of_records(
     autojump_clock: Clock,
 ) -> None:
-    """A row holds neither the key, nor the prompt, nor the answer."""
+    """An audit record holds neither the key, nor the prompt, nor the answer."""
     async with open_scenario() as scenario:
         await scenario.ask(body={**CHAT, "messages": [{"role": "user", "content": "my secret"}]})
 

@@ -1,4 +1,4 @@
-"""Bodies that are compressed with zstd: on `/v1` alone, and bounded as others are."""
+"""Bodies compressed with zstd are accepted on `/v1` only, and bounded like others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROUTES = [*((speech.path, speech.body) for speech in SSE), EMBEDDINGS]
 async def test_a_body_is_decoded_on_its_way(
     autojump_clock: Clock, path: str, body: dict[str, object]
 ) -> None:
-    """The backend gets the plain body, and no word of a coding."""
+    """The backend gets the plain body without a Content-Encoding."""
     plain = json.dumps(body).encode()
     async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
         reply = await scenario.ask(path, zstd.compress(plain), headers=ZSTD)
@@ -42,7 +42,7 @@ async def test_a_body_is_decoded_on_its_way(
 
 
 async def test_what_is_decoded_is_what_is_authorised(autojump_clock: Clock) -> None:
-    """The model is read from the decoded body."""
+    """The model is authorised from the decoded body."""
     async with open_scenario() as scenario:
         body = zstd.compress(json.dumps({**CHAT, "model": "nobody-has-this"}).encode())
         reply = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
@@ -52,7 +52,7 @@ async def test_what_is_decoded_is_what_is_authorised(autojump_clock: Clock) -> N
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/embed", "/api/show"])
 async def test_elsewhere_it_is_415(autojump_clock: Clock, path: str) -> None:
-    """Ollama's own API reads no zstd, and neither does the gateway there."""
+    """On Ollama's own API zstd is a 415, as in Ollama."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(path, zstd.compress(json.dumps(CHAT).encode()), headers=ZSTD)
 
@@ -63,7 +63,7 @@ async def test_elsewhere_it_is_415(autojump_clock: Clock, path: str) -> None:
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd, zstd", "zstd, gzip", "x"])
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/responses"])
 async def test_other_codings_are_415(autojump_clock: Clock, path: str, coding: str) -> None:
-    """What neither reads is refused before it is read."""
+    """Other codings are a 415."""
     async with open_scenario() as scenario:
         reply = await scenario.ask(path, b"x", headers={"content-encoding": coding})
 
@@ -74,7 +74,7 @@ async def test_other_codings_are_415(autojump_clock: Clock, path: str, coding: s
     "body", [b"x", b"", zstd.compress(b"{}")[:-2], zstd.compress(b"{}") + b"x"]
 )
 async def test_a_broken_body_is_400(autojump_clock: Clock, body: bytes) -> None:
-    """What is no zstd, or not all of it, is the client's fault."""
+    """Invalid or incomplete zstd is a 400."""
     async with open_scenario() as scenario:
         reply = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
 
@@ -83,7 +83,7 @@ async def test_a_broken_body_is_400(autojump_clock: Clock, body: bytes) -> None:
 
 
 async def test_a_bomb_is_413(autojump_clock: Clock) -> None:
-    """What comes out is bounded by `server.max_body`, however little went in."""
+    """The decoded size is bounded by `server.max_body`, however small the body was."""
     bomb = zstd.compress(b'{"x":"%b' % (b"0" * (1 << 27)))
     async with open_scenario(settings=SMALL) as scenario:
         reply = await scenario.ask("/v1/responses", bomb, headers=ZSTD)
@@ -94,7 +94,7 @@ async def test_a_bomb_is_413(autojump_clock: Clock) -> None:
 
 
 async def test_what_comes_out_counts_with_all_bodies(autojump_clock: Clock) -> None:
-    """Where all bodies together would be over their bound it is a 503; the room is free again."""
+    """Decoded bytes count in the bound on all bodies: over it a 503, later a 200."""
     body = zstd.compress(json.dumps({**CHAT, "x": "y" * 1_000_000}).encode())
     async with open_scenario(settings=SMALL) as scenario:
         scenario.gateway.app.bodies.held = 2_500_000
@@ -109,7 +109,7 @@ async def test_what_comes_out_counts_with_all_bodies(autojump_clock: Clock) -> N
 
 
 async def test_what_came_and_what_was_decoded_are_bounded_apart(autojump_clock: Clock) -> None:
-    """Neither is above the limit, though both together are: a picture shrinks by a quarter only."""
+    """Received and decoded bytes are each bounded, not their sum: images hardly compress."""
     noise = base64.b64encode(os.urandom(480_000)).decode()
     plain = json.dumps({"model": "m1", "input": noise}).encode()
     async with open_scenario({"a": Simulator([Model("m1:latest")])}, settings=SMALL) as scenario:

@@ -10,7 +10,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.http.test_deadly import ANSWERED_IN_HTTP_1, REFUSED
+from tests.http.test_crashers import ANSWERED_IN_HTTP_1, REFUSED
 from tests.smoke.fleet import Fleet
 from tests.smoke.test_clients import native_chat
 from tests.support.patience import PATIENCE

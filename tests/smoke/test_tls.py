@@ -14,8 +14,8 @@ import ollama
 import openai
 import pytest
 
-from tests.http.securing import Issuer
 from tests.smoke.fleet import TWO, Fleet, clean_environment, ctl, fleet
+from tests.support.certificates import ServerFiles
 
 SAY_HI = [{"role": "user", "content": "hi"}]
 
@@ -36,14 +36,14 @@ class Secured:
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """One for the module."""
-    issuer = Issuer.into(tmp_path_factory.mktemp("certificate"))
+    server_files = ServerFiles.into(tmp_path_factory.mktemp("certificate"))
     with fleet(
         tmp_path_factory.mktemp("data"),
         {"a": TWO["a"]},
-        GATEWAY_SERVER_TLS_CERT=str(issuer.cert),
-        GATEWAY_SERVER_TLS_KEY=str(issuer.key),
+        GATEWAY_SERVER_TLS_CERT=str(server_files.cert),
+        GATEWAY_SERVER_TLS_KEY=str(server_files.key),
     ) as started:
-        yield Secured(started, issuer.client)
+        yield Secured(started, server_files.client)
 
 
 def test_ollamas_client_over_tls(secured: Secured) -> None:
@@ -101,7 +101,7 @@ def test_plain_http_is_no_answer_and_no_harm(secured: Secured) -> None:
 
 def test_files_that_do_not_go_together_end_the_start(tmp_path: Path) -> None:
     """With exit code 2 and one line."""
-    one, two = Issuer.into(tmp_path / "one"), Issuer.into(tmp_path / "two")
+    one, two = ServerFiles.into(tmp_path / "one"), ServerFiles.into(tmp_path / "two")
     environment = {
         **clean_environment(),
         "OLLAMA_BACKENDS": "a=http://127.0.0.1:1",

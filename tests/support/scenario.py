@@ -44,7 +44,7 @@ class TimedBody:
         return b"".join(chunk for _, chunk in self.chunks)
 
     async def send(self, request_stream: RequestStream) -> None:
-        """Send the chunks."""
+        """Send them."""
         for seconds, chunk in self.chunks:
             await trio.sleep(seconds)
             request_stream.put(chunk)

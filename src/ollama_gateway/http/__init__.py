@@ -1,1 +1,1 @@
-"""Clients' sockets and HTTP/1.1 on them."""
+"""Client sockets, and HTTP/1.1 on them."""

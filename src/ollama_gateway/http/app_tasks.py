@@ -1,4 +1,4 @@
-"""The tasks of one connection's requests: an application with its way in and its way out."""
+"""Start the application for each request of a connection, with its request stream and writer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ollama_gateway.http.protocol import Protocol
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.http.response_writer import ResponseWriter
 
-App = Callable[[Scope, RequestStream, Callable[[Any], Awaitable[None]]], Any]
-"""ASGI; its `receive` can do more (`inbox.py`)."""
+ASGIApp = Callable[[Scope, RequestStream, Callable[[Any], Awaitable[None]]], Any]
+"""An ASGI application whose `receive` is a `RequestStream`, which can do more than ASGI asks."""
 
 
 class AppTasks(TaskGroup):
-    """hypercorn's task group with its application wrapper replaced: ours contains nothing."""
+    """hypercorn's task group without its application wrapper: our application needs none."""
 
     http: Protocol
 
@@ -29,23 +29,23 @@ class AppTasks(TaskGroup):
         scope: Scope,
         send: Callable[[Any], Awaitable[None]],
     ) -> Callable[[Any], Awaitable[None]]:
-        """Start an application; what is returned takes hypercorn's events for it."""
-        inbox = self.http.inbox
-        self.spawn(_run_app, app, scope, inbox, ResponseWriter(self.http, send))
+        """Start an application; return the function to which hypercorn gives its events."""
+        request_stream = self.http.request_stream
+        self.spawn(_run_app, app, scope, request_stream, ResponseWriter(self.http, send))
 
         async def put(_event: Any) -> None:
-            inbox.close()  # the only event that does not come from `Protocol` itself
+            request_stream.close()  # `Protocol` sends all other events to the stream itself
 
         return put
 
 
 async def _run_app(
-    app: App,
+    app: ASGIApp,
     scope: Scope,
-    inbox: RequestStream,
+    request_stream: RequestStream,
     send: Callable[[Any], Awaitable[None]],
 ) -> None:
     try:
-        await app(scope, inbox, send)
+        await app(scope, request_stream, send)
     finally:
-        await send(None)  # hypercorn's sign that no more will come: an unfinished answer is cut
+        await send(None)  # tells hypercorn that no more will come: it cuts an unfinished answer

@@ -1,9 +1,9 @@
-"""The heads of ordinary answers: what a client that speaks HTTP/1.1 and stays gets nearly always.
+"""Write the heads of ordinary answers, which are nearly all answers to HTTP/1.1 clients.
 
-h11 writes any head for any client, and keeps a state for what may follow; that is a tenth of what a
-request costs. What is written here needs none of it: the request is whole, the connection stays,
-and the answer has a length or comes in chunks. A head that is not so, or is not HTTP, is left to
-h11, which knows what to do about it.
+h11 can write any head for any client, and tracks what may follow; that is a tenth of the cost of a
+request. An ordinary answer needs none of it: the request is whole, the connection stays open, and
+the answer has a length or comes in chunks. Any other head, and a head that is not valid HTTP, is
+left to h11, which knows what to do about it.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from typing import Final
 from ollama_gateway.wire.headers import Headers, field_lines
 
 _LENGTH: Final = b"content-length"
-_ITS_OWN: Final = frozenset({b"connection", b"transfer-encoding", b"upgrade", b"trailer"})
-"""Headers that say how the connection goes on."""
-_FINAL: Final = range(200, 600)
-"""Statuses of answers (RFC 9110, 15)."""
+_CONNECTION_HEADERS: Final = frozenset(
+    {b"connection", b"transfer-encoding", b"upgrade", b"trailer"}
+)
+"""Headers that change how the connection continues."""
+_FINAL_STATUSES: Final = range(200, 600)
+"""Statuses of final answers (RFC 9110, 15)."""
 
 
 def whole_head(status: int, headers: Headers, length: int) -> bytes | None:
-    """The head of an answer whose headers tell this length; None where h11 is to do it."""
+    """Write the head of an answer whose headers declare this length; None leaves it to h11."""
     names = _names(headers)
-    is_told = names.count(_LENGTH) == 1 and (_LENGTH, b"%d" % length) in headers
-    return _head(status, headers) if is_told and _ITS_OWN.isdisjoint(names) else None
+    is_declared = names.count(_LENGTH) == 1 and (_LENGTH, b"%d" % length) in headers
+    return _head(status, headers) if is_declared and _CONNECTION_HEADERS.isdisjoint(names) else None
 
 
 def chunked_head(status: int, headers: Headers) -> bytes | None:
-    """The head of an answer in chunks; None where h11 is to do it."""
+    """Write the head of a chunked answer; None leaves it to h11."""
     names = _names(headers)
-    if _LENGTH in names or not _ITS_OWN.isdisjoint(names):
+    if _LENGTH in names or not _CONNECTION_HEADERS.isdisjoint(names):
         return None
     return _head(status, [*headers, (b"transfer-encoding", b"chunked")])
 
@@ -40,12 +42,12 @@ def _names(headers: Headers) -> list[bytes]:
 
 def _head(status: int, headers: Headers) -> bytes | None:
     lines = field_lines(headers)
-    if lines is None or status not in _FINAL:
+    if lines is None or status not in _FINAL_STATUSES:
         return None
-    return b"HTTP/1.1 %d \r\n%b\r\n" % (status, lines)  # a reason says nothing (RFC 9112, 4)
+    return b"HTTP/1.1 %d \r\n%b\r\n" % (status, lines)  # a reason phrase is optional (RFC 9112, 4)
 
 
-def closing(headers: Headers) -> Headers:
-    """The headers with `Connection: close`, once."""
+def with_connection_close(headers: Headers) -> Headers:
+    """Return the headers with exactly one `Connection`, which is `close`."""
     kept = [header for header in headers if header[0].lower() != b"connection"]
     return [*kept, (b"connection", b"close")]

@@ -1,15 +1,15 @@
-"""The listening sockets: our own accept loop round `Connection`.
+"""Listening sockets, and our own accept loop around `ClientConnection`.
 
-hypercorn's worker puts every connection in the nursery of the server, so one bad request ends
-them all; here a connection contains itself, and this loop owns three things more: the caps on
-connections, what happens when the process is out of file descriptors, and the drain.
+hypercorn's worker puts every connection in the nursery of the server, so one bad request ends them
+all. Here each connection contains its own errors, and this loop does three things more: it caps
+connections, waits when the process is out of file descriptors, and drains.
 
-A drain is three steps: the backlog is accepted to its end, then the sockets close, then idle
-connections close and the others answer what they have. Its deadline is the caller's.
+A drain has three steps: accept the whole backlog, close the sockets, then close idle connections
+while the others answer the requests that they have. The caller sets its deadline.
 
-Several processes may share a socket. Then who has fewer connections accepts first: the others wait
-a moment, some milliseconds at most, and take one at a time. One that is full waits longer before it
-turns anybody away: whoever has room comes before it.
+Several processes may share a socket. Then the process with the fewest connections accepts first:
+the others wait up to a few milliseconds and accept one connection at a time. A process that is full
+waits longer before it turns a client away, so that a process with room can accept the client.
 """
 
 from __future__ import annotations
@@ -31,33 +31,35 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from ollama_gateway.certificates import Certificate
 from ollama_gateway.errors import BadRequest, TooManyConnections
-from ollama_gateway.http.app_tasks import App
-from ollama_gateway.http.connection import Connection, ConnectionLimits
-from ollama_gateway.http.crowd import Crowd
-from ollama_gateway.http.protocol import Refusal
-from ollama_gateway.http.tls import SecureStream
+from ollama_gateway.http.app_tasks import ASGIApp
+from ollama_gateway.http.connection import ClientConnection, ConnectionLimits
+from ollama_gateway.http.connection_counts import ConnectionCounts
+from ollama_gateway.http.protocol import EarlyErrorRenderer
+from ollama_gateway.http.tls import ServerTLSStream
 from ollama_gateway.keepalive import keep_alive
 from ollama_gateway.log import get_logger
 
 BACKLOG: Final = 1024
-AT_ONCE: Final = 8
-"""Clients that are accepted in one turn of the event loop: a millisecond of work."""
+ACCEPTS_PER_TURN: Final = 8
+"""Connections accepted in one turn of the event loop: a millisecond of work."""
 HEAD_LIMIT: Final = 32 * 1024
-"""Bytes of a request line and headers; nginx's four buffers of 8 KiB."""
+"""Bytes of a request line and headers; nginx has four buffers of 8 KiB."""
 FIRST_REQUEST_GRACE: Final = 1.0
 """Seconds that a connection from the backlog has for its first request while draining."""
 OUT_OF_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 OUT_OF_FILES_PAUSE: Final = 0.1
-"""Seconds to wait for a file descriptor to come free (trio.serve_listeners waits as long)."""
-COURTESY: Final = 0.001
-"""Seconds that each connection makes a process wait before it accepts from a shared socket; less
-than what the system's timers tell apart would be none."""
-MOST_COURTESY: Final = 0.004
-COURTESY_WHEN_FULL: Final = 0.1
-"""Seconds that others have to accept before one without room turns a client away."""
+"""Seconds to wait for a free file descriptor; trio.serve_listeners waits as long."""
+ACCEPT_DELAY: Final = 0.001
+"""Seconds that each open connection makes a process wait before it accepts from a shared socket;
+less than the resolution of the system's timers would be no wait."""
+MAX_ACCEPT_DELAY: Final = 0.004
+ACCEPT_DELAY_WHEN_FULL: Final = 0.1
+"""Seconds that other processes have to accept a client before a full one turns it away."""
 
-Start = Callable[[Callable[[Connection, str], Awaitable[None]], Connection, str], None]
+StartConnection = Callable[
+    [Callable[[ClientConnection, str], Awaitable[None]], ClientConnection, str], None
+]
 
 log = get_logger("listener")
 
@@ -71,9 +73,9 @@ class AddressTaken(Exception):
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """TCP sockets bound to every address of `host`; raises AddressTaken with the reason.
+    """Return TCP sockets bound to every address of `host`; raises AddressTaken with the reason.
 
-    They do not listen yet: a client that comes too early is refused, not kept waiting.
+    They do not listen yet: a client that connects too early is refused, not kept waiting.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -98,9 +100,9 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
 
 
 def listen(sockets: Sequence[socket.socket]) -> None:
-    """Let clients connect; raises AddressTaken. Doing it twice does nothing.
+    """Let clients connect; raises AddressTaken. A second call does nothing.
 
-    What the kernel shall do about clients that vanish is set here, and goes on to each of them.
+    Accepted connections inherit the keepalive options that are set here.
     """
     try:
         for sock in sockets:
@@ -111,10 +113,10 @@ def listen(sockets: Sequence[socket.socket]) -> None:
 
 
 class _Config(Config):
-    """hypercorn's, with the date of answers written once a second."""
+    """hypercorn's configuration, which formats the `Date` header once a second."""
 
     def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:  # noqa: ARG002
-        """What every answer carries: `Date` (RFC 9110, 6.6.1)."""
+        """Return the headers of every answer: `Date` (RFC 9110, 6.6.1)."""
         return [(b"date", _date(int(time.time())))]
 
 
@@ -124,7 +126,7 @@ def _date(second: int) -> bytes:
 
 
 def hypercorn_config() -> Config:
-    """What hypercorn's classes read from their configuration; everything else is ours."""
+    """Return the configuration that hypercorn's classes read; we replace everything else."""
     config = _Config()
     config.h11_max_incomplete_size = HEAD_LIMIT
     config.keep_alive_max_requests = 1_000_000_000
@@ -135,34 +137,34 @@ def hypercorn_config() -> Config:
 
 @attrs.define(eq=False)
 class Listener:
-    """Serves `app` on bound sockets until told to drain.
+    """Serves `app` on bound sockets until it is drained.
 
-    `serve()` returns when every connection has ended after a drain, or its deadline has passed
-    and the rest were closed.
+    `serve()` returns when every connection has ended after a drain, or when the drain's deadline
+    has passed and the remaining connections are closed.
     """
 
-    app: App
-    refusal: Refusal
+    app: ASGIApp
+    render_early_error: EarlyErrorRenderer
     max_connections: int
     limits: ConnectionLimits = attrs.field(factory=ConnectionLimits)
     certificate: Certificate | None = None
-    """With one, TLS is all that is spoken."""
+    """If set, the listener speaks TLS only."""
     is_shared: bool = False
     """Whether other processes accept from the same sockets."""
-    crowd: Crowd = attrs.field()
-    """What each address may have of the connections."""
+    connection_counts: ConnectionCounts = attrs.field()
+    """How many of the connections one address may have."""
     settings: tuple[str, str] = ("server.max_connections", "server.max_connections_per_address")
-    """What bounds all connections, and those of an address; for the log."""
-    connections: set[Connection] = attrs.field(factory=set, init=False)
+    """The settings that cap all connections, and those of one address; for the log."""
+    connections: set[ClientConnection] = attrs.field(factory=set, init=False)
     _config: Config = attrs.field(factory=hypercorn_config, init=False)
     _context: WorkerContext = attrs.field(factory=_worker_context, init=False)
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _draining: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    @crowd.default
-    def _usual_crowd(self) -> Crowd:
-        return Crowd.of(self.max_connections)
+    @connection_counts.default
+    def _default_counts(self) -> ConnectionCounts:
+        return ConnectionCounts.of(self.max_connections)
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Accept and serve until `drain`, then until its deadline; raises AddressTaken."""
@@ -188,37 +190,37 @@ class Listener:
         self._draining.set()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 
-    async def _accept(self, sock: socket.socket, start: Start) -> None:
+    async def _accept(self, sock: socket.socket, start: StartConnection) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
             if self.is_shared:
-                await trio.sleep(self._courtesy())
+                await trio.sleep(self._accept_delay())
             try:
                 for count in range(1, BACKLOG + 1):
                     if not self._take(sock, start):
                         break
-                    # Those that were accepted go on; where it is shared, the next may be another's.
-                    if self.is_shared or count % AT_ONCE == 0:
+                    # Let accepted connections run; on a shared socket, let others take the next.
+                    if self.is_shared or count % ACCEPTS_PER_TURN == 0:
                         await trio.lowlevel.checkpoint()
             except OSError as error:
                 log.warning("cannot accept", reason=error.strerror)
                 await trio.sleep(OUT_OF_FILES_PAUSE)
 
-    def _courtesy(self) -> float:
+    def _accept_delay(self) -> float:
         if len(self.connections) >= self.max_connections:
-            return COURTESY_WHEN_FULL
-        return min(len(self.connections) * COURTESY, MOST_COURTESY)
+            return ACCEPT_DELAY_WHEN_FULL
+        return min(len(self.connections) * ACCEPT_DELAY, MAX_ACCEPT_DELAY)
 
-    def _take_the_rest(self, sock: socket.socket, start: Start) -> None:
+    def _take_the_rest(self, sock: socket.socket, start: StartConnection) -> None:
         with contextlib.suppress(OSError):
             for _ in range(BACKLOG):
                 if not self._take(sock, start):
                     return
 
-    def _take(self, sock: socket.socket, start: Start) -> bool:
-        """Accept one that is waiting; False where none is.
+    def _take(self, sock: socket.socket, start: StartConnection) -> bool:
+        """Accept one waiting client; return False if none waits.
 
-        Raises OSError when the process has no room for another file.
+        Raises OSError when the process can open no more files.
         """
         try:
             client, address = sock.accept()
@@ -227,63 +229,63 @@ class Listener:
         except OSError as error:
             if error.errno in OUT_OF_FILES:
                 raise
-            return True  # that client is gone already (accept(2): ECONNABORTED and its kin)
-        peer = address[0] if isinstance(address, tuple) else ""  # a Unix socket's has no address
+            return True  # this client has left already (accept(2): ECONNABORTED and similar errors)
+        peer = address[0] if isinstance(address, tuple) else ""  # a Unix socket has no address
         if len(self.connections) >= self.max_connections:
             self._turn_away(client, TooManyConnections(self.settings[0]))
-        elif self.crowd.is_full(peer):
+        elif self.connection_counts.is_full(peer):
             self._turn_away(client, TooManyConnections(self.settings[1], peer))
         else:
             self._admit(client, peer, start)
         return True
 
-    def _admit(self, client: socket.socket, peer: str, start: Start) -> None:
-        """Count it at once: the cap and a drain must see a connection before its task has run."""
+    def _admit(self, client: socket.socket, peer: str, start: StartConnection) -> None:
+        """Start a connection, and count it at once: the cap and a drain must see it in any case."""
         try:
-            connection = Connection(
+            connection = ClientConnection(
                 self.app,
                 self._config,
                 self._context,
                 self._stream(client),
-                self.refusal,
+                self.render_early_error,
                 self.limits,
                 self._turn,
             )
-        except OSError:  # it left between accept and here
+        except OSError:  # the client left after `accept`
             client.close()
             return
         self.connections.add(connection)
-        start(self._serve, connection, self.crowd.enter(peer))
+        start(self._serve, connection, self.connection_counts.enter(peer))
 
-    def _stream(self, client: socket.socket) -> trio.SocketStream | SecureStream:
+    def _stream(self, client: socket.socket) -> trio.SocketStream | ServerTLSStream:
         plain = trio.SocketStream(trio.socket.from_stdlib_socket(client))
         if self.certificate is None:
             return plain
-        return SecureStream(plain, self.certificate.context(), self._refuse_handshake)
+        return ServerTLSStream(plain, self.certificate.context(), self._refuse_handshake)
 
     def _refuse_handshake(self) -> None:
-        """Count and log; there is nothing that could be answered."""
-        self.refusal(BadRequest("no TLS that is spoken here", reason="tls_handshake"))
+        """Count and log a failed handshake; no answer could be sent."""
+        self.render_early_error(BadRequest("the TLS handshake failed", reason="tls_handshake"))
 
-    async def _serve(self, connection: Connection, place: str) -> None:
+    async def _serve(self, connection: ClientConnection, client: str) -> None:
         try:
             await connection.run()
         finally:
             self.connections.discard(connection)
-            self.crowd.leave(place)
+            self.connection_counts.leave(client)
 
     def _turn_away(self, client: socket.socket, error: TooManyConnections) -> None:
-        """Answer 503 and close, without a task: a flood must cost nothing.
+        """Answer 503 and close, without a task: a flood of clients must cost next to nothing.
 
-        Over TLS it is only closed: a handshake would cost more than a request.
+        Over TLS, only close: a handshake would cost more than a request.
         """
-        headers, body = self.refusal(error)
+        headers, body = self.render_early_error(error)
         head = b"".join(b"%s: %s\r\n" % header for header in headers)
         with client:
             if self.certificate is not None:
                 return
             client.setblocking(False)  # noqa: FBT003 - the standard library's signature
-            with contextlib.suppress(OSError):  # gone, or nothing more to read
+            with contextlib.suppress(OSError):  # the client has left, or has sent nothing yet
                 client.send(b"HTTP/1.1 503 \r\nconnection: close\r\n%s\r\n%s" % (head, body))
                 client.shutdown(socket.SHUT_WR)
-                client.recv(HEAD_LIMIT)  # unread bytes would make the close a reset
+                client.recv(HEAD_LIMIT)  # unread bytes would turn the close into a reset

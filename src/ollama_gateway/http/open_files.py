@@ -1,4 +1,4 @@
-"""How many files the process may open, and how many clients there is room for because of that."""
+"""Raise the limit on open files, and compute how many clients fit under it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Final
 
 from ollama_gateway.log import get_logger
 
-FILES_OF_OUR_OWN: Final = 40
-"""Descriptors for stores, listeners, polls and logs."""
+RESERVED_FILES: Final = 40
+"""Descriptors reserved for stores, listeners, polls and logs."""
 
 log = get_logger("listener")
 
 
 def raise_file_limit() -> None:
-    """Let the process open as many files as it may: the usual soft limit is 1,024."""
+    """Raise the soft limit on open files, usually 1,024, to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse: the cap knows
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may refuse
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def connections_that_fit(wanted: int) -> int:
-    """How many clients there is room for: each may need a file of its own upstream."""
+    """Return how many of the wanted connections fit; each may need one more file upstream."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    fitting = max(1, (soft - FILES_OF_OUR_OWN) // 2)
+    fitting = max(1, (soft - RESERVED_FILES) // 2)
     if fitting < wanted:
-        log.warning("fewer connections than set: the limit of open files", connections=fitting)
+        log.warning("the limit on open files allows fewer connections", connections=fitting)
     return min(wanted, fitting)

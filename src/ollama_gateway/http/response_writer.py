@@ -1,51 +1,29 @@
-"""An application's way out: what ASGI calls `send`, with a short way for ordinary answers.
+"""Write an application's response: ASGI's `send`, with a short path for ordinary answers.
 
-They go past hypercorn's stream and h11's, which have states and events for each part of any answer.
-So a head waits for what comes behind it, which says what kind of answer it begins.
+Ordinary answers bypass hypercorn's stream and h11, which keep states and events for each part of
+any answer. The head waits for the first event after it, which tells what kind of answer it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
-from ollama_gateway.wire.headers import Headers
-
-
-class Answering(Protocol):
-    """Where ordinary answers are written; see `protocol.Protocol`."""
-
-    is_answering: bool
-
-    async def respond(self, status: int, headers: Headers, body: bytes) -> bool:
-        """Write a whole answer; False where that is not ordinary."""
-        ...
-
-    def begin(self, status: int, headers: Headers) -> bool:
-        """Begin an answer in chunks; False where that is not ordinary."""
-        ...
-
-    async def send_chunk(self, data: bytes) -> None:
-        """Write a chunk of it."""
-        ...
-
-    async def end_chunks(self, data: bytes) -> None:
-        """Write the last chunk of it, if there is one, and the end."""
-        ...
+from ollama_gateway.http.protocol import Protocol
 
 
 @attrs.define(eq=False)
 class ResponseWriter:
-    """The way out of one request."""
+    """Writes the response to one request."""
 
-    _ordinary: Answering
+    _protocol: Protocol
     _send: Callable[[Any], Awaitable[None]]
     _head: Any = attrs.field(default=None, init=False)
 
     async def __call__(self, event: Any) -> None:
-        """Send an ASGI event; None where no more will come."""
+        """Send an ASGI event; None means that no more will come."""
         head, self._head = self._head, None
         if event is None:
             await self._send_all(head, None)
@@ -57,17 +35,17 @@ class ResponseWriter:
             await self._send_end(head, event)
 
     async def _send_part(self, head: Any, event: Any) -> None:
-        if head is None or self._ordinary.begin(head["status"], head["headers"]):
+        if head is None or self._protocol.begin(head["status"], head["headers"]):
             head = None
-        if self._ordinary.is_answering:
-            await self._ordinary.send_chunk(event["body"])
+        if self._protocol.is_answering:
+            await self._protocol.send_chunk(event["body"])
         else:
             await self._send_all(head, event)
 
     async def _send_end(self, head: Any, event: Any) -> None:
-        if self._ordinary.is_answering:
-            await self._ordinary.end_chunks(event["body"])
-        elif head is None or not await self._ordinary.respond(
+        if self._protocol.is_answering:
+            await self._protocol.end_chunks(event["body"])
+        elif head is None or not await self._protocol.respond(
             head["status"], head["headers"], event["body"]
         ):
             await self._send_all(head, event)

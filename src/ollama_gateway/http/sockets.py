@@ -1,16 +1,16 @@
-"""Listening sockets that another program made: how systemd hands them over (sd_listen_fds(3)).
+"""Take over listening sockets from systemd (sd_listen_fds(3)).
 
-A `.socket` unit binds the clients' address and keeps it whatever becomes of the gateway behind it,
-so while one process drains and the next one starts nobody is refused: who comes waits in the
-socket's backlog. Three variables tell of the sockets; podman passes both on to a container's first
-process:
+A `.socket` unit binds the clients' address and keeps it whatever becomes of the gateway behind it.
+So no client is refused while one process drains and the next one starts: new clients wait in the
+socket's backlog. Three variables describe the sockets; podman passes variables and sockets on to a
+container's first process:
 
-- `LISTEN_PID`: for which process they are; those of another are left alone,
-- `LISTEN_FDS`: how many, from descriptor 3 on,
-- `LISTEN_FDNAMES`: their names, colons between; where it is missing they have none.
+- `LISTEN_PID`: the process that they are for; sockets for another process are left alone,
+- `LISTEN_FDS`: how many there are, from descriptor 3 on,
+- `LISTEN_FDNAMES`: their names, separated by colons; without it they have no names.
 
-All of them are the clients' address. The admin listener makes its own: `gatewayctl` looks for it
-at `server.admin_bind`.
+All of them are for clients. The admin listener makes its own socket: `gatewayctl` looks for it at
+`server.admin_bind`.
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ from typing import Final
 
 from ollama_gateway.http.listener import AddressTaken
 
-FIRST: Final = 3
-"""The first descriptor that is handed over."""
+FIRST_DESCRIPTOR: Final = 3
+"""The first descriptor that systemd passes."""
 UNNAMED: Final = "unknown"
-"""What systemd calls a socket without a name."""
+"""systemd's name for a socket without a name."""
 _FAMILIES: Final = {socket.AF_INET, socket.AF_INET6}
 _COUNT: Final = re.compile(r"[0-9]{1,4}")
 
 
-def handed_over(environ: MutableMapping[str, str], first: int = FIRST) -> list[socket.socket]:
-    """The sockets that were made for this process, listening already; none is the usual case.
+def handed_over(
+    environ: MutableMapping[str, str], first: int = FIRST_DESCRIPTOR
+) -> list[socket.socket]:
+    """Return the listening sockets passed to this process; usually there are none.
 
-    The variables are taken out of `environ`, so that no program started later believes in them.
+    The variables are removed from `environ`, so that no program started later believes them.
 
     Args:
         environ: the environment of the process.
-        first: the first descriptor that is handed over; 3, unless a test has its own there.
+        first: the first descriptor that is passed; tests use another than 3.
 
     Raises:
-        AddressTaken: what they promise is not there, or no listening TCP socket.
+        AddressTaken: a promised descriptor is missing or is no listening TCP socket.
 
     """
     pid, count, names = (
@@ -51,18 +53,18 @@ def handed_over(environ: MutableMapping[str, str], first: int = FIRST) -> list[s
     if pid != str(os.getpid()):
         return []
     if not _COUNT.fullmatch(count):
-        raise AddressTaken("LISTEN_FDS is no number of sockets")
+        raise AddressTaken("LISTEN_FDS is not a number of sockets")
     named = names.split(":") if names else [UNNAMED] * int(count)
     if len(named) != int(count):
-        raise AddressTaken("LISTEN_FDNAMES has not one name for each of LISTEN_FDS")
+        raise AddressTaken("LISTEN_FDNAMES does not have one name for each of LISTEN_FDS")
     with contextlib.ExitStack() as opened:
-        found = [opened.enter_context(_taken(first + i)) for i in range(len(named))]
+        found = [opened.enter_context(_listening_socket(first + i)) for i in range(len(named))]
         opened.pop_all()
     return found
 
 
-def _taken(descriptor: int) -> socket.socket:
-    """The socket behind a descriptor, which no child inherits."""
+def _listening_socket(descriptor: int) -> socket.socket:
+    """Return the listening socket of a descriptor, which no child process inherits."""
     try:
         sock = socket.socket(fileno=descriptor)
     except OSError:
@@ -84,4 +86,4 @@ def _is_listening(sock: socket.socket) -> bool:
 
 
 def _no_listener(descriptor: int) -> AddressTaken:
-    return AddressTaken(f"descriptor {descriptor} of LISTEN_FDS is no listening TCP socket")
+    return AddressTaken(f"descriptor {descriptor} of LISTEN_FDS is not a listening TCP socket")

@@ -1,8 +1,8 @@
-"""TLS on an accepted socket, in the shape of the plain stream that a connection reads and writes.
+"""TLS on an accepted socket, with the interface of the plain stream that a connection uses.
 
-A connection ends in one of two ways, and TLS must not blur them. `send_eof` says that all was said:
-TLS's close_notify, then the half-close of the socket below, which TLS alone does not have. `aclose`
-says nothing at all, so that an answer that was cut ends, for whoever reads it, in the middle.
+A connection ends in one of two ways, and TLS must keep them apart. `send_eof` marks the regular
+end: it sends TLS's close_notify, then half-closes the socket below, which TLS alone cannot do.
+`aclose` sends nothing, so that a client can tell that a cut answer was cut.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import trio
 
 
 @attrs.frozen(eq=False)
-class _Kept(trio.abc.Stream):
-    """The socket's stream as TLS sees it: closing TLS says goodbye and leaves the socket open."""
+class _SocketBelow(trio.abc.Stream):
+    """The socket's stream as TLS sees it: closing TLS sends close_notify but closes no socket."""
 
     _below: trio.SocketStream
 
@@ -33,16 +33,16 @@ class _Kept(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-class SecureStream(trio.abc.HalfCloseableStream):
-    """The server's side of TLS over a socket.
+class ServerTLSStream(trio.abc.HalfCloseableStream):
+    """The server side of TLS over a socket.
 
-    The handshake is made by the first `receive_some`.
+    The first `receive_some` performs the handshake.
 
     Args:
         below: the accepted socket's stream.
-        context: the certificate, and how TLS is spoken.
-        refused: called, once, when what a client sends is no handshake of ours. One that leaves
-            before it has said anything is no refusal.
+        context: the certificate and the TLS options.
+        refused: called once when the handshake fails. A client that leaves during the handshake
+            does not count.
 
     """
 
@@ -50,10 +50,10 @@ class SecureStream(trio.abc.HalfCloseableStream):
         self, below: trio.SocketStream, context: ssl.SSLContext, refused: Callable[[], None]
     ) -> None:
         self._below = below
-        self._tls = trio.SSLStream(_Kept(below), context, server_side=True)
+        self._tls = trio.SSLStream(_SocketBelow(below), context, server_side=True)
         self._refused = refused
         self._is_open = False
-        self._has_said_all = False
+        self._has_sent_eof = False
 
     @property
     def socket(self) -> trio.socket.SocketType:
@@ -65,11 +65,11 @@ class SecureStream(trio.abc.HalfCloseableStream):
         self._below.setsockopt(level, option, value)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Read what the client says; after `send_eof` its bytes as they come, which nobody reads.
+        """Read and decrypt; after `send_eof` return raw bytes, which are only thrown away.
 
-        Empty where the client has ended, with TLS's word for it or without.
+        Returns b"" when the client has ended, with a close_notify or without.
         """
-        if self._has_said_all:
+        if self._has_sent_eof:
             return await self._below.receive_some(max_bytes)
         if not self._is_open:
             await self._shake_hands()
@@ -86,7 +86,7 @@ class SecureStream(trio.abc.HalfCloseableStream):
         self._is_open = True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes; waits until the kernel has taken them."""
+        """Send bytes; wait until the kernel has taken them."""
         await self._tls.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -94,12 +94,12 @@ class SecureStream(trio.abc.HalfCloseableStream):
         await self._tls.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """Say that nothing more will come; a client that has not shaken hands is told nothing."""
-        self._has_said_all = True
+        """Half-close; after a completed handshake, send close_notify first."""
+        self._has_sent_eof = True
         if self._is_open:
             await self._tls.aclose()
         await self._below.send_eof()
 
     async def aclose(self) -> None:
-        """Close the socket, without a word."""
+        """Close the socket without a close_notify."""
         await self._below.aclose()

@@ -26,8 +26,8 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import figures, merging
 from ollama_gateway.processes.figures import Figures
 from ollama_gateway.processes.merging import Document
-from ollama_gateway.server.admin import FIGURES, JSON
-from ollama_gateway.server.gate import Gate
+from ollama_gateway.server.admin import JSON_HEADERS, METRICS_HEADERS
+from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.routes import Routes
 
 PATIENCE: Final = 2.0
@@ -92,13 +92,13 @@ class MergedAdmin:
     """Handlers of the parent's admin listener."""
 
     roster: Roster
-    gate: Gate
+    access: AdminAccess
     metrics: Metrics
     """What the parent itself counts."""
 
     def routes(self) -> Routes:
         """The table of the admin listener; the same paths as one process's."""
-        return self.gate.routes(
+        return self.access.routes(
             {
                 "/healthz": self.health,
                 "/readyz": self.ready,
@@ -110,13 +110,15 @@ class MergedAdmin:
 
     async def health(self, ask: Ask) -> None:
         """`/healthz`: the parent answers."""
-        await ask.downstream.respond(200, JSON, b'{"alive":true}')
+        await ask.downstream.respond(200, JSON_HEADERS, b'{"alive":true}')
 
     async def ready(self, ask: Ask) -> None:
         """`/readyz`: 200 while one process at least is ready, or 503 with the reasons."""
         answers = await self._documents("/readyz")
         body = merging.readiness(answers, is_draining=self.roster.is_draining)
-        await ask.downstream.respond(200 if body["ready"] else 503, JSON, json.dumps(body).encode())
+        await ask.downstream.respond(
+            200 if body["ready"] else 503, JSON_HEADERS, json.dumps(body).encode()
+        )
 
     async def page(self, ask: Ask) -> None:
         """`/metrics`, for Prometheus: all processes together, ended ones too."""
@@ -129,14 +131,14 @@ class MergedAdmin:
         members = [member.figures for member in self.roster.members.values()]
         total = figures.total([self.roster.ended, *members, own])
         page = figures.page(total, len(self.roster.serving), self.roster.restarts)
-        await ask.downstream.respond(200, FIGURES, page)
+        await ask.downstream.respond(200, METRICS_HEADERS, page)
 
     async def status(self, ask: Ask) -> None:
         """`/status.json`: all together, and each process below `processes`."""
         answers = await self._documents("/status.json")
         body = merging.status(answers, is_draining=self.roster.is_draining)
         body["processes"] = [self._shown(number, answers[number]) for number in answers]
-        await ask.downstream.respond(200, JSON, json.dumps(body).encode())
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
     def _shown(self, number: int, answer: Document | None) -> Document:
         member = self.roster.members.get(number)
@@ -153,7 +155,7 @@ class MergedAdmin:
         for member in self.roster.serving:
             answer = await self._ask(member, f"{ask.path}/{ask.parameter}{query}")
             if answer is not None:
-                return await ask.downstream.respond(answer.status, JSON, answer.body)
+                return await ask.downstream.respond(answer.status, JSON_HEADERS, answer.body)
         raise Unavailable("no process answers, try again", reason="no_process", retry_after=1)
 
     async def _documents(self, target: str) -> dict[int, Document | None]:
@@ -177,7 +179,7 @@ class MergedAdmin:
         return answers
 
     async def _ask(self, member: Member, target: str) -> _Answer | None:
-        token = self.gate.token
+        token = self.access.token
         headers = {"authorization": f"Bearer {token}"} if token else {}
         url = httpx.URL("http://localhost").copy_with(raw_path=target.encode())
         transport = Transport(partial(anyio.connect_unix, member.path))

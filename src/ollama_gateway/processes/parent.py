@@ -28,7 +28,7 @@ from ollama_gateway.build import (
     ADMIN_CONNECTIONS,
     ADMIN_SETTINGS,
     Settings,
-    admin_gate,
+    admin_access,
 )
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.log import get_logger
@@ -241,9 +241,9 @@ def _started(
 
 def _admin_listener(settings: Settings, roster: Roster) -> Listener:
     metrics = Metrics()
-    admin = MergedAdmin(roster, admin_gate(settings.server), metrics)
+    admin = MergedAdmin(roster, admin_access(settings.server), metrics)
     app = App(admin.routes(), BodyBudget(ADMIN_BODIES, ADMIN_BODIES), metrics)
-    return Listener(app, app.refusal, ADMIN_CONNECTIONS, settings=ADMIN_SETTINGS)
+    return Listener(app, app.render_early_error, ADMIN_CONNECTIONS, settings=ADMIN_SETTINGS)
 
 
 async def _drain_when_told(parent: Parent, signals: AsyncIterator[int]) -> None:

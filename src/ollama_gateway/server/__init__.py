@@ -1,1 +1,1 @@
-"""Downstream: sockets, connections, routes, and the one place an error becomes HTTP."""
+"""The client side: routes, bodies, listings, the admin listener, and errors as HTTP answers."""

@@ -1,6 +1,6 @@
-"""The operator's listener: alive, ready, figures. Never on the public address.
+"""The admin listener: health, readiness, metrics, status; never on the public address.
 
-Who may ask is the gate's business (`gate.py`).
+`admin_access.py` decides which requests it answers.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ollama_gateway.keys.key import APIKey, utc_now
 from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.explain import explain, facts_of
-from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
 
-JSON: Final[Headers] = [(b"content-type", b"application/json")]
-FIGURES: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json")]
+METRICS_HEADERS: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
 
 @attrs.define(eq=False)
@@ -39,22 +39,22 @@ class Admin:
 
     backends: Backends
     metrics: Metrics
-    gate: Gate
+    access: AdminAccess
     keys_are_readable: Callable[[], bool]
     keys_are_degraded: Callable[[], bool]
-    """Whether only keys that were seen lately can be judged."""
+    """Whether only keys that were seen lately can be checked."""
     limits: Limiter
     audit: AuditServices
     hedging: Hedging
     find_key: Callable[[str], Awaitable[APIKey | None]]
-    """A key by its id; None where there is no such key."""
+    """Finds a key by its id; None if there is no such key."""
     requests_running: Callable[[], int]
     connections_open: Callable[[], int]
     is_draining: bool = False
 
     def routes(self) -> Routes:
-        """The table of the admin listener."""
-        return self.gate.routes(
+        """Return the routes of the admin listener."""
+        return self.access.routes(
             {
                 "/healthz": self.health,
                 "/readyz": self.ready,
@@ -65,7 +65,7 @@ class Admin:
         )
 
     def why_not_ready(self) -> list[str]:
-        """What keeps a request from being admitted now; empty when nothing does."""
+        """Return the reasons why no request can be admitted now; empty if the gateway is ready."""
         reasons = []
         if self.is_draining:
             reasons.append("draining")
@@ -83,27 +83,27 @@ class Admin:
         return reasons
 
     def degraded(self) -> list[str]:
-        """What is less than it should be, and keeps no known client out."""
+        """Return the faults that do not keep known clients out."""
         found = []
         if self.keys_are_degraded():
             found.append("the key store does not answer: known keys only")
         if self.audit.flusher is not None and self.audit.flusher.failure is not None:
-            found.append("audit rows wait for PostgreSQL")
+            found.append("audit records wait for PostgreSQL")
         return found
 
     async def health(self, ask: Ask) -> None:
-        """`/healthz`: the process answers."""
-        await ask.downstream.respond(200, JSON, b'{"alive":true}')
+        """Answer `/healthz`: the process is alive."""
+        await ask.downstream.respond(200, JSON_HEADERS, b'{"alive":true}')
 
     async def ready(self, ask: Ask) -> None:
-        """`/readyz`: 200, or 503 with the reasons."""
+        """Answer `/readyz`: 200, or 503 with the reasons."""
         reasons = self.why_not_ready()
         body = {"ready": not reasons, "reasons": reasons, "degraded": self.degraded()}
         status = 503 if reasons else 200
-        await ask.downstream.respond(status, JSON, json.dumps(body).encode())
+        await ask.downstream.respond(status, JSON_HEADERS, json.dumps(body).encode())
 
     async def figures(self, ask: Ask) -> None:
-        """`/metrics`, for Prometheus."""
+        """Answer `/metrics`, for Prometheus."""
         self.metrics.connections(self.connections_open())
         self.metrics.settlements(self.limits.store.settlements_waiting)
         for backend in self.backends.all:
@@ -112,10 +112,10 @@ class Admin:
         self.metrics.audit_rows_waiting(self.audit.writer.records_waiting)
         self.metrics.audit_rows_unmoved(self.audit.rows_unmoved or 0)
         self.metrics.waiting(len(self.backends.line))
-        await ask.downstream.respond(200, FIGURES, self.metrics.page())
+        await ask.downstream.respond(200, METRICS_HEADERS, self.metrics.page())
 
     async def status(self, ask: Ask) -> None:
-        """`/status.json`: what `gatewayctl` and dashboards show."""
+        """Answer `/status.json`, which `gatewayctl` and dashboards read."""
         now = anyio.current_time()
         status = {
             "ready": not self.why_not_ready(),
@@ -159,10 +159,13 @@ class Admin:
                 for backend in self.backends.all
             ],
         }
-        await ask.downstream.respond(200, JSON, json.dumps(status).encode())
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(status).encode())
 
     async def usage(self, ask: Ask) -> None:
-        """`/limits/KEY_ID`: what a key has used of its limits; 404, 503 where a store is away."""
+        """Answer `/limits/KEY_ID`: how much of its limits a key has used.
+
+        404 for an unknown key, 503 if a store does not answer.
+        """
         key = await self.find_key(ask.parameter)
         if key is None:
             raise NotFound
@@ -180,10 +183,13 @@ class Admin:
                 for name, status in statuses.items()
             },
         }
-        await ask.downstream.respond(200, JSON, json.dumps(body).encode())
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
     async def explain(self, ask: Ask) -> None:
-        """`/explain/MODEL?key=ID`: who would get a request now, and why; 400 for no such key."""
+        """Answer `/explain/MODEL?key=ID`: which backend would get a request now, and why.
+
+        400 for an unknown key.
+        """
         model = ModelName.parse(unquote(ask.parameter))
         given = parse_qs(ask.query).get("key")
         key = await self.find_key(given[0]) if given else None
@@ -198,9 +204,9 @@ class Admin:
             "waiting": len(self.backends.line),
             **explain(RouteRequest(model, key.id if key else ""), self.backends, now),
         }
-        await ask.downstream.respond(200, JSON, json.dumps(body).encode())
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
 
 def _may_use(key: APIKey, model: ModelName) -> bool:
-    """Whether the key would get past the rights."""
+    """True if the key is active and has the right to the model."""
     return key.is_active(utc_now()) and key.principal().may_use(model)

@@ -1,15 +1,17 @@
-"""Requests without a key that are served all the same: as one key, from some networks.
+"""Serve requests without a key as one configured key, if they come from certain networks.
 
-Editors that can send no key are let in by where they are. A browser is there too, with pages of
-anybody: so what a page of elsewhere makes it send is not anonymous. The rules, all of which hold:
+Editors that cannot send a key are admitted by their network. Browsers in that network show pages
+from anywhere, so a request that a foreign page makes a browser send must not be admitted. A request
+is admitted only if all of these hold:
 
-* The client's address is known and in the networks; that of a trusted proxy is nobody's address.
-* The request brings no credential at all; a wrong one is a wrong one.
-* Its `Origin`, which browsers add to whatever could change something, is allowed, or is the
-  gateway's own.
-* Without TLS, its `Host` is no name that a stranger can own, or a page of his, opened under such a
-  name, would be of the gateway's own origin as soon as his DNS points here (DNS rebinding). With
-  TLS the certificate keeps him out.
+* The client's address is known and in the networks. The address of a trusted proxy does not count:
+  it is not the client's.
+* The request carries no credential. A wrong credential is refused.
+* Its `Origin`, which browsers add to every request that could change something, is allowed or is
+  the gateway's own.
+* Without TLS, its `Host` is not a name that a stranger can own. Otherwise a page under such a name
+  gets the gateway's own origin as soon as its owner's DNS points here (DNS rebinding). With TLS the
+  certificate prevents this.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ from ollama_gateway.wire.networks import Network, address_of, is_in
 from ollama_gateway.wire.origins import Origins
 
 SCHEMES: Final = ("http://", "https://")
-NOBODYS: Final = (".localhost", ".local", ".internal", ".home.arpa")
-"""Ends of names that no registry sells: RFC 6761, 6762, 8375, and ICANN's of 2024."""
+UNREGISTERED_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa")
+"""Suffixes that no registry sells: RFC 6761, 6762, 8375, and ICANN's `.internal` of 2024."""
 
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<name>[^:\[\]]*))(?::[0-9]{1,5})?")
 
 
 @attrs.frozen
 class Anonymous:
-    """Whom to let in without a key, and as which."""
+    """Which requests are served without a key of their own, and as which key."""
 
     key: str | None = attrs.field(default=None, repr=False)
     networks: Sequence[Network] = ()
@@ -42,13 +44,16 @@ class Anonymous:
     origins: Origins = attrs.field(factory=Origins)
 
     def credential(self, client: str, headers: Headers, *, is_tls: bool) -> str | None:
-        """The key that a request without one is served as."""
+        """Return the key as which a request without a key is served; None if it is not."""
         if not self._is_eligible(client, headers):
             return None
         return None if self._fault(headers, is_tls=is_tls) else self.key
 
     def obstacle(self, client: str, headers: Headers, *, is_tls: bool) -> str | None:
-        """Why an address that may come without a key may not so: a word for the operator."""
+        """Return the log reason why a request from an eligible address is not served without key.
+
+        None if it is served, or if the request is not eligible at all.
+        """
         return self._fault(headers, is_tls=is_tls) if self._is_eligible(client, headers) else None
 
     def _is_eligible(self, client: str, headers: Headers) -> bool:
@@ -66,11 +71,16 @@ class Anonymous:
         return None if not origin or is_own or self.origins.allow(origin) else "foreign_origin"
 
     def _is_own(self, host: str) -> bool:
-        """Whether only the operator, or nobody, can make a name lead here."""
+        """True if no stranger can own the name: an address, a local name, or an allowed host."""
         match = _HOST.fullmatch(host.lower())
         if match is None:
             return False
         name = match["v6"] or match["name"] or ""
-        if match["v6"] or address_of(name) or "." not in name or name.endswith(NOBODYS):
+        if (
+            match["v6"]
+            or address_of(name)
+            or "." not in name
+            or name.endswith(UNREGISTERED_SUFFIXES)
+        ):
             return True
         return any(self.origins.allow(scheme + host) for scheme in SCHEMES)

@@ -1,9 +1,9 @@
-"""From ASGI to a request and back: the one place where an error becomes HTTP.
+"""Turn ASGI into requests, and errors into HTTP answers; no other module does the latter.
 
-Every request runs in a cancel scope: the client leaving cancels it, a drain puts a deadline on it.
-Whatever ends it, the client gets one of three things: a whole answer, an error in the dialect of
-the path, or, where an answer had begun, an error event and a connection that ends abnormally, so
-that a cut stream never looks complete.
+Every request runs in a cancel scope: a client that leaves cancels it, a drain sets its deadline.
+However it ends, the client gets one of three things: a whole answer, an error in the dialect of the
+path, or, if an answer had begun, an error event and a connection that ends abnormally, so that a
+cut stream never looks complete.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from ollama_gateway.flow.endpoints import dialect_of
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.server.address import Address
 from ollama_gateway.server.anonymous import Anonymous
-from ollama_gateway.server.bodies import BodyBudget, Room
+from ollama_gateway.server.bodies import BodyBudget, BodyShare
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.downstream import ASGIDownstream, Send
 from ollama_gateway.server.forwarded import client_of
 from ollama_gateway.server.pacer import StartPacer
 from ollama_gateway.server.refusals import RefusalLog
+from ollama_gateway.server.request_path import RequestPath
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.dialects import Dialect
 from ollama_gateway.wire.headers import Headers, check_head, content_coding, credential
 from ollama_gateway.wire.networks import Network
 
-FAREWELL: Final = 1.0
-"""Seconds that a request has for its error event when a drain ends it."""
-PLAIN: Final[Headers] = [(b"content-type", b"text/plain")]
-JSON: Final[Headers] = [(b"content-type", b"application/json; charset=utf-8")]
+ERROR_EVENT_SECONDS: Final = 1.0
+"""Seconds that a request has to send its error event when a drain ends it."""
+PLAIN_HEADERS: Final[Headers] = [(b"content-type", b"text/plain")]
+JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json; charset=utf-8")]
 
 log = get_logger("app")
 
@@ -65,18 +65,18 @@ class App:
     cors: CORS = attrs.field(factory=CORS)
     anonymous: Anonymous = attrs.field(factory=Anonymous)
     proxies: Sequence[Network] = ()
-    """Whose `X-Forwarded-For` is believed."""
+    """The proxies whose `X-Forwarded-For` is trusted."""
     _pacer: StartPacer = attrs.field(factory=StartPacer, init=False)
     _running: set[trio.CancelScope] = attrs.field(factory=set, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
 
     @property
     def requests_running(self) -> int:
-        """How many requests are being served."""
+        """Return how many requests are being served."""
         return len(self._running)
 
     def drain(self, seconds: float) -> None:
-        """End all requests, also those still to come, when `seconds` have passed."""
+        """End all requests, later ones too, when `seconds` have passed."""
         self._deadline = clock.now() + seconds
         for request in self._running:
             request.deadline = self._deadline
@@ -84,13 +84,13 @@ class App:
     async def __call__(self, scope: Any, receive: RequestStream, send: Send) -> None:
         """Serve one request."""
         request_id, arrived = new_request_id(), clock.now()
-        # Before anybody hears that the client has left: who only half-closed has an answer coming.
-        await self._pacer.pass_through()
-        with Room(self.bodies) as room:
+        # A disconnect cancels nothing before this: a client that only half-closed gets an answer.
+        await self._pacer.wait_to_start()
+        with BodyShare(self.bodies) as share:
             downstream = ASGIDownstream(
                 receive,
                 send,
-                room,
+                share,
                 scope.get("state", {}).get("send_continue"),
                 _content_length(scope["headers"]),
                 [(b"x-request-id", request_id.encode()), *self.cors.headers(scope["headers"])],
@@ -100,12 +100,12 @@ class App:
             with trio.CancelScope(deadline=self._deadline) as request:
                 self._running.add(request)
                 try:
-                    receive.on_leaving(downstream.leaving(request))
+                    receive.on_disconnect(downstream.cancel_on_disconnect(request))
                     await self._serve(scope, downstream, request_id, arrived)
                 finally:
                     self._running.discard(request)
             if request.cancelled_caught and not downstream.is_gone:
-                with trio.move_on_after(FAREWELL):
+                with trio.move_on_after(ERROR_EVENT_SECONDS):
                     error = Unavailable("the gateway is shutting down", reason="draining")
                     await self._fail(error, downstream, scope["path"], request_id)
 
@@ -132,7 +132,7 @@ class App:
             if preflight is not None:
                 await _answer_preflight(downstream, preflight)
                 return
-            address = Address.read(scope["raw_path"].decode("ascii"))
+            address = RequestPath.read(scope["raw_path"].decode("ascii"))
             key = address.key
             if key is None:
                 key = self.anonymous.credential(client, headers, is_tls=is_tls)
@@ -164,21 +164,24 @@ class App:
     async def _fail(
         self, error: GatewayError, downstream: ASGIDownstream, path: str, request_id: str
     ) -> None:
-        dialect = dialect_of(Address.read(path).route)
+        dialect = dialect_of(RequestPath.read(path).route)
         if downstream.has_started:
             if downstream.tells_errors:
                 await downstream.send(dialect.error_event(error, request_id))
-            return  # without the end of the answer: the connection is closed abnormally
+            return  # the answer has no end: the connection is closed abnormally
         headers, body = error_response(error, dialect, request_id)
         await downstream.respond(error.status, headers, body)
 
     def refused(self, error: GatewayError, client: str, request_id: str) -> None:
-        """Count and log a request that ended before a key was known."""
+        """Count and log a request that ended before its key was known."""
         self.metrics.refused(error.reason)
         self.refusals.note(error, client, request_id)
 
-    def refusal(self, error: GatewayError) -> tuple[Headers, bytes]:
-        """The answer to what never became a request; see `server.protocol.Refusal`."""
+    def render_early_error(self, error: GatewayError) -> tuple[Headers, bytes]:
+        """Count, log and render an error that came before any request was understood.
+
+        See `http.protocol.EarlyErrorRenderer`.
+        """
         request_id = new_request_id()
         client = error.client if isinstance(error, TooManyConnections) else ""
         self.refused(error, client, request_id)
@@ -188,27 +191,27 @@ class App:
 
 
 async def _answer_preflight(downstream: ASGIDownstream, headers: Headers) -> None:
-    await downstream.start(204, headers)  # not `respond`: no Content-Length here (RFC 9110, 8.6)
+    await downstream.start(204, headers)  # not `respond`: a 204 has no length (RFC 9110, 8.6)
     await downstream.end()
 
 
 def new_request_id() -> str:
-    """The name of a request: in its response, its log line and its row."""
+    """Return a new request id, for the response, the log line and the audit record."""
     return secrets.token_hex(16)
 
 
 def error_response(error: GatewayError, dialect: Dialect, request_id: str) -> tuple[Headers, bytes]:
-    """Headers and one-line body of an error."""
+    """Return the headers and the one-line body of an error."""
     if isinstance(error, NotFound | MethodNotAllowed):
         allow = [(b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else []
-        return PLAIN + allow, error.message.encode()
-    headers = list(JSON)
+        return PLAIN_HEADERS + allow, error.message.encode()
+    headers = list(JSON_HEADERS)
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
     if isinstance(error, LimitReached):
         headers += error.headers
     if error.reason == "bad_request_head":
-        headers.append((b"connection", b"close"))  # what follows may not be a request at all
+        headers.append((b"connection", b"close"))  # the following bytes may be no request
     return headers, dialect.error_body(error, request_id)
 
 

@@ -1,12 +1,13 @@
-"""Request bodies: bounded each, bounded for a key, bounded all together, bounded in time.
+"""Bound request bodies in size and time: each body, those of one key, and all together.
 
-A body must come at 1 KiB a second or faster, with ten seconds to spare at any time: one byte a
-second and silence are faults. One that is held until it is whole must be so in a minute and the
-time that its bytes take at 64 KiB a second: who holds memory and a place may not do so for hours.
+A body must arrive at 1 KiB a second or faster, and may fall behind by ten seconds at most: one byte
+a second is too slow, and so is silence. A body that is held until it is whole must be whole within
+a minute plus the time that its bytes take at 64 KiB a second, since it holds memory and a place
+among the key's requests all that time.
 
-All bodies that are held at one time share `total`, and those of one key may take a quarter of it,
-or one whole body where that is more; over it a request is refused rather than queued, since it is
-the waiting bodies that fill the memory.
+All bodies held at one time share `total` bytes. Those of one key may take a quarter of it, or one
+whole body if that is more. A request over the bound is refused rather than queued, since waiting
+bodies would fill the memory.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ import attrs
 
 from ollama_gateway.errors import LimitReached, Unavailable
 
-GRACE: Final = 10.0
-"""Seconds that a body may be behind its slowest rate, or silent."""
-SLOWEST: Final = 1024
+BODY_GRACE_SECONDS: Final = 10.0
+"""Seconds by which a body may fall behind its slowest rate."""
+MIN_BODY_RATE: Final = 1024
 """Bytes a second."""
-WHOLE: Final = 60.0
-"""Seconds for a body that is held to be whole, and more for its bytes."""
-SLOWEST_WHOLE: Final = 64 * 1024
-"""Bytes a second, of those."""
-SOON: Final = 0.25
-"""Seconds in which it has to be there then: many clients send it behind the head."""
+WHOLE_BODY_SECONDS: Final = 60.0
+"""Seconds in which a held body must be whole, besides the time for its bytes."""
+MIN_WHOLE_BODY_RATE: Final = 64 * 1024
+"""Bytes a second, for the time that depends on a held body's size."""
+AT_HAND_SECONDS: Final = 0.25
+"""Seconds in which a small body must be whole to count as at hand: many clients send it right
+after the head."""
 
 
 @attrs.define
 class BodyBudget:
-    """How much memory all bodies may take together; `held` goes up and down by each `Room`."""
+    """The memory that all bodies may take together; each `BodyShare` adds to `held`."""
 
     limit: int
     """Bytes of one body."""
@@ -42,46 +44,44 @@ class BodyBudget:
     """JSON objects and arrays of one body."""
     held: int = attrs.field(default=0, init=False)
     held_by: Counter[str] = attrs.field(factory=Counter, init=False)
-    """The same of each key that holds any."""
+    """Bytes held by each key that holds any."""
 
     @property
     def of_one_key(self) -> int:
-        """Bytes of all bodies of one key."""
+        """Return how many bytes all bodies of one key may take."""
         return max(self.limit, self.total // 4)
 
 
 @attrs.define
-class Room:
+class BodyShare:
     """One request's share of the budget, given back when the block is left."""
 
     budget: BodyBudget
     key_id: str = ""
-    """Whose body it is; set before any of it is taken."""
+    """The key whose body it is; set before any bytes are taken."""
     taken: int = 0
 
     def __enter__(self) -> Self:
-        """Nothing is taken yet."""
+        """Enter with nothing taken."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
+        """Give everything back."""
         self.budget.held -= self.taken
         self.budget.held_by[self.key_id] -= self.taken
         if not self.budget.held_by[self.key_id]:
             del self.budget.held_by[self.key_id]
 
     def take(self, size: int) -> None:
-        """Take room for `size` more bytes.
+        """Take `size` more bytes.
 
-        Raises LimitReached when the key holds too much, Unavailable when all together do.
+        Raises LimitReached if the key would hold too much, Unavailable if all keys together would.
         """
         of_key = self.budget.held_by[self.key_id]
-        is_alone = (
-            of_key == self.taken
-        )  # a body that is compressed may take more than one that is not
-        if not is_alone and of_key + size > self.budget.of_one_key:
+        is_only_body = of_key == self.taken  # may exceed the bound: compressed, it counts twice
+        if not is_only_body and of_key + size > self.budget.of_one_key:
             raise LimitReached(
-                "this key has too many request bodies here at once, try again",
+                "this key has too many request bodies in memory at once, try again",
                 reason="key_bodies_full",
             )
         if self.budget.held + size > self.budget.total:

@@ -1,7 +1,7 @@
-"""Who would get a request now, in which order, and why the others would not: facts and words.
+"""Explain which backends would get a request now, in which order, and why the others would not.
 
-Made from the same judgement that requests are served by (`backends/selection.py`), so that what it
-says is what would happen.
+The explanation comes from the evaluation that serves requests (`backends/selection.py`), so it says
+what would happen.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Facts = dict[str, Any]
 
 
 def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, list[Facts]]:
-    """The candidates of a wish, the one to ask first in front, and the backends passed over.
+    """Return the candidates for a route request, best first, and the backends passed over.
 
-    Each has its `backend`, `why` in words, and the facts of `facts_of`.
+    Each entry names its `backend`, its state, and `why` in words.
     """
     ordered = in_order(evaluate(route, backends, now))
-    sound = [j for j in ordered if j.is_admitted]
-    chosen = sorted(sound, key=lambda j: not j.has_room) or ordered[:1]
+    admitted = [j for j in ordered if j.is_admitted]
+    chosen = sorted(admitted, key=lambda j: not j.has_room) or ordered[:1]
     names = {evaluation.backend.name for evaluation in chosen}
     return {
         "candidates": [
@@ -43,7 +43,7 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
 
 
 def facts_of(backend: Backend, now: float) -> Facts:
-    """What `/status.json` says of a backend's way with requests."""
+    """Return what `/status.json` reports of a backend's breakers, backoffs and first chunks."""
     return {
         "breaker": backend.breaker.state(now),
         "by_model": {
@@ -75,10 +75,10 @@ def _shown(backend: Backend, route: RouteRequest, now: float) -> Facts:
 
 
 def _merits(evaluation: Evaluation, now: float) -> Iterator[str]:
-    """Why a candidate stands where it stands."""
+    """Say why a candidate has its place in the order."""
     backend = evaluation.backend
     if not evaluation.is_admitted:
-        yield f"the least bad: {_obstacle_of_breakers(evaluation, now)}"
+        yield f"last resort: {_obstacle_of_breakers(evaluation, now)}"
     yield f"priority {backend.priority}"
     yield "warm" if evaluation.is_warm else "cold"
     yield (
@@ -87,17 +87,17 @@ def _merits(evaluation: Evaluation, now: float) -> Iterator[str]:
         else (f"{backend.in_flight} running")
     )
     if evaluation.is_backing_off:
-        yield f"said that it is full, for {_seconds(evaluation.health.backoff_until - now)} s more"
+        yield f"backing off for {_seconds(evaluation.health.backoff_until - now)} s: it was full"
     elif not evaluation.has_room:
         yield "full"
     if not evaluation.is_closed and evaluation.is_admitted:
-        yield "the next request is its breaker's probe"
+        yield "the next request is the probe of its breaker"
     if not evaluation.is_loaded_so:
         yield "loaded with other options"
 
 
 def _obstacle(backend: Backend, route: RouteRequest, now: float) -> str:
-    """Why a backend is passed over."""
+    """Say why a backend is passed over."""
     if not backend.is_up:
         return f"down: {backend.error or 'not polled yet'}"
     if not backend.hosts(route.model):

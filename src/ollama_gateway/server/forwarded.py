@@ -1,9 +1,9 @@
-"""Who the client is behind proxies: `X-Forwarded-For`, believed of the operator's own only.
+"""Find the client's address behind trusted proxies, from `X-Forwarded-For`.
 
-Each proxy appends the address it was asked from, so the list is read from its end: what a trusted
-proxy wrote is believed, and the first address that is not a trusted proxy's is the client. What
-stands left of it is the client's own word (RFC 7239, 8.1). A list that makes no sense where it is
-read leaves the address of the connection.
+Each proxy appends the address that asked it, so the list is read from its end. Entries of trusted
+proxies are believed, and the first address that is not a trusted proxy's is the client's. Entries
+further left come from the client itself (RFC 7239, 8.1). If an entry cannot be read, the address of
+the connection counts.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.networks import IPAddress, Network, address_of, is_in
 
 MAX_PROXIES: Final = 32
-"""Trusted addresses in a row; more of them make no sense."""
+"""Trusted addresses in a row; a longer list is not believed."""
 
 _WITH_PORT: Final = re.compile(r"\[([^\[\]]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 
 def client_of(peer: str, headers: Headers, proxies: Sequence[Network]) -> str:
-    """The address of the client; `peer`, the connection's, where nothing better is known.
+    """Return the client's address; `peer`, the connection's, if nothing better is known.
 
-    Where all of the list are trusted proxies, the first of them has asked.
+    If the whole list consists of trusted proxies, the first of them is the client.
     """
     address = address_of(peer)
     if address is None or not is_in(address, proxies):
@@ -47,7 +47,7 @@ def _from_the_end(headers: Headers) -> Iterator[str]:
 
 
 def _hop(text: str) -> IPAddress | None:
-    """An address as proxies write it: some add the port (and brackets, where it is IPv6)."""
+    """Read an address as proxies write it: some add the port, and brackets around IPv6."""
     text = text.strip()
     match = _WITH_PORT.fullmatch(text)
     return address_of((match[1] or match[2]) if match else text)

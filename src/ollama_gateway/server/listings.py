@@ -1,7 +1,8 @@
-"""The lists that clients read: the union of what this key may use, straight from the catalog.
+"""The lists of models: all that the key may use, on any backend, straight from the catalog.
 
-No backend is asked, so they answer in microseconds and whatever is down. Entries are the
-backends' own, unknown fields included. Who may manage can name one backend, and reads its lists.
+No backend is asked, so a list takes microseconds and works while backends are down. Entries are the
+backends' own, unknown fields included. A key that may manage can name one backend and read its
+lists.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from ollama_gateway.server.routes import Handler
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
 
-TEXT: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
-NATIVE: Headers = [(b"content-type", b"application/json; charset=utf-8")]
-OPENAI: Headers = [(b"content-type", b"application/json")]
+TEXT_HEADERS: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
+NATIVE_HEADERS: Headers = [(b"content-type", b"application/json; charset=utf-8")]
+OPENAI_HEADERS: Headers = [(b"content-type", b"application/json")]
 
 
 @attrs.frozen
@@ -36,7 +37,7 @@ class Listings:
     backends: Backends
 
     def handlers(self) -> Mapping[str, Handler]:
-        """By path."""
+        """Return the handlers by path."""
         return {
             "/": self.root,
             "/api/tags": self.tags,
@@ -46,45 +47,48 @@ class Listings:
         }
 
     async def root(self, ask: Ask) -> None:
-        """`GET|HEAD /`: how clients find out that an Ollama is there; needs no key.
+        """Answer `GET|HEAD /`, by which clients find out that an Ollama is there; needs no key.
 
-        Where one backend is named it is that one that has to be there, and that needs a key.
+        If the request names a backend, that backend must be up, and the request needs a key.
         """
         if ask.backend_overrides:
             await self._view(ask)
-        await ask.downstream.respond(200, TEXT, b"Ollama is running")
+        await ask.downstream.respond(200, TEXT_HEADERS, b"Ollama is running")
 
     async def tags(self, ask: Ask) -> None:
-        """`GET /api/tags`: the models, newest first."""
+        """Answer `GET /api/tags`: the models, newest first."""
         principal, catalog = await self._view(ask)
         entries = list(_open_to(principal, catalog.models))
-        await ask.downstream.respond(200, NATIVE, _json({"models": entries}))
+        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"models": entries}))
 
     async def running(self, ask: Ask) -> None:
-        """`GET /api/ps`: the models that are loaded anywhere."""
+        """Answer `GET /api/ps`: the models that are loaded on any backend."""
         principal, catalog = await self._view(ask)
         entries = list(_open_to(principal, catalog.running))
-        await ask.downstream.respond(200, NATIVE, _json({"models": entries}))
+        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"models": entries}))
 
     async def version(self, ask: Ask) -> None:
-        """`GET /api/version`: the lowest among live backends, the last known when none is."""
+        """Answer `GET /api/version`: the lowest version of the backends that are up.
+
+        If none is up, the last known version.
+        """
         _, catalog = await self._view(ask)
         version = catalog.version or self.backends.last_version
         if version is None:
             raise Unavailable
-        await ask.downstream.respond(200, NATIVE, _json({"version": version}))
+        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"version": version}))
 
     async def models(self, ask: Ask) -> None:
-        """`GET /v1/models`: the same list as tags, in OpenAI's shape (null when empty)."""
+        """Answer `GET /v1/models`: the list of `/api/tags` in OpenAI's shape (null when empty)."""
         principal, catalog = await self._view(ask)
         data = [_card(entry) for entry in _open_to(principal, catalog.models)]
         body = _json({"object": "list", "data": data or None}) + b"\n"
-        await ask.downstream.respond(200, OPENAI, body)
+        await ask.downstream.respond(200, OPENAI_HEADERS, body)
 
     async def _view(self, ask: Ask) -> tuple[Principal, Catalog]:
-        """Who asks, and what there is: of all backends, or of the one that the request names.
+        """Return the principal and the catalog: of all backends, or of the one that is named.
 
-        Raises Unauthorized, Forbidden, BadRequest, and Unavailable where that one is down.
+        Raises Unauthorized, Forbidden, BadRequest, and Unavailable if the named backend is down.
         """
         principal = await self.keys.identify(ask.credential)
         if not principal.may_call(ask.endpoint.group):

@@ -1,7 +1,8 @@
 """Management: pull, push, create, copy, delete and blobs, at the one backend that is named.
 
-The whole path of such a request, as `flow/exchange.py` is that of inference. It is never raced and
-never tried again; it costs no tokens, and takes no slot: what it loads is a disk and a network.
+This is the whole path of such a request, as `flow/exchange.py` is for inference. A management
+request is never raced and never retried; it costs no tokens and takes no slot, since it loads a
+disk and a network, not a GPU.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Management:
     async def serve(self, ask: Ask) -> None:
         """Serve one request to its end; raises GatewayError, before or after the first byte."""
         principal = await self.keys.identify(ask.credential)  # 401, before a byte of the body
-        async with self.ledger.record(principal, ask) as record:  # exactly one row
+        async with self.ledger.record(principal, ask) as record:  # exactly one audit record
             may_call(principal, ask)  # 403, 415
             backend = target(principal, ask, self.backends)  # 400
             quota = self.limits.quota_of(principal.limits, spends_tokens=False)
@@ -57,21 +58,21 @@ class Management:
                     await relay_reply(reply, ask, record, finish, self.idle, extra)
 
     async def _command(self, principal: Principal, ask: Ask, lease: Lease) -> Command:
-        """Read the body; where it is large or still to come, only once it has its places."""
+        """Read the body; a large or late one only once the request holds its places."""
         is_slow = not await ask.downstream.is_at_hand()
         if is_slow:
             await self.limits.enter(lease)  # 429, 503
         command = await read_command(principal, ask)
         if is_slow:
-            await self.keys.identify(ask.credential)  # 401, where the key was revoked meanwhile
+            await self.keys.identify(ask.credential)  # 401, if the key was revoked meanwhile
         return command
 
     async def _finish(
         self, backend: Backend, command: Command, lease: Lease, record: AuditRecord
     ) -> None:
-        """The whole answer is there: the lists show what it has changed, and it is recorded; 503.
+        """Update the lists and finalize the record once the whole answer is there; raises 503.
 
-        Where the backend does not answer in time, its lists are as old as at any failed poll.
+        If the backend does not answer in time, its lists stay as old as after any failed poll.
         """
         if command.changes_models and record.outcome == "completed":
             await self.discovery.refresh(backend)

@@ -1,16 +1,16 @@
-"""Lets requests begin a few at a time, in the order of their arrival, and before what runs goes on.
+"""Start requests a few at a time, in the order of their arrival.
 
-When hundreds arrive at once, Trio runs all of them a step at a time: each would have its answer
-when the last one has, and streams that run already would stand still for so long. To begin is most
-of what a request costs. So only a few pass in one turn of the event loop, and in between those that
-have begun go on: the first answers come at once, and the last ones no later than before.
+When hundreds of requests arrive at once, Trio runs all of them step by step: the first would get
+its answer as late as the last, and running streams would stand still until then. The start is most
+of a request's cost. So only a few requests start in one turn of the event loop, and those that have
+started go on in between: the first answers come at once, and the last ones no later than before.
 
-While requests wait to begin, streams that run take turns too: what a stream has to send meanwhile
-leaves together, which costs as little as one chunk of it.
+While requests wait to start, running streams take turns too: the chunks that a stream collects
+meanwhile are sent together, which costs as little as one chunk.
 
-Who waits first looks after the next turn, and who leads a batch of those let in after the one
-behind it: so nothing runs where nobody waits. The rules: nobody holds anything while it waits for
-something else; whoever was to open the next turn does so on every way out.
+No task runs just for this. The first request that waits opens the next turn, and the first request
+of each batch opens the turn after it. Two rules hold: no request holds anything while it waits for
+something else, and the request that must open the next turn does so even if it is cancelled.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-AT_ONCE: Final = 16
-"""Requests that pass together: a dozen milliseconds of work."""
-RUNNING_AT_ONCE: Final = 16
-"""Streams that go on in a turn while requests wait: a tenth of the work of those that begin."""
+STARTS_PER_TURN: Final = 16
+"""Requests that start in one turn: a dozen milliseconds of work."""
+RUNNING_PER_TURN: Final = 16
+"""Streams that go on in one turn while requests wait: a tenth of the work of the starts."""
 
 
 @attrs.define(eq=False)
 class _Waiter:
-    let_in: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    may_start: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     opens_next: bool = attrs.field(default=False, init=False)
-    """Whether the next turn is this one's to open."""
+    """Whether this request must open the next turn."""
 
 
 @attrs.define(eq=False)
 class StartPacer:
-    """Passed by every request once, before any work is done for it."""
+    """Delays the start of requests; every request waits here once, before any work is done."""
 
-    at_once: int = AT_ONCE
-    running_at_once: int = RUNNING_AT_ONCE
-    _places: int = attrs.field(init=False)
-    """Requests that may pass without waiting, before somebody has to look after the next turn."""
+    starts_per_turn: int = STARTS_PER_TURN
+    running_per_turn: int = RUNNING_PER_TURN
+    _free_starts: int = attrs.field(init=False)
+    """Requests that may still start in this turn without waiting."""
     _is_waiting: bool = attrs.field(default=False, init=False)
-    """Whether a next turn will be opened."""
-    _beginning: deque[_Waiter] = attrs.field(factory=deque, init=False)
+    """Whether a waiting request will open the next turn."""
+    _starting: deque[_Waiter] = attrs.field(factory=deque, init=False)
     _running: deque[anyio.Event] = attrs.field(factory=deque, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._places = self.at_once
+        self._free_starts = self.starts_per_turn
 
-    async def pass_through(self) -> None:
-        """Return in a turn of the event loop in which this request may begin."""
-        if self._places:
-            self._places -= 1
+    async def wait_to_start(self) -> None:
+        """Return in a turn of the event loop in which this request may start."""
+        if self._free_starts:
+            self._free_starts -= 1
         elif self._is_waiting:
             await self._wait_in_line()
         else:
@@ -65,7 +65,7 @@ class StartPacer:
                 self._open(1)
 
     async def give_way(self) -> None:
-        """Let those that wait to begin go first; for a stream that has its first chunk."""
+        """Let requests that wait to start go first; called by a stream after each chunk."""
         if not self._is_waiting:
             return
         turn = anyio.Event()
@@ -79,26 +79,28 @@ class StartPacer:
 
     async def _wait_in_line(self) -> None:
         waiter = _Waiter()
-        self._beginning.append(waiter)
+        self._starting.append(waiter)
         try:
-            await waiter.let_in.wait()
+            await waiter.may_start.wait()
         except BaseException:
-            if not waiter.let_in.is_set():
-                self._beginning.remove(waiter)
+            if not waiter.may_start.is_set():
+                self._starting.remove(waiter)
             raise
         finally:
             if waiter.opens_next:
                 self._open(0)
 
-    def _open(self, passing: int) -> None:
-        """A new turn has begun, in which so many pass already: let in those of the next one."""
-        batch = [self._beginning.popleft() for _ in range(min(self.at_once, len(self._beginning)))]
+    def _open(self, started: int) -> None:
+        """Open a turn in which `started` requests start already: let the next batch start."""
+        batch = [
+            self._starting.popleft() for _ in range(min(self.starts_per_turn, len(self._starting)))
+        ]
         if batch:
             batch[0].opens_next = True
         for waiter in batch:
-            waiter.let_in.set()
+            waiter.may_start.set()
         self._is_waiting = bool(batch)
-        self._places = 0 if batch else self.at_once - passing
-        going = min(self.running_at_once, len(self._running)) if batch else len(self._running)
+        self._free_starts = 0 if batch else self.starts_per_turn - started
+        going = min(self.running_per_turn, len(self._running)) if batch else len(self._running)
         for _ in range(going):
             self._running.popleft().set()

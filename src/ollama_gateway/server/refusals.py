@@ -1,4 +1,4 @@
-"""Log lines for requests without a valid key, at a bounded rate: anyone can cause them."""
+"""Log refused requests at a bounded rate: a client needs no valid key to cause them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ log = get_logger("refused")
 
 @attrs.define
 class RefusalLog:
-    """At most `LINES_A_SECOND`; the first line of a later second says how many were left out."""
+    """Logs at most `LINES_A_SECOND`; the next line says how many lines were left out."""
 
     _second: int = attrs.field(default=-1, init=False)
     _lines: int = attrs.field(default=0, init=False)
     _left_out: int = attrs.field(default=0, init=False)
 
     def note(self, error: GatewayError, client: str, request_id: str) -> None:
-        """Log one refusal, or count it."""
+        """Log one refusal, or count it as left out."""
         second = int(anyio.current_time())
         if second != self._second:
             self._second, self._lines = second, 0
@@ -33,7 +33,7 @@ class RefusalLog:
             return
         self._lines += 1
         left_out, self._left_out = self._left_out, 0
-        told = {"setting": error.setting} if isinstance(error, TooManyConnections) else {}
+        details = {"setting": error.setting} if isinstance(error, TooManyConnections) else {}
         log.info(
             "refused",
             request_id=request_id,
@@ -41,5 +41,5 @@ class RefusalLog:
             status=error.status,
             reason=error.reason,
             left_out=left_out,
-            **told,
+            **details,
         )

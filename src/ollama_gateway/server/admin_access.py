@@ -1,12 +1,12 @@
-"""Who may ask the admin listener what: with the token everybody, without one set only this machine.
+"""Guard the admin listener: by a token if one is set, otherwise by the `Host` of the request.
 
-A web page whose name its owner lets point to 127.0.0.1 (DNS rebinding) is of the same origin as the
-admin listener there, so that its scripts may read all answers; only `Host` gives it away. So where
-no token keeps strangers out, the name must be one that nobody else can own: a loopback name, the
-address of `server.admin_bind`, or one of `server.admin_hosts`.
+The owner of a domain can point its name to 127.0.0.1 (DNS rebinding). A web page under that name
+then has the same origin as an admin listener there, so its scripts may read all answers; only
+`Host` gives it away. So without a token, the name must be one that no stranger can own: a loopback
+name, the address of `server.admin_bind`, or one of `server.admin_hosts`.
 
-Every route is guarded, also those to come, and two are less so: probes know no token, and ask by
-the names of services.
+Every route is guarded by default. Two are guarded less, for probes: they know no token and ask by
+service names.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from ollama_gateway.server.routes import Handler, Route, Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.hosts import is_loopback, name_in, name_of
 
-FOR_ALL: Final = "/healthz"
-"""Needs neither token nor name."""
-BY_ANY_NAME: Final = "/readyz"
-"""Needs the token where one is set."""
+OPEN_PATH: Final = "/healthz"
+"""Needs neither a token nor a known name."""
+ANY_HOST_PATH: Final = "/readyz"
+"""Needs the token if one is set, but no known name."""
 
 
 @attrs.frozen
-class Gate:
-    """What the admin listener asks for."""
+class AdminAccess:
+    """The token, or the names by which the admin listener may be asked without one."""
 
     token: str | None = attrs.field(default=None, repr=False)
     names: frozenset[str] = frozenset()
-    """By which it may be asked without a token, besides loopback's; as `name_of` has them."""
+    """Names that are accepted besides those of loopback, as `name_of` returns them."""
 
     @classmethod
-    def of(cls, token: str | None, hosts: Iterable[str]) -> Gate:
-        """The gate of a token and of names or addresses."""
+    def of(cls, token: str | None, hosts: Iterable[str]) -> AdminAccess:
+        """Build it from a token and from names or addresses."""
         return cls(token, frozenset(name for host in hosts if (name := name_of(host))))
 
     def routes(self, handlers: Mapping[str, Handler], under: Mapping[str, Handler]) -> Routes:
-        """The table of an admin listener: GET and HEAD, GET alone with a further path segment."""
+        """Return guarded routes: GET and HEAD for `handlers`, GET for paths below `under`."""
         return Routes(
             {path: self._route(path, handler, "HEAD") for path, handler in handlers.items()},
             {path: self._route(path, handler) for path, handler in under.items()},
         )
 
     def _route(self, path: str, handler: Handler, *others: str) -> dict[str, Route]:
-        guarded = handler if path == FOR_ALL else partial(self._let_in, path, handler)
+        guarded = handler if path == OPEN_PATH else partial(self._let_in, path, handler)
         route = Route(Endpoint(path, "admin"), guarded)
         return dict.fromkeys(["GET", *others], route)
 
     async def _let_in(self, path: str, handler: Handler, ask: Ask) -> None:
         if self.token is not None:
             _check(ask, self.token)
-        elif path != BY_ANY_NAME and not self._knows(ask.headers):
+        elif path != ANY_HOST_PATH and not self._knows(ask.headers):
             raise Misdirected
         await handler(ask)
 

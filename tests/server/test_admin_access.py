@@ -1,4 +1,4 @@
-"""Who may ask the admin listener: by which names without a token, and with one by any."""
+"""The admin listener answers to its own names only, or with a token to any name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import trio.testing
 
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.admin import MergedAdmin
+from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.gate import Gate
 from ollama_gateway.settings import load
 from ollama_gateway.wire.hosts import name_in, name_of
 from tests.http.serving import serving
@@ -40,7 +40,7 @@ FOREIGN = [
 
 
 async def status_of(scenario: Scenario, path: str, host: str, token: str | None = None) -> int:
-    """The status of an admin route that is asked by a name."""
+    """Return the status of an admin route that is asked with this `Host`."""
     headers = {"host": host}
     return (
         await scenario.ask(path, method="GET", key=token, headers=headers, is_admin=True)
@@ -48,7 +48,7 @@ async def status_of(scenario: Scenario, path: str, host: str, token: str | None 
 
 
 async def test_without_a_token_by_its_own_names_alone(autojump_clock: Clock) -> None:
-    """Whatever the port and the spelling; a stranger's name may lead to loopback as well."""
+    """Without a token only loopback names are accepted, with any port and spelling."""
     async with open_scenario() as scenario:
         for path in GUARDED:
             known = 404 if "nobody" in path else 200
@@ -67,7 +67,7 @@ async def test_without_a_token_by_its_own_names_alone(autojump_clock: Clock) -> 
 
 
 async def test_probes_ask_by_any_name(autojump_clock: Clock) -> None:
-    """An orchestrator's own; what they learn is no more than that."""
+    """Probes may ask by any name."""
     async with open_scenario() as scenario:
         for host in (*OWN, *FOREIGN):
             assert await status_of(scenario, "/healthz", host) == 200
@@ -75,7 +75,7 @@ async def test_probes_ask_by_any_name(autojump_clock: Clock) -> None:
 
 
 async def test_names_of_the_settings(autojump_clock: Clock) -> None:
-    """Those of `server.admin_hosts`, in any spelling, and the address that is listened on."""
+    """Names of `server.admin_hosts`, in any spelling, and the bound address are accepted."""
     settings = {
         "GATEWAY_SERVER_ADMIN_HOSTS": "Gateway.Example.,10.0.0.5,fd00:0::5,[fd00::6]",
         "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.9:0",
@@ -87,7 +87,7 @@ async def test_names_of_the_settings(autojump_clock: Clock) -> None:
 
 
 async def test_with_a_token_any_name(autojump_clock: Clock) -> None:
-    """A page that a name was redirected for has no token; without it, a loopback name is none."""
+    """With the token any name is accepted, and without it none."""
     async with open_scenario(settings={"GATEWAY_SERVER_ADMIN_TOKEN": TOKEN}) as scenario:
         for path in GUARDED:
             known = 404 if "nobody" in path else 200
@@ -115,10 +115,10 @@ async def test_with_a_token_any_name(autojump_clock: Clock) -> None:
     ],
 )
 async def test_on_the_wire(tmp_path: Path, head: bytes, status: bytes) -> None:
-    """The parent of several processes guards as one process does; its own are asked as before."""
+    """The parent of several processes guards its admin listener as a single process does."""
     said = Answers({"/readyz": READY})
     async with processes(tmp_path, said) as roster:
-        routes = MergedAdmin(roster, Gate(), Metrics()).routes()
+        routes = MergedAdmin(roster, AdminAccess(), Metrics()).routes()
         async with serving(App(routes, BodyBudget(1, 1), Metrics())) as peer:
             answer = await peer.exchange(head + b"connection: close\r\n\r\n")
 
@@ -127,7 +127,7 @@ async def test_on_the_wire(tmp_path: Path, head: bytes, status: bytes) -> None:
 
 @pytest.mark.parametrize("path", ["/metrics", "/status.json", "/explain/m", "/limits/k", "/readyz"])
 async def test_the_parent_asks_by_a_name_that_its_processes_know(tmp_path: Path, path: str) -> None:
-    """Their own gates are closed as well."""
+    """The parent asks its processes by `localhost`, since they guard their listeners too."""
     asked: list[bytes] = []
 
     class Noting(Answers):
@@ -137,7 +137,7 @@ async def test_the_parent_asks_by_a_name_that_its_processes_know(tmp_path: Path,
 
     said = Noting({"/readyz": READY, "/status.json": READY, "/explain/": {}, "/limits/": {}})
     async with processes(tmp_path, said) as roster:
-        routes = MergedAdmin(roster, Gate(TOKEN), Metrics()).routes()
+        routes = MergedAdmin(roster, AdminAccess(TOKEN), Metrics()).routes()
         async with serving(App(routes, BodyBudget(1, 1), Metrics())) as peer:
             head = f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n"
             await peer.exchange(head.encode() + b"connection: close\r\n\r\n")
@@ -146,7 +146,7 @@ async def test_the_parent_asks_by_a_name_that_its_processes_know(tmp_path: Path,
 
 
 def test_names_have_one_spelling(tmp_path: Path) -> None:
-    """In the settings and in headers; a port, a wildcard or a URL is no name."""
+    """Names have one spelling in settings and headers; ports, wildcards and URLs are refused."""
     assert name_of("GPU.Example.") == name_in("gpu.example:80") == "gpu.example"
     assert name_of("fd00:0::1") == name_in("[FD00::1]:1") == "fd00::1"
     for text in ("", "*", "*.example", "a b", "http://a", "a:80", "a/b", "[::1]:1", "a@b", "-a"):

@@ -1,7 +1,7 @@
-"""Where a request goes: the route, and what may stand before it for clients without headers.
+"""Split a request's path into the route and the prefixes for clients that cannot send headers.
 
-`/k/KEY/api/tags` carries the key, `/k/KEY/b/NAME/api/tags` also the one backend that is asked. The
-`ollama` CLI sends no header of its user's, but keeps a path that stands in `OLLAMA_HOST`.
+`/k/KEY/api/tags` carries the key, `/k/KEY/b/NAME/api/tags` also the one backend to ask. The
+`ollama` CLI sends no headers of its user's choice, but keeps a path that is part of `OLLAMA_HOST`.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ BACKEND_HEADER: Final = b"x-gateway-backend"
 
 
 @attrs.frozen
-class Address:
-    """A request's path, taken apart."""
+class RequestPath:
+    """The parts of a request's path."""
 
     route: str
     key: str | None = attrs.field(default=None, repr=False)
     backend: str | None = None
 
     @classmethod
-    def read(cls, path: str) -> Address:
-        """Take a path apart, as it stands in the request line."""
-        key, rest = _cut(path, KEY_PREFIX)
-        backend, route = _cut(rest, BACKEND_PREFIX)
+    def read(cls, path: str) -> RequestPath:
+        """Split a path as it stands in the request line."""
+        key, after_key = _cut(path, KEY_PREFIX)
+        backend, route = _cut(after_key, BACKEND_PREFIX)
         return cls(route, key, None if backend is None else unquote(backend))
 
     def backend_overrides(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, ...]:
-        """All backends that a request names as the one to ask: in its path and in its headers."""
+        """Return every backend that the request names as the one to ask, in path and headers."""
         named = [value.decode("latin-1") for name, value in headers if name == BACKEND_HEADER]
         return tuple(named) if self.backend is None else (self.backend, *named)
 
 
 def _cut(path: str, prefix: str) -> tuple[str | None, str]:
-    """What stands behind a prefix, up to the next slash, and the path from there on."""
+    """Return the segment after a prefix and the path after it; None if the prefix is missing."""
     if not path.startswith(prefix):
         return None, path
-    found, _, rest = path.removeprefix(prefix).partition("/")
-    return found, f"/{rest}"
+    found, _, following = path.removeprefix(prefix).partition("/")
+    return found, f"/{following}"

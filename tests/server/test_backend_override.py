@@ -1,4 +1,4 @@
-"""One backend named by a header or in the path: all is its alone, for those who may manage."""
+"""A key that may manage can name one backend, by header or path; only that one is asked."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import pytest
 import trio.testing
 
 from ollama_gateway.simulator import Model, Script, Simulator
-from tests.server.managing import Managed, managed
+from tests.server.managing import ManagingClient, managed
 
 Clock = trio.testing.MockClock
 SAY = [{"role": "user", "content": "hi"}]
 
 
 def two() -> dict[str, Simulator]:
-    """Two backends that share a model and have one each."""
+    """Return two backends that share a model and have one more each."""
     return {
         "a": Simulator([Model("shared:1"), Model("only-a:1")], version="0.33.0"),
         "b": Simulator([Model("shared:1"), Model("only-b:1")], version="0.32.0"),
     }
 
 
-def cli(client: Managed, backend: str, path: str, key: str | None = None) -> str:
-    """The path that the CLI asks for with `OLLAMA_HOST=http://gateway/k/KEY/b/BACKEND`."""
+def cli(client: ManagingClient, backend: str, path: str, key: str | None = None) -> str:
+    """Return the CLI's path with `OLLAMA_HOST=http://gateway/k/KEY/b/BACKEND`."""
     return f"/k/{key or client.key}/b/{backend}{path}"
 
 
 async def test_lists_are_those_of_one_backend(autojump_clock: Clock) -> None:
-    """Tags, `/v1/models`, ps and the version are what that one says."""
+    """Tags, `/v1/models`, ps and the version are those of the named backend."""
     async with managed(two()) as client:
         client.scenario.simulators["b"].load("only-b:1")
         await client.scenario.poll()
@@ -47,7 +47,7 @@ async def test_lists_are_those_of_one_backend(autojump_clock: Clock) -> None:
 
 
 async def test_inference_goes_there_and_nowhere_else(autojump_clock: Clock) -> None:
-    """The preferred backend is passed by, and a failure is not made good by another one."""
+    """Inference goes to the named backend only: no preference and no failover."""
     async with managed(two()) as client:
         body = {"model": "shared:1", "messages": SAY}
         good = await client.ask(cli(client, "b", "/api/chat"), body, key="-")
@@ -68,7 +68,7 @@ async def test_inference_goes_there_and_nowhere_else(autojump_clock: Clock) -> N
 
 
 async def test_a_stalled_one_gets_no_hedge(autojump_clock: Clock) -> None:
-    """A hedge would be another backend's answer."""
+    """A stalled named backend gets no hedge."""
     async with managed(two()) as client:
         for simulator in client.scenario.simulators.values():
             simulator.load("shared:1")
@@ -98,7 +98,7 @@ async def test_a_stalled_one_gets_no_hedge(autojump_clock: Clock) -> None:
 async def test_without_the_right_every_name_is_the_same(
     autojump_clock: Clock, method: str, path: str, backend: str
 ) -> None:
-    """A key that may not manage gets the one 403 for a backend that exists and for none."""
+    """A key that may not manage gets the same 403 for known and unknown backends."""
     async with managed(two()) as client:
         body = {"model": "shared:1", "messages": SAY}
         plain = client.scenario.key
@@ -111,7 +111,7 @@ async def test_without_the_right_every_name_is_the_same(
 
 
 async def test_the_right_to_manage_is_no_right_to_the_rest(autojump_clock: Clock) -> None:
-    """A key for management alone names backends, and still lists and chats nothing."""
+    """A key with `manage` alone can neither list nor chat."""
     async with managed(two()) as client:
         _, key = client.scenario.store.create("puller", ("*",), frozenset({"manage"}))
         tags = await client.ask("/api/tags", method="GET", key=key, to="a")
@@ -122,7 +122,7 @@ async def test_the_right_to_manage_is_no_right_to_the_rest(autojump_clock: Clock
 
 
 async def test_a_name_is_said_once(autojump_clock: Clock) -> None:
-    """Path and header together are two names, even where they agree; no key is a 401 first."""
+    """Path and header together are two names, even if equal; a bad key is a 401 first."""
     async with managed(two()) as client:
         both = await client.ask(cli(client, "a", "/api/tags"), method="GET", key="-", to="a")
         unknown = await client.ask(cli(client, "c", "/api/tags"), method="GET", key="-")
@@ -134,7 +134,7 @@ async def test_a_name_is_said_once(autojump_clock: Clock) -> None:
 
 
 async def test_errors_behind_the_prefix_speak_the_routes_dialect(autojump_clock: Clock) -> None:
-    """A 404 is the router's text, and `/v1` errors are OpenAI's, whatever stands before them."""
+    """Errors behind the prefix use the dialect of the route after it."""
     async with managed(two()) as client:
         missing = await client.ask(cli(client, "a", "/nope"), method="GET", key="-")
         v1 = await client.ask(cli(client, "c", "/v1/models"), method="GET", key="-")
@@ -144,7 +144,7 @@ async def test_errors_behind_the_prefix_speak_the_routes_dialect(autojump_clock:
 
 
 async def test_a_paused_backend_can_be_managed_and_gets_no_chat(autojump_clock: Clock) -> None:
-    """A pause keeps requests away from a machine while its operator prepares it."""
+    """A paused backend can be managed but gets no chat."""
     async with managed() as client:
         client.scenario.gateway.backends.pause(["b"])
         pull = await client.ask("/api/pull", {"model": "new:1"}, to="b")

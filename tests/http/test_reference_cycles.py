@@ -1,4 +1,4 @@
-"""What serves a request is freed when it is over, and not when the garbage collector comes by."""
+"""Objects that serve a request are freed at its end, without the garbage collector."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterator
 import pytest
 from hypercorn.protocol.http_stream import HTTPStream
 
-from ollama_gateway.http.connection import Connection
+from ollama_gateway.http.connection import ClientConnection
 from ollama_gateway.http.protocol import Protocol
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.http.response_writer import ResponseWriter
 from ollama_gateway.server.downstream import ASGIDownstream
 from tests.http.serving import PLAIN_REQUEST, gateway, read_to_end, serving
 
-OURS = (Connection, Protocol, HTTPStream, RequestStream, ResponseWriter, ASGIDownstream)
+OURS = (ClientConnection, Protocol, HTTPStream, RequestStream, ResponseWriter, ASGIDownstream)
 KEPT_ALIVE = PLAIN_REQUEST.replace(b"connection: close\r\n", b"")
 
 
 @pytest.fixture
 def garbage() -> Iterator[list[object]]:
-    """What only the collector can free, once it is asked; it does not come by itself."""
+    """Collect the objects that only the garbage collector can free, when the test calls it."""
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
@@ -31,8 +31,8 @@ def garbage() -> Iterator[list[object]]:
     gc.enable()
 
 
-async def test_a_request_and_its_connection_are_no_circles(garbage: list[object]) -> None:
-    """Ten requests on one connection, and ten on as many, leave nothing behind."""
+async def test_a_request_and_its_connection_form_no_cycles(garbage: list[object]) -> None:
+    """Ten requests on one connection, and ten on ten connections, form no reference cycles."""
     async with serving(gateway()) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(KEPT_ALIVE * 9 + PLAIN_REQUEST)

@@ -1,4 +1,4 @@
-"""What ends a stock hypercorn on Trio, or speaks another protocol, ends here at its connection."""
+"""Requests that crash stock hypercorn on Trio, or use another protocol, end their connection."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ REFUSED: Final = {
 
 @pytest.mark.parametrize("request_", ANSWERED_IN_HTTP_1.values(), ids=ANSWERED_IN_HTTP_1.keys())
 async def test_an_upgrade_is_answered_in_http_1(request_: bytes) -> None:
-    """Whoever asks for another protocol gets a plain answer, and the next client is served."""
+    """A request for another protocol gets a plain answer, and the next client is served."""
     async with serving(gateway()) as peer:
         stream = await peer.connect()
         async with stream:
@@ -61,7 +61,7 @@ async def test_an_upgrade_is_answered_in_http_1(request_: bytes) -> None:
 
 @pytest.mark.parametrize("request_", REFUSED.values(), ids=REFUSED.keys())
 async def test_another_protocol_is_refused_and_closed(request_: bytes) -> None:
-    """What is not HTTP/1.0 or 1.1 gets one 400, then the end, and the next client is served."""
+    """Bytes that are not HTTP/1.0 or 1.1 get one 400 and a close; the next client is served."""
     async with serving(gateway()) as peer:
         answer = await peer.exchange(request_)
         assert answer.startswith(b"HTTP/1.1 400 ")
@@ -72,7 +72,7 @@ async def test_another_protocol_is_refused_and_closed(request_: bytes) -> None:
 
 
 async def test_all_at_once_harm_nobody() -> None:
-    """One listener takes the whole corpus in a row and serves after each."""
+    """One listener survives the whole corpus, and serves after each request of it."""
     async with serving(gateway()) as peer:
         for request_ in (*ANSWERED_IN_HTTP_1.values(), *REFUSED.values()):
             async with await peer.connect() as stream:
