@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.discovery import Discovery
+from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MOST_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
@@ -47,6 +47,7 @@ from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.management import Management
 from ollama_gateway.server.routes import gateway_routes
+from ollama_gateway.settings import Settings
 from ollama_gateway.settings import model as settings_model
 from ollama_gateway.storage.batcher import Runner, in_thread
 from ollama_gateway.wire.origins import Origins
@@ -58,7 +59,6 @@ ADMIN_CONNECTIONS = 64
 ADMIN_SETTINGS = ("none; the admin listener has 64", "none; 16 of the admin listener's 64")
 ADMIN_BODIES = 1024 * 1024
 
-Settings = settings_model.Settings
 Watcher = Callable[[], Awaitable[None]]
 
 
@@ -71,7 +71,7 @@ class Gateway:
     admin: Admin
     admin_listener: Listener
     backends: Backends
-    discovery: Discovery
+    discovery: BackendDiscovery
     metrics: Metrics
     watchers: Mapping[str, Watcher]
     copier: CatalogCopier | None
@@ -99,7 +99,7 @@ async def build(
     metrics = Metrics()
     counted = RowMetrics(metrics)
     backends = build_backends(settings, transports, metrics, most_idle=MOST_IDLE)
-    discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
+    discovery = BackendDiscovery(backends, settings.discovery.interval, settings.discovery.timeout)
     url = settings.storage.database_url
     place = place_of(settings.storage.data_dir, url.reveal() if url else None)
     async with (
@@ -278,7 +278,7 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
 
 
 def _watchers(
-    discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses, audit: Audit
+    discovery: BackendDiscovery, copier: CatalogCopier | None, pauses: Pauses, audit: Audit
 ) -> dict[str, Watcher]:
     watchers: dict[str, Watcher] = {
         f"discovery:{backend.name}": partial(discovery.watch, backend)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_gateway.backends.catalog import Catalog, Entry, Listing
+from ollama_gateway.backends.catalog import Catalog, Listing, ModelEntry
 
 
-def entry(name: str, *, modified: str = "2026-01-01", digest: str = "a" * 64) -> Entry:
+def entry(name: str, *, modified: str = "2026-01-01", digest: str = "a" * 64) -> ModelEntry:
     """An entry of `/api/tags`."""
     return {"name": name, "model": name, "modified_at": modified, "digest": digest, "size": 1}
 
 
 def listing(
-    *entries: Entry, version: str = "0.33.0", patterns: tuple[str, ...] = ("*",)
+    *entries: ModelEntry, version: str = "0.33.0", patterns: tuple[str, ...] = ("*",)
 ) -> Listing:
     """What a poll gave."""
     return Listing.read({"version": version}, {"models": list(entries)}, {}, patterns)

@@ -7,7 +7,7 @@ import pytest
 from trio.testing import MockClock
 
 from ollama_gateway.backends.outgoing import MOST_PLACES, Message, Outgoing
-from ollama_gateway.backends.uploading import Upload
+from ollama_gateway.backends.uploading import OutgoingBody
 from tests.backends.asking import OK, UNUSED
 from tests.backends.misbehaving import answers, talking_to
 
@@ -20,7 +20,7 @@ def message(
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Message:
     """A request without a body."""
-    return Message(method, target, headers, Upload(b"", length=0))
+    return Message(method, target, headers, OutgoingBody(b"", length=0))
 
 
 async def test_both_ways_to_ask_send_the_same(autojump_clock: MockClock) -> None:

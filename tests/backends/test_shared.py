@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from ollama_gateway.backends.backends import Backend, Backends
-from ollama_gateway.backends.shared import KEY, CatalogCopier, RedisDown, SharedCatalog
+from ollama_gateway.backends.shared import KEY, CatalogCopier, SharedCatalog, SharedCatalogDown
 from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry, listing
 from tests.smoke.fleet import free_port
@@ -66,9 +66,9 @@ def test_a_redis_that_is_away_says_only_that() -> None:
     """The error names neither address nor library."""
     shared = SharedCatalog(f"redis://:secret@127.0.0.1:{free_port()}/0")
 
-    with pytest.raises(RedisDown) as caught:
+    with pytest.raises(SharedCatalogDown) as caught:
         shared.read(URLS)
-    with pytest.raises(RedisDown):
+    with pytest.raises(SharedCatalogDown):
         shared.write(URLS, {"a": listing()})
 
     assert str(caught.value) == "Redis does not answer"

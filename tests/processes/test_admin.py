@@ -16,7 +16,7 @@ from ollama_gateway.errors import Unauthorized, Unavailable
 from ollama_gateway.flow.ask import Ask, Endpoint
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.processes.admin import Member, MergedAdmin, Roster
+from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
 from ollama_gateway.server.admin import JSON
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
@@ -64,7 +64,7 @@ async def processes(directory: Path, *answers: Answers | None) -> AsyncIterator[
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         for number, said in enumerate(answers):
             path = directory / str(number)
-            roster.add(Member(number, 100 + number, path, serves=True))
+            roster.add(RosterMember(number, 100 + number, path, serves=True))
             if said is not None:
                 sock = stack.enter_context(socket.socket(socket.AF_UNIX))
                 sock.setblocking(False)  # noqa: FBT003 - the standard library's signature

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prometheus_client import Gauge
 
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.processes.figures import MOST, Figures, lasting, page, read, total
+from ollama_gateway.processes.figures import MOST, MetricFamilies, lasting, page, read, total
 
 
-def figures_of(metrics: Metrics) -> Figures:
+def figures_of(metrics: Metrics) -> MetricFamilies:
     """What the parent reads of a process."""
     return read(metrics.page().decode())
 
@@ -24,7 +24,7 @@ def counted(chats: int, *, seconds: float = 0.2, busy: int = 0, is_up: bool = Tr
     return metrics
 
 
-def lines(figures: Figures) -> list[str]:
+def lines(figures: MetricFamilies) -> list[str]:
     """The page's lines, without what explains them."""
     text = page(figures, 2, {0: 0, 1: 3}).decode()
     return [line for line in text.splitlines() if not line.startswith("#")]

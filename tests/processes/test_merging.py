@@ -7,11 +7,11 @@ from typing import Any
 
 import trio.testing
 
-from ollama_gateway.processes.merging import RULES, Document, readiness, status
+from ollama_gateway.processes.merging import RULES, JSONObject, readiness, status
 from tests.support.scenario import open_scenario
 
-READY: Document = {"ready": True, "reasons": [], "degraded": []}
-DOWN: Document = {"ready": False, "reasons": ["no backend is up"], "degraded": []}
+READY: JSONObject = {"ready": True, "reasons": [], "degraded": []}
+DOWN: JSONObject = {"ready": False, "reasons": ["no backend is up"], "degraded": []}
 
 
 def test_one_ready_process_makes_the_gateway_ready() -> None:
@@ -46,7 +46,7 @@ def test_a_drain_comes_first() -> None:
     assert found == {"ready": False, "reasons": ["draining"], "degraded": []}
 
 
-def backend(**changes: Any) -> Document:
+def backend(**changes: Any) -> JSONObject:
     """A backend as one process sees it."""
     model = {
         "warm": False,

@@ -18,7 +18,7 @@ from ollama_gateway.wire.large import Intake
 from ollama_gateway.wire.names import ModelName, matches
 from ollama_gateway.wire.structure import Limits
 
-Entry = dict[str, Any]
+ModelEntry = dict[str, Any]
 """An entry of `/api/tags` or `/api/ps` as the backend sent it, unknown fields included."""
 
 MIN_DIGEST: Final = 12
@@ -41,9 +41,9 @@ class Listing:
     """One backend's models, loaded models and version, at one poll."""
 
     version: str
-    models: Mapping[str, Entry]
+    models: Mapping[str, ModelEntry]
     """By the model's key (`ModelName.key`), in the backend's order."""
-    running: Mapping[str, Entry]
+    running: Mapping[str, ModelEntry]
     """What `/api/ps` said: the warm models, by key."""
 
     @classmethod
@@ -59,11 +59,11 @@ class Listing:
         )
 
 
-def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, Entry]:
+def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, ModelEntry]:
     models = document.get("models") if isinstance(document, dict) else None
     if not isinstance(models, list):
         return {}
-    found: dict[str, Entry] = {}
+    found: dict[str, ModelEntry] = {}
     for entry in models[:MAX_MODELS]:
         name = _name_of(entry)
         if name is not None and allows(patterns, name):
@@ -92,9 +92,9 @@ def _name_of(entry: object) -> ModelName | None:
 class Catalog:
     """The union over backends that are up."""
 
-    models: Mapping[str, Entry] = attrs.field(factory=dict)
+    models: Mapping[str, ModelEntry] = attrs.field(factory=dict)
     """`/api/tags` entries by key, newest first."""
-    running: Mapping[str, Entry] = attrs.field(factory=dict)
+    running: Mapping[str, ModelEntry] = attrs.field(factory=dict)
     """`/api/ps` entries by key, the one that stays longest first."""
     hosts: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     """Backend names by model key, in order of preference."""
@@ -106,8 +106,8 @@ class Catalog:
     @classmethod
     def union(cls, listings: Iterable[tuple[str, Listing]]) -> Catalog:
         """Join listings given in order of preference as (backend name, listing)."""
-        models: dict[str, Entry] = {}
-        running: dict[str, Entry] = {}
+        models: dict[str, ModelEntry] = {}
+        running: dict[str, ModelEntry] = {}
         digests: dict[str, dict[str, str]] = {}
         versions: list[str] = []
         for backend, listing in listings:
@@ -126,13 +126,13 @@ class Catalog:
         )
 
 
-def _later(present: Entry | None, other: Entry, field: str) -> Entry:
+def _later(present: ModelEntry | None, other: ModelEntry, field: str) -> ModelEntry:
     if present is None or str(other.get(field, "")) > str(present.get(field, "")):
         return other
     return present
 
 
-def _sorted(entries: dict[str, Entry], field: str) -> dict[str, Entry]:
+def _sorted(entries: dict[str, ModelEntry], field: str) -> dict[str, ModelEntry]:
     """Ollama lists the newest first; equal times keep their order, so that lists are stable."""
     order = sorted(entries.items(), key=lambda item: str(item[1].get(field, "")), reverse=True)
     return dict(order)
@@ -148,6 +148,6 @@ def short_digest(digest: str) -> str:
     return digest.removeprefix("sha256:")[:MIN_DIGEST]
 
 
-def names(entries: Iterable[Entry]) -> list[str]:
+def names(entries: Iterable[ModelEntry]) -> list[str]:
     """The names under which entries are listed."""
     return [cast("str", entry["name"]) for entry in entries]

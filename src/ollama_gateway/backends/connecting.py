@@ -155,7 +155,7 @@ class _Quietable(Wrapping):
         return await self._stream.receive(max_bytes)
 
 
-class SecureStream(Wrapping):
+class BackendTLSStream(Wrapping):
     """A connection over TLS, which can be looked at before it is used again."""
 
     def __init__(self, stream: TLSStream) -> None:
@@ -196,4 +196,4 @@ async def _secured(stream: ByteStream, host: str, ssl_context: ssl.SSLContext) -
     except BaseException:
         await anyio.aclose_forcefully(stream)
         raise
-    return SecureStream(secure)
+    return BackendTLSStream(secure)

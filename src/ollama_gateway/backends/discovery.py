@@ -93,7 +93,7 @@ async def _read(stream: httpx.AsyncByteStream) -> object:
 
 
 @attrs.frozen
-class Discovery:
+class BackendDiscovery:
     """Keeps `backends` true; `watch` is one worker's life."""
 
     backends: Backends

@@ -38,7 +38,7 @@ LONGEST_BACKOFF: Final = 60.0
 """The same where it does, at most: it may have been mended since."""
 
 
-class Fault(enum.Enum):
+class BackendFault(enum.Enum):
     """What a failed attempt says of its backend."""
 
     UNREACHABLE = "unreachable"

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from ollama_gateway.backends.breaker import Breaker
-from ollama_gateway.backends.health import Fault, Health
+from ollama_gateway.backends.health import BackendFault, Health
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.backends import Backend, Backends
 
-FAILING: Final = {Fault.UNREACHABLE, Fault.BROKEN, Fault.ERROR}
+FAILING: Final = {BackendFault.UNREACHABLE, BackendFault.BROKEN, BackendFault.ERROR}
 """What makes a backend one that is itself failing, until it answers again."""
 
 
@@ -90,21 +90,21 @@ class Slot:
             self._backends.breaker_closed(self.backend, self.model)
 
     def failed(
-        self, fault: Fault, reason: str, now: float, *, retry_after: float | None = None
+        self, fault: BackendFault, reason: str, now: float, *, retry_after: float | None = None
     ) -> None:
         """The attempt failed, before a good chunk or in its answer; before it is released."""
         self.reason = reason
-        if fault is Fault.UNREACHABLE:
+        if fault is BackendFault.UNREACHABLE:
             self._count(self.backend.breaker, None, now)
         if self.is_slotless:
             return
         self._has_answered = False
         self.health.is_failing = self.health.is_failing or fault in FAILING
-        if fault is Fault.BROKEN:
+        if fault is BackendFault.BROKEN:
             self._count(self.health.breaker, self.model, now)
-        elif fault is Fault.FULL:
+        elif fault is BackendFault.FULL:
             self.health.backoff(now, retry_after)
-        elif fault is Fault.LACKS_MODEL:
+        elif fault is BackendFault.LACKS_MODEL:
             self._backends.lost(self.backend, self.model, now)
 
     def blame(self, now: float) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 import httpx
 
-from ollama_gateway.backends.uploading import Headers, Upload
+from ollama_gateway.backends.uploading import Headers, OutgoingBody
 from ollama_gateway.wire.headers import field_lines
 from ollama_gateway.wire.large import RequestBody
 
@@ -34,14 +34,14 @@ class Message:
     target: bytes
     headers: Sequence[tuple[bytes, bytes]] = attrs.field(repr=False)
     """All but the framing, which is ours, whatever they say of it."""
-    upload: Upload
+    upload: OutgoingBody
     is_once: bool = False
     """Whether it must not go out twice."""
 
     @classmethod
     def of(cls, request: httpx.Request, *, is_once: bool) -> Message:
         """A request of httpx."""
-        upload = Upload.of(request)
+        upload = OutgoingBody.of(request)
         is_once = is_once or upload.source is not None
         return cls(request.method, request.url.raw_path, request.headers.raw, upload, is_once)
 
@@ -89,7 +89,7 @@ class Outgoing:
     def message(self, method: str, path: str, headers: Headers, content: RequestBody) -> Message:
         """One request, for `Transport.ask`."""
         _, target = self._place_of(path)
-        upload = Upload(content, length=len(content))
+        upload = OutgoingBody(content, length=len(content))
         return Message(method, target, [*self._first, *headers, *self.own], upload)
 
     def request(

@@ -35,12 +35,12 @@ TICK: Final = 1.0
 """Seconds between looks at the catalog, which every poll replaces."""
 
 
-class RedisDown(Exception):
+class SharedCatalogDown(Exception):
     """Redis did not answer; its own text may hold the address and stays behind."""
 
 
 @attrs.frozen
-class Copy:
+class CatalogCopy:
     """What Redis holds."""
 
     listings: Mapping[str, Listing]
@@ -66,7 +66,7 @@ class SharedCatalog:
             **keepalive.of_redis(url),
         )
 
-    def read(self, urls: Mapping[str, str]) -> Copy | None:
+    def read(self, urls: Mapping[str, str]) -> CatalogCopy | None:
         """The copy for the backends in `urls` (name -> URL); None when there is none.
 
         Raises RedisDown. What is there but not as written by a gateway is left out.
@@ -75,7 +75,7 @@ class SharedCatalog:
             fields = cast("dict[bytes, bytes]", self._redis.hgetall(KEY))
         except redis.RedisError:
             # From None: a server that does not know AUTH quotes what it was given.
-            raise RedisDown("Redis does not answer") from None
+            raise SharedCatalogDown("Redis does not answer") from None
         listings, newest = {}, 0.0
         for name, url in urls.items():
             document = _document(fields.get(name.encode()))
@@ -84,7 +84,7 @@ class SharedCatalog:
                     document, document, {"models": document.get("running")}, ("*",)
                 )
                 newest = max(newest, float(document["at"]))
-        return Copy(listings, max(0.0, time.time() - newest)) if listings else None
+        return CatalogCopy(listings, max(0.0, time.time() - newest)) if listings else None
 
     def write(self, urls: Mapping[str, str], listings: Mapping[str, Listing]) -> None:
         """Replace what is known of these backends; raises RedisDown."""
@@ -96,7 +96,7 @@ class SharedCatalog:
                 pipeline.execute()
         except redis.RedisError:
             # From None: a server that does not know AUTH quotes what it was given.
-            raise RedisDown("Redis does not answer") from None
+            raise SharedCatalogDown("Redis does not answer") from None
 
 
 def _document(field: bytes | None) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class CatalogCopier:
             copy = await anyio.to_thread.run_sync(
                 self.shared.read, self._urls(), abandon_on_cancel=True
             )
-        except RedisDown:
+        except SharedCatalogDown:
             return
         for backend in self.backends.all if copy else ():
             if copy and (listing := copy.listings.get(backend.name)):
@@ -152,7 +152,7 @@ class CatalogCopier:
                     self.shared.write, self._urls(), up, abandon_on_cancel=True
                 )
                 published = catalog
-            except RedisDown:
+            except SharedCatalogDown:
                 continue
 
     def _urls(self) -> dict[str, str]:

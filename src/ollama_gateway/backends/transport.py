@@ -81,7 +81,7 @@ class Transport(httpx.AsyncBaseTransport):
         """Connections that are kept for a next request."""
         return len(self._idle)
 
-    async def ask(self, message: Message, owner: str = "") -> Incoming:
+    async def ask(self, message: Message, owner: str = "") -> BackendAnswer:
         """Send the request and return once the head of its answer is there.
 
         The request's own framing headers are replaced by ours; of a streamed body, which goes out
@@ -114,7 +114,7 @@ class Transport(httpx.AsyncBaseTransport):
         except BaseException:
             self.open_connections -= 1
             raise
-        return Incoming(self, conversation, owner)
+        return BackendAnswer(self, conversation, owner)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Do the same for a request of httpx, with what `ask` says and raises.
@@ -220,7 +220,7 @@ async def _has_words(stream: ByteStream) -> bool:
 
 
 @attrs.define(eq=False)
-class Incoming:
+class BackendAnswer:
     """An answer from its head on, and the owner of its connection: read to its end, or closed."""
 
     _transport: Transport
@@ -260,7 +260,7 @@ class _Body(httpx.AsyncByteStream):
     collector when a reader stops in the middle.
     """
 
-    _incoming: Incoming
+    _incoming: BackendAnswer
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

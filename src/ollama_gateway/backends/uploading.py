@@ -30,7 +30,7 @@ class BodyFailed(Exception):
 
 
 @attrs.frozen
-class Upload:
+class OutgoingBody:
     """A body to be sent."""
 
     content: RequestBody = attrs.field(repr=False)
@@ -40,7 +40,7 @@ class Upload:
     """Bytes; None where that is not known."""
 
     @classmethod
-    def of(cls, request: httpx.Request) -> Upload:
+    def of(cls, request: httpx.Request) -> OutgoingBody:
         """The body of a request."""
         if isinstance(request.stream, httpx.ByteStream):
             return cls(request.content, length=len(request.content))

@@ -19,9 +19,9 @@ import trio
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.heads import Head
-from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.transport import Incoming
+from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import Blame, GatewayError, Unavailable
 from ollama_gateway.flow.admission import Call
 from ollama_gateway.flow.answers import AnswerBudget, Held
@@ -57,7 +57,7 @@ class AttemptFailed(Exception):
     def __init__(
         self,
         reason: str,
-        fault: Fault,
+        fault: BackendFault,
         *,
         status: int | None = None,
         message: str | None = None,
@@ -89,7 +89,7 @@ class Answer:
     frames: Frames | WholeAnswer
     first: list[bytes]
     """The frames that came with the first good chunk; who sends them empties it."""
-    _incoming: Incoming
+    _incoming: BackendAnswer
     held: Held
     """What of it is in memory until it has been sent."""
     shown: Callable[[bytes], bytes] = bytes
@@ -134,7 +134,7 @@ async def attempt(slot: Slot, call: Call, key_id: str, budget: AnswerBudget) -> 
             return await _ask(slot, call, key_id, Held(budget))
         finally:
             unanswered.discard(scope)
-    raise AttemptFailed("backend_down", Fault.NONE)
+    raise AttemptFailed("backend_down", BackendFault.NONE)
 
 
 async def _ask(slot: Slot, call: Call, key_id: str, held: Held) -> Answer:
@@ -144,9 +144,9 @@ async def _ask(slot: Slot, call: Call, key_id: str, held: Held) -> Answer:
     try:
         incoming = await backend.transport.ask(message, key_id)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise AttemptFailed("connect_failed", Fault.UNREACHABLE) from error
+        raise AttemptFailed("connect_failed", BackendFault.UNREACHABLE) from error
     except httpx.TransportError as error:
-        raise AttemptFailed("connection_broken", Fault.BROKEN) from error
+        raise AttemptFailed("connection_broken", BackendFault.BROKEN) from error
     slot.connected()
     try:
         return await _first_chunk(slot, call, incoming, held)
@@ -156,19 +156,19 @@ async def _ask(slot: Slot, call: Call, key_id: str, held: Held) -> Answer:
         raise
 
 
-async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -> Answer:
+async def _first_chunk(slot: Slot, call: Call, incoming: BackendAnswer, held: Held) -> Answer:
     backend, head = slot.backend, incoming.head
     if not httpx.codes.is_success(head.status):
         raise await _failure(backend, call, incoming)
     frames = frames_for(_text(head, b"content-type"))
     if frames is None or b"content-encoding" in head.fields:
-        raise AttemptFailed("not_an_ollama", Fault.ERROR)
+        raise AttemptFailed("not_an_ollama", BackendFault.ERROR)
     dialect = call.endpoint.dialect
     if not frames.streamed:
         frames = WholeAnswer(dialect, is_kept=call.endpoint.group == "read")
     first = await _next_frames(incoming, frames, held)
     if not first:
-        raise AttemptFailed("empty_answer", Fault.BROKEN)
+        raise AttemptFailed("empty_answer", BackendFault.BROKEN)
     if isinstance(frames, WholeAnswer):
         reading = frames.reading
     else:
@@ -179,13 +179,13 @@ async def _first_chunk(slot: Slot, call: Call, incoming: Incoming, held: Held) -
 
 def _check(reading: Reading, backend: Backend) -> None:
     if reading.is_garbled:
-        raise AttemptFailed("garbled_answer", Fault.ERROR)
+        raise AttemptFailed("garbled_answer", BackendFault.ERROR)
     if reading.error is not None:
         text = scrubbed(reading.error, backend)
-        raise AttemptFailed("error_as_answer", Fault.ERROR, message=text)
+        raise AttemptFailed("error_as_answer", BackendFault.ERROR, message=text)
 
 
-async def _failure(backend: Backend, call: Call, incoming: Incoming) -> Exception:
+async def _failure(backend: Backend, call: Call, incoming: BackendAnswer) -> Exception:
     """What a status that is not 2xx means: for the client, or for the race."""
     status = incoming.head.status
     error = call.endpoint.dialect.read_body(await _error_body(incoming)).error
@@ -203,22 +203,22 @@ async def _failure(backend: Backend, call: Call, incoming: Incoming) -> Exceptio
     )
 
 
-def _fault_of(status: int, text: str | None, backend: Backend, call: Call) -> Fault:
+def _fault_of(status: int, text: str | None, backend: Backend, call: Call) -> BackendFault:
     """What an HTTP status says of the backend.
 
     A 404 speaks of the model only where it says so (a backend that lacks the route says other
     things), and the name was sent as the backend lists it.
     """
     if status in FULL:
-        return Fault.FULL
+        return BackendFault.FULL
     if status != httpx.codes.NOT_FOUND:
-        return Fault.ERROR
+        return BackendFault.ERROR
     is_its_own = call.name_for(backend) == backend.spelling(call.model)
     speaks_of_it = text is not None and LACKING.match(text) is not None
-    return Fault.LACKS_MODEL if is_its_own and speaks_of_it else Fault.NONE
+    return BackendFault.LACKS_MODEL if is_its_own and speaks_of_it else BackendFault.NONE
 
 
-async def _error_body(incoming: Incoming) -> bytes:
+async def _error_body(incoming: BackendAnswer) -> bytes:
     body = b""
     with trio.move_on_after(ERROR_BODY_TIMEOUT):
         try:
@@ -233,7 +233,7 @@ async def _error_body(incoming: Incoming) -> bytes:
 
 
 async def _next_frames(
-    incoming: Incoming, frames: Frames | WholeAnswer, held: Held | None = None
+    incoming: BackendAnswer, frames: Frames | WholeAnswer, held: Held | None = None
 ) -> list[bytes]:
     """Those that come next, while what came before is held; raises AttemptFailed, Unavailable."""
     try:
@@ -246,11 +246,11 @@ async def _next_frames(
                 return whole
         return frames.finish()
     except httpx.TransportError as error:
-        raise AttemptFailed("connection_broken", Fault.BROKEN) from error
+        raise AttemptFailed("connection_broken", BackendFault.BROKEN) from error
     except FrameTooLong as error:
-        raise AttemptFailed("frame_too_long", Fault.ERROR) from error
+        raise AttemptFailed("frame_too_long", BackendFault.ERROR) from error
     except FrameGarbled as error:
-        raise AttemptFailed("garbled_answer", Fault.ERROR) from error
+        raise AttemptFailed("garbled_answer", BackendFault.ERROR) from error
 
 
 async def _next_parts(answer: WholeAnswer, data: bytes, held: Held | None) -> list[bytes]:

@@ -22,7 +22,7 @@ import trio
 
 from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
-from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import Answer, AttemptFailed
@@ -136,7 +136,7 @@ async def _pass_on(
             raise failure
         frames = await following()
     # Ollama itself ends a stream so when a model repeats itself: no fault of the backend's.
-    answer.slot.failed(Fault.NONE, NO_END, clock.now())
+    answer.slot.failed(BackendFault.NONE, NO_END, clock.now())
     raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
 
 
@@ -195,5 +195,5 @@ async def _next(answer: Answer, idle: trio.CancelScope, seconds: float) -> list[
 
 def _broken(answer: Answer, error: GatewayError) -> GatewayError:
     """The same error, once it has been counted against the backend."""
-    answer.slot.failed(Fault.BROKEN, error.reason, clock.now())
+    answer.slot.failed(BackendFault.BROKEN, error.reason, clock.now())
     return error

@@ -24,8 +24,8 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import figures, merging
-from ollama_gateway.processes.figures import Figures
-from ollama_gateway.processes.merging import Document
+from ollama_gateway.processes.figures import MetricFamilies
+from ollama_gateway.processes.merging import JSONObject
 from ollama_gateway.server.admin import FIGURES, JSON
 from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.routes import Routes
@@ -35,7 +35,7 @@ PATIENCE: Final = 2.0
 
 
 @attrs.define(eq=False)
-class Member:
+class RosterMember:
     """One process, from its start to its end."""
 
     number: int
@@ -44,7 +44,7 @@ class Member:
     """Where its admin listener is."""
     serves: bool = False
     """Whether it has let clients in."""
-    figures: Figures = attrs.field(factory=dict)
+    figures: MetricFamilies = attrs.field(factory=dict)
     """As last seen."""
 
 
@@ -52,26 +52,26 @@ class Member:
 class Roster:
     """The processes that live, and what is left of those that do not."""
 
-    members: dict[int, Member] = attrs.field(factory=dict)
+    members: dict[int, RosterMember] = attrs.field(factory=dict)
     """By number."""
     starts: Counter[int] = attrs.field(factory=Counter)
     """By number."""
-    ended: Figures = attrs.field(factory=dict)
+    ended: MetricFamilies = attrs.field(factory=dict)
     """Figures of ended processes that still count."""
     is_draining: bool = False
 
-    def add(self, member: Member) -> None:
+    def add(self, member: RosterMember) -> None:
         """A process was started."""
         self.members[member.number] = member
         self.starts[member.number] += 1
 
-    def remove(self, member: Member) -> None:
+    def remove(self, member: RosterMember) -> None:
         """A process has ended; what was counted in it stays counted."""
         del self.members[member.number]
         self.ended = figures.total([self.ended, figures.lasting(member.figures)])
 
     @property
-    def serving(self) -> list[Member]:
+    def serving(self) -> list[RosterMember]:
         """Those that let clients in, by their numbers."""
         return [member for _, member in sorted(self.members.items()) if member.serves]
 
@@ -138,7 +138,7 @@ class MergedAdmin:
         body["processes"] = [self._shown(number, answers[number]) for number in answers]
         await ask.downstream.respond(200, JSON, json.dumps(body).encode())
 
-    def _shown(self, number: int, answer: Document | None) -> Document:
+    def _shown(self, number: int, answer: JSONObject | None) -> JSONObject:
         member = self.roster.members.get(number)
         return {
             "process": number,
@@ -156,19 +156,19 @@ class MergedAdmin:
                 return await ask.downstream.respond(answer.status, JSON, answer.body)
         raise Unavailable("no process answers, try again", reason="no_process", retry_after=1)
 
-    async def _documents(self, target: str) -> dict[int, Document | None]:
+    async def _documents(self, target: str) -> dict[int, JSONObject | None]:
         """What each process says, by its number; None for one that is not there or silent."""
-        found: dict[int, Document | None] = dict.fromkeys(sorted(self.roster.starts))
+        found: dict[int, JSONObject | None] = dict.fromkeys(sorted(self.roster.starts))
         for member, answer in (await self._ask_all(target)).items():
             document = json.loads(answer.body) if answer else {}
             if "ready" in document:  # not where it could not say
                 found[member.number] = document
         return found
 
-    async def _ask_all(self, target: str) -> dict[Member, _Answer | None]:
-        answers: dict[Member, _Answer | None] = {}
+    async def _ask_all(self, target: str) -> dict[RosterMember, _Answer | None]:
+        answers: dict[RosterMember, _Answer | None] = {}
 
-        async def ask(member: Member) -> None:
+        async def ask(member: RosterMember) -> None:
             answers[member] = await self._ask(member, target)
 
         async with anyio.create_task_group() as tasks:
@@ -176,7 +176,7 @@ class MergedAdmin:
                 tasks.start_soon(ask, member)
         return answers
 
-    async def _ask(self, member: Member, target: str) -> _Answer | None:
+    async def _ask(self, member: RosterMember, target: str) -> _Answer | None:
         token = self.gate.token
         headers = {"authorization": f"Bearer {token}"} if token else {}
         url = httpx.URL("http://localhost").copy_with(raw_path=target.encode())

@@ -50,11 +50,11 @@ class Family:
         return made
 
 
-Figures = Mapping[str, Family]
+MetricFamilies = Mapping[str, Family]
 """By name."""
 
 
-def read(page: str) -> Figures:
+def read(page: str) -> MetricFamilies:
     """The figures of a page that one process made."""
     return {
         found.name: Family(
@@ -67,7 +67,7 @@ def read(page: str) -> Figures:
     }
 
 
-def total(of: Iterable[Figures]) -> Figures:
+def total(of: Iterable[MetricFamilies]) -> MetricFamilies:
     """The figures of several processes."""
     found: dict[str, Family] = {}
     for figures in of:
@@ -76,14 +76,14 @@ def total(of: Iterable[Figures]) -> Figures:
     return found
 
 
-def lasting(figures: Figures) -> Figures:
+def lasting(figures: MetricFamilies) -> MetricFamilies:
     """What of a process's figures still counts when it has ended."""
     return {name: family for name, family in figures.items() if family.kind != "gauge"}
 
 
 @attrs.frozen(eq=False)
 class _Page(Collector):
-    figures: Figures
+    figures: MetricFamilies
     processes: int
     restarts: Mapping[int, int]
 
@@ -102,7 +102,7 @@ class _Page(Collector):
         yield restarts
 
 
-def page(figures: Figures, processes: int, restarts: Mapping[int, int]) -> bytes:
+def page(figures: MetricFamilies, processes: int, restarts: Mapping[int, int]) -> bytes:
     """The text that Prometheus scrapes.
 
     Args:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-Document = dict[str, Any]
+JSONObject = dict[str, Any]
 """A JSON object."""
-Answers = Mapping[int, Document | None]
+Answers = Mapping[int, JSONObject | None]
 """By process number; None where one does not serve, or does not answer."""
 
 _SEVERITY: Final = ("closed", "half-open", "open")
@@ -79,7 +79,7 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
 _OF_THE_WHOLE: Final = {"ready", "reasons", "degraded"}
 
 
-def readiness(answers: Answers, *, is_draining: bool) -> Document:
+def readiness(answers: Answers, *, is_draining: bool) -> JSONObject:
     """`ready`, `reasons`, `degraded` of all, from each one's own."""
     told = {number: answer for number, answer in answers.items() if answer is not None}
     ready = not is_draining and any(answer["ready"] for answer in told.values())
@@ -101,7 +101,7 @@ def _once(lines: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def status(answers: Answers, *, is_draining: bool) -> Document:
+def status(answers: Answers, *, is_draining: bool) -> JSONObject:
     """The status of all together, in the form of one; without one that answers its readiness."""
     told = [answer for answer in answers.values() if answer is not None]
     own = [{k: v for k, v in answer.items() if k not in _OF_THE_WHOLE} for answer in told]

@@ -27,17 +27,17 @@ from ollama_gateway.build import (
     ADMIN_BODIES,
     ADMIN_CONNECTIONS,
     ADMIN_SETTINGS,
-    Settings,
     admin_gate,
 )
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import spawn
-from ollama_gateway.processes.admin import Member, MergedAdmin, Roster
+from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import Sockets, address_of
 
 FIRST_PAUSE: Final = 0.1
@@ -56,8 +56,8 @@ class ProcessesFailed(Exception):
     """The processes could not be started, or did not end well; one line for the operator."""
 
 
-class Process(Protocol):
-    """A process as its parent needs it; `spawn.Process`."""
+class ChildProcess(Protocol):
+    """A process as its parent needs it; `spawn.SpawnedProcess`."""
 
     @property
     def pid(self) -> int:
@@ -82,7 +82,7 @@ class Process(Protocol):
         ...
 
 
-Start = Callable[[int, int], AbstractAsyncContextManager[Process]]
+StartProcess = Callable[[int, int], AbstractAsyncContextManager[ChildProcess]]
 """Starts a process for the length of a block, by its number and how often that was started."""
 
 
@@ -90,7 +90,7 @@ Start = Callable[[int, int], AbstractAsyncContextManager[Process]]
 class Parent:
     """Keeps processes running until told to drain; `run()` returns when all have ended."""
 
-    start: Start
+    start: StartProcess
     count: int
     drain_timeout: float
     public: Sequence[socket] = ()
@@ -100,7 +100,7 @@ class Parent:
     roster: Roster = attrs.field(factory=Roster, init=False)
     failure: str | None = attrs.field(default=None, init=False)
     """What went wrong first."""
-    _running: dict[int, Process] = attrs.field(factory=dict, init=False)
+    _running: dict[int, ChildProcess] = attrs.field(factory=dict, init=False)
     _have_served: set[int] = attrs.field(factory=set, init=False)
     _told: trio.Event = attrs.field(factory=trio.Event, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -150,7 +150,7 @@ class Parent:
         """One life of a process: its exit code, None where the system did not let it begin."""
         try:
             async with self.start(number, self.roster.starts[number]) as process:
-                member = Member(number, process.pid, process.path)
+                member = RosterMember(number, process.pid, process.path)
                 self.roster.add(member)
                 self._running[number] = process
                 try:
@@ -163,7 +163,7 @@ class Parent:
             log.warning("process not started", process=number, reason=reason)
             return None
 
-    async def _watch(self, process: Process, member: Member) -> int:
+    async def _watch(self, process: ChildProcess, member: RosterMember) -> int:
         if self._told.is_set():
             process.drain()
         if await process.wait_ready():
@@ -234,7 +234,7 @@ def _private_directory() -> Iterator[Path]:
 
 def _started(
     settings: Settings, public: Sequence[socket], directory: Path, number: int, start: int
-) -> AbstractAsyncContextManager[Process]:
+) -> AbstractAsyncContextManager[ChildProcess]:
     share = share_of(settings, number)
     return spawn.started(number, share, public, directory / f"{number}.{start}")
 

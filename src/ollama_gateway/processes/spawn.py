@@ -56,7 +56,7 @@ class Assignment:
 
 
 @attrs.define(eq=False)
-class Process:
+class SpawnedProcess:
     """A process as its parent has it."""
 
     number: int
@@ -93,7 +93,7 @@ class Process:
 @asynccontextmanager
 async def started(
     number: int, settings: Settings, public: Sequence[socket.socket], path: Path
-) -> AsyncIterator[Process]:
+) -> AsyncIterator[SpawnedProcess]:
     """A process for the length of the block; killed at its end if it still runs.
 
     Args:
@@ -118,7 +118,7 @@ async def started(
                 process = await _open(assignment, theirs)
             try:
                 await _hand_over(assignment, tether)
-                yield Process(number, path, process, tether)
+                yield SpawnedProcess(number, path, process, tether)
             finally:
                 process.kill()
                 with trio.move_on_after(BURIAL, shield=True):

@@ -11,7 +11,7 @@ from functools import partial
 import attrs
 
 from ollama_gateway.backends.backends import Backend, Backends
-from ollama_gateway.backends.discovery import Discovery
+from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.command import Command, read_command
@@ -30,7 +30,7 @@ class Management:
     ledger: Ledger
     limits: Limits
     backends: Backends
-    discovery: Discovery
+    discovery: BackendDiscovery
     idle: float
     """Seconds that a backend may be silent."""
     expose_backend: bool = False
