@@ -131,7 +131,7 @@ def test_a_stream_that_blocks_holds_up_nobody() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb", buffering=0) as pipe, os.fdopen(writing, "w") as stream:
         writer = log.LineWriter(stream)
-        for _ in range(2 * log.LINES_WAITING):
+        for _ in range(2 * log.MAX_LINES_WAITING):
             writer.write("x" * 100 + "\n")
         waiting = writer.lines_waiting
         received = 0
@@ -140,7 +140,7 @@ def test_a_stream_that_blocks_holds_up_nobody() -> None:
             received += len(pipe.read(65536) or b"")
         writer.drain(PATIENCE)
 
-    assert waiting > log.LINES_WAITING // 2
+    assert waiting > log.MAX_LINES_WAITING // 2
     assert received > 0
 
 

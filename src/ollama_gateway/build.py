@@ -16,7 +16,7 @@ import attrs
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
-from ollama_gateway.backends.transport import MOST_IDLE
+from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
 from ollama_gateway.certificates import Certificate
 from ollama_gateway.flow.answers import AnswerBudget
@@ -98,7 +98,7 @@ async def build(
     """
     metrics = Metrics()
     counted = RowMetrics(metrics)
-    backends = build_backends(settings, transports, metrics, most_idle=MOST_IDLE)
+    backends = build_backends(settings, transports, metrics, most_idle=MAX_IDLE)
     discovery = BackendDiscovery(backends, settings.discovery.interval, settings.discovery.timeout)
     url = settings.storage.database_url
     place = place_of(settings.storage.data_dir, url.reveal() if url else None)

@@ -30,8 +30,8 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _JSON: Final = json.JSONEncoder(default=repr)
 """Made once: `structlog.processors.JSONRenderer` makes one for each line."""
-LINES_WAITING: Final = 10_000
-GATHER: Final = 0.005
+MAX_LINES_WAITING: Final = 10_000
+GATHER_SECONDS: Final = 0.005
 """Seconds that the first of several lines waits for the others."""
 
 
@@ -62,7 +62,7 @@ class LineWriter:
 
     def write(self, text: str) -> None:
         """Queue a line; never blocks, never raises."""
-        if len(self._lines) < LINES_WAITING:
+        if len(self._lines) < MAX_LINES_WAITING:
             self._lines.append(text)
             if not self._stirred.is_set():
                 self._stirred.set()
@@ -79,7 +79,9 @@ class LineWriter:
     def _run(self) -> None:
         while True:
             self._stirred.wait()
-            time.sleep(GATHER)  # to wake a thread for each line was a twentieth of a request's time
+            time.sleep(
+                GATHER_SECONDS
+            )  # to wake a thread for each line was a twentieth of a request's time
             self._stirred.clear()
             while self._lines:
                 lines = self._next_lines()

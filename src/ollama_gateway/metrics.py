@@ -58,7 +58,7 @@ class Metrics:
             ["limit"],
             registry=registry,
         )
-        self._surprises = Counter(
+        self._underestimates = Counter(
             "ollama_gateway_prompt_surprises",
             "Prompts with more tokens than the bound that was reserved for them.",
             ["model"],
@@ -146,9 +146,9 @@ class Metrics:
         """Count a request refused by a limit: `rate`, `concurrency`, `budget`, `reads_at_once`."""
         self._limited.labels(limit).inc()
 
-    def surprised(self, model: str) -> None:
+    def underestimated(self, model: str) -> None:
         """Count a prompt that was longer than its bound."""
-        self._surprises.labels(model).inc()
+        self._underestimates.labels(model).inc()
 
     def settlements(self, count: int) -> None:
         """Say how many settlements wait for the quota store."""

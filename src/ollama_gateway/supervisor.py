@@ -34,20 +34,20 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.reaper import reap_as_init
 from ollama_gateway.settings import Settings
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 30.0
+FIRST_RESTART_PAUSE: Final = 0.5
+MAX_RESTART_PAUSE: Final = 30.0
 """Seconds before a crashed watcher starts again: doubled each time, back to the first after a run
 as long as the longest."""
-CLOSING: Final = 2.0
+LAST_BYTES_SECONDS: Final = 2.0
 """Seconds after the drain for error events and last bytes."""
 OBJECTS_BETWEEN_COLLECTIONS: Final = 5_000
 """Some 100 KB; Python's own 700 are half a request's."""
-STOPPING: Final = {signal.SIGTERM, signal.SIGINT}
+STOP_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT}
 CANNOT_START: Final = (AddressTaken, JournalError, SpendingError, StoreError, TLSFilesBroken)
 """What keeps a gateway with valid settings from starting; each message is one line."""
-LAST_LINES: Final = 1.0
+LOG_DRAIN_SECONDS: Final = 1.0
 """Seconds for the last log lines to be written."""
-SIGNALS: Final = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
+SIGNALS: Final = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGCHLD)
 
 log = get_logger("supervisor")
 
@@ -94,7 +94,7 @@ async def supervise(
             build(settings, transports=transports) as gateway,  # the keepers
             trio.open_nursery() as watchers,
         ):
-            watchers.start_soon(_drain_when_told, gateway, signals, drain_timeout)
+            watchers.start_soon(_handle_signals, gateway, signals, drain_timeout)
             watchers.start_soon(_drain_after, until, gateway, drain_timeout)
             if gateway.copier is not None:
                 await gateway.copier.restore()
@@ -132,18 +132,18 @@ def run_to_the_end(
     else:
         has_failed = False
     finally:
-        writer.drain(LAST_LINES)
+        writer.drain(LOG_DRAIN_SECONDS)
     return not has_failed
 
 
-async def _drain_when_told(
+async def _handle_signals(
     gateway: Gateway, signals: AsyncIterator[int], drain_timeout: float
 ) -> None:
     is_second = False
     async for number in signals:
         if number == signal.SIGCHLD:
             reap_as_init()
-        if number not in STOPPING:
+        if number not in STOP_SIGNALS:
             continue
         if is_second:
             os._exit(1)  # at once: not even a line is logged
@@ -171,12 +171,12 @@ def drain(gateway: Gateway, seconds: float) -> None:
     gateway.admin.is_draining = True
     gateway.backends.line.close()
     gateway.app.drain(seconds)
-    gateway.listener.drain(seconds + CLOSING)
+    gateway.listener.drain(seconds + LAST_BYTES_SECONDS)
 
 
 async def keep_running(name: str, watch: Watcher, metrics: Metrics) -> None:
     """Run a watcher for ever, whatever it raises."""
-    pause = FIRST_PAUSE
+    pause = FIRST_RESTART_PAUSE
     while True:
         started = trio.current_time()
         try:
@@ -184,13 +184,13 @@ async def keep_running(name: str, watch: Watcher, metrics: Metrics) -> None:
         except Exception:
             log.exception("watcher crashed", watcher=name)
         metrics.restarted(name)
-        if trio.current_time() - started > LONGEST_PAUSE:
-            pause = FIRST_PAUSE
+        if trio.current_time() - started > MAX_RESTART_PAUSE:
+            pause = FIRST_RESTART_PAUSE
         await trio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        pause = min(pause * 2, MAX_RESTART_PAUSE)
 
 
-def spare_what_is_loaded() -> None:
+def freeze_loaded_objects() -> None:
     """Let the garbage collector leave alone what is there at the start: it stays to the end.
 
     A full collection went through all of it, and for 0.1 s nothing else ran. In between it looks

@@ -45,7 +45,7 @@ def test_a_drifting_digest_is_taken_from_one_backend() -> None:
     union = Catalog.union([("a", listing(entry("m:1", modified="2024"))), ("b", listing(new))])
 
     assert list(union.models.values()) == [new]
-    assert list(union.drifting.values()) == [{"a": entry("m:1")["digest"], "b": "b" * 64}]
+    assert list(union.digest_mismatches.values()) == [{"a": entry("m:1")["digest"], "b": "b" * 64}]
 
 
 @pytest.mark.parametrize(

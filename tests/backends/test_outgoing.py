@@ -6,7 +6,7 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
-from ollama_gateway.backends.outgoing import MOST_PLACES, Message, Outgoing
+from ollama_gateway.backends.outgoing import MAX_ROUTES, Message, Outgoing
 from ollama_gateway.backends.uploading import OutgoingBody
 from tests.backends.asking import OK, UNUSED
 from tests.backends.misbehaving import answers, talking_to
@@ -53,10 +53,10 @@ def test_a_host_in_the_settings_is_the_only_one() -> None:
 def test_no_more_routes_are_remembered_than_there_may_be() -> None:
     """Some end in what a client says; those are made anew each time."""
     made = Outgoing.of(httpx.URL("http://h"), {})
-    targets = [made.message("GET", f"/{n}", [], b"").target for n in range(2 * MOST_PLACES)]
+    targets = [made.message("GET", f"/{n}", [], b"").target for n in range(2 * MAX_ROUTES)]
 
-    assert targets == [b"/%d" % n for n in range(2 * MOST_PLACES)]
-    assert len(made._places) == MOST_PLACES
+    assert targets == [b"/%d" % n for n in range(2 * MAX_ROUTES)]
+    assert len(made._routes) == MAX_ROUTES
 
 
 def test_framing_is_ours() -> None:

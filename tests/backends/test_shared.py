@@ -9,7 +9,12 @@ import pytest
 import redis
 
 from ollama_gateway.backends.backends import Backend, Backends
-from ollama_gateway.backends.shared import KEY, CatalogCopier, SharedCatalog, SharedCatalogDown
+from ollama_gateway.backends.shared import (
+    CATALOG_KEY,
+    CatalogCopier,
+    SharedCatalog,
+    SharedCatalogDown,
+)
 from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry, listing
 from tests.smoke.fleet import free_port
@@ -56,8 +61,8 @@ def test_a_backend_that_moved_is_left_out(url: str) -> None:
 def test_garbage_in_redis_is_no_copy(url: str, field: bytes) -> None:
     """What no gateway wrote is left out, whatever it is."""
     with redis.Redis.from_url(url) as client:
-        client.delete(KEY)
-        client.hset(KEY, "a", field)
+        client.delete(CATALOG_KEY)
+        client.hset(CATALOG_KEY, "a", field)
 
     assert SharedCatalog(url).read(URLS) is None
 

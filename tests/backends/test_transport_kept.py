@@ -13,7 +13,7 @@ import trio
 from anyio.abc import SocketAttribute
 
 from ollama_gateway.backends.connecting import tcp
-from ollama_gateway.backends.idle import KEPT, REST, is_quiet
+from ollama_gateway.backends.idle import KEEP_SECONDS, SETTLE_SECONDS, is_quiet
 from ollama_gateway.backends.transport import ONCE, Transport
 from ollama_gateway.backends.uploading import ONE_WRITE
 from tests.backends.asking import CHUNKED, OK, chunk, fetch, is_cancelled_at, post
@@ -50,7 +50,7 @@ async def test_a_second_request_takes_the_connection_of_the_first(
         for _ in range(3):
             assert await fetch(transport, post()) == (200, [b"one", b"two"])
             assert (transport.open_connections, transport.idle_connections) == (0, 1)
-            await trio.sleep(REST)
+            await trio.sleep(SETTLE_SECONDS)
 
         assert len(backend.peers) == 1
         assert b"connection:" not in backend.peers[0].heard.lower()
@@ -63,12 +63,12 @@ async def test_the_one_used_last_is_taken_and_the_others_go(autojump_clock: Mock
             for _ in range(5):
                 nursery.start_soon(fetch, transport, post())
         assert (len(backend.peers), transport.idle_connections) == (5, 3)
-        await trio.sleep(KEPT - 0.5)
+        await trio.sleep(KEEP_SECONDS - 0.5)
         await fetch(transport, post())
         await trio.sleep(0.75)
         await fetch(transport, post())
         assert (len(backend.peers), transport.idle_connections) == (5, 1)
-        await trio.sleep(KEPT + 1)
+        await trio.sleep(KEEP_SECONDS + 1)
         await fetch(transport, post())
         assert (len(backend.peers), transport.idle_connections) == (6, 1)
 
@@ -131,7 +131,7 @@ async def test_cancelled_at_every_step_on_a_kept_one(autojump_clock: MockClock) 
     for step in itertools.count(1):
         async with talking_to(script, most_idle=4) as (transport, backend):
             await fetch(transport, post())
-            await trio.sleep(REST)
+            await trio.sleep(SETTLE_SECONDS)
             is_cancelled = await is_cancelled_at(step, transport, post())
             living = [peer for peer in backend.peers if not peer.gone.is_set()]
             assert transport.open_connections == 0
@@ -148,7 +148,7 @@ async def test_a_kept_connection_that_has_ended_costs_nothing(autojump_clock: Mo
     async with talking_to(serves(HI, times=1), most_idle=4) as (transport, backend):
         for _ in range(3):
             assert await fetch(transport, post()) == (200, [b"hi"])
-            await trio.sleep(REST)
+            await trio.sleep(SETTLE_SECONDS)
         assert len(backend.peers) == 3
 
 
@@ -169,7 +169,7 @@ async def test_one_that_breaks_while_it_is_used_is_replaced(autojump_clock: Mock
     async with talking_to(breaks_second(), most_idle=4) as (transport, backend):
         for _ in range(4):
             assert await fetch(transport, post()) == (200, [b"hi"])
-            await trio.sleep(REST)
+            await trio.sleep(SETTLE_SECONDS)
         assert len(backend.peers) == 4
 
 
@@ -179,7 +179,7 @@ async def test_a_request_that_was_answered_in_part_is_not_repeated(
     """Then the backend had it: the caller is told that the answer broke."""
     async with talking_to(breaks_second(b"HTTP/1.1 2"), most_idle=4) as (transport, backend):
         await fetch(transport, post())
-        await trio.sleep(REST)
+        await trio.sleep(SETTLE_SECONDS)
         with pytest.raises(httpx.TransportError):
             await fetch(transport, post())
         assert (len(backend.peers), transport.idle_connections) == (1, 0)
@@ -191,7 +191,7 @@ async def test_what_must_not_go_out_twice_has_its_own_connection(
     """It takes none that was kept, and leaves none."""
     async with talking_to(serves(HI), most_idle=4) as (transport, backend):
         await fetch(transport, post())
-        await trio.sleep(REST)
+        await trio.sleep(SETTLE_SECONDS)
         request = post()
         request.extensions[ONCE] = True
         await fetch(transport, request)
@@ -257,7 +257,7 @@ async def test_what_a_backend_may_have_worked_on_is_not_repeated(
 
     async with talking_to(script, most_idle=4) as (transport, backend):
         await fetch(transport, post())
-        await trio.sleep(REST)
+        await trio.sleep(SETTLE_SECONDS)
         with nullcontext() if connections > 1 else pytest.raises(httpx.TransportError):
             assert await fetch(transport, post(b"x" * size)) == (200, [b"hi"])
         assert len(backend.peers) == connections
@@ -268,7 +268,7 @@ async def test_on_a_socket_a_living_one_is_used_again(mock_clock: MockClock) -> 
     async with listening(serves(HI)) as port:
         transport = Transport(tcp("127.0.0.1", port, connect_timeout=60), most_idle=4)
         ports = []
-        for wait in (0, 0.5 * REST, 0.75 * REST):
+        for wait in (0, 0.5 * SETTLE_SECONDS, 0.75 * SETTLE_SECONDS):
             mock_clock.jump(wait)
             await fetch(transport, post())
             _, _, stream = transport._idle._streams[-1]

@@ -12,7 +12,12 @@ from anyio.abc import SocketAttribute
 from trio.testing import MockClock
 
 from ollama_gateway.backends.connecting import tcp
-from ollama_gateway.backends.idle import DISTRUST, KEPT, REST, IdleConnections
+from ollama_gateway.backends.idle import (
+    DISTRUST_SECONDS,
+    KEEP_SECONDS,
+    SETTLE_SECONDS,
+    IdleConnections,
+)
 from ollama_gateway.backends.outgoing import Message
 from ollama_gateway.backends.transport import Transport
 from tests.backends.asking import OK, post
@@ -99,7 +104,7 @@ async def test_what_comes_behind_an_answer_is_not_the_next_one(
         assert await ask(transport) == b"hi"
         await said_more(talker.peers[0], extra)
         await something_came(transport)
-        mock_clock.jump(REST)
+        mock_clock.jump(SETTLE_SECONDS)
         for _ in range(2):
             assert await ask(transport) == b"hi"
             assert transport.idle_connections == 0
@@ -116,10 +121,10 @@ async def test_what_comes_before_it_has_rested_is_not_read(mock_clock: MockClock
         assert len(talker.peers) == 4
         await said_more(talker.peers[0], SECRET)
         await something_came(transport, at=0)
-        mock_clock.jump(REST)
+        mock_clock.jump(SETTLE_SECONDS)
         assert await ask(transport) == b"hi"
         assert transport.idle_connections == 4
-        mock_clock.jump(KEPT + 1)
+        mock_clock.jump(KEEP_SECONDS + 1)
         assert await ask(transport) == b"hi"
         assert transport.idle_connections == 0
 
@@ -143,7 +148,7 @@ async def test_what_came_with_the_answer_is_seen(
 
     async with reaching(script, secured) as transport:
         assert await ask(transport) == b"hi"
-        mock_clock.jump(REST)
+        mock_clock.jump(SETTLE_SECONDS)
         for _ in range(2):
             assert await ask(transport) == b"hi"
             assert transport.idle_connections == 0
@@ -172,7 +177,7 @@ async def test_an_end_is_no_reason_for_distrust(
         for _ in range(3):
             assert await ask(transport) == b"hi"
             await something_came(transport)
-            mock_clock.jump(REST)
+            mock_clock.jump(SETTLE_SECONDS)
         assert transport.idle_connections == 1
 
 
@@ -182,7 +187,7 @@ async def test_a_key_never_gets_a_connection_of_another_one(mock_clock: MockCloc
     async with reaching(talker, None) as transport:
         for owner in ("alice", "bob", "alice", "bob", ""):
             assert await ask(transport, owner) == b"hi"
-            mock_clock.jump(REST)
+            mock_clock.jump(SETTLE_SECONDS)
         assert len(talker.peers) == 3
 
 
@@ -191,10 +196,10 @@ async def test_distrust_passes(mock_clock: MockClock) -> None:
     talker = Talker(behind=SECRET)
     async with reaching(talker, None) as transport:
         assert await ask(transport) == b"hi"
-        mock_clock.jump(DISTRUST - 1)
+        mock_clock.jump(DISTRUST_SECONDS - 1)
         assert await ask(transport) == b"hi"
         talker.behind = b""
-        mock_clock.jump(DISTRUST - 1)
+        mock_clock.jump(DISTRUST_SECONDS - 1)
         assert await ask(transport) == b"hi"
         assert transport.idle_connections == 0
         mock_clock.jump(1)
@@ -248,5 +253,5 @@ async def test_which_is_taken_and_which_goes() -> None:
     assert idle.expired(0.11) is one
     assert idle.expired(0.11) is None
     assert idle.take("a", 1) is two
-    assert idle.expired(0.11 + KEPT) is None
-    assert idle.expired(0.12 + KEPT) is three
+    assert idle.expired(0.11 + KEEP_SECONDS) is None
+    assert idle.expired(0.12 + KEEP_SECONDS) is three

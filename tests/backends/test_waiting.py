@@ -6,7 +6,7 @@ import anyio
 import pytest
 import trio.testing
 
-from ollama_gateway.backends.waiting import CAPACITY, Waiter, WaitingLine
+from ollama_gateway.backends.waiting import MAX_WAITING, Waiter, WaitingLine
 from ollama_gateway.errors import Unavailable
 
 
@@ -92,7 +92,7 @@ async def test_one_dispatch_serves_all_that_there_is_room_for() -> None:
 async def test_a_line_that_is_full_sends_away_the_last_one_of_who_fills_it() -> None:
     """1,024 may wait; a key that has all places has to make room for another key's first."""
     line, room = WaitingLine(capacity=2), Room(0)
-    assert CAPACITY == 1024
+    assert MAX_WAITING == 1024
     with (
         line.joined(room.waiter("k", "first")),
         line.joined(room.waiter("k", "last")) as last,

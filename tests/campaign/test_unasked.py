@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from ollama_gateway.backends import idle
-from ollama_gateway.backends.idle import DISTRUST
+from ollama_gateway.backends.idle import DISTRUST_SECONDS
 from tests.backends.misbehaving import Peer, listening
 from tests.campaign.conftest import Note
 from tests.campaign.scripted import MODEL, gateway_before, next_prompt, response
@@ -89,7 +89,9 @@ class Client:
                 self.earlier.append(text)
 
 
-@pytest.mark.parametrize("distrust", [DISTRUST, 0.0], ids=["as it is", "trusts again at once"])
+@pytest.mark.parametrize(
+    "distrust", [DISTRUST_SECONDS, 0.0], ids=["as it is", "trusts again at once"]
+)
 async def test_nobody_gets_an_answer_of_another(
     tmp_path: Path, sizes: Sizes, note: Note, monkeypatch: pytest.MonkeyPatch, distrust: float
 ) -> None:
@@ -99,7 +101,7 @@ async def test_nobody_gets_an_answer_of_another(
     That a request gets an earlier answer to its own key is only told: a machine that stands still
     for a moment can make more come later than connections rest.
     """
-    monkeypatch.setattr(idle, "DISTRUST", distrust)
+    monkeypatch.setattr(idle, "DISTRUST_SECONDS", distrust)
     async with trio.open_nursery() as late:
         echo = Echo(late, random.Random(1))  # noqa: S311 - to be repeatable
         async with (

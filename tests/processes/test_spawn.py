@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from ollama_gateway.processes.spawn import Assignment, received, wait_until_told
+from ollama_gateway.processes.spawn import Assignment, receive_assignment, wait_for_drain
 from ollama_gateway.settings import load
 from tests.support.patience import PATIENCE
 
@@ -23,7 +23,7 @@ def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(pickle.dumps(Assignment(1, settings, (7, 8), 9)))
-        assignment = received(theirs)
+        assignment = receive_assignment(theirs)
 
     assert assignment == Assignment(1, settings, (7, 8), 9)
     assert assignment.settings.server.admin_token is not None
@@ -39,7 +39,7 @@ def test_a_parent_that_has_ended_assigns_nothing(tmp_path: Path) -> None:
         with theirs:
             ours.sendall(begun)
             ours.close()
-            assert received(theirs) is None
+            assert receive_assignment(theirs) is None
 
 
 async def test_the_end_of_the_line_is_the_word() -> None:
@@ -47,9 +47,9 @@ async def test_the_end_of_the_line_is_the_word() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         with trio.move_on_after(0) as waiting:
-            await wait_until_told(theirs)
+            await wait_for_drain(theirs)
         ours.shutdown(socket.SHUT_WR)
         with trio.fail_after(PATIENCE):
-            await wait_until_told(theirs)
+            await wait_for_drain(theirs)
 
     assert waiting.cancelled_caught

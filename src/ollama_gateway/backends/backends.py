@@ -22,7 +22,7 @@ import trio
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.catalog import Catalog, Listing, allows
 from ollama_gateway.backends.health import Health
-from ollama_gateway.backends.mismatch import tell_drift
+from ollama_gateway.backends.mismatch import log_digest_mismatches
 from ollama_gateway.backends.outgoing import Outgoing
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.backends.waiting import WaitingLine
@@ -31,11 +31,10 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.names import ModelName
 
 FAILED_POLLS_TO_DOWN: Final = 3
-REMEMBERED: Final = 24 * 3600.0
+REMEMBERED_SECONDS: Final = 24 * 3600.0
 """Seconds for which a model that is listed nowhere stays known for routing."""
 UNLISTED: Final = "-"
-"""The model under which all that a backend does not list is judged: cloud names, which a client can
-invent without end."""
+"""The health key of all unlisted models: cloud names, of which a client can invent any number."""
 
 log = get_logger("backends")
 
@@ -285,15 +284,17 @@ class Backends:
     def _renew(self, now: float) -> None:
         up = [(b.name, b.listing) for b in self.all if b.is_up and b.listing is not None]
         before, self.catalog = self.catalog, Catalog.union(up)
-        tell_drift(before, self.catalog)
+        log_digest_mismatches(before, self.catalog)
         self.last_version = self.catalog.version or self.last_version
         for backend in self.all:
             if backend.is_up and backend.listing is not None:
                 self._last_seen.update(dict.fromkeys(backend.listing.models, now))
-        self._last_seen = {k: at for k, at in self._last_seen.items() if now - at < REMEMBERED}
+        self._last_seen = {
+            k: at for k, at in self._last_seen.items() if now - at < REMEMBERED_SECONDS
+        }
         self.line.dispatch()
 
     def _is_known(self, model: ModelName, now: float) -> bool:
         if not self.were_all_polled or model.cloud:
             return True
-        return now - self._last_seen.get(model.key, -math.inf) < REMEMBERED
+        return now - self._last_seen.get(model.key, -math.inf) < REMEMBERED_SECONDS

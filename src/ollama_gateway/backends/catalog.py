@@ -98,7 +98,7 @@ class Catalog:
     """`/api/ps` entries by key, the one that stays longest first."""
     hosts: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     """Backend names by model key, in order of preference."""
-    drifting: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    digest_mismatches: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     """Models that differ in digest between backends, by key: each backend's digest, by its name."""
     version: str | None = None
     """The lowest version among the backends."""
@@ -121,7 +121,9 @@ class Catalog:
             models=_sorted(models, "modified_at"),
             running=_sorted(running, "expires_at"),
             hosts={key: tuple(by_backend) for key, by_backend in digests.items()},
-            drifting={key: found for key, found in digests.items() if len({*found.values()}) > 1},
+            digest_mismatches={
+                key: found for key, found in digests.items() if len({*found.values()}) > 1
+            },
             version=min((v for v in versions if v), key=_version_order, default=None),
         )
 

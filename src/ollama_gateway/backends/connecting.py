@@ -130,7 +130,7 @@ def _check(sock: socket.socket) -> None:
         raise OSError(error, os.strerror(error))
 
 
-class _Quietable(Wrapping):
+class _SilencedOnCancel(Wrapping):
     """The connection as TLS sees it: once a write was cancelled, it takes what is said for sent.
 
     A backend may answer in the middle of an upload, which is cancelled then. AnyIO takes a TLS
@@ -191,7 +191,10 @@ class BackendTLSStream(Wrapping):
 async def _secured(stream: ByteStream, host: str, ssl_context: ssl.SSLContext) -> ByteStream:
     try:
         secure = await TLSStream.wrap(
-            _Quietable(stream), hostname=host, ssl_context=ssl_context, standard_compatible=True
+            _SilencedOnCancel(stream),
+            hostname=host,
+            ssl_context=ssl_context,
+            standard_compatible=True,
         )
     except BaseException:
         await anyio.aclose_forcefully(stream)

@@ -59,7 +59,7 @@ class Conversation:
         self._upload = message.upload
         self._max_head = max_head
         self._is_last = is_last
-        self.was_heard = False
+        self.has_received = False
         """Whether a byte of an answer has come."""
         self.sent_at = -math.inf
         """When a write of it began, or one of several ended, last."""
@@ -72,12 +72,12 @@ class Conversation:
     def leaves_it_reusable(self) -> bool:
         """Whether both sides have said all, and the backend may be asked again."""
         body = self.body
-        if self._is_last or not self._is_written or not body.is_complete or self.said_too_much:
+        if self._is_last or not self._is_written or not body.is_complete or self.has_trailing_bytes:
             return False
         return not body.ends_with_connection and self.head.keeps_connection
 
     @property
-    def said_too_much(self) -> bool:
+    def has_trailing_bytes(self) -> bool:
         """Whether something came behind the end of the answer."""
         return self.body.is_complete and bool(self.body.rest or self._early)
 
@@ -175,5 +175,5 @@ class Conversation:
             return b""
         except BROKEN as error:
             raise httpx.ReadError("the connection to the backend broke") from error
-        self.was_heard = True
+        self.has_received = True
         return data

@@ -26,15 +26,15 @@ from ollama_gateway.wire.load_options import LoadOptions
 
 REMEMBERED_PACES: Final = 20
 """Answers whose pace is kept of them."""
-TELLING: Final = 16
+MIN_PACE_TOKENS: Final = 16
 """Tokens of an answer whose pace says something."""
-FASTEST: Final = 1000.0
+ASSUMED_PACE: Final = 1000.0
 """Tokens a second until one was seen: more than any one answer of a model on one machine."""
 REMEMBERED_TIMES: Final = 50
 """First-chunk times kept of a backend and model."""
-REST: Final = 1.0
+DEFAULT_BACKOFF: Final = 1.0
 """Seconds that a full backend is left alone where it does not say for how long."""
-LONGEST_BACKOFF: Final = 60.0
+MAX_BACKOFF: Final = 60.0
 """The same where it does, at most: it may have been mended since."""
 
 
@@ -75,13 +75,15 @@ class Health:
     @property
     def pace(self) -> float:
         """Tokens a second that it writes at most, as far as it has shown."""
-        return max(self.paces, default=FASTEST)
+        return max(self.paces, default=ASSUMED_PACE)
 
     def wrote(self, tokens: int, seconds: float) -> None:
         """It has written so many tokens of an answer in so many seconds."""
-        if tokens >= TELLING and seconds > 0:
+        if tokens >= MIN_PACE_TOKENS and seconds > 0:
             self.paces.append(tokens / seconds)
 
     def backoff(self, now: float, seconds: float | None) -> None:
         """It is full; `seconds` is what it said itself."""
-        self.backoff_until = max(self.backoff_until, now + min(seconds or REST, LONGEST_BACKOFF))
+        self.backoff_until = max(
+            self.backoff_until, now + min(seconds or DEFAULT_BACKOFF, MAX_BACKOFF)
+        )

@@ -30,11 +30,11 @@ from anyio.abc import ByteStream
 
 from ollama_gateway.backends.plain import Wrapping
 
-KEPT: Final = 5.0
+KEEP_SECONDS: Final = 5.0
 """Seconds that a connection is kept."""
-REST: Final = 0.1
+SETTLE_SECONDS: Final = 0.1
 """Seconds of these in which it is not used."""
-DISTRUST: Final = 600.0
+DISTRUST_SECONDS: Final = 600.0
 """Seconds in which no connection is kept to a backend that said too much."""
 
 _since: Final = itemgetter(0)
@@ -59,7 +59,7 @@ class IdleConnections:
     def distrust(self, now: float) -> bool:
         """The backend has said too much; whether that is news. `expired` gives all that is kept."""
         is_news = now >= self._distrusted_until
-        self._distrusted_until = now + DISTRUST
+        self._distrusted_until = now + DISTRUST_SECONDS
         return is_news
 
     def keep(self, stream: ByteStream, owner: str, now: float) -> None:
@@ -71,7 +71,7 @@ class IdleConnections:
         if not self.may_keep(now):
             return None
         streams = self._streams
-        for at in reversed(range(bisect_right(streams, now - REST, key=_since))):
+        for at in reversed(range(bisect_right(streams, now - SETTLE_SECONDS, key=_since))):
             if streams[at][1] == owner:
                 return streams.pop(at)[2]
         return None
@@ -82,10 +82,10 @@ class IdleConnections:
         if not streams:
             return None
         since = streams[0][0]
-        if since + KEPT < now or now < self._distrusted_until:
+        if since + KEEP_SECONDS < now or now < self._distrusted_until:
             return streams.pop(0)[2]
         if len(streams) > self.most:  # one that still rests is of less use than one that has
-            return streams.pop(0 if since + REST <= now else -1)[2]
+            return streams.pop(0 if since + SETTLE_SECONDS <= now else -1)[2]
         return None
 
 

@@ -13,11 +13,11 @@ from ollama_gateway.log import get_logger
 log = get_logger("backends")
 
 
-def tell_drift(before: Catalog, after: Catalog) -> None:
+def log_digest_mismatches(before: Catalog, after: Catalog) -> None:
     """Log what has changed between two catalogs."""
-    for key, digests in after.drifting.items():
-        if before.drifting.get(key) != digests:
+    for key, digests in after.digest_mismatches.items():
+        if before.digest_mismatches.get(key) != digests:
             shown = {backend: short_digest(digest) for backend, digest in digests.items()}
             log.warning("digests differ between backends", model=key, digests=shown)
-    for key in before.drifting.keys() - after.drifting.keys():
+    for key in before.digest_mismatches.keys() - after.digest_mismatches.keys():
         log.info("digests differ no more", model=key)

@@ -17,7 +17,7 @@ from ollama_gateway.backends.uploading import Headers, OutgoingBody
 from ollama_gateway.wire.headers import field_lines
 from ollama_gateway.wire.large import RequestBody
 
-MOST_PLACES: Final = 64
+MAX_ROUTES: Final = 64
 """Routes whose URLs are remembered; some end in what a client says."""
 
 _FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
@@ -72,7 +72,7 @@ class Outgoing:
     url: httpx.URL
     own: Headers = attrs.field(repr=False)
     """Sent with every request; may hold secrets."""
-    _places: dict[str, tuple[httpx.URL, bytes]] = attrs.field(factory=dict, init=False, repr=False)
+    _routes: dict[str, tuple[httpx.URL, bytes]] = attrs.field(factory=dict, init=False, repr=False)
     _first: Headers = attrs.field(factory=list, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -88,7 +88,7 @@ class Outgoing:
 
     def message(self, method: str, path: str, headers: Headers, content: RequestBody) -> Message:
         """One request, for `Transport.ask`."""
-        _, target = self._place_of(path)
+        _, target = self._route_to(path)
         upload = OutgoingBody(content, length=len(content))
         return Message(method, target, [*self._first, *headers, *self.own], upload)
 
@@ -100,20 +100,20 @@ class Outgoing:
         content: bytes | httpx.AsyncByteStream,
     ) -> httpx.Request:
         """One request of httpx; see `Backend.request`."""
-        url, _ = self._place_of(path)
+        url, _ = self._route_to(path)
         sent = [*self._first, *headers, *self.own]
         if isinstance(content, bytes):
             return httpx.Request(method, url, headers=sent, content=content)
         return httpx.Request(method, url, headers=sent, stream=content)
 
-    def _place_of(self, path: str) -> tuple[httpx.URL, bytes]:
+    def _route_to(self, path: str) -> tuple[httpx.URL, bytes]:
         """The URL and target of a route, made once: that took 4 % of a request's time."""
-        place = self._places.get(path)
+        place = self._routes.get(path)
         if place is None:
             url = self.url.copy_with(path=self.url.path.rstrip("/") + path)
             place = url, url.raw_path
-            if len(self._places) < MOST_PLACES:
-                self._places[path] = place
+            if len(self._routes) < MAX_ROUTES:
+                self._routes[path] = place
         return place
 
 

@@ -28,7 +28,7 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
 
-SOON: Final = 0.01
+MIN_PAYMENT_PAUSE: Final = 0.01
 """Seconds at least until a purse is looked into again."""
 
 HedgeSkipped = Literal["no_candidate", "ill", "cold", "full", "budget"]
@@ -216,18 +216,18 @@ class Candidates:
         """Wait in line; the slot that was handed over, or None when no backend is left."""
         deadline = clock.now() + self.queue_timeout
         self._check_that_it_helps(deadline)
-        turn = _Turn(self, bucket, deadline)
+        wait = _Wait(self, bucket, deadline)
         try:
             with self.backends.line.joined(
-                Waiter(self.route.key_id, self._kind(), turn.serve, turn.look)
+                Waiter(self.route.key_id, self._kind(), wait.serve, wait.set_alarm)
             ) as waiter:
-                await turn.come(waiter)
+                await wait.run(waiter)
         except BaseException:
-            if isinstance(turn.taken, Slot):
-                turn.taken.release_probe()
-                turn.taken.release()
+            if isinstance(wait.taken, Slot):
+                wait.taken.release_probe()
+                wait.taken.release()
             raise
-        return turn.taken if isinstance(turn.taken, Slot) else None
+        return wait.taken if isinstance(wait.taken, Slot) else None
 
     def _check_that_it_helps(self, deadline: float) -> None:
         """Refuse at once where all have said that they are full for longer than one may wait."""
@@ -249,12 +249,12 @@ class Candidates:
         left = self._left(now)
         times = [moment for evaluation in left for moment in evaluation.changes if moment > now]
         if any(j.has_room and not self._is_free(j) for j in left):
-            times.append(max(bucket.affordable_at(), now + SOON))
+            times.append(max(bucket.affordable_at(), now + MIN_PAYMENT_PAUSE))
         return min([deadline, *times])
 
 
 @attrs.define(eq=False)
-class _Turn:
+class _Wait:
     """One request's time in line, until it is served or has waited for too long."""
 
     candidates: Candidates
@@ -272,12 +272,12 @@ class _Turn:
         self.taken = self.candidates.take(self.bucket)
         return self.taken != "wait"
 
-    def look(self) -> None:
+    def set_alarm(self) -> None:
         """Look at the clock for all of its kind: wake up when time alone may give them room."""
         self._wakes_at = self.candidates.next_change(self.deadline, self.bucket)
         self._alarm.deadline = self._wakes_at
 
-    async def come(self, waiter: Waiter) -> None:
+    async def run(self, waiter: Waiter) -> None:
         """Wait for it; raises Unavailable at the deadline."""
         while self.taken == "wait":
             if clock.now() >= self.deadline:

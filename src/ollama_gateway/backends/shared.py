@@ -26,12 +26,12 @@ from ollama_gateway.errors import BadRequest
 from ollama_gateway.turns import worked_off
 from ollama_gateway.wire.parts import whole
 
-KEY: Final = "ollama-gateway:1:catalog"
-LIFETIME: Final = 24 * 3600
+CATALOG_KEY: Final = "ollama-gateway:1:catalog"
+COPY_LIFETIME: Final = 24 * 3600
 """Seconds for which a copy is worth anything: as long as a model is remembered for routing."""
-TIMEOUT: Final = 1.0
+REDIS_TIMEOUT: Final = 1.0
 """Seconds for one call to Redis."""
-TICK: Final = 1.0
+COPY_INTERVAL: Final = 1.0
 """Seconds between looks at the catalog, which every poll replaces."""
 
 
@@ -60,8 +60,8 @@ class SharedCatalog:
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(
             url,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
+            socket_timeout=REDIS_TIMEOUT,
+            socket_connect_timeout=REDIS_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             **keepalive.of_redis(url),
         )
@@ -72,7 +72,7 @@ class SharedCatalog:
         Raises RedisDown. What is there but not as written by a gateway is left out.
         """
         try:
-            fields = cast("dict[bytes, bytes]", self._redis.hgetall(KEY))
+            fields = cast("dict[bytes, bytes]", self._redis.hgetall(CATALOG_KEY))
         except redis.RedisError:
             # From None: a server that does not know AUTH quotes what it was given.
             raise SharedCatalogDown("Redis does not answer") from None
@@ -91,8 +91,8 @@ class SharedCatalog:
         fields = {name: _text(urls[name], listing) for name, listing in listings.items()}
         try:
             with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hset(KEY, mapping=cast("Any", fields))
-                pipeline.expire(KEY, LIFETIME)
+                pipeline.hset(CATALOG_KEY, mapping=cast("Any", fields))
+                pipeline.expire(CATALOG_KEY, COPY_LIFETIME)
                 pipeline.execute()
         except redis.RedisError:
             # From None: a server that does not know AUTH quotes what it was given.
@@ -142,7 +142,7 @@ class CatalogCopier:
         """Publish what polls find, for ever; a Redis that is away is tried again soon."""
         published = None
         while True:
-            await anyio.sleep(TICK)
+            await anyio.sleep(COPY_INTERVAL)
             catalog = self.backends.catalog
             up = {b.name: b.listing for b in self.backends.all if b.is_up and b.listing}
             if catalog is published or not up:

@@ -30,7 +30,7 @@ from anyio.abc import ByteStream
 from ollama_gateway import clock
 from ollama_gateway.backends.conversation import BROKEN, Conversation
 from ollama_gateway.backends.heads import Head
-from ollama_gateway.backends.idle import DISTRUST, IdleConnections, is_quiet
+from ollama_gateway.backends.idle import DISTRUST_SECONDS, IdleConnections, is_quiet
 from ollama_gateway.backends.outgoing import Message
 from ollama_gateway.log import get_logger
 
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 Connect = Callable[[], Awaitable[ByteStream]]
 """Opens a new connection to the one backend it is for, within a deadline of its own."""
 
-MOST_IDLE: Final = 256
+MAX_IDLE: Final = 256
 """Connections of one backend that are worth keeping: each rests 0.1 s between two requests, and a
 process serves some 1,000 in a second."""
-RESEND: Final = 1.0
+RESEND_SECONDS: Final = 1.0
 """Seconds after its last write within which a request whose kept connection broke goes out again: a
 connection that had ended already says so in a round trip."""
-LOOK: Final = 0.01
+PEEK_SECONDS: Final = 0.01
 """Seconds for reading what a kept connection says unasked: over TLS that can be nothing of ours."""
 ONCE: Final = "once"
 """The extension of a request that must not go out twice: it gets a connection of its own."""
@@ -105,7 +105,7 @@ class Transport(httpx.AsyncBaseTransport):
         conversation = Conversation(message, self._max_head, is_last=is_last)
         self.open_connections += 1
         try:
-            kept = None if is_last else await self._kept(owner)
+            kept = None if is_last else await self._kept_connection(owner)
             if kept is None:
                 await self._ask(conversation, await self._open())
             elif not await self._ask(conversation, kept, is_kept=True):
@@ -144,7 +144,7 @@ class Transport(httpx.AsyncBaseTransport):
         if conversation.leaves_it_reusable:
             self._idle.keep(conversation.stream, owner, now)
         else:
-            if conversation.said_too_much:
+            if conversation.has_trailing_bytes:
                 self._distrust(now)
             await _close(conversation.stream)
         await self._drop_expired(now)
@@ -157,14 +157,14 @@ class Transport(httpx.AsyncBaseTransport):
             await conversation.ask(stream)
         except BaseException as error:
             await _close(stream)
-            is_soon = clock.now() - conversation.sent_at <= RESEND
-            is_stale = is_kept and is_soon and not conversation.was_heard
+            is_soon = clock.now() - conversation.sent_at <= RESEND_SECONDS
+            is_stale = is_kept and is_soon and not conversation.has_received
             if is_stale and isinstance(error, httpx.TransportError):
                 return False
             raise
         return True
 
-    async def _kept(self, owner: str) -> ByteStream | None:
+    async def _kept_connection(self, owner: str) -> ByteStream | None:
         """A connection that was kept, and is still good as far as can be seen.
 
         Nothing else runs between this look and the write of a request that is one write.
@@ -184,7 +184,7 @@ class Transport(httpx.AsyncBaseTransport):
     async def _drop(self, stream: ByteStream, now: float) -> None:
         """Close one that was kept; what it says unasked ends the trust in its backend."""
         try:
-            if not is_quiet(stream) and await _has_words(stream):
+            if not is_quiet(stream) and await _has_bytes(stream):
                 self._distrust(now)
         finally:
             await _close(stream)
@@ -194,7 +194,7 @@ class Transport(httpx.AsyncBaseTransport):
             log.warning(
                 "backend says what nobody asked: its connections are not kept",
                 backend=self._name,
-                seconds=DISTRUST,
+                seconds=DISTRUST_SECONDS,
             )
 
     async def _open(self) -> ByteStream:
@@ -212,9 +212,9 @@ async def _close(stream: ByteStream) -> None:
         await anyio.aclose_forcefully(stream)
 
 
-async def _has_words(stream: ByteStream) -> bool:
+async def _has_bytes(stream: ByteStream) -> bool:
     """Whether it is more than an end that can be read."""
-    with anyio.move_on_after(LOOK), suppress(*BROKEN, anyio.EndOfStream):
+    with anyio.move_on_after(PEEK_SECONDS), suppress(*BROKEN, anyio.EndOfStream):
         return bool(await stream.receive())
     return False
 

@@ -24,7 +24,7 @@ import attrs
 
 from ollama_gateway.errors import Unavailable
 
-CAPACITY: Final = 1024
+MAX_WAITING: Final = 1024
 """Requests that may wait."""
 DRAINING: Final = "draining"
 
@@ -36,7 +36,7 @@ class Waiter:
     key_id: str
     kind: Hashable
     serve: Callable[[], bool]
-    look: Callable[[], None] = lambda: None
+    set_alarm: Callable[[], None] = lambda: None
     """Called where this one is to look at the clock, and whenever something has changed."""
     _left: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _reason: str | None = attrs.field(default=None, init=False)
@@ -45,7 +45,7 @@ class Waiter:
         """Wait until `serve` has said that the wait is over; raises Unavailable if sent away."""
         await self._left.wait()
         if self._reason is not None:
-            raise _sent_away(self._reason)
+            raise _rejection(self._reason)
 
     def leave(self, reason: str | None = None) -> None:
         """The wait is over; with a reason, it was in vain."""
@@ -53,7 +53,7 @@ class Waiter:
         self._left.set()
 
 
-Kin = dict[Waiter, None]
+Waiters = dict[Waiter, None]
 """An ordered set: who leaves from the middle does so in O(1)."""
 
 
@@ -61,12 +61,12 @@ Kin = dict[Waiter, None]
 class WaitingLine:
     """All that wait in this process."""
 
-    capacity: int = CAPACITY
+    capacity: int = MAX_WAITING
     _is_closed: bool = attrs.field(default=False, init=False)
     _length: int = attrs.field(default=0, init=False)
-    _keys: OrderedDict[str, Kin] = attrs.field(factory=OrderedDict, init=False)
+    _keys: OrderedDict[str, Waiters] = attrs.field(factory=OrderedDict, init=False)
     """By key, the one whose turn it is first."""
-    _kinds: dict[Hashable, Kin] = attrs.field(factory=dict, init=False)
+    _kinds: dict[Hashable, Waiters] = attrs.field(factory=dict, init=False)
     """By kind; the first of each looks at the clock."""
 
     def __len__(self) -> int:
@@ -76,16 +76,16 @@ class WaitingLine:
     def joined(self, waiter: Waiter) -> Iterator[Waiter]:
         """Stand in line for the length of the block; raises Unavailable where nobody may."""
         if self._is_closed:
-            raise _sent_away(DRAINING)
+            raise _rejection(DRAINING)
         self._keys.setdefault(waiter.key_id, {})[waiter] = None
-        kin = self._kinds.setdefault(waiter.kind, {})
-        kin[waiter] = None
+        alike = self._kinds.setdefault(waiter.kind, {})
+        alike[waiter] = None
         self._length += 1
         try:
             if self._length > self.capacity:
-                self._send_away_one()
-            if next(iter(kin), None) is waiter:
-                waiter.look()
+                self._reject_newest()
+            if next(iter(alike), None) is waiter:
+                waiter.set_alarm()
             yield waiter
         finally:
             self._remove(waiter)
@@ -99,7 +99,7 @@ class WaitingLine:
             if waiter.key_id in self._keys:
                 self._keys.move_to_end(waiter.key_id)
         for kind in stuck:
-            self._look(kind)
+            self._set_alarm(kind)
 
     def close(self) -> None:
         """Send all away, and let nobody join any more."""
@@ -108,7 +108,7 @@ class WaitingLine:
             self._remove(waiter)
             waiter.leave(DRAINING)
 
-    def _send_away_one(self) -> None:
+    def _reject_newest(self) -> None:
         """The last one of the key that has most of the line."""
         longest = max(self._keys.values(), key=len)
         waiter = next(reversed(longest))
@@ -123,18 +123,18 @@ class WaitingLine:
         del waiting[waiter]
         if not waiting:
             del self._keys[waiter.key_id]
-        kin = self._kinds[waiter.kind]
-        was_first = next(iter(kin)) is waiter
-        del kin[waiter]
-        if not kin:
+        alike = self._kinds[waiter.kind]
+        was_first = next(iter(alike)) is waiter
+        del alike[waiter]
+        if not alike:
             del self._kinds[waiter.kind]
         elif was_first:
-            self._look(waiter.kind)
+            self._set_alarm(waiter.kind)
 
-    def _look(self, kind: Hashable) -> None:
+    def _set_alarm(self, kind: Hashable) -> None:
         """Let the first of a kind look at the clock."""
         for waiter in self._kinds.get(kind, {}):
-            waiter.look()
+            waiter.set_alarm()
             return
 
     def _next(self, stuck: set[Hashable]) -> Waiter | None:
@@ -148,6 +148,6 @@ class WaitingLine:
         return None
 
 
-def _sent_away(reason: str) -> Unavailable:
+def _rejection(reason: str) -> Unavailable:
     message = "the gateway is shutting down" if reason == DRAINING else None
     return Unavailable(message, reason=reason)

@@ -272,7 +272,7 @@ class Limits:
         if reported is None:
             return
         if self.prompts.learn(lease.cost.model, measure, lease.prompt, reported):
-            self.metrics.surprised(lease.cost.model)
+            self.metrics.underestimated(lease.cost.model)
             log.warning(
                 "a prompt had more tokens than its bound",
                 model=lease.cost.model,

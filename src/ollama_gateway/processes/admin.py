@@ -30,7 +30,7 @@ from ollama_gateway.server.admin import FIGURES, JSON
 from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.routes import Routes
 
-PATIENCE: Final = 2.0
+ANSWER_SECONDS: Final = 2.0
 """Seconds that a process has for its answer; `gatewayctl` waits 5 for the whole."""
 
 
@@ -68,7 +68,7 @@ class Roster:
     def remove(self, member: RosterMember) -> None:
         """A process has ended; what was counted in it stays counted."""
         del self.members[member.number]
-        self.ended = figures.total([self.ended, figures.lasting(member.figures)])
+        self.ended = figures.total([self.ended, figures.without_gauges(member.figures)])
 
     @property
     def serving(self) -> list[RosterMember]:
@@ -182,7 +182,7 @@ class MergedAdmin:
         url = httpx.URL("http://localhost").copy_with(raw_path=target.encode())
         transport = Transport(partial(anyio.connect_unix, member.path))
         try:
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(ANSWER_SECONDS):
                 response = await transport.handle_async_request(
                     httpx.Request("GET", url, headers=headers)
                 )

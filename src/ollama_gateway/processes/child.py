@@ -18,14 +18,14 @@ import trio
 
 from ollama_gateway import log
 from ollama_gateway.build import Gateway
-from ollama_gateway.processes.spawn import READY, Assignment, received, wait_until_told
-from ollama_gateway.supervisor import run_to_the_end, spare_what_is_loaded, supervise
+from ollama_gateway.processes.spawn import READY, Assignment, receive_assignment, wait_for_drain
+from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
 
 
 def main() -> int:
     """Serve until told to stop; 1 where it could not."""
-    parent, tether = os.getppid(), socket.socket(fileno=int(sys.argv[2]))
-    assignment = received(tether)
+    parent, control_socket = os.getppid(), socket.socket(fileno=int(sys.argv[2]))
+    assignment = receive_assignment(control_socket)
     if assignment is None:
         return 0  # the parent has ended: there is nothing to serve for
     settings = assignment.settings
@@ -36,8 +36,8 @@ def main() -> int:
         supervise,
         settings,
         sockets=sockets,
-        until=partial(wait_until_told, tether),
-        on_ready=partial(_tell, tether, assignment),
+        until=partial(wait_for_drain, control_socket),
+        on_ready=partial(_report_ready, control_socket, assignment),
     )
     has_ended_well = run_to_the_end(partial(trio.run, serving), writer)
     if os.getppid() != parent:
@@ -52,10 +52,12 @@ def _tidy_up(path: Path) -> None:
         path.parent.rmdir()
 
 
-def _tell(tether: socket.socket, assignment: Assignment, gateway: Gateway, _address: str) -> None:
-    spare_what_is_loaded()
+def _report_ready(
+    control_socket: socket.socket, assignment: Assignment, gateway: Gateway, _address: str
+) -> None:
+    freeze_loaded_objects()
     with contextlib.suppress(OSError):  # the parent has ended, and the tether says so
-        tether.send(READY)
+        control_socket.send(READY)
     up = sum(backend.is_up for backend in gateway.backends.all)
     log.get_logger("serve").info("process ready", of=assignment.settings.server.processes, up=up)
 

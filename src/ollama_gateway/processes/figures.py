@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-MOST: Final = {"ollama_gateway_backend_up"}
+MAX_GAUGES: Final = {"ollama_gateway_backend_up"}
 """Gauges of which the highest counts: a backend that any process can use is up."""
 
 Labels = tuple[str, tuple[tuple[str, str], ...]]
@@ -36,7 +36,7 @@ class Family:
 
     def plus(self, other: Family) -> Family:
         """Both together."""
-        add = max if self.name in MOST else operator.add
+        add = max if self.name in MAX_GAUGES else operator.add
         values = dict(self.values)
         for labels, value in other.values.items():
             values[labels] = add(values[labels], value) if labels in values else value
@@ -76,7 +76,7 @@ def total(of: Iterable[MetricFamilies]) -> MetricFamilies:
     return found
 
 
-def lasting(figures: MetricFamilies) -> MetricFamilies:
+def without_gauges(figures: MetricFamilies) -> MetricFamilies:
     """What of a process's figures still counts when it has ended."""
     return {name: family for name, family in figures.items() if family.kind != "gauge"}
 

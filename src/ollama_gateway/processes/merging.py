@@ -23,16 +23,16 @@ def _first(values: list[Any]) -> Any:
     return values[0]
 
 
-def _first_told(values: list[Any]) -> Any:
+def _first_known(values: list[Any]) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _sum_told(values: list[Any]) -> Any:
+def _sum_known(values: list[Any]) -> Any:
     told = [value for value in values if value is not None]
     return sum(told) if told else None
 
 
-def _most_told(values: list[Any]) -> Any:
+def _max_known(values: list[Any]) -> Any:
     return max((value for value in values if value is not None), default=None)
 
 
@@ -46,7 +46,7 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "waiting": sum,
     "models": max,
     "limits.store": _first,
-    "limits.why_not": _first_told,
+    "limits.why_not": _first_known,
     "limits.requests": sum,
     "limits.settlements_waiting": sum,
     "limits.spending_file_failing": any,
@@ -55,8 +55,8 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "audit.rows": sum,
     "audit.rows_waiting": sum,
     "audit.failing": any,
-    "audit.rows_unmoved": _sum_told,
-    "audit.left_alone": _first_told,
+    "audit.rows_unmoved": _sum_known,
+    "audit.left_alone": _first_known,
     "backends.name": _first,
     "backends.priority": _first,
     "backends.slots": sum,
@@ -68,10 +68,10 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "backends.by_model.*.breaker": _worst,
     "backends.by_model.*.failing": any,
     "backends.by_model.*.rests_s": max,
-    "backends.by_model.*.first_chunk_ms": _most_told,
-    "backends.error": _first_told,
+    "backends.by_model.*.first_chunk_ms": _max_known,
+    "backends.error": _first_known,
     "backends.failed_polls": max,
-    "backends.version": _first_told,
+    "backends.version": _first_known,
     "backends.models": max,
     "backends.loaded": max,
 }

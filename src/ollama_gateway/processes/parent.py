@@ -40,12 +40,12 @@ from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import Sockets, address_of
 
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
+FIRST_RESPAWN_PAUSE: Final = 0.1
+MAX_RESPAWN_PAUSE: Final = 5.0
 """Seconds before an ended process is started again: doubled each time."""
-LONG_LIFE: Final = 60.0
+STABLE_SECONDS: Final = 60.0
 """Seconds of life after which the next pause is the first one again."""
-OVERTIME: Final = 20.0
+KILL_MARGIN_SECONDS: Final = 20.0
 """Seconds beyond `drain_timeout` after which a process that still runs is killed: it has 2 for
 farewells, and each of its stores a few to be closed."""
 
@@ -102,7 +102,7 @@ class Parent:
     """What went wrong first."""
     _running: dict[int, ChildProcess] = attrs.field(factory=dict, init=False)
     _have_served: set[int] = attrs.field(factory=set, init=False)
-    _told: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _draining: trio.Event = attrs.field(factory=trio.Event, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
     async def run(self) -> None:
@@ -116,35 +116,35 @@ class Parent:
 
     def drain(self) -> None:
         """Tell all to end; none is started again. The second time they end at once."""
-        if self._told.is_set():
+        if self._draining.is_set():
             self._scope.cancel()
             return
         log.info("draining", seconds=self.drain_timeout, processes=len(self._running))
         self.roster.is_draining = True
-        self._told.set()
-        self._scope.deadline = trio.current_time() + self.drain_timeout + OVERTIME
+        self._draining.set()
+        self._scope.deadline = trio.current_time() + self.drain_timeout + KILL_MARGIN_SECONDS
         for sock in self.public:
             sock.close()  # the processes have it too: who closes it last refuses new clients
         for process in self._running.values():
             process.drain()
 
     async def _keep(self, number: int) -> None:
-        pause = FIRST_PAUSE
-        while not self._told.is_set():
+        pause = FIRST_RESPAWN_PAUSE
+        while not self._draining.is_set():
             began = trio.current_time()
             code = await self._live(number)
-            if self._told.is_set():
+            if self._draining.is_set():
                 return
             if number not in self._have_served:
-                self._fail(f"process {number} could not start ({_said(code)})")
+                self._fail(f"process {number} could not start ({_exit_text(code)})")
                 self.drain()
                 return
-            if trio.current_time() - began > LONG_LIFE:
-                pause = FIRST_PAUSE
+            if trio.current_time() - began > STABLE_SECONDS:
+                pause = FIRST_RESPAWN_PAUSE
             log.error("process ended", process=number, code=code, again_in=pause)
             with trio.move_on_after(pause):
-                await self._told.wait()
-            pause = min(pause * 2, LONGEST_PAUSE)
+                await self._draining.wait()
+            pause = min(pause * 2, MAX_RESPAWN_PAUSE)
 
     async def _live(self, number: int) -> int | None:
         """One life of a process: its exit code, None where the system did not let it begin."""
@@ -164,13 +164,13 @@ class Parent:
             return None
 
     async def _watch(self, process: ChildProcess, member: RosterMember) -> int:
-        if self._told.is_set():
+        if self._draining.is_set():
             process.drain()
         if await process.wait_ready():
             member.serves = True
             self._has_served(member.number)
         code = await process.wait()
-        if code and self._told.is_set() and member.serves:
+        if code and self._draining.is_set() and member.serves:
             self._fail(f"process {member.number} did not drain (exit code {code})")
         return code
 
@@ -184,7 +184,7 @@ class Parent:
         self.failure = self.failure or failure
 
 
-def _said(code: int | None) -> str:
+def _exit_text(code: int | None) -> str:
     return "the system has no room for it" if code is None else f"exit code {code}"
 
 
@@ -205,14 +205,14 @@ async def serve_with_processes(
         _private_directory() as directory,
     ):
         parent = Parent(
-            partial(_started, settings, sockets.public, directory),
+            partial(_spawned, settings, sockets.public, directory),
             settings.server.processes,
             settings.server.drain_timeout,
             sockets.public,
             partial(on_ready, address),
         )
         async with trio.open_nursery() as running:
-            running.start_soon(_drain_when_told, parent, signals)
+            running.start_soon(_handle_signals, parent, signals)
             running.start_soon(_admin_listener(settings, parent.roster).serve, sockets.admin)
             await parent.run()
             running.cancel_scope.cancel()
@@ -232,11 +232,11 @@ def _private_directory() -> Iterator[Path]:
         yield Path(path)
 
 
-def _started(
+def _spawned(
     settings: Settings, public: Sequence[socket], directory: Path, number: int, start: int
 ) -> AbstractAsyncContextManager[ChildProcess]:
     share = share_of(settings, number)
-    return spawn.started(number, share, public, directory / f"{number}.{start}")
+    return spawn.spawned(number, share, public, directory / f"{number}.{start}")
 
 
 def _admin_listener(settings: Settings, roster: Roster) -> Listener:
@@ -246,7 +246,7 @@ def _admin_listener(settings: Settings, roster: Roster) -> Listener:
     return Listener(app, app.refusal, ADMIN_CONNECTIONS, settings=ADMIN_SETTINGS)
 
 
-async def _drain_when_told(parent: Parent, signals: AsyncIterator[int]) -> None:
+async def _handle_signals(parent: Parent, signals: AsyncIterator[int]) -> None:
     async for number in signals:
         if number != signal.SIGHUP:
             parent.drain()

@@ -32,7 +32,7 @@ from ollama_gateway.supervisor import Sockets
 
 MODULE: Final = "ollama_gateway.processes.child"
 READY: Final = b"."
-BURIAL: Final = 5.0
+REAP_SECONDS: Final = 5.0
 """Seconds for a killed process to be gone: one in an uninterruptible wait can take its time."""
 
 
@@ -63,7 +63,7 @@ class SpawnedProcess:
     path: Path
     """Where its admin listener is."""
     _process: trio.Process
-    _tether: trio.SocketStream
+    _control_socket: trio.SocketStream
 
     @property
     def pid(self) -> int:
@@ -73,7 +73,7 @@ class SpawnedProcess:
     async def wait_ready(self) -> bool:
         """Wait until it serves clients; False where it ends before."""
         try:
-            return await self._tether.receive_some(1) == READY
+            return await self._control_socket.receive_some(1) == READY
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return False
 
@@ -83,7 +83,7 @@ class SpawnedProcess:
 
     def drain(self) -> None:
         """Tell it to end in its time; again is no error."""
-        self._tether.socket.shutdown(socket.SHUT_WR)
+        self._control_socket.socket.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
         """End it at once."""
@@ -91,7 +91,7 @@ class SpawnedProcess:
 
 
 @asynccontextmanager
-async def started(
+async def spawned(
     number: int, settings: Settings, public: Sequence[socket.socket], path: Path
 ) -> AsyncIterator[SpawnedProcess]:
     """A process for the length of the block; killed at its end if it still runs.
@@ -109,7 +109,7 @@ async def started(
     ours, theirs = socket.socketpair()
     with ExitStack() as lifetime:
         lifetime.callback(path.unlink, missing_ok=True)
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as tether:
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as control_socket:
             with theirs, _listening(path) as admin, ExitStack() as copies:
                 # The parent closes its own when it is told to drain, at any moment.
                 shared = [copies.enter_context(sock.dup()) for sock in public]
@@ -117,19 +117,19 @@ async def started(
                 assignment = Assignment(number, settings, numbers, admin.fileno())
                 process = await _open(assignment, theirs)
             try:
-                await _hand_over(assignment, tether)
-                yield SpawnedProcess(number, path, process, tether)
+                await _hand_over(assignment, control_socket)
+                yield SpawnedProcess(number, path, process, control_socket)
             finally:
                 process.kill()
-                with trio.move_on_after(BURIAL, shield=True):
+                with trio.move_on_after(REAP_SECONDS, shield=True):
                     await process.wait()
 
 
-async def _open(assignment: Assignment, tether: socket.socket) -> trio.Process:
+async def _open(assignment: Assignment, control_socket: socket.socket) -> trio.Process:
     return await trio.lowlevel.open_process(
-        [sys.executable, "-P", "-m", MODULE, str(assignment.number), str(tether.fileno())],
+        [sys.executable, "-P", "-m", MODULE, str(assignment.number), str(control_socket.fileno())],
         stdin=subprocess.DEVNULL,
-        pass_fds=[tether.fileno(), assignment.admin, *assignment.public],
+        pass_fds=[control_socket.fileno(), assignment.admin, *assignment.public],
         process_group=0,  # a terminal's Ctrl-C is for the parent, which passes it on
     )
 
@@ -141,16 +141,16 @@ def _listening(path: Path) -> socket.socket:
     return sock
 
 
-async def _hand_over(assignment: Assignment, tether: trio.SocketStream) -> None:
+async def _hand_over(assignment: Assignment, control_socket: trio.SocketStream) -> None:
     try:
-        await tether.send_all(pickle.dumps(assignment))
+        await control_socket.send_all(pickle.dumps(assignment))
     except trio.BrokenResourceError:
         return  # it has ended already, which its parent will see
 
 
-def received(tether: socket.socket) -> Assignment | None:
+def receive_assignment(control_socket: socket.socket) -> Assignment | None:
     """The assignment, in the process; None where the parent has ended before. Blocking."""
-    with tether.makefile("rb") as file:
+    with control_socket.makefile("rb") as file:
         try:
             # From our own parent, over a descriptor that nobody else has.
             return cast("Assignment", pickle.load(file))  # noqa: S301
@@ -158,6 +158,6 @@ def received(tether: socket.socket) -> Assignment | None:
             return None
 
 
-async def wait_until_told(tether: socket.socket) -> None:
+async def wait_for_drain(control_socket: socket.socket) -> None:
     """Wait, in the process, for the tether's end: after the assignment nothing else comes."""
-    await trio.lowlevel.wait_readable(tether)
+    await trio.lowlevel.wait_readable(control_socket)
