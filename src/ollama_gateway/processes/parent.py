@@ -23,20 +23,13 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from ollama_gateway.build import (
-    ADMIN_BODIES,
-    ADMIN_CONNECTIONS,
-    ADMIN_SETTINGS,
-    admin_gate,
-)
+from ollama_gateway.build_listeners import admin_gate, admin_listener
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import spawn
 from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
 from ollama_gateway.processes.shares import share_of
-from ollama_gateway.server.app import App
-from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import Sockets, address_of
 
@@ -242,8 +235,7 @@ def _spawned(
 def _admin_listener(settings: Settings, roster: Roster) -> Listener:
     metrics = Metrics()
     admin = MergedAdmin(roster, admin_gate(settings.server), metrics)
-    app = App(admin.routes(), BodyBudget(ADMIN_BODIES, ADMIN_BODIES), metrics)
-    return Listener(app, app.refusal, ADMIN_CONNECTIONS, settings=ADMIN_SETTINGS)
+    return admin_listener(admin.routes(), metrics)
 
 
 async def _handle_signals(parent: Parent, signals: AsyncIterator[int]) -> None:
