@@ -1,8 +1,8 @@
-"""Digest drift: one name that means different models on different backends.
+"""Digest mismatches: one name that means different models on different backends.
 
-It happens when `:latest` was pulled on one machine and not on another. Clients see the name once
-(`catalog.py` has the rule), and answers differ with the backend that gives them, so the operator is
-told: once when it begins or changes, once when it is over, never again at each poll.
+They arise when `:latest` is pulled on one machine and not on another. Clients see the name once
+(by the rule of `catalog.py`), but answers depend on the backend. A mismatch is logged when it
+begins, when it changes and when it ends, not at each poll.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ log = get_logger("backends")
 
 
 def log_digest_mismatches(before: Catalog, after: Catalog) -> None:
-    """Log what has changed between two catalogs."""
+    """Log the mismatches that began, changed or ended between two catalogs."""
     for key, digests in after.digest_mismatches.items():
         if before.digest_mismatches.get(key) != digests:
             shown = {backend: short_digest(digest) for backend, digest in digests.items()}

@@ -1,8 +1,8 @@
-"""The figures of several processes as one page for Prometheus.
+"""The metrics of several processes as one page for Prometheus.
 
-Counters and histograms are added up, those of ended processes too: what was last seen of them is
-kept, so that no counter ever goes back. A gauge says how things are, so only living processes have
-a say in it: their gauges are added up as well, but for those in `MOST`.
+Counters and histograms are added up. The last values of ended processes are included, so that no
+counter goes back. Gauges show the present, so only those of running processes count: they are added
+up too, except those in `MAX_GAUGES`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 MAX_GAUGES: Final = {"ollama_gateway_backend_up"}
-"""Gauges of which the highest counts: a backend that any process can use is up."""
+"""Gauges whose maximum counts: a backend is up if any process can use it."""
 
 Labels = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name, and its labels with their values."""
@@ -26,7 +26,7 @@ Labels = tuple[str, tuple[tuple[str, str], ...]]
 
 @attrs.frozen
 class Family:
-    """All samples of one figure."""
+    """All samples of one metric."""
 
     name: str
     documentation: str
@@ -35,7 +35,7 @@ class Family:
     values: Mapping[Labels, float]
 
     def plus(self, other: Family) -> Family:
-        """Both together."""
+        """Combine both."""
         add = max if self.name in MAX_GAUGES else operator.add
         values = dict(self.values)
         for labels, value in other.values.items():
@@ -43,7 +43,7 @@ class Family:
         return attrs.evolve(self, values=values)
 
     def metric(self) -> Metric:
-        """As the library prints it."""
+        """Convert to the library's type."""
         made = Metric(self.name, self.documentation, self.kind)
         for (name, labels), value in self.values.items():
             made.add_sample(name, dict(labels), value)
@@ -55,7 +55,7 @@ MetricFamilies = Mapping[str, Family]
 
 
 def read(page: str) -> MetricFamilies:
-    """The figures of a page that one process made."""
+    """Read the metrics page of one process."""
     return {
         found.name: Family(
             found.name,
@@ -68,7 +68,7 @@ def read(page: str) -> MetricFamilies:
 
 
 def total(of: Iterable[MetricFamilies]) -> MetricFamilies:
-    """The figures of several processes."""
+    """Combine the metrics of several processes."""
     found: dict[str, Family] = {}
     for figures in of:
         for name, family in figures.items():
@@ -77,7 +77,7 @@ def total(of: Iterable[MetricFamilies]) -> MetricFamilies:
 
 
 def without_gauges(figures: MetricFamilies) -> MetricFamilies:
-    """What of a process's figures still counts when it has ended."""
+    """Return the metrics that still count when their process has ended."""
     return {name: family for name, family in figures.items() if family.kind != "gauge"}
 
 
@@ -94,7 +94,7 @@ class _Page(Collector):
         )
         restarts = CounterMetricFamily(
             "ollama_gateway_process_restarts",
-            "Processes that ended and were started again.",
+            "Restarts of processes that ended.",
             labels=["process"],
         )
         for number, count in self.restarts.items():
@@ -103,12 +103,12 @@ class _Page(Collector):
 
 
 def page(figures: MetricFamilies, processes: int, restarts: Mapping[int, int]) -> bytes:
-    """The text that Prometheus scrapes.
+    """Render the page that Prometheus scrapes.
 
     Args:
-        figures: of all processes together.
-        processes: how many serve.
-        restarts: how often each, by its number, was started again.
+        figures: the metrics of all processes together.
+        processes: the number of processes that serve.
+        restarts: how often each process was restarted, by number.
 
     """
     registry = CollectorRegistry()

@@ -1,12 +1,12 @@
-"""`server.processes`: the parent of the processes that serve. No client's byte passes through it.
+"""The parent of several serving processes (`server.processes`). It handles no client's bytes.
 
-    signals         the first tells all processes to drain, a second ends them at once
-    admin listener  answers for all of them (`processes/admin.py`)
-      processes     the body: each is started again when it ends, with growing pauses
+    signals         the first drains all processes, the second ends them at once
+    admin listener  answers for all processes (`processes/admin.py`)
+      processes     each is restarted when it ends, after a growing pause
 
-A process that ends before it has ever served ends the whole start: what is wrong is most likely
-wrong for good, and nobody relies on the gateway yet. One that has served once is started again for
-ever. The parent ends when all processes have; who does not drain in time is killed.
+If a process ends before it has ever served, the whole start fails: the cause is most likely
+permanent, and no client relies on the gateway yet. A process that has served once is always
+restarted. The parent ends when all processes have ended, and kills those that do not drain in time.
 """
 
 from __future__ import annotations
@@ -35,53 +35,53 @@ from ollama_gateway.supervisor import Sockets, address_of
 
 FIRST_RESPAWN_PAUSE: Final = 0.1
 MAX_RESPAWN_PAUSE: Final = 5.0
-"""Seconds before an ended process is started again: doubled each time."""
+"""Seconds before an ended process is restarted: doubled each time."""
 STABLE_SECONDS: Final = 60.0
-"""Seconds of life after which the next pause is the first one again."""
+"""Seconds of running after which the next pause is the first again."""
 KILL_MARGIN_SECONDS: Final = 20.0
-"""Seconds beyond `drain_timeout` after which a process that still runs is killed: it has 2 for
-farewells, and each of its stores a few to be closed."""
+"""Seconds beyond `drain_timeout` after which a process is killed: it needs 2 for the last bytes of
+streams, and a few to close each store."""
 
 log = get_logger("processes")
 
 
 class ProcessesFailed(Exception):
-    """The processes could not be started, or did not end well; one line for the operator."""
+    """The processes could not start, or did not end well; one line for the operator."""
 
 
 class ChildProcess(Protocol):
-    """A process as its parent needs it; `spawn.SpawnedProcess`."""
+    """A process, as its parent sees it; see `spawn.SpawnedProcess`."""
 
     @property
     def pid(self) -> int:
-        """Its id at the system."""
+        """Process id."""
         ...
 
     @property
     def path(self) -> Path:
-        """Where its admin listener is."""
+        """The socket of its admin listener."""
         ...
 
     async def wait_ready(self) -> bool:
-        """Wait until it serves; False where it ends before."""
+        """Wait until it serves; return False if it ends first."""
         ...
 
     async def wait(self) -> int:
-        """Wait for its end: its exit code, or minus the signal that ended it."""
+        """Wait for its end; return its exit code, or minus the signal that ended it."""
         ...
 
     def drain(self) -> None:
-        """Tell it to end in its time."""
+        """Tell it to drain."""
         ...
 
 
 StartProcess = Callable[[int, int], AbstractAsyncContextManager[ChildProcess]]
-"""Starts a process for the length of a block, by its number and how often that was started."""
+"""Starts a process for the length of a block, given its number and the count of earlier starts."""
 
 
 @attrs.define(eq=False)
 class Parent:
-    """Keeps processes running until told to drain; `run()` returns when all have ended."""
+    """Keeps processes running until `drain`; `run` returns when all have ended."""
 
     start: StartProcess
     count: int
@@ -92,23 +92,23 @@ class Parent:
     """Called once, when all serve."""
     roster: Roster = attrs.field(factory=Roster, init=False)
     failure: str | None = attrs.field(default=None, init=False)
-    """What went wrong first."""
+    """The first failure."""
     _running: dict[int, ChildProcess] = attrs.field(factory=dict, init=False)
     _have_served: set[int] = attrs.field(factory=set, init=False)
     _draining: trio.Event = attrs.field(factory=trio.Event, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
     async def run(self) -> None:
-        """Run all processes; after a drain no longer than its time."""
+        """Run all processes until a drain has ended them, at the latest by its deadline."""
         with self._scope:
             async with trio.open_nursery() as processes:
                 for number in range(self.count):
-                    processes.start_soon(self._keep, number)
+                    processes.start_soon(self._keep_running, number)
         if self._scope.cancelled_caught:
             self._fail("processes had to be killed")
 
     def drain(self) -> None:
-        """Tell all to end; none is started again. The second time they end at once."""
+        """Drain all processes and restart none; a second call ends them at once."""
         if self._draining.is_set():
             self._scope.cancel()
             return
@@ -117,15 +117,15 @@ class Parent:
         self._draining.set()
         self._scope.deadline = trio.current_time() + self.drain_timeout + KILL_MARGIN_SECONDS
         for sock in self.public:
-            sock.close()  # the processes have it too: who closes it last refuses new clients
+            sock.close()  # new clients are refused once the processes have closed it too
         for process in self._running.values():
             process.drain()
 
-    async def _keep(self, number: int) -> None:
+    async def _keep_running(self, number: int) -> None:
         pause = FIRST_RESPAWN_PAUSE
         while not self._draining.is_set():
             began = trio.current_time()
-            code = await self._live(number)
+            code = await self._run_once(number)
             if self._draining.is_set():
                 return
             if number not in self._have_served:
@@ -139,8 +139,8 @@ class Parent:
                 await self._draining.wait()
             pause = min(pause * 2, MAX_RESPAWN_PAUSE)
 
-    async def _live(self, number: int) -> int | None:
-        """One life of a process: its exit code, None where the system did not let it begin."""
+    async def _run_once(self, number: int) -> int | None:
+        """Run a process once; return its exit code, or None if the system could not start it."""
         try:
             async with self.start(number, self.roster.starts[number]) as process:
                 member = RosterMember(number, process.pid, process.path)
@@ -178,17 +178,17 @@ class Parent:
 
 
 def _exit_text(code: int | None) -> str:
-    return "the system has no room for it" if code is None else f"exit code {code}"
+    return "the system lacks resources for it" if code is None else f"exit code {code}"
 
 
 async def serve_with_processes(
     settings: Settings, *, on_ready: Callable[[str], None] = lambda _address: None
 ) -> None:
-    """Run the processes of the settings until told to stop; raises AddressTaken, ProcessesFailed.
+    """Run the processes of the settings until a signal; raises AddressTaken, ProcessesFailed.
 
     Args:
         settings: valid settings, with more than one process.
-        on_ready: called with the clients' address once all processes serve.
+        on_ready: called with the public address once all processes serve.
 
     """
     sockets = Sockets.of(settings)
@@ -216,7 +216,7 @@ async def serve_with_processes(
 
 @contextmanager
 def _private_directory() -> Iterator[Path]:
-    """A directory that only this user can enter, for the length of the block."""
+    """Make a directory that only this user can enter, for the length of the block."""
     try:
         made = tempfile.TemporaryDirectory(prefix="ollama-gateway-")
     except OSError as error:
