@@ -1,4 +1,4 @@
-"""The figures of several processes as one page."""
+"""The metrics of several processes as one page."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ollama_gateway.processes.figures import (
 
 
 def figures_of(metrics: Metrics) -> MetricFamilies:
-    """What the parent reads of a process."""
+    """Read the metrics of a process as the parent does."""
     return read(metrics.page().decode())
 
 
 def counted(chats: int, *, seconds: float = 0.2, busy: int = 0, is_up: bool = True) -> Metrics:
-    """A process that served some chats."""
+    """Make the metrics of a process that served some chats."""
     metrics = Metrics()
     for _ in range(chats):
         metrics.request("/api/chat", "m", "a", "completed")
@@ -32,13 +32,13 @@ def counted(chats: int, *, seconds: float = 0.2, busy: int = 0, is_up: bool = Tr
 
 
 def lines(figures: MetricFamilies) -> list[str]:
-    """The page's lines, without what explains them."""
+    """Return the page's lines without comments."""
     text = page(figures, 2, {0: 0, 1: 3}).decode()
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
 def test_one_process_alone_is_its_own_page() -> None:
-    """Nothing is lost or said otherwise on the way through the parent."""
+    """The parent passes on a single process's metrics unchanged."""
     metrics = counted(3, busy=2)
 
     text = page(figures_of(metrics), 1, {}).decode()
@@ -47,7 +47,7 @@ def test_one_process_alone_is_its_own_page() -> None:
 
 
 def test_counters_and_histograms_add_up() -> None:
-    """Each sample by its labels, also where only one process has them."""
+    """Each sample adds up by its labels, even if only one process has them."""
     one, other = counted(3, seconds=0.2), counted(4, seconds=0.7)
     other.request("/api/chat", "m", "b", "completed")
 
@@ -63,7 +63,7 @@ def test_counters_and_histograms_add_up() -> None:
 
 
 def test_gauges_add_up_but_a_backend_is_up_or_down() -> None:
-    """Two processes that see it make no two backends; one that sees it suffices."""
+    """A backend that one or two processes can use is up once."""
     one, other = counted(0, busy=2), counted(0, busy=3, is_up=False)
 
     found = lines(total([figures_of(one), figures_of(other), figures_of(counted(0))]))
@@ -73,7 +73,7 @@ def test_gauges_add_up_but_a_backend_is_up_or_down() -> None:
 
 
 def test_of_an_ended_process_what_was_counted_stays() -> None:
-    """Its counters and histograms do; what was open in it is no more."""
+    """Counters and histograms of an ended process stay; its gauges do not."""
     found = lines(total([without_gauges(figures_of(counted(3, busy=2)))]))
 
     assert any(line.startswith("ollama_gateway_requests_total") for line in found)
@@ -82,7 +82,7 @@ def test_of_an_ended_process_what_was_counted_stays() -> None:
 
 
 def test_the_page_says_how_many_processes_there_are() -> None:
-    """How many serve, and how often each was started again."""
+    """The page has the number of serving processes and the restarts of each."""
     found = lines({})
 
     assert "ollama_gateway_processes 2.0" in found
@@ -91,7 +91,7 @@ def test_the_page_says_how_many_processes_there_are() -> None:
 
 
 def test_every_gauge_was_thought_about() -> None:
-    """A new one belongs here, or to those that are added up wrongly without a sign."""
+    """Every gauge is listed here, or in `MAX_GAUGES`, so that no new one is added up by mistake."""
     added = {
         "ollama_gateway_settlements_waiting",
         "ollama_gateway_backend_in_flight",

@@ -1,4 +1,4 @@
-"""What a process is handed over its tether, and what the tether's end means."""
+"""The assignment over a process's control socket, and the meaning of its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.patience import PATIENCE
 
 
 def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:
-    """Secrets included, whatever the file and the environment say by then."""
+    """Settings arrive with secrets, whatever file and environment contain by then."""
     environment = {
         "GATEWAY_SERVER_ADMIN_TOKEN": "operators-only-token",
         "OLLAMA_BACKENDS": '[{"name": "a", "url": "http://a", "headers": {"X-A": "secret"}}]',
@@ -32,7 +32,7 @@ def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:
 
 
 def test_a_parent_that_has_ended_assigns_nothing(tmp_path: Path) -> None:
-    """Before the first byte, or in the middle of it."""
+    """A parent that ends before or during the assignment assigns nothing."""
     settings = load(None, {}, tmp_path).settings
     for begun in (b"", pickle.dumps(Assignment(0, settings, (), 3))[:100]):
         ours, theirs = socket.socketpair()
@@ -43,7 +43,7 @@ def test_a_parent_that_has_ended_assigns_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_end_of_the_line_is_the_word() -> None:
-    """Not before, and also where it was there from the beginning."""
+    """The end of the control socket means drain, also if it came before the wait."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         with trio.move_on_after(0) as waiting:
