@@ -131,19 +131,6 @@ class Backend:
             self.health[key] = Health()
         return self.health[key]
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        headers: Iterable[tuple[bytes, bytes]],
-        content: bytes | httpx.AsyncByteStream = b"",
-    ) -> httpx.Request:
-        """Make a command or a poll for this backend, with its address, host and headers.
-
-        For a streamed body of known length, `headers` has the `Content-Length`.
-        """
-        return self.outgoing.request(method, path, headers, content)
-
     def spelling(self, model: ModelName) -> str | None:
         """Return the model's name as the backend spells it; None if it does not list the model."""
         entry = self.listing.models.get(model.key) if self.listing else None

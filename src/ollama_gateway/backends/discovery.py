@@ -56,7 +56,7 @@ async def poll(backend: Backend, timeout: float) -> Listing:
 async def _get(backend: Backend, path: str) -> object:
     try:
         response = await backend.transport.handle_async_request(
-            backend.request("GET", path, [(b"accept", b"application/json")])
+            backend.outgoing.request("GET", path, [(b"accept", b"application/json")])
         )
         try:
             if response.status_code != httpx.codes.OK:

@@ -97,9 +97,12 @@ class Outgoing:
         method: str,
         path: str,
         headers: Iterable[tuple[bytes, bytes]],
-        content: bytes | httpx.AsyncByteStream,
+        content: bytes | httpx.AsyncByteStream = b"",
     ) -> httpx.Request:
-        """Make a request of httpx; see `Backend.request`."""
+        """Make a request of httpx, for a poll or a command.
+
+        For a streamed body of known length, `headers` has the `Content-Length`.
+        """
         url, _ = self._route_to(path)
         sent = [*self._first, *headers, *self.own]
         if isinstance(content, bytes):
