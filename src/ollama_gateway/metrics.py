@@ -17,7 +17,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-UNKNOWN = "-"
+NO_LABEL = "-"
+"""The label of an unknown model or backend."""
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
@@ -127,8 +128,8 @@ class Metrics:
 
     def request(self, endpoint: str, model: str | None, backend: str | None, outcome: str) -> None:
         """Count one request with a valid key; name the model only if a backend answered."""
-        named = model if backend and model else UNKNOWN
-        self._requests(endpoint, named, backend or UNKNOWN, outcome).inc()
+        named = model if backend and model else NO_LABEL
+        self._requests(endpoint, named, backend or NO_LABEL, outcome).inc()
 
     def first_chunk(self, endpoint: str, backend: str, seconds: float) -> None:
         """Record the time to the first good chunk."""

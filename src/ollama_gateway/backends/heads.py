@@ -16,7 +16,7 @@ import attrs
 import h11
 import httpx
 
-from ollama_gateway.backends.uploading import Headers
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.incoming import HeadBroken, HeadTooLarge, Incoming
 
 MAX_INTERIM: Final = 16

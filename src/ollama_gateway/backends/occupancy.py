@@ -66,7 +66,17 @@ class Slot:
             health.load_options = load_options
         breakers = [backend.breaker] if is_slotless else [backend.breaker, health.breaker]
         probes = {breaker for breaker in breakers if breaker.begin(now)}
-        return cls(backend, model, health, now, was_warm, is_slotless, is_hedge, backends, probes)
+        return cls(
+            backend=backend,
+            model=model,
+            health=health,
+            began=now,
+            was_warm=was_warm,
+            is_slotless=is_slotless,
+            is_hedge=is_hedge,
+            backends=backends,
+            probes=probes,
+        )
 
     def connected(self) -> None:
         """Note that the backend can be reached: it has begun an answer of any kind."""

@@ -13,8 +13,8 @@ from typing import Final
 import attrs
 import httpx
 
-from ollama_gateway.backends.uploading import Headers, OutgoingBody
-from ollama_gateway.wire.headers import field_lines
+from ollama_gateway.backends.uploading import OutgoingBody
+from ollama_gateway.wire.headers import Headers, field_lines
 from ollama_gateway.wire.large import RequestBody
 
 MAX_ROUTES: Final = 64

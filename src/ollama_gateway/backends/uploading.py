@@ -18,8 +18,6 @@ from ollama_gateway.wire.large import RequestBody, pieces_of
 ONE_WRITE: Final = 64 * 1024
 """Bytes: a head and body up to this size are one write; a larger body is sent in writes of it."""
 
-Headers = list[tuple[bytes, bytes]]
-
 
 class BodyFailed(Exception):
     """The source of a streamed body failed, with `error`; the backend is not to blame."""

@@ -198,15 +198,15 @@ async def serve_with_processes(
         _private_directory() as directory,
     ):
         parent = Parent(
-            partial(_spawned, settings, sockets.public, directory),
-            settings.server.processes,
-            settings.server.drain_timeout,
-            sockets.public,
-            partial(on_ready, address),
+            start=partial(_running_process, settings, sockets.public, directory),
+            count=settings.server.processes,
+            drain_timeout=settings.server.drain_timeout,
+            public=sockets.public,
+            on_ready=partial(on_ready, address),
         )
         async with trio.open_nursery() as running:
             running.start_soon(_handle_signals, parent, signals)
-            running.start_soon(_admin_listener(settings, parent.roster).serve, sockets.admin)
+            running.start_soon(_merged_listener(settings, parent.roster).serve, sockets.admin)
             await parent.run()
             running.cancel_scope.cancel()
     log.info("stopped")
@@ -225,14 +225,14 @@ def _private_directory() -> Iterator[Path]:
         yield Path(path)
 
 
-def _spawned(
+def _running_process(
     settings: Settings, public: Sequence[socket], directory: Path, number: int, start: int
 ) -> AbstractAsyncContextManager[ChildProcess]:
     share = share_of(settings, number)
-    return spawn.spawned(number, share, public, directory / f"{number}.{start}")
+    return spawn.running_process(number, share, public, directory / f"{number}.{start}")
 
 
-def _admin_listener(settings: Settings, roster: Roster) -> Listener:
+def _merged_listener(settings: Settings, roster: Roster) -> Listener:
     metrics = Metrics()
     admin = MergedAdmin(roster, admin_gate(settings.server), metrics)
     return admin_listener(admin.routes(), metrics)

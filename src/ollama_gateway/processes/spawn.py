@@ -92,7 +92,7 @@ class SpawnedProcess:
 
 
 @asynccontextmanager
-async def spawned(
+async def running_process(
     number: int, settings: Settings, public: Sequence[socket.socket], path: Path
 ) -> AsyncIterator[SpawnedProcess]:
     """Run a process for the length of the block; kill it at the end if it still runs.
