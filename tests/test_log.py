@@ -174,7 +174,7 @@ def test_lines_that_wait_are_written_together_and_stay_whole() -> None:
 
 
 @pytest.mark.usefixtures("restored")
-async def test_an_exchange_is_one_line_with_the_rows_fields(
+async def test_an_exchange_is_one_line_with_the_records_fields(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The line has the fields of the audit record, and no words and no key."""

@@ -69,15 +69,15 @@ async def test_loaded_models_may_keep_silent(autojump_clock: Clock) -> None:
     [
         (Script(hang_after=0), "no answer in time"),
         (Script(status=500, error="x"), "/api/tags answered 500"),
-        (Script(raw=HEAD + b"{bad"), "/api/tags did not answer as an Ollama does"),
+        (Script(raw=HEAD + b"{bad"), "/api/tags did not answer as Ollama does"),
         (
             Script(raw=HEAD + b'{"models":[{"size":NaN}]}'),
-            "/api/tags did not answer as an Ollama does",
+            "/api/tags did not answer as Ollama does",
         ),
-        (Script(raw=HEAD + b"\xff\xfe"), "/api/tags did not answer as an Ollama does"),
-        (Script(raw=HEAD + b"[" * 200_000), "/api/tags did not answer as an Ollama does"),
-        (Script(raw=HEAD + b"x" * 17 * 2**20), "/api/tags did not answer as an Ollama does"),
-        (Script(raw=b"SSH-2.0-x\r\n\r\n"), "/api/tags did not answer as an Ollama does"),
+        (Script(raw=HEAD + b"\xff\xfe"), "/api/tags did not answer as Ollama does"),
+        (Script(raw=HEAD + b"[" * 200_000), "/api/tags did not answer as Ollama does"),
+        (Script(raw=HEAD + b"x" * 17 * 2**20), "/api/tags did not answer as Ollama does"),
+        (Script(raw=b"SSH-2.0-x\r\n\r\n"), "/api/tags did not answer as Ollama does"),
         (Script(raw=HEAD, drip=1), "no answer in time"),
     ],
 )

@@ -23,7 +23,7 @@ def logged() -> Iterator[list[EventDict]]:
         yield entries
 
 
-def told(logged: list[EventDict]) -> list[EventDict]:
+def new_lines(logged: list[EventDict]) -> list[EventDict]:
     """Return the lines about digests since the last call."""
     found = [line for line in logged if "digests" in line["event"]]
     logged.clear()
@@ -41,20 +41,20 @@ def test_a_mismatch_is_logged_once_per_change(logged: list[EventDict]) -> None:
     """A mismatch begins, lasts over many polls, changes, and ends: three lines."""
     known = backends(1, 1)
     poll(known, a="0", b="0")
-    assert told(logged) == []
+    assert new_lines(logged) == []
 
     poll(known, b="1")
-    (began,) = told(logged)
+    (began,) = new_lines(logged)
     assert began["log_level"] == "warning"
     assert began["digests"] == {"a": "0" * 12, "b": "1" * 12}
     for _ in range(5):
         poll(known, a="0", b="1")
-    assert told(logged) == []
+    assert new_lines(logged) == []
 
     poll(known, b="2")
-    assert len(told(logged)) == 1
+    assert len(new_lines(logged)) == 1
     poll(known, a="2")
-    assert [line["event"] for line in told(logged)] == ["digests differ no more"]
+    assert [line["event"] for line in new_lines(logged)] == ["digests differ no more"]
 
 
 def test_a_model_that_was_deleted_is_forgotten_where_nobody_lists_it() -> None:

@@ -69,7 +69,7 @@ def run(*arguments: str) -> Result:
     return result
 
 
-def test_without_a_gateway_the_file_is_told(file: PauseFile) -> None:
+def test_without_a_gateway_the_file_is_listed(file: PauseFile) -> None:
     """Backends are listed in order of preference; values that only a gateway knows are `?`."""
     file.add("a")
     listed = run("list")
@@ -86,7 +86,7 @@ def test_without_a_gateway_the_file_is_told(file: PauseFile) -> None:
     ]
 
 
-def test_a_gateways_figures_are_told(file: PauseFile, listener: AdminListener) -> None:
+def test_a_gateways_values_are_listed(file: PauseFile, listener: AdminListener) -> None:
     """The running gateway's values are listed, not those of the file."""
     listener.says("/status.json", {"backends": [B, A]})
     listed = run("list")

@@ -76,7 +76,7 @@ async def test_a_broken_file_leaves_things_as_they_are(tmp_path: Path, kind: str
     assert lines[0]["reason"] == f"paused.json: {fault}"
 
 
-async def test_another_fault_is_told(tmp_path: Path) -> None:
+async def test_another_fault_is_logged(tmp_path: Path) -> None:
     """Each change of the fault is one log line."""
     pauses = Pauses(PauseFile(tmp_path).read, two())
     with structlog.testing.capture_logs() as lines:

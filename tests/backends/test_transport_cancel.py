@@ -89,7 +89,7 @@ class Stubborn(ByteStream):
     """A stream that waits for its peer when it closes, as TLS does, or raises."""
 
     stream: ByteStream
-    farewell: Callable[[], Awaitable[None]]
+    end: Callable[[], Awaitable[None]]
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Read from the stream below."""
@@ -106,7 +106,7 @@ class Stubborn(ByteStream):
     async def aclose(self) -> None:
         """Close slowly or with an error, but close the stream below."""
         try:
-            await self.farewell()
+            await self.end()
         finally:
             with anyio.move_on_after(1, shield=True):  # or its Cancelled would hide the error
                 await self.stream.aclose()
@@ -117,15 +117,15 @@ async def complain() -> None:
     raise ssl.SSLError(1, "application data after close notify")
 
 
-@pytest.mark.parametrize("farewell", [trio.sleep_forever, complain])
+@pytest.mark.parametrize("end", [trio.sleep_forever, complain])
 async def test_closing_is_forced(
-    autojump_clock: MockClock, farewell: Callable[[], Awaitable[None]]
+    autojump_clock: MockClock, end: Callable[[], Awaitable[None]]
 ) -> None:
     """A stream that does not close cleanly delays no answer and breaks none."""
     async with talking_to(answers_and_stays(*STREAM)) as (_, backend):
 
         async def connect() -> ByteStream:
-            return Stubborn(await backend.connect(), farewell)
+            return Stubborn(await backend.connect(), end)
 
         transport = Transport(connect)
         assert await fetch(transport, post()) == (200, [b"a", b"b", b"c"])

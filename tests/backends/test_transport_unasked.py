@@ -111,7 +111,7 @@ async def test_what_comes_behind_an_answer_is_not_the_next_one(
         assert b"Connection: close" in talker.requests[-1]
 
 
-async def test_what_comes_before_it_has_rested_is_not_read(mock_clock: MockClock) -> None:
+async def test_what_comes_before_it_may_be_used_is_not_read(mock_clock: MockClock) -> None:
     """Bytes that arrive during the pause are found, at the latest when the connection is closed."""
     talker = Talker()
     async with reaching(talker, None) as transport:

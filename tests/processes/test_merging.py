@@ -113,7 +113,7 @@ def leaves(value: Any, place: str = "") -> Iterator[str]:
             yield place
 
 
-async def test_every_figure_has_a_rule(autojump_clock: trio.testing.MockClock) -> None:
+async def test_every_value_has_a_rule(autojump_clock: trio.testing.MockClock) -> None:
     """Every value has a rule and every rule a value, so that none is merged by accident."""
     async with open_scenario() as scenario:
         await scenario.ask()

@@ -202,7 +202,7 @@ async def test_a_drain_tells_all_and_waits(autojump_clock: Clock) -> None:
     assert parent.roster.is_draining
 
 
-async def test_one_that_ends_badly_is_told_of(autojump_clock: Clock) -> None:
+async def test_one_that_ends_badly_is_reported(autojump_clock: Clock) -> None:
     """A bad exit code of a draining process is the parent's failure."""
     lives = Lives({0: [healthy], 1: [lambda: Life(code=3)]})
 

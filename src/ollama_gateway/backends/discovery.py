@@ -71,7 +71,7 @@ async def _get(backend: Backend, path: str) -> object:
     except (httpx.TransportError, BadRequest, ValueError) as error:
         if fault := tls_fault(error):
             raise PollFailed(_with("the connection broke", fault)) from None
-        raise PollFailed(f"{path} did not answer as an Ollama does") from None
+        raise PollFailed(f"{path} did not answer as Ollama does") from None
 
 
 def _with(what: str, why: str | None) -> str:
