@@ -1,4 +1,4 @@
-"""Logs: JSON lines for programs, text for people, and nothing a client could forge."""
+"""Logs: JSON lines for programs, text for people, and no line that a client could forge."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY = "the-key"
 
 @pytest.fixture
 def restored() -> Iterator[None]:
-    """Leave no configuration behind."""
+    """Restore the configuration of logging."""
     yield
     structlog.reset_defaults()
 
@@ -45,7 +45,7 @@ def test_a_line_is_one_line_whatever_is_in_it() -> None:
 
 @pytest.mark.usefixtures("restored")
 def test_an_error_and_a_library_command_no_terminal() -> None:
-    """Their texts quote whoever caused them; a trace for people has its lines, and no others."""
+    """Errors and library logs that quote foreign text are escaped; a trace keeps its lines."""
 
     def fail() -> None:
         raise RuntimeError("\x1b[2J\u202e\x85said a peer")
@@ -65,7 +65,7 @@ def test_an_error_and_a_library_command_no_terminal() -> None:
 
 @pytest.mark.usefixtures("restored")
 def test_levels_are_kept() -> None:
-    """What is below the level is not written."""
+    """Events below the level are not written."""
     out = io.StringIO()
     writer = log.configure("warning", "json", out)
     log.get_logger("x").info("quiet")
@@ -78,7 +78,7 @@ def test_levels_are_kept() -> None:
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_a_trace_shows_no_values(style: str) -> None:
-    """Local variables hold keys and prompts: a trace names lines of code only."""
+    """A trace shows lines of code only, as local variables contain keys and prompts."""
 
     def fail(key: str) -> None:
         raise RuntimeError("broken " + str(len(key)))
@@ -116,7 +116,7 @@ def test_libraries_write_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.usefixtures("restored")
 def test_a_log_that_cannot_be_written_ends_nothing() -> None:
-    """With the disk full lines are lost, and what was being logged goes on."""
+    """If the disk is full, lines are lost, and the caller goes on."""
     full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it raises, as writing does
     writer = log.LineWriter(full)
     for _ in range(10):
@@ -127,11 +127,11 @@ def test_a_log_that_cannot_be_written_ends_nothing() -> None:
 
 
 def test_a_stream_that_blocks_holds_up_nobody() -> None:
-    """A pipe that nobody reads takes 64 KiB; more lines than that are taken without a wait."""
+    """An unread pipe takes 64 KiB; further lines are queued without a wait."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb", buffering=0) as pipe, os.fdopen(writing, "w") as stream:
         writer = log.LineWriter(stream)
-        for _ in range(2 * log.LINES_WAITING):
+        for _ in range(2 * log.MAX_LINES_WAITING):
             writer.write("x" * 100 + "\n")
         waiting = writer.lines_waiting
         received = 0
@@ -140,25 +140,25 @@ def test_a_stream_that_blocks_holds_up_nobody() -> None:
             received += len(pipe.read(65536) or b"")
         writer.drain(PATIENCE)
 
-    assert waiting > log.LINES_WAITING // 2
+    assert waiting > log.MAX_LINES_WAITING // 2
     assert received > 0
 
 
 class Writes(io.StringIO):
-    """A stream that keeps what each write brought."""
+    """A stream that records each write."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pieces: list[str] = []
 
     def write(self, text: str) -> int:
-        """Keep it."""
+        """Record the write."""
         self.pieces.append(text)
         return len(text)
 
 
 def test_lines_that_wait_are_written_together_and_stay_whole() -> None:
-    """As many as a pipe takes in one piece, by their bytes; a longer line goes alone, in order."""
+    """A write has as many lines as a pipe takes whole, in bytes; a longer line goes alone."""
     stream = Writes()
     writer = log.LineWriter(stream)
     lines = [f"{number} {'é' * 500}\n" for number in range(100)]
@@ -174,10 +174,10 @@ def test_lines_that_wait_are_written_together_and_stay_whole() -> None:
 
 
 @pytest.mark.usefixtures("restored")
-async def test_an_exchange_is_one_line_with_the_rows_fields(
+async def test_an_exchange_is_one_line_with_the_records_fields(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Who, what, which backend, attempts, outcome and reason, times, tokens; no words, no key."""
+    """The line has the fields of the audit record, and no words and no key."""
     out = io.StringIO()
     async with open_scenario() as scenario:
         writer = log.configure("info", "json", out)

@@ -1,4 +1,4 @@
-"""The supervisor's parts that need no process: watchers that crash."""
+"""Parts of the supervisor that need no process: watchers that crash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ollama_gateway.supervisor import keep_running
 async def test_a_crashed_watcher_starts_again_with_growing_pauses(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Pauses double up to half a minute, each crash is counted, and nothing else is hit."""
+    """Pauses double up to half a minute, each crash is counted, and nothing else is affected."""
     metrics, starts = Metrics(), []
 
     async def watch() -> None:
@@ -29,7 +29,7 @@ async def test_a_crashed_watcher_starts_again_with_growing_pauses(
 async def test_a_watcher_that_ran_long_starts_again_soon(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """One crash after a long life is not punished for the ones before."""
+    """A crash after a long run is followed by the first pause again."""
     starts: list[float] = []
 
     async def watch() -> None:

@@ -7,8 +7,8 @@ import sys
 import typer
 
 HEALTH = "health"
-"""A container's health check runs it every few seconds: it loads nothing of the other commands,
-which are more than half of what it would cost."""
+"""A container's health check runs this command every few seconds. It does not import the other
+commands, which would more than double its cost."""
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """From settings to parts: the only reader of the settings, and the seam for tests.
 
-`build` is a block: what it yields lives until the block is left. It is also the keepers' place in
-the tree (see `supervisor.py`): what must be closed and drained, never cancelled, is opened here.
+`build` is a block: the gateway that it yields lives until the block is left. The block is also the
+place of the services in the tree of `supervisor.py`: parts that must be drained and closed, and
+never cancelled, are opened here.
 """
 
 from __future__ import annotations
@@ -14,20 +15,18 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.discovery import Discovery
+from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
-from ollama_gateway.backends.transport import MOST_IDLE
+from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
-from ollama_gateway.certificates import Certificate
+from ollama_gateway.build_listeners import admin_access, admin_listener, public_listener
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.deadline import Deadlines
 from ollama_gateway.flow.exchange import Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
 from ollama_gateway.flow.showing import Showing
-from ollama_gateway.http.connection_counts import ConnectionCounts
 from ollama_gateway.http.listener import Listener
-from ollama_gateway.http.open_files import connections_that_fit
 from ollama_gateway.keys import KeyCache, KeyStoreLocation, find_key, location_of, open_keys
 from ollama_gateway.ledger.audit import AuditServices, open_audit
 from ollama_gateway.ledger.log import RecordMetrics, log_record
@@ -39,7 +38,6 @@ from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
-from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
@@ -47,19 +45,14 @@ from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.counting import Counting
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.management import Management
-from ollama_gateway.server.routes import gateway_routes
-from ollama_gateway.settings import model as settings_model
+from ollama_gateway.server.routes import Routes, gateway_routes
+from ollama_gateway.settings import Settings, model
 from ollama_gateway.storage.batcher import Runner, in_thread
 from ollama_gateway.wire.origins import Origins
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.shared import CatalogCopier
 
-ADMIN_CONNECTIONS = 64
-ADMIN_SETTINGS = ("none; the admin listener has 64", "none; 16 of the admin listener's 64")
-ADMIN_BODIES = 1024 * 1024
-
-Settings = settings_model.Settings
 Watcher = Callable[[], Awaitable[None]]
 
 
@@ -72,7 +65,7 @@ class Gateway:
     admin: Admin
     admin_listener: Listener
     backends: Backends
-    discovery: Discovery
+    discovery: BackendDiscovery
     metrics: Metrics
     watchers: Mapping[str, Watcher]
     copier: CatalogCopier | None
@@ -88,19 +81,21 @@ async def build(
     runner: Runner = in_thread,
     sinks: tuple[Sink, ...] = (log_record,),
 ) -> AsyncIterator[Gateway]:
-    """The gateway that `settings` describe, with its keepers running.
+    """Build the gateway that `settings` describe, and run its services for the length of the block.
 
     Args:
         settings: valid settings.
-        transports: by backend name, in place of TCP; for tests.
-        runner: where the stores' blocking work runs.
-        sinks: what becomes of finished rows, besides the metrics.
+        transports: replace TCP, by backend name; for tests.
+        runner: runs the blocking work of the stores.
+        sinks: receive finished audit records, besides the metrics.
 
     """
     metrics = Metrics()
     counted = RecordMetrics(metrics)
-    backends = build_backends(settings, transports, metrics, most_idle=MOST_IDLE)
-    discovery = Discovery(backends, settings.discovery.interval, settings.discovery.timeout)
+    backends = build_backends(settings, transports, metrics, most_idle=MAX_IDLE)
+    discovery = BackendDiscovery(
+        backends, interval=settings.discovery.interval, timeout=settings.discovery.timeout
+    )
     url = settings.storage.database_url
     place = location_of(settings.storage.data_dir, url.reveal() if url else None)
     async with (
@@ -109,115 +104,100 @@ async def build(
         _open_limits(settings, metrics, runner) as limits,
         _open_audit(settings, runner, counted) as audit,
     ):
-        serving = Exchange(
-            keys,
-            Ledger((*sinks, counted), audit.writer),
-            limits,
-            backends,
-            _deadlines(settings.race),
-            _rules(settings.race, metrics),
-            AnswerBudget(settings.server.max_answers_total),
-            settings.server.expose_backend,
+        exchange = Exchange(
+            keys=keys,
+            ledger=Ledger((*sinks, counted), audit.writer),
+            limits=limits,
+            backends=backends,
+            deadlines=_deadlines(settings.race),
+            rules=_rules(settings.race, metrics),
+            answers=AnswerBudget(settings.server.max_answers_total),
+            expose_backend=settings.server.expose_backend,
         )
-        at_once = AtOnce(metrics)
-        showing = Showing(attrs.evolve(serving, ledger=Ledger(())), at_once)
-        managing = Management(
-            keys,
-            serving.ledger,
-            limits,
-            backends,
-            discovery,
-            settings.race.idle_timeout,
-            settings.server.expose_backend,
-        )
-        server = settings.server
-        origins = Origins(settings.server.allowed_origins)
-        app = App(
-            gateway_routes(
-                serving.serve,
-                showing.serve,
-                managing.serve,
-                Counting(keys, backends, at_once).count,
-                Listings(keys, backends).handlers(),
-            ),
-            BodyBudget(server.max_body, server.max_body_total, server.max_json_containers),
-            metrics,
-            cors=CORS(origins),
-            anonymous=_anonymous(settings, origins),
-            proxies=settings.server.trusted_proxies,
-        )
-        room = connections_that_fit(server.max_connections)
-        listener = Listener(
-            app,
-            app.render_early_error,
-            room,
-            certificate=_certificate(server),
-            is_shared=server.processes > 1,
-            connection_counts=_connection_counts(server, room),
-        )
+        app = _app(settings, _routes(settings, exchange, keys, discovery, metrics), metrics)
+        listener = public_listener(settings.server, app)
         admin = Admin(
-            backends,
-            metrics,
-            admin_access(server),
-            lambda: _can_judge(keys, place),
-            lambda: place.survives_outages and keys.statistics().store_failing,
-            limits,
-            audit,
-            serving.rules.hedging,
-            partial(find_key, place, runner=runner),
-            lambda: app.requests_running,
-            lambda: len(listener.connections),
+            backends=backends,
+            metrics=metrics,
+            access=admin_access(settings.server),
+            keys_are_readable=lambda: _can_judge(keys, place),
+            keys_are_degraded=lambda: place.survives_outages and keys.statistics().store_failing,
+            limits=limits,
+            audit=audit,
+            hedging=exchange.rules.hedging,
+            find_key=partial(find_key, place, runner=runner),
+            requests_running=lambda: app.requests_running,
+            connections_open=lambda: len(listener.connections),
         )
-        admin_app = App(admin.routes(), BodyBudget(ADMIN_BODIES, ADMIN_BODIES), metrics)
         copier = _copier(settings, backends)
         pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
         yield Gateway(
-            app,
-            listener,
-            admin,
-            Listener(
-                admin_app, admin_app.render_early_error, ADMIN_CONNECTIONS, settings=ADMIN_SETTINGS
-            ),
-            backends,
-            discovery,
-            metrics,
-            _watchers(discovery, copier, pauses, audit),
-            copier,
-            pauses,
-            serving.answers,
+            app=app,
+            listener=listener,
+            admin=admin,
+            admin_listener=admin_listener(admin.routes(), metrics),
+            backends=backends,
+            discovery=discovery,
+            metrics=metrics,
+            watchers=_watchers(discovery, copier, pauses, audit),
+            copier=copier,
+            pauses=pauses,
+            answers=exchange.answers,
         )
 
 
-def _anonymous(settings: Settings, origins: Origins) -> Anonymous:
-    key = settings.auth.anonymous_key
-    return Anonymous(
-        key.reveal() if key else None,
-        settings.auth.anonymous_networks,
-        settings.server.trusted_proxies,
-        origins,
+def _routes(
+    settings: Settings,
+    exchange: Exchange,
+    keys: KeyCache,
+    discovery: BackendDiscovery,
+    metrics: Metrics,
+) -> Routes:
+    """Build the handlers of the public listener, and their routes."""
+    at_once = AtOnce(metrics)
+    showing = Showing(attrs.evolve(exchange, ledger=Ledger(())), at_once)
+    managing = Management(
+        keys=keys,
+        ledger=exchange.ledger,
+        limits=exchange.limits,
+        backends=exchange.backends,
+        discovery=discovery,
+        idle=settings.race.idle_timeout,
+        expose_backend=settings.server.expose_backend,
+    )
+    return gateway_routes(
+        serve=exchange.serve,
+        show=showing.serve,
+        manage=managing.serve,
+        count=Counting(keys, exchange.backends, at_once).count,
+        listings=Listings(keys, exchange.backends).handlers(),
     )
 
 
-def admin_access(server: settings_model.Server) -> AdminAccess:
-    """Who may ask the admin listener of these settings."""
-    token, hosts = server.admin_token, (server.admin_bind.host, *server.admin_hosts)
-    return AdminAccess.of(token.reveal() if token else None, hosts)
-
-
-def _connection_counts(server: settings_model.Server, room: int) -> ConnectionCounts:
-    usual = ConnectionCounts.of(room)
-    most = server.max_connections_per_address or usual.limit
-    return ConnectionCounts(most, (*usual.exempt, *server.trusted_proxies))
-
-
-def _certificate(server: settings_model.Server) -> Certificate | None:
-    if server.tls_cert is None or server.tls_key is None:
-        return None
-    return Certificate(server.tls_cert, server.tls_key)
+def _app(settings: Settings, routes: Routes, metrics: Metrics) -> App:
+    server, key = settings.server, settings.auth.anonymous_key
+    origins = Origins(server.allowed_origins)
+    return App(
+        routes=routes,
+        bodies=BodyBudget(
+            limit=server.max_body,
+            total=server.max_body_total,
+            containers=server.max_json_containers,
+        ),
+        metrics=metrics,
+        cors=CORS(origins),
+        anonymous=Anonymous(
+            key=key.reveal() if key else None,
+            networks=settings.auth.anonymous_networks,
+            proxies=server.trusted_proxies,
+            origins=origins,
+        ),
+        proxies=server.trusted_proxies,
+    )
 
 
 def _can_judge(keys: KeyCache, place: KeyStoreLocation) -> bool:
-    """Whether somebody can be let in: by the store, or in its outage as somebody known."""
+    """True if some key can be accepted: by the store, or by the cache while the store is down."""
     found = keys.statistics()
     return not found.store_failing or (place.survives_outages and found.usable > 0)
 
@@ -225,33 +205,39 @@ def _can_judge(keys: KeyCache, place: KeyStoreLocation) -> bool:
 def _open_limits(
     settings: Settings, metrics: Metrics, runner: Runner
 ) -> AbstractAsyncContextManager[Limiter]:
-    limits, url, place = settings.limits, settings.redis.url, settings.storage.database_url
-    quota = Quota(
-        limits.requests_per_minute,
-        limits.concurrent_requests,
-        limits.tokens_per_day,
-        limits.tokens_per_month,
-    )
+    limits, redis, database = settings.limits, settings.redis.url, settings.storage.database_url
     return open_limits(
-        settings.storage.data_dir,
-        url.reveal() if url else None,
-        quota,
-        limits.default_output_tokens,
-        metrics,
-        elsewhere=partial(spent_elsewhere, place.reveal(), runner) if place else None,
+        directory=settings.storage.data_dir,
+        redis_url=redis.reveal() if redis else None,
+        defaults=Quota(
+            requests_per_minute=limits.requests_per_minute,
+            concurrent_requests=limits.concurrent_requests,
+            tokens_per_day=limits.tokens_per_day,
+            tokens_per_month=limits.tokens_per_month,
+        ),
+        default_output=limits.default_output_tokens,
+        metrics=metrics,
+        elsewhere=partial(spent_elsewhere, database.reveal(), runner) if database else None,
         runner=runner,
     )
 
 
-def _deadlines(race: settings_model.Race) -> Deadlines:
+def _deadlines(race: model.Race) -> Deadlines:
     return Deadlines(
-        race.queue_timeout, race.first_chunk_timeout, race.idle_timeout, race.total_timeout
+        queue=race.queue_timeout,
+        first_chunk=race.first_chunk_timeout,
+        idle=race.idle_timeout,
+        total=race.total_timeout,
     )
 
 
-def _rules(race: settings_model.Race, metrics: Metrics) -> Rules:
-    hedging = Hedging(race.hedge_after, race.max_hedge_ratio)
-    return Rules(race.max_attempts, hedging, RetryBudget(), metrics)
+def _rules(race: model.Race, metrics: Metrics) -> Rules:
+    return Rules(
+        max_attempts=race.max_attempts,
+        hedging=Hedging(after=race.hedge_after, ratio=race.max_hedge_ratio),
+        retries=RetryBudget(),
+        metrics=metrics,
+    )
 
 
 def _open_audit(
@@ -259,8 +245,8 @@ def _open_audit(
 ) -> AbstractAsyncContextManager[AuditServices]:
     audit, url = settings.audit, settings.storage.database_url
     return open_audit(
-        settings.storage.data_dir,
-        url.reveal() if url else None,
+        directory=settings.storage.data_dir,
+        database_url=url.reveal() if url else None,
         is_strict=audit.mode == "strict",
         key=audit.chain_key.reveal().encode() if audit.chain_key else b"",
         keep=audit.keep,
@@ -281,7 +267,7 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
 
 
 def _watchers(
-    discovery: Discovery, copier: CatalogCopier | None, pauses: Pauses, audit: AuditServices
+    discovery: BackendDiscovery, copier: CatalogCopier | None, pauses: Pauses, audit: AuditServices
 ) -> dict[str, Watcher]:
     watchers: dict[str, Watcher] = {
         f"discovery:{backend.name}": partial(discovery.watch, backend)

@@ -1,4 +1,4 @@
-"""From settings to backends, each with the way to reach it: for the gateway, and for commands."""
+"""From settings to backends, each with its transport: for the gateway, and for commands."""
 
 from __future__ import annotations
 
@@ -25,25 +25,30 @@ def build_backends(
     *,
     most_idle: int = 0,
 ) -> Backends:
-    """The backends of the settings, each with its transport; raises TLSFilesBroken.
+    """Build the backends of the settings; raises TLSFilesBroken.
 
-    Where connections are kept for next requests (`most_idle`), the caller closes the backends.
+    Args:
+        settings: valid settings.
+        transports: replace TCP; for tests.
+        metrics: of the process; by default new ones, which no page shows.
+        most_idle: connections that each backend keeps between requests. If it is not 0, the caller
+            closes the backends.
+
     """
-    given = transports or {}
-    found = [
+    given, timeout = transports or {}, settings.race.connect_timeout
+    backends = [
         Backend(
-            backend.name,
-            httpx.URL(backend.url),
-            given.get(backend.name)
-            or _transport(backend, settings.race.connect_timeout, most_idle),
-            _headers(backend),
-            backend.priority,
-            backend.models,
-            backend.slots,
+            name=backend.name,
+            url=httpx.URL(backend.url),
+            transport=given.get(backend.name) or _transport(backend, timeout, most_idle),
+            headers=_headers(backend),
+            priority=backend.priority,
+            patterns=backend.models,
+            slots=backend.slots,
         )
         for backend in settings.backends
     ]
-    return Backends.of(found, metrics)
+    return Backends.of(backends, metrics)
 
 
 def _headers(backend: model.Backend) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Certificates and keys in files: what becomes of them, and what is wrong with them.
+"""TLS contexts from certificate and key files, with error texts for operators.
 
-The texts of OpenSSL are for programmers; an operator is told which files do not go together. A key
-with a passphrase is refused, since nobody is there to type it.
+OpenSSL's texts are for programmers, so they are replaced. A key with a passphrase is refused: a
+service cannot ask for it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ MISMATCH: Final = "the key does not belong to the certificate"
 UNUSABLE: Final = "a certificate and its key are needed, in PEM, the key without a passphrase"
 
 Stamp = tuple[int, int, int]
-"""What changes with a file: its number, its time, its size."""
+"""Changes with a file: its inode, its modification time, its size."""
 
 log = get_logger("tls")
 
 
 class TLSFilesBroken(Exception):
-    """Files cannot be used; the text names neither them nor what is in them."""
+    """Files cannot be used; the text contains neither their names nor their content."""
 
 
 def load_pair(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
@@ -51,7 +51,7 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def server_context(cert: Path, key: Path) -> ssl.SSLContext:
-    """How a listener speaks TLS: 1.2 or later, HTTP/1.1 only; raises TLSFilesBroken."""
+    """Make a listener's context: TLS 1.2 or later, HTTP/1.1 only; raises TLSFilesBroken."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -63,13 +63,13 @@ def server_context(cert: Path, key: Path) -> ssl.SSLContext:
 def client_context(
     ca_file: Path | None, cert: Path | None, key: Path | None, *, verify: bool
 ) -> ssl.SSLContext:
-    """How a backend is spoken to; raises TLSFilesBroken.
+    """Make the context for connections to a backend; raises TLSFilesBroken.
 
     Args:
-        ca_file: whose certificates are trusted, in place of the system's.
-        cert: what is shown to the backend, with its key in it or in `key`.
+        ca_file: trusted authorities, in place of the system's.
+        cert: the client certificate shown to the backend; its key is in the same file or in `key`.
         key: the key of `cert`.
-        verify: whether the backend's certificate is checked at all.
+        verify: whether to check the backend's certificate.
 
     """
     context = _trusting(ca_file)
@@ -85,9 +85,9 @@ def client_context(
 class Certificate:
     """The certificate of a listener, read again when its files change.
 
-    Two calls of stat a connection, no watcher, no signal. New files that cannot be used leave the
-    old certificate in force; they are tried once, and again when they change again, as they do in
-    the middle of a renewal that writes one file after the other.
+    Each connection costs two calls of stat; there is no watcher and no signal. If new files cannot
+    be used, the old certificate stays in force. They are tried once, and again when they change
+    again, as in a renewal that writes one file after the other.
     """
 
     cert: Path
@@ -100,7 +100,7 @@ class Certificate:
         self._context = server_context(self.cert, self.key)
 
     def context(self) -> ssl.SSLContext:
-        """What the next connection is secured with."""
+        """Return the TLS context for the next connection."""
         stamp = self._stamped()
         if stamp != self._stamp:
             self._stamp = stamp

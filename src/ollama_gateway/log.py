@@ -1,9 +1,8 @@
-"""Logs: one line an event, readable on a terminal, JSON lines otherwise, always to stderr.
+"""Logs: one line for each event, as text on a terminal and as JSON otherwise, always to stderr.
 
-A line is formatted where it is made and written by a thread (`LineWriter`), since a stream can
-block or fail. Values are escaped, by JSON or for people by `printable`, so nobody's text can forge
-a line or command a terminal. No prompt,
-answer or key is ever handed to a logger; that is the callers' rule, kept by tests.
+The caller formats a line, and a thread writes it (`LineWriter`), since a stream can block or fail.
+Values are escaped, by JSON or, in text, by `printable`, so that no value can forge a line or
+control a terminal. Callers never log a prompt, an answer or a key; tests check that.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 _JSON: Final = json.JSONEncoder(default=repr)
-"""Made once: `structlog.processors.JSONRenderer` makes one for each line."""
-LINES_WAITING: Final = 10_000
-GATHER: Final = 0.005
-"""Seconds that the first of several lines waits for the others."""
+"""Made once; `structlog.processors.JSONRenderer` makes one for each line."""
+MAX_LINES_WAITING: Final = 10_000
+GATHER_SECONDS: Final = 0.005
+"""Seconds for which the first line waits for others."""
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """A logger whose lines carry `component=name`; cheap, to be made once a module."""
+    """Return a logger whose lines have `component=name`; make one for each module."""
     return cast("FilteringBoundLogger", structlog.get_logger(component=name))
 
 
 class LineWriter:
-    """Writes lines from a thread of its own, so that no stream can hold up or end the gateway.
+    """Writes lines in a thread of its own, so that no stream can delay or end the gateway.
 
-    A pipe that nobody reads blocks, a full disk and a closed pipe raise: lines that find the queue
-    full or cannot be written are lost, and what was being logged goes on. Lines that wait together
-    are written together, as far as a pipe takes them in one piece (`PIPE_BUF`, pipe(7)): several
-    processes may share one, and their lines stay whole.
+    An unread pipe blocks; a full disk or a closed pipe raises. A line is lost if the queue is full
+    or the line cannot be written; the gateway goes on. Lines that wait together are written
+    together, up to the size that a pipe accepts at once (`PIPE_BUF`, pipe(7)): several processes
+    may share a pipe, and their lines stay whole.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -57,21 +56,21 @@ class LineWriter:
 
     @property
     def lines_waiting(self) -> int:
-        """How many lines are not written yet."""
+        """The number of lines not written yet."""
         return len(self._lines)
 
     def write(self, text: str) -> None:
-        """Queue a line; never blocks, never raises."""
-        if len(self._lines) < LINES_WAITING:
+        """Queue a line; never blocks and never raises."""
+        if len(self._lines) < MAX_LINES_WAITING:
             self._lines.append(text)
             if not self._stirred.is_set():
                 self._stirred.set()
 
     def flush(self) -> None:
-        """Nothing to do: the thread flushes after each write."""
+        """Do nothing: the thread flushes after each write."""
 
     def drain(self, seconds: float) -> None:
-        """Wait until what is queued is written, at most so long."""
+        """Wait until all queued lines are written, at most `seconds`."""
         deadline = time.monotonic() + seconds
         while self._lines and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -79,7 +78,9 @@ class LineWriter:
     def _run(self) -> None:
         while True:
             self._stirred.wait()
-            time.sleep(GATHER)  # to wake a thread for each line was a twentieth of a request's time
+            time.sleep(
+                GATHER_SECONDS
+            )  # waking the thread for each line took 5 % of a request's time
             self._stirred.clear()
             while self._lines:
                 lines = self._next_lines()
@@ -90,11 +91,11 @@ class LineWriter:
                     self._lines.popleft()
 
     def _next_lines(self) -> list[str]:
-        """Those of the next write: one at least, and as many as a pipe takes whole."""
+        """Return the lines of the next write: at least one, and as many as a pipe takes whole."""
         lines: list[str] = []
         left = select.PIPE_BUF
-        for place in range(len(self._lines)):  # by places, as others append meanwhile
-            line = self._lines[place]
+        for index in range(len(self._lines)):  # other threads append meanwhile
+            line = self._lines[index]
             left -= len(line.encode("utf-8", "backslashreplace"))
             if lines and left < 0:
                 break
@@ -103,7 +104,7 @@ class LineWriter:
 
 
 def _unbuffered(stream: TextIO) -> TextIO:
-    """The same file without a buffer of Python: what stays in one makes the exit code 120."""
+    """Reopen the file without Python's buffer: bytes left in it would make the exit code 120."""
     try:
         raw = io.FileIO(stream.fileno(), "w", closefd=False)
     except OSError:  # a stream in memory has no file
@@ -120,13 +121,13 @@ def configure(
     *,
     process: int | None = None,
 ) -> LineWriter:
-    """Set up logging for the process; returns its writer, to be drained at the end.
+    """Set up logging for the process; return its writer, which the caller drains at the end.
 
     Args:
         level: one of `LEVELS`.
         style: `"text"`, `"json"`, or `"auto"`: text when the stream is a terminal.
-        stream: where lines go; stderr where not given.
-        process: which of several processes this is; every line says so.
+        stream: receives the lines; by default stderr.
+        process: this process's number, of several; every line has it.
 
     """
     out = stream or sys.stderr
@@ -134,10 +135,10 @@ def configure(
     as_text = style == "text" or (style == "auto" and out.isatty())
     renderer: list[Processor] = (
         [
-            _made_printable,
+            _escape_unprintable,
             structlog.dev.ConsoleRenderer(
                 colors=out.isatty(),
-                # the default prints local variables, and those hold keys and prompts
+                # the default prints local variables, which contain keys and prompts
                 exception_formatter=_plain_trace,
             ),
         ]
@@ -156,12 +157,12 @@ def configure(
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )
-    _take_over_the_libraries(writer, renderer)
+    _configure_library_logs(writer, renderer)
     return writer
 
 
-def _take_over_the_libraries(writer: LineWriter, renderer: list[Processor]) -> None:
-    """What libraries log looks as ours does, and is written by the same thread."""
+def _configure_library_logs(writer: LineWriter, renderer: list[Processor]) -> None:
+    """Send the logs of libraries through the same format and thread."""
     handler = logging.StreamHandler(cast("TextIO", writer))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -178,7 +179,7 @@ def _take_over_the_libraries(writer: LineWriter, renderer: list[Processor]) -> N
 
 
 class _Quoted:
-    """A text that is quoted already: the renderer shows the `repr` of what is no string."""
+    """A text that is quoted already; the renderer prints the `repr` of all but strings."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -187,8 +188,8 @@ class _Quoted:
         return self._text
 
 
-def _made_printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape what the renderer, which quotes for blanks alone, would print as it is."""
+def _escape_unprintable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape unprintable characters; the renderer only quotes values with blanks."""
     for name, value in event.items():
         if isinstance(value, str) and (safe := printable(value)) != value:
             event[name] = safe if name == "event" else _Quoted(safe)
@@ -196,7 +197,7 @@ def _made_printable(_logger: WrappedLogger, _method: str, event: EventDict) -> E
 
 
 def _plain_trace(out: TextIO, exc_info: ExcInfo) -> None:
-    """A trace, whose errors may quote anybody."""
+    """Print a trace, escaped, since its errors may quote foreign text."""
     trace = io.StringIO()
     structlog.dev.plain_traceback(trace, exc_info)
     out.write("\n".join(map(printable, trace.getvalue().split("\n"))))

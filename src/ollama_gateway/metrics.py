@@ -1,7 +1,7 @@
-"""Figures for Prometheus, on a registry of the process's own; changed by plain functions.
+"""Metrics for Prometheus, on a registry of the process's own; changed by plain functions.
 
-Labels are bounded: routes, outcomes and backends are the gateway's own words, and a model is
-counted under its name only once a backend has answered for it, so that no client can make labels.
+Labels are bounded: routes, outcomes and backends are the gateway's own words, and a model's name is
+a label only once a backend has answered for it, so that clients cannot make labels.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from prometheus_client import (
     generate_latest,
 )
 
-UNKNOWN = "-"
+NO_LABEL = "-"
+"""The label of an unknown model or backend."""
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
-    """All figures of one process."""
+    """All metrics of one process."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series that is of no use
         registry = self.registry = CollectorRegistry()
         requests = Counter(
             "ollama_gateway_requests",
@@ -35,7 +36,7 @@ class Metrics:
         )
         first_chunk = Histogram(
             "ollama_gateway_first_chunk_seconds",
-            "From arrival to the first good chunk.",
+            "Seconds from arrival to the first good chunk.",
             ["endpoint", "backend"],
             buckets=_SECONDS,
             registry=registry,
@@ -48,19 +49,19 @@ class Metrics:
         )
         self._refused = Counter(
             "ollama_gateway_refused",
-            "Requests that ended before a key was known.",
+            "Requests that were refused before a key was known.",
             ["reason"],
             registry=registry,
         )
         self._limited = Counter(
             "ollama_gateway_limited",
-            "Requests refused by a limit of their key.",
+            "Requests rejected by a limit of their key.",
             ["limit"],
             registry=registry,
         )
         self._underestimates = Counter(
             "ollama_gateway_prompt_surprises",
-            "Prompts with more tokens than the bound that was reserved for them.",
+            "Prompts that had more tokens than were reserved for them.",
             ["model"],
             registry=registry,
         )
@@ -71,41 +72,41 @@ class Metrics:
         )
         self._hedges = Counter(
             "ollama_gateway_hedges",
-            "Second attempts beside a slow one: started, won, or why none was started.",
+            "Second attempts beside a slow one: started, won, or the reason why none was started.",
             ["result"],
             registry=registry,
         )
         self._retries = Counter(
             "ollama_gateway_retries",
-            "Attempts at backends that are themselves failing: started, or refused by the budget.",
+            "Further attempts at failing backends: started, or refused by the retry budget.",
             ["result"],
             registry=registry,
         )
         self._breakers = Counter(
             "ollama_gateway_breaker_changes",
-            "Breakers that opened or closed, and why.",
+            "Circuit breakers that opened or closed, with the reason.",
             ["backend", "change", "reason"],
             registry=registry,
         )
         self._in_flight = Gauge(
             "ollama_gateway_backend_in_flight",
-            "Attempts that occupy a backend.",
+            "Running attempts that occupy a slot of the backend.",
             ["backend"],
             registry=registry,
         )
         self._waiting = Gauge(
             "ollama_gateway_waiting",
-            "Requests that wait for a backend with room.",
+            "Requests that wait for a free slot.",
             registry=registry,
         )
         self._unmoved = Gauge(
             "ollama_gateway_audit_rows_unmoved",
-            "Rows of the audit journal that are not in PostgreSQL yet.",
+            "Audit records in the journal that are not in PostgreSQL yet.",
             registry=registry,
         )
         self._audit_rows = Gauge(
             "ollama_gateway_audit_rows_waiting",
-            "Rows that are not in the audit journal yet.",
+            "Audit records that are not in the journal yet.",
             registry=registry,
         )
         self._restarts = Counter(
@@ -120,46 +121,46 @@ class Metrics:
         self._connections = Gauge(
             "ollama_gateway_connections", "Open client connections.", registry=registry
         )
-        # Each request changes these three. Their labels are as bounded as the registry is.
+        # Each request changes these three, so their children are cached; their labels are bounded.
         self._requests = cache(requests.labels)
         self._first_chunk = cache(first_chunk.labels)
         self._attempts = cache(attempts.labels)
 
     def request(self, endpoint: str, model: str | None, backend: str | None, outcome: str) -> None:
-        """Count one request with a valid key; the model only where a backend answered."""
-        named = model if backend and model else UNKNOWN
-        self._requests(endpoint, named, backend or UNKNOWN, outcome).inc()
+        """Count one request with a valid key; name the model only if a backend answered."""
+        named = model if backend and model else NO_LABEL
+        self._requests(endpoint, named, backend or NO_LABEL, outcome).inc()
 
     def first_chunk(self, endpoint: str, backend: str, seconds: float) -> None:
-        """Note how long the first good chunk took."""
+        """Record the time to the first good chunk."""
         self._first_chunk(endpoint, backend).observe(seconds)
 
     def attempt(self, backend: str, result: str) -> None:
-        """Count one attempt by its end."""
+        """Count one attempt by its result."""
         self._attempts(backend, result).inc()
 
     def refused(self, reason: str) -> None:
-        """Count a request that ended before a key was known."""
+        """Count a request that was refused before a key was known."""
         self._refused.labels(reason).inc()
 
     def limited(self, limit: str) -> None:
-        """Count a request refused by a limit: `rate`, `concurrency`, `budget`, `reads_at_once`."""
+        """Count a request rejected by a limit: `rate`, `concurrency`, `budget`, `reads_at_once`."""
         self._limited.labels(limit).inc()
 
-    def prompt_underestimated(self, model: str) -> None:
-        """Count a prompt that was longer than its bound."""
+    def underestimated(self, model: str) -> None:
+        """Count a prompt that had more tokens than were reserved for it."""
         self._underestimates.labels(model).inc()
 
     def settlements(self, count: int) -> None:
-        """Say how many settlements wait for the quota store."""
+        """Set how many settlements wait for the quota store."""
         self._settlements.set(count)
 
     def hedge(self, result: str) -> None:
-        """Count a hedge: `started`, `won`, or why it was withheld."""
+        """Count a hedge: `started`, `won`, or why it was skipped."""
         self._hedges.labels(result).inc()
 
     def retry(self, result: str) -> None:
-        """Count a retry: `started`, or `budget` where it was refused."""
+        """Count a retry: `started`, or `budget` if the budget refused it."""
         self._retries.labels(result).inc()
 
     def breaker_changed(self, backend: str, change: str, reason: str) -> None:
@@ -167,33 +168,33 @@ class Metrics:
         self._breakers.labels(backend, change, reason).inc()
 
     def in_flight(self, backend: str, count: int) -> None:
-        """Say how many attempts occupy a backend."""
+        """Set how many attempts occupy a backend."""
         self._in_flight.labels(backend).set(count)
 
     def waiting(self, count: int) -> None:
-        """Say how many requests wait in line."""
+        """Set how many requests wait in line."""
         self._waiting.set(count)
 
     def audit_rows_unmoved(self, count: int) -> None:
-        """Say how many rows of the journal are not in PostgreSQL yet."""
+        """Set how many audit records of the journal are not in PostgreSQL yet."""
         self._unmoved.set(count)
 
     def audit_rows_waiting(self, count: int) -> None:
-        """Say how many rows wait for the audit journal."""
+        """Set how many audit records wait for the journal."""
         self._audit_rows.set(count)
 
     def restarted(self, watcher: str) -> None:
-        """Count a watcher's crash."""
+        """Count a restart of a watcher."""
         self._restarts.labels(watcher).inc()
 
     def backend_up(self, backend: str, *, is_up: bool) -> None:
-        """Say whether a backend is up."""
+        """Set whether a backend is up."""
         self._up.labels(backend).set(is_up)
 
     def connections(self, count: int) -> None:
-        """Say how many client connections are open."""
+        """Set how many client connections are open."""
         self._connections.set(count)
 
     def page(self) -> bytes:
-        """The text that Prometheus scrapes."""
+        """Render the page that Prometheus scrapes."""
         return generate_latest(self.registry)

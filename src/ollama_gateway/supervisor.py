@@ -1,12 +1,12 @@
 """START HERE: the tree of everything that runs, in its order of shutdown.
 
-    keepers             `build`: stores and what writes to them: closed and drained, not cancelled
-      watchers          discovery workers: cancelled when nothing is left to serve
-        the servers     the body: the public listener, and the admin listener beside it
+    services            `build`: the stores and their writers; drained and closed, never cancelled
+      watchers          discovery and other periodic work; cancelled once the servers have stopped
+        servers         the public listener and the admin listener
 
-Leaving a block stops what is inside it, so the indentation is the order of shutdown. A drain is a
-deadline: SIGTERM or SIGINT sets it, a second signal ends the process at once. A watcher that
-crashes is started again with growing pauses and never takes the server down.
+Leaving a block stops everything inside it, so the indentation is the order of shutdown. A drain is
+a deadline: the first SIGTERM or SIGINT sets it, the second ends the process at once. A watcher that
+crashes starts again after a growing pause and never takes the servers down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 import trio
 
-from ollama_gateway.build import Gateway, Settings, Watcher, build
+from ollama_gateway.build import Gateway, Watcher, build
 from ollama_gateway.build_backends import Transports
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.http.listener import AddressTaken, bind, listen
@@ -32,28 +32,30 @@ from ollama_gateway.limits.usage_file import SpendingError
 from ollama_gateway.log import LineWriter, get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.reaper import reap_as_init
+from ollama_gateway.settings import Settings
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 30.0
-"""Seconds before a crashed watcher starts again: doubled each time, back to the first after a run
-as long as the longest."""
-CLOSING: Final = 2.0
-"""Seconds after the drain for error events and last bytes."""
+FIRST_RESTART_PAUSE: Final = 0.5
+MAX_RESTART_PAUSE: Final = 30.0
+"""Seconds before a crashed watcher starts again: doubled after each crash, and reset by a run that
+is longer than the longest pause."""
+LAST_BYTES_SECONDS: Final = 2.0
+"""Seconds after the drain in which streams get their error events and last bytes."""
 OBJECTS_BETWEEN_COLLECTIONS: Final = 5_000
-"""Some 100 KB; Python's own 700 are half a request's."""
-STOPPING: Final = {signal.SIGTERM, signal.SIGINT}
+"""About 100 KB of them; one request makes more than Python's default of 700."""
+STOP_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT}
 CANNOT_START: Final = (AddressTaken, JournalError, SpendingError, StoreError, TLSFilesBroken)
-"""What keeps a gateway with valid settings from starting; each message is one line."""
-LAST_LINES: Final = 1.0
-"""Seconds for the last log lines to be written."""
-SIGNALS: Final = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
+"""Errors that keep a gateway with valid settings from starting; each message is one line."""
+LOG_DRAIN_SECONDS: Final = 1.0
+"""Seconds to write the last log lines."""
+SIGNALS: Final = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGCHLD)
+"""SIGHUP is caught only to be ignored."""
 
 log = get_logger("supervisor")
 
 
 @attrs.frozen
 class Sockets:
-    """What a gateway listens on, bound."""
+    """The bound sockets of one gateway."""
 
     public: Sequence[socket.socket]
     """For clients."""
@@ -62,7 +64,7 @@ class Sockets:
 
     @classmethod
     def of(cls, settings: Settings) -> Sockets:
-        """The sockets of the settings; raises AddressTaken."""
+        """Bind the addresses of the settings, or take inherited sockets; raises AddressTaken."""
         server = settings.server
         public = handed_over(os.environ) or bind(server.bind.host, server.bind.port)
         return cls(public, bind(server.admin_bind.host, server.admin_bind.port))
@@ -76,24 +78,26 @@ async def supervise(
     transports: Transports | None = None,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
 ) -> None:
-    """Run a gateway until it is told to stop; raises AddressTaken, StoreError,
-    JournalError, SpendingError, TLSFilesBroken.
+    """Run a gateway until a signal or `until` drains it.
 
     Args:
         settings: valid settings.
-        sockets: to listen on, in place of the settings' addresses.
-        until: returns when it is to drain, beside the signals.
-        transports: by backend name, in place of TCP; for tests.
+        sockets: replace the addresses of the settings.
+        until: returns when the gateway should drain; signals drain it too.
+        transports: replace TCP, by backend name; for tests.
         on_ready: called with the gateway and its address once clients can connect.
+
+    Raises:
+        AddressTaken, StoreError, JournalError, SpendingError, TLSFilesBroken: it cannot start.
 
     """
     sockets, drain_timeout = sockets or Sockets.of(settings), settings.server.drain_timeout
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with (
-            build(settings, transports=transports) as gateway,  # the keepers
+            build(settings, transports=transports) as gateway,  # the services
             trio.open_nursery() as watchers,
         ):
-            watchers.start_soon(_drain_when_told, gateway, signals, drain_timeout)
+            watchers.start_soon(_handle_signals, gateway, signals, drain_timeout)
             watchers.start_soon(_drain_after, until, gateway, drain_timeout)
             if gateway.copier is not None:
                 await gateway.copier.restore()
@@ -114,12 +118,12 @@ async def supervise(
 def run_to_the_end(
     run: Callable[[], None], writer: LineWriter, *cannot_start: type[Exception]
 ) -> bool:
-    """Run `run`; log one line and return False if the gateway cannot start.
+    """Call `run`; return False, after one log line, if the gateway cannot start.
 
     Args:
-        run: runs until the gateway has stopped.
-        writer: of log lines; drained at the end.
-        cannot_start: further errors, beside `CANNOT_START`, that one line explains.
+        run: returns when the gateway has stopped.
+        writer: writes the log lines; drained at the end.
+        cannot_start: errors that one line explains, besides `CANNOT_START`.
 
     """
     try:
@@ -131,22 +135,22 @@ def run_to_the_end(
     else:
         has_failed = False
     finally:
-        writer.drain(LAST_LINES)
+        writer.drain(LOG_DRAIN_SECONDS)
     return not has_failed
 
 
-async def _drain_when_told(
+async def _handle_signals(
     gateway: Gateway, signals: AsyncIterator[int], drain_timeout: float
 ) -> None:
-    is_second = False
+    has_begun = False
     async for number in signals:
         if number == signal.SIGCHLD:
             reap_as_init()
-        if number not in STOPPING:
+        if number not in STOP_SIGNALS:
             continue
-        if is_second:
-            os._exit(1)  # at once: not even a line is logged
-        is_second = True
+        if has_begun:
+            os._exit(1)  # at once, without even a log line
+        has_begun = True
         _begin_to_drain(gateway, drain_timeout)
 
 
@@ -158,7 +162,7 @@ async def _drain_after(
 
 
 def _begin_to_drain(gateway: Gateway, seconds: float) -> None:
-    """Drain, once: a parent's word and the system's signal may come for one and the same end."""
+    """Drain and log it, once: the parent and a signal may both ask for it."""
     if gateway.admin.is_draining:
         return
     drain(gateway, seconds)
@@ -166,16 +170,16 @@ def _begin_to_drain(gateway: Gateway, seconds: float) -> None:
 
 
 def drain(gateway: Gateway, seconds: float) -> None:
-    """Stop accepting, send away who waits, let streams finish for `seconds`, then end them."""
+    """Stop accepting, reject waiting requests, give streams `seconds` to finish, then end them."""
     gateway.admin.is_draining = True
     gateway.backends.line.close()
     gateway.app.drain(seconds)
-    gateway.listener.drain(seconds + CLOSING)
+    gateway.listener.drain(seconds + LAST_BYTES_SECONDS)
 
 
 async def keep_running(name: str, watch: Watcher, metrics: Metrics) -> None:
-    """Run a watcher for ever, whatever it raises."""
-    pause = FIRST_PAUSE
+    """Run a watcher for ever: log each crash, pause, and start it again."""
+    pause = FIRST_RESTART_PAUSE
     while True:
         started = trio.current_time()
         try:
@@ -183,18 +187,18 @@ async def keep_running(name: str, watch: Watcher, metrics: Metrics) -> None:
         except Exception:
             log.exception("watcher crashed", watcher=name)
         metrics.restarted(name)
-        if trio.current_time() - started > LONGEST_PAUSE:
-            pause = FIRST_PAUSE
+        if trio.current_time() - started > MAX_RESTART_PAUSE:
+            pause = FIRST_RESTART_PAUSE
         await trio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        pause = min(pause * 2, MAX_RESTART_PAUSE)
 
 
-def spare_what_is_loaded() -> None:
-    """Let the garbage collector leave alone what is there at the start: it stays to the end.
+def freeze_loaded_objects() -> None:
+    """Exempt all present objects from garbage collection, and collect less often.
 
-    A full collection went through all of it, and for 0.1 s nothing else ran. In between it looks
-    less often for cycles, which what serves a request has few of. Together that was 7 % of the CPU
-    of 300 streams started at once. For a process that does nothing else, once it is ready.
+    Modules and settings live to the end, and each full collection spent 0.1 s on them, in which
+    nothing else ran. A request leaves few cycles. Both together took 7 % of the CPU of 300 streams
+    that start at once. Call it when the process is ready, if it does nothing but serve.
     """
     gc.collect()
     gc.freeze()
@@ -202,6 +206,6 @@ def spare_what_is_loaded() -> None:
 
 
 def address_of(sockets: Sequence[socket.socket]) -> str:
-    """`host:port` of the first socket, for people and for tests that bind port 0."""
+    """Return `host:port` of the first socket, for people and for tests that bind port 0."""
     host, port = sockets[0].getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""What the tests of the transport say to it, and the ordinary parts of an answer."""
+"""Requests for the tests of the transport, and ordinary parts of answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 MIB = 1024 * 1024
 UNUSED: Final = Transport(trio.sleep_forever)
-"""Of backends that nobody asks."""
+"""For backends that get no requests."""
 
 
 def post(content: bytes = b'{"model":"m"}') -> httpx.Request:
@@ -23,7 +23,7 @@ def post(content: bytes = b'{"model":"m"}') -> httpx.Request:
 
 
 async def fetch(transport: Transport, request: httpx.Request) -> tuple[int, list[bytes]]:
-    """Give the status, and the body in the pieces in which it was handed on."""
+    """Return the status, and the chunks of the body as the transport returned them."""
     response = await transport.handle_async_request(request)
     return response.status_code, [chunk async for chunk in response.aiter_raw()]
 
@@ -35,20 +35,20 @@ def chunk(data: bytes) -> bytes:
 
 @attrs.define(eq=False)
 class CancelAtStep(trio.abc.Instrument):
-    """Cancels a scope when Trio has run so many steps of tasks, whichever they were."""
+    """Cancels a scope after a number of task steps, of any tasks."""
 
     scope: trio.CancelScope
     steps_left: int
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - Trio's signature
-        """Count one step: what a task does between two checkpoints."""
+        """Count one step: the work of a task between two checkpoints."""
         self.steps_left -= 1
         if self.steps_left == 0:
             self.scope.cancel()
 
 
 async def is_cancelled_at(step: int, transport: Transport, request: httpx.Request) -> bool:
-    """Fetch, but cancel at that step; False when the end came first."""
+    """Fetch and cancel at that step; return False if the request ended first."""
     with trio.CancelScope() as scope:
         instrument = CancelAtStep(scope, step)
         trio.lowlevel.add_instrument(instrument)

@@ -14,13 +14,13 @@ from tests.support.certificates import client_context, server_context
 
 @attrs.frozen
 class Certificates:
-    """A server's context and that of a client who trusts it."""
+    """The TLS contexts of a server and of a client that trusts it."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
 
     def wrap(self, stream: trio.SocketStream) -> trio.SSLStream[trio.SocketStream]:
-        """Speak TLS on an accepted connection; closing it says so first."""
+        """Speak TLS on an accepted connection; closing it sends close_notify."""
         return trio.SSLStream(stream, self.server, server_side=True)
 
 

@@ -1,12 +1,11 @@
-"""Backends that follow a script: what a test's transport is connected to.
+"""Scripted backends for the tests of the transport.
 
 A script is a coroutine that plays the backend on one connection. In memory the connection is a
-lockstep pair: what one side writes in one call the other reads in one call, and a write waits
-until it was read, so that a backend that does not read blocks its client as a full socket does.
+lockstep pair: one call reads the bytes of one write, and a write waits until it is read, so that a
+backend that does not read blocks its client as a full socket does.
 
-The rule: a conversation is over when both sides say so. `talking_to` fails when the transport
-still counts a connection, when it left a stream unclosed, or when a backend is still waiting for
-its client to go.
+Both sides must end a conversation. `talking_to` fails if the transport still counts a connection or
+has left a stream open, or if a backend still waits for its client to close.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ class Peer:
 
     stream: trio.abc.Stream
     gone: trio.Event = attrs.field(factory=trio.Event)
-    """In memory: set when the client has closed, for a script that does not read."""
+    """In memory: set when the client has closed, for scripts that do not read."""
     heard: bytearray = attrs.field(factory=bytearray)
     writes: list[int] = attrs.field(factory=list)
-    """The size of each piece that was read; in memory, of each write of the client."""
+    """The size of each read; in memory, of each write of the client."""
 
     async def hear(self) -> bool:
-        """Read once; False at the end of what the client says."""
+        """Read once; return False at the end of the client's bytes."""
         data = await self.stream.receive_some()
         self.heard += data
         if data:
@@ -58,13 +57,13 @@ class Peer:
         while await self.hear():
             pass
 
-    async def say(self, *pieces: bytes) -> None:
-        """Write each piece by itself."""
-        for piece in pieces:
-            await self.stream.send_all(piece)
+    async def say(self, *parts: bytes) -> None:
+        """Write each part by itself."""
+        for part in parts:
+            await self.stream.send_all(part)
 
     def reset(self) -> None:
-        """Close a real socket so that its client gets a RST after what was said."""
+        """Close a real socket so that its client gets a RST after the bytes sent."""
         assert isinstance(self.stream, trio.SocketStream)
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.stream.socket.close()
@@ -80,54 +79,54 @@ class Peer:
 Script = Callable[[Peer], Awaitable[None]]
 
 
-def answers(*pieces: bytes) -> Script:
-    """Hear the request, say the pieces, close."""
+def answers(*parts: bytes) -> Script:
+    """Read the request, send the parts, close."""
 
     async def script(peer: Peer) -> None:
         await peer.hear_request()
-        await peer.say(*pieces)
+        await peer.say(*parts)
 
     return script
 
 
-def answers_and_stays(*pieces: bytes, every: float = 0) -> Script:
-    """Hear the request, say the pieces, one in `every` seconds, and wait for the client to go."""
+def answers_and_stays(*parts: bytes, every: float = 0) -> Script:
+    """Read the request, send a part every `every` seconds, and wait for the client to close."""
 
     async def script(peer: Peer) -> None:
         await peer.hear_request()
-        for piece in pieces:
+        for part in parts:
             await trio.sleep(every)
-            await peer.say(piece)
+            await peer.say(part)
         await peer.hear_to_the_end()
 
     return script
 
 
-def refuses_early(*pieces: bytes, after_reads: int = 1) -> Script:
-    """Read a part of the request only, say the pieces, close."""
+def refuses_early(*parts: bytes, after_reads: int = 1) -> Script:
+    """Read only a part of the request, send the parts, close."""
 
     async def script(peer: Peer) -> None:
         for _ in range(after_reads):
             await peer.hear()
-        await peer.say(*pieces)
+        await peer.say(*parts)
 
     return script
 
 
 async def never_reads(peer: Peer) -> None:
-    """Accept, and leave what the client sends where it is."""
+    """Accept, and never read."""
     await peer.gone.wait()
 
 
 @attrs.define(eq=False)
 class Duplex(ByteStream):
-    """The client's side of a connection in memory: a Trio stream as AnyIO's."""
+    """The client's side of a connection in memory: adapts a Trio stream to AnyIO."""
 
     _stream: trio.abc.Stream
     _closed: trio.Event
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Read what one write of the backend gave."""
+        """Read the bytes of one write of the backend."""
         try:
             data = await self._stream.receive_some(max_bytes)
         except trio.BrokenResourceError as error:
@@ -148,7 +147,7 @@ class Duplex(ByteStream):
             raise anyio.ClosedResourceError from error
 
     async def send_eof(self) -> None:
-        """Fail: nothing of ours does this."""
+        """Fail: the gateway never does this."""
         raise AssertionError("a half-close looks like a client that left")
 
     async def aclose(self) -> None:
@@ -159,14 +158,14 @@ class Duplex(ByteStream):
 
 @attrs.define(eq=False)
 class MemoryBackend:
-    """A backend that plays its script to everyone who connects."""
+    """A backend that plays its script on every connection."""
 
     script: Script
     nursery: trio.Nursery
     peers: list[Peer] = attrs.field(factory=list)
 
     async def connect(self) -> ByteStream:
-        """Open a connection; a checkpoint, as a real one is."""
+        """Open a connection; a checkpoint, as with a real one."""
         await trio.lowlevel.checkpoint()
         ours, theirs = trio.testing.lockstep_stream_pair()
         peer = Peer(theirs)
@@ -179,7 +178,7 @@ class MemoryBackend:
             try:
                 await self.script(peer)
             except trio.BrokenResourceError:
-                await peer.hear_to_the_end()  # the client went: its end must be there to be read
+                await peer.hear_to_the_end()  # the client has closed, so its end must be readable
         await peer.gone.wait()
 
 
@@ -187,7 +186,7 @@ class MemoryBackend:
 async def talking_to(
     script: Script, *, max_head: int = 64 * 1024, most_idle: int = 0
 ) -> AsyncIterator[tuple[Transport, MemoryBackend]]:
-    """Give a transport and the backend behind it, and check at the end that nothing is left.
+    """Yield a transport and the backend behind it, and check at the end that nothing is left.
 
     Needs virtual time (the fixture `autojump_clock`), in which a side that never ends fails the
     test after an hour.
@@ -206,7 +205,7 @@ async def talking_to(
 async def listening(
     script: Script, wrap: Callable[[trio.SocketStream], trio.abc.Stream] = lambda stream: stream
 ) -> AsyncIterator[int]:
-    """Play a script on real sockets of this machine; give the port.
+    """Play a script on real sockets of this machine; yield the port.
 
     On leaving, waits for every connection's script to end.
     """
@@ -216,7 +215,7 @@ async def listening(
             async with wrap(stream) as wrapped:
                 await script(Peer(wrapped))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client went, or the script had closed what is below TLS
+            pass  # the client has closed, or the script has closed the socket below TLS
 
     with trio.fail_after(HOUR):
         async with trio.open_nursery() as playing, trio.open_nursery() as accepting:

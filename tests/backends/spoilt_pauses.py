@@ -1,4 +1,4 @@
-"""What may be in the place of the file of paused backends, and what is said of it."""
+"""Broken contents of the file of paused backends, and the message for each."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 
 
 def a_directory(path: Path) -> None:
-    """Put a directory where the file belongs."""
+    """Put a directory in place of the file."""
     path.mkdir()
 
 
 def a_pipe(path: Path) -> None:
-    """Put a pipe there that nobody writes to."""
+    """Put a pipe without a writer in place of the file."""
     os.mkfifo(path)
 
 
 def a_loop(path: Path) -> None:
-    """Put a link there that leads to itself: what not even root can read."""
+    """Put a link to itself in place of the file; not even root can read it."""
     path.symlink_to(path)
 
 
 def a_device(path: Path) -> None:
-    """Put a link there to something without an end."""
+    """Put a link to an endless device in place of the file."""
     path.symlink_to("/dev/zero")
 
 
 def a_gigabyte(path: Path) -> None:
-    """Put a very long file there."""
+    """Put a very long file in its place."""
     with path.open("wb") as file:
         file.truncate(2**30)
 
 
 def of(content: bytes) -> Callable[[Path], None]:
-    """Put a file with this content there."""
+    """Put a file with this content in its place."""
 
     def write(path: Path) -> None:
         path.write_bytes(content)

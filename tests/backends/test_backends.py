@@ -1,4 +1,4 @@
-"""Up, down and remembered: what polls mean for routing and for the lists."""
+"""Up, down and remembered: the effect of polls on routing and on the lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY = 24 * 3600.0
 
 
 def backends(*priorities: int) -> Backends:
-    """Backends named by letters, none polled yet."""
+    """Make backends named by letters, none polled yet."""
     return Backends.of(
         Backend(name, httpx.URL("http://h"), UNUSED, priority=priority)
         for name, priority in zip("abc", priorities, strict=False)
@@ -25,14 +25,14 @@ def backends(*priorities: int) -> Backends:
 
 
 def names(known: Backends, model: ModelName = M, now: float = 0) -> list[str]:
-    """The candidates, in order."""
+    """Return the candidates, in order."""
     known.check(model, now)
     evaluated = in_order(evaluate(RouteRequest(model, "key"), known, now))
     return [evaluation.backend.name for evaluation in evaluated]
 
 
 def test_candidates_come_in_order_of_priority() -> None:
-    """Lower numbers first; equal numbers as in the settings."""
+    """Lower numbers come first; equal numbers keep the order of the settings."""
     known = backends(2, 1, 2)
     for backend in known.all:
         known.polled(backend, listing(entry("m:1")), 0)
@@ -56,7 +56,7 @@ def test_two_failed_polls_change_nothing_and_the_third_takes_it_out() -> None:
 
 
 def test_one_good_poll_brings_it_back() -> None:
-    """A backend returns by itself."""
+    """One good poll brings a backend back."""
     known = backends(1)
     for _ in range(5):
         known.failed(known.all[0], "no answer", 0)
@@ -67,7 +67,7 @@ def test_one_good_poll_brings_it_back() -> None:
 
 
 def test_a_model_is_forgotten_after_a_day() -> None:
-    """A model that is down is remembered for 24 hours; then it is like one that never was."""
+    """A model that is down is remembered for 24 hours, and is unknown afterwards."""
     known = backends(1)
     known.polled(known.all[0], listing(entry("m:1")), 0)
     for _ in range(3):
@@ -80,7 +80,7 @@ def test_a_model_is_forgotten_after_a_day() -> None:
 
 
 def test_before_the_first_round_no_model_is_unknown() -> None:
-    """Until every backend was polled, any permitted name may turn up."""
+    """Until every backend has been polled, any permitted name may turn up."""
     known = backends(1, 2)
     known.polled(known.all[0], listing(), 0)
     with pytest.raises(ModelDown):
@@ -93,7 +93,7 @@ def test_before_the_first_round_no_model_is_unknown() -> None:
 
 
 async def test_attempts_on_a_backend_that_goes_down_are_cancelled() -> None:
-    """The third failed poll cancels the scopes of attempts that wait for that backend."""
+    """The third failed poll cancels attempts that wait for that backend."""
     known = backends(1)
     backend = known.all[0]
     known.polled(backend, listing(entry("m:1")), 0)
@@ -109,7 +109,7 @@ async def test_attempts_on_a_backend_that_goes_down_are_cancelled() -> None:
 
 
 def test_a_cloud_name_goes_where_the_settings_allow() -> None:
-    """Cloud models are served unlisted, but not by a backend whose `models` leave them out."""
+    """Cloud models are served unlisted, except by backends whose `models` exclude them."""
     known = backends(1, 2)
     known.all[0].patterns = ("llama*",)
     for backend in known.all:
@@ -129,7 +129,7 @@ def test_the_last_version_is_kept() -> None:
 
 
 def test_a_copy_from_elsewhere_never_overrules_a_poll() -> None:
-    """What another process saw counts only until this one has looked."""
+    """A listing of another process counts only until this process has polled."""
     known = backends(1)
     known.restore(known.all[0], listing(entry("m:1")), 0)
     assert names(known) == ["a"]

@@ -1,4 +1,4 @@
-"""The breaker as a table: what happens to it, and where that leads."""
+"""The breaker as a table of events and states."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ollama_gateway.backends.breaker import (
 
 
 def fail(breaker: Breaker, now: float, times: int = 1) -> list[bool]:
-    """Attempts that begin and fail, one after the other; which of them opened it."""
+    """Begin and fail attempts, one after the other; return which of them opened the breaker."""
     return [breaker.failed(now, "cut", is_probe=breaker.begin(now)) for _ in range(times)]
 
 
 def opened(now: float = 0) -> Breaker:
-    """One that has just opened."""
+    """Return a breaker that has just opened."""
     breaker = Breaker(random=lambda: 0)
     fail(breaker, now, FAILURES)
     return breaker
 
 
 def test_failures_in_a_row_open_it() -> None:
-    """The last of them does, and no other."""
+    """The last of these failures opens it, and no earlier one."""
     breaker = Breaker()
 
     assert fail(breaker, 0, FAILURES) == [False] * (FAILURES - 1) + [True]
@@ -44,7 +44,7 @@ def test_a_success_between_them_begins_the_row_anew() -> None:
 
 
 def test_after_the_wait_one_probe_is_admitted() -> None:
-    """A second attempt beside the probe is not."""
+    """No second attempt is admitted while the probe runs."""
     breaker = opened()
 
     assert not breaker.admits(FIRST_WAIT - 0.01)
@@ -56,7 +56,7 @@ def test_after_the_wait_one_probe_is_admitted() -> None:
 
 
 def test_a_probe_that_answers_closes_it() -> None:
-    """After a good end everything is as at the beginning, the length of the wait too."""
+    """A complete answer resets everything, the length of the wait too."""
     breaker = opened()
     fail(breaker, FIRST_WAIT)
     breaker.begin(100)
@@ -84,7 +84,7 @@ def test_answers_that_break_off_do_not_close_it_for_long() -> None:
 
 
 def test_a_probe_that_takes_too_long_gives_way() -> None:
-    """A whole answer may take half an hour; the next attempt does not wait for that."""
+    """A probe may run for half an hour; the next attempt does not wait for its end."""
     breaker = opened()
     breaker.begin(FIRST_WAIT)
 
@@ -94,7 +94,7 @@ def test_a_probe_that_takes_too_long_gives_way() -> None:
 
 
 def test_each_probe_that_fails_doubles_the_wait_up_to_a_minute() -> None:
-    """2, 4, 8, 16, 32, 60, 60 seconds."""
+    """The waits are 2, 4, 8, 16, 32, 60 and 60 seconds."""
     breaker, now, waits = opened(), 0.0, []
     for _ in range(7):
         assert breaker.until is not None
@@ -107,7 +107,7 @@ def test_each_probe_that_fails_doubles_the_wait_up_to_a_minute() -> None:
 
 @pytest.mark.parametrize("chance", [0, 0.5, 1])
 def test_chance_lengthens_a_wait(chance: float) -> None:
-    """Gateways that opened theirs together do not probe together."""
+    """Breakers that open together do not probe together."""
     breaker = Breaker(random=lambda: chance)
     fail(breaker, 0, FAILURES)
 
@@ -115,7 +115,7 @@ def test_chance_lengthens_a_wait(chance: float) -> None:
 
 
 def test_a_probe_that_shows_nothing_is_given_back() -> None:
-    """Its client left: the next attempt is the probe."""
+    """If the probe ends without a result, the next attempt is the probe."""
     breaker = opened()
     breaker.begin(FIRST_WAIT)
 
@@ -125,7 +125,7 @@ def test_a_probe_that_shows_nothing_is_given_back() -> None:
 
 
 def test_attempts_of_before_the_opening_that_fail_change_nothing() -> None:
-    """A hundred streams that are cut together are one reason to wait, not a hundred."""
+    """A hundred streams that are cut together lengthen the wait once."""
     breaker = Breaker(random=lambda: 0)
     begun = [breaker.begin(0) for _ in range(100)]
 
@@ -136,7 +136,7 @@ def test_attempts_of_before_the_opening_that_fail_change_nothing() -> None:
 
 
 def test_an_attempt_of_before_the_opening_that_answers_closes_it() -> None:
-    """It is proof."""
+    """An answer of an attempt that began before the opening closes it."""
     breaker = opened()
 
     assert breaker.answered()
@@ -144,7 +144,7 @@ def test_an_attempt_of_before_the_opening_that_answers_closes_it() -> None:
 
 
 def test_what_begins_while_it_is_open_is_no_probe() -> None:
-    """The least bad of all is tried; its failure does not lengthen the wait."""
+    """A failure of the last resort does not lengthen the wait."""
     breaker = opened()
 
     assert fail(breaker, 1) == [False]

@@ -1,26 +1,26 @@
-"""The catalog: the union over backends, and what a listing keeps of a poll."""
+"""The catalog: the union over backends, and the parts of a poll that a listing keeps."""
 
 from __future__ import annotations
 
 import pytest
 
-from ollama_gateway.backends.catalog import Catalog, Entry, Listing
+from ollama_gateway.backends.catalog import Catalog, Listing, ModelEntry
 
 
-def entry(name: str, *, modified: str = "2026-01-01", digest: str = "a" * 64) -> Entry:
-    """An entry of `/api/tags`."""
+def entry(name: str, *, modified: str = "2026-01-01", digest: str = "a" * 64) -> ModelEntry:
+    """Make an entry of `/api/tags`."""
     return {"name": name, "model": name, "modified_at": modified, "digest": digest, "size": 1}
 
 
 def listing(
-    *entries: Entry, version: str = "0.33.0", patterns: tuple[str, ...] = ("*",)
+    *entries: ModelEntry, version: str = "0.33.0", patterns: tuple[str, ...] = ("*",)
 ) -> Listing:
-    """What a poll gave."""
+    """Make the result of a poll."""
     return Listing.read({"version": version}, {"models": list(entries)}, {}, patterns)
 
 
 def test_the_union_lists_a_model_once() -> None:
-    """Names equal to Ollama are one model, hosted by both, in the order of the backends."""
+    """Names that Ollama takes as equal are one model, hosted by both, in order of preference."""
     union = Catalog.union([("a", listing(entry("m1:latest"))), ("b", listing(entry("M1:latest")))])
 
     assert [e["name"] for e in union.models.values()] == ["m1:latest"]
@@ -28,7 +28,7 @@ def test_the_union_lists_a_model_once() -> None:
 
 
 def test_the_newest_comes_first() -> None:
-    """Ollama sorts by modification, newest first; the union does too."""
+    """The union is sorted by modification, newest first, as Ollama sorts."""
     union = Catalog.union(
         [
             ("a", listing(entry("old:1", modified="2024"))),
@@ -39,13 +39,13 @@ def test_the_newest_comes_first() -> None:
     assert [e["name"] for e in union.models.values()] == ["new:1", "old:1"]
 
 
-def test_a_drifting_digest_is_taken_from_one_backend() -> None:
-    """One name with two digests is listed once, whole, from the most recently modified."""
+def test_a_mismatched_digest_is_taken_from_one_backend() -> None:
+    """A name with two digests is listed once, whole, from the most recently modified entry."""
     new = entry("m:1", modified="2026", digest="b" * 64)
     union = Catalog.union([("a", listing(entry("m:1", modified="2024"))), ("b", listing(new))])
 
     assert list(union.models.values()) == [new]
-    assert list(union.drifting.values()) == [{"a": entry("m:1")["digest"], "b": "b" * 64}]
+    assert list(union.digest_mismatches.values()) == [{"a": entry("m:1")["digest"], "b": "b" * 64}]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_drifting_digest_is_taken_from_one_backend() -> None:
     ],
 )
 def test_the_lowest_version_counts(versions: tuple[str, str], lowest: str) -> None:
-    """Clients must not be promised what one of the backends cannot do."""
+    """Clients must not be promised a feature that one of the backends lacks."""
     union = Catalog.union([(v, listing(version=v)) for v in versions])
 
     assert union.version == lowest
@@ -75,12 +75,12 @@ def test_the_lowest_version_counts(versions: tuple[str, str], lowest: str) -> No
     ],
 )
 def test_what_is_no_model_is_left_out(hostile: object) -> None:
-    """Entries without a valid name and a digest that the CLI can slice are not listed."""
+    """Entries need a valid name, and a digest that the CLI can slice."""
     assert Listing.read({"version": 5}, hostile, hostile, ("*",)).models == {}
 
 
 def test_a_backends_own_patterns_choose_its_models() -> None:
-    """`models` of a backend's settings limits what it is used for."""
+    """`models` in a backend's settings limits its models."""
     found = listing(entry("llama3:8b"), entry("qwen:7b"), patterns=("llama*",))
 
     assert [e["name"] for e in found.models.values()] == ["llama3:8b"]

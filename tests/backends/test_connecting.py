@@ -1,4 +1,4 @@
-"""Real sockets of this machine, on the real clock but for the black hole; nothing waits on it."""
+"""Real sockets of this machine on the real clock, except for the black hole; no test waits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
 
 
 def transport_to(port: int, ssl_context: ssl.SSLContext | None = None) -> Transport:
-    """Make a transport whose deadline is no part of the test."""
+    """Make a transport with a deadline that no test reaches."""
     return Transport(tcp(HOST, port, connect_timeout=60, ssl_context=ssl_context))
 
 
 async def test_stream_without_delay() -> None:
-    """An answer streams through a real socket, one that does not hold small writes back."""
+    """An answer streams through a real socket that does not delay small writes."""
     async with listening(answers(CHUNKED + chunk(b"hi"), b"0\r\n\r\n")) as port:
         connect = tcp(HOST, port, connect_timeout=60)
         stream = await connect()
@@ -52,7 +52,7 @@ async def test_by_name() -> None:
 
 @pytest.mark.parametrize("host", [HOST, "a" * 64 + ".invalid"])
 async def test_nobody_there(host: str) -> None:
-    """A refused connection and a name that cannot be one are the same error."""
+    """A refused connection and an impossible name raise the same error."""
     with socket.socket() as bound:  # and not listening
         bound.bind((HOST, 0))
         transport = Transport(tcp(host, bound.getsockname()[1], connect_timeout=60))
@@ -69,14 +69,14 @@ async def reset_at_once(peer: Peer) -> None:
 
 
 async def reset_in_a_chunk(peer: Peer) -> None:
-    """Reset the connection after the half of a chunk."""
+    """Reset the connection after half of a chunk."""
     await peer.hear_request()
     await peer.say(CHUNKED + b"5\r\nhi")
     peer.reset()
 
 
 async def test_reset_before_the_head() -> None:
-    """A backend that resets the connection instead of answering is a read error."""
+    """A reset in place of an answer is a read error."""
     async with listening(reset_at_once) as port:
         transport = transport_to(port)
         with pytest.raises(httpx.ReadError, match=r"^the connection to the backend broke$"):
@@ -85,7 +85,7 @@ async def test_reset_before_the_head() -> None:
 
 
 async def test_reset_in_a_chunk() -> None:
-    """What came before a reset is handed on, then it is a read error."""
+    """Bytes before a reset are returned; then it is a read error."""
     async with listening(reset_in_a_chunk) as port:
         transport = transport_to(port)
         response = await transport.handle_async_request(post())
@@ -97,13 +97,13 @@ async def test_reset_in_a_chunk() -> None:
 
 
 async def refuse_unread(peer: Peer) -> None:
-    """Answer and close with the request unread: the kernel makes a reset of that."""
+    """Answer and close without reading the request, which makes the kernel send a reset."""
     await peer.say(REFUSAL)
 
 
 @pytest.mark.parametrize("size", [13, 8 * MIB])
 async def test_refused_unread(size: int) -> None:
-    """An answer is used although the connection broke while the request was being written."""
+    """An answer is used although the connection broke while the request was written."""
     async with listening(refuse_unread) as port:
         assert await fetch(transport_to(port), post(b"x" * size)) == (413, [b"big"])
 
@@ -126,14 +126,14 @@ async def test_upload_and_stream_over_tls(certificates: Certificates) -> None:
 
 
 async def test_end_over_tls(certificates: Certificates) -> None:
-    """A body that ends with its connection is whole when TLS says that it was closed."""
+    """A body that ends with its connection is complete after a TLS close_notify."""
     async with listening(answers(OK + b"\r\nhi"), certificates.wrap) as port:
         transport = transport_to(port, certificates.client)
         assert await fetch(transport, post()) == (200, [b"hi"])
 
 
 async def test_cut_over_tls(certificates: Certificates) -> None:
-    """Such a body is cut when the connection went without a word of TLS."""
+    """Without close_notify such a body is cut short."""
 
     async def cut(peer: Peer) -> None:
         await peer.hear_request()
@@ -149,7 +149,7 @@ async def test_cut_over_tls(certificates: Certificates) -> None:
 
 
 async def test_tls_where_the_backend_has_none() -> None:
-    """A plain server behind an https address cannot be connected to."""
+    """Connecting to a plain server by an https address fails."""
 
     async def speak_plain(peer: Peer) -> None:
         await peer.hear()
@@ -164,14 +164,14 @@ async def test_tls_where_the_backend_has_none() -> None:
 
 
 async def test_no_tls_where_the_backend_has_it(certificates: Certificates) -> None:
-    """A TLS server behind an http address answers with an alert, which is not HTTP."""
+    """A TLS server answers plain HTTP with an alert, which is not HTTP."""
     async with listening(answers(OK + b"\r\n"), certificates.wrap) as port:
         with pytest.raises(httpx.RemoteProtocolError):
             await transport_to(port).handle_async_request(post())
 
 
 async def test_certificate_of_a_stranger(certificates: Certificates) -> None:
-    """A certificate that nobody vouches for is no connection."""
+    """Connecting to a server with an untrusted certificate fails."""
     async with listening(answers(OK + b"\r\n"), certificates.wrap) as port:
         transport = transport_to(port, ssl.create_default_context())
         with pytest.raises(httpx.ConnectError) as caught:
@@ -197,7 +197,7 @@ async def test_handshake_that_never_ends(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("size", [13, MIB])
 async def test_cancelled_at_every_step_over_tls(certificates: Certificates, size: int) -> None:
-    """A cancel in a handshake, or anywhere after it, leaves no connection open."""
+    """A cancellation in the handshake or later leaves no connection open."""
     script = answers_and_stays(CHUNKED + chunk(b"a"), chunk(b"b"), b"0\r\n\r\n")
     async with listening(script, certificates.wrap) as port:
         transport = transport_to(port, certificates.client)

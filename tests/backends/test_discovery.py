@@ -14,7 +14,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n"
 
 
 async def test_a_slow_backend_delays_nobody(autojump_clock: Clock) -> None:
-    """Workers poll in parallel: one that hangs does not keep the other's models away."""
+    """Workers poll in parallel: one that hangs does not delay the other's models."""
     slow, fast = Simulator([Model("s:1")]), Simulator([Model("f:1")])
     async with (
         open_scenario({"slow": slow, "fast": fast}) as scenario,
@@ -35,7 +35,7 @@ async def test_a_slow_backend_delays_nobody(autojump_clock: Clock) -> None:
 async def test_a_dead_backend_is_known_within_seconds_and_returns_by_itself(
     autojump_clock: Clock,
 ) -> None:
-    """Failed polls are repeated every two seconds; the first good one brings it back."""
+    """Failed polls are repeated every two seconds; the first good one brings a backend back."""
     simulator = Simulator([Model("m:1")])
     async with open_scenario({"a": simulator}) as scenario, trio.open_nursery() as nursery:
         simulator.go_down()
@@ -52,7 +52,7 @@ async def test_a_dead_backend_is_known_within_seconds_and_returns_by_itself(
 
 
 async def test_loaded_models_may_keep_silent(autojump_clock: Clock) -> None:
-    """Ollama can hold `/api/ps` back while it loads: the backend is up, the last answer stays."""
+    """If `/api/ps` does not answer, the backend is up and its previous answer stays."""
     simulator = Simulator([Model("m:1")])
     async with open_scenario({"a": simulator}) as scenario:
         simulator.load("m:1")
@@ -69,22 +69,22 @@ async def test_loaded_models_may_keep_silent(autojump_clock: Clock) -> None:
     [
         (Script(hang_after=0), "no answer in time"),
         (Script(status=500, error="x"), "/api/tags answered 500"),
-        (Script(raw=HEAD + b"{bad"), "/api/tags did not answer as an Ollama does"),
+        (Script(raw=HEAD + b"{bad"), "/api/tags did not answer as Ollama does"),
         (
             Script(raw=HEAD + b'{"models":[{"size":NaN}]}'),
-            "/api/tags did not answer as an Ollama does",
+            "/api/tags did not answer as Ollama does",
         ),
-        (Script(raw=HEAD + b"\xff\xfe"), "/api/tags did not answer as an Ollama does"),
-        (Script(raw=HEAD + b"[" * 200_000), "/api/tags did not answer as an Ollama does"),
-        (Script(raw=HEAD + b"x" * 17 * 2**20), "/api/tags did not answer as an Ollama does"),
-        (Script(raw=b"SSH-2.0-x\r\n\r\n"), "/api/tags did not answer as an Ollama does"),
+        (Script(raw=HEAD + b"\xff\xfe"), "/api/tags did not answer as Ollama does"),
+        (Script(raw=HEAD + b"[" * 200_000), "/api/tags did not answer as Ollama does"),
+        (Script(raw=HEAD + b"x" * 17 * 2**20), "/api/tags did not answer as Ollama does"),
+        (Script(raw=b"SSH-2.0-x\r\n\r\n"), "/api/tags did not answer as Ollama does"),
         (Script(raw=HEAD, drip=1), "no answer in time"),
     ],
 )
 async def test_a_poll_fails_with_a_word_of_ours(
     autojump_clock: Clock, script: Script, reason: str
 ) -> None:
-    """Whatever comes in place of an answer, the poll ends in time with a fixed text."""
+    """A poll that fails in any way ends in time, with a fixed text."""
     simulator = Simulator([Model("m:1")])
     async with open_scenario({"a": simulator}) as scenario:
         simulator.script(script, path="/api/tags")
@@ -94,7 +94,7 @@ async def test_a_poll_fails_with_a_word_of_ours(
 
 
 async def test_a_poll_carries_the_backends_own_key(autojump_clock: Clock) -> None:
-    """Polls go the way of requests: same headers, same address, never an inference."""
+    """Polls have the headers and address of requests, and never run an inference."""
     simulator = Simulator([Model("m:1")])
     secret = '[{"name":"a","url":"http://a","auth_token":"backend-token"}]'
     async with open_scenario({"a": simulator}, settings={"OLLAMA_BACKENDS": secret}):
@@ -106,7 +106,7 @@ async def test_a_poll_carries_the_backends_own_key(autojump_clock: Clock) -> Non
 
 
 async def test_thousands_of_models_are_listed(autojump_clock: Clock) -> None:
-    """An answer that is too long to be read in one go is read whole all the same."""
+    """A long answer, which is parsed in turns, is read whole."""
     simulator = Simulator([Model(f"m{number}:1") for number in range(3000)])
     async with open_scenario({"a": simulator}) as scenario:
         assert len(scenario.gateway.backends.catalog.models) == 3000

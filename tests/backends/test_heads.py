@@ -1,4 +1,4 @@
-"""Answers read without h11, held to what h11 makes of the same bytes."""
+"""Answers read without h11, compared with h11's reading of the same bytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ bodies = st.binary(max_size=8) | st.sampled_from(
 
 @st.composite
 def odd(draw: st.DrawFn) -> bytes:
-    """The bytes of an answer whose head is made of anything."""
+    """Make the bytes of an answer with an arbitrary head."""
     said = draw(st.lists(lines, max_size=3)) + draw(st.lists(framings, min_size=1, max_size=2))
     end = draw(st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r\n ", b"\r"]))
     head = draw(firsts) + end + end.join(draw(st.permutations(said))) + b"\r\n\r\n"
@@ -65,7 +65,7 @@ answers = odd() | sound
 
 
 def by_h11(method: str, data: bytes) -> tuple[h11.Response | None, Read]:
-    """What h11 makes of it."""
+    """Read an answer with h11."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method=method, target="/", headers=[("host", "h")]))
     connection.send(h11.EndOfMessage())
@@ -81,17 +81,17 @@ def by_h11(method: str, data: bytes) -> tuple[h11.Response | None, Read]:
                 is_kept = connection.their_state is h11.DONE and not connection.trailing_data[0]
                 return head, (got, True, is_kept)
     except h11.RemoteProtocolError:
-        pass  # what was read until then counts
+        pass  # the bytes read until then count
     return head, (got, False, False)
 
 
 def read(method: str, found: Found, places: list[int]) -> Read:
-    """The body behind a head, in pieces."""
+    """Read the body after a head, in chunks."""
     head, rest = found
     body, got = body_of(method, head), b""
     try:
-        for piece in cut(rest, places):
-            got += body.feed(piece)
+        for part in cut(rest, places):
+            got += body.feed(part)
         got += body.feed(b"")
     except ChunkedBodyBroken:
         return got, False, False
@@ -99,7 +99,7 @@ def read(method: str, found: Found, places: list[int]) -> Read:
 
 
 def agree(method: str, data: bytes, places: list[int]) -> None:
-    """What is taken for a plain head is to h11 the same head, and the same answer."""
+    """Assert that h11 reads a plain head in the same way, and its answer too."""
     found = plain_head(data, MOST)
     if found is None:
         return
@@ -128,7 +128,7 @@ def agree(method: str, data: bytes, places: list[int]) -> None:
 def test_what_is_read_here_h11_reads_in_the_same_way(
     method: str, data: bytes, places: list[int]
 ) -> None:
-    """Status, headers, body, its end and what is behind it, however the body was cut."""
+    """Status, headers, body, its end and the bytes after it agree for any split of the body."""
     agree(method, data, places)
 
 
@@ -136,7 +136,7 @@ def test_what_is_read_here_h11_reads_in_the_same_way(
 def test_what_is_spoilt_is_not_read_here_unless_h11_reads_it(
     method: str, data: bytes, place: int, noise: bytes
 ) -> None:
-    """No head is taken that h11 refuses, or takes for another."""
+    """No head is accepted that h11 refuses or reads differently."""
     place %= len(data)
     agree(method, data[:place] + noise + data[place + len(noise) :], [])
 
@@ -150,7 +150,7 @@ def test_what_is_spoilt_is_not_read_here_unless_h11_reads_it(
     ],
 )
 def test_ordinary_heads_do_not_need_h11(head: bytes) -> None:
-    """Those of Ollama, for one; the bound is exact."""
+    """Heads of Ollama are read without h11, up to the exact size limit."""
     found = plain_head(head + b"more", len(head))
 
     assert found is not None
@@ -174,12 +174,12 @@ def test_ordinary_heads_do_not_need_h11(head: bytes) -> None:
     ],
 )
 def test_what_is_not_ordinary_is_left_to_h11(data: bytes) -> None:
-    """It may be right or wrong: that is for h11 to say."""
+    """Unusual heads are left to h11, whether they are valid or not."""
     assert plain_head(data, MOST) is None
 
 
 def test_what_is_said_twice_is_joined() -> None:
-    """Each line stays as it was, and the name has both values."""
+    """A repeated header keeps its lines, and its field has both values."""
     found = HeadByH11("POST", MOST).feed(OK + b"A: b\r\na: c\r\n\r\n")
 
     assert found is not None
@@ -188,7 +188,7 @@ def test_what_is_said_twice_is_joined() -> None:
 
 
 def test_interim_answers_are_counted_however_they_come() -> None:
-    """Each alone is fine, and so are sixteen."""
+    """Sixteen interim answers are accepted, and the seventeenth is refused."""
     reader = HeadByH11("POST", 16 * 1024)
     for _ in range(MAX_INTERIM):
         assert reader.feed(b"HTTP/1.1 103 Hint\r\n\r\n") is None
@@ -199,6 +199,6 @@ def test_interim_answers_are_counted_however_they_come() -> None:
 
 @pytest.mark.parametrize("end", [b"\0", b"\x0b", b"\rb"])
 def test_what_would_keep_h11_busy_is_refused_without_it(end: bytes) -> None:
-    """It tries every division of white space before a byte that it refuses: seconds, for 64 KiB."""
+    """White space before an invalid byte would keep h11 busy for seconds, for 64 KiB."""
     with pytest.raises(httpx.RemoteProtocolError, match="broke HTTP"):
         HeadByH11("POST", 64 * 1024).feed(OK + b"a:" + b" " * 60_000 + end + b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""One name with two digests: told when it begins, changes and ends, and not at each poll."""
+"""A name with two digests is logged when it begins, changes and ends, not at each poll."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ M = ModelName.parse("m:1")
 
 @pytest.fixture
 def logged() -> Iterator[list[EventDict]]:
-    """What is logged of digests meanwhile."""
+    """Capture the log lines about digests."""
     with capture_logs() as entries:
         yield entries
 
 
-def told(logged: list[EventDict]) -> list[EventDict]:
-    """The lines that speak of digests, since the last look."""
+def new_lines(logged: list[EventDict]) -> list[EventDict]:
+    """Return the lines about digests since the last call."""
     found = [line for line in logged if "digests" in line["event"]]
     logged.clear()
     return found
@@ -37,28 +37,28 @@ def poll(known: Backends, **digests: str) -> None:
             known.polled(backend, listing(entry("m:1", digest=digests[backend.name] * 64)), 0)
 
 
-def test_drift_is_told_once_per_change(logged: list[EventDict]) -> None:
-    """It begins, stays over many polls, changes, and ends: three lines."""
+def test_a_mismatch_is_logged_once_per_change(logged: list[EventDict]) -> None:
+    """A mismatch begins, lasts over many polls, changes, and ends: three lines."""
     known = backends(1, 1)
     poll(known, a="0", b="0")
-    assert told(logged) == []
+    assert new_lines(logged) == []
 
     poll(known, b="1")
-    (began,) = told(logged)
+    (began,) = new_lines(logged)
     assert began["log_level"] == "warning"
     assert began["digests"] == {"a": "0" * 12, "b": "1" * 12}
     for _ in range(5):
         poll(known, a="0", b="1")
-    assert told(logged) == []
+    assert new_lines(logged) == []
 
     poll(known, b="2")
-    assert len(told(logged)) == 1
+    assert len(new_lines(logged)) == 1
     poll(known, a="2")
-    assert [line["event"] for line in told(logged)] == ["digests differ no more"]
+    assert [line["event"] for line in new_lines(logged)] == ["digests differ no more"]
 
 
 def test_a_model_that_was_deleted_is_forgotten_where_nobody_lists_it() -> None:
-    """It is nobody's then, and no outage; while a backend that is down lists it, it is one."""
+    """A deleted model is unknown, unless a backend that is down lists it: then it is an outage."""
     known = backends(1, 1)
     poll(known, a="0", b="0")
     a, b = known.all

@@ -1,4 +1,4 @@
-"""What attempts leave behind: figures, options, breakers, and what is forgotten again."""
+"""The effects of attempts: counts, options and breakers, and when they are forgotten."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BIG: LoadOptions = (("num_ctx", 32768),)
 
 
 async def test_the_options_of_the_last_request_are_remembered(autojump_clock: Clock) -> None:
-    """Among equals the backend that loaded the model so is asked first."""
+    """Among equals, the backend that loaded the model with the same options is asked first."""
     track = Track("a", "b", priorities={"a": 1, "b": 1})
     track.backends.pause({"a"})
     await track.run(HEALTHY, load_options=BIG)
@@ -30,7 +30,7 @@ async def test_the_options_of_the_last_request_are_remembered(autojump_clock: Cl
 
 
 async def test_only_streamed_answers_are_timed(autojump_clock: Clock) -> None:
-    """A whole answer's first chunk is its last: it says nothing of how fast the first one comes."""
+    """The only chunk of a whole answer tells nothing about first chunks."""
     track = Track("a", after="auto")
     await track.run({"a": (2, GOOD)})
     await track.run({"a": (60, GOOD)}, is_streamed=False)
@@ -39,8 +39,8 @@ async def test_only_streamed_answers_are_timed(autojump_clock: Clock) -> None:
     assert list(track.by_name["a"].health_of(M).first_chunks) == [2]
 
 
-async def test_a_light_request_says_nothing_of_the_model(autojump_clock: Clock) -> None:
-    """Neither its failures nor its answers; and an open breaker of the model is not in its way."""
+async def test_a_slotless_request_says_nothing_of_the_model(autojump_clock: Clock) -> None:
+    """A slotless request does not touch the model's breaker, and an open one does not stop it."""
     track = Track("a", "b")
     for _ in range(FAILURES):
         await track.run({"a": (0, failed()), "b": (0, GOOD)}, is_slotless=True)
@@ -56,7 +56,7 @@ async def test_a_light_request_says_nothing_of_the_model(autojump_clock: Clock) 
 async def test_a_backend_that_cannot_be_reached_is_failing_for_all_its_models(
     autojump_clock: Clock,
 ) -> None:
-    """What fails elsewhere goes there only on the retry budget."""
+    """A request that has failed elsewhere goes there only on the retry budget."""
     track = Track("a", "b")
     await track.run({"a": (0, failed()), "b": (0, unreachable())})
     while track.rules.retries.pay(trio.current_time()):
@@ -65,8 +65,8 @@ async def test_a_backend_that_cannot_be_reached_is_failing_for_all_its_models(
     assert (await track.run({"a": (0, failed()), "b": (0, GOOD)})).started == {"a": 0}
 
 
-async def test_names_that_nobody_lists_share_one_judgement(autojump_clock: Clock) -> None:
-    """A client can invent cloud names without end; they take no memory."""
+async def test_names_that_nobody_lists_share_one_health(autojump_clock: Clock) -> None:
+    """All unlisted names share one health, so invented cloud names use no memory."""
     backend = Track("a").by_name["a"]
     for number in range(1000):
         backend.health_of(ModelName.parse(f"m{number}:cloud"))
@@ -75,7 +75,7 @@ async def test_names_that_nobody_lists_share_one_judgement(autojump_clock: Clock
 
 
 async def test_a_model_that_is_gone_is_forgotten(autojump_clock: Clock) -> None:
-    """With all that was known of it; others are kept."""
+    """An unlisted model loses its health, and the others keep theirs."""
     track = Track("a")
     backend = track.by_name["a"]
     other = ModelName.parse("other:1")
@@ -90,7 +90,7 @@ async def test_a_model_that_is_gone_is_forgotten(autojump_clock: Clock) -> None:
 
 
 async def test_a_poll_that_finds_the_model_serves_the_line(autojump_clock: Clock) -> None:
-    """The request that waits for a full backend goes to the one that has just got the model."""
+    """A request that waits for a full backend goes to the one that has just got the model."""
     track = Track("a", "b", slots=1)
     track.backends.polled(track.by_name["b"], listing(), 0)
     track.by_name["a"].in_flight = 1
@@ -108,7 +108,7 @@ async def test_a_poll_that_finds_the_model_serves_the_line(autojump_clock: Clock
 
 
 async def test_a_probe_that_answers_serves_the_line(autojump_clock: Clock) -> None:
-    """Those that waited beside it, since the other backend is full, follow at once."""
+    """When a probe answers, the requests that wait for the full backend follow at once."""
     track = Track("a", "b")
     for _ in range(FAILURES):
         await track.run({"a": (0, failed()), "b": (0, GOOD)})
@@ -127,7 +127,7 @@ async def test_a_probe_that_answers_serves_the_line(autojump_clock: Clock) -> No
 
 
 async def test_a_slot_is_given_back_once(autojump_clock: Clock) -> None:
-    """Whoever closes an answer again frees nobody else's place."""
+    """Releasing a slot twice frees no other attempt's place."""
     track = Track("a")
     slot = Slot.take(track.backends, track.by_name["a"], M, 0)
     other = Slot.take(track.backends, track.by_name["a"], M, 0)

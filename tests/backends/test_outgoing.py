@@ -1,4 +1,4 @@
-"""Requests as a backend gets them, and what is refused as it is no HTTP."""
+"""Requests for a backend, and the refusal of invalid ones."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import httpx
 import pytest
 from trio.testing import MockClock
 
-from ollama_gateway.backends.outgoing import MOST_PLACES, Message, Outgoing
-from ollama_gateway.backends.uploading import Upload
+from ollama_gateway.backends.outgoing import MAX_ROUTES, Message, Outgoing
+from ollama_gateway.backends.uploading import OutgoingBody
 from tests.backends.asking import OK, UNUSED
 from tests.backends.misbehaving import answers, talking_to
 
@@ -19,12 +19,12 @@ def message(
     target: bytes = b"/api/chat",
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Message:
-    """A request without a body."""
-    return Message(method, target, headers, Upload(b"", length=0))
+    """Make a request without a body."""
+    return Message(method, target, headers, OutgoingBody(b"", length=0))
 
 
 async def test_both_ways_to_ask_send_the_same(autojump_clock: MockClock) -> None:
-    """With the backend's path, host and headers; what the way through httpx takes is compared."""
+    """`ask` and httpx's interface send the same path, host and headers."""
     made = Outgoing.of(httpx.URL("http://gpu-1:11434/ollama/"), {"authorization": "Bearer s"})
     script = answers(OK + b"Content-Length: 2\r\n\r\nhi")
     async with talking_to(script) as (transport, backend):
@@ -43,7 +43,7 @@ async def test_both_ways_to_ask_send_the_same(autojump_clock: MockClock) -> None
 
 
 def test_a_host_in_the_settings_is_the_only_one() -> None:
-    """A backend behind a proxy is named by its header."""
+    """A host header of the settings replaces the URL's host."""
     made = Outgoing.of(httpx.URL("http://10.0.0.1"), {"Host": "ollama.lan"})
     head = made.message("GET", "/", [], b"").head(is_last=False)
 
@@ -51,16 +51,16 @@ def test_a_host_in_the_settings_is_the_only_one() -> None:
 
 
 def test_no_more_routes_are_remembered_than_there_may_be() -> None:
-    """Some end in what a client says; those are made anew each time."""
+    """Routes beyond the maximum are made anew each time."""
     made = Outgoing.of(httpx.URL("http://h"), {})
-    targets = [made.message("GET", f"/{n}", [], b"").target for n in range(2 * MOST_PLACES)]
+    targets = [made.message("GET", f"/{n}", [], b"").target for n in range(2 * MAX_ROUTES)]
 
-    assert targets == [b"/%d" % n for n in range(2 * MOST_PLACES)]
-    assert len(made._places) == MOST_PLACES
+    assert targets == [b"/%d" % n for n in range(2 * MAX_ROUTES)]
+    assert len(made._routes) == MAX_ROUTES
 
 
 def test_framing_is_ours() -> None:
-    """What the headers say of it is dropped, however it is spelt."""
+    """Framing headers of a request are dropped, in any spelling."""
     said = ((b"CONNECTION", b"x"), (b"Transfer-Encoding", b"gzip"), (b"content-length", b"9"))
 
     assert message(headers=said).head(is_last=True) == (
@@ -87,7 +87,7 @@ def test_framing_is_ours() -> None:
     ],
 )
 async def test_what_is_not_http_is_refused_whole(spoilt: Message) -> None:
-    """Nothing is sent, nor connected for it, and nothing of it is quoted."""
+    """Nothing is connected or sent for an invalid request, and its error quotes nothing."""
     with pytest.raises(httpx.LocalProtocolError, match=r"^the request is not valid HTTP$"):
         await UNUSED.ask(spoilt)
 

@@ -1,4 +1,4 @@
-"""`gatewayctl backends`, run in this process, beside a gateway or beside something else."""
+"""`gatewayctl backends`, run in this process, with or without a gateway on the admin port."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TAKES_EFFECT = "takes effect within a second in every gateway whose data_dir is 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PauseFile:
-    """The file of settings with backends `a` and `b`, and no gateway that answers."""
+    """Settings with backends `a` and `b`, the file of pauses, and no gateway."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
     monkeypatch.setenv("OLLAMA_BACKENDS", json.dumps(BACKENDS))
@@ -56,7 +56,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PauseFile:
 
 @pytest.fixture
 def listener(file: PauseFile, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminListener]:
-    """Something listens where the settings have the admin listener."""
+    """A listener at the admin address of the settings."""
     with admin_listener() as listener:
         monkeypatch.setenv("GATEWAY_SERVER_ADMIN_BIND", f"127.0.0.1:{listener.port}")
         yield listener
@@ -69,8 +69,8 @@ def run(*arguments: str) -> Result:
     return result
 
 
-def test_without_a_gateway_the_file_is_told(file: PauseFile) -> None:
-    """The order is that of preference; what only a gateway knows is a question mark."""
+def test_without_a_gateway_the_file_is_listed(file: PauseFile) -> None:
+    """Backends are listed in order of preference; values that only a gateway knows are `?`."""
     file.add("a")
     listed = run("list")
 
@@ -86,8 +86,8 @@ def test_without_a_gateway_the_file_is_told(file: PauseFile) -> None:
     ]
 
 
-def test_a_gateways_figures_are_told(file: PauseFile, listener: AdminListener) -> None:
-    """What the running gateway does counts, not what the file says."""
+def test_a_gateways_values_are_listed(file: PauseFile, listener: AdminListener) -> None:
+    """The running gateway's values are listed, not those of the file."""
     listener.says("/status.json", {"backends": [B, A]})
     listed = run("list")
 
@@ -104,7 +104,7 @@ def test_a_gateways_figures_are_told(file: PauseFile, listener: AdminListener) -
 
 
 def test_a_backend_that_the_gateway_does_not_know(file: PauseFile, listener: AdminListener) -> None:
-    """Settings that are newer than the gateway show what is known, and say so."""
+    """A backend that is newer than the gateway is listed with the known values, and marked."""
     listener.says("/status.json", {"backends": [A]})
     listed = run("list", "--json")
 
@@ -128,7 +128,7 @@ def test_a_backend_that_the_gateway_does_not_know(file: PauseFile, listener: Adm
 def test_what_no_gateway_says_is_no_answer(
     file: PauseFile, listener: AdminListener, status: object
 ) -> None:
-    """Whatever sits on the port, the file is told."""
+    """If another program has the port, the file is listed."""
     listener.says("/status.json", status)
     listed = run("list", "--json")
 
@@ -138,7 +138,7 @@ def test_what_no_gateway_says_is_no_answer(
 
 
 def test_a_refused_token_is_no_answer(file: PauseFile, listener: AdminListener) -> None:
-    """A gateway that does not tell us is as good as none."""
+    """A gateway that refuses the token counts as none."""
     listener.answers["/status.json"] = http(json.dumps({"backends": [A, B]}).encode(), 401)
 
     assert run("list").stderr.startswith("no gateway answers on ")
@@ -154,7 +154,7 @@ def test_what_a_backend_says_of_itself_is_no_command_to_a_terminal(
 
 
 def test_pausing_without_a_gateway(file: PauseFile) -> None:
-    """It is kept for whichever gateway comes; again is no error."""
+    """A pause is written for the next gateway; pausing again is no error."""
     for _ in range(2):
         done = run("pause", "a")
         assert done.exit_code == 0
@@ -177,7 +177,7 @@ def test_pausing_without_a_gateway(file: PauseFile) -> None:
 def test_pausing_says_what_still_runs(
     file: PauseFile, listener: AdminListener, in_flight: int, text: str
 ) -> None:
-    """The gateway is asked what is left to finish."""
+    """The command prints how many requests the gateway still has to finish."""
     listener.says("/status.json", {"backends": [{**A, "in_flight": in_flight}, B]})
 
     first = run("pause", "a").stdout.splitlines()[0]
@@ -193,7 +193,7 @@ def test_pausing_says_what_still_runs(
 def test_a_gateway_that_does_not_do_so(
     file: PauseFile, listener: AdminListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that watches another directory is noticed: exit 1, and nothing is claimed."""
+    """A gateway with another directory does not pause: exit 1, and the output does not claim it."""
     monkeypatch.setattr(pausing, "IN_FORCE_SECONDS", 0.0)
     listener.says("/status.json", {"backends": [A, B]})
     done = run("pause", "b")
@@ -204,7 +204,7 @@ def test_a_gateway_that_does_not_do_so(
 
 
 def test_the_last_one_is_paused_with_a_warning(file: PauseFile) -> None:
-    """It is done all the same."""
+    """Pausing the last backend works, with a warning."""
     assert "warning" not in run("pause", "a").stderr
     last = run("pause", "b")
 
@@ -214,7 +214,7 @@ def test_the_last_one_is_paused_with_a_warning(file: PauseFile) -> None:
 
 
 def test_names_that_nobody_knows(file: PauseFile) -> None:
-    """Exit 2 with those that are known; one that is only in the file can be resumed."""
+    """Exit 2 with the known names; a name that is only in the file can be resumed."""
     file.add("gone")
     for command, name in (("pause", "c"), ("pause", "gone"), ("resume", "c"), ("pause", "\x1b")):
         refused = run(command, name)
@@ -231,7 +231,7 @@ def test_names_that_nobody_knows(file: PauseFile) -> None:
 
 
 def test_a_broken_file_is_one_line_and_exit_1(file: PauseFile, listener: AdminListener) -> None:
-    """It is never written over; what a gateway says is listed all the same."""
+    """A broken file is never overwritten; the gateway's values are listed all the same."""
     listener.says("/status.json", {"backends": [A, B]})
     file.directory.mkdir()
     (file.directory / "paused.json").write_text("{}")
@@ -247,7 +247,7 @@ def test_a_broken_file_is_one_line_and_exit_1(file: PauseFile, listener: AdminLi
 
 
 def test_settings_that_cannot_be_used(file: PauseFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit 2, as everywhere."""
+    """Exit 2, as for all commands."""
     monkeypatch.setenv("GATEWAY_RACE_IDLE_TIMEOUT", "soon")
 
     for arguments in (("list",), ("pause", "a"), ("resume", "a")):

@@ -1,4 +1,4 @@
-"""The file of paused backends as a running gateway follows it."""
+"""A running gateway follows the file of paused backends."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tests.backends.spoilt_pauses import SPOILT
 
 
 def two() -> Backends:
-    """Backends `a` and `b`."""
+    """Make backends `a` and `b`."""
     made = [Backend(n, httpx.URL("http://h"), UNUSED) for n in "ab"]
     return Backends.of(made)
 
 
 def paused(backends: Backends) -> list[str]:
-    """The names of those that are paused."""
+    """Return the names of the paused backends."""
     return [backend.name for backend in backends.all if backend.is_paused]
 
 
 async def test_a_gateway_does_as_the_file_says(tmp_path: Path) -> None:
-    """Each look pauses whom the file names and resumes all others; unknown names are ignored."""
+    """A look pauses the backends in the file, resumes all others, and ignores unknown names."""
     file, backends = PauseFile(tmp_path), two()
     pauses = Pauses(file.read, backends)
 
@@ -50,7 +50,7 @@ async def test_a_gateway_does_as_the_file_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", SPOILT)
 async def test_a_broken_file_leaves_things_as_they_are(tmp_path: Path, kind: str) -> None:
-    """What was known stays in force, and the log says so once, and when it is over."""
+    """The last good content stays in force; the fault is logged once, and its end too."""
     file, backends = PauseFile(tmp_path), two()
     pauses = Pauses(file.read, backends)
     file.add("a")
@@ -76,8 +76,8 @@ async def test_a_broken_file_leaves_things_as_they_are(tmp_path: Path, kind: str
     assert lines[0]["reason"] == f"paused.json: {fault}"
 
 
-async def test_another_fault_is_told(tmp_path: Path) -> None:
-    """The log has a line for each change of what is wrong."""
+async def test_another_fault_is_logged(tmp_path: Path) -> None:
+    """Each change of the fault is one log line."""
     pauses = Pauses(PauseFile(tmp_path).read, two())
     with structlog.testing.capture_logs() as lines:
         for content in ("x", "x", "{}", "{}", "x"):
@@ -94,7 +94,7 @@ async def test_another_fault_is_told(tmp_path: Path) -> None:
 async def test_a_file_system_that_hangs_holds_up_nobody(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Looks end after their time, use one thread in all, and go on once it answers again."""
+    """Looks time out, use one thread in all, and go on once the file system answers again."""
     answers, begun = threading.Event(), []
 
     def read() -> frozenset[str]:
@@ -112,7 +112,7 @@ async def test_a_file_system_that_hangs_holds_up_nobody(
     assert paused(backends) == []
 
     answers.set()
-    autojump_clock.autojump_threshold = float("inf")  # a thread that works is no idle one
+    autojump_clock.autojump_threshold = float("inf")  # no jump while a thread works
     await pauses.look()
     assert paused(backends) == ["a"]
     assert len(begun) == 2

@@ -1,4 +1,4 @@
-"""A plain connection, on real sockets: it waits where it must, and says what broke."""
+"""A plain connection on real sockets: when it waits, and its errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGE = 8 * 1024 * 1024
 
 @asynccontextmanager
 async def connected(script: Script) -> AsyncIterator[PlainStream]:
-    """A connection to somebody who follows a script."""
+    """Connect to a peer that follows a script."""
     async with (
         listening(script) as port,
         PlainStream(await anyio.connect_tcp("127.0.0.1", port)) as stream,
@@ -27,13 +27,13 @@ async def connected(script: Script) -> AsyncIterator[PlainStream]:
 
 
 async def hears_all(peer: Peer) -> None:
-    """Read to the end, then say how much that was."""
+    """Read to the end, then send the number of bytes."""
     await peer.hear_to_the_end()
     await peer.say(b"%d" % len(peer.heard))
 
 
 async def test_more_than_the_kernel_takes_at_once_arrives_whole() -> None:
-    """The rest goes out as there is room for it."""
+    """The remainder is sent as the kernel accepts it."""
     async with connected(hears_all) as stream:
         await stream.send(b"x" * LARGE)
         await stream.send_eof()
@@ -43,13 +43,13 @@ async def test_more_than_the_kernel_takes_at_once_arrives_whole() -> None:
 
 
 async def resets(peer: Peer) -> None:
-    """Go away without a word."""
+    """Reset the connection."""
     await peer.hear()
     peer.reset()
 
 
 async def test_a_reset_is_a_broken_stream() -> None:
-    """For the reader, and for the writer that comes after it."""
+    """The reader gets an error, and the writer after it too."""
     async with connected(resets) as stream:
         await stream.send(b"x")
         with pytest.raises(anyio.BrokenResourceError):
@@ -59,7 +59,7 @@ async def test_a_reset_is_a_broken_stream() -> None:
 
 
 async def test_who_waits_can_be_cancelled() -> None:
-    """A backend that says nothing holds nobody."""
+    """A read from a silent backend can be cancelled."""
     async with connected(hears_all) as stream:
         with trio.move_on_after(0.01) as scope:
             await stream.receive()
@@ -67,7 +67,7 @@ async def test_who_waits_can_be_cancelled() -> None:
 
 
 async def test_a_closed_one_writes_to_nobody() -> None:
-    """Its descriptor may be another connection's by now; a reader that waits is told."""
+    """Its descriptor may belong to another connection; a waiting reader gets an error."""
     async with connected(hears_all) as stream, trio.open_nursery() as nursery:
 
         async def read() -> None:

@@ -1,4 +1,4 @@
-"""The order of candidates, as a table over the states that backends may be in."""
+"""The order of candidates, as a table over the states of backends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BIG: LoadOptions = (("num_ctx", 32768),)
 
 
 def track_of(states: Mapping[str, State]) -> Track:
-    """Backends in these states; what a state leaves out is: idle, cold, in tier 1, no cap."""
+    """Make backends in these states; the defaults are idle, cold, tier 1 and no maximum."""
     priorities = {name: state.get("tier", 1) for name, state in states.items()}
     warm = [name for name, state in states.items() if state.get("warm")]
     track = Track(*states, warm="".join(warm), priorities=priorities)
@@ -59,11 +59,11 @@ def track_of(states: Mapping[str, State]) -> Track:
         ({"a": {}, "b": {"loaded": BIG}}, "ba"),
         ({"a": {}, "b": {"loaded": BIG, "busy": 1}}, "ab"),
         ({"a": {"loaded": BIG}, "b": {"warm": True}}, "ba"),
-        # what cannot serve is none
+        # a backend that cannot serve is no candidate
         ({"a": {"is_down": True}, "b": {}}, "b"),
         ({"a": {"is_paused": True}, "b": {}}, "b"),
         ({"a": {"is_paused": True}, "b": {"is_down": True}}, ""),
-        # an open breaker comes last, whatever else
+        # a backend with an open breaker comes last in any case
         ({"a": {**OPEN, "warm": True}, "b": {"tier": 9}}, "ba"),
         ({"a": {"unreachable": FAILURES}, "b": {"tier": 9}}, "ba"),
         ({"a": {"failures": FAILURES - 1}, "b": {}}, "ab"),
@@ -72,7 +72,7 @@ def track_of(states: Mapping[str, State]) -> Track:
 async def test_order(
     autojump_clock: trio.testing.MockClock, states: Mapping[str, State], order: str
 ) -> None:
-    """Tier, warmth, load, load options; open breakers last; the down and the paused not at all."""
+    """Tier, warmth, load and load options; open breakers last; down and paused backends never."""
     track = track_of(states)
 
     evaluated = in_order(evaluate(RouteRequest(M, "key", BIG), track.backends, 0))
@@ -87,9 +87,9 @@ async def test_order(
         ({"a": {"warm": True, "slots": 2, "busy": 2}, "b": {"slots": 2}}, "b"),
         ({"a": {"slots": 1, "busy": 1}, "b": {"tier": 2}}, "b"),
         ({"a": {"warm": True, "rests": 1}, "b": {}}, "b"),
-        # nobody has room
+        # no backend has room
         ({"a": {"slots": 1, "busy": 1}, "b": {"rests": 1}}, None),
-        # an open breaker is no reason to leave a full one that is well
+        # a full backend that is healthy is preferred to one whose breaker is open
         ({"a": {"slots": 1, "busy": 1}, "b": OPEN}, None),
         # all breakers are open: the one whose wait is over first
         ({"a": {"failures": FAILURES + 1, "unreachable": FAILURES}, "b": OPEN}, "either"),
@@ -98,7 +98,7 @@ async def test_order(
 async def test_first(
     autojump_clock: trio.testing.MockClock, states: Mapping[str, State], first: str | None
 ) -> None:
-    """Who gets the next request, with regard to room; None: it waits."""
+    """Which backend gets the next request, with regard to room; None if it waits."""
     track = track_of(states)
 
     with trio.move_on_after(0.5):
@@ -123,5 +123,5 @@ async def test_first(
     ],
 )
 def test_load_options(document: dict[str, object], options: LoadOptions) -> None:
-    """Those that make Ollama load a model anew, in one order; nonsense is left out."""
+    """Options that make Ollama load a model again, in one order; invalid ones are left out."""
     assert load_options(document) == options

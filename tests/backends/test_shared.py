@@ -1,4 +1,4 @@
-"""The catalog in Redis: what one process saw, another one starts from."""
+"""The catalog in Redis: one process writes it, another starts from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import pytest
 import redis
 
 from ollama_gateway.backends.backends import Backend, Backends
-from ollama_gateway.backends.shared import KEY, CatalogCopier, RedisDown, SharedCatalog
+from ollama_gateway.backends.shared import (
+    CATALOG_KEY,
+    CatalogCopier,
+    SharedCatalog,
+    SharedCatalogDown,
+)
 from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry, listing
 from tests.smoke.fleet import free_port
@@ -26,7 +31,7 @@ def url() -> Iterator[str]:
 
 
 def test_what_is_written_is_read(url: str) -> None:
-    """Models, loaded models and version survive the way through Redis; the size counts models."""
+    """Models, loaded models and version survive Redis; the size counts models."""
     shared = SharedCatalog(url)
     found = listing(entry("m:1"), entry("n:1"), version="0.9")
     shared.write(URLS, {"a": found, "b": listing(entry("m:1"))})
@@ -39,7 +44,7 @@ def test_what_is_written_is_read(url: str) -> None:
 
 
 def test_a_backend_that_moved_is_left_out(url: str) -> None:
-    """A copy counts only for the address it was made at."""
+    """A copy counts only for a backend with the same URL."""
     shared = SharedCatalog(url)
     shared.write(URLS, {"a": listing(entry("m:1")), "b": listing(entry("n:1"))})
 
@@ -54,28 +59,28 @@ def test_a_backend_that_moved_is_left_out(url: str) -> None:
     [b"", b"null", b"[]", b"{", b"\xff", b'{"url":"http://a","at":"x"}', b"[" * 100_000],
 )
 def test_garbage_in_redis_is_no_copy(url: str, field: bytes) -> None:
-    """What no gateway wrote is left out, whatever it is."""
+    """Fields that no gateway has written are skipped."""
     with redis.Redis.from_url(url) as client:
-        client.delete(KEY)
-        client.hset(KEY, "a", field)
+        client.delete(CATALOG_KEY)
+        client.hset(CATALOG_KEY, "a", field)
 
     assert SharedCatalog(url).read(URLS) is None
 
 
 def test_a_redis_that_is_away_says_only_that() -> None:
-    """The error names neither address nor library."""
+    """The error contains neither address nor library text."""
     shared = SharedCatalog(f"redis://:secret@127.0.0.1:{free_port()}/0")
 
-    with pytest.raises(RedisDown) as caught:
+    with pytest.raises(SharedCatalogDown) as caught:
         shared.read(URLS)
-    with pytest.raises(RedisDown):
+    with pytest.raises(SharedCatalogDown):
         shared.write(URLS, {"a": listing()})
 
     assert str(caught.value) == "Redis does not answer"
 
 
 async def test_a_fresh_process_starts_from_the_copy(url: str) -> None:
-    """Before its first poll a process knows what others saw; without Redis it just waits."""
+    """A process uses the copy before its first poll; without Redis it starts without one."""
     SharedCatalog(url).write(URLS, {"a": listing(entry("m:1"))})
     for where, models in ((url, 1), (f"redis://127.0.0.1:{free_port()}/0", 0)):
         backends = Backends.of([Backend("a", httpx.URL("http://a"), UNUSED)])

@@ -1,4 +1,4 @@
-"""Backends behind TLS, from the settings to the wire: simulators on sockets, and who trusts."""
+"""Backends behind TLS, from the settings to the wire: simulators on sockets, and trust."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ from tests.support.scenario import Scenario
 
 @attrs.frozen
 class Files:
-    """Who vouches for whom, as an operator has it on the disk."""
+    """The certificate files of an operator."""
 
     directory: Path
     authority: trustme.CA
 
     def context(self, *, is_mutual: bool = False) -> ssl.SSLContext:
-        """How the backend speaks TLS; mutually, it wants a certificate of its authority."""
+        """Make the backend's context; if mutual, it wants a certificate of its authority."""
         return server_context(self.authority, is_mutual=is_mutual)
 
     def path(self, name: str) -> str:
-        """A file: `ca`, `stranger`, `client`, `client.key`, `foreign`, `foreign.key`."""
+        """Return a file: `ca`, `stranger`, `client`, `client.key`, `foreign` or `foreign.key`."""
         return str(self.directory / name)
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """An authority, a stranger, and a client certificate of each."""
+    """Write the files of an authority, of a stranger, and of a client certificate by each."""
     directory = tmp_path_factory.mktemp("certificates")
     authority, stranger = trustme.CA(), trustme.CA()
     for name, owner in {"client": authority, "foreign": stranger}.items():
@@ -66,7 +66,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 @asynccontextmanager
 async def simulated(context: ssl.SSLContext) -> AsyncIterator[int]:
-    """A simulator behind TLS on a real socket; gives the port."""
+    """Run a simulator behind TLS on a real socket; yield the port."""
     simulator = Simulator([Model("m1:latest")])
     below = await anyio.create_tcp_listener(local_host=HOST)
     listener = TLSListener(below, context, standard_compatible=False)
@@ -77,7 +77,7 @@ async def simulated(context: ssl.SSLContext) -> AsyncIterator[int]:
 
 
 def settings_of(directory: Path, *backends: dict[str, object]) -> Settings:
-    """Settings with these backends."""
+    """Make settings with these backends."""
     environment = {
         "OLLAMA_BACKENDS": json.dumps(backends),
         "GATEWAY_STORAGE_DATA_DIR": str(directory),
@@ -86,7 +86,7 @@ def settings_of(directory: Path, *backends: dict[str, object]) -> Settings:
 
 
 async def polled(directory: Path, url: str, **given: object) -> str:
-    """What a poll of a backend finds, or why it failed."""
+    """Poll a backend; return its listing, or the reason of the failure."""
     settings = settings_of(directory, {"name": "a", "url": url, **given})
     (backend,) = build_backends(settings).all
     try:
@@ -100,7 +100,7 @@ async def polled(directory: Path, url: str, **given: object) -> str:
 async def test_a_trusted_backend_is_polled(
     tmp_path: Path, files: Files, given: dict[str, object]
 ) -> None:
-    """With its authority's file, or where it is not to be checked."""
+    """A backend is polled with its authority's file, or without any check."""
     if "ca_file" in given:
         given = {"ca_file": files.path("ca")}
     async with simulated(files.context()) as port:
@@ -108,7 +108,7 @@ async def test_a_trusted_backend_is_polled(
 
 
 async def test_a_client_certificate_is_shown(tmp_path: Path, files: Files) -> None:
-    """A backend that asks for one gets it."""
+    """A backend that asks for a client certificate gets it."""
     given = {
         "ca_file": files.path("ca"),
         "client_cert": files.path("client"),
@@ -131,7 +131,7 @@ async def test_a_client_certificate_is_shown(tmp_path: Path, files: Files) -> No
 async def test_a_client_certificate_that_is_missing_or_wrong(
     tmp_path: Path, files: Files, given: dict[str, str], error: str
 ) -> None:
-    """`probe` says which."""
+    """`probe` tells which of the two it is."""
     paths = {name: files.path(file) for name, file in {"ca_file": "ca", **given}.items()}
     with socket.create_server((HOST, 0)) as listener:
         async with trio.open_nursery() as nursery:
@@ -142,18 +142,18 @@ async def test_a_client_certificate_that_is_missing_or_wrong(
 
 
 def refuse_certificate(listener: socket.socket, context: ssl.SSLContext) -> None:
-    """Meet one client as OpenSSL's servers do, which send their alerts; Trio and AnyIO do not."""
+    """Handle one client as OpenSSL's servers do, which send their alerts; Trio and AnyIO do not."""
     below, _ = listener.accept()
     with below, context.wrap_socket(below, server_side=True, do_handshake_on_connect=False) as tls:
         with pytest.raises(ssl.SSLError):
             tls.do_handshake()
         with socket.socket(fileno=tls.detach()) as rest, contextlib.suppress(OSError):
             while rest.recv(65536):
-                pass  # or its alert might be overtaken by a reset
+                pass  # or a reset might come before its alert
 
 
 async def test_a_wrong_authority(tmp_path: Path, files: Files) -> None:
-    """`probe` says that the certificate is not trusted, by another file as by the system's."""
+    """`probe` reports an untrusted certificate, by another file or by the system's authorities."""
     async with simulated(files.context()) as port:
         for given in ({"ca_file": files.path("stranger")}, {}):
             found = await polled(tmp_path, f"https://{HOST}:{port}", **given)
@@ -161,14 +161,14 @@ async def test_a_wrong_authority(tmp_path: Path, files: Files) -> None:
 
 
 async def test_another_name(tmp_path: Path, files: Files) -> None:
-    """A certificate for something else is told apart from one that nobody vouches for."""
+    """A certificate for another name is distinguished from an untrusted one."""
     async with simulated(files.context()) as port:
         found = await polled(tmp_path, f"https://localhost:{port}", ca_file=files.path("ca"))
     assert found == "cannot connect: its certificate is for another name"
 
 
 async def test_a_plain_backend_behind_https(tmp_path: Path, files: Files) -> None:
-    """Is no TLS at all."""
+    """A plain backend behind `https` does not speak TLS."""
 
     async def speak_plain(peer: Peer) -> None:
         await peer.hear()
@@ -180,7 +180,7 @@ async def test_a_plain_backend_behind_https(tmp_path: Path, files: Files) -> Non
 
 
 async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files: Files) -> None:
-    """A backend whose certificate is a stranger's is `connect_failed`; the next one answers."""
+    """An attempt at an untrusted backend is `connect_failed`; the next backend answers."""
     records: list[AuditRecord] = []
     store = SQLiteKeys(tmp_path / KEYS_FILE)
     _, key = store.create("tester")
@@ -193,7 +193,7 @@ async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files:
         async with build(settings, runner=in_place, sinks=(records.append,)) as gateway:
             scenario = Scenario(gateway, {}, store, key, records)
             await scenario.poll()
-            stranger = ssl.create_default_context()  # since it was polled its certificate changed
+            stranger = ssl.create_default_context()  # its certificate has changed since the poll
             connect = tcp(HOST, one, connect_timeout=10, ssl_context=stranger)
             await gateway.backends.all[0].transport.aclose()
             gateway.backends.all[0].transport = Transport(connect)
@@ -209,7 +209,7 @@ async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files:
 
 
 async def test_an_early_answer_during_a_large_upload(files: Files) -> None:
-    """What a backend says while it does not read is all there; nobody else gets the connection."""
+    """An early answer arrives whole, and its connection is not used again."""
     may_go_on = trio.Event()
 
     async def refuse(peer: Peer) -> None:

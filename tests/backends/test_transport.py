@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def test_request_on_the_wire(autojump_clock: MockClock) -> None:
-    """Head and body leave in one write, framed by Content-Length, on a connection to be closed."""
+    """Head and body are one write, with Content-Length, on a connection to be closed."""
     request = post()
     request.headers["connection"] = "keep-alive"
     async with talking_to(answers(OK + b"Content-Length: 2\r\n\r\nhi")) as (transport, backend):
@@ -30,7 +30,7 @@ async def test_request_on_the_wire(autojump_clock: MockClock) -> None:
 
 
 async def test_request_without_body(autojump_clock: MockClock) -> None:
-    """A GET says nothing of a body, as its method has none."""
+    """A GET has no framing headers, as its method has no body."""
     async with talking_to(answers(OK + b"Content-Length: 2\r\n\r\n{}")) as (transport, backend):
         await fetch(transport, httpx.Request("GET", "http://gpu-1/api/tags?a=b"))
 
@@ -49,17 +49,17 @@ async def test_large_upload(autojump_clock: MockClock, size: int) -> None:
 
 
 async def test_chunks_of_one_read_are_joined(autojump_clock: MockClock) -> None:
-    """What one read gave is handed on as one chunk, at once, however it was framed."""
+    """The bytes of one read are returned as one chunk, at once, in any framing."""
     lines = [chunk(b'{"n":%d}\n' % n) for n in range(5)]
-    pieces = [CHUNKED + lines[0] + lines[1], lines[2] + lines[3], lines[4], b"0\r\n\r\n"]
-    async with talking_to(answers(*pieces)) as (transport, _):
+    parts = [CHUNKED + lines[0] + lines[1], lines[2] + lines[3], lines[4], b"0\r\n\r\n"]
+    async with talking_to(answers(*parts)) as (transport, _):
         _, got = await fetch(transport, post())
 
     assert got == [b'{"n":0}\n{"n":1}\n', b'{"n":2}\n{"n":3}\n', b'{"n":4}\n']
 
 
 async def test_bytes_are_handed_on_when_they_arrive(autojump_clock: MockClock) -> None:
-    """No chunk waits for the next one: each is there in the second in which it was sent."""
+    """No chunk waits for the next: each arrives in the second in which it was sent."""
     script = answers_and_stays(CHUNKED, chunk(b"a"), chunk(b"b"), b"0\r\n\r\n", every=10)
     async with talking_to(script) as (transport, _):
         start = trio.current_time()
@@ -94,7 +94,7 @@ async def test_head_reaches_the_caller(autojump_clock: MockClock) -> None:
 async def test_answers_without_body(
     autojump_clock: MockClock, request_: httpx.Request, head: bytes
 ) -> None:
-    """A body that the method or status rules out is not waited for, on an open connection too."""
+    """If method or status rule out a body, none is awaited, on an open connection too."""
     async with talking_to(answers_and_stays(head)) as (transport, _):
         _, body = await fetch(transport, request_)
 
@@ -102,7 +102,7 @@ async def test_answers_without_body(
 
 
 @pytest.mark.parametrize(
-    ("pieces", "body"),
+    ("parts", "body"),
     [
         pytest.param([OK + b"\r\n", b"one ", b"two"], b"one two", id="no framing, EOF"),
         pytest.param([OK + b"Content-Length: 2\r\n\r\nhiGARBAGE"], b"hi", id="trailing garbage"),
@@ -120,10 +120,10 @@ async def test_answers_without_body(
     ],
 )  # fmt: skip
 async def test_odd_answers_that_are_good(
-    autojump_clock: MockClock, pieces: list[bytes], body: bytes
+    autojump_clock: MockClock, parts: list[bytes], body: bytes
 ) -> None:
-    """An answer that is odd but whole is handed on, byte for byte."""
-    async with talking_to(answers(*pieces)) as (transport, _):
+    """An unusual but complete answer is returned byte for byte."""
+    async with talking_to(answers(*parts)) as (transport, _):
         status, got = await fetch(transport, post())
 
     assert status == 200
@@ -131,7 +131,7 @@ async def test_odd_answers_that_are_good(
 
 
 async def test_as_the_transport_of_a_client(autojump_clock: MockClock) -> None:
-    """A client of httpx works on it, for probes."""
+    """A client of httpx works with the transport."""
     script = answers(OK + b"Content-Type: application/json\r\n\r\n" + b'{"version":"0.6.2"}')
     async with talking_to(script) as (transport, _):
         async with httpx.AsyncClient(transport=transport, trust_env=False) as client:

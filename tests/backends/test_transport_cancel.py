@@ -47,7 +47,7 @@ REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
 async def test_cancelled_at_every_step(
     autojump_clock: MockClock, script: Callable[[Peer], Awaitable[None]], size: int
 ) -> None:
-    """Wherever a cancel strikes, the count is back and the backend has seen its end."""
+    """A cancellation at any step leaves no connection counted, and the backend sees its end."""
     for step in itertools.count(1):
         async with talking_to(script) as (transport, backend):
             cancelled = await is_cancelled_at(step, transport, post(b"x" * size))
@@ -60,7 +60,7 @@ async def test_cancelled_at_every_step(
 
 
 async def test_closed_in_the_middle(autojump_clock: MockClock) -> None:
-    """A response closed early, twice even, ends its connection at once, and its bytes."""
+    """A response closed early, even twice, closes its connection and drops its bytes at once."""
     async with talking_to(answers_and_stays(*STREAM, every=1)) as (transport, _):
         response = await transport.handle_async_request(post())
         async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_raw())) as body:
@@ -76,7 +76,7 @@ async def test_closed_in_the_middle(autojump_clock: MockClock) -> None:
 
 
 async def test_closed_with_the_last_bytes(autojump_clock: MockClock) -> None:
-    """The connection is gone when the last chunk is handed on, before its reader asks for more."""
+    """The connection is released with the last chunk, before the reader asks for more."""
     script = answers_and_stays(CHUNKED, chunk(b"a") + b"0\r\n\r\n")
     async with talking_to(script) as (transport, _):
         response = await transport.handle_async_request(post())
@@ -86,46 +86,46 @@ async def test_closed_with_the_last_bytes(autojump_clock: MockClock) -> None:
 
 @attrs.define(eq=False)
 class Stubborn(ByteStream):
-    """A stream that would wait for its peer's farewell, as TLS does, or complains of it."""
+    """A stream that waits for its peer when it closes, as TLS does, or raises."""
 
     stream: ByteStream
-    farewell: Callable[[], Awaitable[None]]
+    end: Callable[[], Awaitable[None]]
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Read from below."""
+        """Read from the stream below."""
         return await self.stream.receive(max_bytes)
 
     async def send(self, item: bytes) -> None:
-        """Write below."""
+        """Write to the stream below."""
         await self.stream.send(item)
 
     async def send_eof(self) -> None:
-        """Half-close below."""
+        """Half-close the stream below."""
         await self.stream.send_eof()
 
     async def aclose(self) -> None:
-        """Say farewell, and close below even so."""
+        """Close slowly or with an error, but close the stream below."""
         try:
-            await self.farewell()
+            await self.end()
         finally:
-            with anyio.move_on_after(1, shield=True):  # or its Cancelled would hide a complaint
+            with anyio.move_on_after(1, shield=True):  # or its Cancelled would hide the error
                 await self.stream.aclose()
 
 
 async def complain() -> None:
-    """Fail as OpenSSL does when the peer has sent more than it should."""
+    """Raise as OpenSSL does when the peer has sent more than it should."""
     raise ssl.SSLError(1, "application data after close notify")
 
 
-@pytest.mark.parametrize("farewell", [trio.sleep_forever, complain])
+@pytest.mark.parametrize("end", [trio.sleep_forever, complain])
 async def test_closing_is_forced(
-    autojump_clock: MockClock, farewell: Callable[[], Awaitable[None]]
+    autojump_clock: MockClock, end: Callable[[], Awaitable[None]]
 ) -> None:
-    """A stream that does not part in peace delays no answer and spoils none."""
+    """A stream that does not close cleanly delays no answer and breaks none."""
     async with talking_to(answers_and_stays(*STREAM)) as (_, backend):
 
         async def connect() -> ByteStream:
-            return Stubborn(await backend.connect(), farewell)
+            return Stubborn(await backend.connect(), end)
 
         transport = Transport(connect)
         assert await fetch(transport, post()) == (200, [b"a", b"b", b"c"])
@@ -134,7 +134,7 @@ async def test_closing_is_forced(
 
 
 async def test_closed_in_a_cancelled_scope(autojump_clock: MockClock) -> None:
-    """Closing needs no permission to wait."""
+    """Closing works in a cancelled scope."""
     async with talking_to(answers_and_stays(*STREAM)) as (transport, backend):
         response = await transport.handle_async_request(post())
         with trio.CancelScope() as scope:
@@ -146,7 +146,7 @@ async def test_closed_in_a_cancelled_scope(autojump_clock: MockClock) -> None:
 
 
 async def test_closed_while_another_task_reads(autojump_clock: MockClock) -> None:
-    """A reader whose response is closed under it gets an error of httpx."""
+    """A reader whose response is closed meanwhile gets an error of httpx."""
     async with talking_to(answers_and_stays(OK + b"\r\n")) as (transport, _):
         response = await transport.handle_async_request(post())
 
@@ -162,7 +162,7 @@ async def test_closed_while_another_task_reads(autojump_clock: MockClock) -> Non
 
 @pytest.mark.parametrize("seed", range(100))
 async def test_many_at_once_with_random_deadlines(autojump_clock: MockClock, seed: int) -> None:
-    """Twenty requests of all kinds, each with its own deadline, leave nothing behind."""
+    """Twenty requests of all kinds, each with its own deadline, leave nothing open."""
     dice = random.Random(seed)  # noqa: S311 - a seed, no secret
     scripts = [
         answers(*STREAM),
@@ -183,7 +183,7 @@ async def test_many_at_once_with_random_deadlines(autojump_clock: MockClock, see
             try:
                 await fetch(transport, post(b"x" * dice.choice([13, 100_000])))
             except httpx.TransportError:
-                return  # what it raises is shown elsewhere
+                return  # another test shows its error
 
     async with talking_to(play_one) as (transport, backend):
         async with trio.open_nursery() as nursery:

@@ -30,7 +30,7 @@ BOTH = CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    "pieces",
+    "parts",
     [
         pytest.param([], id="EOF before the head"),
         pytest.param([b"HTTP/1.1 200 OK\r\nConte"], id="EOF in the head"),
@@ -59,9 +59,9 @@ BOTH = CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n"
         pytest.param([b"\xff" * 100_000], id="noise"),
     ],
 )
-async def test_answers_that_are_not_http(autojump_clock: MockClock, pieces: list[bytes]) -> None:
-    """A cut or broken answer is a protocol error whose text holds nothing of the backend's."""
-    async with talking_to(answers(*pieces)) as (transport, _):
+async def test_answers_that_are_not_http(autojump_clock: MockClock, parts: list[bytes]) -> None:
+    """A cut or broken answer is a protocol error whose text quotes nothing of the backend."""
+    async with talking_to(answers(*parts)) as (transport, _):
         with pytest.raises(httpx.RemoteProtocolError) as caught:
             await fetch(transport, post())
         assert re.fullmatch(r"the (headers of the )?backend('s answer)? [a-z ]+( HTTP)?",
@@ -69,7 +69,7 @@ async def test_answers_that_are_not_http(autojump_clock: MockClock, pieces: list
 
 
 async def test_head_limit_counts_every_head_when_it_came_at_once(autojump_clock: MockClock) -> None:
-    """The limit is exact, whatever came behind the head in the same read."""
+    """The limit is exact, whatever follows the head in the same read."""
     head = OK + b"Content-Length: 2\r\n\r\n"
     async with talking_to(answers(head + b"hi"), max_head=len(head)) as (transport, _):
         assert await fetch(transport, post()) == (200, [b"hi"])
@@ -79,7 +79,7 @@ async def test_head_limit_counts_every_head_when_it_came_at_once(autojump_clock:
 
 
 async def test_good_bytes_before_a_broken_chunk_are_handed_on(autojump_clock: MockClock) -> None:
-    """An error does not swallow what the same read gave before it."""
+    """Bytes before a broken chunk in the same read are returned before the error."""
     async with talking_to(answers(CHUNKED + chunk(b"good") + b"xyz\r\n")) as (transport, _):
         response = await transport.handle_async_request(post())
         body = aiter(response.stream)  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ async def test_good_bytes_before_a_broken_chunk_are_handed_on(autojump_clock: Mo
 
 @pytest.mark.parametrize("size", [13, 64 * 1024, 8 * MIB])
 async def test_early_answer_is_used(autojump_clock: MockClock, size: int) -> None:
-    """A backend that refuses an upload after its first bytes and closes is heard."""
+    """The answer of a backend that refuses an upload after its first bytes is used."""
     refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
     async with talking_to(refuses_early(refusal)) as (transport, _):
         assert await fetch(transport, post(b"x" * size)) == (413, [b"big"])
@@ -100,7 +100,7 @@ async def test_early_answer_is_used(autojump_clock: MockClock, size: int) -> Non
 async def test_early_answer_on_an_open_connection_ends_the_upload(
     autojump_clock: MockClock,
 ) -> None:
-    """A final answer is not kept waiting for a body that nobody reads."""
+    """A final answer ends the upload, even if the backend does not read it."""
 
     async def refuse(peer: Peer) -> None:
         await peer.hear()
@@ -113,7 +113,7 @@ async def test_early_answer_on_an_open_connection_ends_the_upload(
 
 
 async def test_interim_answer_does_not_end_the_upload(autojump_clock: MockClock) -> None:
-    """A 100 in the middle of an upload is skipped and the body goes on to its end."""
+    """A 100 during an upload is skipped, and the body is sent to its end."""
 
     async def go_on(peer: Peer) -> None:
         await peer.hear()
@@ -126,31 +126,31 @@ async def test_interim_answer_does_not_end_the_upload(autojump_clock: MockClock)
         assert len(backend.peers[0].heard) > MIB
 
 
-@pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 413 Too L",)])
+@pytest.mark.parametrize("parts", [(), (b"HTTP/1.1 413 Too L",)])
 async def test_upload_broken_off_without_an_answer(
-    autojump_clock: MockClock, pieces: tuple[bytes, ...]
+    autojump_clock: MockClock, parts: tuple[bytes, ...]
 ) -> None:
-    """A backend that goes in the middle of an upload, saying nothing whole, is a write error."""
-    async with talking_to(refuses_early(*pieces)) as (transport, _):
+    """A backend that closes during an upload without a complete answer is a write error."""
+    async with talking_to(refuses_early(*parts)) as (transport, _):
         with pytest.raises(httpx.WriteError, match=r"^the backend broke off the request$"):
             await fetch(transport, post(b"x" * 8 * MIB))
 
 
 @pytest.mark.parametrize("size", [13, 8 * MIB])
 async def test_backend_that_never_reads(autojump_clock: MockClock, size: int) -> None:
-    """The caller's deadline ends a write that is stuck."""
+    """The caller's deadline ends a write that does not progress."""
     async with talking_to(never_reads) as (transport, _):
         with trio.move_on_after(5) as deadline:
             await transport.handle_async_request(post(b"x" * size))
         assert deadline.cancelled_caught
 
 
-@pytest.mark.parametrize("pieces", [(), (OK,), (CHUNKED, chunk(b"hi"))])
+@pytest.mark.parametrize("parts", [(), (OK,), (CHUNKED, chunk(b"hi"))])
 async def test_backend_that_falls_silent(
-    autojump_clock: MockClock, pieces: tuple[bytes, ...]
+    autojump_clock: MockClock, parts: tuple[bytes, ...]
 ) -> None:
-    """The caller's deadline ends the wait for a head, for its rest and for a body."""
-    async with talking_to(answers_and_stays(*pieces)) as (transport, _):
+    """The caller's deadline ends the wait for a head, for the rest of it, and for a body."""
+    async with talking_to(answers_and_stays(*parts)) as (transport, _):
         with trio.move_on_after(5) as deadline:
             await fetch(transport, post())
         assert deadline.cancelled_caught
@@ -171,7 +171,7 @@ async def test_backend_that_falls_silent(
 async def test_connecting_fails(
     autojump_clock: MockClock, failure: Exception, becomes: type[httpx.TransportError]
 ) -> None:
-    """Whatever prevents a connection is httpx's error, with a text of ours."""
+    """Every failure to connect is an error of httpx with the gateway's own text."""
 
     async def connect() -> ByteStream:
         raise failure
@@ -186,7 +186,7 @@ async def test_connecting_fails(
 
 
 async def test_black_holed_connect(autojump_clock: MockClock) -> None:
-    """A connect that never returns is counted while it lasts and leaves with its caller."""
+    """A connect that never returns is counted while it runs, and ends with its caller."""
     transport = Transport(trio.sleep_forever)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(transport.handle_async_request, post())
@@ -209,7 +209,7 @@ async def test_black_holed_connect(autojump_clock: MockClock) -> None:
 async def test_request_that_is_not_http(
     autojump_clock: MockClock, method: str, headers: dict[str, str]
 ) -> None:
-    """Nothing is opened for a request that cannot be sent, and its error repeats none of it."""
+    """An invalid request opens no connection, and its error quotes nothing of it."""
     request = httpx.Request(method, "http://gpu-1/", headers=headers)
     transport = Transport(trio.sleep_forever)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What a backend says that nobody asked for: it reaches nobody, and ends the trust in it."""
+"""Unexpected bytes of a backend: no client gets them, and they end the trust in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from anyio.abc import SocketAttribute
 from trio.testing import MockClock
 
 from ollama_gateway.backends.connecting import tcp
-from ollama_gateway.backends.idle import DISTRUST, KEPT, REST, IdleConnections
+from ollama_gateway.backends.idle import (
+    DISTRUST_SECONDS,
+    KEEP_SECONDS,
+    SETTLE_SECONDS,
+    IdleConnections,
+)
 from ollama_gateway.backends.outgoing import Message
 from ollama_gateway.backends.transport import Transport
 from tests.backends.asking import OK, post
@@ -26,10 +31,10 @@ SECRET = OK + b"Content-Length: 6\r\n\r\nsecret"
 
 @attrs.define(eq=False)
 class Talker:
-    """A backend that answers each request alike, and says more when it is told to.
+    """A backend that answers each request alike, and sends extra bytes on demand.
 
     Args:
-        behind: said in the same write as the answer.
+        behind: sent in the same write as the answer.
 
     """
 
@@ -38,7 +43,7 @@ class Talker:
     requests: list[bytes] = attrs.field(factory=list)
 
     async def __call__(self, peer: Peer) -> None:
-        """Play it on one connection."""
+        """Play the backend on one connection."""
         self.peers.append(peer)
         while True:
             peer.heard.clear()
@@ -50,23 +55,23 @@ class Talker:
 
 
 async def ask(transport: Transport, owner: str = "") -> bytes:
-    """One request, and the body of its answer."""
+    """Send one request, and return the body of its answer."""
     incoming = await transport.ask(Message.of(post(), is_once=False), owner)
-    pieces = []
-    while piece := await incoming.read():
-        pieces.append(piece)
-    return b"".join(pieces)
+    parts = []
+    while part := await incoming.read():
+        parts.append(part)
+    return b"".join(parts)
 
 
 @pytest.fixture(params=["plain", "tls"])
 def secured(request: pytest.FixtureRequest, certificates: Certificates) -> Certificates | None:
-    """Both ways to reach a backend: in plain, or over TLS."""
+    """Reach a backend both in plain and over TLS."""
     return certificates if request.param == "tls" else None
 
 
 @asynccontextmanager
 async def reaching(script: Script, certificates: Certificates | None) -> AsyncIterator[Transport]:
-    """A transport to a backend on real sockets; its time is the test's."""
+    """Make a transport to a backend on real sockets, on the test's clock."""
     wrap: Callable[[trio.SocketStream], trio.abc.Stream] = (
         certificates.wrap if certificates else lambda stream: stream
     )
@@ -79,13 +84,13 @@ async def reaching(script: Script, certificates: Certificates | None) -> AsyncIt
 
 
 async def said_more(peer: Peer, extra: bytes) -> None:
-    """Say it once the answer before it has been said."""
+    """Send it after the answer before it."""
     await trio.testing.wait_all_tasks_blocked()
     await peer.say(extra)
 
 
 async def something_came(transport: Transport, at: int = -1) -> None:
-    """Wait until there is something to be read on a connection that is kept."""
+    """Wait until an idle connection has something to read."""
     _, _, stream = transport._idle._streams[at]
     await trio.lowlevel.wait_readable(stream.extra(SocketAttribute.raw_socket))  # noqa: S610
 
@@ -94,21 +99,21 @@ async def something_came(transport: Transport, at: int = -1) -> None:
 async def test_what_comes_behind_an_answer_is_not_the_next_one(
     mock_clock: MockClock, secured: Certificates | None, extra: bytes
 ) -> None:
-    """Whatever it is; and from then on nothing is kept."""
+    """Extra bytes of any kind are dropped, and no connection is kept afterwards."""
     talker = Talker()
     async with reaching(talker, secured) as transport:
         assert await ask(transport) == b"hi"
         await said_more(talker.peers[0], extra)
         await something_came(transport)
-        mock_clock.jump(REST)
+        mock_clock.jump(SETTLE_SECONDS)
         for _ in range(2):
             assert await ask(transport) == b"hi"
             assert transport.idle_connections == 0
         assert b"Connection: close" in talker.requests[-1]
 
 
-async def test_what_comes_before_it_has_rested_is_not_read(mock_clock: MockClock) -> None:
-    """Nobody has asked on it yet; it is looked at before it is closed, if not before."""
+async def test_what_comes_before_it_may_be_used_is_not_read(mock_clock: MockClock) -> None:
+    """Bytes that arrive during the pause are found, at the latest when the connection is closed."""
     talker = Talker()
     async with reaching(talker, None) as transport:
         assert await ask(transport) == b"hi"
@@ -117,10 +122,10 @@ async def test_what_comes_before_it_has_rested_is_not_read(mock_clock: MockClock
         assert len(talker.peers) == 4
         await said_more(talker.peers[0], SECRET)
         await something_came(transport, at=0)
-        mock_clock.jump(REST)
+        mock_clock.jump(SETTLE_SECONDS)
         assert await ask(transport) == b"hi"
         assert transport.idle_connections == 4
-        mock_clock.jump(KEPT + 1)
+        mock_clock.jump(KEEP_SECONDS + 1)
         assert await ask(transport) == b"hi"
         assert transport.idle_connections == 0
 
@@ -129,7 +134,7 @@ async def test_what_comes_before_it_has_rested_is_not_read(mock_clock: MockClock
 async def test_what_came_with_the_answer_is_seen(
     mock_clock: MockClock, secured: Certificates | None, extra: bytes
 ) -> None:
-    """In the same read, or over TLS in a record behind it, which the socket does not show."""
+    """Extra bytes in the same read are found, and those in a further TLS record of that read."""
     talker, connections = Talker(), 0
 
     async def script(peer: Peer) -> None:
@@ -144,26 +149,26 @@ async def test_what_came_with_the_answer_is_seen(
 
     async with reaching(script, secured) as transport:
         assert await ask(transport) == b"hi"
-        mock_clock.jump(REST)
+        mock_clock.jump(SETTLE_SECONDS)
         for _ in range(2):
             assert await ask(transport) == b"hi"
             assert transport.idle_connections == 0
         assert connections == 3
 
 
-async def _in_one_write(peer: Peer, *pieces: bytes) -> None:
-    """Write TLS records so that one read of the socket gives all of them."""
+async def _in_one_write(peer: Peer, *parts: bytes) -> None:
+    """Write TLS records so that one read of the socket returns all of them."""
     assert isinstance(peer.stream, trio.SSLStream)
-    await peer.say(b"HTTP/1.1 100 Continue\r\n\r\n")  # and what Trio held back of the handshake
-    for piece in pieces:
-        peer.stream._ssl_object.write(piece)
+    await peer.say(b"HTTP/1.1 100 Continue\r\n\r\n")  # with the held back end of the handshake
+    for part in parts:
+        peer.stream._ssl_object.write(part)
     await peer.stream.transport_stream.send_all(peer.stream._outgoing.read())
 
 
 async def test_an_end_is_no_reason_for_distrust(
     mock_clock: MockClock, secured: Certificates | None
 ) -> None:
-    """Backends close what was idle, with TLS's word for it too: the next connection is kept."""
+    """Backends close idle connections, with close_notify too: the next connection is kept."""
 
     async def script(peer: Peer) -> None:
         await peer.hear_request()
@@ -173,29 +178,29 @@ async def test_an_end_is_no_reason_for_distrust(
         for _ in range(3):
             assert await ask(transport) == b"hi"
             await something_came(transport)
-            mock_clock.jump(REST)
+            mock_clock.jump(SETTLE_SECONDS)
         assert transport.idle_connections == 1
 
 
 async def test_a_key_never_gets_a_connection_of_another_one(mock_clock: MockClock) -> None:
-    """What comes too late to be seen, while an answer is awaited, is at least none of another."""
+    """Bytes that arrive while an answer is awaited never come from another key's request."""
     talker = Talker()
     async with reaching(talker, None) as transport:
         for owner in ("alice", "bob", "alice", "bob", ""):
             assert await ask(transport, owner) == b"hi"
-            mock_clock.jump(REST)
+            mock_clock.jump(SETTLE_SECONDS)
         assert len(talker.peers) == 3
 
 
 async def test_distrust_passes(mock_clock: MockClock) -> None:
-    """After ten minutes without a word too much connections are kept again."""
+    """After ten minutes without extra bytes connections are kept again."""
     talker = Talker(behind=SECRET)
     async with reaching(talker, None) as transport:
         assert await ask(transport) == b"hi"
-        mock_clock.jump(DISTRUST - 1)
+        mock_clock.jump(DISTRUST_SECONDS - 1)
         assert await ask(transport) == b"hi"
         talker.behind = b""
-        mock_clock.jump(DISTRUST - 1)
+        mock_clock.jump(DISTRUST_SECONDS - 1)
         assert await ask(transport) == b"hi"
         assert transport.idle_connections == 0
         mock_clock.jump(1)
@@ -204,7 +209,7 @@ async def test_distrust_passes(mock_clock: MockClock) -> None:
 
 
 async def test_one_that_says_too_much_costs_all_that_are_kept(autojump_clock: MockClock) -> None:
-    """Who confuses one answer confuses others."""
+    """Extra bytes on one connection close all idle connections of the backend."""
     talker = Talker()
     async with talking_to(talker, most_idle=4) as (transport, _):
         async with trio.open_nursery() as nursery:
@@ -222,7 +227,7 @@ async def test_one_that_says_too_much_costs_all_that_are_kept(autojump_clock: Mo
 async def test_an_answer_without_a_body_that_nobody_reads(
     autojump_clock: MockClock, head: bytes
 ) -> None:
-    """What came behind its head was said too much, whether or not the answer is read."""
+    """Bytes after its head count as extra bytes, whether or not the answer is read."""
 
     async def script(peer: Peer) -> None:
         await peer.hear_request()
@@ -236,7 +241,7 @@ async def test_an_answer_without_a_body_that_nobody_reads(
 
 
 async def test_which_is_taken_and_which_goes() -> None:
-    """The one used last of those that have rested; the oldest goes, or under load the newest."""
+    """The usable one used last is taken; the oldest is closed, or under load the newest."""
     idle = IdleConnections(most=2)
     one, two, three = (Duplex(trio.testing.memory_stream_pair()[0], trio.Event()) for _ in "abc")
     idle.keep(one, "a", 0)
@@ -244,10 +249,10 @@ async def test_which_is_taken_and_which_goes() -> None:
     assert idle.take("a", 0.05) is None
     assert idle.take("b", 1) is None
     idle.keep(three, "a", 0.06)
-    assert idle.expired(0.07) is three  # the others will have rested sooner
+    assert idle.expired(0.07) is three  # the others can be used sooner
     idle.keep(three, "b", 0.11)
     assert idle.expired(0.11) is one
     assert idle.expired(0.11) is None
     assert idle.take("a", 1) is two
-    assert idle.expired(0.11 + KEPT) is None
-    assert idle.expired(0.12 + KEPT) is three
+    assert idle.expired(0.11 + KEEP_SECONDS) is None
+    assert idle.expired(0.12 + KEEP_SECONDS) is three

@@ -1,4 +1,4 @@
-"""Bodies that come from somewhere else: framed, with back-pressure, and with own faults."""
+"""Streamed bodies: framing, back-pressure and their own errors."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ NOTHING = OK + b"Content-Length: 0\r\n\r\n"
 
 @attrs.define(eq=False)
 class Source(httpx.AsyncByteStream):
-    """Gives pieces, then ends or fails; counts what was taken."""
+    """Yields parts, then ends or fails; counts the parts taken."""
 
-    pieces: Sequence[bytes]
+    parts: Sequence[bytes]
     failure: Exception | None = None
     taken: int = 0
 
@@ -37,14 +37,14 @@ class Source(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         await trio.lowlevel.checkpoint()
-        if self.taken < len(self.pieces):
+        if self.taken < len(self.parts):
             self.taken += 1
-            return self.pieces[self.taken - 1]
+            return self.parts[self.taken - 1]
         raise self.failure or StopAsyncIteration
 
 
 def upload(source: Source, length: int | None = None) -> httpx.Request:
-    """A request whose body comes from a source."""
+    """Make a request with a streamed body."""
     headers = {"host": "gpu-1"}
     if length is not None:
         headers["content-length"] = str(length)
@@ -52,14 +52,14 @@ def upload(source: Source, length: int | None = None) -> httpx.Request:
 
 
 async def heard_of(script: Script, source: Source, length: int | None = None) -> bytes:
-    """What a backend hears of an upload that it takes."""
+    """Return the bytes that a backend reads of an upload."""
     async with talking_to(script) as (transport, backend):
         assert await fetch(transport, upload(source, length)) == (200, [])
         return bytes(backend.peers[0].heard)
 
 
 async def test_a_stream_of_known_length(autojump_clock: MockClock) -> None:
-    """The length that the request says is the length that the backend is told."""
+    """The request's Content-Length is sent to the backend."""
     heard = await heard_of(answers(NOTHING), Source([b"one ", b"", b"two"]), 7)
 
     assert b"\r\nContent-Length: 7\r\n" in heard
@@ -68,7 +68,7 @@ async def test_a_stream_of_known_length(autojump_clock: MockClock) -> None:
 
 
 async def test_a_stream_of_unknown_length(autojump_clock: MockClock) -> None:
-    """Without a length the body is chunked; an empty piece does not end it."""
+    """Without a length the body is chunked; an empty part does not end it."""
     script = refuses_early(NOTHING, after_reads=4)
     heard = await heard_of(script, Source([b"one ", b"", b"twelve bytes"]))
 
@@ -78,7 +78,7 @@ async def test_a_stream_of_unknown_length(autojump_clock: MockClock) -> None:
 
 
 async def test_a_source_that_fails(autojump_clock: MockClock) -> None:
-    """Its own error comes out, bare, and the connection is closed with the body unfinished."""
+    """The source's own error is raised, not in a group, and the body stays unfinished."""
     failure = BodyFailed(ValueError("late"))
     source = Source([b"begun"], failure)
     async with talking_to(Peer.hear_to_the_end) as (transport, backend):
@@ -92,18 +92,18 @@ async def test_a_source_that_fails(autojump_clock: MockClock) -> None:
 
 
 async def test_an_early_answer_ends_the_upload(autojump_clock: MockClock) -> None:
-    """A backend that has the blob already answers before the body is there, and that counts."""
+    """A backend may answer before the body is sent, and its answer is used."""
     source = Source([b"x" * 64 * 1024] * 1000)
     async with talking_to(refuses_early(NOTHING)) as (transport, _):
         assert await fetch(transport, upload(source)) == (200, [])
 
-    assert source.taken < len(source.pieces)
+    assert source.taken < len(source.parts)
 
 
 async def test_a_source_is_read_no_faster_than_the_backend_reads(
     autojump_clock: MockClock,
 ) -> None:
-    """Of a body that the backend does not take not a piece is read."""
+    """If the backend reads nothing, no part is taken from the source."""
     source = Source([b"x" * 64 * 1024] * 1000)
     async with talking_to(never_reads) as (transport, _):
         with trio.move_on_after(5):

@@ -1,4 +1,4 @@
-"""The waiting line: whose turn it is, and that nobody is left in it."""
+"""The waiting line: whose turn it is, and that no waiter is forgotten."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import anyio
 import pytest
 import trio.testing
 
-from ollama_gateway.backends.waiting import CAPACITY, Waiter, WaitingLine
+from ollama_gateway.backends.waiting import MAX_WAITING, Waiter, WaitingLine
 from ollama_gateway.errors import Unavailable
 
 
 class Room:
-    """So many free places; who took one."""
+    """A number of free places, and the waiters that took one."""
 
     def __init__(self, free: int = 0) -> None:
         self.free = free
         self.served: list[str] = []
 
     def waiter(self, key: str, name: str = "", kind: str = "m") -> Waiter:
-        """One who waits for a place."""
+        """Make a waiter for a place."""
 
         def serve() -> bool:
             if not self.free:
@@ -31,7 +31,7 @@ class Room:
 
 
 async def served_in(line: WaitingLine, room: Room, arrivals: list[tuple[str, str]]) -> list[str]:
-    """Let all of them arrive, then free places one by one; in which order they were served."""
+    """Let all waiters arrive, then free places one by one; return the order of service."""
     async with trio.open_nursery() as nursery:
         for key, name in arrivals:
 
@@ -49,21 +49,21 @@ async def served_in(line: WaitingLine, room: Room, arrivals: list[tuple[str, str
 
 
 async def test_one_key_is_served_in_order_of_arrival() -> None:
-    """First come, first served."""
+    """Requests of one key are served in order of arrival."""
     arrivals = [("k", name) for name in "abcd"]
 
     assert await served_in(WaitingLine(), Room(), arrivals) == list("abcd")
 
 
 async def test_keys_take_turns() -> None:
-    """A key that floods the line delays another one's first request by one turn."""
+    """A key that floods the line delays another key's first request by one turn."""
     arrivals = [("k", "k1"), ("k", "k2"), ("k", "k3"), ("l", "l1"), ("l", "l2"), ("m", "m1")]
 
     assert await served_in(WaitingLine(), Room(), arrivals) == ["k1", "l1", "m1", "k2", "l2", "k3"]
 
 
 async def test_who_cannot_go_on_holds_up_nobody_else() -> None:
-    """Room for one kind goes to the first who waits for it, however many others stand before."""
+    """A place for one kind goes to its first waiter, past waiters of other kinds."""
     line, none, some = WaitingLine(), Room(), Room()
     with (
         line.joined(none.waiter("k", kind="full")),
@@ -79,7 +79,7 @@ async def test_who_cannot_go_on_holds_up_nobody_else() -> None:
 
 
 async def test_one_dispatch_serves_all_that_there_is_room_for() -> None:
-    """Several places can come free at once."""
+    """One dispatch can free several places."""
     line, room = WaitingLine(), Room()
     waiters = [room.waiter(key) for key in "kkkl"]
     with line.joined(waiters[0]), line.joined(waiters[1]), line.joined(waiters[2]):
@@ -90,9 +90,9 @@ async def test_one_dispatch_serves_all_that_there_is_room_for() -> None:
 
 
 async def test_a_line_that_is_full_sends_away_the_last_one_of_who_fills_it() -> None:
-    """1,024 may wait; a key that has all places has to make room for another key's first."""
+    """1,024 may wait; a key with all places loses its newest to another key's first."""
     line, room = WaitingLine(capacity=2), Room(0)
-    assert CAPACITY == 1024
+    assert MAX_WAITING == 1024
     with (
         line.joined(room.waiter("k", "first")),
         line.joined(room.waiter("k", "last")) as last,
@@ -110,7 +110,7 @@ async def test_a_line_that_is_full_sends_away_the_last_one_of_who_fills_it() -> 
 
 
 async def test_who_fills_the_line_is_refused() -> None:
-    """One more of the same key is sent away at once."""
+    """One more request of the same key is rejected at once."""
     line, room = WaitingLine(capacity=2), Room()
     with (
         line.joined(room.waiter("k")),
@@ -125,7 +125,7 @@ async def test_who_fills_the_line_is_refused() -> None:
 
 
 async def test_one_of_each_kind_looks_at_the_clock() -> None:
-    """The next one does when it leaves, and it looks again when something has changed."""
+    """When it leaves, the next one sets the alarm, and sets it again after each change."""
     line, looks = WaitingLine(), []
 
     def waiter(name: str, kind: str) -> Waiter:
@@ -145,7 +145,7 @@ async def test_one_of_each_kind_looks_at_the_clock() -> None:
 
 
 async def test_a_drain_sends_all_away_and_lets_nobody_in() -> None:
-    """What waits gets its 503 at once, as does what would."""
+    """Waiting requests get a 503 at once, and new ones too."""
     line, room = WaitingLine(), Room()
     with line.joined(room.waiter("k")) as waiter:
         line.close()
@@ -159,7 +159,7 @@ async def test_a_drain_sends_all_away_and_lets_nobody_in() -> None:
 
 
 async def test_who_leaves_is_not_served() -> None:
-    """A client that is gone takes no room from the next one."""
+    """A client that has left takes no place from the next one."""
     line, room = WaitingLine(), Room()
     with line.joined(room.waiter("k", "stays")) as stays:
         with anyio.move_on_after(0), line.joined(room.waiter("k", "leaves")) as leaves:

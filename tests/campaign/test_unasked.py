@@ -1,4 +1,4 @@
-"""A backend that says more than it was asked: nobody gets what was meant for another."""
+"""A backend that sends extra bytes after its answers: no client gets another's answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from ollama_gateway.backends import idle
-from ollama_gateway.backends.idle import DISTRUST
+from ollama_gateway.backends.idle import DISTRUST_SECONDS
 from tests.backends.misbehaving import Peer, listening
 from tests.campaign.conftest import Note
 from tests.campaign.scripted import MODEL, gateway_before, next_prompt, response
@@ -20,21 +20,21 @@ from tests.campaign.sizes import Sizes
 from tests.campaign.visit import Visit
 
 LATEST: Final = 0.06
-"""Seconds behind an answer until which more comes."""
+"""Seconds after an answer in which extra bytes arrive, at most."""
 
 
 def chat(text: str) -> bytes:
-    """What a model says."""
+    """Make a model's answer."""
     message = {"role": "assistant", "content": text}
     return response({"model": MODEL, "message": message, "done": True, "done_reason": "stop"})
 
 
 @attrs.define(eq=False)
 class Echo:
-    """A backend that answers with the prompt, and behind that says it once more.
+    """A backend that answers with the prompt, and sends the same answer once more.
 
-    It comes in the same write, or later: before the next request is read, or whatever else there
-    is to be done.
+    The second answer comes in the same write, or later: before the next request is read, or
+    whatever else is done.
     """
 
     nursery: trio.Nursery
@@ -64,7 +64,7 @@ class Echo:
 
 @attrs.define(eq=False)
 class Client:
-    """Asks again and again, with a prompt that nobody else has."""
+    """Sends requests one after the other, each with a unique prompt."""
 
     name: str
     key: str
@@ -75,7 +75,7 @@ class Client:
     """Answers to prompts of its own, but not to this one."""
 
     async def run(self, port: int, times: int) -> None:
-        """Ask so many times."""
+        """Send this many requests."""
         for number in range(times):
             prompt = f"{self.name} {number}"
             visit = Visit(port, self.key, MODEL, prompt, streams=False)
@@ -89,17 +89,19 @@ class Client:
                 self.earlier.append(text)
 
 
-@pytest.mark.parametrize("distrust", [DISTRUST, 0.0], ids=["as it is", "trusts again at once"])
+@pytest.mark.parametrize(
+    "distrust", [DISTRUST_SECONDS, 0.0], ids=["as it is", "trusts again at once"]
+)
 async def test_nobody_gets_an_answer_of_another(
     tmp_path: Path, sizes: Sizes, note: Note, monkeypatch: pytest.MonkeyPatch, distrust: float
 ) -> None:
-    """Two clients, each with a key, alternate at a backend that repeats itself at random moments.
+    """Two clients, each with a key, alternate at a backend that repeats its answers at random.
 
-    Once with a gateway that goes on keeping connections to it, for else there is little to see.
-    That a request gets an earlier answer to its own key is only told: a machine that stands still
-    for a moment can make more come later than connections rest.
+    In the second run the gateway goes on keeping connections to it, or there would be little to
+    see. A request that gets an earlier answer to its own key is only counted: if the machine stands
+    still for a moment, answers can arrive later than the pause of a connection.
     """
-    monkeypatch.setattr(idle, "DISTRUST", distrust)
+    monkeypatch.setattr(idle, "DISTRUST_SECONDS", distrust)
     async with trio.open_nursery() as late:
         echo = Echo(late, random.Random(1))  # noqa: S311 - to be repeatable
         async with (

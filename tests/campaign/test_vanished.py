@@ -1,4 +1,4 @@
-"""Peers that vanish in the middle, without a word: packets are lost on a network of the test's own.
+"""Peers that vanish without closing: packets are lost on a network of the test's own.
 
 Only in full size: it takes root, iproute2 and a minute each (`wire.py`).
 """
@@ -24,20 +24,20 @@ from tests.campaign.visit import Visit, body_of
 from tests.campaign.wire import FAR, NEAR, Wire, wire
 
 AT_MOST: Final = keepalive.WRITE_TIMEOUT + keepalive.INTERVAL + 10
-"""Seconds until a peer counts as gone; by itself TCP waits a quarter of an hour, or for ever."""
+"""Seconds until a peer counts as gone; TCP alone waits a quarter of an hour, or for ever."""
 PATIENT: Final = {
     "GATEWAY_RACE_FIRST_CHUNK_TIMEOUT": "1h",
     "GATEWAY_RACE_IDLE_TIMEOUT": "1h",
     "GATEWAY_RACE_TOTAL_TIMEOUT": "1h",
 }
-"""Deadlines of the gateway that are no part of this."""
+"""Deadlines of the gateway, out of the way of this test."""
 HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 
 
 def token() -> bytes:
-    """A chunk with a line of a chat."""
+    """Make a chunk with a line of a chat."""
     message = {"role": "assistant", "content": "x"}
     line = json.dumps({"model": MODEL, "message": message, "done": False}).encode() + b"\n"
     return b"%x\r\n%b\r\n" % (len(line), line)
@@ -45,7 +45,7 @@ def token() -> bytes:
 
 @attrs.frozen
 class Speaker:
-    """A backend that begins an answer, or does not, and goes on with it, or does not."""
+    """A backend that may begin an answer, and may go on with it."""
 
     begins: bool
     goes_on: bool
@@ -81,7 +81,7 @@ def cable() -> Iterator[Wire]:
 
 
 def bound(host: str) -> tuple[trio.SocketListener, str]:
-    """A listening socket, and where it is."""
+    """Return a listening socket and its address."""
     sock = socket.create_server((host, 0))
     sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
     return trio.SocketListener(
@@ -90,7 +90,7 @@ def bound(host: str) -> tuple[trio.SocketListener, str]:
 
 
 def request(before: Before) -> bytes:
-    """A chat that streams."""
+    """Make a chat that streams."""
     body = body_of(MODEL, "hi", streams=True)
     head = "POST /api/chat HTTP/1.1\r\nhost: gateway\r\n"
     head += f"authorization: Bearer {before.keys['bob']}\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -98,7 +98,7 @@ def request(before: Before) -> bytes:
 
 
 async def seconds_until_free(before: Before) -> float:
-    """How long a request still holds its slot and its connections."""
+    """Return how long a request still holds its slot and its connections."""
     began = trio.current_time()
     (backend,) = before.gateway.backends.all
     await wait_until(lambda: not (backend.in_flight or before.gateway.app.requests_running), 120)
@@ -109,7 +109,7 @@ async def seconds_until_free(before: Before) -> float:
 async def test_a_client_that_vanishes_frees_its_slot(
     tmp_path: Path, cable: Wire, note: Note, speaker: Speaker
 ) -> None:
-    """While tokens are sent to it, and while the first one is still awaited."""
+    """The slot is freed while tokens are sent, and while the first one is awaited."""
     listener, address = bound("127.0.0.1")
     async with trio.open_nursery() as serving:
         serving.start_soon(trio.serve_listeners, speaker, [listener])
@@ -132,7 +132,7 @@ async def test_a_client_that_vanishes_frees_its_slot(
 async def test_a_backend_that_vanishes_in_its_answer_is_noticed(
     tmp_path: Path, cable: Wire, note: Note
 ) -> None:
-    """The client is told that the answer broke off, and does not wait for a silent one."""
+    """The client is told that the answer broke off, and does not wait for a silent backend."""
     with cable.at(cable.far):
         listener, address = bound(FAR)
     async with trio.open_nursery() as serving:

@@ -13,10 +13,10 @@ import trio
 
 from ollama_gateway.backends.backends import Backend, Backends
 from ollama_gateway.backends.catalog import Listing
-from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
-from ollama_gateway.backends.transport import Incoming
+from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
 from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
@@ -31,7 +31,7 @@ from tests.backends.test_catalog import entry
 
 M: Final = ModelName.parse("m:1")
 GOOD: Final = "good"
-REACHED: Final = {Fault.ERROR, Fault.FULL, Fault.LACKS_MODEL}
+REACHED: Final = {BackendFault.ERROR, BackendFault.FULL, BackendFault.LACKS_MODEL}
 """Failures of a backend that has begun to answer."""
 Outcome = str | Exception
 RacePlan = Mapping[str, tuple[float, Outcome]]
@@ -39,7 +39,7 @@ RacePlan = Mapping[str, tuple[float, Outcome]]
 
 def failed(
     reason: str = "connection_broken",
-    fault: Fault = Fault.BROKEN,
+    fault: BackendFault = BackendFault.BROKEN,
     status: int | None = None,
     retry_after: float | None = None,
 ) -> AttemptFailed:
@@ -49,17 +49,17 @@ def failed(
 
 def error(status: int = 500) -> AttemptFailed:
     """Return the failure of a backend that answers with an error."""
-    return failed(f"status_{status}", Fault.ERROR, status)
+    return failed(f"status_{status}", BackendFault.ERROR, status)
 
 
 def full(retry_after: float | None = None, status: int = 503) -> AttemptFailed:
     """Return the failure of a backend that says it is full."""
-    return failed(f"status_{status}", Fault.FULL, status, retry_after)
+    return failed(f"status_{status}", BackendFault.FULL, status, retry_after)
 
 
 def unreachable() -> AttemptFailed:
     """Return the failure of a backend that cannot be reached."""
-    return failed("connect_failed", Fault.UNREACHABLE)
+    return failed("connect_failed", BackendFault.UNREACHABLE)
 
 
 @attrs.define
@@ -165,7 +165,7 @@ class Track:
         return self.metrics.registry.get_sample_value(f"ollama_gateway_{name}", labels) or 0
 
 
-class Unread(Incoming):
+class Unread(BackendAnswer):
     """An answer without a connection, which reports when it is closed."""
 
     def __init__(self, on_close: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio.testing
 
-from ollama_gateway.backends.health import FASTEST
+from ollama_gateway.backends.health import ASSUMED_PACE
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.limits.quota import KeyUsage
 from ollama_gateway.simulator import Model, Script, Simulator
@@ -123,7 +123,7 @@ async def test_a_whole_answer_that_is_left_costs_its_time(
         await key.ask(body=WHOLE, leave_at=leave_at)
         completion, _ = await charged(key)
 
-    assert FASTEST == 1000
+    assert ASSUMED_PACE == 1000
     assert completion == pytest.approx(tokens, abs=1)
     assert key.scenario.records[0].tokens_source == "counted"
 
@@ -157,7 +157,7 @@ async def test_a_short_or_a_bundled_answer_shows_no_pace(autojump_clock: Clock) 
         health = key.scenario.gateway.backends.all[0].health
         paces = [(list(health[name].paces), health[name].pace) for name in health]
 
-    assert paces == [([], FASTEST)] * 2
+    assert paces == [([], ASSUMED_PACE)] * 2
 
 
 async def test_a_deadline_costs_the_time_until_then(autojump_clock: Clock) -> None:

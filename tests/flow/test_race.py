@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import (
     Forbidden,
     GatewayError,
@@ -176,15 +176,15 @@ async def test_a_refusal_in_the_instant_of_the_win_leaves_nothing_open(
 @pytest.mark.parametrize(
     ("failures", "expected", "status"),
     [
-        ([unreachable(), failed("backend_down", Fault.NONE)], Unavailable, 503),
+        ([unreachable(), failed("backend_down", BackendFault.NONE)], Unavailable, 503),
         ([error(500), unreachable()], UpstreamFailed, 502),
         ([unreachable(), error(500)], UpstreamFailed, 500),
         ([full(status=429)], UpstreamFailed, 429),
         ([full()], UpstreamFailed, 503),
         ([error(302)], UpstreamFailed, 502),
-        ([failed("status_404", Fault.NONE, 404)], Forbidden, 403),
-        ([error(500), failed("status_404", Fault.NONE, 404)], UpstreamFailed, 500),
-        ([unreachable(), failed("status_404", Fault.NONE, 404)], Unavailable, 503),
+        ([failed("status_404", BackendFault.NONE, 404)], Forbidden, 403),
+        ([error(500), failed("status_404", BackendFault.NONE, 404)], UpstreamFailed, 500),
+        ([unreachable(), failed("status_404", BackendFault.NONE, 404)], Unavailable, 503),
     ],
 )
 async def test_when_all_fail_the_last_one_speaks(

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from ollama_gateway.backends.idle import REST
+from ollama_gateway.backends.idle import SETTLE_SECONDS
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.simulator import Model, Script, Simulator, memory_server
 from tests.support.scenario import open_scenario
@@ -28,7 +28,7 @@ async def test_a_second_generation_is_seen(
         (backend,) = scenario.gateway.backends.all
         backend.transport = Transport(connect, most_idle=4)
         assert (await scenario.ask()).status == 200
-        await trio.sleep(REST)
+        await trio.sleep(SETTLE_SECONDS)
         simulator.script(Script(before=worked, cut_after=0))
         reply = await scenario.ask()
         await backend.transport.aclose()

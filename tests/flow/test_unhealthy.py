@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES, FIRST_WAIT, JITTER
-from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.hedging import RETRIES_SAVED
 from ollama_gateway.wire.names import ModelName
@@ -33,11 +33,11 @@ def states(track: Track, name: str) -> tuple[str, str]:
         (failed("empty_answer"), ("closed", "open")),
         (error(500), ("closed", "open")),
         (error(401), ("closed", "open")),
-        (failed("error_as_answer", Fault.ERROR), ("closed", "open")),
+        (failed("error_as_answer", BackendFault.ERROR), ("closed", "open")),
         (full(), ("closed", "closed")),
         (full(status=429), ("closed", "closed")),
-        (failed("status_404", Fault.NONE, 404), ("closed", "closed")),
-        (failed("backend_down", Fault.NONE), ("closed", "closed")),
+        (failed("status_404", BackendFault.NONE, 404), ("closed", "closed")),
+        (failed("backend_down", BackendFault.NONE), ("closed", "closed")),
     ],
 )
 async def test_what_counts_where_another_backend_served(

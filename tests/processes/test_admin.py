@@ -1,4 +1,4 @@
-"""The admin listener of several processes, whose own are real sockets without processes."""
+"""The admin listener of several processes, which are real sockets without processes here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.processes.admin import Member, MergedAdmin, Roster
+from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
 from ollama_gateway.server.admin import JSON_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.app import App
@@ -31,7 +31,7 @@ READY = {"ready": True, "reasons": [], "degraded": [], "requests": 1}
 
 @attrs.define
 class Answers:
-    """What a process says, by path; those that hold a slash at their end take a parameter."""
+    """The answers of a process by path; a path that ends with a slash takes a parameter."""
 
     documents: Mapping[str, Any]
     metrics: Metrics = attrs.field(factory=Metrics)
@@ -39,7 +39,7 @@ class Answers:
     """Parameters and queries."""
 
     def app(self) -> App:
-        """Its admin listener's application."""
+        """Make the application of its admin listener."""
         table: dict[str, dict[str, Route]] = {}
         under: dict[str, dict[str, Route]] = {}
         for path in [*self.documents, "/metrics"]:
@@ -60,12 +60,12 @@ class Answers:
 
 @asynccontextmanager
 async def processes(directory: Path, *answers: Answers | None) -> AsyncIterator[Roster]:
-    """Processes that serve for the length of the block; None is one that has just died."""
+    """Run processes for the length of the block; None is one that has just died."""
     roster = Roster()
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         for number, said in enumerate(answers):
             path = directory / str(number)
-            roster.add(Member(number, 100 + number, path, serves=True))
+            roster.add(RosterMember(number, 100 + number, path, serves=True))
             if said is not None:
                 sock = stack.enter_context(socket.socket(socket.AF_UNIX))
                 sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
@@ -77,7 +77,7 @@ async def processes(directory: Path, *answers: Answers | None) -> AsyncIterator[
 
 
 async def get(roster: Roster, path: str, token: str = TOKEN) -> tuple[int, str]:
-    """What the parent answers: status and body."""
+    """Return the parent's answer: status and body."""
     app = App(
         MergedAdmin(roster, AdminAccess(TOKEN), Metrics()).routes(), BodyBudget(1, 1), Metrics()
     )
@@ -89,7 +89,7 @@ async def get(roster: Roster, path: str, token: str = TOKEN) -> tuple[int, str]:
 
 
 async def test_all_are_asked_and_one_answer_is_made(tmp_path: Path) -> None:
-    """Readiness and status come from who answers, each process's own among them."""
+    """Readiness and status merge the answers, and include each process's own."""
     one, other = (Answers({"/readyz": READY, "/status.json": READY}) for _ in range(2))
     async with processes(tmp_path, one, None, other) as roster:
         ready = await get(roster, "/readyz")
@@ -103,14 +103,14 @@ async def test_all_are_asked_and_one_answer_is_made(tmp_path: Path) -> None:
 
 
 async def test_nobody_is_ready_where_nobody_answers(tmp_path: Path) -> None:
-    """503 for those that send clients here; the parent itself is alive."""
+    """Without answers `/readyz` is 503; the parent itself is alive."""
     async with processes(tmp_path, None) as roster:
         assert (await get(roster, "/readyz"))[0] == 503
         assert await get(roster, "/healthz") == (200, '{"alive":true}')
 
 
 async def test_counters_never_go_back(tmp_path: Path) -> None:
-    """Not when a process is silent, not when it has ended, not when its successor begins at 0."""
+    """Counters stay when a process is silent or has ended, and when its successor begins at 0."""
     first = Answers({})
     for _ in range(3):
         first.metrics.retry("started")
@@ -132,14 +132,14 @@ async def test_counters_never_go_back(tmp_path: Path) -> None:
 
 
 def retries(answer: tuple[int, str]) -> float:
-    """The figure on a page."""
+    """Return a counter of a page."""
     assert answer[0] == 200
     line = next(line for line in answer[1].splitlines() if line.startswith("ollama_gateway_retr"))
     return float(line.rpartition(" ")[2])
 
 
 async def test_one_process_speaks_of_a_key_or_a_model(tmp_path: Path) -> None:
-    """The first that answers, with what was asked as it stands; its refusals are the answer."""
+    """The first process that answers gets the request unchanged; its refusals are passed on."""
     said = Answers({"/explain/": {"model": "m"}, "/limits/": Unavailable})
     async with processes(tmp_path, None, said) as roster:
         explained = await get(roster, "/explain/hf.co%2Fa%2Fb:Q4?key=k%26")
@@ -151,13 +151,13 @@ async def test_one_process_speaks_of_a_key_or_a_model(tmp_path: Path) -> None:
 
 
 async def test_without_a_process_nobody_speaks(tmp_path: Path) -> None:
-    """A 503 that says so."""
+    """Without a process the answer is a 503 with this reason."""
     async with processes(tmp_path, None) as roster:
         assert (await get(roster, "/limits/k1"))[0] == 503
 
 
 async def test_the_token_is_asked_for_here(tmp_path: Path) -> None:
-    """A wrong one reaches no process; only `/healthz` needs none."""
+    """A request with a wrong token reaches no process; only `/healthz` needs none."""
     said = Answers({"/readyz": READY, "/explain/": READY})
     async with processes(tmp_path, said) as roster:
         for path in ("/readyz", "/metrics", "/status.json", "/limits/k", "/explain/m"):

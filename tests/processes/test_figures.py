@@ -1,20 +1,27 @@
-"""The figures of several processes as one page."""
+"""The metrics of several processes as one page."""
 
 from __future__ import annotations
 
 from prometheus_client import Gauge
 
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.processes.figures import MOST, Figures, lasting, page, read, total
+from ollama_gateway.processes.figures import (
+    MAX_GAUGES,
+    MetricFamilies,
+    page,
+    read,
+    total,
+    without_gauges,
+)
 
 
-def figures_of(metrics: Metrics) -> Figures:
-    """What the parent reads of a process."""
+def figures_of(metrics: Metrics) -> MetricFamilies:
+    """Read the metrics of a process as the parent does."""
     return read(metrics.page().decode())
 
 
 def counted(chats: int, *, seconds: float = 0.2, busy: int = 0, is_up: bool = True) -> Metrics:
-    """A process that served some chats."""
+    """Make the metrics of a process that served some chats."""
     metrics = Metrics()
     for _ in range(chats):
         metrics.request("/api/chat", "m", "a", "completed")
@@ -24,14 +31,14 @@ def counted(chats: int, *, seconds: float = 0.2, busy: int = 0, is_up: bool = Tr
     return metrics
 
 
-def lines(figures: Figures) -> list[str]:
-    """The page's lines, without what explains them."""
+def lines(figures: MetricFamilies) -> list[str]:
+    """Return the page's lines without comments."""
     text = page(figures, 2, {0: 0, 1: 3}).decode()
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
 def test_one_process_alone_is_its_own_page() -> None:
-    """Nothing is lost or said otherwise on the way through the parent."""
+    """The parent passes on a single process's metrics unchanged."""
     metrics = counted(3, busy=2)
 
     text = page(figures_of(metrics), 1, {}).decode()
@@ -40,7 +47,7 @@ def test_one_process_alone_is_its_own_page() -> None:
 
 
 def test_counters_and_histograms_add_up() -> None:
-    """Each sample by its labels, also where only one process has them."""
+    """Each sample adds up by its labels, even if only one process has them."""
     one, other = counted(3, seconds=0.2), counted(4, seconds=0.7)
     other.request("/api/chat", "m", "b", "completed")
 
@@ -56,7 +63,7 @@ def test_counters_and_histograms_add_up() -> None:
 
 
 def test_gauges_add_up_but_a_backend_is_up_or_down() -> None:
-    """Two processes that see it make no two backends; one that sees it suffices."""
+    """A backend that one or two processes can use is up once."""
     one, other = counted(0, busy=2), counted(0, busy=3, is_up=False)
 
     found = lines(total([figures_of(one), figures_of(other), figures_of(counted(0))]))
@@ -66,8 +73,8 @@ def test_gauges_add_up_but_a_backend_is_up_or_down() -> None:
 
 
 def test_of_an_ended_process_what_was_counted_stays() -> None:
-    """Its counters and histograms do; what was open in it is no more."""
-    found = lines(total([lasting(figures_of(counted(3, busy=2)))]))
+    """Counters and histograms of an ended process stay; its gauges do not."""
+    found = lines(total([without_gauges(figures_of(counted(3, busy=2)))]))
 
     assert any(line.startswith("ollama_gateway_requests_total") for line in found)
     assert any(line.startswith("ollama_gateway_first_chunk_seconds_sum") for line in found)
@@ -75,7 +82,7 @@ def test_of_an_ended_process_what_was_counted_stays() -> None:
 
 
 def test_the_page_says_how_many_processes_there_are() -> None:
-    """How many serve, and how often each was started again."""
+    """The page has the number of serving processes and the restarts of each."""
     found = lines({})
 
     assert "ollama_gateway_processes 2.0" in found
@@ -84,7 +91,7 @@ def test_the_page_says_how_many_processes_there_are() -> None:
 
 
 def test_every_gauge_was_thought_about() -> None:
-    """A new one belongs here, or to those that are added up wrongly without a sign."""
+    """Every gauge is listed here, or in `MAX_GAUGES`, so that no new one is added up by mistake."""
     added = {
         "ollama_gateway_settlements_waiting",
         "ollama_gateway_backend_in_flight",
@@ -95,4 +102,4 @@ def test_every_gauge_was_thought_about() -> None:
     }
     gauges = {made._name for made in vars(Metrics()).values() if isinstance(made, Gauge)}
 
-    assert gauges == added | MOST
+    assert gauges == added | MAX_GAUGES

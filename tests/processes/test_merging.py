@@ -1,4 +1,4 @@
-"""What several processes say of themselves, as one answer."""
+"""Merged readiness and status of several processes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import trio.testing
 
-from ollama_gateway.processes.merging import RULES, Document, readiness, status
+from ollama_gateway.processes.merging import RULES, JSONObject, readiness, status
 from tests.support.scenario import open_scenario
 
-READY: Document = {"ready": True, "reasons": [], "degraded": []}
-DOWN: Document = {"ready": False, "reasons": ["no backend is up"], "degraded": []}
+READY: JSONObject = {"ready": True, "reasons": [], "degraded": []}
+DOWN: JSONObject = {"ready": False, "reasons": ["no backend is up"], "degraded": []}
 
 
 def test_one_ready_process_makes_the_gateway_ready() -> None:
-    """Clients come to whoever accepts; what the others lack is told all the same."""
+    """One ready process suffices; the problems of the others are degraded."""
     found = readiness({0: READY, 1: None, 2: DOWN}, is_draining=False)
 
     assert found == {
@@ -26,28 +26,28 @@ def test_one_ready_process_makes_the_gateway_ready() -> None:
 
 
 def test_what_all_lack_is_said_once() -> None:
-    """A reason that processes share is one of the gateway's."""
+    """A reason that all processes share is listed once."""
     degraded = {**DOWN, "degraded": ["audit rows wait for PostgreSQL"]}
 
     assert readiness({0: degraded, 1: degraded}, is_draining=False) == degraded
 
 
 def test_without_a_process_nothing_is_ready() -> None:
-    """Before the first one serves, and when all have died at once."""
+    """The gateway is not ready before the first process serves, and after all have died."""
     for answers in ({}, {0: None}):
         found = readiness(answers, is_draining=False)
         assert (found["ready"], found["reasons"]) == (False, ["no process serves"])
 
 
 def test_a_drain_comes_first() -> None:
-    """Whatever processes that have not heard of it yet may say."""
+    """While draining it is not ready, whatever the processes answer."""
     found = readiness({0: READY, 1: READY}, is_draining=True)
 
     assert found == {"ready": False, "reasons": ["draining"], "degraded": []}
 
 
-def backend(**changes: Any) -> Document:
-    """A backend as one process sees it."""
+def backend(**changes: Any) -> JSONObject:
+    """Make a backend as one process sees it."""
     model = {
         "warm": False,
         "breaker": "closed",
@@ -69,7 +69,7 @@ def backend(**changes: Any) -> Document:
 
 
 def test_a_status_adds_up_what_can_be_added() -> None:
-    """Slots and requests are the whole's again; of states the one that an operator must know."""
+    """Slots and requests add up; of states the one that matters most to an operator is shown."""
     one = {**READY, "requests": 3, "backends": [backend(model={"breaker": "half-open"})]}
     ill = backend(up=False, error="cannot connect", model={"warm": True, "breaker": "open"})
     other = {**READY, "requests": 4, "backends": [ill]}
@@ -85,7 +85,7 @@ def test_a_status_adds_up_what_can_be_added() -> None:
 
 
 def test_a_pause_is_in_force_when_all_obey() -> None:
-    """`gatewayctl backends pause` waits for that."""
+    """A backend counts as paused when all processes have paused it."""
     one, other = ({**READY, "backends": [backend(paused=paused)]} for paused in (True, False))
 
     assert not status({0: one, 1: other}, is_draining=False)["backends"][0]["paused"]
@@ -93,7 +93,7 @@ def test_a_pause_is_in_force_when_all_obey() -> None:
 
 
 def test_a_silent_process_has_no_part_in_it() -> None:
-    """The status is that of those that answer, in the order of their numbers."""
+    """The status merges the answering processes, by number."""
     found = status({0: None, 1: {**READY, "requests": 3}}, is_draining=False)
 
     assert (found["ready"], found["requests"]) == (True, 3)
@@ -101,7 +101,7 @@ def test_a_silent_process_has_no_part_in_it() -> None:
 
 
 def leaves(value: Any, place: str = "") -> Iterator[str]:
-    """The places of all figures of a status, as the rules name them."""
+    """Return the paths of all values of a status, as in the rules."""
     match value:
         case dict():
             for name, below in value.items():
@@ -113,8 +113,8 @@ def leaves(value: Any, place: str = "") -> Iterator[str]:
             yield place
 
 
-async def test_every_figure_has_a_rule(autojump_clock: trio.testing.MockClock) -> None:
-    """And every rule a figure, so that none is merged by accident."""
+async def test_every_value_has_a_rule(autojump_clock: trio.testing.MockClock) -> None:
+    """Every value has a rule and every rule a value, so that none is merged by accident."""
     async with open_scenario() as scenario:
         await scenario.ask()
         document = (await scenario.ask("/status.json", method="GET", is_admin=True)).document

@@ -1,4 +1,4 @@
-"""The parent of several processes: when it starts them again, and how it ends. Virtual time."""
+"""The parent of several processes: restarts and its own end, in virtual time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Clock = trio.testing.MockClock
 
 @attrs.define(eq=False)
 class Life:
-    """One life of a process that is none: what it does, and when; seconds from its start."""
+    """A fake process: its actions, and when they happen, in seconds from its start."""
 
     ready: float = 1
     """When it serves."""
@@ -25,7 +25,7 @@ class Life:
     """When it ends by itself."""
     code: int = 0
     drains_for: float = 2
-    """How long it takes to end once it is told."""
+    """Seconds from the drain to its end."""
     told_at: float | None = None
     pid: int = 1
     path: Path = Path("nowhere")
@@ -33,24 +33,24 @@ class Life:
     _told: trio.Event = attrs.field(factory=trio.Event)
 
     async def wait_ready(self) -> bool:
-        """Serve, unless it ends before."""
+        """Serve, unless it ends first."""
         ready, self._end = self._end + self.ready, self._end + self.ends
         await self._pass(ready)
         return trio.current_time() >= ready
 
     async def wait(self) -> int:
-        """Live."""
+        """Run until its end."""
         await self._pass(self._end)
         return self.code
 
     def drain(self) -> None:
-        """End in its time."""
+        """End within its time."""
         self.told_at = trio.current_time()
         self._end = min(self._end, trio.current_time() + self.drains_for)
         self._told.set()
 
     async def _pass(self, moment: float) -> None:
-        """Wait for a moment, or for the end of its life."""
+        """Wait for a moment, or for its end."""
         with trio.move_on_at(min(moment, self._end)):
             await self._told.wait()
         await trio.sleep_until(min(moment, self._end))
@@ -58,10 +58,10 @@ class Life:
 
 @attrs.define(eq=False)
 class Lives:
-    """What each start of a process brings; the last goes on for ever."""
+    """The fake process of each start; the last one is used again for all later starts."""
 
     lives: dict[int, Sequence[Callable[[], Life]]]
-    """By the process's number."""
+    """By process number."""
     starts: list[tuple[float, int]] = attrs.field(factory=list)
     """When each was started, and which one it was."""
     ends: list[tuple[float, int]] = attrs.field(factory=list)
@@ -69,7 +69,7 @@ class Lives:
 
     @asynccontextmanager
     async def start(self, number: int, start: int) -> AsyncIterator[Life]:
-        """The next life of a process."""
+        """Start the next fake process."""
         self.starts.append((trio.current_time(), number))
         lives = self.lives[number]
         life = lives[min(start, len(lives) - 1)]()
@@ -81,22 +81,22 @@ class Lives:
 
     @property
     def times(self) -> list[float]:
-        """When anything was started."""
+        """When each process was started."""
         return [round(time, 6) for time, _ in self.starts]
 
 
 def healthy() -> Life:
-    """A process as it should be."""
+    """Make a process that serves."""
     return Life()
 
 
 def parent_of(lives: Lives) -> Parent:
-    """The parent of these processes, with 30 s for a drain."""
+    """Make the parent of these processes, with 30 s for a drain."""
     return Parent(lives.start, len(lives.lives), 30)
 
 
 async def test_an_ended_process_starts_again_with_growing_pauses(autojump_clock: Clock) -> None:
-    """From a tenth of a second, doubled up to five seconds; the others are left alone."""
+    """Pauses double from 0.1 s up to 5 s; the other processes go on."""
     lives = Lives({0: [lambda: Life(ready=1, ends=2)], 1: [healthy]})
     parent = parent_of(lives)
 
@@ -109,7 +109,7 @@ async def test_an_ended_process_starts_again_with_growing_pauses(autojump_clock:
 
 
 async def test_a_long_life_makes_the_next_pause_short(autojump_clock: Clock) -> None:
-    """Who served for over a minute is not punished for what was before."""
+    """After more than a minute of running the next pause is the first one again."""
     short, long = (lambda: Life(ends=2)), (lambda: Life(ends=61))
     lives = Lives({0: [short, short, long, healthy]})
 
@@ -120,7 +120,7 @@ async def test_a_long_life_makes_the_next_pause_short(autojump_clock: Clock) -> 
 
 
 async def test_a_process_that_cannot_start_ends_the_start(autojump_clock: Clock) -> None:
-    """The others are drained at once, and the parent says which one it was, and how it ended."""
+    """The others drain at once, and the failure names the process and its exit code."""
     lives = Lives({0: [healthy], 1: [lambda: Life(ready=9, ends=3, code=1)]})
     parent = parent_of(lives)
 
@@ -132,7 +132,7 @@ async def test_a_process_that_cannot_start_ends_the_start(autojump_clock: Clock)
 
 
 async def test_one_that_has_served_is_started_for_ever(autojump_clock: Clock) -> None:
-    """What keeps it from starting later may pass: here it does at the fourth try."""
+    """A later failure to start may pass: here the fourth try succeeds."""
     hopeless = [lambda: Life(ready=9, ends=1, code=1)] * 2
     lives = Lives({0: [lambda: Life(ends=2), *hopeless, healthy]})
     parent = parent_of(lives)
@@ -145,7 +145,7 @@ async def test_one_that_has_served_is_started_for_ever(autojump_clock: Clock) ->
 
 
 async def test_a_system_without_room_is_asked_again(autojump_clock: Clock) -> None:
-    """A process that could not be made is one that ended: the parent lives on."""
+    """If the system cannot start a process, the parent tries again."""
     refused = iter([False, True, True, False])
 
     @asynccontextmanager
@@ -163,7 +163,7 @@ async def test_a_system_without_room_is_asked_again(autojump_clock: Clock) -> No
 
 
 async def test_ready_is_when_all_serve(autojump_clock: Clock) -> None:
-    """It is said once: not before the slowest, and not again after a restart."""
+    """`on_ready` is called once: when the slowest process serves, and not after a restart."""
     told: list[float] = []
     lives = Lives({0: [lambda: Life(ready=1, ends=2)], 1: [lambda: Life(ready=4)]})
     parent = parent_of(lives)
@@ -176,7 +176,7 @@ async def test_ready_is_when_all_serve(autojump_clock: Clock) -> None:
 
 
 async def drained(lives: Lives, *at: float) -> tuple[Parent, float]:
-    """A parent that was told at these times, and when it ended."""
+    """Run a parent that is drained at these times; return when it ended."""
     parent = parent_of(lives)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(parent.run)
@@ -187,7 +187,7 @@ async def drained(lives: Lives, *at: float) -> tuple[Parent, float]:
 
 
 async def test_a_drain_tells_all_and_waits(autojump_clock: Clock) -> None:
-    """All are told in the same moment, none is started again, and the slowest is waited for."""
+    """All processes drain at the same moment, none restarts, and the slowest is waited for."""
     lives = Lives({0: [healthy], 1: [lambda: Life(drains_for=29)], 2: [lambda: Life(ends=9.95)]})
 
     parent, ended = await drained(lives, 10)
@@ -202,8 +202,8 @@ async def test_a_drain_tells_all_and_waits(autojump_clock: Clock) -> None:
     assert parent.roster.is_draining
 
 
-async def test_one_that_ends_badly_is_told_of(autojump_clock: Clock) -> None:
-    """The parent's own exit code says that not all was in order."""
+async def test_one_that_ends_badly_is_reported(autojump_clock: Clock) -> None:
+    """A bad exit code of a draining process is the parent's failure."""
     lives = Lives({0: [healthy], 1: [lambda: Life(code=3)]})
 
     parent, _ = await drained(lives, 10)
@@ -212,7 +212,7 @@ async def test_one_that_ends_badly_is_told_of(autojump_clock: Clock) -> None:
 
 
 async def test_one_that_was_starting_may_end_as_it_likes(autojump_clock: Clock) -> None:
-    """The signal that it got from a service manager found no receiver yet: it had no clients."""
+    """A process that was still starting had no clients, so its exit code does not count."""
     lives = Lives({0: [healthy], 1: [lambda: Life(ready=99, code=-15)]})
 
     parent, ended = await drained(lives, 10)
@@ -221,7 +221,7 @@ async def test_one_that_was_starting_may_end_as_it_likes(autojump_clock: Clock) 
 
 
 async def test_one_that_does_not_drain_is_killed(autojump_clock: Clock) -> None:
-    """After the time for a drain and that for its stores, whatever it does."""
+    """A process is killed after the time for the drain and for its stores."""
     lives = Lives({0: [healthy], 1: [lambda: Life(drains_for=999)]})
 
     parent, ended = await drained(lives, 10)
@@ -230,7 +230,7 @@ async def test_one_that_does_not_drain_is_killed(autojump_clock: Clock) -> None:
 
 
 async def test_a_second_word_ends_all_at_once(autojump_clock: Clock) -> None:
-    """Who cannot wait for the drain says so again."""
+    """A second drain kills all processes."""
     lives = Lives({0: [healthy], 1: [lambda: Life(drains_for=25)]})
 
     parent, ended = await drained(lives, 10, 1)

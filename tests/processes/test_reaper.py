@@ -1,4 +1,4 @@
-"""What a container's first process owes to the children of others."""
+"""A container's first process reaps orphans."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ for n in numbers:
 
 
 def counted(*, lives: bool) -> list[str]:
-    """How many of three orphans there are after burying as no first process, and as one."""
+    """Count three orphans after reaping as another process, and as the first one."""
     code = ORPHANS.format(lives=lives)
     return subprocess.check_output(
         [sys.executable, "-c", code], text=True, timeout=PATIENCE
@@ -47,10 +47,10 @@ def counted(*, lives: bool) -> list[str]:
 
 
 def test_orphans_that_ended_are_gone() -> None:
-    """All that have ended at once; a process that is not the first leaves them alone."""
+    """All ended orphans are reaped at once; a process that is not the first leaves them."""
     assert counted(lives=False) == ["3", "0"]
 
 
 def test_orphans_that_live_are_left_alone() -> None:
-    """Burying waits for nobody."""
+    """Reaping does not wait for running orphans."""
     assert counted(lives=True) == ["3", "3"]

@@ -1,4 +1,4 @@
-"""What a process is handed over its tether, and what the tether's end means."""
+"""The assignment over a process's control socket, and the meaning of its end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import trio
 
-from ollama_gateway.processes.spawn import Assignment, received, wait_until_told
+from ollama_gateway.processes.spawn import Assignment, receive_assignment, wait_for_drain
 from ollama_gateway.settings import load
 from tests.support.patience import PATIENCE
 
 
 def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:
-    """Secrets included, whatever the file and the environment say by then."""
+    """Settings arrive with secrets, whatever file and environment contain by then."""
     environment = {
         "GATEWAY_SERVER_ADMIN_TOKEN": "operators-only-token",
         "OLLAMA_BACKENDS": '[{"name": "a", "url": "http://a", "headers": {"X-A": "secret"}}]',
@@ -23,7 +23,7 @@ def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(pickle.dumps(Assignment(1, settings, (7, 8), 9)))
-        assignment = received(theirs)
+        assignment = receive_assignment(theirs)
 
     assert assignment == Assignment(1, settings, (7, 8), 9)
     assert assignment.settings.server.admin_token is not None
@@ -32,24 +32,24 @@ def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:
 
 
 def test_a_parent_that_has_ended_assigns_nothing(tmp_path: Path) -> None:
-    """Before the first byte, or in the middle of it."""
+    """A parent that ends before or during the assignment assigns nothing."""
     settings = load(None, {}, tmp_path).settings
     for begun in (b"", pickle.dumps(Assignment(0, settings, (), 3))[:100]):
         ours, theirs = socket.socketpair()
         with theirs:
             ours.sendall(begun)
             ours.close()
-            assert received(theirs) is None
+            assert receive_assignment(theirs) is None
 
 
 async def test_the_end_of_the_line_is_the_word() -> None:
-    """Not before, and also where it was there from the beginning."""
+    """The end of the control socket means drain, also if it came before the wait."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         with trio.move_on_after(0) as waiting:
-            await wait_until_told(theirs)
+            await wait_for_drain(theirs)
         ours.shutdown(socket.SHUT_WR)
         with trio.fail_after(PATIENCE):
-            await wait_until_told(theirs)
+            await wait_for_drain(theirs)
 
     assert waiting.cancelled_caught

@@ -1,9 +1,9 @@
-"""What the backends host, as immutable values: replaced whole, read without a lock.
+"""The models of the backends, as immutable values: replaced whole, read without a lock.
 
-A `Listing` is what one backend said at its last good poll. A `Catalog` is the union over the
-backends that are up, in their order of preference: who hosts what, and the lists that clients
-see. The union lists a model once; where two backends hold different digests under one name, all
-fields are taken from one of them, the most recently modified (ties: the preferred backend).
+A `Listing` is the result of one backend's last good poll. A `Catalog` is the union over the
+backends that are up, in order of preference: the hosts of each model, and the lists that clients
+see. The union lists each model once. If backends have different digests under one name, all fields
+come from the most recently modified entry (ties: from the preferred backend).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from ollama_gateway.wire.large import BodyReader
 from ollama_gateway.wire.names import ModelName, matches
 from ollama_gateway.wire.structure import DocumentLimits
 
-Entry = dict[str, Any]
-"""An entry of `/api/tags` or `/api/ps` as the backend sent it, unknown fields included."""
+ModelEntry = dict[str, Any]
+"""An entry of `/api/tags` or `/api/ps` as the backend sent it, with unknown fields."""
 
 MIN_DIGEST: Final = 12
 """The `ollama` CLI slices `digest[:12]` and panics on a shorter one (cmd/cmd.go)."""
 MAX_MODELS: Final = 10_000
-"""A bound on what one backend may list."""
+"""Models read from one listing; the rest is ignored."""
 _LISTED: Final = DocumentLimits(containers=100_000, values=1_000_000)
-"""What there may be in a long listing, which is about so many models."""
+"""JSON in one listing; enough for `MAX_MODELS`."""
 _LONGEST_TEXT: Final = 64 * 1024
-"""Bytes of a text in a long listing that are kept."""
+"""Bytes kept of one string in a listing."""
 
 
 def listing_intake() -> BodyReader:
-    """Takes a listing as it comes."""
+    """Return a parser for a listing that arrives in chunks."""
     return BodyReader(_LISTED, long=_LONGEST_TEXT)
 
 
@@ -41,16 +41,16 @@ class Listing:
     """One backend's models, loaded models and version, at one poll."""
 
     version: str
-    models: Mapping[str, Entry]
-    """By the model's key (`ModelName.key`), in the backend's order."""
-    running: Mapping[str, Entry]
-    """What `/api/ps` said: the warm models, by key."""
+    models: Mapping[str, ModelEntry]
+    """By model key (`ModelName.key`), in the backend's order."""
+    running: Mapping[str, ModelEntry]
+    """The loaded models, from `/api/ps`, by key."""
 
     @classmethod
     def read(
         cls, version: object, tags: object, running: object, patterns: tuple[str, ...]
     ) -> Listing:
-        """Read the three documents of a poll; entries that are not models are left out."""
+        """Read the three documents of a poll; skip entries that are not models."""
         text = version.get("version") if isinstance(version, dict) else None
         return cls(
             version=text[:64] if isinstance(text, str) else "",
@@ -59,11 +59,11 @@ class Listing:
         )
 
 
-def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, Entry]:
+def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, ModelEntry]:
     models = document.get("models") if isinstance(document, dict) else None
     if not isinstance(models, list):
         return {}
-    found: dict[str, Entry] = {}
+    found: dict[str, ModelEntry] = {}
     for entry in models[:MAX_MODELS]:
         name = _name_of(entry)
         if name is not None and allows(patterns, name):
@@ -72,7 +72,7 @@ def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, Entry]:
 
 
 def allows(patterns: tuple[str, ...], name: ModelName) -> bool:
-    """A backend's own `models`: `*` means all it has, cloud models included."""
+    """True if a backend's `models` setting allows the name; `*` allows cloud models too."""
     return any(pattern == "*" or matches(pattern, name) for pattern in patterns)
 
 
@@ -90,24 +90,24 @@ def _name_of(entry: object) -> ModelName | None:
 
 @attrs.frozen
 class Catalog:
-    """The union over backends that are up."""
+    """The union over the backends that are up."""
 
-    models: Mapping[str, Entry] = attrs.field(factory=dict)
+    models: Mapping[str, ModelEntry] = attrs.field(factory=dict)
     """`/api/tags` entries by key, newest first."""
-    running: Mapping[str, Entry] = attrs.field(factory=dict)
-    """`/api/ps` entries by key, the one that stays longest first."""
+    running: Mapping[str, ModelEntry] = attrs.field(factory=dict)
+    """`/api/ps` entries by key, the last to expire first."""
     hosts: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     """Backend names by model key, in order of preference."""
-    drifting: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
-    """Models that differ in digest between backends, by key: each backend's digest, by its name."""
+    digest_mismatches: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    """By key of a model whose digest differs between backends: each backend's digest, by name."""
     version: str | None = None
     """The lowest version among the backends."""
 
     @classmethod
     def union(cls, listings: Iterable[tuple[str, Listing]]) -> Catalog:
-        """Join listings given in order of preference as (backend name, listing)."""
-        models: dict[str, Entry] = {}
-        running: dict[str, Entry] = {}
+        """Merge listings, given in order of preference as (backend name, listing)."""
+        models: dict[str, ModelEntry] = {}
+        running: dict[str, ModelEntry] = {}
         digests: dict[str, dict[str, str]] = {}
         versions: list[str] = []
         for backend, listing in listings:
@@ -121,19 +121,21 @@ class Catalog:
             models=_sorted(models, "modified_at"),
             running=_sorted(running, "expires_at"),
             hosts={key: tuple(by_backend) for key, by_backend in digests.items()},
-            drifting={key: found for key, found in digests.items() if len({*found.values()}) > 1},
+            digest_mismatches={
+                key: found for key, found in digests.items() if len({*found.values()}) > 1
+            },
             version=min((v for v in versions if v), key=_version_order, default=None),
         )
 
 
-def _later(present: Entry | None, other: Entry, field: str) -> Entry:
+def _later(present: ModelEntry | None, other: ModelEntry, field: str) -> ModelEntry:
     if present is None or str(other.get(field, "")) > str(present.get(field, "")):
         return other
     return present
 
 
-def _sorted(entries: dict[str, Entry], field: str) -> dict[str, Entry]:
-    """Ollama lists the newest first; equal times keep their order, so that lists are stable."""
+def _sorted(entries: dict[str, ModelEntry], field: str) -> dict[str, ModelEntry]:
+    """Sort the newest first, as Ollama does; equal times keep their order."""
     order = sorted(entries.items(), key=lambda item: str(item[1].get(field, "")), reverse=True)
     return dict(order)
 
@@ -144,10 +146,10 @@ def _version_order(version: str) -> tuple[int, ...]:
 
 
 def short_digest(digest: str) -> str:
-    """A digest as people read it, as in `ollama list`."""
+    """Shorten a digest as `ollama list` does."""
     return digest.removeprefix("sha256:")[:MIN_DIGEST]
 
 
-def names(entries: Iterable[Entry]) -> list[str]:
-    """The names under which entries are listed."""
+def names(entries: Iterable[ModelEntry]) -> list[str]:
+    """Return the names of entries."""
     return [cast("str", entry["name"]) for entry in entries]

@@ -1,8 +1,8 @@
-"""How a connection to a backend is opened: TCP, and TLS on top of it where the backend has it.
+"""Opens connections to backends: TCP, and TLS on top of it for `https`.
 
-Whether a machine answers at all is known within milliseconds, or never, so this is the one place
-upstream that has a deadline of its own. The rule: what is half open when the deadline strikes or
-the caller is cancelled is closed here; a stream that is returned belongs to the caller.
+A machine accepts a connection within milliseconds or not at all, so connecting has a deadline of
+its own, the only one in the transport. When the deadline passes or the caller is cancelled, a
+half-open connection is closed here; a returned stream belongs to the caller.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CERTIFICATE_FAULTS: Final = {
     62: "its certificate is for another name",
     64: "its certificate is for another address",
 }
-"""By OpenSSL's number (x509_vfy.h); every other one is a certificate that nobody vouches for."""
+"""By OpenSSL's number (x509_vfy.h); with any other number, the certificate is not trusted."""
 
 
 ALERTS: Final = {
@@ -39,11 +39,11 @@ ALERTS: Final = {
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the client certificate",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it does not accept the client certificate",
 }
-"""What a backend says of us, by OpenSSL's name (sslerr.h); with TLS 1.2 less than with 1.3."""
+"""Alerts that a backend sends, by OpenSSL's name (sslerr.h); TLS 1.2 tells less than 1.3."""
 
 
 def tls_fault(error: BaseException | None) -> str | None:
-    """What TLS did not like, in words of ours, where it is behind an error."""
+    """Return the gateway's words for the TLS error among an error's causes, or None."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return CERTIFICATE_FAULTS.get(error.verify_code, "its certificate is not trusted")
@@ -56,23 +56,23 @@ def tls_fault(error: BaseException | None) -> str | None:
 def tcp(
     host: str, port: int, *, connect_timeout: float, ssl_context: ssl.SSLContext | None = None
 ) -> Connect:
-    """Say how to reach `host`, a name or an IPv4 or IPv6 address without brackets.
+    """Return a function that connects to `host`: a name, or an IP address without brackets.
 
-    A name with several addresses is tried as RFC 6555 says. AnyIO sets TCP_NODELAY. A name is
-    looked up in a thread of Trio's default limiter (40): a resolver that hangs holds one of them
-    for each attempt until it gives up, however early the attempt itself was abandoned. Addresses
-    need no thread, and no tasks.
+    The addresses of a name are tried as RFC 6555 says, and AnyIO sets TCP_NODELAY. A name is looked
+    up in a thread of Trio's default limiter (40): a resolver that hangs holds one thread for each
+    attempt until it gives up, even if the attempt was abandoned. Addresses need no thread and no
+    tasks.
 
     Args:
-        host: also the name that the certificate must carry.
+        host: also the name that the certificate must have.
         port: 1 to 65535.
         connect_timeout: seconds for the look-up, the connection and the TLS handshake together.
-        ssl_context: given for an `https` backend. Python lets a context take a cut connection
-            for an end; that option is taken out of it here.
+        ssl_context: for an `https` backend. By default Python takes a cut connection for a proper
+            end; that option is removed from the context.
 
     Raises:
-        TimeoutError, OSError, UnicodeError, anyio.BrokenResourceError: from the function that is
-            returned; the transport makes them `httpx.ConnectTimeout` and `httpx.ConnectError`.
+        TimeoutError, OSError, UnicodeError, anyio.BrokenResourceError: from the returned function;
+            the transport turns them into `httpx.ConnectTimeout` and `httpx.ConnectError`.
 
     """
     if ssl_context is not None:
@@ -95,7 +95,7 @@ def tcp(
 
 
 def _literal(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
-    """The socket's address where `host` is one, and needs no look-up; empty where it is a name."""
+    """Return the socket address of an IP address, without a look-up; nothing for a name."""
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
@@ -105,10 +105,10 @@ def _literal(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any
 
 
 async def _connected(family: socket.AddressFamily, address: tuple[Any, ...]) -> SocketStream:
-    """A connection to the one address there is.
+    """Connect to a single address.
 
-    AnyIO would try several beside each other, in tasks; that was an eighth of what it takes to
-    begin a stream on a new connection.
+    AnyIO starts tasks to try several addresses at once; they took an eighth of the CPU that begins
+    a stream on a new connection.
     """
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -125,38 +125,38 @@ async def _connected(family: socket.AddressFamily, address: tuple[Any, ...]) -> 
 
 
 def _check(sock: socket.socket) -> None:
-    """Raise OSError where connecting has failed (connect(2), EINPROGRESS)."""
+    """Raise OSError if connecting has failed (connect(2), EINPROGRESS)."""
     if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
         raise OSError(error, os.strerror(error))
 
 
-class _Quietable(Wrapping):
-    """The connection as TLS sees it: once a write was cancelled, it takes what is said for sent.
+class _SilencedOnCancel(Wrapping):
+    """The TCP stream below TLS: after a cancelled write, it drops all further writes.
 
-    A backend may answer in the middle of an upload, which is cancelled then. AnyIO takes a TLS
-    stream with a cancelled write for broken, rightly: nothing can be said on it any more. What the
-    backend says can still be read, and that is all that is wanted. The cancellation itself is not
-    lost: it is raised at the writer's next checkpoint.
+    A backend may answer in the middle of an upload, which is then cancelled. AnyIO treats a TLS
+    stream with a cancelled write as broken. Indeed nothing more can be sent on it; but the answer
+    can still be read, if the write seems to succeed. The cancellation is not lost: it is raised at
+    the writer's next checkpoint.
     """
 
     def __init__(self, stream: ByteStream) -> None:
         super().__init__(stream)
-        self._is_quiet = False
+        self._is_silenced = False
 
     async def send(self, item: bytes) -> None:
-        if self._is_quiet:
+        if self._is_silenced:
             return
         try:
             await self._stream.send(item)
         except anyio.get_cancelled_exc_class():
-            self._is_quiet = True
+            self._is_silenced = True
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         return await self._stream.receive(max_bytes)
 
 
-class SecureStream(Wrapping):
-    """A connection over TLS, which can be looked at before it is used again."""
+class BackendTLSStream(Wrapping):
+    """A connection over TLS, which can be checked before it is used again."""
 
     def __init__(self, stream: TLSStream) -> None:
         super().__init__(stream)
@@ -164,9 +164,9 @@ class SecureStream(Wrapping):
         self._found = b""
 
     def is_quiet(self) -> bool:
-        """Whether nothing is to be read, of what TLS was given already too.
+        """True if there is nothing to read, neither on the socket nor decrypted already.
 
-        What TLS says among its own, as a new session's ticket, makes it not quiet.
+        TLS's own messages, such as a new session ticket, count as something to read.
         """
         try:
             self._found += self._secure.read(1)
@@ -177,23 +177,26 @@ class SecureStream(Wrapping):
         return False
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """What there is, once there is something."""
+        """Read available bytes, waiting for them."""
         if self._found:
             found, self._found = self._found, b""
             return found
         return await self._stream.receive(max_bytes)
 
     async def send(self, item: bytes) -> None:
-        """Write all of it."""
+        """Write all."""
         await self._stream.send(item)
 
 
 async def _secured(stream: ByteStream, host: str, ssl_context: ssl.SSLContext) -> ByteStream:
     try:
         secure = await TLSStream.wrap(
-            _Quietable(stream), hostname=host, ssl_context=ssl_context, standard_compatible=True
+            _SilencedOnCancel(stream),
+            hostname=host,
+            ssl_context=ssl_context,
+            standard_compatible=True,
         )
     except BaseException:
         await anyio.aclose_forcefully(stream)
         raise
-    return SecureStream(secure)
+    return BackendTLSStream(secure)

@@ -1,9 +1,9 @@
-"""One request and its answer on one connection: bytes out, a head and a body in. It closes nothing.
+"""One request and its answer on one connection: bytes out, a head and a body in.
 
-What is sent is ours (`outgoing.py`, `uploading.py`), and so is all that reads the answer but for
-the head of an odd one (`heads.py`, `framing.py`). While a body larger than one write goes out the
-answer is already being read, because a backend may refuse an upload without reading it. A final
-answer, however early, ends the upload.
+The gateway writes the request itself (`outgoing.py`, `uploading.py`) and reads the answer itself
+(`framing.py`), except for an unusual head (`heads.py`). While a body larger than one write is sent,
+the answer is already being read, because a backend may refuse an upload without reading it. A final
+answer, however early, ends the upload. The caller closes the connection.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ollama_gateway.backends.outgoing import Message
 from ollama_gateway.backends.uploading import ONE_WRITE, BodyFailed
 from ollama_gateway.wire.chunked import ChunkedBodyBroken
 
-# OSError includes ssl.SSLError. Busy: TLS can have to write in the middle of a read.
+# OSError includes ssl.SSLError. Busy: TLS may have to write in the middle of a read.
 BROKEN: Final = (
     OSError,
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
     anyio.BusyResourceError,
 )
-"""What AnyIO's streams raise when they do not work."""
+"""Errors of broken streams of AnyIO."""
 
 
 class Conversation:
@@ -39,8 +39,8 @@ class Conversation:
 
     Args:
         message: the request.
-        max_head: bytes that the status lines and headers of the answer, 1xx included, may have.
-        is_last: whether the backend is to close the connection afterwards.
+        max_head: bytes allowed for the status lines and headers of the answer, 1xx included.
+        is_last: whether the backend should close the connection afterwards.
 
     Raises:
         httpx.LocalProtocolError: the request is not valid HTTP.
@@ -48,10 +48,11 @@ class Conversation:
     """
 
     stream: ByteStream
-    """What `ask` was given."""
+    """The stream that `ask` was given."""
     head: Head
-    """What `ask` has found; and the body behind it."""
+    """The head that `ask` has read."""
     body: Body
+    """The body after it."""
 
     def __init__(self, message: Message, max_head: int, *, is_last: bool) -> None:
         self._method = message.method
@@ -59,33 +60,36 @@ class Conversation:
         self._upload = message.upload
         self._max_head = max_head
         self._is_last = is_last
-        self.was_heard = False
-        """Whether a byte of an answer has come."""
+        self.has_received = False
+        """Whether a byte of an answer has arrived."""
         self.sent_at = -math.inf
-        """When a write of it began, or one of several ended, last."""
+        """When its single write began, or the last of several writes ended."""
         self._is_written = False
         self._body_failure: BodyFailed | None = None
         self._early = b""
-        """What came of the body with the head."""
+        """Bytes of the body that arrived with the head."""
 
     @property
     def leaves_it_reusable(self) -> bool:
-        """Whether both sides have said all, and the backend may be asked again."""
+        """True if both sides are finished, and the connection can carry another request."""
         body = self.body
-        if self._is_last or not self._is_written or not body.is_complete or self.said_too_much:
+        if self._is_last or not self._is_written or not body.is_complete or self.has_trailing_bytes:
             return False
         return not body.ends_with_connection and self.head.keeps_connection
 
     @property
-    def said_too_much(self) -> bool:
-        """Whether something came behind the end of the answer."""
+    def has_trailing_bytes(self) -> bool:
+        """True if bytes arrived after the end of the answer."""
         return self.body.is_complete and bool(self.body.rest or self._early)
 
     async def ask(self, stream: ByteStream) -> None:
-        """Send it, and read the head of the answer. Raises httpx.TransportError, BodyFailed.
+        """Send the request and read the head of the answer.
 
         Args:
-            stream: connected, and used by nothing else until this is over.
+            stream: connected, and used by nothing else meanwhile.
+
+        Raises:
+            httpx.TransportError, BodyFailed: as `Transport.ask` says.
 
         """
         self.stream, self.sent_at = stream, clock.now()
@@ -101,7 +105,7 @@ class Conversation:
             try:
                 await stream.send(self._sent + content)
                 self._is_written = True
-            except BROKEN:  # an answer may have come before it; see `_write`
+            except BROKEN:  # an answer may have arrived before it; see `_write`
                 self._is_written = False
             await self._read_head()
         except httpx.TransportError as error:
@@ -113,7 +117,7 @@ class Conversation:
         failure: Exception | None = httpx.WriteError("the request's body broke off")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write, tasks.cancel_scope)
-            # Held back until the group is left, which would wrap it.
+            # Raised after the group, which would wrap it in an ExceptionGroup.
             try:
                 await self._read_head()
                 failure = None
@@ -124,16 +128,16 @@ class Conversation:
             raise self._body_failure or failure
 
     async def _write(self, reading: anyio.CancelScope) -> None:
-        # A broken stream is left to the reader: an answer may have come before it, and if none
-        # did, a connection that takes no more bytes gives none either.
+        # The reader finds a broken stream too: an answer may have arrived before it broke, and if
+        # none has, a connection that takes no more bytes yields none either.
         with suppress(*BROKEN):
             try:
                 async with aclosing(self._upload.writes(self._sent)) as writes:
-                    async for piece in writes:
-                        await self.stream.send(piece)
+                    async for chunk in writes:
+                        await self.stream.send(chunk)
                         self.sent_at = clock.now()
-                        # A backend that reads fast makes no write wait, and others have their turn;
-                        # a write over TLS that is cancelled does not say so (`connecting.py`).
+                        # If the backend reads fast, no write waits, and other tasks need a turn; a
+                        # cancelled write over TLS does not raise (`connecting.py`).
                         await anyio.lowlevel.checkpoint()
                 self._is_written = True
             except BodyFailed as failure:
@@ -151,29 +155,29 @@ class Conversation:
         self.body = body_of(self._method, self.head)
 
     async def read_chunk(self) -> bytes:
-        """Read what one read of the stream adds to the body; b"" is its end."""
+        """Return the bytes of the body from one read of the stream; b"" is its end."""
         body = self.body
         data, self._early = self._early, b""
         try:
-            piece = body.feed(data)
-            while not piece and not body.is_complete:
+            chunk = body.feed(data)
+            while not chunk and not body.is_complete:
                 if data := await self._receive():
-                    piece = body.feed(data)
+                    chunk = body.feed(data)
                 elif body.ends_with_connection:
                     body.is_complete = True
                 else:
                     raise httpx.RemoteProtocolError("the backend's answer is cut short")
         except ChunkedBodyBroken:
             refuse()
-        return piece
+        return chunk
 
     async def _receive(self) -> bytes:
-        """What one read gives; b"" at the end of the connection."""
+        """Read once; b"" is the end of the connection."""
         try:
             data = await self.stream.receive()
         except anyio.EndOfStream:
             return b""
         except BROKEN as error:
             raise httpx.ReadError("the connection to the backend broke") from error
-        self.was_heard = True
+        self.has_received = True
         return data

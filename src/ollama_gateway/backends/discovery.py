@@ -1,8 +1,8 @@
-"""Discovery: one worker a backend asks what it has, in parallel, never by an inference request.
+"""Discovery: one worker for each backend polls its models, never by an inference request.
 
-A poll is `/api/version` and `/api/tags`, and `/api/ps` on top: Ollama can hold `/api/ps` back
-while it loads a model, so its silence is no failure and the last answer stays. A poll that fails
-is repeated sooner than the interval, so that a dead backend is known within seconds.
+A poll asks `/api/version` and `/api/tags`, then `/api/ps`. Ollama can hold `/api/ps` back while it
+loads a model, so a missing answer there is no failure and the previous one stays. A failed poll is
+repeated sooner than the interval, so that a dead backend is known within seconds.
 """
 
 from __future__ import annotations
@@ -23,20 +23,18 @@ from ollama_gateway.wire.parts import whole
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer to a poll."""
 RUNNING_TIMEOUT: Final = 1.0
-"""Seconds for `/api/ps`: a start waits for a poll, and must not wait for a model to load."""
+"""Seconds for `/api/ps`: the start waits for a poll, and must not wait for a model to load."""
 RETRY_AFTER_FAILURE: Final = 2.0
-"""Seconds, where the interval is longer: three failures are seen within `3 * (2 s + timeout)`."""
+"""Seconds between failed polls, unless the interval is shorter: a backend that stops answering is
+down within `3 * (2 s + timeout)`."""
 
 
 class PollFailed(Exception):
-    """A backend did not answer a poll as an Ollama does; the message is a fixed text of ours."""
+    """A backend did not answer a poll as Ollama does; the message is the gateway's own text."""
 
 
 async def poll(backend: Backend, timeout: float) -> Listing:
-    """Ask a backend what it hosts; raises PollFailed within `timeout` seconds.
-
-    The same transport, headers and address as a request's.
-    """
+    """Poll a backend, as its requests reach it; raises PollFailed within `timeout` seconds."""
     try:
         with anyio.fail_after(timeout):
             version = await _get(backend, "/api/version")
@@ -58,7 +56,7 @@ async def poll(backend: Backend, timeout: float) -> Listing:
 async def _get(backend: Backend, path: str) -> object:
     try:
         response = await backend.transport.handle_async_request(
-            backend.request("GET", path, [(b"accept", b"application/json")])
+            backend.outgoing.request("GET", path, [(b"accept", b"application/json")])
         )
         try:
             if response.status_code != httpx.codes.OK:
@@ -73,7 +71,7 @@ async def _get(backend: Backend, path: str) -> object:
     except (httpx.TransportError, BadRequest, ValueError) as error:
         if fault := tls_fault(error):
             raise PollFailed(_with("the connection broke", fault)) from None
-        raise PollFailed(f"{path} did not answer as an Ollama does") from None
+        raise PollFailed(f"{path} did not answer as Ollama does") from None
 
 
 def _with(what: str, why: str | None) -> str:
@@ -81,7 +79,7 @@ def _with(what: str, why: str | None) -> str:
 
 
 async def _read(stream: httpx.AsyncByteStream) -> object:
-    """The answer, in turns where it is long; raises BadRequest where it is no JSON, or too long."""
+    """Read a JSON answer, a long one in turns; raises BadRequest if it is not JSON or too long."""
     intake = listing_intake()
     async for chunk in stream:
         if intake.size + len(chunk) > MAX_ANSWER:
@@ -93,8 +91,8 @@ async def _read(stream: httpx.AsyncByteStream) -> object:
 
 
 @attrs.frozen
-class Discovery:
-    """Keeps `backends` true; `watch` is one worker's life."""
+class BackendDiscovery:
+    """Keeps `backends` up to date by polls."""
 
     backends: Backends
     interval: float
@@ -109,7 +107,7 @@ class Discovery:
             await anyio.sleep(min(self.interval, RETRY_AFTER_FAILURE) if failed else self.interval)
 
     async def poll_once(self, backend: Backend) -> None:
-        """Poll one backend and record the outcome, unless a poll that began later has ended."""
+        """Poll one backend and record the outcome, unless a later poll has ended first."""
         backend.polls_begun += 1
         number = backend.polls_begun
         outcome: Listing | PollFailed
@@ -128,11 +126,11 @@ class Discovery:
             self._all_polled.set()
 
     async def refresh(self, backend: Backend) -> None:
-        """Poll a backend whose models have changed, as far as it answers in `timeout` seconds."""
+        """Poll a backend whose models have changed; give up after `timeout` seconds."""
         with anyio.move_on_after(self.timeout):
             await self.poll_once(backend)
 
     async def first_round(self) -> None:
-        """Wait until every backend was polled once, or `timeout` has passed."""
+        """Wait until every backend has been polled, at most `timeout` seconds."""
         with anyio.move_on_after(self.timeout):
             await self._all_polled.wait()

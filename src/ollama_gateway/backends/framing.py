@@ -1,4 +1,4 @@
-"""Where an answer's body ends (RFC 9112, 6.3): by its length, its chunks or its connection."""
+"""Finds the end of an answer's body (RFC 9112, 6.3): by length, chunks or end of connection."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from ollama_gateway.backends.heads import Head
 from ollama_gateway.wire.chunked import ChunkedBody
 
 BODILESS = frozenset({204, 304})
-"""Statuses of answers that have no body, whatever their headers say."""
+"""Statuses of answers without a body, whatever their headers say."""
 
 
 class Body(Protocol):
-    """One body, fed as its bytes arrive."""
+    """Receives the bytes of one body as they arrive."""
 
     ends_with_connection: ClassVar[bool]
-    """Whether the end of the connection is its end; for others it is a cut."""
+    """Whether the end of the connection ends the body; otherwise it cuts it short."""
     is_complete: bool
 
     @property
     def rest(self) -> bytes:
-        """What came behind the end of a complete body."""
+        """Bytes after the end of a complete body."""
         ...
 
     def feed(self, data: bytes) -> bytes:
-        """What `data` adds to the body; raises ChunkedBodyBroken."""
+        """Return the bytes of the body in `data`; raises ChunkedBodyBroken."""
         ...
 
 
 class SizedBody:
-    """A body of so many bytes."""
+    """A body of known size."""
 
     ends_with_connection: ClassVar[bool] = False
 
@@ -39,7 +39,7 @@ class SizedBody:
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """What of `data` is in the body."""
+        """Return the bytes of the body in `data`."""
         size = len(data)
         if size > self._left:
             self.rest += data[self._left :]
@@ -50,7 +50,7 @@ class SizedBody:
 
 
 class OpenBody:
-    """A body that only the end of its connection ends."""
+    """A body that the end of its connection ends."""
 
     ends_with_connection: ClassVar[bool] = True
     rest = b""
@@ -59,12 +59,12 @@ class OpenBody:
         self.is_complete = False
 
     def feed(self, data: bytes) -> bytes:
-        """All of it."""
+        """Return `data`."""
         return data
 
 
 def body_of(method: str, head: Head) -> Body:
-    """The body behind the head of an answer to a request of this method."""
+    """Return the body that follows the head of an answer to a request of this method."""
     if method == "HEAD" or head.status in BODILESS:
         return SizedBody(0)
     if b"transfer-encoding" in head.fields:

@@ -1,10 +1,9 @@
-"""The head of an answer: an ordinary one is read here, every other one by h11.
+"""Reads the head of an answer: a plain one by a regular expression, any other by h11.
 
-h11 is strict and slow: its events, its headers and its state machine cost more than all else that
-is done for an answer that is not a stream. Nearly every head is of one plain kind, which a regular
-expression knows whole, and h11 reads it in the same way: a test holds the one to the other. What is
-not of that kind, or did not come in one read, is h11's, and what h11 lets pass too easily is
-refused here.
+h11 is strict and slow: its events, headers and state machine cost more than all other work on an
+answer that is not a stream. Nearly all heads are plain: one regular expression matches them whole,
+with the same result as h11's, which a test compares. Other heads, and heads that do not arrive in
+one read, are left to h11; what h11 accepts too easily is refused here.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import attrs
 import h11
 import httpx
 
-from ollama_gateway.backends.uploading import Headers
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.receive_buffer import HeadBroken, HeadTooLarge, ReceiveBuffer
 
 MAX_INTERIM: Final = 16
 """1xx responses skipped before an answer."""
 LAST_STATUS: Final = 599
-"""RFC 9110 knows no higher one; h11 does."""
+"""The highest status of RFC 9110; h11 accepts higher ones."""
 
 _CONTENT_LENGTH: Final = b"content-length"
 _TRANSFER_ENCODING: Final = b"transfer-encoding"
@@ -32,38 +31,38 @@ _PLAIN: Final = re.compile(
     rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?"
     rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\r\n)+\r\n"
 )
-"""A whole head, in which no value begins or ends in white space and no line is folded."""
+"""A whole head in which no value begins or ends with white space and no line is folded."""
 _FIELD: Final = re.compile(rb"([^:\r\n]+): ?([^\r\n]*)\r\n")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
 @attrs.frozen(eq=False)
 class Head:
-    """What comes before an answer's body."""
+    """The head of an answer."""
 
     status: int
     headers: Headers
-    """In order and as they are spelt."""
+    """In their order and spelling."""
     fields: dict[bytes, bytes]
-    """By their names in lower case; what is said more than once is joined by commas."""
+    """By lower-case name; the values of a repeated header are joined by commas."""
     reason: bytes = b""
     version: bytes = b"1.1"
 
     @property
     def keeps_connection(self) -> bool:
-        """Whether the backend will take another request behind this answer."""
+        """True if the backend accepts another request after this answer."""
         tokens = self.fields.get(b"connection", b"").lower().split(b",")
         return self.version >= b"1.1" and b"close" not in [token.strip() for token in tokens]
 
 
 Found = tuple[Head, bytes]
-"""A head, and what came behind it."""
+"""A head, and the bytes after it."""
 
 
 def plain_head(data: bytes, most: int) -> Found | None:
-    """The head that these bytes begin with; None where it is for h11 to read, or to refuse.
+    """Read a plain head at the start of these bytes; return None if h11 must read or refuse it.
 
-    A plain one is whole, has up to `most` bytes, no name twice, and one framing of the usual ones.
+    A plain head is whole, has at most `most` bytes, no name twice, and exactly one usual framing.
     """
     found = _PLAIN.match(data)
     if found is None or found.end() > most:
@@ -81,11 +80,11 @@ def plain_head(data: bytes, most: int) -> Found | None:
 
 
 class HeadByH11:
-    """Reads any head, 1xx before it included, as its bytes arrive.
+    """Reads any head, and the 1xx heads before it, as the bytes arrive.
 
     Args:
-        method: that of the request.
-        most: bytes that the heads may have, all of them together.
+        method: the request's method.
+        most: bytes allowed for all heads together.
 
     """
 
@@ -97,9 +96,9 @@ class HeadByH11:
         self._interim = 0
 
     def feed(self, data: bytes) -> Found | None:
-        """The head, once it is there; b"" says that no more comes.
+        """Add bytes, or b"" at the end of the connection; return the head once it is complete.
 
-        Raises httpx.RemoteProtocolError, with a text that holds nothing of the backend's.
+        Raises httpx.RemoteProtocolError, with a text that quotes nothing of the backend.
         """
         if not data:
             refuse()
@@ -114,7 +113,7 @@ class HeadByH11:
         return None
 
     def _whole_head(self) -> bytes | None:
-        """The next one; refuses those that are too large, all of them together."""
+        """Take the next whole head, or None; refuse heads that are too large together."""
         try:
             head = self._incoming.take_head()
         except HeadTooLarge:
@@ -134,7 +133,7 @@ class HeadByH11:
             raise httpx.RemoteProtocolError("the backend's answer broke HTTP") from error
 
     def _checked(self, event: object) -> h11.Response | h11.InformationalResponse:
-        """Refuse what h11 lets pass: odd statuses, two framings."""
+        """Refuse heads that h11 accepts: unusual statuses, two framings."""
         if not isinstance(event, (h11.Response, h11.InformationalResponse)):
             refuse()
         if event.status_code == httpx.codes.SWITCHING_PROTOCOLS or event.status_code > LAST_STATUS:
@@ -145,7 +144,7 @@ class HeadByH11:
 
 
 def refuse() -> NoReturn:
-    """Refuse an answer, and quote nothing of it."""
+    """Refuse an answer, without quoting it."""
     raise httpx.RemoteProtocolError("the backend's answer broke HTTP")
 
 
@@ -163,5 +162,5 @@ def _head(event: h11.Response) -> Head:
 
 @cache
 def _sent(method: str) -> h11.Request:
-    """What h11 is told of a request, whose answer it is to read: it goes by the method alone."""
+    """Make the request that h11 needs in order to read its answer; only the method matters."""
     return h11.Request(method=method, target="/", headers=[("Host", "h")])

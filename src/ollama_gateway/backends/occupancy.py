@@ -1,9 +1,8 @@
-"""A slot: one attempt's place at a backend, and what the attempt shows of that backend.
+"""A slot: one attempt's place at a backend, and what the attempt shows about that backend.
 
-How busy a backend is cannot be asked (Ollama tells nobody how long its queue is), so it is known by
-what was sent there: a slot is taken in the instant in which its backend is chosen, and given back
-when the attempt is over, which for the winner is the end of its answer. Room that is given back
-goes to the next in the waiting line at once.
+Ollama does not tell the length of its queue, so the gateway counts what it sends. A slot is taken
+in the instant in which its backend is chosen, and released when the attempt ends: for the winner,
+at the end of its answer. A released slot goes to the next waiting request at once.
 """
 
 from __future__ import annotations
@@ -13,23 +12,23 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from ollama_gateway.backends.breaker import Breaker
-from ollama_gateway.backends.health import Fault, Health
+from ollama_gateway.backends.health import BackendFault, Health
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.backends import Backend, Backends
 
-FAILING: Final = {Fault.UNREACHABLE, Fault.BROKEN, Fault.ERROR}
-"""What makes a backend one that is itself failing, until it answers again."""
+FAILING: Final = {BackendFault.UNREACHABLE, BackendFault.BROKEN, BackendFault.ERROR}
+"""Faults that mark a model on a backend as failing until it answers again."""
 
 
 @attrs.define(eq=False)
 class Slot:
     """One attempt's place; `now` is always seconds on the event loop's clock.
 
-    A request that costs a backend nothing (`is_light`, as `/api/show`) takes no room, and shows
-    only whether the backend can be reached.
+    A slotless request, as `/api/show`, costs a backend nothing: it takes no room, and shows only
+    whether the backend can be reached.
     """
 
     backend: Backend
@@ -41,9 +40,9 @@ class Slot:
     is_hedge: bool
     _backends: Backends
     _probes: set[Breaker]
-    """Breakers whose probe this attempt is, until it has shown something."""
+    """Breakers whose probe this attempt is, until it has a result for them."""
     reason: str | None = attrs.field(default=None, init=False)
-    """Why it failed."""
+    """Why the attempt failed."""
     _has_answered: bool = attrs.field(default=False, init=False)
     _is_released: bool = attrs.field(default=False, init=False)
 
@@ -59,7 +58,7 @@ class Slot:
         is_slotless: bool = False,
         is_hedge: bool = False,
     ) -> Slot:
-        """Occupy a backend."""
+        """Begin an attempt at a backend."""
         health = backend.health_of(model)
         was_warm = backend.has_warm(model)
         if not is_slotless:
@@ -67,10 +66,20 @@ class Slot:
             health.load_options = load_options
         breakers = [backend.breaker] if is_slotless else [backend.breaker, health.breaker]
         probes = {breaker for breaker in breakers if breaker.begin(now)}
-        return cls(backend, model, health, now, was_warm, is_slotless, is_hedge, backends, probes)
+        return cls(
+            backend=backend,
+            model=model,
+            health=health,
+            began=now,
+            was_warm=was_warm,
+            is_slotless=is_slotless,
+            is_hedge=is_hedge,
+            backends=backends,
+            probes=probes,
+        )
 
     def connected(self) -> None:
-        """The backend has begun to answer, whatever: it can be reached."""
+        """Note that the backend can be reached: it has begun an answer of any kind."""
         breaker = self.backend.breaker
         self._probes.discard(breaker)
         if breaker.answered():
@@ -78,7 +87,7 @@ class Slot:
         breaker.succeeded()
 
     def answered(self, now: float, *, is_timed: bool) -> None:
-        """A good chunk came; its time counts where it is a streamed answer's."""
+        """Note a good chunk; its time counts only for a streamed answer (`is_timed`)."""
         if self.is_slotless:
             return
         self._has_answered, self.health.is_failing = True, False
@@ -90,30 +99,30 @@ class Slot:
             self._backends.breaker_closed(self.backend, self.model)
 
     def failed(
-        self, fault: Fault, reason: str, now: float, *, retry_after: float | None = None
+        self, fault: BackendFault, reason: str, now: float, *, retry_after: float | None = None
     ) -> None:
-        """The attempt failed, before a good chunk or in its answer; before it is released."""
+        """Note a failure, before a good chunk or later in the answer; call it before `release`."""
         self.reason = reason
-        if fault is Fault.UNREACHABLE:
+        if fault is BackendFault.UNREACHABLE:
             self._count(self.backend.breaker, None, now)
         if self.is_slotless:
             return
         self._has_answered = False
         self.health.is_failing = self.health.is_failing or fault in FAILING
-        if fault is Fault.BROKEN:
+        if fault is BackendFault.BROKEN:
             self._count(self.health.breaker, self.model, now)
-        elif fault is Fault.FULL:
+        elif fault is BackendFault.FULL:
             self.health.backoff(now, retry_after)
-        elif fault is Fault.LACKS_MODEL:
+        elif fault is BackendFault.LACKS_MODEL:
             self._backends.lost(self.backend, self.model, now)
 
     def blame(self, now: float) -> None:
-        """Its error counts: another backend has served the request."""
+        """Count its error after all: another backend has served the request."""
         if not self.is_slotless:
             self._count(self.health.breaker, self.model, now)
 
     def release(self) -> None:
-        """Give the place back; again is no error."""
+        """Give the place back; further calls do nothing."""
         if self._is_released:
             return
         self._is_released = True
@@ -124,7 +133,7 @@ class Slot:
         self._backends.line.dispatch()
 
     def release_probe(self) -> None:
-        """The race is over, and what this attempt has not shown it never will."""
+        """Let another attempt be the probe: this one has lost its race and shows nothing more."""
         for probe in self._probes:
             probe.drop_probe()
         if self._probes:

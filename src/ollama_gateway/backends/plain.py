@@ -1,9 +1,9 @@
 """A TCP connection whose reads and writes go straight to the kernel.
 
-A stream of tokens is a wait, a read and a write, a thousand times. AnyIO's stream tries to read
-before it waits, in vain, and guards each call; its write takes a turn of the event loop though the
-kernel takes the bytes at once. What does not fit goes on in AnyIO's stream below. The wait is
-Trio's own, as to find out which library runs costs AnyIO more than to wait.
+A stream of tokens is a wait, a read and a write, a thousand times. AnyIO's stream first tries to
+read, in vain, and then waits; it guards each call; and its write takes a turn of the event loop
+even when the kernel accepts the bytes at once. Bytes that the kernel does not accept are left to
+AnyIO's stream. The wait is Trio's, because AnyIO needs longer to find out which library runs.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from anyio.abc import ByteStream, SocketAttribute
 
 
 class Wrapping(ByteStream):
-    """A stream round another one on a socket, which does all but reading and writing."""
+    """Wraps a stream on a socket; subclasses read and write."""
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
 
     def is_quiet(self) -> bool:
-        """Whether the socket has nothing to be read: neither words nor the end."""
+        """True if the socket has nothing to read: neither bytes nor the end."""
         look = select.poll()
         look.register(self._socket.fileno(), select.POLLIN)
         return not look.poll(0)
 
     async def send_eof(self) -> None:
-        """Half-close; nothing of ours does."""
+        """Half-close; the gateway never does."""
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        """Close it."""
+        """Close the stream below."""
         await self._stream.aclose()
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """Those of the stream below."""
+        """The attributes of the stream below."""
         return self._stream.extra_attributes
 
 
 class PlainStream(Wrapping):
-    """The same connection; reading is for one task at a time, and so is writing."""
+    """The TCP connection; one task at a time may read, and one may write."""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """What is there, once something is; a turn of the event loop in any case."""
+        """Read available bytes, waiting for them; always takes a turn of the event loop."""
         try:
             await trio.lowlevel.wait_readable(self._socket)
         except trio.ClosedResourceError:
@@ -67,9 +67,9 @@ class PlainStream(Wrapping):
         return data
 
     async def send(self, item: bytes) -> None:
-        """Write all of it; without a turn of the event loop where the kernel takes it at once."""
+        """Write all; takes no turn of the event loop if the kernel accepts all at once."""
         try:
-            # The number is asked for each time: that of a closed socket may be another's by now.
+            # Ask for the descriptor each time: that of a closed socket may belong to another file.
             sent = os.write(self._socket.fileno(), item)
         except BlockingIOError:
             sent = 0

@@ -1,14 +1,16 @@
-"""Who is asked next: the backends of one request judged as they are now, best first.
+"""Selection: evaluates the backends for one request as they are now, and takes the best.
 
-Of the backends that are up, host the model, are not paused and were not tried by this request:
+Candidates are the backends that are up, host the model, are not paused, and have not been tried by
+this request. Of these, the next attempt goes to:
 
-1. those whose breakers admit an attempt; only where there are none, the least bad of the others,
-   once: a breaker never leaves a model without any backend;
-2. of these, those with room; where none has, the request waits in line;
-3. of these, by tier (`priority`), warm before cold, the least busy for its slots, the one that last
-   loaded the model with the same options, the order of the settings.
+1. one whose breakers admit an attempt. If there is none, the one that admits again first is the
+   last resort, once: a breaker never leaves a model without any backend;
+2. of these, one with room. If none has room, the request waits in line;
+3. of these, the first by tier (`priority`), then warm before cold, then the least busy for its
+   slots, then the one that last loaded the model with the same options, then by the order of the
+   settings.
 
-The same judgement serves requests and `gatewayctl explain`, so that it tells what really happens.
+Requests and `gatewayctl explain` use the same evaluation, so `explain` shows what really happens.
 """
 
 from __future__ import annotations
@@ -28,53 +30,53 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
 
-SOON: Final = 0.01
-"""Seconds at least until a purse is looked into again."""
+MIN_PAYMENT_PAUSE: Final = 0.01
+"""The shortest time, in seconds, before an empty token bucket is asked again."""
 
 HedgeSkipped = Literal["no_candidate", "ill", "cold", "full", "budget"]
-"""Why no backend may be asked beside another one."""
+"""Why no hedge was started."""
 
 
 class TokenBucket(Protocol):
-    """What pays for attempts at backends that are failing."""
+    """Pays for further attempts at backends that are failing."""
 
     def pay(self) -> bool:
-        """Pay for one; False where it is empty."""
+        """Pay for one attempt; return False if the bucket is empty."""
         ...
 
     def affordable_at(self) -> float:
-        """When it can pay again, by the passing of time alone."""
+        """Return the time at which it can pay again if nothing else happens."""
         ...
 
 
 @attrs.frozen
 class RouteRequest:
-    """What a request asks of a backend."""
+    """What a request needs from a backend."""
 
     model: ModelName
     key_id: str
     load_options: LoadOptions = ()
     is_slotless: bool = False
-    """Whether it costs a backend nothing, so that it needs no room."""
+    """Whether it costs a backend nothing, and so needs no slot."""
     only: Backend | None = None
-    """The one backend that may be asked, where the request has named it."""
+    """The backend that the request names itself, if any: no other is asked."""
 
     def may_go_to(self, backend: Backend) -> bool:
-        """Whether a backend could serve it at all, up or not."""
+        """True if the backend could serve the request, even if it is down now."""
         return self.only in (None, backend) and backend.hosts(self.model)
 
 
 @attrs.frozen
 class Evaluation:
-    """One backend, as it is now, for one wish."""
+    """One backend's state now, for one request."""
 
     backend: Backend
     health: Health
-    place: int
-    """In the order of the settings and priorities."""
+    position: int
+    """Its index in the order of priorities and settings."""
     is_warm: bool
     is_admitted: bool
-    """Whether its breakers let an attempt begin."""
+    """Whether its breakers admit an attempt."""
     is_closed: bool
     """Whether its breakers are closed."""
     is_failing: bool
@@ -84,11 +86,11 @@ class Evaluation:
     is_loaded_so: bool
     """Whether the model was last loaded with the same options."""
     changes: tuple[float, ...]
-    """When its breakers admit an attempt again, and when it has rested; also past moments."""
+    """Times, also past ones, at which its breakers admit again; last, the end of its backoff."""
 
     @classmethod
-    def of(cls, route: RouteRequest, backend: Backend, place: int, now: float) -> Evaluation:
-        """Judge a backend."""
+    def of(cls, route: RouteRequest, backend: Backend, position: int, now: float) -> Evaluation:
+        """Evaluate one backend."""
         health = backend.health_of(route.model)
         breakers = [backend.breaker] if route.is_slotless else [backend.breaker, health.breaker]
         is_backing_off = not route.is_slotless and now < health.backoff_until
@@ -96,7 +98,7 @@ class Evaluation:
         return cls(
             backend,
             health,
-            place,
+            position,
             is_warm=backend.has_warm(route.model),
             is_admitted=not until or all(breaker.admits(now) for breaker in breakers),
             is_closed=not until,
@@ -114,27 +116,28 @@ class Evaluation:
 
     @property
     def rank(self) -> tuple[int, bool, float, bool, int]:
-        """The lowest is asked first."""
+        """The sort key; the lowest is asked first."""
         backend = self.backend
         busy = backend.in_flight / (backend.slots or 1)
-        return backend.priority, not self.is_warm, busy, not self.is_loaded_so, self.place
+        return backend.priority, not self.is_warm, busy, not self.is_loaded_so, self.position
 
 
 def evaluate(route: RouteRequest, backends: Backends, now: float) -> list[Evaluation]:
-    """All backends that could serve the wish at all, in the order of the settings."""
+    """Evaluate all candidates, in the order of priorities and settings."""
     return [
-        Evaluation.of(route, backend, place, now)
-        for place, backend in enumerate(backends.all)
+        Evaluation.of(route, backend, position, now)
+        for position, backend in enumerate(backends.all)
         if backend.is_up and not backend.is_paused and route.may_go_to(backend)
     ]
 
 
 def in_order(evaluated: list[Evaluation]) -> list[Evaluation]:
-    """Those judged, the one to ask first in front; without regard to room."""
-    sound = sorted([j for j in evaluated if j.is_admitted], key=lambda j: j.rank)
-    if len(sound) == len(evaluated):
-        return sound
-    return sound + sorted([j for j in evaluated if not j.is_admitted], key=lambda j: j.open_until)
+    """Sort evaluations, the one to ask first in front, without regard to room."""
+    admitted = sorted([e for e in evaluated if e.is_admitted], key=lambda e: e.rank)
+    if len(admitted) == len(evaluated):
+        return admitted
+    others = sorted([e for e in evaluated if not e.is_admitted], key=lambda e: e.open_until)
+    return admitted + others
 
 
 @attrs.define(eq=False)
@@ -144,50 +147,50 @@ class Candidates:
     backends: Backends
     route: RouteRequest
     queue_timeout: float
-    """Seconds that it may wait in line, each time."""
+    """Seconds that the request may wait in line, each time."""
     _tried: set[Backend] = attrs.field(factory=set, init=False)
     _took_the_last_resort: bool = attrs.field(default=False, init=False)
 
     @property
     def are_several(self) -> bool:
-        """Whether one may ever stand beside another: not of one backend, nor where one is named."""
+        """True if hedging is possible: several backends, and none named by the request."""
         return len(self.backends.all) > 1 and self.route.only is None
 
     async def next(self, bucket: TokenBucket) -> Slot | None:
-        """A slot at the best backend that is left, waiting in line for it; None when none is left.
+        """Take a slot at the best backend that is left, waiting in line if necessary.
 
-        The purse pays for a backend that is itself failing where something has failed before.
-        Raises Unavailable where the wait, or the line, is too long.
+        Returns None when no backend is left. After a failed attempt, the bucket pays for attempts
+        at backends that are failing too. Raises Unavailable if the wait or the line is too long.
         """
         taken = self.take(bucket)
         return await self._wait(bucket) if taken == "wait" else taken
 
     def hedge(self, may_pay: Callable[[Evaluation], bool]) -> Slot | HedgeSkipped:
-        """A slot beside an attempt that still runs, or why there is none."""
+        """Take a slot for a hedge, or return why there is none."""
         now = clock.now()
         left = self._left(now)
         if not left:
             return "no_candidate"
-        if not (left := [j for j in left if j.is_closed]):
+        if not (left := [e for e in left if e.is_closed]):
             return "ill"
-        if not (left := [j for j in left if j.is_warm]):
+        if not (left := [e for e in left if e.is_warm]):
             return "cold"
-        if not (left := [j for j in left if j.has_room]):
+        if not (left := [e for e in left if e.has_room]):
             return "full"
-        best = min(left, key=lambda j: j.rank)
+        best = min(left, key=lambda e: e.rank)
         return self._slot(best, now, is_hedge=True) if may_pay(best) else "budget"
 
     def _left(self, now: float) -> list[Evaluation]:
-        return [j for j in evaluate(self.route, self.backends, now) if j.backend not in self._tried]
+        return [e for e in evaluate(self.route, self.backends, now) if e.backend not in self._tried]
 
     def _eligible(self, now: float) -> list[Evaluation]:
         left = in_order(self._left(now))
         if left and not left[0].is_admitted:
             return [] if self._took_the_last_resort else left[:1]
-        return [j for j in left if j.is_admitted]
+        return [e for e in left if e.is_admitted]
 
     def take(self, bucket: TokenBucket) -> Slot | Literal["wait"] | None:
-        """A slot at the best backend that is left, as far as that can be had without waiting."""
+        """Take a slot at the best backend that is left; return "wait" if none of them has room."""
         now = clock.now()
         eligible = self._eligible(now)
         for evaluation in eligible:
@@ -213,49 +216,49 @@ class Candidates:
         )
 
     async def _wait(self, bucket: TokenBucket) -> Slot | None:
-        """Wait in line; the slot that was handed over, or None when no backend is left."""
+        """Wait in line for a slot; return None if no backend is left."""
         deadline = clock.now() + self.queue_timeout
-        self._check_that_it_helps(deadline)
-        turn = _Turn(self, bucket, deadline)
+        self._check_backoffs(deadline)
+        wait = _Wait(self, bucket, deadline)
         try:
             with self.backends.line.joined(
-                Waiter(self.route.key_id, self._kind(), turn.serve, turn.look)
+                Waiter(self.route.key_id, self._kind(), wait.serve, wait.set_alarm)
             ) as waiter:
-                await turn.come(waiter)
+                await wait.run(waiter)
         except BaseException:
-            if isinstance(turn.taken, Slot):
-                turn.taken.release_probe()
-                turn.taken.release()
+            if isinstance(wait.taken, Slot):
+                wait.taken.release_probe()
+                wait.taken.release()
             raise
-        return turn.taken if isinstance(turn.taken, Slot) else None
+        return wait.taken if isinstance(wait.taken, Slot) else None
 
-    def _check_that_it_helps(self, deadline: float) -> None:
-        """Refuse at once where all have said that they are full for longer than one may wait."""
+    def _check_backoffs(self, deadline: float) -> None:
+        """Raise Unavailable if all backends back off for longer than the request may wait."""
         now = clock.now()
         eligible = self._eligible(now)
-        soonest = min((j.health.backoff_until for j in eligible), default=now)
-        if soonest > deadline and all(j.is_backing_off for j in eligible):
+        soonest = min((e.health.backoff_until for e in eligible), default=now)
+        if soonest > deadline and all(e.is_backing_off for e in eligible):
             raise Unavailable(reason="backends_full", retry_after=soonest - now)
 
     def _kind(self) -> Hashable:
-        """What decides of its room: which backends, and how they do with its model."""
+        """Return the kind of waiter: requests of one kind can use the same slots."""
         left = [b for b in self.backends.all if self.route.may_go_to(b) and b not in self._tried]
         healths = frozenset(backend.health_of(self.route.model) for backend in left)
         return healths, not self._tried, self._took_the_last_resort
 
     def next_change(self, deadline: float, bucket: TokenBucket) -> float:
-        """When time alone may give this request room, at most `deadline`."""
+        """Return when time alone may give this request a slot, at most `deadline`."""
         now = clock.now()
         left = self._left(now)
         times = [moment for evaluation in left for moment in evaluation.changes if moment > now]
-        if any(j.has_room and not self._is_free(j) for j in left):
-            times.append(max(bucket.affordable_at(), now + SOON))
+        if any(e.has_room and not self._is_free(e) for e in left):
+            times.append(max(bucket.affordable_at(), now + MIN_PAYMENT_PAUSE))
         return min([deadline, *times])
 
 
 @attrs.define(eq=False)
-class _Turn:
-    """One request's time in line, until it is served or has waited for too long."""
+class _Wait:
+    """One request's wait in line, until it has a slot or reaches its deadline."""
 
     candidates: Candidates
     bucket: TokenBucket
@@ -268,17 +271,17 @@ class _Turn:
         self._wakes_at = self.deadline
 
     def serve(self) -> bool:
-        """Take a slot if there is one; whether there is nothing more to wait for."""
+        """Take a slot if there is one; return whether the wait is over."""
         self.taken = self.candidates.take(self.bucket)
         return self.taken != "wait"
 
-    def look(self) -> None:
-        """Look at the clock for all of its kind: wake up when time alone may give them room."""
+    def set_alarm(self) -> None:
+        """Wake up when time alone may give this kind of request a slot."""
         self._wakes_at = self.candidates.next_change(self.deadline, self.bucket)
         self._alarm.deadline = self._wakes_at
 
-    async def come(self, waiter: Waiter) -> None:
-        """Wait for it; raises Unavailable at the deadline."""
+    async def run(self, waiter: Waiter) -> None:
+        """Wait for a slot; raises Unavailable at the deadline."""
         while self.taken == "wait":
             if clock.now() >= self.deadline:
                 raise Unavailable(reason="queue_timeout")

@@ -1,8 +1,8 @@
-"""The catalog in Redis: what one gateway has seen, for another to start from.
+"""The catalog in Redis: a copy that one gateway writes and another one starts from.
 
-A convenience, never a condition: without Redis, or with one that is down, every process finds out
-by itself. One hash holds a field a backend, `{"url", "at", "version", "models", "running"}` as
-JSON, with the moment it was written; the layout's version is in the key's name.
+Nothing depends on it: without Redis, or while it is down, every process polls for itself. One hash
+has a field for each backend, `{"url", "at", "version", "models", "running"}` as JSON, where `at` is
+the time of writing; the version of the layout is in the key's name.
 """
 
 from __future__ import annotations
@@ -26,56 +26,56 @@ from ollama_gateway.errors import BadRequest
 from ollama_gateway.turns import run_through
 from ollama_gateway.wire.parts import whole
 
-KEY: Final = "ollama-gateway:1:catalog"
-LIFETIME: Final = 24 * 3600
-"""Seconds for which a copy is worth anything: as long as a model is remembered for routing."""
-TIMEOUT: Final = 1.0
+CATALOG_KEY: Final = "ollama-gateway:1:catalog"
+COPY_LIFETIME: Final = 24 * 3600
+"""Seconds for which Redis keeps a copy: as long as a model is remembered for routing."""
+REDIS_TIMEOUT: Final = 1.0
 """Seconds for one call to Redis."""
-TICK: Final = 1.0
-"""Seconds between looks at the catalog, which every poll replaces."""
+COPY_INTERVAL: Final = 1.0
+"""Seconds between checks for a new catalog."""
 
 
-class RedisDown(Exception):
-    """Redis did not answer; its own text may hold the address and stays behind."""
+class SharedCatalogDown(Exception):
+    """Redis did not answer; its own text is dropped, as it may contain the address."""
 
 
 @attrs.frozen
-class Copy:
-    """What Redis holds."""
+class CatalogCopy:
+    """The copy, as read from Redis."""
 
     listings: Mapping[str, Listing]
-    """By backend name, for the backends that still have the same URL."""
+    """By name of a backend that still has the same URL."""
     age: float
-    """Seconds since the newest of them was written."""
+    """Seconds since the newest listing was written."""
 
     @property
     def size(self) -> int:
-        """How many different models it names."""
+        """The number of different models."""
         return len({key for listing in self.listings.values() for key in listing.models})
 
 
 class SharedCatalog:
-    """Reads and writes the copy; blocking calls, to be made in a thread."""
+    """Reads and writes the copy; calls block, so make them in a thread."""
 
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(
             url,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
+            socket_timeout=REDIS_TIMEOUT,
+            socket_connect_timeout=REDIS_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             **keepalive.of_redis(url),
         )
 
-    def read(self, urls: Mapping[str, str]) -> Copy | None:
-        """The copy for the backends in `urls` (name -> URL); None when there is none.
+    def read(self, urls: Mapping[str, str]) -> CatalogCopy | None:
+        """Read the copy for the backends in `urls` (name -> URL); return None if there is none.
 
-        Raises RedisDown. What is there but not as written by a gateway is left out.
+        Skips fields that no gateway has written. Raises SharedCatalogDown.
         """
         try:
-            fields = cast("dict[bytes, bytes]", self._redis.hgetall(KEY))
+            fields = cast("dict[bytes, bytes]", self._redis.hgetall(CATALOG_KEY))
         except redis.RedisError:
-            # From None: a server that does not know AUTH quotes what it was given.
-            raise RedisDown("Redis does not answer") from None
+            # From None: a server without AUTH quotes the password that it was sent.
+            raise SharedCatalogDown("Redis does not answer") from None
         listings, newest = {}, 0.0
         for name, url in urls.items():
             document = _document(fields.get(name.encode()))
@@ -84,23 +84,23 @@ class SharedCatalog:
                     document, document, {"models": document.get("running")}, ("*",)
                 )
                 newest = max(newest, float(document["at"]))
-        return Copy(listings, max(0.0, time.time() - newest)) if listings else None
+        return CatalogCopy(listings, max(0.0, time.time() - newest)) if listings else None
 
     def write(self, urls: Mapping[str, str], listings: Mapping[str, Listing]) -> None:
-        """Replace what is known of these backends; raises RedisDown."""
+        """Replace the listings of these backends; raises SharedCatalogDown."""
         fields = {name: _text(urls[name], listing) for name, listing in listings.items()}
         try:
             with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hset(KEY, mapping=cast("Any", fields))
-                pipeline.expire(KEY, LIFETIME)
+                pipeline.hset(CATALOG_KEY, mapping=cast("Any", fields))
+                pipeline.expire(CATALOG_KEY, COPY_LIFETIME)
                 pipeline.execute()
         except redis.RedisError:
-            # From None: a server that does not know AUTH quotes what it was given.
-            raise RedisDown("Redis does not answer") from None
+            # From None: a server without AUTH quotes the password that it was sent.
+            raise SharedCatalogDown("Redis does not answer") from None
 
 
 def _document(field: bytes | None) -> dict[str, Any]:
-    """What stands there, read by parts: a thread holds the interpreter for as long as json does."""
+    """Parse a field in parts: `json.loads` would hold the interpreter's lock all the while."""
     try:
         intake = listing_intake()
         intake.add(field or b"{}")
@@ -111,7 +111,7 @@ def _document(field: bytes | None) -> dict[str, Any]:
 
 
 def _text(url: str, listing: Listing) -> str:
-    """A listing as it is written, made entry by entry for the same reason."""
+    """Serialize a listing entry by entry, for the same reason."""
     models, running = (
         ",".join(map(json.dumps, entries.values())) for entries in (listing.models, listing.running)
     )
@@ -127,22 +127,22 @@ class CatalogCopier:
     backends: Backends
 
     async def restore(self) -> None:
-        """Take over what others saw; silently nothing when Redis is down."""
+        """Start from the listings of the copy; do nothing if Redis is down."""
         try:
             copy = await anyio.to_thread.run_sync(
                 self.shared.read, self._urls(), abandon_on_cancel=True
             )
-        except RedisDown:
+        except SharedCatalogDown:
             return
         for backend in self.backends.all if copy else ():
             if copy and (listing := copy.listings.get(backend.name)):
                 self.backends.restore(backend, listing, anyio.current_time())
 
     async def watch(self) -> None:
-        """Publish what polls find, for ever; a Redis that is away is tried again soon."""
+        """Write each new catalog, for ever; try again soon if Redis is down."""
         published = None
         while True:
-            await anyio.sleep(TICK)
+            await anyio.sleep(COPY_INTERVAL)
             catalog = self.backends.catalog
             up = {b.name: b.listing for b in self.backends.all if b.is_up and b.listing}
             if catalog is published or not up:
@@ -152,7 +152,7 @@ class CatalogCopier:
                     self.shared.write, self._urls(), up, abandon_on_cancel=True
                 )
                 published = catalog
-            except RedisDown:
+            except SharedCatalogDown:
                 continue
 
     def _urls(self) -> dict[str, str]:

@@ -1,18 +1,18 @@
-"""The upstream transport: a light interface and httpx's, over AnyIO's streams, one a backend.
+"""The transport to one backend, over AnyIO's streams: `ask` for inference, httpx's for the rest.
 
-Racing is cancellation, and httpx's own pool wedges for good under it. So a connection belongs to
-one request at a time, and only a request whose answer was read to its end, on a connection that is
-good for more, leaves it for a next one (`idle.py`). Whatever else ends a request closes its
-connection: an error, a cancel, `aclose()` in the middle. Closing is always forced: nothing a
-backend does can make it wait.
+Races cancel requests, and httpx's own pool stops working for good under cancellation. So here a
+connection belongs to one request at a time. It is kept for a next request (`idle.py`) only if the
+answer was read to its end and the connection is still good. Any other end of a request closes the
+connection: an error, a cancellation, an early `aclose()`. Closing is always forced, so no backend
+can delay it.
 
-A connection that was kept may have been ended by its backend at the very moment of its use. Where
-such a one breaks within a second, before a byte of an answer has come, the request goes out once
-more, on a new one. Later than that it is the backend that broke: it may have worked on the request.
+A backend may close a kept connection in the moment in which it is used again. If such a connection
+breaks within a second, before a byte of an answer, the request is sent once more, on a new
+connection. After a second the backend counts as broken: it may have worked on the request.
 
-Only httpx's exceptions leave here, with texts of our own: those of the peer, the system and the
-libraries carry bytes and addresses, and stay behind as causes. There are no deadlines here; they
-are cancel scopes of the caller, and httpx's `timeout` is not looked at.
+Only httpx's exceptions leave this module, with the gateway's own texts: the texts of peers, system
+and libraries contain bytes and addresses, and are kept as causes. There are no deadlines here: the
+caller sets them by cancel scopes, and httpx's `timeout` is ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from anyio.abc import ByteStream
 from ollama_gateway import clock
 from ollama_gateway.backends.conversation import BROKEN, Conversation
 from ollama_gateway.backends.heads import Head
-from ollama_gateway.backends.idle import DISTRUST, IdleConnections, is_quiet
+from ollama_gateway.backends.idle import DISTRUST_SECONDS, IdleConnections, is_quiet
 from ollama_gateway.backends.outgoing import Message
 from ollama_gateway.log import get_logger
 
@@ -38,31 +38,31 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 Connect = Callable[[], Awaitable[ByteStream]]
-"""Opens a new connection to the one backend it is for, within a deadline of its own."""
+"""Opens a new connection to its backend, within a deadline of its own."""
 
-MOST_IDLE: Final = 256
-"""Connections of one backend that are worth keeping: each rests 0.1 s between two requests, and a
-process serves some 1,000 in a second."""
-RESEND: Final = 1.0
-"""Seconds after its last write within which a request whose kept connection broke goes out again: a
-connection that had ended already says so in a round trip."""
-LOOK: Final = 0.01
-"""Seconds for reading what a kept connection says unasked: over TLS that can be nothing of ours."""
+MAX_IDLE: Final = 256
+"""Idle connections kept for one backend. Each waits 0.1 s before its next request, and a process
+serves about 1,000 requests a second."""
+RESEND_SECONDS: Final = 1.0
+"""Seconds after its last write in which a request is sent again if its kept connection breaks: a
+connection that the backend had closed breaks within a round trip."""
+PEEK_SECONDS: Final = 0.01
+"""Seconds to read unexpected bytes of an idle connection: those of TLS may yield no data."""
 ONCE: Final = "once"
-"""The extension of a request that must not go out twice: it gets a connection of its own."""
+"""The extension of httpx's requests that must not be sent twice: they get a new connection."""
 
 log = get_logger("transport")
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Carries requests to one backend, each on a connection that is its own meanwhile.
+    """Carries requests to one backend, each on a connection of its own meanwhile.
 
     Args:
         connect: opens a connection. Its `TimeoutError` becomes `httpx.ConnectTimeout`; its
-            `OSError`, `UnicodeError` and AnyIO's errors of streams become `httpx.ConnectError`.
-        max_head: bytes that the status lines and headers of an answer, 1xx included, may have.
-        most_idle: connections kept for a next request; 0: none.
-        name: the backend's, for the log.
+            `OSError`, `UnicodeError` and AnyIO's stream errors become `httpx.ConnectError`.
+        max_head: bytes allowed for the status lines and headers of an answer, 1xx included.
+        most_idle: connections kept for next requests; 0 keeps none.
+        name: the backend's name, for the log.
 
     """
 
@@ -70,7 +70,7 @@ class Transport(httpx.AsyncBaseTransport):
         self, connect: Connect, *, max_head: int = 64 * 1024, most_idle: int = 0, name: str = ""
     ) -> None:
         self.open_connections = 0
-        """Connections that requests use, or are opening; without those that are kept."""
+        """Connections in use or being opened, without the idle ones."""
         self._connect = connect
         self._max_head = max_head
         self._idle = IdleConnections(most_idle)
@@ -78,49 +78,50 @@ class Transport(httpx.AsyncBaseTransport):
 
     @property
     def idle_connections(self) -> int:
-        """Connections that are kept for a next request."""
+        """Connections kept for next requests."""
         return len(self._idle)
 
-    async def ask(self, message: Message, owner: str = "") -> Incoming:
-        """Send the request and return once the head of its answer is there.
+    async def ask(self, message: Message, owner: str = "") -> BackendAnswer:
+        """Send a request and return its answer once the head has arrived.
 
-        The request's own framing headers are replaced by ours; of a streamed body, which goes out
-        once, on a connection of its own, the `Content-Length` counts.
+        The gateway's framing headers replace those of the request, except the `Content-Length` of
+        a streamed body, which is sent once, on a new connection.
 
         Args:
             message: the request.
-            owner: the key that it is for, or "" for the gateway itself. A connection that was kept
-                is used for the same owner alone.
+            owner: the id of the key that it is for, or "" for the gateway itself. An idle
+                connection is used again only for the same owner.
 
         Raises:
-            BodyFailed: the request's body says so, and no answer was there.
+            BodyFailed: the source of the body failed before an answer arrived.
             httpx.LocalProtocolError: the request is not valid HTTP.
             httpx.ConnectError, httpx.ConnectTimeout: no connection; nothing was sent.
-            httpx.WriteError: the connection broke during the request, and no answer was there.
-            httpx.ReadError: the connection broke; from reading the body too.
-            httpx.RemoteProtocolError: the answer is cut short or not HTTP; likewise.
+            httpx.WriteError: the connection broke during the request, before an answer.
+            httpx.ReadError: the connection broke; reading the body raises it too.
+            httpx.RemoteProtocolError: the answer is cut short or not HTTP; reading the body raises
+                it too.
 
         """
         is_last = message.is_once or not self._idle.may_keep(clock.now())
         conversation = Conversation(message, self._max_head, is_last=is_last)
         self.open_connections += 1
         try:
-            kept = None if is_last else await self._kept(owner)
-            if kept is None:
+            idle = None if is_last else await self._take_idle(owner)
+            if idle is None:
                 await self._ask(conversation, await self._open())
-            elif not await self._ask(conversation, kept, is_kept=True):
+            elif not await self._ask(conversation, idle, was_idle=True):
                 conversation = Conversation(message, self._max_head, is_last=is_last)
                 await self._ask(conversation, await self._open())
         except BaseException:
             self.open_connections -= 1
             raise
-        return Incoming(self, conversation, owner)
+        return BackendAnswer(self, conversation, owner)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Do the same for a request of httpx, with what `ask` says and raises.
+        """Send a request of httpx; the rules and errors of `ask` apply.
 
-        The response's body comes undecoded, each chunk being what one read gave, and has to be
-        iterated to its end or closed.
+        The response's body is not decoded, and each chunk is the result of one read. The caller
+        iterates it to its end or closes it.
         """
         incoming = await self.ask(Message.of(request, is_once=ONCE in request.extensions))
         head = incoming.head
@@ -133,41 +134,41 @@ class Transport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the connections that are kept."""
-        while (kept := self._idle.expired(math.inf)) is not None:
-            await _close(kept)
+        """Close the idle connections."""
+        while (idle := self._idle.expired(math.inf)) is not None:
+            await _close(idle)
 
     async def release(self, conversation: Conversation, owner: str) -> None:
-        """Take the connection of a request that has ended: keep it, or close it; once for each."""
+        """Keep or close the connection of an ended request; called once for each."""
         self.open_connections -= 1
         now = clock.now()
         if conversation.leaves_it_reusable:
             self._idle.keep(conversation.stream, owner, now)
         else:
-            if conversation.said_too_much:
+            if conversation.has_trailing_bytes:
                 self._distrust(now)
             await _close(conversation.stream)
         await self._drop_expired(now)
 
     async def _ask(
-        self, conversation: Conversation, stream: ByteStream, *, is_kept: bool = False
+        self, conversation: Conversation, stream: ByteStream, *, was_idle: bool = False
     ) -> bool:
-        """Whether there is an answer; no where a kept connection turned out to have ended."""
+        """Send the request; return False if a kept connection turns out to be closed."""
         try:
             await conversation.ask(stream)
         except BaseException as error:
             await _close(stream)
-            is_soon = clock.now() - conversation.sent_at <= RESEND
-            is_stale = is_kept and is_soon and not conversation.was_heard
+            is_soon = clock.now() - conversation.sent_at <= RESEND_SECONDS
+            is_stale = was_idle and is_soon and not conversation.has_received
             if is_stale and isinstance(error, httpx.TransportError):
                 return False
             raise
         return True
 
-    async def _kept(self, owner: str) -> ByteStream | None:
-        """A connection that was kept, and is still good as far as can be seen.
+    async def _take_idle(self, owner: str) -> ByteStream | None:
+        """Return an idle connection that looks usable, or None.
 
-        Nothing else runs between this look and the write of a request that is one write.
+        No other task runs between this check and the write of a request that is a single write.
         """
         now = clock.now()
         await self._drop_expired(now)
@@ -182,9 +183,9 @@ class Transport(httpx.AsyncBaseTransport):
             await self._drop(stream, now)
 
     async def _drop(self, stream: ByteStream, now: float) -> None:
-        """Close one that was kept; what it says unasked ends the trust in its backend."""
+        """Close an idle connection; unexpected bytes on it end the trust in its backend."""
         try:
-            if not is_quiet(stream) and await _has_words(stream):
+            if not is_quiet(stream) and await _has_bytes(stream):
                 self._distrust(now)
         finally:
             await _close(stream)
@@ -194,7 +195,7 @@ class Transport(httpx.AsyncBaseTransport):
             log.warning(
                 "backend says what nobody asked: its connections are not kept",
                 backend=self._name,
-                seconds=DISTRUST,
+                seconds=DISTRUST_SECONDS,
             )
 
     async def _open(self) -> ByteStream:
@@ -207,21 +208,21 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 async def _close(stream: ByteStream) -> None:
-    # A broken TLS stream can complain even here; what is below it is closed all the same.
+    # A broken TLS stream can raise even here; the socket below it is closed all the same.
     with suppress(*BROKEN):
         await anyio.aclose_forcefully(stream)
 
 
-async def _has_words(stream: ByteStream) -> bool:
-    """Whether it is more than an end that can be read."""
-    with anyio.move_on_after(LOOK), suppress(*BROKEN, anyio.EndOfStream):
+async def _has_bytes(stream: ByteStream) -> bool:
+    """True if the stream has bytes to read, and not only its end."""
+    with anyio.move_on_after(PEEK_SECONDS), suppress(*BROKEN, anyio.EndOfStream):
         return bool(await stream.receive())
     return False
 
 
 @attrs.define(eq=False)
-class Incoming:
-    """An answer from its head on, and the owner of its connection: read to its end, or closed."""
+class BackendAnswer:
+    """An answer after its head. It owns the connection; read it to its end, or close it."""
 
     _transport: Transport
     _conversation: Conversation
@@ -230,11 +231,11 @@ class Incoming:
 
     @property
     def head(self) -> Head:
-        """Its status and headers."""
+        """Status and headers."""
         return self._conversation.head
 
     async def read(self) -> bytes:
-        """What one read adds to the body, undecoded; b"" is its end. Raises as `Transport.ask`."""
+        """Read a chunk of the body, undecoded; b"" is its end. Raises as `Transport.ask` does."""
         conversation = self._conversation
         if self._is_released and not conversation.body.is_complete:
             raise httpx.ReadError("the answer was closed")
@@ -248,7 +249,7 @@ class Incoming:
         return chunk
 
     async def aclose(self) -> None:
-        """Let go of the connection at once, in any state, as often as wanted."""
+        """Release the connection at once, in any state; further calls do nothing."""
         if not self._is_released:
             self._is_released = True
             await self._transport.release(self._conversation, self._owner)
@@ -256,11 +257,12 @@ class Incoming:
 
 @attrs.define(eq=False)
 class _Body(httpx.AsyncByteStream):
-    """An answer's body for httpx; not a generator, so that nothing is left to the garbage
-    collector when a reader stops in the middle.
+    """An answer's body for httpx.
+
+    It is not a generator, which a reader that stops early would leave to the garbage collector.
     """
 
-    _incoming: Incoming
+    _incoming: BackendAnswer
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -271,5 +273,5 @@ class _Body(httpx.AsyncByteStream):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Let go of the connection; see `Incoming`."""
+        """Release the connection."""
         await self._incoming.aclose()

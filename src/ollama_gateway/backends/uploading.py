@@ -1,8 +1,8 @@
-"""A request's body on its way out: whole, or in pieces as they come from somewhere else.
+"""The body of a request to a backend: whole, or streamed from a source.
 
-What is whole goes out with its length. A stream goes out with the length that its request's
-`Content-Length` says, or chunked where there is none. It is asked for a piece when the one before
-it was written, so its source is read no faster than the backend reads.
+A whole body is sent with its length; a streamed one with the `Content-Length` of its request, or
+chunked if it has none. The source is asked for the next chunk when the last one is written, so it
+is read no faster than the backend reads.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ import httpx
 from ollama_gateway.wire.large import RequestBody, chunks_of
 
 ONE_WRITE: Final = 64 * 1024
-"""Bytes: a head and body up to this leave in one write; a larger body goes in pieces of it."""
-
-Headers = list[tuple[bytes, bytes]]
+"""Bytes: a head and body up to this size are one write; a larger body is sent in writes of it."""
 
 
 class BodyFailed(Exception):
-    """The source of a streamed body failed, and the backend is not to blame; `error` says how."""
+    """The source of a streamed body failed, with `error`; the backend is not to blame."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__("the request's body broke off")
@@ -30,18 +28,18 @@ class BodyFailed(Exception):
 
 
 @attrs.frozen
-class Upload:
-    """A body to be sent."""
+class OutgoingBody:
+    """The body of one request, and its framing."""
 
     content: RequestBody = attrs.field(repr=False)
     source: AsyncIterator[bytes] | None = None
-    """Where it comes from, if it is streamed: then `content` is empty."""
+    """The source of a streamed body, whose `content` is empty."""
     length: int | None = None
-    """Bytes; None where that is not known."""
+    """Bytes; None if unknown."""
 
     @classmethod
-    def of(cls, request: httpx.Request) -> Upload:
-        """The body of a request."""
+    def of(cls, request: httpx.Request) -> OutgoingBody:
+        """Take the body of a request of httpx."""
         if isinstance(request.stream, httpx.ByteStream):
             return cls(request.content, length=len(request.content))
         length = request.headers.get("content-length")
@@ -50,22 +48,22 @@ class Upload:
 
     @property
     def framing(self) -> bytes:
-        """The header that says where it ends, as a line."""
+        """Return the header line that frames it."""
         if self.length is None:
             return b"Transfer-Encoding: chunked\r\n"
         return b"Content-Length: %d\r\n" % self.length
 
     async def writes(self, head: bytes) -> AsyncGenerator[bytes]:
-        """The request in pieces, each to be written at once. Raises BodyFailed."""
+        """Yield the request, head first, one write at a time. Raises BodyFailed."""
         yield head
         if self.source is None:
-            for piece in chunks_of(self.content, ONE_WRITE):
-                yield piece
+            for chunk in chunks_of(self.content, ONE_WRITE):
+                yield chunk
             return
-        async for piece in self.source:
-            if piece and self.length is None:
-                yield b"%x\r\n%b\r\n" % (len(piece), piece)
-            elif piece:  # an empty chunk would end the body
-                yield piece
+        async for chunk in self.source:
+            if chunk and self.length is None:
+                yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
+            elif chunk:  # an empty chunk would end the body
+                yield chunk
         if self.length is None:
             yield b"0\r\n\r\n"

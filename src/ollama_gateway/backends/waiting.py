@@ -1,14 +1,14 @@
-"""The line of requests that wait for a backend with room: in order of arrival, key by key in turn.
+"""The line of requests that wait for a slot: key by key in turn, each key in order of arrival.
 
-Room is handed over, not announced: whoever frees it calls `dispatch`, which lets the next one take
-it then and there, so that no newcomer can slip in between. One key with a thousand requests in the
-line delays another key's first one by one turn, not by a thousand; and where the line is full, it
-is that key's last one who has to go.
+A slot is handed over, not announced: the code that frees one calls `dispatch`, and the next waiter
+takes it at once, so that no newcomer can take it first. If one key has a thousand requests in line,
+another key's first request waits for one of them, not for all. When the line is full and another
+request arrives, the newest request of the key with the most waiting requests is rejected.
 
-Waiters of one *kind* are served by the same room: where one cannot go on, none can. So one of each
-kind is asked, and one of each kind looks at the clock for all of them.
+Waiters of one *kind* can use the same slots: if one of them cannot go on, none can. So `dispatch`
+asks one of each kind, and one of each kind sets an alarm for all of them.
 
-The rule: `serve` of a waiter is a plain function that takes what it needs and says whether the
+`serve` of a waiter is a plain function: it takes what the request needs, and returns whether the
 wait is over.
 """
 
@@ -24,8 +24,8 @@ import attrs
 
 from ollama_gateway.errors import Unavailable
 
-CAPACITY: Final = 1024
-"""Requests that may wait."""
+MAX_WAITING: Final = 1024
+"""Requests that may wait at once."""
 DRAINING: Final = "draining"
 
 
@@ -36,62 +36,62 @@ class Waiter:
     key_id: str
     kind: Hashable
     serve: Callable[[], bool]
-    look: Callable[[], None] = lambda: None
-    """Called where this one is to look at the clock, and whenever something has changed."""
+    set_alarm: Callable[[], None] = lambda: None
+    """Called when this is the first waiter of its kind, at once and after each dispatch in vain."""
     _left: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _reason: str | None = attrs.field(default=None, init=False)
 
     async def served(self) -> None:
-        """Wait until `serve` has said that the wait is over; raises Unavailable if sent away."""
+        """Wait until `serve` has returned True; raises Unavailable if the request is rejected."""
         await self._left.wait()
         if self._reason is not None:
-            raise _sent_away(self._reason)
+            raise _rejection(self._reason)
 
     def leave(self, reason: str | None = None) -> None:
-        """The wait is over; with a reason, it was in vain."""
+        """End the wait; with a reason, the request is rejected."""
         self._reason = reason
         self._left.set()
 
 
-Kin = dict[Waiter, None]
-"""An ordered set: who leaves from the middle does so in O(1)."""
+Waiters = dict[Waiter, None]
+"""An ordered set: removal from the middle is O(1)."""
 
 
 @attrs.define(eq=False)
 class WaitingLine:
-    """All that wait in this process."""
+    """All waiting requests of this process."""
 
-    capacity: int = CAPACITY
+    capacity: int = MAX_WAITING
     _is_closed: bool = attrs.field(default=False, init=False)
     _length: int = attrs.field(default=0, init=False)
-    _keys: OrderedDict[str, Kin] = attrs.field(factory=OrderedDict, init=False)
-    """By key, the one whose turn it is first."""
-    _kinds: dict[Hashable, Kin] = attrs.field(factory=dict, init=False)
-    """By kind; the first of each looks at the clock."""
+    _keys: OrderedDict[str, Waiters] = attrs.field(factory=OrderedDict, init=False)
+    """By key; the key whose turn it is comes first."""
+    _kinds: dict[Hashable, Waiters] = attrs.field(factory=dict, init=False)
+    """By kind; the first of each kind has the alarm."""
 
     def __len__(self) -> int:
         return self._length
 
     @contextmanager
     def joined(self, waiter: Waiter) -> Iterator[Waiter]:
-        """Stand in line for the length of the block; raises Unavailable where nobody may."""
+        """Stand in line for the length of the block; raises Unavailable while draining."""
         if self._is_closed:
-            raise _sent_away(DRAINING)
+            raise _rejection(DRAINING)
         self._keys.setdefault(waiter.key_id, {})[waiter] = None
-        kin = self._kinds.setdefault(waiter.kind, {})
-        kin[waiter] = None
+        alike = self._kinds.setdefault(waiter.kind, {})
+        alike[waiter] = None
         self._length += 1
         try:
             if self._length > self.capacity:
-                self._send_away_one()
-            if next(iter(kin), None) is waiter:
-                waiter.look()
+                self._reject_newest()
+            if next(iter(alike), None) is waiter:
+                waiter.set_alarm()
             yield waiter
         finally:
             self._remove(waiter)
 
     def dispatch(self) -> None:
-        """Let go on whoever can now."""
+        """Let all waiters go on that can now."""
         stuck: set[Hashable] = set()
         while (waiter := self._next(stuck)) is not None:
             self._remove(waiter)
@@ -99,17 +99,17 @@ class WaitingLine:
             if waiter.key_id in self._keys:
                 self._keys.move_to_end(waiter.key_id)
         for kind in stuck:
-            self._look(kind)
+            self._set_alarm(kind)
 
     def close(self) -> None:
-        """Send all away, and let nobody join any more."""
+        """Reject all waiters, and let no more join."""
         self._is_closed = True
         for waiter in [waiter for waiting in self._keys.values() for waiter in waiting]:
             self._remove(waiter)
             waiter.leave(DRAINING)
 
-    def _send_away_one(self) -> None:
-        """The last one of the key that has most of the line."""
+    def _reject_newest(self) -> None:
+        """Reject the newest waiter of the key with the most."""
         longest = max(self._keys.values(), key=len)
         waiter = next(reversed(longest))
         self._remove(waiter)
@@ -123,18 +123,18 @@ class WaitingLine:
         del waiting[waiter]
         if not waiting:
             del self._keys[waiter.key_id]
-        kin = self._kinds[waiter.kind]
-        was_first = next(iter(kin)) is waiter
-        del kin[waiter]
-        if not kin:
+        alike = self._kinds[waiter.kind]
+        was_first = next(iter(alike)) is waiter
+        del alike[waiter]
+        if not alike:
             del self._kinds[waiter.kind]
         elif was_first:
-            self._look(waiter.kind)
+            self._set_alarm(waiter.kind)
 
-    def _look(self, kind: Hashable) -> None:
-        """Let the first of a kind look at the clock."""
+    def _set_alarm(self, kind: Hashable) -> None:
+        """Let the first waiter of a kind set its alarm."""
         for waiter in self._kinds.get(kind, {}):
-            waiter.look()
+            waiter.set_alarm()
             return
 
     def _next(self, stuck: set[Hashable]) -> Waiter | None:
@@ -148,6 +148,6 @@ class WaitingLine:
         return None
 
 
-def _sent_away(reason: str) -> Unavailable:
+def _rejection(reason: str) -> Unavailable:
     message = "the gateway is shutting down" if reason == DRAINING else None
     return Unavailable(message, reason=reason)

@@ -72,7 +72,8 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  #
 def _drift(catalog: Catalog) -> dict[str, dict[str, str]]:
     """Models that differ between backends, by the name that is listed: each one's digest."""
     return {
-        str(catalog.models[key]["name"]): dict(digests) for key, digests in catalog.drifting.items()
+        str(catalog.models[key]["name"]): dict(digests)
+        for key, digests in catalog.digest_mismatches.items()
     }
 
 
@@ -124,14 +125,14 @@ def _shared_listings(
     if settings.redis.url is None:
         return {}, live
     from ollama_gateway.backends.shared import (  # noqa: PLC0415 - redis only where configured
-        RedisDown,
         SharedCatalog,
+        SharedCatalogDown,
     )
 
     shared = SharedCatalog(settings.redis.url.reveal())
     try:
         copy = shared.read({backend.name: str(backend.url) for backend in backends.all})
-    except RedisDown as error:
+    except SharedCatalogDown as error:
         say(f"gatewayctl models: {error}, asking the backends", err=True)
         return {}, live
     if copy is None:

@@ -17,10 +17,10 @@ import httpx
 import trio
 from rich.console import Console
 
-from ollama_gateway.build import Gateway, Settings
+from ollama_gateway.build import Gateway
 from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.settings import load
+from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.supervisor import drain, supervise
 

@@ -98,7 +98,7 @@ async def _pull(backend: Backend, model: str, idle: float, pull: Pull, tell: Tel
 
 async def _follow(backend: Backend, model: str, idle: float, pull: Pull, tell: Tell) -> None:
     body = json.dumps({"model": model, "stream": True}).encode()
-    request = backend.request("POST", "/api/pull", JSON_TYPE, body)
+    request = backend.outgoing.request("POST", "/api/pull", JSON_TYPE, body)
     with anyio.fail_after(idle):
         response = await backend.transport.handle_async_request(request)
     try:

@@ -20,7 +20,7 @@ from ollama_gateway.printable import printable
 from ollama_gateway.processes.parent import ProcessesFailed, serve_with_processes
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.write_access import Trusted
-from ollama_gateway.supervisor import run_to_the_end, spare_what_is_loaded, supervise
+from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
 
 logger = log.get_logger("serve")
 
@@ -83,7 +83,7 @@ def _of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
 
 
 def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
-    spare_what_is_loaded()
+    freeze_loaded_objects()
     up = sum(backend.is_up for backend in gateway.backends.all)
     logger.info(
         "serving",

@@ -18,9 +18,9 @@ import trio
 
 from ollama_gateway.backends.backends import Backend
 from ollama_gateway.backends.heads import Head
-from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.transport import Incoming
+from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import Blame, GatewayError, Unavailable
 from ollama_gateway.flow.admission import ModelCall
 from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
@@ -56,7 +56,7 @@ class AttemptFailed(Exception):
     def __init__(
         self,
         reason: str,
-        fault: Fault,
+        fault: BackendFault,
         *,
         status: int | None = None,
         message: str | None = None,
@@ -88,7 +88,7 @@ class GoodAnswer:
     frames: Frames | WholeAnswer
     first: list[bytes]
     """The frames that came with the first good chunk; the relay empties it as it sends them."""
-    _incoming: Incoming
+    _incoming: BackendAnswer
     memory: AnswerMemory
     """The memory that it takes until it has been sent."""
     client_frame: Callable[[bytes], bytes] = bytes
@@ -131,7 +131,7 @@ async def try_backend(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBu
             return await _ask(slot, call, key_id, AnswerMemory(budget))
         finally:
             unanswered.discard(scope)
-    raise AttemptFailed("backend_down", Fault.NONE)
+    raise AttemptFailed("backend_down", BackendFault.NONE)
 
 
 async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -> GoodAnswer:
@@ -141,9 +141,9 @@ async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -
     try:
         incoming = await backend.transport.ask(message, key_id)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise AttemptFailed("connect_failed", Fault.UNREACHABLE) from error
+        raise AttemptFailed("connect_failed", BackendFault.UNREACHABLE) from error
     except httpx.TransportError as error:
-        raise AttemptFailed("connection_broken", Fault.BROKEN) from error
+        raise AttemptFailed("connection_broken", BackendFault.BROKEN) from error
     slot.connected()
     try:
         return await _first_chunk(slot, call, incoming, memory)
@@ -154,20 +154,20 @@ async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -
 
 
 async def _first_chunk(
-    slot: Slot, call: ModelCall, incoming: Incoming, memory: AnswerMemory
+    slot: Slot, call: ModelCall, incoming: BackendAnswer, memory: AnswerMemory
 ) -> GoodAnswer:
     backend, head = slot.backend, incoming.head
     if not httpx.codes.is_success(head.status):
         raise await _failure(backend, call, incoming)
     frames = frames_for(_text(head, b"content-type"))
     if frames is None or b"content-encoding" in head.fields:
-        raise AttemptFailed("not_an_ollama", Fault.ERROR)
+        raise AttemptFailed("not_an_ollama", BackendFault.ERROR)
     dialect = call.endpoint.dialect
     if not frames.streamed:
         frames = WholeAnswer(dialect, is_kept=call.endpoint.is_rewritten)
     first = await _next_frames(incoming, frames, memory)
     if not first:
-        raise AttemptFailed("empty_answer", Fault.BROKEN)
+        raise AttemptFailed("empty_answer", BackendFault.BROKEN)
     if isinstance(frames, WholeAnswer):
         reading = frames.reading
     else:
@@ -180,13 +180,13 @@ async def _first_chunk(
 
 def _check(reading: Reading, backend: Backend) -> None:
     if reading.is_garbled:
-        raise AttemptFailed("garbled_answer", Fault.ERROR)
+        raise AttemptFailed("garbled_answer", BackendFault.ERROR)
     if reading.error is not None:
         text = scrubbed(reading.error, backend)
-        raise AttemptFailed("error_as_answer", Fault.ERROR, message=text)
+        raise AttemptFailed("error_as_answer", BackendFault.ERROR, message=text)
 
 
-async def _failure(backend: Backend, call: ModelCall, incoming: Incoming) -> Exception:
+async def _failure(backend: Backend, call: ModelCall, incoming: BackendAnswer) -> Exception:
     """Return the error that a status other than 2xx means, for the client or for the race."""
     status = incoming.head.status
     error = call.endpoint.dialect.read_body(await _error_body(incoming)).error
@@ -204,22 +204,22 @@ async def _failure(backend: Backend, call: ModelCall, incoming: Incoming) -> Exc
     )
 
 
-def _fault_of(status: int, text: str | None, backend: Backend, call: ModelCall) -> Fault:
+def _fault_of(status: int, text: str | None, backend: Backend, call: ModelCall) -> BackendFault:
     """Return what an HTTP status shows about the backend.
 
     A 404 means that the model is missing only if its text says so (a backend that lacks the route
     says something else) and the name was sent as the backend lists it.
     """
     if status in FULL_STATUSES:
-        return Fault.FULL
+        return BackendFault.FULL
     if status != httpx.codes.NOT_FOUND:
-        return Fault.ERROR
+        return BackendFault.ERROR
     is_its_spelling = call.name_for(backend) == backend.spelling(call.model)
     is_about_model = text is not None and MODEL_NOT_FOUND.match(text) is not None
-    return Fault.LACKS_MODEL if is_its_spelling and is_about_model else Fault.NONE
+    return BackendFault.LACKS_MODEL if is_its_spelling and is_about_model else BackendFault.NONE
 
 
-async def _error_body(incoming: Incoming) -> bytes:
+async def _error_body(incoming: BackendAnswer) -> bytes:
     body = b""
     with trio.move_on_after(ERROR_BODY_TIMEOUT):
         try:
@@ -234,7 +234,7 @@ async def _error_body(incoming: Incoming) -> bytes:
 
 
 async def _next_frames(
-    incoming: Incoming, frames: Frames | WholeAnswer, memory: AnswerMemory | None = None
+    incoming: BackendAnswer, frames: Frames | WholeAnswer, memory: AnswerMemory | None = None
 ) -> list[bytes]:
     """Return the next whole frames; `memory` holds the parts of a whole answer until then.
 
@@ -250,11 +250,11 @@ async def _next_frames(
                 return whole
         return frames.finish()
     except httpx.TransportError as error:
-        raise AttemptFailed("connection_broken", Fault.BROKEN) from error
+        raise AttemptFailed("connection_broken", BackendFault.BROKEN) from error
     except FrameTooLong as error:
-        raise AttemptFailed("frame_too_long", Fault.ERROR) from error
+        raise AttemptFailed("frame_too_long", BackendFault.ERROR) from error
     except FrameGarbled as error:
-        raise AttemptFailed("garbled_answer", Fault.ERROR) from error
+        raise AttemptFailed("garbled_answer", BackendFault.ERROR) from error
 
 
 async def _next_parts(answer: WholeAnswer, data: bytes, memory: AnswerMemory | None) -> list[bytes]:

@@ -107,7 +107,7 @@ async def _send(
             content = _RelayedBody(downstream, record, idle, waiting)
             if downstream.announced is not None:
                 headers.append((b"content-length", b"%d" % downstream.announced))
-        request = backend.request(command.endpoint.method, command.path, headers, content)
+        request = backend.outgoing.request(command.endpoint.method, command.path, headers, content)
         request.extensions[ONCE] = True
         try:
             return await backend.transport.handle_async_request(request)

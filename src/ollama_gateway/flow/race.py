@@ -30,7 +30,7 @@ import trio
 from anyio.abc import TaskGroup
 
 from ollama_gateway import clock
-from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Evaluation
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
@@ -161,7 +161,7 @@ class Race:
         except trio.Cancelled:
             # Asked of the clock: the request's own deadline may have fallen in the same instant.
             if clock.now() >= self.deadline:
-                slot.failed(Fault.BROKEN, "first_chunk_timeout", clock.now())
+                slot.failed(BackendFault.BROKEN, "first_chunk_timeout", clock.now())
             raise
         else:
             if self.winner is None:
@@ -248,10 +248,10 @@ class Race:
             waited = now - self.runners[0].slot.began
             self.rules.hedging.observe(self.candidates.route.model.key, waited)
         for runner in self.runners:
-            if runner.failure is not None and runner.failure.fault is Fault.ERROR:
+            if runner.failure is not None and runner.failure.fault is BackendFault.ERROR:
                 runner.slot.blame(now)
             elif runner.is_running and runner.slot.began < winner.slot.began:
-                runner.slot.failed(Fault.BROKEN, "overtaken", now)
+                runner.slot.failed(BackendFault.BROKEN, "overtaken", now)
 
 
 def _stop_none() -> None:

@@ -22,7 +22,7 @@ import trio
 
 from ollama_gateway import clock
 from ollama_gateway.backends.backends import Backend
-from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
@@ -143,7 +143,7 @@ async def _pass_on(
             raise failure
         frames = await next_frames()
     # Ollama ends a stream like this when a model repeats itself: no fault of the backend.
-    answer.slot.failed(Fault.NONE, NO_END, clock.now())
+    answer.slot.failed(BackendFault.NONE, NO_END, clock.now())
     raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
 
 
@@ -203,5 +203,5 @@ async def _next(answer: GoodAnswer, idle: trio.CancelScope, seconds: float) -> l
 
 def _broken(answer: GoodAnswer, error: GatewayError) -> GatewayError:
     """Count an error against the backend, and return it."""
-    answer.slot.failed(Fault.BROKEN, error.reason, clock.now())
+    answer.slot.failed(BackendFault.BROKEN, error.reason, clock.now())
     return error

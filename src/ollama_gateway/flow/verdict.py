@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from ollama_gateway.backends.health import Fault
+from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamFailed
 from ollama_gateway.flow.attempt import FULL_STATUSES, AttemptFailed
 
@@ -30,7 +30,7 @@ def verdict(failures: Sequence[AttemptFailed]) -> GatewayError:
     if not reached:
         return Unavailable()
     last = found[-1]
-    if all(failure.fault is Fault.FULL for failure in reached):
+    if all(failure.fault is BackendFault.FULL for failure in reached):
         last = reached[-1]  # a full backend says when to come back; one that is down does not
     wait = last.retry_after or (RETRY_AFTER if last.status in FULL_STATUSES else None)
     passed_on = last.status if last.status in FULL_STATUSES or (last.status or 0) >= 500 else None  # noqa: PLR2004

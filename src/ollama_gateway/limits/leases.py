@@ -274,7 +274,7 @@ class Limiter:
             return
         model, bound = lease.cost.model, lease.prompt
         if self.prompts.learn(model, measure, bound, reported):
-            self.metrics.prompt_underestimated(model)
+            self.metrics.underestimated(model)
             message = "a prompt had more tokens than its bound"
             log.warning(message, model=model, bound=bound, reported=reported)
 

@@ -1,1 +1,1 @@
-"""Several processes on one machine: the parent, its children, its answers for all of them."""
+"""Several processes on one machine: the parent, its children, and its admin listener for all."""

@@ -1,9 +1,9 @@
-"""The admin listener of several processes: the parent's, which answers for all of them.
+"""The parent's admin listener, which answers for all processes.
 
-Each question is put to all processes at once, at their own admin listeners; who has not answered
-within `PATIENCE` is left out, and said to be. Questions about one key or one model go to the first
-process that answers: limits are in Redis, the same for all; candidates are as that process sees
-them.
+It puts each question to all processes at once, at their own admin listeners. The answer leaves out
+a process that does not answer within `ANSWER_SECONDS`, and says so. Questions about one key or one
+model go to the first process that answers: limits are in Redis, the same for all, and candidates
+are shown as that process sees them.
 """
 
 from __future__ import annotations
@@ -24,60 +24,60 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import figures, merging
-from ollama_gateway.processes.figures import Figures
-from ollama_gateway.processes.merging import Document
+from ollama_gateway.processes.figures import MetricFamilies
+from ollama_gateway.processes.merging import JSONObject
 from ollama_gateway.server.admin import JSON_HEADERS, METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.routes import Routes
 
-PATIENCE: Final = 2.0
-"""Seconds that a process has for its answer; `gatewayctl` waits 5 for the whole."""
+ANSWER_SECONDS: Final = 2.0
+"""Seconds that a process has for its answer; `gatewayctl` waits 5 for the whole answer."""
 
 
 @attrs.define(eq=False)
-class Member:
-    """One process, from its start to its end."""
+class RosterMember:
+    """One running process."""
 
     number: int
     pid: int
     path: Path
-    """Where its admin listener is."""
+    """The socket of its admin listener."""
     serves: bool = False
-    """Whether it has let clients in."""
-    figures: Figures = attrs.field(factory=dict)
-    """As last seen."""
+    """Whether it serves clients."""
+    figures: MetricFamilies = attrs.field(factory=dict)
+    """Its metrics, as last read."""
 
 
 @attrs.define(eq=False)
 class Roster:
-    """The processes that live, and what is left of those that do not."""
+    """The running processes, and the metrics of those that have ended."""
 
-    members: dict[int, Member] = attrs.field(factory=dict)
-    """By number."""
+    members: dict[int, RosterMember] = attrs.field(factory=dict)
+    """By process number."""
     starts: Counter[int] = attrs.field(factory=Counter)
-    """By number."""
-    ended: Figures = attrs.field(factory=dict)
-    """Figures of ended processes that still count."""
+    """By process number."""
+    ended: MetricFamilies = attrs.field(factory=dict)
+    """Counters and histograms of ended processes."""
     is_draining: bool = False
 
-    def add(self, member: Member) -> None:
-        """A process was started."""
+    def add(self, member: RosterMember) -> None:
+        """Add a process that was started."""
         self.members[member.number] = member
         self.starts[member.number] += 1
 
-    def remove(self, member: Member) -> None:
-        """A process has ended; what was counted in it stays counted."""
+    def remove(self, member: RosterMember) -> None:
+        """Remove a process that has ended, and keep its counts."""
         del self.members[member.number]
-        self.ended = figures.total([self.ended, figures.lasting(member.figures)])
+        self.ended = figures.total([self.ended, figures.without_gauges(member.figures)])
 
     @property
-    def serving(self) -> list[Member]:
-        """Those that let clients in, by their numbers."""
+    def serving(self) -> list[RosterMember]:
+        """The processes that serve clients, by number."""
         return [member for _, member in sorted(self.members.items()) if member.serves]
 
     @property
     def restarts(self) -> dict[int, int]:
-        """How often each was started again."""
+        """How often each process was restarted, by number."""
         return {number: count - 1 for number, count in sorted(self.starts.items())}
 
 
@@ -94,10 +94,10 @@ class MergedAdmin:
     roster: Roster
     access: AdminAccess
     metrics: Metrics
-    """What the parent itself counts."""
+    """The parent's own."""
 
     def routes(self) -> Routes:
-        """The table of the admin listener; the same paths as one process's."""
+        """Return the routes, with the same paths as those of one process."""
         return self.access.routes(
             {
                 "/healthz": self.health,
@@ -109,11 +109,11 @@ class MergedAdmin:
         )
 
     async def health(self, ask: Ask) -> None:
-        """`/healthz`: the parent answers."""
+        """`/healthz`: the parent is alive."""
         await ask.downstream.respond(200, JSON_HEADERS, b'{"alive":true}')
 
     async def ready(self, ask: Ask) -> None:
-        """`/readyz`: 200 while one process at least is ready, or 503 with the reasons."""
+        """`/readyz`: 200 while at least one process is ready, else 503 with the reasons."""
         answers = await self._documents("/readyz")
         body = merging.readiness(answers, is_draining=self.roster.is_draining)
         await ask.downstream.respond(
@@ -121,7 +121,7 @@ class MergedAdmin:
         )
 
     async def page(self, ask: Ask) -> None:
-        """`/metrics`, for Prometheus: all processes together, ended ones too."""
+        """`/metrics`, for Prometheus: all processes together, with those that have ended."""
         for member, answer in (await self._ask_all("/metrics")).items():
             if answer is None or answer.status != HTTPStatus.OK:
                 continue
@@ -134,13 +134,13 @@ class MergedAdmin:
         await ask.downstream.respond(200, METRICS_HEADERS, page)
 
     async def status(self, ask: Ask) -> None:
-        """`/status.json`: all together, and each process below `processes`."""
+        """`/status.json`: all processes together, and each one under `processes`."""
         answers = await self._documents("/status.json")
         body = merging.status(answers, is_draining=self.roster.is_draining)
-        body["processes"] = [self._shown(number, answers[number]) for number in answers]
+        body["processes"] = [self._process_status(number, answers[number]) for number in answers]
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
-    def _shown(self, number: int, answer: Document | None) -> Document:
+    def _process_status(self, number: int, answer: JSONObject | None) -> JSONObject:
         member = self.roster.members.get(number)
         return {
             "process": number,
@@ -158,19 +158,19 @@ class MergedAdmin:
                 return await ask.downstream.respond(answer.status, JSON_HEADERS, answer.body)
         raise Unavailable("no process answers, try again", reason="no_process", retry_after=1)
 
-    async def _documents(self, target: str) -> dict[int, Document | None]:
-        """What each process says, by its number; None for one that is not there or silent."""
-        found: dict[int, Document | None] = dict.fromkeys(sorted(self.roster.starts))
+    async def _documents(self, target: str) -> dict[int, JSONObject | None]:
+        """Return the answers by process number; None for a process that gave none."""
+        found: dict[int, JSONObject | None] = dict.fromkeys(sorted(self.roster.starts))
         for member, answer in (await self._ask_all(target)).items():
             document = json.loads(answer.body) if answer else {}
-            if "ready" in document:  # not where it could not say
+            if "ready" in document:  # an error answer has none
                 found[member.number] = document
         return found
 
-    async def _ask_all(self, target: str) -> dict[Member, _Answer | None]:
-        answers: dict[Member, _Answer | None] = {}
+    async def _ask_all(self, target: str) -> dict[RosterMember, _Answer | None]:
+        answers: dict[RosterMember, _Answer | None] = {}
 
-        async def ask(member: Member) -> None:
+        async def ask(member: RosterMember) -> None:
             answers[member] = await self._ask(member, target)
 
         async with anyio.create_task_group() as tasks:
@@ -178,13 +178,13 @@ class MergedAdmin:
                 tasks.start_soon(ask, member)
         return answers
 
-    async def _ask(self, member: Member, target: str) -> _Answer | None:
+    async def _ask(self, member: RosterMember, target: str) -> _Answer | None:
         token = self.access.token
         headers = {"authorization": f"Bearer {token}"} if token else {}
         url = httpx.URL("http://localhost").copy_with(raw_path=target.encode())
         transport = Transport(partial(anyio.connect_unix, member.path))
         try:
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(ANSWER_SECONDS):
                 response = await transport.handle_async_request(
                     httpx.Request("GET", url, headers=headers)
                 )

@@ -1,8 +1,8 @@
 """One of several serving processes: `python -m ollama_gateway.processes.child NUMBER DESCRIPTOR`.
 
-Only its parent (`processes/parent.py`) starts it. The descriptor is its control socket, over which
-its settings and sockets come (`processes/spawn.py`). It is a gateway as `gatewayctl serve` runs one
-process; SIGTERM drains it alone, and its parent starts another.
+Only its parent (`processes/parent.py`) starts it. DESCRIPTOR is its control socket, over which it
+receives its settings and sockets (`processes/spawn.py`). It runs the same gateway as `gatewayctl
+serve` with one process. SIGTERM drains this process alone, and the parent starts another.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import trio
 
 from ollama_gateway import log
 from ollama_gateway.build import Gateway
-from ollama_gateway.processes.spawn import READY, Assignment, received, wait_until_told
-from ollama_gateway.supervisor import run_to_the_end, spare_what_is_loaded, supervise
+from ollama_gateway.processes.spawn import READY, Assignment, receive_assignment, wait_for_drain
+from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
 
 
 def main() -> int:
-    """Serve until told to stop; 1 where it could not."""
-    parent, tether = os.getppid(), socket.socket(fileno=int(sys.argv[2]))
-    assignment = received(tether)
+    """Serve until a signal or the parent says stop; return 1 if the gateway cannot start."""
+    parent, control_socket = os.getppid(), socket.socket(fileno=int(sys.argv[2]))
+    assignment = receive_assignment(control_socket)
     if assignment is None:
-        return 0  # the parent has ended: there is nothing to serve for
+        return 0  # the parent has ended
     settings = assignment.settings
     writer = log.configure(settings.log.level, settings.log.format, process=assignment.number)
     sockets = assignment.sockets()
@@ -36,8 +36,8 @@ def main() -> int:
         supervise,
         settings,
         sockets=sockets,
-        until=partial(wait_until_told, tether),
-        on_ready=partial(_tell, tether, assignment),
+        until=partial(wait_for_drain, control_socket),
+        on_ready=partial(_report_ready, control_socket, assignment),
     )
     has_ended_well = run_to_the_end(partial(trio.run, serving), writer)
     if os.getppid() != parent:
@@ -46,16 +46,18 @@ def main() -> int:
 
 
 def _tidy_up(path: Path) -> None:
-    """What the parent would have done: the last process to end removes the directory."""
-    with contextlib.suppress(OSError):  # others are still in it
+    """Clean up in place of a parent that has ended: the last process removes the directory."""
+    with contextlib.suppress(OSError):  # other processes still use it
         path.unlink(missing_ok=True)
         path.parent.rmdir()
 
 
-def _tell(tether: socket.socket, assignment: Assignment, gateway: Gateway, _address: str) -> None:
-    spare_what_is_loaded()
-    with contextlib.suppress(OSError):  # the parent has ended, and the tether says so
-        tether.send(READY)
+def _report_ready(
+    control_socket: socket.socket, assignment: Assignment, gateway: Gateway, _address: str
+) -> None:
+    freeze_loaded_objects()
+    with contextlib.suppress(OSError):  # the parent has ended, which the control socket shows
+        control_socket.send(READY)
     up = sum(backend.is_up for backend in gateway.backends.all)
     log.get_logger("serve").info("process ready", of=assignment.settings.server.processes, up=up)
 

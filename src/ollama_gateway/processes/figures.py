@@ -1,8 +1,8 @@
-"""The figures of several processes as one page for Prometheus.
+"""The metrics of several processes as one page for Prometheus.
 
-Counters and histograms are added up, those of ended processes too: what was last seen of them is
-kept, so that no counter ever goes back. A gauge says how things are, so only living processes have
-a say in it: their gauges are added up as well, but for those in `MOST`.
+Counters and histograms are added up. The last values of ended processes are included, so that no
+counter goes back. Gauges show the present, so only those of running processes count: they are added
+up too, except those in `MAX_GAUGES`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-MOST: Final = {"ollama_gateway_backend_up"}
-"""Gauges of which the highest counts: a backend that any process can use is up."""
+MAX_GAUGES: Final = {"ollama_gateway_backend_up"}
+"""Gauges whose maximum counts: a backend is up if any process can use it."""
 
 Labels = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name, and its labels with their values."""
@@ -26,7 +26,7 @@ Labels = tuple[str, tuple[tuple[str, str], ...]]
 
 @attrs.frozen
 class Family:
-    """All samples of one figure."""
+    """All samples of one metric."""
 
     name: str
     documentation: str
@@ -35,27 +35,27 @@ class Family:
     values: Mapping[Labels, float]
 
     def plus(self, other: Family) -> Family:
-        """Both together."""
-        add = max if self.name in MOST else operator.add
+        """Combine both."""
+        add = max if self.name in MAX_GAUGES else operator.add
         values = dict(self.values)
         for labels, value in other.values.items():
             values[labels] = add(values[labels], value) if labels in values else value
         return attrs.evolve(self, values=values)
 
     def metric(self) -> Metric:
-        """As the library prints it."""
+        """Convert to the library's type."""
         made = Metric(self.name, self.documentation, self.kind)
         for (name, labels), value in self.values.items():
             made.add_sample(name, dict(labels), value)
         return made
 
 
-Figures = Mapping[str, Family]
+MetricFamilies = Mapping[str, Family]
 """By name."""
 
 
-def read(page: str) -> Figures:
-    """The figures of a page that one process made."""
+def read(page: str) -> MetricFamilies:
+    """Read the metrics page of one process."""
     return {
         found.name: Family(
             found.name,
@@ -67,8 +67,8 @@ def read(page: str) -> Figures:
     }
 
 
-def total(of: Iterable[Figures]) -> Figures:
-    """The figures of several processes."""
+def total(of: Iterable[MetricFamilies]) -> MetricFamilies:
+    """Combine the metrics of several processes."""
     found: dict[str, Family] = {}
     for figures in of:
         for name, family in figures.items():
@@ -76,14 +76,14 @@ def total(of: Iterable[Figures]) -> Figures:
     return found
 
 
-def lasting(figures: Figures) -> Figures:
-    """What of a process's figures still counts when it has ended."""
+def without_gauges(figures: MetricFamilies) -> MetricFamilies:
+    """Return the metrics that still count when their process has ended."""
     return {name: family for name, family in figures.items() if family.kind != "gauge"}
 
 
 @attrs.frozen(eq=False)
 class _Page(Collector):
-    figures: Figures
+    figures: MetricFamilies
     processes: int
     restarts: Mapping[int, int]
 
@@ -94,7 +94,7 @@ class _Page(Collector):
         )
         restarts = CounterMetricFamily(
             "ollama_gateway_process_restarts",
-            "Processes that ended and were started again.",
+            "Restarts of processes that ended.",
             labels=["process"],
         )
         for number, count in self.restarts.items():
@@ -102,13 +102,13 @@ class _Page(Collector):
         yield restarts
 
 
-def page(figures: Figures, processes: int, restarts: Mapping[int, int]) -> bytes:
-    """The text that Prometheus scrapes.
+def page(figures: MetricFamilies, processes: int, restarts: Mapping[int, int]) -> bytes:
+    """Render the page that Prometheus scrapes.
 
     Args:
-        figures: of all processes together.
-        processes: how many serve.
-        restarts: how often each, by its number, was started again.
+        figures: the metrics of all processes together.
+        processes: the number of processes that serve.
+        restarts: how often each process was restarted, by number.
 
     """
     registry = CollectorRegistry()

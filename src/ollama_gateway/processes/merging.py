@@ -1,9 +1,9 @@
-"""What several processes say of themselves, as one answer.
+"""Merges the readiness and status of several processes into one answer.
 
-The gateway is ready as long as one process is: they share the listening socket, so clients come to
-whoever accepts, and a process that is starting accepts nobody. What the others lack is told as
-degraded. A status has the form that one process gives it; `RULES` says for each of its figures how
-the processes' become one.
+The gateway is ready as long as one process is: the processes share the listening socket, and a
+process that is still starting accepts no client. The reasons why others are not ready are reported
+as degraded. The merged status has the form of one process's status; `RULES` says how to merge each
+of its values.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-Document = dict[str, Any]
+JSONObject = dict[str, Any]
 """A JSON object."""
-Answers = Mapping[int, Document | None]
-"""By process number; None where one does not serve, or does not answer."""
+Answers = Mapping[int, JSONObject | None]
+"""By process number; None if the process does not serve or does not answer."""
 
 _SEVERITY: Final = ("closed", "half-open", "open")
 
@@ -23,16 +23,16 @@ def _first(values: list[Any]) -> Any:
     return values[0]
 
 
-def _first_told(values: list[Any]) -> Any:
+def _first_known(values: list[Any]) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _sum_told(values: list[Any]) -> Any:
-    told = [value for value in values if value is not None]
-    return sum(told) if told else None
+def _sum_known(values: list[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
-def _most_told(values: list[Any]) -> Any:
+def _max_known(values: list[Any]) -> Any:
     return max((value for value in values if value is not None), default=None)
 
 
@@ -46,7 +46,7 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "waiting": sum,
     "models": max,
     "limits.store": _first,
-    "limits.why_not": _first_told,
+    "limits.why_not": _first_known,
     "limits.requests": sum,
     "limits.settlements_waiting": sum,
     "limits.usage_file_failing": any,
@@ -55,8 +55,8 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "audit.rows": sum,
     "audit.rows_waiting": sum,
     "audit.failing": any,
-    "audit.rows_unmoved": _sum_told,
-    "audit.left_alone": _first_told,
+    "audit.rows_unmoved": _sum_known,
+    "audit.left_alone": _first_known,
     "backends.name": _first,
     "backends.priority": _first,
     "backends.slots": sum,
@@ -68,31 +68,31 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "backends.by_model.*.breaker": _worst,
     "backends.by_model.*.failing": any,
     "backends.by_model.*.rests_s": max,
-    "backends.by_model.*.first_chunk_ms": _most_told,
-    "backends.error": _first_told,
+    "backends.by_model.*.first_chunk_ms": _max_known,
+    "backends.error": _first_known,
     "backends.failed_polls": max,
-    "backends.version": _first_told,
+    "backends.version": _first_known,
     "backends.models": max,
     "backends.loaded": max,
 }
-"""How the figures of several processes become one, by their places in `/status.json`."""
+"""How to merge the values of several processes, by their path in `/status.json`."""
 _OF_THE_WHOLE: Final = {"ready", "reasons", "degraded"}
 
 
-def readiness(answers: Answers, *, is_draining: bool) -> Document:
-    """`ready`, `reasons`, `degraded` of all, from each one's own."""
-    told = {number: answer for number, answer in answers.items() if answer is not None}
-    ready = not is_draining and any(answer["ready"] for answer in told.values())
-    silent = [f"process {number} does not answer" for number in answers if number not in told]
+def readiness(answers: Answers, *, is_draining: bool) -> JSONObject:
+    """Merge `ready`, `reasons` and `degraded`."""
+    known = {number: answer for number, answer in answers.items() if answer is not None}
+    ready = not is_draining and any(answer["ready"] for answer in known.values())
+    silent = [f"process {number} does not answer" for number in answers if number not in known]
     lacking = [
         f"process {number}: {reason}"
-        for number, answer in told.items()
+        for number, answer in known.items()
         for reason in answer["reasons"]
     ]
-    degraded = _once(what for answer in told.values() for what in answer["degraded"])
+    degraded = _once(what for answer in known.values() for what in answer["degraded"])
     if ready:
         return {"ready": True, "reasons": [], "degraded": [*degraded, *silent, *lacking]}
-    reasons = _once(reason for answer in told.values() for reason in answer["reasons"])
+    reasons = _once(reason for answer in known.values() for reason in answer["reasons"])
     reasons = ["draining"] if is_draining else reasons or ["no process serves"]
     return {"ready": False, "reasons": reasons, "degraded": [*degraded, *silent]}
 
@@ -101,29 +101,29 @@ def _once(lines: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def status(answers: Answers, *, is_draining: bool) -> Document:
-    """The status of all together, in the form of one; without one that answers its readiness."""
-    told = [answer for answer in answers.values() if answer is not None]
-    own = [{k: v for k, v in answer.items() if k not in _OF_THE_WHOLE} for answer in told]
+def status(answers: Answers, *, is_draining: bool) -> JSONObject:
+    """Merge the status of all processes; if none answers, return the readiness alone."""
+    known = [answer for answer in answers.values() if answer is not None]
+    own = [{k: v for k, v in answer.items() if k not in _OF_THE_WHOLE} for answer in known]
     merged = _merged(own, "") if own else {}
     return {**readiness(answers, is_draining=is_draining), **merged}
 
 
-def _merged(values: list[Any], place: str) -> Any:
-    """One value out of those that several processes have at one place."""
+def _merged(values: list[Any], path: str) -> Any:
+    """Merge the values that several processes have at one path."""
     match values[0]:
         case dict():
             names = list(dict.fromkeys(name for value in values for name in value))
             return {
-                name: _merged([v[name] for v in values if name in v], _below(place, name))
+                name: _merged([v[name] for v in values if name in v], _below(path, name))
                 for name in names
             }
         case list():
             named = [{entry["name"]: entry for entry in value} for value in values]
-            return [_merged([n[name] for n in named if name in n], place) for name in named[0]]
-    return RULES.get(place, _first)(values)
+            return [_merged([n[name] for n in named if name in n], path) for name in named[0]]
+    return RULES.get(path, _first)(values)
 
 
-def _below(place: str, name: str) -> str:
-    name = "*" if place.endswith(".by_model") else name
-    return f"{place}.{name}" if place else name
+def _below(path: str, name: str) -> str:
+    name = "*" if path.endswith(".by_model") else name
+    return f"{path}.{name}" if path else name

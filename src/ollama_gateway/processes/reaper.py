@@ -1,7 +1,7 @@
-"""The first process of a container inherits the children of whoever ends there.
+"""Reaps orphaned children in a container, whose first process inherits them.
 
-What `podman exec` starts may leave some behind. Their remains take a number each, of the few that
-a container may have, until their new parent asks how they ended.
+Commands of `podman exec` may leave children behind. Each ended child keeps a process id, of the few
+that a container may have, until its new parent waits for it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import os
 from typing import Final
 
 INIT: Final = 1
-"""The number of a container's first process."""
+"""The process id of a container's first process."""
 
 
 def reap() -> None:
-    """Ask how all have ended that have, whoever they were; does not wait for others."""
-    with contextlib.suppress(ChildProcessError):  # there is none
+    """Reap every child that has exited, without blocking."""
+    with contextlib.suppress(ChildProcessError):  # there are no children
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
 
 
 def reap_as_init() -> None:
-    """The same in a container's first process; elsewhere children have parents of their own."""
+    """Reap if this is a container's first process; elsewhere orphans go to another process."""
     if os.getpid() == INIT:
         reap()

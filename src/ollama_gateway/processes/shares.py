@@ -1,9 +1,9 @@
-"""What one of several processes has of what all of them may have together.
+"""Divides the gateway's limits among several processes.
 
-Connections, the memory of bodies and of answers, and the slots of backends hold for the gateway,
-not for a process. They are divided, since counting them together would cost every request a way to
-another process. What does not divide evenly goes to the first processes, for each backend beginning
-at another, so that no process has all the remainders. `checks.py` refuses what leaves a process
+The limits of connections, of memory for bodies and answers, and of the slots of backends apply to
+the whole gateway. Each process gets a share of them, since a common count would cost each request a
+round trip to another process. Remainders go to the first processes, and for each backend to
+different ones, so that no process gets them all. `checks.py` refuses limits that leave a process
 with nothing.
 """
 
@@ -15,7 +15,7 @@ from ollama_gateway.settings.model import Settings
 
 
 def share_of(settings: Settings, number: int) -> Settings:
-    """The settings of process `number`, from 0; of all processes together they are the whole."""
+    """Return the settings of process `number`, from 0; the shares of all add up to the whole."""
     server, count = settings.server, settings.server.processes
     return attrs.evolve(
         settings,
@@ -27,12 +27,12 @@ def share_of(settings: Settings, number: int) -> Settings:
             max_answers_total=share(server.max_answers_total, number, count),
         ),
         backends=tuple(
-            attrs.evolve(backend, slots=share(backend.slots, (number + place) % count, count))
-            for place, backend in enumerate(settings.backends)
+            attrs.evolve(backend, slots=share(backend.slots, (number + index) % count, count))
+            for index, backend in enumerate(settings.backends)
         ),
     )
 
 
 def share(total: int, number: int, count: int) -> int:
-    """Part `number`, from 0, of a total that is divided by `count`, to the last one."""
+    """Return share `number`, from 0, of a total that is divided into `count` shares."""
     return total // count + (number < total % count)

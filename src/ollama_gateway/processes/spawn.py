@@ -1,16 +1,17 @@
-"""How a process that serves is started: what it is handed, and what ties it to its parent.
+"""Starts a serving process, and hands it its settings and sockets.
 
-It is a fresh interpreter (`processes/child.py`), not a fork: threads, locks and an event loop do
-not survive one. It inherits three kinds of sockets:
+The process is a new interpreter (`processes/child.py`), not a fork: threads, locks and an event
+loop do not survive a fork. It inherits three kinds of sockets:
 
-* the clients' listening sockets, which all processes share. Who is free accepts, and what waits to
-  be accepted is lost with nobody's end. (With SO_REUSEPORT each process would have a queue of its
-  own, which dies with it, and clients would be dealt out by a hash, to busy and free alike.)
+* the public listening sockets, which all processes share. A free process accepts, and connections
+  that wait to be accepted outlive any one process. (With SO_REUSEPORT each process would have a
+  queue of its own, lost when it ends, and a hash would send clients to busy and free processes
+  alike.)
 * its own admin listener, a socket in a directory that only this user can enter.
-* the *tether*, one end of a socket pair. Down it comes the assignment, with the settings as the
-  parent read them: they are on no command line, in no environment and in no file, and what has
-  changed since makes no difference. Up it goes one byte, once clients are served. Its end is the
-  word to drain, so no process outlives its parent, however that one ends.
+* its *control socket*, one end of a socket pair. The parent sends the assignment over it, with the
+  settings as the parent has read them: they are on no command line, in no environment and in no
+  file, and later changes have no effect. The process sends one byte once it serves clients. The end
+  of the control socket means drain, so no process outlives its parent, however the parent ends.
 """
 
 from __future__ import annotations
@@ -32,75 +33,75 @@ from ollama_gateway.supervisor import Sockets
 
 MODULE: Final = "ollama_gateway.processes.child"
 READY: Final = b"."
-BURIAL: Final = 5.0
-"""Seconds for a killed process to be gone: one in an uninterruptible wait can take its time."""
+REAP_SECONDS: Final = 5.0
+"""Seconds to wait for a killed process; in an uninterruptible wait it ends later."""
 
 
 @attrs.frozen
 class Assignment:
-    """What a process is to do."""
+    """The settings and sockets of one process."""
 
     number: int
-    """From 0; which of the processes it is."""
+    """From 0."""
     settings: Settings
-    """Its own share of what is shared."""
+    """With this process's share of the limits."""
     public: tuple[int, ...]
-    """Descriptors of the clients' sockets."""
+    """Descriptors of the public sockets."""
     admin: int
     """Descriptor of its admin listener."""
 
     def sockets(self) -> Sockets:
-        """The sockets, as the process has them."""
+        """Open the sockets, in the child."""
         public = [socket.socket(fileno=number) for number in self.public]
         return Sockets(public, [socket.socket(fileno=self.admin)])
 
 
 @attrs.define(eq=False)
-class Process:
-    """A process as its parent has it."""
+class SpawnedProcess:
+    """A process, as its parent sees it."""
 
     number: int
     path: Path
-    """Where its admin listener is."""
+    """The socket of its admin listener."""
     _process: trio.Process
-    _tether: trio.SocketStream
+    _control_socket: trio.SocketStream
 
     @property
     def pid(self) -> int:
-        """Its id at the system."""
+        """Process id."""
         return self._process.pid
 
     async def wait_ready(self) -> bool:
-        """Wait until it serves clients; False where it ends before."""
+        """Wait until it serves clients; return False if it ends first."""
         try:
-            return await self._tether.receive_some(1) == READY
+            return await self._control_socket.receive_some(1) == READY
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return False
 
     async def wait(self) -> int:
-        """Wait for its end: its exit code, or minus the signal that ended it."""
+        """Wait for its end; return its exit code, or minus the signal that ended it."""
         return await self._process.wait()
 
     def drain(self) -> None:
-        """Tell it to end in its time; again is no error."""
-        self._tether.socket.shutdown(socket.SHUT_WR)
+        """Tell it to drain; further calls do nothing."""
+        self._control_socket.socket.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self._process.kill()
 
 
 @asynccontextmanager
-async def started(
+async def running_process(
     number: int, settings: Settings, public: Sequence[socket.socket], path: Path
-) -> AsyncIterator[Process]:
-    """A process for the length of the block; killed at its end if it still runs.
+) -> AsyncIterator[SpawnedProcess]:
+    """Run a process for the length of the block; kill it at the end if it still runs.
 
     Args:
-        number: which one it is.
-        settings: its own.
-        public: the clients' sockets.
-        path: where its admin listener is to be; nothing is there yet.
+        number: the process's number, from 0.
+        settings: its own settings.
+        public: the public sockets.
+        path: the socket of its admin listener, to be created.
 
     Raises:
         OSError: the system has no process, no file or no memory for it.
@@ -109,28 +110,28 @@ async def started(
     ours, theirs = socket.socketpair()
     with ExitStack() as lifetime:
         lifetime.callback(path.unlink, missing_ok=True)
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as tether:
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as control_socket:
             with theirs, _listening(path) as admin, ExitStack() as copies:
-                # The parent closes its own when it is told to drain, at any moment.
+                # The parent may close its own sockets at any time, when it drains.
                 shared = [copies.enter_context(sock.dup()) for sock in public]
                 numbers = tuple(sock.fileno() for sock in shared)
                 assignment = Assignment(number, settings, numbers, admin.fileno())
                 process = await _open(assignment, theirs)
             try:
-                await _hand_over(assignment, tether)
-                yield Process(number, path, process, tether)
+                await _hand_over(assignment, control_socket)
+                yield SpawnedProcess(number, path, process, control_socket)
             finally:
                 process.kill()
-                with trio.move_on_after(BURIAL, shield=True):
+                with trio.move_on_after(REAP_SECONDS, shield=True):
                     await process.wait()
 
 
-async def _open(assignment: Assignment, tether: socket.socket) -> trio.Process:
+async def _open(assignment: Assignment, control_socket: socket.socket) -> trio.Process:
     return await trio.lowlevel.open_process(
-        [sys.executable, "-P", "-m", MODULE, str(assignment.number), str(tether.fileno())],
+        [sys.executable, "-P", "-m", MODULE, str(assignment.number), str(control_socket.fileno())],
         stdin=subprocess.DEVNULL,
-        pass_fds=[tether.fileno(), assignment.admin, *assignment.public],
-        process_group=0,  # a terminal's Ctrl-C is for the parent, which passes it on
+        pass_fds=[control_socket.fileno(), assignment.admin, *assignment.public],
+        process_group=0,  # Ctrl-C on a terminal goes to the parent only, which drains this process
     )
 
 
@@ -141,23 +142,23 @@ def _listening(path: Path) -> socket.socket:
     return sock
 
 
-async def _hand_over(assignment: Assignment, tether: trio.SocketStream) -> None:
+async def _hand_over(assignment: Assignment, control_socket: trio.SocketStream) -> None:
     try:
-        await tether.send_all(pickle.dumps(assignment))
+        await control_socket.send_all(pickle.dumps(assignment))
     except trio.BrokenResourceError:
-        return  # it has ended already, which its parent will see
+        return  # the process has ended, which the parent will see
 
 
-def received(tether: socket.socket) -> Assignment | None:
-    """The assignment, in the process; None where the parent has ended before. Blocking."""
-    with tether.makefile("rb") as file:
+def receive_assignment(control_socket: socket.socket) -> Assignment | None:
+    """Read the assignment, in the child, blocking; return None if the parent has ended."""
+    with control_socket.makefile("rb") as file:
         try:
-            # From our own parent, over a descriptor that nobody else has.
+            # It comes from the parent, over a descriptor that no other process has.
             return cast("Assignment", pickle.load(file))  # noqa: S301
         except (EOFError, pickle.UnpicklingError):
             return None
 
 
-async def wait_until_told(tether: socket.socket) -> None:
-    """Wait, in the process, for the tether's end: after the assignment nothing else comes."""
-    await trio.lowlevel.wait_readable(tether)
+async def wait_for_drain(control_socket: socket.socket) -> None:
+    """Wait, in the child, for the end of the control socket; only the assignment precedes it."""
+    await trio.lowlevel.wait_readable(control_socket)

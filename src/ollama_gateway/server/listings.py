@@ -14,7 +14,7 @@ from datetime import datetime
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.catalog import Catalog, Entry
+from ollama_gateway.backends.catalog import Catalog, ModelEntry
 from ollama_gateway.errors import Forbidden, Unavailable
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.target import backend_override
@@ -101,13 +101,13 @@ class Listings:
         return principal, Catalog.union([(only.name, only.listing)])
 
 
-def _open_to(principal: Principal, entries: Mapping[str, Entry]) -> Iterator[Entry]:
+def _open_to(principal: Principal, entries: Mapping[str, ModelEntry]) -> Iterator[ModelEntry]:
     for entry in entries.values():
         if principal.may_use(ModelName.parse(entry["name"])):
             yield entry
 
 
-def _card(entry: Entry) -> dict[str, object]:
+def _card(entry: ModelEntry) -> dict[str, object]:
     return {
         "id": entry["name"],
         "object": "model",

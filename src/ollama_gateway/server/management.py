@@ -12,7 +12,7 @@ from functools import partial
 import attrs
 
 from ollama_gateway.backends.backends import Backend, Backends
-from ollama_gateway.backends.discovery import Discovery
+from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.command import Command, read_command
@@ -32,7 +32,7 @@ class Management:
     ledger: Ledger
     limits: Limiter
     backends: Backends
-    discovery: Discovery
+    discovery: BackendDiscovery
     idle: float
     """Seconds that a backend may be silent."""
     expose_backend: bool = False

@@ -1,0 +1,64 @@
+"""From settings to listeners: the public one for clients, and the admin one for operators."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ollama_gateway.certificates import Certificate
+from ollama_gateway.http.connection_counts import ConnectionCounts
+from ollama_gateway.http.listener import Listener
+from ollama_gateway.http.open_files import connections_that_fit
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.app import App
+from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.routes import Routes
+from ollama_gateway.settings import model
+
+ADMIN_CONNECTIONS: Final = 64
+ADMIN_BODIES: Final = 1024 * 1024
+"""Bytes of all bodies that the admin listener holds together."""
+ADMIN_CAPS: Final = ("none; the admin listener has 64", "none; 16 of the admin listener's 64")
+"""Logged in place of the settings that bound a public listener's connections."""
+
+
+def public_listener(server: model.Server, app: App) -> Listener:
+    """Build the clients' listener; raises TLSFilesBroken."""
+    most = connections_that_fit(server.max_connections)
+    return Listener(
+        app=app,
+        render_early_error=app.render_early_error,
+        max_connections=most,
+        certificate=_certificate(server),
+        is_shared=server.processes > 1,
+        connection_counts=_connection_counts(server, most),
+    )
+
+
+def admin_listener(routes: Routes, metrics: Metrics) -> Listener:
+    """Build an operators' listener for these routes."""
+    app = App(routes, BodyBudget(limit=ADMIN_BODIES, total=ADMIN_BODIES), metrics)
+    return Listener(
+        app=app,
+        render_early_error=app.render_early_error,
+        max_connections=ADMIN_CONNECTIONS,
+        settings=ADMIN_CAPS,
+    )
+
+
+def admin_access(server: model.Server) -> AdminAccess:
+    """Build the check of the admin listener: its token, and the names by which it may be asked."""
+    token, hosts = server.admin_token, (server.admin_bind.host, *server.admin_hosts)
+    return AdminAccess.of(token.reveal() if token else None, hosts)
+
+
+def _connection_counts(server: model.Server, max_connections: int) -> ConnectionCounts:
+    usual = ConnectionCounts.of(max_connections)
+    most = server.max_connections_per_address or usual.limit
+    return ConnectionCounts(most, exempt=(*usual.exempt, *server.trusted_proxies))
+
+
+def _certificate(server: model.Server) -> Certificate | None:
+    if server.tls_cert is None or server.tls_key is None:
+        return None
+    return Certificate(server.tls_cert, server.tls_key)
