@@ -47,7 +47,7 @@ from ollama_gateway.server.gate import Gate
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.server.management import Management
 from ollama_gateway.server.routes import gateway_routes
-from ollama_gateway.settings import model as settings_model
+from ollama_gateway.settings.model import RaceSettings, ServerSettings, Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
 from ollama_gateway.wire.origins import Origins
 
@@ -58,7 +58,6 @@ ADMIN_CONNECTIONS = 64
 ADMIN_SETTINGS = ("none; the admin listener has 64", "none; 16 of the admin listener's 64")
 ADMIN_BODIES = 1024 * 1024
 
-Settings = settings_model.Settings
 Watcher = Callable[[], Awaitable[None]]
 
 
@@ -195,19 +194,19 @@ def _anonymous(settings: Settings, origins: Origins) -> Anonymous:
     )
 
 
-def admin_gate(server: settings_model.Server) -> Gate:
+def admin_gate(server: ServerSettings) -> Gate:
     """Who may ask the admin listener of these settings."""
     token, hosts = server.admin_token, (server.admin_bind.host, *server.admin_hosts)
     return Gate.of(token.reveal() if token else None, hosts)
 
 
-def _crowd(server: settings_model.Server, room: int) -> Crowd:
+def _crowd(server: ServerSettings, room: int) -> Crowd:
     usual = Crowd.of(room)
     most = server.max_connections_per_address or usual.most
     return Crowd(most, (*usual.exempt, *server.trusted_proxies))
 
 
-def _certificate(server: settings_model.Server) -> Certificate | None:
+def _certificate(server: ServerSettings) -> Certificate | None:
     if server.tls_cert is None or server.tls_key is None:
         return None
     return Certificate(server.tls_cert, server.tls_key)
@@ -240,13 +239,13 @@ def _open_limits(
     )
 
 
-def _deadlines(race: settings_model.Race) -> Deadlines:
+def _deadlines(race: RaceSettings) -> Deadlines:
     return Deadlines(
         race.queue_timeout, race.first_chunk_timeout, race.idle_timeout, race.total_timeout
     )
 
 
-def _rules(race: settings_model.Race, metrics: Metrics) -> Rules:
+def _rules(race: RaceSettings, metrics: Metrics) -> Rules:
     hedging = Hedging(race.hedge_after, race.max_hedge_ratio)
     return Rules(race.max_attempts, hedging, RetryBudget(), metrics)
 

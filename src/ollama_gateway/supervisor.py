@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 import trio
 
-from ollama_gateway.build import Gateway, Settings, Watcher, build
+from ollama_gateway.build import Gateway, Watcher, build
 from ollama_gateway.build_backends import Transports
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.http.listener import AddressTaken, bind, listen
@@ -32,6 +32,7 @@ from ollama_gateway.limits.spending_file import SpendingError
 from ollama_gateway.log import LineWriter, get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.reaper import reap_as_init
+from ollama_gateway.settings import Settings
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0

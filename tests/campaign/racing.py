@@ -18,12 +18,12 @@ import attrs
 import trio
 
 from ollama_gateway.backends.backends import Backend
-from ollama_gateway.build import Gateway, Settings, build
+from ollama_gateway.build import Gateway, build
 from ollama_gateway.http.listener import bind
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
-from ollama_gateway.settings import load
+from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.simulator.exchange import Seen
 from tests.campaign.visit import PATH, Visit

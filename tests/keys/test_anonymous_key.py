@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.cli.serve import _of_anonymous_key
+from ollama_gateway.cli.serve import _warning_of_anonymous_key
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import load
@@ -57,7 +57,7 @@ def test_a_key_that_does_not_fit_is_told(
         if made is not None:
             environment["GATEWAY_AUTH_ANONYMOUS_NETWORKS"] = "10.0.0.0/8"
             environment["GATEWAY_AUTH_ANONYMOUS_KEY"] = made(store)
-        warning = _of_anonymous_key(load(None, environment, tmp_path).settings, store)
+        warning = _warning_of_anonymous_key(load(None, environment, tmp_path).settings, store)
 
     assert (warning or "").startswith(said or "")
     assert (warning is None) is (said is None)

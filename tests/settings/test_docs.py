@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from ollama_gateway.settings import Backend, Settings, load
+from ollama_gateway.settings import BackendSettings, Settings, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import OTHER_VARIABLES, VARIABLES
 from tests.settings.conftest import Load
@@ -18,7 +18,7 @@ PAGE = (DOCS / "configuration.md").read_text(encoding="utf-8")
 EXAMPLE = (DOCS / ".env.example").read_text(encoding="utf-8")
 # Every variable of the example, as it is once the "# " is gone.
 UNCOMMENTED = re.sub(r"^# (?=[A-Z_]+=)", "", EXAMPLE, flags=re.MULTILINE)
-TABLES = {**SECTIONS, "backends[]": Backend}
+TABLES = {**SECTIONS, "backends[]": BackendSettings}
 PATHS = [f"{name}.{field.name}" for name, cls in TABLES.items() for field in fields_of(cls)]
 
 

@@ -94,18 +94,18 @@ def test_a_comment_of_one_mebibyte_is_good(tmp_path: Path) -> None:
 )
 def test_what_is_no_file(tmp_path: Path, kind: str, expected: str) -> None:
     """In its usual place, too, it is a problem and not skipped; a pipe does not hang."""
-    place = tmp_path / "gateway.toml"
+    file = tmp_path / "gateway.toml"
     match kind:
         case "directory":
-            place.mkdir()
+            file.mkdir()
         case "loop":
-            place.symlink_to(place)
+            file.symlink_to(file)
         case _:
-            os.mkfifo(place)
-    for config in (None, place):
+            os.mkfifo(file)
+    for config in (None, file):
         with pytest.raises(SettingsError) as caught:
             load(config, {}, tmp_path)
-        assert caught.value.problems == (f"{place}: {expected}",)
+        assert caught.value.problems == (f"{file}: {expected}",)
 
 
 @pytest.mark.parametrize(

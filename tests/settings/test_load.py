@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.settings import Address, Settings, SettingsError, files, load
+from ollama_gateway.settings import ListenAddress, Settings, SettingsError, files, load
 from tests.settings.conftest import Load, Problems
 
 MANY_WRONG = """
@@ -49,7 +49,7 @@ def test_values_arrive_in_plain_units(loaded: Load) -> None:
         '[server]\nbind = "[::1]:1"\ndrain_timeout = "250ms"\nmax_body = "1KiB"\ntls_cert = ""\n'
         'admin_token = ""\nexpose_backend = true\n[race]\nhedge_after = "off"\n'
     ).settings
-    assert found.server.bind == Address("::1", 1)
+    assert found.server.bind == ListenAddress("::1", 1)
     assert found.server.drain_timeout == 0.25
     assert found.server.max_body == 1024
     assert found.server.tls_cert is None
@@ -155,13 +155,13 @@ def test_the_first_file_of_four_counts(
     expected: str | None,
 ) -> None:
     """--config, $GATEWAY_CONFIG, ./gateway.toml, the system's; else none."""
-    places = {"named": "a.toml", "env": "b.toml", "here": "gateway.toml", "etc": "etc.toml"}
-    monkeypatch.setattr(files, "SYSTEM_FILE", tmp_path / places["etc"])
+    paths = {"named": "a.toml", "env": "b.toml", "here": "gateway.toml", "etc": "etc.toml"}
+    monkeypatch.setattr(files, "SYSTEM_FILE", tmp_path / paths["etc"])
     for name in present:
-        (tmp_path / places[name]).write_text("")
-    environ = {"GATEWAY_CONFIG": places[variable]} if variable else {}
-    found = load(Path(places[config]) if config else None, environ, tmp_path)
-    assert found.source == (tmp_path / places[expected] if expected else None)
+        (tmp_path / paths[name]).write_text("")
+    environ = {"GATEWAY_CONFIG": paths[variable]} if variable else {}
+    found = load(Path(paths[config]) if config else None, environ, tmp_path)
+    assert found.source == (tmp_path / paths[expected] if expected else None)
     assert found.warnings == ()
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ollama_gateway.settings import Backend, Secret
-from ollama_gateway.settings.secret import LIMIT, read_secret
+from ollama_gateway.settings import BackendSettings, SecretText
+from ollama_gateway.settings.secret import MAX_SECRET_BYTES, read_secret
 
 
 def test_a_secret_shows_itself_to_reveal_alone() -> None:
     """repr, str, format, percent, asdict, JSON and an enclosing repr hide the text."""
-    secret = Secret("hunter2")
-    backend = Backend("a", "http://a", auth_token=secret, headers={"X-Key": secret})
+    secret = SecretText("hunter2")
+    backend = BackendSettings("a", "http://a", auth_token=secret, headers={"X-Key": secret})
     texts = [repr(secret), str(secret), f"{secret}", f"{secret!r:>20}", f"{secret:>20}"]
     texts += ["%s %r" % (secret, secret), repr(backend), repr(attrs.asdict(backend))]  # noqa: UP031
     assert secret.reveal() == "hunter2"
@@ -25,10 +25,10 @@ def test_a_secret_shows_itself_to_reveal_alone() -> None:
 
 def test_secrets_compare_by_their_text() -> None:
     """Two settings files with the same secret are equal."""
-    assert Secret("a") == Secret("a")
-    assert hash(Secret("a")) == hash(Secret("a"))
-    assert Secret("a") != Secret("b")
-    assert Secret("a") != "a"
+    assert SecretText("a") == SecretText("a")
+    assert hash(SecretText("a")) == hash(SecretText("a"))
+    assert SecretText("a") != SecretText("b")
+    assert SecretText("a") != "a"
 
 
 def test_the_three_forms(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_one_newline_at_the_end_of_a_file_goes(tmp_path: Path, content: str) -> 
         b"hunter2\x00",
         "hünter2".encode(),
         b"hunter2\xff",
-        pytest.param(b"hunter2" * LIMIT, id="long"),
+        pytest.param(b"hunter2" * MAX_SECRET_BYTES, id="long"),
     ],
 )
 def test_what_no_header_can_carry_is_refused(tmp_path: Path, content: bytes) -> None:

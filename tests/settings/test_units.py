@@ -21,7 +21,7 @@ from ollama_gateway.settings import units
         ("5m", 300.0),
         ("2h", 7200.0),
         ("400d", 34_560_000.0),
-        ("36500d", units.LONGEST),
+        ("36500d", units.MAX_SECONDS),
     ],
 )
 def test_a_duration_is_read_in_seconds(text: str, expected: float) -> None:

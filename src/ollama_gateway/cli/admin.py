@@ -16,13 +16,13 @@ import anyio
 import attrs
 import httpx
 
-from ollama_gateway.settings import Server
+from ollama_gateway.settings import ServerSettings
 
-TIMEOUT: Final = 5.0
+ANSWER_SECONDS: Final = 5.0
 """Seconds for the admin listener to answer, from the connect to the last byte."""
-LARGEST: Final = 2**20
+MAX_ANSWER_BYTES: Final = 2**20
 """Bytes of an answer."""
-ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens everywhere
+REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens everywhere
 
 # The listener is plain HTTP; httpx would load every root certificate, which takes 100 ms.
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -33,7 +33,7 @@ class NoAnswer(Exception):
 
 
 @attrs.frozen
-class Answer:
+class AdminAnswer:
     """What the admin listener said."""
 
     status: int
@@ -42,7 +42,7 @@ class Answer:
     """The JSON object, of any shape."""
 
 
-def ask(server: Server, path: str) -> Answer:
+def ask(server: ServerSettings, path: str) -> AdminAnswer:
     """Ask the gateway of these settings; `path` is one that needs no further quoting.
 
     Raises:
@@ -54,30 +54,31 @@ def ask(server: Server, path: str) -> Answer:
         value = json.loads(body)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, RecursionError):
         raise NoAnswer from None
-    if len(body) > LARGEST or not isinstance(value, dict):
+    if len(body) > MAX_ANSWER_BYTES or not isinstance(value, dict):
         raise NoAnswer
-    return Answer(status, value)
+    return AdminAnswer(status, value)
 
 
-async def _get(server: Server, path: str) -> tuple[int, bytes]:
+async def _get(server: ServerSettings, path: str) -> tuple[int, bytes]:
     body = bytearray()
-    with anyio.fail_after(TIMEOUT):
+    with anyio.fail_after(ANSWER_SECONDS):
         async with (
-            httpx.AsyncClient(trust_env=False, timeout=TIMEOUT, verify=_NO_TLS) as client,
+            httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS, verify=_NO_TLS) as client,
             client.stream("GET", _base(server) + path, headers=_headers(server)) as response,
         ):
             async for chunk in response.aiter_raw():  # raw: few bytes may decode to many
                 # Read to the end in any case: trio complains of a generator that is left halfway.
-                body += chunk if len(body) <= LARGEST else b""
+                body += chunk if len(body) <= MAX_ANSWER_BYTES else b""
     return response.status_code, bytes(body)
 
 
-def _base(server: Server) -> str:
-    host, port = ANY.get(server.admin_bind.host, server.admin_bind.host), server.admin_bind.port
+def _base(server: ServerSettings) -> str:
+    bind = server.admin_bind
+    host, port = REACHABLE.get(bind.host, bind.host), bind.port
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _headers(server: Server) -> dict[str, str]:
+def _headers(server: ServerSettings) -> dict[str, str]:
     token = server.admin_token
     given = {"authorization": f"Bearer {token.reveal()}"} if token else {}
     return {"accept-encoding": "identity", **given}

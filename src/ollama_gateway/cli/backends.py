@@ -54,7 +54,7 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  #
         found = trio.run(probe_all, backends.all, settings.discovery.timeout)
         listings = {report.name: listing for report, listing in found if listing}
     catalog = Catalog.union(listings.items())
-    union, drift = names(catalog.models.values()), _drift(catalog)
+    union, mismatches = names(catalog.models.values()), _mismatches(catalog)
     by_backend = {
         backend.name: names(listings[backend.name].models.values())
         if backend.name in listings
@@ -62,14 +62,14 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  #
         for backend in backends.all
     }
     if as_json:
-        print_json({"backends": by_backend, "union": union, "cache": cache, "drift": drift})
+        print_json({"backends": by_backend, "union": union, "cache": cache, "drift": mismatches})
     else:
         _print_models(by_backend, union, cache, set(listings))
-        _print_drift(drift)
+        _print_mismatches(mismatches)
     raise typer.Exit(0 if len(listings) == len(backends.all) else 1)
 
 
-def _drift(catalog: Catalog) -> dict[str, dict[str, str]]:
+def _mismatches(catalog: Catalog) -> dict[str, dict[str, str]]:
     """Models that differ between backends, by the name that is listed: each one's digest."""
     return {
         str(catalog.models[key]["name"]): dict(digests) for key, digests in catalog.drifting.items()
@@ -169,10 +169,10 @@ def _print_models(
     say(f"union: {len(union)} models; source: {cache['source']}; {size}")
 
 
-def _print_drift(drift: dict[str, dict[str, str]]) -> None:
-    if not drift:
+def _print_mismatches(mismatches: dict[str, dict[str, str]]) -> None:
+    if not mismatches:
         return
     rows = [("differs", "backend", "digest")]
-    for model, digests in drift.items():
+    for model, digests in mismatches.items():
         rows += [(model, backend, short_digest(digest)) for backend, digest in digests.items()]
     print_table(rows)

@@ -22,9 +22,9 @@ from rich.text import Text
 from ollama_gateway.cli import data_dir
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Loaded, Secret, Settings, SettingsError, load
+from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
-from ollama_gateway.settings.tables import kind_of
+from ollama_gateway.settings.tables import codec_of
 
 ConfigOption = Annotated[
     Path | None,
@@ -44,7 +44,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at the settings without start
 
 
 @attrs.frozen
-class Row:
+class ShownSetting:
     """One setting as it is shown."""
 
     path: str
@@ -73,11 +73,11 @@ def settings_or_exit(config: Path | None) -> Loaded:
 def load_for_stores(config: Path | None) -> Settings:
     """The same for a command that opens stores: exit code 2 too where others may write them."""
     settings = load_or_exit(config).settings
-    end_at(data_dir.faults_of(settings, data_dir.trusted_by_commands(settings)))
+    exit_on_problems(data_dir.faults_of(settings, data_dir.trusted_by_commands(settings)))
     return settings
 
 
-def end_at(problems: Sequence[str]) -> None:
+def exit_on_problems(problems: Sequence[str]) -> None:
     """End the command where there is a problem, with all of them and exit code 2."""
     _complain(problems)
     if problems:
@@ -95,7 +95,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
         problems = exc.problems
     if problems and as_json:
         say(json.dumps({"ok": False, "problems": problems}))
-    end_at(problems)
+    exit_on_problems(problems)
     _warn(loaded)
     if not as_json:
         say(f"ok: {_source(loaded)}")
@@ -119,13 +119,13 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # n
         _print_plain(rows)
 
 
-def rows_of(loaded: Loaded) -> list[Row]:
+def rows_of(loaded: Loaded) -> list[ShownSetting]:
     """Every setting in force, in the order of the file."""
     settings = loaded.settings
     server, *rest = [(name, getattr(settings, name)) for name in SECTIONS]
     backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
     return [
-        Row(path, _visible(getattr(value, field.name), field.type), loaded.origins[path])
+        ShownSetting(path, _visible(getattr(value, field.name), field.type), loaded.origins[path])
         for name, value in [server, *backends, *rest]
         for field in fields_of(type(value))
         for path in [f"{name}.{field.name}"]
@@ -134,13 +134,13 @@ def rows_of(loaded: Loaded) -> list[Row]:
 
 def _visible(value: object, annotation: object) -> Any:
     """A value as JSON and without what it hides."""
-    if isinstance(value, Secret):
+    if isinstance(value, SecretText):
         return "(set)"
     if isinstance(value, dict):
-        return {name: _visible(item, Secret) for name, item in value.items()}
-    kind = kind_of(annotation)
+        return {name: _visible(item, SecretText) for name, item in value.items()}
+    codec = codec_of(annotation)
     # Only secrets are read without a kind.
-    return kind.show(value) if kind else "(not set)"
+    return codec.show(value) if codec else "(not set)"
 
 
 def _complain(problems: Sequence[str]) -> None:
@@ -163,14 +163,14 @@ def _text(value: Any) -> str:
     return printable(value) if isinstance(value, str) else json.dumps(value)
 
 
-def _print_plain(rows: list[Row]) -> None:
+def _print_plain(rows: list[ShownSetting]) -> None:
     texts = [_text(row.value) for row in rows]
     paths, values = max(len(row.path) for row in rows), max(map(len, texts))
     for row, text in zip(rows, texts, strict=True):
         say(f"{row.path:{paths}}  {text:{values}}  {row.origin}")
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[ShownSetting]) -> Table:
     table = Table("setting", "value", "from")
     for row in rows:
         # Text: a value is not markup.

@@ -13,8 +13,8 @@ from typing import Any
 import typer
 
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.keys.import_rows import journals_in, move_rows, show
-from ollama_gateway.cli.keys.store import opened, place_in, told
+from ollama_gateway.cli.import_records import journals_in, move_records, print_moved
+from ollama_gateway.cli.keys.store import exit_on_refusal, location_in, open_key_store
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.keys import FILE_NAME, SQLitePlace
 from ollama_gateway.keys.key import APIKey, StoreError
@@ -35,7 +35,7 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
     settings = _settings(config)
     url = settings.storage.database_url
     assert url is not None  # noqa: S101 - `_settings` saw to it
-    say(f"database: {printable(str(place_in(settings)))}", err=True)
+    say(f"database: {printable(str(location_in(settings)))}", err=True)
     try:
         from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
@@ -81,17 +81,17 @@ def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> No
     """
     settings = _settings(config)
     paths = journals_in(settings)
-    with told("gatewayctl db"):
+    with exit_on_refusal("gatewayctl db"):
         local = _local_keys(settings, is_needed=not paths)
-    with opened(settings, "gatewayctl db") as store:
+    with open_key_store(settings, "gatewayctl db") as store:
         adopted = store.adopt(local)
-    moved = move_rows(settings, paths)
+    moved = move_records(settings, paths)
     if as_json:
         print_json({**_as_json(adopted), **moved.as_json()})
     else:
         _print(adopted)
         if paths:
-            show(moved)
+            print_moved(moved)
     for fault in moved.faults:
         say(f"gatewayctl db: {printable(fault)}", err=True)
     raise typer.Exit(1 if moved.faults else 0)

@@ -9,7 +9,7 @@ from ollama_gateway import log
 
 def demo() -> None:
     """Stream a chat, kill the backend that served it, and stream the next one."""
-    from ollama_gateway.cli.demo_run import show  # noqa: PLC0415 - it brings the simulator
+    from ollama_gateway.cli.demo_run import run_demo  # noqa: PLC0415 - it brings the simulator
 
     log.configure("error", "text")
-    trio.run(show)
+    trio.run(run_demo)

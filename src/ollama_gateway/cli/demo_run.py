@@ -17,10 +17,10 @@ import httpx
 import trio
 from rich.console import Console
 
-from ollama_gateway.build import Gateway, Settings
+from ollama_gateway.build import Gateway
 from ollama_gateway.keys import FILE_NAME
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.settings import load
+from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.supervisor import drain, supervise
 
@@ -42,7 +42,7 @@ class Stage:
     simulators: dict[str, Simulator]
 
 
-async def show() -> None:
+async def run_demo() -> None:
     """Run the show; ends by itself."""
     console = Console(highlight=False)
     simulators = {name: _simulator() for name in ("gpu-1", "gpu-2")}

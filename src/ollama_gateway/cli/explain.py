@@ -16,11 +16,13 @@ from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Server
+from ollama_gateway.settings import ServerSettings
 from ollama_gateway.settings.units import shown
 
-ModelArgument = Annotated[str, typer.Argument(help="A model's name, as a client would ask for it.")]
-KeyOption = Annotated[
+AskedModelArgument = Annotated[
+    str, typer.Argument(help="A model's name, as a client would ask for it.")
+]
+ForKeyOption = Annotated[
     str | None, typer.Option("--key", metavar="ID", help="Also whether this key may use it.")
 ]
 
@@ -28,8 +30,8 @@ _HEAD: Final = ("order", "backend", "priority", "state", "busy", "breaker", "fir
 
 
 def explain(
-    model: ModelArgument,
-    key: KeyOption = None,
+    model: AskedModelArgument,
+    key: ForKeyOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
@@ -53,7 +55,7 @@ def explain(
     raise typer.Exit(0 if explained["candidates"] and may_use else 1)
 
 
-def _ask(server: Server, model: str, key: str | None) -> dict[str, Any]:
+def _ask(server: ServerSettings, model: str, key: str | None) -> dict[str, Any]:
     query = f"?key={quote(key, safe='')}" if key else ""
     answer = ask(server, f"/explain/{quote(model, safe='')}{query}")
     if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
@@ -88,12 +90,12 @@ def _row(backend: object) -> tuple[str, ...]:
             "breaker": str(breaker),
             "first_chunk_ms": int() | float() | None as first,
             "why": str(why),
-            **rest,
+            **others,
         }:
             state = "down" if not up else "paused" if paused else "warm" if warm else "cold"
             room = f"{busy} of {slots}" if slots else str(busy)
             time = "-" if first is None else f"{first:,.0f} ms"
-            order = str(rest.get("order", "-"))
+            order = str(others.get("order", "-"))
             return order, name, str(priority), state, room, breaker, time, why
     raise NoAnswer
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ollama_gateway.cli.admin import Answer, NoAnswer, ask
+from ollama_gateway.cli.admin import AdminAnswer, NoAnswer, ask
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Server
+from ollama_gateway.settings import ServerSettings
 
 ReadyOption = Annotated[bool, typer.Option("--ready", help="Exit by readiness, not by life.")]
 
@@ -39,7 +39,7 @@ def health(
     raise typer.Exit(0 if state["ready"] or (state["alive"] and not ready) else 1)
 
 
-def _state(server: Server) -> dict[str, Any]:
+def _state(server: ServerSettings) -> dict[str, Any]:
     try:
         if ask(server, "/healthz").status == HTTPStatus.OK:
             return {"alive": True, **_readiness(ask(server, "/readyz"))}
@@ -48,7 +48,7 @@ def _state(server: Server) -> dict[str, Any]:
     return {"alive": False, "ready": False, "reasons": ["not running"]}
 
 
-def _readiness(answer: Answer) -> dict[str, Any]:
+def _readiness(answer: AdminAnswer) -> dict[str, Any]:
     match answer.value:
         case {"ready": bool(), "reasons": [*reasons]} if all(isinstance(r, str) for r in reasons):
             degraded = answer.value.get("degraded", [])

@@ -25,7 +25,7 @@ from ollama_gateway.cli.keys import commands as keys
 from ollama_gateway.cli.output import say
 from ollama_gateway.settings.units import discreet
 
-Misused: Final[Any] = typer.BadParameter.__base__
+CommandLineError: Final[Any] = typer.BadParameter.__base__
 """What typer raises for all that is wrong on a command line; it has no public name."""
 
 app = typer.Typer(
@@ -56,20 +56,20 @@ def run(arguments: Sequence[str]) -> int:
     """
     try:
         return cast("int | None", app(arguments, standalone_mode=False)) or 0
-    except Misused as misused:
-        if type(misused).__name__ != "NoArgsIsHelpError":  # else the help was printed
-            _tell(misused, arguments)
-        return int(misused.exit_code)
+    except CommandLineError as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # else the help was printed
+            _report_misuse(error, arguments)
+        return int(error.exit_code)
     except typer.Abort:
         say("Aborted.", err=True)
         return 1
 
 
-def _tell(misused: Any, arguments: Sequence[str]) -> None:
-    if misused.ctx is not None:
-        say(misused.ctx.get_usage(), err=True)
-        say(f"Try '{misused.ctx.command_path} --help' for help.", err=True)
-    message = str(misused.format_message())
+def _report_misuse(error: Any, arguments: Sequence[str]) -> None:
+    if error.ctx is not None:
+        say(error.ctx.get_usage(), err=True)
+        say(f"Try '{error.ctx.command_path} --help' for help.", err=True)
+    message = str(error.format_message())
     for argument in filter(None, arguments):
         message = message.replace(argument, discreet(argument))
     say(f"Error: {message}", err=True)

@@ -17,12 +17,14 @@ from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.output import print_json, say
-from ollama_gateway.cli.pulling import Pull, Tell, pull_all
+from ollama_gateway.cli.pulling import OnProgress, Pull, pull_all
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.settings import Settings
 from ollama_gateway.wire.names import ModelName
 
-ModelArgument = Annotated[str, typer.Argument(help="What to pull, as `ollama pull` takes it.")]
+PulledModelArgument = Annotated[
+    str, typer.Argument(help="What to pull, as `ollama pull` takes it.")
+]
 OnOption = Annotated[
     str | None, typer.Option("--on", metavar="A,B", help="The backends, by their names.")
 ]
@@ -30,7 +32,7 @@ AllOption = Annotated[bool, typer.Option("--all", help="All backends.")]
 
 
 def pull(
-    model: ModelArgument,
+    model: PulledModelArgument,
     on: OnOption = None,
     on_all: AllOption = False,  # noqa: FBT002 - a flag
     config: ConfigOption = None,
@@ -39,8 +41,8 @@ def pull(
     """Pull MODEL on some backends at once; exit 1 when any of them fails."""
     settings = load_or_exit(config).settings
     chosen = _chosen(settings, model, on, on_all=on_all)
-    with _view(as_json=as_json) as tell:
-        pulls = trio.run(pull_all, chosen, model, settings.race.idle_timeout, tell)
+    with _view(as_json=as_json) as on_progress:
+        pulls = trio.run(pull_all, chosen, model, settings.race.idle_timeout, on_progress)
     if as_json:
         print_json([_result(done) for done in pulls])
     raise typer.Exit(0 if all(done.ok for done in pulls) else 1)
@@ -64,16 +66,16 @@ def _chosen(settings: Settings, model: str, on: str | None, *, on_all: bool) -> 
 
 
 @contextmanager
-def _view(*, as_json: bool) -> Iterator[Tell]:
+def _view(*, as_json: bool) -> Iterator[OnProgress]:
     """What is seen meanwhile: nothing, bars on a terminal, else a line for each new status."""
     if as_json:
         yield lambda _pull: None
     elif sys.stdout.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
         with Progress(*columns, TextColumn("{task.fields[status]}", markup=False)) as progress:
-            yield _Bars(progress).tell
+            yield _Bars(progress).on_progress
     else:
-        yield _Lines().tell
+        yield _Lines().on_progress
 
 
 @attrs.define(eq=False)
@@ -83,7 +85,7 @@ class _Bars:
     progress: Progress
     _tasks: dict[str, TaskID] = attrs.field(factory=dict)
 
-    def tell(self, pull: Pull) -> None:
+    def on_progress(self, pull: Pull) -> None:
         """Move a bar."""
         if pull.backend not in self._tasks:
             self._tasks[pull.backend] = self.progress.add_task(pull.backend, status="")
@@ -100,13 +102,13 @@ class _Bars:
 class _Lines:
     """A line whenever a backend does something else than before."""
 
-    _told: dict[str, str] = attrs.field(factory=dict)
+    _last_status: dict[str, str] = attrs.field(factory=dict)
 
-    def tell(self, pull: Pull) -> None:
+    def on_progress(self, pull: Pull) -> None:
         """Print what is new."""
         status = _status(pull)
-        if self._told.get(pull.backend) != status:
-            self._told[pull.backend] = status
+        if self._last_status.get(pull.backend) != status:
+            self._last_status[pull.backend] = status
             say(f"{pull.backend}: {status}")
 
 

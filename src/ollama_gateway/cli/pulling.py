@@ -66,22 +66,26 @@ class Pull:
             self._layers[digest] = (completed if type(completed) is int else 0, total)
 
 
-Tell = Callable[[Pull], None]
+OnProgress = Callable[[Pull], None]
 """Called whenever a pull has come further, and once when it is over."""
 
 
-async def pull_all(backends: Sequence[Backend], model: str, idle: float, tell: Tell) -> list[Pull]:
+async def pull_all(
+    backends: Sequence[Backend], model: str, idle: float, on_progress: OnProgress
+) -> list[Pull]:
     """Pull on all at once; in the order given, each with its end."""
     pulls = [Pull(backend.name) for backend in backends]
     async with anyio.create_task_group() as tasks:
         for backend, pull in zip(backends, pulls, strict=True):
-            tasks.start_soon(_pull, backend, model, idle, pull, tell)
+            tasks.start_soon(_pull, backend, model, idle, pull, on_progress)
     return pulls
 
 
-async def _pull(backend: Backend, model: str, idle: float, pull: Pull, tell: Tell) -> None:
+async def _pull(
+    backend: Backend, model: str, idle: float, pull: Pull, on_progress: OnProgress
+) -> None:
     try:
-        await _follow(backend, model, idle, pull, tell)
+        await _follow(backend, model, idle, pull, on_progress)
     except PullFailed as failure:
         pull.error = str(failure)
     except TimeoutError:
@@ -93,10 +97,12 @@ async def _pull(backend: Backend, model: str, idle: float, pull: Pull, tell: Tel
     except (httpx.TransportError, FrameTooLong):
         pull.error = "the answer broke off"
     pull.is_over = True
-    tell(pull)
+    on_progress(pull)
 
 
-async def _follow(backend: Backend, model: str, idle: float, pull: Pull, tell: Tell) -> None:
+async def _follow(
+    backend: Backend, model: str, idle: float, pull: Pull, on_progress: OnProgress
+) -> None:
     body = json.dumps({"model": model, "stream": True}).encode()
     request = backend.request("POST", "/api/pull", JSON_TYPE, body)
     with anyio.fail_after(idle):
@@ -111,13 +117,13 @@ async def _follow(backend: Backend, model: str, idle: float, pull: Pull, tell: T
                 data = await anext(chunks, b"")
             if not data:
                 raise PullFailed("the answer ended early")
-            if any(_note(frame, pull, tell) for frame in frames.feed(data)):
+            if any(_note(frame, pull, on_progress) for frame in frames.feed(data)):
                 return
     finally:
         await response.aclose()
 
 
-def _note(frame: bytes, pull: Pull, tell: Tell) -> bool:
+def _note(frame: bytes, pull: Pull, on_progress: OnProgress) -> bool:
     """Take in a line; whether it is the last. Raises PullFailed where it is an error."""
     reading = DIALECT.read(frame)
     if reading.is_garbled:
@@ -125,7 +131,7 @@ def _note(frame: bytes, pull: Pull, tell: Tell) -> bool:
     if reading.error is not None:
         raise PullFailed(printable(reading.error))
     pull.note(json.loads(frame.decode("utf-8", "replace")))
-    tell(pull)
+    on_progress(pull)
     return reading.is_last
 
 

@@ -10,9 +10,9 @@ import typer
 
 from ollama_gateway import log
 from ollama_gateway.build import Gateway
-from ollama_gateway.cli.config import ConfigOption, end_at, settings_or_exit
+from ollama_gateway.cli.config import ConfigOption, exit_on_problems, settings_or_exit
 from ollama_gateway.cli.data_dir import faults_of, make_private
-from ollama_gateway.cli.keys.store import place_in
+from ollama_gateway.cli.keys.store import location_in
 from ollama_gateway.http.open_files import raise_file_limit
 from ollama_gateway.keys.key import StoreAway, digest_of, utc_now
 from ollama_gateway.keys.store import KeyStore
@@ -31,7 +31,7 @@ def serve(config: ConfigOption = None) -> None:
     settings = loaded.settings
     trusted = Trusted.of_process()
     was_open = make_private(settings, trusted)
-    end_at(faults_of(settings, trusted))
+    exit_on_problems(faults_of(settings, trusted))
     writer = log.configure(settings.log.level, settings.log.format)
     for warning in [*loaded.warnings, *([was_open] if was_open else [])]:
         logger.warning("doubtful setting", warning=warning)
@@ -53,13 +53,13 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
 
     A store that is away is no reason not to start: it is asked again with every request.
     """
-    place = place_in(settings)
-    shown = printable(str(place))
+    location = location_in(settings)
+    shown = printable(str(location))
     try:
-        with closing(place.open()) as store:
+        with closing(location.open()) as store:
             store.check()
             keys = store.count_active()
-            warning = _of_anonymous_key(settings, store)
+            warning = _warning_of_anonymous_key(settings, store)
     except StoreAway as error:
         logger.warning("keys", store=shown, reason=f"{error}; until it is back, requests get 503")
         return
@@ -70,7 +70,7 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
         logger.warning("no API key yet: make one with `gatewayctl keys create NAME`")
 
 
-def _of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
+def _warning_of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
     """What an operator should know of the key that anonymous clients are served as."""
     if settings.auth.anonymous_key is None:
         return None

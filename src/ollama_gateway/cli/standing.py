@@ -11,7 +11,7 @@ from http import HTTPStatus
 import attrs
 
 from ollama_gateway.cli.admin import NoAnswer, ask
-from ollama_gateway.settings import Server
+from ollama_gateway.settings import ServerSettings
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ class BackendStatus:
         return f"paused, {state}" if self.paused else state
 
 
-def ask_statuses(server: Server) -> dict[str, BackendStatus]:
+def ask_statuses(server: ServerSettings) -> dict[str, BackendStatus]:
     """Ask the running gateway for its backends, by name.
 
     Raises:

@@ -27,7 +27,6 @@ from ollama_gateway.build import (
     ADMIN_BODIES,
     ADMIN_CONNECTIONS,
     ADMIN_SETTINGS,
-    Settings,
     admin_gate,
 )
 from ollama_gateway.http.listener import Listener
@@ -38,6 +37,7 @@ from ollama_gateway.processes.admin import Member, MergedAdmin, Roster
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import Sockets, address_of
 
 FIRST_PAUSE: Final = 0.1

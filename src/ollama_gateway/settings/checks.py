@@ -9,8 +9,14 @@ from ollama_gateway.certificates import TLSFilesBroken, client_context, server_c
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.key import read_claim
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import files, places
-from ollama_gateway.settings.model import Auth, Backend, Redis, Server, Storage
+from ollama_gateway.settings import addresses, files
+from ollama_gateway.settings.model import (
+    AuthSettings,
+    BackendSettings,
+    RedisSettings,
+    ServerSettings,
+    StorageSettings,
+)
 from ollama_gateway.settings.stores import fault_of_database, fault_of_redis
 from ollama_gateway.settings.units import discreet, show_bytes, shown
 from ollama_gateway.wire.origins import Origins
@@ -44,18 +50,20 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 def of_sections(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
     """The problems of every section that could be typed."""
     for table, value in parts:
-        if isinstance(value, Server):
+        if isinstance(value, ServerSettings):
             yield from _of_server(table, value)
-        if isinstance(value, Redis):
+        if isinstance(value, RedisSettings):
             yield from _of_redis(table, value)
-        if isinstance(value, Storage):
+        if isinstance(value, StorageSettings):
             yield from _of_storage(table, value)
-        if isinstance(value, Auth):
-            yield from _of_auth(table, value, [v for _, v in parts if isinstance(v, Server)])
+        if isinstance(value, AuthSettings):
+            yield from _of_auth(
+                table, value, [v for _, v in parts if isinstance(v, ServerSettings)]
+            )
     yield from _of_processes(parts)
 
 
-def of_backends(parts: Sequence[tuple[Table, Backend]]) -> Iterator[str]:
+def of_backends(parts: Sequence[tuple[Table, BackendSettings]]) -> Iterator[str]:
     """The problems of every backend that could be typed."""
     for table, backend in parts:
         yield from _of_backend(table, backend)
@@ -81,18 +89,18 @@ def _fault_of_header(name: str, seen: set[str]) -> str | None:
 
 
 def of_shares(
-    parts: Sequence[tuple[Table, Any]], backends: Sequence[tuple[Table, Backend]]
+    parts: Sequence[tuple[Table, Any]], backends: Sequence[tuple[Table, BackendSettings]]
 ) -> Iterator[str]:
     """A problem for each figure that, divided, leaves a process with nothing to give."""
     for table, server in parts:
-        if isinstance(server, Server):
+        if isinstance(server, ServerSettings):
             yield from _of_shares_of_server(table, server)
             for of_backend, backend in backends:
                 if 0 < backend.slots < server.processes:
                     yield _too_few(of_backend.name_of("slots"), backend.slots, server)
 
 
-def _of_shares_of_server(table: Table, server: Server) -> Iterator[str]:
+def _of_shares_of_server(table: Table, server: ServerSettings) -> Iterator[str]:
     if server.max_connections < server.processes:
         yield _too_few(table.name_of("max_connections"), server.max_connections, server)
     if 0 < (each := server.max_connections_per_address) < server.processes:
@@ -106,7 +114,7 @@ def _of_shares_of_server(table: Table, server: Server) -> Iterator[str]:
         )
 
 
-def _too_few(name: str, figure: int, server: Server) -> str:
+def _too_few(name: str, figure: int, server: ServerSettings) -> str:
     count = server.processes
     return f"{name}: {figure} is fewer than server.processes ({count}): each needs one of its own"
 
@@ -116,18 +124,18 @@ def duplicates(tables: Iterable[Table]) -> Iterator[str]:
     seen: dict[str, str] = {}
     for table in tables:
         name = table.values.get("name")
-        if isinstance(name, str) and places.is_name(name):
+        if isinstance(name, str) and addresses.is_name(name):
             first = seen.setdefault(name, table.path)
             if first != table.path:
                 yield f"{table.name_of('name')}: {shown(name)} is already the name of {first}"
 
 
 def warnings(
-    sections: Iterable[tuple[Table, Any]], backends: Iterable[tuple[Table, Backend]]
+    sections: Iterable[tuple[Table, Any]], backends: Iterable[tuple[Table, BackendSettings]]
 ) -> Iterator[str]:
     """What is in order but not what it may seem, or not what one would wish for."""
     for table, value in sections:
-        networks = value.anonymous_networks if isinstance(value, Auth) else ()
+        networks = value.anonymous_networks if isinstance(value, AuthSettings) else ()
         if any(network.prefixlen == 0 for network in networks):
             yield f"{table.name_of('anonymous_networks')}: nobody needs a key, from anywhere"
     seen: dict[str, str] = {}
@@ -139,7 +147,7 @@ def warnings(
             yield f"{table.name_of('verify')}: is false: whoever answers is taken for this server"
 
 
-def _of_server(table: Table, server: Server) -> Iterator[str]:
+def _of_server(table: Table, server: ServerSettings) -> Iterator[str]:
     if not server.admin_bind.is_loopback and server.admin_token is None:
         yield (
             f"{table.name_of('admin_token')}: is required, since server.admin_bind "
@@ -156,7 +164,7 @@ def _of_server(table: Table, server: Server) -> Iterator[str]:
     yield from _of_certificate(table, server)
 
 
-def _of_certificate(table: Table, server: Server) -> Iterator[str]:
+def _of_certificate(table: Table, server: ServerSettings) -> Iterator[str]:
     faults = list(_of_files(table, server, ("tls_cert", "tls_key")))
     yield from faults
     if (server.tls_cert is None) != (server.tls_key is None):
@@ -169,7 +177,7 @@ def _of_certificate(table: Table, server: Server) -> Iterator[str]:
             yield f"{table.name_of('tls_cert')}: with tls_key: {error}"
 
 
-def _of_auth(table: Table, auth: Auth, servers: list[Server]) -> Iterator[str]:
+def _of_auth(table: Table, auth: AuthSettings, servers: list[ServerSettings]) -> Iterator[str]:
     if bool(auth.anonymous_networks) != (auth.anonymous_key is not None):
         missing = "anonymous_key" if auth.anonymous_networks else "anonymous_networks"
         both = "anonymous_networks and anonymous_key"
@@ -188,30 +196,32 @@ def _of_auth(table: Table, auth: Auth, servers: list[Server]) -> Iterator[str]:
 
 
 def _of_processes(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
-    has_redis = any(isinstance(value, Redis) and value.url is not None for _, value in parts)
+    has_redis = any(
+        isinstance(value, RedisSettings) and value.url is not None for _, value in parts
+    )
     for table, value in parts:
-        if isinstance(value, Server) and value.processes > 1 and not has_redis:
+        if isinstance(value, ServerSettings) and value.processes > 1 and not has_redis:
             yield (
                 f"{table.name_of('processes')}: more than one process needs redis.url, since each"
                 " would count the limits of keys by itself"
             )
 
 
-def _of_redis(table: Table, redis: Redis) -> Iterator[str]:
+def _of_redis(table: Table, redis: RedisSettings) -> Iterator[str]:
     if redis.url is None:
         return
     if fault := fault_of_redis(redis.url.reveal()):
         yield f"{table.name_of('url')}: {fault}"
 
 
-def _of_storage(table: Table, storage: Storage) -> Iterator[str]:
+def _of_storage(table: Table, storage: StorageSettings) -> Iterator[str]:
     if storage.database_url is None:
         return
     if fault := fault_of_database(storage.database_url.reveal()):
         yield f"{table.name_of('database_url')}: {fault}"
 
 
-def _of_backend(table: Table, backend: Backend) -> Iterator[str]:
+def _of_backend(table: Table, backend: BackendSettings) -> Iterator[str]:
     if not backend.models:
         yield f"{table.name_of('models')}: at least one pattern is needed"
     if backend.client_key is not None and backend.client_cert is None:
@@ -222,7 +232,7 @@ def _of_backend(table: Table, backend: Backend) -> Iterator[str]:
         yield from _of_backend_tls(table, backend)
 
 
-def _of_backend_tls(table: Table, backend: Backend) -> Iterator[str]:
+def _of_backend_tls(table: Table, backend: BackendSettings) -> Iterator[str]:
     used = {
         "ca_file": (backend.ca_file, None, None),
         "client_cert": (None, backend.client_cert, backend.client_key),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from dotenv import dotenv_values
 
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import places
+from ollama_gateway.settings import addresses
 from ollama_gateway.settings.units import discreet
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _KEYS: Final = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
-LIMIT: Final = 1024 * 1024
+MAX_SETTINGS_BYTES: Final = 1024 * 1024
 """Bytes; the largest file of settings."""
 
 SYSTEM_FILE: Path = Path("/etc/ollama-gateway/gateway.toml")
@@ -44,7 +44,7 @@ def open_regular(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def read_text(path: Path, limit: int = LIMIT) -> str:
+def read_text(path: Path, limit: int = MAX_SETTINGS_BYTES) -> str:
     """The text of a regular file in UTF-8 of at most `limit` bytes; raises OSError, ValueError."""
     with open_regular(path) as file:
         content = file.read(limit + 1)
@@ -84,7 +84,7 @@ def find(
 
 def _read_named(text: str, cwd: Path, problems: list[str]) -> tuple[Path | None, dict[str, Any]]:
     try:
-        path = cwd / places.path(text)
+        path = cwd / addresses.path(text)
         return path, _parse(read_text(path))
     except (OSError, ValueError) as exc:
         problems.append(f"{discreet(text)}: {why(exc)}")

@@ -15,8 +15,8 @@ from typing import Any
 import attrs
 
 from ollama_gateway.printable import printable
-from ollama_gateway.settings.model import Backend, Server
-from ollama_gateway.settings.secret import Secret
+from ollama_gateway.settings.model import BackendSettings, ServerSettings
+from ollama_gateway.settings.secret import SecretText
 from ollama_gateway.settings.tables import Table
 from ollama_gateway.storage.writers import Trusted, remedy
 
@@ -64,7 +64,7 @@ def _of_secrets(parts: PARTS, sources: Sources) -> Iterator[tuple[str, Path]]:
     for table, settings in parts:
         for key, value in attrs.asdict(settings, recurse=False).items():
             raw: Iterable[object] = ()
-            if isinstance(value, Secret):
+            if isinstance(value, SecretText):
                 raw = (table.values[key],)
             elif isinstance(value, dict):  # headers
                 raw = value and dict(table.values[key]).values()  # type: ignore[call-overload]
@@ -75,9 +75,11 @@ def _of_secrets(parts: PARTS, sources: Sources) -> Iterator[tuple[str, Path]]:
 
 def _keys_of_tls(parts: PARTS, sources: Sources) -> Iterator[tuple[str, Path]]:
     for table, settings in parts:
-        if isinstance(settings, Server) and settings.tls_key:
+        if isinstance(settings, ServerSettings) and settings.tls_key:
             yield table.name_of("tls_key"), sources.cwd / settings.tls_key
-        if isinstance(settings, Backend) and (key := settings.client_key or settings.client_cert):
+        if isinstance(settings, BackendSettings) and (
+            key := settings.client_key or settings.client_cert
+        ):
             name = "client_key" if settings.client_key else "client_cert"
             yield table.name_of(name), sources.cwd / key
 

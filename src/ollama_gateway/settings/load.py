@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from ollama_gateway.settings import checks, files, holders, tables
-from ollama_gateway.settings.model import SECTIONS, Backend, Settings, Storage
+from ollama_gateway.settings.model import SECTIONS, BackendSettings, Settings, StorageSettings
 from ollama_gateway.settings.typed import converter, typed
 from ollama_gateway.storage.writers import Trusted
 
@@ -78,15 +78,15 @@ def load(
     ]
     listed = tables.backends(document, env, problems)
     backends = [
-        (table, typed(_placed(table, place), Backend, made, problems))
-        for place, table in enumerate(listed, start=1)
+        (table, typed(_with_priority(table, position), BackendSettings, made, problems))
+        for position, table in enumerate(listed, start=1)
     ]
 
     whole = [(table, value) for table, value in sections if value is not None]
     usable = [(table, backend) for table, backend in backends if backend is not None]
     problems += [*checks.of_sections(whole), *checks.of_backends(usable)]
     problems += checks.of_shares(whole, usable)
-    if not any(isinstance(v, Storage) and v.allow_shared_data_dir for _, v in whole):
+    if not any(isinstance(v, StorageSettings) and v.allow_shared_data_dir for _, v in whole):
         sources = holders.Sources(cwd, source, dotenv.keys() - given.keys())
         problems += holders.faults([*whole, *usable], sources, Trusted.of_process())
     problems += [*checks.duplicates(listed), *checks.of_header_names(listed)]
@@ -104,9 +104,9 @@ def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if value}
 
 
-def _placed(table: Table, place: int) -> Table:
+def _with_priority(table: Table, position: int) -> Table:
     """A backend without a priority gets its place in the list."""
-    return attrs.evolve(table, values={"priority": place, **table.values})
+    return attrs.evolve(table, values={"priority": position, **table.values})
 
 
 def _clipped(line: str) -> str:
@@ -114,7 +114,7 @@ def _clipped(line: str) -> str:
 
 
 def _origins(
-    sections: list[tuple[Table, Any]], backends: list[tuple[Table, Backend]]
+    sections: list[tuple[Table, Any]], backends: list[tuple[Table, BackendSettings]]
 ) -> dict[str, Origin]:
     named = [(table.path, table, value) for table, value in sections]
     named += [(f"backends[{i}]", table, value) for i, (table, value) in enumerate(backends)]

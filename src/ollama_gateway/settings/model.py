@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import attrs
 
-from ollama_gateway.settings import places, units
-from ollama_gateway.settings.places import Address
-from ollama_gateway.settings.secret import Secret
-from ollama_gateway.settings.units import Kind
+from ollama_gateway.settings import addresses, units
+from ollama_gateway.settings.addresses import ListenAddress
+from ollama_gateway.settings.secret import SecretText
+from ollama_gateway.settings.units import Codec
 from ollama_gateway.wire.networks import Network
 
 if TYPE_CHECKING:
@@ -24,44 +24,44 @@ if TYPE_CHECKING:
 
 _count = units.number_from_text
 
-Duration = Annotated[float, Kind(units.seconds, show=units.show_seconds)]
-SomeDuration = Annotated[float, Kind(units.some_seconds, show=units.show_seconds)]
+Duration = Annotated[float, Codec(units.seconds, show=units.show_seconds)]
+SomeDuration = Annotated[float, Codec(units.some_seconds, show=units.show_seconds)]
 HedgeDelay = Annotated[
-    float | Literal["auto", "off"], Kind(units.hedge_delay, show=units.show_seconds)
+    float | Literal["auto", "off"], Codec(units.hedge_delay, show=units.show_seconds)
 ]
-Size = Annotated[int, Kind(units.some_bytes, show=units.show_bytes)]
-Count = Annotated[int, Kind(units.counted(0), _count)]
-Positive = Annotated[int, Kind(units.counted(1), _count)]
-Ratio = Annotated[float, Kind(units.ratio, _count)]
-Flag = Annotated[bool, Kind(units.flag, units.flag_from_text)]
-Words = Annotated[tuple[str, ...], Kind(units.words, units.list_from_text, list)]
+Size = Annotated[int, Codec(units.some_bytes, show=units.show_bytes)]
+Count = Annotated[int, Codec(units.counted(0), _count)]
+Positive = Annotated[int, Codec(units.counted(1), _count)]
+Ratio = Annotated[float, Codec(units.ratio, _count)]
+Flag = Annotated[bool, Codec(units.flag, units.flag_from_text)]
+Words = Annotated[tuple[str, ...], Codec(units.words, units.list_from_text, list)]
 Networks = Annotated[
     tuple[Network, ...],
-    Kind(places.networks, units.list_from_text, lambda found: [str(n) for n in found]),
+    Codec(addresses.networks, units.list_from_text, lambda found: [str(n) for n in found]),
 ]
-Hosts = Annotated[tuple[str, ...], Kind(places.hosts, units.list_from_text, list)]
-OriginPatterns = Annotated[tuple[str, ...], Kind(places.origins, units.list_from_text, list)]
-Bind = Annotated[Address, Kind(places.address, show=str)]
-Name = Annotated[str, Kind(places.name)]
-Url = Annotated[str, Kind(places.url)]
-Directory = Annotated[Path, Kind(places.path, show=places.show_path)]
-SecretOrNone = Secret | None
-File = Annotated[Path | None, Kind(places.path_or_none, show=places.show_path)]
-AuditMode = Annotated[Literal["buffered", "strict"], Kind(units.one_of("buffered", "strict"))]
+Hosts = Annotated[tuple[str, ...], Codec(addresses.hosts, units.list_from_text, list)]
+OriginPatterns = Annotated[tuple[str, ...], Codec(addresses.origins, units.list_from_text, list)]
+Bind = Annotated[ListenAddress, Codec(addresses.address, show=str)]
+BackendName = Annotated[str, Codec(addresses.name)]
+Url = Annotated[str, Codec(addresses.url)]
+Directory = Annotated[Path, Codec(addresses.path, show=addresses.show_path)]
+SecretOrNone = SecretText | None
+File = Annotated[Path | None, Codec(addresses.path_or_none, show=addresses.show_path)]
+AuditMode = Annotated[Literal["buffered", "strict"], Codec(units.one_of("buffered", "strict"))]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
-    Kind(units.one_of("debug", "info", "warning", "error")),
+    Codec(units.one_of("debug", "info", "warning", "error")),
 ]
-LogFormat = Annotated[Literal["auto", "text", "json"], Kind(units.one_of("auto", "text", "json"))]
+LogFormat = Annotated[Literal["auto", "text", "json"], Codec(units.one_of("auto", "text", "json"))]
 
 
 @attrs.frozen
-class Server:
+class ServerSettings:
     """What clients and operators connect to."""
 
-    bind: Bind = attrs.field(default=Address("127.0.0.1", 11435))
+    bind: Bind = attrs.field(default=ListenAddress("127.0.0.1", 11435))
     """The address clients connect to."""
-    admin_bind: Bind = attrs.field(default=Address("127.0.0.1", 11436))
+    admin_bind: Bind = attrs.field(default=ListenAddress("127.0.0.1", 11436))
     """The address of /healthz, /readyz, /metrics, /status.json."""
     admin_token: SecretOrNone = None
     """Bearer token of the admin listener; required when that is not on loopback."""
@@ -96,10 +96,10 @@ class Server:
 
 
 @attrs.frozen
-class Backend:
+class BackendSettings:
     """One Ollama server."""
 
-    name: Name
+    name: BackendName
     """Its name in logs, metrics and commands; unique."""
     url: Url
     """Its base URL, http or https, without a trailing slash; a path is a prefix."""
@@ -109,7 +109,7 @@ class Backend:
     """Requests at once; 0 is no cap."""
     auth_token: SecretOrNone = None
     """Sent to it as `Authorization: Bearer`."""
-    headers: dict[str, Secret] = attrs.field(factory=dict)
+    headers: dict[str, SecretText] = attrs.field(factory=dict)
     """Further headers sent to it; values are never shown."""
     models: Words = ("*",)
     """Globs of the models it is used for."""
@@ -124,7 +124,7 @@ class Backend:
 
 
 @attrs.frozen
-class Discovery:
+class DiscoverySettings:
     """How backends are polled."""
 
     interval: SomeDuration = 10.0
@@ -134,7 +134,7 @@ class Discovery:
 
 
 @attrs.frozen
-class Race:
+class RaceSettings:
     """How a request finds the backend that answers it."""
 
     hedge_after: HedgeDelay = 2.0
@@ -156,11 +156,11 @@ class Race:
 
 
 def _default_data_dir() -> Path:
-    return places.path("~/.local/share/ollama-gateway")
+    return addresses.path("~/.local/share/ollama-gateway")
 
 
 @attrs.frozen
-class Storage:
+class StorageSettings:
     """Where the gateway keeps what must survive it."""
 
     data_dir: Directory = attrs.field(factory=_default_data_dir)
@@ -172,7 +172,7 @@ class Storage:
 
 
 @attrs.frozen
-class Redis:
+class RedisSettings:
     """What several gateways share."""
 
     url: SecretOrNone = None
@@ -180,7 +180,7 @@ class Redis:
 
 
 @attrs.frozen
-class Audit:
+class AuditSettings:
     """The trail of who asked what."""
 
     mode: AuditMode = "buffered"
@@ -192,7 +192,7 @@ class Audit:
 
 
 @attrs.frozen
-class Limits:
+class LimitSettings:
     """The limits of keys that set none of their own; 0 is none."""
 
     requests_per_minute: Count = 0
@@ -208,7 +208,7 @@ class Limits:
 
 
 @attrs.frozen
-class Auth:
+class AuthSettings:
     """Who may come without a key."""
 
     anonymous_networks: Networks = ()
@@ -218,7 +218,7 @@ class Auth:
 
 
 @attrs.frozen
-class Log:
+class LogSettings:
     """What is written to stderr."""
 
     level: LogLevel = "info"
@@ -231,16 +231,16 @@ class Log:
 class Settings:
     """All settings, as they are in force."""
 
-    server: Server = Server()
-    backends: tuple[Backend, ...] = ()
-    discovery: Discovery = Discovery()
-    race: Race = Race()
-    storage: Storage = attrs.field(factory=Storage)
-    redis: Redis = Redis()
-    audit: Audit = Audit()
-    limits: Limits = Limits()
-    auth: Auth = Auth()
-    log: Log = Log()
+    server: ServerSettings = ServerSettings()
+    backends: tuple[BackendSettings, ...] = ()
+    discovery: DiscoverySettings = DiscoverySettings()
+    race: RaceSettings = RaceSettings()
+    storage: StorageSettings = attrs.field(factory=StorageSettings)
+    redis: RedisSettings = RedisSettings()
+    audit: AuditSettings = AuditSettings()
+    limits: LimitSettings = LimitSettings()
+    auth: AuthSettings = AuthSettings()
+    log: LogSettings = LogSettings()
 
 
 def fields_of(cls: type[Any]) -> tuple[attrs.Attribute[Any], ...]:

@@ -12,14 +12,14 @@ import hmac
 import re
 from typing import TYPE_CHECKING, Final, final
 
-from ollama_gateway.settings import files, places
+from ollama_gateway.settings import addresses, files
 from ollama_gateway.settings.units import discreet, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-LIMIT: Final = 64 * 1024
+MAX_SECRET_BYTES: Final = 64 * 1024
 """Bytes; the largest file with a secret."""
 
 _FORMS: Final = 'must be a string, { env = "NAME" } or { file = "PATH" }'
@@ -29,7 +29,7 @@ _LINE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
 @final
-class Secret:
+class SecretText:
     """A text that no repr, str, format, asdict or JSON shows."""
 
     __slots__ = ("_text",)
@@ -48,7 +48,7 @@ class Secret:
         return format(repr(self), spec)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
+        if not isinstance(other, SecretText):
             return NotImplemented
         return hmac.compare_digest(_encoded(self), _encoded(other))
 
@@ -56,11 +56,11 @@ class Secret:
         return hash(self._text)
 
 
-def _encoded(secret: Secret) -> bytes:
+def _encoded(secret: SecretText) -> bytes:
     return secret.reveal().encode("utf-8", "surrogatepass")
 
 
-def read_secret(value: object, environ: Mapping[str, str], cwd: Path) -> Secret:
+def read_secret(value: object, environ: Mapping[str, str], cwd: Path) -> SecretText:
     """A secret from its setting; raises `ValueError` without the content.
 
     Args:
@@ -72,24 +72,24 @@ def read_secret(value: object, environ: Mapping[str, str], cwd: Path) -> Secret:
     match value:
         case str():
             return _checked(value, "it")
-        case {"env": str(name), **rest} if not rest:
+        case {"env": str(name), **others} if not others:
             return _from_variable(name, environ)
-        case {"file": str(name), **rest} if not rest:
+        case {"file": str(name), **others} if not others:
             return _from_file(name, cwd)
         case _:
             raise ValueError(_FORMS)
 
 
-def _checked(text: str, what: str) -> Secret:
+def _checked(text: str, what: str) -> SecretText:
     """Every secret can be sent in a header, whichever it is: one rule to remember."""
     if not text:
         raise ValueError(f"{what} is empty")
     if not _LINE.fullmatch(text):
         raise ValueError(f"{what} is not one line of printable ASCII without blanks at its ends")
-    return Secret(text)
+    return SecretText(text)
 
 
-def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:
+def _from_variable(name: str, environ: Mapping[str, str]) -> SecretText:
     if not _VARIABLE.fullmatch(name):
         # Not repeated: it is most likely the secret itself.
         raise ValueError("what follows env is not the name of an environment variable")
@@ -98,9 +98,9 @@ def _from_variable(name: str, environ: Mapping[str, str]) -> Secret:
     return _checked(environ[name], f"the environment variable {name}")
 
 
-def _from_file(name: str, cwd: Path) -> Secret:
+def _from_file(name: str, cwd: Path) -> SecretText:
     try:
-        text = files.read_text(cwd / places.path(name), LIMIT)
+        text = files.read_text(cwd / addresses.path(name), MAX_SECRET_BYTES)
     except (OSError, ValueError) as exc:
         raise ValueError(f"the file {discreet(name)}: {files.why(exc)}") from None
     text = text.removesuffix("\n").removesuffix("\r")

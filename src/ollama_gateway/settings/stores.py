@@ -34,10 +34,10 @@ def fault_of_redis(text: str) -> str | None:
         url = StoreURL.read(text)
     except WrongURL as error:
         return str(error)
-    return _fault_of_place(text, url)
+    return _fault_of_server(text, url)
 
 
-def _fault_of_place(text: str, url: StoreURL) -> str | None:
+def _fault_of_server(text: str, url: StoreURL) -> str | None:
     if any(port is not None and port > LAST_PORT for port in url.ports):
         return "is not a URL: the host or the port is wrong"
     if not _names_a_server(url):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 
 from ollama_gateway.settings.model import SECTIONS, fields_of
-from ollama_gateway.settings.units import Kind, discreet
+from ollama_gateway.settings.units import Codec, discreet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,10 +64,10 @@ class Table:
         return self.origin if key in self.values else "default"
 
 
-def kind_of(annotation: object) -> Kind | None:
+def codec_of(annotation: object) -> Codec | None:
     """The `Kind` an annotation carries, if any."""
     found = getattr(annotation, "__metadata__", ())
-    return next((item for item in found if isinstance(item, Kind)), None)
+    return next((item for item in found if isinstance(item, Codec)), None)
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -104,9 +104,9 @@ def _section(name: str, found: object, environ: Mapping[str, str], problems: lis
     for field in fields_of(SECTIONS[name]):
         variable = f"GATEWAY_{name}_{field.name}".upper()
         if variable in environ:
-            kind = kind_of(field.type)
+            codec = codec_of(field.type)
             text = environ[variable]
-            values[field.name] = kind.from_text(text) if kind else text
+            values[field.name] = codec.from_text(text) if codec else text
             variables[field.name] = variable
     return Table(name, values, "file", variables)
 

@@ -14,9 +14,9 @@ import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 from cattrs.v import transform_error
 
-from ollama_gateway.settings.model import Backend
-from ollama_gateway.settings.secret import Secret, read_secret
-from ollama_gateway.settings.tables import Table, kind_of, nearest
+from ollama_gateway.settings.model import BackendSettings
+from ollama_gateway.settings.secret import SecretText, read_secret
+from ollama_gateway.settings.tables import Table, codec_of, nearest
 from ollama_gateway.settings.units import discreet
 
 if TYPE_CHECKING:
@@ -35,22 +35,22 @@ _ROOT: Final = "\0"
 def converter(environ: Mapping[str, str], cwd: Path) -> cattrs.Converter:
     """What turns raw values into settings; secrets are looked up in `environ` and below `cwd`."""
 
-    def secret(value: object, _: object) -> Secret:
+    def secret(value: object, _: object) -> SecretText:
         return read_secret(value, environ, cwd)
 
-    def secret_or_none(value: object, _: object) -> Secret | None:
+    def secret_or_none(value: object, _: object) -> SecretText | None:
         return None if value == "" else read_secret(value, environ, cwd)
 
     made = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
-    made.register_structure_hook(Secret, secret)
-    made.register_structure_hook_func(lambda type_: type_ == Secret | None, secret_or_none)
-    made.register_structure_hook_factory(lambda type_: kind_of(type_) is not None, _by_kind)
+    made.register_structure_hook(SecretText, secret)
+    made.register_structure_hook_func(lambda type_: type_ == SecretText | None, secret_or_none)
+    made.register_structure_hook_factory(lambda type_: codec_of(type_) is not None, _by_codec)
     return made
 
 
-def _by_kind(type_: object) -> Callable[[object, object], object]:
-    kind = kind_of(type_)
-    return lambda value, _: kind.read(value) if kind else value
+def _by_codec(type_: object) -> Callable[[object, object], object]:
+    codec = codec_of(type_)
+    return lambda value, _: codec.read(value) if codec else value
 
 
 def typed(table: Table, cls: type[T], made: cattrs.Converter, problems: list[str]) -> T | None:
@@ -62,7 +62,7 @@ def typed(table: Table, cls: type[T], made: cattrs.Converter, problems: list[str
         bad = {note.name for _, note in exc.group_exceptions()[0]}
     good = {key: value for key, value in table.values.items() if key in _names(cls) - bad}
     try:
-        return made.structure(({**STAND_IN} if cls is Backend else {}) | good, cls)
+        return made.structure(({**STAND_IN} if cls is BackendSettings else {}) | good, cls)
     except ClassValidationError:
         return None
 
@@ -87,8 +87,10 @@ def _lines(exc: ClassValidationError, table: Table, cls: type[Any]) -> list[str]
 
 def _path(path: str, table: Table) -> str:
     """`.headers['X-A']` under its table; the table itself for what concerns it whole."""
-    key, bracket, rest = path.removeprefix(".").partition("[")
-    return table.name_of(key) + (discreet(bracket + rest) if rest else "") if key else table.path
+    key, bracket, others = path.removeprefix(".").partition("[")
+    return (
+        table.name_of(key) + (discreet(bracket + others) if others else "") if key else table.path
+    )
 
 
 def _format(exc: BaseException, type_: type | None) -> str:  # noqa: ARG001 - cattrs's signature

@@ -21,12 +21,12 @@ import attrs
 
 from ollama_gateway.printable import printable
 
-Reader = Callable[[object], Any]
+ValueReader = Callable[[object], Any]
 
-LONGEST: Final = 36_500 * 86_400.0
+MAX_SECONDS: Final = 36_500 * 86_400.0
 """Seconds; the longest duration taken, so that no later sum or timedelta overflows."""
 
-LARGEST: Final = 2**63 - 1
+MAX_INT64: Final = 2**63 - 1
 """The largest whole number taken: what SQLite and PostgreSQL hold."""
 
 _CLIP: Final = 60
@@ -57,10 +57,10 @@ def _itself(value: object) -> object:
 
 
 @attrs.frozen
-class Kind:
+class Codec:
     """How one kind of setting is read and shown."""
 
-    read: Reader
+    read: ValueReader
     """From a TOML value to the program's unit; raises `ValueError`."""
     from_text: Callable[[str], object] = str
     """From an environment variable's text to a TOML value; never fails."""
@@ -73,7 +73,7 @@ def shown(value: object) -> str:
     if isinstance(value, str):
         clipped = json.dumps(value if len(value) <= _CLIP else value[:_CLIP] + "...")
         return discreet(value) if _SECRETIVE.search(value) else clipped
-    if isinstance(value, int) and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > MAX_INT64:
         return "a number beyond 64 bits"  # Python refuses to print thousands of digits
     if value is None or isinstance(value, bool | int | float):
         return json.dumps(value)
@@ -97,8 +97,8 @@ def seconds(value: object) -> float:
         raise ValueError(f'{shown(value)} is not a duration like "250ms", "30s", "5m"')
     # Decimal: 9 * 0.001 as floats is not 0.009.
     total = float(Decimal(match[1]) * Decimal(_SECONDS[match[2]]))
-    if total > LONGEST:
-        raise ValueError(f"{shown(value)} is longer than {show_seconds(LONGEST)}")
+    if total > MAX_SECONDS:
+        raise ValueError(f"{shown(value)} is longer than {show_seconds(MAX_SECONDS)}")
     return total
 
 
@@ -152,7 +152,7 @@ def counted(least: int) -> Callable[[object], int]:
     def read(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{shown(value)} is not a whole number")  # noqa: TRY004 - one class
-        if not least <= value <= LARGEST:
+        if not least <= value <= MAX_INT64:
             raise ValueError(f"{shown(value)} is not a whole number from {least} up to 64 bits")
         return value
 
@@ -184,7 +184,7 @@ def words(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def one_of(*choices: str) -> Reader:
+def one_of(*choices: str) -> ValueReader:
     """A reader of one of a few words."""
 
     def read(value: object) -> str:

@@ -21,7 +21,7 @@ import typer
 
 from ollama_gateway.cli.admin import NoAnswer
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.keys.limits import Used, ask_used, in_words, used_lines
+from ollama_gateway.cli.keys.limits import LimitUsage, ask_usage, limits_in_words, usage_lines
 from ollama_gateway.cli.keys.options import (
     ConcurrentOption,
     EndpointsOption,
@@ -39,7 +39,7 @@ from ollama_gateway.cli.keys.options import (
     read_limits,
     read_list,
 )
-from ollama_gateway.cli.keys.store import opened
+from ollama_gateway.cli.keys.store import open_key_store
 from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.keys.importing import read_keys
 from ollama_gateway.keys.key import (
@@ -52,11 +52,11 @@ from ollama_gateway.keys.key import (
 )
 from ollama_gateway.keys.store import Changes, KeyStore
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Server
+from ollama_gateway.settings import ServerSettings
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
 
-MAX_FILE: Final = 16 * 2**20
+MAX_IMPORT_BYTES: Final = 16 * 2**20
 """Bytes read of a file to import."""
 
 
@@ -97,7 +97,7 @@ def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([_as_json(key) for key in keys])
     else:
-        print_table([_ROW, *(_row(key) for key in keys)])
+        print_table([_HEAD, *(_row(key) for key in keys)])
 
 
 @app.command()
@@ -108,7 +108,7 @@ def show(
 ) -> None:
     """Show one key, and what is used of its limits; its text is nowhere to be had."""
     settings = load_for_stores(config)
-    with opened(settings) as store:
+    with open_key_store(settings) as store:
         found = store.get(key)
     used = _used(settings.server, found)
     if as_json:
@@ -116,7 +116,7 @@ def show(
         print_json({**_as_json(found), "usage": usage})
         return
     _print_key(found, as_json=False)
-    for line in used_lines(used) if used is not None else ():
+    for line in usage_lines(used) if used is not None else ():
         say(line)
 
 
@@ -197,29 +197,29 @@ def import_keys(
 
 
 def _store(config: Path | None) -> AbstractContextManager[KeyStore]:
-    return opened(load_for_stores(config))
+    return open_key_store(load_for_stores(config))
 
 
 def _read(file: Path) -> str:
     try:
         if str(file) == "-":
-            content = sys.stdin.buffer.read(MAX_FILE + 1)
+            content = sys.stdin.buffer.read(MAX_IMPORT_BYTES + 1)
         else:
             with file.open("rb") as stream:
-                content = stream.read(MAX_FILE + 1)
+                content = stream.read(MAX_IMPORT_BYTES + 1)
     except OSError as error:
         raise KeyRefused(f"{printable(str(file))}: {error.strerror}") from None
-    if len(content) > MAX_FILE:
-        raise KeyRefused(f"{printable(str(file))} is larger than {MAX_FILE >> 20} MiB")
+    if len(content) > MAX_IMPORT_BYTES:
+        raise KeyRefused(f"{printable(str(file))} is larger than {MAX_IMPORT_BYTES >> 20} MiB")
     try:
         return content.decode()
     except UnicodeDecodeError:
         raise KeyRefused(f"{printable(str(file))} is not UTF-8 text") from None
 
 
-def _used(server: Server, key: APIKey) -> dict[str, Used] | None:
+def _used(server: ServerSettings, key: APIKey) -> dict[str, LimitUsage] | None:
     try:
-        return ask_used(server, key.id)
+        return ask_usage(server, key.id)
     except NoAnswer:
         address = server.admin_bind
         say(f"usage is not known: no gateway answers on {address}", err=True)
@@ -255,21 +255,21 @@ def _print_key(key: APIKey, *, as_json: bool) -> None:
     if as_json:
         print_json(_as_json(key))
         return
-    fields = {**_as_json(key), "limits": in_words(key.limits)}
+    fields = {**_as_json(key), "limits": limits_in_words(key.limits)}
     for field, value in fields.items():
         label = "end user" if field == "user_header" else field
         listed = ", ".join(value) if isinstance(value, list) else value
         say(f"{label + ':':<12}{listed if listed is not None else '-'}")
 
 
-_ROW: Final = ("id", "name", "status", "models", "endpoints", "created", "expires", "limits")
+_HEAD: Final = ("id", "name", "status", "models", "endpoints", "created", "expires", "limits")
 
 
 def _row(key: APIKey) -> tuple[str, ...]:
     status = key.status(utc_now())
     models, groups = ",".join(key.models), ",".join(_groups(key))
     times = [_time(when) or "-" for when in (key.created_at, key.expires_at)]
-    return (key.id, key.name, status, models, groups, *times, in_words(key.limits))
+    return (key.id, key.name, status, models, groups, *times, limits_in_words(key.limits))
 
 
 def _groups(key: APIKey) -> list[str]:

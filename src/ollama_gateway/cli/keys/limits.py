@@ -17,8 +17,8 @@ import attrs
 
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.settings import Server
-from ollama_gateway.settings.units import LARGEST, LONGEST
+from ollama_gateway.settings import ServerSettings
+from ollama_gateway.settings.units import MAX_INT64, MAX_SECONDS
 
 _UNITS: Final = ("/min", " at once", "/day", "/month")
 _THOUSANDS: Final = ("", "k", "M", "G", "T")
@@ -26,7 +26,7 @@ _TIMES: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @attrs.frozen
-class Used:
+class LimitUsage:
     """One limit in force, and how much of it is used."""
 
     limit: int
@@ -36,14 +36,14 @@ class Used:
     """Seconds until all of it is free again, if nothing more is asked."""
 
 
-def in_words(limits: KeyLimits) -> str:
+def limits_in_words(limits: KeyLimits) -> str:
     """What a key sets itself, e.g. `60/min 4 at once 100k/day`; `-` when that is nothing."""
     pairs = zip(attrs.astuple(limits), _UNITS, strict=True)
     words = [_count(limit) + unit for limit, unit in pairs if limit is not None]
     return " ".join(words) or "-"
 
 
-def ask_used(server: Server, key_id: str) -> dict[str, Used]:
+def ask_usage(server: ServerSettings, key_id: str) -> dict[str, LimitUsage]:
     """Ask the running gateway what is used of a key's limits in force, by name.
 
     Raises:
@@ -59,7 +59,7 @@ def ask_used(server: Server, key_id: str) -> dict[str, Used]:
     return {name: _read(limits[name]) for name in _LINES if name in limits}
 
 
-def used_lines(used: Mapping[str, Used]) -> list[str]:
+def usage_lines(used: Mapping[str, LimitUsage]) -> list[str]:
     """One line for each limit."""
     if not used:
         return ["usage:      no limit is in force"]
@@ -74,14 +74,14 @@ _LINES: Final = {
 }
 
 
-def _read(value: object) -> Used:
+def _read(value: object) -> LimitUsage:
     match value:
         case {"limit": limit, "used": used, "left": left, "reset_s": reset} if (
-            all(type(count) is int and 0 <= count <= LARGEST for count in (limit, used, left))
+            all(type(count) is int and 0 <= count <= MAX_INT64 for count in (limit, used, left))
             and type(reset) in (int, float)
-            and 0 <= reset <= LONGEST
+            and 0 <= reset <= MAX_SECONDS
         ):
-            return Used(limit, used, left, reset)
+            return LimitUsage(limit, used, left, reset)
     raise NoAnswer
 
 
@@ -95,7 +95,7 @@ def _count(limit: int) -> str:
     return f"{limit:,}{_THOUSANDS[size]}"
 
 
-def _texts(used: Used) -> dict[str, str]:
+def _texts(used: LimitUsage) -> dict[str, str]:
     counts = {name: f"{getattr(used, name):,}" for name in ("used", "limit", "left")}
     return {**counts, "reset": _duration(used.reset_s)}
 

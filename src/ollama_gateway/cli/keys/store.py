@@ -19,24 +19,24 @@ from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 
 
-def place_in(settings: Settings) -> Place:
+def location_in(settings: Settings) -> Place:
     """Where these settings have the keys."""
     url = settings.storage.database_url
     return place_of(settings.storage.data_dir, url.reveal() if url else None)
 
 
 @contextmanager
-def opened(settings: Settings, command: str = "gatewayctl keys") -> Iterator[KeyStore]:
+def open_key_store(settings: Settings, command: str = "gatewayctl keys") -> Iterator[KeyStore]:
     """The store of the settings, looked at and found right; exit code 1 or 2 where not."""
-    place = place_in(settings)
-    say(f"keys: {printable(str(place))}", err=True)
-    with told(command), closing(place.open()) as store:
+    location = location_in(settings)
+    say(f"keys: {printable(str(location))}", err=True)
+    with exit_on_refusal(command), closing(location.open()) as store:
         store.check()
         yield store
 
 
 @contextmanager
-def told(command: str) -> Iterator[None]:
+def exit_on_refusal(command: str) -> Iterator[None]:
     """Let what a store refuses end the command: 2 for a value that no store takes, else 1."""
     try:
         yield

@@ -44,7 +44,7 @@ def journals_in(settings: Settings) -> Sequence[Path]:
         raise typer.Exit(1) from None
 
 
-def move_rows(settings: Settings, paths: Sequence[Path]) -> Moved:
+def move_records(settings: Settings, paths: Sequence[Path]) -> Moved:
     """Move the rows of journals that nobody owns; the others are named."""
     url, secret = settings.storage.database_url, settings.audit.chain_key
     assert url is not None  # noqa: S101 - the caller saw to it
@@ -62,7 +62,7 @@ def move_rows(settings: Settings, paths: Sequence[Path]) -> Moved:
     return moved
 
 
-def show(moved: Moved) -> None:
+def print_moved(moved: Moved) -> None:
     """For a person."""
     rows = sum(moved.rows.values())
     say(f"moved {rows:,} rows of the audit trail from {len(moved.rows)} journals")

@@ -31,7 +31,7 @@ _URL = re.compile(r"[!#-;=?-\[\]_a-z~]*")
 
 
 @attrs.frozen
-class Address:
+class ListenAddress:
     """Where a listener listens."""
 
     host: str
@@ -51,7 +51,7 @@ class Address:
             return self.host.lower() == "localhost"
 
 
-def address(value: object) -> Address:
+def address(value: object) -> ListenAddress:
     """`"host:port"`, an IPv6 address in brackets."""
     match = _BIND.fullmatch(value) if isinstance(value, str) else None
     host = match and (match["v6"] or match["host"])
@@ -59,7 +59,7 @@ def address(value: object) -> Address:
         raise ValueError(f'{shown(value)} is not an address like "127.0.0.1:11435", "[::1]:11435"')
     if int(match["port"]) > 65535:  # noqa: PLR2004 - the largest port
         raise ValueError(f"{match['port']} is not a port from 0 to 65535")
-    return Address(host, int(match["port"]))
+    return ListenAddress(host, int(match["port"]))
 
 
 def _is_host(host: str, *, v6: bool) -> bool:
