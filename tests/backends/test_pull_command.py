@@ -10,7 +10,7 @@ import trio.testing
 from typer.testing import CliRunner
 
 from ollama_gateway.cli.main import app
-from ollama_gateway.cli.pulling import Pull, pull_all
+from ollama_gateway.cli.pull import Pull, pull_all
 from ollama_gateway.simulator import Script
 from tests.server.managing import managed
 from tests.smoke.fleet import free_port

@@ -13,18 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Annotated, Any, Final, NoReturn
 
 import attrs
 import typer
 
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
-from ollama_gateway.cli.admin import NoAnswer
+from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table, say
-from ollama_gateway.cli.standing import BackendStatus, ask_statuses
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Settings
+from ollama_gateway.settings import ServerSettings, Settings
 from ollama_gateway.settings.units import shown
 
 app = typer.Typer(no_args_is_help=True, help="List the backends, take one out, bring it back.")
@@ -40,14 +40,36 @@ _HEAD: Final = (
 )
 
 
+@attrs.frozen
+class BackendStatus:
+    """One backend, as the gateway has it."""
+
+    priority: int
+    slots: int
+    paused: bool | None
+    """None, as with all below, is what nobody tells."""
+    up: bool | None = None
+    in_flight: int | None = None
+    """Attempts that run there."""
+    models: int | None = None
+    loaded: int | None = None
+    version: str | None = None
+
+    @property
+    def state(self) -> str:
+        """In a word or two."""
+        state = {True: "up", False: "down", None: "?"}[self.up]
+        return f"paused, {state}" if self.paused else state
+
+
 @app.command("list")
 def list_backends(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """List the backends, with the figures of the running gateway where one answers."""
     settings = load_for_stores(config)
     paused = _paused(settings)
-    standings = {**_from_settings(settings, paused), **_standings(settings)}
+    statuses = {**_from_settings(settings, paused), **_statuses(settings)}
     urls = {b.name: b.url for b in sorted(settings.backends, key=lambda b: b.priority)}
-    rows = [_as_json(name, url, standings[name]) for name, url in urls.items()]
+    rows = [_as_json(name, url, statuses[name]) for name, url in urls.items()]
     if as_json:
         print_json(rows)
     else:
@@ -119,7 +141,7 @@ def _exit_unknown(name: str, known: list[str]) -> NoReturn:
     raise typer.Exit(EXIT_SETTINGS)
 
 
-def _standings(settings: Settings) -> dict[str, BackendStatus]:
+def _statuses(settings: Settings) -> dict[str, BackendStatus]:
     """What the running gateway says, by name; on stderr, what it does not say."""
     address = settings.server.admin_bind
     try:
@@ -142,14 +164,14 @@ def _from_settings(settings: Settings, paused: frozenset[str] | None) -> dict[st
 
 def _report(settings: Settings, name: str, *, is_paused: bool, as_json: bool) -> None:
     """Say what was done; exit 1 where the gateway that answers does not do so."""
-    standing = _when_in_force(settings, name, is_paused=is_paused)
-    is_in_force = standing and standing.paused == is_paused
+    status = _when_in_force(settings, name, is_paused=is_paused)
+    is_in_force = status and status.paused == is_paused
     if as_json:
-        in_flight = standing and standing.in_flight
+        in_flight = status and status.in_flight
         done = {"name": name, "paused": is_paused, "in_flight": in_flight, "in_force": is_in_force}
         print_json(done)
     elif is_in_force is not False:
-        say(_done(name, standing, is_paused=is_paused))
+        say(_done(name, status, is_paused=is_paused))
         directory = printable(str(settings.storage.data_dir))
         say(f"takes effect within a second in every gateway whose data_dir is {directory}")
     if is_in_force is False:
@@ -164,28 +186,61 @@ def _report(settings: Settings, name: str, *, is_paused: bool, as_json: bool) ->
 def _when_in_force(settings: Settings, name: str, *, is_paused: bool) -> BackendStatus | None:
     """How the backend stands once the gateway does as told, or has had its time for it."""
     deadline = time.monotonic() + IN_FORCE_SECONDS
-    standing = _standings(settings).get(name)
-    while standing and standing.paused != is_paused and time.monotonic() < deadline:
+    status = _statuses(settings).get(name)
+    while status and status.paused != is_paused and time.monotonic() < deadline:
         time.sleep(_NAP)
         with suppress(NoAnswer):
-            standing = ask_statuses(settings.server).get(name)
-    return standing
+            status = ask_statuses(settings.server).get(name)
+    return status
 
 
-def _done(name: str, standing: BackendStatus | None, *, is_paused: bool) -> str:
+def _done(name: str, status: BackendStatus | None, *, is_paused: bool) -> str:
     if not is_paused:
         return f"{printable(name)} is resumed: new requests go to it"
     done = f"{printable(name)} is paused: no new requests go to it"
-    if standing is None:
+    if status is None:
         return done
-    running = {0: "none is", 1: "1 is"}.get(standing.in_flight or 0, f"{standing.in_flight} are")
+    running = {0: "none is", 1: "1 is"}.get(status.in_flight or 0, f"{status.in_flight} are")
     return f"{done}, {running} still running"
 
 
-def _as_json(name: str, url: str, standing: BackendStatus) -> dict[str, Any]:
-    return {"name": name, "url": url, "state": standing.state, **attrs.asdict(standing)}
+def _as_json(name: str, url: str, status: BackendStatus) -> dict[str, Any]:
+    return {"name": name, "url": url, "state": status.state, **attrs.asdict(status)}
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     cells = [row[column.replace(" ", "_")] for column in _HEAD]
     return tuple("-" if cell is None else str(cell) for cell in cells)
+
+
+def ask_statuses(server: ServerSettings) -> dict[str, BackendStatus]:
+    """Ask the running gateway for its backends, by name.
+
+    Raises:
+        NoAnswer: no gateway answers, or not as one would.
+
+    """
+    answer = ask(server, "/status.json")
+    backends = answer.value.get("backends")
+    if answer.status != HTTPStatus.OK or not isinstance(backends, list):
+        raise NoAnswer
+    return dict(map(_read, backends))
+
+
+def _read(value: object) -> tuple[str, BackendStatus]:
+    match value:
+        case {
+            "name": str(name),
+            "priority": int(priority),
+            "slots": int(slots),
+            "paused": bool(paused),
+            "up": bool(up),
+            "in_flight": int(in_flight),
+            "models": int(models),
+            "loaded": int(loaded),
+            "version": str() | None as version,
+        }:
+            return name, BackendStatus(
+                priority, slots, paused, up, in_flight, models, loaded, version
+            )
+    raise NoAnswer
