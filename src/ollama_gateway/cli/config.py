@@ -8,19 +8,15 @@ Secrets are shown as `(set)` or `(not set)`, whatever the form of the output.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ollama_gateway.cli import data_dir
-from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
@@ -113,10 +109,9 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # n
         settings = {row.path: {"value": row.value, "origin": row.origin} for row in rows}
         source = None if loaded.source is None else str(loaded.source)
         print_json({"source": source, "settings": settings})
-    elif sys.stdout.isatty():
-        Console().print(_table(rows))
     else:
-        _print_plain(rows)
+        cells = [(row.path, _text(row.value), row.origin) for row in rows]
+        print_table([("setting", "value", "from"), *cells], piped_head=False)
 
 
 def rows_of(loaded: Loaded) -> list[ShownSetting]:
@@ -160,19 +155,4 @@ def _source(loaded: Loaded) -> str:
 
 
 def _text(value: Any) -> str:
-    return printable(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _print_plain(rows: list[ShownSetting]) -> None:
-    texts = [_text(row.value) for row in rows]
-    paths, values = max(len(row.path) for row in rows), max(map(len, texts))
-    for row, text in zip(rows, texts, strict=True):
-        say(f"{row.path:{paths}}  {text:{values}}  {row.origin}")
-
-
-def _table(rows: list[ShownSetting]) -> Table:
-    table = Table("setting", "value", "from")
-    for row in rows:
-        # Text: a value is not markup.
-        table.add_row(Text(row.path), Text(_text(row.value)), row.origin)
-    return table
+    return value if isinstance(value, str) else json.dumps(value)
