@@ -29,7 +29,7 @@ headers = { "X-Key" = "hunter2" }
 
 @pytest.fixture(autouse=True)
 def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The commands read the real environment and directory: both are made clean."""
+    """Empty the environment and the directory, which the commands read."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith(("GATEWAY_", "OLLAMA_")):
@@ -38,16 +38,16 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_check_of_a_good_file() -> None:
-    """stdout says ok and the file, warnings go to stderr."""
+    """stdout has ok and the file, stderr the warnings."""
     backend = "[[backends]]\nname = '{}'\nurl = 'http://a'\n"
     Path("gateway.toml").write_text(backend.format("a") + backend.format("b"))
     done = RUN.invoke(app, ["check"])
     assert (done.exit_code, done.stdout) == (0, "ok: gateway.toml\n")
-    assert done.stderr == "warning: backends[1].url: the same server as backends[0]\n"
+    assert done.stderr == "warning: backends[1].url: is the same server as backends[0]\n"
 
 
 def test_check_of_a_named_file(tmp_path: Path) -> None:
-    """--config is the file."""
+    """The file of --config is checked."""
     file = tmp_path / "a.toml"
     file.write_text("")
     done = RUN.invoke(app, ["check", "--config", str(file)])
@@ -55,14 +55,14 @@ def test_check_of_a_named_file(tmp_path: Path) -> None:
 
 
 def test_check_without_a_file() -> None:
-    """It says that there is none."""
+    """The line says that there is no file."""
     done = RUN.invoke(app, ["check"])
     assert (done.exit_code, done.stdout) == (0, "ok: no file, defaults and environment alone\n")
 
 
 @pytest.mark.parametrize("command", [["check"], ["show"], ["show", "--json"]])
 def test_problems_are_lines_of_stderr_and_exit_2(command: list[str]) -> None:
-    """All of them, one a line, and nothing on stdout."""
+    """Every problem is a line of stderr, and stdout is empty."""
     Path("gateway.toml").write_text("[server]\nbind = 3\nx = 1\n")
     done = RUN.invoke(app, command)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -73,7 +73,7 @@ def test_problems_are_lines_of_stderr_and_exit_2(command: list[str]) -> None:
 
 
 def test_check_as_json() -> None:
-    """One object, whether good or not."""
+    """stdout has one JSON object, whether the settings are good or not."""
     good = RUN.invoke(app, ["check", "--json"])
     assert json.loads(good.stdout) == {"ok": True, "source": None, "warnings": []}
     Path("gateway.toml").write_text("x = 1\n")
@@ -84,7 +84,7 @@ def test_check_as_json() -> None:
 
 
 def test_show_tells_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the form that a settings file has, with default, file or environment beside it."""
+    """Each value has the form of a settings file, with its source beside it."""
     Path("gateway.toml").write_text("[server]\nmax_body = '1048576B'\n")
     monkeypatch.setenv("GATEWAY_SERVER_DRAIN_TIMEOUT", "60s")
     lines = [line.split() for line in RUN.invoke(app, ["show"]).stdout.splitlines()]
@@ -95,7 +95,7 @@ def test_show_tells_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_show_as_json_has_every_setting() -> None:
-    """The same as one object, by path."""
+    """The JSON object has every setting by its path."""
     Path("gateway.toml").write_text(SECRETS.replace('{ env = "TOKEN" }', '"x"'))
     shown = json.loads(RUN.invoke(app, ["show", "--json"]).stdout)
     assert shown["source"] == "gateway.toml"
@@ -108,7 +108,7 @@ def test_show_as_json_has_every_setting() -> None:
 
 @pytest.mark.parametrize("command", [["check"], ["check", "--json"], ["show"], ["show", "--json"]])
 def test_no_command_prints_a_secret(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Good settings or bad, text or JSON, stdout or stderr."""
+    """No output shows a secret, whether the settings are good or not."""
     monkeypatch.setenv("TOKEN", "hunter2")
     for end, code in (("", 0), ("nonsense = 1\nurl = 3\n", 2)):
         Path("gateway.toml").write_text(SECRETS + end)
@@ -125,7 +125,7 @@ def test_odd_text_in_a_value_stays_on_its_line(tmp_path: Path) -> None:
 
 
 def test_show_prints_odd_text_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal is never sent what a value holds."""
+    """Control characters of a value do not reach the terminal."""
     monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", "/a\x1b[0m\n\udcff")
     done = RUN.invoke(app, ["show"])
     assert done.exit_code == 0
@@ -133,7 +133,7 @@ def test_show_prints_odd_text_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_load_or_exit_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    """Other commands get settings, or end as `config check` does."""
+    """Without usable settings, other commands end as `config check` does."""
     assert load_or_exit(None).source is None
     with pytest.raises(typer.Exit) as caught:
         load_or_exit(Path("missing.toml"))

@@ -11,7 +11,7 @@ from ollama_gateway.settings.secret import MAX_SECRET_BYTES, read_secret
 
 
 def test_a_secret_shows_itself_to_reveal_alone() -> None:
-    """repr, str, format, percent, asdict, JSON and an enclosing repr hide the text."""
+    """repr, str, format, asdict, JSON and an enclosing repr hide the text."""
     secret = SecretText("hunter2")
     backend = BackendSettings("a", "http://a", auth_token=secret, headers={"X-Key": secret})
     texts = [repr(secret), str(secret), f"{secret}", f"{secret!r:>20}", f"{secret:>20}"]
@@ -24,7 +24,7 @@ def test_a_secret_shows_itself_to_reveal_alone() -> None:
 
 
 def test_secrets_compare_by_their_text() -> None:
-    """Two settings files with the same secret are equal."""
+    """Secrets with the same text are equal."""
     assert SecretText("a") == SecretText("a")
     assert hash(SecretText("a")) == hash(SecretText("a"))
     assert SecretText("a") != SecretText("b")
@@ -32,7 +32,7 @@ def test_secrets_compare_by_their_text() -> None:
 
 
 def test_the_three_forms(tmp_path: Path) -> None:
-    """A string, a variable, a file."""
+    """A secret is a string, a variable or a file."""
     (tmp_path / "key").write_text("from-file\n")
     environ = {"KEY": "from-env"}
     assert read_secret("plain", environ, tmp_path).reveal() == "plain"
@@ -44,7 +44,7 @@ def test_the_three_forms(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["hunter2", "hunter2\n", "hunter2\r\n"])
 def test_one_newline_at_the_end_of_a_file_goes(tmp_path: Path, content: str) -> None:
-    """Editors end files with a newline that is no part of the secret."""
+    """One newline at the end of a file is no part of the secret."""
     (tmp_path / "key").write_bytes(content.encode())
     assert read_secret({"file": "key"}, {}, tmp_path).reveal() == "hunter2"
 
@@ -65,7 +65,7 @@ def test_one_newline_at_the_end_of_a_file_goes(tmp_path: Path, content: str) -> 
     ],
 )
 def test_what_no_header_can_carry_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Empty, longer than a line, blanks at the ends, not ASCII, endless: named by the file."""
+    """A text that no header can carry is refused, with the name of the file."""
     (tmp_path / "key").write_bytes(content)
     with pytest.raises(ValueError, match="the file key") as caught:
         read_secret({"file": "key"}, {}, tmp_path)
@@ -98,7 +98,7 @@ def test_what_no_header_can_carry_is_refused(tmp_path: Path, content: bytes) -> 
     ],
 )
 def test_a_wrong_secret_says_why(tmp_path: Path, value: object, why: str) -> None:
-    """The variable or the file is named, what might be the secret is not."""
+    """The error names the variable or the file, and nothing that may be the secret."""
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(ValueError, match=why) as caught:
         read_secret(value, {"EMPTY": ""}, tmp_path)

@@ -1,7 +1,7 @@
 """The settings: one frozen value with units, made from a TOML file and the environment.
 
-Start in `model.py`, which is the list of all settings; `load.py` is the way to one. Only
-`build.py` and the commands look at these classes.
+Start in `model.py`, the list of all settings; `load.py` makes the value. Only the modules that
+build the gateway, the parent of processes and the commands use these classes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The files that hold secrets: none is believed that other users may write.
+"""Refuse files with secrets that other users may write.
 
-A neighbour who may write one decides which key opens the admin listener, which database holds the
-keys. Who may only read it is the operator's business: podman and Kubernetes mount secrets so.
+Another user who can write such a file decides which token opens the admin listener and which
+database holds the keys. Users who can only read it are left to the operator: podman and Kubernetes
+mount secrets readable.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PARTS = Sequence[tuple[Table, Any]]
 
 @attrs.frozen
 class Sources:
-    """Where settings were read from."""
+    """The files that settings were read from."""
 
     cwd: Path
     file: Path | None
@@ -34,7 +35,7 @@ class Sources:
     """The variables that `./.env` gave."""
 
     def holder(self, table: Table, key: str, value: object) -> Path | None:
-        """The file in which a secret stands; None where it is the environment itself."""
+        """Return the file that holds a secret, or None if the environment itself holds it."""
         match value:
             case {"file": str(name)}:
                 return self.cwd / Path(name).expanduser()
@@ -51,7 +52,7 @@ class Sources:
 
 
 def faults(parts: PARTS, sources: Sources, trusted: Trusted) -> Iterator[str]:
-    """A problem for each file with a secret that others may write, or replace."""
+    """Yield a problem for each file with a secret that other users may write or replace."""
     seen: set[Path] = set()
     for name, path in (*_of_secrets(parts, sources), *_keys_of_tls(parts, sources)):
         if path not in seen:
@@ -88,7 +89,7 @@ def _fault(path: Path, trusted: Trusted) -> str | None:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return None  # as below
+            return None  # the reader of the file reports it
         return trusted.fault_of(status) or trusted.fault_around(path)
     except OSError:
-        return None  # whoever reads it says what is wrong with it
+        return None  # the reader of the file reports it

@@ -1,9 +1,9 @@
-"""Secrets: a value that can be used and not printed.
+"""Secrets: values that can be used but not printed.
 
-A `Secret` shows itself only to `reveal()`. It is no attrs class on purpose: `attrs.asdict` and
-`attrs.astuple` would open it. In the settings a secret is a string, `{ env = "NAME" }` or
-`{ file = "/run/secrets/name" }`; what goes wrong with one is told by the name of the variable or
-the file, never by the content, and a string where something else was meant is not repeated.
+Only `reveal()` returns the text of a `SecretText`. It is not an attrs class, because `attrs.asdict`
+and `attrs.astuple` would open it. In the settings a secret is a string, `{ env = "NAME" }` or
+`{ file = "/run/secrets/name" }`. Errors name the variable or the file, never the content, and do
+not repeat a string that may be the secret itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_SECRET_BYTES: Final = 64 * 1024
-"""Bytes; the largest file with a secret."""
+"""Bytes of the largest file with a secret."""
 
 _FORMS: Final = 'must be a string, { env = "NAME" } or { file = "PATH" }'
 
@@ -38,11 +38,11 @@ class SecretText:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself, for the one place that sends or compares it."""
+        """Return the text, for the code that sends or compares it."""
         return self._text
 
     def __repr__(self) -> str:
-        return "Secret(...)"
+        return "SecretText(...)"
 
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
@@ -61,12 +61,12 @@ def _encoded(secret: SecretText) -> bytes:
 
 
 def read_secret(value: object, environ: Mapping[str, str], cwd: Path) -> SecretText:
-    """A secret from its setting; raises `ValueError` without the content.
+    """Read a secret from its setting; raises `ValueError` without the content.
 
     Args:
         value: the string itself, `{"env": NAME}` or `{"file": PATH}`.
-        environ: where variables are looked up; an empty one counts as not set.
-        cwd: what a relative path is relative to.
+        environ: the variables; an empty one counts as not set.
+        cwd: the base of relative paths.
 
     """
     match value:
@@ -80,19 +80,19 @@ def read_secret(value: object, environ: Mapping[str, str], cwd: Path) -> SecretT
             raise ValueError(_FORMS)
 
 
-def _checked(text: str, what: str) -> SecretText:
-    """Every secret can be sent in a header, whichever it is: one rule to remember."""
+def _checked(text: str, source: str) -> SecretText:
+    """Require that a header can carry the text, whatever the secret is for: one rule for all."""
     if not text:
-        raise ValueError(f"{what} is empty")
+        raise ValueError(f"{source} is empty")
     if not _LINE.fullmatch(text):
-        raise ValueError(f"{what} is not one line of printable ASCII without blanks at its ends")
+        raise ValueError(f"{source} is not one line of printable ASCII without blanks at its ends")
     return SecretText(text)
 
 
 def _from_variable(name: str, environ: Mapping[str, str]) -> SecretText:
     if not _VARIABLE.fullmatch(name):
         # Not repeated: it is most likely the secret itself.
-        raise ValueError("what follows env is not the name of an environment variable")
+        raise ValueError("the value of env is not the name of an environment variable")
     if not environ.get(name):
         raise ValueError(f"the environment variable {shown(name)} is not set")
     return _checked(environ[name], f"the environment variable {name}")

@@ -1,8 +1,8 @@
-"""From a table to a typed value: cattrs does it, and its errors become lines for the operator.
+"""Type a table with cattrs, and turn its errors into lines for the operator.
 
-Every line is `path: message`, and one run finds them all: when some values of a table are bad,
-the table is typed once more without them, only so that the checks that look at several values
-(`checks.py`) can speak as well. That second value never leaves `load`.
+Every line is `path: message`, and one run finds all problems: if some values of a table are bad,
+the table is typed once more without them, so that the checks of several values (`checks.py`) can
+run too. That second value never leaves `load`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STAND_IN: Final[Mapping[str, object]] = {"name": "stand-in", "url": "http://stand-in"}
-"""In place of a backend's own while looking for further problems."""
+"""Used for a backend's missing values while looking for further problems."""
 
-# Nothing an operator writes puts a NUL into a message or a path: both escape it.
+# NUL marks the root: messages and paths escape it, so no value of an operator can contain one.
 _ROOT: Final = "\0"
 
 
 def converter(environ: Mapping[str, str], cwd: Path) -> cattrs.Converter:
-    """What turns raw values into settings; secrets are looked up in `environ` and below `cwd`."""
+    """Return a converter from raw values to settings; it reads secrets from `environ` and files."""
 
     def secret(value: object, _: object) -> SecretText:
         return read_secret(value, environ, cwd)
@@ -54,7 +54,7 @@ def _by_codec(type_: object) -> Callable[[object, object], object]:
 
 
 def typed(table: Table, cls: type[T], made: cattrs.Converter, problems: list[str]) -> T | None:
-    """The table as `cls`; after problems without the bad values, or None where that is no use."""
+    """Return the table as `cls`; after problems without the bad values, or None if that fails."""
     try:
         return made.structure(table.values, cls)
     except ClassValidationError as exc:
@@ -86,7 +86,7 @@ def _lines(exc: ClassValidationError, table: Table, cls: type[Any]) -> list[str]
 
 
 def _path(path: str, table: Table) -> str:
-    """`.headers['X-A']` under its table; the table itself for what concerns it whole."""
+    """Return the name of a path such as `.headers['X-A']`; the table's own for an empty one."""
     key, bracket, others = path.removeprefix(".").partition("[")
     return (
         table.name_of(key) + (discreet(bracket + others) if others else "") if key else table.path
@@ -96,10 +96,10 @@ def _path(path: str, table: Table) -> str:
 def _format(exc: BaseException, type_: type | None) -> str:  # noqa: ARG001 - cattrs's signature
     match exc:
         case ForbiddenExtraKeysError():
-            return ""  # told one by one, with the nearest name
+            return ""  # `_lines` reports each key, with the nearest name
         case KeyError():
             return "is missing"
         case ValueError():
             return str(exc)
         case _:
-            return "must be a table"  # the one reader that is not ours: dict, for headers
+            return "must be a table"  # cattrs reads only dict, for headers; our readers raise above
