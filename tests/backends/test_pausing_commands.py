@@ -199,7 +199,7 @@ def test_a_gateway_that_does_not_do_so(
     done = run("pause", "b")
 
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "does not do so; is its storage.data_dir another one?" in done.stderr
+    assert "does not follow; does it have another storage.data_dir?" in done.stderr
     assert file.read() == {"b"}
 
 

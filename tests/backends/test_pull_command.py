@@ -86,8 +86,8 @@ def run(*arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["m:1"], "say where: --on A,B or --all"),
-        (["m:1", "--on", "a", "--all"], "say where: --on A,B or --all"),
+        (["m:1"], "name the backends: --on A,B or --all"),
+        (["m:1", "--on", "a", "--all"], "name the backends: --on A,B or --all"),
         (["m:1", "--on", "a,c"], "no such backend; there are a, b"),
         (["m:1", "--on", ""], "no such backend; there are a, b"),
         (["no name", "--all"], "invalid model name"),

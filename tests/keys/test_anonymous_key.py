@@ -42,7 +42,7 @@ def unknown(_store: SQLiteKeys) -> str:
     ("made", "said"),
     [
         (usual, None),
-        (managing, "may manage models: so may everyone in auth.anonymous_networks"),
+        (managing, "may manage models, so any client in auth.anonymous_networks may do so"),
         (revoked, "is no active key of this store"),
         (unknown, "is no active key of this store"),
         (None, None),

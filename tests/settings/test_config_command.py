@@ -57,7 +57,7 @@ def test_check_of_a_named_file(tmp_path: Path) -> None:
 def test_check_without_a_file() -> None:
     """The line says that there is no file."""
     done = RUN.invoke(app, ["check"])
-    assert (done.exit_code, done.stdout) == (0, "ok: no file, defaults and environment alone\n")
+    assert (done.exit_code, done.stdout) == (0, "ok: no file, only defaults and environment\n")
 
 
 @pytest.mark.parametrize("command", [["check"], ["show"], ["show", "--json"]])

@@ -1,8 +1,8 @@
-"""How commands ask the running gateway: a GET of its admin listener, answered by a JSON object.
+"""Ask the running gateway: a GET of its admin listener, answered by a JSON object.
 
-Whoever answers need not be a gateway. The rule: within `TIMEOUT` there is an `Answer` or
-`NoAnswer`, whatever is sent, and no more than `LARGEST` of it is understood. What is in the object,
-each command judges for itself.
+The server that answers need not be a gateway. Whatever it sends, within `ANSWER_SECONDS` there is
+an `AdminAnswer` or `NoAnswer`, and a body of more than `MAX_ANSWER_BYTES` is no answer. Each
+command checks the content of the object itself.
 """
 
 from __future__ import annotations
@@ -19,34 +19,35 @@ import httpx
 from ollama_gateway.settings import ServerSettings
 
 ANSWER_SECONDS: Final = 5.0
-"""Seconds for the admin listener to answer, from the connect to the last byte."""
+"""Time for the admin listener to answer, from the connect to the last byte."""
 MAX_ANSWER_BYTES: Final = 2**20
-"""Bytes of an answer."""
-REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens everywhere
+"""The largest body of an answer."""
+REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens here
+"""The address to connect to, for listeners on all addresses."""
 
 # The listener is plain HTTP; httpx would load every root certificate, which takes 100 ms.
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class NoAnswer(Exception):
-    """Nobody answers there, or not as a gateway would."""
+    """Nothing answers at the address, or the answer is not one of a gateway."""
 
 
 @attrs.frozen
 class AdminAnswer:
-    """What the admin listener said."""
+    """An answer of the admin listener."""
 
     status: int
     """The HTTP status."""
     value: dict[str, Any]
-    """The JSON object, of any shape."""
+    """The JSON object, unchecked."""
 
 
 def ask(server: ServerSettings, path: str) -> AdminAnswer:
-    """Ask the gateway of these settings; `path` is one that needs no further quoting.
+    """Ask the gateway of these settings; `path` must already be quoted.
 
     Raises:
-        NoAnswer: no HTTP with a JSON object came in time.
+        NoAnswer: no HTTP response with a JSON object came in time.
 
     """
     try:
@@ -67,7 +68,7 @@ async def _get(server: ServerSettings, path: str) -> tuple[int, bytes]:
             client.stream("GET", _base(server) + path, headers=_headers(server)) as response,
         ):
             async for chunk in response.aiter_raw():  # raw: few bytes may decode to many
-                # Read to the end in any case: trio complains of a generator that is left halfway.
+                # Always read to the end: trio warns of a generator that is not exhausted.
                 body += chunk if len(body) <= MAX_ANSWER_BYTES else b""
     return response.status_code, bytes(body)
 

@@ -1,4 +1,4 @@
-"""`gatewayctl probe` and `gatewayctl models`: what the backends say, without a running gateway."""
+"""`gatewayctl probe` and `gatewayctl models`: ask the backends, without a running gateway."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ollama_gateway.settings import Settings
 
 @attrs.frozen
 class Probe:
-    """What one backend answered, or why it did not."""
+    """The answer of one backend, or why there is none."""
 
     name: str
     url: str
@@ -34,7 +34,7 @@ class Probe:
 
 
 def probe(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Ask every backend as a request would reach it; exit 1 when any of them fails."""
+    """Ask every backend over the connection that requests use; exit 1 if one does not answer."""
     settings = load_or_exit(config).settings
     found = trio.run(probe_all, _backends(settings).all, settings.discovery.timeout)
     probes = [report for report, _listing in found]
@@ -46,7 +46,10 @@ def probe(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
 
 
 def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """List the models of each backend and their union, from Redis where a copy is there."""
+    """List the models of each backend and of all together, from the copy in Redis if there is one.
+
+    Exit 1 if a backend does not answer.
+    """
     settings = load_or_exit(config).settings
     backends = _backends(settings)
     listings, cache = _shared_listings(settings, backends)
@@ -70,7 +73,7 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  #
 
 
 def _mismatches(catalog: Catalog) -> dict[str, dict[str, str]]:
-    """Models that differ between backends, by the name that is listed: each one's digest."""
+    """Return the models whose digests differ, by listed name: the digest of each backend."""
     return {
         str(catalog.models[key]["name"]): dict(digests) for key, digests in catalog.drifting.items()
     }
@@ -79,7 +82,7 @@ def _mismatches(catalog: Catalog) -> dict[str, dict[str, str]]:
 async def probe_all(
     backends: tuple[Backend, ...], timeout: float
 ) -> list[tuple[Probe, Listing | None]]:
-    """Probe all at once, each within its own deadline; in the order given."""
+    """Probe all at once, each with its own deadline; results are in the order given."""
     found: dict[str, tuple[Probe, Listing | None]] = {}
 
     async def ask(backend: Backend) -> None:

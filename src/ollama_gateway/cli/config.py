@@ -1,8 +1,8 @@
-"""`gatewayctl config check|show`, and how every command comes to its settings.
+"""`gatewayctl config check|show`, and how every command loads its settings.
 
-stdout carries the result alone: `ok: FILE`, the table, or one JSON object. Problems and warnings
-go to stderr, one a line, each beginning with the path of its setting or the name of its variable.
-Secrets are shown as `(set)` or `(not set)`, whatever the form of the output.
+stdout carries only the result: `ok: FILE`, the table, or one JSON object. Problems and warnings go
+to stderr, one a line, each beginning with the path of its setting or the name of its variable.
+Every form of output shows a secret as `(set)` or `(not set)`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="The settings, in TOML; else $GATEWAY_CONFIG, ./gateway.toml, "
+        help="Settings file (TOML). Default: $GATEWAY_CONFIG, else ./gateway.toml, else "
         "/etc/ollama-gateway/gateway.toml.",
     ),
 ]
@@ -36,29 +36,29 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EXIT_SETTINGS = 2
 """The exit code for settings that cannot be used."""
 
-app = typer.Typer(no_args_is_help=True, help="Look at the settings without starting anything.")
+app = typer.Typer(no_args_is_help=True, help="Check and show the settings, and start nothing.")
 
 
 @attrs.frozen
 class ShownSetting:
-    """One setting as it is shown."""
+    """One setting in the output."""
 
     path: str
     value: Any
-    """A value that JSON can hold, in the form a settings file has it."""
+    """The value as a settings file has it, in a type that JSON has."""
     origin: str
     """`default`, `file` or `environment`."""
 
 
 def load_or_exit(config: Path | None) -> Loaded:
-    """The settings in force, warnings on stderr; without them the problems, and exit code 2."""
+    """Load the settings and print warnings; on problems, print them and exit with code 2."""
     loaded = settings_or_exit(config)
     _warn(loaded)
     return loaded
 
 
 def settings_or_exit(config: Path | None) -> Loaded:
-    """The same for who tells the warnings in a way of its own."""
+    """Load the settings for a caller that reports warnings itself; exit with code 2 on problems."""
     try:
         return load(config)
     except SettingsError as exc:
@@ -67,14 +67,14 @@ def settings_or_exit(config: Path | None) -> Loaded:
 
 
 def load_for_stores(config: Path | None) -> Settings:
-    """The same for a command that opens stores: exit code 2 too where others may write them."""
+    """Load the settings to open stores with; exit with code 2 if other users may write them."""
     settings = load_or_exit(config).settings
     exit_on_problems(data_dir.faults_of(settings, data_dir.trusted_by_commands(settings)))
     return settings
 
 
 def exit_on_problems(problems: Sequence[str]) -> None:
-    """End the command where there is a problem, with all of them and exit code 2."""
+    """Print the problems and exit with code 2, if there are any."""
     _complain(problems)
     if problems:
         raise typer.Exit(EXIT_SETTINGS)
@@ -82,7 +82,7 @@ def exit_on_problems(problems: Sequence[str]) -> None:
 
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Say whether the settings are good, or everything that is wrong with them."""
+    """Check the settings and list every problem; exit 2 if there is one."""
     try:
         loaded = load(config)
         trusted = data_dir.trusted_by_commands(loaded.settings)
@@ -102,7 +102,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
 
 @app.command()
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Print every setting in force and where it comes from; secrets stay hidden."""
+    """Print every setting in force and its source; the values of secrets are not shown."""
     loaded = load_or_exit(config)
     rows = rows_of(loaded)
     if as_json:
@@ -115,7 +115,7 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # n
 
 
 def rows_of(loaded: Loaded) -> list[ShownSetting]:
-    """Every setting in force, in the order of the file."""
+    """Return every setting in force, in the order of the file."""
     settings = loaded.settings
     server, *rest = [(name, getattr(settings, name)) for name in SECTIONS]
     backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
@@ -128,13 +128,13 @@ def rows_of(loaded: Loaded) -> list[ShownSetting]:
 
 
 def _visible(value: object, annotation: object) -> Any:
-    """A value as JSON and without what it hides."""
+    """Return a value that JSON can hold and that shows no secret."""
     if isinstance(value, SecretText):
         return "(set)"
     if isinstance(value, dict):
         return {name: _visible(item, SecretText) for name, item in value.items()}
     codec = codec_of(annotation)
-    # Only secrets are read without a kind.
+    # Only secrets have no codec.
     return codec.show(value) if codec else "(not set)"
 
 
@@ -150,7 +150,7 @@ def _warn(loaded: Loaded) -> None:
 
 def _source(loaded: Loaded) -> str:
     if loaded.source is None:
-        return "no file, defaults and environment alone"
+        return "no file, only defaults and environment"
     return printable(str(loaded.source))
 
 

@@ -1,7 +1,7 @@
-"""`gatewayctl demo`: two simulated Ollamas, a gateway and a key, in one process, in ten seconds.
+"""Run `gatewayctl demo`: two simulated Ollamas, a gateway and a key, in one process, in 10 s.
 
-What it shows is real: sockets on this machine, the gateway as `serve` runs it, an ordinary HTTP
-client. Only the models are simulated. In the middle of it one backend is killed.
+Only the models are simulated. The sockets are real, the gateway is the one that `serve` runs, and
+the client is an ordinary HTTP client. One backend is killed during a chat.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from ollama_gateway.supervisor import drain, supervise
 
 MODEL: Final = "llama3.2:3b"
 SENTENCE: Final = (
-    "The gateway holds back until a backend has said its first word, "
-    "so a backend that dies before it is never noticed."
+    "The gateway waits for the first word of a backend before it answers, "
+    "so no client notices a backend that dies before that."
 )
 THINKING: Final = 0.8
-"""Seconds before the first word: time to kill a backend in."""
+"""Seconds before the first word, in which a backend is killed."""
 
 
 @attrs.define
 class Stage:
-    """What the show needs at hand."""
+    """The parts that every step of the demo uses."""
 
     console: Console
     client: httpx.AsyncClient
@@ -43,7 +43,7 @@ class Stage:
 
 
 async def run_demo() -> None:
-    """Run the show; ends by itself."""
+    """Run the demo to its end."""
     console = Console(highlight=False)
     simulators = {name: _simulator() for name in ("gpu-1", "gpu-2")}
     async with trio.open_nursery() as nursery:
@@ -91,11 +91,11 @@ async def _play(stage: Stage, address: str) -> None:
 
 
 async def _kill_when_asked(stage: Stage) -> None:
-    victim = stage.simulators["gpu-1"]
-    while not victim.in_flight:  # noqa: ASYNC110 - the simulator shows figures, not events
+    backend = stage.simulators["gpu-1"]
+    while not backend.in_flight:  # noqa: ASYNC110 - the simulator has figures, not events
         await trio.sleep(0.01)
     await trio.sleep(THINKING / 2)
-    victim.go_down()
+    backend.go_down()
     stage.console.print("   [red]gpu-1 is killed[/]")
 
 

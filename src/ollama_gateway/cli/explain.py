@@ -1,7 +1,7 @@
-"""`gatewayctl explain`: who would get a request for a model now, and why the others would not.
+"""`gatewayctl explain`: which backends a request for a model would go to now, and why.
 
-Only a running gateway knows. What its admin listener says is checked before it is shown; anything
-odd counts as no answer.
+Only a running gateway knows. The answer of its admin listener is checked before it is shown; an
+unexpected one counts as no answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ AskedModelArgument = Annotated[
     str, typer.Argument(help="A model's name, as a client would ask for it.")
 ]
 ForKeyOption = Annotated[
-    str | None, typer.Option("--key", metavar="ID", help="Also whether this key may use it.")
+    str | None,
+    typer.Option("--key", metavar="ID", help="Also say whether this key may use the model."),
 ]
 
 _HEAD: Final = ("order", "backend", "priority", "state", "busy", "breaker", "first chunk", "why")
@@ -35,9 +36,9 @@ def explain(
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Say which backends a request for MODEL would go to now, in which order, and why.
+    """Show which backends a request for MODEL would go to now, in which order, and why.
 
-    Exit 1 when none would be asked, or the key may not use the model.
+    Exit 1 if it would go to none, or if the key may not use the model.
     """
     server = load_or_exit(config).settings.server
     try:

@@ -1,4 +1,4 @@
-"""`gatewayctl`: the commands, put together."""
+"""`gatewayctl`: all commands."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from ollama_gateway.cli.output import say
 from ollama_gateway.settings.units import discreet
 
 CommandLineError: Final[Any] = typer.BadParameter.__base__
-"""What typer raises for all that is wrong on a command line; it has no public name."""
+"""The base class of typer's errors about the command line; it has no public name."""
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Ollama Gateway: several machines that run Ollama, as one Ollama.",
+    help="Ollama Gateway: use several machines that run Ollama as one.",
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
@@ -42,22 +42,23 @@ app.command("pull")(pull.pull)
 app.command("explain")(explain.explain)
 app.command("health")(health.health)
 app.command("usage")(usage.usage)
-app.add_typer(audit.app, name="audit", help="Look at the trail: who asked what, and how it ended.")
-app.add_typer(pausing.app, name="backends", help="List the backends, take one out, bring it back.")
+app.add_typer(audit.app, name="audit", help="Read the audit log, and verify it.")
+app.add_typer(pausing.app, name="backends", help="List, pause and resume backends.")
 app.add_typer(keys.app, name="keys", help="Create, list, change and revoke API keys.")
-app.add_typer(db.app, name="db", help="Prepare the PostgreSQL database, move keys into it.")
+app.add_typer(db.app, name="db", help="Prepare the PostgreSQL database and import into it.")
 app.add_typer(config.app, name="config", help="Check and show the settings.")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line; the exit code. What is wrong with it is told in lines of our own.
+    """Run the command line and return the exit code.
 
-    Typer's would repeat an argument as it is: a URL with its password, marks that turn the line.
+    Its errors are printed here, because typer repeats arguments as they are: a URL with its
+    password, control characters.
     """
     try:
         return cast("int | None", app(arguments, standalone_mode=False)) or 0
     except CommandLineError as error:
-        if type(error).__name__ != "NoArgsIsHelpError":  # else the help was printed
+        if type(error).__name__ != "NoArgsIsHelpError":  # with that one, typer has printed the help
             _report_misuse(error, arguments)
         return int(error.exit_code)
     except typer.Abort:

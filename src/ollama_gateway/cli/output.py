@@ -1,8 +1,8 @@
-"""How commands print: lines and tables for people, aligned columns for pipes, JSON for programs.
+"""Print for commands: lines and tables for people, aligned columns for pipes, JSON for programs.
 
-Nothing is printed in another way (tests/test_house.py), so that whatever a backend, a client or a
-file has put into a line reaches no terminal as a command to it. A line that holds several words of
-others has each made `printable` by itself: the whole is quoted only where that was forgotten.
+Commands print in no other way (tests/test_house.py), so that no text of a backend, a client or a
+file controls the terminal. A caller makes each foreign text in a line `printable`; quoting the
+whole line here is only the last safeguard.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _MAX_BAR: Final = 24
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """One line on stdout, or stderr."""
+    """Print one line on stdout, or on stderr."""
     typer.echo(printable(line), err=err)
 
 
 def say_over(line: str) -> None:
-    """A line on stderr in place of the one before, where somebody looks on; "" for none."""
+    """Replace the current line of stderr if that is a terminal; "" clears it."""
     if sys.stderr.isatty():
         typer.echo(f"\r\x1b[K{printable(line)}", err=True, nl=False)
 
 
 def print_json(value: object) -> None:
-    """The result of a command, for programs: in ASCII, all else escaped."""
+    """Print the result of a command for programs, as ASCII with everything else escaped."""
     typer.echo(json.dumps(value, indent=2))
 
 

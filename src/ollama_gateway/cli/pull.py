@@ -1,4 +1,9 @@
-"""`gatewayctl pull`: one model onto several backends, without a running gateway."""
+"""`gatewayctl pull`: pull a model onto several backends at once, without a running gateway.
+
+It asks the backends directly, as `probe` does: same transport, same headers. A pull may take as
+long as it needs if each line of progress comes within `race.idle_timeout`. Pulls do not affect each
+other.
+"""
 
 from __future__ import annotations
 
@@ -27,27 +32,25 @@ from ollama_gateway.wire.dialects.progress import ProgressDialect
 from ollama_gateway.wire.frames import FrameTooLong, LineFrames
 from ollama_gateway.wire.names import ModelName
 
-PulledModelArgument = Annotated[
-    str, typer.Argument(help="What to pull, as `ollama pull` takes it.")
-]
+PulledModelArgument = Annotated[str, typer.Argument(help="The model's name, as for `ollama pull`.")]
 OnOption = Annotated[
-    str | None, typer.Option("--on", metavar="A,B", help="The backends, by their names.")
+    str | None, typer.Option("--on", metavar="A,B", help="The names of the backends.")
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="All backends.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Pull on all backends.")]
 
 _DIALECT: Final = ProgressDialect()
 _MAX_LAYERS: Final = 1000
-"""Layers that are counted; a real model has about five."""
+"""The most layers whose bytes are counted; a real model has about five."""
 _JSON_TYPE: Final = [(b"content-type", b"application/json")]
 
 
 class PullFailed(Exception):
-    """A pull ended otherwise than by `success`; the message is one printable line."""
+    """A pull ended without `success`; the message is one printable line."""
 
 
 @attrs.define(eq=False)
 class Pull:
-    """One backend's pull, as far as it has come."""
+    """The progress of one backend's pull."""
 
     backend: str
     status: str = "connecting"
@@ -57,17 +60,17 @@ class Pull:
 
     @property
     def ok(self) -> bool:
-        """Whether it has ended well."""
+        """True if it has ended without an error."""
         return self.is_over and self.error is None
 
     @property
     def completed(self) -> int:
-        """Bytes that are there, of all layers told of so far."""
+        """Bytes received, over all layers reported so far."""
         return sum(completed for completed, _ in self._layers.values())
 
     @property
     def total(self) -> int:
-        """Bytes of these layers."""
+        """Bytes of these layers in total."""
         return sum(total for _, total in self._layers.values())
 
     def note(self, line: dict[str, object]) -> None:
@@ -82,7 +85,7 @@ class Pull:
 
 
 OnProgress = Callable[[Pull], None]
-"""Called whenever a pull has come further, and once when it is over."""
+"""Called after each line of progress, and once when the pull is over."""
 
 
 def pull(
@@ -92,7 +95,7 @@ def pull(
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Pull MODEL on some backends at once; exit 1 when any of them fails."""
+    """Pull MODEL on several backends at once; exit 1 if one of them fails."""
     settings = load_or_exit(config).settings
     chosen = _chosen(settings, model, on, on_all=on_all)
     with _view(as_json=as_json) as on_progress:
@@ -109,7 +112,7 @@ def _chosen(settings: Settings, model: str, on: str | None, *, on_all: bool) -> 
     except (BadRequest, TLSFilesBroken) as error:
         _exit(str(error))
     if on_all == (on is not None):
-        _exit("say where: --on A,B or --all")
+        _exit("name the backends: --on A,B or --all")
     wanted = list(dict.fromkeys(name.strip() for name in (on or "").split(",")))
     found = list(backends.all) if on_all else [backends.named(name) for name in wanted]
     chosen = [backend for backend in found if backend is not None]
@@ -122,7 +125,7 @@ def _chosen(settings: Settings, model: str, on: str | None, *, on_all: bool) -> 
 async def pull_all(
     backends: Sequence[Backend], model: str, idle: float, on_progress: OnProgress
 ) -> list[Pull]:
-    """Pull on all at once; in the order given, each with its end."""
+    """Pull on all backends at once; return the finished pulls in the order given."""
     pulls = [Pull(backend.name) for backend in backends]
     async with anyio.create_task_group() as tasks:
         for backend, pull in zip(backends, pulls, strict=True):
@@ -173,7 +176,7 @@ async def _follow(
 
 
 def _note(frame: bytes, pull: Pull, on_progress: OnProgress) -> bool:
-    """Take in a line; whether it is the last. Raises PullFailed where it is an error."""
+    """Take in a line and return whether it is the last; raises PullFailed if it is an error."""
     reading = _DIALECT.read(frame)
     if reading.is_garbled:
         raise PullFailed("does not answer as an Ollama does")
@@ -185,7 +188,7 @@ def _note(frame: bytes, pull: Pull, on_progress: OnProgress) -> bool:
 
 
 async def _refusal(status: int, chunks: AsyncIterator[bytes], idle: float) -> str:
-    """What an answer that is no 2xx says, as far as it fits on a line."""
+    """Return the error of an answer other than 2xx, as one line."""
     body = b""
     with anyio.fail_after(idle):
         async for chunk in chunks:
@@ -198,7 +201,7 @@ async def _refusal(status: int, chunks: AsyncIterator[bytes], idle: float) -> st
 
 @contextmanager
 def _view(*, as_json: bool) -> Iterator[OnProgress]:
-    """What is seen meanwhile: nothing, bars on a terminal, else a line for each new status."""
+    """Show progress: nothing for JSON, bars on a terminal, else a line for each new status."""
     if as_json:
         yield lambda _pull: None
     elif sys.stdout.isatty():
@@ -211,13 +214,13 @@ def _view(*, as_json: bool) -> Iterator[OnProgress]:
 
 @attrs.define(eq=False)
 class _Bars:
-    """A bar for each backend."""
+    """Progress as a bar for each backend."""
 
     progress: Progress
     _tasks: dict[str, TaskID] = attrs.field(factory=dict)
 
     def on_progress(self, pull: Pull) -> None:
-        """Move a bar."""
+        """Update the bar of this backend."""
         if pull.backend not in self._tasks:
             self._tasks[pull.backend] = self.progress.add_task(pull.backend, status="")
         total = pull.total or (1 if pull.is_over else None)
@@ -231,12 +234,12 @@ class _Bars:
 
 @attrs.define(eq=False)
 class _Lines:
-    """A line whenever a backend does something else than before."""
+    """Progress as a line for each new status of a backend."""
 
     _last_status: dict[str, str] = attrs.field(factory=dict)
 
     def on_progress(self, pull: Pull) -> None:
-        """Print what is new."""
+        """Print the status if it is new."""
         status = _status(pull)
         if self._last_status.get(pull.backend) != status:
             self._last_status[pull.backend] = status

@@ -1,7 +1,7 @@
-"""A key's limits for people: its own in a few words, and what is used of those in force.
+"""Show a key's limits to people: its own in a few words, and the usage of those in force.
 
-Only a running gateway knows what is used, and which defaults are in force. What its admin listener
-says of that is checked to the last figure; anything odd counts as no answer.
+Only a running gateway knows the usage, and which defaults are in force. The figures of its admin
+listener are checked; an unexpected answer counts as none.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _TIMES: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 @attrs.frozen
 class LimitUsage:
-    """One limit in force, and how much of it is used."""
+    """The usage of one limit in force."""
 
     limit: int
     used: int
     left: int
     reset_s: float
-    """Seconds until all of it is free again, if nothing more is asked."""
+    """Seconds until the whole limit is free again, without further requests."""
 
 
 def limits_in_words(limits: KeyLimits) -> str:
-    """What a key sets itself, e.g. `60/min 4 at once 100k/day`; `-` when that is nothing."""
+    """Return the key's own limits, e.g. `60/min 4 at once 100k/day`, or `-` if it has none."""
     pairs = zip(attrs.astuple(limits), _UNITS, strict=True)
     words = [_count(limit) + unit for limit, unit in pairs if limit is not None]
     return " ".join(words) or "-"
 
 
 def ask_usage(server: ServerSettings, key_id: str) -> dict[str, LimitUsage]:
-    """Ask the running gateway what is used of a key's limits in force, by name.
+    """Ask the running gateway for the usage of a key's limits in force, by name.
 
     Raises:
-        NoAnswer: no gateway answers, or not as one would.
+        NoAnswer: no gateway answers, or the answer is not one of a gateway.
 
     """
     answer = ask(server, f"/limits/{quote(key_id, safe='')}")
@@ -55,12 +55,12 @@ def ask_usage(server: ServerSettings, key_id: str) -> dict[str, LimitUsage]:
     is_answer = answer.status == HTTPStatus.OK and answer.value.get("key_id") == key_id
     if not is_answer or not isinstance(limits, dict) or not limits.keys() <= _LINES.keys():
         raise NoAnswer
-    # In an order of our own: that of the answer may be any.
+    # Our own order: that of the answer is undefined.
     return {name: _read(limits[name]) for name in _LINES if name in limits}
 
 
 def usage_lines(used: Mapping[str, LimitUsage]) -> list[str]:
-    """One line for each limit."""
+    """Return one line for each limit."""
     if not used:
         return ["usage:      no limit is in force"]
     return [_LINES[name].format(**_texts(one)) for name, one in used.items()]
@@ -86,7 +86,7 @@ def _read(value: object) -> LimitUsage:
 
 
 def _count(limit: int) -> str:
-    """A number in the largest unit that holds it whole."""
+    """Return a number with the largest unit that divides it."""
     if limit == 0:
         return "unlimited"
     size = 0
@@ -101,7 +101,7 @@ def _texts(used: LimitUsage) -> dict[str, str]:
 
 
 def _duration(seconds: float) -> str:
-    """The two largest units, rounded up, e.g. `5 h 12 min`."""
+    """Return a duration in its two largest units, rounded up, e.g. `5 h 12 min`."""
     total = math.ceil(seconds)
     for (unit, size), (smaller, step) in pairwise(_TIMES):
         if total >= size:

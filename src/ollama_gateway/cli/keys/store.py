@@ -1,7 +1,7 @@
-"""The store of the settings, for the commands that work in it.
+"""Open the key store of the settings for commands.
 
-Every command says on stderr which store it uses: changing keys in a file that no gateway looks at
-is the easiest mistake to make here. What a store refuses is told in lines, and ends the command.
+Every command prints on stderr which store it uses, since the most common mistake is to change keys
+in a file that no gateway reads. If the store refuses, the reasons are printed and the command ends.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ollama_gateway.settings import Settings
 
 
 def location_in(settings: Settings) -> Place:
-    """Where these settings have the keys."""
+    """Return the location of the key store of these settings."""
     url = settings.storage.database_url
     return place_of(settings.storage.data_dir, url.reveal() if url else None)
 
 
 @contextmanager
 def open_key_store(settings: Settings, command: str = "gatewayctl keys") -> Iterator[KeyStore]:
-    """The store of the settings, looked at and found right; exit code 1 or 2 where not."""
+    """Open and check the store of the settings; exit with code 1 or 2 if that fails."""
     location = location_in(settings)
     say(f"keys: {printable(str(location))}", err=True)
     with exit_on_refusal(command), closing(location.open()) as store:
@@ -37,7 +37,7 @@ def open_key_store(settings: Settings, command: str = "gatewayctl keys") -> Iter
 
 @contextmanager
 def exit_on_refusal(command: str) -> Iterator[None]:
-    """Let what a store refuses end the command: 2 for a value that no store takes, else 1."""
+    """End the command if a store refuses: exit code 2 for a value that no store accepts, else 1."""
     try:
         yield
     except (StoreError, KeyRefused) as error:
