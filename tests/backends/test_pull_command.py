@@ -1,4 +1,4 @@
-"""`gatewayctl pull`: every backend by itself, by its own lines, to its own end."""
+"""`gatewayctl pull`: each backend pulls independently."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ RAW = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ncontent-length:
 
 
 def saying(body: bytes) -> Script:
-    """An answer with exactly this body."""
+    """Return an answer with exactly this body."""
     return Script(raw=RAW + b"%d\r\n\r\n%b" % (len(body), body))
 
 
 async def test_all_pull_at_once(autojump_clock: Clock) -> None:
-    """The slow one delays nobody; what is told is how far each has come."""
+    """A slow backend does not delay another, and the progress of each is reported."""
     ends: dict[str, float] = {}
     seen: list[tuple[str, int, int]] = []
 
-    def tell(pull: Pull) -> None:
+    def on_progress(pull: Pull) -> None:
         seen.append((pull.backend, pull.completed, pull.total))
         if pull.is_over:
             ends[pull.backend] = trio.current_time()
@@ -37,7 +37,7 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
     async with managed() as client:
         for name, pace in (("a", 1.0), ("b", 3.0)):
             client.scenario.simulators[name].script(Script(pace=pace), path="/api/pull")
-        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, tell)
+        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, on_progress)
 
     assert [(pull.backend, pull.ok, pull.error) for pull in pulls] == [
         ("a", True, None),
@@ -65,7 +65,7 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
     ],
 )
 async def test_one_that_fails(autojump_clock: Clock, script: Script, error: str) -> None:
-    """It says why in one printable line, and the other one goes on."""
+    """A failed pull has one printable line as its reason, and the other continues."""
     async with managed() as client:
         client.scenario.simulators["a"].script(script, path="/api/pull")
         pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, lambda _pull: None)
@@ -77,7 +77,7 @@ async def test_one_that_fails(autojump_clock: Clock, script: Script, error: str)
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `gatewayctl pull` before two servers that are not there."""
+    """Run `gatewayctl pull` with two servers that are down; return exit code, stdout and stderr."""
     backends = ",".join(f"{name}=http://127.0.0.1:{free_port()}" for name in "ab")
     ended = CliRunner().invoke(app, ["pull", *arguments], env={"OLLAMA_BACKENDS": backends})
     return ended.exit_code, ended.stdout, ended.stderr
@@ -94,14 +94,14 @@ def run(*arguments: str) -> tuple[int, str, str]:
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
-    """Nothing is pulled, one line says why, exit 2."""
+    """Wrong usage is one line and exit code 2, and nothing is pulled."""
     code, stdout, stderr = run(*arguments)
 
     assert (code, stdout, stderr) == (2, "", f"gatewayctl pull: {message}\n")
 
 
 def test_json() -> None:
-    """`--json` is one list and nothing else; a name given twice is pulled once."""
+    """`--json` prints one list only; a name given twice is pulled once."""
     code, stdout, _ = run("m:1", "--on", "b,b", "--json")
 
     assert code == 1

@@ -58,7 +58,7 @@ def test_values_arrive_in_plain_units(loaded: Load) -> None:
     assert found.race.hedge_after == "off"
 
 
-def test_every_problem_is_told_at_once(problems: Problems) -> None:
+def test_every_problem_is_reported_at_once(problems: Problems) -> None:
     """One run reports every wrong key with its path, and no secret."""
     assert sorted(problems(MANY_WRONG, {"GATEWAY_RACE_IDLE_TIMEOUT": "3"})) == sorted(
         [

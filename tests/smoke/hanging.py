@@ -1,4 +1,4 @@
-"""`gatewayctl` on a disk that hangs once there is a file `hang` in its data directory."""
+"""Run `gatewayctl` on a disk that hangs once its data directory has a file `hang`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ollama_gateway.limits import spending_file
 from ollama_gateway.storage.private_file import Identity, identity
 
 STORES = (journal, keys, spending_file)
-"""What asks for a file's identity before each use of it."""
+"""Modules that read a file's identity before each use."""
 
 
 def hanging(path: Path) -> Identity:
-    """Which file it is; no answer for ever, as of a file system that is away."""
+    """Return a file's identity, or never, like a file system that does not respond."""
     if (path.parent / "hang").exists():
         reading, _ = os.pipe()
         os.read(reading, 1)
