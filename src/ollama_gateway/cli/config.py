@@ -104,24 +104,24 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Print every setting in force and its source; the values of secrets are not shown."""
     loaded = load_or_exit(config)
-    rows = rows_of(loaded)
+    shown = shown_settings(loaded)
     if as_json:
-        settings = {row.path: {"value": row.value, "origin": row.origin} for row in rows}
+        settings = {one.path: {"value": one.value, "origin": one.origin} for one in shown}
         source = None if loaded.source is None else str(loaded.source)
         print_json({"source": source, "settings": settings})
     else:
-        cells = [(row.path, _text(row.value), row.origin) for row in rows]
+        cells = [(one.path, _text(one.value), one.origin) for one in shown]
         print_table([("setting", "value", "from"), *cells], piped_head=False)
 
 
-def rows_of(loaded: Loaded) -> list[ShownSetting]:
+def shown_settings(loaded: Loaded) -> list[ShownSetting]:
     """Return every setting in force, in the order of the file."""
     settings = loaded.settings
-    server, *rest = [(name, getattr(settings, name)) for name in SECTIONS]
+    server, *others = [(name, getattr(settings, name)) for name in SECTIONS]
     backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
     return [
         ShownSetting(path, _visible(getattr(value, field.name), field.type), loaded.origins[path])
-        for name, value in [server, *backends, *rest]
+        for name, value in [server, *backends, *others]
         for field in fields_of(type(value))
         for path in [f"{name}.{field.name}"]
     ]
