@@ -31,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database an
 
 @app.command()
 def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Create or update the tables of the database, with the audit log's next months."""
+    """Create or update the tables of the database, also those of the audit log's next months."""
     settings = _settings(config)
     url = settings.storage.database_url
     assert url is not None  # noqa: S101 - `_settings` checked it

@@ -20,7 +20,7 @@ from ollama_gateway.settings import ServerSettings
 from ollama_gateway.settings.units import shown
 
 AskedModelArgument = Annotated[
-    str, typer.Argument(help="A model's name, as a client would ask for it.")
+    str, typer.Argument(help="The model's name, as a client asks for it.")
 ]
 ForKeyOption = Annotated[
     str | None,

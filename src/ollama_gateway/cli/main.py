@@ -42,11 +42,11 @@ app.command("pull")(pull.pull)
 app.command("explain")(explain.explain)
 app.command("health")(health.health)
 app.command("usage")(usage.usage)
-app.add_typer(audit.app, name="audit", help="Read the audit log, and verify it.")
-app.add_typer(pausing.app, name="backends", help="List, pause and resume backends.")
-app.add_typer(keys.app, name="keys", help="Create, list, change and revoke API keys.")
-app.add_typer(db.app, name="db", help="Prepare the PostgreSQL database and import into it.")
-app.add_typer(config.app, name="config", help="Check and show the settings.")
+app.add_typer(audit.app, name="audit")
+app.add_typer(pausing.app, name="backends")
+app.add_typer(keys.app, name="keys")
+app.add_typer(db.app, name="db")
+app.add_typer(config.app, name="config")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -109,7 +109,7 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Show a key and the usage of its limits. The key's text cannot be shown again."""
+    """Show a key, and the usage of its limits. The key's text cannot be shown again."""
     settings = load_for_stores(config)
     with open_key_store(settings) as store:
         found = store.get(key)

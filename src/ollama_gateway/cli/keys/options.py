@@ -47,7 +47,9 @@ GraceOption = Annotated[
 
 
 def _limit(flag: str, unit: str) -> Any:
-    return typer.Option(flag, metavar="N", help=f"{unit}; 0: no limit, default: as in settings.")
+    return typer.Option(
+        flag, metavar="N", help=f"{unit}; 0: no limit, `default`: as in the settings."
+    )
 
 
 PerMinuteOption = Annotated[str | None, _limit("--requests-per-minute", "Requests in 60 s")]
