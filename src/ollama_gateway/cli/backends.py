@@ -15,7 +15,7 @@ from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.settings import Settings
 
 
@@ -116,8 +116,7 @@ def _backends(settings: Settings) -> Backends:
     try:
         return build_backends(settings)
     except TLSFilesBroken as error:
-        say(f"gatewayctl: {error}", err=True)
-        raise typer.Exit(2) from None
+        exit_with(2, f"gatewayctl: {error}")
 
 
 def _shared_listings(

@@ -16,7 +16,7 @@ import attrs
 import typer
 
 from ollama_gateway.cli import data_dir
-from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
@@ -62,8 +62,7 @@ def settings_or_exit(config: Path | None) -> Loaded:
     try:
         return load(config)
     except SettingsError as exc:
-        _complain(exc.problems)
-        raise typer.Exit(EXIT_SETTINGS) from None
+        exit_with(EXIT_SETTINGS, *exc.problems)
 
 
 def load_for_stores(config: Path | None) -> Settings:
@@ -75,9 +74,8 @@ def load_for_stores(config: Path | None) -> Settings:
 
 def exit_on_problems(problems: Sequence[str]) -> None:
     """Print the problems and exit with code 2, if there are any."""
-    _complain(problems)
     if problems:
-        raise typer.Exit(EXIT_SETTINGS)
+        exit_with(EXIT_SETTINGS, *problems)
 
 
 @app.command()
@@ -136,11 +134,6 @@ def _visible(value: object, annotation: object) -> Any:
     codec = codec_of(annotation)
     # Only secrets have no codec.
     return codec.show(value) if codec else "(not set)"
-
-
-def _complain(problems: Sequence[str]) -> None:
-    for problem in problems:
-        say(problem, err=True)
 
 
 def _warn(loaded: Loaded) -> None:

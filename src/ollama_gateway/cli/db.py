@@ -15,7 +15,7 @@ import typer
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.import_records import journals_in, move_records, print_moved
 from ollama_gateway.cli.keys.store import exit_on_refusal, location_in, open_key_store
-from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.cli.output import exit_with, print_json, say
 from ollama_gateway.keys import FILE_NAME, SQLitePlace
 from ollama_gateway.keys.key import APIKey, StoreError
 from ollama_gateway.keys.store import Adopted, Stored
@@ -44,8 +44,7 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
         with closing(AuditTable(url.reveal(), UPKEEP)) as table:
             made = _months_ahead(table)
     except DatabaseError as error:
-        say(f"gatewayctl db: {error}", err=True)
-        raise typer.Exit(1) from None
+        exit_with(1, f"gatewayctl db: {error}")
     version = migrations()[-1].version
     if as_json:
         steps = [{"version": step.version, "name": step.name} for step in taken]
@@ -103,8 +102,8 @@ def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> No
 def _settings(config: Any) -> Settings:
     settings = load_for_stores(config)
     if settings.storage.database_url is None:
-        say("storage.database_url: is not set: set it to the URL of the database", err=True)
-        raise typer.Exit(EXIT_SETTINGS)
+        line = "storage.database_url: is not set: set it to the URL of the database"
+        exit_with(EXIT_SETTINGS, line)
     return settings
 
 

@@ -7,14 +7,14 @@ unexpected one counts as no answer.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings
 from ollama_gateway.settings.units import shown
@@ -45,7 +45,7 @@ def explain(
         explained = _ask(server, model, key)
         rows = [_row(backend) for backend in _backends(explained)]
     except NoAnswer:
-        _exit(f"no gateway answers on {server.admin_bind}")
+        exit_with(1, f"gatewayctl explain: no gateway answers on {server.admin_bind}")
     may_use = _may_use(explained)
     if as_json:
         print_json(explained)
@@ -60,7 +60,7 @@ def _ask(server: ServerSettings, model: str, key: str | None) -> dict[str, Any]:
     query = f"?key={quote(key, safe='')}" if key else ""
     answer = ask(server, f"/explain/{quote(model, safe='')}{query}")
     if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
-        _exit(printable(str(answer.value.get("error"))))
+        exit_with(1, f"gatewayctl explain: {printable(str(answer.value.get('error')))}")
     if answer.status != HTTPStatus.OK:
         raise NoAnswer
     return answer.value
@@ -99,8 +99,3 @@ def _row(backend: object) -> tuple[str, ...]:
             order = str(others.get("order", "-"))
             return order, name, str(priority), state, room, breaker, time, why
     raise NoAnswer
-
-
-def _exit(message: str) -> NoReturn:
-    say(f"gatewayctl explain: {message}", err=True)
-    raise typer.Exit(1)

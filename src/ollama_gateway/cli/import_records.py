@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import typer
 
-from ollama_gateway.cli.output import say
+from ollama_gateway.cli.output import exit_with, say
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.moving import move
 from ollama_gateway.ledger.postgres import AuditTable
@@ -40,8 +39,7 @@ def journals_in(settings: Settings) -> Sequence[Path]:
     try:
         return paths_in(settings.storage.data_dir)
     except JournalError as error:
-        say(f"gatewayctl db: {printable(str(error))}", err=True)
-        raise typer.Exit(1) from None
+        exit_with(1, f"gatewayctl db: {printable(str(error))}")
 
 
 def move_records(settings: Settings, paths: Sequence[Path]) -> Moved:

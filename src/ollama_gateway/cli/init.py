@@ -11,7 +11,7 @@ import typer
 
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.backends import Probe, probe_all
-from ollama_gateway.cli.output import say
+from ollama_gateway.cli.output import exit_with, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings, SettingsError, load
 
@@ -37,8 +37,7 @@ def init(
     """Probe the given servers and write settings for them, also for those that are down."""
     name = printable(str(output))
     if output.exists() and not force:
-        say(f"{name} exists: --force overwrites it, --output names another file", err=True)
-        raise typer.Exit(2)
+        exit_with(2, f"{name} exists: --force overwrites it, --output names another file")
     settings = _settings(urls)
     found = trio.run(probe_all, build_backends(settings).all, settings.discovery.timeout)
     probes = [probe for probe, _listing in found]
@@ -46,8 +45,7 @@ def init(
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        say(f"cannot write {name}: {error.strerror}", err=True)
-        raise typer.Exit(1) from None
+        exit_with(1, f"cannot write {name}: {error.strerror}")
     for probe in probes:
         state = f"{len(probe.models)} models" if probe.ok else f"down: {probe.error}"
         say(f"{probe.name}  {probe.url}  {state}")
@@ -64,9 +62,7 @@ def _settings(urls: list[str]) -> Settings:
     try:
         return load(environ={"OLLAMA_BACKENDS": json.dumps(backends)}, cwd=Path("/")).settings
     except SettingsError as error:
-        for problem in error.problems:
-            say(problem, err=True)
-        raise typer.Exit(2) from None
+        exit_with(2, *error.problems)
 
 
 def _table(probe: Probe) -> str:

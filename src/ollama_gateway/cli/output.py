@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -26,6 +26,13 @@ _MAX_BAR: Final = 24
 def say(line: str, *, err: bool = False) -> None:
     """Print one line on stdout, or on stderr."""
     typer.echo(printable(line), err=err)
+
+
+def exit_with(code: int, *lines: str) -> NoReturn:
+    """Print these lines on stderr and end the command with this exit code."""
+    for line in lines:
+        say(line, err=True)
+    raise typer.Exit(code)
 
 
 def say_over(line: str) -> None:

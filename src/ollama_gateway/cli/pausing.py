@@ -23,7 +23,7 @@ import typer
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings, Settings
 from ollama_gateway.settings.units import shown
@@ -118,8 +118,7 @@ def _file(settings: Settings) -> Iterator[PauseFile]:
     try:
         yield PauseFile(settings.storage.data_dir)
     except PausesBroken as error:
-        _complain(settings, error)
-        raise typer.Exit(1) from None
+        exit_with(1, _fault(settings, error))
 
 
 def _paused(settings: Settings) -> frozenset[str] | None:
@@ -127,19 +126,18 @@ def _paused(settings: Settings) -> frozenset[str] | None:
     try:
         return PauseFile(settings.storage.data_dir).read()
     except PausesBroken as error:
-        _complain(settings, error)
+        say(_fault(settings, error), err=True)
         return None
 
 
-def _complain(settings: Settings, error: PausesBroken) -> None:
+def _fault(settings: Settings, error: PausesBroken) -> str:
     directory = printable(str(settings.storage.data_dir))
-    say(f"gatewayctl backends: {error} (in {directory})", err=True)
+    return f"gatewayctl backends: {error} (in {directory})"
 
 
 def _exit_unknown(name: str, known: list[str]) -> NoReturn:
-    names = ", ".join(known)
-    say(f"gatewayctl backends: no backend is named {shown(name)}; there are: {names}", err=True)
-    raise typer.Exit(EXIT_SETTINGS)
+    there = f"there are: {', '.join(known)}"
+    exit_with(EXIT_SETTINGS, f"gatewayctl backends: no backend is named {shown(name)}; {there}")
 
 
 def _statuses(settings: Settings) -> dict[str, BackendStatus]:
@@ -176,12 +174,11 @@ def _report(settings: Settings, name: str, *, is_paused: bool, as_json: bool) ->
         directory = printable(str(settings.storage.data_dir))
         say(f"takes effect within a second in every gateway whose data_dir is {directory}")
     if is_in_force is False:
-        say(
+        exit_with(
+            1,
             f"gatewayctl backends: the gateway on {settings.server.admin_bind} does not follow; "
             "does it have another storage.data_dir?",
-            err=True,
         )
-        raise typer.Exit(1)
 
 
 def _when_in_force(settings: Settings, name: str, *, is_paused: bool) -> BackendStatus | None:

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, NoReturn, cast
+from typing import Annotated, Any, Final, cast
 
 import anyio
 import attrs
@@ -24,7 +24,7 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.cli.output import exit_with, print_json, say
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
@@ -110,15 +110,15 @@ def _chosen(settings: Settings, model: str, on: str | None, *, on_all: bool) -> 
         ModelName.parse(model)
         backends = build_backends(settings)
     except (BadRequest, TLSFilesBroken) as error:
-        _exit(str(error))
+        exit_with(2, f"gatewayctl pull: {error}")
     if on_all == (on is not None):
-        _exit("name the backends: --on A,B or --all")
+        exit_with(2, "gatewayctl pull: name the backends: --on A,B or --all")
     wanted = list(dict.fromkeys(name.strip() for name in (on or "").split(",")))
     found = list(backends.all) if on_all else [backends.named(name) for name in wanted]
     chosen = [backend for backend in found if backend is not None]
     if len(chosen) < len(found):
         names = ", ".join(backend.name for backend in backends.all)
-        _exit(f"no such backend; there are {names}")
+        exit_with(2, f"gatewayctl pull: no such backend; there are {names}")
     return chosen
 
 
@@ -252,8 +252,3 @@ def _status(pull: Pull) -> str:
 
 def _result(pull: Pull) -> dict[str, Any]:
     return {"backend": pull.backend, "ok": pull.ok, "bytes": pull.total, "error": pull.error}
-
-
-def _exit(message: str) -> NoReturn:
-    say(f"gatewayctl pull: {message}", err=True)
-    raise typer.Exit(2)

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-import typer
-
-from ollama_gateway.cli.output import say
+from ollama_gateway.cli.output import exit_with, say
 from ollama_gateway.keys import Place, place_of
 from ollama_gateway.keys.key import KeyRefused, StoreError, WrongValue
 from ollama_gateway.keys.store import KeyStore
@@ -41,6 +39,5 @@ def exit_on_refusal(command: str) -> Iterator[None]:
     try:
         yield
     except (StoreError, KeyRefused) as error:
-        for line in str(error).splitlines():
-            say(f"{command}: {line}", err=True)
-        raise typer.Exit(2 if isinstance(error, WrongValue) else 1) from None
+        lines = [f"{command}: {line}" for line in str(error).splitlines()]
+        exit_with(2 if isinstance(error, WrongValue) else 1, *lines)
