@@ -24,7 +24,7 @@ from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.supervisor import drain, supervise
 
-MODEL: Final = "llama3.2:3b"
+DEMO_MODEL: Final = "llama3.2:3b"
 SENTENCE: Final = (
     "The gateway waits for the first word of a backend before it answers, "
     "so no client notices a backend that dies before that."
@@ -100,7 +100,7 @@ async def _kill_when_asked(stage: Stage) -> None:
 
 
 async def _chat(stage: Stage) -> None:
-    ask = {"model": MODEL, "messages": [{"role": "user", "content": "What do you do?"}]}
+    ask = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "What do you do?"}]}
     async with stage.client.stream("POST", "/api/chat", json=ask) as response:
         response.raise_for_status()
         stage.console.print(f"   {response.headers['x-gateway-backend']}: ", end="")
@@ -111,7 +111,7 @@ async def _chat(stage: Stage) -> None:
 
 def _simulator() -> Simulator:
     tokens = tuple(f"{word} " for word in SENTENCE.split())
-    chat = Model(MODEL, tokens=tokens, first_token=THINKING, between_tokens=0.06)
+    chat = Model(DEMO_MODEL, tokens=tokens, first_token=THINKING, between_tokens=0.06)
     return Simulator([chat, Model("nomic-embed-text:latest", capabilities=("embedding",))])
 
 

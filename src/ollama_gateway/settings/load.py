@@ -70,15 +70,15 @@ def load(
     given, dotenv = _without_empty(environ), files.read_dotenv(cwd, problems)
     env = _without_empty({**dotenv, **given})
     source, document = files.find(config, env, cwd, problems)
-    made = converter(env, cwd)
+    convert = converter(env, cwd)
 
     sections = [
-        (table, typed(table, SECTIONS[name], made, problems))
+        (table, typed(table, SECTIONS[name], convert, problems))
         for name, table in tables.sections(document, env, problems).items()
     ]
     listed = tables.backends(document, env, problems)
     backends = [
-        (table, typed(_with_priority(table, position), BackendSettings, made, problems))
+        (table, typed(_with_priority(table, position), BackendSettings, convert, problems))
         for position, table in enumerate(listed, start=1)
     ]
 

@@ -41,11 +41,11 @@ def converter(environ: Mapping[str, str], cwd: Path) -> cattrs.Converter:
     def secret_or_none(value: object, _: object) -> SecretText | None:
         return None if value == "" else read_secret(value, environ, cwd)
 
-    made = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
-    made.register_structure_hook(SecretText, secret)
-    made.register_structure_hook_func(lambda type_: type_ == SecretText | None, secret_or_none)
-    made.register_structure_hook_factory(lambda type_: codec_of(type_) is not None, _by_codec)
-    return made
+    convert = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    convert.register_structure_hook(SecretText, secret)
+    convert.register_structure_hook_func(lambda type_: type_ == SecretText | None, secret_or_none)
+    convert.register_structure_hook_factory(lambda type_: codec_of(type_) is not None, _by_codec)
+    return convert
 
 
 def _by_codec(type_: object) -> Callable[[object, object], object]:
@@ -53,16 +53,16 @@ def _by_codec(type_: object) -> Callable[[object, object], object]:
     return lambda value, _: codec.read(value) if codec else value
 
 
-def typed(table: Table, cls: type[T], made: cattrs.Converter, problems: list[str]) -> T | None:
+def typed(table: Table, cls: type[T], convert: cattrs.Converter, problems: list[str]) -> T | None:
     """Return the table as `cls`; after problems without the bad values, or None if that fails."""
     try:
-        return made.structure(table.values, cls)
+        return convert.structure(table.values, cls)
     except ClassValidationError as exc:
         problems += _lines(exc, table, cls)
         bad = {note.name for _, note in exc.group_exceptions()[0]}
     good = {key: value for key, value in table.values.items() if key in _names(cls) - bad}
     try:
-        return made.structure(({**STAND_IN} if cls is BackendSettings else {}) | good, cls)
+        return convert.structure(({**STAND_IN} if cls is BackendSettings else {}) | good, cls)
     except ClassValidationError:
         return None
 
