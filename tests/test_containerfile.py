@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.settings import Server
+from ollama_gateway.settings import ServerSettings
 
 ROOT = Path(__file__).parent.parent
 PODMAN = ROOT / "docs" / "operate" / "podman"
@@ -37,4 +37,4 @@ def test_nobody_kills_before_the_drain_is_over(file: str, setting: str) -> None:
     """Each file gives more time than `server.drain_timeout` and what comes after it."""
     (given,) = set(re.findall(setting, (PODMAN / file).read_text()))
 
-    assert float(given) > Server().drain_timeout + AFTER_THE_DRAIN
+    assert float(given) > ServerSettings().drain_timeout + AFTER_THE_DRAIN

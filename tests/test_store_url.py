@@ -76,10 +76,10 @@ def test_what_is_read_is_what_was_meant(password: str) -> None:
         ("unix://h/run/redis.sock", "names no server"),
         ("redis://a,b", "names no server"),
         ("redis://h:0", "names no server"),
-        ("redis://h/base", "has more behind the host than the number of a database"),
-        ("redis://h?db=base", "has a parameter that Redis's client does not know"),
-        ("redis://h?no=such", "has a parameter that Redis's client does not know"),
-        ("redis://h?socket_timeout=soon", "has a parameter that Redis's client does not know"),
+        ("redis://h/base", "has a path that is not the number of a database"),
+        ("redis://h?db=base", "has a parameter that the Redis client does not know"),
+        ("redis://h?no=such", "has a parameter that the Redis client does not know"),
+        ("redis://h?socket_timeout=soon", "has a parameter that the Redis client does not know"),
     ],
 )
 def test_redis_names_one_server_and_a_number(url: str, fault: str | None) -> None:

@@ -222,7 +222,7 @@ def _open_limits(
     )
 
 
-def _deadlines(race: model.Race) -> Deadlines:
+def _deadlines(race: model.RaceSettings) -> Deadlines:
     return Deadlines(
         queue=race.queue_timeout,
         first_chunk=race.first_chunk_timeout,
@@ -231,7 +231,7 @@ def _deadlines(race: model.Race) -> Deadlines:
     )
 
 
-def _rules(race: model.Race, metrics: Metrics) -> Rules:
+def _rules(race: model.RaceSettings, metrics: Metrics) -> Rules:
     return Rules(
         max_attempts=race.max_attempts,
         hedging=Hedging(after=race.hedge_after, ratio=race.max_hedge_ratio),

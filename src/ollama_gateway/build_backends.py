@@ -12,14 +12,14 @@ from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.certificates import TLSFilesBroken, client_context
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.settings import model
+from ollama_gateway.settings.model import BackendSettings, Settings
 
 Transports = Mapping[str, Transport]
 """By the name of a backend."""
 
 
 def build_backends(
-    settings: model.Settings,
+    settings: Settings,
     transports: Transports | None = None,
     metrics: Metrics | None = None,
     *,
@@ -51,14 +51,14 @@ def build_backends(
     return Backends.of(backends, metrics)
 
 
-def _headers(backend: model.Backend) -> dict[str, str]:
+def _headers(backend: BackendSettings) -> dict[str, str]:
     headers = {name.lower(): value.reveal() for name, value in backend.headers.items()}
     if backend.auth_token is not None:
         headers["authorization"] = f"Bearer {backend.auth_token.reveal()}"
     return headers
 
 
-def _transport(backend: model.Backend, connect_timeout: float, most_idle: int) -> Transport:
+def _transport(backend: BackendSettings, connect_timeout: float, most_idle: int) -> Transport:
     url = httpx.URL(backend.url)
     secure = url.scheme == "https"
     context = _ssl_context(backend) if secure else None
@@ -67,7 +67,7 @@ def _transport(backend: model.Backend, connect_timeout: float, most_idle: int) -
     return Transport(connect, most_idle=most_idle, name=backend.name)
 
 
-def _ssl_context(backend: model.Backend) -> SSLContext:
+def _ssl_context(backend: BackendSettings) -> SSLContext:
     try:
         return client_context(
             backend.ca_file, backend.client_cert, backend.client_key, verify=backend.verify

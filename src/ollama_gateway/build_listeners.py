@@ -22,7 +22,7 @@ ADMIN_CAPS: Final = ("none; the admin listener has 64", "none; 16 of the admin l
 """Logged in place of the settings that bound a public listener's connections."""
 
 
-def public_listener(server: model.Server, app: App) -> Listener:
+def public_listener(server: model.ServerSettings, app: App) -> Listener:
     """Build the clients' listener; raises TLSFilesBroken."""
     most = connections_that_fit(server.max_connections)
     return Listener(
@@ -46,19 +46,19 @@ def admin_listener(routes: Routes, metrics: Metrics) -> Listener:
     )
 
 
-def admin_access(server: model.Server) -> AdminAccess:
+def admin_access(server: model.ServerSettings) -> AdminAccess:
     """Build the check of the admin listener: its token, and the names by which it may be asked."""
     token, hosts = server.admin_token, (server.admin_bind.host, *server.admin_hosts)
     return AdminAccess.of(token.reveal() if token else None, hosts)
 
 
-def _connection_counts(server: model.Server, max_connections: int) -> ConnectionCounts:
+def _connection_counts(server: model.ServerSettings, max_connections: int) -> ConnectionCounts:
     usual = ConnectionCounts.of(max_connections)
     most = server.max_connections_per_address or usual.limit
     return ConnectionCounts(most, exempt=(*usual.exempt, *server.trusted_proxies))
 
 
-def _certificate(server: model.Server) -> Certificate | None:
+def _certificate(server: model.ServerSettings) -> Certificate | None:
     if server.tls_cert is None or server.tls_key is None:
         return None
     return Certificate(server.tls_cert, server.tls_key)

@@ -1,4 +1,4 @@
-"""`gatewayctl backends`, run in this process, with or without a gateway on the admin port."""
+"""`gatewayctl backends`, run in this process, with and without something on the admin address."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TAKES_EFFECT = "takes effect within a second in every gateway whose data_dir is 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PauseFile:
-    """Settings with backends `a` and `b`, the file of pauses, and no gateway."""
+    """Return the pause file of settings with backends `a` and `b`; no gateway answers."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
     monkeypatch.setenv("OLLAMA_BACKENDS", json.dumps(BACKENDS))
@@ -56,7 +56,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PauseFile:
 
 @pytest.fixture
 def listener(file: PauseFile, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminListener]:
-    """A listener at the admin address of the settings."""
+    """Run a listener on the admin address of the settings."""
     with admin_listener() as listener:
         monkeypatch.setenv("GATEWAY_SERVER_ADMIN_BIND", f"127.0.0.1:{listener.port}")
         yield listener
@@ -70,7 +70,7 @@ def run(*arguments: str) -> Result:
 
 
 def test_without_a_gateway_the_file_is_listed(file: PauseFile) -> None:
-    """Backends are listed in order of preference; values that only a gateway knows are `?`."""
+    """`list` sorts by priority and shows the file's state; an unknown state is a question mark."""
     file.add("a")
     listed = run("list")
 
@@ -86,8 +86,8 @@ def test_without_a_gateway_the_file_is_listed(file: PauseFile) -> None:
     ]
 
 
-def test_a_gateways_values_are_listed(file: PauseFile, listener: AdminListener) -> None:
-    """The running gateway's values are listed, not those of the file."""
+def test_a_gateways_figures_are_listed(file: PauseFile, listener: AdminListener) -> None:
+    """`list` shows the state of the running gateway, not that of the file."""
     listener.says("/status.json", {"backends": [B, A]})
     listed = run("list")
 
@@ -104,7 +104,7 @@ def test_a_gateways_values_are_listed(file: PauseFile, listener: AdminListener) 
 
 
 def test_a_backend_that_the_gateway_does_not_know(file: PauseFile, listener: AdminListener) -> None:
-    """A backend that is newer than the gateway is listed with the known values, and marked."""
+    """A backend that the gateway does not know is listed with a line on stderr."""
     listener.says("/status.json", {"backends": [A]})
     listed = run("list", "--json")
 
@@ -128,7 +128,7 @@ def test_a_backend_that_the_gateway_does_not_know(file: PauseFile, listener: Adm
 def test_what_no_gateway_says_is_no_answer(
     file: PauseFile, listener: AdminListener, status: object
 ) -> None:
-    """If another program has the port, the file is listed."""
+    """If another program answers, `list` shows the file's state."""
     listener.says("/status.json", status)
     listed = run("list", "--json")
 
@@ -138,13 +138,13 @@ def test_what_no_gateway_says_is_no_answer(
 
 
 def test_a_refused_token_is_no_answer(file: PauseFile, listener: AdminListener) -> None:
-    """A gateway that refuses the token counts as none."""
+    """A 401 counts as no answer."""
     listener.answers["/status.json"] = http(json.dumps({"backends": [A, B]}).encode(), 401)
 
     assert run("list").stderr.startswith("no gateway answers on ")
 
 
-def test_what_a_backend_says_of_itself_is_no_command_to_a_terminal(
+def test_text_of_a_backend_does_not_control_the_terminal(
     file: PauseFile, listener: AdminListener
 ) -> None:
     """A version with control characters is escaped."""
@@ -154,7 +154,7 @@ def test_what_a_backend_says_of_itself_is_no_command_to_a_terminal(
 
 
 def test_pausing_without_a_gateway(file: PauseFile) -> None:
-    """A pause is written for the next gateway; pausing again is no error."""
+    """Without a gateway the file keeps the pause; pausing or resuming twice is no error."""
     for _ in range(2):
         done = run("pause", "a")
         assert done.exit_code == 0
@@ -177,7 +177,7 @@ def test_pausing_without_a_gateway(file: PauseFile) -> None:
 def test_pausing_says_what_still_runs(
     file: PauseFile, listener: AdminListener, in_flight: int, text: str
 ) -> None:
-    """The command prints how many requests the gateway still has to finish."""
+    """`pause` prints how many requests still run."""
     listener.says("/status.json", {"backends": [{**A, "in_flight": in_flight}, B]})
 
     first = run("pause", "a").stdout.splitlines()[0]
@@ -190,16 +190,16 @@ def test_pausing_says_what_still_runs(
     }
 
 
-def test_a_gateway_that_does_not_do_so(
+def test_a_gateway_that_does_not_follow(
     file: PauseFile, listener: AdminListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gateway with another directory does not pause: exit 1, and the output does not claim it."""
+    """If the gateway does not follow, the command prints an error only and exits with 1."""
     monkeypatch.setattr(pausing, "IN_FORCE_SECONDS", 0.0)
     listener.says("/status.json", {"backends": [A, B]})
     done = run("pause", "b")
 
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "does not do so; is its storage.data_dir another one?" in done.stderr
+    assert "does not follow; does it have another storage.data_dir?" in done.stderr
     assert file.read() == {"b"}
 
 
@@ -213,15 +213,33 @@ def test_the_last_one_is_paused_with_a_warning(file: PauseFile) -> None:
     assert file.read() == {"a", "b"}
 
 
-def test_names_that_nobody_knows(file: PauseFile) -> None:
-    """Exit 2 with the known names; a name that is only in the file can be resumed."""
+@pytest.mark.parametrize(
+    ("content", "arguments", "code", "stderr"),
+    [
+        ('["gone"]', ("pause", "c"), 2, 'no backend is named "c"; there are: a, b'),
+        ('["gone"]', ("pause", "gone"), 2, 'no backend is named "gone"; there are: a, b'),
+        ('["gone"]', ("resume", "c"), 2, 'no backend is named "c"; there are: a, b'),
+        ('["gone"]', ("pause", "\x1b"), 2, r'no backend is named "\u001b"; there are: a, b'),
+        ("{}", ("pause", "a"), 1, "paused.json: not a list of names (in DIRECTORY)"),
+        ("{}", ("resume", "a"), 1, "paused.json: not a list of names (in DIRECTORY)"),
+    ],
+)
+def test_a_refusal_is_one_line(
+    file: PauseFile, content: str, arguments: tuple[str, ...], code: int, stderr: str
+) -> None:
+    """An unknown name is exit code 2, a broken file 1, and the file stays as it is."""
+    file.directory.mkdir()
+    (file.directory / "paused.json").write_text(content)
+    refused = run(*arguments)
+
+    line = f"gatewayctl backends: {stderr}\n".replace("DIRECTORY", str(file.directory))
+    assert (refused.exit_code, refused.stdout, refused.stderr) == (code, "", line)
+    assert (file.directory / "paused.json").read_text() == content
+
+
+def test_a_name_that_is_only_in_the_file_can_be_resumed(file: PauseFile) -> None:
+    """A name that the settings no longer have is not listed, and can be resumed."""
     file.add("gone")
-    for command, name in (("pause", "c"), ("pause", "gone"), ("resume", "c"), ("pause", "\x1b")):
-        refused = run(command, name)
-        assert (refused.exit_code, refused.stdout) == (2, "")
-        assert refused.stderr == (
-            f"gatewayctl backends: no backend is named {json.dumps(name)}; there are: a, b\n"
-        )
     run("pause", "a")
     assert file.read() == {"a", "gone"}
 
@@ -231,24 +249,23 @@ def test_names_that_nobody_knows(file: PauseFile) -> None:
 
 
 def test_a_broken_file_is_one_line_and_exit_1(file: PauseFile, listener: AdminListener) -> None:
-    """A broken file is never overwritten; the gateway's values are listed all the same."""
+    """`list` reports a broken file and still shows the gateway's state."""
     listener.says("/status.json", {"backends": [A, B]})
     file.directory.mkdir()
     (file.directory / "paused.json").write_text("{}")
     line = f"gatewayctl backends: paused.json: not a list of names (in {file.directory})\n"
 
-    for command in ("pause", "resume"):
-        failed = run(command, "a")
-        assert (failed.exit_code, failed.stdout, failed.stderr) == (1, "", line)
     listed = run("list", "--json")
     assert (listed.exit_code, listed.stderr) == (1, line)
     assert [o["state"] for o in json.loads(listed.stdout)] == ["down", "paused, up"]
     assert (file.directory / "paused.json").read_text() == "{}"
 
 
-def test_settings_that_cannot_be_used(file: PauseFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit 2, as for all commands."""
+@pytest.mark.parametrize("arguments", [("list",), ("pause", "a"), ("resume", "a")])
+def test_settings_that_cannot_be_used(
+    file: PauseFile, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """Wrong settings are exit code 2."""
     monkeypatch.setenv("GATEWAY_RACE_IDLE_TIMEOUT", "soon")
 
-    for arguments in (("list",), ("pause", "a"), ("resume", "a")):
-        assert run(*arguments).exit_code == 2
+    assert run(*arguments).exit_code == 2

@@ -1,4 +1,4 @@
-"""`gatewayctl pull`: each backend pulls independently, with its own progress."""
+"""`gatewayctl pull`: each backend pulls independently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio.testing
 from typer.testing import CliRunner
 
 from ollama_gateway.cli.main import app
-from ollama_gateway.cli.pulling import Pull, pull_all
+from ollama_gateway.cli.pull import Pull, pull_all
 from ollama_gateway.simulator import Script
 from tests.server.managing import managed
 from tests.smoke.fleet import free_port
@@ -20,16 +20,16 @@ RAW = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ncontent-length:
 
 
 def saying(body: bytes) -> Script:
-    """Make an answer with exactly this body."""
+    """Return an answer with exactly this body."""
     return Script(raw=RAW + b"%d\r\n\r\n%b" % (len(body), body))
 
 
 async def test_all_pull_at_once(autojump_clock: Clock) -> None:
-    """A slow backend delays no other; the progress of each is shown."""
+    """A slow backend does not delay another, and the progress of each is reported."""
     ends: dict[str, float] = {}
     seen: list[tuple[str, int, int]] = []
 
-    def tell(pull: Pull) -> None:
+    def on_progress(pull: Pull) -> None:
         seen.append((pull.backend, pull.completed, pull.total))
         if pull.is_over:
             ends[pull.backend] = trio.current_time()
@@ -37,7 +37,7 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
     async with managed() as client:
         for name, pace in (("a", 1.0), ("b", 3.0)):
             client.scenario.simulators[name].script(Script(pace=pace), path="/api/pull")
-        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, tell)
+        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, on_progress)
 
     assert [(pull.backend, pull.ok, pull.error) for pull in pulls] == [
         ("a", True, None),
@@ -65,7 +65,7 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
     ],
 )
 async def test_one_that_fails(autojump_clock: Clock, script: Script, error: str) -> None:
-    """A failed backend prints its reason in one printable line, and the other goes on."""
+    """A failed pull has one printable line as its reason, and the other continues."""
     async with managed() as client:
         client.scenario.simulators["a"].script(script, path="/api/pull")
         pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, lambda _pull: None)
@@ -86,22 +86,22 @@ def run(*arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["m:1"], "say where: --on A,B or --all"),
-        (["m:1", "--on", "a", "--all"], "say where: --on A,B or --all"),
+        (["m:1"], "name the backends: --on A,B or --all"),
+        (["m:1", "--on", "a", "--all"], "name the backends: --on A,B or --all"),
         (["m:1", "--on", "a,c"], "no such backend; there are a, b"),
         (["m:1", "--on", ""], "no such backend; there are a, b"),
         (["no name", "--all"], "invalid model name"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
-    """Nothing is pulled, one line gives the reason, exit 2."""
+    """Wrong usage is one line and exit code 2, and nothing is pulled."""
     code, stdout, stderr = run(*arguments)
 
     assert (code, stdout, stderr) == (2, "", f"gatewayctl pull: {message}\n")
 
 
 def test_json() -> None:
-    """`--json` prints one list and nothing else; a name given twice is pulled once."""
+    """`--json` prints one list only; a name given twice is pulled once."""
     code, stdout, _ = run("m:1", "--on", "b,b", "--json")
 
     assert code == 1

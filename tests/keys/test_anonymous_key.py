@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.cli.serve import _of_anonymous_key
+from ollama_gateway.cli.serve import _warning_of_anonymous_key
 from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import load
@@ -42,7 +42,7 @@ def unknown(_store: SQLiteKeys) -> str:
     ("made", "said"),
     [
         (usual, None),
-        (managing, "may manage models: so may everyone in auth.anonymous_networks"),
+        (managing, "may manage models, so any client in auth.anonymous_networks may do so"),
         (revoked, "is no active key of this store"),
         (unknown, "is no active key of this store"),
         (None, None),
@@ -57,7 +57,7 @@ def test_a_key_that_does_not_fit_is_told(
         if made is not None:
             environment["GATEWAY_AUTH_ANONYMOUS_NETWORKS"] = "10.0.0.0/8"
             environment["GATEWAY_AUTH_ANONYMOUS_KEY"] = made(store)
-        warning = _of_anonymous_key(load(None, environment, tmp_path).settings, store)
+        warning = _warning_of_anonymous_key(load(None, environment, tmp_path).settings, store)
 
     assert (warning or "").startswith(said or "")
     assert (warning is None) is (said is None)

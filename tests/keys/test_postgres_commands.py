@@ -167,7 +167,9 @@ def test_migrate_waits_for_no_reader(keys: PostgresKeys, database_url: str) -> N
 
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {"version": NEWEST, "applied": [], "partitions": []}
-    assert "held a lock for too long: the owner's gateways make the months later" in result.stderr
+    assert (
+        "held a lock for too long: the owner's gateways make the partitions later" in result.stderr
+    )
 
 
 def test_migrate_goes_on_when_the_reader_has_ended(keys: PostgresKeys, database_url: str) -> None:
@@ -211,8 +213,8 @@ def test_a_newer_schema_is_refused_by_all(
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("command", ["migrate", "import-local"])
 def test_without_a_database_there_is_nothing_to_do(command: str) -> None:
-    """The setting is missing, so the exit code is 2."""
-    line = "storage.database_url: is not set, so there is no database"
+    """A setting that is missing, so exit code 2."""
+    line = "storage.database_url: is not set: set it to the URL of the database"
     assert failed("db", command, code=2) == line
 
 
@@ -223,13 +225,13 @@ def test_import_local_brings_the_keys(keys: PostgresKeys, data_dir: Path) -> Non
         local.create("gone")
         local.revoke("gone")
         result = run("db", "import-local")
-        assert result.stdout == "added 2 keys, 0 were there already\n"
+        assert result.stdout == "added 2 keys, 0 were already there\n"
         assert result.stderr.splitlines() == [
             f"from: sqlite {data_dir / 'keys.db'}",
             f"keys: postgresql ({keys._database.label})",
         ]
         assert list(keys.find([digest_of(text)])) == [key]
-        assert ran("db", "import-local") == "added 0 keys, 2 were there already\n"
+        assert ran("db", "import-local") == "added 0 keys, 2 were already there\n"
         other, _ = local.create("other")
         local.revoke("ci")
         told = json.loads(ran("db", "import-local", "--json"))
@@ -237,13 +239,13 @@ def test_import_local_brings_the_keys(keys: PostgresKeys, data_dir: Path) -> Non
         assert len(told["same"]) == 1
         local.update("other", models=("m1",))
         assert ran("db", "import-local").splitlines()[1:] == [
-            f"key {other.id} (other) differs from the one here and stays as it is there"
+            f"key {other.id} (other) differs from the one here: the database keeps its own"
         ]
 
 
 def test_import_local_needs_keys_here(keys: PostgresKeys, data_dir: Path) -> None:
-    """Without a file, none is made."""
-    line = f"gatewayctl db: {data_dir / 'keys.db'}: there is no such file, so no keys"
+    """Where there is no file, none is made."""
+    line = f"gatewayctl db: {data_dir / 'keys.db'}: no such file, so there are no keys to import"
     assert failed("db", "import-local") == line
     assert not data_dir.exists()
 

@@ -114,12 +114,12 @@ def test_the_admin_token_is_shown(
 
 
 def check_not_known(address: str) -> None:
-    """`show` prints the key alone, says in one line that its usage is not known, and exits 0."""
+    """`show` prints the key alone, says in one line that its usage is unknown, and exits 0."""
     people, programs = run("show", "ci"), run("show", "ci", "--json")
     for result in (people, programs):
         assert (result.exit_code, result.exception) == (0, None)
         (_store, line) = result.stderr.splitlines()
-        assert line == f"usage is not known: no gateway answers on {address}"
+        assert line == f"usage is unknown: no gateway answers on {address}"
     assert people.stdout.splitlines()[-1] == "revoked_at: -"
     shown = json.loads(programs.stdout)
     assert (shown["usage"], shown["limits"]["requests_per_minute"]) == (None, 60)
@@ -138,8 +138,8 @@ def test_where_nobody_listens_the_usage_is_not_known() -> None:
 
 @pytest.mark.usefixtures("key_id")
 def test_who_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener that accepts and never answers has the whole of `TIMEOUT`, and no more."""
-    monkeypatch.setattr("ollama_gateway.cli.admin.TIMEOUT", 0.05)
+    """A listener that accepts and never answers has the whole of `ANSWER_SECONDS`, and no more."""
+    monkeypatch.setattr("ollama_gateway.cli.admin.ANSWER_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("GATEWAY_SERVER_ADMIN_BIND", address)
@@ -242,9 +242,9 @@ HEALTH.command()(health.health)
         ({"ready": False, "reasons": ["draining"]}, 503, "not ready: draining", False),
         ({"ready": True, "reasons": [], "degraded": ["x"]}, 200, "ready\ndegraded: x\n", True),
         ({"ready": True, "reasons": [], "degraded": [1]}, 200, "not ready: readiness", False),
-        ({"error": "x"}, 401, "not ready: readiness is not told, the status is 401", False),
-        ({"ready": 1, "reasons": 2}, 200, "not ready: readiness is not told", False),
-        ({"ready": False, "reasons": [3]}, 200, "not ready: readiness is not told", False),
+        ({"error": "x"}, 401, "not ready: readiness is unknown: /readyz answered 401", False),
+        ({"ready": 1, "reasons": 2}, 200, "not ready: readiness is unknown", False),
+        ({"ready": False, "reasons": [3]}, 200, "not ready: readiness is unknown", False),
     ],
 )
 def test_health_asks_the_same_way(

@@ -143,9 +143,9 @@ def test_import_local_moves_what_nobody_owns(data_dir: Path, shared: str) -> Non
         assert (result.exit_code, result.stdout.splitlines()) == (
             0,
             [
-                "added 0 keys, 0 were there already",
-                "moved 1 rows of the audit trail from 1 journals",
-                "journal-0.db belongs to a running gateway, which moves its rows itself",
+                "added 0 keys, 0 were already there",
+                "moved 1 audit records from 1 journals",
+                "journal-0.db belongs to a running gateway, which moves its records itself",
             ],
         )
     told = json.loads(run("db", "import-local", "--json").stdout)
@@ -168,8 +168,8 @@ def test_import_local_brings_keys_and_rows(data_dir: Path, shared: str) -> None:
     result = run("db", "import-local")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "added 1 keys, 0 were there already",
-        "moved 1 rows of the audit trail from 1 journals",
+        "added 1 keys, 0 were already there",
+        "moved 1 audit records from 1 journals",
     ]
     assert f"gatewayctl db: {data_dir}/journal-0.db: " in result.stderr
 

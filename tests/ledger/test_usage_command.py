@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from ollama_gateway.cli import usage as command
-from ollama_gateway.ledger.read.usage import UsageSums
+from ollama_gateway.cli import output
 from tests.ledger.audit_logs import ESCAPE, ended, ran, run, written
 
 DAY = 86_400
@@ -52,7 +51,7 @@ def test_on_a_terminal_no_figure_is_cut(
     """Bars take what is left of the line."""
     monkeypatch.setenv("COLUMNS", str(columns))
     records = [("key", "total"), ("[red]", "123,456,789"), ("b", "5"), ("total", "6")]
-    command._print_rich(records, [UsageSums("a", "a", prompt_tokens=100), UsageSums("b", "b")])
+    output._print_bars(records, [100, 0, None])
     shown = capsys.readouterr().out
 
     assert "[red]" in shown

@@ -1,4 +1,4 @@
-"""A client of Ollama's API that reads a stream when a test wants."""
+"""A client of Ollama's API that reads a stream when the test says so."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Lines = list[dict[str, Any]]
 
 @contextmanager
 def begun_chat(port: int, key: str, model: str = SLOW) -> Iterator[Callable[[], Lines]]:
-    """A chat whose first line has come; calling what is yielded reads the others to the end."""
+    """Start a chat and read its first line; the yielded function reads the rest."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
         response = _asked(connection, key, model)
         assert response.status == 200, response.read()
@@ -28,7 +28,7 @@ def begun_chat(port: int, key: str, model: str = SLOW) -> Iterator[Callable[[], 
 
 
 def chatted(port: int, key: str, model: str = MODEL) -> int:
-    """The status of a whole chat, whose stream ended as it should if it was 200."""
+    """Return the status of a whole chat; fail if a stream with 200 does not end properly."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
         response = _asked(connection, key, model)
         body = response.read()
@@ -45,7 +45,7 @@ def _asked(
 
 
 def _whole(body: bytes) -> Lines:
-    """The lines of a stream that came to its end; http.client has seen to the chunks."""
+    """Return the lines of a whole stream; http.client decodes the chunks."""
     lines: Lines = [json.loads(line) for line in body.splitlines()]
     assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
     return lines

@@ -1,4 +1,4 @@
-"""The image, the network and the servers that these tests share."""
+"""The image, the network and the servers of these tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.podman import prerequisites
 from tests.podman.podman import IMAGE, NETWORK, ROOT, podman, secret, simulator
 
 Note = Callable[[str], None]
-"""Takes a line of figures."""
+"""A function that takes a line of figures."""
 PACE: Final = ("--tokens", "20", "--token-delay", "20ms")
 SLOWLY: Final = ("--tokens", "80", "--token-delay", "100ms")
 TOKEN: Final = "ollama-gateway-tests-token"
@@ -20,7 +20,7 @@ _NOTES: Final = pytest.StashKey[list[str]]()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Say what is missing, all of it, before anything is made."""
+    """Report everything that is missing before anything is created."""
     lacking = list(prerequisites.missing())
     if lacking and not session.config.option.collectonly:
         lines = "".join(f"\n  - {what}" for what in lacking)
@@ -29,7 +29,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.fixture
 def note(request: pytest.FixtureRequest) -> Note:
-    """Keeps a figure for the end of the run."""
+    """Return a function that keeps a figure for the end of the run."""
     notes = request.config.stash.setdefault(_NOTES, [])
     return lambda line: notes.append(f"{request.node.name}: {line}")
 
@@ -45,7 +45,7 @@ def pytest_terminal_summary(
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[str]:
-    """The gateway's image, built from this checkout, and a network; both go at the end."""
+    """Build the gateway's image and a network, and remove both at the end."""
     prerequisites.have_image(ROOT)
     prerequisites.have_network()
     yield IMAGE
@@ -55,8 +55,9 @@ def image() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def simulators(image: str) -> Iterator[tuple[str, ...]]:
-    """Two simulated Ollamas that share a model, the first preferred, and one with a slow model of
-    its own; tests may stop them.
+    """Run two simulated Ollamas that share a model, the first preferred, and one with a slow model.
+
+    Tests may stop them.
     """
     with (
         simulator("ollama-gateway-tests-a", "--model", "shared:1", "only-a:1", *PACE) as first,
@@ -68,12 +69,12 @@ def simulators(image: str) -> Iterator[tuple[str, ...]]:
 
 @pytest.fixture(scope="session")
 def backends(simulators: tuple[str, ...]) -> str:
-    """All of them, as `OLLAMA_BACKENDS`."""
+    """Return all simulators, as `OLLAMA_BACKENDS`."""
     return ",".join(f"{name}=http://{name}:11434" for name in simulators)
 
 
 @pytest.fixture
 def token() -> Iterator[str]:
-    """A secret of podman."""
+    """Return the name of a podman secret with a token."""
     with secret(TOKEN, "the backend's token\n") as name:
         yield name

@@ -1,4 +1,4 @@
-"""`podman`, run to its end; and waiting for what only other programs can bring about."""
+"""Run `podman`, and wait for the effects of other programs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ FILES: Final = ROOT / "docs" / "operate" / "podman"
 IMAGE: Final = "localhost/ollama-gateway:latest"
 NETWORK: Final = "ollama-gateway-tests"
 PATIENCE: Final = 60.0
-"""Seconds after which something that does not come has failed."""
+"""Seconds after which a wait has failed."""
 PAUSE: Final = 0.05
-"""Seconds between two looks at what another program does."""
+"""Seconds between two checks of a condition."""
 
 
 class PodmanFailed(Exception):
-    """A command of podman ended with another code than 0; the message is what it said."""
+    """A podman command exited with another code than 0; the message is its output."""
 
 
 def podman(*arguments: str, given: str | None = None, timeout: float = 600.0) -> str:
-    """What a command prints; raises PodmanFailed with its errors."""
+    """Run a command and return its output; raises PodmanFailed with its errors."""
     done = subprocess.run(
         ["podman", *arguments],
         input=given,
@@ -40,28 +40,28 @@ def podman(*arguments: str, given: str | None = None, timeout: float = 600.0) ->
 
 
 def succeeds(*arguments: str) -> bool:
-    """Whether a command of podman ends with 0."""
+    """Return whether a podman command exits with 0."""
     return not subprocess.run(["podman", *arguments], capture_output=True, check=False).returncode
 
 
 def inspected(name: str, template: str) -> str:
-    """A field of a container, as a Go template."""
+    """Return a field of a container, by a Go template."""
     return podman("inspect", name, "--format", template)
 
 
 def logged(name: str) -> list[str]:
-    """The lines that a container has written to stderr."""
+    """Return the lines that a container has written to stderr."""
     done = subprocess.run(["podman", "logs", name], capture_output=True, text=True, check=True)
     return done.stderr.splitlines()
 
 
 def events(name: str) -> list[dict[str, Any]]:
-    """The log of a gateway; fails where a line is not JSON."""
+    """Return the log of a gateway; fail if a line is not JSON."""
     return [json.loads(line) for line in logged(name)]
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Look until it is so; fails when it takes too long."""
+    """Wait until the condition holds; fail if it takes too long."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, what
@@ -74,18 +74,18 @@ def wait_until_healthy(name: str) -> None:
 
 
 def is_ready(name: str) -> bool:
-    """Whether the gateway in a container says that it would serve."""
+    """Return whether the gateway in a container is ready."""
     return succeeds("exec", name, "gatewayctl", "health", "--ready")
 
 
 def remove(name: str) -> None:
-    """Remove a container and its unnamed volumes, if it is there."""
+    """Remove a container and its unnamed volumes, if it exists."""
     podman("rm", "--force", "--volumes", "--ignore", "--time", "2", name)
 
 
 @contextmanager
 def container(name: str, *arguments: str) -> Iterator[str]:
-    """A container for the length of the block; `arguments` are those of `podman run --detach`."""
+    """Run a container during the block; `arguments` are those of `podman run --detach`."""
     podman("run", "--detach", "--name", name, *arguments)
     try:
         yield name
@@ -95,7 +95,7 @@ def container(name: str, *arguments: str) -> Iterator[str]:
 
 @contextmanager
 def volume(name: str) -> Iterator[str]:
-    """A named volume for the length of the block."""
+    """Create a named volume for the block."""
     podman("volume", "create", name)
     try:
         yield name
@@ -105,7 +105,7 @@ def volume(name: str) -> Iterator[str]:
 
 @contextmanager
 def secret(name: str, text: str) -> Iterator[str]:
-    """A secret of podman for the length of the block."""
+    """Create a podman secret for the block."""
     podman("secret", "create", name, "-", given=text)
     try:
         yield name
@@ -115,7 +115,7 @@ def secret(name: str, text: str) -> Iterator[str]:
 
 @contextmanager
 def simulator(name: str, *arguments: str) -> Iterator[str]:
-    """A simulated Ollama out of the gateway's image, on the tests' network as http://NAME:11434."""
+    """Run a simulated Ollama from the gateway's image, on the tests' network as http://NAME:11434."""
     options = ("--network", NETWORK, "--entrypoint", "python", IMAGE)
     module = ("-m", "ollama_gateway.simulator", "--host", "0.0.0.0", "--port", "11434")
     with container(name, *options, *module, *arguments):

@@ -1,6 +1,6 @@
-"""What these tests need, and what to do where it is not there.
+"""The prerequisites of these tests, and the remedy for each that is missing.
 
-Variables (docs/operate/podman.md has the table) name what stands in where no registry can be asked.
+Variables (see the table in docs/operate/podman.md) name replacements for use without a registry.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Final
 from tests.podman.podman import IMAGE, NETWORK, PodmanFailed, podman, succeeds
 
 BASE: Final = os.environ.get("PODMAN_TESTS_BASE")
-"""A base image for the gateway, in place of the Containerfile's."""
+"""A base image for the gateway, instead of the Containerfile's."""
 DEBIAN: Final = os.environ.get("PODMAN_TESTS_DEBIAN")
-"""An image of Debian, of which stand-ins for Redis and PostgreSQL are made."""
+"""An image of Debian, from which replacements for Redis and PostgreSQL are built."""
 BUILD: Final = shlex.split(os.environ.get("PODMAN_TESTS_BUILD", ""))
 """Further arguments of `podman build`, such as mounts of pip's settings."""
 GENERATORS: Final = tuple(
@@ -28,13 +28,13 @@ GENERATORS: Final = tuple(
     )
 )
 SYSTEMD: Final = os.environ.get("PODMAN_TESTS_SYSTEMD", "")
-"""A program that runs units under a systemd of its own: `PROGRAM UNITDIR IMAGE SERVICE COMMAND`."""
+"""A program that runs units under its own systemd: `PROGRAM UNITDIR IMAGE SERVICE COMMAND`."""
 OURS: Final = ("gateway", "ollama-gateway-gateway")
-"""Names that the files in docs/operate/podman take."""
+"""The container names in the files of docs/operate/podman."""
 
 
 def missing() -> Iterator[str]:
-    """One line for each thing that is not as it must be."""
+    """Return a line for each thing that is missing or in the way."""
     if os.geteuid() != 0:
         yield "root: run it as root"
     if shutil.which("podman") is None:
@@ -46,7 +46,7 @@ def missing() -> Iterator[str]:
 
 
 def generator() -> Path:
-    """Quadlet; raises LookupError with what to do where there is none."""
+    """Return the path of Quadlet; raises LookupError with a remedy if there is none."""
     for path in GENERATORS:
         if os.access(path, os.X_OK):
             return path
@@ -54,19 +54,19 @@ def generator() -> Path:
 
 
 def systemd() -> str:
-    """The program that runs units; raises LookupError with what to do where there is none."""
+    """Return the program that runs units; raises LookupError with a remedy if there is none."""
     if shutil.which(SYSTEMD) is None:
         raise LookupError("no systemd: PODMAN_TESTS_SYSTEMD names a program that runs units")
     return SYSTEMD
 
 
 def build(context: Path, *arguments: str) -> None:
-    """`podman build`; the format is the one that has health checks."""
+    """Run `podman build` with the format that has health checks."""
     podman("build", "--format", "docker", *BUILD, *arguments, str(context))
 
 
 def have_image(context: Path, *arguments: str, tag: str = IMAGE) -> None:
-    """Build the gateway's image anew."""
+    """Build the gateway's image."""
     base = ["--build-arg", f"BASE={BASE}"] if BASE else []
     try:
         build(context, *base, *arguments, "--tag", tag)
@@ -75,7 +75,7 @@ def have_image(context: Path, *arguments: str, tag: str = IMAGE) -> None:
 
 
 def have_peers(folder: Path, *names: str) -> list[str]:
-    """Have the images of Redis and PostgreSQL; returns the names of those that were made here."""
+    """Pull or build the images of Redis and PostgreSQL; return the names of built ones."""
     made = []
     for name in names:
         if succeeds("image", "exists", name):
@@ -91,6 +91,6 @@ def have_peers(folder: Path, *names: str) -> list[str]:
 
 
 def have_network() -> None:
-    """A network in which containers know each other by name."""
+    """Create a network in which containers reach each other by name."""
     if not succeeds("network", "exists", NETWORK):
         podman("network", "create", NETWORK)

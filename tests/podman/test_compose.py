@@ -44,7 +44,7 @@ def compose(folder: Path, *arguments: str, **environment: str) -> None:
 
 @pytest.fixture
 def folder(image: str, tmp_path: Path) -> Iterator[Path]:
-    """The file on a free port, in a folder of its own."""
+    """Return a folder with the compose file on a free port."""
     text = (FILES / "compose.yaml").read_text()
     assert text.count('"11435:11435"') == 1
     port = free_port()

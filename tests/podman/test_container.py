@@ -1,4 +1,4 @@
-"""One hardened container beside two simulated Ollamas: from its start to its end."""
+"""A hardened container with two simulated Ollamas, from its start to its end."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from tests.podman.podman import (
 NAME: Final = "gateway"
 VOLUME: Final = "ollama-gateway-tests-data"
 UNDER_SECRETS: Final = ("--tmpfs", "/run/secrets:mode=755")
-"""podman 4.3 has no place for a secret in a container whose root is read-only."""
+"""Needed because podman 4.3 cannot write a secret under a read-only root."""
 BACKENDS: Final = "ollama=http://host.containers.internal:11434"
-"""Those of the page."""
+"""The names on the page."""
 
 
 def documented_line() -> list[str]:
-    """The command of docs/operate/podman/run.md."""
+    """Return the command of docs/operate/podman/run.md."""
     (found,) = re.findall(
         r"```console\n(podman run --detach.*?)```", (FILES / "run.md").read_text(), re.DOTALL
     )
@@ -48,7 +48,7 @@ def documented_line() -> list[str]:
 
 
 def line_for(backends: str, token: str) -> list[str]:
-    """The same with the tests' backends, one with a token out of a secret, and a free port."""
+    """Return that command with the tests' backends, a token from a secret, and a free port."""
     listed = [{"name": name, "url": f"http://{name}:11434"} for name in backends.split()]
     listed[0]["auth_token"] = {"file": f"/run/secrets/{token}"}  # type: ignore[assignment]
     changed = {
@@ -69,12 +69,12 @@ class Running:
     port: int
     key: str
     created: float
-    """When podman was asked for it, as a time since the epoch."""
+    """The time of `podman run`, in seconds since the epoch."""
 
 
 @pytest.fixture
 def gateway(simulators: tuple[str, ...], token: str) -> Iterator[Running]:
-    """A container with a key, healthy."""
+    """Run a healthy container, and create a key."""
     for name in simulators:
         revive(name)
     created = time.time()
@@ -92,7 +92,7 @@ def gateway(simulators: tuple[str, ...], token: str) -> Iterator[Running]:
 def test_a_chat_streams_and_survives_a_backend(
     gateway: Running, simulators: tuple[str, ...]
 ) -> None:
-    """A key by `podman exec`, a streamed chat, one Ollama killed, and the next chat streams too."""
+    """A chat streams, and the next one also streams after one Ollama was killed."""
     assert chatted(gateway.port, gateway.key) == 200
     podman("kill", "--signal", "KILL", simulators[0])
     assert chatted(gateway.port, gateway.key) == 200
@@ -100,15 +100,15 @@ def test_a_chat_streams_and_survives_a_backend(
 
 
 def test_sigterm_in_a_stream_lets_it_finish(gateway: Running, note: Note) -> None:
-    """The stream ends as it should, nobody new is let in, exit code 0."""
-    with begun_chat(gateway.port, gateway.key) as rest:
+    """After SIGTERM the stream ends properly, new clients are refused, and the exit code is 0."""
+    with begun_chat(gateway.port, gateway.key) as remainder:
         stopping = threading.Thread(target=podman, args=("stop", NAME))
         began = time.monotonic()
         stopping.start()
         wait_until(lambda: any('"draining"' in line for line in logged(NAME)), "no drain")
         with pytest.raises(OSError, match="refused"):
             chatted(gateway.port, gateway.key)
-        assert len(rest()) > 1
+        assert len(remainder()) > 1
         stopping.join()
     note(f"stop with a stream of 8 s in flight: {time.monotonic() - began:.1f} s")
     assert inspected(NAME, "{{.State.ExitCode}}") == "0"
@@ -116,7 +116,7 @@ def test_sigterm_in_a_stream_lets_it_finish(gateway: Running, note: Note) -> Non
 
 
 def test_it_starts_and_stops_quickly(gateway: Running, note: Note) -> None:
-    """From `podman run` to the first client, and from `podman stop` to the end."""
+    """The first client is served soon after `podman run`, and `podman stop` ends soon."""
     served = next(event for event in events(NAME) if event["event"] == "serving")
     took = datetime.fromisoformat(served["timestamp"]).timestamp() - gateway.created
     began = time.monotonic()
@@ -126,7 +126,7 @@ def test_it_starts_and_stops_quickly(gateway: Running, note: Note) -> None:
 
 
 def test_it_is_hardened(gateway: Running) -> None:
-    """No capability, no new privileges, a read-only root, a filter of system calls, no root."""
+    """The container has no capabilities, a read-only root, a system call filter, no root user."""
     status = podman("exec", NAME, "cat", "/proc/1/status")
     shown = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert shown["Uid"].split() == ["10001"] * 4
@@ -138,7 +138,7 @@ def test_it_is_hardened(gateway: Running) -> None:
 
 
 def test_health_needs_no_key(gateway: Running, simulators: tuple[str, ...]) -> None:
-    """Alive is not ready: without backends `health` is 0, `health --ready` is not."""
+    """Without backends `health` exits with 0 and `health --ready` does not."""
     assert podman("exec", NAME, "gatewayctl", "health", "--ready") == "ready"
     for name in simulators:
         podman("kill", "--signal", "KILL", name)
@@ -148,7 +148,7 @@ def test_health_needs_no_key(gateway: Running, simulators: tuple[str, ...]) -> N
 
 
 def test_the_log_is_json_without_a_secret(gateway: Running) -> None:
-    """Every line to stderr is an object with time, level and event; none to stdout."""
+    """Every line of stderr is an object with time, level and event, and stdout is empty."""
     chatted(gateway.port, gateway.key)
     wait_until(lambda: any(e["event"] == "exchange" for e in events(NAME)), "no line of a request")
     assert all({"event", "level", "timestamp"} <= set(event) for event in events(NAME))
@@ -157,14 +157,14 @@ def test_the_log_is_json_without_a_secret(gateway: Running) -> None:
     assert gateway.key not in whole
 
 
-def test_the_first_process_buries_orphans(gateway: Running) -> None:
-    """What `podman exec` leaves behind becomes its child, and is gone when it ends."""
+def test_the_first_process_reaps_orphans(gateway: Running) -> None:
+    """The first process reaps a process that `podman exec` leaves behind."""
     podman("exec", NAME, "sh", "-c", "(sleep 0.3; exit 3) & (exit 4) & exit 0")
     wait_until(lambda: _others() == [], f"left in the container: {_others()}")
 
 
 def _others() -> list[str]:
-    """Processes of the container beside the first: `comm state`, without those that look."""
+    """Return the other processes of the container, without `ps` itself, as `comm state`."""
     each = "[ $p = /proc/1 ] || [ $p = /proc/$$ ] || cut -d' ' -f2,3 $p/stat"
     look = f"for p in /proc/[0-9]*; do {each}; done 2>&1"
     found = podman("exec", NAME, "sh", "-c", look).splitlines()
@@ -174,7 +174,7 @@ def _others() -> list[str]:
 def test_keys_outlive_the_container(
     gateway: Running, simulators: tuple[str, ...], token: str
 ) -> None:
-    """A new container on the same volume knows the key, and its journal goes on: an upgrade."""
+    """A new container on the same volume knows the key and continues the journal."""
     assert chatted(gateway.port, gateway.key) == 200
     podman("stop", NAME)
     remove(NAME)
@@ -182,10 +182,10 @@ def test_keys_outlive_the_container(
     wait_until_healthy(NAME)
     port = int(podman("port", NAME, "11435/tcp").rpartition(":")[2])
     assert chatted(port, gateway.key) == 200
-    wait_until(lambda: len(_rows()) == 2, "the rows of both containers")
-    assert [json.loads(row)["model"] for row in _rows()] == [MODEL, MODEL]
+    wait_until(lambda: len(_records()) == 2, "the records of both containers")
+    assert [json.loads(record)["model"] for record in _records()] == [MODEL, MODEL]
     assert succeeds("exec", NAME, "gatewayctl", "audit", "verify")
 
 
-def _rows() -> list[str]:
+def _records() -> list[str]:
     return podman("exec", NAME, "gatewayctl", "audit", "list", "--json").splitlines()

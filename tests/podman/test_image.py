@@ -1,4 +1,4 @@
-"""What is in the image, and what is not."""
+"""The content of the image."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tests.podman.podman import ROOT, PodmanFailed, podman
 from tests.podman.prerequisites import have_image
 
 LARGEST = 150
-"""MB beside the base image, as the issue asks."""
+"""The largest size in MB, without the base image."""
 
 
 def config(image: str) -> dict[str, Any]:
-    """How the image is configured."""
+    """Return the configuration of the image."""
     found: dict[str, Any] = json.loads(podman("image", "inspect", image))[0]
     return found
 
 
 def sh(image: str, command: str) -> str:
-    """What a shell in the image says."""
+    """Return the output of a shell in the image."""
     return podman("run", "--rm", "--entrypoint", "sh", image, "-c", command)
 
 
 def test_it_is_configured_for_podman(image: str) -> None:
-    """User with a fixed number, port, volume, health check in exec form, signal, entry point."""
+    """The image has a numeric user, port, volume, health check, signal and entry point."""
     whole = config(image)
     found = whole["Config"]
     assert found["User"] == "10001:0"
@@ -40,7 +40,7 @@ def test_it_is_configured_for_podman(image: str) -> None:
 
 
 def test_it_is_labelled_with_the_packages_version(image: str) -> None:
-    """OCI labels; the version is the one of the package that is in the image, and of this one."""
+    """The OCI labels have the version of the installed package and of this checkout."""
     labels = config(image)["Labels"]
     assert labels["org.opencontainers.image.title"] == "Ollama Gateway"
     assert labels["org.opencontainers.image.licenses"] == "MIT"
@@ -52,13 +52,13 @@ def test_it_is_labelled_with_the_packages_version(image: str) -> None:
 
 
 def test_a_wrong_version_does_not_build(image: str) -> None:
-    """The label cannot be forgotten when the package's version moves."""
+    """The build fails if label and package have different versions."""
     with pytest.raises(PodmanFailed, match="exit status 1"):
         have_image(ROOT, "--build-arg", "VERSION=9.9.9", tag="localhost/ollama-gateway-tests")
 
 
 def test_nothing_is_left_of_the_build(image: str) -> None:
-    """No compiler, no pip in the environment, no cache of pip, no source beside it."""
+    """The image has no compiler, no pip in the environment, no cache and no source."""
     left = "/root/.cache /build /var/lib/ollama-gateway/.cache"
     assert sh(image, "command -v cc gcc g++ make || echo none") == "none"
     assert sh(image, "ls /opt/gateway/bin | grep -c pip || true") == "0"
@@ -66,7 +66,7 @@ def test_nothing_is_left_of_the_build(image: str) -> None:
 
 
 def test_it_is_small(image: str, note: Note) -> None:
-    """Under 150 MB beside the base image."""
+    """The image adds less than 150 MB to its base."""
     whole = int(podman("image", "inspect", image, "--format", "{{.Size}}"))
     added = int(sh(image, "du -s --block-size=1 /opt/gateway").split()[0])
     note(f"beside the base {added / 1e6:.0f} MB, in all {whole / 1e6:.0f} MB")

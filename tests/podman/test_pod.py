@@ -39,7 +39,7 @@ PEERS: Final = ("docker.io/library/redis:7", "docker.io/library/postgres:16")
 
 @attrs.frozen
 class Pod:
-    """The pod that runs, and a key that is bounded and one that is not."""
+    """The running pod, and a key with a limit and one without."""
 
     file: Path
     port: int
@@ -48,12 +48,12 @@ class Pod:
 
 
 def ctl(*arguments: str) -> str:
-    """`gatewayctl` in the gateway's container."""
+    """Run `gatewayctl` in the gateway's container."""
     return podman("exec", f"{POD}-gateway", "gatewayctl", *arguments)
 
 
 def played(file: Path, backends: str, port: int) -> Path:
-    """The file with the tests' backends, on a free port."""
+    """Return the file with the tests' backends, on a free port."""
     text = (FILES / "pod.yaml").read_text()
     for old, new in {
         "ollama=http://host.containers.internal:11434": backends,
@@ -66,7 +66,7 @@ def played(file: Path, backends: str, port: int) -> Path:
 
 
 def passwords() -> str:
-    """What docs/operate/podman/pod.md makes: a JSON object whose values are in base64."""
+    """Return the secret of docs/operate/podman/pod.md: a JSON object with values in base64."""
     password = secrets.token_urlsafe(24)
     values = {
         "database-password": password,
@@ -77,7 +77,7 @@ def passwords() -> str:
 
 @pytest.fixture(scope="module")
 def peers() -> Iterator[None]:
-    """Images of Redis and PostgreSQL."""
+    """Provide the images of Redis and PostgreSQL."""
     made = prerequisites.have_peers(Path(__file__).parent, *PEERS)
     yield
     for name in made:
@@ -86,7 +86,7 @@ def peers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pod(backends: str, peers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    """The pod, healthy and migrated, with two keys."""
+    """Run the pod, healthy and migrated, with two keys."""
     port = free_port()
     file = played(tmp_path_factory.mktemp("pod") / "pod.yaml", backends, port)
     with secret(POD, passwords()):
@@ -112,7 +112,7 @@ def _ended(part: str) -> str:
 
 
 def test_a_limit_is_in_redis(pod: Pod) -> None:
-    """A key of 2 requests a minute gets a 429 for its third, and Redis has what was counted."""
+    """A key of 2 requests a minute gets a 429 for its third, and Redis has the count."""
     statuses = [chatted(pod.port, pod.bounded) for _ in range(3)]
     assert statuses == [200, 200, 429]
     key_id = pod.bounded.split("_")[1]
@@ -120,13 +120,13 @@ def test_a_limit_is_in_redis(pod: Pod) -> None:
     assert found.splitlines()
 
 
-def test_a_row_is_in_postgresql(pod: Pod) -> None:
-    """A served request becomes a row of `gateway_audit`, and `audit list` shows the same one."""
+def test_a_record_is_in_postgresql(pod: Pod) -> None:
+    """A served request becomes a row of `gateway_audit`, and `audit list` shows it."""
     assert chatted(pod.port, pod.key) == 200
     query = "SELECT request_id FROM gateway_audit WHERE key_name = 'app' AND outcome = 'completed'"
-    wait_until(lambda: bool(_sql(query)), "no row in PostgreSQL")
-    listed = [json.loads(row) for row in ctl("audit", "list", "--json").splitlines()]
-    assert _sql(query)[0] in {row["request_id"] for row in listed}
+    wait_until(lambda: bool(_sql(query)), "no record in PostgreSQL")
+    listed = [json.loads(record) for record in ctl("audit", "list", "--json").splitlines()]
+    assert _sql(query)[0] in {record["request_id"] for record in listed}
     assert ctl("audit", "verify")
 
 
@@ -136,20 +136,20 @@ def _sql(query: str) -> list[str]:
 
 
 def test_a_killed_gateway_is_started_again(pod: Pod) -> None:
-    """The restart policy brings it back; its keys are in PostgreSQL."""
+    """The restart policy starts a killed gateway again, and its keys still work."""
     first = inspected(f"{POD}-gateway", "{{.State.Pid}}")
-    os.kill(int(first), signal.SIGKILL)  # podman's own `kill` counts as a wish for its end
+    os.kill(int(first), signal.SIGKILL)  # after `podman kill` the restart policy does not apply
     wait_until(lambda: inspected(f"{POD}-gateway", "{{.State.Pid}}") not in (first, "0"), "down")
     wait_until(lambda: is_ready(f"{POD}-gateway"), "not ready")
     assert chatted(pod.port, pod.key) == 200
 
 
 def test_the_pod_is_stopped_after_a_drain(pod: Pod) -> None:
-    """The gateway is stopped first, as the page says: a stream finishes, then the pod goes."""
-    with begun_chat(pod.port, pod.key) as rest:
+    """If the gateway is stopped first, as the page says, a stream finishes before the pod ends."""
+    with begun_chat(pod.port, pod.key) as remainder:
         stopping = threading.Thread(target=podman, args=("stop", "--time", "45", f"{POD}-gateway"))
         stopping.start()
-        assert len(rest()) > 1
+        assert len(remainder()) > 1
         stopping.join()
     assert _ended("gateway") == "exited 0"
     assert events(f"{POD}-gateway")[-1]["event"] == "stopped"

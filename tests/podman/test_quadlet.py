@@ -1,4 +1,4 @@
-"""The Quadlet units: what the generator makes of them, and their life under a real systemd."""
+"""The Quadlet units: the services generated from them, and their life under a real systemd."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.podman.podman import FILES, IMAGE
 UNITS: Final = FILES / "quadlet"
 SOCKET: Final = FILES / "socket"
 OURS: Final = Path(__file__).parent / "units"
-STORY: Final = Path(__file__).parent / "unit_story.py"
-"""Is run inside, by the Python that is there."""
+SCENARIO: Final = Path(__file__).parent / "unit_scenario.py"
+"""The script that runs next to the units, with the Python that is there."""
 KINDS: Final = [(UNITS,), (UNITS, SOCKET)]
 
 
 def generated(folder: Path, output: Path) -> dict[str, str]:
-    """The services that Quadlet makes, by name; fails where it or systemd does not accept one."""
+    """Return the services that Quadlet generates, by name; fail if it or systemd refuses one."""
     output.mkdir()
     quadlet = subprocess.run(
         [prerequisites.generator(), output, output, output],
@@ -42,7 +42,7 @@ def generated(folder: Path, output: Path) -> dict[str, str]:
 
 
 def together(folder: Path, *sources: Path) -> Path:
-    """One folder with the files of several."""
+    """Return one folder with the files of several."""
     for source in sources:
         shutil.copytree(source, folder, dirs_exist_ok=True)
     return folder
@@ -50,7 +50,7 @@ def together(folder: Path, *sources: Path) -> Path:
 
 @pytest.mark.parametrize("sources", KINDS, ids=["published", "socket"])
 def test_the_generator_accepts_the_units(sources: tuple[Path, ...], tmp_path: Path) -> None:
-    """A service for each unit, with what it was asked for; a socket takes the place of the port."""
+    """Each unit becomes a service with its options; the socket replaces the port."""
     made = generated(together(tmp_path / "units", *sources), tmp_path / "made")
     service = made["ollama-gateway.service"]
     assert {"ollama-gateway-network.service", "ollama-gateway-volume.service"} < set(made)
@@ -70,13 +70,13 @@ def test_the_generator_accepts_the_units(sources: tuple[Path, ...], tmp_path: Pa
 
 
 def lived(folder: Path, kind: str) -> dict[str, Any]:
-    """What the story saw, told under a systemd of its own."""
-    shutil.copy(STORY, folder)
+    """Run the scenario under its own systemd and return its findings."""
+    shutil.copy(SCENARIO, folder)
     settings = folder / "gateway.toml"
     text = settings.read_text()
     assert text.count("host.containers.internal") == 1
     settings.write_text(text.replace("host.containers.internal", "ollama"))
-    command = f"python3 /etc/containers/systemd/{STORY.name} {kind}"
+    command = f"python3 /etc/containers/systemd/{SCENARIO.name} {kind}"
     done = subprocess.run(
         [prerequisites.systemd(), str(folder), IMAGE, "prepare.service", command],
         capture_output=True,
@@ -95,9 +95,9 @@ def lived(folder: Path, kind: str) -> dict[str, Any]:
 def test_the_units_live_under_systemd(
     image: str, kind: str, sources: tuple[Path, ...], tmp_path: Path, note: Note
 ) -> None:
-    """Healthy by its timer, back after a kill with the same keys, drained at its stop.
+    """The unit becomes healthy, restarts after a kill with its keys, and drains at its stop.
 
-    With the socket unit, clients that come between two gateways wait and are served.
+    With the socket unit, clients that connect between two gateways wait and are served.
     """
     seen = lived(together(tmp_path / "units", *sources, OURS), kind)
     settings = json.loads(seen["settings"])["settings"]

@@ -1,4 +1,4 @@
-"""What the tests of the settings share: a directory of their own and no file of the system's."""
+"""Fixtures for settings: an own directory, and no settings file of the system."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Problems = Callable[..., tuple[str, ...]]
 
 @pytest.fixture(autouse=True)
 def no_system_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A test must not depend on what the machine it runs on has in /etc."""
+    """Keep tests independent of files in /etc."""
     monkeypatch.setattr(files, "SYSTEM_FILE", tmp_path / "etc" / "gateway.toml")
 
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Load:
-    """Loads a text as `gateway.toml`, with an environment of its own."""
+    """Return a function that loads a text as `gateway.toml`, with its own environment."""
 
     def run(toml: str = "", environ: Mapping[str, str] | None = None) -> Loaded:
         (tmp_path / "gateway.toml").write_text(toml, encoding="utf-8")
@@ -32,7 +32,7 @@ def loaded(tmp_path: Path) -> Load:
 
 @pytest.fixture
 def problems(loaded: Load) -> Problems:
-    """The problems of a text as `gateway.toml`, with an environment of its own."""
+    """Return a function that loads a wrong text and returns the problems."""
 
     def run(toml: str = "", environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
         with pytest.raises(SettingsError) as caught:

@@ -24,7 +24,7 @@ verify = false
 
 
 def test_backends_of_the_file(loaded: Load, tmp_path: Path) -> None:
-    """Every field arrives, and priority is the place in the file unless given."""
+    """Every field is read, and priority defaults to the position in the file."""
     (tmp_path / "key").write_text("k\n")
     first, second = loaded(TWO, {"TEAM": "ml"}).settings.backends
     assert (first.name, first.url, first.priority) == ("a", "http://a:11434", 1)
@@ -48,7 +48,7 @@ def test_backends_of_the_file(loaded: Load, tmp_path: Path) -> None:
     ],
 )
 def test_the_variable_wins_over_the_file(loaded: Load, text: str) -> None:
-    """OLLAMA_BACKENDS in either form replaces the file's list whole."""
+    """OLLAMA_BACKENDS, in each of its forms, replaces the whole list of the file."""
     found = loaded(TWO, {"OLLAMA_BACKENDS": text, "OLLAMA_BASE_URL": "http://c:3"})
     listed = [(b.name, b.url, b.priority) for b in found.settings.backends]
     assert listed == [("a", "http://a:1", 1), ("b", "http://b:2", 2)]
@@ -57,7 +57,7 @@ def test_the_variable_wins_over_the_file(loaded: Load, text: str) -> None:
 
 
 def test_json_backends_take_every_field(tmp_path: Path) -> None:
-    """The objects are the tables of the file."""
+    """The JSON objects take the same fields as the tables of the file."""
     item = {"name": "a", "url": "http://a", "auth_token": {"env": "T"}, "headers": {"X-A": "1"}}
     environ = {"OLLAMA_BACKENDS": json.dumps([item | {"priority": 7}]), "T": "secret"}
     (backend,) = load(None, environ, tmp_path).settings.backends
@@ -67,7 +67,7 @@ def test_json_backends_take_every_field(tmp_path: Path) -> None:
 
 
 def test_the_legacy_pair(tmp_path: Path) -> None:
-    """It makes one backend named `default`."""
+    """OLLAMA_BASE_URL and OLLAMA_AUTH_TOKEN make one backend named `default`."""
     environ = {"OLLAMA_BASE_URL": "http://old:1/", "OLLAMA_AUTH_TOKEN": "t"}
     found = load(None, environ, tmp_path)
     (backend,) = found.settings.backends
@@ -103,7 +103,7 @@ def test_the_legacy_pair(tmp_path: Path) -> None:
 def test_a_wrong_variable_is_named(
     problems: Problems, environ: dict[str, str], expected: str
 ) -> None:
-    """The variable, the place in it, what is wrong, and nothing that may be secret."""
+    """The error names the variable and the item, and shows nothing that may be secret."""
     (problem,) = problems("", environ)
     assert problem.startswith(expected)
     assert "hunter2" not in problem
@@ -111,7 +111,7 @@ def test_a_wrong_variable_is_named(
 
 @pytest.mark.parametrize("name", ["http://u:hunter2@a", "hunter2=x", "\ud800"])
 def test_a_name_that_may_be_a_url_is_not_repeated(problems: Problems, name: str) -> None:
-    """Also not as a duplicate."""
+    """No error repeats such a name, and it does not count as a duplicate."""
     items = [{"name": name, "url": "http://a"}] * 2
     found = problems("", {"OLLAMA_BACKENDS": json.dumps(items)})
     assert [problem.partition(":")[0] for problem in found] == [
@@ -132,7 +132,7 @@ def test_a_name_that_may_be_a_url_is_not_repeated(problems: Problems, name: str)
         ("headers = { Content-Length = '3' }", "backends[0].headers['Content-Length']: is set by"),
         (
             "auth_token = 't'\nheaders = { Authorization = 'x' }",
-            "backends[0].headers['Authorization']: is given twice (auth_token counts)",
+            "backends[0].headers['Authorization']: is given twice (auth_token counts): keep one",
         ),
         ("models = []", "backends[0].models: at least one pattern is needed"),
         ("models = ['']", 'backends[0].models: "" in the list'),
@@ -146,19 +146,19 @@ def test_a_name_that_may_be_a_url_is_not_repeated(problems: Problems, name: str)
     ],
 )
 def test_a_wrong_field(problems: Problems, line: str, expected: str) -> None:
-    """Each field has its own words."""
+    """The error names the field and its fault."""
     (problem,) = problems(f"[[backends]]\nname = 'a'\nurl = 'http://a'\n{line}\n")
     assert problem.startswith(expected)
 
 
 @pytest.mark.parametrize("toml", ["backends = []", "backends = {}", "backends = 'a'"])
 def test_backends_of_another_shape(problems: Problems, toml: str) -> None:
-    """An empty list is no reason to fall back to another source."""
+    """The legacy pair does not replace a list of the wrong shape."""
     (problem,) = problems(toml, {"OLLAMA_BASE_URL": "http://a"})
     assert problem.startswith("backends: ")
 
 
 def test_two_names_for_one_server_are_a_warning(loaded: Load) -> None:
-    """It works, but it is hardly what was meant."""
+    """Two backends with one URL are allowed, with a warning."""
     found = loaded("", {"OLLAMA_BACKENDS": "a=http://x:1,b=http://X:1/"})
-    assert found.warnings == ("OLLAMA_BACKENDS[1].url: the same server as OLLAMA_BACKENDS[0]",)
+    assert found.warnings == ("OLLAMA_BACKENDS[1].url: is the same server as OLLAMA_BACKENDS[0]",)

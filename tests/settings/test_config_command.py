@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ollama_gateway.cli.config import app, load_or_exit, rows_of
+from ollama_gateway.cli.config import app, load_or_exit, shown_settings
 from ollama_gateway.settings import load
 from ollama_gateway.settings.tables import VARIABLES
 
@@ -25,11 +25,13 @@ url = "http://a"
 auth_token = { env = "TOKEN" }
 headers = { "X-Key" = "hunter2" }
 """
+TWICE = "".join(f"[[backends]]\nname = '{name}'\nurl = 'http://a'\n" for name in "ab")
+THE_SAME = "backends[1].url: is the same server as backends[0]"
 
 
 @pytest.fixture(autouse=True)
 def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The commands read the real environment and directory: both are made clean."""
+    """Empty the environment and the directory, which the commands read."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith(("GATEWAY_", "OLLAMA_")):
@@ -37,32 +39,38 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_check_of_a_good_file() -> None:
-    """stdout says ok and the file, warnings go to stderr."""
-    backend = "[[backends]]\nname = '{}'\nurl = 'http://a'\n"
-    Path("gateway.toml").write_text(backend.format("a") + backend.format("b"))
-    done = RUN.invoke(app, ["check"])
-    assert (done.exit_code, done.stdout) == (0, "ok: gateway.toml\n")
-    assert done.stderr == "warning: backends[1].url: the same server as backends[0]\n"
+@pytest.mark.parametrize(
+    ("files", "arguments", "code", "stdout", "stderr"),
+    [
+        ({}, [], 0, "ok: no file, only defaults and environment\n", ""),
+        ({"gateway.toml": TWICE}, [], 0, "ok: gateway.toml\n", f"warning: {THE_SAME}\n"),
+        ({"a.toml": ""}, ["--config", "a.toml"], 0, "ok: a.toml\n", ""),
+        ({}, ["--json"], 0, {"ok": True, "source": None, "warnings": []}, ""),
+        (
+            {"gateway.toml": "x = 1\n"},
+            ["--json"],
+            2,
+            {"ok": False, "problems": ["x: unknown setting"]},
+            "x: unknown setting\n",
+        ),
+    ],
+    ids=["no file", "warning", "named file", "good as JSON", "wrong as JSON"],
+)
+def test_check(
+    files: dict[str, str], arguments: list[str], code: int, stdout: object, stderr: str
+) -> None:
+    """stdout has the result, as a line or one JSON object, and stderr problems and warnings."""
+    for name, text in files.items():
+        Path(name).write_text(text)
+    done = RUN.invoke(app, ["check", *arguments])
 
-
-def test_check_of_a_named_file(tmp_path: Path) -> None:
-    """--config is the file."""
-    file = tmp_path / "a.toml"
-    file.write_text("")
-    done = RUN.invoke(app, ["check", "--config", str(file)])
-    assert (done.exit_code, done.stdout) == (0, f"ok: {file}\n")
-
-
-def test_check_without_a_file() -> None:
-    """It says that there is none."""
-    done = RUN.invoke(app, ["check"])
-    assert (done.exit_code, done.stdout) == (0, "ok: no file, defaults and environment alone\n")
+    found = json.loads(done.stdout) if "--json" in arguments else done.stdout
+    assert (done.exit_code, found, done.stderr) == (code, stdout, stderr)
 
 
 @pytest.mark.parametrize("command", [["check"], ["show"], ["show", "--json"]])
 def test_problems_are_lines_of_stderr_and_exit_2(command: list[str]) -> None:
-    """All of them, one a line, and nothing on stdout."""
+    """Every problem is a line of stderr, and stdout is empty."""
     Path("gateway.toml").write_text("[server]\nbind = 3\nx = 1\n")
     done = RUN.invoke(app, command)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -72,19 +80,8 @@ def test_problems_are_lines_of_stderr_and_exit_2(command: list[str]) -> None:
     ]
 
 
-def test_check_as_json() -> None:
-    """One object, whether good or not."""
-    good = RUN.invoke(app, ["check", "--json"])
-    assert json.loads(good.stdout) == {"ok": True, "source": None, "warnings": []}
-    Path("gateway.toml").write_text("x = 1\n")
-    bad = RUN.invoke(app, ["check", "--json"])
-    assert bad.exit_code == 2
-    assert json.loads(bad.stdout) == {"ok": False, "problems": ["x: unknown setting"]}
-    assert bad.stderr == "x: unknown setting\n"
-
-
-def test_show_tells_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the form that a settings file has, with default, file or environment beside it."""
+def test_show_prints_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value has the form of a settings file, with its source beside it."""
     Path("gateway.toml").write_text("[server]\nmax_body = '1048576B'\n")
     monkeypatch.setenv("GATEWAY_SERVER_DRAIN_TIMEOUT", "60s")
     lines = [line.split() for line in RUN.invoke(app, ["show"]).stdout.splitlines()]
@@ -95,7 +92,7 @@ def test_show_tells_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_show_as_json_has_every_setting() -> None:
-    """The same as one object, by path."""
+    """The JSON object has every setting by its path."""
     Path("gateway.toml").write_text(SECRETS.replace('{ env = "TOKEN" }', '"x"'))
     shown = json.loads(RUN.invoke(app, ["show", "--json"]).stdout)
     assert shown["source"] == "gateway.toml"
@@ -108,7 +105,7 @@ def test_show_as_json_has_every_setting() -> None:
 
 @pytest.mark.parametrize("command", [["check"], ["check", "--json"], ["show"], ["show", "--json"]])
 def test_no_command_prints_a_secret(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Good settings or bad, text or JSON, stdout or stderr."""
+    """No output shows a secret, whether the settings are good or not."""
     monkeypatch.setenv("TOKEN", "hunter2")
     for end, code in (("", 0), ("nonsense = 1\nurl = 3\n", 2)):
         Path("gateway.toml").write_text(SECRETS + end)
@@ -120,12 +117,14 @@ def test_no_command_prints_a_secret(command: list[str], monkeypatch: pytest.Monk
 def test_odd_text_in_a_value_stays_on_its_line(tmp_path: Path) -> None:
     """Escape sequences and undecodable bytes are shown escaped."""
     environ = {"GATEWAY_STORAGE_DATA_DIR": "/a\x1b[0m\n\udcff"}
-    (row,) = [r for r in rows_of(load(None, environ, tmp_path)) if r.path == "storage.data_dir"]
-    assert json.dumps(row.value) == r'"/a\u001b[0m\n\udcff"'
+    (setting,) = [
+        r for r in shown_settings(load(None, environ, tmp_path)) if r.path == "storage.data_dir"
+    ]
+    assert json.dumps(setting.value) == r'"/a\u001b[0m\n\udcff"'
 
 
 def test_show_prints_odd_text_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal is never sent what a value holds."""
+    """Control characters of a value do not reach the terminal."""
     monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", "/a\x1b[0m\n\udcff")
     done = RUN.invoke(app, ["show"])
     assert done.exit_code == 0
@@ -133,7 +132,7 @@ def test_show_prints_odd_text_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_load_or_exit_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    """Other commands get settings, or end as `config check` does."""
+    """Without usable settings, other commands end as `config check` does."""
     assert load_or_exit(None).source is None
     with pytest.raises(typer.Exit) as caught:
         load_or_exit(Path("missing.toml"))

@@ -1,4 +1,4 @@
-"""Settings of what clients meet first: origins, proxies, networks, certificates."""
+"""Settings of origins, proxies, networks and certificates."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def server(files: Path, cert: str, key: str) -> str:
-    """Settings with a certificate."""
+    """Return settings with a certificate."""
     return f"[server]\ntls_cert = '{files / cert}'\ntls_key = '{files / key}'\n"
 
 
 def auth(networks: str, key: str = KEY) -> str:
-    """Settings that let in clients without a key."""
+    """Return settings that let in clients without a key."""
     return f"[auth]\nanonymous_networks = {networks}\nanonymous_key = '{key}'\n"
 
 
 def test_networks_and_origins_are_read(loaded: Load) -> None:
-    """Each in its own form."""
+    """Networks, origins and single addresses are read into their types."""
     text = "[server]\ntrusted_proxies = ['10.0.0.1', 'fd00::/8']\nallowed_origins = ['APP://*']\n"
     settings = loaded(text + auth("['10.0.0.0/8']")).settings
 
@@ -71,7 +71,7 @@ def test_networks_and_origins_are_read(loaded: Load) -> None:
     ],
 )
 def test_what_is_wrong_is_named(problems: Problems, text: str, problem: str) -> None:
-    """With its path, and without the key."""
+    """The error begins with the path and does not show the key."""
     found = problems(text)
 
     assert any(line.startswith(problem) for line in found), found
@@ -80,23 +80,23 @@ def test_what_is_wrong_is_named(problems: Problems, text: str, problem: str) -> 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
 def test_everyone_is_warned_about(loaded: Load, network: str) -> None:
-    """Nobody needs a key then: allowed, and said."""
+    """A network of all addresses is allowed, with a warning."""
     warnings = loaded(auth(f"['10.0.0.0/8', '{network}']")).warnings
 
-    assert warnings == ("auth.anonymous_networks: nobody needs a key, from anywhere",)
+    assert warnings == ("auth.anonymous_networks: no client on any network needs a key",)
     assert loaded(auth("['10.0.0.0/8']")).warnings == ()
 
 
 def test_an_unchecked_backend_is_warned_about(loaded: Load) -> None:
-    """At each start, for as long as it is so."""
-    expected = "backends[0].verify: is false: whoever answers is taken for this server"
+    """`verify = false` causes a warning."""
+    expected = "backends[0].verify: is false: any server that answers is trusted"
 
     assert loaded(BACKEND + "verify = false\n").warnings == (expected,)
     assert loaded(BACKEND).warnings == ()
 
 
 def test_a_certificate_and_its_key_are_taken(loaded: Load, files: Path) -> None:
-    """As they lie on the disk."""
+    """The paths are used as they are given."""
     settings = loaded(server(files, "one.pem", "one.key")).settings
 
     assert settings.server.tls_cert == files / "one.pem"
@@ -115,7 +115,7 @@ def test_a_certificate_and_its_key_are_taken(loaded: Load, files: Path) -> None:
 def test_files_that_do_not_go_together(
     problems: Problems, files: Path, cert: str, key: str, problem: str
 ) -> None:
-    """One line says what is wrong, before anything is started."""
+    """A pair that does not fit is one problem."""
     found = problems(server(files, cert, key))
 
     assert len(found) == 1
@@ -136,7 +136,7 @@ def test_files_that_do_not_go_together(
 def test_files_of_a_backend(
     problems: Problems, files: Path, given: dict[str, str], problem: str
 ) -> None:
-    """Those of a backend likewise."""
+    """A broken file of a backend is one problem."""
     lines = "".join(f"{name} = '{files / file}'\n" for name, file in given.items())
     found = problems(BACKEND + lines)
 

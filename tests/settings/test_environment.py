@@ -28,7 +28,7 @@ from tests.settings.conftest import Load, Problems
 def test_a_variable_is_read_as_its_setting(
     tmp_path: Path, name: str, text: str, expected: object
 ) -> None:
-    """The text becomes what the same setting in the file would be."""
+    """The text is read as the same setting in the file."""
     found = load(None, {name: text}, tmp_path)
     section, key = VARIABLES[name]
     assert getattr(getattr(found.settings, section), key) == expected
@@ -52,7 +52,7 @@ def test_a_variable_is_read_as_its_setting(
     ],
 )
 def test_a_wrong_variable_is_named(tmp_path: Path, name: str, text: str) -> None:
-    """The operator is pointed at the variable, not at a file where the key is not."""
+    """The error names the variable, not a path in the file."""
     with pytest.raises(SettingsError) as caught:
         load(None, {name: text}, tmp_path)
     assert caught.value.problems[0].startswith(f"{name}: ")
@@ -60,7 +60,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path, name: str, text: str) -> None
 
 
 def test_a_secret_in_a_variable_is_the_string_itself(tmp_path: Path) -> None:
-    """No form is looked for in it."""
+    """The text of the variable is the secret, even if it looks like a table."""
     text = '{"env": "X"}'
     token = load(None, {"GATEWAY_SERVER_ADMIN_TOKEN": text}, tmp_path).settings.server.admin_token
     assert token is not None
@@ -68,7 +68,7 @@ def test_a_secret_in_a_variable_is_the_string_itself(tmp_path: Path) -> None:
 
 
 def test_the_environment_wins_over_dotenv_over_the_file(loaded: Load, tmp_path: Path) -> None:
-    """Three sources, value by value, each with its origin."""
+    """Each value comes from the strongest source and has its origin."""
     (tmp_path / ".env").write_text("GATEWAY_RACE_MAX_ATTEMPTS=2\nGATEWAY_LOG_LEVEL=debug\n")
     found = loaded(
         "[race]\nmax_attempts = 1\nconnect_timeout = '1s'\n[log]\nlevel = 'error'\n",
@@ -84,13 +84,13 @@ def test_the_environment_wins_over_dotenv_over_the_file(loaded: Load, tmp_path: 
 
 
 def test_a_variable_mends_the_file(loaded: Load) -> None:
-    """What the environment replaces is not complained about."""
+    """A wrong value in the file is no problem if a variable replaces it."""
     found = loaded("[race]\nmax_attempts = 'x'\n", {"GATEWAY_RACE_MAX_ATTEMPTS": "5"})
     assert found.settings.race.max_attempts == 5
 
 
 def test_an_empty_variable_counts_as_unset(loaded: Load, tmp_path: Path) -> None:
-    """An empty one hides neither the file nor .env."""
+    """An empty variable hides neither the file nor .env."""
     (tmp_path / ".env").write_text("GATEWAY_RACE_MAX_ATTEMPTS=2\nGATEWAY_LOG_FORMAT=\n")
     empty = ["GATEWAY_LOG_LEVEL", "GATEWAY_CONFIG", "OLLAMA_BACKENDS", "OLLAMA_BASE_URL"]
     environ = dict.fromkeys([*empty, "OLLAMA_AUTH_TOKEN", "GATEWAY_RACE_MAX_ATTEMPTS"], "")
@@ -102,7 +102,7 @@ def test_an_empty_variable_counts_as_unset(loaded: Load, tmp_path: Path) -> None
 
 
 def test_dotenv_values_are_taken_as_they_stand(loaded: Load, tmp_path: Path) -> None:
-    """A `${HOME}` inside a key is a part of the key, and `{ env = ... }` sees .env too."""
+    """`${HOME}` in a value is not expanded, and `{ env = ... }` reads .env too."""
     (tmp_path / ".env").write_text("T=a${HOME}$b\nBARE\n")
     found = loaded("[server]\nadmin_token = { env = 'T' }", {})
     assert found.settings.server.admin_token is not None
@@ -110,7 +110,7 @@ def test_dotenv_values_are_taken_as_they_stand(loaded: Load, tmp_path: Path) -> 
 
 
 def test_unknown_variables_are_warnings(loaded: Load) -> None:
-    """A typo is told with the nearest name; other programs' variables are nobody's business."""
+    """The warning suggests the nearest name; variables of other programs cause none."""
     found = loaded(
         "",
         {"GATEWAY_SERVER_BNID": "x", "GATEWAY_9\n": "x", "GATEWAY_BACKENDS": "x", "PATH": "x"},
@@ -123,7 +123,7 @@ def test_unknown_variables_are_warnings(loaded: Load) -> None:
 
 
 def test_problems_of_all_sources_come_together(problems: Problems, tmp_path: Path) -> None:
-    """A broken file does not hide what is wrong in the environment."""
+    """A broken file does not hide problems of the environment."""
     (tmp_path / ".env").write_bytes(b"\xff")
     found = problems("broken", {"GATEWAY_LOG_LEVEL": "x", "OLLAMA_BACKENDS": "http://a"})
     assert {problem.partition(": ")[0] for problem in found} == {

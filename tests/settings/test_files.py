@@ -36,7 +36,7 @@ LINES = st.one_of(SECTIONS, st.builds("{} = {}".format, KEYS, VALUES))
 
 
 def attempt(directory: Path, content: bytes) -> Loaded | SettingsError:
-    """Load these bytes; any other exception than the one is an error of the test."""
+    """Load these bytes and return the settings or the error."""
     file = directory / "gateway.toml"
     file.write_bytes(content)
     try:
@@ -45,8 +45,8 @@ def attempt(directory: Path, content: bytes) -> Loaded | SettingsError:
         return exc
 
 
-def is_well_told(found: Loaded | SettingsError) -> bool:
-    """Settings, or at least one problem, each a printable line with its path."""
+def is_well_reported(found: Loaded | SettingsError) -> bool:
+    """True for settings, or for problems that are printable lines with a path."""
     if isinstance(found, Loaded):
         return True
     return bool(found.problems) and all(": " in p and p.isprintable() for p in found.problems)
@@ -66,7 +66,7 @@ def is_well_told(found: Loaded | SettingsError) -> bool:
     ],
 )
 def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes, expected: str) -> None:
-    """Encoding, syntax with its line, size and depth each have their words."""
+    """A fault of encoding, syntax, size or depth is one line."""
     found = attempt(tmp_path, content)
     assert isinstance(found, SettingsError)
     (problem,) = found.problems
@@ -75,12 +75,12 @@ def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes, expected: str
 
 @pytest.mark.parametrize("content", [b"", b"\n\n# nothing\n", b"\xef\xbb\xbf[server]\n"])
 def test_an_empty_file_is_good(tmp_path: Path, content: bytes) -> None:
-    """Nothing, comments, a byte order mark: the defaults."""
+    """A file without settings gives the defaults."""
     assert isinstance(attempt(tmp_path, content), Loaded)
 
 
 def test_a_comment_of_one_mebibyte_is_good(tmp_path: Path) -> None:
-    """The limit itself is allowed."""
+    """A file of exactly the limit is read."""
     assert isinstance(attempt(tmp_path, b"#" * 1024 * 1024), Loaded)
 
 
@@ -93,26 +93,26 @@ def test_a_comment_of_one_mebibyte_is_good(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_file(tmp_path: Path, kind: str, expected: str) -> None:
-    """In its usual place, too, it is a problem and not skipped; a pipe does not hang."""
-    place = tmp_path / "gateway.toml"
+    """It is a problem even if no option names it, and a pipe does not hang the start."""
+    file = tmp_path / "gateway.toml"
     match kind:
         case "directory":
-            place.mkdir()
+            file.mkdir()
         case "loop":
-            place.symlink_to(place)
+            file.symlink_to(file)
         case _:
-            os.mkfifo(place)
-    for config in (None, place):
+            os.mkfifo(file)
+    for config in (None, file):
         with pytest.raises(SettingsError) as caught:
             load(config, {}, tmp_path)
-        assert caught.value.problems == (f"{place}: {expected}",)
+        assert caught.value.problems == (f"{file}: {expected}",)
 
 
 @pytest.mark.parametrize(
     "name", ["a\0b", "a\nb", "\udcff", "~no-such-user-here/x", pytest.param("x" * 5000, id="long")]
 )
 def test_an_odd_name_of_a_file(tmp_path: Path, name: str) -> None:
-    """A name that the system refuses is a problem in one printable line."""
+    """A file name that the system refuses is one printable line."""
     for config, environ in ((Path(name), {}), (None, {"GATEWAY_CONFIG": name})):
         with pytest.raises(SettingsError) as caught:
             load(config, environ, tmp_path)
@@ -121,13 +121,13 @@ def test_an_odd_name_of_a_file(tmp_path: Path, name: str) -> None:
 
 
 def test_a_directory_called_dotenv_is_left_alone(tmp_path: Path) -> None:
-    """Virtual environments are often called that."""
+    """A directory `.env`, often a virtual environment, is ignored."""
     (tmp_path / ".env").mkdir()
     assert load(None, {}, tmp_path).warnings == ()
 
 
 def test_a_broken_dotenv_is_a_problem(tmp_path: Path) -> None:
-    """One that is there and cannot be read is not skipped."""
+    """A `.env` that cannot be read is a problem."""
     (tmp_path / ".env").write_bytes(b"A=\xff")
     with pytest.raises(SettingsError) as caught:
         load(None, {}, tmp_path)
@@ -138,22 +138,22 @@ def test_a_broken_dotenv_is_a_problem(tmp_path: Path) -> None:
 @example(content=b"[server]\nbind = 3\n")
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_bytes_are_settings_or_an_error(tmp_path: Path, content: bytes) -> None:
-    """Nothing but the two ends, whatever the file holds."""
-    assert is_well_told(attempt(tmp_path, content))
+    """Any file content gives settings or SettingsError."""
+    assert is_well_reported(attempt(tmp_path, content))
 
 
 @given(lines=st.lists(LINES, max_size=12))
 @example(lines=["[[backends]]", "headers = {a={b=1}}", "[server]", "max_body = nan"])
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_toml_is_settings_or_an_error(tmp_path: Path, lines: list[str]) -> None:
-    """The same for files that look like settings."""
-    assert is_well_told(attempt(tmp_path, "\n".join(lines).encode()))
+    """Any TOML that looks like settings gives settings or SettingsError."""
+    assert is_well_reported(attempt(tmp_path, "\n".join(lines).encode()))
 
 
 @given(text=st.text(st.characters(exclude_characters="\0"), max_size=60))
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_variables_are_settings_or_an_error(tmp_path: Path, text: str) -> None:
-    """The same for the environment, surrogates of undecodable bytes included."""
+    """Any text in variables, undecodable bytes included, gives settings or SettingsError."""
     names = ["OLLAMA_BACKENDS", "OLLAMA_BASE_URL", "GATEWAY_SERVER_BIND", "GATEWAY_AUDIT_KEEP"]
     names += ["GATEWAY_REDIS_URL", "GATEWAY_X" + text]
     found: Loaded | SettingsError
@@ -161,4 +161,4 @@ def test_any_variables_are_settings_or_an_error(tmp_path: Path, text: str) -> No
         found = load(None, dict.fromkeys(names, text), tmp_path)
     except SettingsError as exc:
         found = exc
-    assert is_well_told(found)
+    assert is_well_reported(found)

@@ -1,4 +1,4 @@
-"""Files with secrets that others may write are refused, by the name of a setting."""
+"""Files with secrets that others may write are refused, with the name of the setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BACKEND = "[[backends]]\nname = 'a'\nurl = 'http://a'\n"
 
 
 def problems_in(cwd: Path, **environ: str) -> list[str]:
-    """What is wrong, with the file's directory left out."""
+    """Return the problems, without the directory in the paths."""
     try:
         load(environ=environ, cwd=cwd)
     except SettingsError as error:
@@ -23,13 +23,13 @@ def problems_in(cwd: Path, **environ: str) -> list[str]:
 
 
 def put(path: Path, text: str, mode: int) -> None:
-    """A file of a mode."""
+    """Write a file with this mode."""
     path.write_text(text)
     path.chmod(mode)
 
 
 def fault(name: str, file: str, mode: str = "0666") -> str:
-    """What is said of a file."""
+    """Return the expected problem of a file."""
     return (
         f"{name}: the file {file} others may write (mode {mode}): chmod go-w it,"
         " or set storage.allow_shared_data_dir"
@@ -48,7 +48,7 @@ def fault(name: str, file: str, mode: str = "0666") -> str:
     ],
 )
 def test_the_file_itself(tmp_path: Path, document: str, name: str, mode: int) -> None:
-    """Where a secret stands in it; a fault is told once."""
+    """A settings file with a secret must not be writable; it is reported once."""
     put(tmp_path / "gateway.toml", document, mode)
     assert problems_in(tmp_path) == [fault(name, "gateway.toml", f"{mode:04o}")]
     (tmp_path / "gateway.toml").chmod(0o644)
@@ -56,7 +56,7 @@ def test_the_file_itself(tmp_path: Path, document: str, name: str, mode: int) ->
 
 
 def test_a_file_without_a_secret(tmp_path: Path) -> None:
-    """Or with one that the environment gives: it is as it was."""
+    """A file without a secret may be writable, also if the environment holds the secret."""
     document = BACKEND + "auth_token = { env = 'T' }\n[server]\nadmin_token = ''"
     put(tmp_path / "gateway.toml", document, 0o666)
     assert problems_in(tmp_path, T=TOKEN) == []
@@ -74,7 +74,7 @@ def test_a_file_without_a_secret(tmp_path: Path) -> None:
     ],
 )
 def test_the_dotenv_file(tmp_path: Path, line: str, name: str) -> None:
-    """Where a secret comes from it, and not from the environment itself."""
+    """`.env` must not be writable if a secret comes from it."""
     put(tmp_path / ".env", line + "\n", 0o666)
     assert problems_in(tmp_path) == [fault(name, ".env")]
     variable, _, value = line.partition("=")
@@ -84,7 +84,7 @@ def test_the_dotenv_file(tmp_path: Path, line: str, name: str) -> None:
 
 
 def test_a_file_that_a_secret_names(tmp_path: Path) -> None:
-    """Also one that `.env` names by a variable, a link's target, and what others may replace."""
+    """The file, its directory, a link's target and `.env` must not be writable."""
     put(tmp_path / "token", TOKEN, 0o444)
     put(tmp_path / "gateway.toml", "[server]\nadmin_token = { file = 'link' }", 0o644)
     (tmp_path / "link").symlink_to("token")
@@ -103,7 +103,7 @@ def test_a_file_that_a_secret_names(tmp_path: Path) -> None:
 
 
 def test_it_can_be_allowed(tmp_path: Path) -> None:
-    """In the file or in the environment; all other problems are told beside it where it is not."""
+    """allow_shared_data_dir allows it; other problems are still reported."""
     put(tmp_path / "gateway.toml", WITH_SECRET + "bind = '?'", 0o666)
     assert len(problems_in(tmp_path)) == 2
     assert len(problems_in(tmp_path, GATEWAY_STORAGE_ALLOW_SHARED_DATA_DIR="true")) == 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_gateway.settings import Address, Settings, SettingsError, files, load
+from ollama_gateway.settings import ListenAddress, Settings, SettingsError, files, load
 from tests.settings.conftest import Load, Problems
 
 MANY_WRONG = """
@@ -33,7 +33,7 @@ url = "http://:hunter2@redis"
 
 
 def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
-    """No file, no variables: the defaults, and one Ollama on this machine."""
+    """Without file and variables: the defaults, and one Ollama on this machine."""
     found = load(None, {}, tmp_path)
     assert found.source is None
     assert found.warnings == ()
@@ -49,7 +49,7 @@ def test_values_arrive_in_plain_units(loaded: Load) -> None:
         '[server]\nbind = "[::1]:1"\ndrain_timeout = "250ms"\nmax_body = "1KiB"\ntls_cert = ""\n'
         'admin_token = ""\nexpose_backend = true\n[race]\nhedge_after = "off"\n'
     ).settings
-    assert found.server.bind == Address("::1", 1)
+    assert found.server.bind == ListenAddress("::1", 1)
     assert found.server.drain_timeout == 0.25
     assert found.server.max_body == 1024
     assert found.server.tls_cert is None
@@ -58,8 +58,8 @@ def test_values_arrive_in_plain_units(loaded: Load) -> None:
     assert found.race.hedge_after == "off"
 
 
-def test_every_problem_is_told_at_once(problems: Problems) -> None:
-    """One run names every wrong key with its path, and no secret."""
+def test_every_problem_is_reported_at_once(problems: Problems) -> None:
+    """One run reports every wrong key with its path, and no secret."""
     assert sorted(problems(MANY_WRONG, {"GATEWAY_RACE_IDLE_TIMEOUT": "3"})) == sorted(
         [
             "bind: unknown setting (did you mean server.bind?)",
@@ -71,15 +71,15 @@ def test_every_problem_is_told_at_once(problems: Problems) -> None:
                 "server.admin_token: is required, since server.admin_bind (0.0.0.0:11436) is not a "
                 "loopback address"
             ),
-            "server.max_body_total: 1GiB is less than server.max_body (2GiB)",
-            "backends[0].url: must not hold credentials; use auth_token or headers",
+            "server.max_body_total: 1GiB is less than server.max_body (2GiB): raise it",
+            "backends[0].url: must not hold credentials: use auth_token or headers",
             "backends[0].slots: -4 is not a whole number from 0 up to 64 bits",
             "backends[1].url: is missing",
-            'backends[1].name: "gpu-1" is already the name of backends[0]',
+            'backends[1].name: "gpu-1" is already the name of backends[0]: choose another',
             "backends[1].auth_tokn: unknown setting (did you mean auth_token?)",
-            "backends[1].headers['a b']: is not the name of a header",
-            "backends[1].headers['Host']: is set by the gateway itself",
-            "backends[1].headers['x-a']: is given twice (auth_token counts)",
+            "backends[1].headers['a b']: is not a header name",
+            "backends[1].headers['Host']: is set by the gateway itself: remove it",
+            "backends[1].headers['x-a']: is given twice (auth_token counts): keep one",
             'backends[1].headers[\'X-N\']: must be a string, { env = "NAME" } or { file = "PATH" }',
             "race.hedge_aftr: unknown setting (did you mean hedge_after?)",
             "race.max_attempts: 0 is not a whole number from 1 up to 64 bits",
@@ -90,7 +90,7 @@ def test_every_problem_is_told_at_once(problems: Problems) -> None:
 
 
 def test_the_error_reads_as_its_lines(loaded: Load) -> None:
-    """str(SettingsError) is what a terminal shows, one problem a line."""
+    """str(SettingsError) has one problem a line."""
     with pytest.raises(SettingsError) as caught:
         loaded("a = 1\nb = 2\n")
     assert str(caught.value) == "a: unknown setting\nb: unknown setting"
@@ -121,7 +121,7 @@ def test_the_error_reads_as_its_lines(loaded: Load) -> None:
     ],
 )
 def test_one_wrong_value(problems: Problems, toml: str, expected: str) -> None:
-    """The problem begins with the path and says what was expected."""
+    """The problem begins with the path and says what is expected."""
     if "u0000" in toml:
         toml = toml.replace("'", '"')
     (problem,) = problems(toml)
@@ -130,7 +130,7 @@ def test_one_wrong_value(problems: Problems, toml: str, expected: str) -> None:
 
 @pytest.mark.parametrize("url", ["redis://a", "rediss://:pw@a:6380/1", "unix:///run/redis.sock"])
 def test_good_redis_urls(loaded: Load, url: str) -> None:
-    """The three schemes of redis-py."""
+    """All three schemes of redis-py are accepted."""
     found = loaded(f"[redis]\nurl = '{url}'").settings.redis.url
     assert found is not None
     assert found.reveal() == url
@@ -154,20 +154,20 @@ def test_the_first_file_of_four_counts(
     variable: str | None,
     expected: str | None,
 ) -> None:
-    """--config, $GATEWAY_CONFIG, ./gateway.toml, the system's; else none."""
-    places = {"named": "a.toml", "env": "b.toml", "here": "gateway.toml", "etc": "etc.toml"}
-    monkeypatch.setattr(files, "SYSTEM_FILE", tmp_path / places["etc"])
+    """The order is --config, $GATEWAY_CONFIG, ./gateway.toml, the system's file."""
+    paths = {"named": "a.toml", "env": "b.toml", "here": "gateway.toml", "etc": "etc.toml"}
+    monkeypatch.setattr(files, "SYSTEM_FILE", tmp_path / paths["etc"])
     for name in present:
-        (tmp_path / places[name]).write_text("")
-    environ = {"GATEWAY_CONFIG": places[variable]} if variable else {}
-    found = load(Path(places[config]) if config else None, environ, tmp_path)
-    assert found.source == (tmp_path / places[expected] if expected else None)
+        (tmp_path / paths[name]).write_text("")
+    environ = {"GATEWAY_CONFIG": paths[variable]} if variable else {}
+    found = load(Path(paths[config]) if config else None, environ, tmp_path)
+    assert found.source == (tmp_path / paths[expected] if expected else None)
     assert found.warnings == ()
 
 
 @pytest.mark.parametrize("by_variable", [True, False])
 def test_a_file_asked_for_by_name_must_exist(tmp_path: Path, *, by_variable: bool) -> None:
-    """Nothing else is taken in its place."""
+    """No other file is read instead."""
     (tmp_path / "gateway.toml").write_text("")
     environ = {"GATEWAY_CONFIG": "missing.toml"} if by_variable else {}
     with pytest.raises(SettingsError) as caught:
@@ -176,12 +176,12 @@ def test_a_file_asked_for_by_name_must_exist(tmp_path: Path, *, by_variable: boo
 
 
 def test_a_token_lets_the_admin_listener_out(loaded: Load) -> None:
-    """With a token it may listen on any address."""
+    """With a token the admin listener may listen on any address."""
     toml = "[server]\nadmin_bind = '0.0.0.0:1'\nadmin_token = { env = 'T' }\n"
     assert loaded(toml, {"T": "secret"}).settings.server.admin_bind.port == 1
 
 
 def test_tls_needs_both_halves(problems: Problems) -> None:
-    """The missing one is named as well."""
+    """The error names the missing one."""
     found = problems("[server]\ntls_cert = 'a'")
-    assert "server.tls_key: is missing: tls_cert and tls_key go together" in found
+    assert "server.tls_key: is missing: set both tls_cert and tls_key, or neither" in found

@@ -6,14 +6,14 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ollama_gateway.settings import Backend, Secret
-from ollama_gateway.settings.secret import LIMIT, read_secret
+from ollama_gateway.settings import BackendSettings, SecretText
+from ollama_gateway.settings.secret import MAX_SECRET_BYTES, read_secret
 
 
 def test_a_secret_shows_itself_to_reveal_alone() -> None:
-    """repr, str, format, percent, asdict, JSON and an enclosing repr hide the text."""
-    secret = Secret("hunter2")
-    backend = Backend("a", "http://a", auth_token=secret, headers={"X-Key": secret})
+    """repr, str, format, asdict, JSON and an enclosing repr hide the text."""
+    secret = SecretText("hunter2")
+    backend = BackendSettings("a", "http://a", auth_token=secret, headers={"X-Key": secret})
     texts = [repr(secret), str(secret), f"{secret}", f"{secret!r:>20}", f"{secret:>20}"]
     texts += ["%s %r" % (secret, secret), repr(backend), repr(attrs.asdict(backend))]  # noqa: UP031
     assert secret.reveal() == "hunter2"
@@ -24,15 +24,15 @@ def test_a_secret_shows_itself_to_reveal_alone() -> None:
 
 
 def test_secrets_compare_by_their_text() -> None:
-    """Two settings files with the same secret are equal."""
-    assert Secret("a") == Secret("a")
-    assert hash(Secret("a")) == hash(Secret("a"))
-    assert Secret("a") != Secret("b")
-    assert Secret("a") != "a"
+    """Secrets with the same text are equal."""
+    assert SecretText("a") == SecretText("a")
+    assert hash(SecretText("a")) == hash(SecretText("a"))
+    assert SecretText("a") != SecretText("b")
+    assert SecretText("a") != "a"
 
 
 def test_the_three_forms(tmp_path: Path) -> None:
-    """A string, a variable, a file."""
+    """A secret is a string, a variable or a file."""
     (tmp_path / "key").write_text("from-file\n")
     environ = {"KEY": "from-env"}
     assert read_secret("plain", environ, tmp_path).reveal() == "plain"
@@ -44,7 +44,7 @@ def test_the_three_forms(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["hunter2", "hunter2\n", "hunter2\r\n"])
 def test_one_newline_at_the_end_of_a_file_goes(tmp_path: Path, content: str) -> None:
-    """Editors end files with a newline that is no part of the secret."""
+    """One newline at the end of a file is no part of the secret."""
     (tmp_path / "key").write_bytes(content.encode())
     assert read_secret({"file": "key"}, {}, tmp_path).reveal() == "hunter2"
 
@@ -61,11 +61,11 @@ def test_one_newline_at_the_end_of_a_file_goes(tmp_path: Path, content: str) -> 
         b"hunter2\x00",
         "hünter2".encode(),
         b"hunter2\xff",
-        pytest.param(b"hunter2" * LIMIT, id="long"),
+        pytest.param(b"hunter2" * MAX_SECRET_BYTES, id="long"),
     ],
 )
 def test_what_no_header_can_carry_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Empty, longer than a line, blanks at the ends, not ASCII, endless: named by the file."""
+    """A text that no header can carry is refused, with the name of the file."""
     (tmp_path / "key").write_bytes(content)
     with pytest.raises(ValueError, match="the file key") as caught:
         read_secret({"file": "key"}, {}, tmp_path)
@@ -98,7 +98,7 @@ def test_what_no_header_can_carry_is_refused(tmp_path: Path, content: bytes) -> 
     ],
 )
 def test_a_wrong_secret_says_why(tmp_path: Path, value: object, why: str) -> None:
-    """The variable or the file is named, what might be the secret is not."""
+    """The error names the variable or the file, and nothing that may be the secret."""
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(ValueError, match=why) as caught:
         read_secret(value, {"EMPTY": ""}, tmp_path)

@@ -1,4 +1,4 @@
-"""What processes share: each has its part, and nobody has nothing."""
+"""Totals are divided among processes, and each process gets a part."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ url = "http://b"
 
 @given(st.integers(0, 2**40), st.integers(1, 64))
 def test_the_parts_are_the_whole(total: int, count: int) -> None:
-    """They add up, and no two differ by more than one."""
+    """The parts add up, and no two differ by more than one."""
     parts = [share(total, number, count) for number in range(count)]
 
     assert sum(parts) == total
@@ -35,7 +35,7 @@ def test_the_parts_are_the_whole(total: int, count: int) -> None:
 
 
 def test_each_process_has_its_share_of_all_that_is_counted(loaded: Load) -> None:
-    """Connections, bodies and slots are divided; no cap stays none; all else is as it was."""
+    """Connections, bodies and slots are divided; 0 stays 0; all else is unchanged."""
     whole = loaded(FEW.replace("= 3", "= 10").replace("200MiB", "1GiB")).settings
     shares = [share_of(whole, number) for number in range(4)]
 
@@ -49,7 +49,7 @@ def test_each_process_has_its_share_of_all_that_is_counted(loaded: Load) -> None
 
 
 def test_the_connections_of_an_address_are_divided_too(loaded: Load) -> None:
-    """Where a figure is set: a quarter of each process's own is a quarter of all."""
+    """A limit for one address is divided as well, if it is set."""
     toml = FEW.replace("= 3", "= 10\nmax_connections_per_address = 9", 1).replace("= 3", "= 4")
     whole = loaded(toml.replace("200MiB", "1GiB")).settings
     shares = [share_of(whole, number) for number in range(4)]
@@ -58,7 +58,7 @@ def test_the_connections_of_an_address_are_divided_too(loaded: Load) -> None:
 
 
 def test_the_remainders_of_backends_go_round(loaded: Load) -> None:
-    """Backends with one slot more than processes do not all give it to the same process."""
+    """The slot that is left over goes to another process for each backend."""
     backends = "".join(
         f"[[backends]]\nname = '{name}'\nurl = 'http://{name}'\nslots = 3\n" for name in "ab"
     )
@@ -70,31 +70,31 @@ def test_the_remainders_of_backends_go_round(loaded: Load) -> None:
 
 
 def test_one_process_has_everything(loaded: Load) -> None:
-    """A gateway of one process is as its settings say."""
+    """A single process keeps the settings as they are."""
     whole = loaded("[[backends]]\nname = 'a'\nurl = 'http://a'\nslots = 3").settings
 
     assert share_of(whole, 0) == whole
 
 
 def test_what_leaves_a_process_with_nothing_is_refused(problems: Problems) -> None:
-    """Each figure that is too small is named, with the processes that it is too small for."""
+    """The error names each total that is too small, and the number of processes."""
     few = FEW.replace("= 3", "= 3\nmax_connections_per_address = 2", 1)
     assert problems(few) == (
-        "server.max_connections: 3 is fewer than server.processes (4): each needs one of its own",
+        "server.max_connections: 3 is less than server.processes (4): each process needs its own",
         (
-            "server.max_connections_per_address: 2 is fewer than server.processes (4): "
-            "each needs one of its own"
+            "server.max_connections_per_address: 2 is less than server.processes (4): "
+            "each process needs its own"
         ),
         (
             "server.max_body_total: 200MiB, divided by server.processes (4), is less than "
-            "server.max_body (64MiB)"
+            "server.max_body (64MiB): raise it"
         ),
-        "backends[0].slots: 3 is fewer than server.processes (4): each needs one of its own",
+        "backends[0].slots: 3 is less than server.processes (4): each process needs its own",
     )
 
 
 def test_several_processes_need_redis(problems: Problems) -> None:
-    """Without it each would count the limits of keys by itself."""
+    """Settings with several processes and without Redis are refused."""
     (found,) = problems("[server]\nprocesses = 2")
 
     assert found.startswith("server.processes: more than one process needs redis.url")

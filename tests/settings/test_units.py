@@ -21,11 +21,11 @@ from ollama_gateway.settings import units
         ("5m", 300.0),
         ("2h", 7200.0),
         ("400d", 34_560_000.0),
-        ("36500d", units.LONGEST),
+        ("36500d", units.MAX_SECONDS),
     ],
 )
 def test_a_duration_is_read_in_seconds(text: str, expected: float) -> None:
-    """Every unit has its factor, and decimal fractions are exact."""
+    """Every unit has its factor, and fractions are exact."""
     assert units.seconds(text) == expected
 
 
@@ -58,33 +58,33 @@ def test_a_duration_is_read_in_seconds(text: str, expected: float) -> None:
     ],
 )
 def test_what_is_no_duration_is_refused(value: object) -> None:
-    """A number without a unit, a sign, another script's digits, and the endless are no duration."""
+    """A number without a unit, a sign, or digits of another script is no duration."""
     with pytest.raises(ValueError, match=r"^[^\n]{1,200}$"):
         units.seconds(value)
 
 
 def test_the_message_shows_what_a_duration_looks_like() -> None:
-    """Whoever wrote a wrong one sees three good ones."""
+    """The error shows three good durations."""
     with pytest.raises(ValueError, match="parsecs") as caught:
         units.seconds("5 parsecs")
     assert str(caught.value) == '"5 parsecs" is not a duration like "250ms", "30s", "5m"'
 
 
 def test_zero_is_refused_where_it_makes_no_sense() -> None:
-    """A timeout of nothing would fail every request."""
+    """A duration that must not be zero refuses zero."""
     with pytest.raises(ValueError, match="longer than 0s"):
         units.some_seconds("0ms")
 
 
 @pytest.mark.parametrize(("value", "expected"), [("auto", "auto"), ("off", "off"), ("2s", 2.0)])
 def test_a_hedge_delay_is_a_duration_or_a_word(value: str, expected: object) -> None:
-    """The two words pass through, all else is a duration."""
+    """`auto` and `off` are kept, all else is a duration."""
     assert units.hedge_delay(value) == expected
 
 
 @given(st.integers(0, 10**9).map(lambda count: count / 1000))
 def test_a_shown_duration_reads_back(value: float) -> None:
-    """What `config show` prints can be pasted into the file."""
+    """The shown form reads back as the same value."""
     assert units.seconds(units.show_seconds(value)) == value
 
 
@@ -105,7 +105,7 @@ def test_a_shown_duration_reads_back(value: float) -> None:
     ],
 )
 def test_a_size_is_read_in_bytes(value: object, expected: int) -> None:
-    """Binary and decimal units are told apart; a plain number is bytes."""
+    """Binary and decimal units differ; a plain number is bytes."""
     assert units.some_bytes(value) == expected
 
 
@@ -131,14 +131,14 @@ def test_a_size_is_read_in_bytes(value: object, expected: int) -> None:
     ],
 )
 def test_what_is_no_size_is_refused(value: object) -> None:
-    """Zero, fractions, unknown units and what does not fit 64 bits are no size."""
+    """Zero, fractions, unknown units and more than 64 bits are no size."""
     with pytest.raises(ValueError, match=r"^[^\n]{1,200}$"):
         units.some_bytes(value)
 
 
 @given(st.integers(1, 2**50))
 def test_a_shown_size_reads_back(value: int) -> None:
-    """What `config show` prints can be pasted into the file."""
+    """The shown form reads back as the same value."""
     assert units.some_bytes(units.show_bytes(value)) == value
 
 
@@ -146,7 +146,7 @@ def test_a_shown_size_reads_back(value: int) -> None:
     "value", [-1, 2**63, 1.0, "1", True, None, float("nan"), pytest.param(16**9999, id="huge")]
 )
 def test_what_is_no_count_is_refused(value: object) -> None:
-    """A count is a whole number from its least to 64 bits; true is none."""
+    """A count is a whole number up to 64 bits; true is not one."""
     with pytest.raises(ValueError, match="whole number"):
         units.counted(0)(value)
 
@@ -163,7 +163,7 @@ def test_what_is_no_ratio_is_refused(value: object) -> None:
     [("TRUE", True), ("true", True), ("1", True), ("false", False), ("0", False), ("yes", "yes")],
 )
 def test_a_switch_in_a_variable(text: str, expected: object) -> None:
-    """Four words are a switch, everything else goes to the reader, which refuses it."""
+    """Four words are converted, other text goes to the reader, which refuses it."""
     assert units.flag_from_text(text) == expected
 
 
@@ -178,7 +178,7 @@ def test_a_switch_in_a_variable(text: str, expected: object) -> None:
     ],
 )
 def test_a_list_in_a_variable(text: str, expected: object) -> None:
-    """Commas or JSON; broken or bottomless JSON goes to the reader, which refuses it."""
+    """Commas or JSON are converted; broken or deep JSON goes to the reader, which refuses it."""
     assert units.list_from_text(text) == expected
 
 
@@ -195,7 +195,7 @@ def test_a_list_in_a_variable(text: str, expected: object) -> None:
     ],
 )
 def test_a_number_in_a_variable(text: str, expected: object) -> None:
-    """Whole and broken numbers; the endless stay text."""
+    """Numbers are converted; nan, inf and endless ones stay text."""
     assert units.number_from_text(text) == expected
 
 
@@ -215,5 +215,5 @@ def test_a_number_in_a_variable(text: str, expected: object) -> None:
     ],
 )
 def test_a_value_in_a_message(value: object, expected: str) -> None:
-    """A message repeats a value short, escaped, and on one line."""
+    """A message shows a value clipped, escaped and on one line."""
     assert units.shown(value) == expected

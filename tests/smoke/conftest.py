@@ -1,4 +1,4 @@
-"""One fleet a module: starting processes is what these tests spend their time on."""
+"""One fleet for each module, because starting processes takes most of the time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def own_fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def shared_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet that the test leaves as it is."""
+    """A fleet that the test does not change."""
     with fleet(tmp_path_factory.mktemp("data")) as started:
         yield started

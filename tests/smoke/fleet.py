@@ -1,4 +1,4 @@
-"""Real processes on real sockets: simulators, gateways, and `gatewayctl` beside them."""
+"""Real processes on real sockets: simulators, gateways and `gatewayctl`."""
 
 from __future__ import annotations
 
@@ -33,14 +33,13 @@ TWO: Final = {
     "a": ("--model", "shared:1", "only-a:1", *PACE),
     "b": ("--model", "shared:1", "only-b:1", *PACE),
 }
-"""Simulators, by name, that share a model and have one each of their own: their arguments."""
+"""Arguments of simulators, by name; they share a model, and each has one of its own."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, and that nobody else will be given soon.
+    """Return a port of 127.0.0.1 that is free and stays free until the test uses it.
 
-    Each of the processes that run tests has ports of its own, below those that the system gives
-    out: what is started a moment later finds it free.
+    Each process that runs tests has its own ports, below those that the system assigns.
     """
     for port in itertools.islice(_PORTS, 1_000):
         with socket.socket() as sock, suppress(OSError):
@@ -51,7 +50,7 @@ def free_port() -> int:
 
 @attrs.define
 class Process:
-    """A running program; its standard error is kept, line by line."""
+    """A running program and the lines of its standard error."""
 
     popen: subprocess.Popen[str]
     lines: list[str] = attrs.field(factory=list)
@@ -59,7 +58,7 @@ class Process:
     _ended: bool = False
 
     def watch(self, stderr: IO[str]) -> None:
-        """Keep the lines; runs in a thread until the stream ends."""
+        """Collect the lines; runs in a thread until the stream ends."""
         for line in stderr:
             with self._came:
                 self.lines.append(line.rstrip("\n"))
@@ -70,7 +69,7 @@ class Process:
             self._came.notify_all()
 
     def wait_for(self, text: str) -> str:
-        """The first line that holds `text`; fails when it does not come."""
+        """Return the first line that contains `text`; fail if none comes."""
         with self._came:
             found = self._came.wait_for(
                 lambda: self._ended or any(text in line for line in self.lines), PATIENCE
@@ -81,14 +80,14 @@ class Process:
             return line
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait for the exit code."""
+        """Send a signal and return the exit code."""
         self.popen.send_signal(number)
         return self.popen.wait(PATIENCE)
 
 
 @contextmanager
 def running(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """`python -m ...` for the length of the block; killed at its end if it still runs."""
+    """Run `python -m ...` during the block; kill it at the end if it still runs."""
     popen = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         env={**clean_environment(), **(environment or {})},
@@ -110,7 +109,7 @@ def running(*arguments: str, environment: Mapping[str, str] | None = None) -> It
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without settings of a gateway or a client."""
+    """Return this process's environment without settings of a gateway or a client."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -127,27 +126,27 @@ class Gateway:
 
     @property
     def port(self) -> int:
-        """Where clients go."""
+        """The port for clients."""
         return int(self.environment["GATEWAY_SERVER_BIND"].rpartition(":")[2])
 
     @property
     def admin_port(self) -> int:
-        """Where operators go."""
+        """The port of the admin listener."""
         return int(self.environment["GATEWAY_SERVER_ADMIN_BIND"].rpartition(":")[2])
 
     def status(self) -> Any:
-        """What it says of itself."""
+        """Return its `/status.json`."""
         return _read_json(self.admin_port, "/status.json")
 
     def used(self, key_id: str) -> dict[str, int]:
-        """What is used of a key's limits, by their names."""
+        """Return the usage of a key's limits, by their names."""
         limits = _read_json(self.admin_port, f"/limits/{key_id}")["limits"]
         return {name: limit["used"] for name, limit in limits.items()}
 
 
 @attrs.define
 class Fleet:
-    """Simulators behind gateways, and a key without limits that all of them know."""
+    """Simulators behind gateways, and a key without limits that works on all gateways."""
 
     simulators: dict[str, Process]
     gateways: list[Gateway]
@@ -162,7 +161,7 @@ class Fleet:
 
     @property
     def port(self) -> int:
-        """Where clients of the first gateway go."""
+        """The port of the first gateway."""
         return self.gateways[0].port
 
     @property
@@ -172,32 +171,32 @@ class Fleet:
 
     @property
     def url(self) -> str:
-        """Where clients of the first gateway go."""
+        """The port of the first gateway."""
         return f"http://127.0.0.1:{self.port}"
 
     def records(self, count: int) -> list[Any]:
-        """What the first gateway logged of requests, once it has of so many: lines come late."""
+        """Return the log lines of requests of the first gateway, once there are this many."""
         deadline = time.monotonic() + PATIENCE
         while True:
             found = [json.loads(line) for line in self.gateway.lines if '"exchange"' in line]
             if len(found) >= count:
                 return found
-            assert time.monotonic() < deadline, f"{len(found)} rows of {count} were logged"
+            assert time.monotonic() < deadline, f"{len(found)} records of {count} were logged"
             time.sleep(0.01)
 
     def figures(self, name: str) -> Figures:
-        """What a simulator has served."""
+        """Return the counters of a simulator."""
         return Figures(**_read_json(self._ports[name], PATH))
 
     def restart(self, number: int, ended_by: signal.Signals) -> None:
-        """End a gateway, and start it again with the same settings."""
+        """Stop a gateway, and start it again with the same settings."""
         gateway = self.gateways[number]
         gateway.process.stop(ended_by)
         gateway.process = self._stack.enter_context(_gateway(gateway.environment))
         gateway.process.wait_for("serving")
 
     def create_key(self, name: str, limits: KeyLimits) -> tuple[APIKey, str]:
-        """A key and its text; the gateways know it at once."""
+        """Create a key and return its id and text; it works at once."""
         return _create_key(self.environment, name, limits)
 
     def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -205,7 +204,7 @@ class Fleet:
         return ctl(*arguments, environment=self.environment)
 
     def ctl_json(self, *arguments: str) -> Any:
-        """What `gatewayctl ... --json` says."""
+        """Return the output of `gatewayctl ... --json`."""
         return json.loads(self.ctl(*arguments, "--json").stdout)
 
 
@@ -228,13 +227,13 @@ def fleet(
     gateways: int = 1,
     **settings: str,
 ) -> Iterator[Fleet]:
-    """Run a fleet for the length of the block.
+    """Run a fleet during the block.
 
     Args:
-        directory: the gateways' data; several, when each is on a machine of its own.
-        simulators: by name, their arguments; the first are preferred.
-        gateways: how many.
-        settings: of the gateways, as environment variables.
+        directory: the data of the gateways; several, if each has its own machine.
+        simulators: arguments by name; the first are preferred.
+        gateways: the number of gateways.
+        settings: environment variables of the gateways.
 
     """
     directories = [directory] * gateways if isinstance(directory, Path) else directory

@@ -1,4 +1,4 @@
-"""`gatewayctl` on a disk that hangs once there is a file `hang` in its data directory."""
+"""Run `gatewayctl` on a disk that hangs once its data directory has a file `hang`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ollama_gateway.storage.private_file import Identity, identity
 
 
 def hanging(path: Path) -> Identity:
-    """Which file it is; no answer for ever, as of a file system that is away."""
+    """Return a file's identity, or never, like a file system that does not respond."""
     if (path.parent / "hang").exists():
         reading, _ = os.pipe()
         os.read(reading, 1)

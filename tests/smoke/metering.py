@@ -1,4 +1,4 @@
-"""A fleet for people's clients, and what one request of theirs left in the log."""
+"""A fleet for real clients, and the audit record of one request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIMULATORS: Final = {
     "c": ("--model", SLOW, "--tokens", "5000", "--token-delay", "20ms"),
     "d": ("--model", DOOMED, "--tokens", "5000", "--token-delay", "20ms"),
 }
-"""One that thinks and calls, one that can do neither, one to be left, and one to be killed."""
+"""Backends: one thinks and calls tools, one does neither, one is slow, one will be killed."""
 TEXT: Final = "Hello from a simulated model,"
 THOUGHTS: Final = "Hello from"
 PICTURE: Final = base64.b64encode(b"\x89PNG").decode()
@@ -44,40 +44,40 @@ _names = count()
 
 @attrs.define
 class Visitor:
-    """Somebody with a key of their own, so that the only row of it is theirs."""
+    """The clients of one key, whose only audit record is that of their request."""
 
     fleet: Fleet
     name: str = attrs.field(factory=lambda: f"visitor-{next(_names)}")
     key: str = attrs.field(init=False)
     clients: ExitStack = attrs.field(factory=ExitStack)
-    """Closes them."""
+    """The stack that closes the clients."""
 
     def __attrs_post_init__(self) -> None:
         _, self.key = self.fleet.create_key(self.name, KeyLimits())
 
     @property
     def ollama(self) -> ollama.Client:
-        """Ollama's client."""
+        """Return Ollama's client."""
         client = ollama.Client(self.fleet.url, headers={"Authorization": f"Bearer {self.key}"})
         self.clients.enter_context(client)
         return client
 
     @property
     def openai(self) -> openai.OpenAI:
-        """OpenAI's client, without its own retries."""
+        """Return OpenAI's client, without its own retries."""
         client = openai.OpenAI(base_url=f"{self.fleet.url}/v1", api_key=self.key, max_retries=0)
         self.clients.enter_context(client)
         return client
 
     @property
     def anthropic(self) -> anthropic.Anthropic:
-        """Anthropic's client, likewise."""
+        """Return Anthropic's client, without its own retries."""
         client = anthropic.Anthropic(base_url=self.fleet.url, api_key=self.key, max_retries=0)
         self.clients.enter_context(client)
         return client
 
     def metered(self) -> tuple[Any, ...]:
-        """Outcome, prompt and completion tokens and their source, of the one request."""
+        """Return outcome, prompt and completion tokens and their source, of the one request."""
         line = self.fleet.gateway.wait_for(f'"key_name": "{self.name}"')
         record = json.loads(line)
         names = ("outcome", "prompt_tokens", "completion_tokens", "tokens_source")
@@ -86,6 +86,6 @@ class Visitor:
 
 @contextmanager
 def visited(directory: Path) -> Iterator[Fleet]:
-    """The fleet, for the length of the block."""
+    """Run the fleet during the block."""
     with fleet(directory, SIMULATORS) as started:
         yield started

@@ -1,4 +1,4 @@
-"""A gateway of several processes, seen from outside."""
+"""Observe a gateway of several processes from outside."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNT: Final = 2
 def several(
     directory: Path, simulators: Mapping[str, Sequence[str]] = TWO, **settings: str
 ) -> Iterator[Fleet]:
-    """A fleet whose one gateway has several processes."""
+    """Run a fleet whose only gateway has several processes."""
     with redis_server() as url:
         shared = {"GATEWAY_REDIS_URL": url, "GATEWAY_SERVER_PROCESSES": str(COUNT)}
         with fleet(directory, simulators, 1, **{**shared, **settings}) as started:
@@ -28,23 +28,23 @@ def several(
 
 
 def members(gateway: Gateway) -> list[Any]:
-    """Its processes, as it says itself."""
+    """Return its processes, as it reports them."""
     found: list[Any] = gateway.status()["processes"]
     return found
 
 
 def pids(gateway: Gateway) -> list[int]:
-    """The ids of its processes."""
+    """Return the ids of its processes."""
     return [member["pid"] for member in members(gateway)]
 
 
 def all_serve(gateway: Gateway) -> bool:
-    """Whether each of its processes answers."""
+    """Return whether each of its processes answers."""
     return all(member["status"] for member in members(gateway))
 
 
 def figures(gateway: Gateway) -> dict[str, float]:
-    """What Prometheus gets, by sample."""
+    """Return its metrics, by sample."""
     address = f"http://127.0.0.1:{gateway.admin_port}/metrics"
     with urllib.request.urlopen(address, timeout=PATIENCE) as response:
         lines = response.read().decode().splitlines()
@@ -53,14 +53,14 @@ def figures(gateway: Gateway) -> dict[str, float]:
 
 
 def readiness(gateway: Gateway) -> Any:
-    """What it says at `/readyz` while it is ready; fails when it is not."""
+    """Return the answer of `/readyz`; fail if it is not ready."""
     address = f"http://127.0.0.1:{gateway.admin_port}/readyz"
     with urllib.request.urlopen(address, timeout=PATIENCE) as response:
         return json.load(response)
 
 
 def completed(gateway: Gateway) -> float:
-    """How many requests have been completed, by its figures."""
+    """Return the number of completed requests, by its metrics."""
     return sum(
         value
         for name, value in figures(gateway).items()
@@ -69,16 +69,16 @@ def completed(gateway: Gateway) -> float:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process that is not ours runs."""
+    """Return whether a process runs that is not our child."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"  # whoever should ask how it ended may be slow
+    return state != "Z"  # its parent may reap it late
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Ask again until it is so."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline

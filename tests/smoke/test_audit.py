@@ -1,4 +1,4 @@
-"""The trail as an operator reads it, beside gateways that write it, stop, and are killed."""
+"""The audit log as an operator reads it, while gateways write it, stop and are killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLOW = {"a": ("--model", "shared:1", "--tokens", "2000", "--token-delay", "50ms"
 
 @attrs.frozen
 class Seen:
-    """What a client saw of a request."""
+    """The id and figures of a request that a client saw."""
 
     request_id: str
     status: int
@@ -34,7 +34,7 @@ class Seen:
 
 @contextmanager
 def asked(fleet: Fleet, *, model: str = "shared:1", streams: bool = True) -> Iterator[Any]:
-    """A chat's answer, of which nothing was read yet."""
+    """Return a chat's answer of which nothing was read yet."""
     with closing(http.client.HTTPConnection("127.0.0.1", fleet.port, timeout=PATIENCE)) as client:
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": streams}
         headers = {"Authorization": f"Bearer {fleet.key}"}
@@ -43,7 +43,7 @@ def asked(fleet: Fleet, *, model: str = "shared:1", streams: bool = True) -> Ite
 
 
 def chat(fleet: Fleet, **options: Any) -> Seen:
-    """A chat to its end."""
+    """Read a chat to its end."""
     with asked(fleet, **options) as answer:
         last = json.loads(answer.read().splitlines()[-1])
     counts = (last.get(name, 0) for name in ("prompt_eval_count", "eval_count"))
@@ -51,40 +51,40 @@ def chat(fleet: Fleet, **options: Any) -> Seen:
 
 
 def records(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
-    """What `audit list --json` prints."""
+    """Return the records that `audit list --json` prints."""
     done = fleet.ctl("audit", "list", "--json", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    """Look until it is so."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not is_so():
         assert time.monotonic() < deadline
 
 
 def as_seen(record: dict[str, Any]) -> Seen:
-    """What a client should have seen of a request, by its row."""
+    """Return the figures a client must have seen, by the audit record."""
     counts = (record[name] or 0 for name in ("prompt_tokens", "completion_tokens"))
     return Seen(record["request_id"], record["status"], *counts)
 
 
 def verified(fleet: Fleet) -> tuple[int, list[dict[str, Any]]]:
-    """What `audit verify` exits with, and finds."""
+    """Return the exit code and the findings of `audit verify`."""
     done = fleet.ctl("audit", "verify", "--json")
     return done.returncode, json.loads(done.stdout)
 
 
 def alter(path: Path, seq: int) -> None:
-    """Make a row say that it cost less."""
+    """Lower the tokens of an audit record."""
     with closing(sqlite3.connect(path)) as connection, connection:
         changed = "json_set(document, '$.completion_tokens', 1)"
         connection.execute(f"UPDATE rows SET document = {changed} WHERE seq = ?", (seq,))  # noqa: S608
 
 
-def test_every_request_is_listed_told_summed_up_and_verified(own_fleet: Fleet) -> None:
-    """One row each; sums are what clients saw reported; a row that is altered is named."""
+def test_every_request_is_listed_shown_summed_up_and_verified(own_fleet: Fleet) -> None:
+    """Each request has one record, sums are those clients saw, and an altered record is named."""
     seen = [chat(own_fleet), chat(own_fleet, streams=False), chat(own_fleet, model="nope")]
     wait_until(lambda: len(records(own_fleet)) == len(seen))
     listed = records(own_fleet)
@@ -109,8 +109,8 @@ def test_every_request_is_listed_told_summed_up_and_verified(own_fleet: Fleet) -
     assert found["fault"] == {"seq": 2, "request_id": seen[1].request_id, "reason": "altered"}
 
 
-def test_strict_a_killed_gateway_leaves_a_row_of_every_open_stream(tmp_path: Path) -> None:
-    """They run until then, and are killed at the next start; the chain goes on."""
+def test_strict_a_killed_gateway_leaves_a_record_of_every_open_stream(tmp_path: Path) -> None:
+    """Open records become `killed` at the next start, and the chain continues."""
     with fleet(tmp_path, SLOW, GATEWAY_AUDIT_MODE="strict") as started, ExitStack() as streams:
         answers = [streams.enter_context(asked(started)) for _ in range(3)]
         assert all(b'"done":false' in answer.readline() for answer in answers)
@@ -129,7 +129,7 @@ def test_strict_a_killed_gateway_leaves_a_row_of_every_open_stream(tmp_path: Pat
 
 @contextmanager
 def following(fleet: Fleet, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """`audit list --follow` for the length of the block."""
+    """Run `audit list --follow` during the block."""
     command = (sys.executable, "-m", "ollama_gateway", "audit", "list", "--follow", *arguments)
     environment = {**clean_environment(), **fleet.environment}
     with subprocess.Popen(
@@ -142,21 +142,21 @@ def following(fleet: Fleet, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_new_row_is_followed(shared_fleet: Fleet, number: signal.Signals) -> None:
-    """It comes by itself; a signal is the end that was meant."""
+def test_a_new_record_is_followed(shared_fleet: Fleet, number: signal.Signals) -> None:
+    """A new record is printed at once; a signal ends the command with exit code 0."""
     with following(shared_fleet, "--limit", "0") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("began")
         seen = chat(shared_fleet)
         assert process.stdout.readline().rstrip().endswith(seen.request_id)
         process.send_signal(number)
-        rest = process.communicate(timeout=PATIENCE)
+        output = process.communicate(timeout=PATIENCE)
 
-        assert (process.returncode, *rest) == (0, "", "")
+        assert (process.returncode, *output) == (0, "", "")
 
 
-def test_whoever_reads_may_stop_reading(shared_fleet: Fleet) -> None:
-    """As `| head -1` does: no traceback, exit 0."""
+def test_a_reader_may_stop_reading(shared_fleet: Fleet) -> None:
+    """A closed pipe, as of `| head -1`, ends the command with exit code 0 and no traceback."""
     chat(shared_fleet)
     wait_until(lambda: len(records(shared_fleet)) > 0)
     with following(shared_fleet, "--json") as process:

@@ -1,4 +1,4 @@
-"""No part of a secret is said, whatever is wrong with it or with the store that it opens."""
+"""No output contains a part of a secret, whatever is wrong with it or with its store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHAIN: Final = "cHa1nWk3yJm5xBp2"
 HEADER: Final = "hEadQv4lu3Gd8sKf"
 KEY: Final = f"ogw_aaaaaaaa_{'Zx9Yw8Vu7T' * 4}abcdefgh1"
 LENGTH: Final = 6
-"""So much of a secret in a row is a part of it."""
+"""The length from which a substring counts as a part of a secret."""
 SIGNS: Final = (*"@/#%?: [|", "\\", "%zz", "@h/", "/x@", ":1@", ":1/")
 COMMANDS: Final = (
     ("config", "check"),
@@ -44,7 +44,7 @@ COMMANDS: Final = (
 
 
 def parts_in(text: str) -> set[str]:
-    """Which parts of the secrets are in a text; their beginnings alone say nothing."""
+    """Return the parts of secrets in a text; a common beginning does not count."""
     secrets = (HEAD, TAIL, TOKEN, CHAIN, HEADER, KEY[len("ogw_aaaaaaaa_") :])
     parts = {s[i : i + LENGTH] for s in secrets for i in range(len(s) - LENGTH + 1)}
     return {part for part in parts if part in text}
@@ -52,14 +52,14 @@ def parts_in(text: str) -> set[str]:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Settings of the test's own, in an empty directory."""
+    """Return settings for this test, in an empty directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
     return monkeypatch
 
 
 def said(*arguments: str) -> tuple[int, str]:
-    """The exit code of a command, and all that it says; also the trace of what it died of."""
+    """Return the exit code of a command and all its output, tracebacks included."""
     result = CliRunner().invoke(app, arguments)
     crashed = result.exception is not None and not isinstance(result.exception, SystemExit)
     assert not crashed, result.exception
@@ -90,7 +90,7 @@ def said(*arguments: str) -> tuple[int, str]:
 def test_a_password_with_a_reserved_sign(
     settings: pytest.MonkeyPatch, variable: str, shape: str, sign: str
 ) -> None:
-    """A lax reader takes part of it for a host; it is refused, or read whole, and never shown."""
+    """A reserved character in a password is refused, or read, and never shown."""
     settings.setenv(variable, shape.format(HEAD + sign + TAIL))
     code, text = said("config", "check")
     assert (code in {0, 2}, parts_in(text)) == (True, set())
@@ -125,8 +125,8 @@ def test_a_password_with_a_reserved_sign(
     ],
 )
 def test_a_file_that_is_wrong_is_not_quoted(settings: pytest.MonkeyPatch, document: str) -> None:
-    """Neither by the TOML reader, nor by whoever finds something else where a secret stands."""
-    settings.delenv("GATEWAY_STORAGE_DATA_DIR")  # which would count more than the file
+    """No error quotes a broken settings file, whichever reader reports it."""
+    settings.delenv("GATEWAY_STORAGE_DATA_DIR")  # a variable would win over the file
     Path("gateway.toml").write_text(document.format(TAIL))
     for command in (("config", "check"), ("keys", "list")):
         code, text = said(*command)
@@ -137,7 +137,7 @@ def test_a_file_that_is_wrong_is_not_quoted(settings: pytest.MonkeyPatch, docume
 def test_a_dotenv_file_that_is_wrong_is_not_quoted(
     settings: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], line: str
 ) -> None:
-    """Its reader warns by itself, of lines by their numbers."""
+    """A warning of the reader of `.env` shows line numbers only."""
     Path(".env").write_text(line.replace("{}", TAIL))
     _, text = said("config", "check")
     assert parts_in(text + "".join(capfd.readouterr())) == set()
@@ -160,7 +160,7 @@ def test_a_dotenv_file_that_is_wrong_is_not_quoted(
 def test_a_secret_on_the_command_line_is_not_repeated(
     settings: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...]
 ) -> None:
-    """It is in the shell's history already; it need not be in a log as well."""
+    """An error does not repeat a secret of the command line."""
     settings.setattr("sys.argv", ["gatewayctl", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -172,7 +172,7 @@ def test_a_secret_on_the_command_line_is_not_repeated(
 
 @contextmanager
 def quoting() -> Iterator[int]:
-    """A server that answers everything with an error of Redis that quotes it, as Redis does."""
+    """Run a server that answers each command with a Redis error that quotes it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer(client: socket.socket) -> None:
@@ -193,7 +193,7 @@ def quoting() -> Iterator[int]:
 
 
 def test_a_gateway_whose_stores_refuse(tmp_path: Path) -> None:
-    """Its log at `debug`, its figures and its status hold no part of what it was given."""
+    """Log, metrics and status of a gateway contain no part of its secrets."""
     password, admin = quote(f"{HEAD}@/#{TAIL}", safe=""), free_port()
     headers = {"X-Key": HEADER}
     backend = {"name": "a", "url": "http://127.0.0.1:1", "auth_token": TAIL, "headers": headers}

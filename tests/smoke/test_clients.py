@@ -1,4 +1,4 @@
-"""The clients that people use, over real sockets, unchanged."""
+"""Unchanged client libraries over real sockets."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ SAY_HI = [{"role": "user", "content": "hi"}]
 
 
 def ollama_client(fleet: Fleet, key: str | None = None) -> ollama.Client:
-    """Ollama's Python client, with a key."""
+    """Return Ollama's Python client, with a key."""
     return ollama.Client(fleet.url, headers={"Authorization": f"Bearer {key or fleet.key}"})
 
 
 def openai_client(fleet: Fleet) -> openai.OpenAI:
-    """OpenAI's Python client, with a key, and without its own retries."""
+    """Return OpenAI's Python client, with a key and without its own retries."""
     return openai.OpenAI(base_url=f"{fleet.url}/v1", api_key=fleet.key, max_retries=0)
 
 
 def native_chat(fleet: Fleet, model: str = "shared:1") -> str:
-    """The words of one streamed chat."""
+    """Return the text of one streamed chat."""
     with ollama_client(fleet) as client:
         parts = client.chat(model, SAY_HI, stream=True)
         return "".join(part.message.content or "" for part in parts)
 
 
 def test_ollamas_client_lists_the_union_and_streams(shared_fleet: Fleet) -> None:
-    """`list` shows each model once, and a chat streams from whoever hosts its model."""
+    """`list` shows each model once, and a chat streams from a backend that has its model."""
     with ollama_client(shared_fleet) as client:
         listed = client.list().models
 
@@ -54,7 +54,7 @@ def test_ollamas_client_does_the_rest(shared_fleet: Fleet) -> None:
 
 
 def test_ollamas_client_says_that_a_key_is_wrong(shared_fleet: Fleet) -> None:
-    """A key that is no good is an error that the client shows."""
+    """A wrong key is an error of the client."""
     with (
         ollama_client(shared_fleet, key="wrong-key-wrong-key-wrong") as client,
         pytest.raises(ollama.ResponseError, match="invalid API key") as caught,
@@ -82,7 +82,7 @@ def test_openais_client_lists_the_union_and_streams(shared_fleet: Fleet) -> None
 
 
 def test_a_key_in_the_path_serves_clients_without_headers(shared_fleet: Fleet) -> None:
-    """`OLLAMA_HOST=http://gateway/k/KEY` is all that the CLI needs, and no log holds the key."""
+    """A key in the path works, as in `OLLAMA_HOST=http://gateway/k/KEY`, and is not logged."""
     base = f"{shared_fleet.url}/k/{shared_fleet.key}"
     with urllib.request.urlopen(f"{base}/api/tags") as response:  # noqa: S310 - our own server
         listed = json.load(response)

@@ -1,4 +1,4 @@
-"""OpenAI's and Anthropic's own clients in every dialect: what they see, and what is metered."""
+"""The clients of OpenAI and Anthropic get the right answers, and are metered, in every dialect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACE: Final = ("--tokens", "5", "--token-delay", "1ms")
 
 @pytest.fixture(scope="module")
 def strict_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet whose rows are on the disk before a client has its answer."""
+    """A fleet whose audit records are on disk before the client has its answer."""
     simulators = {"a": ("--model", MODEL, *PACE)}
     data = tmp_path_factory.mktemp("data")
     with fleet(data, simulators, GATEWAY_AUDIT_MODE="strict") as started:
@@ -32,14 +32,14 @@ def strict_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture
 def gpt(strict_fleet: Fleet) -> Iterator[openai.OpenAI]:
-    """OpenAI's client."""
+    """Return OpenAI's client."""
     with _openai(strict_fleet) as client:
         yield client
 
 
 @pytest.fixture
 def claude(strict_fleet: Fleet) -> Iterator[anthropic.Anthropic]:
-    """Anthropic's client."""
+    """Return Anthropic's client."""
     with _anthropic(strict_fleet) as client:
         yield client
 
@@ -53,7 +53,7 @@ def _anthropic(of: Fleet) -> anthropic.Anthropic:
 
 
 def last_row(of: Fleet) -> dict[str, Any]:
-    """The newest row of the trail, which is on the disk when the client has its answer."""
+    """Return the newest audit record, which is on disk when the client has its answer."""
     directory = Path(of.environment["GATEWAY_STORAGE_DATA_DIR"])
     strands = Journals(directory, pytest.fail).segments()
     *_, last = (record for strand in strands for record in strand.records(TimeRange()))
@@ -61,7 +61,7 @@ def last_row(of: Fleet) -> dict[str, Any]:
 
 
 def assert_metered(of: Fleet, endpoint: str, prompt: int) -> None:
-    """The newest row tells what the client was told."""
+    """Assert that the newest audit record has the usage that the client saw."""
     record = last_row(of)
     assert {name: record[name] for name in METERED} == METERED
     assert (record["endpoint"], record["prompt_tokens"], record["completion_tokens"]) == (
@@ -72,7 +72,7 @@ def assert_metered(of: Fleet, endpoint: str, prompt: int) -> None:
 
 
 def test_responses_stream(strict_fleet: Fleet, gpt: openai.OpenAI) -> None:
-    """`responses.create(stream=True)` has the words, its end and the usage that was metered."""
+    """`responses.create(stream=True)` yields the text, the end and the metered usage."""
     events = list(gpt.responses.create(model=MODEL, input="hi", stream=True))
 
     words = "".join(e.delta for e in events if e.type == "response.output_text.delta")
@@ -94,7 +94,7 @@ def test_responses_whole(strict_fleet: Fleet, gpt: openai.OpenAI) -> None:
 
 
 def test_messages_stream(strict_fleet: Fleet, claude: anthropic.Anthropic) -> None:
-    """`messages.stream` has the words, and the real counts at its end."""
+    """`messages.stream` yields the text, and the real counts at its end."""
     with claude.messages.stream(model=MODEL, max_tokens=50, messages=SAY_HI) as stream:
         words = "".join(stream.text_stream)
         final = stream.get_final_message()
@@ -114,7 +114,7 @@ def test_messages_whole(strict_fleet: Fleet, claude: anthropic.Anthropic) -> Non
 
 
 def test_tokens_are_counted(strict_fleet: Fleet, claude: anthropic.Anthropic) -> None:
-    """`count_tokens` has its figure, and leaves no row."""
+    """`count_tokens` returns a number and leaves no audit record."""
     claude.messages.create(model=MODEL, max_tokens=50, messages=SAY_HI)
     before = last_row(strict_fleet)
     long: Any = [{"role": "user", "content": "x" * 396}]
@@ -124,12 +124,12 @@ def test_tokens_are_counted(strict_fleet: Fleet, claude: anthropic.Anthropic) ->
 
 
 @pytest.mark.parametrize("wants_usage", [False, True])
-def test_chat_streams_have_usage_for_who_asks(
+def test_chat_streams_have_usage_for_clients_that_ask(
     strict_fleet: Fleet,
     gpt: openai.OpenAI,
     wants_usage: bool,  # noqa: FBT001
 ) -> None:
-    """Usage is metered either way, and seen by a client that asked alone."""
+    """Usage is always metered, but only a client that asks for it gets it."""
     options: Any = {"stream_options": {"include_usage": True}} if wants_usage else {}
     chunks = list(gpt.chat.completions.create(model=MODEL, messages=SAY_HI, stream=True, **options))
 
@@ -140,7 +140,7 @@ def test_chat_streams_have_usage_for_who_asks(
 
 
 def test_refusals_are_raised(gpt: openai.OpenAI, claude: anthropic.Anthropic) -> None:
-    """A status is each client's own exception, with the gateway's words and the request's id."""
+    """Each client raises its own exception, with the gateway's message and the request id."""
     with pytest.raises(openai.PermissionDeniedError, match="not available to this key"):
         gpt.responses.create(model="nobody-has-this", input="hi")
     with pytest.raises(anthropic.PermissionDeniedError, match="not available to this key") as no:
@@ -173,7 +173,7 @@ def _raised(read: Callable[[], Iterable[Any]]) -> Exception:
 
 
 def test_a_backend_that_dies_in_the_middle_is_raised(tmp_path: Path) -> None:
-    """Every client raises where its stream is cut, and the row of each says that it was."""
+    """Every client raises if its stream is cut, and the audit record says so."""
     simulators = {"a": ("--model", MODEL, "--tokens", "5000", "--token-delay", "20ms")}
     with ExitStack() as stack:
         own = stack.enter_context(fleet(tmp_path, simulators))

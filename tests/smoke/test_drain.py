@@ -1,4 +1,4 @@
-"""The end of a process: streams finish, clients that do not read hold up nothing."""
+"""At the end of a process streams finish, and clients that do not read delay nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHAT = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content":
 
 
 def asked_chat(fleet: Fleet, key: str) -> socket.socket:
-    """A connection on which a chat was asked for."""
+    """Open a connection and send a chat request."""
     client = socket.create_connection(("127.0.0.1", fleet.port), timeout=PATIENCE)
     head = f"host: h\r\nauthorization: Bearer {key}\r\ncontent-length: {len(CHAT)}\r\n\r\n"
     client.sendall(b"POST /api/chat HTTP/1.1\r\n" + head.encode() + CHAT)
@@ -23,7 +23,7 @@ def asked_chat(fleet: Fleet, key: str) -> socket.socket:
 
 
 def begun_chat(fleet: Fleet) -> socket.socket:
-    """A connection on which the first chunk of a chat has arrived."""
+    """Open a connection and read until the first chunk of a chat has arrived."""
     client = asked_chat(fleet, fleet.key)
     received = b""
     while b'"done":false' not in received:
@@ -31,8 +31,8 @@ def begun_chat(fleet: Fleet) -> socket.socket:
     return client
 
 
-def rest_of(client: socket.socket) -> bytes:
-    """All that still comes."""
+def remainder_of(client: socket.socket) -> bytes:
+    """Return the rest of the answer."""
     received = b""
     while data := client.recv(65536):
         received += data
@@ -40,18 +40,18 @@ def rest_of(client: socket.socket) -> bytes:
 
 
 def test_a_stream_finishes_before_the_process_ends(own_fleet: Fleet) -> None:
-    """SIGTERM in the middle of a stream: the client reads it to its end; exit code 0."""
+    """After SIGTERM a client reads its stream to the end, and the exit code is 0."""
     with begun_chat(own_fleet) as client:
         own_fleet.gateway.popen.send_signal(signal.SIGTERM)
-        rest = rest_of(client)
+        remainder = remainder_of(client)
 
-    assert b'"done":true' in rest
-    assert rest.endswith(b"0\r\n\r\n")
+    assert b'"done":true' in remainder
+    assert remainder.endswith(b"0\r\n\r\n")
     assert own_fleet.gateway.popen.wait(PATIENCE) == 0
 
 
 def test_a_second_signal_ends_it_at_once(own_fleet: Fleet) -> None:
-    """Who cannot wait for the drain says so by a second signal."""
+    """A second signal ends the process without waiting for the drain."""
     own_fleet.simulators["a"].popen.send_signal(signal.SIGSTOP)
     try:
         client = socket.create_connection(("127.0.0.1", own_fleet.port), timeout=PATIENCE)
@@ -67,21 +67,21 @@ def test_a_second_signal_ends_it_at_once(own_fleet: Fleet) -> None:
         own_fleet.simulators["a"].popen.send_signal(signal.SIGCONT)
 
 
-def test_a_hanging_stream_is_told_at_the_end_of_the_drain(own_fleet: Fleet) -> None:
-    """At `drain_timeout` what still runs gets an error event, and the process ends with 0."""
+def test_a_hanging_stream_gets_an_error_at_the_end_of_the_drain(own_fleet: Fleet) -> None:
+    """At `drain_timeout` a running stream gets an error event, and the exit code is 0."""
     with begun_chat(own_fleet) as client:
         own_fleet.simulators["a"].popen.send_signal(signal.SIGSTOP)
         own_fleet.gateway.popen.send_signal(signal.SIGTERM)
-        rest = rest_of(client)
+        remainder = remainder_of(client)
         own_fleet.simulators["a"].popen.send_signal(signal.SIGCONT)
 
-    assert b'{"error":"the gateway is shutting down"}' in rest
-    assert not rest.endswith(b"0\r\n\r\n")
+    assert b'{"error":"the gateway is shutting down"}' in remainder
+    assert not remainder.endswith(b"0\r\n\r\n")
     assert own_fleet.gateway.popen.wait(PATIENCE) == 0
 
 
 def test_a_client_that_stopped_reading_holds_up_nothing(own_fleet: Fleet) -> None:
-    """A full socket does not keep the process from ending by `drain_timeout`."""
+    """A full socket does not keep the process running after `drain_timeout`."""
     with begun_chat(own_fleet):
         own_fleet.gateway.popen.send_signal(signal.SIGTERM)
 
@@ -89,7 +89,7 @@ def test_a_client_that_stopped_reading_holds_up_nothing(own_fleet: Fleet) -> Non
 
 
 def test_a_disk_that_hangs_does_not_hold_up_the_end(own_fleet: Fleet) -> None:
-    """Rows, budgets and keys are given up, threads are left to themselves: the process ends."""
+    """The process ends although journals, budgets and keys cannot be closed."""
     names = ("GATEWAY_SERVER_BIND", "GATEWAY_SERVER_ADMIN_BIND")
     ports = {name: f"127.0.0.1:{free_port()}" for name in names}
     environment = {**own_fleet.environment, **ports, "GATEWAY_LIMITS_TOKENS_PER_DAY": "100000"}

@@ -1,4 +1,4 @@
-"""What a container's health check loads."""
+"""The modules that a container's health check loads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ print({"psycopg", "redis", "hypercorn"} & set(sys.modules) or "nothing")
 
 
 def test_health_loads_no_other_command() -> None:
-    """It is run every few seconds, so it does without stores and servers; its options are there."""
+    """`health` imports no stores and servers, since it runs every few seconds."""
     said = subprocess.check_output([sys.executable, "-c", LOOK], text=True, timeout=PATIENCE)
 
     assert "--ready" in said

@@ -1,4 +1,4 @@
-"""Hostile bytes at a running process while others stream: nobody notices, nothing leaks."""
+"""Hostile bytes disturb no stream of a running process, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUNDS = 5
 
 
 def attack(fleet: Fleet, data: bytes) -> bytes:
-    """What a hostile request gets: an answer, or an end."""
+    """Send a hostile request and return the answer, or nothing."""
     with socket.create_connection(("127.0.0.1", fleet.port), timeout=PATIENCE) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
@@ -31,25 +31,25 @@ def attack(fleet: Fleet, data: bytes) -> bytes:
 
 
 def status(fleet: Fleet) -> Any:
-    """The gateway's own figures."""
+    """Return the gateway's status."""
     address = fleet.environment["GATEWAY_SERVER_ADMIN_BIND"]
     with urllib.request.urlopen(f"http://{address}/status.json") as response:
         return json.load(response)
 
 
 def open_files(fleet: Fleet) -> int:
-    """How many file descriptors the gateway holds."""
+    """Return the number of file descriptors of the gateway."""
     return len(os.listdir(f"/proc/{fleet.gateway.popen.pid}/fd"))  # noqa: PTH208 - /proc
 
 
 def quiet(fleet: Fleet) -> bool:
-    """Whether no client is connected and nothing is being served."""
+    """Return whether no client is connected and no request is running."""
     figures = status(fleet)
     return (figures["connections"], figures["requests"]) == (0, 0)
 
 
-def test_what_ends_stock_hypercorn_disturbs_nobody(own_fleet: Fleet) -> None:
-    """The deadly requests, again and again, beside streams: all end well, all is given back."""
+def test_requests_that_crash_stock_hypercorn_disturb_no_stream(own_fleet: Fleet) -> None:
+    """Requests that crash hypercorn leave streams intact, and all resources are released."""
     expected = native_chat(own_fleet)
     files = open_files(own_fleet)
     with ThreadPoolExecutor(STREAMS) as pool:
@@ -67,7 +67,7 @@ def test_what_ends_stock_hypercorn_disturbs_nobody(own_fleet: Fleet) -> None:
 
 
 def test_the_admin_routes_are_not_public(own_fleet: Fleet) -> None:
-    """Health and figures answer on the admin address, and only there."""
+    """Only the admin address serves health and metrics."""
     for path in ("/healthz", "/readyz", "/metrics", "/status.json"):
         public = attack(own_fleet, f"GET {path} HTTP/1.1\r\nhost: h\r\n\r\n".encode())
         assert public.startswith(b"HTTP/1.1 404 ")

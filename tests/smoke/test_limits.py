@@ -1,4 +1,4 @@
-"""Limits as operators set them and as clients meet them, over real sockets."""
+"""Limits set by operators and met by clients, over real sockets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOLD = r"this key's limit of 1 requests a minute is reached; try again in (1m)?\
 
 
 def status_with(fleet: Fleet, key: str) -> int:
-    """The status that a chat has for a key."""
+    """Return the status of a chat with a key."""
     ask = urllib.request.Request(  # noqa: S310 - our own server
         f"{fleet.url}/api/chat",
         json.dumps(CHAT | {"options": {"num_predict": 1}}).encode(),
@@ -37,21 +37,21 @@ def status_with(fleet: Fleet, key: str) -> int:
 
 
 def wait_for_status(fleet: Fleet, key: str, status: int) -> None:
-    """Ask until a chat has this status."""
+    """Wait until a chat has this status."""
     deadline = time.monotonic() + PATIENCE
     while status_with(fleet, key) != status:
         assert time.monotonic() < deadline, f"no {status} came"
 
 
 def used_up(fleet: Fleet, name: str) -> str:
-    """The text of a key whose one request of this minute is made."""
+    """Return the text of a key that has used its one request of this minute."""
     _, text = fleet.create_key(name, KeyLimits(requests_per_minute=1, tokens_per_day=100_000))
     assert status_with(fleet, text) == 200
     return text
 
 
 def test_a_changed_limit_takes_effect(shared_fleet: Fleet) -> None:
-    """`keys update` sets a limit and takes it away again, in a gateway that is told nothing."""
+    """`keys update` sets and removes a limit, and a running gateway follows."""
     key, text = shared_fleet.create_key("changed", KeyLimits())
     assert status_with(shared_fleet, text) == 200
     assert shared_fleet.ctl("keys", "update", key.id, "--requests-per-minute", "1").returncode == 0
@@ -60,8 +60,8 @@ def test_a_changed_limit_takes_effect(shared_fleet: Fleet) -> None:
     wait_for_status(shared_fleet, text, 200)
 
 
-def test_show_tells_what_is_used(shared_fleet: Fleet) -> None:
-    """`keys show` asks the running gateway, and prints used and left for people and programs."""
+def test_show_prints_the_usage(shared_fleet: Fleet) -> None:
+    """`keys show` prints the usage of the running gateway, for people and programs."""
     limits = KeyLimits(requests_per_minute=5, concurrent_requests=2, tokens_per_month=100_000)
     key, text = shared_fleet.create_key("shown", limits)
     assert status_with(shared_fleet, text) == 200
@@ -88,10 +88,10 @@ def test_openais_client_meets_its_own_error(shared_fleet: Fleet) -> None:
     ):
         client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
     headers = caught.value.response.headers
-    told = {
+    requests = {
         name: headers[f"x-ratelimit-{name}"] for name in ("limit-requests", "remaining-requests")
     }
-    assert told == {"limit-requests": "1", "remaining-requests": "0"}
+    assert requests == {"limit-requests": "1", "remaining-requests": "0"}
     assert headers["x-ratelimit-reset-requests"].endswith("s")
     assert headers["x-ratelimit-limit-tokens"] == "100000"
     assert headers["x-ratelimit-remaining-tokens"] == "99988"
@@ -100,7 +100,7 @@ def test_openais_client_meets_its_own_error(shared_fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("how", ["whole", "streamed"])
 def test_ollamas_client_meets_its_own_error(shared_fleet: Fleet, how: str) -> None:
-    """A 429 is a `ResponseError` with one line that says which limit it was."""
+    """A 429 is a `ResponseError` with one line that names the limit."""
     text = used_up(shared_fleet, f"for ollama {how}")
     headers = {"Authorization": f"Bearer {text}"}
     with (

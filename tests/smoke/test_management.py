@@ -1,4 +1,4 @@
-"""Management over real sockets, with Ollama's own client and with `gatewayctl pull`."""
+"""Management over real sockets, with Ollama's client and with `gatewayctl pull`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ ONE, OTHER = "shared:1", "only-b:1"
 
 @attrs.define
 class Operated:
-    """A fleet, and the key of somebody who may manage it."""
+    """A fleet, and a key that may manage it."""
 
     fleet: Fleet
     key: str
 
     def client(self, backend: str) -> ollama.Client:
-        """Ollama's client, pointed at one machine as `OLLAMA_HOST` points the CLI."""
+        """Return Ollama's client for one machine, as `OLLAMA_HOST` selects it for the CLI."""
         return ollama.Client(f"{self.fleet.url}/k/{self.key}/b/{backend}")
 
 
 @pytest.fixture(scope="module")
 def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
-    """Two simulators behind a gateway whose other bodies may have 1 KiB."""
+    """Run two simulators behind a gateway with a `max_body` of 1 KiB."""
     directory = tmp_path_factory.mktemp("data")
     with fleet(
         directory, GATEWAY_SERVER_MAX_BODY="1KiB", GATEWAY_SERVER_MAX_BODY_TOTAL="64KiB"
@@ -40,12 +40,12 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
 
 
 def listed(client: ollama.Client) -> set[str]:
-    """The names that a client lists."""
+    """Return the names that a client lists."""
     return {str(model.model) for model in client.list().models}
 
 
 def test_ollamas_client_manages_one_machine(operated: Operated) -> None:
-    """Push, delete, pull, copy and create, each shown by the next list; nobody else is touched."""
+    """Push, delete, pull, copy and create change one machine only, as its list shows."""
     with operated.client("a") as a, operated.client("b") as b:
         pushed = [part.status for part in a.push(ONE, stream=True)]
         assert a.delete(ONE).status == "success"
@@ -71,7 +71,7 @@ def test_ollamas_client_manages_one_machine(operated: Operated) -> None:
 
 
 def test_a_blob_and_the_model_made_of_it(operated: Operated, tmp_path: Path) -> None:
-    """A blob is far larger than other bodies may be; a create finds it on the same machine."""
+    """A blob may be larger than other bodies, and a create finds it on the same machine."""
     file = tmp_path / "weights.gguf"
     file.write_bytes(b"GGUF" * 1_000_000)
     with operated.client("b") as b:
@@ -84,14 +84,14 @@ def test_a_blob_and_the_model_made_of_it(operated: Operated, tmp_path: Path) -> 
 
 
 def test_a_blob_in_chunks(operated: Operated) -> None:
-    """The CLI sends blobs without a length; the digest says that every byte has come."""
-    pieces = [bytes([number]) * 100_000 for number in range(30)]
-    digest = hashlib.sha256(b"".join(pieces)).hexdigest()
+    """A blob without a length arrives whole, as its digest shows."""
+    chunks = [bytes([number]) * 100_000 for number in range(30)]
+    digest = hashlib.sha256(b"".join(chunks)).hexdigest()
     connection = http.client.HTTPConnection("127.0.0.1", operated.fleet.port)
     headers = {"Authorization": f"Bearer {operated.key}", "X-Gateway-Backend": "a"}
     path = f"/api/blobs/sha256:{digest}"
     statuses = []
-    for method, body in (("HEAD", None), ("POST", iter(pieces)), ("HEAD", None)):
+    for method, body in (("HEAD", None), ("POST", iter(chunks)), ("HEAD", None)):
         connection.request(method, path, body, headers, encode_chunked=body is not None)
         response = connection.getresponse()
         response.read()
@@ -102,18 +102,18 @@ def test_a_blob_in_chunks(operated: Operated) -> None:
 
 
 def test_pull_onto_all(operated: Operated) -> None:
-    """`gatewayctl pull` says what each backend does, and exits 1 when any fails."""
-    told = operated.fleet.ctl("pull", "only-a:1", "--all")
-    lines = told.stdout.splitlines()
+    """`gatewayctl pull` prints the status of each backend, and exits with 1 if one fails."""
+    result = operated.fleet.ctl("pull", "only-a:1", "--all")
+    lines = result.stdout.splitlines()
 
-    assert told.returncode == 1
+    assert result.returncode == 1
     assert {"a: pulling manifest", "a: success"} <= set(lines)
     assert "b: failed: pull model manifest: file does not exist" in lines
     assert not {line for line in lines if line.startswith("b: success")}
 
 
-def test_models_tells_of_drift(operated: Operated) -> None:
-    """One name with two digests is listed once, and `models` says which backend has which."""
+def test_models_reports_digest_mismatches(operated: Operated) -> None:
+    """A name with two digests is listed once, and `models` shows the digest of each backend."""
     with operated.client("b") as b:
         b.create("drifting:1", from_=ONE, system="one")
     with operated.client("a") as a:

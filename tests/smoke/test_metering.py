@@ -1,4 +1,4 @@
-"""Each client of people's, unchanged: what it saw, and what was metered, are the same."""
+"""Each client library, unchanged, sees the usage that is metered."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ CALLED: Final[tuple[str, dict[str, str]]] = ("get_weather", {})
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One gateway, before four backends."""
+    """Run one gateway with four backends."""
     with visited(tmp_path_factory.mktemp("data")) as started:
         yield started
 
 
 @pytest.fixture
 def visitor(fleet: Fleet) -> Iterator[Visitor]:
-    """Whose key makes one request."""
+    """Return clients of a key that makes one request."""
     came = Visitor(fleet)
     with came.clients:
         yield came
 
 
 def reported(prompt: int | None, completion: int | None) -> tuple[Any, ...]:
-    """What is metered where the backend told."""
+    """Return the metered figures of a backend that reports its usage."""
     return ("completed", prompt, completion, "reported")
 
 
 def test_ollamas_chat_streams(visitor: Visitor) -> None:
-    """Words come in parts, and the last part has the counts."""
+    """Text comes in parts, and the last part has the counts."""
     *parts, last = visitor.ollama.chat(PLAIN, SAY_HI, stream=True)
 
     assert "".join(part.message.content or "" for part in parts) == TEXT
@@ -63,7 +63,7 @@ def test_ollamas_chat_streams(visitor: Visitor) -> None:
 
 
 def test_ollamas_client_calls_tools_and_thinks(visitor: Visitor) -> None:
-    """A call of a tool comes whole, behind the thoughts."""
+    """A tool call comes whole, after the thinking."""
     answer = visitor.ollama.chat(AGENT, SAY_HI, tools=TOOLS, think=True)
 
     calls = [(c.function.name, c.function.arguments) for c in answer.message.tool_calls or ()]
@@ -72,7 +72,7 @@ def test_ollamas_client_calls_tools_and_thinks(visitor: Visitor) -> None:
 
 
 def test_ollamas_client_shows_pictures(visitor: Visitor) -> None:
-    """A picture goes along with a message."""
+    """A message may have a picture."""
     seen: Any = [{"role": "user", "content": "what is it?", "images": [PICTURE]}]
     answer = visitor.ollama.chat(PLAIN, seen)
 
@@ -81,7 +81,7 @@ def test_ollamas_client_shows_pictures(visitor: Visitor) -> None:
 
 
 def test_ollamas_client_embeds(visitor: Visitor) -> None:
-    """Each input has its vector; there is nothing but a prompt to be metered."""
+    """Each input has its vector, and only prompt tokens are metered."""
     answer = visitor.ollama.embed(PLAIN, ["a", "b"])
 
     assert len(answer.embeddings) == 2
@@ -89,13 +89,13 @@ def test_ollamas_client_embeds(visitor: Visitor) -> None:
 
 
 def test_ollamas_older_embeddings_are_counted(visitor: Visitor) -> None:
-    """What reports nothing is counted: a quarter of its bytes."""
+    """An answer without usage is counted: a quarter of its bytes."""
     assert visitor.ollama.embeddings(PLAIN, "x" * 40).embedding
     assert visitor.metered() == ("completed", 10, 0, "counted")
 
 
 def test_ollamas_client_raises_a_backends_refusal(visitor: Visitor) -> None:
-    """An error before the first chunk is the backend's own, and costs nothing."""
+    """An error before the first chunk is passed on and costs nothing."""
     with pytest.raises(ollama.ResponseError, match="does not support tools") as caught:
         next(iter(visitor.ollama.chat(PLAIN, SAY_HI, tools=TOOLS, stream=True)))
 
@@ -104,7 +104,7 @@ def test_ollamas_client_raises_a_backends_refusal(visitor: Visitor) -> None:
 
 
 def test_openais_chat_calls_tools_and_thinks(visitor: Visitor) -> None:
-    """Thoughts and the call come in a stream, whose usage is what was metered."""
+    """A stream has thinking, a tool call and the metered usage."""
     wish: Any = {"include_usage": True}
     chunks = list(
         visitor.openai.chat.completions.create(
@@ -123,7 +123,7 @@ def test_openais_chat_calls_tools_and_thinks(visitor: Visitor) -> None:
 
 
 def test_openais_chat_shows_pictures(visitor: Visitor) -> None:
-    """A picture is a part of a message."""
+    """A message may have a picture part."""
     messages: Any = [{"role": "user", "content": [LOOK, URL]}]
     answer = visitor.openai.chat.completions.create(model=PLAIN, messages=messages)
 
@@ -133,7 +133,7 @@ def test_openais_chat_shows_pictures(visitor: Visitor) -> None:
 
 
 def test_openais_completions_stream(visitor: Visitor) -> None:
-    """The oldest route streams as the others, and is metered without being asked to tell."""
+    """Completions stream and are metered, even if the client does not ask for usage."""
     chunks = list(visitor.openai.completions.create(model=PLAIN, prompt="hi", stream=True))
 
     assert "".join(chunk.choices[0].text for chunk in chunks) == TEXT
@@ -141,7 +141,7 @@ def test_openais_completions_stream(visitor: Visitor) -> None:
 
 
 def test_openais_embeddings(visitor: Visitor) -> None:
-    """The client asks for base64 and makes figures of it."""
+    """The client gets base64 and decodes it."""
     answer = visitor.openai.embeddings.create(model=PLAIN, input=["a", "b"])
 
     assert [len(item.embedding) for item in answer.data] == [8, 8]
@@ -149,7 +149,7 @@ def test_openais_embeddings(visitor: Visitor) -> None:
 
 
 def test_openais_responses_call_tools(visitor: Visitor) -> None:
-    """A response has its thoughts and its call as items."""
+    """A response has thinking and tool call as items."""
     flat: Any = [{"type": "function", "strict": False, **TOOLS[0]["function"]}]
     answer = visitor.openai.responses.create(model=AGENT, input="hi", tools=flat)
     calls = [item for item in answer.output if item.type == "function_call"]
@@ -170,7 +170,7 @@ def test_openais_client_raises_a_backends_refusal(visitor: Visitor) -> None:
 
 
 def test_openais_models(visitor: Visitor) -> None:
-    """Every model is listed, and each can be had by its name."""
+    """Every model is listed, and each can be retrieved by its name."""
     listed = {model.id for model in visitor.openai.models.list()}
 
     assert listed >= {AGENT, PLAIN, SLOW}
@@ -178,7 +178,7 @@ def test_openais_models(visitor: Visitor) -> None:
 
 
 def test_claudes_client_calls_tools_and_thinks(visitor: Visitor) -> None:
-    """A stream gathers thoughts and the call of a tool into a message."""
+    """A stream collects thinking and a tool call into a message."""
     tools: Any = [{"name": "get_weather", "description": "d", "input_schema": {"type": "object"}}]
     thinking: Any = {"type": "enabled", "budget_tokens": 1024}
     options: Any = {"messages": SAY_HI, "tools": tools, "thinking": thinking}
@@ -196,7 +196,7 @@ def test_claudes_client_calls_tools_and_thinks(visitor: Visitor) -> None:
 
 
 def test_claudes_client_shows_pictures(visitor: Visitor) -> None:
-    """A picture is a block with a source."""
+    """A message may have a picture block."""
     messages: Any = [{"role": "user", "content": [LOOK, {"type": "image", "source": SOURCE}]}]
     answer = visitor.anthropic.messages.create(model=PLAIN, max_tokens=50, messages=messages)
 
@@ -215,7 +215,7 @@ def test_claudes_client_raises_a_backends_refusal(visitor: Visitor) -> None:
 
 
 def begun(visitor: Visitor, name: str, model: str) -> tuple[Any, Any]:
-    """A stream of one client of which the first part has come: the stream, and the rest."""
+    """Start a stream of one client and read its first part; return the stream and its rest."""
     ask: dict[str, Any] = {"model": model, "messages": SAY_HI, "stream": True}
     match name:
         case "ollama":
@@ -224,14 +224,14 @@ def begun(visitor: Visitor, name: str, model: str) -> tuple[Any, Any]:
             stream = visitor.openai.chat.completions.create(**ask)
         case _:
             stream = visitor.anthropic.messages.create(**ask, max_tokens=50_000)
-    rest = iter(stream)
-    next(rest)
-    return stream, rest
+    remainder = iter(stream)
+    next(remainder)
+    return stream, remainder
 
 
 @pytest.mark.parametrize("name", ["ollama", "openai", "anthropic"])
-def test_who_leaves_is_noticed(visitor: Visitor, name: str) -> None:
-    """A client that closes its stream ends the work, and what had come by then is counted."""
+def test_a_client_that_leaves_is_noticed(visitor: Visitor, name: str) -> None:
+    """If a client closes its stream, the backend stops, and the tokens so far are counted."""
     stream, _ = begun(visitor, name, SLOW)
     stream.close()
 
@@ -242,12 +242,12 @@ def test_who_leaves_is_noticed(visitor: Visitor, name: str) -> None:
 
 
 def test_a_stream_that_breaks_is_raised_by_ollamas_client(visitor: Visitor) -> None:
-    """An error after the first chunk ends the iteration, and never as if all had come."""
-    _, rest = begun(visitor, "ollama", DOOMED)
+    """An error after the first chunk raises; the iteration does not end normally."""
+    _, remainder = begun(visitor, "ollama", DOOMED)
     visitor.fleet.simulators["d"].popen.kill()
 
     with pytest.raises(ollama.ResponseError, match="broke off"):
-        list(rest)
+        list(remainder)
     outcome, _, completion, source = visitor.metered()
     assert (outcome, source) == ("upstream_failed", "counted")
     assert completion >= 1

@@ -1,4 +1,4 @@
-"""Taking a backend out of running gateways, and bringing it back, as processes."""
+"""Backends paused and resumed in running gateways, as processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.patience import PATIENCE
 
 @pytest.fixture
 def two_gateways(tmp_path: Path) -> Iterator[Fleet]:
-    """Two gateways that share a directory and say who answered."""
+    """Run two gateways that share a directory and name the backend in responses."""
     directory = tmp_path / "data"
     with fleet(
         directory,
@@ -32,7 +32,7 @@ def two_gateways(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def chat(fleet: Fleet, gateway: Gateway) -> tuple[int, str | None, str | None]:
-    """A chat's status, who answered it, and when to come back."""
+    """Run a chat; return its status, its backend and Retry-After."""
     ask = urllib.request.Request(
         f"http://127.0.0.1:{gateway.port}/api/chat",
         data=CHAT,
@@ -47,8 +47,8 @@ def chat(fleet: Fleet, gateway: Gateway) -> tuple[int, str | None, str | None]:
             return error.code, None, error.headers["retry-after"]
 
 
-def rest_of(client: socket.socket) -> bytes:
-    """The rest of an answer, to its end."""
+def remainder_of(client: socket.socket) -> bytes:
+    """Read an answer to its end."""
     received = b""
     while not received.endswith(b"0\r\n\r\n"):
         received += (data := client.recv(65536))
@@ -57,12 +57,12 @@ def rest_of(client: socket.socket) -> bytes:
 
 
 def paused(gateway: Gateway) -> list[str]:
-    """The backends that a gateway has paused."""
+    """Return the backends that a gateway has paused."""
     return [backend["name"] for backend in gateway.status()["backends"] if backend["paused"]]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Ask again until it is so."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
@@ -70,12 +70,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def listed(fleet: Fleet) -> dict[str, Any]:
-    """What `backends list` says, by name."""
+    """Return the rows of `backends list`, by name."""
     return {entry["name"]: entry for entry in fleet.ctl_json("backends", "list")}
 
 
 def test_a_backend_is_taken_out_and_brought_back(two_gateways: Fleet) -> None:
-    """Its stream finishes, new chats go elsewhere, in all gateways and after a restart."""
+    """Streams of a paused backend finish, new chats go elsewhere, also after a restart."""
     started, (first, second) = two_gateways, two_gateways.gateways
     with begun_chat(started) as client:
         # Stopped, it neither ends its stream nor could answer another chat.
@@ -95,7 +95,7 @@ def test_a_backend_is_taken_out_and_brought_back(two_gateways: Fleet) -> None:
             )
         finally:
             started.simulators["a"].popen.send_signal(signal.SIGCONT)
-        assert b'"done":true' in rest_of(client)
+        assert b'"done":true' in remainder_of(client)
 
     started.restart(0, signal.SIGTERM)
     assert paused(first) == ["a"]
@@ -108,7 +108,7 @@ def test_a_backend_is_taken_out_and_brought_back(two_gateways: Fleet) -> None:
 
 
 def test_all_are_taken_out(two_gateways: Fleet) -> None:
-    """Clients get a 503 that says when to come back, and the gateway is not ready."""
+    """If all backends are paused, clients get a 503 with Retry-After, and it is not ready."""
     started = two_gateways
     assert "warning" not in started.ctl("backends", "pause", "b").stderr
     last = started.ctl("backends", "pause", "a")
@@ -122,7 +122,7 @@ def test_all_are_taken_out(two_gateways: Fleet) -> None:
 
 
 def test_a_gateway_lives_with_a_broken_file(two_gateways: Fleet, tmp_path: Path) -> None:
-    """What it knew stays in force, its log says so once; a file that is good again is followed."""
+    """With a broken file the last state stays in force, until the file is good again."""
     started, gateway = two_gateways, two_gateways.gateways[0]
     started.ctl("backends", "pause", "a")
     file = tmp_path / "data" / "paused.json"
@@ -142,7 +142,7 @@ def test_a_gateway_lives_with_a_broken_file(two_gateways: Fleet, tmp_path: Path)
 
 
 def test_a_gateway_starts_with_a_broken_file(two_gateways: Fleet, tmp_path: Path) -> None:
-    """It serves, with nothing paused."""
+    """A gateway that starts with a broken file serves, with no backend paused."""
     (tmp_path / "data" / "paused.json").mkdir()
     two_gateways.restart(0, signal.SIGTERM)
 

@@ -24,19 +24,19 @@ from tests.support.postgres_server import PostgresServer, private_postgres
 
 @attrs.frozen
 class Shared:
-    """Two gateways that share a database and nothing else."""
+    """Two gateways that share only a database."""
 
     server: PostgresServer
     fleet: Fleet
 
     def statuses(self, key: str) -> list[int]:
-        """What each gateway answers to a request with this key."""
+        """Return the status of each gateway for this key."""
         return [status(gateway.port, key) for gateway in self.fleet.gateways]
 
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
-    """A server that the test may stop."""
+    """Return a PostgreSQL server that the test may stop."""
     with private_postgres() as started:
         started.make_template()
         yield started
@@ -44,7 +44,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def shared(server: PostgresServer, tmp_path: Path) -> Iterator[Shared]:
-    """Two machines on it."""
+    """Run two gateways with this database."""
     url = server.url_of("migrated")
     machines = [tmp_path / "a", tmp_path / "b"]
     with fleet(machines, GATEWAY_STORAGE_DATABASE_URL=url) as started:
@@ -52,7 +52,7 @@ def shared(server: PostgresServer, tmp_path: Path) -> Iterator[Shared]:
 
 
 def answer(port: int, path: str, key: str = "") -> tuple[int, Any]:
-    """Status and JSON of an answer."""
+    """Return status and JSON of an answer."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     ask = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
@@ -64,12 +64,12 @@ def answer(port: int, path: str, key: str = "") -> tuple[int, Any]:
 
 
 def status(port: int, key: str) -> int:
-    """The status that a listing has for a key."""
+    """Return the status of a listing with a key."""
     return answer(port, "/api/tags", key)[0]
 
 
 def wait_until(is_so: Callable[[], bool]) -> float:
-    """Ask until it is so; returns the seconds that it took."""
+    """Wait until the condition holds; return the seconds that it took."""
     began = time.monotonic()
     while not is_so():
         assert time.monotonic() < began + PATIENCE, "it did not come to be so"
@@ -77,7 +77,7 @@ def wait_until(is_so: Callable[[], bool]) -> float:
 
 
 def test_a_change_reaches_every_machine(shared: Shared, tmp_path: Path) -> None:
-    """A new key works at once in both, a revoked one soon in neither; no machine keeps a file."""
+    """A new key works on both machines at once, a revoked one soon on neither; no files."""
     made = shared.fleet.ctl_json("keys", "create", "ci")
     assert shared.statuses(made["key"]) == [200, 200]
     assert shared.fleet.ctl("keys", "update", "ci", "--endpoints", "inference").returncode == 0
@@ -92,22 +92,22 @@ def test_a_change_reaches_every_machine(shared: Shared, tmp_path: Path) -> None:
 
 
 def health_while_asked(shared: Shared, key: str) -> str:
-    """What `gatewayctl health` says; of the store a gateway knows what the last seconds showed."""
+    """Return the output of `gatewayctl health` after a request, which shows the store's state."""
     with ThreadPoolExecutor(1) as pool:
-        told = pool.submit(shared.fleet.ctl, "health")
-        wait_until(lambda: shared.statuses(key) == [503, 503] and told.done())
-    return told.result().stdout
+        result = pool.submit(shared.fleet.ctl, "health")
+        wait_until(lambda: shared.statuses(key) == [503, 503] and result.done())
+    return result.result().stdout
 
 
 def test_an_outage_is_survived(shared: Shared) -> None:
-    """Known keys go on, others get 503, never 401; with the database all is back by itself."""
+    """While the database is down, known keys work and others get 503; afterwards all work."""
     known, text = shared.fleet.key, generate().text
     assert shared.statuses(known) == [200, 200]
     assert shared.statuses(text) == [401, 401]
     shared.server.stop()
     assert shared.statuses(text) == [503, 503]
     began = time.monotonic()
-    while time.monotonic() < began + 1:  # longer than what was found counts as fresh
+    while time.monotonic() < began + 1:  # longer than the last finding counts as fresh
         assert shared.statuses(known) == [200, 200]
     for gateway in shared.fleet.gateways:
         code, body = answer(gateway.admin_port, "/readyz")
@@ -123,7 +123,7 @@ def test_an_outage_is_survived(shared: Shared) -> None:
 
 
 def test_a_database_that_hangs_holds_up_no_known_key(shared: Shared) -> None:
-    """It answers nothing and closes nothing; unknown keys get 503, and a gateway still ends."""
+    """If the database hangs, unknown keys get 503, and a gateway still ends."""
     known, text = shared.fleet.key, generate().text
     assert shared.statuses(known) == [200, 200]
     shared.server.hang()
@@ -137,7 +137,7 @@ def test_a_database_that_hangs_holds_up_no_known_key(shared: Shared) -> None:
 
 
 def test_a_gateway_starts_while_the_database_is_away(shared: Shared) -> None:
-    """It says so, is not ready since it knows nobody, and serves once the database is there."""
+    """Without the database a gateway starts but is not ready, and serves once it is back."""
     shared.server.stop()
     shared.fleet.restart(0, signal.SIGTERM)
     gateway = shared.fleet.gateways[0]
@@ -151,7 +151,7 @@ def test_a_gateway_starts_while_the_database_is_away(shared: Shared) -> None:
 
 
 def test_keys_of_a_machine_move_into_the_database(server: PostgresServer, tmp_path: Path) -> None:
-    """`db migrate`, `db import-local`, and the key of the file works on the new gateways."""
+    """After `db migrate` and `db import-local` a key of the file works on the new gateways."""
     with closing(SQLiteKeys(tmp_path / "keys.db")) as local:
         _, text = local.create("old friend")
     server.execute("CREATE DATABASE new")

@@ -1,4 +1,4 @@
-"""A gateway of several processes: they share an address, their parent answers for them."""
+"""Several processes share an address, and their parent answers for them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.smoke.processes import (
     several,
     wait_until,
 )
-from tests.smoke.test_drain import begun_chat, rest_of
+from tests.smoke.test_drain import begun_chat, remainder_of
 from tests.support.redis_server import redis_server
 
 
 @pytest.fixture(scope="module")
 def running_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A gateway of several processes that the test leaves with as many."""
+    """A gateway whose number of processes the test does not change."""
     key = "SECRET-of-the-chain"
     with several(tmp_path_factory.mktemp("data"), GATEWAY_AUDIT_CHAIN_KEY=key) as started:
         yield started
@@ -41,7 +41,7 @@ def running_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
 
 @pytest.fixture
 def own_processes(tmp_path: Path) -> Iterator[Fleet]:
-    """A gateway of several processes that the test may end."""
+    """A gateway of several processes that the test may kill."""
     one = {"a": TWO["a"]}
     (tmp_path / "tmp").mkdir()
     settings = {"GATEWAY_SERVER_DRAIN_TIMEOUT": "5s", "TMPDIR": str(tmp_path / "tmp")}
@@ -50,15 +50,15 @@ def own_processes(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def shared_out(stack: ExitStack, fleet: Fleet) -> list[socket.socket]:
-    """Chats that have begun, as many as it takes for each process to have one."""
+    """Start chats until each process has one."""
     chats: list[socket.socket] = []
     while not chats or not all(m["status"]["requests"] for m in members(fleet.gateways[0])):
         chats.append(stack.enter_context(begun_chat(fleet)))
     return chats
 
 
-def rest_of_chat(client: socket.socket) -> bytes:
-    """The rest of an answer, to its end or the connection's."""
+def remainder_of_chat(client: socket.socket) -> bytes:
+    """Read the rest of an answer, to its end or that of the connection."""
     received = b""
     try:
         while not received.endswith(b"0\r\n\r\n") and (data := client.recv(65536)):
@@ -69,13 +69,13 @@ def rest_of_chat(client: socket.socket) -> bytes:
 
 
 def test_processes_share_what_comes(running_processes: Fleet) -> None:
-    """Each gets a chat of its own; status and figures are of all of them together."""
+    """Each process gets chats; status and metrics are those of all together."""
     gateway = running_processes.gateways[0]
     before = completed(gateway)
     with ExitStack() as stack:
         chats = shared_out(stack, running_processes)
         status, during = gateway.status(), figures(gateway)
-        assert all(b'"done":true' in rest_of_chat(chat) for chat in chats)
+        assert all(b'"done":true' in remainder_of_chat(chat) for chat in chats)
     wait_until(lambda: completed(gateway) == before + len(chats))
 
     assert status["requests"] == sum(m["status"]["requests"] for m in status["processes"])
@@ -84,7 +84,7 @@ def test_processes_share_what_comes(running_processes: Fleet) -> None:
 
 
 def test_a_new_key_works_in_each_process_at_once(running_processes: Fleet) -> None:
-    """No process has to be told of it."""
+    """A new key works in each process at once."""
     key, text = running_processes.create_key("new", KeyLimits(concurrent_requests=9))
     known, running_processes.key = running_processes.key, text
     try:
@@ -97,7 +97,7 @@ def test_a_new_key_works_in_each_process_at_once(running_processes: Fleet) -> No
 
 
 def test_a_killed_process_is_started_again(running_processes: Fleet) -> None:
-    """Streams of the others go on, its counters stay, and the gateway is ready all the while."""
+    """A killed process is replaced; other streams go on, counters stay, the gateway is ready."""
     gateway = running_processes.gateways[0]
     with ExitStack() as stack:
         chats = shared_out(stack, running_processes)
@@ -105,7 +105,7 @@ def test_a_killed_process_is_started_again(running_processes: Fleet) -> None:
         os.kill(victim, signal.SIGKILL)
         while (ready := readiness(gateway))["ready"] and not ready["degraded"]:
             pass
-        ends = [rest_of_chat(chat) for chat in chats]
+        ends = [remainder_of_chat(chat) for chat in chats]
         wait_until(lambda: all_serve(gateway))
 
     assert ready == {"ready": True, "reasons": [], "degraded": ["process 0 does not answer"]}
@@ -116,7 +116,7 @@ def test_a_killed_process_is_started_again(running_processes: Fleet) -> None:
 
 
 def test_nothing_secret_is_in_sight(running_processes: Fleet) -> None:
-    """The settings are in no argument, and in no environment where they were not before."""
+    """No argument and no further environment contains the settings."""
     gateway = running_processes.gateways[0]
     own = Path(f"/proc/{gateway.process.popen.pid}/environ").read_bytes()
     for pid in pids(gateway):
@@ -125,7 +125,7 @@ def test_nothing_secret_is_in_sight(running_processes: Fleet) -> None:
 
 
 def test_commands_ask_all_of_them(running_processes: Fleet) -> None:
-    """`explain` and `backends pause` work as with one process; a pause is for all."""
+    """`explain` and `backends pause` work as with one process, and a pause holds for all."""
     gateway = running_processes.gateways[0]
     explained = running_processes.ctl_json("explain", "shared:1")
     paused = running_processes.ctl_json("backends", "pause", "a")
@@ -138,31 +138,31 @@ def test_commands_ask_all_of_them(running_processes: Fleet) -> None:
 
 
 def test_all_drain(own_processes: Fleet) -> None:
-    """SIGTERM: streams of each process finish, nobody new gets in, and the exit code is 0."""
+    """After SIGTERM streams of all processes finish, new clients are refused, exit code 0."""
     with ExitStack() as stack:
         chats = shared_out(stack, own_processes)
         own_processes.gateway.popen.send_signal(signal.SIGTERM)
-        rests = [rest_of(chat) for chat in chats]
+        remainders = [remainder_of(chat) for chat in chats]
 
-    assert all(b'"done":true' in rest and rest.endswith(b"0\r\n\r\n") for rest in rests)
+    assert all(b'"done":true' in answer and answer.endswith(b"0\r\n\r\n") for answer in remainders)
     assert own_processes.gateway.popen.wait(PATIENCE) == 0
 
 
 def test_no_process_outlives_its_parent(own_processes: Fleet, tmp_path: Path) -> None:
-    """A parent that was killed says nothing; they drain, streams finish, no file is left."""
+    """If the parent is killed, its processes drain, streams finish, and no file is left."""
     gateway = own_processes.gateways[0]
     with ExitStack() as stack:
         chats = shared_out(stack, own_processes)
-        orphans = pids(gateway)
+        children = pids(gateway)
         gateway.process.popen.kill()
-        rests = [rest_of(chat) for chat in chats]
-        wait_until(lambda: not any(map(is_alive, orphans)))
+        remainders = [remainder_of(chat) for chat in chats]
+        wait_until(lambda: not any(map(is_alive, children)))
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert all(b'"done":true' in rest and rest.endswith(b"0\r\n\r\n") for rest in rests)
+    assert all(b'"done":true' in answer and answer.endswith(b"0\r\n\r\n") for answer in remainders)
 
 
 def test_a_start_that_fails_ends_them_all(tmp_path: Path) -> None:
-    """What keeps a process from starting is told in a line, and the exit code is 1."""
+    """If a process cannot start, a line names the reason, and the exit code is 1."""
     (tmp_path / "journal-0.lock").mkdir()
     bind = f"127.0.0.1:{free_port()}"
     with redis_server() as url:
@@ -185,7 +185,7 @@ def test_a_start_that_fails_ends_them_all(tmp_path: Path) -> None:
 
 
 def test_one_process_has_no_parent(shared_fleet: Fleet) -> None:
-    """By default the gateway is the one process that was started."""
+    """By default the gateway is one process."""
     assert "processes" not in shared_fleet.gateways[0].status()
     children = Path(f"/proc/{shared_fleet.gateway.popen.pid}/task").glob("*/children")
     assert "".join(path.read_text() for path in children) == ""

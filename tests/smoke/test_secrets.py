@@ -1,4 +1,4 @@
-"""A key in a path is a key: nothing that the gateway says or keeps holds it."""
+"""No output or file of the gateway contains a key that stands in a path."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 from tests.smoke.fleet import PATIENCE, Fleet, fleet
 
 WRONG = "ogw_aaaaaaaa_" + "S3cretOfSomebodyElse" * 2 + "abcdefgh1"
-"""The form of a key, and none."""
+"""A text in the form of a key that does not exist."""
 
 
 def say(port: int, data: bytes) -> bytes:
-    """Send bytes and read all that is answered."""
+    """Send bytes and return the whole answer."""
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
         sock.sendall(data)
         answer = b""
@@ -28,13 +28,13 @@ def say(port: int, data: bytes) -> bytes:
 
 
 def ask(port: int, method: str, path: str, body: bytes = b"") -> bytes:
-    """One request, on a connection of its own."""
+    """Send one request on its own connection."""
     head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     return say(port, f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
 
 
 def paths(key: str) -> list[tuple[str, str]]:
-    """What may be asked under a key, rightly or not."""
+    """Return paths with a key, valid and invalid."""
     encoded = quote(key, safe="").replace("_", "%5F")
     return [
         ("HEAD", f"/k/{key}/"),
@@ -66,13 +66,13 @@ def paths(key: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def debugging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A gateway that logs all that it can."""
+    """Run a gateway with the log level `debug`."""
     with fleet(tmp_path_factory.mktemp("data"), GATEWAY_LOG_LEVEL="debug") as started:
         yield started
 
 
 def test_a_key_in_a_path_is_nowhere(debugging: Fleet, tmp_path: Path) -> None:
-    """Not in answers, logs, metrics, rows, nor in a file: right or wrong, spelt in whatever way."""
+    """No answer, log, metric, record or file contains the key, valid or not, in any spelling."""
     key, port = debugging.key, debugging.port
     answers = [ask(port, method, path) for k in (key, WRONG) for method, path in paths(k)]
     chat = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]})
@@ -94,9 +94,9 @@ def test_a_key_in_a_path_is_nowhere(debugging: Fleet, tmp_path: Path) -> None:
     debugging.gateway.stop()
 
     data = Path(debugging.environment["GATEWAY_STORAGE_DATA_DIR"])
-    kept = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file())
+    stored = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file())
     said = "\n".join(debugging.gateway.lines).encode()
-    seen = b"\n".join([*answers, said, listed.encode(), kept])
+    seen = b"\n".join([*answers, said, listed.encode(), stored])
     for k in (key, WRONG):
         secret = k.rpartition("_")[2].encode()
         assert b"refused" in said

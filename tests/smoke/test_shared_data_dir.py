@@ -1,4 +1,4 @@
-"""A data directory that others may write: nobody starts on it, and no command believes it."""
+"""The gateway and the commands refuse a data directory that others may write to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = (
 
 
 def settings_for(directory: Path) -> dict[str, str]:
-    """Those of a gateway."""
+    """Return the settings of a gateway."""
     return {
         "GATEWAY_STORAGE_DATA_DIR": str(directory),
         "GATEWAY_STORAGE_DATABASE_URL": "",
@@ -34,7 +34,7 @@ def settings_for(directory: Path) -> dict[str, str]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A directory with keys in it."""
+    """Return a directory with keys in it."""
     directory = tmp_path / "data"
     assert ctl("keys", "create", "a", environment=settings_for(directory)).returncode == 0
     return directory
@@ -42,7 +42,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("name", "mode"), [(".", 0o777), (".", 0o1777), ("keys.db", 0o666)])
 def test_it_is_refused(data: Path, name: str, mode: int) -> None:
-    """By exit code 2 and a line that names the file, what to do, and the setting."""
+    """The refusal is exit code 2 and a line with the file, the remedy and the setting."""
     path, environment = data / name, settings_for(data)
     path.chmod(mode)
     said = f"storage.data_dir: {path} others may write (mode {mode:04o}): chmod go-w it, or set "
@@ -59,7 +59,7 @@ def test_it_is_refused(data: Path, name: str, mode: int) -> None:
 
 
 def test_keys_of_a_neighbour_are_refused(data: Path, tmp_path: Path) -> None:
-    """Whoever may write replaces the keys: those are not asked even where all else is right."""
+    """Keys that another user may have replaced are not used."""
     other = tmp_path / "other"
     assert ctl("keys", "create", "evil", environment=settings_for(other)).returncode == 0
     shutil.copy(other / "keys.db", data / "keys.db")
@@ -68,7 +68,7 @@ def test_keys_of_a_neighbour_are_refused(data: Path, tmp_path: Path) -> None:
 
 
 def test_it_can_be_allowed(data: Path) -> None:
-    """Then it is used as it is."""
+    """`allow_shared_data_dir` allows it."""
     data.chmod(0o777)
     environment = {**settings_for(data), "GATEWAY_STORAGE_ALLOW_SHARED_DATA_DIR": "true"}
     assert ctl("keys", "list", environment=environment).returncode == 0
@@ -79,7 +79,7 @@ def test_it_can_be_allowed(data: Path) -> None:
 
 
 def test_an_empty_one_of_our_own_is_closed(tmp_path: Path) -> None:
-    """There is nothing in it to believe: it was made for the gateway, and is told of."""
+    """An empty directory of our own user is made private, with a warning."""
     directory = tmp_path / "data"
     directory.mkdir()
     directory.chmod(0o777)

@@ -1,4 +1,4 @@
-"""A socket that outlives the gateways behind it, as a `.socket` unit of systemd is one."""
+"""A socket that outlives its gateways, like a `.socket` unit of systemd."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x.socket"}
 os.execv(sys.executable, [sys.executable, "-m", "ollama_gateway", "serve"])
 """
-"""What systemd does between fork and exec."""
+"""The code that systemd runs between fork and exec."""
 
 
 @contextmanager
 def serving_on(sock: socket.socket, data_dir: Path) -> Iterator[Process]:
-    """A gateway that is given the socket; no backend is up, and `/` needs none."""
+    """Run a gateway with this socket; `/` needs no backend."""
     settings = {
         "GATEWAY_STORAGE_DATA_DIR": str(data_dir),
         "GATEWAY_SERVER_BIND": "127.0.0.1:1",  # not used; not ours to bind
@@ -52,14 +52,14 @@ def serving_on(sock: socket.socket, data_dir: Path) -> Iterator[Process]:
 
 
 def greeting(port: int) -> str:
-    """What `/` says; waits for a gateway as a client does."""
+    """Return the answer of `/`, waiting for a gateway like a client."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=PATIENCE) as response:
         text: str = response.read().decode()
         return text
 
 
-def test_nobody_is_refused_between_two_gateways(tmp_path: Path) -> None:
-    """Who connects after one gateway has ended is answered by the next one."""
+def test_no_client_is_refused_between_two_gateways(tmp_path: Path) -> None:
+    """The next gateway answers a client that connects after the last one has ended."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
         with serving_on(sock, tmp_path) as first:

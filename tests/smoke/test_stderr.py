@@ -1,4 +1,4 @@
-"""A standard error that is closed or full costs log lines, nothing else."""
+"""A closed or full standard error loses log lines only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.smoke.fleet import PATIENCE, clean_environment, ctl, free_port
 
 @pytest.mark.parametrize("where", ["closed pipe", "full disk"])
 def test_the_gateway_serves_and_ends_with_0(tmp_path: Path, where: str) -> None:
-    """It starts, answers and drains with nowhere to log to."""
+    """The gateway starts, answers and drains although it cannot log."""
     environment = {
         "GATEWAY_STORAGE_DATA_DIR": str(tmp_path),
         "GATEWAY_SERVER_BIND": "127.0.0.1:0",

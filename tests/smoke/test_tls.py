@@ -1,4 +1,4 @@
-"""A gateway that speaks TLS, as a process, and the clients that people use."""
+"""A gateway with TLS, as a process, and real client libraries."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ SAY_HI = [{"role": "user", "content": "hi"}]
 
 @attrs.frozen
 class Secured:
-    """A fleet whose gateway speaks TLS, and who trusts it."""
+    """A fleet whose gateway uses TLS, and the certificate to trust it."""
 
     fleet: Fleet
     context: ssl.SSLContext
 
     @property
     def url(self) -> str:
-        """Where clients go."""
+        """The URL for clients."""
         return f"https://127.0.0.1:{self.fleet.port}"
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """One for the module."""
+    """Run a fleet with TLS."""
     server_files = ServerFiles.into(tmp_path_factory.mktemp("certificate"))
     with fleet(
         tmp_path_factory.mktemp("data"),
@@ -47,7 +47,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 
 def test_ollamas_client_over_tls(secured: Secured) -> None:
-    """It lists and streams, with the authority's certificate as its one addition."""
+    """Ollama's client lists and streams with the authority's certificate."""
     headers = {"Authorization": f"Bearer {secured.fleet.key}"}
     with ollama.Client(secured.url, headers=headers, verify=secured.context) as client:
         assert {model.model for model in client.list().models} == {"shared:1", "only-a:1"}
@@ -58,7 +58,7 @@ def test_ollamas_client_over_tls(secured: Secured) -> None:
 
 
 def test_openais_client_over_tls(secured: Secured) -> None:
-    """It streams to the end."""
+    """OpenAI's client streams to the end."""
     with (
         openai.DefaultHttpxClient(verify=secured.context) as http,
         openai.OpenAI(
@@ -74,7 +74,7 @@ def test_openais_client_over_tls(secured: Secured) -> None:
 
 
 def test_the_path_serves_clients_without_headers(secured: Secured) -> None:
-    """`OLLAMA_HOST=https://gateway/k/KEY` works like any other; its first request is a HEAD."""
+    """A key in the path works over TLS, also for the HEAD that the CLI sends first."""
     url = f"{secured.url}/k/{secured.fleet.key}"
     head = urllib.request.Request(f"{url}/", method="HEAD")  # noqa: S310 - our own server
     with urllib.request.urlopen(head, context=secured.context) as answer:  # noqa: S310
@@ -83,14 +83,14 @@ def test_the_path_serves_clients_without_headers(secured: Secured) -> None:
         assert len(json.load(answer)["models"]) == 2
 
 
-def test_its_address_is_told_as_it_is(secured: Secured) -> None:
-    """With its scheme, in the line that says that it serves."""
+def test_its_address_is_logged_with_its_scheme(secured: Secured) -> None:
+    """The log line `serving` has the address with `https`."""
     line = json.loads(secured.fleet.gateway.wait_for('"serving"'))
     assert line["address"] == secured.url
 
 
 def test_plain_http_is_no_answer_and_no_harm(secured: Secured) -> None:
-    """A client that forgot the `s` is closed; the log says why, and the metrics count it."""
+    """A client without TLS is disconnected, logged and counted."""
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(f"http://127.0.0.1:{secured.fleet.port}/", trust_env=False)
     line = json.loads(secured.fleet.gateway.wait_for("tls_handshake"))
@@ -100,7 +100,7 @@ def test_plain_http_is_no_answer_and_no_harm(secured: Secured) -> None:
 
 
 def test_files_that_do_not_go_together_end_the_start(tmp_path: Path) -> None:
-    """With exit code 2 and one line."""
+    """A certificate and a key that do not fit are one line and exit code 2."""
     one, two = ServerFiles.into(tmp_path / "one"), ServerFiles.into(tmp_path / "two")
     environment = {
         **clean_environment(),

@@ -1,4 +1,4 @@
-"""What a backend, a gateway, a file or a command line says never commands the terminal."""
+"""No text of a backend, a gateway, a file or a command line controls the terminal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ollama_gateway.__main__ import main
 from tests.keys.admin_listener import AdminListener, admin_listener
 
 EVIL: Final = "\x1b]0;PWNED\x07\x1b[2J\x9b31m\u202e\u2066\u200f\u200bX\r"
-"""A window's title, a cleared screen, C1, marks that turn the text, one that hides, a return."""
+"""A window title, a cleared screen, C1, bidirectional marks, hidden text, a carriage return."""
 
 
 @pytest.fixture
 def peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminListener]:
-    """Who answers as the backend and as the admin listener of the settings, and says anything."""
+    """A server that is both backend and admin listener of the settings, with any answers."""
     with admin_listener() as listener:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
@@ -81,7 +81,7 @@ def test_a_command_prints_text_alone(
     capfd: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
 ) -> None:
-    """Every line is printable, on stdout and on stderr, for people and as JSON."""
+    """Every line of stdout and stderr is printable, as text and as JSON."""
     url = f"http://127.0.0.1:{peer.port}"
     given = [url if argument == "URL" else argument for argument in arguments]
     monkeypatch.setattr("sys.argv", ["gatewayctl", *given])
@@ -99,7 +99,7 @@ def test_a_command_prints_text_alone(
 def test_a_version_cannot_write_settings(
     peer: AdminListener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`init` notes it in a comment; a line's end in it begins no line of the file."""
+    """A line break in a version does not start a new line of the file that `init` writes."""
     peer.says("/api/version", {"version": '1\n[server]\nadmin_token = "mine"\n'})
     monkeypatch.setattr("sys.argv", ["gatewayctl", "init", f"http://127.0.0.1:{peer.port}"])
     with pytest.raises(SystemExit):

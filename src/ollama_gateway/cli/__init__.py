@@ -1,1 +1,1 @@
-"""The command line: one file a command group; stdout carries results, stderr the rest."""
+"""The command line, one file for each group: results on stdout, everything else on stderr."""

@@ -1,8 +1,8 @@
-"""How commands ask the running gateway: a GET of its admin listener, answered by a JSON object.
+"""Ask the running gateway: a GET of its admin listener, answered by a JSON object.
 
-Whoever answers need not be a gateway. The rule: within `TIMEOUT` there is an `Answer` or
-`NoAnswer`, whatever is sent, and no more than `LARGEST` of it is understood. What is in the object,
-each command judges for itself.
+The server that answers need not be a gateway. Whatever it sends, within `ANSWER_SECONDS` there is
+an `AdminAnswer` or `NoAnswer`, and a body of more than `MAX_ANSWER_BYTES` is no answer. Each
+command checks the content of the object itself.
 """
 
 from __future__ import annotations
@@ -16,37 +16,38 @@ import anyio
 import attrs
 import httpx
 
-from ollama_gateway.settings import Server
+from ollama_gateway.settings import ServerSettings
 
-TIMEOUT: Final = 5.0
-"""Seconds for the admin listener to answer, from the connect to the last byte."""
-LARGEST: Final = 2**20
-"""Bytes of an answer."""
-ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens everywhere
+ANSWER_SECONDS: Final = 5.0
+"""Time for the admin listener to answer, from the connect to the last byte."""
+MAX_ANSWER_BYTES: Final = 2**20
+"""The largest body of an answer."""
+REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens here
+"""The address to connect to, for listeners on all addresses."""
 
 # The listener is plain HTTP; httpx would load every root certificate, which takes 100 ms.
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class NoAnswer(Exception):
-    """Nobody answers there, or not as a gateway would."""
+    """Nothing answers at the address, or the answer is not one of a gateway."""
 
 
 @attrs.frozen
-class Answer:
-    """What the admin listener said."""
+class AdminAnswer:
+    """An answer of the admin listener."""
 
     status: int
     """The HTTP status."""
     value: dict[str, Any]
-    """The JSON object, of any shape."""
+    """The JSON object, unchecked."""
 
 
-def ask(server: Server, path: str) -> Answer:
-    """Ask the gateway of these settings; `path` is one that needs no further quoting.
+def ask(server: ServerSettings, path: str) -> AdminAnswer:
+    """Ask the gateway of these settings; `path` must already be quoted.
 
     Raises:
-        NoAnswer: no HTTP with a JSON object came in time.
+        NoAnswer: no HTTP response with a JSON object came in time.
 
     """
     try:
@@ -54,30 +55,31 @@ def ask(server: Server, path: str) -> Answer:
         value = json.loads(body)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, RecursionError):
         raise NoAnswer from None
-    if len(body) > LARGEST or not isinstance(value, dict):
+    if len(body) > MAX_ANSWER_BYTES or not isinstance(value, dict):
         raise NoAnswer
-    return Answer(status, value)
+    return AdminAnswer(status, value)
 
 
-async def _get(server: Server, path: str) -> tuple[int, bytes]:
+async def _get(server: ServerSettings, path: str) -> tuple[int, bytes]:
     body = bytearray()
-    with anyio.fail_after(TIMEOUT):
+    with anyio.fail_after(ANSWER_SECONDS):
         async with (
-            httpx.AsyncClient(trust_env=False, timeout=TIMEOUT, verify=_NO_TLS) as client,
+            httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS, verify=_NO_TLS) as client,
             client.stream("GET", _base(server) + path, headers=_headers(server)) as response,
         ):
             async for chunk in response.aiter_raw():  # raw: few bytes may decode to many
-                # Read to the end in any case: trio complains of a generator that is left halfway.
-                body += chunk if len(body) <= LARGEST else b""
+                # Always read to the end: trio warns of a generator that is not exhausted.
+                body += chunk if len(body) <= MAX_ANSWER_BYTES else b""
     return response.status_code, bytes(body)
 
 
-def _base(server: Server) -> str:
-    host, port = ANY.get(server.admin_bind.host, server.admin_bind.host), server.admin_bind.port
+def _base(server: ServerSettings) -> str:
+    bind = server.admin_bind
+    host, port = REACHABLE.get(bind.host, bind.host), bind.port
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _headers(server: Server) -> dict[str, str]:
+def _headers(server: ServerSettings) -> dict[str, str]:
     token = server.admin_token
     given = {"authorization": f"Bearer {token.reveal()}"} if token else {}
     return {"accept-encoding": "identity", **given}

@@ -1,4 +1,4 @@
-"""`gatewayctl probe` and `gatewayctl models`: what the backends say, without a running gateway."""
+"""`gatewayctl probe` and `gatewayctl models`: ask the backends, without a running gateway."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.settings import Settings
 
 
 @attrs.frozen
 class Probe:
-    """What one backend answered, or why it did not."""
+    """The answer of one backend, or why there is none."""
 
     name: str
     url: str
@@ -34,7 +34,7 @@ class Probe:
 
 
 def probe(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Ask every backend as a request would reach it; exit 1 when any of them fails."""
+    """Ask every backend over the connection that requests use; exit 1 if one does not answer."""
     settings = load_or_exit(config).settings
     found = trio.run(probe_all, _backends(settings).all, settings.discovery.timeout)
     probes = [report for report, _listing in found]
@@ -46,7 +46,10 @@ def probe(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
 
 
 def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """List the models of each backend and their union, from Redis where a copy is there."""
+    """List the models of each backend and of all together, from the copy in Redis if there is one.
+
+    Exit 1 if a backend does not answer.
+    """
     settings = load_or_exit(config).settings
     backends = _backends(settings)
     listings, cache = _shared_listings(settings, backends)
@@ -54,7 +57,7 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  #
         found = trio.run(probe_all, backends.all, settings.discovery.timeout)
         listings = {report.name: listing for report, listing in found if listing}
     catalog = Catalog.union(listings.items())
-    union, drift = names(catalog.models.values()), _drift(catalog)
+    union, mismatches = names(catalog.models.values()), _mismatches(catalog)
     by_backend = {
         backend.name: names(listings[backend.name].models.values())
         if backend.name in listings
@@ -62,15 +65,15 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  #
         for backend in backends.all
     }
     if as_json:
-        print_json({"backends": by_backend, "union": union, "cache": cache, "drift": drift})
+        print_json({"backends": by_backend, "union": union, "cache": cache, "drift": mismatches})
     else:
         _print_models(by_backend, union, cache, set(listings))
-        _print_drift(drift)
+        _print_mismatches(mismatches)
     raise typer.Exit(0 if len(listings) == len(backends.all) else 1)
 
 
-def _drift(catalog: Catalog) -> dict[str, dict[str, str]]:
-    """Models that differ between backends, by the name that is listed: each one's digest."""
+def _mismatches(catalog: Catalog) -> dict[str, dict[str, str]]:
+    """Return the models whose digests differ, by listed name: the digest of each backend."""
     return {
         str(catalog.models[key]["name"]): dict(digests)
         for key, digests in catalog.digest_mismatches.items()
@@ -80,7 +83,7 @@ def _drift(catalog: Catalog) -> dict[str, dict[str, str]]:
 async def probe_all(
     backends: tuple[Backend, ...], timeout: float
 ) -> list[tuple[Probe, Listing | None]]:
-    """Probe all at once, each within its own deadline; in the order given."""
+    """Probe all at once, each with its own deadline; results are in the order given."""
     found: dict[str, tuple[Probe, Listing | None]] = {}
 
     async def ask(backend: Backend) -> None:
@@ -114,8 +117,7 @@ def _backends(settings: Settings) -> Backends:
     try:
         return build_backends(settings)
     except TLSFilesBroken as error:
-        say(f"gatewayctl: {error}", err=True)
-        raise typer.Exit(2) from None
+        exit_with(2, f"gatewayctl: {error}")
 
 
 def _shared_listings(
@@ -170,10 +172,10 @@ def _print_models(
     say(f"union: {len(union)} models; source: {cache['source']}; {size}")
 
 
-def _print_drift(drift: dict[str, dict[str, str]]) -> None:
-    if not drift:
+def _print_mismatches(mismatches: dict[str, dict[str, str]]) -> None:
+    if not mismatches:
         return
     rows = [("differs", "backend", "digest")]
-    for model, digests in drift.items():
+    for model, digests in mismatches.items():
         rows += [(model, backend, short_digest(digest)) for backend, digest in digests.items()]
     print_table(rows)

@@ -1,37 +1,33 @@
-"""`gatewayctl config check|show`, and how every command comes to its settings.
+"""`gatewayctl config check|show`, and how every command loads its settings.
 
-stdout carries the result alone: `ok: FILE`, the table, or one JSON object. Problems and warnings
-go to stderr, one a line, each beginning with the path of its setting or the name of its variable.
-Secrets are shown as `(set)` or `(not set)`, whatever the form of the output.
+stdout carries only the result: `ok: FILE`, the table, or one JSON object. Problems and warnings go
+to stderr, one a line, each beginning with the path of its setting or the name of its variable.
+Every form of output shows a secret as `(set)` or `(not set)`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ollama_gateway.cli import data_dir
-from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Loaded, Secret, Settings, SettingsError, load
+from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
-from ollama_gateway.settings.tables import kind_of
+from ollama_gateway.settings.tables import codec_of
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
         metavar="FILE",
-        help="The settings, in TOML; else $GATEWAY_CONFIG, ./gateway.toml, "
+        help="Settings file (TOML). Default: $GATEWAY_CONFIG, else ./gateway.toml, else "
         "/etc/ollama-gateway/gateway.toml.",
     ),
 ]
@@ -40,53 +36,51 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EXIT_SETTINGS = 2
 """The exit code for settings that cannot be used."""
 
-app = typer.Typer(no_args_is_help=True, help="Look at the settings without starting anything.")
+app = typer.Typer(no_args_is_help=True, help="Check and show the settings, and start nothing.")
 
 
 @attrs.frozen
-class Row:
-    """One setting as it is shown."""
+class ShownSetting:
+    """One setting in the output."""
 
     path: str
     value: Any
-    """A value that JSON can hold, in the form a settings file has it."""
+    """The value as a settings file has it, in a type that JSON has."""
     origin: str
     """`default`, `file` or `environment`."""
 
 
 def load_or_exit(config: Path | None) -> Loaded:
-    """The settings in force, warnings on stderr; without them the problems, and exit code 2."""
+    """Load the settings and print warnings; on problems, print them and exit with code 2."""
     loaded = settings_or_exit(config)
     _warn(loaded)
     return loaded
 
 
 def settings_or_exit(config: Path | None) -> Loaded:
-    """The same for who tells the warnings in a way of its own."""
+    """Load the settings for a caller that reports warnings itself; exit with code 2 on problems."""
     try:
         return load(config)
     except SettingsError as exc:
-        _complain(exc.problems)
-        raise typer.Exit(EXIT_SETTINGS) from None
+        exit_with(EXIT_SETTINGS, *exc.problems)
 
 
 def load_for_stores(config: Path | None) -> Settings:
-    """The same for a command that opens stores: exit code 2 too where others may write them."""
+    """Load the settings to open stores with; exit with code 2 if other users may write them."""
     settings = load_or_exit(config).settings
-    end_at(data_dir.faults_of(settings, data_dir.trusted_by_commands(settings)))
+    exit_on_problems(data_dir.faults_of(settings, data_dir.trusted_by_commands(settings)))
     return settings
 
 
-def end_at(problems: Sequence[str]) -> None:
-    """End the command where there is a problem, with all of them and exit code 2."""
-    _complain(problems)
+def exit_on_problems(problems: Sequence[str]) -> None:
+    """Print the problems and exit with code 2, if there are any."""
     if problems:
-        raise typer.Exit(EXIT_SETTINGS)
+        exit_with(EXIT_SETTINGS, *problems)
 
 
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Say whether the settings are good, or everything that is wrong with them."""
+    """Check the settings and list every problem; exit 2 if there is one."""
     try:
         loaded = load(config)
         trusted = data_dir.trusted_by_commands(loaded.settings)
@@ -95,7 +89,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
         problems = exc.problems
     if problems and as_json:
         say(json.dumps({"ok": False, "problems": problems}))
-    end_at(problems)
+    exit_on_problems(problems)
     _warn(loaded)
     if not as_json:
         say(f"ok: {_source(loaded)}")
@@ -106,46 +100,40 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
 
 @app.command()
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Print every setting in force and where it comes from; secrets stay hidden."""
+    """Print every setting in force and its source; the values of secrets are not shown."""
     loaded = load_or_exit(config)
-    rows = rows_of(loaded)
+    shown = shown_settings(loaded)
     if as_json:
-        settings = {row.path: {"value": row.value, "origin": row.origin} for row in rows}
+        settings = {one.path: {"value": one.value, "origin": one.origin} for one in shown}
         source = None if loaded.source is None else str(loaded.source)
         print_json({"source": source, "settings": settings})
-    elif sys.stdout.isatty():
-        Console().print(_table(rows))
     else:
-        _print_plain(rows)
+        cells = [(one.path, _text(one.value), one.origin) for one in shown]
+        print_table([("setting", "value", "from"), *cells], piped_head=False)
 
 
-def rows_of(loaded: Loaded) -> list[Row]:
-    """Every setting in force, in the order of the file."""
+def shown_settings(loaded: Loaded) -> list[ShownSetting]:
+    """Return every setting in force, in the order of the file."""
     settings = loaded.settings
-    server, *rest = [(name, getattr(settings, name)) for name in SECTIONS]
+    server, *others = [(name, getattr(settings, name)) for name in SECTIONS]
     backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
     return [
-        Row(path, _visible(getattr(value, field.name), field.type), loaded.origins[path])
-        for name, value in [server, *backends, *rest]
+        ShownSetting(path, _visible(getattr(value, field.name), field.type), loaded.origins[path])
+        for name, value in [server, *backends, *others]
         for field in fields_of(type(value))
         for path in [f"{name}.{field.name}"]
     ]
 
 
 def _visible(value: object, annotation: object) -> Any:
-    """A value as JSON and without what it hides."""
-    if isinstance(value, Secret):
+    """Return a value that JSON can hold and that shows no secret."""
+    if isinstance(value, SecretText):
         return "(set)"
     if isinstance(value, dict):
-        return {name: _visible(item, Secret) for name, item in value.items()}
-    kind = kind_of(annotation)
-    # Only secrets are read without a kind.
-    return kind.show(value) if kind else "(not set)"
-
-
-def _complain(problems: Sequence[str]) -> None:
-    for problem in problems:
-        say(problem, err=True)
+        return {name: _visible(item, SecretText) for name, item in value.items()}
+    codec = codec_of(annotation)
+    # Only secrets have no codec.
+    return codec.show(value) if codec else "(not set)"
 
 
 def _warn(loaded: Loaded) -> None:
@@ -155,24 +143,9 @@ def _warn(loaded: Loaded) -> None:
 
 def _source(loaded: Loaded) -> str:
     if loaded.source is None:
-        return "no file, defaults and environment alone"
+        return "no file, only defaults and environment"
     return printable(str(loaded.source))
 
 
 def _text(value: Any) -> str:
-    return printable(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _print_plain(rows: list[Row]) -> None:
-    texts = [_text(row.value) for row in rows]
-    paths, values = max(len(row.path) for row in rows), max(map(len, texts))
-    for row, text in zip(rows, texts, strict=True):
-        say(f"{row.path:{paths}}  {text:{values}}  {row.origin}")
-
-
-def _table(rows: list[Row]) -> Table:
-    table = Table("setting", "value", "from")
-    for row in rows:
-        # Text: a value is not markup.
-        table.add_row(Text(row.path), Text(_text(row.value)), row.origin)
-    return table
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,7 +1,7 @@
-"""`storage.data_dir`, before anything in it is opened: what others may write is not believed.
+"""Check `storage.data_dir` before anything in it is opened: other users must not write to it.
 
-`serve` believes its own user and root. A command that root runs acts for whoever the directory
-belongs to, so it believes that user as well.
+`serve` trusts its own user and root. A command that root runs acts for the owner of the directory,
+so it trusts that user as well.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ollama_gateway.settings import Settings
 from ollama_gateway.storage.write_access import ROOT, Trusted, faults_in, remedy
 
 FILES: Final = ("keys.db*", "journal-*", "budgets-*", "paused.*")
-"""All that the gateway keeps in the directory."""
+"""All files that the gateway keeps in the directory."""
 
 
 def faults_of(settings: Settings, trusted: Trusted) -> list[str]:
-    """What others may write of it, a line each."""
+    """Return a line for the directory and each file in it that other users may write to."""
     storage = settings.storage
     if storage.allow_shared_data_dir:
         return []
     try:
         found = list(faults_in(storage.data_dir, FILES, trusted))
     except OSError:
-        return []  # who opens the stores says what is wrong there
+        return []  # opening the stores reports it
     return [
         f"storage.data_dir: {printable(str(path))} {fault}: {remedy(fault)}"
         for path, fault in found
@@ -36,7 +36,7 @@ def faults_of(settings: Settings, trusted: Trusted) -> list[str]:
 
 
 def trusted_by_commands(settings: Settings) -> Trusted:
-    """Whom a command believes."""
+    """Return the users whose files a command trusts."""
     trusted, directory = Trusted.of_process(), settings.storage.data_dir
     try:
         owner = directory.stat().st_uid
@@ -47,10 +47,9 @@ def trusted_by_commands(settings: Settings) -> Trusted:
 
 
 def make_private(settings: Settings, trusted: Trusted) -> str | None:
-    """Close an empty directory of our own, where there is nothing to believe yet.
+    """Make an empty directory of our own private: it was made under some umask and holds nothing.
 
-    It was made for the gateway, under some umask. Returns a line for the operator where that was
-    done.
+    Returns a line for the operator if the mode was changed.
     """
     directory = settings.storage.data_dir
     try:
@@ -62,4 +61,4 @@ def make_private(settings: Settings, trusted: Trusted) -> str | None:
     except OSError:
         return None
     mode = stat.S_IMODE(status.st_mode)
-    return f"storage.data_dir: was empty and open to others (mode {mode:04o}): it is 0700 now"
+    return f"storage.data_dir: was empty and open to others (mode {mode:04o}): changed to 0700"

@@ -1,8 +1,8 @@
-"""`gatewayctl db`: the PostgreSQL of `storage.database_url`, and what is moved into it.
+"""`gatewayctl db`: prepare the PostgreSQL of `storage.database_url`, and import into it.
 
-`migrate` is run by a role that may make tables, before `serve` of a new version; running gateways
-go on beside the new tables. Exit codes: 1 when the database refuses or cannot be used, 2 for what
-is wrong on the command line or in the settings.
+A role that may create tables runs `migrate` before `serve` of a new version; running gateways can
+use the new tables. Exit codes: 1 if the database refuses or cannot be used, 2 for errors on the
+command line or in the settings.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import typer
 
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.keys.import_rows import journals_in, move_rows, show
-from ollama_gateway.cli.keys.store import location_in, opened, told
-from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.cli.import_records import journals_in, move_records, print_moved
+from ollama_gateway.cli.keys.store import exit_on_refusal, location_in, open_key_store
+from ollama_gateway.cli.output import exit_with, print_json, say
 from ollama_gateway.keys import KEYS_FILE, SQLiteLocation
 from ollama_gateway.keys.key import APIKey, StoreError
 from ollama_gateway.keys.store import MergedKeys, StoredKey
@@ -26,15 +26,15 @@ from ollama_gateway.storage.database import DatabaseError
 from ollama_gateway.storage.migrations import MIGRATION_TIMEOUTS, migrations, patiently
 from ollama_gateway.storage.migrations import migrate as take_steps
 
-app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database.")
+app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database and import into it.")
 
 
 @app.command()
 def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Bring the tables of the database to this version, with the next months of the trail."""
+    """Create or update the tables of the database, also those of the audit log's next months."""
     settings = _settings(config)
     url = settings.storage.database_url
-    assert url is not None  # noqa: S101 - `_settings` saw to it
+    assert url is not None  # noqa: S101 - `_settings` checked it
     say(f"database: {printable(str(location_in(settings)))}", err=True)
     try:
         from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
@@ -44,8 +44,7 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
         with closing(AuditTable(url.reveal(), UPKEEP)) as table:
             made = _months_ahead(table)
     except DatabaseError as error:
-        say(f"gatewayctl db: {error}", err=True)
-        raise typer.Exit(1) from None
+        exit_with(1, f"gatewayctl db: {error}")
     version = migrations()[-1].version
     if as_json:
         steps = [{"version": step.version, "name": step.name} for step in taken]
@@ -59,39 +58,42 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
 
 
 def _months_ahead(table: AuditTable) -> list[str]:
-    """Which were made; where somebody goes on reading the table, gateways make them later."""
+    """Make the partitions of the next months and return their names.
+
+    If another session keeps the table locked, none are made: the gateways make them later.
+    """
     try:
         return patiently(lambda: table.make_partitions(table.now()))
     except DatabaseError as error:
         if not error.is_lock_conflict:
             raise
-        say(f"gatewayctl db: {error}: the owner's gateways make the months later", err=True)
+        say(f"gatewayctl db: {error}: the owner's gateways make the partitions later", err=True)
         return []
 
 
 @app.command("import-local")
 def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Bring the keys and the audit trail of this machine's `storage.data_dir` into the database.
+    """Import the keys and the audit records of this machine's `storage.data_dir` into the database.
 
-    Keys are copied, all or none. Those that are in the database already stay as they are there, but
-    one that was revoked here is revoked there. The file on this machine is left as it is.
+    Keys are copied, all or none. A key that the database already has does not change, except that
+    one revoked here is revoked there too. The key file on this machine does not change.
 
-    Rows of the trail are moved, out of journals that no running gateway owns. Run it as the
+    Audit records are moved out of journals that no running gateway owns. Run this command as the
     gateway's user, with the gateway's audit.chain_key.
     """
     settings = _settings(config)
     paths = journals_in(settings)
-    with told("gatewayctl db"):
+    with exit_on_refusal("gatewayctl db"):
         local = _local_keys(settings, is_needed=not paths)
-    with opened(settings, "gatewayctl db") as store:
+    with open_key_store(settings, "gatewayctl db") as store:
         adopted = store.merge(local)
-    moved = move_rows(settings, paths)
+    moved = move_records(settings, paths)
     if as_json:
         print_json({**_as_json(adopted), **moved.as_json()})
     else:
         _print(adopted)
         if paths:
-            show(moved)
+            print_moved(moved)
     for fault in moved.faults:
         say(f"gatewayctl db: {printable(fault)}", err=True)
     raise typer.Exit(1 if moved.faults else 0)
@@ -100,8 +102,8 @@ def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> No
 def _settings(config: Any) -> Settings:
     settings = load_for_stores(config)
     if settings.storage.database_url is None:
-        say("storage.database_url: is not set, so there is no database", err=True)
-        raise typer.Exit(EXIT_SETTINGS)
+        line = "storage.database_url: is not set: set it to the URL of the database"
+        exit_with(EXIT_SETTINGS, line)
     return settings
 
 
@@ -110,7 +112,7 @@ def _local_keys(settings: Settings, *, is_needed: bool) -> tuple[StoredKey, ...]
     if not path.exists() and not is_needed:
         return ()
     if not path.exists():
-        raise StoreError(f"{printable(str(path))}: there is no such file, so no keys")
+        raise StoreError(f"{printable(str(path))}: no such file, so there are no keys to import")
     say(f"from: {printable(str(SQLiteLocation(path)))}", err=True)
     with closing(SQLiteLocation(path).open()) as store:
         return store.stored()
@@ -126,11 +128,11 @@ def _as_json(adopted: MergedKeys) -> dict[str, list[str]]:
 
 
 def _print(adopted: MergedKeys) -> None:
-    say(f"added {len(adopted.added)} keys, {len(adopted.same)} were there already")
+    say(f"added {len(adopted.added)} keys, {len(adopted.same)} were already there")
     for key in adopted.revoked:
         say(f"revoked key {key.id} ({key.name}), as it is revoked here")
     for key in adopted.different:
-        say(f"key {key.id} ({key.name}) differs from the one here and stays as it is there")
+        say(f"key {key.id} ({key.name}) differs from the one here: the database keeps its own")
 
 
 def _ids(keys: tuple[APIKey, ...]) -> list[str]:

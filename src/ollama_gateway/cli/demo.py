@@ -1,4 +1,4 @@
-"""`gatewayctl demo`: the main job in one process, with nothing to install or configure."""
+"""`gatewayctl demo`: the gateway and two simulated backends in one process, without settings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ollama_gateway import log
 
 
 def demo() -> None:
-    """Stream a chat, kill the backend that served it, and stream the next one."""
-    from ollama_gateway.cli.demo_run import show  # noqa: PLC0415 - it brings the simulator
+    """Stream a chat, kill the backend that answers, and show that the next chats still stream."""
+    from ollama_gateway.cli.demo_run import run_demo  # noqa: PLC0415 - it imports the simulator
 
     log.configure("error", "text")
-    trio.run(show)
+    trio.run(run_demo)

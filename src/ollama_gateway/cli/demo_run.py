@@ -1,7 +1,7 @@
-"""`gatewayctl demo`: two simulated Ollamas, a gateway and a key, in one process, in ten seconds.
+"""Run `gatewayctl demo`: two simulated Ollamas, a gateway and a key, in one process, in 10 s.
 
-What it shows is real: sockets on this machine, the gateway as `serve` runs it, an ordinary HTTP
-client. Only the models are simulated. In the middle of it one backend is killed.
+Only the models are simulated. The sockets are real, the gateway is the one that `serve` runs, and
+the client is an ordinary HTTP client. One backend is killed during a chat.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.supervisor import drain, supervise
 
-MODEL: Final = "llama3.2:3b"
+DEMO_MODEL: Final = "llama3.2:3b"
 SENTENCE: Final = (
-    "The gateway holds back until a backend has said its first word, "
-    "so a backend that dies before it is never noticed."
+    "The gateway waits for the first word of a backend before it answers, "
+    "so no client notices a backend that dies before that."
 )
 THINKING: Final = 0.8
-"""Seconds before the first word: time to kill a backend in."""
+"""Seconds before the first word, in which a backend is killed."""
 
 
 @attrs.define
 class Stage:
-    """What the show needs at hand."""
+    """The parts that every step of the demo uses."""
 
     console: Console
     client: httpx.AsyncClient
     simulators: dict[str, Simulator]
 
 
-async def show() -> None:
-    """Run the show; ends by itself."""
+async def run_demo() -> None:
+    """Run the demo to its end."""
     console = Console(highlight=False)
     simulators = {name: _simulator() for name in ("gpu-1", "gpu-2")}
     async with trio.open_nursery() as nursery:
@@ -91,16 +91,16 @@ async def _play(stage: Stage, address: str) -> None:
 
 
 async def _kill_when_asked(stage: Stage) -> None:
-    victim = stage.simulators["gpu-1"]
-    while not victim.in_flight:  # noqa: ASYNC110 - the simulator shows figures, not events
+    backend = stage.simulators["gpu-1"]
+    while not backend.in_flight:  # noqa: ASYNC110 - the simulator has figures, not events
         await trio.sleep(0.01)
     await trio.sleep(THINKING / 2)
-    victim.go_down()
+    backend.go_down()
     stage.console.print("   [red]gpu-1 is killed[/]")
 
 
 async def _chat(stage: Stage) -> None:
-    ask = {"model": MODEL, "messages": [{"role": "user", "content": "What do you do?"}]}
+    ask = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "What do you do?"}]}
     async with stage.client.stream("POST", "/api/chat", json=ask) as response:
         response.raise_for_status()
         stage.console.print(f"   {response.headers['x-gateway-backend']}: ", end="")
@@ -111,7 +111,7 @@ async def _chat(stage: Stage) -> None:
 
 def _simulator() -> Simulator:
     tokens = tuple(f"{word} " for word in SENTENCE.split())
-    chat = Model(MODEL, tokens=tokens, first_token=THINKING, between_tokens=0.06)
+    chat = Model(DEMO_MODEL, tokens=tokens, first_token=THINKING, between_tokens=0.06)
     return Simulator([chat, Model("nomic-embed-text:latest", capabilities=("embedding",))])
 
 

@@ -1,48 +1,51 @@
-"""`gatewayctl explain`: who would get a request for a model now, and why the others would not.
+"""`gatewayctl explain`: which backends a request for a model would go to now, and why.
 
-Only a running gateway knows. What its admin listener says is checked before it is shown; anything
-odd counts as no answer.
+Only a running gateway knows. The answer of its admin listener is checked before it is shown; an
+unexpected one counts as no answer.
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Server
+from ollama_gateway.settings import ServerSettings
 from ollama_gateway.settings.units import shown
 
-ModelArgument = Annotated[str, typer.Argument(help="A model's name, as a client would ask for it.")]
-KeyOption = Annotated[
-    str | None, typer.Option("--key", metavar="ID", help="Also whether this key may use it.")
+AskedModelArgument = Annotated[
+    str, typer.Argument(help="The model's name, as a client asks for it.")
+]
+ForKeyOption = Annotated[
+    str | None,
+    typer.Option("--key", metavar="ID", help="Also say whether this key may use the model."),
 ]
 
 _HEAD: Final = ("order", "backend", "priority", "state", "busy", "breaker", "first chunk", "why")
 
 
 def explain(
-    model: ModelArgument,
-    key: KeyOption = None,
+    model: AskedModelArgument,
+    key: ForKeyOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Say which backends a request for MODEL would go to now, in which order, and why.
+    """Show which backends a request for MODEL would go to now, in which order, and why.
 
-    Exit 1 when none would be asked, or the key may not use the model.
+    Exit 1 if it would go to none, or if the key may not use the model.
     """
     server = load_or_exit(config).settings.server
     try:
         explained = _ask(server, model, key)
         rows = [_row(backend) for backend in _backends(explained)]
     except NoAnswer:
-        _exit(f"no gateway answers on {server.admin_bind}")
+        exit_with(1, f"gatewayctl explain: no gateway answers on {server.admin_bind}")
     may_use = _may_use(explained)
     if as_json:
         print_json(explained)
@@ -53,11 +56,11 @@ def explain(
     raise typer.Exit(0 if explained["candidates"] and may_use else 1)
 
 
-def _ask(server: Server, model: str, key: str | None) -> dict[str, Any]:
+def _ask(server: ServerSettings, model: str, key: str | None) -> dict[str, Any]:
     query = f"?key={quote(key, safe='')}" if key else ""
     answer = ask(server, f"/explain/{quote(model, safe='')}{query}")
     if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
-        _exit(printable(str(answer.value.get("error"))))
+        exit_with(1, f"gatewayctl explain: {printable(str(answer.value.get('error')))}")
     if answer.status != HTTPStatus.OK:
         raise NoAnswer
     return answer.value
@@ -88,16 +91,11 @@ def _row(backend: object) -> tuple[str, ...]:
             "breaker": str(breaker),
             "first_chunk_ms": int() | float() | None as first,
             "why": str(why),
-            **rest,
+            **others,
         }:
             state = "down" if not up else "paused" if paused else "warm" if warm else "cold"
             room = f"{busy} of {slots}" if slots else str(busy)
             time = "-" if first is None else f"{first:,.0f} ms"
-            order = str(rest.get("order", "-"))
+            order = str(others.get("order", "-"))
             return order, name, str(priority), state, room, breaker, time, why
     raise NoAnswer
-
-
-def _exit(message: str) -> NoReturn:
-    say(f"gatewayctl explain: {message}", err=True)
-    raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`gatewayctl init URL...`: look at the given servers and write a commented `gateway.toml`."""
+"""`gatewayctl init URL...`: probe the given servers and write a commented `gateway.toml`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.backends import Probe, probe_all
-from ollama_gateway.cli.output import say
+from ollama_gateway.cli.output import exit_with, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings, SettingsError, load
 
 UrlsArgument = Annotated[list[str], typer.Argument(metavar="URL", help="Ollama servers.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
 DEFAULT_FILE = Path("gateway.toml")
 HEAD = """\
@@ -34,11 +34,10 @@ def init(
     output: OutputOption = DEFAULT_FILE,
     force: ForceOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Probe the given servers and write settings for them; servers that are down are kept."""
+    """Probe the given servers and write settings for them, also for those that are down."""
     name = printable(str(output))
     if output.exists() and not force:
-        say(f"{name} exists: --force overwrites it, --output names another", err=True)
-        raise typer.Exit(2)
+        exit_with(2, f"{name} exists: --force overwrites it, --output names another file")
     settings = _settings(urls)
     found = trio.run(probe_all, build_backends(settings).all, settings.discovery.timeout)
     probes = [probe for probe, _listing in found]
@@ -46,8 +45,7 @@ def init(
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        say(f"cannot write {name}: {error.strerror}", err=True)
-        raise typer.Exit(1) from None
+        exit_with(1, f"cannot write {name}: {error.strerror}")
     for probe in probes:
         state = f"{len(probe.models)} models" if probe.ok else f"down: {probe.error}"
         say(f"{probe.name}  {probe.url}  {state}")
@@ -56,7 +54,7 @@ def init(
 
 
 def _settings(urls: list[str]) -> Settings:
-    """Settings that hold these backends alone, checked as a file's would be."""
+    """Return settings with only these backends, checked as those of a file are."""
     backends = [
         {"name": f"ollama-{number}", "url": url if "://" in url else f"http://{url}"}
         for number, url in enumerate(urls, start=1)
@@ -64,13 +62,11 @@ def _settings(urls: list[str]) -> Settings:
     try:
         return load(environ={"OLLAMA_BACKENDS": json.dumps(backends)}, cwd=Path("/")).settings
     except SettingsError as error:
-        for problem in error.problems:
-            say(problem, err=True)
-        raise typer.Exit(2) from None
+        exit_with(2, *error.problems)
 
 
 def _table(probe: Probe) -> str:
-    version = printable(probe.version or "")  # in a file of settings a line's end would do harm
+    version = printable(probe.version or "")  # a line break would end the comment
     state = f"Ollama {version}, {len(probe.models)} models" if probe.ok else "did not answer"
     listed = "".join(f"#   {printable(name)}\n" for name in probe.models[:20])
     return (

@@ -1,4 +1,4 @@
-"""`gatewayctl`: the commands, put together."""
+"""`gatewayctl`: all commands."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ollama_gateway.cli.keys import commands as keys
 from ollama_gateway.cli.output import say
 from ollama_gateway.settings.units import discreet
 
-Misused: Final[Any] = typer.BadParameter.__base__
-"""What typer raises for all that is wrong on a command line; it has no public name."""
+CommandLineError: Final[Any] = typer.BadParameter.__base__
+"""The base class of typer's errors about the command line; it has no public name."""
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Ollama Gateway: several machines that run Ollama, as one Ollama.",
+    help="Ollama Gateway: use several machines that run Ollama as one.",
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
@@ -42,34 +42,35 @@ app.command("pull")(pull.pull)
 app.command("explain")(explain.explain)
 app.command("health")(health.health)
 app.command("usage")(usage.usage)
-app.add_typer(audit.app, name="audit", help="Look at the trail: who asked what, and how it ended.")
-app.add_typer(pausing.app, name="backends", help="List the backends, take one out, bring it back.")
-app.add_typer(keys.app, name="keys", help="Create, list, change and revoke API keys.")
-app.add_typer(db.app, name="db", help="Prepare the PostgreSQL database, move keys into it.")
-app.add_typer(config.app, name="config", help="Check and show the settings.")
+app.add_typer(audit.app, name="audit")
+app.add_typer(pausing.app, name="backends")
+app.add_typer(keys.app, name="keys")
+app.add_typer(db.app, name="db")
+app.add_typer(config.app, name="config")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line; the exit code. What is wrong with it is told in lines of our own.
+    """Run the command line and return the exit code.
 
-    Typer's would repeat an argument as it is: a URL with its password, marks that turn the line.
+    Its errors are printed here, because typer repeats arguments as they are: a URL with its
+    password, control characters.
     """
     try:
         return cast("int | None", app(arguments, standalone_mode=False)) or 0
-    except Misused as misused:
-        if type(misused).__name__ != "NoArgsIsHelpError":  # else the help was printed
-            _tell(misused, arguments)
-        return int(misused.exit_code)
+    except CommandLineError as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # with that one, typer has printed the help
+            _report_misuse(error, arguments)
+        return int(error.exit_code)
     except typer.Abort:
         say("Aborted.", err=True)
         return 1
 
 
-def _tell(misused: Any, arguments: Sequence[str]) -> None:
-    if misused.ctx is not None:
-        say(misused.ctx.get_usage(), err=True)
-        say(f"Try '{misused.ctx.command_path} --help' for help.", err=True)
-    message = str(misused.format_message())
+def _report_misuse(error: Any, arguments: Sequence[str]) -> None:
+    if error.ctx is not None:
+        say(error.ctx.get_usage(), err=True)
+        say(f"Try '{error.ctx.command_path} --help' for help.", err=True)
+    message = str(error.format_message())
     for argument in filter(None, arguments):
         message = message.replace(argument, discreet(argument))
     say(f"Error: {message}", err=True)

@@ -1,11 +1,12 @@
-"""`gatewayctl backends`: how the backends stand, take one out, bring it back.
+"""`gatewayctl backends`: list the backends, pause one, resume it.
 
-`pause` and `resume` change a file that every gateway on the same data directory watches; none has
-to run. The one that answers is asked afterwards whether it does as told, and by `list` for its
-figures.
+`pause` and `resume` change a file that every gateway with the same data directory watches; no
+gateway needs to run. Afterwards they ask the running gateway whether the change is in force. `list`
+asks it for its figures, which are checked: an unexpected answer, for example of a gateway of
+another version, counts as none.
 
-Exit codes: 1 when the file cannot be used or the gateway that answers does not do as told, 2 for a
-name that nobody knows and for settings that cannot be used.
+Exit codes: 1 if the file cannot be used or the running gateway does not follow it, 2 for an unknown
+name and for settings that cannot be used.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Annotated, Any, Final, NoReturn
 
 import attrs
 import typer
 
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
-from ollama_gateway.cli.admin import NoAnswer
+from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.output import print_json, print_table, say
-from ollama_gateway.cli.standing import BackendStatus, ask_statuses
+from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Settings
+from ollama_gateway.settings import ServerSettings, Settings
 from ollama_gateway.settings.units import shown
 
-app = typer.Typer(no_args_is_help=True, help="List the backends, take one out, bring it back.")
+app = typer.Typer(no_args_is_help=True, help="List, pause and resume backends.")
 
 NameArgument = Annotated[str, typer.Argument(help="The backend's name in the settings.")]
 
 IN_FORCE_SECONDS: Final = 3.0
-"""How long a gateway has to do as told; it looks at the file twice a second."""
+"""Time for a gateway to follow the file, which it reads twice a second."""
 _NAP: Final = 0.1
 _HEAD: Final = (
     *("name", "url", "priority", "slots", "state", "in flight"),
@@ -40,14 +41,36 @@ _HEAD: Final = (
 )
 
 
+@attrs.frozen
+class BackendStatus:
+    """One backend in the running gateway."""
+
+    priority: int
+    slots: int
+    paused: bool | None
+    """None here and below: unknown, as no gateway answers."""
+    up: bool | None = None
+    in_flight: int | None = None
+    """Attempts that are running there."""
+    models: int | None = None
+    loaded: int | None = None
+    version: str | None = None
+
+    @property
+    def state(self) -> str:
+        """The state for people: `up`, `down`, `?`, or one of them after `paused, `."""
+        state = {True: "up", False: "down", None: "?"}[self.up]
+        return f"paused, {state}" if self.paused else state
+
+
 @app.command("list")
 def list_backends(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """List the backends, with the figures of the running gateway where one answers."""
+    """List the backends, with the figures of the running gateway if one answers."""
     settings = load_for_stores(config)
     paused = _paused(settings)
-    standings = {**_from_settings(settings, paused), **_standings(settings)}
+    statuses = {**_from_settings(settings, paused), **_statuses(settings)}
     urls = {b.name: b.url for b in sorted(settings.backends, key=lambda b: b.priority)}
-    rows = [_as_json(name, url, standings[name]) for name, url in urls.items()]
+    rows = [_as_json(name, url, statuses[name]) for name, url in urls.items()]
     if as_json:
         print_json(rows)
     else:
@@ -61,7 +84,7 @@ def pause(
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Send a backend no new requests; those that it has finish. Kept over restarts."""
+    """Send no new requests to a backend, also after restarts; its running requests finish."""
     settings = load_for_stores(config)
     known = [backend.name for backend in settings.backends]
     if name not in known:
@@ -69,7 +92,7 @@ def pause(
     with _file(settings) as file:
         paused = file.add(name)
     if paused.issuperset(known):
-        say("warning: all backends are paused now: requests are refused (503)", err=True)
+        say("warning: all backends are paused now: the gateway refuses requests (503)", err=True)
     _report(settings, name, is_paused=True, as_json=as_json)
 
 
@@ -79,7 +102,7 @@ def resume(
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Send a backend requests again."""
+    """Send requests to a paused backend again."""
     settings = load_for_stores(config)
     known = [backend.name for backend in settings.backends]
     with _file(settings) as file:
@@ -91,36 +114,34 @@ def resume(
 
 @contextmanager
 def _file(settings: Settings) -> Iterator[PauseFile]:
-    """The file of the settings; what is wrong with it ends the command."""
+    """Open the pause file of the settings; exit with code 1 if it cannot be used."""
     try:
         yield PauseFile(settings.storage.data_dir)
     except PausesBroken as error:
-        _complain(settings, error)
-        raise typer.Exit(1) from None
+        exit_with(1, _fault(settings, error))
 
 
 def _paused(settings: Settings) -> frozenset[str] | None:
-    """What the file says; a line on stderr and None where it cannot be read."""
+    """Read the names in the pause file; if that fails, print a line on stderr and return None."""
     try:
         return PauseFile(settings.storage.data_dir).read()
     except PausesBroken as error:
-        _complain(settings, error)
+        say(_fault(settings, error), err=True)
         return None
 
 
-def _complain(settings: Settings, error: PausesBroken) -> None:
+def _fault(settings: Settings, error: PausesBroken) -> str:
     directory = printable(str(settings.storage.data_dir))
-    say(f"gatewayctl backends: {error} (in {directory})", err=True)
+    return f"gatewayctl backends: {error} (in {directory})"
 
 
 def _exit_unknown(name: str, known: list[str]) -> NoReturn:
     there = f"there are: {', '.join(known)}"
-    say(f"gatewayctl backends: no backend is named {shown(name)}; {there}", err=True)
-    raise typer.Exit(EXIT_SETTINGS)
+    exit_with(EXIT_SETTINGS, f"gatewayctl backends: no backend is named {shown(name)}; {there}")
 
 
-def _standings(settings: Settings) -> dict[str, BackendStatus]:
-    """What the running gateway says, by name; on stderr, what it does not say."""
+def _statuses(settings: Settings) -> dict[str, BackendStatus]:
+    """Ask the running gateway for its backends, by name; print missing ones on stderr."""
     address = settings.server.admin_bind
     try:
         found = ask_statuses(settings.server)
@@ -141,51 +162,83 @@ def _from_settings(settings: Settings, paused: frozenset[str] | None) -> dict[st
 
 
 def _report(settings: Settings, name: str, *, is_paused: bool, as_json: bool) -> None:
-    """Say what was done; exit 1 where the gateway that answers does not do so."""
-    standing = _when_in_force(settings, name, is_paused=is_paused)
-    is_in_force = standing and standing.paused == is_paused
+    """Print the result; exit with code 1 if the running gateway does not follow it."""
+    status = _when_in_force(settings, name, is_paused=is_paused)
+    is_in_force = status and status.paused == is_paused
     if as_json:
-        in_flight = standing and standing.in_flight
+        in_flight = status and status.in_flight
         done = {"name": name, "paused": is_paused, "in_flight": in_flight, "in_force": is_in_force}
         print_json(done)
     elif is_in_force is not False:
-        say(_done(name, standing, is_paused=is_paused))
+        say(_done(name, status, is_paused=is_paused))
         directory = printable(str(settings.storage.data_dir))
         say(f"takes effect within a second in every gateway whose data_dir is {directory}")
     if is_in_force is False:
-        say(
-            f"gatewayctl backends: the gateway on {settings.server.admin_bind} does not do so; "
-            "is its storage.data_dir another one?",
-            err=True,
+        exit_with(
+            1,
+            f"gatewayctl backends: the gateway on {settings.server.admin_bind} does not follow; "
+            "does it have another storage.data_dir?",
         )
-        raise typer.Exit(1)
 
 
 def _when_in_force(settings: Settings, name: str, *, is_paused: bool) -> BackendStatus | None:
-    """How the backend stands once the gateway does as told, or has had its time for it."""
+    """Wait until the change is in force, but not longer than its time, and return the status."""
     deadline = time.monotonic() + IN_FORCE_SECONDS
-    standing = _standings(settings).get(name)
-    while standing and standing.paused != is_paused and time.monotonic() < deadline:
+    status = _statuses(settings).get(name)
+    while status and status.paused != is_paused and time.monotonic() < deadline:
         time.sleep(_NAP)
         with suppress(NoAnswer):
-            standing = ask_statuses(settings.server).get(name)
-    return standing
+            status = ask_statuses(settings.server).get(name)
+    return status
 
 
-def _done(name: str, standing: BackendStatus | None, *, is_paused: bool) -> str:
+def _done(name: str, status: BackendStatus | None, *, is_paused: bool) -> str:
     if not is_paused:
         return f"{printable(name)} is resumed: new requests go to it"
     done = f"{printable(name)} is paused: no new requests go to it"
-    if standing is None:
+    if status is None:
         return done
-    running = {0: "none is", 1: "1 is"}.get(standing.in_flight or 0, f"{standing.in_flight} are")
+    running = {0: "none is", 1: "1 is"}.get(status.in_flight or 0, f"{status.in_flight} are")
     return f"{done}, {running} still running"
 
 
-def _as_json(name: str, url: str, standing: BackendStatus) -> dict[str, Any]:
-    return {"name": name, "url": url, "state": standing.state, **attrs.asdict(standing)}
+def _as_json(name: str, url: str, status: BackendStatus) -> dict[str, Any]:
+    return {"name": name, "url": url, "state": status.state, **attrs.asdict(status)}
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     cells = [row[column.replace(" ", "_")] for column in _HEAD]
     return tuple("-" if cell is None else str(cell) for cell in cells)
+
+
+def ask_statuses(server: ServerSettings) -> dict[str, BackendStatus]:
+    """Ask the running gateway for its backends, by name.
+
+    Raises:
+        NoAnswer: no gateway answers, or the answer is not one of a gateway.
+
+    """
+    answer = ask(server, "/status.json")
+    backends = answer.value.get("backends")
+    if answer.status != HTTPStatus.OK or not isinstance(backends, list):
+        raise NoAnswer
+    return dict(map(_read, backends))
+
+
+def _read(value: object) -> tuple[str, BackendStatus]:
+    match value:
+        case {
+            "name": str(name),
+            "priority": int(priority),
+            "slots": int(slots),
+            "paused": bool(paused),
+            "up": bool(up),
+            "in_flight": int(in_flight),
+            "models": int(models),
+            "loaded": int(loaded),
+            "version": str() | None as version,
+        }:
+            return name, BackendStatus(
+                priority, slots, paused, up, in_flight, models, loaded, version
+            )
+    raise NoAnswer

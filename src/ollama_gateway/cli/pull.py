@@ -1,13 +1,21 @@
-"""`gatewayctl pull`: one model onto several backends, without a running gateway."""
+"""`gatewayctl pull`: pull a model onto several backends at once, without a running gateway.
+
+It asks the backends directly, as `probe` does: same transport, same headers. A pull may take as
+long as it needs if each line of progress comes within `race.idle_timeout`. Pulls do not affect each
+other.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, cast
 
+import anyio
 import attrs
+import httpx
 import trio
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
@@ -16,31 +24,82 @@ from ollama_gateway.backends.backends import Backend
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, say
-from ollama_gateway.cli.pulling import Pull, Tell, pull_all
+from ollama_gateway.cli.output import exit_with, print_json, say
 from ollama_gateway.errors import BadRequest
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
+from ollama_gateway.wire.dialects.progress import ProgressDialect
+from ollama_gateway.wire.frames import FrameTooLong, LineFrames
 from ollama_gateway.wire.names import ModelName
 
-ModelArgument = Annotated[str, typer.Argument(help="What to pull, as `ollama pull` takes it.")]
+PulledModelArgument = Annotated[str, typer.Argument(help="The model's name, as for `ollama pull`.")]
 OnOption = Annotated[
-    str | None, typer.Option("--on", metavar="A,B", help="The backends, by their names.")
+    str | None, typer.Option("--on", metavar="A,B", help="The names of the backends.")
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="All backends.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Pull on all backends.")]
+
+_DIALECT: Final = ProgressDialect()
+_MAX_LAYERS: Final = 1000
+"""The most layers whose bytes are counted; a real model has about five."""
+_JSON_TYPE: Final = [(b"content-type", b"application/json")]
+
+
+class PullFailed(Exception):
+    """A pull ended without `success`; the message is one printable line."""
+
+
+@attrs.define(eq=False)
+class Pull:
+    """The progress of one backend's pull."""
+
+    backend: str
+    status: str = "connecting"
+    error: str | None = None
+    is_over: bool = False
+    _layers: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """True if it has ended without an error."""
+        return self.is_over and self.error is None
+
+    @property
+    def completed(self) -> int:
+        """Bytes received, over all layers reported so far."""
+        return sum(completed for completed, _ in self._layers.values())
+
+    @property
+    def total(self) -> int:
+        """Bytes of these layers in total."""
+        return sum(total for _, total in self._layers.values())
+
+    def note(self, line: dict[str, object]) -> None:
+        """Take in one line of progress."""
+        self.status = printable(str(line.get("status", "")))[:60]
+        digest, total = line.get("digest"), line.get("total")
+        if not isinstance(digest, str) or type(total) is not int:
+            return
+        completed = line.get("completed")
+        if digest in self._layers or len(self._layers) < _MAX_LAYERS:
+            self._layers[digest] = (completed if type(completed) is int else 0, total)
+
+
+OnProgress = Callable[[Pull], None]
+"""Called after each line of progress, and once when the pull is over."""
 
 
 def pull(
-    model: ModelArgument,
+    model: PulledModelArgument,
     on: OnOption = None,
     on_all: AllOption = False,  # noqa: FBT002 - a flag
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Pull MODEL on some backends at once; exit 1 when any of them fails."""
+    """Pull MODEL on several backends at once; exit 1 if one of them fails."""
     settings = load_or_exit(config).settings
     chosen = _chosen(settings, model, on, on_all=on_all)
-    with _view(as_json=as_json) as tell:
-        pulls = trio.run(pull_all, chosen, model, settings.race.idle_timeout, tell)
+    with _view(as_json=as_json) as on_progress:
+        pulls = trio.run(pull_all, chosen, model, settings.race.idle_timeout, on_progress)
     if as_json:
         print_json([_result(done) for done in pulls])
     raise typer.Exit(0 if all(done.ok for done in pulls) else 1)
@@ -51,40 +110,117 @@ def _chosen(settings: Settings, model: str, on: str | None, *, on_all: bool) -> 
         ModelName.parse(model)
         backends = build_backends(settings)
     except (BadRequest, TLSFilesBroken) as error:
-        _exit(str(error))
+        exit_with(2, f"gatewayctl pull: {error}")
     if on_all == (on is not None):
-        _exit("say where: --on A,B or --all")
+        exit_with(2, "gatewayctl pull: name the backends: --on A,B or --all")
     wanted = list(dict.fromkeys(name.strip() for name in (on or "").split(",")))
     found = list(backends.all) if on_all else [backends.named(name) for name in wanted]
     chosen = [backend for backend in found if backend is not None]
     if len(chosen) < len(found):
         names = ", ".join(backend.name for backend in backends.all)
-        _exit(f"no such backend; there are {names}")
+        exit_with(2, f"gatewayctl pull: no such backend; there are {names}")
     return chosen
 
 
+async def pull_all(
+    backends: Sequence[Backend], model: str, idle: float, on_progress: OnProgress
+) -> list[Pull]:
+    """Pull on all backends at once; return the finished pulls in the order given."""
+    pulls = [Pull(backend.name) for backend in backends]
+    async with anyio.create_task_group() as tasks:
+        for backend, pull in zip(backends, pulls, strict=True):
+            tasks.start_soon(_pull, backend, model, idle, pull, on_progress)
+    return pulls
+
+
+async def _pull(
+    backend: Backend, model: str, idle: float, pull: Pull, on_progress: OnProgress
+) -> None:
+    try:
+        await _follow(backend, model, idle, pull, on_progress)
+    except PullFailed as failure:
+        pull.error = str(failure)
+    except TimeoutError:
+        pull.error = "no progress in time"
+    except httpx.ConnectError:
+        pull.error = "cannot connect"
+    except httpx.ConnectTimeout:
+        pull.error = "no connection in time"
+    except (httpx.TransportError, FrameTooLong):
+        pull.error = "the answer broke off"
+    pull.is_over = True
+    on_progress(pull)
+
+
+async def _follow(
+    backend: Backend, model: str, idle: float, pull: Pull, on_progress: OnProgress
+) -> None:
+    body = json.dumps({"model": model, "stream": True}).encode()
+    request = backend.outgoing.request("POST", "/api/pull", _JSON_TYPE, body)
+    with anyio.fail_after(idle):
+        response = await backend.transport.handle_async_request(request)
+    try:
+        chunks = aiter(cast("httpx.AsyncByteStream", response.stream))
+        if not response.is_success:
+            raise PullFailed(await _refusal(response.status_code, chunks, idle))
+        frames = LineFrames()
+        while True:
+            with anyio.fail_after(idle):
+                data = await anext(chunks, b"")
+            if not data:
+                raise PullFailed("the answer ended early")
+            if any(_note(frame, pull, on_progress) for frame in frames.feed(data)):
+                return
+    finally:
+        await response.aclose()
+
+
+def _note(frame: bytes, pull: Pull, on_progress: OnProgress) -> bool:
+    """Take in a line and return whether it is the last; raises PullFailed if it is an error."""
+    reading = _DIALECT.read_frame(frame)
+    if reading.is_garbled:
+        raise PullFailed("does not answer as an Ollama does")
+    if reading.error is not None:
+        raise PullFailed(printable(reading.error))
+    pull.note(json.loads(frame.decode("utf-8", "replace")))
+    on_progress(pull)
+    return reading.is_last
+
+
+async def _refusal(status: int, chunks: AsyncIterator[bytes], idle: float) -> str:
+    """Return the error of an answer other than 2xx, as one line."""
+    body = b""
+    with anyio.fail_after(idle):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > 64 * 1024:
+                break
+    error = _DIALECT.read_body(body).error
+    return printable(error) if error else f"answered {status}"
+
+
 @contextmanager
-def _view(*, as_json: bool) -> Iterator[Tell]:
-    """What is seen meanwhile: nothing, bars on a terminal, else a line for each new status."""
+def _view(*, as_json: bool) -> Iterator[OnProgress]:
+    """Show progress: nothing for JSON, bars on a terminal, else a line for each new status."""
     if as_json:
         yield lambda _pull: None
     elif sys.stdout.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
         with Progress(*columns, TextColumn("{task.fields[status]}", markup=False)) as progress:
-            yield _Bars(progress).tell
+            yield _Bars(progress).on_progress
     else:
-        yield _Lines().tell
+        yield _Lines().on_progress
 
 
 @attrs.define(eq=False)
 class _Bars:
-    """A bar for each backend."""
+    """Progress as a bar for each backend."""
 
     progress: Progress
     _tasks: dict[str, TaskID] = attrs.field(factory=dict)
 
-    def tell(self, pull: Pull) -> None:
-        """Move a bar."""
+    def on_progress(self, pull: Pull) -> None:
+        """Update the bar of this backend."""
         if pull.backend not in self._tasks:
             self._tasks[pull.backend] = self.progress.add_task(pull.backend, status="")
         total = pull.total or (1 if pull.is_over else None)
@@ -98,15 +234,15 @@ class _Bars:
 
 @attrs.define(eq=False)
 class _Lines:
-    """A line whenever a backend does something else than before."""
+    """Progress as a line for each new status of a backend."""
 
-    _told: dict[str, str] = attrs.field(factory=dict)
+    _last_status: dict[str, str] = attrs.field(factory=dict)
 
-    def tell(self, pull: Pull) -> None:
-        """Print what is new."""
+    def on_progress(self, pull: Pull) -> None:
+        """Print the status if it is new."""
         status = _status(pull)
-        if self._told.get(pull.backend) != status:
-            self._told[pull.backend] = status
+        if self._last_status.get(pull.backend) != status:
+            self._last_status[pull.backend] = status
             say(f"{pull.backend}: {status}")
 
 
@@ -116,8 +252,3 @@ def _status(pull: Pull) -> str:
 
 def _result(pull: Pull) -> dict[str, Any]:
     return {"backend": pull.backend, "ok": pull.ok, "bytes": pull.total, "error": pull.error}
-
-
-def _exit(message: str) -> NoReturn:
-    say(f"gatewayctl pull: {message}", err=True)
-    raise typer.Exit(2)

@@ -10,7 +10,7 @@ import typer
 
 from ollama_gateway import log
 from ollama_gateway.build import Gateway
-from ollama_gateway.cli.config import ConfigOption, end_at, settings_or_exit
+from ollama_gateway.cli.config import ConfigOption, exit_on_problems, settings_or_exit
 from ollama_gateway.cli.data_dir import faults_of, make_private
 from ollama_gateway.cli.keys.store import location_in
 from ollama_gateway.http.open_files import raise_file_limit
@@ -26,12 +26,12 @@ logger = log.get_logger("serve")
 
 
 def serve(config: ConfigOption = None) -> None:
-    """Serve until SIGTERM or SIGINT: then drain, and exit 0; a second signal ends it at once."""
+    """Serve until SIGTERM or SIGINT, then drain and exit 0; a second signal ends it at once."""
     loaded = settings_or_exit(config)
     settings = loaded.settings
     trusted = Trusted.of_process()
     was_open = make_private(settings, trusted)
-    end_at(faults_of(settings, trusted))
+    exit_on_problems(faults_of(settings, trusted))
     writer = log.configure(settings.log.level, settings.log.format)
     for warning in [*loaded.warnings, *([was_open] if was_open else [])]:
         logger.warning("doubtful setting", warning=warning)
@@ -49,9 +49,9 @@ def _serve(settings: Settings) -> None:
 
 
 def _say_how_to_make_a_key(settings: Settings) -> None:
-    """Say which store is used, and how to make a first key.
+    """Log which key store is used, and how to make a first key.
 
-    A store that is away is no reason not to start: it is asked again with every request.
+    The gateway starts even if the store cannot be reached: every request asks it again.
     """
     location = location_in(settings)
     shown = printable(str(location))
@@ -59,7 +59,7 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
         with closing(location.open()) as store:
             store.check()
             keys = store.count_active()
-            warning = _of_anonymous_key(settings, store)
+            warning = _warning_of_anonymous_key(settings, store)
     except StoreAway as error:
         logger.warning("keys", store=shown, reason=f"{error}; until it is back, requests get 503")
         return
@@ -67,18 +67,18 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
     if warning:
         logger.warning("doubtful setting", warning=f"auth.anonymous_key: {warning}")
     if keys == 0:
-        logger.warning("no API key yet: make one with `gatewayctl keys create NAME`")
+        logger.warning("no API key yet: create one with `gatewayctl keys create NAME`")
 
 
-def _of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
-    """What an operator should know of the key that anonymous clients are served as."""
+def _warning_of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
+    """Return a warning about the key that anonymous clients get, if there is a reason for one."""
     if settings.auth.anonymous_key is None:
         return None
     (key,) = store.find([digest_of(settings.auth.anonymous_key.reveal())])
     if key is None or not key.is_active(utc_now()):
         return "is no active key of this store; until it is, clients without a key get 401"
     if "manage" in key.endpoints:
-        return "may manage models: so may everyone in auth.anonymous_networks"
+        return "may manage models, so any client in auth.anonymous_networks may do so"
     return None
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ollama_gateway.cli.audit.options import KeyFilterOption, ModelOption
 from ollama_gateway.cli.audit.sources import opened, readable_in_part
@@ -25,8 +21,6 @@ from ollama_gateway.settings.units import shown
 
 ByOption = Annotated[str, typer.Option("--by", metavar="WAY", help=f"One of {', '.join(WAYS)}.")]
 
-_BAR: Final = 24
-"""Characters of the longest bar."""
 _HEAD: Final = (
     *("requests", "refused", "failed"),
     *("prompt", "completion", "total", "estimated"),
@@ -62,36 +56,12 @@ def _way(text: str) -> By:
 
 
 def _print(found: Sequence[UsageSums], way: By) -> None:
-    """Print the groups, and their total if there are several."""
-    shown_ones = [*found, total(found)] if len(found) > 1 else found
+    """The groups, and the whole where there are several."""
+    totals = [total(found)] if len(found) > 1 else []
+    shown_ones = [*found, *totals]
     names = [way, *map(_name, shown_ones)]
     rows = [(name, *row) for name, row in zip(names, _figures_of(shown_ones), strict=True)]
-    if sys.stdout.isatty():
-        _print_rich(rows, found)
-    else:
-        bars = _bars(found, _BAR, "#")
-        print_table([(*row, bar) for row, bar in zip(rows, bars, strict=True)])
-
-
-def _print_rich(rows: Sequence[tuple[str, ...]], found: Sequence[UsageSums]) -> None:
-    """Print every figure whole; the bars take the rest of the line."""
-    width = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
-    console = Console()
-    bars = _bars(found, min(_BAR, max(0, console.width - width)), "█")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in (*rows[0], ""):
-        table.add_column(Text(name), no_wrap=True)
-    for row, bar in zip(rows[1:], bars[1:], strict=True):
-        table.add_row(*map(Text, row), Text(bar, style="cyan"))  # Text: a name is not markup
-    console.width = max(console.width, width + _BAR)
-    console.print(table)
-
-
-def _bars(found: Sequence[UsageSums], longest: int, mark: str) -> list[str]:
-    """Return the bar of each line: an empty one for the head and for the total."""
-    most = max((one.total_tokens for one in found), default=0)
-    bars = (mark * -(-longest * one.total_tokens // most) if most else "" for one in found)
-    return ["", *bars, *([""] if len(found) > 1 else [])]
+    print_table(rows, bars=[*(one.total_tokens for one in found), *(None for _ in totals)])
 
 
 def _figures_of(found: Sequence[UsageSums]) -> list[tuple[str, ...]]:

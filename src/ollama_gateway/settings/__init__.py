@@ -1,43 +1,43 @@
 """The settings: one frozen value with units, made from a TOML file and the environment.
 
-Start in `model.py`, which is the list of all settings; `load.py` is the way to one. Only
-`build.py` and the commands look at these classes.
+Start in `model.py`, the list of all settings; `load.py` makes the value. Only the modules that
+build the gateway, the parent of processes and the commands use these classes.
 """
 
 from __future__ import annotations
 
+from ollama_gateway.settings.addresses import ListenAddress
 from ollama_gateway.settings.load import Loaded, SettingsError, load
 from ollama_gateway.settings.model import (
-    Audit,
-    Auth,
-    Backend,
-    Discovery,
-    Limits,
-    Log,
-    Race,
-    Redis,
-    Server,
+    AuditSettings,
+    AuthSettings,
+    BackendSettings,
+    DiscoverySettings,
+    LimitSettings,
+    LogSettings,
+    RaceSettings,
+    RedisSettings,
+    ServerSettings,
     Settings,
-    Storage,
+    StorageSettings,
 )
-from ollama_gateway.settings.places import Address
-from ollama_gateway.settings.secret import Secret
+from ollama_gateway.settings.secret import SecretText
 
 __all__ = [
-    "Address",
-    "Audit",
-    "Auth",
-    "Backend",
-    "Discovery",
-    "Limits",
+    "AuditSettings",
+    "AuthSettings",
+    "BackendSettings",
+    "DiscoverySettings",
+    "LimitSettings",
+    "ListenAddress",
     "Loaded",
-    "Log",
-    "Race",
-    "Redis",
-    "Secret",
-    "Server",
+    "LogSettings",
+    "RaceSettings",
+    "RedisSettings",
+    "SecretText",
+    "ServerSettings",
     "Settings",
     "SettingsError",
-    "Storage",
+    "StorageSettings",
     "load",
 ]

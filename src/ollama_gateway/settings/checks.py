@@ -1,4 +1,4 @@
-"""What can only be said about several values together."""
+"""Checks that look at several values together."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from ollama_gateway.certificates import TLSFilesBroken, client_context, server_c
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.key import read_claim
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import files, places
-from ollama_gateway.settings.model import Auth, Backend, Redis, Server, Storage
+from ollama_gateway.settings import addresses, files
+from ollama_gateway.settings.model import (
+    AuthSettings,
+    BackendSettings,
+    RedisSettings,
+    ServerSettings,
+    StorageSettings,
+)
 from ollama_gateway.settings.stores import fault_of_database, fault_of_redis
 from ollama_gateway.settings.units import discreet, show_bytes, shown
 from ollama_gateway.wire.origins import Origins
@@ -36,33 +42,35 @@ RESERVED: Final = frozenset(
         "upgrade",
     }
 )
-"""Headers that belong to the transport; one set by hand would break every request."""
+"""Headers that the transport sets; one set by hand would break every request."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 
 
 def of_sections(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
-    """The problems of every section that could be typed."""
+    """Yield the problems of every section that could be typed."""
     for table, value in parts:
-        if isinstance(value, Server):
+        if isinstance(value, ServerSettings):
             yield from _of_server(table, value)
-        if isinstance(value, Redis):
+        if isinstance(value, RedisSettings):
             yield from _of_redis(table, value)
-        if isinstance(value, Storage):
+        if isinstance(value, StorageSettings):
             yield from _of_storage(table, value)
-        if isinstance(value, Auth):
-            yield from _of_auth(table, value, [v for _, v in parts if isinstance(v, Server)])
+        if isinstance(value, AuthSettings):
+            yield from _of_auth(
+                table, value, [v for _, v in parts if isinstance(v, ServerSettings)]
+            )
     yield from _of_processes(parts)
 
 
-def of_backends(parts: Sequence[tuple[Table, Backend]]) -> Iterator[str]:
-    """The problems of every backend that could be typed."""
+def of_backends(parts: Sequence[tuple[Table, BackendSettings]]) -> Iterator[str]:
+    """Yield the problems of every backend that could be typed."""
     for table, backend in parts:
         yield from _of_backend(table, backend)
 
 
 def of_header_names(tables: Iterable[Table]) -> Iterator[str]:
-    """A problem for each further header of a backend that may not be sent."""
+    """Yield a problem for each header in `headers` that the gateway must not send."""
     for table in tables:
         headers = table.values.get("headers")
         seen = {"authorization"} if table.values.get("auth_token") else set()
@@ -74,25 +82,25 @@ def of_header_names(tables: Iterable[Table]) -> Iterator[str]:
 
 def _fault_of_header(name: str, seen: set[str]) -> str | None:
     if not _TOKEN.fullmatch(name):
-        return "is not the name of a header"
+        return "is not a header name"
     if name.lower() in RESERVED:
-        return "is set by the gateway itself"
-    return "is given twice (auth_token counts)" if name.lower() in seen else None
+        return "is set by the gateway itself: remove it"
+    return "is given twice (auth_token counts): keep one" if name.lower() in seen else None
 
 
 def of_shares(
-    parts: Sequence[tuple[Table, Any]], backends: Sequence[tuple[Table, Backend]]
+    parts: Sequence[tuple[Table, Any]], backends: Sequence[tuple[Table, BackendSettings]]
 ) -> Iterator[str]:
-    """A problem for each figure that, divided, leaves a process with nothing to give."""
+    """Yield a problem for each total that is too small to divide among the processes."""
     for table, server in parts:
-        if isinstance(server, Server):
+        if isinstance(server, ServerSettings):
             yield from _of_shares_of_server(table, server)
             for of_backend, backend in backends:
                 if 0 < backend.slots < server.processes:
                     yield _too_few(of_backend.name_of("slots"), backend.slots, server)
 
 
-def _of_shares_of_server(table: Table, server: Server) -> Iterator[str]:
+def _of_shares_of_server(table: Table, server: ServerSettings) -> Iterator[str]:
     if server.max_connections < server.processes:
         yield _too_few(table.name_of("max_connections"), server.max_connections, server)
     if 0 < (each := server.max_connections_per_address) < server.processes:
@@ -102,66 +110,67 @@ def _of_shares_of_server(table: Table, server: Server) -> Iterator[str]:
         yield (
             f"{table.name_of('max_body_total')}: {show_bytes(total)}, divided by"
             f" server.processes ({server.processes}), is less than server.max_body"
-            f" ({show_bytes(server.max_body)})"
+            f" ({show_bytes(server.max_body)}): raise it"
         )
 
 
-def _too_few(name: str, figure: int, server: Server) -> str:
+def _too_few(name: str, figure: int, server: ServerSettings) -> str:
     count = server.processes
-    return f"{name}: {figure} is fewer than server.processes ({count}): each needs one of its own"
+    return f"{name}: {figure} is less than server.processes ({count}): each process needs its own"
 
 
 def duplicates(tables: Iterable[Table]) -> Iterator[str]:
-    """A problem for each name that an earlier backend has."""
+    """Yield a problem for each name that an earlier backend has."""
     seen: dict[str, str] = {}
     for table in tables:
         name = table.values.get("name")
-        if isinstance(name, str) and places.is_name(name):
+        if isinstance(name, str) and addresses.is_name(name):
             first = seen.setdefault(name, table.path)
             if first != table.path:
-                yield f"{table.name_of('name')}: {shown(name)} is already the name of {first}"
+                taken = f"{shown(name)} is already the name of {first}"
+                yield f"{table.name_of('name')}: {taken}: choose another"
 
 
 def warnings(
-    sections: Iterable[tuple[Table, Any]], backends: Iterable[tuple[Table, Backend]]
+    sections: Iterable[tuple[Table, Any]], backends: Iterable[tuple[Table, BackendSettings]]
 ) -> Iterator[str]:
-    """What is in order but not what it may seem, or not what one would wish for."""
+    """Yield a line for each value that is allowed but risky, or probably a mistake."""
     for table, value in sections:
-        networks = value.anonymous_networks if isinstance(value, Auth) else ()
+        networks = value.anonymous_networks if isinstance(value, AuthSettings) else ()
         if any(network.prefixlen == 0 for network in networks):
-            yield f"{table.name_of('anonymous_networks')}: nobody needs a key, from anywhere"
+            yield f"{table.name_of('anonymous_networks')}: no client on any network needs a key"
     seen: dict[str, str] = {}
     for table, backend in backends:
         first = seen.setdefault(backend.url, table.path)
         if first != table.path:
-            yield f"{table.name_of('url')}: the same server as {first}"
+            yield f"{table.name_of('url')}: is the same server as {first}"
         if not backend.verify and backend.url.startswith("https:"):
-            yield f"{table.name_of('verify')}: is false: whoever answers is taken for this server"
+            yield f"{table.name_of('verify')}: is false: any server that answers is trusted"
 
 
-def _of_server(table: Table, server: Server) -> Iterator[str]:
+def _of_server(table: Table, server: ServerSettings) -> Iterator[str]:
     if not server.admin_bind.is_loopback and server.admin_token is None:
         yield (
             f"{table.name_of('admin_token')}: is required, since server.admin_bind "
             f"({server.admin_bind}) is not a loopback address"
         )
     if server.admin_bind == server.bind and server.bind.port:
-        yield f"{table.name_of('admin_bind')}: is the same address as server.bind"
+        yield f"{table.name_of('admin_bind')}: is the same address as server.bind: choose another"
     if server.max_body_total < server.max_body:
         total = show_bytes(server.max_body_total)
         yield (
             f"{table.name_of('max_body_total')}: {total} is less than server.max_body "
-            f"({show_bytes(server.max_body)})"
+            f"({show_bytes(server.max_body)}): raise it"
         )
     yield from _of_certificate(table, server)
 
 
-def _of_certificate(table: Table, server: Server) -> Iterator[str]:
+def _of_certificate(table: Table, server: ServerSettings) -> Iterator[str]:
     faults = list(_of_files(table, server, ("tls_cert", "tls_key")))
     yield from faults
     if (server.tls_cert is None) != (server.tls_key is None):
         missing = "tls_key" if server.tls_key is None else "tls_cert"
-        yield f"{table.name_of(missing)}: is missing: tls_cert and tls_key go together"
+        yield f"{table.name_of(missing)}: is missing: set both tls_cert and tls_key, or neither"
     if server.tls_cert is not None and server.tls_key is not None and not faults:
         try:
             server_context(server.tls_cert, server.tls_key)
@@ -169,11 +178,11 @@ def _of_certificate(table: Table, server: Server) -> Iterator[str]:
             yield f"{table.name_of('tls_cert')}: with tls_key: {error}"
 
 
-def _of_auth(table: Table, auth: Auth, servers: list[Server]) -> Iterator[str]:
+def _of_auth(table: Table, auth: AuthSettings, servers: list[ServerSettings]) -> Iterator[str]:
     if bool(auth.anonymous_networks) != (auth.anonymous_key is not None):
         missing = "anonymous_key" if auth.anonymous_networks else "anonymous_networks"
         both = "anonymous_networks and anonymous_key"
-        yield f"{table.name_of(missing)}: is missing: {both} go together"
+        yield f"{table.name_of(missing)}: is missing: set both {both}, or neither"
     if auth.anonymous_key is None:
         return
     try:
@@ -183,35 +192,37 @@ def _of_auth(table: Table, auth: Auth, servers: list[Server]) -> Iterator[str]:
     if any(Origins(server.allowed_origins).are_everyone for server in servers):
         yield (
             f"{table.name_of('anonymous_networks')}: cannot be set while server.allowed_origins "
-            "lets in every web page: each could ask without a key"
+            "lets in every web page: any page could send requests without a key"
         )
 
 
 def _of_processes(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
-    has_redis = any(isinstance(value, Redis) and value.url is not None for _, value in parts)
+    has_redis = any(
+        isinstance(value, RedisSettings) and value.url is not None for _, value in parts
+    )
     for table, value in parts:
-        if isinstance(value, Server) and value.processes > 1 and not has_redis:
+        if isinstance(value, ServerSettings) and value.processes > 1 and not has_redis:
             yield (
-                f"{table.name_of('processes')}: more than one process needs redis.url, since each"
-                " would count the limits of keys by itself"
+                f"{table.name_of('processes')}: more than one process needs redis.url: without it"
+                " each process would count the limits of keys for itself"
             )
 
 
-def _of_redis(table: Table, redis: Redis) -> Iterator[str]:
+def _of_redis(table: Table, redis: RedisSettings) -> Iterator[str]:
     if redis.url is None:
         return
     if fault := fault_of_redis(redis.url.reveal()):
         yield f"{table.name_of('url')}: {fault}"
 
 
-def _of_storage(table: Table, storage: Storage) -> Iterator[str]:
+def _of_storage(table: Table, storage: StorageSettings) -> Iterator[str]:
     if storage.database_url is None:
         return
     if fault := fault_of_database(storage.database_url.reveal()):
         yield f"{table.name_of('database_url')}: {fault}"
 
 
-def _of_backend(table: Table, backend: Backend) -> Iterator[str]:
+def _of_backend(table: Table, backend: BackendSettings) -> Iterator[str]:
     if not backend.models:
         yield f"{table.name_of('models')}: at least one pattern is needed"
     if backend.client_key is not None and backend.client_cert is None:
@@ -222,7 +233,7 @@ def _of_backend(table: Table, backend: Backend) -> Iterator[str]:
         yield from _of_backend_tls(table, backend)
 
 
-def _of_backend_tls(table: Table, backend: Backend) -> Iterator[str]:
+def _of_backend_tls(table: Table, backend: BackendSettings) -> Iterator[str]:
     used = {
         "ca_file": (backend.ca_file, None, None),
         "client_cert": (None, backend.client_cert, backend.client_key),

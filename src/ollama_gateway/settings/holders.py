@@ -1,7 +1,8 @@
-"""The files that hold secrets: none is believed that other users may write.
+"""Refuse files with secrets that other users may write.
 
-A neighbour who may write one decides which key opens the admin listener, which database holds the
-keys. Who may only read it is the operator's business: podman and Kubernetes mount secrets so.
+Another user who can write such a file decides which token opens the admin listener and which
+database holds the keys. Users who can only read it are left to the operator: podman and Kubernetes
+mount secrets readable.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 import attrs
 
 from ollama_gateway.printable import printable
-from ollama_gateway.settings.model import Backend, Server
-from ollama_gateway.settings.secret import Secret
+from ollama_gateway.settings.model import BackendSettings, ServerSettings
+from ollama_gateway.settings.secret import SecretText
 from ollama_gateway.settings.tables import Table
 from ollama_gateway.storage.write_access import Trusted, remedy
 
@@ -25,7 +26,7 @@ PARTS = Sequence[tuple[Table, Any]]
 
 @attrs.frozen
 class Sources:
-    """Where settings were read from."""
+    """The files that settings were read from."""
 
     cwd: Path
     file: Path | None
@@ -34,7 +35,7 @@ class Sources:
     """The variables that `./.env` gave."""
 
     def holder(self, table: Table, key: str, value: object) -> Path | None:
-        """The file in which a secret stands; None where it is the environment itself."""
+        """Return the file that holds a secret, or None if the environment itself holds it."""
         match value:
             case {"file": str(name)}:
                 return self.cwd / Path(name).expanduser()
@@ -51,7 +52,7 @@ class Sources:
 
 
 def faults(parts: PARTS, sources: Sources, trusted: Trusted) -> Iterator[str]:
-    """A problem for each file with a secret that others may write, or replace."""
+    """Yield a problem for each file with a secret that other users may write or replace."""
     seen: set[Path] = set()
     for name, path in (*_of_secrets(parts, sources), *_keys_of_tls(parts, sources)):
         if path not in seen:
@@ -64,7 +65,7 @@ def _of_secrets(parts: PARTS, sources: Sources) -> Iterator[tuple[str, Path]]:
     for table, settings in parts:
         for key, value in attrs.asdict(settings, recurse=False).items():
             raw: Iterable[object] = ()
-            if isinstance(value, Secret):
+            if isinstance(value, SecretText):
                 raw = (table.values[key],)
             elif isinstance(value, dict):  # headers
                 raw = value and dict(table.values[key]).values()  # type: ignore[call-overload]
@@ -75,9 +76,11 @@ def _of_secrets(parts: PARTS, sources: Sources) -> Iterator[tuple[str, Path]]:
 
 def _keys_of_tls(parts: PARTS, sources: Sources) -> Iterator[tuple[str, Path]]:
     for table, settings in parts:
-        if isinstance(settings, Server) and settings.tls_key:
+        if isinstance(settings, ServerSettings) and settings.tls_key:
             yield table.name_of("tls_key"), sources.cwd / settings.tls_key
-        if isinstance(settings, Backend) and (key := settings.client_key or settings.client_cert):
+        if isinstance(settings, BackendSettings) and (
+            key := settings.client_key or settings.client_cert
+        ):
             name = "client_key" if settings.client_key else "client_cert"
             yield table.name_of(name), sources.cwd / key
 
@@ -86,7 +89,7 @@ def _fault(path: Path, trusted: Trusted) -> str | None:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return None  # as below
+            return None  # the reader of the file reports it
         return trusted.fault_of(status) or trusted.fault_around(path)
     except OSError:
-        return None  # whoever reads it says what is wrong with it
+        return None  # the reader of the file reports it

@@ -1,9 +1,9 @@
-"""From a file and the environment to `Settings`, or to everything that is wrong with them.
+"""Make `Settings` from a file and the environment, or report everything that is wrong with them.
 
-`load` goes on after a problem for as long as it can find more, and raises one `SettingsError`
-with all of them; nothing that an operator can write, in a file or in a variable, raises anything
-else. The order is the order of the files here: `files` finds and reads, `tables` lays the
-environment over the document, `typed` gives units and types, `checks` looks at values together.
+After a problem `load` goes on as long as it can find more, and raises one `SettingsError` with all
+of them. No content of a file or variable makes it raise anything else. The steps: `files` finds and
+reads, `tables` lays the environment over the document, `typed` gives units and types, `checks`
+looks at several values together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from ollama_gateway.settings import checks, files, holders, tables
-from ollama_gateway.settings.model import SECTIONS, Backend, Settings, Storage
+from ollama_gateway.settings.model import SECTIONS, BackendSettings, Settings, StorageSettings
 from ollama_gateway.settings.typed import converter, typed
 from ollama_gateway.storage.write_access import Trusted
 
@@ -31,7 +31,7 @@ class SettingsError(Exception):
     """Settings that cannot be used.
 
     Args:
-        problems: every one of them as a line `path: message`; never with a secret in it.
+        problems: all problems, each a line `path: message` without any secret.
 
     """
 
@@ -42,15 +42,15 @@ class SettingsError(Exception):
 
 @attrs.frozen
 class Loaded:
-    """Settings in force, and where they come from."""
+    """The settings in force, and their sources."""
 
     settings: Settings
     source: Path | None
-    """The TOML file, None when there is none."""
+    """The TOML file, if any."""
     warnings: tuple[str, ...] = ()
-    """What is in order but not what it may seem, as lines `path: message`."""
+    """Values that are allowed but doubtful, as lines `path: message`."""
     origins: Mapping[str, Origin] = attrs.field(factory=dict)
-    """Where each setting's value comes from, by its path (`server.bind`, `backends[0].url`)."""
+    """The source of each setting's value, by its path (`server.bind`, `backends[0].url`)."""
 
 
 def load(
@@ -58,35 +58,35 @@ def load(
     environ: Mapping[str, str] = os.environ,
     cwd: Path = Path(),
 ) -> Loaded:
-    """The settings in force; raises `SettingsError`.
+    """Return the settings in force; raises `SettingsError`.
 
     Args:
-        config: the file asked for on the command line.
-        environ: the environment; `cwd/.env` fills in what it lacks, empty values count as unset.
-        cwd: what relative paths are relative to, and where `gateway.toml` and `.env` may lie.
+        config: the file that the command line names.
+        environ: the environment; `cwd/.env` adds variables it lacks, empty values count as unset.
+        cwd: the base of relative paths, and the directory of `gateway.toml` and `.env`.
 
     """
     problems: list[str] = []
     given, dotenv = _without_empty(environ), files.read_dotenv(cwd, problems)
     env = _without_empty({**dotenv, **given})
     source, document = files.find(config, env, cwd, problems)
-    made = converter(env, cwd)
+    convert = converter(env, cwd)
 
     sections = [
-        (table, typed(table, SECTIONS[name], made, problems))
+        (table, typed(table, SECTIONS[name], convert, problems))
         for name, table in tables.sections(document, env, problems).items()
     ]
     listed = tables.backends(document, env, problems)
     backends = [
-        (table, typed(_placed(table, place), Backend, made, problems))
-        for place, table in enumerate(listed, start=1)
+        (table, typed(_with_priority(table, position), BackendSettings, convert, problems))
+        for position, table in enumerate(listed, start=1)
     ]
 
     whole = [(table, value) for table, value in sections if value is not None]
     usable = [(table, backend) for table, backend in backends if backend is not None]
     problems += [*checks.of_sections(whole), *checks.of_backends(usable)]
     problems += checks.of_shares(whole, usable)
-    if not any(isinstance(v, Storage) and v.allow_shared_data_dir for _, v in whole):
+    if not any(isinstance(v, StorageSettings) and v.allow_shared_data_dir for _, v in whole):
         sources = holders.Sources(cwd, source, dotenv.keys() - given.keys())
         problems += holders.faults([*whole, *usable], sources, Trusted.of_process())
     problems += [*checks.duplicates(listed), *checks.of_header_names(listed)]
@@ -104,9 +104,9 @@ def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if value}
 
 
-def _placed(table: Table, place: int) -> Table:
-    """A backend without a priority gets its place in the list."""
-    return attrs.evolve(table, values={"priority": place, **table.values})
+def _with_priority(table: Table, position: int) -> Table:
+    """Give a backend without a priority its position in the list."""
+    return attrs.evolve(table, values={"priority": position, **table.values})
 
 
 def _clipped(line: str) -> str:
@@ -114,7 +114,7 @@ def _clipped(line: str) -> str:
 
 
 def _origins(
-    sections: list[tuple[Table, Any]], backends: list[tuple[Table, Backend]]
+    sections: list[tuple[Table, Any]], backends: list[tuple[Table, BackendSettings]]
 ) -> dict[str, Origin]:
     named = [(table.path, table, value) for table, value in sections]
     named += [(f"backends[{i}]", table, value) for i, (table, value) in enumerate(backends)]

@@ -1,9 +1,9 @@
-"""Every setting there is: its name, its default, its unit, its meaning.
+"""All settings: name, default, unit and meaning.
 
-The attributes are typed in the units the program works in: durations are seconds, sizes bytes,
-paths expanded, secrets `Secret`, nothing empty where None says it better. How a value is written
-in TOML or in the environment is the business of the annotation (`Kind`, see `units.py`). These
-values are read by `build.py` alone; what lies below it gets plain values.
+The attributes have the units that the program works in: durations are seconds, sizes bytes, paths
+are expanded, secrets are `SecretText`, and an optional value that is not set is None. The `Codec`
+in an annotation (see `units.py`) converts from and to the form of a settings file. The modules that
+build the gateway read these values; the modules below them get plain values.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import attrs
 
-from ollama_gateway.settings import places, units
-from ollama_gateway.settings.places import Address
-from ollama_gateway.settings.secret import Secret
-from ollama_gateway.settings.units import Kind
+from ollama_gateway.settings import addresses, units
+from ollama_gateway.settings.addresses import ListenAddress
+from ollama_gateway.settings.secret import SecretText
+from ollama_gateway.settings.units import Codec
 from ollama_gateway.wire.networks import Network
 
 if TYPE_CHECKING:
@@ -24,53 +24,53 @@ if TYPE_CHECKING:
 
 _count = units.number_from_text
 
-Duration = Annotated[float, Kind(units.seconds, show=units.show_seconds)]
-SomeDuration = Annotated[float, Kind(units.some_seconds, show=units.show_seconds)]
+Duration = Annotated[float, Codec(units.seconds, show=units.show_seconds)]
+SomeDuration = Annotated[float, Codec(units.some_seconds, show=units.show_seconds)]
 HedgeDelay = Annotated[
-    float | Literal["auto", "off"], Kind(units.hedge_delay, show=units.show_seconds)
+    float | Literal["auto", "off"], Codec(units.hedge_delay, show=units.show_seconds)
 ]
-Size = Annotated[int, Kind(units.some_bytes, show=units.show_bytes)]
-Count = Annotated[int, Kind(units.counted(0), _count)]
-Positive = Annotated[int, Kind(units.counted(1), _count)]
-Ratio = Annotated[float, Kind(units.ratio, _count)]
-Flag = Annotated[bool, Kind(units.flag, units.flag_from_text)]
-Words = Annotated[tuple[str, ...], Kind(units.words, units.list_from_text, list)]
+Size = Annotated[int, Codec(units.some_bytes, show=units.show_bytes)]
+Count = Annotated[int, Codec(units.counted(0), _count)]
+Positive = Annotated[int, Codec(units.counted(1), _count)]
+Ratio = Annotated[float, Codec(units.ratio, _count)]
+Flag = Annotated[bool, Codec(units.flag, units.flag_from_text)]
+Words = Annotated[tuple[str, ...], Codec(units.words, units.list_from_text, list)]
 Networks = Annotated[
     tuple[Network, ...],
-    Kind(places.networks, units.list_from_text, lambda found: [str(n) for n in found]),
+    Codec(addresses.networks, units.list_from_text, lambda found: [str(n) for n in found]),
 ]
-Hosts = Annotated[tuple[str, ...], Kind(places.hosts, units.list_from_text, list)]
-OriginPatterns = Annotated[tuple[str, ...], Kind(places.origins, units.list_from_text, list)]
-Bind = Annotated[Address, Kind(places.address, show=str)]
-Name = Annotated[str, Kind(places.name)]
-Url = Annotated[str, Kind(places.url)]
-Directory = Annotated[Path, Kind(places.path, show=places.show_path)]
-SecretOrNone = Secret | None
-File = Annotated[Path | None, Kind(places.path_or_none, show=places.show_path)]
-AuditMode = Annotated[Literal["buffered", "strict"], Kind(units.one_of("buffered", "strict"))]
+Hosts = Annotated[tuple[str, ...], Codec(addresses.hosts, units.list_from_text, list)]
+OriginPatterns = Annotated[tuple[str, ...], Codec(addresses.origins, units.list_from_text, list)]
+Bind = Annotated[ListenAddress, Codec(addresses.address, show=str)]
+BackendName = Annotated[str, Codec(addresses.name)]
+Url = Annotated[str, Codec(addresses.url)]
+Directory = Annotated[Path, Codec(addresses.path, show=addresses.show_path)]
+SecretOrNone = SecretText | None
+File = Annotated[Path | None, Codec(addresses.path_or_none, show=addresses.show_path)]
+AuditMode = Annotated[Literal["buffered", "strict"], Codec(units.one_of("buffered", "strict"))]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
-    Kind(units.one_of("debug", "info", "warning", "error")),
+    Codec(units.one_of("debug", "info", "warning", "error")),
 ]
-LogFormat = Annotated[Literal["auto", "text", "json"], Kind(units.one_of("auto", "text", "json"))]
+LogFormat = Annotated[Literal["auto", "text", "json"], Codec(units.one_of("auto", "text", "json"))]
 
 
 @attrs.frozen
-class Server:
-    """What clients and operators connect to."""
+class ServerSettings:
+    """The listeners for clients and operators."""
 
-    bind: Bind = attrs.field(default=Address("127.0.0.1", 11435))
+    bind: Bind = attrs.field(default=ListenAddress("127.0.0.1", 11435))
     """The address clients connect to."""
-    admin_bind: Bind = attrs.field(default=Address("127.0.0.1", 11436))
+    admin_bind: Bind = attrs.field(default=ListenAddress("127.0.0.1", 11436))
     """The address of /healthz, /readyz, /metrics, /status.json."""
     admin_token: SecretOrNone = None
-    """Bearer token of the admin listener; required when that is not on loopback."""
+    """Bearer token of the admin listener; required unless it listens on loopback."""
     admin_hosts: Hosts = ()
-    """Names by which the admin listener may be asked without a token, besides loopback ones."""
+    """Host names, besides loopback ones, with which the admin listener needs no token."""
     processes: Positive = 1
     """Operating system processes that serve; more than one needs Redis."""
     drain_timeout: Duration = 30.0
-    """Seconds that streams in flight have to finish after SIGTERM."""
+    """Seconds in which streams in flight may finish after SIGTERM."""
     max_body: Size = 64 * 2**20
     """Bytes of one request's body."""
     max_body_total: Size = 2**30
@@ -82,11 +82,11 @@ class Server:
     max_connections: Positive = 4096
     """Client connections at once."""
     max_connections_per_address: Count = 0
-    """Of them, those of one address; 0 is a quarter."""
+    """Client connections of one address at once; 0 is a quarter of `max_connections`."""
     allowed_origins: OriginPatterns = ()
     """Origins of the web pages that may read answers (CORS)."""
     trusted_proxies: Networks = ()
-    """Networks whose `X-Forwarded-For` is believed."""
+    """Networks whose `X-Forwarded-For` is trusted."""
     tls_cert: File = None
     """Certificate chain (PEM) of the client listener; with `tls_key`."""
     tls_key: File = None
@@ -96,49 +96,49 @@ class Server:
 
 
 @attrs.frozen
-class Backend:
+class BackendSettings:
     """One Ollama server."""
 
-    name: Name
+    name: BackendName
     """Its name in logs, metrics and commands; unique."""
     url: Url
     """Its base URL, http or https, without a trailing slash; a path is a prefix."""
     priority: Count = 1
-    """Lower is tried first, equal ones form a tier; by default its place in the list, from 1."""
+    """Lower is tried first, equal ones form a tier; default: its position in the list, from 1."""
     slots: Count = 0
     """Requests at once; 0 is no cap."""
     auth_token: SecretOrNone = None
     """Sent to it as `Authorization: Bearer`."""
-    headers: dict[str, Secret] = attrs.field(factory=dict)
-    """Further headers sent to it; values are never shown."""
+    headers: dict[str, SecretText] = attrs.field(factory=dict)
+    """Further headers sent to it; their values are never shown."""
     models: Words = ("*",)
-    """Globs of the models it is used for."""
+    """Globs of the models it serves."""
     ca_file: File = None
-    """Certificates (PEM) its own is checked against, in place of the system's."""
+    """Certificates (PEM) that its own is checked against, instead of the system's."""
     client_cert: File = None
-    """Certificate chain (PEM) shown to it, with the key in it or in `client_key`."""
+    """Certificate chain (PEM) presented to it; the key is in it or in `client_key`."""
     client_key: File = None
     """Private key (PEM) of `client_cert`."""
     verify: Flag = True
-    """Whether its certificate is checked at all."""
+    """Whether its certificate is checked."""
 
 
 @attrs.frozen
-class Discovery:
-    """How backends are polled."""
+class DiscoverySettings:
+    """The polling of backends."""
 
     interval: SomeDuration = 10.0
     """Seconds between two polls of a backend."""
     timeout: SomeDuration = 3.0
-    """Seconds a poll may take, and the start may wait for the first ones."""
+    """Seconds that a poll may take, and that the start may wait for the first polls."""
 
 
 @attrs.frozen
-class Race:
-    """How a request finds the backend that answers it."""
+class RaceSettings:
+    """How a request gets a backend, and how long that may take."""
 
     hedge_after: HedgeDelay = 2.0
-    """Seconds without a first chunk until the next backend starts beside the first."""
+    """Seconds without a first chunk until the next backend is asked as well."""
     max_attempts: Positive = 3
     """Backends tried for one request, hedges included."""
     max_hedge_ratio: Ratio = 0.05
@@ -148,7 +148,7 @@ class Race:
     connect_timeout: SomeDuration = 2.0
     """Seconds to connect to a backend, TLS included."""
     first_chunk_timeout: SomeDuration = 285.0
-    """Seconds from arrival to the first chunk of a streamed answer, over queue and attempts."""
+    """Seconds from arrival to the first chunk of a streamed answer, queue and attempts included."""
     idle_timeout: SomeDuration = 300.0
     """Seconds between two chunks of a stream."""
     total_timeout: SomeDuration = 1800.0
@@ -156,44 +156,44 @@ class Race:
 
 
 def _default_data_dir() -> Path:
-    return places.path("~/.local/share/ollama-gateway")
+    return addresses.path("~/.local/share/ollama-gateway")
 
 
 @attrs.frozen
-class Storage:
-    """Where the gateway keeps what must survive it."""
+class StorageSettings:
+    """The files and the database that outlive the process."""
 
     data_dir: Directory = attrs.field(factory=_default_data_dir)
     """Directory of the SQLite files: keys, journal."""
     database_url: SecretOrNone = None
     """`postgresql://...`, for the keys of many machines."""
     allow_shared_data_dir: Flag = False
-    """Whether other users may write the directory, its files, and files with secrets."""
+    """Whether other users may write to the directory, its files, and files with secrets."""
 
 
 @attrs.frozen
-class Redis:
-    """What several gateways share."""
+class RedisSettings:
+    """The Redis that several gateways share."""
 
     url: SecretOrNone = None
     """`redis://`, `rediss://` or `unix://`; a secret, as it may hold a password."""
 
 
 @attrs.frozen
-class Audit:
-    """The trail of who asked what."""
+class AuditSettings:
+    """The audit log: one record for each request."""
 
     mode: AuditMode = "buffered"
-    """`strict` refuses to serve what it could not record."""
+    """`strict` refuses a request that cannot be recorded."""
     keep: SomeDuration = 400 * 86_400.0
-    """Seconds a row is kept."""
+    """Seconds that an audit record is kept."""
     chain_key: SecretOrNone = None
-    """Rows are chained by an HMAC with this key."""
+    """The key of the HMAC that chains the audit records."""
 
 
 @attrs.frozen
-class Limits:
-    """The limits of keys that set none of their own; 0 is none."""
+class LimitSettings:
+    """Limits of keys that have none of their own; 0 is no limit."""
 
     requests_per_minute: Count = 0
     """Requests in a window of 60 s."""
@@ -204,47 +204,47 @@ class Limits:
     tokens_per_month: Count = 0
     """Tokens, prompt and answer, in a month."""
     default_output_tokens: Positive = 4096
-    """Tokens reserved where a client with a token budget bounds nothing."""
+    """Tokens reserved for an answer whose length the client does not limit."""
 
 
 @attrs.frozen
-class Auth:
-    """Who may come without a key."""
+class AuthSettings:
+    """Access without a key."""
 
     anonymous_networks: Networks = ()
     """Networks whose requests without a key are served as `anonymous_key`."""
     anonymous_key: SecretOrNone = None
-    """The key they are served as."""
+    """The key whose limits and permissions they get."""
 
 
 @attrs.frozen
-class Log:
-    """What is written to stderr."""
+class LogSettings:
+    """The log on stderr."""
 
     level: LogLevel = "info"
-    """The least level written."""
+    """The lowest level written."""
     format: LogFormat = "auto"
     """`auto`: text on a terminal, JSON lines otherwise."""
 
 
 @attrs.frozen
 class Settings:
-    """All settings, as they are in force."""
+    """All settings in force."""
 
-    server: Server = Server()
-    backends: tuple[Backend, ...] = ()
-    discovery: Discovery = Discovery()
-    race: Race = Race()
-    storage: Storage = attrs.field(factory=Storage)
-    redis: Redis = Redis()
-    audit: Audit = Audit()
-    limits: Limits = Limits()
-    auth: Auth = Auth()
-    log: Log = Log()
+    server: ServerSettings = ServerSettings()
+    backends: tuple[BackendSettings, ...] = ()
+    discovery: DiscoverySettings = DiscoverySettings()
+    race: RaceSettings = RaceSettings()
+    storage: StorageSettings = attrs.field(factory=StorageSettings)
+    redis: RedisSettings = RedisSettings()
+    audit: AuditSettings = AuditSettings()
+    limits: LimitSettings = LimitSettings()
+    auth: AuthSettings = AuthSettings()
+    log: LogSettings = LogSettings()
 
 
 def fields_of(cls: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
-    """The attributes of a class of settings, their annotations resolved."""
+    """Return the attributes of a settings class, with resolved annotations."""
     return tuple(attrs.fields(attrs.resolve_types(cls)))
 
 
@@ -253,4 +253,4 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     for field in fields_of(Settings)
     if field.name != "backends" and field.type is not None
 }
-"""Every `[section]` and its class, in the order of the file; `[[backends]]` stands apart."""
+"""Every `[section]` and its class, in the order of the file, except `[[backends]]`."""

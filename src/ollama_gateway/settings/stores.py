@@ -1,4 +1,4 @@
-"""What is wrong with the URL of a store, told without any of it: it holds a password."""
+"""Find faults in the URLs of stores. No message shows a part of one, as it may hold a password."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LAST_PORT: Final = 65_535
 
 
 def fault_of_database(text: str) -> str | None:
-    """What is wrong with `storage.database_url`, as half a sentence."""
+    """Return the fault of `storage.database_url`, as half a sentence, or None."""
     if scheme_of(text) not in {"postgresql", "postgres"}:
         return "must begin with postgresql://"
     try:
@@ -27,25 +27,25 @@ def fault_of_database(text: str) -> str | None:
 
 
 def fault_of_redis(text: str) -> str | None:
-    """What is wrong with `redis.url`, as half a sentence."""
+    """Return the fault of `redis.url`, as half a sentence, or None."""
     if scheme_of(text) not in {"redis", "rediss", "unix"}:
         return "must begin with redis://, rediss:// or unix://"
     try:
         url = StoreURL.read(text)
     except WrongURL as error:
         return str(error)
-    return _fault_of_place(text, url)
+    return _fault_of_server(text, url)
 
 
-def _fault_of_place(text: str, url: StoreURL) -> str | None:
+def _fault_of_server(text: str, url: StoreURL) -> str | None:
     if any(port is not None and port > LAST_PORT for port in url.ports):
         return "is not a URL: the host or the port is wrong"
     if not _names_a_server(url):
         return "names no server"
     if url.scheme != "unix" and url.path.strip("/") and not url.path.strip("/").isdecimal():
-        return "has more behind the host than the number of a database"
+        return "has a path that is not the number of a database"
     if url.query and not _is_understood(text):
-        return "has a parameter that Redis's client does not know"
+        return "has a parameter that the Redis client does not know"
     return None
 
 

@@ -1,9 +1,10 @@
-"""From a document and the environment to tables: raw values, and what the operator calls them.
+"""Make tables of raw values from the document and the environment.
 
 A `Table` is one `[section]` or one backend before it is typed. It knows for each value whether it
-came from a variable, so that a complaint names what has to be changed: `server.bind` in the file,
-`GATEWAY_SERVER_BIND` in the environment. The environment wins over the file, value by value;
-backends come whole from one source: `OLLAMA_BACKENDS`, else the file, else the legacy pair.
+came from a variable, so that a problem names the thing to change: `server.bind` in the file,
+`GATEWAY_SERVER_BIND` in the environment. The environment wins over the file, value by value. The
+list of backends comes whole from one source: `OLLAMA_BACKENDS`, else the file, else the legacy pair
+`OLLAMA_BASE_URL` and `OLLAMA_AUTH_TOKEN`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 
 from ollama_gateway.settings.model import SECTIONS, fields_of
-from ollama_gateway.settings.units import Kind, discreet
+from ollama_gateway.settings.units import Codec, discreet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,7 +28,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     for section, cls in SECTIONS.items()
     for field in fields_of(cls)
 }
-"""Every variable that stands for a `[section] key`."""
+"""Every variable that sets a `[section] key`."""
 
 OTHER_VARIABLES: Final = (
     "GATEWAY_CONFIG",
@@ -35,10 +36,10 @@ OTHER_VARIABLES: Final = (
     "OLLAMA_BASE_URL",
     "OLLAMA_AUTH_TOKEN",
 )
-"""The variables beside them."""
+"""The other variables."""
 
 DEFAULT_URL: Final = "http://127.0.0.1:11434"
-"""Where Ollama listens when nobody says otherwise."""
+"""The default address of Ollama."""
 
 
 @attrs.frozen
@@ -46,32 +47,32 @@ class Table:
     """One table of settings before it is typed."""
 
     path: str
-    """What its keys' names begin with: `server`, `backends[1]`, `OLLAMA_BACKENDS[1]`."""
+    """The prefix of its keys' names: `server`, `backends[1]`, `OLLAMA_BACKENDS[1]`."""
     values: dict[str, object]
     origin: Origin
-    """Where all other values come from."""
+    """The source of the values that no variable sets."""
     variables: Mapping[str, str] = {}
-    """By key: the variable that stands for this one value, where one is set."""
+    """By key: the variable that sets this one value, if any."""
 
     def name_of(self, key: str) -> str:
-        """What the operator calls one value."""
+        """Return the name of a value in messages: the variable, or the path in the file."""
         return self.variables.get(key) or f"{self.path}.{discreet(key)}"
 
     def origin_of(self, key: str) -> Origin:
-        """Where one value comes from."""
+        """Return the source of a value."""
         if key in self.variables:
             return "environment"
         return self.origin if key in self.values else "default"
 
 
-def kind_of(annotation: object) -> Kind | None:
-    """The `Kind` an annotation carries, if any."""
+def codec_of(annotation: object) -> Codec | None:
+    """Return the `Codec` of an annotation, if any."""
     found = getattr(annotation, "__metadata__", ())
-    return next((item for item in found if isinstance(item, Kind)), None)
+    return next((item for item in found if isinstance(item, Codec)), None)
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """` (did you mean ...?)`, or nothing."""
+    """Return ` (did you mean ...?)`, or an empty string."""
     found = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=cutoff)
     return f" (did you mean {found[0]}?)" if found else ""
 
@@ -79,7 +80,7 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 def sections(
     document: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
 ) -> dict[str, Table]:
-    """One table for each section, the environment already over the file."""
+    """Return a table for each section, with the environment laid over the file."""
     problems += [
         f"{discreet(key)}: unknown setting{_nearest_top(key)}"
         for key in document
@@ -104,15 +105,15 @@ def _section(name: str, found: object, environ: Mapping[str, str], problems: lis
     for field in fields_of(SECTIONS[name]):
         variable = f"GATEWAY_{name}_{field.name}".upper()
         if variable in environ:
-            kind = kind_of(field.type)
+            codec = codec_of(field.type)
             text = environ[variable]
-            values[field.name] = kind.from_text(text) if kind else text
+            values[field.name] = codec.from_text(text) if codec else text
             variables[field.name] = variable
     return Table(name, values, "file", variables)
 
 
 def unknown_variables(environ: Iterable[str]) -> list[str]:
-    """A warning for each `GATEWAY_...` variable that means nothing."""
+    """Return a warning for each `GATEWAY_...` variable that sets nothing."""
     known = {*VARIABLES, "GATEWAY_CONFIG"}
     return [
         f"{discreet(name)}: unknown variable{_nearest_variable(name, known)}"
@@ -124,14 +125,14 @@ def unknown_variables(environ: Iterable[str]) -> list[str]:
 def _nearest_variable(name: str, known: Iterable[str]) -> str:
     if name.startswith("GATEWAY_BACKEND"):
         return " (did you mean OLLAMA_BACKENDS?)"
-    # They all begin alike, which must not count as being near.
+    # A high cutoff, because all names share their beginning.
     return nearest(name, known, cutoff=0.85)
 
 
 def backends(
     document: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
 ) -> list[Table]:
-    """One table for each backend, all from the first source that names any."""
+    """Return a table for each backend, all from the first source that names any."""
     if text := environ.get("OLLAMA_BACKENDS"):
         return _listed("OLLAMA_BACKENDS", "environment", _from_text(text, problems), problems)
     if "backends" in document:
@@ -151,7 +152,7 @@ def _listed(path: str, origin: Origin, found: object, problems: list[str]) -> li
         return []
     if not found:
         problems.append(f"{path}: at least one backend is needed")
-    # Not repeated: what stands there may be a URL with a password.
+    # Not repeated: the value may be a URL with a password.
     wrong = [index for index, item in enumerate(found) if not isinstance(item, dict)]
     problems += [f"{path}[{index}]: must be a table" for index in wrong]
     return [
@@ -162,7 +163,7 @@ def _listed(path: str, origin: Origin, found: object, problems: list[str]) -> li
 
 
 def _from_text(text: str, problems: list[str]) -> list[Any] | None:
-    """The raw backends of `OLLAMA_BACKENDS`; None after a problem. The text may hold secrets."""
+    """Parse the text of `OLLAMA_BACKENDS`; None after a problem. The text may hold secrets."""
     if not text.lstrip().startswith(("[", "{")):
         pairs = [item.split("=", 1) for item in text.split(",") if item.strip()]
         if any(len(pair) == 1 for pair in pairs):

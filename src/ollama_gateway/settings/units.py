@@ -1,11 +1,11 @@
-"""Durations, sizes, numbers and words: how a setting is read, and how it is shown again.
+"""Read durations, sizes, numbers and words, and show them again.
 
-A `Kind` is what an annotation in `model.py` carries. It reads a TOML value into the plain unit
-the rest of the program uses (seconds, bytes), turns the text of an environment variable into
-such a TOML value, and shows a value in the form it is written in. A reader raises `ValueError`
-with half a sentence that follows the setting's path; the text never spans lines and holds at
-most a clipped, escaped copy of what was given. `from_text` never fails: text it cannot turn into
-something better goes to the reader as it is, which then says what is wrong with it.
+An annotation in `model.py` carries a `Codec`. It reads a TOML value into the unit that the program
+uses (seconds, bytes), turns the text of an environment variable into such a TOML value, and shows a
+value in the form of a settings file. A reader raises `ValueError` with half a sentence that follows
+the setting's path; the text never spans lines and holds at most a clipped, escaped copy of the
+value. `from_text` never fails: text that it cannot convert goes unchanged to the reader, which then
+reports it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import attrs
 
 from ollama_gateway.printable import printable
 
-Reader = Callable[[object], Any]
+ValueReader = Callable[[object], Any]
 
-LONGEST: Final = 36_500 * 86_400.0
-"""Seconds; the longest duration taken, so that no later sum or timedelta overflows."""
+MAX_SECONDS: Final = 36_500 * 86_400.0
+"""The longest duration accepted, so that no later sum or timedelta overflows."""
 
-LARGEST: Final = 2**63 - 1
-"""The largest whole number taken: what SQLite and PostgreSQL hold."""
+MAX_INT64: Final = 2**63 - 1
+"""The largest whole number accepted: SQLite and PostgreSQL hold no larger one."""
 
 _CLIP: Final = 60
 _SECRETIVE: Final = re.compile(
     r":[^@]*@ | \bogw_ | \bbearer\s | (?:password|passwd|pwd|secret|token|key)=",
     re.IGNORECASE | re.VERBOSE,
 )
-"""`user:password@`, a key, a header's credential, a parameter with one."""
+"""`user:password@`, a key, a credential in a header, a parameter with one."""
 _SECONDS: Final = {"ms": "0.001", "s": "1", "m": "60", "h": "3600", "d": "86400"}
 _BYTES: Final = {
     "": 1,
@@ -57,23 +57,23 @@ def _itself(value: object) -> object:
 
 
 @attrs.frozen
-class Kind:
-    """How one kind of setting is read and shown."""
+class Codec:
+    """The conversions of one type of setting."""
 
-    read: Reader
-    """From a TOML value to the program's unit; raises `ValueError`."""
+    read: ValueReader
+    """From a TOML value to the unit of the program; raises `ValueError`."""
     from_text: Callable[[str], object] = str
     """From an environment variable's text to a TOML value; never fails."""
     show: Callable[[Any], object] = _itself
-    """From the program's unit to what JSON and a settings file hold."""
+    """From the unit of the program to the form of JSON and a settings file."""
 
 
 def shown(value: object) -> str:
-    """A value for a message: text escaped and clipped, what may be long by its type only."""
+    """Show a value in a message: text escaped and clipped, lists and tables by their type only."""
     if isinstance(value, str):
         clipped = json.dumps(value if len(value) <= _CLIP else value[:_CLIP] + "...")
         return discreet(value) if _SECRETIVE.search(value) else clipped
-    if isinstance(value, int) and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > MAX_INT64:
         return "a number beyond 64 bits"  # Python refuses to print thousands of digits
     if value is None or isinstance(value, bool | int | float):
         return json.dumps(value)
@@ -83,27 +83,27 @@ def shown(value: object) -> str:
 
 
 def discreet(text: str) -> str:
-    """Text for a message, printable; not shown where it looks as if it held a secret.
+    """Show text in a message, made printable, unless it looks like a secret.
 
-    Values of secrets are never shown: this is for what stands in the place of something else.
+    The values of secrets are never passed here: this protects a secret in the wrong setting.
     """
     return "(not shown, as it may hold a secret)" if _SECRETIVE.search(text) else printable(text)
 
 
 def seconds(value: object) -> float:
-    """A duration such as `"250ms"`, in seconds; zero is allowed."""
+    """Read a duration such as `"250ms"`, in seconds; zero is allowed."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f'{shown(value)} is not a duration like "250ms", "30s", "5m"')
-    # Decimal: 9 * 0.001 as floats is not 0.009.
+    # Decimal, because 9 * 0.001 as floats is not 0.009.
     total = float(Decimal(match[1]) * Decimal(_SECONDS[match[2]]))
-    if total > LONGEST:
-        raise ValueError(f"{shown(value)} is longer than {show_seconds(LONGEST)}")
+    if total > MAX_SECONDS:
+        raise ValueError(f"{shown(value)} is longer than {show_seconds(MAX_SECONDS)}")
     return total
 
 
 def some_seconds(value: object) -> float:
-    """A duration longer than zero, in seconds."""
+    """Read a duration longer than zero, in seconds."""
     total = seconds(value)
     if total == 0:
         raise ValueError("must be longer than 0s")
@@ -111,12 +111,12 @@ def some_seconds(value: object) -> float:
 
 
 def hedge_delay(value: object) -> object:
-    """A duration longer than zero, in seconds, or one of the words `auto` and `off`."""
+    """Read a duration longer than zero, in seconds, or one of the words `auto` and `off`."""
     return value if value in ("auto", "off") else some_seconds(value)
 
 
 def show_seconds(value: object) -> object:
-    """Seconds in the largest unit that holds them whole; words as they are."""
+    """Show seconds in the largest unit that divides them; words are unchanged."""
     if not isinstance(value, float | int):
         return value
     exact = Decimal(repr(float(value)))
@@ -128,7 +128,7 @@ def show_seconds(value: object) -> object:
 
 
 def some_bytes(value: object) -> int:
-    """A size such as `"64MiB"`, or a plain count, in bytes; never zero."""
+    """Read a size such as `"64MiB"`, or a plain count, in bytes; never zero."""
     if isinstance(value, int) and not isinstance(value, bool):
         return counted(1)(value)
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -139,7 +139,7 @@ def some_bytes(value: object) -> int:
 
 
 def show_bytes(value: int) -> str:
-    """Bytes in the largest binary unit that holds them whole."""
+    """Show bytes in the largest binary unit that divides them."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if value and value % _BYTES[unit.lower()] == 0:
             return f"{value // _BYTES[unit.lower()]}{unit}"
@@ -147,12 +147,12 @@ def show_bytes(value: int) -> str:
 
 
 def counted(least: int) -> Callable[[object], int]:
-    """A reader of whole numbers from `least` up to 64 bits."""
+    """Return a reader of whole numbers from `least` up to 64 bits."""
 
     def read(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{shown(value)} is not a whole number")  # noqa: TRY004 - one class
-        if not least <= value <= LARGEST:
+        if not least <= value <= MAX_INT64:
             raise ValueError(f"{shown(value)} is not a whole number from {least} up to 64 bits")
         return value
 
@@ -160,7 +160,7 @@ def counted(least: int) -> Callable[[object], int]:
 
 
 def ratio(value: object) -> float:
-    """A number from 0 to 1."""
+    """Read a number from 0 to 1."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= 1:  # type: ignore[operator]
         raise ValueError(f"{shown(value)} is not a number from 0 to 1")
@@ -168,24 +168,24 @@ def ratio(value: object) -> float:
 
 
 def flag(value: object) -> bool:
-    """True or false."""
+    """Read true or false."""
     if not isinstance(value, bool):
         raise ValueError(f"{shown(value)} is not true or false")  # noqa: TRY004 - one class
     return value
 
 
 def words(value: object) -> tuple[str, ...]:
-    """A list of strings, none of them empty."""
+    """Read a list of strings, none of them empty."""
     if not isinstance(value, list):
         raise ValueError(f"{shown(value)} is not a list of strings")  # noqa: TRY004 - one class
     for item in value:
         if not isinstance(item, str) or not item:
-            raise ValueError(f"{shown(item)} in the list is not a string with something in it")
+            raise ValueError(f"{shown(item)} in the list is not a string, or is empty")
     return tuple(value)
 
 
-def one_of(*choices: str) -> Reader:
-    """A reader of one of a few words."""
+def one_of(*choices: str) -> ValueReader:
+    """Return a reader of one of these words."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or value not in choices:
@@ -197,7 +197,7 @@ def one_of(*choices: str) -> Reader:
 
 
 def number_from_text(text: str) -> object:
-    """A number where the text is one."""
+    """Convert text to a number if it is one."""
     if re.fullmatch(r"[+-]?[0-9]{1,20}", text):
         return int(text)
     try:
@@ -208,12 +208,12 @@ def number_from_text(text: str) -> object:
 
 
 def flag_from_text(text: str) -> object:
-    """`true`, `false`, `1` and `0`, in any case."""
+    """Convert `true`, `false`, `1` and `0`, in any case."""
     return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
 
 
 def list_from_text(text: str) -> object:
-    """A JSON list where the text begins like one, else what stands between commas."""
+    """Convert a JSON list if the text begins like one, else items separated by commas."""
     if not text.lstrip().startswith("["):
         return [item.strip() for item in text.split(",") if item.strip()]
     try:

@@ -1,11 +1,11 @@
-"""`gatewayctl keys`: make, look at, change and end API keys, straight in the store.
+"""`gatewayctl keys`: create, show, change and revoke API keys directly in the store.
 
-No running gateway is told of a change: each looks the store up again within a second. One is asked
-by `show` alone, for what is used of a key's limits. Every command says on stderr which store it
-uses. The one place where a key's text appears is stdout of `create` and `rotate`, once.
+Running gateways read the store again within a second, so no command informs them. Only `show` asks
+one, for the usage of a key's limits. Every command prints on stderr which store it uses. Only
+`create` and `rotate` print a key's text, once, on stdout.
 
-Exit codes: 1 when the store refuses (no such key, a name taken) or cannot be used, 2 for what is
-wrong on the command line or in the settings.
+Exit codes: 1 if the store refuses (no such key, name in use) or cannot be used, 2 for errors on
+the command line or in the settings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import typer
 
 from ollama_gateway.cli.admin import NoAnswer
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.keys.limits import Used, ask_used, in_words, used_lines
+from ollama_gateway.cli.keys.limits import LimitUsage, ask_usage, limits_in_words, usage_lines
 from ollama_gateway.cli.keys.options import (
     ConcurrentOption,
     EndpointsOption,
@@ -39,7 +39,7 @@ from ollama_gateway.cli.keys.options import (
     read_limits,
     read_list,
 )
-from ollama_gateway.cli.keys.store import opened
+from ollama_gateway.cli.keys.store import open_key_store
 from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.keys.importing import read_keys
 from ollama_gateway.keys.key import (
@@ -52,17 +52,17 @@ from ollama_gateway.keys.key import (
 )
 from ollama_gateway.keys.store import Changes, KeyStore
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Server
+from ollama_gateway.settings import ServerSettings
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
 
-MAX_FILE: Final = 16 * 2**20
-"""Bytes read of a file to import."""
+MAX_IMPORT_BYTES: Final = 16 * 2**20
+"""The largest file to import."""
 
 
 @app.command()
 def create(  # noqa: PLR0913, PLR0917 - one for each option
-    name: Annotated[str, typer.Argument(help="What to call it; shown in logs and listings.")],
+    name: Annotated[str, typer.Argument(help="The key's name in logs and listings.")],
     models: ModelsOption = None,
     endpoints: EndpointsOption = None,
     expires: ExpiresOption = None,
@@ -74,7 +74,10 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Make a key and print it, once; by default for all models and all but `manage`."""
+    """Create a key and print its text, which is not shown again.
+
+    By default it may use all models and all endpoints but `manage`.
+    """
     expires_at = read_expiry(expires) if expires is not None else None
     limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
     with _store(config) as store:
@@ -91,13 +94,13 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
 
 @app.command("list")
 def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """List all keys, revoked ones too."""
+    """List all keys, including revoked ones."""
     with _store(config) as store:
         keys = store.list()
     if as_json:
         print_json([_as_json(key) for key in keys])
     else:
-        print_table([_ROW, *(_row(key) for key in keys)])
+        print_table([_HEAD, *(_row(key) for key in keys)])
 
 
 @app.command()
@@ -106,9 +109,9 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Show one key, and what is used of its limits; its text is nowhere to be had."""
+    """Show a key, and the usage of its limits. The key's text cannot be shown again."""
     settings = load_for_stores(config)
-    with opened(settings) as store:
+    with open_key_store(settings) as store:
         found = store.get(key)
     used = _used(settings.server, found)
     if as_json:
@@ -116,7 +119,7 @@ def show(
         print_json({**_as_json(found), "usage": usage})
         return
     _print_key(found, as_json=False)
-    for line in used_lines(used) if used is not None else ():
+    for line in usage_lines(used) if used is not None else ():
         say(line)
 
 
@@ -135,7 +138,7 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Change what a key is called, what it may do, how much or how long; the rest stays."""
+    """Change a key's name, permissions, limits or expiry; all else stays as it is."""
     changes: Changes = {}
     if name is not None:
         changes["name"] = name
@@ -149,7 +152,7 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
         changes["user_header"] = read_header(user_header)
     limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
     if not changes and not limits:
-        raise typer.BadParameter("say what to change: see `gatewayctl keys update --help`")
+        raise typer.BadParameter("nothing to change: see `gatewayctl keys update --help`")
     with _store(config) as store:
         if limits:
             changes["limits"] = attrs.evolve(store.get(key).limits, **limits)
@@ -163,7 +166,7 @@ def rotate(
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Give a key a new text and print it, once; the old one ends now, or after --grace."""
+    """Give a key a new text and print it once; the old text ends now, or after --grace."""
     left = read_grace(grace)
     with _store(config) as store:
         found, text = store.rotate(key, left)
@@ -176,18 +179,20 @@ def revoke(
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """End a key for good, in every running gateway within a second."""
+    """Revoke a key for good, in every running gateway within a second."""
     with _store(config) as store:
         _print_key(store.revoke(key), as_json=as_json)
 
 
 @app.command("import")
 def import_keys(
-    file: Annotated[Path, typer.Argument(help="Lines `name,key`; - is stdin.", allow_dash=True)],
+    file: Annotated[
+        Path, typer.Argument(help="File of lines `name,key`; - is stdin.", allow_dash=True)
+    ],
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Take in keys that exist already, all of a file or none; only hashes are stored."""
+    """Import existing keys, all of a file or none; only their hashes are stored."""
     with _store(config) as store:
         keys = store.add_imported(read_keys(_read(file)))
     if as_json:
@@ -197,32 +202,32 @@ def import_keys(
 
 
 def _store(config: Path | None) -> AbstractContextManager[KeyStore]:
-    return opened(load_for_stores(config))
+    return open_key_store(load_for_stores(config))
 
 
 def _read(file: Path) -> str:
     try:
         if str(file) == "-":
-            content = sys.stdin.buffer.read(MAX_FILE + 1)
+            content = sys.stdin.buffer.read(MAX_IMPORT_BYTES + 1)
         else:
             with file.open("rb") as stream:
-                content = stream.read(MAX_FILE + 1)
+                content = stream.read(MAX_IMPORT_BYTES + 1)
     except OSError as error:
         raise KeyRefused(f"{printable(str(file))}: {error.strerror}") from None
-    if len(content) > MAX_FILE:
-        raise KeyRefused(f"{printable(str(file))} is larger than {MAX_FILE >> 20} MiB")
+    if len(content) > MAX_IMPORT_BYTES:
+        raise KeyRefused(f"{printable(str(file))} is larger than {MAX_IMPORT_BYTES >> 20} MiB")
     try:
         return content.decode()
     except UnicodeDecodeError:
         raise KeyRefused(f"{printable(str(file))} is not UTF-8 text") from None
 
 
-def _used(server: Server, key: APIKey) -> dict[str, Used] | None:
+def _used(server: ServerSettings, key: APIKey) -> dict[str, LimitUsage] | None:
     try:
-        return ask_used(server, key.id)
+        return ask_usage(server, key.id)
     except NoAnswer:
         address = server.admin_bind
-        say(f"usage is not known: no gateway answers on {address}", err=True)
+        say(f"usage is unknown: no gateway answers on {address}", err=True)
         return None
 
 
@@ -255,21 +260,21 @@ def _print_key(key: APIKey, *, as_json: bool) -> None:
     if as_json:
         print_json(_as_json(key))
         return
-    fields = {**_as_json(key), "limits": in_words(key.limits)}
+    fields = {**_as_json(key), "limits": limits_in_words(key.limits)}
     for field, value in fields.items():
         label = "end user" if field == "user_header" else field
         listed = ", ".join(value) if isinstance(value, list) else value
         say(f"{label + ':':<12}{listed if listed is not None else '-'}")
 
 
-_ROW: Final = ("id", "name", "status", "models", "endpoints", "created", "expires", "limits")
+_HEAD: Final = ("id", "name", "status", "models", "endpoints", "created", "expires", "limits")
 
 
 def _row(key: APIKey) -> tuple[str, ...]:
     status = key.status(utc_now())
     models, groups = ",".join(key.models), ",".join(_groups(key))
     times = [_time(when) or "-" for when in (key.created_at, key.expires_at)]
-    return (key.id, key.name, status, models, groups, *times, in_words(key.limits))
+    return (key.id, key.name, status, models, groups, *times, limits_in_words(key.limits))
 
 
 def _groups(key: APIKey) -> list[str]:

@@ -1,7 +1,7 @@
-"""A key's limits for people: its own in a few words, and what is used of those in force.
+"""Show a key's limits to people: its own in a few words, and the usage of those in force.
 
-Only a running gateway knows what is used, and which defaults are in force. What its admin listener
-says of that is checked to the last figure; anything odd counts as no answer.
+Only a running gateway knows the usage, and which defaults are in force. The figures of its admin
+listener are checked; an unexpected answer counts as none.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import attrs
 
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.settings import Server
-from ollama_gateway.settings.units import LARGEST, LONGEST
+from ollama_gateway.settings import ServerSettings
+from ollama_gateway.settings.units import MAX_INT64, MAX_SECONDS
 
 _UNITS: Final = ("/min", " at once", "/day", "/month")
 _THOUSANDS: Final = ("", "k", "M", "G", "T")
@@ -26,28 +26,28 @@ _TIMES: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @attrs.frozen
-class Used:
-    """One limit in force, and how much of it is used."""
+class LimitUsage:
+    """The usage of one limit in force."""
 
     limit: int
     used: int
     left: int
     reset_s: float
-    """Seconds until all of it is free again, if nothing more is asked."""
+    """Seconds until the whole limit is free again, without further requests."""
 
 
-def in_words(limits: KeyLimits) -> str:
-    """What a key sets itself, e.g. `60/min 4 at once 100k/day`; `-` when that is nothing."""
+def limits_in_words(limits: KeyLimits) -> str:
+    """Return the key's own limits, e.g. `60/min 4 at once 100k/day`, or `-` if it has none."""
     pairs = zip(attrs.astuple(limits), _UNITS, strict=True)
     words = [_count(limit) + unit for limit, unit in pairs if limit is not None]
     return " ".join(words) or "-"
 
 
-def ask_used(server: Server, key_id: str) -> dict[str, Used]:
-    """Ask the running gateway what is used of a key's limits in force, by name.
+def ask_usage(server: ServerSettings, key_id: str) -> dict[str, LimitUsage]:
+    """Ask the running gateway for the usage of a key's limits in force, by name.
 
     Raises:
-        NoAnswer: no gateway answers, or not as one would.
+        NoAnswer: no gateway answers, or the answer is not one of a gateway.
 
     """
     answer = ask(server, f"/limits/{quote(key_id, safe='')}")
@@ -55,12 +55,12 @@ def ask_used(server: Server, key_id: str) -> dict[str, Used]:
     is_answer = answer.status == HTTPStatus.OK and answer.value.get("key_id") == key_id
     if not is_answer or not isinstance(limits, dict) or not limits.keys() <= _LINES.keys():
         raise NoAnswer
-    # In an order of our own: that of the answer may be any.
+    # Our own order: that of the answer is undefined.
     return {name: _read(limits[name]) for name in _LINES if name in limits}
 
 
-def used_lines(used: Mapping[str, Used]) -> list[str]:
-    """One line for each limit."""
+def usage_lines(used: Mapping[str, LimitUsage]) -> list[str]:
+    """Return one line for each limit."""
     if not used:
         return ["usage:      no limit is in force"]
     return [_LINES[name].format(**_texts(one)) for name, one in used.items()]
@@ -74,19 +74,19 @@ _LINES: Final = {
 }
 
 
-def _read(value: object) -> Used:
+def _read(value: object) -> LimitUsage:
     match value:
         case {"limit": limit, "used": used, "left": left, "reset_s": reset} if (
-            all(type(count) is int and 0 <= count <= LARGEST for count in (limit, used, left))
+            all(type(count) is int and 0 <= count <= MAX_INT64 for count in (limit, used, left))
             and type(reset) in (int, float)
-            and 0 <= reset <= LONGEST
+            and 0 <= reset <= MAX_SECONDS
         ):
-            return Used(limit, used, left, reset)
+            return LimitUsage(limit, used, left, reset)
     raise NoAnswer
 
 
 def _count(limit: int) -> str:
-    """A number in the largest unit that holds it whole."""
+    """Return a number with the largest unit that divides it."""
     if limit == 0:
         return "unlimited"
     size = 0
@@ -95,13 +95,13 @@ def _count(limit: int) -> str:
     return f"{limit:,}{_THOUSANDS[size]}"
 
 
-def _texts(used: Used) -> dict[str, str]:
+def _texts(used: LimitUsage) -> dict[str, str]:
     counts = {name: f"{getattr(used, name):,}" for name in ("used", "limit", "left")}
     return {**counts, "reset": _duration(used.reset_s)}
 
 
 def _duration(seconds: float) -> str:
-    """The two largest units, rounded up, e.g. `5 h 12 min`."""
+    """Return a duration in its two largest units, rounded up, e.g. `5 h 12 min`."""
     total = math.ceil(seconds)
     for (unit, size), (smaller, step) in pairwise(_TIMES):
         if total >= size:

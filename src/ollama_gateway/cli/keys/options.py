@@ -1,7 +1,7 @@
-"""The options of `gatewayctl keys`, and how their texts are read.
+"""The options of `gatewayctl keys`, and the readers of their texts.
 
-What is wrong with one is a usage error that names it, before the store is opened. A limit that is
-not given is left alone: by `create` to the settings, by `update` as it is.
+A wrong option is a usage error that names it, before the store is opened. For a limit that is not
+given, `create` leaves the default of the settings, `update` the key's own.
 """
 
 from __future__ import annotations
@@ -20,27 +20,36 @@ _DIGITS: Final = len(str(MAX_LIMIT))
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="A key's id, or its name.")]
 ModelsOption = Annotated[
     list[str] | None,
-    typer.Option("--models", metavar="GLOB", help="Models it may use, e.g. 'llama3*'; repeatable."),
+    typer.Option(
+        "--models", metavar="GLOB", help="Models the key may use, e.g. 'llama3*'; repeatable."
+    ),
 ]
 EndpointsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--endpoints",
         metavar="GROUP",
-        help=f"What it may call: {', '.join(ENDPOINT_GROUPS)}; repeatable.",
+        help=f"Endpoints the key may call: {', '.join(ENDPOINT_GROUPS)}; repeatable.",
     ),
 ]
 ExpiresOption = Annotated[
     str | None,
-    typer.Option("--expires", metavar="TIME", help="How long it lasts, e.g. 90d; or never."),
+    typer.Option(
+        "--expires", metavar="TIME", help="Time until the key expires, e.g. 90d, or never."
+    ),
 ]
 GraceOption = Annotated[
-    str, typer.Option("--grace", metavar="TIME", help="How long the old text lives on, e.g. 24h.")
+    str,
+    typer.Option(
+        "--grace", metavar="TIME", help="Time for which the old text stays valid, e.g. 24h."
+    ),
 ]
 
 
-def _limit(flag: str, of_what: str) -> Any:
-    return typer.Option(flag, metavar="N", help=f"{of_what}; 0: no limit, default: the settings'.")
+def _limit(flag: str, unit: str) -> Any:
+    return typer.Option(
+        flag, metavar="N", help=f"{unit}; 0: no limit, `default`: as in the settings."
+    )
 
 
 PerMinuteOption = Annotated[str | None, _limit("--requests-per-minute", "Requests in 60 s")]
@@ -54,24 +63,24 @@ UserHeaderOption = Annotated[
     typer.Option(
         "--user-header",
         metavar="NAME",
-        help="The header in which a front end says for whom it asks; none: no header.",
+        help="The header in which a front end names its end user; none: no header.",
     ),
 ]
 
 
 def read_header(text: str) -> str | None:
-    """The name of a header as keys have it; None for `none`."""
+    """Return the header's name in lower case, as keys store it; None for `none`."""
     return None if text == "none" else text.lower()
 
 
 def read_list(values: Sequence[str]) -> tuple[str, ...]:
-    """Each value may hold several with commas between; order kept, repetitions dropped."""
+    """Split each value at its commas; the order is kept, repetitions are dropped."""
     parts = (part.strip() for value in values for part in value.split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def read_expiry(text: str) -> datetime | None:
-    """When a key ends that is to last so long from now; None for `never`."""
+    """Return the time after this duration from now; None for `never`."""
     if text == "never":
         return None
     try:
@@ -81,7 +90,7 @@ def read_expiry(text: str) -> datetime | None:
 
 
 def read_grace(text: str) -> timedelta:
-    """How long an old text lives on."""
+    """Read the time for which an old text stays valid."""
     try:
         return timedelta(seconds=seconds(text))
     except ValueError as error:
@@ -91,7 +100,7 @@ def read_grace(text: str) -> timedelta:
 def read_limits(
     per_minute: str | None, concurrent: str | None, per_day: str | None, per_month: str | None
 ) -> dict[str, int | None]:
-    """The limits that are given, by their names in `KeyLimits`."""
+    """Return the limits that are given, by their names in `KeyLimits`."""
     given = (
         ("requests_per_minute", "--requests-per-minute", per_minute),
         ("concurrent_requests", "--concurrent", concurrent),

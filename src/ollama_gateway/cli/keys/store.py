@@ -1,7 +1,7 @@
-"""The store of the settings, for the commands that work in it.
+"""Open the key store of the settings for commands.
 
-Every command says on stderr which store it uses: changing keys in a file that no gateway looks at
-is the easiest mistake to make here. What a store refuses is told in lines, and ends the command.
+Every command prints on stderr which store it uses, since the most common mistake is to change keys
+in a file that no gateway reads. If the store refuses, the reasons are printed and the command ends.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-import typer
-
-from ollama_gateway.cli.output import say
+from ollama_gateway.cli.output import exit_with, say
 from ollama_gateway.keys import KeyStoreLocation, location_of
 from ollama_gateway.keys.key import KeyRefused, StoreError, WrongValue
 from ollama_gateway.keys.store import KeyStore
@@ -20,27 +18,26 @@ from ollama_gateway.settings import Settings
 
 
 def location_in(settings: Settings) -> KeyStoreLocation:
-    """Where these settings have the keys."""
+    """Return the location of the key store of these settings."""
     url = settings.storage.database_url
     return location_of(settings.storage.data_dir, url.reveal() if url else None)
 
 
 @contextmanager
-def opened(settings: Settings, command: str = "gatewayctl keys") -> Iterator[KeyStore]:
-    """The store of the settings, looked at and found right; exit code 1 or 2 where not."""
+def open_key_store(settings: Settings, command: str = "gatewayctl keys") -> Iterator[KeyStore]:
+    """Open and check the store of the settings; exit with code 1 or 2 if that fails."""
     location = location_in(settings)
     say(f"keys: {printable(str(location))}", err=True)
-    with told(command), closing(location.open()) as store:
+    with exit_on_refusal(command), closing(location.open()) as store:
         store.check()
         yield store
 
 
 @contextmanager
-def told(command: str) -> Iterator[None]:
-    """Let what a store refuses end the command: 2 for a value that no store takes, else 1."""
+def exit_on_refusal(command: str) -> Iterator[None]:
+    """End the command if a store refuses: exit code 2 for a value that no store accepts, else 1."""
     try:
         yield
     except (StoreError, KeyRefused) as error:
-        for line in str(error).splitlines():
-            say(f"{command}: {line}", err=True)
-        raise typer.Exit(2 if isinstance(error, WrongValue) else 1) from None
+        lines = [f"{command}: {line}" for line in str(error).splitlines()]
+        exit_with(2 if isinstance(error, WrongValue) else 1, *lines)

@@ -1,6 +1,6 @@
-"""The life of the gateway's unit under systemd; runs beside it, and prints what it saw as JSON.
+"""Start, use, kill and stop the gateway's unit under systemd; print the findings as JSON.
 
-It has nothing but the standard library, since it runs in a container of systemd.
+It uses only the standard library, since it runs in a container with systemd.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ seen: dict[str, Any] = {}
 
 
 def run(*command: str) -> str:
-    """What a command says; its failure ends the story."""
+    """Run a command and return its output; a failure ends the scenario."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{command}: {done.stderr or done.stdout}\n{journal()}")
@@ -28,13 +28,13 @@ def run(*command: str) -> str:
 
 
 def journal() -> str:
-    """The last lines of the units."""
+    """Return the last log lines of the units."""
     command = ("journalctl", "--no-pager", "--output", "cat", "--lines", "60")
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Look until it is so."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
@@ -43,7 +43,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def is_healthy() -> bool:
-    """What the timer's health check has found."""
+    """Return whether the timer's health check was good."""
     form = "{{.State.Health.Status}}"
     command = ("podman", "inspect", "gateway", "--format", form)
     found = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -51,18 +51,18 @@ def is_healthy() -> bool:
 
 
 def is_ready() -> bool:
-    """Whether the gateway would serve."""
+    """Return whether the gateway is ready."""
     command = ("podman", "exec", "gateway", "gatewayctl", "health", "--ready")
     return not subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def of_unit(name: str) -> str:
-    """A property of the unit."""
+    """Return a property of the unit."""
     return run("systemctl", "show", UNIT, "--property", name, "--value")
 
 
 def asked(key: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    """A chat whose answer has begun."""
+    """Start a chat and return its response."""
     connection = http.client.HTTPConnection("127.0.0.1", 11435, timeout=PATIENCE)
     body = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]})
     connection.request("POST", "/api/chat", body, {"authorization": f"Bearer {key}"})
@@ -72,12 +72,12 @@ def asked(key: str) -> tuple[http.client.HTTPConnection, http.client.HTTPRespons
 
 
 def ended(response: http.client.HTTPResponse) -> bool:
-    """Whether the rest of a stream comes, to its end."""
+    """Return whether the rest of a stream comes, to its end."""
     return bool(json.loads(response.read().splitlines()[-1]).get("done"))
 
 
 def start() -> str:
-    """Bring everything up; returns a key."""
+    """Start everything and return a key."""
     run("systemctl", "daemon-reload")
     run("systemctl", "start", "ollama.service", UNIT)
     wait_until(is_healthy, "not healthy")
@@ -88,13 +88,13 @@ def start() -> str:
 
 
 def chat(key: str) -> None:
-    """A whole chat."""
+    """Run a whole chat."""
     _, response = asked(key)
     seen["chat"] = [response.status, ended(response)]
 
 
 def kill(key: str) -> None:
-    """Kill the container; systemd starts it again, on the same volume."""
+    """Kill the container and wait until systemd has started it again, on the same volume."""
     run("podman", "kill", "--signal", "KILL", "gateway")
     wait_until(lambda: of_unit("NRestarts") == "1" and is_ready(), "not started again")
     _, response = asked(key)
@@ -102,7 +102,7 @@ def kill(key: str) -> None:
 
 
 def upgrade(key: str) -> None:
-    """Restart in the middle of a stream; who comes in the meantime waits and is served."""
+    """Restart in the middle of a stream; clients that connect meanwhile wait and are served."""
     _, old = asked(key)
     restarting = threading.Thread(target=run, args=("systemctl", "restart", UNIT))
     restarting.start()
@@ -140,14 +140,14 @@ def stop(key: str) -> None:
 
 
 def main() -> None:
-    """Tell it, as the arguments say."""
+    """Run the steps that the arguments select."""
     key = start()
     chat(key)
     kill(key)
     if sys.argv[1:] == ["socket"]:
         upgrade(key)
     stop(key)
-    print(json.dumps(seen))  # noqa: T201 - to whoever started it
+    print(json.dumps(seen))  # noqa: T201 - the output for the test
 
 
 main()

@@ -1,9 +1,8 @@
-"""Addresses, networks, origins, URLs, names and paths: settings that point at something.
+"""Read addresses, networks, origins, URLs, names and paths.
 
-The readers here are strict, because what they let through is used much later, by libraries whose
-own errors would be a surprise there: `urlsplit` drops tabs and newlines silently, a path with a
-NUL fails at its first use. A URL is never repeated in a message, since the usual mistake in one
-is a password.
+The readers are strict, because other libraries use the values much later and would fail where
+no operator expects it: `urlsplit` drops tabs and newlines silently, a path with a NUL fails at its
+first use. No message repeats a URL, since the usual mistake in one is a password.
 """
 
 from __future__ import annotations
@@ -31,35 +30,35 @@ _URL = re.compile(r"[!#-;=?-\[\]_a-z~]*")
 
 
 @attrs.frozen
-class Address:
-    """Where a listener listens."""
+class ListenAddress:
+    """The address of a listener."""
 
     host: str
     """A name or an IP address, without brackets."""
     port: int
-    """0 lets the system choose."""
+    """0: the system chooses one."""
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it; a name other than `localhost` may be anything."""
+        """True if only this machine can reach it; of names, only `localhost` counts."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host.lower() == "localhost"
 
 
-def address(value: object) -> Address:
-    """`"host:port"`, an IPv6 address in brackets."""
+def address(value: object) -> ListenAddress:
+    """Read `"host:port"`, an IPv6 address in brackets."""
     match = _BIND.fullmatch(value) if isinstance(value, str) else None
     host = match and (match["v6"] or match["host"])
     if match is None or not host or not _is_host(host, v6=bool(match["v6"])):
         raise ValueError(f'{shown(value)} is not an address like "127.0.0.1:11435", "[::1]:11435"')
     if int(match["port"]) > 65535:  # noqa: PLR2004 - the largest port
         raise ValueError(f"{match['port']} is not a port from 0 to 65535")
-    return Address(host, int(match["port"]))
+    return ListenAddress(host, int(match["port"]))
 
 
 def _is_host(host: str, *, v6: bool) -> bool:
@@ -73,14 +72,14 @@ def _is_host(host: str, *, v6: bool) -> bool:
 
 
 def url(value: object) -> str:
-    """The base URL of a backend, without a trailing slash; a path is kept as a prefix."""
+    """Return the base URL of a backend, without a trailing slash; a path is kept as a prefix."""
     if not isinstance(value, str) or not value:
         raise ValueError('must be a URL like "http://10.0.0.5:11434"')
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        # From None: the foreign text repeats the URL.
+        # From None: the message of urlsplit repeats the URL.
         raise ValueError("is not a URL: the host or the port (1 to 65535) is wrong") from None
     if fault := _fault_of(value, parts, port):
         raise ValueError(fault)
@@ -90,41 +89,41 @@ def url(value: object) -> str:
 
 
 def _fault_of(value: str, parts: SplitResult, port: int | None) -> str | None:
-    """The first thing that is wrong with a backend's URL, or None."""
+    """Return the first fault of a backend's URL, or None."""
     host = parts.hostname or ""
     faults = {
         "must begin with http:// or https://": parts.scheme not in ("http", "https")
         or "://" not in value,
-        "must not hold credentials; use auth_token or headers": "@" in value,
+        "must not hold credentials: use auth_token or headers": "@" in value,
         "must not have a query or a fragment": "?" in value or "#" in value,
-        "holds a character that does not belong in a URL": not _URL.fullmatch(value),
+        "holds a character that no URL may hold": not _URL.fullmatch(value),
         "has no host": not host,
         "has a host that is neither a name nor an IP address": not _is_host(host, v6=":" in host),
-        "has port 0, which is not one from 1 to 65535": port == 0,
+        "has port 0: ports are from 1 to 65535": port == 0,
     }
     return next((fault for fault, found in faults.items() if found), None)
 
 
 def is_name(text: str) -> bool:
-    """Whether a backend may be called that."""
+    """True if a backend may have this name."""
     return _NAME.fullmatch(text) is not None
 
 
 def name(value: object) -> str:
-    """A backend's name: it stands in logs, metrics and headers."""
+    """Read a backend's name, which appears in logs, metrics and headers."""
     if not isinstance(value, str) or not is_name(value):
-        # Not repeated: `name=url` written without the name puts a whole URL here.
+        # Not repeated: if `name=url` lacks its name, a whole URL stands here.
         raise ValueError("must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
     return value
 
 
 def networks(value: object) -> tuple[Network, ...]:
-    """A list of networks in CIDR notation, or of single addresses."""
+    """Read a list of networks in CIDR notation, or of single addresses."""
     return _each(value, network_of)
 
 
 def hosts(value: object) -> tuple[str, ...]:
-    """A list of names or addresses without ports."""
+    """Read a list of names or addresses without ports."""
     return _each(value, _host)
 
 
@@ -136,7 +135,7 @@ def _host(text: str) -> str:
 
 
 def origins(value: object) -> tuple[str, ...]:
-    """A list of patterns of origins."""
+    """Read a list of patterns of origins."""
     return _each(value, pattern_of)
 
 
@@ -151,22 +150,22 @@ def _each(value: object, read: Callable[[str], T]) -> tuple[T, ...]:
 
 
 def path(value: object) -> Path:
-    """A path, `~` expanded."""
+    """Read a path and expand `~`."""
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(f"{shown(value)} is not a path")
     if "://" in value:
-        raise ValueError("is a URL, where a path belongs")  # not repeated: it may hold a password
+        raise ValueError("must be a path, not a URL")  # not repeated: it may hold a password
     try:
         return Path(value).expanduser()
     except RuntimeError:
-        raise ValueError(f"{shown(value)}: there is no such home directory") from None
+        raise ValueError(f"{shown(value)}: no such home directory") from None
 
 
 def path_or_none(value: object) -> Path | None:
-    """A path, or None for the empty string."""
+    """Read a path; None for the empty string."""
     return None if value == "" else path(value)
 
 
 def show_path(value: Path | None) -> str:
-    """A path as it is written, nothing for none."""
+    """Return a path as a settings file has it: `""` for None."""
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""One trail of two machines: their gateways share a PostgreSQL and nothing else."""
+"""One audit log of two machines whose gateways share only a PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.postgres_server import PostgresServer
 
 @pytest.fixture
 def machines(postgres: PostgresServer, database_url: str, tmp_path: Path) -> Iterator[Fleet]:
-    """Two gateways, each with a data directory of its own."""
-    places = [tmp_path / "a", tmp_path / "b"]
-    with fleet(places, GATEWAY_STORAGE_DATABASE_URL=database_url) as started:
+    """Run two gateways, each with its own data directory."""
+    directories = [tmp_path / "a", tmp_path / "b"]
+    with fleet(directories, GATEWAY_STORAGE_DATABASE_URL=database_url) as started:
         yield started
 
 
 def chat(gateway: Gateway, key: str) -> str:
-    """A chat to its end; the request's id."""
+    """Run a chat and return the request id."""
     body = {"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]}
     ask = urllib.request.Request(
         f"http://127.0.0.1:{gateway.port}/api/chat",
@@ -37,29 +37,29 @@ def chat(gateway: Gateway, key: str) -> str:
 
 
 def listed(gateway: Gateway) -> list[dict[str, Any]]:
-    """What `audit list --json` prints on a machine."""
+    """Return the records that `audit list --json` prints on a machine."""
     done = ctl("audit", "list", "--json", environment=gateway.environment)
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def in_postgres(server: PostgresServer, url: str) -> int:
-    """How many rows have come there."""
+    """Return the number of records in PostgreSQL."""
     [(count,)] = server.execute("SELECT count(*) FROM gateway_audit", url.rpartition("/")[2])
     return int(count)
 
 
-def test_either_machine_tells_the_whole_trail(
+def test_either_machine_has_the_whole_audit_log(
     machines: Fleet, postgres: PostgresServer, database_url: str
 ) -> None:
-    """Listed once, summed, told, and verified; a row altered in PostgreSQL is named by both."""
+    """Both machines list, sum, show and verify all records, and name one altered in PostgreSQL."""
     one, other = machines.gateways
     seen = [chat(gateway, machines.key) for gateway in (one, other, one)]
     wait_until(lambda: len(listed(one)) == len(seen))
     for gateway, foreign in ((one, seen[1]), (other, seen[0])):
         records = listed(gateway)
         used = ctl("usage", "--json", environment=gateway.environment)
-        told = ctl("audit", "show", foreign, "--json", environment=gateway.environment)
+        result = ctl("audit", "show", foreign, "--json", environment=gateway.environment)
 
         assert [record["request_id"] for record in records] == seen
         [sums] = json.loads(used.stdout)
@@ -67,7 +67,7 @@ def test_either_machine_tells_the_whole_trail(
         assert (
             sums["completion_tokens"] == sum(record["completion_tokens"] for record in records) > 0
         )
-        assert json.loads(told.stdout)["request_id"] == foreign
+        assert json.loads(result.stdout)["request_id"] == foreign
 
     wait_until(lambda: in_postgres(postgres, database_url) == len(seen))
     assert ctl("audit", "verify", environment=one.environment).returncode == 0

@@ -1,4 +1,4 @@
-"""What of the trail `gatewayctl db import-local` moves from this machine into PostgreSQL."""
+"""Move this machine's audit records into PostgreSQL, for `gatewayctl db import-local`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import typer
 
-from ollama_gateway.cli.output import say
+from ollama_gateway.cli.output import exit_with, say
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.moving import move
 from ollama_gateway.ledger.postgres import AuditTable
@@ -22,32 +21,31 @@ from ollama_gateway.storage.database import DatabaseError
 
 @attrs.define
 class Moved:
-    """What became of the journals."""
+    """The result for all journals."""
 
-    rows: dict[str, int] = attrs.field(factory=dict)
-    """How many rows were moved, by journal."""
+    records: dict[str, int] = attrs.field(factory=dict)
+    """The number of records moved, by journal."""
     owned: list[str] = attrs.field(factory=list)
-    """Journals that running gateways own; these move their rows themselves."""
+    """Journals of running gateways, which move their records themselves."""
     faults: list[str] = attrs.field(factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """For a program."""
-        return {"rows": sum(self.rows.values()), "left_to_gateways": self.owned}
+        """Return the result for programs."""
+        return {"rows": sum(self.records.values()), "left_to_gateways": self.owned}
 
 
 def journals_in(settings: Settings) -> Sequence[Path]:
-    """The journals of this machine; exit code 1 where nobody can say."""
+    """Return the paths of this machine's journals; exit with code 1 if they cannot be listed."""
     try:
         return paths_in(settings.storage.data_dir)
     except JournalError as error:
-        say(f"gatewayctl db: {printable(str(error))}", err=True)
-        raise typer.Exit(1) from None
+        exit_with(1, f"gatewayctl db: {printable(str(error))}")
 
 
-def move_rows(settings: Settings, paths: Sequence[Path]) -> Moved:
-    """Move the rows of journals that nobody owns; the others are named."""
+def move_records(settings: Settings, paths: Sequence[Path]) -> Moved:
+    """Move the records of unowned journals, and note the others."""
     url, secret = settings.storage.database_url, settings.audit.chain_key
-    assert url is not None  # noqa: S101 - the caller saw to it
+    assert url is not None  # noqa: S101 - the caller checked it
     key = secret.reveal().encode() if secret else b""
     moved = Moved()
     with closing(AuditTable(url.reveal())) as table:
@@ -62,16 +60,16 @@ def move_rows(settings: Settings, paths: Sequence[Path]) -> Moved:
     return moved
 
 
-def show(moved: Moved) -> None:
-    """For a person."""
-    rows = sum(moved.rows.values())
-    say(f"moved {rows:,} rows of the audit trail from {len(moved.rows)} journals")
+def print_moved(moved: Moved) -> None:
+    """Print the result for people."""
+    records = sum(moved.records.values())
+    say(f"moved {records:,} audit records from {len(moved.records)} journals")
     for name in moved.owned:
-        say(f"{printable(name)} belongs to a running gateway, which moves its rows itself")
+        say(f"{printable(name)} belongs to a running gateway, which moves its records itself")
 
 
-def _note(moved: Moved, name: str, rows: int | None) -> None:
-    if rows is None:
+def _note(moved: Moved, name: str, records: int | None) -> None:
+    if records is None:
         moved.owned.append(name)
     else:
-        moved.rows[name] = rows
+        moved.records[name] = records

@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_gateway.settings import Address, places
+from ollama_gateway.settings import ListenAddress, addresses
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("127.0.0.1:11435", Address("127.0.0.1", 11435)),
-        ("0.0.0.0:0", Address("0.0.0.0", 0)),  # noqa: S104 - nothing listens here
-        ("localhost:65535", Address("localhost", 65535)),
-        ("[::1]:80", Address("::1", 80)),
+        ("127.0.0.1:11435", ListenAddress("127.0.0.1", 11435)),
+        ("0.0.0.0:0", ListenAddress("0.0.0.0", 0)),  # noqa: S104 - nothing listens here
+        ("localhost:65535", ListenAddress("localhost", 65535)),
+        ("[::1]:80", ListenAddress("::1", 80)),
     ],
 )
-def test_an_address_reads_and_shows_the_same(text: str, expected: Address) -> None:
-    """Host and port apart for the program, together with brackets for the operator."""
-    assert places.address(text) == expected
+def test_an_address_reads_and_shows_the_same(text: str, expected: ListenAddress) -> None:
+    """An address is host and port, and is shown as it was written."""
+    assert addresses.address(text) == expected
     assert str(expected) == text
 
 
@@ -48,9 +48,9 @@ def test_an_address_reads_and_shows_the_same(text: str, expected: Address) -> No
     ],
 )
 def test_what_is_no_address_is_refused(value: object) -> None:
-    """A host, a colon and a port are needed, and an IPv6 address stands in brackets."""
+    """An address needs host and port, and brackets around IPv6."""
     with pytest.raises(ValueError, match="is not a"):
-        places.address(value)
+        addresses.address(value)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_what_is_no_address_is_refused(value: object) -> None:
     ],
 )
 def test_loopback(host: str, *, expected: bool) -> None:
-    """Only what cannot be reached from outside is loopback; an unknown name is not."""
-    assert Address(host, 1).is_loopback is expected
+    """Loopback addresses and `localhost` are loopback, other names are not."""
+    assert ListenAddress(host, 1).is_loopback is expected
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_loopback(host: str, *, expected: bool) -> None:
     ],
 )
 def test_a_backend_url_is_made_plain(text: str, expected: str) -> None:
-    """Scheme and host are lower case, a path stays as a prefix, trailing slashes go."""
-    assert places.url(text) == expected
+    """Scheme and host become lower case, a path stays, trailing slashes go."""
+    assert addresses.url(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,48 +121,48 @@ def test_a_backend_url_is_made_plain(text: str, expected: str) -> None:
     ],
 )
 def test_a_wrong_backend_url_says_why(value: object, why: str) -> None:
-    """Each kind of mistake has its own words, and the URL is not repeated."""
+    """The error says which mistake it is and does not repeat the URL."""
     with pytest.raises(ValueError, match=why) as caught:
-        places.url(value)
+        addresses.url(value)
     assert "hunter2" not in str(caught.value)
 
 
 @given(st.text() | st.text("htp:/@[]?#.%1a", max_size=20).map(lambda tail: "http://" + tail))
 def test_any_text_is_a_url_or_a_value_error(text: str) -> None:
-    """Whatever is written, the answer is a URL that reads as itself, or words."""
+    """Any text is a ValueError, or a URL that reads back unchanged."""
     try:
-        found = places.url(text)
+        found = addresses.url(text)
     except ValueError:
         return
-    assert places.url(found) == found
+    assert addresses.url(found) == found
 
 
 @pytest.mark.parametrize("text", ["a", "gpu-1", "A.b_c-9", "x" * 64])
 def test_a_good_name(text: str) -> None:
-    """Letters, digits, dot, underscore, hyphen."""
-    assert places.name(text) == text
+    """A name has letters, digits, dots, underscores and hyphens."""
+    assert addresses.name(text) == text
 
 
 @pytest.mark.parametrize("value", ["", "a b", "gpu\n", "é", "a/b", "x" * 65, 1, None])
 def test_a_bad_name(value: object) -> None:
-    """What would need quoting in logs and metrics is refused."""
+    """A name that needs quoting in logs and metrics is refused."""
     with pytest.raises(ValueError, match="1 to 64 of the characters"):
-        places.name(value)
+        addresses.name(value)
 
 
 def test_paths_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`~` is the home directory."""
+    """`~` becomes the home directory."""
     monkeypatch.setenv("HOME", "/home/ada")
-    assert places.path("~/data") == Path("/home/ada/data")
+    assert addresses.path("~/data") == Path("/home/ada/data")
 
 
 @pytest.mark.parametrize("value", ["", "a\0b", 3, None, "~no-such-user-here/x"])
 def test_a_bad_path(value: object) -> None:
-    """What the system would refuse later, with a trace, is refused here."""
+    """A path that the system would refuse is a ValueError."""
     with pytest.raises(ValueError, match=r"is not a path|no such home"):
-        places.path(value)
+        addresses.path(value)
 
 
 def test_an_empty_path_is_none_where_that_is_allowed() -> None:
-    """`ca_file = ""` means none."""
-    assert places.path_or_none("") is None
+    """An empty string is None."""
+    assert addresses.path_or_none("") is None
