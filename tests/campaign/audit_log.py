@@ -1,4 +1,4 @@
-"""The trail of a gateway's process, read from outside it."""
+"""The audit log of a gateway's process, read from outside it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.smoke.fleet import Fleet, Gateway
 MEBIBYTE: Final = 2**20
 
 
-def rows_in(directory: Path) -> dict[str, Any]:
-    """The finished rows of all journals, by their requests; fails where one has two."""
+def records_in(directory: Path) -> dict[str, Any]:
+    """Return the finished records of all journals, by request; fails if a request has two."""
     documents = []
     for path in paths_in(directory):
         with reading(path) as connection:
@@ -28,7 +28,7 @@ def rows_in(directory: Path) -> dict[str, Any]:
 
 
 def open_in(directory: Path) -> set[str]:
-    """The requests that have an intent and no end."""
+    """Return the ids of requests that have an intent and no end."""
     names: set[str] = set()
     for path in paths_in(directory):
         with reading(path) as connection:
@@ -37,7 +37,7 @@ def open_in(directory: Path) -> set[str]:
 
 
 def names_of(requests: list[Request]) -> set[str]:
-    """The names of requests that were answered; fails where two have the same."""
+    """Return the ids of requests that were answered; fails if two have the same."""
     names = Counter(request.request_id for request in requests)
     assert "" not in names
     assert all(count == 1 for count in names.values())
@@ -45,32 +45,32 @@ def names_of(requests: list[Request]) -> set[str]:
 
 
 def check_chain(fleet: Fleet) -> None:
-    """`gatewayctl audit verify` finds nothing."""
+    """Check that `gatewayctl audit verify` finds no fault."""
     done = fleet.ctl("audit", "verify")
     assert (done.returncode, done.stderr) == (0, ""), done
 
 
 def is_written(gateway: Gateway) -> bool:
-    """Whether no row waits in its memory."""
+    """Whether no record waits in its memory."""
     return bool(gateway.status()["audit"]["rows_waiting"] == 0)
 
 
 def resident(gateway: Gateway) -> int:
-    """Bytes of its memory."""
+    """Return the bytes of its memory."""
     pages = Path(f"/proc/{gateway.process.popen.pid}/statm").read_text().split()[1]
     return int(pages) * resource.getpagesize()
 
 
 def size_of(directory: Path) -> str:
-    """The bytes of the first journal, and of what SQLite has not moved into it yet."""
+    """Return the sizes of the first journal and of its write-ahead log."""
     sizes = [(directory / f"journal-0.db{end}").stat().st_size for end in ("", "-wal")]
     return " + ".join(f"{size / MEBIBYTE:.1f}" for size in sizes) + " MiB"
 
 
 def fill_disk(gateway: Gateway, directory: Path) -> None:
-    """Let the process make no file longer than its write-ahead log is now; nothing may wait.
+    """Keep the process from making any file longer than its write-ahead log is now.
 
-    That is what a full disk is to the journal, and it needs no rights: `free_disk` ends it.
+    To the journal that is a full disk, and needs no rights; `free_disk` ends it.
     """
     eventually(lambda: is_written(gateway))
     _limit(gateway, (directory / "journal-0.db-wal").stat().st_size)

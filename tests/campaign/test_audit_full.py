@@ -1,6 +1,6 @@
-"""A full disk under a gateway's process, in both modes: nothing is dropped, and all comes back.
+"""A full disk under a gateway's process, in both modes: no record is lost, and service returns.
 
-The disk is full for one process: by a limit on the size of its files, as any user may set.
+The disk is full for one process, through a limit on the size of its files that any user may set.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tests.campaign.audit_log import (
     free_disk,
     is_written,
     names_of,
+    records_in,
     resident,
-    rows_in,
 )
 from tests.campaign.client import OK, UNAVAILABLE, Request, eventually, sent, until_served
 from tests.campaign.conftest import Note
@@ -44,35 +44,35 @@ SIMULATORS: Final = {
 
 @pytest.fixture(params=["strict", "buffered"])
 def mode(request: pytest.FixtureRequest) -> str:
-    """Each mode."""
+    """Return each mode."""
     return str(request.param)
 
 
 @pytest.fixture
 def started(tmp_path: Path, mode: str) -> Iterator[Fleet]:
-    """One gateway, whose disk may be filled."""
+    """Start one gateway, whose disk may be filled."""
     with fleet(tmp_path, SIMULATORS, GATEWAY_AUDIT_MODE=mode) as opened:
         yield opened
 
 
 def quick(started: Fleet) -> Request:
-    """A short chat."""
+    """Return a short chat."""
     return Request(started.port, started.key, "quick:1", generation=3)
 
 
 def ask(started: Fleet, count: int) -> list[Request]:
-    """So many short chats, some at once."""
+    """Send that many short chats, some at once."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda _: quick(started).send(), range(count)))
 
 
 def statuses(requests: list[Request]) -> Counter[int]:
-    """How often each status came."""
+    """Count the statuses."""
     return Counter(request.status for request in requests)
 
 
 def readiness(gateway: Gateway) -> tuple[int, list[str]]:
-    """What `/readyz` says: its status and the reasons."""
+    """Return the status of `/readyz` and its reasons."""
     address = ("127.0.0.1", gateway.admin_port)
     with closing(http.client.HTTPConnection(*address, timeout=PATIENCE)) as connection:
         connection.request("GET", "/readyz")
@@ -81,17 +81,17 @@ def readiness(gateway: Gateway) -> tuple[int, list[str]]:
 
 
 def logged(gateway: Gateway) -> list[str]:
-    """The requests that its log tells the end of."""
+    """Return the ids of the requests whose end is in the gateway's log."""
     lines = [line for line in gateway.process.lines if '"event": "exchange"' in line]
     return [json.loads(line)["request_id"] for line in lines]
 
 
-def check_rows(started: Fleet, directory: Path, requests: list[Request]) -> dict[str, Any]:
-    """A row each, but for what was refused at once: that is in the log, as are all. Returns them.
+def check_records(started: Fleet, directory: Path, requests: list[Request]) -> dict[str, Any]:
+    """Check that each request has a record; return the records. Refused ones may be only logged.
 
-    What a client has whole is completed, and nothing else is.
+    Exactly the answers that a client got whole are completed.
     """
-    records, names = rows_in(directory), names_of(requests)
+    records, names = records_in(directory), names_of(requests)
     refused = names_of([request for request in requests if request.status == UNAVAILABLE])
     whole = names_of([request for request in requests if request.is_whole])
     assert names - refused <= records.keys() <= names
@@ -106,9 +106,9 @@ def check_rows(started: Fleet, directory: Path, requests: list[Request]) -> dict
 def test_strict_serves_nothing_it_cannot_record(
     started: Fleet, tmp_path: Path, sizes: Sizes, note: Note
 ) -> None:
-    """503 and not ready; open streams get an error for their end; with room all is back by itself.
+    """It is not ready and answers 503; open streams end in an error; with room it recovers.
 
-    The simulator stands still until the disk is full, so that no stream ends before.
+    The simulator pauses until the disk is full, so that no stream ends before.
     """
     [gateway], simulator = started.gateways, started.simulators["slow"].popen
     requests = ask(started, 5)
@@ -131,7 +131,7 @@ def test_strict_serves_nothing_it_cannot_record(
     assert all(stream.status == OK and not stream.is_whole for stream in streams)
     assert tries[-1].is_whole
     assert readiness(gateway) == (200, [])
-    records = check_rows(started, tmp_path, [*requests, *streams, *refused, *tries])
+    records = check_records(started, tmp_path, [*requests, *streams, *refused, *tries])
     cut = [records[name] for name in names_of(streams)]
     assert {(record["outcome"], record["reason"]) for record in cut} == {
         ("refused", "audit_unavailable")
@@ -142,19 +142,19 @@ def test_strict_serves_nothing_it_cannot_record(
 
 @pytest.mark.parametrize("mode", ["buffered"], indirect=True)
 def test_buffered_goes_on(started: Fleet, tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """Rows wait in memory, up to a bound, and from there on 503; with room all of them are written.
+    """Records wait in memory up to a bound, then it answers 503; with room all are written.
 
     Only the full size reaches the bound.
     """
     [gateway] = started.gateways
     requests = ask(started, 5)
     fill_disk(gateway, tmp_path)
-    before, memory = rows_in(tmp_path), resident(gateway)
+    before, memory = records_in(tmp_path), resident(gateway)
     more = ask(started, sizes.unwritten)
     served = statuses(more)[OK]
     eventually(lambda: gateway.status()["audit"]["failing"])  # a few are served before any write
     assert gateway.status()["audit"]["rows_waiting"] == served
-    assert rows_in(tmp_path) == before
+    assert records_in(tmp_path) == before
     reasons = ["too many audit rows wait for the journal"]
     is_over = sizes.unwritten > CAPACITY
     assert readiness(gateway) == ((503, reasons) if is_over else (200, []))
@@ -162,11 +162,11 @@ def test_buffered_goes_on(started: Fleet, tmp_path: Path, sizes: Sizes, note: No
     free_disk(gateway)
     eventually(lambda: is_written(gateway))
     requests += [*more, quick(started).send()]
-    eventually(lambda: len(rows_in(tmp_path)) >= len(requests) - len(more) + served)
+    eventually(lambda: len(records_in(tmp_path)) >= len(requests) - len(more) + served)
 
     assert statuses(more).keys() <= {OK, UNAVAILABLE}
     assert min(sizes.unwritten, CAPACITY) <= served < CAPACITY + AT_ONCE
     assert requests[-1].is_whole
-    records = check_rows(started, tmp_path, requests)
+    records = check_records(started, tmp_path, requests)
     assert records.keys() == names_of([request for request in requests if request.status == OK])
     note(f"{served} served with a full disk, {len(more) - served} refused; {grown:.1f} MiB more")

@@ -1,4 +1,4 @@
-"""A gateway in strict mode that is killed again and again: what a client saw end has its row."""
+"""A gateway in strict mode, killed again and again: each end that a client saw has a record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-from tests.campaign.audit_log import check_chain, names_of, open_in, rows_in
+from tests.campaign.audit_log import check_chain, names_of, open_in, records_in
 from tests.campaign.client import Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
@@ -24,18 +24,18 @@ SIMULATORS: Final = {"a": ("--model", "m:1", "--tokens", f"{LONGEST}", "--token-
 
 @attrs.frozen
 class Killed:
-    """A gateway that was killed while streams ran: what it left, and what the next one made of it.
+    """The records that a killed gateway left while streams ran, and those after the next start.
 
-    Only rows of these streams are in it.
+    Only records of these streams are in it.
     """
 
     requests: list[Request]
     ended: dict[str, Any]
-    """Rows that were finished when it was killed."""
+    """Records that were finished when it was killed."""
     open: set[str]
     """Requests that had an intent then."""
     after: dict[str, Any]
-    """Rows once it served again."""
+    """Records once it served again."""
 
     @property
     def whole(self) -> set[str]:
@@ -50,13 +50,13 @@ class Killed:
 
     @property
     def outcomes(self) -> dict[str, str]:
-        """How they ended, by their rows."""
+        """The outcomes in their records."""
         return {name: record["outcome"] for name, record in self.after.items()}
 
 
 def kill(started: Fleet, directory: Path, count: int, random_: random.Random) -> Killed:
-    """Kill the gateway when some share of what streams say has come, and start it again."""
-    before, served = rows_in(directory), started.figures("a").requests
+    """Kill the gateway when a share of the streams' chunks has come, and start it again."""
+    before, served = records_in(directory), started.figures("a").requests
     together = threading.Barrier(count)
     requests = [
         Request(started.port, started.key, "m:1", random_.randint(1, LONGEST), streams=True)
@@ -68,18 +68,18 @@ def kill(started: Fleet, directory: Path, count: int, random_: random.Random) ->
     with sent(requests):
         eventually(lambda: sum(request.chunks for request in requests) >= share)
         started.gateway.stop(signal.SIGKILL)
-    ended, left = rows_in(directory), open_in(directory)
+    ended, left = records_in(directory), open_in(directory)
     started.restart(0, signal.SIGKILL)
 
     assert open_in(directory) == set()
-    after = rows_in(directory)
+    after = records_in(directory)
     assert started.figures("a").requests - served <= len(after) - len(before) <= count
     assert {name: after.pop(name) for name in before} == before
     return Killed(requests, {n: record for n, record in ended.items() if n in after}, left, after)
 
 
 def check(killed: Killed) -> None:
-    """What was on the disk is what the trail says, and clients saw nothing that is not in it."""
+    """Check that the records agree with the disk at the kill and with what clients saw."""
     assert all(killed.ended[name]["outcome"] == "completed" for name in killed.whole)
     assert killed.cut <= killed.ended.keys() | killed.open
     assert {record["outcome"] for record in killed.ended.values()} <= {"completed"}
@@ -90,8 +90,8 @@ def check(killed: Killed) -> None:
     assert all(killed.after[name]["reason"] == "killed" for name in killed.open)
 
 
-def told(killed: Killed) -> Counter[str]:
-    """Figures of one kill."""
+def figures_of(killed: Killed) -> Counter[str]:
+    """Return the figures of one kill."""
     unseen = killed.ended.keys() - killed.whole
     return Counter(
         streams=len(killed.requests),
@@ -104,10 +104,10 @@ def told(killed: Killed) -> Counter[str]:
     )
 
 
-def test_what_was_seen_to_end_has_its_row(tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """Killed at any moment, started again: one row for each stream that ended or was admitted.
+def test_what_was_seen_to_end_has_its_record(tmp_path: Path, sizes: Sizes, note: Note) -> None:
+    """After a kill and a start, each stream that ended or was admitted has one record.
 
-    Also: what went to the backend had its intent; what was open is killed; the chain holds.
+    Requests at a backend had their intent; open ones are killed; the chain holds.
     """
     total: Counter[str] = Counter()
     with fleet(tmp_path, SIMULATORS, GATEWAY_AUDIT_MODE="strict") as started:
@@ -115,9 +115,12 @@ def test_what_was_seen_to_end_has_its_row(tmp_path: Path, sizes: Sizes, note: No
             random_ = random.Random(seed)  # noqa: S311 - to be repeatable
             killed = kill(started, tmp_path, sizes.killed_streams, random_)
             check(killed)
-            total += told(killed)
-            note(f"seed {seed}: " + ", ".join(f"{n} {word}" for word, n in told(killed).items()))
+            total += figures_of(killed)
+            note(
+                f"seed {seed}: "
+                + ", ".join(f"{n} {word}" for word, n in figures_of(killed).items())
+            )
         check_chain(started)
 
     note(f"{sizes.kills} kills: " + ", ".join(f"{n} {word}" for word, n in total.items()))
-    assert total["completed"] + total["killed"] == len(rows_in(tmp_path))
+    assert total["completed"] + total["killed"] == len(records_in(tmp_path))

@@ -1,4 +1,4 @@
-"""PostgreSQL stopped while a gateway serves: its rows wait on the disk, and all of them arrive."""
+"""PostgreSQL stops while a gateway serves: its records wait on the disk, and all arrive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from tests.campaign.audit_log import MEBIBYTE, names_of, resident, rows_in, size_of
+from tests.campaign.audit_log import MEBIBYTE, names_of, records_in, resident, size_of
 from tests.campaign.client import OK, Request, eventually
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
@@ -21,12 +21,12 @@ from tests.support.postgres_server import PostgresServer, private_postgres
 AT_ONCE: Final = 32
 SIMULATORS: Final = {"a": ("--model", "m:1", "--tokens", "5", "--token-delay", "0ms")}
 ALLOWED: Final = 64 * MEBIBYTE
-"""By how much the gateway's memory may grow."""
+"""Bytes by which the gateway's memory may grow."""
 
 
 @attrs.define
 class Load:
-    """A client that asks at a steady rate, however long answers take."""
+    """A client that sends requests at a steady rate, however long answers take."""
 
     fleet: Fleet
     rate: int
@@ -34,7 +34,7 @@ class Load:
     requests: list[Request] = attrs.field(factory=list)
 
     def run(self, seconds: float, what: str, seen: Callable[[], object]) -> None:
-        """Ask for so long; calls `seen` after every tenth request."""
+        """Send requests for that many seconds; call `seen` after every tenth one."""
         count = int(self.rate * seconds)
         requests = [self._request(number) for number in range(count)]
         ends: list[Future[Request]] = []
@@ -61,19 +61,19 @@ class Load:
 
 
 def arrived(server: PostgresServer) -> list[str]:
-    """Of which requests there are rows in PostgreSQL."""
+    """Return the ids of the records in PostgreSQL."""
     found = server.execute("SELECT request_id FROM gateway_audit", "migrated")
     return [name for (name,) in found]
 
 
 def is_moved(started: Fleet) -> bool:
-    """Whether no row is on the gateway's machine any more."""
+    """Whether no record is on the gateway's machine any more."""
     audit = started.gateways[0].status()["audit"]
     return (audit["rows_unmoved"], audit["rows_waiting"]) == (0, 0)
 
 
 def test_an_outage_of_postgresql(tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """All are served; none is lost or doubled; memory stays small; the journal is trimmed again."""
+    """All requests are served, no record is lost or doubled, and memory stays small."""
     with ExitStack() as stack:
         server = stack.enter_context(private_postgres())
         server.make_template()
@@ -87,7 +87,7 @@ def test_an_outage_of_postgresql(tmp_path: Path, sizes: Sizes, note: Note) -> No
         server.stop()
         load.run(sizes.away, "away", lambda: memory.append(resident(gateway)))
         eventually(lambda: gateway.status()["audit"]["rows_waiting"] == 0)
-        kept, size = rows_in(tmp_path), size_of(tmp_path)
+        kept, size = records_in(tmp_path), size_of(tmp_path)
         server.start()
         back_at = time.monotonic()
         load.run(sizes.away / 6, "back", lambda: memory.append(resident(gateway)))
@@ -100,6 +100,6 @@ def test_an_outage_of_postgresql(tmp_path: Path, sizes: Sizes, note: Note) -> No
         note(f"all were moved {moved:.1f} s after the return, with load for {sizes.away / 6:.1f} s")
         assert {request.status for request in load.requests} == {OK}
         assert len(kept) >= sizes.rate * sizes.away
-        assert rows_in(tmp_path) == {}
+        assert records_in(tmp_path) == {}
         assert sorted(arrived(server)) == sorted(names_of(load.requests))
         assert grown < ALLOWED

@@ -1,4 +1,4 @@
-"""A long trail of which one row was altered: it is found, and soon."""
+"""A long journal with one altered record, which is found soon."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.smoke.fleet import ctl
 
 BATCH: Final = 1000
 SOON: Final = 10.0
-"""Seconds that the command may take, its start included."""
+"""Seconds that the command may take, including its start."""
 
 
 def write(path: Path, count: int) -> None:
-    """A trail of so many requests, one a second."""
+    """Write a journal of that many requests, one a second."""
     with closing(journal(path)) as opened:
         for first in range(0, count, BATCH):
             opened.commit([_entry(number) for number in range(first, min(first + BATCH, count))])
@@ -42,8 +42,8 @@ def _entry(number: int) -> JournalEntry:
     return JournalEntry(ended.request_id, to_text(document_of(ended)), is_final=True)
 
 
-def test_an_altered_row_of_many_is_named(tmp_path: Path, sizes: Sizes, note: Note) -> None:
-    """`gatewayctl audit verify` tells the journal, the place and the request; exit 1."""
+def test_an_altered_record_of_many_is_named(tmp_path: Path, sizes: Sizes, note: Note) -> None:
+    """`gatewayctl audit verify` names the journal, the record and the request; exit 1."""
     path, altered = tmp_path / "journal-0.db", sizes.trail - sizes.trail // 10
     write(path, sizes.trail)
     settings = {

@@ -17,7 +17,7 @@ from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.usage_file import read_file
 from ollama_gateway.limits.usage_journal import read_charges
 from ollama_gateway.wire.counting import BYTES_PER_TOKEN
-from tests.campaign.audit_log import rows_in
+from tests.campaign.audit_log import records_in
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
@@ -52,7 +52,7 @@ def counted(requests: list[Request]) -> int:
 
 def killed_tokens(directory: Path, count: int) -> int:
     """Return the tokens of the audit records of so many requests that ended with their process."""
-    records = [record for record in rows_in(directory).values() if record["outcome"] == "killed"]
+    records = [record for record in records_in(directory).values() if record["outcome"] == "killed"]
     assert len(records) == count
     assert {record["tokens_source"] for record in records} == {"counted"}
     return sum(record["prompt_tokens"] + record["completion_tokens"] for record in records)

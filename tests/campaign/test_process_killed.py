@@ -19,7 +19,7 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.ledger.journal import links_of, reading
-from tests.campaign.audit_log import check_chain, names_of, open_in, rows_in
+from tests.campaign.audit_log import check_chain, names_of, open_in, records_in
 from tests.campaign.client import OK, Request, eventually, sent
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
@@ -97,7 +97,7 @@ def kill(started: Fleet, directory: Path, count: int, random_: random.Random) ->
     """Kill one of the processes once a share of the streams' tokens has come."""
     gateway, known, together = (
         started.gateways[0],
-        set(rows_in(directory)),
+        set(records_in(directory)),
         threading.Barrier(count),
     )
     requests = [
@@ -117,7 +117,7 @@ def kill(started: Fleet, directory: Path, count: int, random_: random.Random) ->
         eventually(lambda: all_serve(gateway))
         back_after = time.monotonic() - began
     assert open_in(directory) == set()
-    records = {name: record for name, record in rows_in(directory).items() if name not in known}
+    records = {name: record for name, record in records_in(directory).items() if name not in known}
     return Killed(requests, held, records, back_after)
 
 

@@ -1,4 +1,4 @@
-"""Journals of several processes, and the commands that read them, for the tests of the reader."""
+"""Journals of several processes, and the commands that read them, for tests of reading."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.ledger.records import BEGAN, journal, record
 
 ALL = TimeRange()
 ESCAPE = "\x1b[31mred\x1b[0m\n[bold]\u202e\x9b2J"
-"""What must not reach a terminal: colours, lines, markup, text that runs backwards, C1."""
+"""Must not reach a terminal: colours, line ends, markup, text that runs backwards, C1."""
 
 
 def ended(request_id: str, second: float = 0, *, took: float = 1, **fields: Any) -> JournalEntry:
@@ -55,7 +55,7 @@ def still_open(directory: Path, *entries: JournalEntry) -> Journal:
 
 
 def moved(path: Path, url: str, count: int = 2**31) -> None:
-    """Move the oldest rows of a journal that nobody owns to PostgreSQL."""
+    """Move the oldest records of an unowned journal to PostgreSQL."""
     with closing(journal(path)) as opened, closing(AuditTable(url)) as table:
         if records := first_records(path, count):
             table.store(opened.identity, records)
@@ -63,15 +63,15 @@ def moved(path: Path, url: str, count: int = 2**31) -> None:
 
 
 def changed(path: Path, statement: str, *values: object) -> None:
-    """Do with SQL what nobody should."""
+    """Tamper with a journal."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement, values)
 
 
-def all_rows(
+def all_records(
     directory: Path, faults: list[str] | None = None, time_range: TimeRange = ALL
 ) -> list[StoredRecord]:
-    """The whole trail, in order."""
+    """Return all records, in order."""
     told: list[str] = []
     records = list(merged(Journals(directory, told.append).segments(), time_range))
     assert faults is not None or told == []
@@ -83,8 +83,8 @@ def all_rows(
 def all_ids(
     directory: Path, faults: list[str] | None = None, time_range: TimeRange = ALL
 ) -> list[str]:
-    """Of which requests it has rows, in order."""
-    return [kept.request_id for kept in all_rows(directory, faults, time_range)]
+    """Return the ids of all recorded requests, in order."""
+    return [record.request_id for record in all_records(directory, faults, time_range)]
 
 
 def run(*arguments: str) -> Result:
@@ -93,52 +93,52 @@ def run(*arguments: str) -> Result:
 
 
 def ran(*arguments: str) -> str:
-    """What a command that succeeds prints."""
+    """Return the output of a command that must succeed."""
     result = run(*arguments)
     assert (result.exit_code, result.exception, result.stderr) == (0, None, "")
     return result.stdout
 
 
 def listed(*arguments: str) -> list[dict[str, Any]]:
-    """The rows that `audit list --json` prints."""
+    """Return the records that `audit list --json` prints."""
     return [json.loads(line) for line in ran("audit", "list", "--json", *arguments).splitlines()]
 
 
 def ids_of(*arguments: str) -> list[str]:
-    """Their requests."""
+    """Return the request ids that `audit list --json` prints."""
     return [document["request_id"] for document in listed(*arguments)]
 
 
-class Memory:
-    """A strand of rows that are nowhere else."""
+class MemorySegment:
+    """A segment whose records are in memory."""
 
-    def __init__(self, name: str, kept: list[StoredRecord]) -> None:
-        self.name, self.kept = name, kept
+    def __init__(self, name: str, stored: list[StoredRecord]) -> None:
+        self.name, self.stored = name, stored
         self.after = 0
 
     @classmethod
-    def of(cls, name: str, records: Sequence[tuple[int, bool]]) -> Memory:
-        """Rows by when they ended, and whether their status is 200."""
-        return cls(name, [_kept(name, seq, *made) for seq, made in enumerate(records, 1)])
+    def of(cls, name: str, records: Sequence[tuple[int, bool]]) -> MemorySegment:
+        """Make records from the seconds of their ends, and whether their status is 200."""
+        return cls(name, [_made(name, seq, *made) for seq, made in enumerate(records, 1)])
 
     @property
     def last(self) -> int:
-        """The place of the last row."""
-        return self.kept[-1].seq if self.kept else 0
+        """The seq of the last record."""
+        return self.stored[-1].seq if self.stored else 0
 
     def records(self, time_range: TimeRange) -> Iterator[StoredRecord]:
-        """What comes after `after`; moves it."""
-        for kept in self.kept:
-            if kept.seq > self.after and time_range.contains(kept.began):
-                self.after = kept.seq
-                yield kept
+        """Yield the records after `after`, and move it."""
+        for one in self.stored:
+            if one.seq > self.after and time_range.contains(one.began):
+                self.after = one.seq
+                yield one
 
     def backwards(self, time_range: TimeRange) -> Iterator[StoredRecord]:
-        """All rows, the last first."""
-        return (kept for kept in reversed(self.kept) if time_range.contains(kept.began))
+        """Yield all records, newest first."""
+        return (one for one in reversed(self.stored) if time_range.contains(one.began))
 
 
-def _kept(name: str, seq: int, second: int, is_good: bool) -> StoredRecord:  # noqa: FBT001 - of a tuple
+def _made(name: str, seq: int, second: int, is_good: bool) -> StoredRecord:  # noqa: FBT001 - of a tuple
     status = 200 if is_good else 400
     document = {"request_id": f"{name}-{seq}", "duration_ms": 0, "status": status}
     return StoredRecord(name, seq, document, BEGAN + timedelta(seconds=second))

@@ -1,4 +1,4 @@
-"""Clocks of a test's own, and rows of so many days ago."""
+"""Clocks that a test sets, and records of a given age."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Time:
     steady: float = 5.0
 
     def pass_(self, seconds: float) -> None:
-        """Let time pass, as it does."""
+        """Let the same time pass on both clocks."""
         self.wall += seconds
         self.steady += seconds
 
     @property
     def clocks(self) -> Clocks:
-        """What a process that starts now knows of them."""
+        """The view of a process that starts now."""
         return Clocks(lambda: self.wall, lambda: self.steady)
 
 
 def days_ago(days: float) -> float:
-    """A moment."""
+    """Return a moment that many days before `NOW`."""
     return NOW - days * DAY
 
 

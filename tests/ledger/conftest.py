@@ -9,7 +9,7 @@ from tests.ledger.records import KEY
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Settings from the environment alone: an empty data directory, and the key of the chain."""
+    """Set an empty data directory and the chain's key, through the environment."""
     directory = tmp_path / "data"
     directory.mkdir()
     monkeypatch.chdir(tmp_path)
@@ -23,6 +23,6 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def shared(data_dir: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The same settings with a database, by its URL."""
+    """Set a database as well; returns its URL."""
     monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", database_url)
     return database_url

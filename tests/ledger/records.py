@@ -1,4 +1,4 @@
-"""Rows for the tests of the trail."""
+"""Audit records and journals for tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def record(request_id: str, *, minutes: int = 0) -> AuditRecord:
-    """A completed request of that many minutes after `BEGAN`."""
+    """Return a completed request that began that many minutes after `BEGAN`."""
     return AuditRecord(
         request_id=request_id,
         key_id="id",
@@ -48,7 +48,7 @@ def journal(path: Path, *, max_bytes: int = 2**30) -> Journal:
 
 
 def stored(path: Path) -> list[Link]:
-    """The finished rows of a journal, whose chain must hold."""
+    """Return the finished records of a journal, whose chain must hold."""
     with reading(path) as connection:
         checkpoint, links = checkpoint_of(connection), list(links_of(connection))
     head, fault = verify(checkpoint, links, KEY)
@@ -58,5 +58,5 @@ def stored(path: Path) -> list[Link]:
 
 
 def ids(path: Path) -> list[str]:
-    """Of which requests there are finished rows, in order."""
+    """Return the ids of the finished requests, in order."""
     return [link.request_id for link in stored(path)]

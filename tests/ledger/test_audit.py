@@ -1,4 +1,4 @@
-"""The trail of one process put together: what its end does where the disk hangs."""
+"""The audit services of one process, when they close while the disk hangs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.ledger.records import KEY, record
 
 
 async def test_a_journal_in_which_a_thread_hangs_stays_ours(tmp_path: Path) -> None:
-    """Its lock is held for as long as that thread may write into it."""
+    """Its lock is held as long as that thread may write into it."""
     inside, goes_on = threading.Event(), threading.Event()
 
     def hang(journal: Journal) -> None:

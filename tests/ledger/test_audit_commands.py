@@ -36,8 +36,8 @@ FIELDS = (
 )
 
 
-def test_a_row_as_json(data_dir: Path) -> None:
-    """One object a line with every field; times in UTC with a Z."""
+def test_a_record_as_json(data_dir: Path) -> None:
+    """A line has one object with every field; times are in UTC with a Z."""
     written(data_dir, [ended("a", prompt_tokens=3)], [ended("b", 1)])
     [first, second] = listed()
 
@@ -47,8 +47,8 @@ def test_a_row_as_json(data_dir: Path) -> None:
     assert second["request_id"] == "b"
 
 
-def test_a_row_for_people(data_dir: Path) -> None:
-    """A head, and a line with what matters; estimates are marked."""
+def test_a_record_for_people(data_dir: Path) -> None:
+    """A header and one line per record are printed; estimates are marked."""
     tokens: dict[str, Any] = {
         "prompt_tokens": 11,
         "completion_tokens": 3,
@@ -65,7 +65,7 @@ def test_a_row_for_people(data_dir: Path) -> None:
 
 
 def test_the_filters(data_dir: Path) -> None:
-    """Each by itself, and together."""
+    """Each filter works by itself and with others."""
     written(
         data_dir,
         [
@@ -87,7 +87,7 @@ def test_the_filters(data_dir: Path) -> None:
 
 
 def test_a_duration_goes_back_from_now(data_dir: Path) -> None:
-    """`7d` is the last seven days."""
+    """`7d` means the last seven days."""
     days = (datetime.now(UTC) - BEGAN).total_seconds() / 86_400
     ages = {"old": 9, "new": 3}
     written(data_dir, [ended(name, 86_400 * (days - age)) for name, age in ages.items()])
@@ -111,7 +111,7 @@ def test_a_duration_goes_back_from_now(data_dir: Path) -> None:
     ],
 )
 def test_what_is_wrong_on_the_command_line(data_dir: Path, arguments: tuple[str, ...]) -> None:
-    """Exit 2, and the option is named."""
+    """An invalid value makes exit 2, and the option is named."""
     result = run("audit", "list", *arguments)
 
     assert result.exit_code == 2
@@ -119,7 +119,7 @@ def test_what_is_wrong_on_the_command_line(data_dir: Path, arguments: tuple[str,
 
 
 def test_a_limit_keeps_the_newest(data_dir: Path) -> None:
-    """Of those that are wanted, in the same order."""
+    """The newest wanted records are listed, in the same order."""
     written(data_dir, [ended(f"a{n}", 2 * n) for n in range(5)], [ended("b", 5, backend="x")])
 
     assert ids_of("--limit", "3") == ["b", "a3", "a4"]
@@ -129,7 +129,7 @@ def test_a_limit_keeps_the_newest(data_dir: Path) -> None:
 
 
 def test_what_still_runs_is_shown_where_asked(data_dir: Path) -> None:
-    """Its outcome is null; a person reads `running`."""
+    """Its outcome is null in JSON, and `running` in the table."""
     with closing(still_open(data_dir, began("r", 9), ended("a"))):
         assert ids_of() == ["a"]
         [_, running] = listed("--open", "--limit", "1")
@@ -141,7 +141,7 @@ def test_what_still_runs_is_shown_where_asked(data_dir: Path) -> None:
 def test_following_goes_on_until_it_is_stopped(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New rows come, also of a new journal; Ctrl-C is the end that was meant: exit 0."""
+    """New records appear, also from a new journal; Ctrl-C ends it with exit 0."""
     with closing(still_open(data_dir, ended("old"), ended("a"))) as living:
         naps = count(1)
 
@@ -160,7 +160,7 @@ def test_following_goes_on_until_it_is_stopped(
 
 
 def test_a_broken_journal_is_exit_1_and_the_others_are_listed(data_dir: Path) -> None:
-    """One line that names it."""
+    """One line on stderr names the broken journal."""
     written(data_dir, [], [ended("a")])
     (data_dir / "journal-0.db").write_bytes(b"\xff" * 5000)
 
@@ -172,15 +172,15 @@ def test_a_broken_journal_is_exit_1_and_the_others_are_listed(data_dir: Path) ->
 
 
 def test_no_journals_at_all(data_dir: Path) -> None:
-    """Said, with the directory, as it may be the wrong one; nothing is broken."""
+    """The directory is named, as it may be the wrong one; that is no error."""
     result = run("audit", "list", "--json")
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert f"there are no journals in {data_dir}" in result.stderr
 
 
-def test_a_whole_story(data_dir: Path) -> None:
-    """Who, what, when; each attempt; the outcome and the reason in words."""
+def test_a_whole_request_is_shown(data_dir: Path) -> None:
+    """All fields, each attempt, and the outcome and reason in words are printed."""
     attempts = [
         Attempt("gpu-1", 0.001, reason="status_500"),
         Attempt("gpu-2", 0.004),
@@ -226,8 +226,8 @@ recorded in  journal-0.db, record 1
     assert json.loads(ran("audit", "show", "abc", "--json")) == listed()[0]
 
 
-def test_the_story_of_what_has_no_end(data_dir: Path) -> None:
-    """Running, or killed: then nobody knows what happened until then."""
+def test_a_request_without_a_known_end_is_shown(data_dir: Path) -> None:
+    """A running and a killed request say that their end is not known."""
     with closing(still_open(data_dir, began("r"))):
         running = ran("audit", "show", "r")
     with closing(still_open(data_dir)):
@@ -239,8 +239,8 @@ def test_the_story_of_what_has_no_end(data_dir: Path) -> None:
     assert "the gateway was killed" in killed
 
 
-def test_a_request_that_nobody_knows(data_dir: Path) -> None:
-    """Exit 1, and what was asked for is shown escaped."""
+def test_an_unknown_request(data_dir: Path) -> None:
+    """It makes exit 1, and the id is shown escaped."""
     written(data_dir, [ended("a")])
     result = run("audit", "show", "\x1b[2J")
 
@@ -248,8 +248,8 @@ def test_a_request_that_nobody_knows(data_dir: Path) -> None:
     assert '"\\u001b[2J" is recorded' in result.stderr
 
 
-def test_hostile_rows_do_not_reach_the_terminal(data_dir: Path) -> None:
-    """Whatever a client or an editor of the file has put into a row is text."""
+def test_hostile_records_do_not_reach_the_terminal(data_dir: Path) -> None:
+    """Values from clients and from edited files are printed as text."""
     hostile = dict.fromkeys(("key_name", "model", "backend", "reason", "end_user"), ESCAPE)
     written(data_dir, [ended("a", outcome=ESCAPE, attempts=[Attempt(ESCAPE, 0, reason=ESCAPE)])])
     changed(

@@ -1,4 +1,4 @@
-"""The chain: every way to tamper with a trail, and the row that shows it."""
+"""The chain: every way to tamper with a journal, and the record that shows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COUNT = 9
 
 @pytest.fixture(scope="module")
 def links(tmp_path_factory: pytest.TempPathFactory) -> list[Link]:
-    """Nine rows of a real journal."""
+    """Return nine records of a real journal."""
     path = tmp_path_factory.mktemp("chain") / "journal-0.db"
     opened = journal(path)
     opened.commit([final(f"r{number}") for number in range(1, COUNT + 1)])
@@ -25,7 +25,7 @@ def links(tmp_path_factory: pytest.TempPathFactory) -> list[Link]:
 
 
 def changed(place: int, **fields: Any) -> Callable[[list[Link]], list[Link]]:
-    """One row with other values."""
+    """Return a change of one record."""
 
     def change(records: list[Link]) -> list[Link]:
         return [*records[:place], attrs.evolve(records[place], **fields), *records[place + 1 :]]
@@ -34,7 +34,7 @@ def changed(place: int, **fields: Any) -> Callable[[list[Link]], list[Link]]:
 
 
 def inserted(records: list[Link]) -> list[Link]:
-    """A row that was never written, with a hash that somebody without the key can make."""
+    """Insert a forged record, hashed without the key."""
     document = '{"outcome":"completed"}'
     forged = link(records[3].hash, 5, "forged", document, b"")
     later = [attrs.evolve(record, seq=record.seq + 1) for record in records[4:]]
@@ -66,15 +66,15 @@ def inserted(records: list[Link]) -> list[Link]:
 def test_what_was_tampered_with_is_named(
     links: list[Link], tamper: Callable[[list[Link]], list[Link]], fault: ChainFault | None
 ) -> None:
-    """An edited, removed, moved, doubled or inserted row breaks the chain at that row."""
+    """An edited, removed, moved, doubled or inserted record breaks the chain there."""
     head, found = verify(Checkpoint(), tamper(links), KEY)
 
     assert found == fault
     assert (head.seq == COUNT) == (fault is None)
 
 
-def test_rows_cut_off_at_the_end_show_only_by_a_head_noted_elsewhere(links: list[Link]) -> None:
-    """The chain holds; its head is another one than the log has."""
+def test_records_cut_off_at_the_end_show_only_by_a_head_noted_elsewhere(links: list[Link]) -> None:
+    """The chain holds, but its head differs from the one in the log."""
     whole, _ = verify(Checkpoint(), links, KEY)
     cut, fault = verify(Checkpoint(), links[:-1], KEY)
 
@@ -82,6 +82,6 @@ def test_rows_cut_off_at_the_end_show_only_by_a_head_noted_elsewhere(links: list
     assert cut != whole
 
 
-def test_a_trail_cannot_be_made_anew_without_the_key(links: list[Link]) -> None:
-    """With another key, or none, no row holds."""
+def test_a_chain_cannot_be_rebuilt_without_the_key(links: list[Link]) -> None:
+    """With another key, or none, no record holds."""
     assert verify(Checkpoint(), links, b"") == (Checkpoint(), ChainFault(1, "r1", "altered"))

@@ -1,4 +1,4 @@
-"""Rows on their way to PostgreSQL: outages, lost connections, locks; none is lost, none doubled."""
+"""Records move to PostgreSQL: outages, lost connections and locks lose and double none."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from tests.support.postgres_server import PostgresServer, private_postgres
 T = TypeVar("T")
 
 KILLS = 50
-"""Connections that are killed."""
+"""How many connections are killed."""
 
 
 @attrs.define
 class Machine:
-    """A trail whose rows go to PostgreSQL."""
+    """A journal whose records move to PostgreSQL."""
 
     writer: JournalWriter
     flusher: Flusher
     url: str
 
     def add(self, *names: str) -> None:
-        """Requests that end."""
+        """Write records of requests that end."""
         for name in names:
             self.writer.close(record(name))
 
     def arrived(self) -> list[str]:
-        """Of which requests there are rows in PostgreSQL."""
+        """Return the ids of the records in PostgreSQL."""
         with psycopg.connect(self.url) as connection:
             found = connection.execute("SELECT request_id FROM gateway_audit ORDER BY seq")
             return [name for (name,) in found]
@@ -57,21 +57,21 @@ class Machine:
         return not self.writer.records_waiting and not ids(self.writer.journal.path)
 
     async def moved(self) -> list[str]:
-        """Wait until nothing is on this machine any more; what is in PostgreSQL."""
+        """Wait until all records have moved; return the ids of those in PostgreSQL."""
         await until(lambda: self.is_moved)
         return self.arrived()
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for a condition; fails when it does not come."""
+    """Wait for a condition; fails if it does not become true."""
     with anyio.fail_after(PATIENCE):
-        while not is_so():  # noqa: ASYNC110 - what is waited for is in another process
+        while not is_so():  # noqa: ASYNC110 - another process changes it
             await anyio.sleep(0.01)
 
 
 @asynccontextmanager
 async def machine(directory: Path, url: str, pause: float = PAUSE) -> AsyncIterator[Machine]:
-    """A trail and its flusher at work, for the length of the block."""
+    """Run a journal's writer and its flusher for the length of the block."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
         writer = await stack.enter_async_context(
@@ -84,12 +84,12 @@ async def machine(directory: Path, url: str, pause: float = PAUSE) -> AsyncItera
 
 
 def names(prefix: str, count: int) -> list[str]:
-    """So many request ids."""
+    """Return that many request ids."""
     return [f"{prefix}{number}" for number in range(count)]
 
 
-async def test_rows_move_and_leave_the_journal(tmp_path: Path, database_url: str) -> None:
-    """All of them, in batches, in their order; the journal goes on from its anchor."""
+async def test_records_move_and_leave_the_journal(tmp_path: Path, database_url: str) -> None:
+    """All records move, in batches and in order; the journal goes on from its checkpoint."""
     async with machine(tmp_path, database_url) as one:
         one.add(*names("a", 2500))
         assert await one.moved() == names("a", 2500)
@@ -100,7 +100,7 @@ async def test_rows_move_and_leave_the_journal(tmp_path: Path, database_url: str
 
 
 async def test_what_is_open_stays(tmp_path: Path, database_url: str) -> None:
-    """Only finished rows move."""
+    """Only finished records move."""
     async with machine(tmp_path, database_url) as one:
         await one.writer.admit(record("open"))
         one.add("ended")
@@ -112,7 +112,7 @@ async def test_what_is_open_stays(tmp_path: Path, database_url: str) -> None:
 async def test_journals_of_processes_that_have_ended_are_moved_too(
     tmp_path: Path, database_url: str
 ) -> None:
-    """What was open in them was killed; those of living processes are left to these."""
+    """Their open requests were killed; journals of living processes are left alone."""
     with own_journal(tmp_path, is_strict=False, key=KEY) as living:
         living.commit([final("lives")])
         with closing(journal(tmp_path / "journal-1.db")) as dead:
@@ -128,7 +128,7 @@ async def test_journals_of_processes_that_have_ended_are_moved_too(
 
 
 async def test_an_outage_costs_nothing_but_time(tmp_path: Path) -> None:
-    """Rows go on being written; when PostgreSQL is back all of them move, each once."""
+    """Records are still written; when PostgreSQL is back all of them move, each once."""
     with private_postgres() as server:
         server.make_template()
         async with machine(tmp_path, server.url_of("migrated")) as one:
@@ -145,8 +145,8 @@ async def test_an_outage_costs_nothing_but_time(tmp_path: Path) -> None:
             await until(lambda: one.flusher.failure is None)
 
 
-async def test_a_database_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
-    """Neither those who write rows, nor the end of the process."""
+async def test_a_database_that_hangs_delays_nothing(tmp_path: Path) -> None:
+    """Neither writers nor the end of the process wait for it."""
     with private_postgres() as server:
         server.make_template()
         async with machine(tmp_path, server.url_of("migrated")) as one:
@@ -163,7 +163,7 @@ async def test_a_database_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lock", ["ACCESS EXCLUSIVE", "EXCLUSIVE"])
 async def test_a_locked_table_is_waited_for(tmp_path: Path, database_url: str, lock: str) -> None:
-    """Rows stay in the journal, and move when the lock is gone."""
+    """Records stay in the journal, and move when the lock is gone."""
     async with machine(tmp_path, database_url) as one:
         with psycopg.connect(database_url) as other:
             other.execute(f"LOCK TABLE gateway_audit IN {lock} MODE".encode())
@@ -177,7 +177,7 @@ async def test_a_locked_table_is_waited_for(tmp_path: Path, database_url: str, l
 async def test_connections_that_are_killed_at_any_moment(
     tmp_path: Path, postgres: PostgresServer, database_url: str
 ) -> None:
-    """Also in the middle of a commit, whose outcome is then unknown: the rows are the requests."""
+    """Even in the middle of a commit, whose outcome is then unknown, each request has a record."""
     kills = 0
     database = database_url.rpartition("/")[2]
     terminate = f"""SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -200,7 +200,7 @@ async def test_connections_that_are_killed_at_any_moment(
 async def test_a_schema_that_is_not_there_yet_is_waited_for(
     tmp_path: Path, postgres: PostgresServer
 ) -> None:
-    """The log says what to run; nothing is lost."""
+    """The log names the command to run; nothing is lost."""
     with postgres.fresh_database("template1") as name:
         async with machine(tmp_path, postgres.url_of(name)) as one:
             one.add("a")
@@ -214,7 +214,7 @@ async def test_a_schema_that_is_not_there_yet_is_waited_for(
 async def test_a_journal_that_cannot_be_read_holds_up_no_other(
     tmp_path: Path, database_url: str, spoilt: str
 ) -> None:
-    """It is named, once; those of others move, and our own; PostgreSQL is not to blame."""
+    """It is named once; all others move, and PostgreSQL is not blamed."""
     for number in (8, 9):
         with closing(journal(tmp_path / f"journal-{number}.db")) as dead:
             dead.commit([final(f"dead{number}")])
@@ -239,7 +239,7 @@ async def test_a_journal_that_cannot_be_read_holds_up_no_other(
 
 
 async def test_it_holds_up_no_stop_either(tmp_path: Path, database_url: str) -> None:
-    """The rows of this process are in PostgreSQL when it has ended."""
+    """The records of this process are in PostgreSQL when it has ended."""
     (tmp_path / "journal-9.db").write_bytes(
         b"no database, but long enough to be taken for one" * 99
     )
@@ -258,10 +258,10 @@ async def test_it_holds_up_no_stop_either(tmp_path: Path, database_url: str) -> 
         assert connection.execute("SELECT request_id FROM gateway_audit").fetchall() == [("mine",)]
 
 
-async def test_a_row_that_postgresql_refuses_holds_up_its_own_journal_alone(
+async def test_a_record_that_postgresql_refuses_holds_up_its_own_journal_alone(
     tmp_path: Path, database_url: str
 ) -> None:
-    """Whatever is in the journals of others."""
+    """Other journals and our own move, whatever that record is."""
     for number in (8, 9):
         with closing(journal(tmp_path / f"journal-{number}.db")) as dead:
             dead.commit([final(f"dead{number}")])
@@ -275,8 +275,8 @@ async def test_a_row_that_postgresql_refuses_holds_up_its_own_journal_alone(
     assert "journal-8.db: PostgreSQL refuses a statement (23514)" in one.flusher.faults[0]
 
 
-async def test_a_flusher_survives_what_nobody_thought_of(tmp_path: Path, database_url: str) -> None:
-    """As where no thread can be started, once."""
+async def test_a_flusher_survives_an_unexpected_error(tmp_path: Path, database_url: str) -> None:
+    """After an unexpected error, such as a thread that cannot be started, it goes on."""
     tries: list[int] = []
 
     async def faulty(work: Callable[[], T], /) -> T:

@@ -1,4 +1,4 @@
-"""What holds up rows of one process on their way to PostgreSQL holds up nobody else's."""
+"""A delay of one process's records on their way to PostgreSQL delays no others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def leave(directory: Path) -> None:
-    """The journal of a process that has ended."""
+    """Leave the journal of a process that has ended."""
     with closing(journal(directory / "journal-9.db")) as dead:
         dead.commit([final("dead")])
 
@@ -30,7 +30,7 @@ def leave(directory: Path) -> None:
 async def test_a_journal_that_is_written_as_fast_as_it_moves_holds_up_no_other(
     tmp_path: Path, database_url: str
 ) -> None:
-    """The look ends, so that journals of others come next and a failure is over."""
+    """Each look ends, so that unowned journals come next and a failure is over."""
     numbers = itertools.count()
 
     async with machine(tmp_path, database_url, pause=0.001) as one:
@@ -49,7 +49,7 @@ async def test_a_journal_that_is_written_as_fast_as_it_moves_holds_up_no_other(
 
 
 async def test_a_failure_is_over_with_the_first_batch(tmp_path: Path, database_url: str) -> None:
-    """However many are still to come."""
+    """That holds however many records are left."""
     failures: list[str | None] = []
 
     async def noting(work: Callable[[], T], /) -> T:
@@ -69,10 +69,10 @@ async def test_a_failure_is_over_with_the_first_batch(tmp_path: Path, database_u
     assert failures[2:] == [None] * 4
 
 
-async def test_a_row_of_ours_that_postgresql_refuses_holds_up_no_other(
+async def test_a_record_of_ours_that_postgresql_refuses_holds_up_no_other(
     tmp_path: Path, database_url: str
 ) -> None:
-    """It stays in the journal, and is told."""
+    """It stays in the journal, and the failure names it."""
     with psycopg.connect(database_url) as connection:
         connection.execute("ALTER TABLE gateway_audit ADD CHECK (request_id <> 'mine') NOT VALID")
     async with machine(tmp_path, database_url, pause=0.001) as one:

@@ -1,4 +1,4 @@
-"""Rows of requests whose process was killed: they carry what their keys' budgets are charged."""
+"""Records of requests whose process was killed carry what their keys' budgets are charged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.limits.spent import MONTH, TODAY, now
 
 @attrs.frozen
 class Process:
-    """A gateway's files."""
+    """The files of a gateway."""
 
     journal: Journal
     usage_journal: UsageJournal
@@ -41,7 +41,7 @@ class Process:
 
 @contextmanager
 def process(directory: Path) -> Iterator[Process]:
-    """One that ends as if it were killed."""
+    """Open the files of a process that ends as if it were killed."""
     with (
         own_journal(directory, is_strict=True, key=KEY) as journal,
         closing(UsageFile(directory, MONTH)) as file,
@@ -50,19 +50,21 @@ def process(directory: Path) -> Iterator[Process]:
 
 
 def records(directory: Path, number: int = 0) -> dict[str, Any]:
-    """The finished rows of a journal."""
+    """Return the finished records of a journal."""
     links = stored(directory / f"journal-{number}.db")
     return {link.request_id: json.loads(link.document) for link in links}
 
 
 def tokens(record: Document) -> tuple[Any, ...]:
-    """What a row says of tokens."""
+    """Return the tokens of a record and their source."""
     return record["prompt_tokens"], record["completion_tokens"], record["tokens_source"]
 
 
 @pytest.mark.parametrize("is_charged_first", [False, True])
-async def test_a_killed_row_carries_its_charge(tmp_path: Path, *, is_charged_first: bool) -> None:
-    """Whether the record of spending was taken over before the journal, or nobody has it yet."""
+async def test_a_killed_record_carries_its_charge(
+    tmp_path: Path, *, is_charged_first: bool
+) -> None:
+    """That holds whether the usage journal was recovered before the journal or not."""
     with process(tmp_path) as dying:
         await dying.work("told", "untold", "ended")
         dying.usage_journal.note_charges({"told": (7, 5)})
@@ -90,8 +92,8 @@ async def test_a_killed_row_carries_its_charge(tmp_path: Path, *, is_charged_fir
     assert sums.total_tokens == sums.counted_tokens == charged - 30
 
 
-async def test_a_journal_that_is_adopted_has_them_too(tmp_path: Path) -> None:
-    """Another process ends the requests of the dead one, and counts their rows."""
+async def test_a_recovered_journal_has_them_too(tmp_path: Path) -> None:
+    """Another process ends the requests of the dead one, and counts their records."""
     metrics = Metrics()
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as living:
         living.begin("lives", "id", TODAY, 100)
@@ -114,8 +116,8 @@ async def test_a_journal_that_is_adopted_has_them_too(tmp_path: Path) -> None:
     assert line in metrics.page()
 
 
-async def test_a_record_that_cannot_be_read_leaves_the_row_without(tmp_path: Path) -> None:
-    """The row is written all the same."""
+async def test_a_usage_journal_that_cannot_be_read(tmp_path: Path) -> None:
+    """Without a readable usage journal the record is written without tokens."""
     with process(tmp_path) as dying:
         await dying.work("a")
     (tmp_path / "budgets-0.db").write_bytes(b"no database" * 99)

@@ -1,4 +1,4 @@
-"""The months of the trail in PostgreSQL: made and dropped by its clock, in nobody's way."""
+"""The months of the audit log in PostgreSQL: made and dropped by its clock, without blocking."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from tests.ledger.test_flusher import until
 from tests.support.postgres_server import PostgresServer
 
 OLD = datetime.fromtimestamp(days_ago(100), UTC)
-"""In a month that is past its time."""
+"""In an expired month."""
 UNHURRIED = Timeouts(statement=600, lock=600, idle=600)
 
 
 @attrs.define
 class Fleet:
-    """A process and its months."""
+    """A process with a journal, and the partitions in PostgreSQL."""
 
     writer: JournalWriter
     partitions: Partitions
     url: str
 
     def ask(self, sql: str) -> list[Any]:
-        """Rows of a query."""
+        """Return the rows of a query."""
         with psycopg.connect(self.url) as connection:
             return connection.execute(sql.encode()).fetchall()
 
     @property
     def records(self) -> int:
-        """How many are in PostgreSQL."""
+        """How many records are in PostgreSQL."""
         return int(self.ask("SELECT count(*) FROM gateway_audit")[0][0])
 
     @property
@@ -64,7 +64,7 @@ class Fleet:
         return {name for (name,) in found} - {"gateway_audit_default"}
 
     def store(self, *prefixes: str, days: float) -> None:
-        """Rows that moved to PostgreSQL, and have left the journal."""
+        """Move records of that age to PostgreSQL and out of the journal."""
         journal = self.writer.journal
         for prefix in prefixes:
             journal.commit(entries(prefix, 3, days))
@@ -76,7 +76,7 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(directory: Path, url: str, time: Time) -> AsyncIterator[Fleet]:
-    """A process with old rows and rows of today from before its start."""
+    """Open a process with old records, and with records of today from before its start."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(directory, is_strict=False, key=KEY))
         writer = JournalWriter(owned, is_strict=False)
@@ -93,7 +93,7 @@ async def fleet(directory: Path, url: str, time: Time) -> AsyncIterator[Fleet]:
 async def test_months_are_made_and_dropped_by_the_clock_of_postgresql(
     tmp_path: Path, database_url: str
 ) -> None:
-    """A drop is told with its figures, and leaves its anchor."""
+    """A drop is logged with its figures, and leaves a checkpoint."""
     async with fleet(tmp_path, database_url, Time()) as one:
         assert f"{OLD:gateway_audit_%Y_%m}" in one.months
         with structlog.testing.capture_logs() as lines:
@@ -120,7 +120,7 @@ async def test_months_are_made_and_dropped_by_the_clock_of_postgresql(
 async def test_a_gateway_whose_clock_is_wrong_drops_nothing(
     tmp_path: Path, database_url: str, days: float
 ) -> None:
-    """Its months are PostgreSQL's all the same; what keeps the old ones is told once."""
+    """Its months still follow PostgreSQL's clock; why old ones are kept is logged once."""
     async with fleet(tmp_path, database_url, Time(NOW + days * DAY)) as one:
         with structlog.testing.capture_logs() as lines:
             await one.partitions.look_after()
@@ -137,7 +137,7 @@ async def test_a_gateway_whose_clock_is_wrong_drops_nothing(
 async def test_a_machine_whose_clocks_are_wrong_together_drops_nothing(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, days: float
 ) -> None:
-    """PostgreSQL on the gateway's own machine: the last row from before says that it is wrong."""
+    """With PostgreSQL on the gateway's machine, the last record from before disproves the clock."""
     wrong = NOW + days * DAY
     monkeypatch.setattr(AuditTable, "now", lambda _: datetime.fromtimestamp(wrong, UTC))
     async with fleet(tmp_path, database_url, Time(wrong)) as one:
@@ -147,8 +147,8 @@ async def test_a_machine_whose_clocks_are_wrong_together_drops_nothing(
         assert (f"{OLD:gateway_audit_%Y_%m}" in one.months, one.records) == (True, 9)
 
 
-async def test_one_row_from_the_future_holds_nothing_up(tmp_path: Path, database_url: str) -> None:
-    """Once another one is the last."""
+async def test_one_record_from_the_future_delays_nothing(tmp_path: Path, database_url: str) -> None:
+    """Once another record is the last, dropping goes on."""
     async with fleet(tmp_path, database_url, Time()) as one:
         one.store("future", days=-3650)
         await one.partitions.look_after()
@@ -162,16 +162,16 @@ async def test_one_row_from_the_future_holds_nothing_up(tmp_path: Path, database
 
 @pytest.fixture
 def reader(database_url: str) -> Iterator[Any]:
-    """Somebody who reads the table in a transaction that does not end."""
+    """Open a transaction that reads the table and does not end."""
     with closing(psycopg.connect(database_url)) as connection:
         connection.execute("SELECT count(*) FROM gateway_audit").fetchone()
         yield connection
 
 
-async def test_rows_move_while_somebody_reads(
+async def test_records_move_while_a_reader_waits(
     tmp_path: Path, database_url: str, reader: Any
 ) -> None:
-    """A month that cannot be attached holds up no row, and is made when the reader has ended."""
+    """A month that cannot be attached delays no record, and is made when the reader has ended."""
     async with AsyncExitStack() as stack:
         owned = stack.enter_context(own_journal(tmp_path, is_strict=False, key=KEY))
         writing = write_journal(JournalWriter(owned, is_strict=False))
@@ -196,7 +196,7 @@ async def test_rows_move_while_somebody_reads(
 
 
 def test_two_owners_at_once_are_no_error(database_url: str) -> None:
-    """One of them makes a month, the other one finds it."""
+    """One of them makes a month, and the other one finds it."""
     together, made, failed = threading.Barrier(4), list[str](), list[DatabaseError]()
 
     def make() -> None:
@@ -219,7 +219,7 @@ def test_two_owners_at_once_are_no_error(database_url: str) -> None:
 
 
 async def test_an_owner_of_an_older_version_at_once_is_no_error(database_url: str) -> None:
-    """It takes no advisory lock, so that PostgreSQL says that the table is there (23505)."""
+    """It takes no advisory lock, so PostgreSQL reports that the table exists (23505)."""
     made: list[str] = []
     with (
         closing(AuditTable(database_url, UNHURRIED)) as table,
@@ -255,10 +255,10 @@ def _waits(watching: psycopg.Connection[Any]) -> bool:
     return bool(count)
 
 
-def test_a_role_that_is_not_the_owner_is_told_once(
+def test_a_role_that_is_not_the_owner_is_logged_once(
     postgres: PostgresServer, database_url: str, tmp_path: Path
 ) -> None:
-    """It is no outage, and nobody has to do anything."""
+    """That is logged once, as it is no failure."""
     database = database_url.rpartition("/")[2]
     postgres.execute("DROP ROLE IF EXISTS adder")
     postgres.execute("CREATE ROLE adder LOGIN PASSWORD 'p'")
@@ -280,7 +280,7 @@ def test_a_role_that_is_not_the_owner_is_told_once(
 
 
 def test_a_month_is_kept_until_it_has_ended(database_url: str) -> None:
-    """The whole of it is past, or none."""
+    """A month is dropped as a whole, or not at all."""
     with closing(AuditTable(database_url)) as table:
         table.make_partitions(datetime(2026, 1, 15, tzinfo=UTC))
         february = datetime(2026, 2, 1, tzinfo=UTC)
@@ -292,7 +292,7 @@ def test_a_month_is_kept_until_it_has_ended(database_url: str) -> None:
 async def test_a_journal_that_cannot_be_read_is_tried_again_soon(
     tmp_path: Path, database_url: str
 ) -> None:
-    """It is no matter of the owner's."""
+    """An unreadable journal is logged as such, and not left to the table's owner."""
     async with fleet(tmp_path, database_url, Time()) as one:
         one.writer.journal.path.rename(tmp_path / "away")
         with structlog.testing.capture_logs() as lines:

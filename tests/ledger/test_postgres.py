@@ -1,4 +1,4 @@
-"""The table of a fleet's trail, on a real PostgreSQL."""
+"""The table of a fleet's audit log, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ MONTH = 31 * 24 * 60
 
 @pytest.fixture
 def table(database_url: str) -> Iterator[AuditTable]:
-    """The table in a database of the test's own."""
+    """Open the table in a database of the test's own."""
     with closing(AuditTable(database_url)) as opened:
         yield opened
 
 
 def records(path: Path, *minutes: int) -> list[Link]:
-    """Rows that a journal had, of so many minutes after 2026-01-02."""
+    """Return records of a journal, of that many minutes after 2026-01-02."""
     with closing(journal(path)) as opened:
         opened.commit([final(f"r{minute}", minutes=minute) for minute in minutes])
     return stored(path)
 
 
 def ask(url: str, sql: str) -> list[Any]:
-    """Rows of a query."""
+    """Return the rows of a query."""
     with psycopg.connect(url) as connection:
         return connection.execute(sql.encode()).fetchall()
 
 
 def links_in(url: str) -> list[Link]:
-    """The chain of the one journal, as it is stored."""
+    """Return the chain of the only journal, as PostgreSQL has it."""
     found = ask(url, "SELECT seq, request_id, document, hash FROM gateway_audit ORDER BY seq")
     return [Link(*record) for record in found]
 
 
-def test_rows_arrive_as_the_journal_had_them(
+def test_records_arrive_as_the_journal_had_them(
     table: AuditTable, database_url: str, tmp_path: Path
 ) -> None:
-    """To the byte, so that the chain still holds; and what is summed is in columns."""
+    """They are the same to the byte, so the chain holds; summed fields are in columns."""
     given = records(tmp_path / "journal-0.db", 1, 2, 3)
 
     table.store("j", given)
@@ -69,10 +69,10 @@ def test_rows_arrive_as_the_journal_had_them(
 
 
 @pytest.mark.parametrize("spoilt", ["one\x00two", b"\xff\xfe"])
-def test_what_is_no_text_moves_as_well(
+def test_invalid_text_moves_as_well(
     table: AuditTable, database_url: str, tmp_path: Path, spoilt: str | bytes
 ) -> None:
-    """Somebody's NUL or broken UTF-8 in a journal holds up nobody, and shows in the chain."""
+    """A NUL or broken UTF-8 in a journal stops no other record, and shows in the chain."""
     given = records(tmp_path / "journal-0.db", 1, 2, 3)
     changed(tmp_path / "journal-0.db", "UPDATE rows SET document = ? WHERE seq = 2", spoilt)
 
@@ -83,10 +83,10 @@ def test_what_is_no_text_moves_as_well(
     assert verify(Checkpoint(), found, KEY)[1] == ChainFault(2, "r2", "altered")
 
 
-def test_what_is_sent_twice_is_there_once(
+def test_records_sent_twice_are_stored_once(
     table: AuditTable, database_url: str, tmp_path: Path
 ) -> None:
-    """A batch whose commit was in doubt is repeated, alone or with more."""
+    """A batch whose commit was in doubt is repeated, alone or with more records."""
     given = records(tmp_path / "journal-0.db", *range(10))
     table.store("j", given[:5])
     table.store("j", given[:5])
@@ -107,10 +107,10 @@ def test_what_is_sent_twice_is_there_once(
         '{"prompt_tokens": -1, "completion_tokens": true}',
     ],
 )
-def test_a_row_that_somebody_spoilt_does_not_stop_the_others(
+def test_a_damaged_record_does_not_stop_the_others(
     table: AuditTable, database_url: str, tmp_path: Path, document: str
 ) -> None:
-    """It is stored as it is, for `audit verify` to name it."""
+    """A damaged record is stored as it is, for `audit verify` to name it."""
     first, second = records(tmp_path / "journal-0.db", 1, 2)
     spoilt = attrs.evolve(first, document=document)
 
@@ -122,7 +122,7 @@ def test_a_row_that_somebody_spoilt_does_not_stop_the_others(
 def test_a_role_that_can_only_insert_is_enough(
     postgres: PostgresServer, database_url: str, tmp_path: Path
 ) -> None:
-    """It reads nothing, changes nothing and drops nothing; the months are the owner's."""
+    """It can read, change and drop nothing; the months need the owner."""
     database = database_url.rpartition("/")[2]
     postgres.execute("DROP ROLE IF EXISTS writer")
     postgres.execute("CREATE ROLE writer LOGIN PASSWORD 'p'")
@@ -143,12 +143,12 @@ def test_a_role_that_can_only_insert_is_enough(
 
 
 def places(url: str) -> Sequence[tuple[str, str]]:
-    """Which row is in which partition."""
+    """Return the partition of each record."""
     return ask(url, "SELECT request_id, tableoid::regclass::text FROM gateway_audit ORDER BY seq")
 
 
 def test_months_are_made_ahead(table: AuditTable, database_url: str, tmp_path: Path) -> None:
-    """This one and the next two; a second time there is nothing to do; others are the default's."""
+    """This month and the next two are made, once; other records go to the default partition."""
     made = table.make_partitions(NOW)
     assert made == ["gateway_audit_2026_01", "gateway_audit_2026_02", "gateway_audit_2026_03"]
     assert table.make_partitions(NOW) == []
@@ -162,10 +162,10 @@ def test_months_are_made_ahead(table: AuditTable, database_url: str, tmp_path: P
     ]
 
 
-def test_a_month_that_is_made_late_takes_its_rows_from_the_default(
+def test_a_month_that_is_made_late_takes_its_records_from_the_default(
     table: AuditTable, database_url: str, tmp_path: Path
 ) -> None:
-    """Nothing is lost and nothing doubled on the way."""
+    """No record is lost or doubled on the way."""
     given = records(tmp_path / "journal-0.db", 0, MONTH, 9 * MONTH)
     table.store("j", given)
 
@@ -180,10 +180,10 @@ def test_a_month_that_is_made_late_takes_its_rows_from_the_default(
     assert links_in(database_url) == given
 
 
-def test_months_past_their_time_are_dropped_and_leave_an_checkpoint(
+def test_expired_months_are_dropped_and_leave_a_checkpoint(
     table: AuditTable, database_url: str, tmp_path: Path
 ) -> None:
-    """Only whole months that have ended; the chain of what is left still holds."""
+    """Only whole months that have ended are dropped; the rest of the chain still holds."""
     table.make_partitions(NOW)
     table.store("j", records(tmp_path / "journal-0.db", 0, 1, MONTH, 2 * MONTH))
 

@@ -1,4 +1,4 @@
-"""When a clock may make rows old, and which ones."""
+"""When a clock is trusted to expire records, and which ones expire."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ FUTURE = "the last record is from the future"
         ([days_ago(-3650)], CONFIRMED_NOT),
     ],
 )
-def test_rows_from_before_confirm_a_clock(records: Sequence[float], said: str | None) -> None:
-    """The last that is not from the future, where it is less than a day old."""
+def test_records_from_before_confirm_a_clock(records: Sequence[float], said: str | None) -> None:
+    """The last record that is not from the future confirms it if less than a day old."""
     clocks = Time().clocks
     clocks.confirm(records)
 
     assert clocks.why_not(days_ago(0)) == said
 
 
-def test_a_new_row_confirms_nothing_and_time_does() -> None:
-    """It bears the same clock, right or wrong; six hours without a doubt are enough."""
+def test_a_new_record_confirms_nothing_and_time_does() -> None:
+    """A new record has the same clock, right or wrong; six hours without a doubt are enough."""
     time = Time()
     clocks = time.clocks
     clocks.confirm([days_ago(500)])
@@ -54,13 +54,13 @@ def test_a_new_row_confirms_nothing_and_time_does() -> None:
 
 
 @pytest.mark.parametrize("seconds", [500 * DAY, -500 * DAY, 2 * JUMP, -2 * JUMP])
-def test_a_clock_that_jumps_is_not_believed_for_six_hours(seconds: float) -> None:
-    """Whichever way, and though it jumps back; what passes while a machine sleeps is no jump."""
+def test_a_clock_that_jumps_is_not_trusted_for_six_hours(seconds: float) -> None:
+    """That holds in both directions, even if it jumps back; the sleep of a machine is no jump."""
     time = Time()
     clocks = time.clocks
     clocks.confirm([days_ago(0)])
     time.pass_(90 * DAY)
-    assert clocks.why_not(time.wall - 80 * DAY) is None  # nobody has asked since
+    assert clocks.why_not(time.wall - 80 * DAY) is None  # no request since
     time.wall += seconds
     assert clocks.why_not(days_ago(0)) == JUMPED
     time.pass_(CONFIRMED / 2)
@@ -73,8 +73,8 @@ def test_a_clock_that_jumps_is_not_believed_for_six_hours(seconds: float) -> Non
 
 
 @pytest.mark.parametrize("days", [1.1, 500, -1.1, -500])
-def test_a_clock_that_the_database_denies_is_not_believed(days: float) -> None:
-    """As long as they disagree, and six hours after; less than a day is none."""
+def test_a_clock_that_differs_from_the_database_is_not_trusted(days: float) -> None:
+    """It is not trusted while they differ by more than a day, and for six hours after."""
     time = Time()
     clocks = time.clocks
     clocks.confirm([days_ago(0)])
@@ -88,8 +88,8 @@ def test_a_clock_that_the_database_denies_is_not_believed(days: float) -> None:
     assert clocks.why_not(time.wall, time.wall) is None
 
 
-def test_a_row_from_the_future_holds_nothing_up_for_long() -> None:
-    """Until another one is the last, or for six hours."""
+def test_a_record_from_the_future_delays_dropping_at_most_six_hours() -> None:
+    """It stops dropping until another record is the last, or for six hours."""
     time = Time()
     clocks = time.clocks
     clocks.confirm([days_ago(0)])
@@ -102,7 +102,7 @@ def test_a_row_from_the_future_holds_nothing_up_for_long() -> None:
 
 
 def link(number: int, days: float | str) -> Link:
-    """A row that began so many days ago, or that says something else."""
+    """Return a record that began that many days ago, or that has another text."""
     when = datetime.fromtimestamp(days_ago(days), UTC) if isinstance(days, float | int) else None
     document = f'{{"started_at":"{when.isoformat()}"}}' if when else str(days)
     return Link(number, f"r{number}", document, b"")
@@ -124,24 +124,24 @@ def link(number: int, days: float | str) -> Link:
         ([1, 40], 9, None),
     ],
 )
-def test_which_rows_are_past_their_time(
+def test_which_records_are_expired(
     days: Sequence[float | str], most: int, last: int | None
 ) -> None:
-    """From the first on up to one that is too young; those of no credible date go with the next."""
+    """Records expire up to the first young one; those without a credible date with the next."""
     records = [link(number, one) for number, one in enumerate(days, 1)]
     found = last_past(records, NOW - KEEP, most, NOW)
 
     assert (found and found.seq) == last
 
 
-def test_what_says_no_moment() -> None:
-    """Whatever somebody wrote there."""
+def test_a_document_without_a_moment() -> None:
+    """A damaged document has no moment, whatever it holds."""
     for text in ("", "null", "[" * 10**5, '{"started_at":null}', '{"started_at":"9999-99"}'):
         assert began_of(text) is None
 
 
-def test_a_row_from_the_future_in_front_goes_with_the_old_ones(tmp_path: Path) -> None:
-    """A clock that was wrong for one request; the chain holds."""
+def test_a_record_from_the_future_in_front_goes_with_the_old_ones(tmp_path: Path) -> None:
+    """A clock that was wrong for one request keeps no old records; the chain holds."""
     path = tmp_path / "journal-0.db"
     with closing(journal(path)) as opened:
         opened.commit([*entries("f", 1, -3650), *entries("old", 5, 40), *entries("new", 2, 1)])

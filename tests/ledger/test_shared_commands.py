@@ -1,4 +1,4 @@
-"""The commands that read the trail, and `db import-local`, where a database is set."""
+"""The commands that read the audit log, and `db import-local`, with a database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AWAY = "postgresql://hush:hush-0123456789@127.0.0.1:1/x"
 
 @pytest.fixture
 def audit_log(data_dir: Path, shared: str) -> Path:
-    """Rows a and d of another machine, b in PostgreSQL and c in the journal of this one."""
+    """Store records a and d of another machine, b in PostgreSQL and c in our journal."""
     far = data_dir / "far"
     far.mkdir()
     written(far, [ended("a", 0, prompt_tokens=10), ended("d", 90)])
@@ -34,7 +34,7 @@ def audit_log(data_dir: Path, shared: str) -> Path:
 
 @pytest.mark.usefixtures("audit_log")
 def test_the_whole_fleet_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same options; from a machine without journals too."""
+    """The same options work, also on a machine without journals."""
     assert ids_of() == ["a", "b", "c", "d"]
     assert ids_of("--limit", "2") == ["c", "d"]
     assert ids_of("--key", "bob") == ["b"]
@@ -47,8 +47,8 @@ def test_the_whole_fleet_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("audit_log")
-def test_a_request_of_another_machine_is_told() -> None:
-    """And where it is recorded."""
+def test_a_request_of_another_machine_is_shown() -> None:
+    """A request of another machine is shown, with the place of its record."""
     assert "recorded in  PostgreSQL, journal " in ran("audit", "show", "d")
     assert "recorded in  journal-0.db, record 2" in ran("audit", "show", "c")
     assert run("audit", "show", "nobody").exit_code == 1
@@ -56,16 +56,16 @@ def test_a_request_of_another_machine_is_told() -> None:
 
 @pytest.mark.usefixtures("audit_log")
 def test_the_whole_fleet_is_summed_up() -> None:
-    """Each request once."""
+    """Each request counts once."""
     [used] = json.loads(ran("usage", "--json"))
 
     assert (used["requests"], used["prompt_tokens"]) == (4, 15)
 
 
-def test_rows_that_move_are_followed(
+def test_records_that_move_are_followed(
     data_dir: Path, shared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also those that come and move on between two looks."""
+    """Even records that are written and moved between two looks appear."""
     far = data_dir / "far"
     far.mkdir()
     written(data_dir, [ended("old"), ended("a")])
@@ -102,7 +102,7 @@ def test_rows_that_move_are_followed(
 def test_without_postgresql_the_journals_are_read(
     monkeypatch: pytest.MonkeyPatch, url: str, said: str
 ) -> None:
-    """One line on stderr that holds no secret; exit 1."""
+    """One line on stderr, without secrets, reports it; exit 1."""
     monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", url)
     for command in (("audit", "list"), ("audit", "show", "c"), ("usage",), ("audit", "verify")):
         result = run(*command, "--json")
@@ -116,7 +116,7 @@ def test_without_postgresql_the_journals_are_read(
 def test_tables_that_are_not_there_yet(
     audit_log: Path, shared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command to run is named."""
+    """The message names the command to run."""
     with psycopg.connect(shared) as connection:
         connection.execute("DROP TABLE gateway_audit")
 
@@ -125,16 +125,16 @@ def test_tables_that_are_not_there_yet(
     assert "gatewayctl db migrate" in result.stderr
 
 
-def test_a_fleet_without_rows(data_dir: Path, shared: str) -> None:
-    """Said, as with journals alone."""
+def test_a_fleet_without_records(data_dir: Path, shared: str) -> None:
+    """The message says so, as with journals alone."""
     result = run("audit", "list", "--json")
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert f"there are no journals in {data_dir}, and no records in PostgreSQL" in result.stderr
 
 
-def test_import_local_moves_what_nobody_owns(data_dir: Path, shared: str) -> None:
-    """With what was open, which was killed; journals of a gateway that runs are left to it."""
+def test_import_local_moves_unowned_journals(data_dir: Path, shared: str) -> None:
+    """Open requests move as killed; journals of a running gateway are left to it."""
     written(data_dir, [ended("a"), began("k")], [ended("b", 9)])
     with own_journal(data_dir, is_strict=False, key=KEY) as living:
         assert living.path.name == "journal-0.db"
@@ -158,8 +158,8 @@ def test_import_local_moves_what_nobody_owns(data_dir: Path, shared: str) -> Non
     assert run("audit", "verify").exit_code == 0
 
 
-def test_import_local_brings_keys_and_rows(data_dir: Path, shared: str) -> None:
-    """Both at once; where a journal cannot be read, the others are moved and exit is 1."""
+def test_import_local_brings_keys_and_records(data_dir: Path, shared: str) -> None:
+    """Both move at once; if a journal cannot be read, the others move, and exit is 1."""
     with closing(SQLiteKeys(data_dir / "keys.db")) as local:
         local.create("ci")
     written(data_dir, [], [ended("a")])
@@ -175,6 +175,6 @@ def test_import_local_brings_keys_and_rows(data_dir: Path, shared: str) -> None:
 
 
 def test_what_still_runs_here_is_shown(audit_log: Path) -> None:
-    """Requests of other machines are in their journals until they end."""
+    """Running requests of this machine are listed."""
     with closing(still_open(audit_log, began("r", 99))):
         assert ids_of("--open") == ["a", "b", "c", "d", "r"]

@@ -1,4 +1,4 @@
-"""Old rows of journals, dropped by clocks of the test's: which, when, and what is told."""
+"""Expired records of journals: which are dropped, when, and what is logged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def upkeep(directory: Path, time: Time) -> AsyncIterator[Upkeep]:
-    """A process's, for the length of the block."""
+    """Open the upkeep of a process for the length of the block."""
     with own_journal(directory, is_strict=False, key=KEY) as owned:
         async with write_journal(JournalWriter(owned, is_strict=False, runner=in_place)) as writer:
             faults: list[str] = []
@@ -44,14 +44,14 @@ def written(directory: Path, *given: Sequence[JournalEntry]) -> Path:
 
 
 def told(lines: Sequence[Any], event: str) -> list[Any]:
-    """What was logged of it."""
+    """Return the log lines of an event."""
     return [line for line in lines if line["event"] == event]
 
 
-async def test_old_rows_are_dropped_and_told(
+async def test_old_records_are_dropped_and_logged(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Once an hour; a warning says how many, which, and by which clock."""
+    """That happens once an hour; a warning says how many, which, and by which clock."""
     path = written(tmp_path, entries("old", 2500, 40), entries("new", 3, 0.5))
     with structlog.testing.capture_logs() as lines:
         async with upkeep(tmp_path, Time()) as one:
@@ -70,7 +70,7 @@ async def test_old_rows_are_dropped_and_told(
 async def test_a_clock_that_runs_ahead_drops_nothing(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Also not when requests were served by it, and not from journals that nobody owns."""
+    """It drops nothing after new requests either, nor from unowned journals."""
     time = Time(NOW + 500 * DAY)
     path = written(tmp_path, entries("today", 5, 0.1))
     with structlog.testing.capture_logs() as lines:
@@ -94,7 +94,7 @@ async def test_a_clock_that_runs_ahead_drops_nothing(
 async def test_a_gateway_that_was_off_for_long_goes_on_dropping(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """After six hours, whether somebody asks it or not."""
+    """It does so after six hours, with or without requests."""
     time = Time()
     path = written(tmp_path, entries("old", 5, 40))
     async with upkeep(tmp_path, time) as one:
@@ -106,10 +106,10 @@ async def test_a_gateway_that_was_off_for_long_goes_on_dropping(
         assert one.writer.journal.checkpoint.seq == 5
 
 
-async def test_a_journal_of_one_who_is_gone_is_trimmed_by_turns(
+async def test_an_unowned_journal_is_trimmed_by_turns(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """All of it at once, a thousand a transaction; a warning names it."""
+    """All expired records go at once, a thousand a transaction; a warning names the journal."""
     with closing(journal(tmp_path / "journal-9.db")) as unowned:
         unowned.commit(entries("old", 2500, 40))
     written(tmp_path, entries("new", 1, 0.1))
@@ -122,10 +122,10 @@ async def test_a_journal_of_one_who_is_gone_is_trimmed_by_turns(
     assert ids(tmp_path / "journal-9.db") == []
 
 
-async def test_a_journal_that_cannot_be_read_at_first_still_speaks_for_the_clock(
+async def test_a_journal_that_cannot_be_read_at_first_confirms_the_clock_later(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Its rows from before confirm the clock at the next look."""
+    """Its records from before confirm the clock at the next look."""
     time = Time()
     path = written(tmp_path, entries("old", 5, 40), entries("new", 3, 0.5))
     async with upkeep(tmp_path, time) as one:
@@ -142,7 +142,7 @@ async def test_a_journal_that_cannot_be_read_at_first_still_speaks_for_the_clock
 async def test_what_is_written_comes_between_two_turns(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """However much is dropped: a thousand rows at once, and then whoever waits."""
+    """However much is dropped, writers get their turn after every thousand records."""
     turns: list[str] = []
 
     class Noting(Journal):
@@ -171,6 +171,6 @@ async def test_what_is_written_comes_between_two_turns(
 
 
 async def a_second(work: Callable[[], T], /) -> T:
-    """A runner for which everything takes a second of virtual time."""
+    """Run work that takes a second of virtual time."""
     await anyio.sleep(1)
     return work()

@@ -16,7 +16,7 @@ DAY = 86_400
 
 @pytest.fixture
 def audit_log(data_dir: Path) -> Path:
-    """Two keys on two days."""
+    """Write the requests of two keys on two days."""
     alice: dict[str, Any] = {"key_id": "k1", "key_name": "alice", "tokens_source": "reported"}
     bob: dict[str, Any] = {"key_id": "k2", "key_name": "bob", "tokens_source": "counted"}
     written(
@@ -34,7 +34,7 @@ def audit_log(data_dir: Path) -> Path:
 
 
 def test_a_table_with_bars(audit_log: Path) -> None:
-    """The most tokens first, numbers under each other, the whole at the end."""
+    """The most tokens come first, numbers are aligned, the total stands at the end."""
     assert ran("usage") == (
         """key    requests  refused  failed  prompt  completion  total  estimated
 alice         2        0       0   1,900       1,100  3,000          -  ########################
@@ -48,7 +48,7 @@ total         4        1       0   1,940       1,110  3,050         2%
 def test_on_a_terminal_no_figure_is_cut(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
 ) -> None:
-    """Bars take what is left of the line."""
+    """Bars take the rest of the line."""
     monkeypatch.setenv("COLUMNS", str(columns))
     records = [("key", "total"), ("[red]", "123,456,789"), ("b", "5"), ("total", "6")]
     output._print_bars(records, [100, 0, None])
@@ -60,7 +60,7 @@ def test_on_a_terminal_no_figure_is_cut(
 
 
 def test_sums_as_json(audit_log: Path) -> None:
-    """A list of objects; of a key, its id and its name."""
+    """The output is a list of objects; a key has its id and its name."""
     assert json.loads(ran("usage", "--json")) == [
         {
             "key_id": "k1",
@@ -88,7 +88,7 @@ def test_sums_as_json(audit_log: Path) -> None:
 
 
 def test_days_stand_in_their_order(audit_log: Path) -> None:
-    """In UTC."""
+    """Days are in UTC, and in order."""
     days = json.loads(ran("usage", "--by", "day", "--json"))
 
     assert [(one["day"], one["total_tokens"]) for one in days] == [
@@ -99,14 +99,14 @@ def test_days_stand_in_their_order(audit_log: Path) -> None:
 
 @pytest.mark.parametrize("by", ["key", "end-user", "model", "backend", "day", "outcome"])
 def test_every_way_to_group(audit_log: Path, by: str) -> None:
-    """The same sum."""
+    """Every grouping has the same total."""
     groups = json.loads(ran("usage", "--by", by, "--json"))
 
     assert sum(one["total_tokens"] for one in groups) == 3050
 
 
 def test_what_is_summed_up_can_be_picked(audit_log: Path) -> None:
-    """By time, key and model."""
+    """Records can be selected by time, key and model."""
     [one] = json.loads(ran("usage", "--key", "alice", "--since", "2026-01-03", "--json"))
 
     assert one["total_tokens"] == 2000
@@ -115,7 +115,7 @@ def test_what_is_summed_up_can_be_picked(audit_log: Path) -> None:
 
 
 def test_an_unknown_way_is_exit_2(audit_log: Path) -> None:
-    """The ones that there are, are named."""
+    """The error names the valid ones."""
     result = run("usage", "--by", "colour")
 
     assert result.exit_code == 2
@@ -123,7 +123,7 @@ def test_an_unknown_way_is_exit_2(audit_log: Path) -> None:
 
 
 def test_a_broken_journal_is_exit_1(audit_log: Path) -> None:
-    """The sums are of what can be read."""
+    """The sums cover the readable journals."""
     (audit_log / "journal-2.db").write_bytes(b"\xff" * 5000)
 
     result = run("usage", "--json")
@@ -133,7 +133,7 @@ def test_a_broken_journal_is_exit_1(audit_log: Path) -> None:
 
 
 def test_hostile_names_do_not_reach_the_terminal(data_dir: Path) -> None:
-    """Shown escaped."""
+    """Names are printed escaped."""
     written(data_dir, [ended("a", key_name=ESCAPE)])
 
     shown = ran("usage")

@@ -1,4 +1,4 @@
-"""Which rows a filter lets through."""
+"""Which records a filter matches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import TimeRange
-from tests.ledger.audit_logs import all_rows, ended, written
+from tests.ledger.audit_logs import all_records, ended, written
 from tests.ledger.records import BEGAN
 
 
@@ -42,7 +42,7 @@ from tests.ledger.records import BEGAN
     ],
 )
 def test_what_is_wanted(tmp_path: Path, wanted: Filter, *, is_held: bool) -> None:
-    """All that is given must agree."""
+    """All values given must agree."""
     fields: dict[str, Any] = {
         "backend": "b",
         "outcome": "refused",
@@ -50,15 +50,15 @@ def test_what_is_wanted(tmp_path: Path, wanted: Filter, *, is_held: bool) -> Non
         "end_user": "eve",
     }
     written(tmp_path, [ended("a", **fields)])
-    [record] = all_rows(tmp_path)
+    [record] = all_records(tmp_path)
 
     assert wanted.matches(record) is is_held
 
 
 def test_a_request_without_a_model(tmp_path: Path) -> None:
-    """A body that could not be read names none."""
+    """A request with an unreadable body has no model."""
     written(tmp_path, [ended("a", model=None)])
-    [record] = all_rows(tmp_path)
+    [record] = all_records(tmp_path)
 
     assert Filter().matches(record)
     assert not Filter(model="m1").matches(record)

@@ -1,4 +1,4 @@
-"""Journals and PostgreSQL as one trail, while rows move from the one to the other."""
+"""Journals and PostgreSQL as one audit log, while records move from one to the other."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from tests.support.postgres_server import private_postgres
 
 @pytest.fixture
 def records(database_url: str) -> Iterator[AuditTableReader]:
-    """What is in PostgreSQL."""
+    """Open the reader of PostgreSQL."""
     with closing(AuditTableReader(database_url)) as opened:
         yield opened
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of a few rows."""
+    """Make pages of a few records."""
     monkeypatch.setattr(joined, "FIRST", 1)
     monkeypatch.setattr(joined, "PAGE", 3)
     monkeypatch.setattr(reading, "PAGE", 3)
 
 
 def audit_log(directory: Path, records: AuditTableReader) -> AuditLog:
-    """All of it; nothing may be told."""
+    """Open the whole audit log; any fault fails the test."""
     return AuditLog(Journals(directory, pytest.fail), TableSource(records, pytest.fail))
 
 
 def ids(source: AuditLog, time_range: TimeRange = ALL) -> list[str]:
-    """Of which requests there is something new, in order."""
+    """Return the ids of the unread records, in order."""
     return [record.request_id for record in merged(source.segments(), time_range)]
 
 
 def machines(directory: Path, url: str) -> list[str]:
-    """Rows of three journals: one of another machine, one moved in part, one not at all."""
+    """Write three journals: one of another machine, one moved in part, one not at all."""
     orders = [[f"r{n:02}" for n in range(start, 30, 3)] for start in range(3)]
     other, here = directory / "other", directory / "here"
     for place in (other, here):
@@ -63,8 +63,10 @@ def machines(directory: Path, url: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_fleet_is_one_trail(tmp_path: Path, database_url: str, records: AuditTableReader) -> None:
-    """In the order of the ends, wherever a row is, each once; then there is nothing new."""
+def test_a_fleet_is_one_audit_log(
+    tmp_path: Path, database_url: str, records: AuditTableReader
+) -> None:
+    """Records come once each, in the order of the ends, wherever they are; then none is new."""
     names = machines(tmp_path, database_url)
     source = audit_log(tmp_path / "here", records)
 
@@ -73,10 +75,10 @@ def test_a_fleet_is_one_trail(tmp_path: Path, database_url: str, records: AuditT
 
 
 @pytest.mark.usefixtures("small")
-def test_a_span_and_the_newest(
+def test_a_time_range_and_the_newest(
     tmp_path: Path, database_url: str, records: AuditTableReader
 ) -> None:
-    """As with journals alone: by the beginning, and as many as are wanted."""
+    """Both work as with journals alone: by the beginning, and as many as are wanted."""
     names = machines(tmp_path, database_url)
     begin, end = (BEGAN + timedelta(seconds=second) for second in (3, 25))
     for time_range, wanted in ((TimeRange(begin, end), names[3:25]), (TimeRange(begin), names[3:])):
@@ -89,10 +91,10 @@ def test_a_span_and_the_newest(
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("seed", range(20))
-def test_rows_that_move_between_any_two_pages(
+def test_records_that_move_between_any_two_pages(
     tmp_path: Path, database_url: str, records: AuditTableReader, seed: int
 ) -> None:
-    """Whenever and however far they move, whoever reads on gets each row once, in its order."""
+    """Whenever and however far records move, a reader gets each once, in order."""
     chance, path = random.Random(seed), tmp_path / "journal-0.db"  # noqa: S311 - no secret
     written(tmp_path, [ended(f"r{n}", n) for n in range(40)])
     source, given = audit_log(tmp_path, records), 40
@@ -118,7 +120,7 @@ def test_rows_that_move_between_any_two_pages(
 async def test_reading_beside_a_flusher_at_work(
     tmp_path: Path, database_url: str, records: AuditTableReader
 ) -> None:
-    """Rows come, move and are read at once: a follower and each new reader see every one once."""
+    """While records come and move, a follower and each new reader see every one once."""
     given: list[str] = []
     follower = audit_log(tmp_path, records)
     followed: list[str] = []
@@ -141,7 +143,7 @@ async def test_reading_beside_a_flusher_at_work(
 def test_what_is_known_of_a_request(
     tmp_path: Path, database_url: str, records: AuditTableReader
 ) -> None:
-    """Wherever its row is; who runs is known on its machine alone."""
+    """A record is found wherever it is; a running request only on its own machine."""
     machines(tmp_path, database_url)
     source = audit_log(tmp_path / "here", records)
     with closing(still_open(tmp_path / "here", began("open"))):
@@ -159,7 +161,7 @@ def test_what_is_known_of_a_request(
 def test_a_new_machine_is_followed(
     tmp_path: Path, database_url: str, records: AuditTableReader
 ) -> None:
-    """Its journal was not known when the following began."""
+    """A journal that appears after the following began is read too."""
     source = audit_log(tmp_path, records)
     assert ids(source) == []
     machines(tmp_path, database_url)
@@ -167,8 +169,10 @@ def test_a_new_machine_is_followed(
     assert ids(source) == [f"r{n:02}" for n in range(28) if n % 3 == 0 or (n % 3 == 1 and n < 11)]
 
 
-def test_a_spoilt_row_is_told(tmp_path: Path, database_url: str, records: AuditTableReader) -> None:
-    """By its journal and place; the others are read."""
+def test_a_damaged_record_is_reported(
+    tmp_path: Path, database_url: str, records: AuditTableReader
+) -> None:
+    """Its journal and number are reported; the others are read."""
     machines(tmp_path, database_url)
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE gateway_audit SET document = '[1' WHERE request_id = 'r03'")
@@ -181,7 +185,7 @@ def test_a_spoilt_row_is_told(tmp_path: Path, database_url: str, records: AuditT
 
 
 def test_an_outage_is_made_up_for(tmp_path: Path) -> None:
-    """Journals are read meanwhile; what had moved comes when PostgreSQL is back, each row once."""
+    """Journals are read meanwhile; moved records follow when PostgreSQL is back, each once."""
     with private_postgres() as server:
         server.make_template()
         url = server.url_of("migrated")
@@ -203,14 +207,14 @@ def test_an_outage_is_made_up_for(tmp_path: Path) -> None:
 
 
 def test_thousands_of_journals_take_small_pages_at_first() -> None:
-    """Only a strand that goes on gets large ones."""
+    """Only a long segment gets large pages."""
     sizes = joined._sizes()
 
     assert [next(sizes) for _ in range(6)] == [8, 32, 128, 512, 1000, 1000]
 
 
-def test_rows_that_are_nowhere_are_passed() -> None:
-    """As where both journal and PostgreSQL were cleared up to a place."""
+def test_records_that_no_longer_exist_are_passed() -> None:
+    """As if both the journal and PostgreSQL were cleared up to some record."""
 
     def local(after: int) -> tuple[int, list[int]]:
         return 5, [record for record in (6, 7) if record > after]

@@ -1,4 +1,4 @@
-"""All journals as one trail: its order, its ends, and what is wrong with the files."""
+"""All journals as one audit log: its order, its newest records, and damaged files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ollama_gateway.ledger.read.journals import (
 )
 from ollama_gateway.ledger.read.records import StoredRecord
 from tests.ledger.audit_logs import (
-    Memory,
+    MemorySegment,
     all_ids,
-    all_rows,
+    all_records,
     began,
     changed,
     ended,
@@ -36,8 +36,8 @@ from tests.ledger.audit_logs import (
 from tests.ledger.records import BEGAN, journal
 
 
-def test_journals_are_one_trail_in_the_order_of_the_ends(tmp_path: Path) -> None:
-    """Whichever process wrote a row."""
+def test_journals_are_one_audit_log_in_the_order_of_the_ends(tmp_path: Path) -> None:
+    """The order is the same whichever process wrote a record."""
     written(
         tmp_path,
         [ended("a", 0), ended("c", 2), ended("d", 3)],
@@ -48,12 +48,12 @@ def test_journals_are_one_trail_in_the_order_of_the_ends(tmp_path: Path) -> None
     assert all_ids(tmp_path) == ["a", "b", "c", "d", "e"]
 
 
-def test_a_killed_request_stands_where_its_row_was_written(tmp_path: Path) -> None:
-    """Its end is not known, and the row lies behind those that had ended before."""
+def test_a_killed_request_stands_where_its_record_was_written(tmp_path: Path) -> None:
+    """Its end is not known, and its record stands after those that had ended before."""
     written(tmp_path, [ended("a", 5), began("k", 0)])
     journal(tmp_path / "journal-0.db").close()
 
-    records = all_rows(tmp_path)
+    records = all_records(tmp_path)
 
     assert [(record.request_id, record.document["outcome"]) for record in records] == [
         ("a", "completed"),
@@ -61,8 +61,8 @@ def test_a_killed_request_stands_where_its_row_was_written(tmp_path: Path) -> No
     ]
 
 
-def test_a_long_trail_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every row once, whatever the size of a page."""
+def test_a_long_log_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every record comes once, whatever the size of a page."""
     monkeypatch.setattr(reading, "PAGE", 3)
     names = [f"r{number:02}" for number in range(20)]
     written(tmp_path, *([ended(n, int(n[1:])) for n in names[half::2]] for half in range(2)))
@@ -70,8 +70,8 @@ def test_a_long_trail_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.M
     assert all_ids(tmp_path) == names
 
 
-def test_only_a_span_of_beginnings(tmp_path: Path) -> None:
-    """From one moment on, up to another without it."""
+def test_only_a_range_of_beginnings(tmp_path: Path) -> None:
+    """The range includes its first moment and excludes its last."""
     written(tmp_path, [ended(f"r{second}", second) for second in range(9)])
     begin, end = (BEGAN + timedelta(seconds=second) for second in (3, 6))
 
@@ -81,7 +81,7 @@ def test_only_a_span_of_beginnings(tmp_path: Path) -> None:
 
 
 def test_what_is_written_while_it_is_read(tmp_path: Path) -> None:
-    """Rows of a living process are there at once; reading goes on from where it was."""
+    """Records of a living process appear at once; reading goes on from where it was."""
     with closing(still_open(tmp_path, ended("a"), began("r"))) as living:
         source = Journals(tmp_path, pytest.fail)
         assert [record.request_id for record in merged(source.segments(), TimeRange())] == ["a"]
@@ -96,10 +96,10 @@ def test_what_is_written_while_it_is_read(tmp_path: Path) -> None:
         ]
 
 
-def test_a_journal_whose_rows_are_dropped_meanwhile(
+def test_a_journal_whose_records_are_dropped_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that are gone are gone; the others come."""
+    """Dropped records are skipped; the others come."""
     monkeypatch.setattr(reading, "PAGE", 2)
     with closing(still_open(tmp_path, *(ended(f"r{n}", 60 * n) for n in range(9)))) as living:
         records = merged(Journals(tmp_path, pytest.fail).segments(), TimeRange())
@@ -114,10 +114,10 @@ def test_a_journal_whose_rows_are_dropped_meanwhile(
     st.integers(0, 30),
 )
 def test_the_newest_are_the_last_ones(layout: list[list[tuple[int, bool]]], count: int) -> None:
-    """Starting at the newest gives the end of the whole trail, as many as are wanted."""
+    """Starting at the newest gives the end of the whole log, as many as are wanted."""
 
     def segments() -> list[Segment]:
-        return [Memory.of(f"{n}", sorted(records)) for n, records in enumerate(layout)]
+        return [MemorySegment.of(f"{n}", sorted(records)) for n, records in enumerate(layout)]
 
     def is_wanted(record: StoredRecord) -> bool:
         return bool(record.document["status"] == 200)
@@ -133,11 +133,11 @@ def test_the_newest_are_the_last_ones(layout: list[list[tuple[int, bool]]], coun
     ]
 
 
-def test_a_row_in_two_sources_is_given_once(tmp_path: Path) -> None:
-    """One that is just being moved is in both."""
+def test_a_record_in_two_sources_is_given_once(tmp_path: Path) -> None:
+    """A record that is just being moved is in both."""
     written(tmp_path, [ended(name, second) for second, name in enumerate("abc")])
-    records = all_rows(tmp_path)
-    moved = Memory("m", records[:2])
+    records = all_records(tmp_path)
+    moved = MemorySegment("m", records[:2])
     source = Journals(tmp_path, pytest.fail)
 
     assert [
@@ -148,21 +148,21 @@ def test_a_row_in_two_sources_is_given_once(tmp_path: Path) -> None:
 def test_how_much_is_remembered_of_what_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A window of rows, so that a trail of any length takes the same memory."""
+    """Only a window of records is remembered, so a log of any length takes the same memory."""
     monkeypatch.setattr(reading, "WINDOW", 2)
     written(tmp_path, [ended(name, second) for second, name in enumerate("abc")])
-    a, b, c = all_rows(tmp_path)
+    a, b, c = all_records(tmp_path)
 
     assert list(once([a, b, a, b, c, a])) == [a, b, c, a]
 
 
 def unmade(path: Path) -> None:
-    """A journal whose owner has made the file, and nothing in it."""
+    """Make a journal whose owner has made the file, but written nothing."""
     path.touch()
 
 
 def test_a_journal_that_is_just_being_made_is_no_fault(tmp_path: Path) -> None:
-    """It has no rows yet."""
+    """It has no records yet."""
     written(tmp_path, [ended("a")])
     unmade(tmp_path / "journal-1.db")
 
@@ -170,34 +170,34 @@ def test_a_journal_that_is_just_being_made_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_not_there_has_no_journals(tmp_path: Path) -> None:
-    """As before the first start."""
+    """Before the first start there are none."""
     assert all_ids(tmp_path / "nowhere") == []
 
 
 def garbage(path: Path) -> None:
-    """No database."""
+    """Write a file that is no database."""
     path.write_bytes(b"\xff" * 5000)
 
 
 def foreign(path: Path) -> None:
-    """A database of something else."""
+    """Write a database of another program."""
     changed(path, "CREATE TABLE cats (name)")
 
 
 def newer(path: Path) -> None:
-    """A version that this program does not know."""
+    """Write a journal of a later version."""
     changed(path, "PRAGMA user_version = 99")
 
 
 def cut(path: Path) -> None:
-    """A journal of which only the beginning is there."""
+    """Write a journal of which only the beginning is there."""
     written(path.parent / "other", [ended(f"r{n}") for n in range(500)])
     whole = (path.parent / "other" / "journal-0.db").read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
 
 
 def directory(path: Path) -> None:
-    """A directory in its place."""
+    """Make a directory in its place."""
     path.mkdir()
 
 
@@ -205,7 +205,7 @@ def directory(path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    """One line, however often it is looked at."""
+    """One line names it, however often it is read."""
     written(tmp_path, [], [ended("a")])
     (tmp_path / "journal-0.db").unlink()
     spoil(tmp_path / "journal-0.db")
@@ -222,8 +222,8 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(
 
 
 @pytest.mark.parametrize("value", ["[1", b"\xff\xfe", b"{}", 7])
-def test_a_spoilt_row_is_named_and_the_others_are_read(tmp_path: Path, value: object) -> None:
-    """By its file and place."""
+def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path: Path, value: object) -> None:
+    """One line names its file and number."""
     written(tmp_path, [ended(name, second) for second, name in enumerate("abc")])
     changed(tmp_path / "journal-0.db", "UPDATE rows SET document = ? WHERE seq = 2", value)
     faults: list[str] = []
@@ -233,7 +233,7 @@ def test_a_spoilt_row_is_named_and_the_others_are_read(tmp_path: Path, value: ob
 
 
 def test_reading_changes_nothing(tmp_path: Path) -> None:
-    """Not a byte of a journal, nor who owns it."""
+    """No byte of a journal changes, and its lock stays free."""
     written(tmp_path, [ended("a"), began("r")])
     path = tmp_path / "journal-0.db"
     before = (path.read_bytes(), path.stat().st_mtime_ns)

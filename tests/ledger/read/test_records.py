@@ -1,4 +1,4 @@
-"""Rows as they are read again: what is one, and what somebody else has put there."""
+"""Records as they are read again: which texts are valid, and which are refused."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ SPOILT = (
 
 
 @pytest.mark.parametrize("text", SPOILT)
-def test_what_this_program_did_not_write_is_no_row(text: bytes) -> None:
-    """Whatever is wrong with it, one kind of error."""
+def test_a_text_that_this_program_did_not_write_is_refused(text: bytes) -> None:
+    """Any defect raises the same kind of error."""
     with pytest.raises(ValueError, match=r".") as error:
         read("journal-0.db", 1, text)
 
@@ -47,13 +47,13 @@ def test_what_this_program_did_not_write_is_no_row(text: bytes) -> None:
 
 @given(st.binary(max_size=60))
 def test_no_text_does_more_than_be_refused(text: bytes) -> None:
-    """Any bytes at all."""
+    """Any bytes are read or refused, without another error."""
     with pytest.raises(ValueError, match=r"."):
         read("journal-0.db", 1, text)
 
 
-def test_a_row_of_a_later_version_has_what_this_one_does_not_know() -> None:
-    """Fields that are missing are null, others are kept."""
+def test_a_record_of_a_later_version_has_what_this_one_does_not_know() -> None:
+    """Missing fields are null, and unknown ones are kept."""
     text = b'{"request_id":"a","started_at":"2026-01-02T03:04:05+02:00","colour":"red"}'
     document = read("journal-0.db", 1, text).document
 

@@ -1,4 +1,4 @@
-"""Sums over rows, as plain functions."""
+"""Sums over records, as plain functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTCOMES = ("completed", "refused", "client_gone", "upstream_failed", "timed_out
 
 
 def document(**fields: Any) -> Document:
-    """A completed request, with other values."""
+    """Return a completed request, with these values changed."""
     return {
         "started_at": "2026-01-02T03:04:05.000000Z",
         "key_id": "k1",
@@ -65,8 +65,8 @@ documents = st.lists(
         ("outcome", ["completed", "refused"]),
     ],
 )
-def test_rows_are_grouped(by: By, names: list[str | None]) -> None:
-    """The most tokens first; days in their order."""
+def test_records_are_grouped(by: By, names: list[str | None]) -> None:
+    """The most tokens come first; days come in order."""
     records = [
         document(),
         document(key_id="k2", prompt_tokens=100),
@@ -81,7 +81,7 @@ def test_rows_are_grouped(by: By, names: list[str | None]) -> None:
 
 
 def test_what_is_counted() -> None:
-    """Refusals, failures that nobody wished, tokens, and how many of them are estimates."""
+    """Refusals, failures, tokens and estimated tokens are counted."""
     records = [document(outcome=outcome) for outcome in OUTCOMES]
     records.append(document(tokens_source="counted", prompt_tokens=1, completion_tokens=None))
 
@@ -92,7 +92,7 @@ def test_what_is_counted() -> None:
 
 
 def test_a_key_has_the_name_it_had_last() -> None:
-    """Groups go by the id."""
+    """Groups go by the id, and show the latest name."""
     [one] = usage([document(), document(key_name="bob")], "key")
 
     assert (one.name, one.label) == ("k1", "bob")
@@ -100,7 +100,7 @@ def test_a_key_has_the_name_it_had_last() -> None:
 
 @given(documents)
 def test_every_way_to_group_sums_up_to_the_same(records: list[Document]) -> None:
-    """No row is counted twice or left out."""
+    """No record is counted twice or left out."""
     wholes = [total(usage(records, by)) for by in WAYS]
 
     assert all(whole == wholes[0] for whole in wholes)
@@ -109,8 +109,8 @@ def test_every_way_to_group_sums_up_to_the_same(records: list[Document]) -> None
 
 
 @given(documents, st.randoms(use_true_random=False))
-def test_the_order_of_the_rows_does_not_matter(records: list[Document], random: Any) -> None:
-    """Sums are sums."""
+def test_the_order_of_the_records_does_not_matter(records: list[Document], random: Any) -> None:
+    """Sums do not depend on the order."""
     mixed = random.sample(records, len(records))
 
     for by in WAYS:

@@ -1,4 +1,4 @@
-"""`gatewayctl audit verify` on real journals that somebody has been at."""
+"""`gatewayctl audit verify` on real journals that were tampered with."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.ledger.records import BEGAN, journal
 
 @pytest.fixture
 def audit_log(data_dir: Path) -> Path:
-    """Two journals of five rows and one; the first."""
+    """Write two journals, of five records and of one; returns the first."""
     written(data_dir, [ended(f"r{n}", 60 * n) for n in range(1, 6)], [ended("other")])
     return data_dir / "journal-0.db"
 
 
-def test_a_trail_that_holds(audit_log: Path) -> None:
-    """A line for each journal with its head, exit 0."""
+def test_a_chain_that_holds(audit_log: Path) -> None:
+    """Each journal has a line with its head; exit 0."""
     head, first, second = ran("audit", "verify").splitlines()
     [one, _] = json.loads(ran("audit", "verify", "--json"))
 
@@ -49,8 +49,8 @@ def test_a_trail_that_holds(audit_log: Path) -> None:
         ("UPDATE rows SET request_id = x'ff' WHERE seq = 3", 3),
     ],
 )
-def test_an_altered_row_is_named(audit_log: Path, statement: str, said: int) -> None:
-    """By its place and request, whatever was put there; exit 1."""
+def test_an_altered_record_is_named(audit_log: Path, statement: str, said: int) -> None:
+    """Its number and request are named, whatever was changed; exit 1."""
     changed(audit_log, statement)
 
     result = run("audit", "verify", "--json")
@@ -79,7 +79,7 @@ def test_an_altered_row_is_named(audit_log: Path, statement: str, said: int) -> 
     ],
 )
 def test_what_else_was_done_is_said(audit_log: Path, statement: str, said: str) -> None:
-    """In words, on one line; exit 1."""
+    """One line says it in words; exit 1."""
     changed(audit_log, statement)
 
     result = run("audit", "verify")
@@ -94,7 +94,7 @@ def test_what_else_was_done_is_said(audit_log: Path, statement: str, said: str) 
 def test_a_wrong_key_is_said_to_be_likely(
     audit_log: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    """Then every journal fails at its first row."""
+    """That is said if every journal fails at its first record."""
     monkeypatch.setenv("GATEWAY_AUDIT_CHAIN_KEY", key)
 
     result = run("audit", "verify")
@@ -105,14 +105,14 @@ def test_a_wrong_key_is_said_to_be_likely(
 
 
 def test_one_journal_that_fails_is_no_wrong_key(audit_log: Path) -> None:
-    """The others hold with it."""
+    """If other journals hold, the key is right."""
     changed(audit_log, "UPDATE rows SET document = '{}' WHERE seq = 1")
 
     assert "chain_key" not in run("audit", "verify").stderr
 
 
-def test_rows_that_were_trimmed_are_no_fault(audit_log: Path) -> None:
-    """The chain begins at the anchor that trimming left, even where nothing else is left."""
+def test_records_that_were_trimmed_are_no_fault(audit_log: Path) -> None:
+    """The chain begins at the checkpoint that trimming left, even if no record is left."""
     with closing(journal(audit_log)) as opened:
         opened.trim(BEGAN.timestamp() + 60 * 3)
         assert ran("audit", "verify").splitlines()[1].split()[1:4] == ["3", "3", "5"]
@@ -123,7 +123,7 @@ def test_rows_that_were_trimmed_are_no_fault(audit_log: Path) -> None:
 
 
 def test_a_head_that_was_noted(audit_log: Path) -> None:
-    """Rows cut off at the end show by it alone."""
+    """Only the head shows records cut off at the end."""
     [one, _] = json.loads(ran("audit", "verify", "--json"))
     with closing(journal(audit_log)) as opened:
         opened.commit([ended("later")])
@@ -138,19 +138,19 @@ def test_a_head_that_was_noted(audit_log: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "zz", "00", "0" * 63])
 def test_a_head_that_is_none(audit_log: Path, text: str) -> None:
-    """Never taken for nothing to look for."""
+    """An invalid head is an error, and never ignored."""
     assert run("audit", "verify", "--head", text).exit_code == 2
 
 
 def test_what_runs_is_not_in_the_chain(data_dir: Path) -> None:
-    """A request without an end has no row yet."""
+    """A running request has no finished record yet."""
     with closing(journal(data_dir / "journal-0.db")) as living:
         living.commit([ended("a"), began("r")])
         assert ran("audit", "verify").splitlines()[1].split()[1] == "1"
 
 
-def test_a_journal_without_rows(data_dir: Path) -> None:
-    """As after the first start, or while it is being made."""
+def test_a_journal_without_records(data_dir: Path) -> None:
+    """A journal is empty after the first start, or while it is being made."""
     written(data_dir, [])
     (data_dir / "journal-1.db").touch()
 
@@ -161,7 +161,7 @@ def test_a_journal_without_rows(data_dir: Path) -> None:
 
 
 def test_hostile_names_do_not_reach_the_terminal(audit_log: Path) -> None:
-    """A request id that somebody wrote with an editor is shown escaped."""
+    """A request id from an edited file is shown escaped."""
     changed(audit_log, "UPDATE rows SET request_id = ? WHERE seq = 3", ESCAPE)
 
     result = run("audit", "verify")
@@ -171,7 +171,7 @@ def test_hostile_names_do_not_reach_the_terminal(audit_log: Path) -> None:
 
 
 def test_no_journals_at_all(data_dir: Path) -> None:
-    """Said, with the directory; nothing is broken."""
+    """The directory is named; that is no error."""
     result = run("audit", "verify")
 
     assert (result.exit_code, result.stdout) == (0, "")

@@ -1,4 +1,4 @@
-"""`gatewayctl audit verify` where rows have moved to PostgreSQL and somebody has been at them."""
+"""`gatewayctl audit verify` on records that moved to PostgreSQL and were tampered with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MONTH = 31 * 24 * 60
 
 @pytest.fixture
 def audit_log(data_dir: Path, shared: str) -> Path:
-    """A journal of ten rows of which six have moved, and one of another machine; the first."""
+    """Write a journal of ten records, six of them moved, and one of another machine; the first."""
     written(data_dir, [ended(f"r{n}", 60 * n) for n in range(1, 11)])
     moved(data_dir / "journal-0.db", shared, 6)
     (data_dir / "far").mkdir()
@@ -32,19 +32,19 @@ def audit_log(data_dir: Path, shared: str) -> Path:
 
 
 def done(url: str, *statements: str) -> None:
-    """Do with SQL what nobody should."""
+    """Tamper with the table."""
     with psycopg.connect(url) as connection:
         for statement in statements:
             connection.execute(statement.encode())
 
 
 def found() -> list[dict[str, Any]]:
-    """What `audit verify` finds, this machine's journal first."""
+    """Return the results of `audit verify`, this machine's journal first."""
     return list(json.loads(run("audit", "verify", "--json").stdout))
 
 
 def copied(of: str, **changes: str) -> str:
-    """An SQL that makes a second row of one, with other values."""
+    """Return SQL that copies a record, with other values."""
     names = (
         *("request_id", "started_at", "journal", "seq", "hash", "document", "key_id", "key_name"),
         *("end_user", "endpoint", "model", "backend", "outcome", "reason", "prompt_tokens"),
@@ -56,8 +56,8 @@ def copied(of: str, **changes: str) -> str:
 
 
 @pytest.mark.usefixtures("audit_log")
-def test_a_trail_that_holds() -> None:
-    """A line for each chain, from PostgreSQL on into the journal; another machine's by its name."""
+def test_a_chain_that_holds() -> None:
+    """Each chain has a line; another machine's stands under its identity."""
     _, here, far = (line.split() for line in ran("audit", "verify").splitlines())
     identities = [one["identity"] for one in found()]
 
@@ -83,8 +83,8 @@ def test_a_trail_that_holds() -> None:
         "started_at = '0044-03-15 BC'",
     ],
 )
-def test_an_altered_row_is_named(audit_log: Path, shared: str, assignment: str) -> None:
-    """By its place and request, whichever column it was: people filter and sum by them all."""
+def test_an_altered_record_is_named(audit_log: Path, shared: str, assignment: str) -> None:
+    """Its number and request are named, whichever column was changed."""
     done(shared, f"UPDATE gateway_audit SET {assignment} WHERE request_id = 'r3'")  # noqa: S608
 
     result = run("audit", "verify", "--json")
@@ -127,7 +127,7 @@ def test_an_altered_row_is_named(audit_log: Path, shared: str, assignment: str) 
 )
 @pytest.mark.usefixtures("audit_log")
 def test_what_else_was_done_is_said(shared: str, statement: str, said: str) -> None:
-    """Removed and inserted, at the ends too, and where PostgreSQL's rows meet the journal's."""
+    """Removed and inserted records are found, also at the ends and where journals go on."""
     done(shared, statement)
 
     result = run("audit", "verify")
@@ -138,8 +138,8 @@ def test_what_else_was_done_is_said(shared: str, statement: str, said: str) -> N
 
 
 @pytest.mark.usefixtures("audit_log")
-def test_reordered_rows_are_named(shared: str) -> None:
-    """Two that have changed places: the first of them is not what it was."""
+def test_reordered_records_are_named(shared: str) -> None:
+    """If two records change places, the first of them is named."""
     done(
         shared,
         "UPDATE gateway_audit SET seq = 99 WHERE request_id = 'r3'",
@@ -150,16 +150,16 @@ def test_reordered_rows_are_named(shared: str) -> None:
     assert found()[0]["fault"] == {"seq": 3, "request_id": "r4", "reason": "altered"}
 
 
-def test_rows_lost_from_the_journal_show(audit_log: Path) -> None:
-    """Between the last that moved and the first that is left."""
+def test_records_lost_from_the_journal_show(audit_log: Path) -> None:
+    """A gap between the last moved record and the journal's first is a fault."""
     changed(audit_log, "DELETE FROM rows WHERE seq = 7")
     assert found()[0]["fault"] == {"seq": 8, "request_id": "r8", "reason": "missing"}
     changed(audit_log, "UPDATE chain SET seq = 9")
     assert found()[0]["fault"] == {"seq": 10, "request_id": "r10", "reason": "missing"}
 
 
-def test_a_row_before_the_checkpoint_of_the_journal(audit_log: Path) -> None:
-    """Where none can be any more."""
+def test_a_record_before_the_checkpoint_of_the_journal(audit_log: Path) -> None:
+    """A record at or before the checkpoint is a fault."""
     changed(audit_log, "UPDATE rows SET seq = 2 WHERE seq = 7")
 
     fault = found()[0]["fault"]
@@ -176,7 +176,7 @@ def dropped_before(table: AuditTable, limit: datetime) -> None:
 
 
 def test_what_retention_dropped_is_no_fault(data_dir: Path, shared: str) -> None:
-    """The chain begins at the anchor of the last month that was dropped, even if all were."""
+    """The chain begins at the checkpoint of the last dropped month, even if all were dropped."""
     january = [final(f"r{n}", minutes=n) for n in range(3)]
     later = [final("s", minutes=MONTH), final("late", minutes=3), final("t", minutes=2 * MONTH)]
     with closing(journal(data_dir / "journal-0.db")) as owned, closing(AuditTable(shared)) as table:
@@ -195,7 +195,7 @@ def test_what_retention_dropped_is_no_fault(data_dir: Path, shared: str) -> None
 
 
 def test_what_is_gone_is_said(data_dir: Path, shared: str) -> None:
-    """A chain that holds may be the rest of one; also of another machine, of which all is gone."""
+    """The number of dropped records is shown, also for a machine of which none is left."""
     written(data_dir, [ended("here")])
     (data_dir / "far").mkdir()
     written(data_dir / "far", [final(f"f{n}", minutes=n) for n in range(1500)])
@@ -210,8 +210,8 @@ def test_what_is_gone_is_said(data_dir: Path, shared: str) -> None:
     assert [one["anchor"]["seq"] for one in found()] == [0, 1500]
 
 
-def test_rows_in_both_are_counted_once(data_dir: Path, shared: str) -> None:
-    """As after a process that died between the commit and taking them out of the journal."""
+def test_records_in_both_are_counted_once(data_dir: Path, shared: str) -> None:
+    """A process that dies between the commit and dropping the records leaves such ones."""
     written(data_dir, [ended(f"r{n}") for n in range(5)])
     path = data_dir / "journal-0.db"
     with closing(journal(path)) as owned, closing(AuditTable(shared)) as table:
@@ -222,7 +222,7 @@ def test_rows_in_both_are_counted_once(data_dir: Path, shared: str) -> None:
 
 
 def test_a_head_that_was_noted(audit_log: Path, shared: str) -> None:
-    """It is found wherever its row is now, and rows cut off at the end of PostgreSQL show by it."""
+    """It is found wherever its record is, and shows records cut off at PostgreSQL's end."""
     here, far = found()
     for one in (here, far):
         assert run("audit", "verify", "--head", one["head"]["hash"]).exit_code == 0
@@ -235,7 +235,7 @@ def test_a_head_that_was_noted(audit_log: Path, shared: str) -> None:
 
 
 def test_a_journal_that_lives_and_one_that_is_no_journal(audit_log: Path) -> None:
-    """The first is followed while it is written; the second is named, and the others followed."""
+    """The first is followed while it is written; the second is named; the others are followed."""
     with own_journal(audit_log.parent, is_strict=False, key=KEY) as living:
         living.commit([ended("new")])
         (audit_log.parent / "journal-1.db").write_bytes(b"\xff" * 5000)
@@ -252,7 +252,7 @@ def test_a_journal_that_lives_and_one_that_is_no_journal(audit_log: Path) -> Non
 def test_postgresql_that_is_away(
     audit_log: Path, shared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Said in one line; the journal's own part is still followed; exit 1."""
+    """One line says so; the journals are still followed; exit 1."""
     monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", "postgresql://127.0.0.1:1/x")
 
     result = run("audit", "verify")
