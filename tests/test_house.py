@@ -20,12 +20,7 @@ AT_HOME: dict[str, set[str]] = {
     "redis": {"backends/shared.py", "limits/redis/scripts.py"},
     "psycopg": {"storage/postgres.py"},
     "backports": {"wire/encoding.py"},
-    "sqlite3": {
-        "keys/sqlite.py",
-        "ledger/journal.py",
-        "limits/charges.py",
-        "limits/spending_file.py",
-    },
+    "sqlite3": {"storage/sqlite.py"},
     "h11": {"backends/heads.py", "http/connection_input.py", "http/protocol.py"},
     "hypercorn": {
         "http/app_tasks.py",

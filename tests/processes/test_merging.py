@@ -27,7 +27,7 @@ def test_one_ready_process_makes_the_gateway_ready() -> None:
 
 def test_what_all_lack_is_said_once() -> None:
     """A reason that all processes share is listed once."""
-    degraded = {**DOWN, "degraded": ["audit rows wait for PostgreSQL"]}
+    degraded = {**DOWN, "degraded": ["audit records wait for PostgreSQL"]}
 
     assert readiness({0: degraded, 1: degraded}, is_draining=False) == degraded
 

@@ -67,7 +67,6 @@ class Endpoint:
     """The field that holds the texts to embed; None where the route does not embed."""
     reports_usage: bool = True
     """Whether Ollama reports the tokens of a whole answer."""
-    """Whether a stream reports its tokens only if the request asks for them."""
     loads: bool = False
     """Whether a request without any text only loads or unloads its model."""
     content_in_parts: bool = False

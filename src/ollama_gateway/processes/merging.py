@@ -49,7 +49,7 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "limits.why_not": _first_known,
     "limits.requests": sum,
     "limits.settlements_waiting": sum,
-    "limits.usage_file_failing": any,
+    "limits.spending_file_failing": any,
     "audit.mode": _first,
     "audit.journal": ", ".join,
     "audit.rows": sum,
