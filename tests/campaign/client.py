@@ -95,7 +95,7 @@ class Request:
 
     @property
     def request_id(self) -> str:
-        """Its name in the trail; nothing where no answer came."""
+        """Its id in the audit log; empty if no answer came."""
         return self.headers.get("x-request-id", "")
 
     @property

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import trio
 
-from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.backend import Backend
 from ollama_gateway.build import Gateway, build
 from ollama_gateway.http.listener import bind
 from ollama_gateway.keys import KEYS_FILE

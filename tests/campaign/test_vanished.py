@@ -132,7 +132,7 @@ async def test_a_client_that_vanishes_frees_its_slot(
 async def test_a_backend_that_vanishes_in_its_answer_is_noticed(
     tmp_path: Path, cable: Wire, note: Note
 ) -> None:
-    """The client is told that the answer broke off, and does not wait for a silent backend."""
+    """The client gets an error that the answer broke off, and does not wait for the backend."""
     with cable.at(cable.far):
         listener, address = bound(FAR)
     async with trio.open_nursery() as serving:

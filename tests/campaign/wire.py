@@ -60,10 +60,7 @@ class Wire:
             os.close(back)
 
     def lose(self) -> None:
-        """From now on nothing that is sent to the far end arrives, and nothing comes from it.
-
-        Nobody has its address any more, and no router says so.
-        """
+        """Lose every packet to and from the far end, without an ICMP error."""
         ip("-n", self.far, "addr", "del", f"{FAR}/24", "dev", "far0")
 
 
@@ -84,7 +81,7 @@ def wire() -> Iterator[Wire]:
             ip("-n", end, "link", "set", "lo", "up")
             ip("-n", end, "addr", "add", f"{address}/24", "dev", device)
             ip("-n", end, "link", "set", device, "up")
-            # So that nobody asks who has the address: an answer that fails to come is told at once.
+            # A fixed neighbour: an ARP request without an answer would be an error at once.
             ip(
                 "-n",
                 end,
