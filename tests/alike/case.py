@@ -17,7 +17,7 @@ NOTHING: Final = ""
 
 SAY_HI: Final = [{"role": "user", "content": "hi"}]
 MISSING_MODEL: Final = "nobody-has-this"
-UNAVAILABLE: Final = "this model or endpoint is not available to this key"
+UNAVAILABLE: Final = "is not available to this key"
 
 
 @attrs.frozen

@@ -70,7 +70,9 @@ CASES: Final = (
         script=Script(cut_after=3),
         record=Metered("upstream_failed", "connection_broken", None, 3, "counted"),
         otherwise=Otherwise(
-            "a cut stream ends in an error that clients raise", 200, "event: error", is_cut=True
+            "a cut stream ends in an event that clients raise or show, its own end of a failure",
+            200,
+            "event: response.failed",
         ),
     ),
     message("streamed", stream=True),

@@ -125,7 +125,7 @@ ROUTES: Final = (
         "a slash too many",
         301,
         "text/html",
-        otherwise=Otherwise(REDIRECT, 404, "404 page not found", TEXT),
+        otherwise=Otherwise(REDIRECT, 200, '{"models":', JSON),
     ),
 )
 MANAGING: Final = (

@@ -11,7 +11,8 @@ import attrs
 import httpx
 import trio
 
-from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
@@ -19,7 +20,8 @@ from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
-from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
+from ollama_gateway.flow.attempt import GoodAnswer
+from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.metrics import Metrics
@@ -145,7 +147,14 @@ class Track:
 
         route = RouteRequest(M, key, load_options, is_slotless)
         candidates = Candidates(self.backends, route, queue_timeout)
-        racing = Race(candidates, start, self.rules, began + timeout, is_streamed=is_streamed)
+        racing = Race(
+            candidates,
+            start,
+            self.rules,
+            began + timeout,
+            is_streamed=is_streamed,
+            requested_name="m1",
+        )
         try:
             async with racing as winner:
                 outcomes.won = winner.backend.name

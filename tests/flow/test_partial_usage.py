@@ -169,7 +169,8 @@ async def test_a_cached_prompt_that_is_told_is_reported(
         (
             "text/event-stream",
             RESPONSES,
-            b'event: response.output_text.delta\ndata: {"delta":"word"}\n\n'
+            b"event: response.output_text.delta\n"
+            b'data: {"type":"response.output_text.delta","delta":"word"}\n\n'
             * 3
             + b'event: response.completed\ndata: {"type":"response.completed","response":'
             b'{"usage":{%b}}}\n\n',
@@ -177,7 +178,8 @@ async def test_a_cached_prompt_that_is_told_is_reported(
         (
             "text/event-stream",
             ANTHROPIC,
-            b'event: content_block_delta\ndata: {"delta":{"text":"word"}}\n\n'
+            b"event: content_block_delta\n"
+            b'data: {"type":"content_block_delta","delta":{"text":"word"}}\n\n'
             * 3
             + b'event: message_delta\ndata: {"type":"message_delta","usage":{%b}}\n\n'
             b'event: message_stop\ndata: {"type":"message_stop"}\n\n',

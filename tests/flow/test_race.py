@@ -9,13 +9,13 @@ import trio.testing
 
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import (
-    Forbidden,
     GatewayError,
+    ModelForbidden,
     Unavailable,
     UpstreamFailed,
     UpstreamTimeout,
 )
-from ollama_gateway.flow.attempt import AttemptFailed, BackendRefused
+from ollama_gateway.flow.failures import AttemptFailed, BackendRefused
 from tests.flow.racing import GOOD, NEVER, RacePlan, Track, error, failed, full, unreachable
 
 Clock = trio.testing.MockClock
@@ -182,7 +182,7 @@ async def test_a_refusal_in_the_instant_of_the_win_leaves_nothing_open(
         ([full(status=429)], UpstreamFailed, 429),
         ([full()], UpstreamFailed, 503),
         ([error(302)], UpstreamFailed, 502),
-        ([failed("status_404", BackendFault.NONE, 404)], Forbidden, 403),
+        ([failed("status_404", BackendFault.NONE, 404)], ModelForbidden, 403),
         ([error(500), failed("status_404", BackendFault.NONE, 404)], UpstreamFailed, 500),
         ([unreachable(), failed("status_404", BackendFault.NONE, 404)], Unavailable, 503),
     ],

@@ -17,7 +17,8 @@ import trio.testing
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
 from ollama_gateway.errors import GatewayError, UpstreamTimeout
-from ollama_gateway.flow.attempt import BackendRefused, GoodAnswer
+from ollama_gateway.flow.attempt import GoodAnswer
+from ollama_gateway.flow.failures import BackendRefused
 from ollama_gateway.flow.race import Race
 from tests.flow.racing import GOOD, M, Outcome, Track, answer, failed
 
@@ -65,7 +66,9 @@ async def race_in_an_instant(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(instant.end_attempts)
         deadline = trio.current_time() + timeout
-        racing = Race(candidates, instant.start, track.rules, deadline, is_streamed=True)
+        racing = Race(
+            candidates, instant.start, track.rules, deadline, is_streamed=True, requested_name="m1"
+        )
         with instant.client:
             try:
                 async with racing as winner:

@@ -53,7 +53,9 @@ async def test_answers_are_kept_by_all_they_depend_on(autojump_clock: Clock) -> 
         once = len(client.paths("a"))
         verbose = await client.ask("/api/show", {**SHOW, "verbose": True})
         other = await client.ask("/api/show", {"model": "other:1"})
-        client.scenario.simulators["a"].script(saying(b'{"basename":1}'), path="/api/show")
+        client.scenario.simulators["a"].script(
+            saying(b'{"basename":1,"details":{}}'), path="/api/show"
+        )
         copilot = [await client.ask("/api/show", SHOW, headers=COPILOT) for _ in range(2)]
         agent = client.scenario.simulators["a"].seen[-1].header("user-agent")
         plain = await client.ask("/api/show", SHOW)

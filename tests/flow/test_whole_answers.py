@@ -179,9 +179,9 @@ async def test_openais_usage(autojump_clock: Clock, body: bytes, tokens: int | N
     assert scenario.records[0].prompt_tokens == tokens
 
 
-async def test_an_answer_of_no_known_kind_is_held_to_its_end(autojump_clock: Clock) -> None:
-    """It may be an error until then; answers of unknown shape are still served."""
-    body = sized(2 * PASS_ON_SIZE, b'],"error_count":0}', b'{"pictures":[')
+async def test_an_answer_whose_shape_shows_late_is_held_until_then(autojump_clock: Clock) -> None:
+    """It may be an error, or no answer at all, until one of its own members comes."""
+    body = sized(2 * PASS_ON_SIZE, b'],"error_count":0,"embeddings":[]}', b'{"pictures":[')
     reply, scenario = await asked(raw(body))
 
     assert (reply.status, reply.body == body) == (200, True)

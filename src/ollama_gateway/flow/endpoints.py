@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import attrs
 
-from ollama_gateway.wire.dialects import Dialect
+from ollama_gateway.wire.dialects import Dialect, Shape
 from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
@@ -59,6 +59,8 @@ class Endpoint:
     parameter: Literal["", "model", "digest"] = ""
     """The further path segment that it takes."""
 
+    shape: Shape = attrs.field(factory=dict)
+    """Members of a good answer, which has at least one of them."""
     streams_by_default: bool | None = None
     """Ollama's default of `stream`; None where the route never streams."""
     bounds: tuple[tuple[str, ...], ...] = ()
@@ -86,6 +88,9 @@ class Endpoint:
     changes_models: bool = False
     """Whether the backend lists other models afterwards."""
 
+    is_account: bool = False
+    """Whether it asks for the account of one backend, which the request must name."""
+
     is_slotless: bool = False
     """Whether a request costs a backend so little that it takes no slot."""
     is_rewritten: bool = False
@@ -96,6 +101,13 @@ class Endpoint:
         """The methods that it answers."""
         return ("HEAD", self.method) if self.answers_head else (self.method,)
 
+
+CHAT: Final = {"message": "{"}
+GENERATE: Final = {"response": '"'}
+CHOICES: Final = {"choices": "["}
+MESSAGE: Final = {"content": "[", "stop_reason": '"'}
+"""`content` is null if Ollama knew none of the request's blocks (anthropic/anthropic.go)."""
+DESCRIPTION: Final = {"details": "{", "model_info": "{", "modelfile": '"'}
 
 _native = partial(
     Endpoint, group="inference", streams_by_default=True, bounds=NUM_PREDICT, loads=True
@@ -123,22 +135,29 @@ _making = partial(
 _listing = partial(Endpoint, group="read", method="GET", answers_head=True)
 
 INFERENCE: Final = (
-    _native("/api/chat"),
-    _native("/api/generate"),
-    _embeddings("/api/embed", inputs="input", loads=True),
+    _native("/api/chat", shape=CHAT),
+    _native("/api/generate", shape=GENERATE),
+    _embeddings("/api/embed", inputs="input", shape={"embeddings": "["}, loads=True),
     _embeddings(
-        "/api/embeddings", inputs="prompt", reports_usage=False, loads=True, compares_case=True
+        "/api/embeddings",
+        inputs="prompt",
+        shape={"embedding": "["},
+        reports_usage=False,
+        loads=True,
+        compares_case=True,
     ),
-    _openai("/v1/chat/completions", bounds=MAX_COMPLETION_TOKENS, content_in_parts=True),
-    _openai("/v1/completions", bounds=MAX_TOKENS),
-    _embeddings("/v1/embeddings", inputs="input", decodes=True),
-    _searching("/v1/responses", bounds=MAX_OUTPUT_TOKENS),
-    _searching("/v1/messages", bounds=MAX_TOKENS),
+    _openai(
+        "/v1/chat/completions", shape=CHOICES, bounds=MAX_COMPLETION_TOKENS, content_in_parts=True
+    ),
+    _openai("/v1/completions", shape=CHOICES, bounds=MAX_TOKENS),
+    _embeddings("/v1/embeddings", inputs="input", shape={"data": "["}, decodes=True),
+    _searching("/v1/responses", shape={"output": "["}, bounds=MAX_OUTPUT_TOKENS),
+    _searching("/v1/messages", shape=MESSAGE, bounds=MAX_TOKENS),
 )
 COUNTING: Final = (Endpoint("/v1/messages/count_tokens", "inference", decodes=True),)
 DESCRIPTIONS: Final = (
-    _describing("/api/show", has_legacy_name=True),
-    _describing("/v1/models", method="GET", parameter="model", decodes=True),
+    _describing("/api/show", shape=DESCRIPTION, has_legacy_name=True),
+    _describing("/v1/models", shape={"id": '"'}, method="GET", parameter="model", decodes=True),
 )
 MANAGEMENT: Final = (
     _making("/api/pull"),
@@ -146,6 +165,7 @@ MANAGEMENT: Final = (
     _making("/api/create", names=("model", "from")),
     _management("/api/copy", names=("destination", "source"), changes_models=True),
     _management("/api/delete", method="DELETE", has_legacy_name=True, changes_models=True),
+    _management("/api/me", is_account=True, names=()),
     _management("/api/blobs", method="HEAD", parameter="digest"),
     _management("/api/blobs", parameter="digest"),
 )
@@ -154,5 +174,7 @@ LISTINGS: Final = (
     _listing("/api/tags"),
     _listing("/api/ps", answers_head=False),
     _listing("/api/version"),
+    _listing("/api/status"),
+    _listing("/api/experimental/model-recommendations"),
     _listing("/v1/models", decodes=True),
 )

@@ -15,15 +15,23 @@ from functools import partial
 import attrs
 
 from ollama_gateway import clock
-from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, RouteRequest
-from ollama_gateway.errors import Forbidden, GatewayError, Unavailable
-from ollama_gateway.flow.admission import ModelCall, bound_answer, may_call, read_call
+from ollama_gateway.errors import GatewayError, ModelForbidden, Unavailable
+from ollama_gateway.flow.admission import (
+    ModelCall,
+    bound_answer,
+    check_remote,
+    may_call,
+    read_call,
+)
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer, try_backend
+from ollama_gateway.flow.attempt import GoodAnswer, try_backend
 from ollama_gateway.flow.deadline import Deadline, Deadlines
+from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.flow.target import backend_override
@@ -58,6 +66,8 @@ class Exchange:
             with self.limits.lease(quota, record) as lease:  # holds nothing yet
                 call = await self._read(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
                 record.model, record.bytes_in = call.model.short, call.size
+                record.reason = "tools_removed" if call.lost_tools else None
+                record.end_user = record.end_user or call.end_user
                 with Deadline(ask.arrived + self.deadlines.total):  # 504
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
@@ -68,8 +78,8 @@ class Exchange:
                         record.backend = winner.backend.name
                         record.model = winner.backend.spelling(call.model) or record.model
                         record.ttft = clock.now() - ask.arrived
-                        extra = lease.headers + self.exposed(winner.backend.name)
-                        finish = partial(self._finish, lease, record, call)
+                        extra = lease.headers + call.changes + self.exposed(winner.backend.name)
+                        finish = partial(self._finish, lease, record, call, winner.backend)
                         await relay(winner, ask, record, finish, self.deadlines.idle, extra)
 
     async def _read(self, principal: Principal, ask: Ask, lease: Lease) -> ModelCall:
@@ -89,12 +99,13 @@ class Exchange:
 
         Raises Unavailable or Forbidden where none hosts the model.
         """
+        check_remote(principal, self.backends, call.model, call.requested_name)
         try:
             self.backends.check(call.model, clock.now(), only)
         except ModelDown as down:
             raise Unavailable(reason=down.reason) from None
         except ModelUnknown:
-            raise Forbidden(reason="unknown_model") from None
+            raise ModelForbidden(call.requested_name, reason="unknown_model") from None
         is_slotless = call.endpoint.is_slotless
         route = RouteRequest(call.model, principal.key_id, call.load_options, is_slotless, only)
         return Candidates(self.backends, route, self.deadlines.queue)
@@ -107,7 +118,14 @@ class Exchange:
         deadlines = self.deadlines
         deadline = ask.arrived + (deadlines.first_chunk if call.streams else deadlines.total)
         start = partial(self._attempt, call, ask, record)
-        return Race(candidates, start, self.rules, deadline, is_streamed=call.streams)
+        return Race(
+            candidates,
+            start,
+            self.rules,
+            deadline,
+            is_streamed=call.streams,
+            requested_name=call.requested_name,
+        )
 
     async def _attempt(
         self, call: ModelCall, ask: Ask, record: AuditRecord, slot: Slot
@@ -127,12 +145,16 @@ class Exchange:
         note.first_chunk = clock.now() - ask.arrived
         return answer
 
-    async def _finish(self, lease: Lease, record: AuditRecord, call: ModelCall) -> None:
+    async def _finish(
+        self, lease: Lease, record: AuditRecord, call: ModelCall, backend: Backend
+    ) -> None:
         """Settle and record a request whose answer is complete; raises Unavailable."""
         self.limits.settle(lease)
         if record.prompt_tokens is None and call.measure and not call.endpoint.reports_usage:
             estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)
             record.count(estimated(call.model.key, call.measure, context), 0)
+        if call.unloads:
+            backend.load_changed.set()
         await self.ledger.finalize(record)
 
     def _cost(self, call: ModelCall, quota: Quota) -> Cost:

@@ -34,7 +34,8 @@ from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates, Evaluation
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
-from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
+from ollama_gateway.flow.attempt import GoodAnswer
+from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.verdict import verdict
 from ollama_gateway.metrics import Metrics
@@ -88,6 +89,8 @@ class Race:
     caller enforces.
     """
     is_streamed: bool = attrs.field(kw_only=True)
+    requested_name: str = attrs.field(kw_only=True)
+    """The model's name as the client wrote it."""
     runners: list[_Runner] = attrs.field(factory=list, init=False)
     winner: _Runner | None = attrs.field(default=None, init=False)
     refusal: GatewayError | None = attrs.field(default=None, init=False)
@@ -127,7 +130,8 @@ class Race:
                 runner.slot.release_probe()
         if self.winner is not None and self.winner.answer is not None:
             return self.winner.answer
-        raise self.refusal or verdict([r.failure for r in self.runners if r.failure])
+        failures = [runner.failure for runner in self.runners if runner.failure]
+        raise self.refusal or verdict(failures, self.requested_name)
 
     async def _start_attempts(self, tasks: TaskGroup) -> None:
         try:

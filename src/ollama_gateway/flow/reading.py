@@ -7,13 +7,16 @@ long frame is read in outline, slice by slice, and the loop runs between slices.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import trio
 
-from ollama_gateway.wire.dialects import Dialect, Reading
-from ollama_gateway.wire.dialects.reading import GARBLED, MAX_PARSED_FRAME
+from ollama_gateway.wire.dialects import Dialect, Reading, Shape
+from ollama_gateway.wire.dialects.reading import GARBLED, MAX_PARSED_FRAME, json_object
 from ollama_gateway.wire.outline import SLICE, Outline
 from ollama_gateway.wire.structure import Unreadable
+
+_EMPTY: Final[dict[str, object]] = {"{": {}, "[": [], '"': ""}
 
 
 def slices(data: bytes) -> Iterator[bytes]:
@@ -34,6 +37,43 @@ async def reading_of(frame: bytes, dialect: Dialect) -> Reading:
         return dialect.interpret(await _members_of(dialect.data_of(frame), dialect.relevant_keys))
     except Unreadable:
         return GARBLED
+
+
+async def begins_well(frame: bytes, dialect: Dialect, shape: Shape) -> bool:
+    """Return True if the frame can be the first of a good stream."""
+    data = dialect.data_of(frame)
+    if len(frame) <= MAX_PARSED_FRAME:
+        document = json_object(data)
+    else:
+        document = await _outlined(data, dialect.relevant_keys)
+    return document is not None and dialect.begins(document, shape)
+
+
+async def _outlined(data: bytes, names: frozenset[str]) -> dict[str, object]:
+    """Return an object's members: the values of `names`, and empty ones of the right kind.
+
+    The frame was read before, so it is a JSON object.
+    """
+    outline = Outline(names)
+    for part in slices(data):
+        outline.feed(part)
+        await trio.lowlevel.checkpoint()
+    outline.finish()
+    return {member.key: _EMPTY.get(member.kind) for member in outline.members} | outline.document
+
+
+def is_wordless(parts: list[bytes], dialect: Dialect) -> bool:
+    """Return True if a whole answer may stand for a stream.
+
+    Ollama sends such an answer when it only loaded or unloaded a model, or only rendered a prompt
+    (server/routes.go).
+    """
+    body = b"".join(parts)
+    document = json_object(body) if len(body) <= MAX_PARSED_FRAME else None
+    if document is None or dialect.name != "ollama":
+        return False
+    is_end = document.get("done") is True and not dialect.text_size(body)
+    return is_end or "_debug_info" in document
 
 
 async def _members_of(data: bytes, names: frozenset[str]) -> dict[str, object]:

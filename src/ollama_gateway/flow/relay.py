@@ -21,17 +21,18 @@ from typing import Final
 import trio
 
 from ollama_gateway import clock
-from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.flow.attempt import AttemptFailed, GoodAnswer
+from ollama_gateway.flow.attempt import GoodAnswer
+from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.reading import reading_of
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.wire.dialects import Dialect, ReportedUsage
 from ollama_gateway.wire.dialects.reading import MAX_PARSED_FRAME
-from ollama_gateway.wire.headers import Headers, downstream_headers
+from ollama_gateway.wire.headers import UNBUFFERED, Headers, downstream_headers
 from ollama_gateway.wire.whole import WholeAnswer
 
 Finish = Callable[[], Awaitable[None]]
@@ -70,7 +71,7 @@ async def relay(
         if whole is not None:
             await _relay_whole(answer, whole, ask, record, finish, headers, next_frames)
         else:
-            await ask.downstream.start(answer.status, headers)
+            await ask.downstream.start(answer.status, [*headers, UNBUFFERED])
             await _pass_on(answer, ask, record, finish, next_frames)
     if idle.cancelled_caught:
         timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
@@ -142,7 +143,12 @@ async def _pass_on(
         if failure is not None:
             raise failure
         frames = await next_frames()
-    # Ollama ends a stream like this when a model repeats itself: no fault of the backend.
+    if answer.ended_cleanly:
+        # Ollama ends a stream like this when a model repeats itself (llm/llama_server.go).
+        record.reason = NO_END
+        await finish()
+        await ask.downstream.end()
+        return
     answer.slot.failed(BackendFault.NONE, NO_END, clock.now())
     raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.backend import Backend
 
 _LOCATIONS: Final = re.compile(
     r"\w+://\S+"  # URLs
     r"|(?<![\w.])/[\w.@/-]+|\b[A-Z]:\\\S+"  # absolute paths
-    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-fA-F:]+\](?::\d+)?"  # IP addresses
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"  # IPv4 addresses
+    r"|\[[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*\](?::\d+)?"  # IPv6 addresses, of two colons
     r"|\b(?:[\w-]+\.)*[\w-]+\.[\w-]+:\d{2,5}\b|\blocalhost:\d+|\blookup \S+"  # host names
 )
 

@@ -8,15 +8,15 @@ from typing import Final
 import httpx
 
 from ollama_gateway.backends.health import BackendFault
-from ollama_gateway.errors import Forbidden, GatewayError, Unavailable, UpstreamFailed
-from ollama_gateway.flow.attempt import FULL_STATUSES, AttemptFailed
+from ollama_gateway.errors import GatewayError, ModelForbidden, Unavailable, UpstreamFailed
+from ollama_gateway.flow.failures import FULL_STATUSES, AttemptFailed
 
 NOTHING_REACHED: Final = {"connect_failed", "backend_down"}
 RETRY_AFTER: Final = 5.0
 """Seconds, if no backend sent `Retry-After`."""
 
 
-def verdict(failures: Sequence[AttemptFailed]) -> GatewayError:
+def verdict(failures: Sequence[AttemptFailed], requested_name: str) -> GatewayError:
     """Return the error for these failed attempts: the last one's, in general.
 
     A 404 says only that one backend lost the model, so it counts only if there is nothing else.
@@ -25,7 +25,7 @@ def verdict(failures: Sequence[AttemptFailed]) -> GatewayError:
         return Unavailable()
     found = [failure for failure in failures if failure.status != httpx.codes.NOT_FOUND]
     if not found:
-        return Forbidden(reason="backend_lacks_model")
+        return ModelForbidden(requested_name, reason="backend_lacks_model")
     reached = [failure for failure in found if failure.reason not in NOTHING_REACHED]
     if not reached:
         return Unavailable()

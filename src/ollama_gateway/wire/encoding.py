@@ -9,6 +9,7 @@ any of them. Only one frame is read, with a window of at most 8 MiB as in Ollama
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -21,6 +22,7 @@ else:
     from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
 ZSTD: Final = b"zstd"
+GZIP: Final = {"gzip", "x-gzip"}
 MAX_OUTPUT: Final = 256 * 1024
 """Bytes of output in one chunk."""
 _WINDOW_LOG: Final = 23
@@ -48,6 +50,16 @@ class Decoder:
         """End the body; raises BadRequest if it is incomplete."""
         if not self._frame.eof:
             raise _broken()
+
+
+def unzipped(data: bytes, limit: int) -> bytes:
+    """Return gzip data unpacked; empty if it is not gzip, cut, or more than `limit` bytes."""
+    unzip = zlib.decompressobj(wbits=31)  # with gzip's header
+    try:
+        text = unzip.decompress(data, limit)
+    except zlib.error:
+        return b""
+    return text if unzip.eof else b""
 
 
 def _broken() -> BadRequest:

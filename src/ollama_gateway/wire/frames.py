@@ -63,6 +63,11 @@ class LineFrames:
         _extend(self._rest, rest)
         return [line + b"\n" for line in lines if line.strip()]
 
+    @property
+    def is_between(self) -> bool:
+        """Whether no byte of a next line has come."""
+        return not self._rest
+
     def finish(self) -> list[bytes]:
         """Return nothing: a last line without its newline was cut off."""
         return []

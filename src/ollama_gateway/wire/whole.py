@@ -11,10 +11,11 @@ reads longer ones, because json holds the interpreter until it has read everythi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from ollama_gateway.wire.dialects import Dialect, Reading
-from ollama_gateway.wire.dialects.reading import GARBLED
+from ollama_gateway.wire.dialects import Dialect, Reading, Shape
+from ollama_gateway.wire.dialects.reading import GARBLED, has_shape, json_object
 from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
 from ollama_gateway.wire.outline import SLICE, Outline
 from ollama_gateway.wire.structure import Unreadable
@@ -34,16 +35,17 @@ class WholeAnswer:
 
     Args:
         dialect: reads the answer.
+        shape: members of which a good answer has at least one.
         is_kept: whether the caller needs the whole answer, so none is passed on early.
 
     """
 
     streamed: ClassVar[bool] = False
 
-    def __init__(self, dialect: Dialect, *, is_kept: bool = False) -> None:
+    def __init__(self, dialect: Dialect, shape: Shape, *, is_kept: bool = False) -> None:
         self.is_ended = False
         """Whether the whole answer arrived; `reading` is final then."""
-        self._dialect = dialect
+        self._dialect, self._shape = dialect, shape
         self._is_kept = is_kept
         self._held: list[bytes] = []
         """The chunks that are held."""
@@ -65,9 +67,12 @@ class WholeAnswer:
     def is_good(self) -> bool:
         """Return whether the answer may be passed on: a good one has begun, and no error."""
         members = self._outline.members if self._outline is not None else ()
-        names = {member.key for member in members if member.kind != "n"}
-        has_begun = "error" not in names and not self._dialect.answer_keys.isdisjoint(names)
+        kinds = {member.key: member.kind for member in members}
+        has_begun = kinds.get("error", "n") == "n" and self._has_shape(kinds)
         return self._is_passing or (has_begun and not self._is_kept)
+
+    def _has_shape(self, kinds: Mapping[str, str]) -> bool:
+        return any(kinds.get(name) == kind for name, kind in self._shape.items())
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take at most `SLICE` bytes; raises FrameTooLong, FrameGarbled."""
@@ -101,11 +106,17 @@ class WholeAnswer:
         self.is_ended = True
         if self._outline is None:
             body = b"".join(self._held)
-            self._meaning = self._dialect.read_body(body)
+            document = json_object(body)
+            self._meaning = GARBLED if document is None else self._dialect.interpret_body(document)
+            if self._meaning.error is None and not has_shape(document or {}, self._shape):
+                self._meaning = GARBLED
             return [body] if body else []
         try:
             self._outline.finish()
             self._meaning = self._dialect.interpret_body(self._outline.document)
+            kinds = {member.key: member.kind for member in self._outline.members}
+            if self._meaning.error is None and not self._has_shape(kinds):
+                self._meaning = GARBLED
         except Unreadable:
             self._meaning = GARBLED
         return self._held

@@ -7,12 +7,16 @@ errors so that the clients of its API raise them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import attrs
 
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.large import RequestBody
+
+Shape = Mapping[str, str]
+"""Members of an answer, and how their JSON begins: `{`, `[` or `"`."""
 
 
 @attrs.frozen
@@ -58,8 +62,18 @@ class Dialect(Protocol):
         ...
 
     @property
-    def answer_keys(self) -> frozenset[str]:
-        """Top-level keys: every good whole answer has at least one of them."""
+    def error_ends_stream(self) -> bool:
+        """Whether the error event is the dialect's own end of a failed stream."""
+        ...
+
+    def begins(self, document: dict[str, object], shape: Shape) -> bool:
+        """Return True if a frame can be the first of a good stream.
+
+        Args:
+            document: the frame's document.
+            shape: members of which a good answer has at least one.
+
+        """
         ...
 
     def read_frame(self, frame: bytes) -> Reading:

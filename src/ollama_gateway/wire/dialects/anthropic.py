@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage, Shape
 from ollama_gateway.wire.dialects.reading import (
     EventDialect,
     count_of,
@@ -34,6 +34,10 @@ ERROR_TYPES: Final = {
     529: "overloaded_error",
 }
 """By status; every other status is `api_error` (anthropic/anthropic.go, NewError)."""
+EVENTS: Final = {
+    *("message_start", "message_delta", "message_stop", "ping"),
+    *("content_block_start", "content_block_delta", "content_block_stop"),
+}
 _TEXT_KEYS: Final = strings_under("text", "thinking", "partial_json")
 _ORDINARY_STARTS: Final = (b"event: content_block_", b"event: message_start", b"event: ping")
 
@@ -44,13 +48,16 @@ class AnthropicDialect(EventDialect):
 
     name: str = "anthropic"
     relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type"})
-    answer_keys: ClassVar[frozenset[str]] = frozenset({"content"})
 
     def recognize(self, frame: bytes) -> Reading | None:
         """Recognize events that carry content by their first bytes."""
         if frame.startswith(_ORDINARY_STARTS):
             return ORDINARY
         return None
+
+    def begins(self, document: dict[str, object], shape: Shape) -> bool:  # noqa: ARG002
+        """Check the type, which each event has beside its name."""
+        return document.get("type") in EVENTS
 
     def interpret(self, document: dict[str, object]) -> Reading:
         """Find errors, the end and usage."""

@@ -7,10 +7,11 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage, Shape
 from ollama_gateway.wire.dialects.reading import (
     JSONDialect,
     error_text,
+    has_shape,
     one_line,
     strings_size,
     strings_under,
@@ -31,9 +32,6 @@ class OllamaDialect(JSONDialect):
     relevant_keys: ClassVar[frozenset[str]] = frozenset(
         {"error", "done", "eval_duration", *_COUNTS}
     )
-    answer_keys: ClassVar[frozenset[str]] = frozenset(
-        {"message", "response", "embedding", "embeddings"}
-    )
 
     def recognize(self, frame: bytes) -> Reading | None:
         """Recognize intermediate lines by their first key; all others are parsed."""
@@ -44,6 +42,10 @@ class OllamaDialect(JSONDialect):
         ):
             return ORDINARY
         return None
+
+    def begins(self, document: dict[str, object], shape: Shape) -> bool:
+        """Check the shape; each line also says whether it is the last (api/types.go)."""
+        return has_shape(document, shape) and isinstance(document.get("done"), bool)
 
     def interpret(self, document: dict[str, object]) -> Reading:
         """Find an error, the end and usage; any value of `error` is an error."""

@@ -32,6 +32,8 @@ from ollama_gateway.wire.splicing import with_value, without_member
 ERROR_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error"}
 """By status; every other status is `api_error` (openai/openai.go, NewError)."""
 _USAGE_OPTIONS: Final = "stream_options"
+QUOTA: Final = "insufficient_quota"
+"""The type and code on which Codex and other clients fail at once."""
 _MAX_END_EVENT: Final = 64
 """The end event is shorter, in bytes."""
 _TEXT_KEYS: Final = strings_under("content", "reasoning", "text", "arguments")
@@ -43,7 +45,6 @@ class OpenAIDialect(EventDialect):
 
     name: str = "openai"
     relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage"})
-    answer_keys: ClassVar[frozenset[str]] = frozenset({"choices", "data"})
 
     def recognize(self, frame: bytes) -> Reading | None:
         """Recognize events with choices, and the end; the rest is parsed."""
@@ -114,4 +115,6 @@ class OpenAIDialect(EventDialect):
 def error_object(error: GatewayError) -> dict[str, object]:
     """Return the value of `error`."""
     kind = ERROR_TYPES.get(error.status, "api_error")
-    return {"message": error.message, "type": kind, "param": None, "code": None}
+    if error.code == QUOTA:
+        kind = QUOTA
+    return {"message": error.message, "type": kind, "param": None, "code": error.code}

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import attrs
 
-from ollama_gateway.wire.dialects import Reading
+from ollama_gateway.wire.dialects import Reading, Shape
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.reading import error_text
 
@@ -20,6 +20,10 @@ class ProgressDialect(OllamaDialect):
     def recognize(self, _frame: bytes) -> Reading | None:
         """Return None: every line is parsed."""
         return None
+
+    def begins(self, document: dict[str, object], shape: Shape) -> bool:  # noqa: ARG002
+        """Check the status, which each line has."""
+        return isinstance(document.get("status"), str)
 
     def interpret(self, document: dict[str, object]) -> Reading:
         """Find an error or the end; an error ends the stream, in a 200 too (server/routes.go)."""

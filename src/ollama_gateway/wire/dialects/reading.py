@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final, cast
+from collections.abc import Mapping
+from typing import ClassVar, Final, cast
 
-from ollama_gateway.wire.dialects import Reading, ReportedUsage
+from ollama_gateway.wire.dialects import Reading, ReportedUsage, Shape
 from ollama_gateway.wire.large import RequestBody
 
 GARBLED: Final = Reading(is_garbled=True)
@@ -111,8 +112,22 @@ def whole_answer(document: dict[str, object], usage: ReportedUsage | None) -> Re
     return Reading(is_last=True, usage=usage)
 
 
+_KINDS: Final[dict[type, str]] = {dict: "{", list: "[", str: '"'}
+
+
+def has_shape(document: Mapping[str, object], shape: Shape) -> bool:
+    """Return True if the document has one of the members, and of its kind."""
+    return any(_KINDS.get(type(document.get(name))) == kind for name, kind in shape.items())
+
+
 class JSONDialect:
     """The shared part of all dialects."""
+
+    error_ends_stream: ClassVar[bool] = False
+
+    def begins(self, document: dict[str, object], shape: Shape) -> bool:
+        """Check the shape of the first frame."""
+        return has_shape(document, shape)
 
     def recognize(self, _frame: bytes) -> Reading | None:
         """Return None: no frame is recognized without parsing."""

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
+from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage, Shape
 from ollama_gateway.wire.dialects.openai import error_object
 from ollama_gateway.wire.dialects.reading import (
     EventDialect,
@@ -41,8 +41,8 @@ class ResponsesDialect(EventDialect):
     """`/v1/responses`."""
 
     name: str = "openai-responses"
+    error_ends_stream: ClassVar[bool] = True
     relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type", "response"})
-    answer_keys: ClassVar[frozenset[str]] = frozenset({"output"})
 
     def recognize(self, frame: bytes) -> Reading | None:
         """Recognize most events by their name; parse those that may end the stream."""
@@ -51,6 +51,10 @@ class ResponsesDialect(EventDialect):
         ):
             return ORDINARY
         return None
+
+    def begins(self, document: dict[str, object], shape: Shape) -> bool:  # noqa: ARG002
+        """Check the type, which each event has beside its name."""
+        return str(document.get("type")).startswith("response.")
 
     def interpret(self, document: dict[str, object]) -> Reading:
         """Find errors, the end and usage; the `response` inside can hold an error and usage too."""
@@ -75,21 +79,20 @@ class ResponsesDialect(EventDialect):
         return one_line({"error": error_object(error)}) + b"\n"
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002
-        """Return the event `error`, with that event's own fields and an `error` object.
+        """Return the event `response.failed`, with the error in its response and beside it.
 
-        OpenAI documents the former, but its Python client raises only on the latter, and would hand
-        a bare `error` or `response.failed` to a caller that may not check for it.
+        Codex shows the text of the former, if the stream then ends properly; OpenAI's clients raise
+        only on the latter.
         """
         shape = error_object(error)
+        said = {"code": shape["code"] or shape["type"], "message": error.message}
         event = {
-            "type": "error",
+            "type": "response.failed",
             "sequence_number": 0,
-            "code": shape["type"],
-            "message": error.message,
-            "param": None,
+            "response": {"object": "response", "status": "failed", "error": said, "output": []},
             "error": shape,
         }
-        return b"event: error\ndata: " + one_line(event) + b"\n\n"
+        return b"event: response.failed\ndata: " + one_line(event) + b"\n\n"
 
     def _usage(self, response: dict[str, object]) -> ReportedUsage | None:
         usage = response.get("usage")
