@@ -273,6 +273,10 @@ def _watchers(
         f"discovery:{backend.name}": partial(discovery.watch, backend)
         for backend in discovery.backends.all
     }
+    watchers |= {
+        f"running:{backend.name}": partial(discovery.watch_running, backend)
+        for backend in discovery.backends.all
+    }
     watchers["pauses"] = pauses.watch
     watchers["audit"] = audit.upkeep.watch
     if audit.flusher is not None:

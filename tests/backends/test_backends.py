@@ -6,7 +6,8 @@ import httpx
 import pytest
 import trio
 
-from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
 from ollama_gateway.wire.names import ModelName
 from tests.backends.asking import UNUSED
@@ -45,10 +46,10 @@ def test_two_failed_polls_change_nothing_and_the_third_takes_it_out() -> None:
     known = backends(1)
     known.polled(known.all[0], listing(entry("m:1")), 0)
     for _ in range(2):
-        known.failed(known.all[0], "no answer", 1)
+        known.failed(known.all[0], "no answer")
     assert names(known) == ["a"]
 
-    known.failed(known.all[0], "no answer", 1)
+    known.failed(known.all[0], "no answer")
 
     assert known.catalog.models == {}
     with pytest.raises(ModelDown):
@@ -59,7 +60,7 @@ def test_one_good_poll_brings_it_back() -> None:
     """One good poll brings a backend back."""
     known = backends(1)
     for _ in range(5):
-        known.failed(known.all[0], "no answer", 0)
+        known.failed(known.all[0], "no answer")
 
     known.polled(known.all[0], listing(entry("m:1")), 1)
 
@@ -71,7 +72,7 @@ def test_a_model_is_forgotten_after_a_day() -> None:
     known = backends(1)
     known.polled(known.all[0], listing(entry("m:1")), 0)
     for _ in range(3):
-        known.failed(known.all[0], "no answer", 1)
+        known.failed(known.all[0], "no answer")
 
     with pytest.raises(ModelDown):
         names(known, now=DAY - 1)
@@ -98,12 +99,12 @@ async def test_attempts_on_a_backend_that_goes_down_are_cancelled() -> None:
     backend = known.all[0]
     known.polled(backend, listing(entry("m:1")), 0)
     scope = trio.CancelScope()
-    backend.unanswered.add(scope)
+    backend.unanswered[scope] = None
     for _ in range(2):
-        known.failed(backend, "no answer", 0)
+        known.failed(backend, "no answer")
     assert not scope.cancel_called
 
-    known.failed(backend, "no answer", 0)
+    known.failed(backend, "no answer")
 
     assert scope.cancel_called
 
@@ -123,7 +124,7 @@ def test_the_last_version_is_kept() -> None:
     known = backends(1)
     known.polled(known.all[0], listing(version="0.9"), 0)
     for _ in range(3):
-        known.failed(known.all[0], "no answer", 0)
+        known.failed(known.all[0], "no answer")
 
     assert (known.catalog.version, known.last_version) == (None, "0.9")
 
@@ -137,5 +138,5 @@ def test_a_copy_from_elsewhere_never_overrules_a_poll() -> None:
 
     known.restore(known.all[0], listing(entry("m:1")), 0)
 
-    with pytest.raises(ModelDown):
+    with pytest.raises(ModelUnknown):
         names(known)

@@ -64,12 +64,10 @@ def test_a_model_that_was_deleted_is_forgotten_where_nobody_lists_it() -> None:
     a, b = known.all
     known.polled(a, listing(), 1)
     for _ in range(3):
-        known.failed(b, "no answer", 1)
-    known.forget(M)
+        known.failed(b, "no answer")
     with pytest.raises(ModelDown):
         known.check(M, 2)
 
     known.polled(b, listing(), 3)
-    known.forget(M)
     with pytest.raises(ModelUnknown):
         known.check(M, 4)

@@ -13,7 +13,8 @@ import structlog.testing
 import trio
 import trio.testing
 
-from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.pausing import READ_SECONDS, PauseFile, Pauses
 from tests.backends.asking import UNUSED
 from tests.backends.spoilt_pauses import SPOILT

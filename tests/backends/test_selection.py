@@ -37,7 +37,7 @@ def track_of(states: Mapping[str, State]) -> Track:
         backend.health_of(M).backoff_until = state.get("rests", 0)
         if state.get("is_down"):
             for _ in range(3):
-                track.backends.failed(backend, "no answer", 0)
+                track.backends.failed(backend, "no answer")
     track.backends.pause([name for name, state in states.items() if state.get("is_paused")])
     return track
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 import redis
 
-from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.shared import (
     CATALOG_KEY,
     CatalogCopier,

@@ -23,7 +23,7 @@ async def test_a_hanging_backend_that_discovery_loses_is_left(
         async def lose() -> None:
             await trio.sleep(5)
             for _ in range(3):
-                scenario.gateway.backends.failed(scenario.gateway.backends.all[0], "no answer", 5)
+                scenario.gateway.backends.failed(scenario.gateway.backends.all[0], "no answer")
 
         nursery.start_soon(lose)
         reply = await scenario.ask()

@@ -11,30 +11,22 @@ Every change that may give room to a waiting request ends with `line.dispatch()`
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Final
 
 import attrs
-import httpx
 import trio
 
-from ollama_gateway.backends.breaker import Breaker
-from ollama_gateway.backends.catalog import Catalog, Listing, allows
-from ollama_gateway.backends.health import Health
+from ollama_gateway.backends.backend import UNLISTED, Backend
+from ollama_gateway.backends.catalog import Catalog, Listing
 from ollama_gateway.backends.mismatch import log_digest_mismatches
-from ollama_gateway.backends.outgoing import Outgoing
-from ollama_gateway.backends.transport import Transport
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.names import ModelName
 
-FAILED_POLLS_TO_DOWN: Final = 3
 REMEMBERED_SECONDS: Final = 24 * 3600.0
-"""Seconds for which an unlisted model stays known for routing."""
-UNLISTED: Final = "-"
-"""The health key of all unlisted models: cloud names, of which a client can invent any number."""
+"""Seconds for which the models of a backend that is down stay known for routing."""
 
 log = get_logger("backends")
 
@@ -53,95 +45,7 @@ class ModelDown(Exception):
 
 
 class ModelUnknown(Exception):
-    """No backend hosts the model, or has listed it in the last `REMEMBERED_SECONDS`."""
-
-
-@attrs.define(eq=False)
-class Backend:
-    """One Ollama server: how to reach it, and its state."""
-
-    name: str
-    url: httpx.URL
-    transport: Transport = attrs.field(repr=False)
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    """Sent with every request; may contain secrets."""
-    priority: int = 1
-    patterns: tuple[str, ...] = ("*",)
-    slots: int = 0
-    """Maximum of concurrent attempts; 0 means no maximum."""
-    in_flight: int = attrs.field(default=0, init=False)
-    is_paused: bool = attrs.field(default=False, init=False)
-    breaker: Breaker = attrs.field(factory=Breaker, init=False, repr=False)
-    """Counts failed connections; `health` has one breaker for each model."""
-    health: dict[str, Health] = attrs.field(factory=dict, init=False, repr=False)
-    """By model key."""
-    listing: Listing | None = attrs.field(default=None, init=False, repr=False)
-    failed_polls: int = attrs.field(default=0, init=False)
-    error: str | None = attrs.field(default=None, init=False)
-    """Why the last poll failed: one of the gateway's own texts."""
-    polls: int = attrs.field(default=0, init=False)
-    polls_begun: int = attrs.field(default=0, init=False)
-    latest_poll: int = attrs.field(default=0, init=False)
-    """The highest number of an ended poll; an older poll that ends later is ignored."""
-    answered: set[str] = attrs.field(factory=set, init=False, repr=False)
-    """Keys of listed models that have answered since the last poll."""
-    unanswered: set[trio.CancelScope] = attrs.field(factory=set, init=False, repr=False)
-    """Cancel scopes of attempts without a good chunk yet."""
-    outgoing: Outgoing = attrs.field(init=False, repr=False)
-    """Makes its requests."""
-
-    def __attrs_post_init__(self) -> None:
-        self.outgoing = Outgoing.of(self.url, self.headers)
-
-    @property
-    def is_up(self) -> bool:
-        """True from a good poll until three in a row have failed."""
-        return self.listing is not None and self.failed_polls < FAILED_POLLS_TO_DOWN
-
-    def hosts(self, model: ModelName) -> bool:
-        """True if the last listing has the model; cloud models are served without being listed."""
-        if self.listing is None:
-            return False
-        return model.key in self.listing.models or (model.cloud and allows(self.patterns, model))
-
-    def has_warm(self, model: ModelName) -> bool:
-        """True if the model was loaded at the last poll, or has answered since."""
-        return self.has_warm_key(model.key)
-
-    def has_warm_key(self, key: str) -> bool:
-        """Do the same for a model key."""
-        is_running = self.listing is not None and key in self.listing.running
-        return is_running or key in self.answered
-
-    def has_answered(self, model: ModelName) -> None:
-        """Note that the model is loaded now; ignore models that the backend does not list."""
-        if self.listing is not None and model.key in self.listing.models:
-            self.answered.add(model.key)
-
-    @property
-    def is_full(self) -> bool:
-        """True if all its slots are taken."""
-        return 0 < self.slots <= self.in_flight
-
-    def health_of(self, model: ModelName) -> Health:
-        """Return the health of a model on this backend."""
-        is_listed = self.listing is not None and model.key in self.listing.models
-        key = model.key if is_listed else UNLISTED
-        if key not in self.health:
-            self.health[key] = Health()
-        return self.health[key]
-
-    def spelling(self, model: ModelName) -> str | None:
-        """Return the model's name as the backend spells it; None if it does not list the model."""
-        entry = self.listing.models.get(model.key) if self.listing else None
-        return entry["name"] if entry else None
-
-    def context(self, model: ModelName) -> int | None:
-        """Return the context length from the listing (`/api/tags`, since Ollama 0.30), or None."""
-        entry = self.listing.models.get(model.key) if self.listing else None
-        details = entry.get("details") if entry else None
-        tokens = details.get("context_length") if isinstance(details, dict) else None
-        return tokens if type(tokens) is int and tokens > 0 else None
+    """No backend hosts the model, and none that is down hosted it."""
 
 
 @attrs.define(eq=False)
@@ -153,7 +57,6 @@ class Backends:
     line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
     catalog: Catalog = attrs.field(factory=Catalog, init=False)
     last_version: str | None = attrs.field(default=None, init=False)
-    _last_seen: dict[str, float] = attrs.field(factory=dict, init=False)
 
     @classmethod
     def of(cls, backends: Iterable[Backend], metrics: Metrics | None = None) -> Backends:
@@ -184,10 +87,14 @@ class Backends:
         hosts = [b for b in self.all if b.is_up and b.hosts(model) and only in (None, b)]
         if not hosts:
             is_elsewhere = only is not None and only.is_up
-            is_down = self._is_known(model, now) and not is_elsewhere
+            is_down = self._may_come_back(model, now) and not is_elsewhere
             raise ModelDown if is_down else ModelUnknown
         if all(backend.is_paused for backend in hosts):
             raise ModelDown("backends_paused")
+
+    def is_remote(self, model: ModelName) -> bool:
+        """Return True if any backend lists the name for a cloud model."""
+        return any(backend.is_remote(model) for backend in self.all)
 
     def context(self, model: ModelName) -> int | None:
         """Return the largest context length that a backend lists for the model, or None."""
@@ -202,13 +109,19 @@ class Backends:
                 health.backoff_until = now  # the process that was full has ended
         backend.polls += 1
         backend.failed_polls, backend.error = 0, None
-        backend.listing = listing
-        backend.answered.clear()
+        backend.take_over(listing, now)
         listed = {UNLISTED, *listing.models}
         backend.health = {key: health for key, health in backend.health.items() if key in listed}
-        self._renew(now)
+        self._renew()
 
-    def failed(self, backend: Backend, reason: str, now: float) -> None:
+    def polled_running(self, backend: Backend, running: object) -> None:
+        """Record what a backend has loaded; `running` is its answer to `/api/ps`."""
+        if backend.listing is not None:
+            listing = backend.listing.with_running(running, backend.patterns)
+            backend.take_over(listing, backend.listed_at)
+            self._renew()
+
+    def failed(self, backend: Backend, reason: str) -> None:
         """Record a failed poll; the third in a row takes the backend down and ends its attempts."""
         was_up = backend.is_up
         backend.polls += 1
@@ -216,31 +129,35 @@ class Backends:
         backend.error = reason
         if backend.is_up:
             return
-        for scope in backend.unanswered:
-            scope.cancel()
+        for scope, model in backend.unanswered.items():
+            if model is None or self._is_elsewhere(model, backend):
+                scope.cancel()
         if was_up or backend.polls == 1:
             log.warning("backend down", backend=backend.name, reason=reason)
-        self._renew(now)
+        self._renew()
+
+    def _is_elsewhere(self, model: ModelName, backend: Backend) -> bool:
+        """Return True if another backend could serve the model now.
+
+        If none could, a busy machine that answers no polls is better than none.
+        """
+        others = (other for other in self.all if other is not backend)
+        return any(b.is_up and not b.is_paused and b.hosts(model) for b in others)
 
     def restore(self, backend: Backend, listing: Listing, now: float) -> None:
         """Use a listing that another process has read, until this process has polled."""
         if backend.polls == 0:
-            backend.listing = listing
-            self._renew(now)
+            backend.take_over(listing.allowed_by(backend.patterns), now)
+            self._renew()
 
-    def lost(self, backend: Backend, model: ModelName, now: float) -> None:
+    def lost(self, backend: Backend, model: ModelName) -> None:
         """Take a model that the backend lists but lacks off its listing, until the next poll."""
         if backend.listing is None or model.key not in backend.listing.models:
             return
         models = {k: entry for k, entry in backend.listing.models.items() if k != model.key}
         backend.listing = attrs.evolve(backend.listing, models=models)
         log.warning("backend lacks a model it lists", backend=backend.name, model=model.short)
-        self._renew(now)
-
-    def forget(self, model: ModelName) -> None:
-        """Forget a deleted model, unless a backend still lists it."""
-        if not any(b.listing and model.key in b.listing.models for b in self.all):
-            self._last_seen.pop(model.key, None)
+        self._renew()
 
     def pause(self, names: Collection[str]) -> None:
         """Pause exactly these backends, and resume all others."""
@@ -268,20 +185,16 @@ class Backends:
         self.metrics.breaker_changed(backend.name, "closed", "answered")
         self.line.dispatch()
 
-    def _renew(self, now: float) -> None:
+    def _renew(self) -> None:
         up = [(b.name, b.listing) for b in self.all if b.is_up and b.listing is not None]
         before, self.catalog = self.catalog, Catalog.union(up)
         log_digest_mismatches(before, self.catalog)
         self.last_version = self.catalog.version or self.last_version
-        for backend in self.all:
-            if backend.is_up and backend.listing is not None:
-                self._last_seen.update(dict.fromkeys(backend.listing.models, now))
-        self._last_seen = {
-            k: at for k, at in self._last_seen.items() if now - at < REMEMBERED_SECONDS
-        }
         self.line.dispatch()
 
-    def _is_known(self, model: ModelName, now: float) -> bool:
+    def _may_come_back(self, model: ModelName, now: float) -> bool:
+        """Return True if a backend that is down hosted the model, or may turn out to host it."""
         if not self.were_all_polled or model.cloud:
             return True
-        return now - self._last_seen.get(model.key, -math.inf) < REMEMBERED_SECONDS
+        down = (backend for backend in self.all if not backend.is_up)
+        return any(b.hosts(model) and now - b.listed_at < REMEMBERED_SECONDS for b in down)

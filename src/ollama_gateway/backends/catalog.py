@@ -23,6 +23,8 @@ ModelEntry = dict[str, Any]
 
 MIN_DIGEST: Final = 12
 """The `ollama` CLI slices `digest[:12]` and panics on a shorter one (cmd/cmd.go)."""
+MAX_LINEAGE: Final = 10
+"""Steps from a model to the one whose weights it uses."""
 MAX_MODELS: Final = 10_000
 """Models read from one listing; the rest is ignored."""
 _LISTED: Final = DocumentLimits(containers=100_000, values=1_000_000)
@@ -45,6 +47,32 @@ class Listing:
     """By model key (`ModelName.key`), in the backend's order."""
     running: Mapping[str, ModelEntry]
     """The loaded models, from `/api/ps`, by key."""
+
+    def allowed_by(self, patterns: tuple[str, ...]) -> Listing:
+        """Leave out the models that a backend's settings do not let it serve."""
+        models, running = (
+            {key: entry for key, entry in entries.items() if allows(patterns, _parsed(entry))}
+            for entries in (self.models, self.running)
+        )
+        return attrs.evolve(self, models=models, running=running)
+
+    def with_running(self, document: object, patterns: tuple[str, ...]) -> Listing:
+        """Return the listing with another answer to `/api/ps`."""
+        return attrs.evolve(self, running=_entries(document, patterns))
+
+    def weights_of(self, key: str) -> str:
+        """Return a name for a model's weights; Ollama runs all models of the same weights as one.
+
+        A copy has the digest of its original, and a model made `from` another names that as its
+        `parent_model` (server/sched.go: runners are kept by the path of the blob).
+        """
+        for _ in range(MAX_LINEAGE):
+            parent = _parent_of(self.models.get(key) or self.running.get(key))
+            if parent is None or parent == key:
+                break
+            key = parent
+        entry = self.models.get(key) or self.running.get(key)
+        return key if entry is None else entry["digest"]
 
     @classmethod
     def read(
@@ -74,6 +102,27 @@ def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, ModelEntr
 def allows(patterns: tuple[str, ...], name: ModelName) -> bool:
     """True if a backend's `models` setting allows the name; `*` allows cloud models too."""
     return any(pattern == "*" or matches(pattern, name) for pattern in patterns)
+
+
+def is_remote(entry: ModelEntry) -> bool:
+    """Return True if the model runs at a `remote_host` (server/routes.go, ListHandler)."""
+    return bool(entry.get("remote_host"))
+
+
+def _parsed(entry: ModelEntry) -> ModelName:
+    return ModelName.parse(entry["name"])
+
+
+def _parent_of(entry: ModelEntry | None) -> str | None:
+    """Return the key of the model from which this one was made."""
+    details = entry.get("details") if entry else None
+    parent = details.get("parent_model") if isinstance(details, dict) else None
+    if not isinstance(parent, str) or not parent:
+        return None
+    try:
+        return ModelName.parse(parent).key
+    except BadRequest:  # older versions name a file
+        return None
 
 
 def _name_of(entry: object) -> ModelName | None:

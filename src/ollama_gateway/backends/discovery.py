@@ -7,13 +7,16 @@ repeated sooner than the interval, so that a dead backend is known within second
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final, cast
 
 import anyio
 import attrs
 import httpx
+import trio
 
-from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing, listing_intake
 from ollama_gateway.backends.connecting import tls_fault
 from ollama_gateway.errors import BadRequest
@@ -24,6 +27,8 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer to a poll."""
 RUNNING_TIMEOUT: Final = 1.0
 """Seconds for `/api/ps`: the start waits for a poll, and must not wait for a model to load."""
+RUNNING_INTERVAL: Final = 1.0
+"""Seconds between two questions for what is loaded."""
 RETRY_AFTER_FAILURE: Final = 2.0
 """Seconds between failed polls, unless the interval is shorter: a backend that stops answering is
 down within `3 * (2 s + timeout)`."""
@@ -106,6 +111,23 @@ class BackendDiscovery:
             failed = backend.failed_polls > 0
             await anyio.sleep(min(self.interval, RETRY_AFTER_FAILURE) if failed else self.interval)
 
+    async def watch_running(self, backend: Backend) -> None:
+        """Ask a backend what it has loaded whenever a request has changed that, without end.
+
+        It is asked at once, and again after a second, since Ollama unloads a model a little later.
+        """
+        while True:
+            await backend.load_changed.wait()
+            backend.load_changed = trio.Event()
+            for _ in range(2):
+                await self.poll_running(backend)
+                await anyio.sleep(RUNNING_INTERVAL)
+
+    async def poll_running(self, backend: Backend) -> None:
+        """Ask a backend once what it has loaded; if it does not answer, nothing changes."""
+        with anyio.move_on_after(min(self.timeout, RUNNING_TIMEOUT)), suppress(PollFailed):
+            self.backends.polled_running(backend, await _get(backend, "/api/ps"))
+
     async def poll_once(self, backend: Backend) -> None:
         """Poll one backend and record the outcome, unless a later poll has ended first."""
         backend.polls_begun += 1
@@ -121,7 +143,7 @@ class BackendDiscovery:
         if isinstance(outcome, Listing):
             self.backends.polled(backend, outcome, anyio.current_time())
         else:
-            self.backends.failed(backend, str(outcome), anyio.current_time())
+            self.backends.failed(backend, str(outcome))
         if self.backends.were_all_polled:
             self._all_polled.set()
 

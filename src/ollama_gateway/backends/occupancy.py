@@ -17,7 +17,8 @@ from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
 
 if TYPE_CHECKING:
-    from ollama_gateway.backends.backends import Backend, Backends
+    from ollama_gateway.backends.backend import Backend
+    from ollama_gateway.backends.backends import Backends
 
 FAILING: Final = {BackendFault.UNREACHABLE, BackendFault.BROKEN, BackendFault.ERROR}
 """Faults that mark a model on a backend as failing until it answers again."""
@@ -93,6 +94,8 @@ class Slot:
         self._has_answered, self.health.is_failing = True, False
         self._probes.discard(self.health.breaker)
         self.backend.has_answered(self.model)
+        if not self.was_warm:
+            self.backend.load_changed.set()
         if is_timed:
             self.health.first_chunks.append(now - self.began)
         if self.health.breaker.answered():
@@ -114,7 +117,7 @@ class Slot:
         elif fault is BackendFault.FULL:
             self.health.backoff(now, retry_after)
         elif fault is BackendFault.LACKS_MODEL:
-            self._backends.lost(self.backend, self.model, now)
+            self._backends.lost(self.backend, self.model)
 
     def blame(self, now: float) -> None:
         """Count its error after all: another backend has served the request."""

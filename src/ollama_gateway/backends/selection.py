@@ -22,7 +22,8 @@ import anyio
 import attrs
 
 from ollama_gateway import clock
-from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.health import Health
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.waiting import Waiter

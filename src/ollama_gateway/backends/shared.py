@@ -73,7 +73,7 @@ class SharedCatalog:
         """
         try:
             fields = cast("dict[bytes, bytes]", self._redis.hgetall(CATALOG_KEY))
-        except redis.RedisError:
+        except Exception:  # noqa: BLE001 - an odd reply can break the client anywhere
             # From None: a server without AUTH quotes the password that it was sent.
             raise SharedCatalogDown("Redis does not answer") from None
         listings, newest = {}, 0.0
@@ -94,7 +94,7 @@ class SharedCatalog:
                 pipeline.hset(CATALOG_KEY, mapping=cast("Any", fields))
                 pipeline.expire(CATALOG_KEY, COPY_LIFETIME)
                 pipeline.execute()
-        except redis.RedisError:
+        except Exception:  # noqa: BLE001 - an odd reply can break the client anywhere
             # From None: a server without AUTH quotes the password that it was sent.
             raise SharedCatalogDown("Redis does not answer") from None
 

@@ -22,18 +22,18 @@ import attrs
 import httpx
 import trio
 
-from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.transport import ONCE
 from ollama_gateway.backends.uploading import ONE_WRITE, BodyFailed
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask, Downstream
-from ollama_gateway.flow.attempt import BackendRefused
 from ollama_gateway.flow.command import Command
+from ollama_gateway.flow.failures import BackendRefused
 from ollama_gateway.flow.relay import Finish
 from ollama_gateway.ledger.record import Attempt, AuditRecord
 from ollama_gateway.wire.dialects import Dialect, Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, WholeBody, frames_for
-from ollama_gateway.wire.headers import Headers, downstream_headers
+from ollama_gateway.wire.headers import UNBUFFERED, Headers, downstream_headers
 from ollama_gateway.wire.large import RequestBody, chunks_of
 
 PASSED_ON_STATUSES: Final = {400, 404, 405, 409, 413, 422, 429}
@@ -86,7 +86,7 @@ async def send_command(
         raise
     note.first_chunk = record.ttft = anyio.current_time() - ask.arrived
     try:
-        yield _reply(response)
+        yield _reply(response, is_account=command.endpoint.is_account)
     finally:
         await response.aclose()
 
@@ -125,11 +125,11 @@ def _time_limit(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
     """Limit the block to some seconds or, if infinite, until discovery finds the backend down."""
     with trio.CancelScope(deadline=anyio.current_time() + seconds) as waiting:
         if math.isinf(seconds):
-            backend.unanswered.add(waiting)
+            backend.unanswered[waiting] = None
         try:
             yield waiting
         finally:
-            backend.unanswered.discard(waiting)
+            backend.unanswered.pop(waiting, None)
     if waiting.cancelled_caught and math.isinf(seconds):
         raise _failed("the backend stopped answering", "backend_down")
     if waiting.cancelled_caught:
@@ -172,9 +172,10 @@ class _RelayedBody(httpx.AsyncByteStream):
         return chunk
 
 
-def _reply(response: httpx.Response) -> Reply:
+def _reply(response: httpx.Response, *, is_account: bool) -> Reply:
     status, kind = response.status_code, response.headers.get("content-type", "")
-    if not response.is_success and status not in PASSED_ON_STATUSES and status < 500:  # noqa: PLR2004
+    is_own = status in PASSED_ON_STATUSES or (is_account and status == httpx.codes.UNAUTHORIZED)
+    if not response.is_success and not is_own and status < 500:  # noqa: PLR2004
         raise _failed("the backend refused the gateway", f"status_{status}")
     frames = frames_for(kind)
     is_odd = response.is_success and kind and frames is None
@@ -194,7 +195,7 @@ async def relay_reply(
     record.backend = record.attempts[-1].backend if reply.is_success else None
     headers = downstream_headers(reply.headers) + extra
     if reply.frames.streamed and reply.is_success:
-        await ask.downstream.start(reply.status, headers)
+        await ask.downstream.start(reply.status, [*headers, UNBUFFERED])
         await _stream(reply, ask, record, finish, idle)
         return
     body = b"".join(await _next(reply, idle))

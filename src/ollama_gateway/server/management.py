@@ -11,7 +11,8 @@ from functools import partial
 
 import attrs
 
-from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
@@ -76,7 +77,5 @@ class Management:
         """
         if command.changes_models and record.outcome == "completed":
             await self.discovery.refresh(backend)
-        if command.is_deletion and record.outcome == "completed" and command.model is not None:
-            self.backends.forget(command.model)
         self.limits.settle(lease)
         await self.ledger.finalize(record)
