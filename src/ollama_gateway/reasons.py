@@ -56,7 +56,7 @@ class Reason(StrEnum):
     )
     FOREIGN_HOST = "foreign_host", "the admin listener was asked by an unknown name"
     FRAME_TOO_LONG = "frame_too_long", "one frame of the backend's answer was too long"
-    GARBLED_ANSWER = "garbled_answer", "the backend's answer could not be read"
+    GARBLED_ANSWER = "garbled_answer", "the backend's answer was none of this dialect"
     HEADERS_TOO_LARGE = "headers_too_large", "the request's headers were too large"
     IDLE_TIMEOUT = (
         "idle_timeout",
@@ -74,7 +74,7 @@ class Reason(StrEnum):
     MODEL_NOT_ALLOWED = "model_not_allowed", "the key may not use this model"
     NO_PROCESS = "no_process", "no process of the gateway answered"
     NO_SUCH_BACKEND = "no_such_backend", "the request named a backend that does not exist"
-    NO_TERMINAL_MARKER = "no_terminal_marker", "the backend's answer ended early"
+    NO_TERMINAL_MARKER = "no_terminal_marker", "the backend ended its answer without a last line"
     NOT_AN_OLLAMA = "not_an_ollama", "the server that answered is not an Ollama"
     QUEUE_FULL = "queue_full", "too many requests waited for a backend"
     QUEUE_TIMEOUT = "queue_timeout", "no backend had room within race.queue_timeout"
@@ -85,6 +85,7 @@ class Reason(StrEnum):
     SLOW_HEAD = "slow_head", "the headers came too slowly"
     SLOW_REQUEST = "slow_request", "the request came too slowly"
     TLS_HANDSHAKE = "tls_handshake", "the TLS handshake failed"
+    TOOLS_REMOVED = "tools_removed", "search tools that the key may not use were taken out"
     TOTAL_TIMEOUT = "total_timeout", "the whole took longer than race.total_timeout"
     UNKNOWN_MODEL = "unknown_model", "no backend hosts this model"
     UNKNOWN_ROUTE = "unknown_route", "the gateway has no such path"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.backend import Backend
 from ollama_gateway.flow.scrubbing import scrubbed
 from tests.backends.asking import UNUSED
 

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES, FIRST_WAIT, JITTER, LONGEST_WAIT
-from ollama_gateway.flow.attempt import BackendRefused
+from ollama_gateway.flow.failures import BackendRefused
 from tests.flow.racing import GOOD, NEVER, M, RacePlan, Track, error, failed, unreachable
 
 Clock = trio.testing.MockClock

@@ -9,7 +9,8 @@ import attrs
 import trio
 import typer
 
-from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Catalog, Listing, names, short_digest
 from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build_backends import build_backends

@@ -20,7 +20,7 @@ import trio
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
-from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.backend import Backend
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit

@@ -12,11 +12,13 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.backends.backends import Backend
-from ollama_gateway.errors import Forbidden, UnsupportedEncoding
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
+from ollama_gateway.errors import Forbidden, ModelForbidden, SearchForbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.keys.key import Principal
+from ollama_gateway.ledger.asked import end_user_in
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
@@ -24,9 +26,9 @@ from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import Headers, content_coding, upstream_headers
 from ollama_gateway.wire.large import RequestBody, Steps, fields_of
 from ollama_gateway.wire.load_options import LoadOptions, load_options
-from ollama_gateway.wire.loading import only_loads
+from ollama_gateway.wire.loading import only_loads, unloads
 from ollama_gateway.wire.names import ModelName
-from ollama_gateway.wire.searching import PASSES, wants_search
+from ollama_gateway.wire.searching import PASSES, wants_search, without_search
 from ollama_gateway.wire.splicing import with_value
 
 MODEL_FIELD: Final = ("model",)
@@ -53,11 +55,22 @@ class ModelCall:
     """The path segment that the endpoint takes."""
     size: int = 0
     """Bytes of the body as the client sent it."""
+    end_user: str | None = None
+    """The end user that the body names, where the key says in which field."""
+    unloads: bool = False
+    """Whether the model leaves the backend's memory after the answer."""
+    lost_tools: bool = False
+    """Whether tools that the key may not use were taken out of the body."""
 
     @property
     def path(self) -> str:
         """The path at a backend."""
         return f"{self.endpoint.path}/{self.parameter}" if self.parameter else self.endpoint.path
+
+    @property
+    def changes(self) -> Headers:
+        """The response header for a request that the gateway changed."""
+        return [(b"x-gateway-changed", b"tools")] if self.lost_tools else []
 
     @property
     def may_write_unheard(self) -> bool:
@@ -94,6 +107,18 @@ def may_call(principal: Principal, ask: Ask) -> None:
         raise UnsupportedEncoding
 
 
+def check_remote(principal: Principal, backends: Backends, model: ModelName, asked: str) -> None:
+    """Refuse an alias of a cloud model to keys without the right to it; raises ModelForbidden."""
+    if backends.is_remote(model) and not may_use_in_cloud(principal, model):
+        raise ModelForbidden(asked, reason="model_not_allowed")
+
+
+def may_use_in_cloud(principal: Principal, model: ModelName) -> bool:
+    """Return True if the key may use the model as a cloud model, whatever it is called."""
+    name = model if model.cloud else attrs.evolve(model, tag=f"{model.tag}-cloud")
+    return principal.may_use(name)
+
+
 async def read_call(
     principal: Principal, ask: Ask, body: RequestBody, *, is_measured: bool
 ) -> ModelCall:
@@ -108,14 +133,13 @@ async def read_call(
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
     if not principal.may_use(model):
-        raise Forbidden(reason="model_not_allowed")
-    searches = await _searches(principal, ask.endpoint, document, body)
-    headers = upstream_headers(ask.headers)
+        raise ModelForbidden(requested_name, reason="model_not_allowed")
+    headers, size = upstream_headers(ask.headers), len(body)
+    searches, body = await _searches(principal, ask.endpoint, document, body, model)
     passes = PASSES if searches else 1
-    size = len(body)
     is_measured = is_measured and not _only_loads(ask, model, document, body)
     measure = await in_turns(_measured(ask, document, body, passes)) if is_measured else None
-    options = load_options(document)
+    options, lost_tools = load_options(document), len(body) < size
     hides = streams and not ask.endpoint.dialect.stream_has_usage(document)
     if hides:
         body = ask.endpoint.dialect.with_usage(body)
@@ -130,20 +154,33 @@ async def read_call(
         load_options=options,
         hides_usage=hides,
         size=size,
+        end_user=end_user_in(document, principal),
+        unloads=unloads(document),
+        lost_tools=lost_tools,
     )
 
 
 async def _searches(
-    principal: Principal, endpoint: Endpoint, document: dict[str, object], body: RequestBody
-) -> bool:
-    """Return whether the request makes Ollama search the web; raises Forbidden."""
+    principal: Principal,
+    endpoint: Endpoint,
+    document: dict[str, object],
+    body: RequestBody,
+    model: ModelName,
+) -> tuple[bool, RequestBody]:
+    """Return whether the request makes Ollama search the web, and its body.
+
+    For a key without that right the body comes back without its search tools; raises
+    SearchForbidden where they cannot be taken out.
+    """
     has_none = isinstance(body, bytes) and not json_body.lookup(document, "tools")
-    if has_none or not endpoint.searches:
-        return False
-    searches = await in_turns(wants_search(body))
-    if searches and not principal.may_search():
-        raise Forbidden(reason="web_search_not_allowed")
-    return searches
+    if has_none or not endpoint.searches or not await in_turns(wants_search(body)):
+        return False, body
+    if principal.may_search():
+        return True, body
+    reduced = without_search(body)
+    if reduced is None:
+        raise SearchForbidden(model.short)
+    return False, reduced
 
 
 def _only_loads(ask: Ask, model: ModelName, document: dict[str, object], body: RequestBody) -> bool:

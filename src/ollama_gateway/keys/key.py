@@ -183,11 +183,15 @@ def _check_limit(_limits: object, field: attrs.Attribute[int | None], limit: int
         raise WrongValue(f"{field.name} is not a whole number from 0 to {MAX_LIMIT}")
 
 
+_USER_SOURCE: Final = re.compile(r"[a-z0-9-]{1,64}|body:[a-z0-9_]{1,64}(?:\.[a-z0-9_]{1,64}){0,3}")
+"""A header, or a field of the body."""
+
+
 def _check_user_header(_key: object, _field: object, name: str | None) -> None:
     if name is None:
         return
-    if not re.fullmatch(r"[a-z0-9-]{1,64}", name) or name in SECRET_HEADERS:
-        raise WrongValue(f"{name[:60]!r} cannot be the header that names the end user")
+    if not _USER_SOURCE.fullmatch(name) or name in SECRET_HEADERS:
+        raise WrongValue(f"{name[:60]!r} cannot be the header or field that names the end user")
 
 
 @attrs.frozen

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from ollama_gateway.wire.body import lookup
+
+BODY_FIELD: Final = "body:"
+"""Stands before a field of the body in place of a header's name."""
 MAX_USER: Final = 256
 """Bytes of the header that names the end user."""
 
@@ -52,7 +56,7 @@ class Caller(Protocol):
 
     @property
     def user_header(self) -> str | None:
-        """The header that names the end user, in lower case; None if the key has none."""
+        """The header that names the end user, in lower case, or `body:` and a field; or None."""
         ...
 
 
@@ -62,5 +66,18 @@ def end_user(caller: Caller, ask: RequestFacts) -> str | None:
         return None
     wanted = caller.user_header.encode()
     value = next((value for name, value in ask.headers if name == wanted), b"")
-    text = value[:MAX_USER].decode("utf-8", "replace")
+    return _one_line(value[:MAX_USER].decode("utf-8", "replace"))
+
+
+def end_user_in(document: dict[str, object], caller: Caller) -> str | None:
+    """Return the end user that a body names in the key's field, such as `body:metadata.user_id`."""
+    if caller.user_header is None or not caller.user_header.startswith(BODY_FIELD):
+        return None
+    value: object = document
+    for name in caller.user_header.removeprefix(BODY_FIELD).split("."):
+        value = lookup(value, name) if isinstance(value, dict) else None
+    return _one_line(value[:MAX_USER]) if isinstance(value, str) else None
+
+
+def _one_line(text: str) -> str | None:
     return "".join(sign for sign in text if sign.isprintable()).strip() or None

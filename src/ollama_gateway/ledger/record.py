@@ -152,6 +152,7 @@ class AuditRecord:
         if self.is_finalized:
             return
         self.outcome, self.reason = error.outcome, error.reason
+        self.model = self.model or error.model
         self.status = self.status or error.status
 
 

@@ -56,6 +56,9 @@ MAX_OPTIONS_SIZE: Final = 64 * 1024
 _CUTTING: Final = Cutting()
 _OPTIONS: Final = frozenset({"options", "stream_options"})
 """Fields whose objects are read whole; other arrays and objects are read part by part."""
+_SHORT_OBJECTS: Final = frozenset({"metadata"})
+"""Fields whose values are read too if they are short."""
+MAX_SHORT_OBJECT: Final = 4 * 1024
 _FIELDS_AT_ONCE: Final = 50
 
 Edit: TypeAlias = tuple[int, int, bytes]
@@ -220,6 +223,8 @@ def fields_of(body: RequestBody) -> Steps[dict[str, object]]:
 
 def _field(body: Large, member: TopLevelMember) -> object:
     name = go_fold(member.key)
+    if name in _SHORT_OBJECTS and member.end - member.start <= MAX_SHORT_OBJECT:
+        return json.loads(body.blocks.read(member.start, member.end))
     if member.kind in "[{" and name not in _OPTIONS:
         return [] if member.kind == "[" else {}
     if member.end - member.start > MAX_OPTIONS_SIZE:

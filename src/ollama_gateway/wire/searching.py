@@ -13,13 +13,18 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ollama_gateway.wire.body import go_fold
-from ollama_gateway.wire.bounds import is_search
+from ollama_gateway.wire.body import go_fold, lookup
+from ollama_gateway.wire.bounds import WEB_SEARCH, is_search
 from ollama_gateway.wire.large import RequestBody, Steps
 from ollama_gateway.wire.parts import parts
+from ollama_gateway.wire.splicing import array_at, elements
 
 PASSES: Final = 4
 """Runs of the model for one such request: the first, and one after each of three searches."""
+
+
+LONGEST_TOOLS: Final = 256 * 1024
+"""Bytes of tools of which some may be taken out: as much as is read in one go."""
 
 
 def wants_search(body: RequestBody) -> Steps[bool]:
@@ -31,6 +36,68 @@ def wants_search(body: RequestBody) -> Steps[bool]:
         if _has_search(part.value(_Pairs)):
             return True
     return False
+
+
+def without_search(body: RequestBody) -> RequestBody | None:
+    """Take the search tools out of a body that has some; None where that is not to be done.
+
+    Codex offers a search in every request, beside its own tools. Where a search is the only tool,
+    or `tool_choice` asks for one, the client wants it: then, and where the body is not plain
+    (members that are there twice, or in another spelling), it is to be refused.
+    """
+    text, start = _tools_of(body)
+    if text is None or _is_chosen(body):
+        return None
+    try:
+        kept, count = _kept(text)
+    except ValueError:
+        return None
+    if not kept or len(kept) == count:
+        return None
+    tools = f"[{','.join(kept)}]"
+    if _has_search(json.loads(f'{{"tools":{tools}}}', object_pairs_hook=_Pairs)):
+        return None
+    new = tools.encode()
+    end = start + len(text.encode())
+    if isinstance(body, bytes):
+        return body[:start] + new + body[end:]
+    return body.edited([(start, end, new)])
+
+
+def _tools_of(body: RequestBody) -> tuple[str | None, int]:
+    """The text of the one member `tools`, and at which byte it begins."""
+    if isinstance(body, bytes):
+        return array_at(body, "tools")
+    members = [member for member in body.found.members if go_fold(member.key) == "tools"]
+    if [member.key for member in members] != ["tools"]:
+        return None, 0
+    (member,) = members
+    if member.kind != "[" or member.end - member.start > LONGEST_TOOLS:
+        return None, 0
+    return body.value(member).decode(), member.start
+
+
+def _kept(text: str) -> tuple[list[str], int]:
+    """The tools that are no search, as they are written, and how many there are in all."""
+    kept, count = [], 0
+    for tool in elements(text):
+        count += 1
+        types = list(_values(json.loads(tool, object_pairs_hook=_Pairs), "type"))
+        if len(types) > 1:
+            raise ValueError
+        if not any(isinstance(kind, str) and is_search(kind) for kind in types):
+            kept.append(tool)
+    return kept, count
+
+
+def _is_chosen(body: RequestBody) -> bool:
+    """Whether `tool_choice` names a search, however deep."""
+    if isinstance(body, bytes):
+        return WEB_SEARCH in json.dumps(lookup(json.loads(body), "tool_choice"))
+    chosen = [m for m in body.found.members if go_fold(m.key) == "tool_choice"]
+    return any(
+        m.end - m.start > LONGEST_TOOLS or WEB_SEARCH.encode() in body.value(m) for m in chosen
+    )
 
 
 def _has_search(pairs: object) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import attrs
@@ -93,6 +93,28 @@ def without_member(data: bytes, name: str) -> bytes:
         start, end = _with_comma(text, found[0])
         text = text[:start] + text[end:]
     return text.encode()
+
+
+def array_at(data: bytes, name: str) -> tuple[str | None, int]:
+    """The text of the array that is a body's only member of this name, and its first byte.
+
+    None where there is none, several, another spelling, or something else than an array.
+    """
+    text = data.decode()
+    found = _scanned(text, text.index("{"), name, go_fold).found
+    if len(found) != 1 or found[0].name != name or text[found[0].value] != "[":
+        return None, 0
+    (member,) = found
+    return text[member.value : member.end], len(text[: member.value].encode())
+
+
+def elements(array: str) -> Iterator[str]:
+    """The elements of an array, as they are written."""
+    position = _after_separator(array, 1)
+    while array[position] != "]":
+        _, end = _DECODER.raw_decode(array, position)
+        yield array[position:end]
+        position = _after_separator(array, end)
 
 
 @attrs.frozen

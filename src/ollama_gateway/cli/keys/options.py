@@ -63,7 +63,7 @@ UserHeaderOption = Annotated[
     typer.Option(
         "--user-header",
         metavar="NAME",
-        help="The header in which a front end names its end user; none: no header.",
+        help="The header, or body:FIELD.FIELD, that names the end user of a front end; none: no.",
     ),
 ]
 
