@@ -7,7 +7,8 @@ from ssl import SSLContext
 
 import httpx
 
-from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.certificates import TLSFilesBroken, client_context

@@ -13,7 +13,15 @@ of its own (`flow/attempt.py`); an error here means that no candidate is left.
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+from ollama_gateway.printable import printable
+
+LONG_WAIT: Final = 120.0
+"""Seconds; a client that would have to wait longer for a limit should fail at once. SDKs sleep as
+long as `Retry-After` says."""
+MAX_NAME_IN_ERROR: Final = 200
+"""Characters of a model's name in an error."""
 
 
 class Blame(enum.Enum):
@@ -39,6 +47,12 @@ class GatewayError(Exception):
     outcome: ClassVar[str] = "refused"
     default_reason: ClassVar[str] = "internal"
     default_message: ClassVar[str] = "internal error"
+    code: str | None = None
+    """The error code in OpenAI's dialects."""
+    is_final: bool = False
+    """Whether clients should not retry soon; they get `x-should-retry: false`."""
+    model: str | None = None
+    """The requested model, for the audit record."""
 
     def __init__(
         self,
@@ -66,18 +80,57 @@ class Unauthorized(GatewayError):
     """401: no valid key; unknown, expired, revoked and malformed keys get the same text."""
 
     status = 401
+    is_final = True
     blame = Blame.CLIENT
     default_reason = "invalid_key"
     default_message = "invalid API key"
 
 
+class KeyMissing(Unauthorized):
+    """401: the request has no key."""
+
+    default_message = "no API key: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
+
+
 class Forbidden(GatewayError):
-    """403: no backend hosts the model, or the key may not use it; clients cannot tell which."""
+    """403: the key may not use the endpoint, the backend or a tool."""
 
     status = 403
+    is_final = True
     blame = Blame.CLIENT
     default_reason = "unknown_model"
     default_message = "this model or endpoint is not available to this key"
+
+
+class ModelForbidden(Forbidden):
+    """403: no backend hosts the model, or the key may not use it; clients cannot tell which.
+
+    Args:
+        asked: the model's name as the client wrote it.
+        reason: which of the two, for the operator.
+
+    """
+
+    code = "model_not_found"
+
+    def __init__(self, asked: str, *, reason: str) -> None:
+        shown = printable(asked.strip())[:MAX_NAME_IN_ERROR]
+        super().__init__(f"model {shown} is not available to this key", reason=reason)
+        self.model = shown
+
+
+class SearchForbidden(Forbidden):
+    """403: the request for `model` makes Ollama search the web, which the key may not do."""
+
+    default_reason = "web_search_not_allowed"
+    default_message = (
+        "this key may not search the web: leave the tool web_search out"
+        ' (Codex: web_search = "disabled")'
+    )
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.model = model
 
 
 class NotFound(GatewayError):
@@ -153,6 +206,7 @@ class LimitReached(GatewayError):
     blame = Blame.CLIENT
     default_reason = "rate"
     default_message = "a limit of this key is reached"
+    retry_after: float
 
     def __init__(
         self,
@@ -164,6 +218,8 @@ class LimitReached(GatewayError):
     ) -> None:
         super().__init__(message, reason=reason, retry_after=retry_after)
         self.headers = headers
+        if retry_after > LONG_WAIT:
+            self.is_final, self.code = True, "insufficient_quota"
 
 
 class HeadersTooLarge(GatewayError):

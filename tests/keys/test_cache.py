@@ -24,13 +24,12 @@ async def test_a_key_is_identified_with_its_rights(path: Path, command: SQLiteKe
 
 
 async def test_every_refusal_is_the_same(path: Path, command: SQLiteKeys) -> None:
-    """Missing, malformed, unknown, expired and revoked keys raise one class, text and reason."""
+    """Malformed, unknown, expired and revoked keys raise one class, text and reason."""
     _, expired = command.create("expired", expires_at=START)
     _, revoked = command.create("revoked")
     command.revoke("revoked")
     unknown = generate().text
     bad = [
-        None,
         "",
         "x",
         "\x00",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio.testing
 
+from ollama_gateway.errors import Forbidden
 from ollama_gateway.simulator import Model, Simulator
 from tests.support.scenario import CHAT, Scenario, open_scenario
 
@@ -56,7 +57,7 @@ async def test_it_needs_no_backend_that_is_up(autojump_clock: Clock) -> None:
 
 
 async def test_it_needs_the_right_to_the_model(autojump_clock: Clock) -> None:
-    """An unknown model and a forbidden model get the same 403, as on `/v1/messages`."""
+    """An unknown model and a forbidden model get the same 403 but for the name they asked for."""
     async with open_scenario({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as scenario:
         _, narrow = scenario.store.create("narrow", ("m1", "no-such-model"))
         _, reader = scenario.store.create("reader", endpoints=frozenset({"read"}))
@@ -71,7 +72,9 @@ async def test_it_needs_the_right_to_the_model(autojump_clock: Clock) -> None:
         stranger = await scenario.ask(PATH, BODY, key=None)
 
     assert {reply.status for reply in refused} == {403}
-    assert len({json.dumps(reply.document["error"]) for reply in refused}) == 1
+    texts = [reply.document["error"]["message"] for reply in refused]
+    assert texts[0] == texts[1].replace("no-such-model", "secret:1") == texts[3]
+    assert texts[2] == Forbidden.default_message
     assert (stranger.status, stranger.document["error"]["type"]) == (401, "authentication_error")
 
 

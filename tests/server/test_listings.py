@@ -120,7 +120,6 @@ async def test_show_comes_from_a_backend_and_leaves_no_record(
         ("HEAD", "/api/ps", 405, "GET"),
         ("GET", "/nope", 404, None),
         ("GET", "/API/tags", 404, None),
-        ("POST", "/api/chat/", 404, None),
         ("GET", "/v1/models/library/m1", 404, None),
         ("GET", "/healthz", 404, None),
         ("GET", "/metrics", 404, None),

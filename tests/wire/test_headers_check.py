@@ -229,9 +229,6 @@ def test_chunked_on_http_1_0() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        (b"Content_Length", b"5"),
-        (b"Transfer_Encoding", b"chunked"),
-        (b"x_any", b"v"),
         (b"", b"v"),
         (b"a b", b"v"),
         (b"Host ", b"v"),
@@ -248,7 +245,7 @@ def test_chunked_on_http_1_0() -> None:
     ],
 )
 def test_malformed_headers(header: tuple[bytes, bytes]) -> None:
-    """Names that are no token or have `_`, folded lines and control characters are refused."""
+    """Names that are no token, folded lines and control characters are refused."""
     with pytest.raises(BadRequest, match="malformed"):
         _check(header)
 
@@ -262,7 +259,7 @@ def test_number_of_headers() -> None:
 
 def test_refusals_quote_nothing() -> None:
     """The log gets a fixed reason, and the client a line with none of the bytes it sent."""
-    for headers in ([(b"secret_x", b"v")], [(b"content-length", b"secret")], [(b"x", b"secret\0")]):
+    for headers in ([(b"secret x", b"v")], [(b"content-length", b"secret")], [(b"x", b"secret\0")]):
         with pytest.raises(BadRequest) as refusal:
             _check(*headers)
         assert "secret" not in repr(refusal.value)

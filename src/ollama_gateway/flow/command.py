@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.errors import BadRequest, Forbidden
+from ollama_gateway.errors import BadRequest, ModelForbidden
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.keys.key import Principal
@@ -71,10 +71,13 @@ async def read_command(principal: Principal, ask: Ask) -> Command:
         path = f"{ask.path}/{ask.parameter}"
         return Command(ask.endpoint, path, headers, None if is_upload else b"")
     body = await ask.downstream.body(principal.key_id)
+    if ask.endpoint.is_account:
+        return Command(ask.endpoint, ask.path, headers, body)
     document = await in_turns(fields_of(body))
     names = list(_names(ask.endpoint, document))
-    if not all(map(principal.may_use, names)):
-        raise Forbidden(reason="model_not_allowed")
+    for name in names:
+        if not principal.may_use(name):
+            raise ModelForbidden(name.short, reason="model_not_allowed")
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
     return Command(ask.endpoint, ask.path, headers, body, names[0], streams)

@@ -17,10 +17,10 @@ from urllib.parse import quote, unquote
 import attrs
 
 from ollama_gateway import clock
-from ollama_gateway.backends.backends import Backend
+from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
-from ollama_gateway.errors import Forbidden, NotFound
-from ollama_gateway.flow.admission import ModelCall, may_call, read_call
+from ollama_gateway.errors import ModelForbidden, NotFound
+from ollama_gateway.flow.admission import ModelCall, check_remote, may_call, read_call
 from ollama_gateway.flow.answers import AnswerMemory
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.deadline import Deadline
@@ -111,6 +111,9 @@ class Showing:
             only = backend_override(principal, ask, self.exchange.backends)  # 403, 400
             with self.at_once.place(principal.key_id):  # 429
                 call = await _read(principal, ask)  # 400, 403, 408, 413, 503
+                check_remote(
+                    principal, self.exchange.backends, call.model, call.requested_name
+                )  # 403
                 first = self._first(
                     RouteRequest(call.model, principal.key_id, is_slotless=True, only=only)
                 )
@@ -160,7 +163,7 @@ async def _read(principal: Principal, ask: Ask) -> ModelCall:
         raise NotFound  # Ollama's router takes one segment
     model = ModelName.parse(name)
     if not principal.may_use(model):
-        raise Forbidden(reason="model_not_allowed")
+        raise ModelForbidden(name, reason="model_not_allowed")
     headers, parameter = upstream_headers(ask.headers), quote(name, safe=":")
     return ModelCall(ask.endpoint, model, name, False, headers, b"", parameter=parameter)  # noqa: FBT003
 

@@ -6,10 +6,17 @@ all others get the same 403 whether the name exists or not.
 
 from __future__ import annotations
 
-from ollama_gateway.backends.backends import Backend, Backends
+from typing import Final
+
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.keys.key import Principal
+
+HOW: Final = (
+    "name a backend in the header X-Gateway-Backend, or as OLLAMA_HOST=http://GATEWAY/k/KEY/b/NAME"
+)
 
 
 def backend_override(principal: Principal, ask: Ask, backends: Backends) -> Backend | None:
@@ -31,9 +38,11 @@ def target(principal: Principal, ask: Ask, backends: Backends) -> Backend:
     found = backend_override(principal, ask, backends)
     if found is not None:
         return found
+    if ask.endpoint.is_account:
+        raise Forbidden(f"this asks for the account of one backend: {HOW}")
     if len(backends.all) == 1:
         return backends.all[0]
-    raise _unclear("name a backend in the header X-Gateway-Backend", backends)
+    raise _unclear(HOW, backends)
 
 
 def _unclear(problem: str, backends: Backends) -> BadRequest:

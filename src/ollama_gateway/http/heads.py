@@ -8,6 +8,7 @@ left to h11, which knows what to do about it.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
 from ollama_gateway.wire.headers import Headers, field_lines
@@ -19,6 +20,7 @@ _CONNECTION_HEADERS: Final = frozenset(
 """Headers that change how the connection continues."""
 _FINAL_STATUSES: Final = range(200, 600)
 """Statuses of final answers (RFC 9110, 15)."""
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 def whole_head(status: int, headers: Headers, length: int) -> bytes | None:
@@ -44,7 +46,12 @@ def _head(status: int, headers: Headers) -> bytes | None:
     lines = field_lines(headers)
     if lines is None or status not in _FINAL_STATUSES:
         return None
-    return b"HTTP/1.1 %d \r\n%b\r\n" % (status, lines)  # a reason phrase is optional (RFC 9112, 4)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, phrase_of(status), lines)
+
+
+def phrase_of(status: int) -> bytes:
+    """Return the reason phrase of a status, which some clients print; empty for an unknown one."""
+    return _PHRASES.get(status, b"")
 
 
 def with_connection_close(headers: Headers) -> Headers:

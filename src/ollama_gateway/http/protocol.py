@@ -26,12 +26,12 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Request, Response
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
-from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent, TaskGroup, WorkerContext
 from hypercorn.utils import suppress_body
 
 from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge
 from ollama_gateway.http.connection_input import ConnectionInput
-from ollama_gateway.http.heads import chunked_head, whole_head, with_connection_close
+from ollama_gateway.http.heads import chunked_head, phrase_of, whole_head, with_connection_close
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.receive_buffer import HeadBroken, HeadTooLarge
@@ -166,6 +166,16 @@ class Protocol(H11Protocol):
         if self.http.they_are_waiting_for_100_continue and self.request_stream.is_empty:
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """Add the reason phrase, which hypercorn leaves out, to a response."""
+        if isinstance(event, h11.Response) and not event.reason:
+            event = h11.Response(
+                status_code=event.status_code,
+                headers=event.headers,
+                reason=phrase_of(event.status_code),
+            )
+        await super()._send_h11_event(event)
+
     async def stream_send(self, event: StreamEvent) -> None:
         """Send a part of a response; the last response of the connection says `Connection: close`.
 
@@ -273,7 +283,8 @@ class Protocol(H11Protocol):
         if self.http.our_state in {h11.IDLE, h11.SEND_RESPONSE} and not self.is_answering:
             headers, body = self._render_early_error(error)
             head = with_connection_close([*headers, *self.config.response_headers("h11")])
-            response = h11.Response(status_code=error.status, headers=cast("Any", head))
+            status, phrase = error.status, phrase_of(error.status)
+            response = h11.Response(status_code=status, headers=cast("Any", head), reason=phrase)
             parts = (response, h11.Data(data=body), h11.EndOfMessage())
             await self.send(RawData(b"".join(self.http.send(part) or b"" for part in parts)))
         await self.send(Closed())

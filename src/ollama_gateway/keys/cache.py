@@ -21,7 +21,7 @@ import anyio
 import attrs
 
 from ollama_gateway import clock
-from ollama_gateway.errors import Unauthorized, Unavailable
+from ollama_gateway.errors import KeyMissing, Unauthorized, Unavailable
 from ollama_gateway.keys.key import APIKey, Principal, digest_of, read_claim, utc_now
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.batcher import BatcherFull, BatchFailed
@@ -108,7 +108,7 @@ class KeyCache:
 
         """
         if credential is None:
-            raise Unauthorized
+            raise KeyMissing
         key = self._fresh(digest_of(credential))
         if key is None:  # a cached text is a key; only other texts need parsing
             key = await self._look_up(read_claim(credential).digest)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import attrs
@@ -50,6 +51,11 @@ ERROR_EVENT_SECONDS: Final = 1.0
 """Seconds that a request has to send its error event when a drain ends it."""
 PLAIN_HEADERS: Final[Headers] = [(b"content-type", b"text/plain")]
 JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json; charset=utf-8")]
+GIVE_UP: Final = (b"x-should-retry", b"false")
+"""Makes OpenAI's and Anthropic's SDKs raise at once."""
+OLLAMA_CLI: Final = b"ollama/"
+"""The beginning of the user agent of Ollama's Go client, which hides the text of a 401."""
+MESSAGES: Final = b"/v1/messages"
 
 log = get_logger("app")
 
@@ -93,7 +99,10 @@ class App:
                 share,
                 scope.get("state", {}).get("send_continue"),
                 _content_length(scope["headers"]),
-                [(b"x-request-id", request_id.encode()), *self.cors.headers(scope["headers"])],
+                [
+                    *_request_ids(scope["raw_path"], request_id),
+                    *self.cors.headers(scope["headers"]),
+                ],
                 content_coding(scope["headers"]),
                 self._pacer,
             )
@@ -127,7 +136,9 @@ class App:
         client = client_of((scope["client"] or ("",))[0], headers, self.proxies)
         is_tls = scope.get("scheme") == "https"
         try:
-            check_head(scope["method"], scope["raw_path"], scope["http_version"], headers)
+            query: bytes = scope.get("query_string", b"")
+            target = b"?".join((scope["raw_path"], query)) if query else scope["raw_path"]
+            check_head(scope["method"], target, scope["http_version"], headers)
             preflight = self.cors.preflight(scope["method"], headers)
             if preflight is not None:
                 await _answer_preflight(downstream, preflight)
@@ -149,7 +160,7 @@ class App:
             arrived,
             downstream,
             route.parameter,
-            scope.get("query_string", b"").decode("ascii", "replace"),
+            query.decode("ascii", "replace"),
             address.backend_overrides(headers),
         )
         try:
@@ -158,6 +169,8 @@ class App:
             if isinstance(error, Unauthorized) and ask.credential is None:
                 why = self.anonymous.obstacle(client, headers, is_tls=is_tls)
                 error.reason = why or error.reason
+            if isinstance(error, Unauthorized) and _is_ollama_cli(headers):
+                error.status = HTTPStatus.FORBIDDEN
             self.refused(error, client, request_id)
             raise
 
@@ -168,6 +181,8 @@ class App:
         if downstream.has_started:
             if downstream.tells_errors:
                 await downstream.send(dialect.error_event(error, request_id))
+                if dialect.error_ends_stream:
+                    await downstream.end()
             return  # the answer has no end: the connection is closed abnormally
         headers, body = error_response(error, dialect, request_id)
         await downstream.respond(error.status, headers, body)
@@ -190,6 +205,17 @@ class App:
         return [*headers, length, (b"x-request-id", request_id.encode())], body
 
 
+def _request_ids(target: bytes, request_id: str) -> Headers:
+    """Return the headers with the request's id; Anthropic's clients read one of their own."""
+    name = request_id.encode()
+    ids = [(b"x-request-id", name)]
+    return [*ids, (b"request-id", name)] if MESSAGES in target else ids
+
+
+def _is_ollama_cli(headers: Headers) -> bool:
+    return any(name == b"user-agent" and value.startswith(OLLAMA_CLI) for name, value in headers)
+
+
 async def _answer_preflight(downstream: ASGIDownstream, headers: Headers) -> None:
     await downstream.start(204, headers)  # not `respond`: a 204 has no length (RFC 9110, 8.6)
     await downstream.end()
@@ -210,6 +236,8 @@ def error_response(error: GatewayError, dialect: Dialect, request_id: str) -> tu
         headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
     if isinstance(error, LimitReached):
         headers += error.headers
+    if error.is_final:
+        headers.append(GIVE_UP)
     if error.reason == "bad_request_head":
         headers.append((b"connection", b"close"))  # the following bytes may be no request
     return headers, dialect.error_body(error, request_id)

@@ -28,8 +28,11 @@ ALLOWED_HEADERS: Final = (
 EXPOSED_HEADERS: Final = b", ".join(
     [
         b"X-Request-Id",
+        b"Request-Id",
         b"Retry-After",
+        b"X-Should-Retry",
         b"X-Gateway-Backend",
+        b"X-Gateway-Changed",
         *(
             b"x-ratelimit-%s-%s" % (figure, unit)
             for figure in (b"limit", b"remaining", b"reset")

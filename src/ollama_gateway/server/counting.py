@@ -11,9 +11,10 @@ from __future__ import annotations
 import anyio
 import attrs
 
-from ollama_gateway.backends.backends import Backend, Backends, ModelDown, ModelUnknown
-from ollama_gateway.errors import BadRequest, Forbidden
-from ollama_gateway.flow.admission import may_call
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
+from ollama_gateway.errors import BadRequest, ModelForbidden
+from ollama_gateway.flow.admission import check_remote, may_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.cache import KeyCache
@@ -46,18 +47,20 @@ class Counting:
         with self.at_once.place(principal.key_id):
             body = await ask.downstream.body(principal.key_id)
             document = await in_turns(fields_of(body))
-            self._authorise(principal, ModelName.parse(json_body.model_of(document)), only)
+            self._authorise(principal, json_body.model_of(document), only)
             if not isinstance(json_body.lookup(document, "messages"), list):
                 raise BadRequest("messages is required", reason="invalid_body")
             answer = one_line({"input_tokens": await in_turns(estimated_tokens(body, document))})
             await ask.downstream.respond(200, JSON, answer)
 
-    def _authorise(self, principal: Principal, model: ModelName, only: Backend | None) -> None:
+    def _authorise(self, principal: Principal, asked: str, only: Backend | None) -> None:
+        model = ModelName.parse(asked)
         if not principal.may_use(model):
-            raise Forbidden(reason="model_not_allowed")
+            raise ModelForbidden(asked, reason="model_not_allowed")
+        check_remote(principal, self.backends, model, asked)
         try:
             self.backends.check(model, anyio.current_time(), only)
         except ModelDown:
             pass  # counting needs no backend
         except ModelUnknown:
-            raise Forbidden(reason="unknown_model") from None
+            raise ModelForbidden(asked, reason="unknown_model") from None

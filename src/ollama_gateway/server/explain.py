@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ollama_gateway.backends.backends import Backend, Backends
+from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.selection import Evaluation, RouteRequest, evaluate, in_order
 

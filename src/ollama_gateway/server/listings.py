@@ -14,8 +14,9 @@ from datetime import datetime
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.catalog import Catalog, ModelEntry
+from ollama_gateway.backends.catalog import Catalog, ModelEntry, is_remote
 from ollama_gateway.errors import Forbidden, Unavailable
+from ollama_gateway.flow.admission import may_use_in_cloud
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.cache import KeyCache
@@ -43,6 +44,8 @@ class Listings:
             "/api/tags": self.tags,
             "/api/ps": self.running,
             "/api/version": self.version,
+            "/api/status": self.status,
+            "/api/experimental/model-recommendations": self.recommendations,
             "/v1/models": self.models,
         }
 
@@ -78,6 +81,18 @@ class Listings:
             raise Unavailable
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"version": version}))
 
+    async def status(self, ask: Ask) -> None:
+        """`GET /api/status`: whether Ollama's cloud may be used, which its CLI's menu asks."""
+        principal, _ = await self._view(ask)
+        has_cloud = principal.may_search()
+        cloud = {"disabled": not has_cloud, "source": "none" if has_cloud else "config"}
+        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"cloud": cloud}))
+
+    async def recommendations(self, ask: Ask) -> None:
+        """`GET /api/experimental/model-recommendations`: none, as what is here is listed."""
+        await self._view(ask)
+        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"recommendations": []}))
+
     async def models(self, ask: Ask) -> None:
         """Answer `GET /v1/models`: the list of `/api/tags` in OpenAI's shape (null when empty)."""
         principal, catalog = await self._view(ask)
@@ -103,7 +118,8 @@ class Listings:
 
 def _open_to(principal: Principal, entries: Mapping[str, ModelEntry]) -> Iterator[ModelEntry]:
     for entry in entries.values():
-        if principal.may_use(ModelName.parse(entry["name"])):
+        name = ModelName.parse(entry["name"])
+        if principal.may_use(name) and (not is_remote(entry) or may_use_in_cloud(principal, name)):
             yield entry
 
 

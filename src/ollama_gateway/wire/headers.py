@@ -40,6 +40,9 @@ UPSTREAM: Final = frozenset(
 DOWNSTREAM: Final = frozenset({b"cache-control", b"content-type"})
 """Response headers that go to the client; the gateway sets length and framing itself."""
 
+UNBUFFERED: Final = (b"x-accel-buffering", b"no")
+"""Makes nginx and similar proxies pass a stream on as it arrives."""
+
 ALLOWED_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 ALLOWED_VERSIONS: Final = frozenset({"1.0", "1.1"})
 MAX_TARGET: Final = 8192
@@ -50,8 +53,30 @@ MAX_HEADERS: Final = 100
 _KEY_HEADERS: Final = (b"x-api-key", b"api-key")
 
 _TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
-# A token of RFC 9110 without `_`: CGI and nginx read `Content_Length` as `Content-Length`.
-_FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+_FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_TWICE_READ: Final = frozenset(
+    {
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-gateway-backend",
+    }
+)
+"""Headers of framing and routing. CGI and nginx read `Content_Length` as `Content-Length`, so their
+spellings with `_` are refused. Other names with `_` are harmless, and Codex sends some.
+"""
 _FIELD_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _FIELD_LINES: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~\x80-\xff]*\r\n)*")
 _HOST_HEADER: Final = re.compile(
@@ -131,6 +156,8 @@ def check_head(
     for name, value in headers:
         if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
             raise _refused("a header is malformed")
+        if b"_" in name and name.lower().replace(b"_", b"-") in _TWICE_READ:
+            raise _refused("a header's name has _ in place of -")
     found = _values(headers, b"host", b"content-length", b"transfer-encoding")
     _check_host(version, found[b"host"])
     _check_framing(version, found[b"content-length"], found[b"transfer-encoding"])
