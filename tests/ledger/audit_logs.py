@@ -27,28 +27,28 @@ ESCAPE = "\x1b[31mred\x1b[0m\n[bold]\u202e\x9b2J"
 
 
 def ended(request_id: str, second: float = 0, *, took: float = 1, **fields: Any) -> JournalEntry:
-    """The end of a request that began so many seconds after `BEGAN`."""
+    """Return the end of a request that began `second` seconds after `BEGAN`."""
     began = BEGAN + timedelta(seconds=second)
     whole = attrs.evolve(record(request_id), started_at=began, duration=took, **fields)
     return JournalEntry(request_id, to_text(document_of(whole)), is_final=True)
 
 
 def began(request_id: str, second: float = 0, **fields: Any) -> JournalEntry:
-    """Its admission."""
+    """Return the admission of such a request."""
     moment = BEGAN + timedelta(seconds=second)
     whole = attrs.evolve(record(request_id), started_at=moment, **fields)
     return JournalEntry(request_id, to_text(intent_of(whole)), is_final=False)
 
 
 def written(directory: Path, *journals: Sequence[JournalEntry]) -> None:
-    """A journal of each process's entries."""
+    """Write one journal for the entries of each process."""
     for number, entries in enumerate(journals):
         with closing(journal(directory / f"journal-{number}.db")) as opened:
             opened.commit(entries)
 
 
 def still_open(directory: Path, *entries: JournalEntry) -> Journal:
-    """The journal of a process that still runs; to be closed."""
+    """Return the journal of a process that still runs; the caller closes it."""
     opened = journal(directory / "journal-9.db")
     opened.commit(entries)
     return opened

@@ -39,7 +39,7 @@ def days_ago(days: float) -> float:
 
 
 def entries(prefix: str, count: int, days: float) -> list[JournalEntry]:
-    """Rows of requests that began so many days ago."""
+    """Return the ends of requests that began that many days ago."""
     began = datetime.fromtimestamp(days_ago(days), UTC)
     records = [attrs.evolve(record(f"{prefix}{n}"), started_at=began) for n in range(count)]
     return [

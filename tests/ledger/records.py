@@ -31,19 +31,19 @@ def record(request_id: str, *, minutes: int = 0) -> AuditRecord:
 
 
 def intent(request_id: str) -> JournalEntry:
-    """Its admission."""
+    """Return its admission."""
     return JournalEntry(request_id, to_text(intent_of(record(request_id))), is_final=False)
 
 
 def final(request_id: str, *, minutes: int = 0) -> JournalEntry:
-    """Its end."""
+    """Return its end."""
     return JournalEntry(
         request_id, to_text(document_of(record(request_id, minutes=minutes))), is_final=True
     )
 
 
 def journal(path: Path, *, max_bytes: int = 2**30) -> Journal:
-    """A journal at a path that nobody owns."""
+    """Open the unowned journal at a path."""
     return Journal(path, is_strict=False, key=KEY, max_bytes=max_bytes)
 
 

@@ -53,7 +53,7 @@ class Machine:
 
     @property
     def is_moved(self) -> bool:
-        """Whether nothing is on this machine any more."""
+        """Whether no record is on this machine any more."""
         return not self.writer.records_waiting and not ids(self.writer.journal.path)
 
     async def moved(self) -> list[str]:
@@ -210,19 +210,19 @@ async def test_a_schema_that_is_not_there_yet_is_waited_for(
         assert ids(one.writer.journal.path) == ["a"]
 
 
-@pytest.mark.parametrize("spoilt", ["journal-8.db", "journal-8.lock"])
+@pytest.mark.parametrize("damaged", ["journal-8.db", "journal-8.lock"])
 async def test_a_journal_that_cannot_be_read_holds_up_no_other(
-    tmp_path: Path, database_url: str, spoilt: str
+    tmp_path: Path, database_url: str, damaged: str
 ) -> None:
     """It is named once; all others move, and PostgreSQL is not blamed."""
     for number in (8, 9):
         with closing(journal(tmp_path / f"journal-{number}.db")) as dead:
             dead.commit([final(f"dead{number}")])
-    (tmp_path / spoilt).unlink(missing_ok=True)
-    if spoilt.endswith(".lock"):
-        (tmp_path / spoilt).mkdir()
+    (tmp_path / damaged).unlink(missing_ok=True)
+    if damaged.endswith(".lock"):
+        (tmp_path / damaged).mkdir()
     else:
-        (tmp_path / spoilt).write_bytes(b"no database, but long enough to be taken for one" * 99)
+        (tmp_path / damaged).write_bytes(b"no database, but long enough to be taken for one" * 99)
     with structlog.testing.capture_logs() as lines:
         async with machine(tmp_path, database_url, pause=0.001) as one:
             one.add("mine")
@@ -233,7 +233,7 @@ async def test_a_journal_that_cannot_be_read_holds_up_no_other(
             [fault] = one.flusher.faults
 
     assert set(one.arrived()) == {"dead9", "mine", "mine too"}
-    assert str(tmp_path / spoilt) in fault
+    assert str(tmp_path / damaged) in fault
     told = [line["cause"] for line in lines if line["event"] == "journal left alone"]
     assert told == [fault]
 

@@ -68,13 +68,13 @@ def test_records_arrive_as_the_journal_had_them(
     assert began == datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("spoilt", ["one\x00two", b"\xff\xfe"])
+@pytest.mark.parametrize("damaged", ["one\x00two", b"\xff\xfe"])
 def test_invalid_text_moves_as_well(
-    table: AuditTable, database_url: str, tmp_path: Path, spoilt: str | bytes
+    table: AuditTable, database_url: str, tmp_path: Path, damaged: str | bytes
 ) -> None:
     """A NUL or broken UTF-8 in a journal stops no other record, and shows in the chain."""
     given = records(tmp_path / "journal-0.db", 1, 2, 3)
-    changed(tmp_path / "journal-0.db", "UPDATE rows SET document = ? WHERE seq = 2", spoilt)
+    changed(tmp_path / "journal-0.db", "UPDATE rows SET document = ? WHERE seq = 2", damaged)
 
     table.store("j", first_records(tmp_path / "journal-0.db", 3))
 
@@ -112,11 +112,11 @@ def test_a_damaged_record_does_not_stop_the_others(
 ) -> None:
     """A damaged record is stored as it is, for `audit verify` to name it."""
     first, second = records(tmp_path / "journal-0.db", 1, 2)
-    spoilt = attrs.evolve(first, document=document)
+    damaged = attrs.evolve(first, document=document)
 
-    table.store("j", [spoilt, second])
+    table.store("j", [damaged, second])
 
-    assert links_in(database_url) == [spoilt, second]
+    assert links_in(database_url) == [damaged, second]
 
 
 def test_a_role_that_can_only_insert_is_enough(

@@ -35,7 +35,7 @@ async def upkeep(directory: Path, time: Time) -> AsyncIterator[Upkeep]:
 
 
 def written(directory: Path, *given: Sequence[JournalEntry]) -> Path:
-    """The journal of a process that has ended."""
+    """Write the journal of a process that has ended."""
     path = directory / "journal-0.db"
     with closing(journal(path)) as opened:
         for some in given:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ollama_gateway.ledger.read.records import read
 
-SPOILT = (
+DAMAGED = (
     b"{",
     b"[]",
     b"\xff",
@@ -36,7 +36,7 @@ SPOILT = (
 )
 
 
-@pytest.mark.parametrize("text", SPOILT)
+@pytest.mark.parametrize("text", DAMAGED)
 def test_a_text_that_this_program_did_not_write_is_refused(text: bytes) -> None:
     """Any defect raises the same kind of error."""
     with pytest.raises(ValueError, match=r".") as error:
