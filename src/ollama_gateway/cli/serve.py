@@ -67,7 +67,7 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
     if warning:
         logger.warning("doubtful setting", warning=f"auth.anonymous_key: {warning}")
     if keys == 0:
-        logger.warning("no API key yet: create one with `gatewayctl keys create NAME`")
+        logger.warning("no API key yet: make one with `gatewayctl keys create NAME`")
 
 
 def _warning_of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:

@@ -28,5 +28,5 @@ def connections_that_fit(wanted: int) -> int:
         return wanted
     fitting = max(1, (soft - RESERVED_FILES) // 2)
     if fitting < wanted:
-        log.warning("the limit on open files allows fewer connections", connections=fitting)
+        log.warning("fewer connections than set: the limit of open files", connections=fitting)
     return min(wanted, fitting)

@@ -54,7 +54,10 @@ class JournalError(Exception):
 
 # Text that is not UTF-8 must not raise: `audit verify` reports its record.
 JOURNAL_FORMAT: Final = FileFormat(
-    SCHEMA_VERSION, JournalError, decode=partial(bytes.decode, errors="replace")
+    SCHEMA_VERSION,
+    JournalError,
+    bad_row=(ValueError, TypeError),
+    decode=partial(bytes.decode, errors="replace"),
 )
 translated: Final = JOURNAL_FORMAT.translated
 reading: Final = JOURNAL_FORMAT.reading

@@ -32,7 +32,7 @@ class Heartbeat:
 
     Args:
         store: shared with other processes.
-        spending: the usage journal, which notes each renewal.
+        usage_journal: notes each renewal.
         opened: returns the open reservations and the tokens that each has used so far.
 
     """

@@ -148,7 +148,7 @@ class Limiter:
 
     Args:
         store: counts them.
-        spending: the usage journal, from which budgets are rebuilt.
+        usage_journal: the journal from which budgets are rebuilt.
         defaults: the limits of keys that set none.
         default_output: tokens reserved for an answer that its client does not bound.
         metrics: counts refusals and underestimated prompts.

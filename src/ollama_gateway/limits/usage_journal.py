@@ -165,10 +165,10 @@ class UsageJournal:
     async def _write(self) -> bool:
         self._forget()
         changed, self._changed = self._changed, set()
-        spent, opened = {at: self._spent[at] for at in changed}, dict(self._open)
         is_written = False
         self._number += 1
         try:
+            spent, opened = {at: self._spent[at] for at in changed}, dict(self._open)
             self._forget_before = await self._runner(
                 partial(self._put, spent, opened, self._number, self._forget_before)
             )

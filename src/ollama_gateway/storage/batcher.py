@@ -89,7 +89,7 @@ async def close_in_time(close: Callable[[], None], runner: Runner) -> None:
 
 class _State(enum.Enum):
     OPEN = "open"  # accepts items, even before `run` starts
-    CLOSING_SECONDS = "closing"  # runs the waiting items, accepts no more
+    CLOSING = "closing"  # runs the waiting items, accepts no more
     CLOSED = "closed"
 
 
@@ -229,7 +229,7 @@ class Batcher(Generic[T, R]):
     def _finish(self) -> None:
         """Accept no more items; `run` ends once nothing waits."""
         if self._state is _State.OPEN:
-            self._state = _State.CLOSING_SECONDS
+            self._state = _State.CLOSING
         self._has_work.set()
 
     def _close(self) -> None:

@@ -39,6 +39,8 @@ class FileFormat:
     """The program to restart if the file was replaced."""
     busy_seconds: float = 1.0
     """Seconds that SQLite waits for a lock on the file."""
+    bad_row: tuple[type[Exception], ...] = (ValueError,)
+    """What reading a row raises that this program did not write."""
     decode: Callable[[bytes], object] = bytes.decode
     """Reads a text. SQLite's own decoding would put one that is not UTF-8 into its error."""
 
@@ -56,7 +58,7 @@ class FileFormat:
             # The message may hold names from the file.
             what = str(error) if str(error).isprintable() else "cannot be read"
             raise self.error(f"{path}: {what}") from error
-        except (ValueError, TypeError) as error:
+        except self.bad_row as error:
             raise self.error(f"{path}: a row is not as this program writes it") from error
 
     @contextmanager
@@ -122,7 +124,10 @@ class SQLiteFile:
                 self.connection.execute("PRAGMA journal_mode = WAL")
                 return work()
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                is_busy = (
+                    error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                )  # also while recovering
+                if not is_busy or time.monotonic() > deadline:
                     raise
             time.sleep(_NAP)
 
