@@ -151,3 +151,18 @@ async def test_a_paused_backend_can_be_managed_and_gets_no_chat(autojump_clock: 
         chat = await client.ask("/api/chat", {"model": "new:1", "messages": SAY}, to="b")
 
     assert (pull.status, chat.status) == (200, 503)
+
+
+async def test_an_account_is_that_of_a_named_backend(autojump_clock: Clock) -> None:
+    """`/api/me` goes to the backend that the request names; else a 403 says how to name one."""
+    async with managed(two()) as client:
+        named = await client.ask("/api/me", to="b")
+        unnamed = await client.ask("/api/me")
+        other = await client.ask("/api/me", key=client.scenario.key)
+        asked = [client.paths(name) for name in "ab"]
+
+    assert named.status == 401
+    assert "signin_url" in named.document
+    assert (unnamed.status, other.status) == (403, 403)
+    assert "/k/KEY/b/NAME" in unnamed.document["error"]
+    assert asked == [[], ["/api/me"]]
