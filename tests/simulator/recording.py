@@ -27,7 +27,7 @@ FACTS = "facts"
 MASKS = {
     r'"(created_at|modified_at|expires_at)":"[^"]+Z"': r'"\1":"T"',
     r'"(\w+_duration|created|created_at|completed_at|size|size_vram)":\d+': r'"\1":0',
-    r'"(chatcmpl|cmpl|resp|msg|rs|fc)_?-?[0-9a-f]+(_\d+)?"': r'"\1-0"',
+    r'"(chatcmpl|cmpl|resp|msg|rs|fc)[_-][0-9a-f]+(_\d+)?"': r'"\1-0"',
     r'"fc_resp_\d+_(\d+)"': r'"fc-0"',
     r'"call_[0-9a-z]{8}"': '"call_0"',
     r'"req_[0-9a-f]{24}"': '"req_0"',
