@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import itertools
 import json
 import os
@@ -9,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -24,9 +27,6 @@ from ollama_gateway.keys.key import APIKey, KeyLimits
 from ollama_gateway.simulator.figures import PATH, Figures
 from tests.support import patience
 
-_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_FIRST_PORT: Final = 12_000 + os.getppid() % 5 * 4_000 + _WORKER % 4 * 1_000
-_PORTS: Final = itertools.cycle(range(_FIRST_PORT, _FIRST_PORT + 1_000))
 PATIENCE: Final = patience.PATIENCE
 PACE: Final = ("--tokens", "20", "--token-delay", "20ms", "--first-token", "0.2s")
 TWO: Final = {
@@ -36,12 +36,26 @@ TWO: Final = {
 """Arguments of simulators, by name; they share a model, and each has one of its own."""
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free and stays free until the test uses it.
+BLOCKS: Final = range(12_000, 32_000, 500)
+"""First ports of the blocks that processes claim, below the ports that the system assigns."""
 
-    Each process that runs tests has its own ports, below those that the system assigns.
-    """
-    for port in itertools.islice(_PORTS, 1_000):
+
+@functools.cache
+def _claimed_ports() -> tuple[Iterator[int], IO[str]]:
+    """Return this process's own ports, and the locked file that keeps other test runs off them."""
+    for first in BLOCKS:
+        lock = (Path(tempfile.gettempdir()) / f"ollama-gateway-test-ports-{first}").open("a")
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return itertools.cycle(range(first, first + BLOCKS.step)), lock
+        lock.close()
+    raise AssertionError("all blocks of ports are in use")
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that is free and stays free until the test uses it."""
+    ports, _ = _claimed_ports()
+    for port in itertools.islice(ports, BLOCKS.step):
         with socket.socket() as sock, suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port
