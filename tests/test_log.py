@@ -15,8 +15,9 @@ import pytest
 import structlog
 import trio.testing
 
-from ollama_gateway import log
+from ollama_gateway import log_output
 from ollama_gateway.ledger.log import log_record
+from ollama_gateway.log import get_logger
 from tests.support.patience import PATIENCE
 from tests.support.scenario import open_scenario
 
@@ -35,8 +36,8 @@ def test_a_line_is_one_line_whatever_is_in_it() -> None:
     """Line ends and escape codes in values are escaped, so no client can write lines of its own."""
     for style in ("json", "text"):
         out = io.StringIO()
-        writer = log.configure("info", style, out)
-        log.get_logger("x").info("event", value='a\nb\x1b[31m"', word="\x1b[31m\u202e\x9b2J")
+        writer = log_output.configure("info", style, out)
+        get_logger("x").info("event", value='a\nb\x1b[31m"', word="\x1b[31m\u202e\x9b2J")
         writer.drain(PATIENCE)
 
         assert out.getvalue().count("\n") == 1
@@ -51,11 +52,11 @@ def test_an_error_and_a_library_command_no_terminal() -> None:
         raise RuntimeError("\x1b[2J\u202e\x85said a peer")
 
     out = io.StringIO()
-    writer = log.configure("info", "text", out)
+    writer = log_output.configure("info", "text", out)
     try:
         fail()
     except RuntimeError:
-        log.get_logger("x").exception("\x1b[31mfailed")
+        get_logger("x").exception("\x1b[31mfailed")
     writer.drain(PATIENCE)
 
     lines = out.getvalue().split("\n")
@@ -67,9 +68,9 @@ def test_an_error_and_a_library_command_no_terminal() -> None:
 def test_levels_are_kept() -> None:
     """Events below the level are not written."""
     out = io.StringIO()
-    writer = log.configure("warning", "json", out)
-    log.get_logger("x").info("quiet")
-    log.get_logger("x").warning("loud")
+    writer = log_output.configure("warning", "json", out)
+    get_logger("x").info("quiet")
+    get_logger("x").warning("loud")
     writer.drain(PATIENCE)
 
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["loud"]
@@ -84,11 +85,11 @@ def test_a_trace_shows_no_values(style: str) -> None:
         raise RuntimeError("broken " + str(len(key)))
 
     out = io.StringIO()
-    writer = log.configure("info", style, out)
+    writer = log_output.configure("info", style, out)
     try:
         fail(KEY)
     except RuntimeError:
-        log.get_logger("x").exception("failed")
+        get_logger("x").exception("failed")
     writer.drain(PATIENCE)
 
     assert "broken 7" in out.getvalue()
@@ -100,7 +101,7 @@ def test_libraries_write_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None
     """A warning of the standard library's logging is a JSON line too."""
     out = io.StringIO()
     monkeypatch.setattr(logging, "root", logging.RootLogger(logging.WARNING))
-    writer = log.configure("info", "json", out)
+    writer = log_output.configure("info", "json", out)
     logging.root.info("quiet")
     logging.root.warning("a\nb %s", "c")
     writer.drain(PATIENCE)
@@ -118,7 +119,7 @@ def test_libraries_write_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_log_that_cannot_be_written_ends_nothing() -> None:
     """If the disk is full, lines are lost, and the caller goes on."""
     full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it raises, as writing does
-    writer = log.LineWriter(full)
+    writer = log_output.LineWriter(full)
     for _ in range(10):
         writer.write("x" * 100_000)
     writer.drain(PATIENCE)
@@ -130,8 +131,8 @@ def test_a_stream_that_blocks_holds_up_nobody() -> None:
     """An unread pipe takes 64 KiB; further lines are queued without a wait."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb", buffering=0) as pipe, os.fdopen(writing, "w") as stream:
-        writer = log.LineWriter(stream)
-        for _ in range(2 * log.MAX_LINES_WAITING):
+        writer = log_output.LineWriter(stream)
+        for _ in range(2 * log_output.MAX_LINES_WAITING):
             writer.write("x" * 100 + "\n")
         waiting = writer.lines_waiting
         received = 0
@@ -140,7 +141,7 @@ def test_a_stream_that_blocks_holds_up_nobody() -> None:
             received += len(pipe.read(65536) or b"")
         writer.drain(PATIENCE)
 
-    assert waiting > log.MAX_LINES_WAITING // 2
+    assert waiting > log_output.MAX_LINES_WAITING // 2
     assert received > 0
 
 
@@ -160,7 +161,7 @@ class Writes(io.StringIO):
 def test_lines_that_wait_are_written_together_and_stay_whole() -> None:
     """A write has as many lines as a pipe takes whole, in bytes; a longer line goes alone."""
     stream = Writes()
-    writer = log.LineWriter(stream)
+    writer = log_output.LineWriter(stream)
     lines = [f"{number} {'é' * 500}\n" for number in range(100)]
     lines.insert(50, "x" * 10_000 + "\n")
     for line in lines:
@@ -180,7 +181,7 @@ async def test_an_exchange_is_one_line_with_the_records_fields(
     """The line has the fields of the audit record, and no words and no key."""
     out = io.StringIO()
     async with open_scenario() as scenario:
-        writer = log.configure("info", "json", out)
+        writer = log_output.configure("info", "json", out)
         await scenario.ask()
         await scenario.ask(
             body={"model": "nope", "messages": [{"role": "user", "content": "psst"}]}

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import sys
-
-import typer
-
-HEALTH = "health"
-"""A container's health check runs this command every few seconds. It does not import the other
-commands, which would more than double its cost."""
+from collections.abc import Sequence
 
 
 def main() -> None:
     """Run the command line."""
-    if sys.argv[1:2] == [HEALTH]:
-        _run_health()
-    else:
-        from ollama_gateway.cli.main import run  # noqa: PLC0415 - see HEALTH
-
-        sys.exit(run(sys.argv[1:]))
+    sys.exit(_run(sys.argv[1:]))
 
 
-def _run_health() -> None:
-    from ollama_gateway.cli.health import health  # noqa: PLC0415 - see HEALTH
+def _run(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; each command imports only what it runs."""
+    if arguments[:1] == ["health"]:
+        from ollama_gateway.cli.health import answer, question_of  # noqa: PLC0415
 
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command(HEALTH)(health)
-    app(sys.argv[2:], prog_name=f"gatewayctl {HEALTH}")
+        if question := question_of(arguments[1:]):
+            return answer(question)
+    from ollama_gateway.cli.main import run  # noqa: PLC0415
+
+    return run(arguments)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import anyio
 import attrs
-from structlog.typing import FilteringBoundLogger
+
+from ollama_gateway.log import Logger
 
 SHORTEST_PAUSE: Final = 0.1
 """Seconds between the beginnings of two writes, unless callers wait for them."""
@@ -49,7 +50,7 @@ class WriteBehind:
     """Writes changes and returns whether none remain; after an error they are still pending."""
     expected: type[Exception]
     """The file's own error, whose text needs no type in the log."""
-    log: FilteringBoundLogger
+    log: Logger
     fails: str
     """The log event when writes begin to fail."""
     works: str

@@ -29,7 +29,8 @@ from ollama_gateway.http.sockets import handed_over
 from ollama_gateway.keys.key import StoreError
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.usage_file import SpendingError
-from ollama_gateway.log import LineWriter, get_logger
+from ollama_gateway.log import get_logger
+from ollama_gateway.log_output import LineWriter
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.reaper import reap_as_init
 from ollama_gateway.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ollama_gateway.cli import health
+from ollama_gateway.cli import health_command
 from tests.keys.admin_listener import AdminListener, admin_listener, http
 from tests.keys.commands import as_json, ran, run
 
@@ -232,7 +232,7 @@ def test_a_field_that_is_not_known_is_no_harm(listener: AdminListener, key_id: s
 
 
 HEALTH = typer.Typer()
-HEALTH.command()(health.health)
+HEALTH.command()(health_command.health)
 
 
 @pytest.mark.parametrize(

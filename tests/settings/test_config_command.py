@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from ollama_gateway.cli.config import app, load_or_exit, shown_settings
@@ -134,7 +133,7 @@ def test_show_prints_odd_text_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_load_or_exit_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     """Without usable settings, other commands end as `config check` does."""
     assert load_or_exit(None).source is None
-    with pytest.raises(typer.Exit) as caught:
+    with pytest.raises(SystemExit) as caught:
         load_or_exit(Path("missing.toml"))
-    assert caught.value.exit_code == 2
+    assert caught.value.code == 2
     assert capsys.readouterr().err == "missing.toml: no such file or directory\n"

@@ -16,16 +16,18 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
 import attrs
 
-from ollama_gateway.backends.backends import Backends
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.file_lock import locked
 from ollama_gateway.storage.private_file import NotAFile, make_directory
+
+if TYPE_CHECKING:
+    from ollama_gateway.backends.backends import Backends
 
 PAUSED_FILE: Final = "paused.json"
 LOCK_NAME: Final = "paused.lock"

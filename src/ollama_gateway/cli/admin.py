@@ -8,13 +8,13 @@ command checks the content of the object itself.
 from __future__ import annotations
 
 import json
-import ssl
-from functools import partial
+import socket
+import time
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
-import anyio
 import attrs
-import httpx
 
 from ollama_gateway.settings import ServerSettings
 
@@ -24,9 +24,6 @@ MAX_ANSWER_BYTES: Final = 2**20
 """The largest body of an answer."""
 REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens here
 """The address to connect to, for listeners on all addresses."""
-
-# The listener is plain HTTP; httpx would load every root certificate, which takes 100 ms.
-_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class NoAnswer(Exception):
@@ -51,35 +48,50 @@ def ask(server: ServerSettings, path: str) -> AdminAnswer:
 
     """
     try:
-        status, body = anyio.run(partial(_get, server, path), backend="trio")
+        status, body = _get(server, path)
         value = json.loads(body)
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, RecursionError):
+    except (OSError, HTTPException, ValueError, RecursionError):
         raise NoAnswer from None
     if len(body) > MAX_ANSWER_BYTES or not isinstance(value, dict):
         raise NoAnswer
     return AdminAnswer(status, value)
 
 
-async def _get(server: ServerSettings, path: str) -> tuple[int, bytes]:
-    body = bytearray()
-    with anyio.fail_after(ANSWER_SECONDS):
-        async with (
-            httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS, verify=_NO_TLS) as client,
-            client.stream("GET", _base(server) + path, headers=_headers(server)) as response,
-        ):
-            async for chunk in response.aiter_raw():  # raw: few bytes may decode to many
-                # Always read to the end: trio warns of a generator that is not exhausted.
-                body += chunk if len(body) <= MAX_ANSWER_BYTES else b""
-    return response.status_code, bytes(body)
+def _get(server: ServerSettings, path: str) -> tuple[int, bytes]:
+    deadline = time.monotonic() + ANSWER_SECONDS
+    host, port = server.admin_bind.host, server.admin_bind.port
+    connection = HTTPConnection(REACHABLE.get(host, host), port, timeout=ANSWER_SECONDS)
+    with closing(connection):
+        connection.connect()
+        connection.sock = _TimedSocket(connection.sock.detach(), deadline)
+        connection.request("GET", path, headers=_headers(server))
+        with connection.getresponse() as response:
+            return response.status, response.read(MAX_ANSWER_BYTES + 1)
 
 
-def _base(server: ServerSettings) -> str:
-    bind = server.admin_bind
-    host, port = REACHABLE.get(bind.host, bind.host), bind.port
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+class _TimedSocket(socket.socket):
+    """A socket whose operations all end at one deadline, however slowly its peer sends."""
+
+    def __init__(self, fileno: int, deadline: float) -> None:
+        super().__init__(fileno=fileno)
+        self._deadline = deadline
+
+    def sendall(self, *given: Any) -> None:
+        self._use_time_left()
+        super().sendall(*given)
+
+    def recv_into(self, *given: Any) -> int:
+        self._use_time_left()
+        return super().recv_into(*given)
+
+    def _use_time_left(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.settimeout(left)
 
 
 def _headers(server: ServerSettings) -> dict[str, str]:
     token = server.admin_token
     given = {"authorization": f"Bearer {token.reveal()}"} if token else {}
-    return {"accept-encoding": "identity", **given}
+    return {"connection": "close", **given}

@@ -47,7 +47,7 @@ def probe(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
 
 
 def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """List the models of each backend and of all together, from the copy in Redis if there is one.
+    """List the models of each backend and of all together, from the copy in Redis if any.
 
     Exit 1 if a backend does not answer.
     """

@@ -1,4 +1,4 @@
-"""`gatewayctl config check|show`, and how every command loads its settings.
+"""`gatewayctl config check|show`, and the options that most commands have.
 
 stdout carries only the result: `ok: FILE`, the table, or one JSON object. Problems and warnings go
 to stderr, one a line, each beginning with the path of its setting or the name of its variable.
@@ -8,7 +8,6 @@ Every form of output shows a secret as `(set)` or `(not set)`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +15,30 @@ import attrs
 import typer
 
 from ollama_gateway.cli import data_dir
-from ollama_gateway.cli.output import exit_with, print_json, print_table, say
+from ollama_gateway.cli.load_settings import (
+    EXIT_SETTINGS,
+    exit_on_problems,
+    load_for_stores,
+    load_or_exit,
+    settings_or_exit,
+    warn,
+)
+from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
+from ollama_gateway.settings import Loaded, SecretText, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import codec_of
+
+__all__ = [
+    "EXIT_SETTINGS",
+    "ConfigOption",
+    "JsonOption",
+    "app",
+    "exit_on_problems",
+    "load_for_stores",
+    "load_or_exit",
+    "settings_or_exit",
+]
 
 ConfigOption = Annotated[
     Path | None,
@@ -32,9 +50,6 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-EXIT_SETTINGS = 2
-"""The exit code for settings that cannot be used."""
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings, and start nothing.")
 
@@ -50,34 +65,6 @@ class ShownSetting:
     """`default`, `file` or `environment`."""
 
 
-def load_or_exit(config: Path | None) -> Loaded:
-    """Load the settings and print warnings; on problems, print them and exit with code 2."""
-    loaded = settings_or_exit(config)
-    _warn(loaded)
-    return loaded
-
-
-def settings_or_exit(config: Path | None) -> Loaded:
-    """Load the settings for a caller that reports warnings itself; exit with code 2 on problems."""
-    try:
-        return load(config)
-    except SettingsError as exc:
-        exit_with(EXIT_SETTINGS, *exc.problems)
-
-
-def load_for_stores(config: Path | None) -> Settings:
-    """Load the settings to open stores with; exit with code 2 if other users may write them."""
-    settings = load_or_exit(config).settings
-    exit_on_problems(data_dir.faults_of(settings, data_dir.trusted_by_commands(settings)))
-    return settings
-
-
-def exit_on_problems(problems: Sequence[str]) -> None:
-    """Print the problems and exit with code 2, if there are any."""
-    if problems:
-        exit_with(EXIT_SETTINGS, *problems)
-
-
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Check the settings and list every problem; exit 2 if there is one."""
@@ -90,7 +77,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
     if problems and as_json:
         say(json.dumps({"ok": False, "problems": problems}))
     exit_on_problems(problems)
-    _warn(loaded)
+    warn(loaded)
     if not as_json:
         say(f"ok: {_source(loaded)}")
         return
@@ -134,11 +121,6 @@ def _visible(value: object, annotation: object) -> Any:
     codec = codec_of(annotation)
     # Only secrets have no codec.
     return codec.show(value) if codec else "(not set)"
-
-
-def _warn(loaded: Loaded) -> None:
-    for warning in loaded.warnings:
-        say(f"warning: {warning}", err=True)
 
 
 def _source(loaded: Loaded) -> str:

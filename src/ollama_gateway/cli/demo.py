@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import trio
-
-from ollama_gateway import log
-
 
 def demo() -> None:
     """Stream a chat, kill the backend that answers, and show that the next chats still stream."""
-    from ollama_gateway.cli.demo_run import run_demo  # noqa: PLC0415 - it imports the simulator
+    from ollama_gateway.cli.demo_run import run  # noqa: PLC0415 - it imports the simulator
 
-    log.configure("error", "text")
-    trio.run(run_demo)
+    run()

@@ -17,6 +17,7 @@ import httpx
 import trio
 from rich.console import Console
 
+from ollama_gateway import log_output
 from ollama_gateway.build import Gateway
 from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
@@ -42,8 +43,13 @@ class Stage:
     simulators: dict[str, Simulator]
 
 
-async def run_demo() -> None:
+def run() -> None:
     """Run the demo to its end."""
+    log_output.configure("error", "text")
+    trio.run(_run)
+
+
+async def _run() -> None:
     console = Console(highlight=False)
     simulators = {name: _simulator() for name in ("gpu-1", "gpu-2")}
     async with trio.open_nursery() as nursery:

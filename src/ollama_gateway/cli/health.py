@@ -1,30 +1,58 @@
-"""`gatewayctl health`: whether the gateway of these settings is alive, and whether it is ready."""
+"""`gatewayctl health`: whether the gateway of these settings is alive, and whether it is ready.
+
+A container's health check runs this command every few seconds, for ever. So what it runs stands
+here and needs neither typer nor rich, which would double its cost; `__main__.py` calls it directly
+where `question_of` understands the arguments. All other command lines (`--help`, mistakes) go
+through typer, as `health_command.py` declares them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-import typer
+import attrs
 
 from ollama_gateway.cli.admin import AdminAnswer, NoAnswer, ask
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.cli.lines import print_json, say
+from ollama_gateway.cli.load_settings import load_or_exit
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings
 
-ReadyOption = Annotated[bool, typer.Option("--ready", help="Exit 0 only if it is ready.")]
+
+@attrs.frozen
+class HealthQuestion:
+    """What the command line asks."""
+
+    config: Path | None = None
+    ready: bool = False
+    """Whether the exit code tells readiness."""
+    as_json: bool = False
 
 
-def health(
-    config: ConfigOption = None,
-    ready: ReadyOption = False,  # noqa: FBT002 - a flag
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Exit 0 if the gateway is alive; say whether it is ready, and if not, why."""
-    server = load_or_exit(config).settings.server
+def question_of(arguments: Sequence[str]) -> HealthQuestion | None:
+    """Read the arguments after `health`; None if they are anything but plain options."""
+    question, rest = HealthQuestion(), list(arguments)
+    while rest:
+        match rest:
+            case ["--ready", *rest]:
+                question = attrs.evolve(question, ready=True)
+            case ["--json", *rest]:
+                question = attrs.evolve(question, as_json=True)
+            case ["--config", name, *rest] if name and not name.startswith("-"):
+                question = attrs.evolve(question, config=Path(name))
+            case _:
+                return None
+    return question
+
+
+def answer(question: HealthQuestion) -> int:
+    """Print the state of the gateway and return the exit code."""
+    server = load_or_exit(question.config).settings.server
     state = _state(server)
-    if as_json:
+    if question.as_json:
         print_json(state)
     elif not state["alive"]:
         say(f"not running: nothing answers on {server.admin_bind}")
@@ -36,7 +64,7 @@ def health(
         )
         for reason in state.get("degraded", ()):
             say(f"degraded: {printable(reason)}")
-    raise typer.Exit(0 if state["ready"] or (state["alive"] and not ready) else 1)
+    return 0 if state["ready"] or (state["alive"] and not question.ready) else 1
 
 
 def _state(server: ServerSettings) -> dict[str, Any]:

@@ -1,52 +1,111 @@
-"""`gatewayctl`: all commands."""
+"""`gatewayctl`: all commands. Each is imported when it is run, so that it imports only its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from importlib import import_module
+from typing import Annotated, Any, Final, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
 
-from ollama_gateway.cli import (
-    backends,
-    config,
-    db,
-    demo,
-    explain,
-    health,
-    init,
-    pausing,
-    pull,
-    serve,
-    usage,
-)
-from ollama_gateway.cli.audit import commands as audit
-from ollama_gateway.cli.keys import commands as keys
-from ollama_gateway.cli.output import say
-from ollama_gateway.settings.units import discreet
+from ollama_gateway.cli.lines import say
 
 CommandLineError: Final[Any] = typer.BadParameter.__base__
 """The base class of typer's errors about the command line; it has no public name."""
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Ollama Gateway: use several machines that run Ollama as one.",
-)
-app.command("serve")(serve.serve)
-app.command("demo")(demo.demo)
-app.command("init")(init.init)
-app.command("probe")(backends.probe)
-app.command("models")(backends.models)
-app.command("pull")(pull.pull)
-app.command("explain")(explain.explain)
-app.command("health")(health.health)
-app.command("usage")(usage.usage)
-app.add_typer(audit.app, name="audit")
-app.add_typer(pausing.app, name="backends")
-app.add_typer(keys.app, name="keys")
-app.add_typer(db.app, name="db")
-app.add_typer(config.app, name="config")
+COMMANDS: Final = {
+    "serve": (
+        "serve_command:serve",
+        "Serve until SIGTERM or SIGINT, then drain and exit 0; a second signal ends it at once.",
+    ),
+    "demo": (
+        "demo:demo",
+        "Stream a chat, kill the backend that answers, and show that the next chats still stream.",
+    ),
+    "init": (
+        "init:init",
+        "Probe the given servers and write settings for them, also for those that are down.",
+    ),
+    "probe": (
+        "backends:probe",
+        "Ask every backend over the connection that requests use; exit 1 if one does not answer.",
+    ),
+    "models": (
+        "backends:models",
+        "List the models of each backend and of all together, from the copy in Redis if any.",
+    ),
+    "pull": ("pull:pull", "Pull MODEL on several backends at once; exit 1 if one of them fails."),
+    "explain": (
+        "explain:explain",
+        "Show which backends a request for MODEL would go to now, in which order, and why.",
+    ),
+    "health": (
+        "health_command:health",
+        "Exit 0 if the gateway is alive; say whether it is ready, and if not, why.",
+    ),
+    "usage": ("usage:usage", "Sum up requests and tokens from the audit log."),
+    "audit": (
+        "audit.commands:app",
+        "Look at the audit log: every request and how it ended.",
+    ),
+    "backends": ("pausing:app", "List, pause and resume backends."),
+    "keys": ("keys.commands:app", "Create, list, change and revoke API keys."),
+    "db": ("db:app", "Prepare the PostgreSQL database and import into it."),
+    "config": ("config:app", "Check and show the settings, and start nothing."),
+}
+"""Each command's `module:function` or, of a group, `module:app`, in `cli/`; and its help, which is
+a copy of the first paragraph there (tests/cli/test_commands.py): to list the commands imports
+none."""
+
+
+class Commands(TyperGroup):
+    """The commands: stubs with a name and a help, until one is run."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        stubs = {name: TyperCommand(name, help=text) for name, (_, text) in COMMANDS.items()}
+        self.commands = cast("Any", stubs)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command to run, or to complete, and import it."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and command_named(name), rest
+
+
+def command_named(name: str) -> Any:
+    """Import a command."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(import_module(f"ollama_gateway.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        group = get_group(found)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(found)
+    return get_command(alone)
+
+
+def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if is_asked:
+        from importlib.metadata import version  # noqa: PLC0415 - half the cost of a command
+
+        say(f"ollama-gateway {version('ollama-gateway')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+]
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def root(is_version_asked: VersionOption = False) -> None:  # noqa: FBT002 - a flag
+    """Ollama Gateway: use several machines that run Ollama as one."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -67,6 +126,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _report_misuse(error: Any, arguments: Sequence[str]) -> None:
+    from ollama_gateway.settings.units import discreet  # noqa: PLC0415 - help needs no settings
+
     if error.ctx is not None:
         say(error.ctx.get_usage(), err=True)
         say(f"Try '{error.ctx.command_path} --help' for help.", err=True)

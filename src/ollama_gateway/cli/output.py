@@ -7,43 +7,17 @@ whole line here is only the last safeguard.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final
 
-import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from ollama_gateway.cli.lines import exit_with, print_json, say, say_over
 from ollama_gateway.printable import printable
+
+__all__ = ["exit_with", "print_json", "print_table", "say", "say_over"]
 
 _MAX_BAR: Final = 24
 """Characters of the longest bar."""
-
-
-def say(line: str, *, err: bool = False) -> None:
-    """Print one line on stdout, or on stderr."""
-    typer.echo(printable(line), err=err)
-
-
-def exit_with(code: int, *lines: str) -> NoReturn:
-    """Print these lines on stderr and end the command with this exit code."""
-    for line in lines:
-        say(line, err=True)
-    raise typer.Exit(code)
-
-
-def say_over(line: str) -> None:
-    """Replace the current line of stderr if that is a terminal; "" clears it."""
-    if sys.stderr.isatty():
-        typer.echo(f"\r\x1b[K{printable(line)}", err=True, nl=False)
-
-
-def print_json(value: object) -> None:
-    """Print the result of a command for programs, as ASCII with everything else escaped."""
-    typer.echo(json.dumps(value, indent=2))
 
 
 def print_table(
@@ -67,10 +41,18 @@ def print_table(
     elif bars is not None:
         _print_bars(cells, bars)
     else:
-        table = Table(*cells[0])
-        for row in cells[1:]:
-            table.add_row(*map(Text, row))  # Text: a name is not markup
-        Console().print(table)
+        _print_grid(cells)
+
+
+def _print_grid(cells: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only where there is a terminal
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(*cells[0])
+    for row in cells[1:]:
+        table.add_row(*map(Text, row))  # Text: a name is not markup
+    Console().print(table)
 
 
 def _print_columns(cells: Sequence[tuple[str, ...]], *, with_head: bool) -> None:
@@ -83,6 +65,10 @@ def _print_columns(cells: Sequence[tuple[str, ...]], *, with_head: bool) -> None
 
 def _print_bars(cells: Sequence[tuple[str, ...]], amounts: Sequence[int | None]) -> None:
     """Print a table with bars. They get the rest of the line; no cell is ever cut."""
+    from rich.console import Console  # noqa: PLC0415 - only where there is a terminal
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     console = Console()
     width = sum(max(map(len, column)) + 2 for column in zip(*cells, strict=True))
     head, *rows = _with_bars(cells, amounts, min(_MAX_BAR, max(0, console.width - width)), "█")

@@ -11,14 +11,13 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import anyio
 import attrs
 import httpx
 import trio
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.build_backends import build_backends
@@ -31,6 +30,9 @@ from ollama_gateway.settings import Settings
 from ollama_gateway.wire.dialects.progress import ProgressDialect
 from ollama_gateway.wire.frames import FrameTooLong, LineFrames
 from ollama_gateway.wire.names import ModelName
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 PulledModelArgument = Annotated[str, typer.Argument(help="The model's name, as for `ollama pull`.")]
 OnOption = Annotated[
@@ -205,6 +207,13 @@ def _view(*, as_json: bool) -> Iterator[OnProgress]:
     if as_json:
         yield lambda _pull: None
     elif sys.stdout.isatty():
+        from rich.progress import (  # noqa: PLC0415 - only where there is a terminal
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+        )
+
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
         with Progress(*columns, TextColumn("{task.fields[status]}", markup=False)) as progress:
             yield _Bars(progress).on_progress

@@ -1,4 +1,8 @@
-"""`gatewayctl serve`: run the gateway until SIGTERM or SIGINT."""
+"""What `gatewayctl serve` runs: the gateway, until SIGTERM or SIGINT.
+
+`serve_command.py` imports it after the settings were loaded, so that help and mistakes in settings
+do not wait for the whole gateway to be imported.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,35 @@ from contextlib import closing
 from functools import partial
 
 import trio
-import typer
 
-from ollama_gateway import log
+from ollama_gateway import log_output
 from ollama_gateway.build import Gateway
-from ollama_gateway.cli.config import ConfigOption, exit_on_problems, settings_or_exit
 from ollama_gateway.cli.data_dir import faults_of, make_private
 from ollama_gateway.cli.keys.store import location_in
+from ollama_gateway.cli.load_settings import exit_on_problems
 from ollama_gateway.http.open_files import raise_file_limit
 from ollama_gateway.keys.key import StoreAway, digest_of, utc_now
 from ollama_gateway.keys.store import KeyStore
+from ollama_gateway.log import get_logger
 from ollama_gateway.printable import printable
 from ollama_gateway.processes.parent import ProcessesFailed, serve_with_processes
-from ollama_gateway.settings import Settings
+from ollama_gateway.settings import Loaded, Settings
 from ollama_gateway.storage.write_access import Trusted
 from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
 
-logger = log.get_logger("serve")
+logger = get_logger("serve")
 
 
-def serve(config: ConfigOption = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and exit 0; a second signal ends it at once."""
-    loaded = settings_or_exit(config)
+def serve(loaded: Loaded) -> int:
+    """Serve until a signal ends it, and return the exit code."""
     settings = loaded.settings
     trusted = Trusted.of_process()
     was_open = make_private(settings, trusted)
     exit_on_problems(faults_of(settings, trusted))
-    writer = log.configure(settings.log.level, settings.log.format)
+    writer = log_output.configure(settings.log.level, settings.log.format)
     for warning in [*loaded.warnings, *([was_open] if was_open else [])]:
         logger.warning("doubtful setting", warning=warning)
-    raise typer.Exit(int(not run_to_the_end(partial(_serve, settings), writer, ProcessesFailed)))
+    return int(not run_to_the_end(partial(_serve, settings), writer, ProcessesFailed))
 
 
 def _serve(settings: Settings) -> None:
@@ -87,7 +90,7 @@ def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
     up = sum(backend.is_up for backend in gateway.backends.all)
     logger.info(
         "serving",
-        address=f"{'https' if settings.server.tls_cert else 'http'}://{address}",
+        address=_url(settings, address),
         admin=f"http://{settings.server.admin_bind}",
         backends=len(gateway.backends.all),
         up=up,
@@ -99,7 +102,11 @@ def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
 def _announce_processes(settings: Settings, address: str) -> None:
     logger.info(
         "serving",
-        address=f"http://{address}",
+        address=_url(settings, address),
         admin=f"http://{settings.server.admin_bind}",
         processes=settings.server.processes,
     )
+
+
+def _url(settings: Settings, address: str) -> str:
+    return f"{'https' if settings.server.tls_cert else 'http'}://{address}"

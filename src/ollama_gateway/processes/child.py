@@ -16,8 +16,9 @@ from pathlib import Path
 
 import trio
 
-from ollama_gateway import log
+from ollama_gateway import log_output
 from ollama_gateway.build import Gateway
+from ollama_gateway.log import get_logger
 from ollama_gateway.processes.spawn import READY, Assignment, receive_assignment, wait_for_drain
 from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
 
@@ -29,7 +30,9 @@ def main() -> int:
     if assignment is None:
         return 0  # the parent has ended
     settings = assignment.settings
-    writer = log.configure(settings.log.level, settings.log.format, process=assignment.number)
+    writer = log_output.configure(
+        settings.log.level, settings.log.format, process=assignment.number
+    )
     sockets = assignment.sockets()
     path = Path(sockets.admin[0].getsockname())
     serving = partial(
@@ -59,7 +62,7 @@ def _report_ready(
     with contextlib.suppress(OSError):  # the parent has ended, which the control socket shows
         control_socket.send(READY)
     up = sum(backend.is_up for backend in gateway.backends.all)
-    log.get_logger("serve").info("process ready", of=assignment.settings.server.processes, up=up)
+    get_logger("serve").info("process ready", of=assignment.settings.server.processes, up=up)
 
 
 if __name__ == "__main__":

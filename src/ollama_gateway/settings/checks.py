@@ -6,8 +6,6 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ollama_gateway.certificates import TLSFilesBroken, client_context, server_context
-from ollama_gateway.errors import Unauthorized
-from ollama_gateway.keys.key import read_claim
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import addresses, files
 from ollama_gateway.settings.model import (
@@ -185,6 +183,9 @@ def _of_auth(table: Table, auth: AuthSettings, servers: list[ServerSettings]) ->
         yield f"{table.name_of(missing)}: is missing: set both {both}, or neither"
     if auth.anonymous_key is None:
         return
+    from ollama_gateway.errors import Unauthorized  # noqa: PLC0415 - with it come the key stores
+    from ollama_gateway.keys.key import read_claim  # noqa: PLC0415
+
     try:
         read_claim(auth.anonymous_key.reveal())
     except Unauthorized:
@@ -239,6 +240,8 @@ def _of_backend_tls(table: Table, backend: BackendSettings) -> Iterator[str]:
         "client_cert": (None, backend.client_cert, backend.client_key),
     }
     for name, paths in used.items():
+        if not any(paths):
+            continue  # the system's authorities, which take 0.1 s to load
         try:
             client_context(*paths, verify=backend.verify)
         except TLSFilesBroken as error:

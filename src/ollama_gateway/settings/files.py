@@ -15,8 +15,6 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from dotenv import dotenv_values
-
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import addresses
 from ollama_gateway.settings.units import discreet
@@ -116,5 +114,7 @@ def read_dotenv(cwd: Path, problems: list[str]) -> dict[str, str]:
     except (OSError, ValueError) as exc:
         problems.append(f".env: {why(exc)}")
         return {}
+    from dotenv import dotenv_values  # noqa: PLC0415 - few have such a file
+
     found = dotenv_values(stream=io.StringIO(text), interpolate=False)
     return {name: value for name, value in found.items() if value is not None}

@@ -16,7 +16,7 @@ import attrs
 
 from ollama_gateway.settings import checks, files, holders, tables
 from ollama_gateway.settings.model import SECTIONS, BackendSettings, Settings, StorageSettings
-from ollama_gateway.settings.typed import converter, typed
+from ollama_gateway.settings.typed import Secrets, typed
 from ollama_gateway.storage.write_access import Trusted
 
 if TYPE_CHECKING:
@@ -70,34 +70,32 @@ def load(
     given, dotenv = _without_empty(environ), files.read_dotenv(cwd, problems)
     env = _without_empty({**dotenv, **given})
     source, document = files.find(config, env, cwd, problems)
-    convert = converter(env, cwd)
+    secrets = Secrets(env, cwd)
 
     sections = [
-        (table, typed(table, SECTIONS[name], convert, problems))
+        (table, typed(table, SECTIONS[name], secrets, problems))
         for name, table in tables.sections(document, env, problems).items()
     ]
     listed = tables.backends(document, env, problems)
     backends = [
-        (table, typed(_with_priority(table, position), BackendSettings, convert, problems))
+        (table, typed(_with_priority(table, position), BackendSettings, secrets, problems))
         for position, table in enumerate(listed, start=1)
     ]
 
-    whole = [(table, value) for table, value in sections if value is not None]
-    usable = [(table, backend) for table, backend in backends if backend is not None]
-    problems += [*checks.of_sections(whole), *checks.of_backends(usable)]
-    problems += checks.of_shares(whole, usable)
-    if not any(isinstance(v, StorageSettings) and v.allow_shared_data_dir for _, v in whole):
+    problems += [*checks.of_sections(sections), *checks.of_backends(backends)]
+    problems += checks.of_shares(sections, backends)
+    if not any(isinstance(v, StorageSettings) and v.allow_shared_data_dir for _, v in sections):
         sources = holders.Sources(cwd, source, dotenv.keys() - given.keys())
-        problems += holders.faults([*whole, *usable], sources, Trusted.of_process())
+        problems += holders.faults([*sections, *backends], sources, Trusted.of_process())
     problems += [*checks.duplicates(listed), *checks.of_header_names(listed)]
     if problems:
         raise SettingsError(tuple(dict.fromkeys(map(_clipped, problems))))
     settings = Settings(
-        **{table.path: value for table, value in whole},
-        backends=tuple(backend for _, backend in usable),
+        **{table.path: value for table, value in sections},
+        backends=tuple(backend for _, backend in backends),
     )
-    warnings = [*tables.unknown_variables(env), *checks.warnings(whole, usable)]
-    return Loaded(settings, source, tuple(map(_clipped, warnings)), _origins(whole, usable))
+    warnings = [*tables.unknown_variables(env), *checks.warnings(sections, backends)]
+    return Loaded(settings, source, tuple(map(_clipped, warnings)), _origins(sections, backends))
 
 
 def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,21 @@
+"""The options of `gatewayctl health`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ollama_gateway.cli.config import ConfigOption, JsonOption
+from ollama_gateway.cli.health import HealthQuestion, answer
+
+ReadyOption = Annotated[bool, typer.Option("--ready", help="Exit 0 only if it is ready.")]
+
+
+def health(
+    config: ConfigOption = None,
+    ready: ReadyOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Exit 0 if the gateway is alive; say whether it is ready, and if not, why."""
+    raise typer.Exit(answer(HealthQuestion(config, ready, as_json)))

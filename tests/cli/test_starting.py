@@ -1,0 +1,166 @@
+"""What a command imports: that decides how long it takes to start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ollama_gateway.cli.health import question_of
+from ollama_gateway.cli.main import COMMANDS, app, command_named
+from tests.support.patience import PATIENCE
+
+LOOK = """
+import sys
+from ollama_gateway.__main__ import main
+sys.argv = ["gatewayctl", *sys.argv[1:]]
+try:
+    main()
+except SystemExit:
+    pass
+print("modules:", *sys.modules)
+"""
+SERVER = {"hypercorn", "prometheus_client", "h11", "structlog", "asyncio"}
+"""Libraries that only `serve` and `demo` need."""
+CLIENTS = {"trio", "httpx", "psycopg", "redis"}
+TERMINAL = {"typer", "rich"}
+NEVER: dict[str, set[str]] = {
+    "health": SERVER | CLIENTS | TERMINAL | {"sqlite3", "dotenv"},
+    "health --ready --json": SERVER | CLIENTS | TERMINAL,
+    "--version": SERVER | CLIENTS | {"rich", "sqlite3", "attrs"},
+    "--help": SERVER | CLIENTS | {"sqlite3", "attrs"},
+    "explain m": SERVER | CLIENTS | {"sqlite3"},
+    "config check": SERVER | CLIENTS | {"sqlite3"},
+    "backends list": SERVER | CLIENTS,
+    "keys list": SERVER | CLIENTS,
+    "audit list": SERVER - {"prometheus_client"} | CLIENTS,
+    "usage": SERVER - {"prometheus_client"} | CLIENTS,
+    "probe": SERVER - {"prometheus_client", "h11"} | {"psycopg", "redis", "sqlite3"},
+    "serve --config missing.toml": SERVER | CLIENTS | {"sqlite3"},
+}
+MOST = {
+    "health": 45,
+    "health --ready --json": 45,
+    "--version": 15,
+    "--help": 15,
+    "explain m": 50,
+    "config check": 50,
+    "backends list": 60,
+    "keys list": 75,
+    "audit list": 125,
+    "usage": 125,
+    "probe": 95,
+    "serve --config missing.toml": 50,
+}
+"""Modules of the gateway that a command may import; the whole has more than 250."""
+
+
+def modules_of(command: str, directory: Path) -> list[str]:
+    """Run a command in a process of its own and return the modules that it imported."""
+    said = subprocess.check_output(
+        [sys.executable, "-c", LOOK, *command.split()],
+        text=True,
+        timeout=PATIENCE,
+        cwd=directory,
+        env={
+            "GATEWAY_STORAGE_DATA_DIR": str(directory / "data"),
+            "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.1:1",
+            "OLLAMA_BACKENDS": "a=http://127.0.0.1:1",
+            "GATEWAY_DISCOVERY_TIMEOUT": "100ms",
+        },
+        stderr=subprocess.DEVNULL,
+    )
+    return said.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize("command", NEVER)
+def test_a_command_imports_only_what_it_runs(command: str, tmp_path: Path) -> None:
+    """No command waits for the libraries and modules of others."""
+    found = modules_of(command, tmp_path)
+
+    assert {name.partition(".")[0] for name in found} & NEVER[command] == set()
+    assert len([name for name in found if name.startswith("ollama_gateway")]) <= MOST[command]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_they_say_themselves(name: str) -> None:
+    """The help in the list, which imports no command, is the first paragraph of its own."""
+    command = command_named(name)
+
+    assert command.name == name
+    assert COMMANDS[name][1] == " ".join(command.help.split("\n\n")[0].split())
+
+
+def test_the_list_names_every_command() -> None:
+    """`--help` lists them all, and each is found by its name."""
+    listed = CliRunner().invoke(app, ["--help"]).stdout
+
+    assert all(f" {name} " in listed for name in COMMANDS)
+    assert "No such command 'keyz'. Did you mean 'keys'?" in (
+        CliRunner().invoke(app, ["keyz"]).stderr.replace("│", "")
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("gatewayctl ke", {"keys"}),
+        ("gatewayctl keys rev", {"revoke"}),
+        ("gatewayctl health --re", {"--ready"}),
+    ],
+)
+def test_a_shell_completes_commands_and_options(typed: str, offered: set[str]) -> None:
+    """A shell is offered the commands, and the subcommands and options of one."""
+    words = typed.split()
+    asked = {
+        "_GATEWAYCTL_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    said = subprocess.run(
+        [sys.executable, "-c", LOOK],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=asked,
+        check=True,
+    )
+
+    assert {line for line in said.stdout.splitlines() if not line.startswith("mod")} == offered
+
+
+@pytest.mark.parametrize("arguments", ["--json --config {}", "--config {}", "--config {} --ready"])
+def test_health_answers_alike_on_both_ways(arguments: str, tmp_path: Path) -> None:
+    """`health` without typer and with it print the same lines and exit alike."""
+    settings = tmp_path / "gateway.toml"
+    settings.write_text('[server]\nadmin_bind = "127.0.0.1:1"\n')
+    words = arguments.format(settings).split()
+    short = subprocess.run(
+        [sys.executable, "-m", "ollama_gateway", "health", *words],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=tmp_path,
+        env={},
+        check=False,
+    )
+    with_typer = CliRunner().invoke(app, ["health", *words])
+
+    assert (short.returncode, short.stdout) == (with_typer.exit_code, with_typer.stdout)
+
+
+def test_version_is_that_of_the_package() -> None:
+    """`--version` prints one line and exits 0."""
+    found = CliRunner().invoke(app, ["--version"])
+
+    assert (found.exit_code, found.stdout) == (0, f"ollama-gateway {version('ollama-gateway')}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--confg", "x"], ["--config"], ["x"]])
+def test_health_leaves_help_and_mistakes_to_typer(arguments: list[str]) -> None:
+    """Only plain options are read without typer."""
+    assert question_of(arguments) is None
