@@ -240,7 +240,13 @@ HEALTH.command()(health_command.health)
     [
         ({"ready": True, "reasons": []}, 200, "ready", True),
         ({"ready": False, "reasons": ["draining"]}, 503, "not ready: draining", False),
-        ({"ready": True, "reasons": [], "degraded": ["x"]}, 200, "ready\ndegraded: x\n", True),
+        ({"ready": True, "reasons": [], "degraded": ["x", "y"]}, 200, "ready, x; y\n", True),
+        (
+            {"ready": False, "reasons": ["r"], "degraded": ["x"]},
+            503,
+            "not ready: r\ndegraded: x\n",
+            False,
+        ),
         ({"ready": True, "reasons": [], "degraded": [1]}, 200, "not ready: readiness", False),
         ({"error": "x"}, 401, "not ready: readiness is unknown: /readyz answered 401", False),
         ({"ready": 1, "reasons": 2}, 200, "not ready: readiness is unknown", False),

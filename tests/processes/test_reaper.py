@@ -1,4 +1,4 @@
-"""A container's first process reaps orphans."""
+"""A container's first process reaps orphans, and leaves alone those that it waits for itself."""
 
 from __future__ import annotations
 
@@ -36,6 +36,25 @@ print(sum(os.path.exists(f"/proc/{{n}}") for n in numbers))
 for n in numbers:
     {lives} and os.kill(n, signal.SIGKILL)
 """
+
+
+OWN = """
+import os, subprocess, sys
+from ollama_gateway.processes.reaper import reap
+
+own, other = [subprocess.Popen([sys.executable, "-c", "exit(3)"]) for _ in range(2)]
+for child in (own, other):
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+reap({own.pid})
+print(os.path.exists(f"/proc/{other.pid}"), own.wait())
+"""
+
+
+def test_own_children_are_left_to_those_who_wait_for_them() -> None:
+    """The parent of several processes still learns the exit code of each."""
+    said = subprocess.check_output([sys.executable, "-c", OWN], text=True, timeout=PATIENCE)
+
+    assert said == "False 3\n"
 
 
 def counted(*, lives: bool) -> list[str]:

@@ -144,6 +144,23 @@ class Backends:
         others = (other for other in self.all if other is not backend)
         return any(b.is_up and not b.is_paused and b.hosts(model) for b in others)
 
+    def models_without_backend(self, now: float) -> list[str]:
+        """Return the models that only backends list which are down or paused, by listed name.
+
+        Empty if no backend is up. A backend's last listing counts for `REMEMBERED_SECONDS`.
+        """
+        live = [b for b in self.all if b.is_up and not b.is_paused]
+        known = [b for b in self.all if now - b.listed_at < REMEMBERED_SECONDS] if live else []
+        served = {key for b in live if b.listing for key in b.listing.models}
+        names = {
+            key: str(entry["name"])
+            for b in known
+            if b.listing
+            for key, entry in b.listing.models.items()
+            if key not in served
+        }
+        return sorted(names.values())
+
     def restore(self, backend: Backend, listing: Listing, now: float) -> None:
         """Use a listing that another process has read, until this process has polled."""
         if backend.polls == 0:

@@ -57,14 +57,17 @@ def answer(question: HealthQuestion) -> int:
     elif not state["alive"]:
         say(f"not running: nothing answers on {server.admin_bind}")
     else:
-        say(
-            "ready"
-            if state["ready"]
-            else f"not ready: {', '.join(map(printable, state['reasons']))}"
-        )
-        for reason in state.get("degraded", ()):
-            say(f"degraded: {printable(reason)}")
+        for line in _lines(state):
+            say(line)
     return 0 if state["ready"] or (state["alive"] and not question.ready) else 1
+
+
+def _lines(state: dict[str, Any]) -> list[str]:
+    degraded = list(map(printable, state.get("degraded", ())))
+    if state["ready"]:
+        return [f"ready, {'; '.join(degraded)}" if degraded else "ready"]
+    reasons = ", ".join(map(printable, state["reasons"]))
+    return [f"not ready: {reasons}", *(f"degraded: {one}" for one in degraded)]
 
 
 def _state(server: ServerSettings) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from ollama_gateway.server.routes import Routes
 
 ANSWER_SECONDS: Final = 2.0
 """Seconds that a process has for its answer; `gatewayctl` waits 5 for the whole answer."""
+UNKNOWN_HOST: Final = "unknown.invalid"
+"""Asks a process in the name of a host that may not see names of backends and models."""
 
 
 @attrs.define(eq=False)
@@ -114,7 +116,8 @@ class MergedAdmin:
 
     async def ready(self, ask: Ask) -> None:
         """`/readyz`: 200 while at least one process is ready, else 503 with the reasons."""
-        answers = await self._documents("/readyz")
+        host = "localhost" if self.access.may_see_names(ask) else UNKNOWN_HOST
+        answers = await self._documents("/readyz", host)
         body = merging.readiness(answers, is_draining=self.roster.is_draining)
         await ask.downstream.respond(
             200 if body["ready"] else 503, JSON_HEADERS, json.dumps(body).encode()
@@ -158,30 +161,36 @@ class MergedAdmin:
                 return await ask.downstream.respond(answer.status, JSON_HEADERS, answer.body)
         raise Unavailable("no process answers, try again", reason="no_process", retry_after=1)
 
-    async def _documents(self, target: str) -> dict[int, JSONObject | None]:
+    async def _documents(
+        self, target: str, host: str = "localhost"
+    ) -> dict[int, JSONObject | None]:
         """Return the answers by process number; None for a process that gave none."""
         found: dict[int, JSONObject | None] = dict.fromkeys(sorted(self.roster.starts))
-        for member, answer in (await self._ask_all(target)).items():
+        for member, answer in (await self._ask_all(target, host)).items():
             document = json.loads(answer.body) if answer else {}
             if "ready" in document:  # an error answer has none
                 found[member.number] = document
         return found
 
-    async def _ask_all(self, target: str) -> dict[RosterMember, _Answer | None]:
+    async def _ask_all(
+        self, target: str, host: str = "localhost"
+    ) -> dict[RosterMember, _Answer | None]:
         answers: dict[RosterMember, _Answer | None] = {}
 
         async def ask(member: RosterMember) -> None:
-            answers[member] = await self._ask(member, target)
+            answers[member] = await self._ask(member, target, host)
 
         async with anyio.create_task_group() as tasks:
             for member in self.roster.serving:
                 tasks.start_soon(ask, member)
         return answers
 
-    async def _ask(self, member: RosterMember, target: str) -> _Answer | None:
+    async def _ask(
+        self, member: RosterMember, target: str, host: str = "localhost"
+    ) -> _Answer | None:
         token = self.access.token
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        url = httpx.URL("http://localhost").copy_with(raw_path=target.encode())
+        url = httpx.URL(f"http://{host}").copy_with(raw_path=target.encode())
         transport = Transport(partial(anyio.connect_unix, member.path))
         try:
             with anyio.fail_after(ANSWER_SECONDS):

@@ -29,6 +29,7 @@ from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import spawn
 from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
+from ollama_gateway.processes.reaper import reap_as_init
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import Sockets, address_of
@@ -41,6 +42,8 @@ STABLE_SECONDS: Final = 60.0
 KILL_MARGIN_SECONDS: Final = 20.0
 """Seconds beyond `drain_timeout` after which a process is killed: it needs 2 for the last bytes of
 streams, and a few to close each store."""
+ORPHAN_SECONDS: Final = 1.0
+"""Seconds that an orphan is left before it is reaped."""
 
 log = get_logger("processes")
 
@@ -206,6 +209,7 @@ async def serve_with_processes(
         )
         async with trio.open_nursery() as running:
             running.start_soon(_handle_signals, parent, signals)
+            running.start_soon(_reap_orphans, parent.roster)
             running.start_soon(_merged_listener(settings, parent.roster).serve, sockets.admin)
             await parent.run()
             running.cancel_scope.cancel()
@@ -236,6 +240,17 @@ def _merged_listener(settings: Settings, roster: Roster) -> Listener:
     metrics = Metrics()
     admin = MergedAdmin(roster, admin_access(settings.server), metrics)
     return admin_listener(admin.routes(), metrics)
+
+
+async def _reap_orphans(roster: Roster) -> None:
+    """As the first process of a container, reap orphans without end.
+
+    It does so a little after the signal, by when the roster has each process that was started.
+    """
+    with trio.open_signal_receiver(signal.SIGCHLD) as ends:
+        async for _ in ends:
+            await trio.sleep(ORPHAN_SECONDS)
+            reap_as_init({member.pid for member in roster.members.values()})
 
 
 async def _handle_signals(parent: Parent, signals: AsyncIterator[int]) -> None:

@@ -24,6 +24,7 @@ from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.degraded import degraded_backends
 from ollama_gateway.server.explain import explain, facts_of
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
@@ -82,13 +83,17 @@ class Admin:
             reasons.append(self.audit.writer.why_not)
         return reasons
 
-    def degraded(self) -> list[str]:
-        """Return the faults that do not keep known clients out."""
-        found = []
+    def degraded(self, *, named: bool = True) -> list[str]:
+        """Return the faults that do not keep known clients out, with or without names."""
+        found = degraded_backends(self.backends, anyio.current_time(), named=named)
         if self.keys_are_degraded():
             found.append("the key store does not answer: known keys only")
         if self.audit.flusher is not None and self.audit.flusher.failure is not None:
             found.append("audit records wait for PostgreSQL")
+        if self.audit.writer.failure is not None and not self.audit.writer.is_strict:
+            found.append("the audit journal cannot be written: a restart would lose records")
+        if self.limits.usage_journal.is_failing:
+            found.append("the usage journal cannot be written: a restart would lose usage")
         return found
 
     async def health(self, ask: Ask) -> None:
@@ -98,7 +103,8 @@ class Admin:
     async def ready(self, ask: Ask) -> None:
         """Answer `/readyz`: 200, or 503 with the reasons."""
         reasons = self.why_not_ready()
-        body = {"ready": not reasons, "reasons": reasons, "degraded": self.degraded()}
+        degraded = self.degraded(named=self.access.may_see_names(ask))
+        body = {"ready": not reasons, "reasons": reasons, "degraded": degraded}
         status = 503 if reasons else 200
         await ask.downstream.respond(status, JSON_HEADERS, json.dumps(body).encode())
 

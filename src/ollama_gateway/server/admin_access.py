@@ -63,6 +63,10 @@ class AdminAccess:
             raise Misdirected
         await handler(ask)
 
+    def may_see_names(self, ask: Ask) -> bool:
+        """Whether an asker who was let in may be told the names of backends and models."""
+        return self.token is not None or self._knows(ask.headers)
+
     def _knows(self, headers: Headers) -> bool:
         hosts = [value.decode("latin-1") for name, value in headers if name.lower() == b"host"]
         name = name_in(hosts[0]) if len(hosts) == 1 else None

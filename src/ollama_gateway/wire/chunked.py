@@ -1,9 +1,11 @@
 """Decode a chunked body (RFC 9112, 7.1), and find its end.
 
 h11 makes three events of each chunk, which cost more than everything else that happens to a token
-on its way, and 12 us for a chunk of one byte. This decoder accepts what h11 accepts: sizes of up to
-20 hexadecimal digits, extensions and trailers (both dropped), and only CR LF as a line end. It
-refuses a body that is nearly all framing. A body that it accepts ends where it ends for h11.
+on its way, and 12 us for a chunk of one byte. This decoder reads chunks as h11 does: sizes of up to
+20 hexadecimal digits, extensions (dropped), and only CR LF as a line end. Trailers are dropped too,
+so their values are not judged as headers: a `Content-Length` among them may be any text, for which
+h11 refuses the body; a folded trailer, which h11 accepts, is refused. So is a body that is nearly all
+framing. A body that both accept ends at the same byte.
 """
 
 from __future__ import annotations
