@@ -2,9 +2,9 @@
 
 h11 makes three events of each chunk, which cost more than everything else that happens to a token
 on its way, and 12 us for a chunk of one byte. This decoder reads chunks as h11 does: sizes of up to
-20 hexadecimal digits, extensions (dropped), and only CR LF as a line end. Trailers are dropped too,
-so their values are not judged as headers: a `Content-Length` among them may be any text, for which
-h11 refuses the body; a folded trailer, which h11 accepts, is refused. So is a body that is nearly all
+20 hexadecimal digits, extensions, and only CR LF as a line end. It differs in trailers, which are
+dropped, so that their values do not matter: h11 refuses a `Content-Length` there that is no number,
+and accepts a folded line, which this decoder refuses. It also refuses a body that is nearly all
 framing. A body that both accept ends at the same byte.
 """
 
