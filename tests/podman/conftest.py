@@ -45,12 +45,20 @@ def pytest_terminal_summary(
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[str]:
-    """Build the gateway's image and a network, and remove both at the end."""
-    prerequisites.have_image(ROOT)
-    prerequisites.have_network()
-    yield IMAGE
-    podman("network", "rm", "--force", NETWORK)
-    podman("rmi", "--force", IMAGE)
+    """Build the gateway's image and a network, and remove both at the end.
+
+    An image that had the name before gets it back.
+    """
+    earlier = prerequisites.image_named(IMAGE)
+    try:
+        prerequisites.have_image(ROOT)
+        prerequisites.have_network()
+        try:
+            yield IMAGE
+        finally:
+            podman("network", "rm", "--force", NETWORK)
+    finally:
+        prerequisites.put_back(IMAGE, earlier)
 
 
 @pytest.fixture(scope="session")

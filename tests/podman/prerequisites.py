@@ -29,8 +29,15 @@ GENERATORS: Final = tuple(
 )
 SYSTEMD: Final = os.environ.get("PODMAN_TESTS_SYSTEMD", "")
 """A program that runs units under its own systemd: `PROGRAM UNITDIR IMAGE SERVICE COMMAND`."""
-OURS: Final = ("gateway", "ollama-gateway-gateway")
-"""The container names in the files of docs/operate/podman."""
+OURS: Final = {
+    "container": ("gateway", "ollama-gateway-gateway"),
+    "pod": ("ollama-gateway",),
+    "volume": tuple(f"ollama-gateway-{name}" for name in ("data", "redis", "postgres")),
+    "secret": ("ollama-gateway",),
+    "network": (NETWORK,),
+}
+"""What the tests make under the names in docs/operate/podman, and remove again: so it must not be
+there before."""
 
 
 def missing() -> Iterator[str]:
@@ -40,9 +47,10 @@ def missing() -> Iterator[str]:
     if shutil.which("podman") is None:
         yield "podman 4.3 or later, with netavark and catatonit"
         return
-    for name in OURS:
-        if succeeds("container", "exists", name):
-            yield f"the name {name!r}: there is such a container already, and the tests make one"
+    for kind, names in OURS.items():
+        for name in names:
+            if succeeds(kind, "inspect", name):
+                yield f"the name {name!r}: there is such a {kind} already, and the tests make one"
 
 
 def generator() -> Path:
@@ -63,6 +71,24 @@ def systemd() -> str:
 def build(context: Path, *arguments: str) -> None:
     """Run `podman build` with the format that has health checks."""
     podman("build", "--format", "docker", *BUILD, *arguments, str(context))
+
+
+def image_named(tag: str) -> str | None:
+    """Return the id of an image; None if there is none of that name."""
+    named = succeeds("image", "exists", tag)
+    return podman("image", "inspect", tag, "--format", "{{.Id}}") if named else None
+
+
+def put_back(tag: str, earlier: str | None) -> None:
+    """Give the name of an image back to the earlier one; remove the image that the tests made.
+
+    It stays where a container uses it that is not of the tests.
+    """
+    if image_named(tag) == earlier:
+        return
+    succeeds("rmi", tag)
+    if earlier is not None:
+        podman("tag", earlier, tag)
 
 
 def have_image(context: Path, *arguments: str, tag: str = IMAGE) -> None:
@@ -92,5 +118,4 @@ def have_peers(folder: Path, *names: str) -> list[str]:
 
 def have_network() -> None:
     """Create a network in which containers reach each other by name."""
-    if not succeeds("network", "exists", NETWORK):
-        podman("network", "create", NETWORK)
+    podman("network", "create", NETWORK)

@@ -62,12 +62,14 @@ def test_backends_are_passed_through(folder: Path, simulators: tuple[str, ...], 
     listed = [{"name": name, "url": f"http://{name}:11434"} for name in simulators]
     pairs = ",".join(f"{backend['name']}={backend['url']}" for backend in listed)
     given = json.dumps(listed) if form == "json" else pairs
-    compose(folder, "up", "--detach", "--no-build", OLLAMA_BACKENDS=given)
+    stop_timeout = "--podman-run-args=--stop-timeout 45"
+    compose(folder, stop_timeout, "up", "--detach", "--no-build", OLLAMA_BACKENDS=given)
     podman("network", "connect", NETWORK, NAME)
     wait_until_healthy(NAME)
     key = podman("exec", NAME, "gatewayctl", "keys", "create", "app").splitlines()[0]
     wait_until(lambda: is_ready(NAME), "not ready")
     assert chatted(int((folder / "port").read_text()), key) == 200
     assert inspected(NAME, "{{.HostConfig.ReadonlyRootfs}} {{.EffectiveCaps}}") == "true []"
+    assert inspected(NAME, "{{.Config.StopTimeout}}") == "45"
     compose(folder, "down", "--timeout", "45")
     assert not succeeds("container", "exists", NAME)

@@ -81,7 +81,7 @@ def peers() -> Iterator[None]:
     made = prerequisites.have_peers(Path(__file__).parent, *PEERS)
     yield
     for name in made:
-        podman("rmi", "--force", name)
+        podman("rmi", name)
 
 
 @pytest.fixture(scope="module")

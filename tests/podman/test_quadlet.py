@@ -65,6 +65,7 @@ def test_the_generator_accepts_the_units(sources: tuple[Path, ...], tmp_path: Pa
     ):
         assert option in service
     assert "Restart=always" in service
+    assert "RestartPreventExitStatus=2" in service
     assert ("--publish 11435:11435" in service) is (SOCKET not in sources)
     assert ("Requires=ollama-gateway.socket" in service) is (SOCKET in sources)
 

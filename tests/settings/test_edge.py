@@ -84,7 +84,15 @@ def test_everyone_is_warned_about(loaded: Load, network: str) -> None:
     warnings = loaded(auth(f"['10.0.0.0/8', '{network}']")).warnings
 
     assert warnings == ("auth.anonymous_networks: no client on any network needs a key",)
-    assert loaded(auth("['10.0.0.0/8']")).warnings == ()
+    assert loaded(auth("['10.1.0.0/16']")).warnings == ()
+
+
+@pytest.mark.parametrize("network", ["10.0.0.0/8", "10.0.2.0/24", "10.0.2.100/32"])
+def test_the_network_of_rootless_containers_is_warned_about(loaded: Load, network: str) -> None:
+    """Their port forwarding (slirp4netns) gives every client an address in 10.0.2.0/24."""
+    (warning,) = loaded(auth(f"['fd00::/8', '{network}']")).warnings
+
+    assert warning.startswith("auth.anonymous_networks: covers 10.0.2.0/24: if a rootless")
 
 
 def test_an_unchecked_backend_is_warned_about(loaded: Load) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Final
 
 from ollama_gateway.certificates import TLSFilesBroken, client_context, server_context
@@ -41,6 +42,9 @@ RESERVED: Final = frozenset(
     }
 )
 """Headers that the transport sets; one set by hand would break every request."""
+
+SLIRP4NETNS: Final = IPv4Network("10.0.2.0/24")
+"""The network inside a rootless container of podman: its port forwarding hides the client."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 
@@ -137,6 +141,11 @@ def warnings(
         networks = value.anonymous_networks if isinstance(value, AuthSettings) else ()
         if any(network.prefixlen == 0 for network in networks):
             yield f"{table.name_of('anonymous_networks')}: no client on any network needs a key"
+        elif any(isinstance(n, IPv4Network) and n.overlaps(SLIRP4NETNS) for n in networks):
+            yield (
+                f"{table.name_of('anonymous_networks')}: covers {SLIRP4NETNS}: if a rootless"
+                " container publishes the port (slirp4netns), all clients have an address there"
+            )
     seen: dict[str, str] = {}
     for table, backend in backends:
         first = seen.setdefault(backend.url, table.path)
