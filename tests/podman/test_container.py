@@ -18,7 +18,9 @@ from tests.podman.chat import MODEL, begun_chat, chatted
 from tests.podman.conftest import Note
 from tests.podman.podman import (
     FILES,
+    IMAGE,
     NETWORK,
+    container,
     events,
     inspected,
     is_ready,
@@ -32,6 +34,7 @@ from tests.podman.podman import (
 )
 
 NAME: Final = "gateway"
+DATA: Final = "/var/lib/ollama-gateway"
 VOLUME: Final = "ollama-gateway-tests-data"
 UNDER_SECRETS: Final = ("--tmpfs", "/run/secrets:mode=755")
 """Needed because podman 4.3 cannot write a secret under a read-only root."""
@@ -135,6 +138,25 @@ def test_it_is_hardened(gateway: Running) -> None:
     assert not succeeds("exec", NAME, "touch", "/opt/gateway/x")
     assert not succeeds("exec", NAME, "touch", "/opt/x")
     assert succeeds("exec", NAME, "touch", "/var/lib/ollama-gateway/x")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--user", "1000800000:0"),
+        ("--tmpfs", DATA),
+        ("--user", "1000800000:0", "--tmpfs", DATA),
+    ],
+    ids=["user", "tmpfs", "both"],
+)
+def test_any_user_of_group_0_and_a_tmpfs(
+    simulators: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    """An arbitrary user id, as OpenShift gives one, and a tmpfs can hold the data."""
+    given = ("--env", f"OLLAMA_BACKENDS={simulators[1]}=http://{simulators[1]}:11434")
+    with container(NAME, "--network", NETWORK, *given, "--read-only", *options, IMAGE):
+        wait_until_healthy(NAME)
+        assert podman("exec", NAME, "gatewayctl", "keys", "create", "app").startswith("ogw_")
 
 
 def test_health_needs_no_key(gateway: Running, simulators: tuple[str, ...]) -> None:
