@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -164,3 +165,24 @@ def test_version_is_that_of_the_package() -> None:
 def test_health_leaves_help_and_mistakes_to_typer(arguments: list[str]) -> None:
     """Only plain options are read without typer."""
     assert question_of(arguments) is None
+
+
+@pytest.mark.parametrize("command", ["health", "config show"])
+def test_a_reader_who_leaves_causes_no_trace(command: str, tmp_path: Path) -> None:
+    """A command whose stdout is closed ends with 1, and stderr stays empty."""
+    shell = f"{sys.executable} -m ollama_gateway {command}; echo $? >&2"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as closed:
+        said = subprocess.run(
+            ["/bin/sh", "-c", shell],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            cwd=tmp_path,
+            env={"GATEWAY_SERVER_ADMIN_BIND": "127.0.0.1:1"},
+            check=False,
+        )
+
+    assert said.stderr == "1\n"

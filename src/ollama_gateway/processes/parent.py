@@ -43,7 +43,7 @@ KILL_MARGIN_SECONDS: Final = 20.0
 """Seconds beyond `drain_timeout` after which a process is killed: it needs 2 for the last bytes of
 streams, and a few to close each store."""
 ORPHAN_SECONDS: Final = 1.0
-"""Seconds that an orphan is left before it is reaped."""
+"""Seconds that ended orphans are left before they are reaped."""
 
 log = get_logger("processes")
 
