@@ -87,7 +87,7 @@ async def _serve(backends: int, models: int) -> None:
 
 
 @attrs.define
-class Waits:
+class LongestWait:
     """Notes the longest time for which a task that sleeps a millisecond waited beyond it."""
 
     longest: float = 0.0
@@ -109,7 +109,7 @@ async def _cpu(work: Work) -> float:
 
 async def _wait(work: Work) -> float:
     """Return the longest wait of another task during some work, in ms."""
-    waits = Waits()
+    waits = LongestWait()
     async with anyio.create_task_group() as group:
         group.start_soon(waits.watch)
         await anyio.sleep(0.01)
