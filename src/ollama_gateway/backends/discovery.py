@@ -59,7 +59,7 @@ async def poll(backend: Backend, timeout: float) -> Listing:
     return listing.with_running(running, backend.patterns)
 
 
-async def _listing(backend: Backend, version: object, tags: _Answer) -> Listing:
+async def _listing(backend: Backend, version: object, tags: _Polled) -> Listing:
     """Return the models and the version as polled, and what was loaded at the last poll.
 
     An answer that is the last one's, byte for byte, is not parsed again; one that says the same in
@@ -81,7 +81,7 @@ async def _get(backend: Backend, path: str) -> object:
 
 
 @attrs.frozen
-class _Answer:
+class _Polled:
     """One answer to a poll.
 
     Args:
@@ -96,7 +96,7 @@ class _Answer:
     source: bytes
 
 
-async def _fetch(backend: Backend, path: str) -> _Answer:
+async def _fetch(backend: Backend, path: str) -> _Polled:
     """Read an answer; raises PollFailed."""
     try:
         response = await backend.transport.handle_async_request(
@@ -126,7 +126,7 @@ def _with(what: str, why: str | None) -> str:
     return f"{what}: {why}" if why else what
 
 
-async def _read(path: str, stream: httpx.AsyncByteStream) -> _Answer:
+async def _read(path: str, stream: httpx.AsyncByteStream) -> _Polled:
     """Read the bytes of an answer; raises BadRequest if they are too many."""
     chunks, size, source = [], 0, hashlib.blake2b()
     async for chunk in stream:
@@ -135,10 +135,10 @@ async def _read(path: str, stream: httpx.AsyncByteStream) -> _Answer:
             raise BadRequest("too long")
         chunks.append(chunk)
         source.update(chunk)
-    return _Answer(path, chunks, source.digest())
+    return _Polled(path, chunks, source.digest())
 
 
-async def _parsed(answer: _Answer) -> object:
+async def _parsed(answer: _Polled) -> object:
     """Parse a JSON answer, a long one in turns; raises PollFailed."""
     intake = listing_intake()
     try:
