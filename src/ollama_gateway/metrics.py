@@ -17,6 +17,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from ollama_gateway.reasons import AnyReason
+
 NO_LABEL = "-"
 """The label of an unknown model or backend."""
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -139,7 +141,7 @@ class Metrics:
         """Count one attempt by its result."""
         self._attempts(backend, result).inc()
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: AnyReason) -> None:
         """Count a request that was refused before a key was known."""
         self._refused.labels(reason).inc()
 

@@ -38,6 +38,7 @@ from ollama_gateway.http.protocol import EarlyErrorRenderer
 from ollama_gateway.http.tls import ServerTLSStream
 from ollama_gateway.keepalive import keep_alive
 from ollama_gateway.log import get_logger
+from ollama_gateway.reasons import Reason
 
 BACKLOG: Final = 1024
 ACCEPTS_PER_TURN: Final = 8
@@ -265,7 +266,7 @@ class Listener:
 
     def _refuse_handshake(self) -> None:
         """Count and log a failed handshake; no answer could be sent."""
-        self.render_early_error(BadRequest("the TLS handshake failed", reason="tls_handshake"))
+        self.render_early_error(BadRequest("the TLS handshake failed", reason=Reason.TLS_HANDSHAKE))
 
     async def _serve(self, connection: ClientConnection, client: str) -> None:
         try:

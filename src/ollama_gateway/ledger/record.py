@@ -29,7 +29,7 @@ from ollama_gateway.ledger.fields import (
     stored,
     stored_fields,
 )
-from ollama_gateway.reasons import Reason
+from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.counting import BYTES_PER_TOKEN
 
 
@@ -44,7 +44,7 @@ class Attempt:
     first_chunk: float | None = attrs.field(
         default=None, metadata=stored(MILLISECONDS, "first_chunk_ms")
     )
-    reason: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT))
     """Why it failed; None while it runs and when it answered."""
     pace: float = 0.0
     """Tokens a second that the backend is known to write before it sends anything."""
@@ -75,7 +75,7 @@ class AuditRecord:
     backend: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     outcome: str = attrs.field(default="completed", metadata=stored(TEXT, is_column=True))
     """completed, refused, client_gone, upstream_failed, timed_out, killed."""
-    reason: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     status: int = attrs.field(default=0, metadata=stored(COUNT))
     prompt_tokens: int | None = attrs.field(default=None, metadata=stored(COUNT, is_column=True))
     completion_tokens: int | None = attrs.field(

@@ -21,6 +21,7 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import Principal
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.routes import Handler
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
@@ -107,7 +108,7 @@ class Listings:
         """
         principal = await self.keys.identify(ask.credential)
         if not principal.may_call(ask.endpoint.group):
-            raise Forbidden(reason="endpoint_not_allowed")
+            raise Forbidden(reason=Reason.ENDPOINT_NOT_ALLOWED)
         only = backend_override(principal, ask, self.backends)
         if only is None:
             return principal, self.backends.catalog
