@@ -14,8 +14,8 @@ import attrs
 
 from ollama_gateway.keys.key import StoreError, utc_now
 from ollama_gateway.keys.postgres import PostgresKeys
+from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.keys.store import KeyStore
 from ollama_gateway.storage.database import DatabaseError
 
 KEYS_FILE: Final = "keys.db"
