@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -31,6 +31,9 @@ from ollama_gateway.ledger.fields import (
 )
 from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.counting import BYTES_PER_TOKEN
+
+if TYPE_CHECKING:
+    from ollama_gateway.ledger.writer import JournalWriter
 
 
 @attrs.define
@@ -161,36 +164,12 @@ RECORD_FIELDS: Final = stored_fields(AuditRecord)
 Sink = Callable[[AuditRecord], None]
 
 
-class Recorder(Protocol):
-    """Writes records into the journal; see `writer.py`."""
-
-    def check_room(self) -> None:
-        """Raise Unavailable if another record might be lost."""
-        ...
-
-    def refuse(self, record: AuditRecord) -> None:
-        """Write that a request was refused for that, as far as there is room."""
-        ...
-
-    async def admit(self, record: AuditRecord) -> None:
-        """Write that a request goes upstream; raises Unavailable."""
-        ...
-
-    async def finalize(self, record: AuditRecord) -> None:
-        """Write how it ended, before its client learns of it; raises Unavailable."""
-        ...
-
-    def close(self, record: AuditRecord) -> None:
-        """Write how it ended, soon."""
-        ...
-
-
 @attrs.frozen
 class Ledger:
     """Hands every finished record to its sinks, and to the journal's writer if there is one."""
 
     sinks: Sequence[Sink]
-    writer: Recorder | None = None
+    writer: JournalWriter | None = None
 
     async def admit(self, record: AuditRecord) -> None:
         """Record that the request goes upstream now; raises Unavailable if that fails."""
