@@ -70,7 +70,7 @@ def test_the_text_of_a_killed_record() -> None:
 
 
 def test_the_columns_in_postgresql() -> None:
-    """They are those of the migrations: the key, the link of the chain, what is summed."""
+    """They are those of the migrations: the key, the link of the chain, the fields to sum."""
     assert list(COLUMNS.items()) == [
         ("request_id", "text"),
         ("started_at", "timestamptz"),

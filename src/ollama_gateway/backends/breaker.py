@@ -63,7 +63,7 @@ class Breaker:
         return "open" if now < self.until else "half-open"
 
     def admits(self, now: float) -> bool:
-        """True if an attempt may begin; half-open admits one only, the probe."""
+        """Return True if an attempt may begin; half-open admits one only, the probe."""
         if self.until is None:
             return True
         return now >= self.until and now >= self._probed_at + LONGEST_WAIT

@@ -1,4 +1,4 @@
-"""Turn the bytes of a request into an authorised call; only what is authorised here is served.
+"""Turn the bytes of a request into an authorised call; nothing else is served.
 
 The checks, in order: the key has the endpoint's group (before the body is read); the body can be
 read in exactly one way; the key may use the model that it names. A model that no backend hosts and

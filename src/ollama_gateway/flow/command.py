@@ -49,11 +49,6 @@ class Command:
         return self.endpoint.streams_by_default is not None and not self.streams
 
     @property
-    def is_deletion(self) -> bool:
-        """Whether the command deletes the model."""
-        return self.endpoint.method == "DELETE"
-
-    @property
     def changes_models(self) -> bool:
         """Whether the backend lists other models afterwards."""
         return self.endpoint.changes_models

@@ -52,7 +52,7 @@ async def relay(
     Args:
         answer: the winner of the race.
         ask: the request.
-        record: notes what was sent and what it cost.
+        record: notes the bytes sent and the tokens they cost.
         finish: called once the answer is complete, before its end is sent.
         idle_timeout: seconds between two chunks.
         extra: further headers.

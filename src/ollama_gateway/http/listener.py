@@ -187,7 +187,7 @@ class Listener:
                     connection.drain(FIRST_REQUEST_GRACE)
 
     def drain(self, seconds: float) -> None:
-        """Stop accepting once the backlog is empty; close what is left after `seconds`."""
+        """Stop accepting once the backlog is empty; cancel the connections left after `seconds`."""
         self._draining.set()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 

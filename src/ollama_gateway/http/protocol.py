@@ -226,7 +226,7 @@ class Protocol(H11Protocol):
         return [*headers, *self.config.response_headers("h11")]
 
     def _is_ordinary(self, status: int) -> bool:
-        """True if the answer has a body and the connection stays open after it."""
+        """Return True if the answer has a body and the connection stays open after it."""
         stream = cast("HTTPStream | None", self.stream)  # None if the client has left
         return (
             stream is not None

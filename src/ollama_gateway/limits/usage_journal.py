@@ -8,8 +8,8 @@ the open requests. At the beginning of a month both drop the days that no budget
 
 The rules: begin and end are plain functions and cannot fail; a failing file is logged when it
 begins and ends to fail. A killed process loses the usage of its last moment; for its open requests,
-the next owner of the file charges what was last reported to the shared store, or else the bound of
-the prompt.
+the next owner of the file charges the tokens last reported to the shared store, or else the bound
+of the prompt.
 """
 
 from __future__ import annotations

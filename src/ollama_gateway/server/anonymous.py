@@ -72,7 +72,7 @@ class Anonymous:
         return None if not origin or is_own or self.origins.allow(origin) else Reason.FOREIGN_ORIGIN
 
     def _is_own(self, host: str) -> bool:
-        """True if no stranger can own the name: an address, a local name, or an allowed host."""
+        """Return True if no stranger can own the name: an address, a local or an allowed name."""
         match = _HOST.fullmatch(host.lower())
         if match is None:
             return False

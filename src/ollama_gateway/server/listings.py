@@ -83,14 +83,14 @@ class Listings:
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"version": version}))
 
     async def status(self, ask: Ask) -> None:
-        """`GET /api/status`: whether Ollama's cloud may be used, which its CLI's menu asks."""
+        """Answer `GET /api/status`: whether Ollama's cloud may be used; its CLI's menu asks."""
         principal, _ = await self._view(ask)
         has_cloud = principal.may_search()
         cloud = {"disabled": not has_cloud, "source": "none" if has_cloud else "config"}
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"cloud": cloud}))
 
     async def recommendations(self, ask: Ask) -> None:
-        """`GET /api/experimental/model-recommendations`: none, as what is here is listed."""
+        """Answer `GET /api/experimental/model-recommendations`: empty, so models are listed."""
         await self._view(ask)
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"recommendations": []}))
 

@@ -35,7 +35,7 @@ PageRecord = tuple[int, bytes, ReadRecord]
 
 
 class Positioned(Protocol):
-    """An object that knows how far something was read."""
+    """A position in something that is read in order."""
 
     after: int
     """The seq of the last record read; may be set."""
