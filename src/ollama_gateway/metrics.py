@@ -17,7 +17,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from ollama_gateway.reasons import AnyReason
+from ollama_gateway.reasons import AnyReason, Reason
 
 NO_LABEL = "-"
 """The label of an unknown model or backend."""
@@ -145,7 +145,7 @@ class Metrics:
         """Count a request that was refused before a key was known."""
         self._refused.labels(reason).inc()
 
-    def limited(self, limit: str) -> None:
+    def limited(self, limit: Reason) -> None:
         """Count a request rejected by a limit: `rate`, `concurrency`, `budget`, `reads_at_once`."""
         self._limited.labels(limit).inc()
 
