@@ -16,7 +16,7 @@ import enum
 from typing import ClassVar, Final
 
 from ollama_gateway.printable import printable
-from ollama_gateway.reasons import AnyReason, Reason
+from ollama_gateway.reasons import AnyReason, Outcome, Reason
 
 LONG_WAIT: Final = 120.0
 """Seconds; a client that would have to wait longer for a limit should fail at once. SDKs sleep as
@@ -45,7 +45,7 @@ class GatewayError(Exception):
 
     status: int = 500
     blame: ClassVar[Blame] = Blame.GATEWAY
-    outcome: ClassVar[str] = "refused"
+    outcome: ClassVar[Outcome] = "refused"
     default_reason: ClassVar[Reason] = Reason.INTERNAL
     default_message: ClassVar[str] = "internal error"
     code: str | None = None

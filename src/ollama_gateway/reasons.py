@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Final, NewType, Self
+from typing import Final, Literal, NewType, Self, TypeAlias
+
+Outcome: TypeAlias = Literal[
+    "completed", "refused", "client_gone", "upstream_failed", "timed_out", "killed"
+]
+"""How a request ended."""
 
 
 class Reason(StrEnum):

@@ -29,7 +29,7 @@ from ollama_gateway.ledger.fields import (
     stored,
     stored_fields,
 )
-from ollama_gateway.reasons import AnyReason, Reason
+from ollama_gateway.reasons import AnyReason, Outcome, Reason
 from ollama_gateway.wire.counting import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ class AuditRecord:
     dialect: str = attrs.field(metadata=stored(TEXT))
     model: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     backend: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
-    outcome: str = attrs.field(default="completed", metadata=stored(TEXT, is_column=True))
-    """completed, refused, client_gone, upstream_failed, timed_out, killed."""
+    outcome: Outcome = attrs.field(default="completed", metadata=stored(TEXT, is_column=True))
     reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     status: int = attrs.field(default=0, metadata=stored(COUNT))
     prompt_tokens: int | None = attrs.field(default=None, metadata=stored(COUNT, is_column=True))
