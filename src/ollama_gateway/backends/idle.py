@@ -1,4 +1,4 @@
-"""Idle connections: each has carried an answer to its end, and is kept briefly for the next one.
+"""Idle connections: each carried an answer to its end, and is kept briefly for the next request.
 
 HTTP/1.1 does not tie an answer to its request: the first bytes on a connection count as the answer
 to the last request. If a backend, or a proxy before it, sends extra bytes after an answer, the next

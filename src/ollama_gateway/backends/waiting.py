@@ -149,5 +149,5 @@ class WaitingLine:
 
 
 def _rejection(reason: Reason) -> Unavailable:
-    message = "the gateway is shutting down" if reason == Reason.DRAINING else None
+    message = "the gateway is shutting down" if reason is Reason.DRAINING else None
     return Unavailable(message, reason=reason)
