@@ -86,18 +86,18 @@ class ArchiveWriter:
         with source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             hashed = _HashedReader(file, lambda done: progress(source.name, done, size))
-            self._put(source.name, size, hashed)
+            self._put(source.name, size, copied_at, hashed)
         return Member(source.name, size, hashed.digest.hexdigest(), schema, copied_at)
 
     def finish(self, manifest: Manifest) -> None:
         """Add the manifest, and end the archive."""
         text = json.dumps(manifest.as_json(), indent=1).encode()
-        self._put(MANIFEST, len(text), io.BytesIO(text))
+        self._put(MANIFEST, len(text), manifest.ended_at, io.BytesIO(text))
         self._tar.close()
 
-    def _put(self, name: str, size: int, content: Any) -> None:
+    def _put(self, name: str, size: int, moment: datetime, content: Any) -> None:
         header = tarfile.TarInfo(name)
-        header.size, header.mode = size, 0o600
+        header.size, header.mode, header.mtime = size, 0o600, int(moment.timestamp())
         self._tar.addfile(header, content)
 
 
