@@ -146,8 +146,8 @@ def _move(path: Path, to: Path, undo: ExitStack) -> None:
 
 def _give_to_owner(directory: Path, made: Path) -> None:
     """Let a directory made by root belong to the owner of the one around it."""
-    if os.geteuid() == 0:
-        owner = directory.stat()
+    owner = directory.stat()
+    if os.geteuid() == 0 and made.stat().st_uid != owner.st_uid:
         os.chown(made, owner.st_uid, owner.st_gid)
 
 

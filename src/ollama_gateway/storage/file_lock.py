@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,8 @@ def opened(path: Path, how: int = os.O_RDWR) -> int:
     descriptor = os.open(path, flags, 0o600)
     if os.geteuid() == 0:  # a gateway that runs as another user must be able to open it
         owner = path.parent.stat()
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        with suppress(OSError):  # refused by some network file systems, where root is another user
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
     return descriptor
 
 
