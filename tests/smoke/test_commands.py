@@ -150,7 +150,7 @@ def test_init_writes_settings_that_load(own_fleet: Fleet, tmp_path: Path) -> Non
 
 
 def test_the_demo_shows_the_main_jobs() -> None:
-    """A slow machine is overtaken, a dead one replaced, a budget holds, all at 60 columns."""
+    """A hedge wins over a slow machine, a dead one is replaced, a budget holds; at 60 columns."""
     shown = ctl("demo", environment={"COLUMNS": "60"})
 
     assert shown.returncode == 0, shown.stderr

@@ -78,7 +78,7 @@ async def play(stage: Stage, budget: int) -> None:
 
 
 async def _overtake(stage: Stage) -> None:
-    stage.say("\n[bold]1. A slow machine is overtaken[/]")
+    stage.say("\n[bold]1. A hedge overtakes a slow machine[/]")
     stage.say(f"gpu-1 is held up for {SLOW} s. The chat does not wait for it.", MARGIN)
     stage.simulators["gpu-1"].script(Script(before=SLOW))
     await _chat(stage, MODEL)
