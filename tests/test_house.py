@@ -152,15 +152,6 @@ def test_links_in_the_docs_lead_somewhere() -> None:
     assert broken == []
 
 
-def test_python_in_the_readme_compiles() -> None:
-    """The snippets that people copy are Python."""
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-
-    assert len(snippets) == 2
-    for snippet in snippets:
-        compile(snippet, "README.md", "exec")
-
-
 def test_every_test_says_what_it_shows() -> None:
     """A test's docstring is the fact it shows."""
     silent = [

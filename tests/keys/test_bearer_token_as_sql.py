@@ -14,7 +14,8 @@ import trio.testing
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import MIN_IMPORTED, KeyRefused, digest_of, generate
-from ollama_gateway.keys.store import ImportedKey, KeyStore
+from ollama_gateway.keys.sql import KeyStore
+from ollama_gateway.keys.store import ImportedKey
 from ollama_gateway.storage.batcher import Batcher, in_place
 
 PAYLOADS: Final = (
