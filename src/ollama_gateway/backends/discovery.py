@@ -7,6 +7,7 @@ repeated sooner than the interval, so that a dead backend is known within second
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import Final, cast
 
@@ -18,8 +19,9 @@ import trio
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing, listing_intake
-from ollama_gateway.backends.connecting import tls_fault
+from ollama_gateway.backends.connecting import connect_fault
 from ollama_gateway.errors import BadRequest
+from ollama_gateway.tls_faults import tls_fault
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.parts import whole
 
@@ -32,6 +34,8 @@ RUNNING_INTERVAL: Final = 1.0
 RETRY_AFTER_FAILURE: Final = 2.0
 """Seconds between failed polls, unless the interval is shorter: a backend that stops answering is
 down within `3 * (2 s + timeout)`."""
+API_PATH: Final = re.compile(r"/(v1|api)(?:/|$)", re.IGNORECASE)
+"""A part of Ollama's own paths, which people copy into a backend's URL."""
 
 
 class PollFailed(Exception):
@@ -65,18 +69,24 @@ async def _get(backend: Backend, path: str) -> object:
         )
         try:
             if response.status_code != httpx.codes.OK:
-                raise PollFailed(f"{path} answered {response.status_code}")
+                raise PollFailed(f"{path} answered {response.status_code}{_hint(backend)}")
             return await _read(cast("httpx.AsyncByteStream", response.stream))
         finally:
             await response.aclose()
     except httpx.ConnectTimeout:
         raise PollFailed("no connection in time") from None
     except httpx.ConnectError as error:
-        raise PollFailed(_with("cannot connect", tls_fault(error))) from None
+        raise PollFailed(_with("cannot connect", connect_fault(error))) from None
     except (httpx.TransportError, BadRequest, ValueError) as error:
         if fault := tls_fault(error):
             raise PollFailed(_with("the connection broke", fault)) from None
-        raise PollFailed(f"{path} did not answer as Ollama does") from None
+        raise PollFailed(f"{path} did not answer as Ollama does{_hint(backend)}") from None
+
+
+def _hint(backend: Backend) -> str:
+    """Return a hint if the URL goes on where paths begin that the gateway adds itself."""
+    found = API_PATH.search(backend.url.path)
+    return f": its URL should end before /{found[1]}" if found else ""
 
 
 def _with(what: str, why: str | None) -> str:

@@ -227,7 +227,10 @@ class QuotaStore(Protocol):
     """Counts the limits: in this process, or in Redis for several gateways."""
 
     async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
-        """Admit or refuse a request; raises Unavailable within 250 ms if the store cannot say."""
+        """Admit or refuse a request; raises Unavailable in time if the store cannot say.
+
+        That is within `redis.timeout`, or twice as much if the store has answered within a second.
+        """
         ...
 
     def settle(self, reservation: Reservation, used: int) -> None:
@@ -260,6 +263,11 @@ class QuotaStore(Protocol):
     @property
     def why_not(self) -> str | None:
         """Why it cannot admit any request now, for the operator; None if it can."""
+        ...
+
+    @property
+    def cause(self) -> str | None:
+        """The fixed word for why it fails; None if it works."""
         ...
 
 

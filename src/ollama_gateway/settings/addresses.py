@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
@@ -22,6 +22,9 @@ from ollama_gateway.wire.networks import Network, network_of
 from ollama_gateway.wire.origins import pattern_of
 
 T = TypeVar("T")
+
+LABEL: Final = 63
+"""Most characters between two dots of a host (RFC 1035, 2.3.4); Python looks up no more."""
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _BIND = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
@@ -63,7 +66,8 @@ def address(value: object) -> ListenAddress:
 
 def _is_host(host: str, *, v6: bool) -> bool:
     if not v6:
-        return _HOST.fullmatch(host) is not None
+        labels = host.split(".")
+        return _HOST.fullmatch(host) is not None and all(0 < len(x) <= LABEL for x in labels)
     try:
         ipaddress.IPv6Address(host)
     except ValueError:

@@ -8,6 +8,7 @@ All Redis keys of one API key have its id in braces, which puts them in one hash
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
@@ -15,9 +16,11 @@ from typing import Any, Final, Protocol
 import attrs
 
 from ollama_gateway.limits.quota import (
+    MAX_TOKENS,
     Grant,
     KeyUsage,
     LimitRefusal,
+    Quota,
     Renewal,
     Reservation,
     ReservationRequest,
@@ -35,6 +38,8 @@ OPENING_SECONDS: Final = 1.5
 """Seconds from the start of a generation to its first admission. In that time every gateway, as
 each looks once a second, notices it and adds its reservations and its contribution."""
 
+TRIAL_KEY_ID: Final = "trial"
+"""The id in the names of the trials' account; no key has it."""
 _ACCOUNT: Final = ("rate", "leases", "held", "past", "budget")
 
 ScriptCall = tuple[Sequence[str], Sequence[Any]]
@@ -247,6 +252,20 @@ class HasContributed:
     def read(self, reply: str) -> bool:
         """See contributed.lua."""
         return reply == "given"
+
+
+def trial() -> tuple[Reserve, Settle]:
+    """Return a reservation, and what gives it back: a trial of the rights that requests need.
+
+    A script that fails in the middle is not undone, so each trial has an id of its own, and only a
+    reservation that was made is given back.
+    """
+    name, quota = f"trial-{secrets.token_hex(8)}", Quota(MAX_TOKENS, MAX_TOKENS)
+    reservation = Reservation(name, TRIAL_KEY_ID, 0, 0, 0)
+    return (
+        Reserve(ReservationRequest(name, TRIAL_KEY_ID, quota)),
+        Settle(reservation, 0, is_unanswered=True),
+    )
 
 
 @lru_cache(maxsize=10_000)
