@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import ssl
@@ -211,6 +212,14 @@ def test_words_and_lines_are_distinct() -> None:
     """A program tells causes apart by the word, and a person by the line."""
     for part in ("word", "line"):
         assert len({getattr(fault, part) for fault in RedisFault}) == len(RedisFault)
+
+
+def test_the_docs_have_a_row_for_every_cause() -> None:
+    """The table has each word once, and no other."""
+    page = (Path(__file__).parents[2] / "docs/operate/limits.md").read_text()
+    table = page.partition("### Why Redis fails")[2].partition("\n## ")[0]
+    words = re.findall(r"^\| `([a-z_]+)` \|", table, flags=re.MULTILINE)
+    assert sorted(words) == sorted(fault.word for fault in RedisFault)
 
 
 @pytest.mark.parametrize(

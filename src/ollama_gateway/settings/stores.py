@@ -61,6 +61,8 @@ def _fault_of_tls(query: Mapping[str, str]) -> str | None:
                 open_regular(Path(query[name])).close()
         except (OSError, ValueError) as error:
             return f"has a file in {name} that cannot be used: {why(error)}"
+    if "ssl_ca_path" in query and not Path(query["ssl_ca_path"]).is_dir():
+        return "has an ssl_ca_path that is no directory"
     cert, key = query.get("ssl_certfile"), query.get("ssl_keyfile")
     if key and not cert:
         return "has ssl_keyfile and no ssl_certfile"
