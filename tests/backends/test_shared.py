@@ -97,14 +97,16 @@ async def test_why_the_copy_fails_is_said(autojump_clock: MockClock, url: str) -
     backends = Backends.of([Backend("a", httpx.URL("http://a"), UNUSED)])
     backends.polled(backends.all[0], listing(entry("m:1")), 0.0)
     copier = CatalogCopier(SharedCatalog(f"redis://127.0.0.1:{free_port()}/0"), backends)
+    failures = []
     with structlog.testing.capture_logs() as lines:
         for _ in range(2):
             await copier.restore()
-        assert copier.failure is RedisFault.REFUSED
+            failures.append(copier.failure)
         copier.shared = SharedCatalog(url)
         async with running(copier.watch):
             while copier.failure is not None:  # noqa: ASYNC110 - the time is virtual
                 await anyio.sleep(1)
+    assert failures == [RedisFault.REFUSED, RedisFault.REFUSED]
     assert [(line["event"], line.get("cause")) for line in lines] == [
         ("catalog copy failing", "refused"),
         ("catalog copy works again", None),

@@ -35,7 +35,9 @@ class Proxy:
     passes_one: bytes | None = None
     """Each connection passes one reply with these bytes, and ends before the second."""
     keep: bytes | None = None
-    """The next request with these bytes is kept here, and its connection stays silent."""
+    """The next request with these bytes is kept here, and its connection stays silent..."""
+    ends_kept: bool = False
+    """... or ends."""
     kept: list[bytes] = attrs.field(factory=list)
     swallows: bool = False
     """Whether requests are read and thrown away."""
@@ -78,6 +80,8 @@ class Proxy:
             if self.keep is not None and self.keep in request:
                 self.keep = None
                 self.kept.append(request)
+                if self.ends_kept:
+                    return
                 continue
             if self.swallows:
                 self.swallowed += 1

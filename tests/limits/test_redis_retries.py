@@ -29,6 +29,7 @@ from tests.limits.faults import (
     until,
 )
 from tests.limits.proxy import proxy_to
+from tests.support.patience import PATIENCE
 
 R = TypeVar("R")
 
@@ -77,6 +78,27 @@ async def test_a_first_try_that_arrives_last_changes_nothing() -> None:
             assert used(server.url) == (1, 0, 30)
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_a_first_try_that_arrives_last_but_in_time_changes_nothing(
+    is_answered: bool,  # noqa: FBT001 - a column
+) -> None:
+    """Its last moment is still to come, and the settlement has left a tombstone."""
+    with ready_redis() as server:
+        async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
+            proxy.keep, proxy.ends_kept = b"early-reservation", True
+            if is_answered:
+                grant = await granted(one, "early-reservation")
+                one.quota.settle(grant.reservation, 30)
+            else:
+                proxy.cut_after, proxy.tries = b"early-reservation", 2
+                with pytest.raises(Unavailable):
+                    await one.quota.reserve(request_for("early-reservation", ALL))
+            await one.beat()
+            before = used(server.url)
+            await proxy.deliver()
+            assert used(server.url) == before == ((1, 0, 30) if is_answered else (0, 0, 0))
+
+
 async def test_tokens_that_are_added_twice_count_once() -> None:
     """The second step of a request may be sent twice too."""
     with ready_redis() as server:
@@ -108,7 +130,7 @@ async def test_a_redis_that_has_been_silent_is_asked_once() -> None:
         async with proxy_to(server) as proxy, by_hand(proxy.url) as one:
             state = one.quota._pipeline.state
             assert state is not None
-            one.quota._pipeline.state = attrs.evolve(state, at=state.at - 10)
+            one.quota._pipeline.state = attrs.evolve(state, at=state.at - 2 * PATIENCE)
             proxy.cut_after = b"asked-once"
             with pytest.raises(Unavailable):
                 await one.quota.reserve(request_for("asked-once", ALL))

@@ -161,7 +161,7 @@ def answering(serve: Callable[[socket.socket], object]) -> Iterator[int]:
 
 
 def test_a_server_that_expects_tls() -> None:
-    """A plain connection that it ends is told apart from one that any server ends."""
+    """A plain connection that it ends has another cause than one that any server ends."""
     context = server_context(trustme.CA())
 
     def secure(sock: socket.socket) -> None:

@@ -23,8 +23,8 @@ second step may open it again, and settling corrects it to the real figure. Toke
 and only to a known reservation; a renewal that was composed before they were added takes none away.
 Settled is final: settling again changes nothing, and a request that was settled before it was
 reserved is never admitted. (A reservation that was settled while open needs no tombstone, because
-no request is reserved again after its answer.) `renew` restores open reservations in a store that
-lost everything.
+no request is reserved again after its answer, unless the store was asked twice.) `renew` restores
+open reservations in a store that lost everything.
 
 Tokens count for the UTC day and month in which they were reserved, whenever they are settled.
 """

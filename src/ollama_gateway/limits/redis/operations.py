@@ -119,6 +119,8 @@ class Settle:
     """True if it was open when Redis lost everything, so that Redis may not know it."""
     is_unanswered: bool = False
     """True if the caller never got the grant; then it does not count against the rate."""
+    was_sent_twice: bool = False
+    """True if its reservation was, or may be: then one of them may come after this."""
     script = "settle"
 
     def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
@@ -126,7 +128,8 @@ class Settle:
         reservation = self.reservation
         arguments = (offset, reservation.request_id, clamp_tokens(self.used), int(self.is_carried))
         reserved = (reservation.day, reservation.month, reservation.tokens)
-        return account(reservation.key_id), (*arguments, *reserved, int(self.is_unanswered))
+        flags = (int(self.is_unanswered), int(self.was_sent_twice))
+        return account(reservation.key_id), (*arguments, *reserved, *flags)
 
     def read(self, reply: str) -> str:
         """See settle.lua."""

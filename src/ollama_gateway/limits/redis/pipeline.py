@@ -9,7 +9,8 @@ from the generation in which this process counts.
 
 A batch whose answer is late or lost is run once more if Redis answered lately: a busy machine makes
 a healthy Redis late. Redis may have run the first try, or may run it after the second; each
-operation counts once all the same, by its request's id and by the last moment that it is sent with.
+operation counts once all the same, by its request's id. The settlement of such a reservation leaves
+a tombstone, in case that one of the two comes after it.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class Pipeline:
         self._ticks = Ticks(scripts.timeout / TICKS_A_TIMEOUT, metrics.loop_late)
         self._batcher = Batcher[Sequence[Operation], Sequence[Any]](self._run, runner=runner)
         self._settlements: deque[Settle] = deque()
+        self._sent_twice: set[str] = set()
+        """Ids of reservations that were sent twice and are not settled."""
         self._is_due = anyio.Event()
         self._must_retry = False
 
@@ -149,6 +152,10 @@ class Pipeline:
 
     def settle(self, settlement: Settle) -> None:
         """Queue a settlement; it takes effect before all later operations."""
+        request_id = settlement.reservation.request_id
+        if request_id in self._sent_twice:
+            self._sent_twice.discard(request_id)
+            settlement = attrs.evolve(settlement, was_sent_twice=True)
         if len(self._settlements) < MAX_SETTLEMENTS:
             self._settlements.append(settlement)
         self._is_due.set()
@@ -207,6 +214,9 @@ class Pipeline:
             if error.fault not in PASSING or not was_lately or not is_in_time:
                 raise
         self._metrics.quota_retried()
+        self._sent_twice.update(
+            op.request.request_id for op in operations if isinstance(op, Reserve)
+        )
         return self._scripts.run(self._timed(operations))
 
     def _timed(self, operations: Sequence[Operation]) -> Sequence[Operation]:

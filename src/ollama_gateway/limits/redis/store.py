@@ -157,7 +157,7 @@ class RedisQuota:
             # places already is settled by its lease.
             if outcome is None and not request.has_places:
                 unknown = Reservation(request.request_id, request.key_id, 0, 0, 0)
-                self._pipeline.settle(Settle(unknown, 0, is_unanswered=True))
+                self._pipeline.settle(Settle(unknown, 0, is_unanswered=True, was_sent_twice=True))
         if outcome is None:
             raise _unavailable()
         return outcome
