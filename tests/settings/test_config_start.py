@@ -169,6 +169,15 @@ def test_the_cause_is_in_the_json(no_variables: None, server: RedisServer) -> No
     assert SECRET not in stdout + stderr
 
 
+def test_a_full_redis_is_found(no_variables: None, server: RedisServer) -> None:
+    """Redis refuses the first write that needs memory, and no write after one that needs none."""
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", 1)
+        _, stdout, _ = online("--json", GATEWAY_REDIS_URL=server.url)
+        client.config_set("maxmemory", 0)
+    assert json.loads(stdout)["online"][0]["cause"] == "out_of_memory"
+
+
 def test_a_start_warns_of_a_redis_that_keeps_its_data(tmp_path: Path, server: RedisServer) -> None:
     """An old state would be believed."""
     with structlog.testing.capture_logs() as lines:

@@ -1,10 +1,12 @@
 """Ask each server that the settings name whether a gateway could use it now.
 
-Each is asked as a gateway asks it, and nothing changes: a trial reservation in Redis is given back.
+Each is asked as a gateway asks it. A trial reservation in Redis is given back, and an empty Redis
+gets its generation, as from a gateway that starts.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Final
@@ -49,13 +51,14 @@ def checks_of(settings: Settings) -> Iterator[OnlineCheck]:
 def _of_redis(url: str, timeout: float) -> OnlineCheck:
     # Redis only where it is configured.
     from ollama_gateway.backends.shared import SharedCatalog  # noqa: PLC0415
-    from ollama_gateway.limits.redis.operations import trial  # noqa: PLC0415
+    from ollama_gateway.limits.redis.operations import OpenGeneration, trial  # noqa: PLC0415
     from ollama_gateway.limits.redis.scripts import QuotaRedisDown, RedisScripts  # noqa: PLC0415
     from ollama_gateway.storage.redis import RedisFailed, doubts_of  # noqa: PLC0415
 
     try:
         with closing(RedisScripts(url, timeout=timeout)) as scripts:
-            for operation in trial():
+            # Redis finds a lack of memory in the generation's write, and rights in the trial.
+            for operation in (OpenGeneration(secrets.token_hex(8)), *trial()):
                 (outcome,) = scripts.run([operation]).outcomes
                 if isinstance(outcome, QuotaRedisDown):
                     raise outcome
