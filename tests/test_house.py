@@ -17,7 +17,12 @@ DOCS = ROOT / "docs"
 LONGEST = 300
 """Lines of a file; a longer one is not read whole."""
 AT_HOME: dict[str, set[str]] = {
-    "redis": {"backends/shared.py", "limits/redis/scripts.py"},
+    "redis": {
+        "backends/shared.py",
+        "limits/redis/scripts.py",
+        "storage/redis.py",
+        "storage/redis_faults.py",
+    },
     "psycopg": {"storage/postgres.py"},
     "backports": {"wire/encoding.py"},
     "sqlite3": {"storage/sqlite.py"},

@@ -44,7 +44,7 @@ def test_probe_and_models(own_fleet: Fleet) -> None:
 
     assert probed.returncode == 1
     by_name = {report["name"]: report for report in json.loads(probed.stdout)}
-    assert (by_name["a"]["ok"], by_name["a"]["error"]) == (False, "cannot connect")
+    assert (by_name["a"]["ok"], by_name["a"]["error"]) == (False, "cannot connect: refused")
     assert (by_name["b"]["ok"], by_name["b"]["version"]) == (True, "0.33.0")
     assert "cannot connect" in own_fleet.ctl("probe").stdout
 
