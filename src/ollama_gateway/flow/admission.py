@@ -177,7 +177,7 @@ async def _searches(
         return False, body
     if principal.may_search():
         return True, body
-    reduced = without_search(body)
+    reduced = without_search(body, document)
     if reduced is None:
         raise SearchForbidden(model.short)
     return False, reduced

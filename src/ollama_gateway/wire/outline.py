@@ -19,6 +19,8 @@ MAX_KEPT_VALUE: Final = 4 * 1024
 """Bytes of a value that is kept; an empty object stands for a longer one."""
 MAX_MEMBERS: Final = 200
 """Members of the outermost object; Ollama writes up to 20."""
+_EMPTY: Final[dict[str, object]] = {"{": {}, "[": [], '"': "", "n": None}
+"""Values of the right kind, by the first character; 0 stands for all others."""
 
 
 class Outline:
@@ -56,6 +58,11 @@ class Outline:
     def document(self) -> dict[str, object]:
         """Return the relevant members that have ended."""
         return {member.key: _value(member) for member in self.members if self._is_relevant(member)}
+
+    @property
+    def sketch(self) -> dict[str, object]:
+        """Return `document` and all other members that have begun, with empty values."""
+        return {m.key: _EMPTY.get(m.kind, 0) for m in self.members} | self.document
 
     def _is_relevant(self, member: TopLevelMember) -> bool:
         return member.key in self._relevant_keys and member.end >= 0

@@ -124,6 +124,7 @@ class JSONDialect:
     """The shared part of all dialects."""
 
     error_ends_stream: ClassVar[bool] = False
+    """Whether `error_event` is the dialect's own end of a failed stream."""
 
     def begins(self, document: dict[str, object], shape: Shape) -> bool:
         """Check the shape of the first frame."""
