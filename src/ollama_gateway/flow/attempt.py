@@ -126,7 +126,7 @@ async def _first_chunk(
         raise AttemptFailed("not_an_ollama", BackendFault.ERROR)
     dialect = call.endpoint.dialect
     if not frames.streamed:
-        frames = WholeAnswer(dialect, call.endpoint.shape, is_kept=call.endpoint.is_rewritten)
+        frames = WholeAnswer(dialect, call.shape, is_kept=call.endpoint.is_rewritten)
     first = await _next_frames(incoming, frames, memory)
     if not first:
         raise AttemptFailed("empty_answer", BackendFault.BROKEN)
@@ -135,7 +135,7 @@ async def _first_chunk(
         is_good = not call.streams or is_wordless(first, dialect)
     else:
         _check(await reading_of(first[0], dialect), backend)
-        is_good = call.streams and await begins_well(first[0], dialect, call.endpoint.shape)
+        is_good = call.streams and await begins_well(first[0], dialect, call.shape)
     if not is_good:
         raise AttemptFailed("garbled_answer", BackendFault.ERROR)
     return GoodAnswer(

@@ -115,8 +115,9 @@ class WholeAnswer:
         if document is None:
             return GARBLED
         meaning = self._dialect.interpret_body(document)
-        is_answer = meaning.error is not None or has_shape(document, self._shape)
-        return meaning if is_answer else GARBLED
+        if meaning.error is None and not self._dialect.is_answer(document, self._shape):
+            return GARBLED
+        return meaning
 
     def _read_on(self) -> None:
         """Read the last chunk into the outline, or all held chunks if there was no outline yet."""

@@ -16,7 +16,8 @@ from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.large import RequestBody
 
 Shape = Mapping[str, str]
-"""Members of an answer, and how their JSON begins: `{`, `[` or `"`."""
+"""Members of an answer, and how their JSON begins: `{`, `"`, `[`, or `[` and how its first element
+begins; 9 stands for a number."""
 
 
 @attrs.frozen
@@ -71,6 +72,16 @@ class Dialect(Protocol):
 
         Args:
             document: the frame's document.
+            shape: members of which a good answer has at least one.
+
+        """
+        ...
+
+    def is_answer(self, document: dict[str, object], shape: Shape) -> bool:
+        """Return True if a document without an error is a good whole answer.
+
+        Args:
+            document: the answer's; of a long one, the `sketch` of its outline.
             shape: members of which a good answer has at least one.
 
         """

@@ -9,6 +9,7 @@ from typing import ClassVar, Final, cast
 
 from ollama_gateway.wire.dialects import Reading, ReportedUsage, Shape
 from ollama_gateway.wire.large import RequestBody
+from ollama_gateway.wire.outline import UNREAD
 
 GARBLED: Final = Reading(is_garbled=True)
 MAX_PARSED_FRAME: Final = 256 * 1024
@@ -112,12 +113,22 @@ def whole_answer(document: dict[str, object], usage: ReportedUsage | None) -> Re
     return Reading(is_last=True, usage=usage)
 
 
-_KINDS: Final[dict[type, str]] = {dict: "{", list: "[", str: '"'}
+_KINDS: Final[dict[type, str]] = {dict: "{", str: '"', int: "9", float: "9"}
 
 
 def has_shape(document: Mapping[str, object], shape: Shape) -> bool:
     """Return True if the document has one of the members, and of its kind."""
-    return any(_KINDS.get(type(document.get(name))) == kind for name, kind in shape.items())
+    return any(_begins(document.get(name), kind) for name, kind in shape.items())
+
+
+def _begins(value: object, kind: str) -> bool:
+    """Return True if the JSON of a value begins with `kind`."""
+    if not kind:
+        return True
+    if isinstance(value, list):
+        is_first = value is UNREAD or kind == "[" or (bool(value) and _begins(value[0], kind[1:]))
+        return kind[0] == "[" and is_first
+    return _KINDS.get(type(value)) == kind
 
 
 class JSONDialect:
@@ -128,6 +139,10 @@ class JSONDialect:
 
     def begins(self, document: dict[str, object], shape: Shape) -> bool:
         """Check the shape of the first frame."""
+        return has_shape(document, shape)
+
+    def is_answer(self, document: dict[str, object], shape: Shape) -> bool:
+        """Check the shape of a whole answer."""
         return has_shape(document, shape)
 
     def recognize(self, _frame: bytes) -> Reading | None:
