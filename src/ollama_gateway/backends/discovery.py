@@ -3,11 +3,16 @@
 A poll asks `/api/version` and `/api/tags`, then `/api/ps`. Ollama can hold `/api/ps` back while it
 loads a model, so a missing answer there is no failure and the previous one stays. A failed poll is
 repeated sooner than the interval, so that a dead backend is known within seconds.
+
+Where a poll leaves open which models share their weights, a few questions to `/api/show` follow it
+(`weights.py`).
 """
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
+from itertools import islice
 from typing import Final, cast
 
 import anyio
@@ -19,6 +24,7 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing, listing_intake
 from ollama_gateway.backends.connecting import tls_fault
+from ollama_gateway.backends.weights import blob_in, unclear_models
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.parts import whole
@@ -29,6 +35,10 @@ RUNNING_TIMEOUT: Final = 1.0
 """Seconds for `/api/ps`: the start waits for a poll, and must not wait for a model to load."""
 RUNNING_INTERVAL: Final = 1.0
 """Seconds between two questions for what is loaded."""
+MAX_SHOWN: Final = 5
+"""Descriptions that are asked for after one poll."""
+SHOW_TIMEOUT: Final = 1.0
+"""Seconds for all of them."""
 RETRY_AFTER_FAILURE: Final = 2.0
 """Seconds between failed polls, unless the interval is shorter: a backend that stops answering is
 down within `3 * (2 s + timeout)`."""
@@ -59,9 +69,13 @@ async def poll(backend: Backend, timeout: float) -> Listing:
 
 
 async def _get(backend: Backend, path: str) -> object:
+    return await _ask(backend, "GET", path)
+
+
+async def _ask(backend: Backend, method: str, path: str, content: bytes = b"") -> object:
     try:
         response = await backend.transport.handle_async_request(
-            backend.outgoing.request("GET", path, [(b"accept", b"application/json")])
+            backend.outgoing.request(method, path, [(b"accept", b"application/json")], content)
         )
         try:
             if response.status_code != httpx.codes.OK:
@@ -109,7 +123,23 @@ class BackendDiscovery:
         while True:
             await self.poll_once(backend)
             failed = backend.failed_polls > 0
+            if not failed:
+                await self.learn_weights(backend)
             await anyio.sleep(min(self.interval, RETRY_AFTER_FAILURE) if failed else self.interval)
+
+    async def learn_weights(self, backend: Backend) -> None:
+        """Ask a backend for descriptions of models that may share their weights, a few at a time.
+
+        Each digest is asked for once while the backend is up, whatever comes of it.
+        """
+        if backend.listing is None:
+            return
+        with anyio.move_on_after(min(self.timeout, SHOW_TIMEOUT)), suppress(PollFailed):
+            for entry in islice(unclear_models(backend.listing, backend.blobs), MAX_SHOWN):
+                backend.note_blob(entry["digest"], "")
+                question = json.dumps({"model": entry["name"]}).encode()
+                shown = await _ask(backend, "POST", "/api/show", question)
+                backend.note_blob(entry["digest"], blob_in(shown))
 
     async def watch_running(self, backend: Backend) -> None:
         """Ask a backend what it has loaded whenever a request has changed that, without end.
