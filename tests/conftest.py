@@ -10,20 +10,21 @@ import pytest
 
 from tests.support.postgres_server import PostgresServer, private_postgres
 
-PODMAN: Final = Path(__file__).parent / "podman"
+APART: Final = tuple(Path(__file__).parent / name for name in ("podman", "proxies"))
 VANISHED: Final = Path(__file__).parent / "campaign" / "test_vanished.py"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave to others what needs root, and programs that a machine may not have.
 
-    tests/podman is for `tox -e podman`, which names it, and what loses packets for the campaign.
+    tests/podman and tests/proxies are for the environments of tox that name them, and what loses
+    packets is for the campaign.
     """
     if collection_path == VANISHED and not config.getoption("full"):
         return True
     named = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
-    is_asked_for = any(path.is_relative_to(PODMAN) for path in named)
-    return True if collection_path == PODMAN and not is_asked_for else None
+    is_asked_for = any(path.is_relative_to(collection_path) for path in named)
+    return True if collection_path in APART and not is_asked_for else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
