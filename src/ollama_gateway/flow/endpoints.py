@@ -173,7 +173,8 @@ MANAGEMENT: Final = (
     _management("/api/blobs", parameter="digest"),
 )
 LISTINGS: Final = (
-    _listing("/"),
+    _listing("/", method="HEAD", answers_head=False),
+    _listing("/", answers_head=False),
     _listing("/api/tags"),
     _listing("/api/ps", answers_head=False),
     _listing("/api/version"),
