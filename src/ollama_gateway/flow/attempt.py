@@ -23,7 +23,12 @@ from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.flow.admission import ModelCall
 from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
-from ollama_gateway.flow.failures import AttemptFailed, header_text, read_failure
+from ollama_gateway.flow.failures import (
+    AttemptFailed,
+    error_as_answer,
+    header_text,
+    read_failure,
+)
 from ollama_gateway.flow.reading import begins_well, is_wordless, reading_of, slices
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.wire.dialects import Reading
@@ -155,8 +160,7 @@ def _check(reading: Reading, backend: Backend) -> None:
     if reading.is_garbled:
         raise AttemptFailed("garbled_answer", BackendFault.ERROR)
     if reading.error is not None:
-        text = scrubbed(reading.error, backend)
-        raise AttemptFailed("error_as_answer", BackendFault.ERROR, message=text)
+        raise error_as_answer(scrubbed(reading.error, backend))
 
 
 async def _next_frames(
