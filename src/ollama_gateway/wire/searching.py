@@ -97,7 +97,8 @@ def _is_chosen(body: RequestBody, document: dict[str, object]) -> bool:
         return WEB_SEARCH in json.dumps(lookup(document, "tool_choice"))
     chosen = [m for m in body.found.members if go_fold(m.key) == "tool_choice"]
     return any(
-        m.end - m.start > MAX_TOOLS_BYTES or WEB_SEARCH.encode() in body.value(m) for m in chosen
+        m.end - m.start > MAX_TOOLS_BYTES or WEB_SEARCH in json.dumps(json.loads(body.value(m)))
+        for m in chosen
     )
 
 
