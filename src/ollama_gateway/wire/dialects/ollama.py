@@ -45,10 +45,6 @@ class OllamaDialect(JSONDialect):
             return ORDINARY
         return None
 
-    def begins(self, document: dict[str, object], shape: Shape) -> bool:
-        """Check the shape of a line."""
-        return self.is_answer(document, shape)
-
     def is_answer(self, document: dict[str, object], shape: Shape) -> bool:
         """Check the shape; generated text also says whether it is the last (api/types.go)."""
         says_end = isinstance(document.get("done"), bool) or _GENERATED.isdisjoint(shape)

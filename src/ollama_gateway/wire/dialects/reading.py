@@ -123,8 +123,6 @@ def has_shape(document: Mapping[str, object], shape: Shape) -> bool:
 
 def _begins(value: object, kind: str) -> bool:
     """Return True if the JSON of a value begins with `kind`."""
-    if not kind:
-        return True
     if isinstance(value, list):
         is_first = value is UNREAD or kind == "[" or (bool(value) and _begins(value[0], kind[1:]))
         return kind[0] == "[" and is_first
@@ -138,8 +136,8 @@ class JSONDialect:
     """Whether `error_event` is the dialect's own end of a failed stream."""
 
     def begins(self, document: dict[str, object], shape: Shape) -> bool:
-        """Check the shape of the first frame."""
-        return has_shape(document, shape)
+        """Check the shape of the first frame as that of a whole answer."""
+        return self.is_answer(document, shape)
 
     def is_answer(self, document: dict[str, object], shape: Shape) -> bool:
         """Check the shape of a whole answer."""
