@@ -10,7 +10,9 @@ import pytest
 
 from tests.support.postgres_server import PostgresServer, private_postgres
 
-NAMED_ONLY: Final = tuple(Path(__file__).parent / name for name in ("newcomer", "podman"))
+NAMED_ONLY: Final = tuple(
+    Path(__file__).parent / name for name in ("newcomer", "podman", "proxies")
+)
 """Folders with a tox environment of their own, which names them."""
 VANISHED: Final = Path(__file__).parent / "campaign" / "test_vanished.py"
 

@@ -13,6 +13,7 @@ of its own (`flow/attempt.py`); an error here means that no candidate is left.
 from __future__ import annotations
 
 import enum
+from http import HTTPStatus
 from typing import ClassVar, Final
 
 from ollama_gateway.printable import printable
@@ -65,6 +66,8 @@ class GatewayError(Exception):
         self.message = message or self.default_message
         self.reason = reason or self.default_reason
         self.retry_after = retry_after
+        if self.status == HTTPStatus.TOO_MANY_REQUESTS and (retry_after or 0) > LONG_WAIT:
+            self.is_final, self.code = True, "insufficient_quota"
         super().__init__(self.message)
 
 
@@ -219,8 +222,6 @@ class LimitReached(GatewayError):
     ) -> None:
         super().__init__(message, reason=reason, retry_after=retry_after)
         self.headers = headers
-        if retry_after > LONG_WAIT:
-            self.is_final, self.code = True, "insufficient_quota"
 
 
 class HeadersTooLarge(GatewayError):
@@ -253,8 +254,8 @@ class UpstreamFailed(GatewayError):
         retry_after: float | None = None,
         status: int = 502,
     ) -> None:
-        super().__init__(message, reason=reason, retry_after=retry_after)
         self.status = status
+        super().__init__(message, reason=reason, retry_after=retry_after)
 
 
 class Unavailable(GatewayError):

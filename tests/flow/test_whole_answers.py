@@ -181,7 +181,7 @@ async def test_openais_usage(autojump_clock: Clock, body: bytes, tokens: int | N
 
 async def test_an_answer_whose_shape_shows_late_is_held_until_then(autojump_clock: Clock) -> None:
     """It may be an error, or no answer at all, until one of its own members comes."""
-    body = sized(2 * PASS_ON_SIZE, b'],"error_count":0,"embeddings":[]}', b'{"pictures":[')
+    body = sized(2 * PASS_ON_SIZE, b'],"error_count":0,"embeddings":[[1]]}', b'{"pictures":[')
     reply, scenario = await asked(raw(body))
 
     assert (reply.status, reply.body == body) == (200, True)

@@ -19,13 +19,11 @@ def programs(tmp_path: Path) -> Path:
     """Build a wheel, install it into a new environment, and return the programs there."""
     wheels, environment = tmp_path / "wheels", tmp_path / "environment"
     python = environment / "bin" / "python"
-    for command in (
-        [sys.executable, "-m", "venv", environment],
-        [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, ROOT],
-    ):
-        subprocess.run(command, check=True)
+    pip = [python, "-m", "pip"]
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, ROOT], check=True)
     (wheel,) = wheels.glob("*.whl")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True)
+    subprocess.run([*pip, "install", "--quiet", wheel], check=True)
     return python.parent
 
 

@@ -109,6 +109,7 @@ class Backends:
             log.info("backend up", backend=backend.name, models=len(listing.models))
             for health in backend.health.values():
                 health.backoff_until = now  # the process that was full has ended
+            backend.blobs.clear()  # those that it did not tell are asked for again
         backend.polls += 1
         backend.failed_polls, backend.error = 0, None
         backend.take_over(listing, now)

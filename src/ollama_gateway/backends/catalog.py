@@ -24,8 +24,6 @@ ModelEntry = dict[str, Any]
 
 MIN_DIGEST: Final = 12
 """The `ollama` CLI slices `digest[:12]` and panics on a shorter one (cmd/cmd.go)."""
-MAX_LINEAGE: Final = 10
-"""Steps from a model to the one whose weights it uses."""
 MAX_MODELS: Final = 10_000
 """Models read from one listing; the rest is ignored."""
 _LISTED: Final = DocumentLimits(containers=100_000, values=1_000_000)
@@ -69,20 +67,6 @@ class Listing:
         running = _entries(document, patterns)
         return self if running == self.running else attrs.evolve(self, running=running)
 
-    def weights_of(self, key: str) -> str:
-        """Return a name for a model's weights; Ollama runs all models of the same weights as one.
-
-        A copy has the digest of its original, and a model made `from` another names that as its
-        `parent_model` (server/sched.go: runners are kept by the path of the blob).
-        """
-        for _ in range(MAX_LINEAGE):
-            parent = _parent_of(self.models.get(key) or self.running.get(key))
-            if parent is None or parent == key:
-                break
-            key = parent
-        entry = self.models.get(key) or self.running.get(key)
-        return key if entry is None else entry["digest"]
-
     @classmethod
     def read(
         cls, version: object, tags: object, running: object, patterns: tuple[str, ...]
@@ -125,18 +109,6 @@ def is_remote(entry: ModelEntry) -> bool:
 
 def _parsed(entry: ModelEntry) -> ModelName:
     return ModelName.parse(entry["name"])
-
-
-def _parent_of(entry: ModelEntry | None) -> str | None:
-    """Return the key of the model from which this one was made."""
-    details = entry.get("details") if entry else None
-    parent = details.get("parent_model") if isinstance(details, dict) else None
-    if not isinstance(parent, str) or not parent:
-        return None
-    try:
-        return ModelName.parse(parent).key
-    except BadRequest:  # older versions name a file
-        return None
 
 
 def _name_of(entry: object) -> ModelName | None:

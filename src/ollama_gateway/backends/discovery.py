@@ -3,13 +3,18 @@
 A poll asks `/api/version` and `/api/tags`, then `/api/ps`. Ollama can hold `/api/ps` back while it
 loads a model, so a missing answer there is no failure and the previous one stays. A failed poll is
 repeated sooner than the interval, so that a dead backend is known within seconds.
+
+Where a poll leaves open which models share their weights, a few questions to `/api/show` follow it
+(`weights.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from contextlib import suppress
+from itertools import islice
 from typing import Final, cast
 
 import anyio
@@ -21,6 +26,7 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing, listing_intake, version_of
 from ollama_gateway.backends.connecting import connect_fault
+from ollama_gateway.backends.weights import blob_in, unclear_models
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.tls_faults import tls_fault
 from ollama_gateway.turns import in_turns
@@ -32,6 +38,10 @@ RUNNING_TIMEOUT: Final = 1.0
 """Seconds for `/api/ps`: the start waits for a poll, and must not wait for a model to load."""
 RUNNING_INTERVAL: Final = 1.0
 """Seconds between two questions for the loaded models."""
+MAX_SHOWN: Final = 5
+"""Descriptions that are asked for after one poll."""
+SHOW_TIMEOUT: Final = 1.0
+"""Seconds for all of them."""
 RETRY_AFTER_FAILURE: Final = 2.0
 """Seconds between failed polls, unless the interval is shorter: a backend that stops answering is
 down within `3 * (2 s + timeout)`."""
@@ -48,7 +58,7 @@ async def poll(backend: Backend, timeout: float) -> Listing:
     try:
         with anyio.fail_after(timeout):
             version = await _get(backend, "/api/version")
-            tags = await _fetch(backend, "/api/tags")
+            tags = await _fetch(backend, "GET", "/api/tags")
             listing = await _listing(backend, version, tags)
     except TimeoutError:
         raise PollFailed("no answer in time") from None
@@ -81,7 +91,7 @@ async def _listing(backend: Backend, version: object, tags: _Polled) -> Listing:
 
 
 async def _get(backend: Backend, path: str) -> object:
-    return await _parsed(backend, await _fetch(backend, path))
+    return await _parsed(backend, await _fetch(backend, "GET", path))
 
 
 @attrs.frozen
@@ -89,7 +99,7 @@ class _Polled:
     """One answer to a poll.
 
     Args:
-        path: what was asked.
+        path: the path that was asked.
         chunks: its bytes.
         source: their hash.
 
@@ -100,11 +110,11 @@ class _Polled:
     source: bytes
 
 
-async def _fetch(backend: Backend, path: str) -> _Polled:
+async def _fetch(backend: Backend, method: str, path: str, content: bytes = b"") -> _Polled:
     """Read an answer; raises PollFailed."""
     try:
         response = await backend.transport.handle_async_request(
-            backend.outgoing.request("GET", path, [(b"accept", b"application/json")])
+            backend.outgoing.request(method, path, [(b"accept", b"application/json")], content)
         )
         try:
             if response.status_code != httpx.codes.OK:
@@ -172,10 +182,32 @@ class BackendDiscovery:
 
     async def watch(self, backend: Backend) -> None:
         """Poll one backend for ever."""
+        examined: object = None
         while True:
             await self.poll_once(backend)
-            failed = backend.failed_polls > 0
+            if failed := backend.failed_polls > 0:
+                examined = None
+            elif backend.listing is not None and backend.listing.models is not examined:
+                models = backend.listing.models
+                examined = None if await self.learn_weights(backend) else models
             await anyio.sleep(min(self.interval, RETRY_AFTER_FAILURE) if failed else self.interval)
+
+    async def learn_weights(self, backend: Backend) -> bool:
+        """Ask a backend for descriptions of models that may share their weights, a few at a time.
+
+        Each digest is asked for once while the backend is up, whatever comes of it. Returns whether
+        there was any to ask for.
+        """
+        if backend.listing is None:
+            return False
+        unclear = list(islice(unclear_models(backend.listing, backend.blobs), MAX_SHOWN))
+        with anyio.move_on_after(min(self.timeout, SHOW_TIMEOUT)), suppress(PollFailed):
+            for entry in unclear:
+                backend.note_blob(entry["digest"], "")
+                question = json.dumps({"model": entry["name"]}).encode()
+                answer = await _fetch(backend, "POST", "/api/show", question)
+                backend.note_blob(entry["digest"], blob_in(await _parsed(backend, answer)))
+        return bool(unclear)
 
     async def watch_running(self, backend: Backend) -> None:
         """Ask a backend what it has loaded whenever a request has changed that, without end.

@@ -23,6 +23,7 @@ from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
+from ollama_gateway.wire.dialects import Shape
 from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import Headers, content_coding, upstream_headers
 from ollama_gateway.wire.large import RequestBody, Steps, fields_of
@@ -62,6 +63,14 @@ class ModelCall:
     """Whether the model leaves the backend's memory after the answer."""
     lost_tools: bool = False
     """Whether tools that the key may not use were taken out of the body."""
+    is_empty: bool = False
+    """Whether it has nothing to embed, so Ollama answers with an empty list."""
+
+    @property
+    def shape(self) -> Shape:
+        """Members of a good answer, which has at least one of them."""
+        shape = self.endpoint.shape
+        return {name: kind[0] for name, kind in shape.items()} if self.is_empty else shape
 
     @property
     def path(self) -> str:
@@ -131,7 +140,7 @@ async def read_call(
     document = await in_turns(fields_of(body))
     requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
     model = ModelName.parse(requested_name)
-    default = ask.endpoint.streams_by_default
+    default, inputs = ask.endpoint.streams_by_default, ask.endpoint.inputs
     streams = default is not None and json_body.wants_stream(document, default=default)
     if not principal.may_use(model):
         raise ModelForbidden(requested_name, reason=Reason.MODEL_NOT_ALLOWED)
@@ -158,6 +167,7 @@ async def read_call(
         end_user=end_user_in(document, principal),
         unloads=unloads(document),
         lost_tools=lost_tools,
+        is_empty=inputs is not None and not json_body.lookup(document, inputs),
     )
 
 
@@ -178,7 +188,7 @@ async def _searches(
         return False, body
     if principal.may_search():
         return True, body
-    reduced = without_search(body)
+    reduced = without_search(body, document)
     if reduced is None:
         raise SearchForbidden(model.short)
     return False, reduced

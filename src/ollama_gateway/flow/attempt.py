@@ -23,7 +23,12 @@ from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.flow.admission import ModelCall
 from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
-from ollama_gateway.flow.failures import AttemptFailed, header_text, read_failure
+from ollama_gateway.flow.failures import (
+    AttemptFailed,
+    error_as_answer,
+    header_text,
+    read_failure,
+)
 from ollama_gateway.flow.reading import begins_well, is_wordless, reading_of, slices
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.reasons import Reason
@@ -127,7 +132,7 @@ async def _first_chunk(
         raise AttemptFailed(Reason.NOT_AN_OLLAMA, BackendFault.ERROR)
     dialect = call.endpoint.dialect
     if not frames.streamed:
-        frames = WholeAnswer(dialect, call.endpoint.shape, is_kept=call.endpoint.is_rewritten)
+        frames = WholeAnswer(dialect, call.shape, is_kept=call.endpoint.is_rewritten)
     first = await _next_frames(incoming, frames, memory)
     if not first:
         raise AttemptFailed(Reason.EMPTY_ANSWER, BackendFault.BROKEN)
@@ -136,7 +141,7 @@ async def _first_chunk(
         is_good = not call.streams or is_wordless(first, dialect)
     else:
         _check(await reading_of(first[0], dialect), backend)
-        is_good = call.streams and await begins_well(first[0], dialect, call.endpoint.shape)
+        is_good = call.streams and await begins_well(first[0], dialect, call.shape)
     if not is_good:
         raise AttemptFailed(Reason.GARBLED_ANSWER, BackendFault.ERROR)
     return GoodAnswer(
@@ -156,8 +161,7 @@ def _check(reading: Reading, backend: Backend) -> None:
     if reading.is_garbled:
         raise AttemptFailed(Reason.GARBLED_ANSWER, BackendFault.ERROR)
     if reading.error is not None:
-        text = scrubbed(reading.error, backend)
-        raise AttemptFailed(Reason.ERROR_AS_ANSWER, BackendFault.ERROR, message=text)
+        raise error_as_answer(scrubbed(reading.error, backend))
 
 
 async def _next_frames(

@@ -28,8 +28,11 @@ INVALID_REQUEST: Final = (
     'option "',  # api/types.go, Options.FromMap
     "invalid format: ",  # llm/server.go, Completion: the schema is read after the load
     "template: ",  # text/template, passed on by server/prompt.go
+    "this model only supports one image",  # server/prompt.go, chatPrompt
 )
-"""How the errors begin that Ollama sends with status 500 although the request is wrong."""
+"""How the errors begin that Ollama sends with status 500, or older versions as the first line of a
+stream, although the request is wrong.
+"""
 FULL_STATUSES: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 MODEL_NOT_FOUND: Final = re.compile(r"model ['\"].*['\"] not found")
 """Ollama's text for a model that it does not have (server/routes.go)."""
@@ -74,6 +77,13 @@ class BackendRefused(GatewayError):
     def __init__(self, status: int, message: str | None) -> None:
         super().__init__(message or "bad request")
         self.status = status
+
+
+def error_as_answer(text: str) -> Exception:
+    """Return the error that an answer with status 200 means, if it is only an error."""
+    if text.startswith(INVALID_REQUEST):
+        return BackendRefused(httpx.codes.INTERNAL_SERVER_ERROR, text)
+    return AttemptFailed(Reason.ERROR_AS_ANSWER, BackendFault.ERROR, message=text)
 
 
 async def read_failure(backend: Backend, call: ModelCall, incoming: BackendAnswer) -> Exception:

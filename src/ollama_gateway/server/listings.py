@@ -56,9 +56,10 @@ class Listings:
     async def root(self, ask: Ask) -> None:
         """Answer `GET|HEAD /`, by which clients find out that an Ollama is there; needs no key.
 
-        If the request names a backend, that backend must be up, and the request needs a key.
+        If a GET names a backend, that backend must be up, and the request needs a key. The CLI
+        begins with HEAD, whose answer has no text, so its next request gets the error.
         """
-        if ask.backend_overrides:
+        if ask.backend_overrides and ask.endpoint.method != "HEAD":
             await self._view(ask)
         await ask.downstream.respond(200, TEXT_HEADERS, b"Ollama is running")
 

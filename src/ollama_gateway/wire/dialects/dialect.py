@@ -42,6 +42,16 @@ class Dialect(ABC):
             shape: members of which a good answer has at least one.
 
         """
+        return self.is_answer(document, shape)
+
+    def is_answer(self, document: dict[str, object], shape: Shape) -> bool:
+        """Return True if a document without an error is a good whole answer.
+
+        Args:
+            document: the answer's; of a long one, the `sketch` of its outline.
+            shape: members of which a good answer has at least one.
+
+        """
         return has_shape(document, shape)
 
     def read_frame(self, frame: bytes) -> Reading:

@@ -22,6 +22,8 @@ from ollama_gateway.wire.dialects.reading import (
 )
 
 _COUNTS: Final = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")
+_GENERATED: Final = frozenset({"message", "response"})
+"""The members beside which there is always `done`."""
 _TEXT_KEYS: Final = strings_under("content", "thinking", "response")
 _MAX_NANOSECONDS: Final = 10**18
 """A longer time for an answer is not believed."""
@@ -46,9 +48,10 @@ class OllamaDialect(Dialect):
             return ORDINARY
         return None
 
-    def begins(self, document: dict[str, object], shape: Shape) -> bool:
-        """Check the shape; each line also says whether it is the last (api/types.go)."""
-        return has_shape(document, shape) and isinstance(document.get("done"), bool)
+    def is_answer(self, document: dict[str, object], shape: Shape) -> bool:
+        """Check the shape; generated text also says whether it is the last (api/types.go)."""
+        says_end = isinstance(document.get("done"), bool) or _GENERATED.isdisjoint(shape)
+        return has_shape(document, shape) and says_end
 
     def interpret(self, document: dict[str, object]) -> Reading:
         """Find an error, the end and usage; any value of `error` is an error."""

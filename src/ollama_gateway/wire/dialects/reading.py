@@ -9,8 +9,11 @@ from typing import Final, cast
 
 import attrs
 
+from ollama_gateway.wire.outline import UNREAD
+
 Shape = Mapping[str, str]
-"""Members of an answer, and how their JSON begins: `{`, `[` or `"`."""
+"""Members of an answer, and how their JSON begins: `{`, `"`, `[`, or `[` and how its first element
+begins; 9 stands for a number."""
 
 
 @attrs.frozen
@@ -142,9 +145,17 @@ def whole_answer(document: dict[str, object], usage: ReportedUsage | None) -> Re
     return Reading(is_last=True, usage=usage)
 
 
-_KINDS: Final[dict[type, str]] = {dict: "{", list: "[", str: '"'}
+_KINDS: Final[dict[type, str]] = {dict: "{", str: '"', int: "9", float: "9"}
 
 
 def has_shape(document: Mapping[str, object], shape: Shape) -> bool:
     """Return True if the document has one of the members, and of its kind."""
-    return any(_KINDS.get(type(document.get(name))) == kind for name, kind in shape.items())
+    return any(_begins(document.get(name), kind) for name, kind in shape.items())
+
+
+def _begins(value: object, kind: str) -> bool:
+    """Return True if the JSON of a value begins with `kind`."""
+    if isinstance(value, list):
+        is_first = value is UNREAD or kind == "[" or (bool(value) and _begins(value[0], kind[1:]))
+        return kind[0] == "[" and is_first
+    return _KINDS.get(type(value)) == kind
