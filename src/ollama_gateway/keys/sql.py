@@ -27,6 +27,7 @@ from ollama_gateway.keys.key import (
     utc_now,
 )
 from ollama_gateway.keys.store import Changes, ImportedKey, KeySecret, MergedKeys, StoredKey
+from ollama_gateway.suggestions import did_you_mean
 
 
 class SQLKeys(ABC):
@@ -106,6 +107,15 @@ class SQLKeys(ABC):
         with self._change():
             return self._revoked(self._get(wanted), self._now())
 
+    def delete(self, wanted: str) -> APIKey:
+        """Delete a key that grants no access any more."""
+        with self._change():
+            key = self._get(wanted)
+            if key.is_active(self._now()):
+                raise KeyRefused(f"key {key.id} is active: revoke it first")
+            self._delete(key)
+        return key
+
     def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
         """Look up unexpired digests in one query."""
         with self._reading():
@@ -171,8 +181,10 @@ class SQLKeys(ABC):
         best = [key for key in found if key.revoked_at is None] or found
         if not best:
             # The operator may have given a key's text instead of its id: do not repeat it.
-            named = "with this text" if wanted.startswith(PREFIX) else repr(wanted[:100])
-            raise KeyRefused(f"no key {named}: `gatewayctl keys list` shows them")
+            if wanted.startswith(PREFIX):
+                raise KeyRefused("no key with this text: `gatewayctl keys list` shows them")
+            near = did_you_mean(wanted, (key.name for key in self._all()))
+            raise KeyRefused(f"no key {wanted[:100]!r}{near}: `gatewayctl keys list` shows them")
         if len(best) > 1:
             ids = ", ".join(key.id for key in best)
             raise KeyRefused(f"several keys were named {wanted!r}: give one id ({ids})")
@@ -239,6 +251,10 @@ class SQLKeys(ABC):
     @abstractmethod
     def _write(self, key: APIKey) -> None:
         """Overwrite the key of this id."""
+
+    @abstractmethod
+    def _delete(self, key: APIKey) -> None:
+        """Delete the key of this id, and its digests."""
 
     @abstractmethod
     def _insert_secret(self, secret: KeySecret) -> None:

@@ -100,6 +100,9 @@ class KeyStore(Protocol):
     def revoke(self, wanted: str) -> APIKey:
         """Revoke a key for good; a revoked key stays as it is."""
 
+    def delete(self, wanted: str) -> APIKey:
+        """Delete a revoked or expired key and return it as it was."""
+
     def add_imported(self, entries: Sequence[ImportedKey]) -> tuple[APIKey, ...]:
         """Add keys made elsewhere, all or none; the error names every wrong line."""
 
