@@ -194,7 +194,7 @@ def test_what_the_store_refuses_is_exit_code_1(arguments: list[str], message: st
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], message: str) -> None:
-    """The message says what is allowed, and no key is made."""
+    """The message names the valid forms, and no key is made."""
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr

@@ -23,6 +23,7 @@ from ollama_gateway.backends.mismatch import log_digest_mismatches
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.names import ModelName
 
 REMEMBERED_SECONDS: Final = 24 * 3600.0
@@ -39,7 +40,7 @@ class ModelDown(Exception):
 
     """
 
-    def __init__(self, reason: str = "backends_down") -> None:
+    def __init__(self, reason: Reason = Reason.BACKENDS_DOWN) -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -90,7 +91,7 @@ class Backends:
             is_down = self._may_come_back(model, now) and not is_elsewhere
             raise ModelDown if is_down else ModelUnknown
         if all(backend.is_paused for backend in hosts):
-            raise ModelDown("backends_paused")
+            raise ModelDown(Reason.BACKENDS_PAUSED)
 
     def is_remote(self, model: ModelName) -> bool:
         """Return True if any backend lists the name for a cloud model."""
@@ -169,7 +170,7 @@ class Backends:
         self.line.dispatch()
 
     def breaker_opened(
-        self, backend: Backend, model: ModelName | None, reason: str, seconds: float
+        self, backend: Backend, model: ModelName | None, reason: AnyReason, seconds: float
     ) -> None:
         """Log and count a breaker that opened; without a model it is the backend's own."""
         name = model.short if model else None

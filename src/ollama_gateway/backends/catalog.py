@@ -100,7 +100,7 @@ def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, ModelEntr
 
 
 def allows(patterns: tuple[str, ...], name: ModelName) -> bool:
-    """True if a backend's `models` setting allows the name; `*` allows cloud models too."""
+    """Return True if a backend's `models` setting allows the name; `*` allows cloud models too."""
     return any(pattern == "*" or matches(pattern, name) for pattern in patterns)
 
 

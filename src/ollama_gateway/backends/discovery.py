@@ -28,7 +28,7 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 RUNNING_TIMEOUT: Final = 1.0
 """Seconds for `/api/ps`: the start waits for a poll, and must not wait for a model to load."""
 RUNNING_INTERVAL: Final = 1.0
-"""Seconds between two questions for what is loaded."""
+"""Seconds between two questions for the loaded models."""
 RETRY_AFTER_FAILURE: Final = 2.0
 """Seconds between failed polls, unless the interval is shorter: a backend that stops answering is
 down within `3 * (2 s + timeout)`."""

@@ -19,7 +19,7 @@ from ollama_gateway.cli.keys.store import location_in
 from ollama_gateway.cli.next_step import requests_with, with_config
 from ollama_gateway.http.open_files import raise_file_limit
 from ollama_gateway.keys.key import StoreAway, digest_of, utc_now
-from ollama_gateway.keys.store import KeyStore
+from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.ledger.log import EXCHANGE
 from ollama_gateway.ledger.summary import log_line
 from ollama_gateway.printable import printable

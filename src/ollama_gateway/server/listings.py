@@ -21,6 +21,7 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import Principal
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.routes import Handler
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
@@ -82,14 +83,14 @@ class Listings:
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"version": version}))
 
     async def status(self, ask: Ask) -> None:
-        """`GET /api/status`: whether Ollama's cloud may be used, which its CLI's menu asks."""
+        """Answer `GET /api/status`: whether Ollama's cloud may be used; its CLI's menu asks."""
         principal, _ = await self._view(ask)
         has_cloud = principal.may_search()
         cloud = {"disabled": not has_cloud, "source": "none" if has_cloud else "config"}
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"cloud": cloud}))
 
     async def recommendations(self, ask: Ask) -> None:
-        """`GET /api/experimental/model-recommendations`: none, as what is here is listed."""
+        """Answer `GET /api/experimental/model-recommendations`: empty, so models are listed."""
         await self._view(ask)
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"recommendations": []}))
 
@@ -107,7 +108,7 @@ class Listings:
         """
         principal = await self.keys.identify(ask.credential)
         if not principal.may_call(ask.endpoint.group):
-            raise Forbidden(reason="endpoint_not_allowed")
+            raise Forbidden(reason=Reason.ENDPOINT_NOT_ALLOWED)
         only = backend_override(principal, ask, self.backends)
         if only is None:
             return principal, self.backends.catalog
