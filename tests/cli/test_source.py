@@ -62,7 +62,7 @@ def test_foreign_text_controls_no_terminal(listener: AdminListener) -> None:
 
 
 def test_no_line_where_there_is_a_file(listener: AdminListener) -> None:
-    """With a file, nothing is said and nobody is asked."""
+    """With a file, no line is printed and no gateway is asked."""
     Path("gateway.toml").touch()
 
     assert stderr_of("keys", "list") == ""

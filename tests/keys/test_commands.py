@@ -149,7 +149,7 @@ def test_a_revoked_key_is_deleted() -> None:
     deleted = as_json("delete", "ci", "--yes")
 
     assert active.stderr.endswith(f"gatewayctl keys: key {key_id} is active: revoke it first\n")
-    question = f"Delete key {key_id} (ci)? Nobody can answer here: add --yes"
+    question = f"Delete key {key_id} (ci)? No terminal to answer on: add --yes"
     assert (asked.exit_code, asked.stdout, asked.stderr.splitlines()[-1]) == (2, "", question)
     assert (deleted["id"], deleted["status"]) == (key_id, "revoked")
     assert as_json("list") == []

@@ -39,7 +39,7 @@ def exit_with(code: int, *lines: str) -> NoReturn:
 def confirm(question: str) -> None:
     """Ask on the terminal and end the command with code 1 for a no; elsewhere, ask for `--yes`."""
     if not sys.stdin.isatty():
-        exit_with(2, f"{printable(question)} Nobody can answer here: add --yes")
+        exit_with(2, f"{printable(question)} No terminal to answer on: add --yes")
     typer.confirm(printable(question), abort=True, err=True)
 
 

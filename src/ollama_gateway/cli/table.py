@@ -6,7 +6,7 @@ names, URLs. A row whose cells of rank 0 are too long for the table becomes a bl
 with the names of their columns, on as many lines as they need. If more than a quarter of the rows
 are so long, all rows are blocks.
 
-A layout is made from the rows that are known, and takes further ones: what is too long for it
+A layout is made from the rows that are known, and takes further ones: a row that is too long for it
 becomes a block too. Without a width, as for a pipe, there are all columns, and a long cell moves
 the rest of its line.
 """
