@@ -103,7 +103,7 @@ def test_no_file_is_too_long_to_read() -> None:
 def test_commands_print_in_one_way() -> None:
     """Through `cli/output.py`, which lets no word of others command a terminal."""
     # of cells made printable there
-    tables = {"output.py", "pull.py", "demo_run.py"}
+    tables = {"output.py", "table.py", "pull.py", "demo_run.py"}
     for path in (SOURCE / "cli").rglob("*.py"):
         text = path.read_text()
         assert path.name == "output.py" or not re.search(r"typer\.echo|(?<![.\w])print\(", text), (

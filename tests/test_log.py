@@ -201,3 +201,17 @@ async def test_an_exchange_is_one_line_with_the_records_fields(
     assert (refused["outcome"], refused["reason"]) == ("refused", "unknown_model")
     assert refused["status"] == 403
     assert not {scenario.key, "psst", "Hel"} & set(out.getvalue().replace('"', " ").split())
+
+
+@pytest.mark.usefixtures("restored")
+def test_proofs_are_written_at_every_level() -> None:
+    """A line of an unfiltered logger survives any level, with its own."""
+    out = io.StringIO()
+    writer = log.configure("error", "json", out)
+    log.get_unfiltered_logger("audit").info("audit head", rows=3)
+    log.get_logger("audit").warning("quiet")
+    writer.drain(PATIENCE)
+
+    (line,) = out.getvalue().splitlines()
+    head = json.loads(line)
+    assert (head["event"], head["level"], head["rows"]) == ("audit head", "info", 3)

@@ -24,7 +24,8 @@ def main() -> None:
 def _run_health() -> None:
     from ollama_gateway.cli.health import health  # noqa: PLC0415 - see HEALTH
 
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    names = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, context_settings=names)
     app.command(HEALTH)(health)
     app(sys.argv[2:], prog_name=f"gatewayctl {HEALTH}")
 

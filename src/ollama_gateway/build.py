@@ -79,7 +79,7 @@ async def build(
     *,
     transports: Transports | None = None,
     runner: Runner = in_thread,
-    sinks: tuple[Sink, ...] = (log_record,),
+    sinks: tuple[Sink, ...] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Build the gateway that `settings` describe, and run its services for the length of the block.
 
@@ -87,11 +87,13 @@ async def build(
         settings: valid settings.
         transports: replace TCP, by backend name; for tests.
         runner: runs the blocking work of the stores.
-        sinks: receive finished audit records, besides the metrics.
+        sinks: receive finished audit records, besides the metrics; by default, the log.
 
     """
     metrics = Metrics()
     counted = RecordMetrics(metrics)
+    if sinks is None:
+        sinks = (partial(log_record, share=settings.log.requests),)
     backends = build_backends(settings, transports, metrics, most_idle=MAX_IDLE)
     discovery = BackendDiscovery(
         backends, interval=settings.discovery.interval, timeout=settings.discovery.timeout
@@ -128,6 +130,7 @@ async def build(
             audit=audit,
             hedging=exchange.rules.hedging,
             find_key=partial(find_key, place, runner=runner),
+            settings_file=settings.source,
             requests_running=lambda: app.requests_running,
             connections_open=lambda: len(listener.connections),
         )

@@ -140,9 +140,27 @@ def test_revoke_says_what_it_revoked() -> None:
     assert as_json("revoke", "ci")["status"] == "revoked"
 
 
+def test_a_revoked_key_is_deleted() -> None:
+    """`delete` prints the key as it was; it asks first, so that a script has to say `--yes`."""
+    key_id = as_json("create", "ci")["id"]
+    active = run("delete", "ci", "--yes")
+    ran("revoke", "ci")
+    asked = run("delete", "ci")
+    deleted = as_json("delete", "ci", "--yes")
+
+    assert active.stderr.endswith(f"gatewayctl keys: key {key_id} is active: revoke it first\n")
+    question = f"Delete key {key_id} (ci)? No terminal to answer on: add --yes"
+    assert (asked.exit_code, asked.stdout, asked.stderr.splitlines()[-1]) == (2, "", question)
+    assert (deleted["id"], deleted["status"]) == (key_id, "revoked")
+    assert as_json("list") == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["show", "takne"], "no key 'takne' (did you mean taken?): `gatewayctl keys list`"),
+        (["delete", "takne"], "no key 'takne' (did you mean taken?)"),
+        (["delete", "taken", "--yes"], "key "),
         (["show", "nobody"], "no key 'nobody': `gatewayctl keys list` shows them"),
         (["revoke", "nobody"], "no key 'nobody'"),
         (["rotate", "nobody"], "no key 'nobody'"),

@@ -19,7 +19,7 @@ def programs(tmp_path: Path) -> Path:
     """Build a wheel, install it into a new environment, and return the programs there."""
     wheels, environment = tmp_path / "wheels", tmp_path / "environment"
     python = environment / "bin" / "python"
-    pip = [python, "-m", "pip"]
+    pip = [str(python), "-m", "pip"]
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, ROOT], check=True)
     (wheel,) = wheels.glob("*.whl")

@@ -141,14 +141,17 @@ def retries(answer: tuple[int, str]) -> float:
 
 async def test_one_process_speaks_of_a_key_or_a_model(tmp_path: Path) -> None:
     """The first process that answers gets the request unchanged; its refusals are passed on."""
-    said = Answers({"/explain/": {"model": "m"}, "/limits/": Unavailable})
+    models = {"models": ["m"]}
+    said = Answers({"/explain/": {"model": "m"}, "/limits/": Unavailable, "/models.json": models})
     async with processes(tmp_path, None, said) as roster:
         explained = await get(roster, "/explain/hf.co%2Fa%2Fb:Q4?key=k%26")
         limits = await get(roster, "/limits/k1")
+        listed = await get(roster, "/models.json")
 
+    assert listed == (200, json.dumps(models))
     assert explained == (200, '{"model": "m"}')
     assert (limits[0], json.loads(limits[1])) == (503, {"error": "not now"})
-    assert said.asked == [("hf.co%2Fa%2Fb:Q4", "key=k%26"), ("k1", "")]
+    assert said.asked == [("hf.co%2Fa%2Fb:Q4", "key=k%26"), ("k1", ""), ("", "")]
 
 
 async def test_without_a_process_nobody_speaks(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def test_probe_and_models(own_fleet: Fleet) -> None:
     assert found["backends"] == {"a": ["shared:1", "only-a:1"], "b": ["shared:1", "only-b:1"]}
     assert sorted(found["union"]) == ["only-a:1", "only-b:1", "shared:1"]
     assert found["cache"]["size"] is None
+    assert {*found["sizes"]["a"]} == {"shared:1", "only-a:1"}
+    assert all(size > 0 for size in found["sizes"]["b"].values())
 
     own_fleet.simulators["a"].popen.kill()
     own_fleet.simulators["a"].popen.wait()

@@ -1,6 +1,6 @@
 """Ask the running gateway: a GET of its admin listener, answered by a JSON object.
 
-The server that answers need not be a gateway. Whatever it sends, within `ANSWER_SECONDS` there is
+The server that answers need not be a gateway. Whatever it sends, within the given seconds there is
 an `AdminAnswer` or `NoAnswer`, and a body of more than `MAX_ANSWER_BYTES` is no answer. Each
 command checks the content of the object itself.
 """
@@ -16,14 +16,13 @@ import anyio
 import attrs
 import httpx
 
+from ollama_gateway.cli.reaching import url_of
 from ollama_gateway.settings import ServerSettings
 
 ANSWER_SECONDS: Final = 5.0
-"""Time for the admin listener to answer, from the connect to the last byte."""
+"""Time for the admin listener to answer by default, from the connect to the last byte."""
 MAX_ANSWER_BYTES: Final = 2**20
 """The largest body of an answer."""
-REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens here
-"""The address to connect to, for listeners on all addresses."""
 
 # The listener is plain HTTP; httpx would load every root certificate, which takes 100 ms.
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -43,7 +42,7 @@ class AdminAnswer:
     """The JSON object, unchecked."""
 
 
-def ask(server: ServerSettings, path: str) -> AdminAnswer:
+def ask(server: ServerSettings, path: str, *, seconds: float = ANSWER_SECONDS) -> AdminAnswer:
     """Ask the gateway of these settings; `path` must already be quoted.
 
     Raises:
@@ -51,7 +50,7 @@ def ask(server: ServerSettings, path: str) -> AdminAnswer:
 
     """
     try:
-        status, body = anyio.run(partial(_get, server, path), backend="trio")
+        status, body = anyio.run(partial(_get, server, path, seconds), backend="trio")
         value = json.loads(body)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, RecursionError):
         raise NoAnswer from None
@@ -60,23 +59,19 @@ def ask(server: ServerSettings, path: str) -> AdminAnswer:
     return AdminAnswer(status, value)
 
 
-async def _get(server: ServerSettings, path: str) -> tuple[int, bytes]:
+async def _get(server: ServerSettings, path: str, seconds: float) -> tuple[int, bytes]:
     body = bytearray()
-    with anyio.fail_after(ANSWER_SECONDS):
+    with anyio.fail_after(seconds):
         async with (
-            httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS, verify=_NO_TLS) as client,
-            client.stream("GET", _base(server) + path, headers=_headers(server)) as response,
+            httpx.AsyncClient(trust_env=False, timeout=seconds, verify=_NO_TLS) as client,
+            client.stream(
+                "GET", url_of(server.admin_bind) + path, headers=_headers(server)
+            ) as response,
         ):
             async for chunk in response.aiter_raw():  # raw: few bytes may decode to many
                 # Always read to the end: trio warns of a generator that is not exhausted.
                 body += chunk if len(body) <= MAX_ANSWER_BYTES else b""
     return response.status_code, bytes(body)
-
-
-def _base(server: ServerSettings) -> str:
-    bind = server.admin_bind
-    host, port = REACHABLE.get(bind.host, bind.host), bind.port
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _headers(server: ServerSettings) -> dict[str, str]:

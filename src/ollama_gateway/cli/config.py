@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import typer
 
 from ollama_gateway.cli import data_dir, startable
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
+from ollama_gateway.cli.source import say_source
+from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
@@ -38,9 +40,14 @@ OnlineOption = Annotated[
     bool, typer.Option("--online", help="Ask Redis, PostgreSQL and the backends too.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WideOption = Annotated[
+    bool, typer.Option("--wide", help="Print all columns, whatever the terminal's width.")
+]
 
 EXIT_SETTINGS = 2
 """The exit code for settings that cannot be used."""
+
+_COLUMNS: Final = (Column("setting"), Column("value"), Column("from", 1))
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings, and start nothing.")
 
@@ -57,7 +64,17 @@ class ShownSetting:
 
 
 def load_or_exit(config: Path | None) -> Loaded:
-    """Load the settings and print warnings; on problems, print them and exit with code 2."""
+    """Load the settings, and print warnings and where they come from if there is no file.
+
+    On problems, print them and exit with code 2.
+    """
+    loaded = load_silently(config)
+    say_source(loaded.settings)
+    return loaded
+
+
+def load_silently(config: Path | None) -> Loaded:
+    """Load the settings and print only warnings; on problems, print them and exit with code 2."""
     loaded = settings_or_exit(config)
     _warn(loaded)
     return loaded
@@ -139,7 +156,11 @@ def _print_checks(checks: Sequence[OnlineCheck]) -> None:
 
 
 @app.command()
-def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+def show(
+    config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
     """Print every setting in force and its source; the values of secrets are not shown."""
     loaded = load_or_exit(config)
     shown = shown_settings(loaded)
@@ -149,7 +170,7 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # n
         print_json({"source": source, "settings": settings})
     else:
         cells = [(one.path, _text(one.value), one.origin) for one in shown]
-        print_table([("setting", "value", "from"), *cells], piped_head=False)
+        print_table(_COLUMNS, cells, piped_head=False, wide=wide)
 
 
 def shown_settings(loaded: Loaded) -> list[ShownSetting]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ollama_gateway.cli.admin import AdminAnswer, NoAnswer, ask
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.config import ConfigOption, JsonOption, load_silently
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings
@@ -22,7 +22,7 @@ def health(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Exit 0 if the gateway is alive; say whether it is ready, and if not, why."""
-    server = load_or_exit(config).settings.server
+    server = load_silently(config).settings.server
     state = _state(server)
     if as_json:
         print_json(state)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from importlib.metadata import version
+from typing import Annotated, Any, Final, cast
 
 import typer
 
@@ -22,6 +24,7 @@ from ollama_gateway.cli import (
     usage,
 )
 from ollama_gateway.cli.audit import commands as audit
+from ollama_gateway.cli.completion import bash_words
 from ollama_gateway.cli.keys import commands as keys
 from ollama_gateway.cli.output import say
 from ollama_gateway.settings.units import discreet
@@ -31,9 +34,28 @@ CommandLineError: Final[Any] = typer.BadParameter.__base__
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    help="Ollama Gateway: use several machines that run Ollama as one.",
 )
+
+
+def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - a flag
+    if is_asked:
+        say(f"ollama-gateway {version('ollama-gateway')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+]
+
+
+@app.callback()
+def gatewayctl(version: VersionOption = False) -> None:  # noqa: FBT002 - a flag
+    """Ollama Gateway: use several machines that run Ollama as one."""
+
+
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
@@ -59,7 +81,8 @@ def run(arguments: Sequence[str]) -> int:
     password, control characters.
     """
     try:
-        return cast("int | None", app(arguments, standalone_mode=False)) or 0
+        with bash_words(os.environ):
+            return cast("int | None", app(arguments, standalone_mode=False)) or 0
     except CommandLineError as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # with that one, typer has printed the help
             _report_misuse(error, arguments)

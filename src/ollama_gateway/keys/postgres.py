@@ -120,6 +120,10 @@ class PostgresKeys(KeyStore):
     def _write(self, key: APIKey) -> None:
         self._run(_UPDATE, *_to_row(key), key.id)
 
+    def _delete(self, key: APIKey) -> None:
+        self._run("DELETE FROM gateway_key_secrets WHERE key_id = %s", key.id)
+        self._run("DELETE FROM gateway_keys WHERE id = %s", key.id)
+
     def _insert_secret(self, secret: KeySecret) -> None:
         self._run(
             "INSERT INTO gateway_key_secrets (digest, key_id, expires_at) VALUES (%s, %s, %s)",

@@ -9,9 +9,7 @@ serialised, so whatever a change has read still holds when it writes.
 from __future__ import annotations
 
 import hmac
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Final, Unpack
 
@@ -28,7 +26,9 @@ from ollama_gateway.keys.key import (
     new_id,
     utc_now,
 )
+from ollama_gateway.keys.statements import KeyStatements
 from ollama_gateway.keys.store import Changes, ImportedKey, KeySecret, MergedKeys, StoredKey
+from ollama_gateway.suggestions import did_you_mean
 
 NAMES: Final = (
     "id",
@@ -49,7 +49,7 @@ LISTED: Final = ", ".join(NAMES)
 COLUMNS: Final = ", ".join(f"keys.{name}" for name in NAMES)
 
 
-class KeyStore(ABC):
+class KeyStore(KeyStatements):
     """A store of keys; methods may block, and only one thread at a time may call them.
 
     Every method raises `StoreError` if the store cannot be used, and `KeyRefused` if the operation
@@ -131,6 +131,15 @@ class KeyStore(ABC):
         with self._change():
             return self._revoked(self._get(wanted), self._now())
 
+    def delete(self, wanted: str) -> APIKey:
+        """Delete a key that grants no access any more."""
+        with self._change():
+            key = self._get(wanted)
+            if key.is_active(self._now()):
+                raise KeyRefused(f"key {key.id} is active: revoke it first")
+            self._delete(key)
+        return key
+
     def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
         """Look up unexpired digests in one query; the caller checks whether the key is active."""
         with self._reading():
@@ -196,8 +205,10 @@ class KeyStore(ABC):
         best = [key for key in found if key.revoked_at is None] or found
         if not best:
             # The operator may have given a key's text instead of its id: do not repeat it.
-            named = "with this text" if wanted.startswith(PREFIX) else repr(wanted[:100])
-            raise KeyRefused(f"no key {named}: `gatewayctl keys list` shows them")
+            if wanted.startswith(PREFIX):
+                raise KeyRefused("no key with this text: `gatewayctl keys list` shows them")
+            near = did_you_mean(wanted, (key.name for key in self._all()))
+            raise KeyRefused(f"no key {wanted[:100]!r}{near}: `gatewayctl keys list` shows them")
         if len(best) > 1:
             ids = ", ".join(key.id for key in best)
             raise KeyRefused(f"several keys were named {wanted!r}: give one id ({ids})")
@@ -224,66 +235,6 @@ class KeyStore(ABC):
         for stored in here.values():
             if texts & {secret.digest for secret in stored.secrets}:
                 yield f"key {key.id}: its text is in the store already, as key {stored.key.id}"
-
-    @abstractmethod
-    def check(self) -> None:
-        """Check that the store has this version's schema."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the store; later use raises `StoreError`."""
-
-    @abstractmethod
-    def _reading(self) -> AbstractContextManager[None]:
-        """Enter a read in which the statements below may be used."""
-
-    @abstractmethod
-    def _change(self) -> AbstractContextManager[None]:
-        """Enter a serialised change: committed at its end, rolled back if it raises."""
-
-    @abstractmethod
-    def _all(self) -> tuple[APIKey, ...]:
-        """Return all keys, oldest first."""
-
-    @abstractmethod
-    def _by_id(self, key_id: str) -> tuple[APIKey, ...]:
-        """Return the key of an id, or none."""
-
-    @abstractmethod
-    def _by_name(self, name: str) -> tuple[APIKey, ...]:
-        """Return all keys of a name, revoked ones too."""
-
-    @abstractmethod
-    def _find(self, digests: Sequence[str], now: datetime) -> Iterator[tuple[str, APIKey]]:
-        """Yield those of these digests that have not expired, with their keys."""
-
-    @abstractmethod
-    def _secrets(self) -> Iterator[KeySecret]:
-        """Yield all digests."""
-
-    @abstractmethod
-    def _has_secret(self, digest: str) -> bool:
-        """Return whether the store has a digest, expired or not."""
-
-    @abstractmethod
-    def _insert(self, key: APIKey) -> None:
-        """Insert a key."""
-
-    @abstractmethod
-    def _write(self, key: APIKey) -> None:
-        """Overwrite the key of this id."""
-
-    @abstractmethod
-    def _insert_secret(self, secret: KeySecret) -> None:
-        """Insert a digest."""
-
-    @abstractmethod
-    def _end_secrets(self, key: APIKey, when: datetime) -> None:
-        """Let all texts of a key expire by then."""
-
-    @abstractmethod
-    def _forget_secrets(self, now: datetime) -> None:
-        """Delete the expired digests."""
 
 
 def _is_revoked_there(mine: StoredKey, other: StoredKey) -> bool:

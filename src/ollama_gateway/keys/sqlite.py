@@ -145,6 +145,10 @@ class SQLiteKeys(KeyStore):
     def _write(self, key: APIKey) -> None:
         self._connection.execute(UPDATE, (*to_row(key), key.id))
 
+    def _delete(self, key: APIKey) -> None:
+        self._connection.execute("DELETE FROM secrets WHERE key_id = ?", (key.id,))
+        self._connection.execute("DELETE FROM keys WHERE id = ?", (key.id,))
+
     def _insert_secret(self, secret: KeySecret) -> None:
         expires = to_text(secret.expires_at) if secret.expires_at else None
         row = (secret.digest, secret.key_id, expires)

@@ -158,6 +158,8 @@ class AuditRecord:
         self.status = self.status or error.status
 
 
+FAILED: Final[frozenset[Outcome]] = frozenset({"upstream_failed", "timed_out", "killed"})
+"""Outcomes that count as failures; a client that left is none."""
 RECORD_FIELDS: Final = stored_fields(AuditRecord)
 
 Sink = Callable[[AuditRecord], None]

@@ -105,6 +105,7 @@ class MergedAdmin:
                 "/readyz": self.ready,
                 "/metrics": self.page,
                 "/status.json": self.status,
+                "/models.json": self.pass_on,
             },
             {"/limits": self.pass_on, "/explain": self.pass_on},
         )
@@ -151,10 +152,11 @@ class MergedAdmin:
         }
 
     async def pass_on(self, ask: Ask) -> None:
-        """`/limits/KEY_ID` and `/explain/MODEL`, as one process answers them."""
+        """`/models.json`, `/limits/KEY_ID` and `/explain/MODEL`, as one process answers them."""
+        path = "/".join(filter(None, [ask.path, ask.parameter]))
         query = f"?{ask.query}" if ask.query else ""
         for member in self.roster.serving:
-            answer = await self._ask(member, f"{ask.path}/{ask.parameter}{query}")
+            answer = await self._ask(member, path + query)
             if answer is not None:
                 return await ask.downstream.respond(answer.status, JSON_HEADERS, answer.body)
         raise Unavailable("no process answers, try again", reason=Reason.NO_PROCESS, retry_after=1)

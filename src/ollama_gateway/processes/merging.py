@@ -45,6 +45,7 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "connections": sum,
     "waiting": sum,
     "models": max,
+    "settings": _first,
     "limits.store": _first,
     "limits.why_not": _first_known,
     "limits.cause": _first_known,

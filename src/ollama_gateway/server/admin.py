@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote
 
@@ -15,14 +16,16 @@ import anyio
 import attrs
 
 from ollama_gateway.backends.backends import Backends
+from ollama_gateway.backends.catalog import names
 from ollama_gateway.backends.selection import RouteRequest
 from ollama_gateway.errors import BadRequest, NotFound
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.hedging import Hedging
-from ollama_gateway.keys.key import APIKey, utc_now
+from ollama_gateway.keys.key import APIKey, KeyRefused, utc_now
 from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.printable import printable
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.explain import explain, facts_of
 from ollama_gateway.server.routes import Routes
@@ -52,8 +55,10 @@ class Admin:
     """Keeps the copy of the catalog in Redis, if there is a Redis."""
     audit: AuditServices
     hedging: Hedging
-    find_key: Callable[[str], Awaitable[APIKey | None]]
-    """Finds a key by its id; None if there is no such key."""
+    find_key: Callable[[str], Awaitable[APIKey]]
+    """Finds a key by its id or name; raises KeyRefused if there is no such key."""
+    settings_file: Path | None
+    """The file that the settings come from."""
     requests_running: Callable[[], int]
     connections_open: Callable[[], int]
     is_draining: bool = False
@@ -66,6 +71,7 @@ class Admin:
                 "/readyz": self.ready,
                 "/metrics": self.figures,
                 "/status.json": self.status,
+                "/models.json": self.models,
             },
             {"/limits": self.usage, "/explain": self.explain},
         )
@@ -132,6 +138,7 @@ class Admin:
             "ready": not self.why_not_ready(),
             "reasons": self.why_not_ready(),
             "degraded": self.degraded(),
+            "settings": self.settings_file and printable(str(self.settings_file)),
             "requests": self.requests_running(),
             "connections": self.connections_open(),
             "waiting": len(self.backends.line),
@@ -177,13 +184,21 @@ class Admin:
         }
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(status).encode())
 
+    async def models(self, ask: Ask) -> None:
+        """Answer `/models.json`: the names of all models, which `gatewayctl` completes."""
+        body = {"models": names(self.backends.catalog.models.values())}
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
+
     async def usage(self, ask: Ask) -> None:
         """Answer `/limits/KEY_ID`: how much of its limits a key has used.
 
         404 for an unknown key, 503 if a store does not answer.
         """
-        key = await self.find_key(ask.parameter)
-        if key is None:
+        try:
+            key = await self.find_key(ask.parameter)
+        except KeyRefused:
+            raise NotFound from None
+        if key.id != ask.parameter:  # a name may pass to another key
             raise NotFound
         statuses = await self.limits.statuses(key.id, key.limits)
         body = {
@@ -202,15 +217,16 @@ class Admin:
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
     async def explain(self, ask: Ask) -> None:
-        """Answer `/explain/MODEL?key=ID`: which backend would get a request now, and why.
+        """Answer `/explain/MODEL?key=KEY`: which backend would get a request now, and why.
 
-        400 for an unknown key.
+        KEY is an id or a name; 400 if it is unknown.
         """
         model = ModelName.parse(unquote(ask.parameter))
         given = parse_qs(ask.query).get("key")
-        key = await self.find_key(given[0]) if given else None
-        if given and key is None:
-            raise BadRequest("no such key")
+        try:
+            key = await self.find_key(given[0]) if given else None
+        except KeyRefused as error:
+            raise BadRequest(str(error)) from None
         now = anyio.current_time()
         delay = self.hedging.delay(model.key)
         body = {

@@ -95,6 +95,7 @@ def load(
     settings = Settings(
         **{table.path: value for table, value in whole},
         backends=tuple(backend for _, backend in usable),
+        source=source and source.absolute(),
     )
     warnings = [*tables.unknown_variables(env), *checks.warnings(whole, usable)]
     return Loaded(settings, source, tuple(map(_clipped, warnings)), _origins(whole, usable))

@@ -16,8 +16,9 @@ from cattrs.v import transform_error
 
 from ollama_gateway.settings.model import BackendSettings
 from ollama_gateway.settings.secret import SecretText, read_secret
-from ollama_gateway.settings.tables import Table, codec_of, nearest
+from ollama_gateway.settings.tables import Table, codec_of
 from ollama_gateway.settings.units import discreet
+from ollama_gateway.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +74,7 @@ def _names(cls: type[Any]) -> set[str]:
 
 def _lines(exc: ClassValidationError, table: Table, cls: type[Any]) -> list[str]:
     lines = [
-        f"{table.name_of(key)}: unknown setting{nearest(key, sorted(_names(cls)))}"
+        f"{table.name_of(key)}: unknown setting{did_you_mean(key, sorted(_names(cls)))}"
         for error in exc.exceptions
         if isinstance(error, ForbiddenExtraKeysError)
         for key in sorted(error.extra_fields)
