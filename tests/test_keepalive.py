@@ -17,8 +17,9 @@ from anyio.abc import SocketAttribute
 from ollama_gateway import keepalive
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.shared import SharedCatalog
+from ollama_gateway.http.binding import bind
 from ollama_gateway.http.connection import ConnectionLimits
-from ollama_gateway.http.listener import Listener, bind
+from ollama_gateway.http.listener import Listener
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from tests.backends.misbehaving import answers_and_stays, listening
 from tests.http.serving import gateway, render_early_error
@@ -81,7 +82,8 @@ def test_of_redis() -> None:
     """
     with redis_server() as url:
         scripts, catalog = RedisScripts(url, timeout=60), SharedCatalog(url)
-        for client in (scripts._redis, catalog._redis):
+        for each in (scripts._redis, catalog._redis):
+            client = each.client
             connection: Any = client.connection_pool.get_connection()
             assert told(connection._sock) == WANTED
             connection.disconnect()

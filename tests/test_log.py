@@ -17,7 +17,7 @@ import trio.testing
 
 from ollama_gateway import log_output
 from ollama_gateway.ledger.log import log_record
-from ollama_gateway.log import get_logger
+from ollama_gateway.log import get_logger, get_unfiltered_logger
 from tests.support.patience import PATIENCE
 from tests.support.scenario import open_scenario
 
@@ -202,3 +202,17 @@ async def test_an_exchange_is_one_line_with_the_records_fields(
     assert (refused["outcome"], refused["reason"]) == ("refused", "unknown_model")
     assert refused["status"] == 403
     assert not {scenario.key, "psst", "Hel"} & set(out.getvalue().replace('"', " ").split())
+
+
+@pytest.mark.usefixtures("restored")
+def test_proofs_are_written_at_every_level() -> None:
+    """A line of an unfiltered logger survives any level, with its own."""
+    out = io.StringIO()
+    writer = log_output.configure("error", "json", out)
+    get_unfiltered_logger("audit").info("audit head", rows=3)
+    get_logger("audit").warning("quiet")
+    writer.drain(PATIENCE)
+
+    (line,) = out.getvalue().splitlines()
+    head = json.loads(line)
+    assert (head["event"], head["level"], head["rows"]) == ("audit head", "info", 3)

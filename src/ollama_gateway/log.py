@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, cast
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
 
 class Logger:
     """Logs the events of one module.
@@ -19,8 +21,9 @@ class Logger:
     few commands log anything.
     """
 
-    def __init__(self, component: str) -> None:
+    def __init__(self, component: str, *, is_filtered: bool = True) -> None:
         self.component: Final = component
+        self._is_filtered: Final = is_filtered
 
     def debug(self, event: str, **values: object) -> None:
         """Log an event for developers."""
@@ -46,9 +49,19 @@ class Logger:
     def _lines(self) -> FilteringBoundLogger:
         import structlog  # noqa: PLC0415 - see the class
 
-        return cast("FilteringBoundLogger", structlog.get_logger(component=self.component))
+        if self._is_filtered:
+            found = structlog.get_logger(component=self.component)
+        else:
+            every = structlog.make_filtering_bound_logger(LEVELS["debug"])
+            found = structlog.wrap_logger(None, None, every, component=self.component)
+        return cast("FilteringBoundLogger", found)
 
 
 def get_logger(name: str) -> Logger:
     """Return a logger whose lines have `component=name`; make one for each module."""
     return Logger(name)
+
+
+def get_unfiltered_logger(name: str) -> Logger:
+    """Return a logger for lines that are written at every level, as proofs must be."""
+    return Logger(name, is_filtered=False)

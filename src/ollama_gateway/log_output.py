@@ -16,16 +16,19 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import BinaryIO, Final, TextIO, cast
+from types import MappingProxyType
+from typing import Any, BinaryIO, Final, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from ollama_gateway.log import LEVELS
 from ollama_gateway.printable import printable
 
-LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
+Summary = Callable[[EventDict], str]
+"""Makes the line of an event; the values are escaped already."""
 
 _JSON: Final = json.JSONEncoder(default=repr)
 """Made once; `structlog.processors.JSONRenderer` makes one for each line."""
@@ -115,6 +118,7 @@ def configure(
     stream: TextIO | None = None,
     *,
     process: int | None = None,
+    summaries: Mapping[str, Summary] = MappingProxyType({}),
 ) -> LineWriter:
     """Set up logging for the process; return its writer, which the caller drains at the end.
 
@@ -123,20 +127,19 @@ def configure(
         style: `"text"`, `"json"`, or `"auto"`: text when the stream is a terminal.
         stream: receives the lines; by default stderr.
         process: this process's number, of several; every line has it.
+        summaries: by event, its whole line as text; JSON always has all fields.
 
     """
     out = stream or sys.stderr
     writer = LineWriter(out)
     as_text = style == "text" or (style == "auto" and out.isatty())
+    console = structlog.dev.ConsoleRenderer(
+        colors=out.isatty(),
+        # the default prints local variables, which contain keys and prompts
+        exception_formatter=_plain_trace,
+    )
     renderer: list[Processor] = (
-        [
-            _escape_unprintable,
-            structlog.dev.ConsoleRenderer(
-                colors=out.isatty(),
-                # the default prints local variables, which contain keys and prompts
-                exception_formatter=_plain_trace,
-            ),
-        ]
+        [_escape_unprintable, partial(_summarized_or, console, summaries)]
         if as_text
         else [structlog.processors.format_exc_info, _as_json]
     )
@@ -189,6 +192,17 @@ def _escape_unprintable(_logger: WrappedLogger, _method: str, event: EventDict) 
         if isinstance(value, str) and (safe := printable(value)) != value:
             event[name] = safe if name == "event" else _Quoted(safe)
     return event
+
+
+def _summarized_or(
+    console: Processor,
+    summaries: Mapping[str, Summary],
+    logger: WrappedLogger,
+    method: str,
+    event: EventDict,
+) -> Any:
+    summary = summaries.get(event["event"])
+    return console(logger, method, event) if summary is None else summary(event)
 
 
 def _plain_trace(out: TextIO, exc_info: ExcInfo) -> None:

@@ -17,6 +17,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from ollama_gateway.reasons import AnyReason, Reason
+
 NO_LABEL = "-"
 """The label of an unknown model or backend."""
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -68,6 +70,16 @@ class Metrics:
         self._settlements = Gauge(
             "ollama_gateway_settlements_waiting",
             "Ended reservations that the quota store has not confirmed.",
+            registry=registry,
+        )
+        self._quota_retries = Counter(
+            "ollama_gateway_quota_retries",
+            "Batches that were sent to the quota store a second time.",
+            registry=registry,
+        )
+        self._loop_late = Counter(
+            "ollama_gateway_loop_late_seconds",
+            "Seconds that this process was late while requests waited for the quota store.",
             registry=registry,
         )
         self._hedges = Counter(
@@ -139,11 +151,11 @@ class Metrics:
         """Count one attempt by its result."""
         self._attempts(backend, result).inc()
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: AnyReason) -> None:
         """Count a request that was refused before a key was known."""
         self._refused.labels(reason).inc()
 
-    def limited(self, limit: str) -> None:
+    def limited(self, limit: Reason) -> None:
         """Count a request rejected by a limit: `rate`, `concurrency`, `budget`, `reads_at_once`."""
         self._limited.labels(limit).inc()
 
@@ -154,6 +166,14 @@ class Metrics:
     def settlements(self, count: int) -> None:
         """Set how many settlements wait for the quota store."""
         self._settlements.set(count)
+
+    def quota_retried(self) -> None:
+        """Count a batch that is sent to the quota store a second time."""
+        self._quota_retries.inc()
+
+    def loop_late(self, seconds: float) -> None:
+        """Add seconds that the event loop was late."""
+        self._loop_late.inc(seconds)
 
     def hedge(self, result: str) -> None:
         """Count a hedge: `started`, `won`, or why it was skipped."""

@@ -22,9 +22,8 @@ import attrs
 import trio
 
 from ollama_gateway.build import Gateway, Watcher, build
-from ollama_gateway.build_backends import Transports
 from ollama_gateway.certificates import TLSFilesBroken
-from ollama_gateway.http.listener import AddressTaken, bind, listen
+from ollama_gateway.http.binding import AddressTaken, bind, listen
 from ollama_gateway.http.sockets import handed_over
 from ollama_gateway.keys.key import StoreError
 from ollama_gateway.ledger.journal import JournalError
@@ -76,7 +75,6 @@ async def supervise(
     *,
     sockets: Sockets | None = None,
     until: Callable[[], Awaitable[None]] = trio.sleep_forever,
-    transports: Transports | None = None,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
 ) -> None:
     """Run a gateway until a signal or `until` drains it.
@@ -85,7 +83,6 @@ async def supervise(
         settings: valid settings.
         sockets: replace the addresses of the settings.
         until: returns when the gateway should drain; signals drain it too.
-        transports: replace TCP, by backend name; for tests.
         on_ready: called with the gateway and its address once clients can connect.
 
     Raises:
@@ -95,7 +92,7 @@ async def supervise(
     sockets, drain_timeout = sockets or Sockets.of(settings), settings.server.drain_timeout
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with (
-            build(settings, transports=transports) as gateway,  # the services
+            build(settings) as gateway,  # the services
             trio.open_nursery() as watchers,
         ):
             watchers.start_soon(_handle_signals, gateway, signals, drain_timeout)

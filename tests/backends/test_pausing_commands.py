@@ -47,6 +47,7 @@ TAKES_EFFECT = "takes effect within a second in every gateway whose data_dir is 
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PauseFile:
     """Return the pause file of settings with backends `a` and `b`; no gateway answers."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "gateway.toml").touch()
     monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
     monkeypatch.setenv("OLLAMA_BACKENDS", json.dumps(BACKENDS))
     monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
@@ -216,10 +217,10 @@ def test_the_last_one_is_paused_with_a_warning(file: PauseFile) -> None:
 @pytest.mark.parametrize(
     ("content", "arguments", "code", "stderr"),
     [
-        ('["gone"]', ("pause", "c"), 2, 'no backend is named "c"; there are: a, b'),
-        ('["gone"]', ("pause", "gone"), 2, 'no backend is named "gone"; there are: a, b'),
-        ('["gone"]', ("resume", "c"), 2, 'no backend is named "c"; there are: a, b'),
-        ('["gone"]', ("pause", "\x1b"), 2, r'no backend is named "\u001b"; there are: a, b'),
+        ('["gone"]', ("pause", "c"), 1, 'no backend is named "c"; there are: a, b'),
+        ('["gone"]', ("pause", "gone"), 1, 'no backend is named "gone"; there are: a, b'),
+        ("[]", ("resume", "aa"), 1, 'no backend is named "aa" (did you mean a?); there are: a, b'),
+        ('["gone"]', ("pause", "\x1b"), 1, r'no backend is named "\u001b"; there are: a, b'),
         ("{}", ("pause", "a"), 1, "paused.json: not a list of names (in DIRECTORY)"),
         ("{}", ("resume", "a"), 1, "paused.json: not a list of names (in DIRECTORY)"),
     ],
@@ -227,7 +228,7 @@ def test_the_last_one_is_paused_with_a_warning(file: PauseFile) -> None:
 def test_a_refusal_is_one_line(
     file: PauseFile, content: str, arguments: tuple[str, ...], code: int, stderr: str
 ) -> None:
-    """An unknown name is exit code 2, a broken file 1, and the file stays as it is."""
+    """An unknown name and a broken file are exit code 1, and the file stays as it is."""
     file.directory.mkdir()
     (file.directory / "paused.json").write_text(content)
     refused = run(*arguments)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import trio
@@ -79,25 +81,29 @@ async def test_one_that_fails(autojump_clock: Clock, script: Script, error: str)
 def run(*arguments: str) -> tuple[int, str, str]:
     """Run `gatewayctl pull` with two servers that are down; return exit code, stdout and stderr."""
     backends = ",".join(f"{name}=http://127.0.0.1:{free_port()}" for name in "ab")
-    ended = CliRunner().invoke(app, ["pull", *arguments], env={"OLLAMA_BACKENDS": backends})
+    with TemporaryDirectory() as directory:
+        file = Path(directory, "gateway.toml")
+        file.touch()
+        settings = {"OLLAMA_BACKENDS": backends, "GATEWAY_CONFIG": str(file)}
+        ended = CliRunner().invoke(app, ["pull", *arguments], env=settings)
     return ended.exit_code, ended.stdout, ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "exit_code", "message"),
     [
-        (["m:1"], "name the backends: --on A,B or --all"),
-        (["m:1", "--on", "a", "--all"], "name the backends: --on A,B or --all"),
-        (["m:1", "--on", "a,c"], "no such backend; there are a, b"),
-        (["m:1", "--on", ""], "no such backend; there are a, b"),
-        (["no name", "--all"], "invalid model name"),
+        (["m:1"], 2, "name the backends: --on A,B or --all"),
+        (["m:1", "--on", "a", "--all"], 2, "name the backends: --on A,B or --all"),
+        (["no name", "--all"], 2, "invalid model name"),
+        (["m:1", "--on", "a,aa"], 1, 'no backend is named "aa" (did you mean a?); there are: a, b'),
+        (["m:1", "--on", ""], 1, 'no backend is named ""; there are: a, b'),
     ],
 )
-def test_wrong_usage(arguments: list[str], message: str) -> None:
-    """Wrong usage is one line and exit code 2, and nothing is pulled."""
+def test_wrong_usage(arguments: list[str], exit_code: int, message: str) -> None:
+    """Wrong usage is one line and exit code 2, an unknown name 1, and nothing is pulled."""
     code, stdout, stderr = run(*arguments)
 
-    assert (code, stdout, stderr) == (2, "", f"gatewayctl pull: {message}\n")
+    assert (code, stdout, stderr) == (exit_code, "", f"gatewayctl pull: {message}\n")
 
 
 def test_json() -> None:

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from ollama_gateway.build import Gateway, build
-from ollama_gateway.http.listener import bind, listen
+from ollama_gateway.http.binding import bind, listen
 from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import load

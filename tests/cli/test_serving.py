@@ -18,7 +18,9 @@ def test_several_processes_name_the_scheme(certificate: Path | None, scheme: str
     settings = Settings()
     server = attrs.evolve(settings.server, processes=2, tls_cert=certificate)
     with structlog.testing.capture_logs() as lines:
-        _announce_processes(attrs.evolve(settings, server=server), "127.0.0.1:11435")
+        _announce_processes(
+            attrs.evolve(settings, server=server), "127.0.0.1:11435", has_keys=False
+        )
 
     (line,) = lines
     assert (line["address"], line["processes"]) == (f"{scheme}://127.0.0.1:11435", 2)

@@ -119,7 +119,7 @@ def test_a_shell_completes_commands_and_options(typed: str, offered: set[str]) -
     words = typed.split()
     asked = {
         "_GATEWAYCTL_COMPLETE": "complete_bash",
-        "COMP_WORDS": typed,
+        "COMP_WORDS": "\n".join(words),  # as typer's script for bash joins them
         "COMP_CWORD": str(len(words) - 1),
     }
     said = subprocess.run(
@@ -170,6 +170,7 @@ def test_health_leaves_help_and_mistakes_to_typer(arguments: list[str]) -> None:
 @pytest.mark.parametrize("command", ["health", "config show"])
 def test_a_reader_who_leaves_causes_no_trace(command: str, tmp_path: Path) -> None:
     """A command whose stdout is closed ends with 1, and stderr stays empty."""
+    (tmp_path / "gateway.toml").touch()
     shell = f"{sys.executable} -m ollama_gateway {command}; echo $? >&2"
     reading, writing = os.pipe()
     os.close(reading)

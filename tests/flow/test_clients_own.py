@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import pytest
 import trio.testing
@@ -13,14 +14,18 @@ from tests.support.scenario import open_scenario
 Clock = trio.testing.MockClock
 
 
-@pytest.mark.parametrize(
+ERRORS = pytest.mark.parametrize(
     "error",
     [
         'option "stop" must be of type array',
         'invalid format: "x"; expected "json" or a valid JSON Schema object',
         'template: :1: function "x" not defined',
+        "this model only supports one image while more than one image requested",
     ],
 )
+
+
+@ERRORS
 async def test_a_500_that_is_the_clients_own_is_final(autojump_clock: Clock, error: str) -> None:
     """Ollama's 500 for a wrong request is passed on after one attempt, and blames no backend."""
     async with open_scenario() as scenario:
@@ -31,6 +36,20 @@ async def test_a_500_that_is_the_clients_own_is_final(autojump_clock: Clock, err
     [record] = scenario.records
     assert (record.outcome, record.reason) == ("refused", "backend_refused")
     assert [attempt.backend for attempt in record.attempts] == ["a"]
+
+
+@ERRORS
+async def test_so_is_one_in_place_of_the_first_line(autojump_clock: Clock, error: str) -> None:
+    """An older Ollama's 200 with such an error as its first line is final too."""
+    line = json.dumps({"error": error}).encode() + b"\n"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n"
+    raw = head + b"content-length: %d\r\n\r\n" % len(line) + line
+    async with open_scenario() as scenario:
+        scenario.simulators["a"].script(Script(raw=raw))
+        reply = await scenario.ask()
+
+    assert (reply.status, reply.document["error"][:15]) == (500, error[:15])
+    assert [attempt.backend for attempt in scenario.records[0].attempts] == ["a"]
 
 
 async def test_any_other_500_is_tried_elsewhere(autojump_clock: Clock) -> None:

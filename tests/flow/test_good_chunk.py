@@ -40,9 +40,25 @@ NO_ANSWERS = [
 ]
 
 
+SIMILAR: list[tuple[str, list[dict[str, Any]]]] = [
+    ("/api/chat", [{"message": {"text": "bad gateway"}}, {"message": {}, "done": "true"}]),
+    ("/api/generate", [{"response": "bad gateway"}, {"response": "", "done": None}]),
+    ("/api/embed", [{"embeddings": []}, {"embeddings": [[]]}, {"embeddings": [["x"]]}]),
+    ("/api/embeddings", [{"embedding": []}, {"embedding": ["x"]}, {"embedding": [None]}]),
+    ("/v1/chat/completions", [{"choices": []}, {"choices": ["x"]}, {"choices": [[]]}]),
+    ("/v1/completions", [{"choices": []}, {"choices": [5]}]),
+    ("/v1/embeddings", [{"data": []}, {"data": ["x"]}, {"data": None}]),
+    ("/v1/responses", [{"output": []}, {"output": ["x"]}, {"output": "x"}]),
+    ("/v1/messages", [{"content": []}, {"type": "text", "content": []}, {"type": "message"}]),
+]
+NO_OBJECTS = [b"[]", b'"ok"', b"", b"<html>"]
+LONG = "x" * 20_000
+
+
 def answering(document: object, kind: str = "application/json", *, line: bool = False) -> Script:
     """Make a backend answer 200 with this document."""
-    body = json.dumps(document).encode() + b"\n" * line
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    body += b"\n" * line
     if kind == "text/event-stream":
         body = b"data: " + body + b"\n\n"
     head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -62,6 +78,74 @@ async def test_a_document_that_is_no_answer_is_a_failed_attempt(
     assert (reply.status, reply.headers["x-gateway-backend"]) == (200, "b")
     [record] = scenario.records
     assert [attempt.reason for attempt in record.attempts] == ["garbled_answer", None]
+
+
+@pytest.mark.parametrize(
+    ("path", "document"), [(path, document) for path, several in SIMILAR for document in several]
+)
+async def test_a_document_that_resembles_an_answer_is_a_failed_attempt(
+    autojump_clock: Clock, path: str, document: dict[str, Any]
+) -> None:
+    """A member of the right name and kind is no answer without what Ollama always has in it."""
+    async with open_scenario(models=MODELS) as scenario:
+        scenario.simulators["a"].script(answering({"error": None, **document}))
+        reply = await scenario.ask(path, dict(WHOLE)[path])
+
+    assert (reply.status, reply.headers["x-gateway-backend"]) == (200, "b")
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        ("/api/generate", {"response": LONG}),
+        ("/api/embed", {"embeddings": [], "x": LONG}),
+        ("/v1/chat/completions", {"choices": [], "x": LONG}),
+        ("/v1/messages", {"content": [{"text": LONG}]}),
+    ],
+)
+async def test_a_long_document_is_judged_alike(
+    autojump_clock: Clock, path: str, document: dict[str, Any]
+) -> None:
+    """So is a document that is too long to be parsed at once."""
+    async with open_scenario(models=MODELS) as scenario:
+        scenario.simulators["a"].script(answering(document))
+        reply = await scenario.ask(path, dict(WHOLE)[path])
+
+    assert (reply.status, reply.headers["x-gateway-backend"]) == (200, "b")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/embed", {"model": "m1", "input": []}),
+        ("/api/embed", {"model": "m1"}),
+        ("/api/embeddings", {"model": "m1", "prompt": ""}),
+    ],
+)
+async def test_where_nothing_is_to_be_embedded_there_are_no_vectors(
+    autojump_clock: Clock, path: str, body: dict[str, Any]
+) -> None:
+    """Ollama's empty list for a request that only loads a model is an answer."""
+    async with open_scenario(models=MODELS) as scenario:
+        reply = await scenario.ask(path, body)
+
+    assert (reply.status, reply.headers["x-gateway-backend"]) == (200, "a")
+    assert [] in reply.document.values()
+
+
+@pytest.mark.parametrize("text", NO_OBJECTS)
+@pytest.mark.parametrize(("path", "body"), [*WHOLE, *STREAMS])
+async def test_what_is_no_object_is_a_failed_attempt(
+    autojump_clock: Clock, path: str, body: dict[str, Any], text: bytes
+) -> None:
+    """Text that is no JSON object is no answer, whatever its type says."""
+    kinds = {"/a": "application/x-ndjson", "/v": "text/event-stream"}
+    kind = kinds[path[:2]] if body.get("stream") else "application/json"
+    async with open_scenario(models=MODELS) as scenario:
+        scenario.simulators["a"].script(answering(text, kind, line=True))
+        reply = await scenario.ask(path, body)
+
+    assert (reply.status, reply.headers["x-gateway-backend"]) == (200, "b")
 
 
 @pytest.mark.parametrize("document", NO_ANSWERS, ids=json.dumps)

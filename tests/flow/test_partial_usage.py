@@ -207,7 +207,7 @@ async def test_half_a_report_at_the_end_of_a_stream(
     [
         ("/api/embed", {"model": "m1", "embeddings": [[1.0]]}),
         ("/api/embed", {"model": "m1", "embeddings": [[1.0]], "prompt_eval_count": 0}),
-        ("/v1/embeddings", {"data": [], "usage": {"prompt_tokens": 0, "total_tokens": 0}}),
+        ("/v1/embeddings", {"data": [{}], "usage": {"prompt_tokens": 0, "total_tokens": 0}}),
     ],
 )
 async def test_embeddings_without_a_count_are_counted(
@@ -222,7 +222,7 @@ async def test_embeddings_without_a_count_are_counted(
     ("path", "answer"),
     [
         ("/api/embed", {"model": "m1", "embeddings": [[1.0]], "prompt_eval_count": 7}),
-        ("/v1/embeddings", {"data": [], "usage": {"prompt_tokens": 7, "total_tokens": 7}}),
+        ("/v1/embeddings", {"data": [{}], "usage": {"prompt_tokens": 7, "total_tokens": 7}}),
     ],
 )
 async def test_embeddings_report_their_prompt_alone(

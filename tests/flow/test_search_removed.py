@@ -76,6 +76,19 @@ async def test_a_search_that_is_wanted_is_refused(
         assert (record.reason, record.model) == ("web_search_not_allowed", "m1:latest")
 
 
+@pytest.mark.parametrize("filler", [0, 300_000], ids=["small", "large"])
+async def test_a_choice_may_be_written_with_escapes(autojump_clock: Clock, filler: int) -> None:
+    """A search that `tool_choice` names with escapes is chosen, in a body of any size."""
+    body = {**RESPONSES.body, "metadata": {"x": "y" * filler}, "tools": [SEARCH, SHELL]}
+    text = json.dumps({**body, "tool_choice": {"type": "web_search"}})
+    head, choice, tail = text.rpartition('"web_search"')
+    assert choice
+    async with open_scenario(models=MODELS) as scenario:
+        reply = await scenario.ask(RESPONSES.path, f'{head}"\\u0077eb_search"{tail}'.encode())
+
+    assert reply.status == 403
+
+
 async def test_a_type_that_is_there_twice_is_judged_as_a_search(autojump_clock: Clock) -> None:
     """A tool with two types is not taken out, since Ollama may read either."""
     tools = '[{"type":"web_search","type":"function"},{"type":"function","name":"shell"}]'

@@ -54,7 +54,7 @@ async def test_answers_are_kept_by_all_they_depend_on(autojump_clock: Clock) -> 
         verbose = await client.ask("/api/show", {**SHOW, "verbose": True})
         other = await client.ask("/api/show", {"model": "other:1"})
         client.scenario.simulators["a"].script(
-            saying(b'{"basename":1,"details":{}}'), path="/api/show"
+            saying(b'{"basename":1,"model_info":{}}'), path="/api/show"
         )
         copilot = [await client.ask("/api/show", SHOW, headers=COPILOT) for _ in range(2)]
         agent = client.scenario.simulators["a"].seen[-1].header("user-agent")
@@ -132,11 +132,11 @@ async def test_a_cloud_model_is_asked_for_each_time(autojump_clock: Clock) -> No
     """It is in no list, so a change would go unnoticed; only a cloud pattern allows it."""
     async with managed(models=("*", "gpt*cloud")) as client:
         client.scenario.simulators["a"].script(
-            saying(b'{"id":"x"}'), path="/v1/models/gpt-oss:20b-cloud", times=None
+            saying(b'{"owned_by":"x"}'), path="/v1/models/gpt-oss:20b-cloud", times=None
         )
         for _ in range(2):
             reply = await client.ask("/v1/models/gpt-oss:20b-cloud", method="GET")
-            assert (reply.status, reply.document) == (200, {"id": "x"})
+            assert (reply.status, reply.document) == (200, {"owned_by": "x"})
         refused = await client.ask(
             "/v1/models/gpt-oss:cloud", method="GET", key=client.scenario.key
         )

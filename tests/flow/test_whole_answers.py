@@ -181,7 +181,7 @@ async def test_openais_usage(autojump_clock: Clock, body: bytes, tokens: int | N
 
 async def test_an_answer_whose_shape_shows_late_is_held_until_then(autojump_clock: Clock) -> None:
     """It may be an error, or no answer at all, until one of its own members comes."""
-    body = sized(2 * PASS_ON_SIZE, b'],"error_count":0,"embeddings":[]}', b'{"pictures":[')
+    body = sized(2 * PASS_ON_SIZE, b'],"error_count":0,"embeddings":[[1]]}', b'{"pictures":[')
     reply, scenario = await asked(raw(body))
 
     assert (reply.status, reply.body == body) == (200, True)
@@ -226,7 +226,7 @@ async def test_strict_its_record_is_there_before_its_last_brace(autojump_clock: 
 
 
 async def test_a_client_that_leaves_ends_the_upstream_request(autojump_clock: Clock) -> None:
-    """This holds in the middle of a long answer too; the record has what was sent until then."""
+    """This holds in the middle of a long answer too; the record counts the bytes sent."""
     async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
         scenario.simulators["a"].script(raw(sized(3 * PASS_ON_SIZE)))
 

@@ -16,8 +16,9 @@ from ollama_gateway.errors import GatewayError, Unauthorized
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint, dialect_of
 from ollama_gateway.http.app_tasks import ASGIApp
+from ollama_gateway.http.binding import bind
 from ollama_gateway.http.connection import ConnectionLimits
-from ollama_gateway.http.listener import Listener, bind
+from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.app import App as Gateway
 from ollama_gateway.server.app import error_response

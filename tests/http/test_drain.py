@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.http.listener import AddressTaken, bind
+from ollama_gateway.http.binding import AddressTaken, bind
 from tests.http.serving import (
     PLAIN_REQUEST,
     Receive,

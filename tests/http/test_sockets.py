@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ollama_gateway.http.listener import AddressTaken
+from ollama_gateway.http.binding import AddressTaken
 from ollama_gateway.http.sockets import handed_over
 
 FIRST_DESCRIPTOR = 700

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.keys.store import KeyStore
 from tests.keys.stores import WallClock, in_postgres, open_sqlite
 
 
@@ -53,8 +53,9 @@ def store(reopen: Callable[[], KeyStore]) -> KeyStore:
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Settings from the environment alone: an empty data directory, no gateway that answers."""
+    """Settings from the environment and an empty file: no data yet, no gateway that answers."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "gateway.toml").touch()
     monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
     monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("NO_COLOR", "1")

@@ -140,9 +140,27 @@ def test_revoke_says_what_it_revoked() -> None:
     assert as_json("revoke", "ci")["status"] == "revoked"
 
 
+def test_a_revoked_key_is_deleted() -> None:
+    """`delete` prints the key as it was; it asks first, so that a script has to say `--yes`."""
+    key_id = as_json("create", "ci")["id"]
+    active = run("delete", "ci", "--yes")
+    ran("revoke", "ci")
+    asked = run("delete", "ci")
+    deleted = as_json("delete", "ci", "--yes")
+
+    assert active.stderr.endswith(f"gatewayctl keys: key {key_id} is active: revoke it first\n")
+    question = f"Delete key {key_id} (ci)? No terminal to answer on: add --yes"
+    assert (asked.exit_code, asked.stdout, asked.stderr.splitlines()[-1]) == (2, "", question)
+    assert (deleted["id"], deleted["status"]) == (key_id, "revoked")
+    assert as_json("list") == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["show", "takne"], "no key 'takne' (did you mean taken?): `gatewayctl keys list`"),
+        (["delete", "takne"], "no key 'takne' (did you mean taken?)"),
+        (["delete", "taken", "--yes"], "key "),
         (["show", "nobody"], "no key 'nobody': `gatewayctl keys list` shows them"),
         (["revoke", "nobody"], "no key 'nobody'"),
         (["rotate", "nobody"], "no key 'nobody'"),
@@ -176,7 +194,7 @@ def test_what_the_store_refuses_is_exit_code_1(arguments: list[str], message: st
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], message: str) -> None:
-    """The message says what is allowed, and no key is made."""
+    """The message names the valid forms, and no key is made."""
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr

@@ -221,10 +221,12 @@ async def test_a_restart_between_two_look_ups_is_not_noticed(own_server: Postgre
 async def test_an_operator_s_look_up_uses_the_same_store(
     postgres: PostgresServer, keys: PostgresKeys, database_url: str
 ) -> None:
-    """`/limits` and `/explain` look up by id, never by name."""
+    """`/limits` and `/explain` look up by id or name."""
     key, _ = keys.create("ci")
     location = PostgresLocation(database_url)
-    assert [await find_key(location, wanted) for wanted in (key.id, "ci", "x")] == [key, None, None]
+    assert [await find_key(location, wanted) for wanted in (key.id, "ci")] == [key, key]
+    with pytest.raises(KeyRefused):
+        await find_key(location, "x")
     away = PostgresLocation(postgres.url_of("nowhere"))
     with pytest.raises(GatewayError) as caught:
         await find_key(away, key.id)

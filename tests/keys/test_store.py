@@ -14,7 +14,8 @@ from ollama_gateway.keys.key import (
     StoreError,
     digest_of,
 )
-from ollama_gateway.keys.store import ImportedKey, KeyStore
+from ollama_gateway.keys.sql import KeyStore
+from ollama_gateway.keys.store import ImportedKey
 from tests.keys.stores import START, WallClock, found
 
 HOUR = timedelta(hours=1)
@@ -30,6 +31,34 @@ def test_a_created_key_is_found_by_its_text(store: KeyStore) -> None:
     assert store.get("ci") == store.get(key.id) == whole
     assert store.list() == (whole,)
     assert text.startswith(f"ogw_{key.id}_")
+
+
+def test_only_a_key_without_access_is_deleted(store: KeyStore, clock: WallClock) -> None:
+    """A revoked or expired key is deleted with its texts, and its name and id are unknown then."""
+    kept, kept_text = store.create("kept")
+    gone, gone_text = store.create("gone")
+    late, _ = store.create("late", expires_at=START + HOUR)
+    for name in ("kept", "gone", "late"):
+        with pytest.raises(KeyRefused, match="is active: revoke it first"):
+            store.delete(name)
+    store.revoke("gone")
+    clock.time += HOUR
+
+    assert [store.delete("gone").id, store.delete(late.id).id] == [gone.id, late.id]
+    assert store.list() == (kept,)
+    assert [one.key.id for one in store.stored()] == [kept.id]
+    assert found(store, kept_text, gone_text) == [kept, None]
+    with pytest.raises(KeyRefused, match="no key 'gone'"):
+        store.delete("gone")
+
+
+def test_a_near_name_is_suggested(store: KeyStore) -> None:
+    """An unknown name is answered with the name that it resembles; a text of a key never is."""
+    store.create("alice")
+    with pytest.raises(KeyRefused, match=r"no key 'alise' \(did you mean alice\?\)"):
+        store.get("alise")
+    with pytest.raises(KeyRefused, match="no key with this text"):
+        store.get("ogw_alice")
 
 
 def test_a_key_has_defaults(store: KeyStore) -> None:

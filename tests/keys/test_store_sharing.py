@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from ollama_gateway.keys.key import KeyRefused, WrongValue
-from ollama_gateway.keys.store import ImportedKey, KeyStore
+from ollama_gateway.keys.sql import KeyStore
+from ollama_gateway.keys.store import ImportedKey
 from tests.keys.stores import found
 from tests.support.patience import PATIENCE
 

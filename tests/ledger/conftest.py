@@ -13,6 +13,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "data"
     directory.mkdir()
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "gateway.toml").touch()
     monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
     monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(directory))
     monkeypatch.setenv("GATEWAY_AUDIT_CHAIN_KEY", KEY.decode())

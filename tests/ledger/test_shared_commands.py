@@ -144,7 +144,7 @@ def test_import_local_moves_unowned_journals(data_dir: Path, shared: str) -> Non
             0,
             [
                 "added 0 keys, 0 were already there",
-                "moved 1 audit records from 1 journals",
+                "moved 1 audit record from 1 journal",
                 "journal-0.db belongs to a running gateway, which moves its records itself",
             ],
         )
@@ -168,8 +168,8 @@ def test_import_local_brings_keys_and_records(data_dir: Path, shared: str) -> No
     result = run("db", "import-local")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "added 1 keys, 0 were already there",
-        "moved 1 audit records from 1 journals",
+        "added 1 key, 0 were already there",
+        "moved 1 audit record from 1 journal",
     ]
     assert f"gatewayctl db: {data_dir}/journal-0.db: " in result.stderr
 

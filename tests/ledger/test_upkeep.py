@@ -1,7 +1,9 @@
-"""Expired records of journals: which are dropped, when, and what is logged."""
+"""Expired records of journals: which are dropped, when, and which lines are logged."""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
@@ -10,9 +12,11 @@ from typing import Any, TypeVar
 
 import anyio
 import attrs
+import structlog
 import structlog.testing
 import trio.testing
 
+from ollama_gateway import log_output
 from ollama_gateway.ledger.journal import Journal, JournalEntry
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.retention import DAY, HOUR
@@ -21,6 +25,7 @@ from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.storage.batcher import in_place
 from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
 from tests.ledger.records import KEY, ids, journal, record
+from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
 
@@ -174,3 +179,22 @@ async def a_second(work: Callable[[], T], /) -> T:
     """Run work that takes a second of virtual time."""
     await anyio.sleep(1)
     return work()
+
+
+async def test_the_head_is_logged_at_every_level(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A gateway that logs errors only still logs its heads, once each."""
+    written(tmp_path, entries("a", 3, 0.5))
+    out = io.StringIO()
+    writer = log_output.configure("error", "json", out)
+    try:
+        async with upkeep(tmp_path, Time()) as one:
+            one.log_head()
+            one.log_head()
+        writer.drain(PATIENCE)
+    finally:
+        structlog.reset_defaults()
+
+    (head,) = map(json.loads, out.getvalue().splitlines())
+    assert (head["event"], head["rows"], head["level"]) == ("audit head", 3, "info")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from ollama_gateway.cli import output
 from tests.ledger.audit_logs import ESCAPE, ended, ran, run, written
 
 DAY = 86_400
@@ -42,21 +41,6 @@ bob           2        1       0      40          10     50       100%  #
 total         4        1       0   1,940       1,110  3,050         2%
 """
     )
-
-
-@pytest.mark.parametrize("columns", [20, 75, 200])
-def test_on_a_terminal_no_figure_is_cut(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
-) -> None:
-    """Bars take the rest of the line."""
-    monkeypatch.setenv("COLUMNS", str(columns))
-    records = [("key", "total"), ("[red]", "123,456,789"), ("b", "5"), ("total", "6")]
-    output._print_bars(records, [100, 0, None])
-    shown = capsys.readouterr().out
-
-    assert "[red]" in shown
-    assert "123,456,789" in shown
-    assert shown.count("█") == min(24, max(0, columns - 20))
 
 
 def test_sums_as_json(audit_log: Path) -> None:
@@ -110,7 +94,6 @@ def test_what_is_summed_up_can_be_picked(audit_log: Path) -> None:
     [one] = json.loads(ran("usage", "--key", "alice", "--since", "2026-01-03", "--json"))
 
     assert one["total_tokens"] == 2000
-    assert json.loads(ran("usage", "--model", "other", "--json")) == []
     assert json.loads(ran("usage", "--until", "2026-01-02", "--json")) == []
 
 

@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from ollama_gateway.limits.redis import pipeline
 from tests.limits.subject import InMemory, Subject, in_redis
+from tests.support.patience import PATIENCE
 from tests.support.redis_server import redis_server
+
+
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Redis have answered lately: between two steps of a test a slow machine takes seconds."""
+    monkeypatch.setattr(pipeline, "ANSWERED_LATELY", PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -133,22 +133,33 @@ async def test_a_file_moved_away_is_noticed_and_taken_back(
     ]
 
 
+@pytest.mark.parametrize(
+    ("write", "logged"),
+    [(3600.0, ["spending not written"]), (4.0, [])],
+    ids=["the write hangs", "the write is late and the close hangs"],
+)
 async def test_leaving_waits_no_longer_than_5_seconds(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path,
+    autojump_clock: trio.testing.MockClock,
+    write: float,
+    logged: list[str],
 ) -> None:
-    """A hanging write is abandoned, with a line, and the file is free for the next process."""
+    """The last write and the close share 5 s; what hangs is abandoned, a write with a line."""
     pause = 0.0
 
     async def hanging(work: Callable[[], T], /) -> T:
-        await anyio.sleep(pause)
+        is_close = work == usage_journal._file.close if pause else False
+        await anyio.sleep(3600 if is_close else pause)
         return work()
 
     with structlog.testing.capture_logs() as lines:
         async with open_usage_journal(tmp_path, runner=hanging, now=now) as usage_journal:
-            pause = 3600.0
-            usage_journal.begin("r", "k", TODAY, 5)
             await anyio.sleep(60)
+            pause = write
+            usage_journal.begin("r", "k", TODAY, 5)
+
     assert anyio.current_time() == 65
-    assert [line["event"] for line in lines] == ["spending not written"]
+    assert [line["event"] for line in lines] == logged
+    usage_journal._file.close()
     async with open_usage_journal(tmp_path, runner=in_place, now=now) as after:
         assert after.identity == usage_journal.identity

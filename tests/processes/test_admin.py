@@ -18,6 +18,7 @@ from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin import JSON_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.app import App
@@ -53,7 +54,7 @@ class Answers:
         self.asked.append((ask.parameter, ask.query))
         found = self.documents.get(ask.path, self.documents.get(f"{ask.path}/"))
         if found is Unavailable:
-            raise Unavailable("not now", reason="limits_unavailable")
+            raise Unavailable("not now", reason=Reason.QUOTA_UNAVAILABLE)
         body = json.dumps(found).encode() if found else self.metrics.page()
         await ask.downstream.respond(200, JSON_HEADERS, body)
 
@@ -140,14 +141,17 @@ def retries(answer: tuple[int, str]) -> float:
 
 async def test_one_process_speaks_of_a_key_or_a_model(tmp_path: Path) -> None:
     """The first process that answers gets the request unchanged; its refusals are passed on."""
-    said = Answers({"/explain/": {"model": "m"}, "/limits/": Unavailable})
+    models = {"models": ["m"]}
+    said = Answers({"/explain/": {"model": "m"}, "/limits/": Unavailable, "/models.json": models})
     async with processes(tmp_path, None, said) as roster:
         explained = await get(roster, "/explain/hf.co%2Fa%2Fb:Q4?key=k%26")
         limits = await get(roster, "/limits/k1")
+        listed = await get(roster, "/models.json")
 
+    assert listed == (200, json.dumps(models))
     assert explained == (200, '{"model": "m"}')
     assert (limits[0], json.loads(limits[1])) == (503, {"error": "not now"})
-    assert said.asked == [("hf.co%2Fa%2Fb:Q4", "key=k%26"), ("k1", "")]
+    assert said.asked == [("hf.co%2Fa%2Fb:Q4", "key=k%26"), ("k1", ""), ("", "")]
 
 
 async def test_without_a_process_nobody_speaks(tmp_path: Path) -> None:

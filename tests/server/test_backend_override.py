@@ -84,7 +84,6 @@ async def test_a_stalled_one_gets_no_hedge(autojump_clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("HEAD", "/"),
         ("GET", "/"),
         ("GET", "/api/tags"),
         ("GET", "/v1/models"),
@@ -110,13 +109,32 @@ async def test_without_the_right_every_name_is_the_same(
     assert client.paths("a") == client.paths("b") == []
 
 
+@pytest.mark.parametrize("backend", ["a", "nobody", ""])
+@pytest.mark.parametrize("key", ["wrong", ""])
+async def test_the_first_question_of_the_cli_is_never_refused(
+    autojump_clock: Clock, backend: str, key: str
+) -> None:
+    """`HEAD /` has no room for a reason, so the CLI shows that of its next request."""
+    async with managed(two()) as client:
+        client.scenario.simulators["a"].go_down()
+        for _ in range(3):
+            await client.scenario.poll()
+        name = key or client.scenario.key
+        first = await client.ask(cli(client, backend, "/", name), method="HEAD", key="-")
+        second = await client.ask(cli(client, backend, "/api/tags", name), method="GET", key="-")
+
+    assert first.status == 200
+    assert second.status in {401, 403}
+    assert second.document["error"]
+
+
 async def test_the_right_to_manage_is_no_right_to_the_rest(autojump_clock: Clock) -> None:
     """A key with `manage` alone can neither list nor chat."""
     async with managed(two()) as client:
         _, key = client.scenario.store.create("puller", ("*",), frozenset({"manage"}))
         tags = await client.ask("/api/tags", method="GET", key=key, to="a")
         chat = await client.ask("/api/chat", {"model": "shared:1"}, key=key, to="a")
-        root = await client.ask("/", method="HEAD", key=key, to="a")
+        root = await client.ask("/", method="GET", key=key, to="a")
 
     assert (tags.status, chat.status, root.status) == (403, 403, 403)
 

@@ -6,7 +6,7 @@ import pytest
 import trio.testing
 
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.simulator import Model, Simulator
+from ollama_gateway.simulator import Model, Script, Simulator
 from tests.support.scenario import CHAT, open_scenario
 
 Clock = trio.testing.MockClock
@@ -29,6 +29,27 @@ async def test_a_long_wait_is_no_wait(autojump_clock: Clock, path: str) -> None:
     if path in {"/v1/chat/completions", "/v1/responses"}:
         error = reply.document["error"]
         assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
+
+
+@pytest.mark.parametrize(("seconds", "is_final"), [(3600, True), (121, True), (120, False)])
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_long_wait_for_a_backend_is_no_wait_either(
+    autojump_clock: Clock,
+    path: str,
+    seconds: int,
+    is_final: bool,  # noqa: FBT001
+) -> None:
+    """A backend's own 429, such as a cloud model's, ends as one of the gateway's does."""
+    head = f"HTTP/1.1 429 Too Many Requests\r\nretry-after: {seconds}\r\n"
+    full = Script(raw=f'{head}content-length: 13\r\n\r\n{{"error":"x"}}'.encode())
+    async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
+        scenario.simulators["a"].script(full, times=None)
+        reply = await scenario.ask(path, BODY)
+
+    assert (reply.status, reply.headers["retry-after"]) == (429, str(seconds))
+    assert reply.headers.get("x-should-retry") == ("false" if is_final else None)
+    if path in {"/v1/chat/completions", "/v1/responses"}:
+        assert (reply.document["error"]["code"] == "insufficient_quota") is is_final
 
 
 async def test_a_short_wait_is_one(autojump_clock: Clock) -> None:

@@ -13,7 +13,7 @@ from ollama_gateway.simulator import Model, Simulator
 from tests.support.scenario import Reply, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
-DOWN = "1 of 2 backends down: a (cannot connect, 4 min)"
+DOWN = "1 of 2 backends down: a (cannot connect: refused, 4 min)"
 
 
 async def readiness(scenario: Scenario, host: str = "localhost") -> Reply:

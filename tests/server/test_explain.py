@@ -47,14 +47,17 @@ Clock = trio.testing.MockClock
             {"a": {"failures": FAILURES}, "b": {}, "c": {"is_down": True}, "d": {"is_paused": 1}},
             {"b": "priority 1, cold, 0 running"},
             {
-                "a": "breaker open for 2.0 s (cut)",
+                "a": "breaker open for 2.0 s (connection_broken)",
                 "c": "down: no answer",
                 "d": "paused",
             },
         ),
         (
             {"a": {"failures": FAILURES}},
-            {"a": "last resort: breaker open for 2.0 s (cut), priority 1, cold, 0 running"},
+            {
+                "a": "last resort: breaker open for 2.0 s (connection_broken), priority 1, cold,"
+                " 0 running"
+            },
             {},
         ),
     ],
@@ -144,19 +147,32 @@ async def test_a_model_that_nobody_has(autojump_clock: Clock) -> None:
 
 
 async def test_whether_a_key_may_use_the_model(autojump_clock: Clock) -> None:
-    """The explanation says whether a key may use the model; a bad id or name is a 400."""
+    """The explanation says whether a key may use the model, by id or name; else it is a 400."""
     async with open_scenario() as scenario:
         key, _ = scenario.store.create("narrow", models=("other:*",))
         free, _ = scenario.store.create("free")
         _, narrow = await explained(scenario, f"m1?key={key.id}")
         _, may = await explained(scenario, f"m1?key={free.id}")
-        unknown = await explained(scenario, "m1?key=nobody")
+        _, by_name = await explained(scenario, "m1?key=narrow")
+        unknown = await explained(scenario, "m1?key=narow")
         invalid = await explained(scenario, "a%20b%2F%2F")
 
     assert narrow["key"] == {"id": key.id, "name": "narrow", "may_use": False}
     assert may["key"]["may_use"] is True
-    assert unknown == (400, {"error": "no such key"})
+    assert by_name["key"] == narrow["key"]
+    hint = "(did you mean narrow?): `gatewayctl keys list` shows them"
+    assert unknown == (400, {"error": f"no key 'narow' {hint}"})
     assert invalid == (400, {"error": "invalid model name"})
+
+
+async def test_the_models_and_the_settings_file(autojump_clock: Clock) -> None:
+    """`/models.json` names the models of all backends, and the status where the settings are."""
+    async with open_scenario() as scenario:
+        models = await scenario.ask("/models.json", method="GET", key=None, is_admin=True)
+        status = await scenario.ask("/status.json", method="GET", key=None, is_admin=True)
+
+    assert models.document == {"models": ["m1:latest"]}
+    assert status.document["settings"] is None
 
 
 async def test_the_status_has_the_same_figures(autojump_clock: Clock) -> None:

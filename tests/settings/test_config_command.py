@@ -132,7 +132,8 @@ def test_show_prints_odd_text_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_load_or_exit_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     """Without usable settings, other commands end as `config check` does."""
-    assert load_or_exit(None).source is None
+    Path("gateway.toml").touch()
+    assert load_or_exit(None).source == Path("gateway.toml")
     with pytest.raises(SystemExit) as caught:
         load_or_exit(Path("missing.toml"))
     assert caught.value.code == 2

@@ -217,3 +217,19 @@ def test_a_number_in_a_variable(text: str, expected: object) -> None:
 def test_a_value_in_a_message(value: object, expected: str) -> None:
     """A message shows a value clipped, escaped and on one line."""
     assert units.shown(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("all", 1.0), ("failed", 0.0), ("sampled 0.01", 0.01), ("sampled .5", 0.5)]
+)
+def test_the_share_of_requests_that_are_logged(text: str, share: float) -> None:
+    """The share is read and shown in words."""
+    assert units.logged_share(text) == share
+    assert units.logged_share(units.show_logged_share(share)) == share
+
+
+@pytest.mark.parametrize("value", ["", "some", "sampled", "sampled 1", "sampled 0.0", "0.01", 0.5])
+def test_what_is_no_share(value: object) -> None:
+    """Everything else is refused, with the three ways."""
+    with pytest.raises(ValueError, match=r'is not one of "all", "failed", "sampled 0\.01"'):
+        units.logged_share(value)

@@ -13,7 +13,6 @@ from ollama_gateway.wire.dialects import Dialect, Reading, ReportedUsage
 from ollama_gateway.wire.dialects.anthropic import AnthropicDialect
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
 from ollama_gateway.wire.dialects.openai import OpenAIDialect
-from ollama_gateway.wire.dialects.reading import has_shape
 from ollama_gateway.wire.dialects.responses import ResponsesDialect
 from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
 from ollama_gateway.wire.outline import MAX_KEPT_VALUE, SLICE
@@ -42,6 +41,8 @@ _REPORT = st.sampled_from(
         '"message":{{"content":{0}}}',
         '"embeddings":[{0}]',
         '"model":"m"',
+        '"done":true',
+        '"type":"message"',
     ]
 )
 ANSWERS = st.lists(st.builds(str.format, _REPORT, _COUNT), max_size=6).map(
@@ -83,7 +84,8 @@ def test_it_means_what_a_parser_of_the_whole_says(
         assert b"".join(parts) == b"".join(chunks)
         expected = dialect.read_body(document)
         if expected.error is None and not expected.is_garbled:
-            expected = expected if has_shape(json.loads(document), SHAPE) else GARBLED
+            is_answer = dialect.is_answer(json.loads(document), SHAPE)
+            expected = expected if is_answer else GARBLED
         assert answer.reading == expected
         event("read")
 
@@ -126,9 +128,9 @@ def test_it_is_passed_on_once_it_is_known_and_long(name: str) -> None:
     assert [part for one in held for part in answer.feed(one)] == []
     assert answer.feed(chunk) == [*held, chunk]
     assert answer.feed(chunk) == [chunk]
-    assert answer.feed(b"1]}") == []
+    assert answer.feed(b'1],"done":true}') == []
     assert answer.feed(b"\n") == []
-    assert answer.finish() == [b"1]}", b"\n"]
+    assert answer.finish() == [b'1],"done":true}', b"\n"]
     assert answer.reading == Reading(is_last=True)
 
 
@@ -148,8 +150,8 @@ def test_what_is_not_known_is_held(start: bytes) -> None:
 
 def test_one_that_is_kept_is_never_passed_on() -> None:
     """A caller that changes an answer needs all of it."""
-    answer = WholeAnswer(OLLAMA, {"message": "["}, is_kept=True)
-    chunks = [b'{"message":[', *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE), b"1]}"]
+    answer = WholeAnswer(OLLAMA, {"data": "["}, is_kept=True)
+    chunks = [b'{"data":[', *[b"1," * (SLICE // 2)] * (2 * PASS_ON_SIZE // SLICE), b"1]}"]
 
     assert [part for chunk in chunks for part in answer.feed(chunk)] == []
     assert not answer.is_good

@@ -1,4 +1,4 @@
-"""One backend: how to reach it, and what is known of it now."""
+"""One backend: how to reach it, and its state."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ollama_gateway.backends.catalog import Listing, allows, is_remote
 from ollama_gateway.backends.health import Health
 from ollama_gateway.backends.outgoing import Outgoing
 from ollama_gateway.backends.transport import Transport
+from ollama_gateway.backends.weights import weights_of
 from ollama_gateway.wire.names import ModelName
 
 FAILED_POLLS_TO_DOWN: Final = 3
@@ -52,7 +53,9 @@ class Backend:
     latest_poll: int = attrs.field(default=0, init=False)
     """The highest number of an ended poll; an older poll that ends later is ignored."""
     warm: set[str] = attrs.field(factory=set, init=False, repr=False)
-    """Weights that were loaded at the last poll, or have answered since (`Listing.weights_of`)."""
+    """Weights that were loaded at the last poll, or have answered since (`weights_of`)."""
+    blobs: dict[str, str] = attrs.field(factory=dict, init=False, repr=False)
+    """By digest, the blobs of models whose description was asked for; empty if it names none."""
     unanswered: dict[trio.CancelScope, ModelName | None] = attrs.field(factory=dict, init=False)
     """Cancel scopes of requests without a good chunk yet, and their model; None for management."""
     load_changed: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
@@ -69,28 +72,37 @@ class Backend:
         return self.listing is not None and self.failed_polls < FAILED_POLLS_TO_DOWN
 
     def hosts(self, model: ModelName) -> bool:
-        """True if the last listing has the model; cloud models are served without being listed."""
+        """Return True if the last listing has the model; cloud models are served unlisted."""
         if self.listing is None:
             return False
         return model.key in self.listing.models or (model.cloud and allows(self.patterns, model))
 
     def has_warm(self, model: ModelName) -> bool:
-        """True if the model was loaded at the last poll, or has answered since."""
+        """Return True if the model was loaded at the last poll, or has answered since."""
         return self.has_warm_key(model.key)
 
     def has_warm_key(self, key: str) -> bool:
         """Do the same for a model key."""
-        return self.listing is not None and self.listing.weights_of(key) in self.warm
+        return self.listing is not None and weights_of(self.listing, key, self.blobs) in self.warm
 
     def has_answered(self, model: ModelName) -> None:
         """Note that the model is loaded now; ignore models that the backend does not list."""
         if self.listing is not None and model.key in self.listing.models:
-            self.warm.add(self.listing.weights_of(model.key))
+            self.warm.add(weights_of(self.listing, model.key, self.blobs))
 
     def take_over(self, listing: Listing, now: float) -> None:
         """Use a listing, and what it says is loaded."""
         self.listing, self.listed_at = listing, now
-        self.warm = set(map(listing.weights_of, listing.running))
+        if self.blobs:
+            listed = {entry["digest"] for entry in listing.models.values()}
+            self.blobs = {digest: self.blobs[digest] for digest in listed & self.blobs.keys()}
+        self.warm = {weights_of(listing, key, self.blobs) for key in listing.running}
+
+    def note_blob(self, digest: str, blob: str) -> None:
+        """Note where the weights of a model are, or that its description does not tell."""
+        self.blobs[digest] = blob
+        if digest in self.warm and blob:
+            self.warm.add(blob)
 
     @property
     def is_full(self) -> bool:
@@ -106,7 +118,7 @@ class Backend:
         return self.health[key]
 
     def is_remote(self, model: ModelName) -> bool:
-        """True if the backend lists the name for a cloud model, as an alias of it."""
+        """Return True if the backend lists the name for a cloud model, as an alias of it."""
         entry = self.listing.models.get(model.key) if self.listing else None
         return entry is not None and is_remote(entry)
 

@@ -1,6 +1,6 @@
 """Ask the running gateway: a GET of its admin listener, answered by a JSON object.
 
-The server that answers need not be a gateway. Whatever it sends, within `ANSWER_SECONDS` there is
+The server that answers need not be a gateway. Whatever it sends, within the given seconds there is
 an `AdminAnswer` or `NoAnswer`, and a body of more than `MAX_ANSWER_BYTES` is no answer. Each
 command checks the content of the object itself.
 """
@@ -16,14 +16,13 @@ from typing import Any, Final
 
 import attrs
 
+from ollama_gateway.cli.reaching import address_of
 from ollama_gateway.settings import ServerSettings
 
 ANSWER_SECONDS: Final = 5.0
-"""Time for the admin listener to answer, from the connect to the last byte."""
+"""Time for the admin listener to answer by default, from the connect to the last byte."""
 MAX_ANSWER_BYTES: Final = 2**20
 """The largest body of an answer."""
-REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens here
-"""The address to connect to, for listeners on all addresses."""
 
 
 class NoAnswer(Exception):
@@ -40,7 +39,7 @@ class AdminAnswer:
     """The JSON object, unchecked."""
 
 
-def ask(server: ServerSettings, path: str) -> AdminAnswer:
+def ask(server: ServerSettings, path: str, *, seconds: float = ANSWER_SECONDS) -> AdminAnswer:
     """Ask the gateway of these settings; `path` must already be quoted.
 
     Raises:
@@ -48,7 +47,7 @@ def ask(server: ServerSettings, path: str) -> AdminAnswer:
 
     """
     try:
-        status, body = _get(server, path)
+        status, body = _get(server, path, seconds)
         value = json.loads(body)
     except (OSError, HTTPException, ValueError, RecursionError):
         raise NoAnswer from None
@@ -57,10 +56,10 @@ def ask(server: ServerSettings, path: str) -> AdminAnswer:
     return AdminAnswer(status, value)
 
 
-def _get(server: ServerSettings, path: str) -> tuple[int, bytes]:
-    deadline = time.monotonic() + ANSWER_SECONDS
-    host, port = server.admin_bind.host, server.admin_bind.port
-    connection = HTTPConnection(REACHABLE.get(host, host), port, timeout=ANSWER_SECONDS)
+def _get(server: ServerSettings, path: str, seconds: float) -> tuple[int, bytes]:
+    deadline = time.monotonic() + seconds
+    host, port = address_of(server.admin_bind)
+    connection = HTTPConnection(host, port, timeout=seconds)
     with closing(connection):
         connection.connect()
         connection.sock = _TimedSocket(connection.sock.detach(), deadline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -15,9 +15,29 @@ from ollama_gateway.backends.catalog import Catalog, Listing, names, short_diges
 from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
-from ollama_gateway.cli.output import exit_with, print_json, print_table, say
+from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_or_exit
+from ollama_gateway.cli.output import (
+    count_of,
+    exit_with,
+    human_size,
+    print_json,
+    print_table,
+    say,
+)
+from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.settings import Settings
+from ollama_gateway.settings.units import MAX_INT64
+
+_PROBE_COLUMNS: Final = (
+    Column("backend"),
+    Column("url"),
+    Column("state", is_prose=True),
+    Column("version", 3),
+    Column("ms", 2, is_number=True),
+    Column("models", 1, is_number=True),
+    Column("loaded", 4, is_number=True),
+)
+_MODEL_COLUMNS: Final = (Column("backend"), Column("model"), Column("size", 1, is_number=True))
 
 
 @attrs.frozen
@@ -34,19 +54,31 @@ class Probe:
     error: str | None = None
 
 
-def probe(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+def probe(
+    config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
     """Ask every backend over the connection that requests use; exit 1 if one does not answer."""
-    settings = load_or_exit(config).settings
-    found = trio.run(probe_all, _backends(settings).all, settings.discovery.timeout)
-    probes = [report for report, _listing in found]
+    probes = probes_of(load_or_exit(config).settings)
     if as_json:
         print_json([attrs.asdict(report) for report in probes])
     else:
-        print_table(_rows(probes))
+        print_table(_PROBE_COLUMNS, [_row(report) for report in probes], wide=wide)
     raise typer.Exit(0 if all(report.ok for report in probes) else 1)
 
 
-def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+def probes_of(settings: Settings) -> list[Probe]:
+    """Probe the backends of the settings, in their order."""
+    found = trio.run(probe_all, _backends(settings).all, settings.discovery.timeout)
+    return [report for report, _listing in found]
+
+
+def models(
+    config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
     """List the models of each backend and of all together, from the copy in Redis if any.
 
     Exit 1 if a backend does not answer.
@@ -59,16 +91,13 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  #
         listings = {report.name: listing for report, listing in found if listing}
     catalog = Catalog.union(listings.items())
     union, mismatches = names(catalog.models.values()), _mismatches(catalog)
-    by_backend = {
-        backend.name: names(listings[backend.name].models.values())
-        if backend.name in listings
-        else []
-        for backend in backends.all
-    }
+    sizes = {b.name: _sizes(listings.get(b.name)) for b in backends.all}
     if as_json:
-        print_json({"backends": by_backend, "union": union, "cache": cache, "drift": mismatches})
+        by_backend = {name: list(listed) for name, listed in sizes.items()}
+        models = {"backends": by_backend, "union": union, "cache": cache, "drift": mismatches}
+        print_json({**models, "sizes": sizes})
     else:
-        _print_models(by_backend, union, cache, set(listings))
+        _print_models(sizes, union, cache, set(listings), wide=wide)
         _print_mismatches(mismatches)
     raise typer.Exit(0 if len(listings) == len(backends.all) else 1)
 
@@ -127,15 +156,14 @@ def _shared_listings(
     live = {"source": "live", "age_s": 0.0, "size": None}
     if settings.redis.url is None:
         return {}, live
-    from ollama_gateway.backends.shared import (  # noqa: PLC0415 - redis only where configured
-        SharedCatalog,
-        SharedCatalogDown,
-    )
+    # Redis only where it is configured.
+    from ollama_gateway.backends.shared import SharedCatalog  # noqa: PLC0415
+    from ollama_gateway.storage.redis import RedisFailed  # noqa: PLC0415
 
     shared = SharedCatalog(settings.redis.url.reveal())
     try:
         copy = shared.read({backend.name: str(backend.url) for backend in backends.all})
-    except SharedCatalogDown as error:
+    except RedisFailed as error:
         say(f"gatewayctl models: {error}, asking the backends", err=True)
         return {}, live
     if copy is None:
@@ -144,12 +172,17 @@ def _shared_listings(
     return dict(copy.listings), cache
 
 
-def _rows(probes: list[Probe]) -> list[tuple[str, ...]]:
-    head = ("backend", "url", "state", "version", "ms", "models", "loaded")
-    return [head, *map(_row, probes)]
+def _sizes(listing: Listing | None) -> dict[str, int | None]:
+    """Return the bytes of each model, by listed name; None if the backend gives no number."""
+    entries = listing.models.values() if listing else ()
+    return {str(entry["name"]): _size(entry.get("size")) for entry in entries}
 
 
-def _row(report: Probe) -> tuple[str, ...]:
+def _size(found: object) -> int | None:
+    return found if type(found) is int and 0 <= found <= MAX_INT64 else None
+
+
+def _row(report: Probe) -> Row:
     return (
         report.name,
         report.url,
@@ -162,21 +195,29 @@ def _row(report: Probe) -> tuple[str, ...]:
 
 
 def _print_models(
-    by_backend: dict[str, list[str]], union: list[str], cache: dict[str, Any], known: set[str]
+    sizes: dict[str, dict[str, int | None]],
+    union: list[str],
+    cache: dict[str, Any],
+    known: set[str],
+    *,
+    wide: bool,
 ) -> None:
-    rows = [("backend", "model")]
-    for name, listed in by_backend.items():
+    rows: list[Row] = []
+    for name, listed in sizes.items():
         missing = "(no models)" if name in known else "(does not answer)"
-        rows += [(name, model) for model in listed] or [(name, missing)]
-    print_table(rows)
+        found = [(name, model, human_size(size)) for model, size in listed.items()]
+        rows += found or [(name, missing, "-")]
+    print_table(_MODEL_COLUMNS, rows, wide=wide)
     size = "no Redis" if cache["size"] is None else f"{cache['size']} in Redis"
-    say(f"union: {len(union)} models; source: {cache['source']}; {size}")
+    say(f"union: {count_of(len(union), 'model')}; source: {cache['source']}; {size}")
 
 
 def _print_mismatches(mismatches: dict[str, dict[str, str]]) -> None:
     if not mismatches:
         return
-    rows = [("differs", "backend", "digest")]
-    for model, digests in mismatches.items():
-        rows += [(model, backend, short_digest(digest)) for backend, digest in digests.items()]
-    print_table(rows)
+    rows = [
+        (model, backend, short_digest(digest))
+        for model, digests in mismatches.items()
+        for backend, digest in digests.items()
+    ]
+    print_table([Column("differs"), Column("backend"), Column("digest")], rows)

@@ -8,13 +8,14 @@ Every form of output shows a secret as `(set)` or `(not set)`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import typer
 
-from ollama_gateway.cli import data_dir
+from ollama_gateway.cli import data_dir, startable
 from ollama_gateway.cli.load_settings import (
     EXIT_SETTINGS,
     exit_on_problems,
@@ -24,22 +25,26 @@ from ollama_gateway.cli.load_settings import (
     warn,
 )
 from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Loaded, SecretText, SettingsError, load
+from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import codec_of
+
+if TYPE_CHECKING:
+    from ollama_gateway.cli.online import OnlineCheck
 
 __all__ = [
     "EXIT_SETTINGS",
     "ConfigOption",
     "JsonOption",
+    "WideOption",
     "app",
     "exit_on_problems",
     "load_for_stores",
     "load_or_exit",
     "settings_or_exit",
 ]
-
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -49,7 +54,15 @@ ConfigOption = Annotated[
         "/etc/ollama-gateway/gateway.toml.",
     ),
 ]
+OnlineOption = Annotated[
+    bool, typer.Option("--online", help="Ask Redis, PostgreSQL and the backends too.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WideOption = Annotated[
+    bool, typer.Option("--wide", help="Print all columns, whatever the terminal's width.")
+]
+
+_COLUMNS: Final = (Column("setting"), Column("value"), Column("from", 1))
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings, and start nothing.")
 
@@ -66,27 +79,65 @@ class ShownSetting:
 
 
 @app.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Check the settings and list every problem; exit 2 if there is one."""
+def check(
+    config: ConfigOption = None,
+    online: OnlineOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Check the settings and list every problem; exit 2 if there is one.
+
+    With --online, also ask each server that they name; exit 1 if one cannot be used.
+    """
     try:
         loaded = load(config)
         trusted = data_dir.trusted_by_commands(loaded.settings)
-        problems = tuple(data_dir.faults_of(loaded.settings, trusted))
+        problems = (
+            *data_dir.faults_of(loaded.settings, trusted),
+            *startable.faults_of_start(loaded.settings),
+        )
     except SettingsError as exc:
         problems = exc.problems
     if problems and as_json:
         say(json.dumps({"ok": False, "problems": problems}))
     exit_on_problems(problems)
     warn(loaded)
-    if not as_json:
+    checks = _checks_of(loaded.settings) if online else []
+    is_ok = all(check.ok for check in checks)
+    if as_json:
+        source = None if loaded.source is None else str(loaded.source)
+        result = {"ok": is_ok, "source": source, "warnings": loaded.warnings}
+        asked = {"online": [attrs.asdict(check) for check in checks]} if online else {}
+        say(json.dumps({**result, **asked}))
+    else:
         say(f"ok: {_source(loaded)}")
-        return
-    source = None if loaded.source is None else str(loaded.source)
-    say(json.dumps({"ok": True, "source": source, "warnings": loaded.warnings}))
+        _print_checks(checks)
+    raise typer.Exit(0 if is_ok else 1)
+
+
+def _checks_of(settings: Settings) -> list[OnlineCheck]:
+    from ollama_gateway.cli.online import checks_of  # noqa: PLC0415 - clients of all servers
+
+    return list(checks_of(settings))
+
+
+def _print_checks(checks: Sequence[OnlineCheck]) -> None:
+    for check in checks:
+        for warning in check.warnings:
+            say(f"warning: {printable(warning)}", err=True)
+        cause = f" ({check.cause})" if check.cause else ""
+        say(
+            f"{check.name}: ok"
+            if check.ok
+            else f"{check.name}{cause}: {printable(check.error or '')}"
+        )
 
 
 @app.command()
-def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+def show(
+    config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
     """Print every setting in force and its source; the values of secrets are not shown."""
     loaded = load_or_exit(config)
     shown = shown_settings(loaded)
@@ -96,7 +147,7 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # n
         print_json({"source": source, "settings": settings})
     else:
         cells = [(one.path, _text(one.value), one.origin) for one in shown]
-        print_table([("setting", "value", "from"), *cells], piped_head=False)
+        print_table(_COLUMNS, cells, piped_head=False, wide=wide)
 
 
 def shown_settings(loaded: Loaded) -> list[ShownSetting]:

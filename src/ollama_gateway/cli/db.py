@@ -15,7 +15,7 @@ import typer
 from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.import_records import journals_in, move_records, print_moved
 from ollama_gateway.cli.keys.store import exit_on_refusal, location_in, open_key_store
-from ollama_gateway.cli.output import exit_with, print_json, say
+from ollama_gateway.cli.output import count_of, exit_with, print_json, say
 from ollama_gateway.keys import KEYS_FILE, SQLiteLocation
 from ollama_gateway.keys.key import APIKey, StoreError
 from ollama_gateway.keys.store import MergedKeys, StoredKey
@@ -128,7 +128,9 @@ def _as_json(adopted: MergedKeys) -> dict[str, list[str]]:
 
 
 def _print(adopted: MergedKeys) -> None:
-    say(f"added {len(adopted.added)} keys, {len(adopted.same)} were already there")
+    same = len(adopted.same)
+    were = "was" if same == 1 else "were"
+    say(f"added {count_of(len(adopted.added), 'key')}, {same} {were} already there")
     for key in adopted.revoked:
         say(f"revoked key {key.id} ({key.name}), as it is revoked here")
     for key in adopted.different:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 
-def demo() -> None:
-    """Stream a chat, kill the backend that answers, and show that the next chats still stream."""
-    from ollama_gateway.cli.demo_run import run  # noqa: PLC0415 - it imports the simulator
+import typer
 
-    run()
+StayOption = Annotated[
+    bool, typer.Option("--stay", help="Keep gateway and key until Ctrl-C, to try them yourself.")
+]
+
+
+def demo(stay: StayOption = False) -> None:  # noqa: FBT002 - a flag
+    """Show in 20 s what the gateway does when a machine is slow, dies, or a budget is used up."""
+    # The simulator and the whole gateway, which no other command needs.
+    from ollama_gateway.cli.demo_run import run  # noqa: PLC0415
+
+    run(stay=stay)

@@ -13,47 +13,79 @@ from urllib.parse import quote
 import typer
 
 from ollama_gateway.cli.admin import NoAnswer, ask
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.completion import complete_key, complete_model
+from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_or_exit
+from ollama_gateway.cli.known_names import model_names
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
+from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import ServerSettings
+from ollama_gateway.settings import ServerSettings, Settings
 from ollama_gateway.settings.units import shown
+from ollama_gateway.suggestions import did_you_mean
 
 AskedModelArgument = Annotated[
-    str, typer.Argument(help="The model's name, as a client asks for it.")
+    str,
+    typer.Argument(
+        help="The model's name, as a client asks for it.", autocompletion=complete_model
+    ),
 ]
 ForKeyOption = Annotated[
     str | None,
-    typer.Option("--key", metavar="ID", help="Also say whether this key may use the model."),
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="Also say whether this key, by its id or name, may use the model.",
+        autocompletion=complete_key,
+    ),
 ]
 
-_HEAD: Final = ("order", "backend", "priority", "state", "busy", "breaker", "first chunk", "why")
+_COLUMNS: Final = (
+    Column("order", is_number=True),
+    Column("backend"),
+    Column("priority", 4, is_number=True),
+    Column("state"),
+    Column("busy", 2),
+    Column("breaker", 3),
+    Column("first chunk", 5, is_number=True),
+    Column("why", 1, is_prose=True),
+)
 
 
 def explain(
     model: AskedModelArgument,
     key: ForKeyOption = None,
     config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Show which backends a request for MODEL would go to now, in which order, and why.
 
     Exit 1 if it would go to none, or if the key may not use the model.
     """
-    server = load_or_exit(config).settings.server
+    settings = load_or_exit(config).settings
+    server = settings.server
     try:
         explained = _ask(server, model, key)
         rows = [_row(backend) for backend in _backends(explained)]
     except NoAnswer:
         exit_with(1, f"gatewayctl explain: no gateway answers on {server.admin_bind}")
     may_use = _may_use(explained)
+    if not explained["candidates"]:
+        _say_what_is_near(settings, model)
     if as_json:
         print_json(explained)
     else:
         if not may_use:
             say(f"key {shown(str(key))} may not use this model: 403", err=True)
-        print_table([_HEAD, *rows])
+        print_table(_COLUMNS, rows, wide=wide)
     raise typer.Exit(0 if explained["candidates"] and may_use else 1)
+
+
+def _say_what_is_near(settings: Settings, model: str) -> None:
+    """Print a line about a model that no backend lists, if another has such a name."""
+    known = model_names(settings)
+    if model not in known and (near := did_you_mean(model, known)):
+        say(f"gatewayctl explain: no backend lists {shown(model)}{near}", err=True)
 
 
 def _ask(server: ServerSettings, model: str, key: str | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import attrs
 
 from ollama_gateway.cli.admin import AdminAnswer, NoAnswer, ask
 from ollama_gateway.cli.lines import print_json, say
-from ollama_gateway.cli.load_settings import load_or_exit
+from ollama_gateway.cli.load_settings import load_silently
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings
 
@@ -50,7 +50,7 @@ def question_of(arguments: Sequence[str]) -> HealthQuestion | None:
 
 def answer(question: HealthQuestion) -> int:
     """Print the state of the gateway and return the exit code."""
-    server = load_or_exit(question.config).settings.server
+    server = load_silently(question.config).settings.server
     state = _state(server)
     if question.as_json:
         print_json(state)

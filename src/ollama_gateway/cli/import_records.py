@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from ollama_gateway.cli.output import exit_with, say
+from ollama_gateway.cli.output import count_of, exit_with, say
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.moving import move
 from ollama_gateway.ledger.postgres import AuditTable
@@ -63,7 +63,8 @@ def move_records(settings: Settings, paths: Sequence[Path]) -> Moved:
 def print_moved(moved: Moved) -> None:
     """Print the result for people."""
     records = sum(moved.records.values())
-    say(f"moved {records:,} audit records from {len(moved.records)} journals")
+    journals = count_of(len(moved.records), "journal")
+    say(f"moved {count_of(records, 'audit record')} from {journals}")
     for name in moved.owned:
         say(f"{printable(name)} belongs to a running gateway, which moves its records itself")
 

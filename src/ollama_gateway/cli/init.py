@@ -11,7 +11,7 @@ import typer
 
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.backends import Probe, probe_all
-from ollama_gateway.cli.output import exit_with, say
+from ollama_gateway.cli.output import count_of, exit_with, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings, SettingsError, load
 
@@ -47,7 +47,7 @@ def init(
     except OSError as error:
         exit_with(1, f"cannot write {name}: {error.strerror}")
     for probe in probes:
-        state = f"{len(probe.models)} models" if probe.ok else f"down: {probe.error}"
+        state = count_of(len(probe.models), "model") if probe.ok else f"down: {probe.error}"
         say(f"{probe.name}  {probe.url}  {state}")
     option = "" if output == DEFAULT_FILE else f" --config {name}"
     say(f"wrote {name}; next: gatewayctl keys create NAME{option}; gatewayctl serve{option}")
@@ -67,7 +67,11 @@ def _settings(urls: list[str]) -> Settings:
 
 def _table(probe: Probe) -> str:
     version = printable(probe.version or "")  # a line break would end the comment
-    state = f"Ollama {version}, {len(probe.models)} models" if probe.ok else "did not answer"
+    state = (
+        f"Ollama {version}, {count_of(len(probe.models), 'model')}"
+        if probe.ok
+        else "did not answer"
+    )
     listed = "".join(f"#   {printable(name)}\n" for name in probe.models[:20])
     return (
         f"\n# {state} when this was written\n{listed}[[backends]]\n"

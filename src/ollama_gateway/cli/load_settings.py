@@ -12,6 +12,7 @@ from typing import Final
 
 from ollama_gateway.cli import data_dir
 from ollama_gateway.cli.lines import exit_with, say
+from ollama_gateway.cli.source import say_source
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
 
 EXIT_SETTINGS: Final = 2
@@ -19,7 +20,17 @@ EXIT_SETTINGS: Final = 2
 
 
 def load_or_exit(config: Path | None) -> Loaded:
-    """Load the settings and print warnings; on problems, print them and exit with code 2."""
+    """Load the settings, and print warnings and where they come from if there is no file.
+
+    On problems, print them and exit with code 2.
+    """
+    loaded = load_silently(config)
+    say_source(loaded.settings)
+    return loaded
+
+
+def load_silently(config: Path | None) -> Loaded:
+    """Load the settings and print only warnings; on problems, print them and exit with code 2."""
     loaded = settings_or_exit(config)
     warn(loaded)
     return loaded

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Annotated, Any, Final, cast
 
@@ -22,7 +24,7 @@ COMMANDS: Final = {
     ),
     "demo": (
         "demo:demo",
-        "Stream a chat, kill the backend that answers, and show that the next chats still stream.",
+        "Show in 20 s what the gateway does when a machine is slow, dies, or a budget is used up.",
     ),
     "init": (
         "init:init",
@@ -46,6 +48,14 @@ COMMANDS: Final = {
         "Exit 0 if the gateway is alive; say whether it is ready, and if not, why.",
     ),
     "usage": ("usage:usage", "Sum up requests and tokens from the audit log."),
+    "backup": (
+        "backup:backup",
+        "Back up the keys, the audit log and the budgets of this machine, while gateways run.",
+    ),
+    "restore": (
+        "backup:restore",
+        "Replace the files of this machine's data directory by those of a backup.",
+    ),
     "audit": (
         "audit.commands:app",
         "Look at the audit log: every request and how it ended.",
@@ -100,7 +110,12 @@ VersionOption = Annotated[
     typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
 ]
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()
@@ -115,7 +130,8 @@ def run(arguments: Sequence[str]) -> int:
     password, control characters.
     """
     try:
-        return cast("int | None", app(arguments, standalone_mode=False)) or 0
+        with _completing():
+            return cast("int | None", app(arguments, standalone_mode=False)) or 0
     except CommandLineError as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # with that one, typer has printed the help
             _report_misuse(error, arguments)
@@ -123,6 +139,15 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         say("Aborted.", err=True)
         return 1
+
+
+def _completing() -> AbstractContextManager[None]:
+    """Return the context for a completion that bash asks for; without one, an empty context."""
+    if "COMP_CWORD" not in os.environ:
+        return nullcontext()
+    from ollama_gateway.cli.completion import bash_words  # noqa: PLC0415 - it reads the settings
+
+    return bash_words(os.environ)
 
 
 def _report_misuse(error: Any, arguments: Sequence[str]) -> None:

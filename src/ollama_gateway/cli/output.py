@@ -7,84 +7,132 @@ whole line here is only the last safeguard.
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Final
 
+import typer
+from rich.cells import cell_len
+
 from ollama_gateway.cli.lines import exit_with, print_json, say, say_over
+from ollama_gateway.cli.table import NOTHING, Column, Layout, Row, broken, layout_of
 from ollama_gateway.printable import printable
 
-__all__ = ["exit_with", "print_json", "print_table", "say", "say_over"]
+__all__ = [
+    "TablePrinter",
+    "confirm",
+    "confirmed",
+    "count_of",
+    "exit_with",
+    "human_size",
+    "is_terminal",
+    "print_json",
+    "print_table",
+    "say",
+    "say_over",
+]
 
 _MAX_BAR: Final = 24
 """Characters of the longest bar."""
 
 
+def confirmed(question: str) -> bool:
+    """Ask the operator on stderr; False without a terminal to ask on."""
+    return sys.stdin.isatty() and typer.confirm(printable(question), err=True)
+
+
+def confirm(question: str) -> None:
+    """Ask on the terminal and end the command with code 1 for a no; elsewhere, ask for `--yes`."""
+    if not sys.stdin.isatty():
+        exit_with(2, f"{printable(question)} No terminal to answer on: add --yes")
+    if not confirmed(question):
+        raise typer.Abort
+
+
+def is_terminal() -> bool:
+    """Whether people see stdout and stderr, so that hints are worth a line."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return `1 model`, `2 models`, `1,000 models`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def human_size(size: int | None) -> str:
+    """Return bytes as `ollama list` shows them: `397 MB`, `18.6 GB`; `-` for None."""
+    if size is None:
+        return NOTHING
+    if size < 10**9:
+        return f"{size / 10**6:.0f} MB"
+    return f"{size / 10**9:,.1f} GB"
+
+
 def print_table(
-    rows: Sequence[tuple[str, ...]],
+    columns: Sequence[Column],
+    rows: Sequence[Row],
     *,
     bars: Sequence[int | None] | None = None,
     piped_head: bool = True,
+    wide: bool = False,
 ) -> None:
-    """Print a table on a terminal, otherwise columns with two spaces between them.
+    """Print a table, on a terminal as its width allows (`table.py`).
 
     Args:
-        rows: the cells, the head first.
-        bars: for each row after the head, the amount that a bar behind it shows; None: no bar.
+        columns: the columns.
+        rows: the cells.
+        bars: for each row, the amount that a bar behind it shows; None: no bar.
         piped_head: whether the head is printed when stdout is not a terminal.
+        wide: print all columns on a narrow terminal too.
 
     """
-    cells = [tuple(map(printable, row)) for row in rows]
-    if not sys.stdout.isatty():
-        barred = cells if bars is None else _with_bars(cells, bars, _MAX_BAR, "#")
-        _print_columns(barred, with_head=piped_head)
-    elif bars is not None:
-        _print_bars(cells, bars)
-    else:
-        _print_grid(cells)
+    table = TablePrinter(columns, rows, wide=wide)
+    if piped_head or sys.stdout.isatty():
+        table.print_head()
+    for row, bar in zip(rows, _bars(table.layout, bars or [None] * len(rows)), strict=True):
+        table.print_row(row, bar)
+    table.print_hint()
 
 
-def _print_grid(cells: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only where there is a terminal
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+class TablePrinter:
+    """Prints a table row by row; its layout comes from the first rows."""
 
-    table = Table(*cells[0])
-    for row in cells[1:]:
-        table.add_row(*map(Text, row))  # Text: a name is not markup
-    Console().print(table)
+    def __init__(self, columns: Sequence[Column], first: Sequence[Row], *, wide: bool) -> None:
+        is_narrow = sys.stdout.isatty() and not wide
+        width = shutil.get_terminal_size().columns if is_narrow else None
+        self.layout = layout_of(columns, [_printable(row) for row in first], width)
 
+    def print_head(self) -> None:
+        """Print the names of the columns."""
+        if head := self.layout.head():
+            typer.echo(typer.style(head, bold=True))  # on a terminal only: echo sees to it
 
-def _print_columns(cells: Sequence[tuple[str, ...]], *, with_head: bool) -> None:
-    printed = cells if with_head else cells[1:]
-    widths = [max(map(len, column)) for column in zip(*printed, strict=True)]
-    for row in printed:
-        padded = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        say("  ".join(padded).rstrip())
+    def print_row(self, row: Row, bar: str = "") -> None:
+        """Print the cells of one record."""
+        cells = _printable(row)
+        lines = self.layout.lines(cells)
+        if bar and self.layout.fits(cells):
+            lines[0] += " " * (self.layout.length + 2 - cell_len(lines[0])) + bar
+        for line in lines:
+            say(line)
 
-
-def _print_bars(cells: Sequence[tuple[str, ...]], amounts: Sequence[int | None]) -> None:
-    """Print a table with bars. They get the rest of the line; no cell is ever cut."""
-    from rich.console import Console  # noqa: PLC0415 - only where there is a terminal
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    console = Console()
-    width = sum(max(map(len, column)) + 2 for column in zip(*cells, strict=True))
-    head, *rows = _with_bars(cells, amounts, min(_MAX_BAR, max(0, console.width - width)), "█")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in head:
-        table.add_column(Text(name), no_wrap=True)
-    for *row, bar in rows:
-        table.add_row(*map(Text, row), Text(bar, style="cyan"))
-    console.width = max(console.width, width + _MAX_BAR)
-    console.print(table)
+    def print_hint(self) -> None:
+        """Say on the terminal which columns are missing."""
+        if missing := self.layout.left_out:
+            hint = f"(not shown: {', '.join(missing)}; --wide shows all)"
+            for line in broken(hint, self.layout.width or math.inf):
+                say(line, err=True)
 
 
-def _with_bars(
-    cells: Sequence[tuple[str, ...]], amounts: Sequence[int | None], longest: int, mark: str
-) -> list[tuple[str, ...]]:
-    """Add a column of bars; the largest amount has `longest` marks."""
+def _printable(row: Row) -> Row:
+    return tuple(map(printable, row))
+
+
+def _bars(layout: Layout, amounts: Sequence[int | None]) -> list[str]:
+    """Return bars for the rest of the lines; the largest amount has the longest."""
     most = max(filter(None, amounts), default=0)
-    bars = [mark * -(-longest * amount // most) if amount else "" for amount in amounts]
-    return [(*row, bar) for row, bar in zip(cells, ["", *bars], strict=True)]
+    room = _MAX_BAR if layout.width is None else min(_MAX_BAR, layout.width - layout.length - 2)
+    mark = "█" if sys.stdout.isatty() else "#"
+    return [mark * -(-max(room, 0) * amount // most) if amount else "" for amount in amounts]

@@ -5,8 +5,8 @@ gateway needs to run. Afterwards they ask the running gateway whether the change
 asks it for its figures, which are checked: an unexpected answer, for example of a gateway of
 another version, counts as none.
 
-Exit codes: 1 if the file cannot be used or the running gateway does not follow it, 2 for an unknown
-name and for settings that cannot be used.
+Exit codes: 1 for an unknown name, and if the file cannot be used or the running gateway does not
+follow it; 2 for settings that cannot be used.
 """
 
 from __future__ import annotations
@@ -22,22 +22,38 @@ import typer
 
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer, ask
-from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
+from ollama_gateway.cli.completion import complete_backend
+from ollama_gateway.cli.config import (
+    ConfigOption,
+    JsonOption,
+    WideOption,
+    load_for_stores,
+)
+from ollama_gateway.cli.known_names import backend_names, unknown_backend
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
+from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings, Settings
-from ollama_gateway.settings.units import shown
 
 app = typer.Typer(no_args_is_help=True, help="List, pause and resume backends.")
 
-NameArgument = Annotated[str, typer.Argument(help="The backend's name in the settings.")]
+NameArgument = Annotated[
+    str, typer.Argument(help="The backend's name in the settings.", autocompletion=complete_backend)
+]
 
 IN_FORCE_SECONDS: Final = 3.0
 """Time for a gateway to follow the file, which it reads twice a second."""
 _NAP: Final = 0.1
-_HEAD: Final = (
-    *("name", "url", "priority", "slots", "state", "in flight"),
-    *("models", "loaded", "version"),
+_COLUMNS: Final = (
+    Column("name"),
+    Column("url"),
+    Column("priority", 3, is_number=True),
+    Column("slots", 2, is_number=True),
+    Column("state"),
+    Column("in flight", 1, is_number=True),
+    Column("models", 4, is_number=True),
+    Column("loaded", 5, is_number=True),
+    Column("version", 6),
 )
 
 
@@ -64,7 +80,11 @@ class BackendStatus:
 
 
 @app.command("list")
-def list_backends(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+def list_backends(
+    config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
     """List the backends, with the figures of the running gateway if one answers."""
     settings = load_for_stores(config)
     paused = _paused(settings)
@@ -74,7 +94,7 @@ def list_backends(config: ConfigOption = None, as_json: JsonOption = False) -> N
     if as_json:
         print_json(rows)
     else:
-        print_table([_HEAD, *map(_cells, rows)])
+        print_table(_COLUMNS, [_cells(row) for row in rows], wide=wide)
     raise typer.Exit(1 if paused is None else 0)
 
 
@@ -86,7 +106,7 @@ def pause(
 ) -> None:
     """Send no new requests to a backend, also after restarts; its running requests finish."""
     settings = load_for_stores(config)
-    known = [backend.name for backend in settings.backends]
+    known = backend_names(settings)
     if name not in known:
         _exit_unknown(name, known)
     with _file(settings) as file:
@@ -104,7 +124,7 @@ def resume(
 ) -> None:
     """Send requests to a paused backend again."""
     settings = load_for_stores(config)
-    known = [backend.name for backend in settings.backends]
+    known = backend_names(settings)
     with _file(settings) as file:
         if name not in {*known, *file.read()}:
             _exit_unknown(name, known)
@@ -136,8 +156,7 @@ def _fault(settings: Settings, error: PausesBroken) -> str:
 
 
 def _exit_unknown(name: str, known: list[str]) -> NoReturn:
-    there = f"there are: {', '.join(known)}"
-    exit_with(EXIT_SETTINGS, f"gatewayctl backends: no backend is named {shown(name)}; {there}")
+    exit_with(1, f"gatewayctl backends: {unknown_backend(name, known)}")
 
 
 def _statuses(settings: Settings) -> dict[str, BackendStatus]:
@@ -206,8 +225,8 @@ def _as_json(name: str, url: str, status: BackendStatus) -> dict[str, Any]:
     return {"name": name, "url": url, "state": status.state, **attrs.asdict(status)}
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    cells = [row[column.replace(" ", "_")] for column in _HEAD]
+def _cells(row: dict[str, Any]) -> Row:
+    cells = [row[column.name.replace(" ", "_")] for column in _COLUMNS]
     return tuple("-" if cell is None else str(cell) for cell in cells)
 
 

@@ -22,7 +22,9 @@ import typer
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
+from ollama_gateway.cli.completion import complete_backend
 from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
+from ollama_gateway.cli.known_names import unknown_backend
 from ollama_gateway.cli.output import exit_with, print_json, say
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.printable import printable
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 
 PulledModelArgument = Annotated[str, typer.Argument(help="The model's name, as for `ollama pull`.")]
 OnOption = Annotated[
-    str | None, typer.Option("--on", metavar="A,B", help="The names of the backends.")
+    str | None,
+    typer.Option(
+        "--on", metavar="A,B", help="The names of the backends.", autocompletion=complete_backend
+    ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Pull on all backends.")]
 
@@ -119,8 +124,9 @@ def _chosen(settings: Settings, model: str, on: str | None, *, on_all: bool) -> 
     found = list(backends.all) if on_all else [backends.named(name) for name in wanted]
     chosen = [backend for backend in found if backend is not None]
     if len(chosen) < len(found):
-        names = ", ".join(backend.name for backend in backends.all)
-        exit_with(2, f"gatewayctl pull: no such backend; there are {names}")
+        known = [backend.name for backend in backends.all]
+        unknown = next(name for name in wanted if name not in known)
+        exit_with(1, f"gatewayctl pull: {unknown_backend(unknown, known)}")
     return chosen
 
 

@@ -6,8 +6,11 @@ do not wait for the whole gateway to be imported.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -16,15 +19,25 @@ from ollama_gateway.build import Gateway
 from ollama_gateway.cli.data_dir import faults_of, make_private
 from ollama_gateway.cli.keys.store import location_in
 from ollama_gateway.cli.load_settings import exit_on_problems
+from ollama_gateway.cli.next_step import requests_with, with_config
 from ollama_gateway.http.open_files import raise_file_limit
 from ollama_gateway.keys.key import StoreAway, digest_of, utc_now
-from ollama_gateway.keys.store import KeyStore
+from ollama_gateway.keys.sql import KeyStore
+from ollama_gateway.ledger.log import EXCHANGE
+from ollama_gateway.ledger.summary import log_line
 from ollama_gateway.log import get_logger
 from ollama_gateway.printable import printable
 from ollama_gateway.processes.parent import ProcessesFailed, serve_with_processes
 from ollama_gateway.settings import Loaded, Settings
 from ollama_gateway.storage.write_access import Trusted
 from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
+
+NEXT_STEP: Final = "next step"
+"""The event of a command to paste."""
+SUMMARIES: Final[Mapping[str, log_output.Summary]] = {
+    EXCHANGE: log_line,
+    NEXT_STEP: lambda event: f"next: {event['command']}",
+}
 
 logger = get_logger("serve")
 
@@ -35,7 +48,7 @@ def serve(loaded: Loaded) -> int:
     trusted = Trusted.of_process()
     was_open = make_private(settings, trusted)
     exit_on_problems(faults_of(settings, trusted))
-    writer = log_output.configure(settings.log.level, settings.log.format)
+    writer = log_output.configure(settings.log.level, settings.log.format, summaries=SUMMARIES)
     for warning in [*loaded.warnings, *([was_open] if was_open else [])]:
         logger.warning("doubtful setting", warning=warning)
     return int(not run_to_the_end(partial(_serve, settings), writer, ProcessesFailed))
@@ -43,16 +56,19 @@ def serve(loaded: Loaded) -> int:
 
 def _serve(settings: Settings) -> None:
     raise_file_limit()
-    _say_how_to_make_a_key(settings)
+    has_keys = _say_how_to_make_a_key(settings)
+    _warn_of_redis(settings)
     if settings.server.processes > 1:
-        announce = partial(_announce_processes, settings)
+        announce = partial(_announce_processes, settings, has_keys=has_keys)
         trio.run(partial(serve_with_processes, settings, on_ready=announce))
     else:
-        trio.run(partial(supervise, settings, on_ready=partial(_announce, settings)))
+        trio.run(
+            partial(supervise, settings, on_ready=partial(_announce, settings, has_keys=has_keys))
+        )
 
 
-def _say_how_to_make_a_key(settings: Settings) -> None:
-    """Log which key store is used, and how to make a first key.
+def _say_how_to_make_a_key(settings: Settings) -> bool:
+    """Log which key store is used, and how to make a first key; return whether there is one.
 
     The gateway starts even if the store cannot be reached: every request asks it again.
     """
@@ -65,12 +81,24 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
             warning = _warning_of_anonymous_key(settings, store)
     except StoreAway as error:
         logger.warning("keys", store=shown, reason=f"{error}; until it is back, requests get 503")
-        return
+        return False
     logger.info("keys", store=shown, active=keys)
     if warning:
         logger.warning("doubtful setting", warning=f"auth.anonymous_key: {warning}")
     if keys == 0:
-        logger.warning("no API key yet: make one with `gatewayctl keys create NAME`")
+        command = with_config("gatewayctl keys create NAME", settings)
+        logger.warning(f"no API key yet: make one with `{command}`")  # noqa: G004 - text for people
+    return keys > 0
+
+
+def _warn_of_redis(settings: Settings) -> None:
+    """Log what does not suit the gateway in the settings of Redis; nothing if it is away."""
+    if settings.redis.url is None:
+        return
+    from ollama_gateway.storage.redis import doubts_of  # noqa: PLC0415 - only where configured
+
+    for warning in doubts_of(settings.redis.url.reveal(), settings.redis.timeout):
+        logger.warning("doubtful setting", warning=warning)
 
 
 def _warning_of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:
@@ -85,7 +113,7 @@ def _warning_of_anonymous_key(settings: Settings, store: KeyStore) -> str | None
     return None
 
 
-def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
+def _announce(settings: Settings, gateway: Gateway, address: str, *, has_keys: bool) -> None:
     freeze_loaded_objects()
     up = sum(backend.is_up for backend in gateway.backends.all)
     logger.info(
@@ -96,17 +124,32 @@ def _announce(settings: Settings, gateway: Gateway, address: str) -> None:
         up=up,
         models=len(gateway.backends.catalog.models),
         limits=gateway.admin.limits.store.name,
+        settings=_source(settings),
     )
+    _say_what_is_next(settings, has_keys=has_keys)
 
 
-def _announce_processes(settings: Settings, address: str) -> None:
+def _announce_processes(settings: Settings, address: str, *, has_keys: bool) -> None:
     logger.info(
         "serving",
         address=_url(settings, address),
         admin=f"http://{settings.server.admin_bind}",
         processes=settings.server.processes,
+        settings=_source(settings),
     )
+    _say_what_is_next(settings, has_keys=has_keys)
 
 
 def _url(settings: Settings, address: str) -> str:
     return f"{'https' if settings.server.tls_cert else 'http'}://{address}"
+
+
+def _source(settings: Settings) -> str:
+    return str(settings.source or "defaults and environment")
+
+
+def _say_what_is_next(settings: Settings, *, has_keys: bool) -> None:
+    """Log a first request on a terminal; without a key, the log has the command that makes one."""
+    if has_keys and sys.stderr.isatty():
+        request, _ = requests_with(settings, "KEY")
+        logger.info(NEXT_STEP, command=request)

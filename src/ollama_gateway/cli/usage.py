@@ -10,8 +10,10 @@ import typer
 from ollama_gateway.cli.audit.options import KeyFilterOption, ModelOption
 from ollama_gateway.cli.audit.sources import opened, readable_in_part
 from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
+from ollama_gateway.cli.audit.unknown import exit_if_unknown
+from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import merged
 from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, total
@@ -21,9 +23,14 @@ from ollama_gateway.settings.units import shown
 
 ByOption = Annotated[str, typer.Option("--by", metavar="WAY", help=f"One of {', '.join(WAYS)}.")]
 
-_HEAD: Final = (
-    *("requests", "refused", "failed"),
-    *("prompt", "completion", "total", "estimated"),
+_COLUMNS: Final = (
+    Column("requests", 2, is_number=True),
+    Column("refused", 5, is_number=True),
+    Column("failed", 6, is_number=True),
+    Column("prompt", 3, is_number=True),
+    Column("completion", 4, is_number=True),
+    Column("total", is_number=True),
+    Column("estimated", 7, is_number=True),
 )
 
 
@@ -34,18 +41,22 @@ def usage(
     key: KeyFilterOption = None,
     model: ModelOption = None,
     config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Sum up requests and tokens from the audit log."""
     way = _way(by)
     wanted = Filter(read_time_range(since, until), key=key, model=model)
-    with opened(load_for_stores(config), "usage") as audit_log, readable_in_part("usage"):
+    settings = load_for_stores(config)
+    with opened(settings, "usage") as audit_log, readable_in_part("usage"):
         records = filter(wanted.matches, merged(audit_log.segments(), wanted.time_range))
         found = sums_of((record.document for record in records), way)
+        if not found:
+            exit_if_unknown(settings, wanted, "usage")
         if as_json:
             print_json([_as_json(one, way) for one in found])
         else:
-            _print(found, way)
+            _print(found, way, wide=wide)
 
 
 def _way(text: str) -> By:
@@ -55,32 +66,19 @@ def _way(text: str) -> By:
     raise typer.BadParameter(f"{shown(text)} is not one of {', '.join(WAYS)}", param_hint="--by")
 
 
-def _print(found: Sequence[UsageSums], way: By) -> None:
+def _print(found: Sequence[UsageSums], way: By, *, wide: bool) -> None:
     """The groups, and the whole where there are several."""
     totals = [total(found)] if len(found) > 1 else []
-    shown_ones = [*found, *totals]
-    names = [way, *map(_name, shown_ones)]
-    rows = [(name, *row) for name, row in zip(names, _figures_of(shown_ones), strict=True)]
-    print_table(rows, bars=[*(one.total_tokens for one in found), *(None for _ in totals)])
-
-
-def _figures_of(found: Sequence[UsageSums]) -> list[tuple[str, ...]]:
-    return _justified([_HEAD, *map(_figures, found)])
-
-
-def _justified(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Align numbers to the right of their column."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        tuple(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-    ]
+    rows = [(_name(one), *_figures(one)) for one in [*found, *totals]]
+    bars = [*(one.total_tokens for one in found), *(None for _ in totals)]
+    print_table((Column(way), *_COLUMNS), rows, bars=bars, wide=wide)
 
 
 def _name(one: UsageSums) -> str:
     return "-" if one.label is None else printable(one.label)
 
 
-def _figures(one: UsageSums) -> tuple[str, ...]:
+def _figures(one: UsageSums) -> Row:
     counts = (one.requests, one.refused, one.failed)
     tokens = (one.prompt_tokens, one.completion_tokens, one.total_tokens)
     return *(f"{count:,}" for count in (*counts, *tokens)), _estimated(one)

@@ -1,4 +1,4 @@
-"""Turn the bytes of a request into an authorised call; only what is authorised here is served.
+"""Turn the bytes of a request into an authorised call; nothing else is served.
 
 The checks, in order: the key has the endpoint's group (before the body is read); the body can be
 read in exactly one way; the key may use the model that it names. A model that no backend hosts and
@@ -19,9 +19,11 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.asked import end_user_in
+from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
+from ollama_gateway.wire.dialects import Shape
 from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import Headers, content_coding, upstream_headers
 from ollama_gateway.wire.large import RequestBody, Steps, fields_of
@@ -61,6 +63,14 @@ class ModelCall:
     """Whether the model leaves the backend's memory after the answer."""
     lost_tools: bool = False
     """Whether tools that the key may not use were taken out of the body."""
+    is_empty: bool = False
+    """Whether it has nothing to embed, so Ollama answers with an empty list."""
+
+    @property
+    def shape(self) -> Shape:
+        """Members of a good answer, which has at least one of them."""
+        shape = self.endpoint.shape
+        return {name: kind[0] for name, kind in shape.items()} if self.is_empty else shape
 
     @property
     def path(self) -> str:
@@ -101,7 +111,7 @@ class ModelCall:
 def may_call(principal: Principal, ask: Ask) -> None:
     """Refuse a request by its head alone; raises Forbidden or UnsupportedEncoding."""
     if not principal.may_call(ask.endpoint.group):
-        raise Forbidden(reason="endpoint_not_allowed")
+        raise Forbidden(reason=Reason.ENDPOINT_NOT_ALLOWED)
     coding = content_coding(ask.headers)
     if coding and not (coding == ZSTD and ask.endpoint.decodes):
         raise UnsupportedEncoding
@@ -110,7 +120,7 @@ def may_call(principal: Principal, ask: Ask) -> None:
 def check_remote(principal: Principal, backends: Backends, model: ModelName, asked: str) -> None:
     """Refuse an alias of a cloud model to keys without the right to it; raises ModelForbidden."""
     if backends.is_remote(model) and not may_use_in_cloud(principal, model):
-        raise ModelForbidden(asked, reason="model_not_allowed")
+        raise ModelForbidden(asked, reason=Reason.MODEL_NOT_ALLOWED)
 
 
 def may_use_in_cloud(principal: Principal, model: ModelName) -> bool:
@@ -130,10 +140,10 @@ async def read_call(
     document = await in_turns(fields_of(body))
     requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
     model = ModelName.parse(requested_name)
-    default = ask.endpoint.streams_by_default
+    default, inputs = ask.endpoint.streams_by_default, ask.endpoint.inputs
     streams = default is not None and json_body.wants_stream(document, default=default)
     if not principal.may_use(model):
-        raise ModelForbidden(requested_name, reason="model_not_allowed")
+        raise ModelForbidden(requested_name, reason=Reason.MODEL_NOT_ALLOWED)
     headers, size = upstream_headers(ask.headers), len(body)
     searches, body = await _searches(principal, ask.endpoint, document, body, model)
     passes = PASSES if searches else 1
@@ -157,6 +167,7 @@ async def read_call(
         end_user=end_user_in(document, principal),
         unloads=unloads(document),
         lost_tools=lost_tools,
+        is_empty=inputs is not None and not json_body.lookup(document, inputs),
     )
 
 
@@ -177,7 +188,7 @@ async def _searches(
         return False, body
     if principal.may_search():
         return True, body
-    reduced = without_search(body)
+    reduced = without_search(body, document)
     if reduced is None:
         raise SearchForbidden(model.short)
     return False, reduced

@@ -104,10 +104,11 @@ class Endpoint:
 
 CHAT: Final = {"message": "{"}
 GENERATE: Final = {"response": '"'}
-CHOICES: Final = {"choices": "["}
+CHOICES: Final = {"choices": "[{"}
 MESSAGE: Final = {"content": "[", "stop_reason": '"'}
 """`content` is null if Ollama knew none of the request's blocks (anthropic/anthropic.go)."""
-DESCRIPTION: Final = {"details": "{", "model_info": "{", "modelfile": '"'}
+DESCRIPTION: Final = {"model_info": "{", "modelfile": '"'}
+"""Newer versions always have the first, older ones the second."""
 
 _native = partial(
     Endpoint, group="inference", streams_by_default=True, bounds=NUM_PREDICT, loads=True
@@ -137,11 +138,11 @@ _listing = partial(Endpoint, group="read", method="GET", answers_head=True)
 INFERENCE: Final = (
     _native("/api/chat", shape=CHAT),
     _native("/api/generate", shape=GENERATE),
-    _embeddings("/api/embed", inputs="input", shape={"embeddings": "["}, loads=True),
+    _embeddings("/api/embed", inputs="input", shape={"embeddings": "[[9"}, loads=True),
     _embeddings(
         "/api/embeddings",
         inputs="prompt",
-        shape={"embedding": "["},
+        shape={"embedding": "[9"},
         reports_usage=False,
         loads=True,
         compares_case=True,
@@ -150,14 +151,16 @@ INFERENCE: Final = (
         "/v1/chat/completions", shape=CHOICES, bounds=MAX_COMPLETION_TOKENS, content_in_parts=True
     ),
     _openai("/v1/completions", shape=CHOICES, bounds=MAX_TOKENS),
-    _embeddings("/v1/embeddings", inputs="input", shape={"data": "["}, decodes=True),
-    _searching("/v1/responses", shape={"output": "["}, bounds=MAX_OUTPUT_TOKENS),
+    _embeddings("/v1/embeddings", inputs="input", shape={"data": "[{"}, decodes=True),
+    _searching("/v1/responses", shape={"output": "[{"}, bounds=MAX_OUTPUT_TOKENS),
     _searching("/v1/messages", shape=MESSAGE, bounds=MAX_TOKENS),
 )
 COUNTING: Final = (Endpoint("/v1/messages/count_tokens", "inference", decodes=True),)
 DESCRIPTIONS: Final = (
     _describing("/api/show", shape=DESCRIPTION, has_legacy_name=True),
-    _describing("/v1/models", shape={"id": '"'}, method="GET", parameter="model", decodes=True),
+    _describing(
+        "/v1/models", shape={"owned_by": '"'}, method="GET", parameter="model", decodes=True
+    ),
 )
 MANAGEMENT: Final = (
     _making("/api/pull"),
@@ -170,7 +173,8 @@ MANAGEMENT: Final = (
     _management("/api/blobs", parameter="digest"),
 )
 LISTINGS: Final = (
-    _listing("/"),
+    _listing("/", method="HEAD", answers_head=False),
+    _listing("/", answers_head=False),
     _listing("/api/tags"),
     _listing("/api/ps", answers_head=False),
     _listing("/api/version"),

@@ -19,6 +19,7 @@ from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import Blame, GatewayError
 from ollama_gateway.flow.admission import ModelCall
 from ollama_gateway.flow.scrubbing import scrubbed
+from ollama_gateway.reasons import AnyReason, Reason, reason_of
 from ollama_gateway.wire.encoding import GZIP, unzipped
 
 CLIENT_ERROR_STATUSES: Final = {400, 413, 415, 422}
@@ -27,8 +28,11 @@ INVALID_REQUEST: Final = (
     'option "',  # api/types.go, Options.FromMap
     "invalid format: ",  # llm/server.go, Completion: the schema is read after the load
     "template: ",  # text/template, passed on by server/prompt.go
+    "this model only supports one image",  # server/prompt.go, chatPrompt
 )
-"""How the errors begin that Ollama sends with status 500 although the request is wrong."""
+"""How the errors begin that Ollama sends with status 500, or older versions as the first line of a
+stream, although the request is wrong.
+"""
 FULL_STATUSES: Final = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 MODEL_NOT_FOUND: Final = re.compile(r"model ['\"].*['\"] not found")
 """Ollama's text for a model that it does not have (server/routes.go)."""
@@ -52,7 +56,7 @@ class AttemptFailed(Exception):
 
     def __init__(
         self,
-        reason: str,
+        reason: AnyReason,
         fault: BackendFault,
         *,
         status: int | None = None,
@@ -68,11 +72,18 @@ class BackendRefused(GatewayError):
     """A 4xx (or a wrong option) in the backend's words; every backend would answer so."""
 
     blame = Blame.CLIENT
-    default_reason = "backend_refused"
+    default_reason = Reason.BACKEND_REFUSED
 
     def __init__(self, status: int, message: str | None) -> None:
         super().__init__(message or "bad request")
         self.status = status
+
+
+def error_as_answer(text: str) -> Exception:
+    """Return the error that an answer with status 200 means, if it is only an error."""
+    if text.startswith(INVALID_REQUEST):
+        return BackendRefused(httpx.codes.INTERNAL_SERVER_ERROR, text)
+    return AttemptFailed(Reason.ERROR_AS_ANSWER, BackendFault.ERROR, message=text)
 
 
 async def read_failure(backend: Backend, call: ModelCall, incoming: BackendAnswer) -> Exception:
@@ -85,7 +96,7 @@ async def read_failure(backend: Backend, call: ModelCall, incoming: BackendAnswe
     if status == httpx.codes.INTERNAL_SERVER_ERROR and text and text.startswith(INVALID_REQUEST):
         return BackendRefused(status, text)
     return AttemptFailed(
-        f"status_{status}",
+        reason_of(status),
         _fault_of(status, text, backend, call),
         status=status,
         message=text,

@@ -7,7 +7,6 @@ long frame is read in outline, slice by slice, and the loop runs between slices.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 import trio
 
@@ -15,8 +14,6 @@ from ollama_gateway.wire.dialects import Dialect, Reading, Shape
 from ollama_gateway.wire.dialects.reading import GARBLED, MAX_PARSED_FRAME, json_object
 from ollama_gateway.wire.outline import SLICE, Outline
 from ollama_gateway.wire.structure import Unreadable
-
-_EMPTY: Final[dict[str, object]] = {"{": {}, "[": [], '"': ""}
 
 
 def slices(data: bytes) -> Iterator[bytes]:
@@ -44,22 +41,9 @@ async def begins_well(frame: bytes, dialect: Dialect, shape: Shape) -> bool:
     data = dialect.data_of(frame)
     if len(frame) <= MAX_PARSED_FRAME:
         document = json_object(data)
-    else:
-        document = await _outlined(data, dialect.relevant_keys)
+    else:  # it was read before, so it is a JSON object
+        document = (await _outline_of(data, dialect.relevant_keys)).sketch
     return document is not None and dialect.begins(document, shape)
-
-
-async def _outlined(data: bytes, names: frozenset[str]) -> dict[str, object]:
-    """Return an object's members: the values of `names`, and empty ones of the right kind.
-
-    The frame was read before, so it is a JSON object.
-    """
-    outline = Outline(names)
-    for part in slices(data):
-        outline.feed(part)
-        await trio.lowlevel.checkpoint()
-    outline.finish()
-    return {member.key: _EMPTY.get(member.kind) for member in outline.members} | outline.document
 
 
 def is_wordless(parts: list[bytes], dialect: Dialect) -> bool:
@@ -78,13 +62,19 @@ def is_wordless(parts: list[bytes], dialect: Dialect) -> bool:
 
 async def _members_of(data: bytes, names: frozenset[str]) -> dict[str, object]:
     """Return an object's members in `names`, and theirs; raises Unreadable."""
-    outline = Outline(names)
-    for part in slices(data):
-        outline.feed(part)
-        await trio.lowlevel.checkpoint()
-    outline.finish()
+    outline = await _outline_of(data, names)
     document = outline.document
     for member in outline.members:
         if member.key in names and member.raw is None and member.kind == "{":
             document[member.key] = await _members_of(data[member.start : member.end], names)
     return document
+
+
+async def _outline_of(data: bytes, names: frozenset[str]) -> Outline:
+    """Read a whole document in outline; raises Unreadable."""
+    outline = Outline(names)
+    for part in slices(data):
+        outline.feed(part)
+        await trio.lowlevel.checkpoint()
+    outline.finish()
+    return outline

@@ -1,4 +1,4 @@
-"""Listening sockets, and our own accept loop around `ClientConnection`.
+"""Our own accept loop around `ClientConnection`.
 
 hypercorn's worker puts every connection in the nursery of the server, so one bad request ends them
 all. Here each connection contains its own errors, and this loop does three things more: it caps
@@ -32,14 +32,14 @@ from hypercorn.trio.worker_context import WorkerContext
 from ollama_gateway.certificates import Certificate
 from ollama_gateway.errors import BadRequest, TooManyConnections
 from ollama_gateway.http.app_tasks import ASGIApp
+from ollama_gateway.http.binding import BACKLOG, listen
 from ollama_gateway.http.connection import ClientConnection, ConnectionLimits
 from ollama_gateway.http.connection_counts import ConnectionCounts
 from ollama_gateway.http.protocol import EarlyErrorRenderer
 from ollama_gateway.http.tls import ServerTLSStream
-from ollama_gateway.keepalive import keep_alive
 from ollama_gateway.log import get_logger
+from ollama_gateway.reasons import Reason
 
-BACKLOG: Final = 1024
 ACCEPTS_PER_TURN: Final = 8
 """Connections accepted in one turn of the event loop: a millisecond of work."""
 HEAD_LIMIT: Final = 32 * 1024
@@ -66,50 +66,6 @@ log = get_logger("listener")
 
 def _worker_context() -> WorkerContext:
     return WorkerContext(max_requests=None)
-
-
-class AddressTaken(Exception):
-    """The address cannot be bound; the message is one line for the operator."""
-
-
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Return TCP sockets bound to every address of `host`; raises AddressTaken with the reason.
-
-    They do not listen yet: a client that connects too early is refused, not kept waiting.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return [_bound(family, address) for family, _, _, _, address in found]
-    except OSError as error:
-        reason = error.strerror or "unknown address"
-        raise AddressTaken(f"cannot listen on {host}:{port}: {reason}") from error
-
-
-def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)
-        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def listen(sockets: Sequence[socket.socket]) -> None:
-    """Let clients connect; raises AddressTaken. A second call does nothing.
-
-    Accepted connections inherit the keepalive options that are set here.
-    """
-    try:
-        for sock in sockets:
-            keep_alive(sock)
-            sock.listen(BACKLOG)
-    except OSError as error:
-        raise AddressTaken("another process has taken the address") from error
 
 
 class _Config(Config):
@@ -186,7 +142,7 @@ class Listener:
                     connection.drain(FIRST_REQUEST_GRACE)
 
     def drain(self, seconds: float) -> None:
-        """Stop accepting once the backlog is empty; close what is left after `seconds`."""
+        """Stop accepting once the backlog is empty; cancel the connections left after `seconds`."""
         self._draining.set()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 
@@ -265,7 +221,7 @@ class Listener:
 
     def _refuse_handshake(self) -> None:
         """Count and log a failed handshake; no answer could be sent."""
-        self.render_early_error(BadRequest("the TLS handshake failed", reason="tls_handshake"))
+        self.render_early_error(BadRequest("the TLS handshake failed", reason=Reason.TLS_HANDSHAKE))
 
     async def _serve(self, connection: ClientConnection, client: str) -> None:
         try:

@@ -22,7 +22,7 @@ import socket
 from collections.abc import MutableMapping
 from typing import Final
 
-from ollama_gateway.http.listener import AddressTaken
+from ollama_gateway.http.binding import AddressTaken
 
 FIRST_DESCRIPTOR: Final = 3
 """The first descriptor that systemd passes."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.keys.cache import KeyCache
-from ollama_gateway.keys.key import APIKey, KeyRefused, StoreError, utc_now
+from ollama_gateway.keys.key import APIKey, StoreError, utc_now
 from ollama_gateway.keys.location import (
     KEYS_FILE,
     KeyStoreLocation,
@@ -18,6 +18,7 @@ from ollama_gateway.keys.location import (
     SQLiteLocation,
     location_of,
 )
+from ollama_gateway.reasons import Reason
 from ollama_gateway.storage.batcher import Batcher, Runner, close_in_time, in_thread
 
 __all__ = [
@@ -61,11 +62,12 @@ async def open_keys(
 
 
 async def find_key(
-    location: KeyStoreLocation, key_id: str, *, runner: Runner = in_thread
-) -> APIKey | None:
-    """Look up one key by its id over a new connection: for operators, not for requests.
+    location: KeyStoreLocation, wanted: str, *, runner: Runner = in_thread
+) -> APIKey:
+    """Look up one key by its id or name over a new connection: for operators, not for requests.
 
     Raises:
+        KeyRefused: there is no such key.
         Unavailable: the store cannot be used.
 
     """
@@ -75,14 +77,13 @@ async def find_key(
             raise StoreError("too many look-ups hang")
         try:
             with closing(location.open()) as store:
-                return store.get(key_id)
+                return store.get(wanted)
         finally:
             _LOOKS.release()
 
     try:
-        key = await runner(find)
-    except KeyRefused:
-        return None
+        return await runner(find)
     except StoreError as error:
-        raise Unavailable("the key store does not answer", reason="keys_unavailable") from error
-    return key if key.id == key_id else None
+        raise Unavailable(
+            "the key store does not answer", reason=Reason.KEYS_UNAVAILABLE
+        ) from error

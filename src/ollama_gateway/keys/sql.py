@@ -1,17 +1,17 @@
-"""The rules of changing keys, shared by all stores in SQL.
+"""A store of keys, and the rules of changing them.
 
-`SQLiteKeys` and `PostgresKeys` bring the statements, each a method without decisions. Every change
-is one transaction, and changes are serialised: what a change has read still holds when it writes.
+`gatewayctl keys` changes keys in a store, and gateways look them up. `SQLiteKeys` and
+`PostgresKeys` bring the statements, each a method without decisions. The rules: a store gets a
+key's text only to hash it, and never stores it; every change is one transaction, and changes are
+serialised, so whatever a change has read still holds when it writes.
 """
 
 from __future__ import annotations
 
 import hmac
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Unpack
+from typing import Final, Unpack
 
 import attrs
 
@@ -26,11 +26,36 @@ from ollama_gateway.keys.key import (
     new_id,
     utc_now,
 )
+from ollama_gateway.keys.statements import KeyStatements
 from ollama_gateway.keys.store import Changes, ImportedKey, KeySecret, MergedKeys, StoredKey
+from ollama_gateway.suggestions import did_you_mean
+
+NAMES: Final = (
+    "id",
+    "name",
+    "models",
+    "endpoints",
+    "created_at",
+    "expires_at",
+    "revoked_at",
+    "user_header",
+    "requests_per_minute",
+    "concurrent_requests",
+    "tokens_per_day",
+    "tokens_per_month",
+)
+"""The columns of a key, in the order of its rows."""
+LISTED: Final = ", ".join(NAMES)
+COLUMNS: Final = ", ".join(f"keys.{name}" for name in NAMES)
 
 
-class SQLKeys(ABC):
-    """A `KeyStore` whose statements a subclass brings; `now` is the wall clock."""
+class KeyStore(KeyStatements):
+    """A store of keys; methods may block, and only one thread at a time may call them.
+
+    Every method raises `StoreError` if the store cannot be used, and `KeyRefused` if the operation
+    is not allowed. A key is named by its id, or by its name if only one unrevoked key (or, without
+    one, only one revoked key) has it. `now` is the wall clock.
+    """
 
     def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
         self._now = now
@@ -44,7 +69,7 @@ class SQLKeys(ABC):
         limits: KeyLimits = KeyLimits(),  # noqa: B008 - frozen
         user_header: str | None = None,
     ) -> tuple[APIKey, str]:
-        """Make a key; return it and its text."""
+        """Make a key; return it and its text, which is stored nowhere."""
         secret = generate()
         rights = {"models": models, "endpoints": endpoints, "limits": limits}
         times = {"created_at": self._now(), "expires_at": expires_at}
@@ -56,7 +81,7 @@ class SQLKeys(ABC):
         return key, secret.text
 
     def add_imported(self, entries: Sequence[ImportedKey]) -> tuple[APIKey, ...]:
-        """Add keys made elsewhere, all or none."""
+        """Add keys made elsewhere, all or none; the error names every wrong line."""
         keys = tuple(APIKey(new_id(), entry.name, created_at=self._now()) for entry in entries)
         with self._change():
             problems = [problem for entry in entries for problem in self._problems(entry)]
@@ -68,7 +93,7 @@ class SQLKeys(ABC):
         return keys
 
     def list(self) -> tuple[APIKey, ...]:
-        """Return all keys, oldest first."""
+        """Return all keys, revoked ones too, oldest first."""
         with self._reading():
             return self._all()
 
@@ -78,7 +103,7 @@ class SQLKeys(ABC):
             return self._get(wanted)
 
     def update(self, wanted: str, **changes: Unpack[Changes]) -> APIKey:
-        """Change a key that is not revoked."""
+        """Change a key that is not revoked, and return it."""
         with self._change():
             before = self._get(wanted)
             if before.revoked_at is not None:
@@ -90,7 +115,7 @@ class SQLKeys(ABC):
         return after
 
     def rotate(self, wanted: str, grace: timedelta = timedelta(0)) -> tuple[APIKey, str]:
-        """Give an active key a new text; the old texts expire after `grace`."""
+        """Give an active key a new text; the old texts expire after `grace`, by default at once."""
         with self._change():
             key, now = self._get(wanted), self._now()
             if not key.is_active(now):
@@ -102,12 +127,21 @@ class SQLKeys(ABC):
         return key, secret.text
 
     def revoke(self, wanted: str) -> APIKey:
-        """End a key for good."""
+        """Revoke a key for good; a revoked key stays as it is."""
         with self._change():
             return self._revoked(self._get(wanted), self._now())
 
+    def delete(self, wanted: str) -> APIKey:
+        """Delete a key that grants no access any more."""
+        with self._change():
+            key = self._get(wanted)
+            if key.is_active(self._now()):
+                raise KeyRefused(f"key {key.id} is active: revoke it first")
+            self._delete(key)
+        return key
+
     def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
-        """Look up unexpired digests in one query."""
+        """Look up unexpired digests in one query; the caller checks whether the key is active."""
         with self._reading():
             found = {digest: (digest, key) for digest, key in self._find(digests, self._now())}
         return [_checked(digest, found.get(digest)) for digest in digests]
@@ -171,8 +205,10 @@ class SQLKeys(ABC):
         best = [key for key in found if key.revoked_at is None] or found
         if not best:
             # The operator may have given a key's text instead of its id: do not repeat it.
-            named = "with this text" if wanted.startswith(PREFIX) else repr(wanted[:100])
-            raise KeyRefused(f"no key {named}: `gatewayctl keys list` shows them")
+            if wanted.startswith(PREFIX):
+                raise KeyRefused("no key with this text: `gatewayctl keys list` shows them")
+            near = did_you_mean(wanted, (key.name for key in self._all()))
+            raise KeyRefused(f"no key {wanted[:100]!r}{near}: `gatewayctl keys list` shows them")
         if len(best) > 1:
             ids = ", ".join(key.id for key in best)
             raise KeyRefused(f"several keys were named {wanted!r}: give one id ({ids})")
@@ -199,58 +235,6 @@ class SQLKeys(ABC):
         for stored in here.values():
             if texts & {secret.digest for secret in stored.secrets}:
                 yield f"key {key.id}: its text is in the store already, as key {stored.key.id}"
-
-    @abstractmethod
-    def _reading(self) -> AbstractContextManager[None]:
-        """Enter a read in which the statements below may be used."""
-
-    @abstractmethod
-    def _change(self) -> AbstractContextManager[None]:
-        """Enter a serialised change: committed at its end, rolled back if it raises."""
-
-    @abstractmethod
-    def _all(self) -> tuple[APIKey, ...]:
-        """Return all keys, oldest first."""
-
-    @abstractmethod
-    def _by_id(self, key_id: str) -> tuple[APIKey, ...]:
-        """Return the key of an id, or none."""
-
-    @abstractmethod
-    def _by_name(self, name: str) -> tuple[APIKey, ...]:
-        """Return all keys of a name, revoked ones too."""
-
-    @abstractmethod
-    def _find(self, digests: Sequence[str], now: datetime) -> Iterator[tuple[str, APIKey]]:
-        """Yield those of these digests that have not expired, with their keys."""
-
-    @abstractmethod
-    def _secrets(self) -> Iterator[KeySecret]:
-        """Yield all digests."""
-
-    @abstractmethod
-    def _has_secret(self, digest: str) -> bool:
-        """Whether the store has a digest, expired or not."""
-
-    @abstractmethod
-    def _insert(self, key: APIKey) -> None:
-        """Insert a key."""
-
-    @abstractmethod
-    def _write(self, key: APIKey) -> None:
-        """Overwrite the key of this id."""
-
-    @abstractmethod
-    def _insert_secret(self, secret: KeySecret) -> None:
-        """Insert a digest."""
-
-    @abstractmethod
-    def _end_secrets(self, key: APIKey, when: datetime) -> None:
-        """Let all texts of a key expire by then."""
-
-    @abstractmethod
-    def _forget_secrets(self, now: datetime) -> None:
-        """Delete the expired digests."""
 
 
 def _is_revoked_there(mine: StoredKey, other: StoredKey) -> bool:

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+from typing import Final
+from zlib import crc32
+
 import attrs
 
 from ollama_gateway.ledger.document import Document, document_of
-from ollama_gateway.ledger.record import AuditRecord
+from ollama_gateway.ledger.record import FAILED, AuditRecord
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 
-log = get_logger("exchange")
+EXCHANGE: Final = "exchange"
+"""The event of a finished request."""
+
+log = get_logger(EXCHANGE)
 
 
-def log_record(record: AuditRecord) -> None:
-    """Log one line for an exchange."""
-    log.info("exchange", **document_of(record))
+def log_record(record: AuditRecord, share: float = 1.0) -> None:
+    """Log one line for an exchange: a warning if it failed.
+
+    Args:
+        record: the finished record.
+        share: of the others, the share that is logged (`log.requests`), by a hash of their ids, so
+            that all who know an id know whether its line exists.
+
+    """
+    if _has_failed(record):
+        log.warning(EXCHANGE, **document_of(record))
+    elif share >= 1 or crc32(record.request_id.encode()) < share * 2**32:
+        log.info(EXCHANGE, **document_of(record))
+
+
+def _has_failed(record: AuditRecord) -> bool:
+    """Whether the gateway or a backend failed; a limit, a wrong key or a client's end do not."""
+    return record.outcome in FAILED or record.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @attrs.frozen

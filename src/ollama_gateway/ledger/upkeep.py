@@ -17,7 +17,7 @@ from ollama_gateway.ledger.ownership import has_past, recover
 from ollama_gateway.ledger.read.reporting import ReportFault
 from ollama_gateway.ledger.retention import HOUR, LOOKED_AT, Clocks, began_of, shown
 from ollama_gateway.ledger.writer import JournalWriter
-from ollama_gateway.log import get_logger
+from ollama_gateway.log import get_logger, get_unfiltered_logger
 from ollama_gateway.storage.batcher import Runner
 
 TICK: Final = 30.0
@@ -26,6 +26,7 @@ TICK: Final = 30.0
 _LAST_BEGAN: Final = """SELECT CAST(document AS TEXT) FROM rows WHERE seq <= ?
     ORDER BY seq DESC LIMIT ?"""
 _log = get_logger("audit")
+_heads = get_unfiltered_logger("audit")
 
 
 @attrs.define(eq=False)
@@ -85,7 +86,7 @@ class Upkeep:
         head = self.writer.journal.head
         if head != self._logged_head:
             name = self.writer.journal.path.stem
-            _log.info("audit head", journal=name, rows=head.seq, hash=head.hash.hex())
+            _heads.info("audit head", journal=name, rows=head.seq, hash=head.hash.hex())
         self._logged_head = head
 
     async def _before(self) -> float | None:

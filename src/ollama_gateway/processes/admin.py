@@ -26,6 +26,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import figures, merging
 from ollama_gateway.processes.figures import MetricFamilies
 from ollama_gateway.processes.merging import JSONObject
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin import JSON_HEADERS, METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.routes import Routes
@@ -106,6 +107,7 @@ class MergedAdmin:
                 "/readyz": self.ready,
                 "/metrics": self.page,
                 "/status.json": self.status,
+                "/models.json": self.pass_on,
             },
             {"/limits": self.pass_on, "/explain": self.pass_on},
         )
@@ -153,13 +155,14 @@ class MergedAdmin:
         }
 
     async def pass_on(self, ask: Ask) -> None:
-        """`/limits/KEY_ID` and `/explain/MODEL`, as one process answers them."""
+        """`/models.json`, `/limits/KEY_ID` and `/explain/MODEL`, as one process answers them."""
+        path = "/".join(filter(None, [ask.path, ask.parameter]))
         query = f"?{ask.query}" if ask.query else ""
         for member in self.roster.serving:
-            answer = await self._ask(member, f"{ask.path}/{ask.parameter}{query}")
+            answer = await self._ask(member, path + query)
             if answer is not None:
                 return await ask.downstream.respond(answer.status, JSON_HEADERS, answer.body)
-        raise Unavailable("no process answers, try again", reason="no_process", retry_after=1)
+        raise Unavailable("no process answers, try again", reason=Reason.NO_PROCESS, retry_after=1)
 
     async def _documents(
         self, target: str, host: str = "localhost"

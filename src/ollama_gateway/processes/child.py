@@ -18,6 +18,8 @@ import trio
 
 from ollama_gateway import log_output
 from ollama_gateway.build import Gateway
+from ollama_gateway.ledger.log import EXCHANGE
+from ollama_gateway.ledger.summary import log_line
 from ollama_gateway.log import get_logger
 from ollama_gateway.processes.spawn import READY, Assignment, receive_assignment, wait_for_drain
 from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
@@ -31,7 +33,10 @@ def main() -> int:
         return 0  # the parent has ended
     settings = assignment.settings
     writer = log_output.configure(
-        settings.log.level, settings.log.format, process=assignment.number
+        settings.log.level,
+        settings.log.format,
+        process=assignment.number,
+        summaries={EXCHANGE: log_line},
     )
     sockets = assignment.sockets()
     path = Path(sockets.admin[0].getsockname())

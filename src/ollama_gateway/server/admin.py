@@ -8,27 +8,34 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote
 
 import anyio
 import attrs
 
 from ollama_gateway.backends.backends import Backends
+from ollama_gateway.backends.catalog import names
 from ollama_gateway.backends.selection import RouteRequest
 from ollama_gateway.errors import BadRequest, NotFound
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.hedging import Hedging
-from ollama_gateway.keys.key import APIKey, utc_now
+from ollama_gateway.keys.key import APIKey, KeyRefused, utc_now
 from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.printable import printable
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.degraded import degraded_backends
 from ollama_gateway.server.explain import explain, facts_of
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
+
+if TYPE_CHECKING:  # redis only where it is configured
+    from ollama_gateway.backends.shared import CatalogCopier
+    from ollama_gateway.storage.redis_faults import RedisFault
 
 JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json")]
 METRICS_HEADERS: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
@@ -45,10 +52,14 @@ class Admin:
     keys_are_degraded: Callable[[], bool]
     """Whether only keys that were seen lately can be checked."""
     limits: Limiter
+    copier: CatalogCopier | None
+    """Keeps the copy of the catalog in Redis, if there is a Redis."""
     audit: AuditServices
     hedging: Hedging
-    find_key: Callable[[str], Awaitable[APIKey | None]]
-    """Finds a key by its id; None if there is no such key."""
+    find_key: Callable[[str], Awaitable[APIKey]]
+    """Finds a key by its id or name; raises KeyRefused if there is no such key."""
+    settings_file: Path | None
+    """The file that the settings come from."""
     requests_running: Callable[[], int]
     connections_open: Callable[[], int]
     is_draining: bool = False
@@ -61,6 +72,7 @@ class Admin:
                 "/readyz": self.ready,
                 "/metrics": self.figures,
                 "/status.json": self.status,
+                "/models.json": self.models,
             },
             {"/limits": self.usage, "/explain": self.explain},
         )
@@ -94,7 +106,12 @@ class Admin:
             found.append("the audit journal cannot be written: a restart would lose records")
         if self.limits.usage_journal.is_failing:
             found.append("the usage journal cannot be written: a restart would lose usage")
+        if (fault := self._copy_fault()) is not None:
+            found.append(f"the copy of the catalog in Redis is not up to date: {fault.line}")
         return found
+
+    def _copy_fault(self) -> RedisFault | None:
+        return None if self.copier is None else self.copier.failure
 
     async def health(self, ask: Ask) -> None:
         """Answer `/healthz`: the process is alive."""
@@ -127,6 +144,7 @@ class Admin:
             "ready": not self.why_not_ready(),
             "reasons": self.why_not_ready(),
             "degraded": self.degraded(),
+            "settings": self.settings_file and printable(str(self.settings_file)),
             "requests": self.requests_running(),
             "connections": self.connections_open(),
             "waiting": len(self.backends.line),
@@ -134,9 +152,14 @@ class Admin:
             "limits": {
                 "store": self.limits.store.name,
                 "why_not": self.limits.store.why_not,
+                "cause": self.limits.store.cause,
                 "requests": self.limits.open,
                 "settlements_waiting": self.limits.store.settlements_waiting,
                 "spending_file_failing": self.limits.usage_journal.is_failing,
+            },
+            "catalog_copy": {
+                "cause": fault.word if (fault := self._copy_fault()) else None,
+                "why_not": fault.line if fault else None,
             },
             "audit": {
                 "mode": "strict" if self.audit.writer.is_strict else "buffered",
@@ -167,13 +190,21 @@ class Admin:
         }
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(status).encode())
 
+    async def models(self, ask: Ask) -> None:
+        """Answer `/models.json`: the names of all models, which `gatewayctl` completes."""
+        body = {"models": names(self.backends.catalog.models.values())}
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
+
     async def usage(self, ask: Ask) -> None:
         """Answer `/limits/KEY_ID`: how much of its limits a key has used.
 
         404 for an unknown key, 503 if a store does not answer.
         """
-        key = await self.find_key(ask.parameter)
-        if key is None:
+        try:
+            key = await self.find_key(ask.parameter)
+        except KeyRefused:
+            raise NotFound from None
+        if key.id != ask.parameter:  # a name may pass to another key
             raise NotFound
         statuses = await self.limits.statuses(key.id, key.limits)
         body = {
@@ -192,15 +223,16 @@ class Admin:
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
     async def explain(self, ask: Ask) -> None:
-        """Answer `/explain/MODEL?key=ID`: which backend would get a request now, and why.
+        """Answer `/explain/MODEL?key=KEY`: which backend would get a request now, and why.
 
-        400 for an unknown key.
+        KEY is an id or a name; 400 if it is unknown.
         """
         model = ModelName.parse(unquote(ask.parameter))
         given = parse_qs(ask.query).get("key")
-        key = await self.find_key(given[0]) if given else None
-        if given and key is None:
-            raise BadRequest("no such key")
+        try:
+            key = await self.find_key(given[0]) if given else None
+        except KeyRefused as error:
+            raise BadRequest(str(error)) from None
         now = anyio.current_time()
         delay = self.hedging.delay(model.key)
         body = {
@@ -214,5 +246,5 @@ class Admin:
 
 
 def _may_use(key: APIKey, model: ModelName) -> bool:
-    """True if the key is active and has the right to the model."""
+    """Return True if the key is active and has the right to the model."""
     return key.is_active(utc_now()) and key.principal().may_use(model)

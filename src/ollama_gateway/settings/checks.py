@@ -16,8 +16,8 @@ from ollama_gateway.settings.model import (
     ServerSettings,
     StorageSettings,
 )
-from ollama_gateway.settings.stores import fault_of_database, fault_of_redis
-from ollama_gateway.settings.units import discreet, show_bytes, shown
+from ollama_gateway.settings.stores import fault_of_database, fault_of_redis, overridden_in
+from ollama_gateway.settings.units import discreet, show_bytes, show_seconds, shown
 from ollama_gateway.wire.origins import Origins
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ RESERVED: Final = frozenset(
 
 SLIRP4NETNS: Final = IPv4Network("10.0.2.0/24")
 """The network inside a rootless container of podman: its port forwarding hides the client."""
+SHORTEST_TIMEOUT: Final = 0.05
+LONGEST_TIMEOUT: Final = 5.0
+"""Seconds of `redis.timeout`: a heartbeat a second must get through before a lease of 30 s ends."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 
@@ -146,6 +149,9 @@ def warnings(
                 f"{table.name_of('anonymous_networks')}: covers {SLIRP4NETNS}: if a rootless"
                 " container publishes the port (slirp4netns), all clients have an address there"
             )
+        if isinstance(value, RedisSettings) and value.url is not None:
+            for name in overridden_in(value.url.reveal()):
+                yield f"{table.name_of('url')}: its {name} has no effect: the gateway sets it"
     seen: dict[str, str] = {}
     for table, backend in backends:
         first = seen.setdefault(backend.url, table.path)
@@ -219,10 +225,11 @@ def _of_processes(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
 
 
 def _of_redis(table: Table, redis: RedisSettings) -> Iterator[str]:
-    if redis.url is None:
-        return
-    if fault := fault_of_redis(redis.url.reveal()):
+    if redis.url is not None and (fault := fault_of_redis(redis.url.reveal())):
         yield f"{table.name_of('url')}: {fault}"
+    if not SHORTEST_TIMEOUT <= redis.timeout <= LONGEST_TIMEOUT:
+        shortest, longest = show_seconds(SHORTEST_TIMEOUT), show_seconds(LONGEST_TIMEOUT)
+        yield f"{table.name_of('timeout')}: must be from {shortest} to {longest}"
 
 
 def _of_storage(table: Table, storage: StorageSettings) -> Iterator[str]:

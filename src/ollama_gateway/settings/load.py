@@ -1,4 +1,4 @@
-"""Make `Settings` from a file and the environment, or report everything that is wrong with them.
+"""Make `Settings` from a file and the environment, or report every problem with them.
 
 After a problem `load` goes on as long as it can find more, and raises one `SettingsError` with all
 of them. No content of a file or variable makes it raise anything else. The steps: `files` finds and
@@ -93,6 +93,7 @@ def load(
     settings = Settings(
         **{table.path: value for table, value in sections},
         backends=tuple(backend for _, backend in backends),
+        source=source and source.absolute(),
     )
     warnings = [*tables.unknown_variables(env), *checks.warnings(sections, backends)]
     return Loaded(settings, source, tuple(map(_clipped, warnings)), _origins(sections, backends))

@@ -52,6 +52,7 @@ LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"],
     Codec(units.one_of("debug", "info", "warning", "error")),
 ]
+LoggedShare = Annotated[float, Codec(units.logged_share, show=units.show_logged_share)]
 LogFormat = Annotated[Literal["auto", "text", "json"], Codec(units.one_of("auto", "text", "json"))]
 
 
@@ -177,6 +178,8 @@ class RedisSettings:
 
     url: SecretOrNone = None
     """`redis://`, `rediss://` or `unix://`; a secret, as it may hold a password."""
+    timeout: SomeDuration = 0.25
+    """Seconds that it has for an answer, or for a connection."""
 
 
 @attrs.frozen
@@ -225,6 +228,8 @@ class LogSettings:
     """The lowest level written."""
     format: LogFormat = "auto"
     """`auto`: text on a terminal, JSON lines otherwise."""
+    requests: LoggedShare = 1.0
+    """The share of requests, of those that did not fail, that have a line in the log."""
 
 
 @attrs.frozen
@@ -241,6 +246,9 @@ class Settings:
     limits: LimitSettings = LimitSettings()
     auth: AuthSettings = AuthSettings()
     log: LogSettings = LogSettings()
+    source: Path | None = attrs.field(default=None, eq=False)
+    """The absolute path of the settings file; None if there is none. Equal settings may have
+    different files."""
 
 
 def fields_of(cls: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
@@ -251,6 +259,6 @@ def fields_of(cls: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
 SECTIONS: Final[Mapping[str, type[Any]]] = {
     field.name: field.type
     for field in fields_of(Settings)
-    if field.name != "backends" and field.type is not None
+    if field.type is not None and attrs.has(field.type)
 }
 """Every `[section]` and its class, in the order of the file, except `[[backends]]`."""

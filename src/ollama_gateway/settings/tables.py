@@ -9,7 +9,6 @@ list of backends comes whole from one source: `OLLAMA_BACKENDS`, else the file, 
 
 from __future__ import annotations
 
-import difflib
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -17,6 +16,7 @@ import attrs
 
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.units import Codec, discreet
+from ollama_gateway.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,12 +71,6 @@ def codec_of(annotation: object) -> Codec | None:
     return next((item for item in found if isinstance(item, Codec)), None)
 
 
-def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ` (did you mean ...?)`, or an empty string."""
-    found = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=cutoff)
-    return f" (did you mean {found[0]}?)" if found else ""
-
-
 def sections(
     document: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
 ) -> dict[str, Table]:
@@ -93,7 +87,7 @@ def _nearest_top(key: str) -> str:
     owner = next((s for s, cls in SECTIONS.items() if key in attrs.fields_dict(cls)), None)
     if owner is not None:
         return f" (did you mean {owner}.{key}?)"
-    return nearest(key, [*SECTIONS, "backends"])
+    return did_you_mean(key, [*SECTIONS, "backends"])
 
 
 def _section(name: str, found: object, environ: Mapping[str, str], problems: list[str]) -> Table:
@@ -126,7 +120,7 @@ def _nearest_variable(name: str, known: Iterable[str]) -> str:
     if name.startswith("GATEWAY_BACKEND"):
         return " (did you mean OLLAMA_BACKENDS?)"
     # A high cutoff, because all names share their beginning.
-    return nearest(name, known, cutoff=0.85)
+    return did_you_mean(name, known, cutoff=0.85)
 
 
 def backends(

@@ -13,8 +13,9 @@ import attrs
 
 from ollama_gateway.settings.model import BackendSettings, fields_of
 from ollama_gateway.settings.secret import SecretText, read_secret
-from ollama_gateway.settings.tables import Table, codec_of, nearest
+from ollama_gateway.settings.tables import Table, codec_of
 from ollama_gateway.settings.units import discreet
+from ollama_gateway.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +58,7 @@ def typed(table: Table, cls: type[T], secrets: Secrets, problems: list[str]) -> 
 def _unknown(table: Table, cls: type[Any]) -> list[str]:
     known = sorted(attrs.fields_dict(cls))
     return [
-        f"{table.name_of(key)}: unknown setting{nearest(key, known)}"
+        f"{table.name_of(key)}: unknown setting{did_you_mean(key, known)}"
         for key in sorted(table.values.keys() - set(known))
     ]
 

@@ -49,6 +49,7 @@ _BYTES: Final = {
     "tb": 10**12,
 }
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
+_SAMPLED = re.compile(r"sampled (0?\.[0-9]{1,9})")
 _SIZE = re.compile(r"([0-9]{1,19}) ?([A-Za-z]{0,3})")
 
 
@@ -165,6 +166,21 @@ def ratio(value: object) -> float:
     if not is_number or not 0 <= value <= 1:  # type: ignore[operator]
         raise ValueError(f"{shown(value)} is not a number from 0 to 1")
     return float(value)  # type: ignore[arg-type]
+
+
+def logged_share(value: object) -> float:
+    """Read `all`, `failed` or `sampled 0.01`, as a share from 0 to 1."""
+    if value in ("all", "failed"):
+        return float(value == "all")
+    match = _SAMPLED.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not 0 < float(match[1]) < 1:
+        raise ValueError(f'{shown(value)} is not one of "all", "failed", "sampled 0.01"')
+    return float(match[1])
+
+
+def show_logged_share(share: float) -> str:
+    """Show a share as `logged_share` reads it."""
+    return {1.0: "all", 0.0: "failed"}.get(share) or f"sampled {Decimal(repr(share)):f}"
 
 
 def flag(value: object) -> bool:

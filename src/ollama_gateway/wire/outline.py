@@ -19,6 +19,10 @@ MAX_KEPT_VALUE: Final = 4 * 1024
 """Bytes of a value that is kept; an empty object stands for a longer one."""
 MAX_MEMBERS: Final = 200
 """Members of the outermost object; Ollama writes up to 20."""
+UNREAD: Final[list[object]] = []
+"""Stands for an array with elements, which are not read; told from others by its identity."""
+_EMPTY: Final[dict[str, object]] = {"{": {}, "[": UNREAD, '"': "", "n": None}
+"""Values of the right kind, by the first character; 0 stands for all others."""
 
 
 class Outline:
@@ -57,8 +61,18 @@ class Outline:
         """Return the relevant members that have ended."""
         return {member.key: _value(member) for member in self.members if self._is_relevant(member)}
 
+    @property
+    def sketch(self) -> dict[str, object]:
+        """Return `document` and all other members that have begun, with empty values."""
+        return {member.key: _stand_in(member) for member in self.members} | self.document
+
     def _is_relevant(self, member: TopLevelMember) -> bool:
         return member.key in self._relevant_keys and member.end >= 0
+
+
+def _stand_in(member: TopLevelMember) -> object:
+    is_empty_array = member.kind == "[" and member.end - member.start == len("[]")
+    return [] if is_empty_array else _EMPTY.get(member.kind, 0)
 
 
 def _value(member: TopLevelMember) -> object:

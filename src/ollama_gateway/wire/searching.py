@@ -22,8 +22,7 @@ from ollama_gateway.wire.splicing import array_at, elements
 PASSES: Final = 4
 """Runs of the model for one such request: the first, and one after each of three searches."""
 
-
-LONGEST_TOOLS: Final = 256 * 1024
+MAX_TOOLS_BYTES: Final = 256 * 1024
 """Bytes of tools of which some may be taken out: as much as is read in one go."""
 
 
@@ -38,15 +37,17 @@ def wants_search(body: RequestBody) -> Steps[bool]:
     return False
 
 
-def without_search(body: RequestBody) -> RequestBody | None:
+def without_search(body: RequestBody, document: dict[str, object]) -> RequestBody | None:
     """Take the search tools out of a body that has some; None where that is not to be done.
+
+    `document` holds the body's fields, as `fields_of` reads them.
 
     Codex offers a search in every request, beside its own tools. Where a search is the only tool,
     or `tool_choice` asks for one, the client wants it: then, and where the body is not plain
     (members that are there twice, or in another spelling), it is to be refused.
     """
     text, start = _tools_of(body)
-    if text is None or _is_chosen(body):
+    if text is None or _is_chosen(body, document):
         return None
     try:
         kept, count = _kept(text)
@@ -65,20 +66,20 @@ def without_search(body: RequestBody) -> RequestBody | None:
 
 
 def _tools_of(body: RequestBody) -> tuple[str | None, int]:
-    """The text of the one member `tools`, and at which byte it begins."""
+    """Return the text of the only member `tools`, and its first byte."""
     if isinstance(body, bytes):
         return array_at(body, "tools")
     members = [member for member in body.found.members if go_fold(member.key) == "tools"]
     if [member.key for member in members] != ["tools"]:
         return None, 0
     (member,) = members
-    if member.kind != "[" or member.end - member.start > LONGEST_TOOLS:
+    if member.kind != "[" or member.end - member.start > MAX_TOOLS_BYTES:
         return None, 0
     return body.value(member).decode(), member.start
 
 
 def _kept(text: str) -> tuple[list[str], int]:
-    """The tools that are no search, as they are written, and how many there are in all."""
+    """Return the text of each tool that is no search, and the number of all tools."""
     kept, count = [], 0
     for tool in elements(text):
         count += 1
@@ -90,13 +91,14 @@ def _kept(text: str) -> tuple[list[str], int]:
     return kept, count
 
 
-def _is_chosen(body: RequestBody) -> bool:
-    """Whether `tool_choice` names a search, however deep."""
+def _is_chosen(body: RequestBody, document: dict[str, object]) -> bool:
+    """Return whether `tool_choice` names a search, however deep."""
     if isinstance(body, bytes):
-        return WEB_SEARCH in json.dumps(lookup(json.loads(body), "tool_choice"))
+        return WEB_SEARCH in json.dumps(lookup(document, "tool_choice"))
     chosen = [m for m in body.found.members if go_fold(m.key) == "tool_choice"]
     return any(
-        m.end - m.start > LONGEST_TOOLS or WEB_SEARCH.encode() in body.value(m) for m in chosen
+        m.end - m.start > MAX_TOOLS_BYTES or WEB_SEARCH in json.dumps(json.loads(body.value(m)))
+        for m in chosen
     )
 
 

@@ -96,9 +96,10 @@ def without_member(data: bytes, name: str) -> bytes:
 
 
 def array_at(data: bytes, name: str) -> tuple[str | None, int]:
-    """The text of the array that is a body's only member of this name, and its first byte.
+    """Return the text of the array that is a body's only member of this name, and its first byte.
 
-    None where there is none, several, another spelling, or something else than an array.
+    The text is None if there is no such member or more than one, if it is spelled differently, or
+    if it is no array.
     """
     text = data.decode()
     found = _scanned(text, text.index("{"), name, go_fold).found
@@ -109,7 +110,7 @@ def array_at(data: bytes, name: str) -> tuple[str | None, int]:
 
 
 def elements(array: str) -> Iterator[str]:
-    """The elements of an array, as they are written."""
+    """Yield the text of each element of an array."""
     position = _after_separator(array, 1)
     while array[position] != "]":
         _, end = _DECODER.raw_decode(array, position)

@@ -11,7 +11,6 @@ reads longer ones, because json holds the interpreter until it has read everythi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from ollama_gateway.wire.dialects import Dialect, Reading, Shape
@@ -66,13 +65,9 @@ class WholeAnswer:
     @property
     def is_good(self) -> bool:
         """Return whether the answer may be passed on: a good one has begun, and no error."""
-        members = self._outline.members if self._outline is not None else ()
-        kinds = {member.key: member.kind for member in members}
-        has_begun = kinds.get("error", "n") == "n" and self._has_shape(kinds)
+        document = self._outline.sketch if self._outline is not None else {}
+        has_begun = document.get("error") is None and has_shape(document, self._shape)
         return self._is_passing or (has_begun and not self._is_kept)
-
-    def _has_shape(self, kinds: Mapping[str, str]) -> bool:
-        return any(kinds.get(name) == kind for name, kind in self._shape.items())
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take at most `SLICE` bytes; raises FrameTooLong, FrameGarbled."""
@@ -106,20 +101,23 @@ class WholeAnswer:
         self.is_ended = True
         if self._outline is None:
             body = b"".join(self._held)
-            document = json_object(body)
-            self._meaning = GARBLED if document is None else self._dialect.interpret_body(document)
-            if self._meaning.error is None and not has_shape(document or {}, self._shape):
-                self._meaning = GARBLED
+            self._meaning = self._meaning_of(json_object(body))
             return [body] if body else []
         try:
             self._outline.finish()
-            self._meaning = self._dialect.interpret_body(self._outline.document)
-            kinds = {member.key: member.kind for member in self._outline.members}
-            if self._meaning.error is None and not self._has_shape(kinds):
-                self._meaning = GARBLED
+            self._meaning = self._meaning_of(self._outline.sketch)
         except Unreadable:
             self._meaning = GARBLED
         return self._held
+
+    def _meaning_of(self, document: dict[str, object] | None) -> Reading:
+        """Return the meaning of the complete document, which is an error or has the shape."""
+        if document is None:
+            return GARBLED
+        meaning = self._dialect.interpret_body(document)
+        if meaning.error is None and not self._dialect.is_answer(document, self._shape):
+            return GARBLED
+        return meaning
 
     def _read_on(self) -> None:
         """Read the last chunk into the outline, or all held chunks if there was no outline yet."""

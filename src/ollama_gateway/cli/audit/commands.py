@@ -2,8 +2,8 @@
 
 The commands read the journals of `storage.data_dir`, whether a gateway runs or not, and with
 `storage.database_url` the records of all machines in PostgreSQL; they never change anything.
-Records come in the order in which their requests ended (`ledger/read/journals.py`), so following
-the log only means to go on reading.
+Records come in the order in which their requests ended (`ledger/read/journals.py`), so
+to follow the log is to go on reading.
 
 Exit codes: 1 if something cannot be read, a request is unknown or a chain does not hold; 2 for
 errors on the command line or in the settings.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, takewhile
 from typing import Annotated, Final
 
@@ -35,9 +35,10 @@ from ollama_gateway.cli.audit.options import (
 )
 from ollama_gateway.cli.audit.sources import error_printer, opened, readable_in_part, until_stopped
 from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
+from ollama_gateway.cli.audit.unknown import exit_if_unknown
 from ollama_gateway.cli.audit.verify import verify
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_for_stores
+from ollama_gateway.cli.output import TablePrinter, print_json, say
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import Source, merged, start_at_newest
 from ollama_gateway.ledger.read.records import StoredRecord
@@ -48,6 +49,8 @@ app = typer.Typer(
 )
 app.command("verify")(verify)
 
+FIRST: Final = 200
+"""Records from which the widths of the table are taken."""
 NAP: Final = 0.5
 """Seconds between two looks for new records."""
 
@@ -67,6 +70,7 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     follow: FollowOption = False,  # noqa: FBT002 - a flag
     is_open: OpenOption = False,  # noqa: FBT002 - a flag
     config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """List requests, one per line, in the order in which they ended."""
@@ -75,14 +79,19 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     wanted = Filter(time_range, key, model, backend, outcome, reason, end_user, endpoint)
     settings = load_for_stores(config)
     with opened(settings, "audit list") as audit_log, readable_in_part("audit list"):
-        records = _records(audit_log, wanted, limit)
         running = filter(wanted.matches, audit_log.running()) if is_open else ()
+        recorded = _records(audit_log, wanted, limit)
+        records = chain(recorded if follow else islice(recorded, limit), running)
+        first = list(islice(records, FIRST))
+        if not first and limit != 0:
+            exit_if_unknown(settings, wanted, "audit list")
         if not follow:
-            _print(chain(islice(records, limit), running), as_json=as_json)
+            _print(first, records, as_json=as_json, wide=wide)
             return
         with until_stopped() as stopped:
-            found = chain(records, running, _following(audit_log, wanted, stopped))
-            _print(takewhile(lambda _: not stopped.is_set(), found), as_json=as_json)
+            found = chain(records, _following(audit_log, wanted, stopped))
+            others = takewhile(lambda _: not stopped.is_set(), found)
+            _print(first, others, as_json=as_json, wide=wide)
 
 
 @app.command()
@@ -119,8 +128,17 @@ def _following(
         yield from filter(wanted.matches, merged(audit_log.segments(), wanted.time_range))
 
 
-def _print(records: Iterable[StoredRecord], *, as_json: bool) -> None:
-    if not as_json:
-        say(render.head())
-    for record in records:
-        say(json.dumps(record.document) if as_json else render.line(record))
+def _print(
+    first: Sequence[StoredRecord], others: Iterable[StoredRecord], *, as_json: bool, wide: bool
+) -> None:
+    """Print records; the widths of the table are those of the first ones."""
+    if as_json:
+        for record in chain(first, others):
+            say(json.dumps(record.document))
+        return
+    rows = [render.row_of(record) for record in first] or [render.TYPICAL]
+    table = TablePrinter(render.COLUMNS, rows, wide=wide)
+    table.print_head()
+    for record in chain(first, others):
+        table.print_row(render.row_of(record))
+    table.print_hint()

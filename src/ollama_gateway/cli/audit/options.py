@@ -7,16 +7,23 @@ from typing import Annotated, Any
 import typer
 
 from ollama_gateway.cli.audit.outcomes import OUTCOMES
+from ollama_gateway.cli.completion import complete_backend, complete_key, complete_model
 from ollama_gateway.settings.units import shown
 
 
-def _only(flag: str, requests: str) -> Any:
-    return typer.Option(flag, metavar=flag[2:].upper(), help=f"Only {requests}.")
+def _only(flag: str, requests: str, complete: Any = None) -> Any:
+    return typer.Option(
+        flag, metavar=flag[2:].upper(), help=f"Only {requests}.", autocompletion=complete
+    )
 
 
-KeyFilterOption = Annotated[str | None, _only("--key", "requests of this key, by its id or name")]
-ModelOption = Annotated[str | None, _only("--model", "requests for this model")]
-BackendOption = Annotated[str | None, _only("--backend", "requests that this backend answered")]
+KeyFilterOption = Annotated[
+    str | None, _only("--key", "requests of this key, by its id or name", complete_key)
+]
+ModelOption = Annotated[str | None, _only("--model", "requests for this model", complete_model)]
+BackendOption = Annotated[
+    str | None, _only("--backend", "requests that this backend answered", complete_backend)
+]
 OutcomeOption = Annotated[
     str | None, _only("--outcome", f"requests with this outcome: {', '.join(OUTCOMES)}")
 ]

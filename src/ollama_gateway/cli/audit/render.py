@@ -5,20 +5,16 @@ Every value is shown so that a terminal takes it for text (`printable`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from operator import itemgetter
-from typing import Any, Final
-
-import attrs
+from collections.abc import Iterator
+from typing import Final
 
 from ollama_gateway.cli.audit.outcomes import OUTCOMES
+from ollama_gateway.cli.table import NOTHING, Column, Row
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.read.records import StoredRecord
+from ollama_gateway.ledger.summary import RUNNING, milliseconds, outcome_of, tokens_of
 from ollama_gateway.printable import printable
-from ollama_gateway.reasons import words_of
-
-RUNNING: Final = "running"
-"""Shown as the outcome of a request that has none yet."""
+from ollama_gateway.reasons import Reason, words_of
 
 _SOURCES: Final = {
     "reported": ", as the backend reported",
@@ -26,18 +22,11 @@ _SOURCES: Final = {
     "prompt_counted": ", the prompt estimated here, the rest as the backend reported",
     "completion_counted": ", the completion estimated here, the rest as the backend reported",
 }
-_WIDEST: Final = 40
-"""Characters of a cell; `audit show` has the whole value."""
 
 
-def head() -> str:
-    """Return the line with the names of the columns."""
-    return _line([column.name for column in _COLUMNS])
-
-
-def line(record: StoredRecord) -> str:
-    """Return a record on one line. Widths are fixed; a longer cell shifts the rest of its line."""
-    return _line([_cell(column.value(record.document)) for column in _COLUMNS])
+def row_of(record: StoredRecord) -> Row:
+    """Return a record's cells in `audit list`."""
+    return tuple(NOTHING if cell is None else str(cell) for cell in _cells(record.document))
 
 
 def render_record(record: StoredRecord) -> Iterator[str]:
@@ -45,7 +34,8 @@ def render_record(record: StoredRecord) -> Iterator[str]:
     for name, value in _facts(record):
         yield f"{name:<13}{value}"
     yield ""
-    yield from _timeline(record.document)
+    for when, what in timeline(record.document):
+        yield f"{when:>27}  {what}"
 
 
 def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
@@ -69,35 +59,29 @@ def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
     )
 
 
-def _timeline(document: Document) -> Iterator[str]:
-    yield f"{document['started_at']}  the request arrived"
+def timeline(document: Document) -> Iterator[tuple[str, str]]:
+    """Yield what happened to a request, and when: its arrival in UTC, the rest in ms after it."""
+    yield document["started_at"], "the request arrived"
     for attempt in document["attempts"]:
+        backend = _shown(attempt["backend"])
         also = " as a hedge, because the first was slow" if attempt["hedge"] else ""
-        yield _event(attempt["started_ms"], f"asked {_shown(attempt['backend'])}{also}")
+        yield _after(attempt["started_ms"]), f"asked {backend}{also}"
         if attempt["first_chunk_ms"] is not None:
-            came = f"first chunk from {_shown(attempt['backend'])}"
-            yield _event(attempt["first_chunk_ms"], came)
-        if attempt["reason"] is not None:
-            failed = f"{_shown(attempt['backend'])} failed: {_reason(attempt['reason'])}"
-            yield _event(None, failed)
+            yield _after(attempt["first_chunk_ms"]), f"first chunk from {backend}"
+        if attempt["reason"] == Reason.LOST_TO_HEDGE:
+            yield "", f"{backend} was cancelled: {Reason.LOST_TO_HEDGE.words}"
+        elif attempt["reason"] is not None:
+            yield "", f"{backend} failed: {_reason(attempt['reason'])}"
         elif attempt["first_chunk_ms"] is None:
-            yield _event(None, f"{_shown(attempt['backend'])} was cancelled before its first chunk")
+            yield "", f"{backend} was cancelled before its first chunk"
     if document["outcome"] == "killed":
-        yield _event(None, "the gateway was killed, and what happened until then is not known")
+        yield "", "the gateway was killed, and what happened until then is not known"
     elif document["outcome"] is not None:
-        yield _event(document["duration_ms"], f"ended: {_shown(document['outcome'])}")
+        yield _after(document["duration_ms"]), f"ended: {_shown(document['outcome'])}"
 
 
-def _event(after_ms: float | None, what: str) -> str:
-    when = "" if after_ms is None else f"+{after_ms:,.0f} ms"
-    return f"{when:>27}  {what}"
-
-
-def _outcome(document: Document) -> str:
-    outcome, reason = document["outcome"], document["reason"]
-    if outcome is None:
-        return RUNNING
-    return str(outcome) if reason in {None, outcome} else f"{outcome}: {reason}"
+def _after(milliseconds: float) -> str:
+    return f"+{milliseconds:,.0f} ms"
 
 
 def _outcome_in_words(document: Document) -> str:
@@ -113,14 +97,6 @@ def _reason(reason: str) -> str:
     return f"{_shown(reason)}: {words}" if words else _shown(reason)
 
 
-def _tokens(document: Document) -> str | None:
-    prompt, completion = document["prompt_tokens"], document["completion_tokens"]
-    if prompt is None and completion is None:
-        return None
-    mark = "~" if (document["tokens_source"] or "").endswith("counted") else ""
-    return f"{mark}{prompt or 0}+{completion or 0}"
-
-
 def _tokens_in_words(document: Document) -> str:
     prompt, completion = document["prompt_tokens"], document["completion_tokens"]
     if prompt is None and completion is None:
@@ -133,43 +109,34 @@ def _shown(value: str | None) -> str:
     return "-" if value is None else printable(value)
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    text = printable(value)
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
+def _cells(document: Document) -> Iterator[str | None]:
+    yield document["started_at"][:19] + "Z"
+    yield document["key_name"]
+    yield document["end_user"]
+    yield document["model"]
+    yield document["backend"]
+    yield outcome_of(document)
+    yield tokens_of(document)
+    yield milliseconds(document["ttft_ms"])
+    yield milliseconds(document["duration_ms"]) if document["outcome"] else None
+    yield document["request_id"]
 
 
-def _line(cells: list[str]) -> str:
-    padded = (f"{cell:{column.width}}" for cell, column in zip(cells, _COLUMNS, strict=True))
-    return "  ".join(padded).rstrip()
-
-
-def _duration(document: Document) -> str | None:
-    return _time(document["duration_ms"]) if document["outcome"] else None
-
-
-def _time(milliseconds: float | None) -> str | None:
-    return None if milliseconds is None else f"{milliseconds:,.0f} ms"
-
-
-@attrs.frozen
-class Column:
-    """A column of `audit list`."""
-
-    name: str
-    width: int
-    value: Callable[[Document], Any]
-
-
-_COLUMNS: Final = (
-    Column("began", 20, lambda document: document["started_at"][:19] + "Z"),
-    Column("key", 12, itemgetter("key_name")),
-    Column("model", 20, itemgetter("model")),
-    Column("backend", 10, itemgetter("backend")),
-    Column("outcome", 24, _outcome),
-    Column("tokens", 11, _tokens),
-    Column("first chunk", 11, lambda document: _time(document["ttft_ms"])),
-    Column("took", 9, _duration),
-    Column("request", 0, itemgetter("request_id")),
+COLUMNS: Final = (
+    Column("began"),
+    Column("key"),
+    Column("end user", 5),
+    Column("model"),
+    Column("backend", 1),
+    Column("outcome"),
+    Column("tokens", 2, is_number=True),
+    Column("first chunk", 4, is_number=True),
+    Column("took", 3, is_number=True),
+    Column("request"),
 )
+"""The columns of `audit list`."""
+TYPICAL: Final[Row] = (
+    *("2026-01-02T03:04:05Z", "a-key-of-ours", NOTHING, "llama3.2:3b-instruct", "gpu-1"),
+    *("refused: budget", "1000+1000", "1,000 ms", "10,000 ms", "0" * 32),
+)
+"""A row for the widths of a table whose first record is still to come."""

@@ -39,17 +39,24 @@ def opened(settings: Settings, command: str) -> Iterator[Source]:
         faults.append(fault)
         tell(fault)
 
-    with ExitStack() as stack:
-        journals = Journals(settings.storage.data_dir, report)
-        source: Source = journals
-        if records := audit_table_reader(settings):
-            stack.callback(records.close)
-            source = AuditLog(journals, TableSource(records, report))
+    with reading(settings, report) as source:
         if not source.segments() and not faults:
             report_no_journals(settings, command)
         yield source
     if faults:
         raise typer.Exit(1)
+
+
+@contextmanager
+def reading(settings: Settings, report: ReportFault) -> Iterator[Source]:
+    """Open the audit log; `report` takes a line for each thing that cannot be read."""
+    with ExitStack() as stack:
+        journals = Journals(settings.storage.data_dir, report)
+        if records := audit_table_reader(settings):
+            stack.callback(records.close)
+            yield AuditLog(journals, TableSource(records, report))
+        else:
+            yield journals
 
 
 def audit_table_reader(settings: Settings) -> AuditTableReader | None:

@@ -10,8 +10,9 @@ import attrs
 import typer
 
 from ollama_gateway.cli.audit.sources import audit_table_reader, error_printer, report_no_journals
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.output import print_json, print_table, say_over
+from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_for_stores
+from ollama_gateway.cli.output import count_of, print_json, print_table, say_over
+from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.read.chains import Chains
@@ -30,14 +31,20 @@ HeadOption = Annotated[
 ]
 
 _COMMAND: Final = "audit verify"
-_SHORT: Final = 16
-"""Hex digits of a head in the table; all of them with --json."""
-_HEAD: Final = ("journal", "rows", "from", "to", "head", "chain")
+_COLUMNS: Final = (
+    Column("journal"),
+    Column("rows", 1, is_number=True),
+    Column("from", 2, is_number=True),
+    Column("to", 3, is_number=True),
+    Column("head", 4),
+    Column("chain", is_prose=True),
+)
 
 
 def verify(
     head: HeadOption = None,
     config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Follow the chain of every journal, and name the first record that was changed.
@@ -51,7 +58,7 @@ def verify(
     if as_json:
         print_json([_as_json(checked) for checked in found])
     elif found:
-        print_table([_HEAD, *map(_cells, found)])
+        print_table(_COLUMNS, [_cells(checked) for checked in found], wide=wide)
     faults += [_fault_of(checked) for checked in found if not checked.is_ok]
     if _looks_like_a_wrong_key(found):
         given = "is set" if settings.audit.chain_key else "is not set"
@@ -109,7 +116,7 @@ def _followed(settings: Settings, chains: Chains, report: ReportFault) -> list[C
 def _progress(journal: str) -> Progress:
     """Show progress in a line that the next one overwrites."""
     name = printable(journal)
-    return lambda records: say_over(f"{name}: {records:,} records followed")
+    return lambda records: say_over(f"{name}: {count_of(records, 'record')} followed")
 
 
 def _looks_like_a_wrong_key(found: Sequence[ChainReport]) -> bool:
@@ -132,14 +139,15 @@ def _fault_of(checked: ChainReport) -> str:
     return f"{checked.journal}: {words}"
 
 
-def _cells(checked: ChainReport) -> tuple[str, ...]:
+def _cells(checked: ChainReport) -> Row:
     time_range = (
         (str(checked.checkpoint.seq + 1), str(checked.head.seq)) if checked.records else ("-", "-")
     )
     state = "cannot be read" if checked.error else "holds" if checked.is_ok else "BROKEN"
     if checked.is_ok and checked.dropped:
-        state += f"; {checked.dropped:,} records before are gone"
-    digest = checked.head.hash.hex()[:_SHORT] if checked.head.seq else "-"
+        are = "is" if checked.dropped == 1 else "are"
+        state += f"; {count_of(checked.dropped, 'record')} before {are} gone"
+    digest = checked.head.hash.hex() if checked.head.seq else "-"
     return checked.journal, str(checked.records), *time_range, digest, state
 
 

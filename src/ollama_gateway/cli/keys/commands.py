@@ -1,4 +1,4 @@
-"""`gatewayctl keys`: create, show, change and revoke API keys directly in the store.
+"""`gatewayctl keys`: create, show, change, revoke and delete API keys directly in the store.
 
 Running gateways read the store again within a second, so no command informs them. Only `show` asks
 one, for the usage of a key's limits. Every command prints on stderr which store it uses. Only
@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import attrs
 import typer
 
 from ollama_gateway.cli.admin import NoAnswer
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_for_stores
-from ollama_gateway.cli.keys.limits import LimitUsage, ask_usage, limits_in_words, usage_lines
+from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_for_stores
+from ollama_gateway.cli.keys.limits import LimitUsage, ask_usage, usage_lines
 from ollama_gateway.cli.keys.options import (
     ConcurrentOption,
     EndpointsOption,
@@ -33,24 +32,27 @@ from ollama_gateway.cli.keys.options import (
     PerMinuteOption,
     PerMonthOption,
     UserHeaderOption,
+    YesOption,
     read_expiry,
     read_grace,
     read_header,
     read_limits,
     read_list,
 )
+from ollama_gateway.cli.keys.printing import COLUMNS, as_json_of, print_key, print_secret, row_of
 from ollama_gateway.cli.keys.store import open_key_store
-from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.cli.next_step import after_new_key
+from ollama_gateway.cli.output import confirm, count_of, is_terminal, print_json, print_table, say
 from ollama_gateway.keys.importing import read_keys
 from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
-    ENDPOINT_GROUPS,
     APIKey,
     KeyLimits,
     KeyRefused,
     utc_now,
 )
-from ollama_gateway.keys.store import Changes, KeyStore
+from ollama_gateway.keys.sql import KeyStore
+from ollama_gateway.keys.store import Changes
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings
 
@@ -80,7 +82,8 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     """
     expires_at = read_expiry(expires) if expires is not None else None
     limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
-    with _store(config) as store:
+    settings = load_for_stores(config)
+    with open_key_store(settings) as store:
         key, text = store.create(
             name,
             read_list(models) if models is not None else ("*",),
@@ -89,18 +92,25 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
             KeyLimits(**limits),
             read_header(user_header) if user_header is not None else None,
         )
-    _print_secret(key, text, as_json=as_json)
+    print_secret(key, text, as_json=as_json)
+    if is_terminal() and not as_json:
+        for step in after_new_key(settings, text):
+            say(f"next: {step}", err=True)
 
 
 @app.command("list")
-def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+def list_keys(
+    config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
     """List all keys, including revoked ones."""
     with _store(config) as store:
         keys = store.list()
     if as_json:
-        print_json([_as_json(key) for key in keys])
+        print_json([as_json_of(key) for key in keys])
     else:
-        print_table([_HEAD, *(_row(key) for key in keys)])
+        print_table(COLUMNS, [row_of(key) for key in keys], wide=wide)
 
 
 @app.command()
@@ -116,9 +126,9 @@ def show(
     used = _used(settings.server, found)
     if as_json:
         usage = None if used is None else {n: attrs.asdict(one) for n, one in used.items()}
-        print_json({**_as_json(found), "usage": usage})
+        print_json({**as_json_of(found), "usage": usage})
         return
-    _print_key(found, as_json=False)
+    print_key(found, as_json=False)
     for line in usage_lines(used) if used is not None else ():
         say(line)
 
@@ -156,7 +166,7 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
     with _store(config) as store:
         if limits:
             changes["limits"] = attrs.evolve(store.get(key).limits, **limits)
-        _print_key(store.update(key, **changes), as_json=as_json)
+        print_key(store.update(key, **changes), as_json=as_json)
 
 
 @app.command()
@@ -170,7 +180,7 @@ def rotate(
     left = read_grace(grace)
     with _store(config) as store:
         found, text = store.rotate(key, left)
-    _print_secret(found, text, as_json=as_json)
+    print_secret(found, text, as_json=as_json)
 
 
 @app.command()
@@ -181,7 +191,22 @@ def revoke(
 ) -> None:
     """Revoke a key for good, in every running gateway within a second."""
     with _store(config) as store:
-        _print_key(store.revoke(key), as_json=as_json)
+        print_key(store.revoke(key), as_json=as_json)
+
+
+@app.command()
+def delete(
+    key: KeyArgument,
+    yes: YesOption = False,  # noqa: FBT002 - a flag
+    config: ConfigOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Delete a revoked or expired key, which cannot be undone; its audit records stay."""
+    with _store(config) as store:
+        found = store.get(key)
+        if not found.is_active(utc_now()) and not yes:
+            confirm(f"Delete key {found.id} ({found.name})?")
+        print_key(store.delete(found.id), as_json=as_json)
 
 
 @app.command("import")
@@ -196,9 +221,9 @@ def import_keys(
     with _store(config) as store:
         keys = store.add_imported(read_keys(_read(file)))
     if as_json:
-        print_json([_as_json(key) for key in keys])
+        print_json([as_json_of(key) for key in keys])
     else:
-        say(f"imported {len(keys)} keys")
+        say(f"imported {count_of(len(keys), 'key')}")
 
 
 def _store(config: Path | None) -> AbstractContextManager[KeyStore]:
@@ -229,57 +254,3 @@ def _used(server: ServerSettings, key: APIKey) -> dict[str, LimitUsage] | None:
         address = server.admin_bind
         say(f"usage is unknown: no gateway answers on {address}", err=True)
         return None
-
-
-def _as_json(key: APIKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "status": key.status(utc_now()),
-        "models": list(key.models),
-        "endpoints": _groups(key),
-        "limits": attrs.asdict(key.limits),
-        "user_header": key.user_header,
-        "created_at": _time(key.created_at),
-        "expires_at": _time(key.expires_at),
-        "revoked_at": _time(key.revoked_at),
-    }
-
-
-def _print_secret(key: APIKey, text: str, *, as_json: bool) -> None:
-    if not as_json:
-        say(text)
-        say(f"This is key {key.id} ({key.name}). It is not shown again.", err=True)
-        return
-    shown = _as_json(key)
-    order = ("name", "models", "endpoints", "limits", "user_header", "expires_at")
-    print_json({"id": key.id, "key": text, **{field: shown[field] for field in order}})
-
-
-def _print_key(key: APIKey, *, as_json: bool) -> None:
-    if as_json:
-        print_json(_as_json(key))
-        return
-    fields = {**_as_json(key), "limits": limits_in_words(key.limits)}
-    for field, value in fields.items():
-        label = "end user" if field == "user_header" else field
-        listed = ", ".join(value) if isinstance(value, list) else value
-        say(f"{label + ':':<12}{listed if listed is not None else '-'}")
-
-
-_HEAD: Final = ("id", "name", "status", "models", "endpoints", "created", "expires", "limits")
-
-
-def _row(key: APIKey) -> tuple[str, ...]:
-    status = key.status(utc_now())
-    models, groups = ",".join(key.models), ",".join(_groups(key))
-    times = [_time(when) or "-" for when in (key.created_at, key.expires_at)]
-    return (key.id, key.name, status, models, groups, *times, limits_in_words(key.limits))
-
-
-def _groups(key: APIKey) -> list[str]:
-    return [group for group in ENDPOINT_GROUPS if group in key.endpoints]
-
-
-def _time(when: datetime | None) -> str | None:
-    return when.isoformat(timespec="seconds").replace("+00:00", "Z") if when else None

@@ -12,12 +12,16 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from ollama_gateway.cli.completion import complete_key
 from ollama_gateway.keys.key import ENDPOINT_GROUPS, MAX_LIMIT, utc_now
 from ollama_gateway.settings.units import seconds, shown, some_seconds
 
 _DIGITS: Final = len(str(MAX_LIMIT))
 
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="A key's id, or its name.")]
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="A key's id, or its name.", autocompletion=complete_key)
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -11,11 +11,15 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage, Shape
+from ollama_gateway.wire.dialects.dialect import EventDialect
 from ollama_gateway.wire.dialects.reading import (
-    EventDialect,
+    ORDINARY,
+    Reading,
+    ReportedUsage,
+    Shape,
     count_of,
     error_text,
+    has_shape,
     member_of,
     one_line,
     strings_size,
@@ -58,6 +62,10 @@ class AnthropicDialect(EventDialect):
     def begins(self, document: dict[str, object], shape: Shape) -> bool:  # noqa: ARG002
         """Check the type, which each event has beside its name."""
         return document.get("type") in EVENTS
+
+    def is_answer(self, document: dict[str, object], shape: Shape) -> bool:
+        """Check the shape and the type."""
+        return document.get("type") == "message" and has_shape(document, shape)
 
     def interpret(self, document: dict[str, object]) -> Reading:
         """Find errors, the end and usage."""

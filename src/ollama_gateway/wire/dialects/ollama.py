@@ -7,9 +7,12 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage, Shape
+from ollama_gateway.wire.dialects.dialect import Dialect
 from ollama_gateway.wire.dialects.reading import (
-    JSONDialect,
+    ORDINARY,
+    Reading,
+    ReportedUsage,
+    Shape,
     error_text,
     has_shape,
     one_line,
@@ -19,13 +22,15 @@ from ollama_gateway.wire.dialects.reading import (
 )
 
 _COUNTS: Final = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")
+_GENERATED: Final = frozenset({"message", "response"})
+"""The members beside which there is always `done`."""
 _TEXT_KEYS: Final = strings_under("content", "thinking", "response")
 _MAX_NANOSECONDS: Final = 10**18
 """A longer time for an answer is not believed."""
 
 
 @attrs.frozen
-class OllamaDialect(JSONDialect):
+class OllamaDialect(Dialect):
     """`/api/*`."""
 
     name: str = "ollama"
@@ -43,9 +48,10 @@ class OllamaDialect(JSONDialect):
             return ORDINARY
         return None
 
-    def begins(self, document: dict[str, object], shape: Shape) -> bool:
-        """Check the shape; each line also says whether it is the last (api/types.go)."""
-        return has_shape(document, shape) and isinstance(document.get("done"), bool)
+    def is_answer(self, document: dict[str, object], shape: Shape) -> bool:
+        """Check the shape; generated text also says whether it is the last (api/types.go)."""
+        says_end = isinstance(document.get("done"), bool) or _GENERATED.isdisjoint(shape)
+        return has_shape(document, shape) and says_end
 
     def interpret(self, document: dict[str, object]) -> Reading:
         """Find an error, the end and usage; any value of `error` is an error."""
