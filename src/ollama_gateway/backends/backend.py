@@ -14,12 +14,15 @@ from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.catalog import Listing, allows, is_remote
 from ollama_gateway.backends.health import Health
 from ollama_gateway.backends.outgoing import Outgoing
+from ollama_gateway.backends.replica import Replica
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.wire.names import ModelName
 
 FAILED_POLLS_TO_DOWN: Final = 3
 UNLISTED: Final = "-"
-"""The health key of all unlisted models: cloud names, of which a client can invent any number."""
+"""The key of all unlisted models: cloud names, of which a client can invent any number."""
+IN_USE_SECONDS: Final = 300.0
+"""Seconds for which a loaded model counts as in use; Ollama keeps one for as long by default."""
 
 
 @attrs.define(eq=False)
@@ -41,6 +44,10 @@ class Backend:
     """Counts failed connections; `health` has one breaker for each model."""
     health: dict[str, Health] = attrs.field(factory=dict, init=False, repr=False)
     """By model key."""
+    replicas: dict[str, Replica] = attrs.field(factory=dict, init=False, repr=False)
+    """By weights (`Listing.weights_of`)."""
+    used_at: dict[str, float] = attrs.field(factory=dict, init=False, repr=False)
+    """When loaded weights were last used, as far as is known; the latest use comes last."""
     listing: Listing | None = attrs.field(default=None, init=False, repr=False)
     listed_at: float = attrs.field(default=-math.inf, init=False)
     """When it last answered a poll, on the event loop's clock."""
@@ -87,10 +94,34 @@ class Backend:
         if self.listing is not None and model.key in self.listing.models:
             self.warm.add(self.listing.weights_of(model.key))
 
-    def take_over(self, listing: Listing, now: float) -> None:
-        """Use a listing, and what it says is loaded."""
-        self.listing, self.listed_at = listing, now
+    def take_over(self, listing: Listing, now: float, listed_at: float | None = None) -> None:
+        """Use a listing, and what it says is loaded; it may be older than what is loaded."""
+        before, self.listing = self.listing, listing
+        self.listed_at = now if listed_at is None else listed_at
         self.warm = set(map(listing.weights_of, listing.running))
+        self._note_uses(before, listing, now)
+
+    def _note_uses(self, before: Listing | None, listing: Listing, now: float) -> None:
+        """Note which loaded models were used: the end of each request moves their `expires_at`."""
+        used_at = {weights: now for weights, one in self.replicas.items() if one.running}
+        for key, entry in listing.running.items():
+            weights = listing.weights_of(key)
+            known = before.running.get(key) if before else None
+            is_unchanged = known is not None and known.get("expires_at") == entry.get("expires_at")
+            seen = self.used_at.get(weights, now) if is_unchanged else now
+            used_at[weights] = max(seen, used_at.get(weights, seen))
+        self.used_at = dict(sorted(used_at.items(), key=lambda item: item[1]))
+
+    def note_use(self, weights: str, now: float) -> None:
+        """Note that an attempt for these weights begins or ends."""
+        self.used_at.pop(weights, None)
+        self.used_at[weights] = now
+
+    def may_evict(self, model: ModelName, now: float) -> bool:
+        """True if loading the model may unload another that is in use (`replica.py`)."""
+        weights = self.weights_of(model)
+        others = (used for other, used in reversed(self.used_at.items()) if other != weights)
+        return now - next(others, -math.inf) < IN_USE_SECONDS
 
     @property
     def is_full(self) -> bool:
@@ -104,6 +135,45 @@ class Backend:
         if key not in self.health:
             self.health[key] = Health()
         return self.health[key]
+
+    def weights_of(self, model: ModelName) -> str:
+        """Return the key of a model's replica."""
+        listing = self.listing
+        if listing is None or model.key not in listing.models:
+            return UNLISTED
+        return listing.weights_of(model.key)
+
+    def replica_of(self, model: ModelName) -> Replica:
+        """Return the replica that serves a model here."""
+        weights = self.weights_of(model)
+        if weights not in self.replicas:
+            self.replicas[weights] = Replica(UNLISTED if weights == UNLISTED else model.key)
+        return self.replicas[weights]
+
+    def learned_capacity(self, key: str) -> int:
+        """Return the capacity that was learned for a model key; it begins with 1."""
+        weights = (
+            UNLISTED if key == UNLISTED or self.listing is None else self.listing.weights_of(key)
+        )
+        replica = self.replicas.get(weights)
+        return replica.capacity.value if replica else 1
+
+    def needs_load(self, model: ModelName) -> bool:
+        """True if Ollama would have to load the model first."""
+        return not (self.has_warm(model) or model.cloud or self.is_remote(model))
+
+    def forget_unlisted(self) -> None:
+        """Forget what was measured of models that the listing does not have any more."""
+        if (listing := self.listing) is None:
+            return
+        listed = {UNLISTED, *listing.models}
+        self.health = {key: health for key, health in self.health.items() if key in listed}
+        self.replicas = {
+            weights: replica
+            for weights, replica in self.replicas.items()
+            if replica.key == UNLISTED
+            or (replica.key in listed and listing.weights_of(replica.key) == weights)
+        }
 
     def is_remote(self, model: ModelName) -> bool:
         """True if the backend lists the name for a cloud model, as an alias of it."""

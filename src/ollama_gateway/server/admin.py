@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.selection import RouteRequest
+from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.errors import BadRequest, NotFound
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.hedging import Hedging
