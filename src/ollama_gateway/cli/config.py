@@ -91,11 +91,14 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # 
         say(json.dumps({"ok": False, "problems": problems}))
     exit_on_problems(problems)
     _warn(loaded)
+    for hint in loaded.hints:
+        say(f"hint: {hint}", err=True)
     if not as_json:
         say(f"ok: {_source(loaded)}")
         return
     source = None if loaded.source is None else str(loaded.source)
-    say(json.dumps({"ok": True, "source": source, "warnings": loaded.warnings}))
+    found = {"warnings": loaded.warnings, "hints": loaded.hints}
+    say(json.dumps({"ok": True, "source": source, **found}))
 
 
 @app.command()
