@@ -7,6 +7,7 @@ the client is an ordinary HTTP client. One backend is killed during a chat.
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -59,7 +60,10 @@ async def run_demo() -> None:
                 ready.set()
 
             async with trio.open_nursery() as gateways:
-                gateways.start_soon(partial(supervise, settings, on_ready=on_ready))
+                # Other signals, as from Ctrl-C, end the whole demo and not the gateway alone.
+                gateways.start_soon(
+                    partial(supervise, settings, on_ready=on_ready, signals={signal.SIGCHLD})
+                )
                 await ready.wait()
                 gateway, address = running[0]
                 headers = {"authorization": f"Bearer {key}"}
