@@ -42,7 +42,10 @@ def test_probe_and_models(own_fleet: Fleet) -> None:
 
     assert probed.returncode == 1
     by_name = {report["name"]: report for report in json.loads(probed.stdout)}
-    assert (by_name["a"]["ok"], by_name["a"]["error"]) == (False, "cannot connect")
+    assert (by_name["a"]["ok"], by_name["a"]["error"]) == (
+        False,
+        "cannot connect: connection refused",
+    )
     assert (by_name["b"]["ok"], by_name["b"]["version"]) == (True, "0.33.0")
     assert "cannot connect" in own_fleet.ctl("probe").stdout
 
@@ -133,18 +136,6 @@ def test_serve_without_a_key_says_how_to_make_one(tmp_path: Path) -> None:
     assert any("gatewayctl keys create" in line for line in gateway.lines)
     assert all(isinstance(json.loads(line), dict) for line in gateway.lines)
     assert any(str(tmp_path / "keys.db") in line for line in gateway.lines)
-
-
-def test_init_writes_settings_that_load(own_fleet: Fleet, tmp_path: Path) -> None:
-    """`init` probes the servers and writes a file that `config check` accepts."""
-    url = own_fleet.environment["OLLAMA_BACKENDS"].split(",")[0].partition("=")[2]
-    output = tmp_path / "gateway.toml"
-    made = ctl("init", url, "127.0.0.1:1", "--output", str(output), environment={})
-
-    assert made.returncode == 0
-    assert "shared:1" in output.read_text()
-    assert ctl("config", "check", "--config", str(output), environment={}).returncode == 0
-    assert ctl("init", url, "--output", str(output), environment={}).returncode == 2
 
 
 def test_the_demo_shows_the_main_job() -> None:

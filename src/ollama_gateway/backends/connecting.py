@@ -53,6 +53,31 @@ def tls_fault(error: BaseException | None) -> str | None:
     return None
 
 
+UNKNOWN_HOST: Final = "unknown host"
+REFUSED: Final = "connection refused"
+
+
+def connect_fault(error: BaseException | None) -> str | None:
+    """Return the gateway's words for the reason why there is no connection; None if none is known.
+
+    A name that has no address is told apart from a look-up that failed, and from a machine that is
+    there and refuses.
+    """
+    while error is not None:
+        match error:
+            case socket.gaierror(errno=socket.EAI_NONAME | socket.EAI_NODATA):
+                return UNKNOWN_HOST
+            case socket.gaierror():
+                return "its name could not be looked up"
+            case ConnectionRefusedError():
+                return REFUSED
+            case BaseExceptionGroup():  # of several addresses
+                error = error.exceptions[0]
+            case _:
+                error = error.__cause__
+    return None
+
+
 def tcp(
     host: str, port: int, *, connect_timeout: float, ssl_context: ssl.SSLContext | None = None
 ) -> Connect:

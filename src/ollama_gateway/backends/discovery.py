@@ -18,7 +18,7 @@ import trio
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing, listing_intake
-from ollama_gateway.backends.connecting import tls_fault
+from ollama_gateway.backends.connecting import connect_fault, tls_fault
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.parts import whole
@@ -72,7 +72,8 @@ async def _get(backend: Backend, path: str) -> object:
     except httpx.ConnectTimeout:
         raise PollFailed("no connection in time") from None
     except httpx.ConnectError as error:
-        raise PollFailed(_with("cannot connect", tls_fault(error))) from None
+        fault = tls_fault(error) or connect_fault(error)
+        raise PollFailed(_with("cannot connect", fault)) from None
     except (httpx.TransportError, BadRequest, ValueError) as error:
         if fault := tls_fault(error):
             raise PollFailed(_with("the connection broke", fault)) from None
