@@ -60,8 +60,7 @@ REFUSED: Final = "connection refused"
 def connect_fault(error: BaseException | None) -> str | None:
     """Return the gateway's words for the reason why there is no connection; None if none is known.
 
-    A name that has no address is told apart from a look-up that failed, and from a machine that is
-    there and refuses.
+    An unknown name, a look-up that failed, and a machine that refuses have different remedies.
     """
     while error is not None:
         match error:
