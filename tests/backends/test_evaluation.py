@@ -139,6 +139,18 @@ async def test_what_is_measured_of_requests(autojump_clock: Clock) -> None:
     assert [loaded, later] == [(4, 10), (4, 6)]
 
 
+async def test_a_cloud_model_is_in_nobodys_way(autojump_clock: Clock) -> None:
+    """It takes no memory of the backend through which it is asked, and needs no load itself."""
+    track = Track("a")
+    backend, cloud = track.by_name["a"], ModelName.parse("big:cloud")
+    Slot.take(track.backends, backend, cloud, 0)
+    track.poll(now=1)
+
+    assert not backend.may_evict(M, 1)
+    assert not backend.needs_load(cloud)
+    assert backend.replica_of(cloud).loading_since is None
+
+
 async def test_what_is_forgotten(autojump_clock: Clock) -> None:
     """Measures leave with their model or its weights, and with a backend that was down."""
     track = Track("a")

@@ -29,7 +29,7 @@ def track_of(states: Mapping[str, State]) -> Track:
         backend.slots = state.get("slots", 0)
         backend.replica_of(M).capacity.value = state.get("learned", 1)
         if state.get("other"):
-            backend.note_use("other weights", 0)
+            backend.used_at["other weights"] = 0
         for _ in range(state.get("busy", 0)):
             Slot.take(track.backends, backend, M, 0, load_options=state.get("loaded", ()))
         for _ in range(state.get("failures", 0)):

@@ -104,6 +104,7 @@ class Backend:
     def _note_uses(self, before: Listing | None, listing: Listing, now: float) -> None:
         """Note which loaded models were used: the end of each request moves their `expires_at`."""
         used_at = {weights: now for weights, one in self.replicas.items() if one.running}
+        used_at.pop(UNLISTED, None)
         for key, entry in listing.running.items():
             weights = listing.weights_of(key)
             known = before.running.get(key) if before else None
@@ -112,8 +113,11 @@ class Backend:
             used_at[weights] = max(seen, used_at.get(weights, seen))
         self.used_at = dict(sorted(used_at.items(), key=lambda item: item[1]))
 
-    def note_use(self, weights: str, now: float) -> None:
-        """Note that an attempt for these weights begins or ends."""
+    def note_use(self, model: ModelName, now: float) -> None:
+        """Note that an attempt for a model begins or ends, unless the model runs elsewhere."""
+        if model.cloud or self.is_remote(model):
+            return
+        weights = self.weights_of(model)
         self.used_at.pop(weights, None)
         self.used_at[weights] = now
 

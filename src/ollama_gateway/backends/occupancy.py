@@ -76,7 +76,7 @@ class Slot:
             backend.in_flight += 1
             health.load_options = load_options
             replica.begin(now, needs_load=needs_load)
-            backend.note_use(backend.weights_of(model), now)
+            backend.note_use(model, now)
         breakers = [backend.breaker] if is_slotless else [backend.breaker, health.breaker]
         probes = {breaker for breaker in breakers if breaker.begin(now)}
         return cls(
@@ -160,7 +160,7 @@ class Slot:
 
     def _leave(self, now: float) -> None:
         self.backend.in_flight -= 1
-        self.backend.note_use(self.backend.weights_of(self.model), now)
+        self.backend.note_use(self.model, now)
         self.ended_stream(now, 0)
         is_measured = self._has_answered and self.found_room
         self.replica.end(now - self.began if is_measured else None)

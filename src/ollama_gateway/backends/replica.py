@@ -69,7 +69,7 @@ class Replica:
             self.request_seconds = max(median(self._durations), LEAST_SECONDS)
 
     def load_left(self, now: float) -> float:
-        """Return the seconds until the load is expected to end; overdue, as many as it is so."""
+        """Return the seconds until a load is expected to end; for a late one, those it is late."""
         if self.loading_since is None:
             return 0.0
         return abs(self.load_seconds - (now - self.loading_since))
