@@ -47,6 +47,8 @@ class Listing:
     """By model key (`ModelName.key`), in the backend's order."""
     running: Mapping[str, ModelEntry]
     """The loaded models, from `/api/ps`, by key."""
+    _weights: dict[str, str] = attrs.field(factory=dict, init=False, eq=False, repr=False)
+    """Answers of `weights_of` for listed models, which every request asks several times."""
 
     def allowed_by(self, patterns: tuple[str, ...]) -> Listing:
         """Leave out the models that a backend's settings do not let it serve."""
@@ -66,13 +68,21 @@ class Listing:
         A copy has the digest of its original, and a model made `from` another names that as its
         `parent_model` (server/sched.go: runners are kept by the path of the blob).
         """
+        weights = self._weights.get(key)
+        if weights is None:
+            weights = self._find_weights(key)
+            if key in self.models:
+                self._weights[key] = weights
+        return weights
+
+    def _find_weights(self, key: str) -> str:
         for _ in range(MAX_LINEAGE):
             parent = _parent_of(self.models.get(key) or self.running.get(key))
             if parent is None or parent == key:
                 break
             key = parent
         entry = self.models.get(key) or self.running.get(key)
-        return key if entry is None else entry["digest"]
+        return key if entry is None else str(entry["digest"])
 
     @classmethod
     def read(
