@@ -210,7 +210,7 @@ async def test_cancelled_at_every_step_over_tls(certificates: Certificates, size
 
 
 def test_why_there_is_no_connection() -> None:
-    """An unknown host, a failed look-up and a refusal are told apart, of one address or several."""
+    """An unknown host, a failed look-up and a refusal differ, of one address or several."""
     refused = ConnectionRefusedError(errno.ECONNREFUSED, "no")
     several, wrapped = ExceptionGroup("all failed", [refused, OSError("x")]), OSError("failed")
     wrapped.__cause__ = several

@@ -139,7 +139,7 @@ async def test_what_is_measured_of_requests(autojump_clock: Clock) -> None:
     assert [loaded, later] == [(4, 10), (4, 6)]
 
 
-async def test_a_cloud_model_is_in_nobodys_way(autojump_clock: Clock) -> None:
+async def test_a_cloud_model_takes_no_memory(autojump_clock: Clock) -> None:
     """It takes no memory of the backend through which it is asked, and needs no load itself."""
     track = Track("a")
     backend, cloud = track.by_name["a"], ModelName.parse("big:cloud")
