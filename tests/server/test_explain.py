@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ollama_gateway.backends.breaker import FAILURES
-from ollama_gateway.backends.selection import RouteRequest
+from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.server.explain import explain
 from ollama_gateway.simulator import Model, Simulator
 from tests.backends.test_selection import BIG, State, track_of
@@ -29,23 +29,26 @@ Clock = trio.testing.MockClock
             {"a": {"warm": True, "slots": 4, "busy": 1, "loaded": BIG}, "b": {"tier": 2}},
             {
                 "a": "priority 1, warm, 1 of 4 slots busy, loaded with other options",
-                "b": "priority 2, cold, 0 running",
+                "b": "priority 2, cold, 0 of 1 (learned) busy",
             },
             {},
         ),
         (
             {"a": {"slots": 1, "busy": 1}, "b": {}},
-            {"b": "priority 1, cold, 0 running", "a": "priority 1, cold, 1 of 1 slots busy, full"},
+            {
+                "b": "priority 1, cold, 0 of 1 (learned) busy",
+                "a": "priority 1, loading, 1 of 1 slots busy, full",
+            },
             {},
         ),
         (
             {"a": {"rests": 3.25}},
-            {"a": "priority 1, cold, 0 running, backing off for 3.2 s: it was full"},
+            {"a": "priority 1, cold, 0 of 1 (learned) busy, backing off for 3.2 s: it was full"},
             {},
         ),
         (
             {"a": {"failures": FAILURES}, "b": {}, "c": {"is_down": True}, "d": {"is_paused": 1}},
-            {"b": "priority 1, cold, 0 running"},
+            {"b": "priority 1, cold, 0 of 1 (learned) busy"},
             {
                 "a": "breaker open for 2.0 s (connection_broken)",
                 "c": "down: no answer",
@@ -55,8 +58,8 @@ Clock = trio.testing.MockClock
         (
             {"a": {"failures": FAILURES}},
             {
-                "a": "last resort: breaker open for 2.0 s (connection_broken), priority 1, cold,"
-                " 0 running"
+                "a": "last resort: breaker open for 2.0 s (connection_broken), priority 1, cold, "
+                "0 of 1 (learned) busy"
             },
             {},
         ),
@@ -190,5 +193,6 @@ async def test_the_status_has_the_same_figures(autojump_clock: Clock) -> None:
             "failing": False,
             "rests_s": 0,
             "first_chunk_ms": 1000,
+            "learned_capacity": 1,
         }
     ]

@@ -139,18 +139,6 @@ def test_serve_without_a_key_says_how_to_make_one(tmp_path: Path) -> None:
     assert any(str(tmp_path / "keys.db") in line for line in gateway.lines)
 
 
-def test_init_writes_settings_that_load(own_fleet: Fleet, tmp_path: Path) -> None:
-    """`init` probes the servers and writes a file that `config check` accepts."""
-    url = own_fleet.environment["OLLAMA_BACKENDS"].split(",")[0].partition("=")[2]
-    output = tmp_path / "gateway.toml"
-    made = ctl("init", url, "127.0.0.1:1", "--output", str(output), environment={})
-
-    assert made.returncode == 0
-    assert "shared:1" in output.read_text()
-    assert ctl("config", "check", "--config", str(output), environment={}).returncode == 0
-    assert ctl("init", url, "--output", str(output), environment={}).returncode == 2
-
-
 def test_the_demo_shows_the_main_jobs() -> None:
     """A hedge wins over a slow machine, a dead one is replaced, a budget holds; at 60 columns."""
     shown = ctl("demo", environment={"COLUMNS": "60"})

@@ -17,6 +17,7 @@ def test_the_backends_that_would_be_asked(own_fleet: Fleet) -> None:
     assert shown.returncode == 0
     assert [line.split()[0] for line in shown.stdout.splitlines()] == ["order", "1", "-"]
     assert "does not list the model" in shown.stdout
+    assert "0 of 1 (learned)" in shown.stdout
     assert [one["backend"] for one in found["candidates"]] == ["a", "b"]
     assert none.returncode == 1
     assert 'no backend lists "only-c:1" (did you mean only-' in near.stderr

@@ -48,6 +48,8 @@ def serve(config: ConfigOption = None) -> None:
     writer = log.configure(settings.log.level, settings.log.format, summaries=SUMMARIES)
     for warning in [*loaded.warnings, *([was_open] if was_open else [])]:
         logger.warning("doubtful setting", warning=warning)
+    for hint in loaded.hints:
+        logger.info("hint", hint=hint)
     raise typer.Exit(int(not run_to_the_end(partial(_serve, settings), writer, ProcessesFailed)))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from ollama_gateway.settings import checks, files, holders, tables
+from ollama_gateway.settings.hints import hints
 from ollama_gateway.settings.model import SECTIONS, BackendSettings, Settings, StorageSettings
 from ollama_gateway.settings.typed import converter, typed
 from ollama_gateway.storage.write_access import Trusted
@@ -49,6 +50,8 @@ class Loaded:
     """The TOML file, if any."""
     warnings: tuple[str, ...] = ()
     """Values that are allowed but doubtful, as lines `path: message`."""
+    hints: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    """Settings that may not do what was meant, as such lines."""
     origins: Mapping[str, Origin] = attrs.field(factory=dict)
     """The source of each setting's value, by its path (`server.bind`, `backends[0].url`)."""
 
@@ -98,7 +101,13 @@ def load(
         source=source and source.absolute(),
     )
     warnings = [*tables.unknown_variables(env), *checks.warnings(whole, usable)]
-    return Loaded(settings, source, tuple(map(_clipped, warnings)), _origins(whole, usable))
+    return Loaded(
+        settings,
+        source,
+        tuple(map(_clipped, warnings)),
+        _origins(whole, usable),
+        hints=tuple(hints(settings.backends)),
+    )
 
 
 def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:
