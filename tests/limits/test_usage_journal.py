@@ -161,9 +161,7 @@ async def test_leaving_writes_what_is_left(
     assert in_file(tmp_path) == ({("k", TODAY): 111}, set())
 
 
-async def test_a_write_that_runs_when_the_block_is_left_is_waited_for(
-    tmp_path: Path,
-) -> None:
+async def test_a_write_that_runs_when_the_block_is_left_is_waited_for(tmp_path: Path) -> None:
     """The last write begins after the one in a thread, and includes the changes since."""
     started, release = threading.Event(), threading.Event()
     calls: list[int] = []

@@ -7,7 +7,7 @@ import trio.testing
 
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Simulator
-from tests.support.scenario import CHAT, open_scenario
+from tests.support.scenario import CHAT, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 PATHS = ["/api/chat", "/v1/chat/completions", "/v1/responses", "/v1/messages"]
@@ -15,12 +15,11 @@ BODY = {**CHAT, "input": "hi", "max_tokens": 5}
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_long_wait_is_no_wait(autojump_clock: Clock, path: str) -> None:
+async def test_a_long_wait_is_no_wait(scenario: Scenario, autojump_clock: Clock, path: str) -> None:
     """A 429 of more than two minutes makes SDKs raise at once; else they sleep for hours."""
-    async with open_scenario() as scenario:
-        limits = KeyLimits(tokens_per_day=10)
-        _, key = scenario.store.create("spent", limits=limits)
-        reply = await scenario.ask(path, BODY, key=key)
+    limits = KeyLimits(tokens_per_day=10)
+    _, key = scenario.store.create("spent", limits=limits)
+    reply = await scenario.ask(path, BODY, key=key)
 
     assert reply.status == 429
     assert int(reply.headers["retry-after"]) > 120 or path == "/api/chat"
@@ -31,36 +30,37 @@ async def test_a_long_wait_is_no_wait(autojump_clock: Clock, path: str) -> None:
         assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
 
 
-async def test_a_short_wait_is_one(autojump_clock: Clock) -> None:
+async def test_a_short_wait_is_one(scenario: Scenario, autojump_clock: Clock) -> None:
     """A 429 of a rate leaves the retry to the client."""
-    async with open_scenario() as scenario:
-        _, key = scenario.store.create("quick", limits=KeyLimits(requests_per_minute=1))
-        await scenario.ask(key=key)
-        reply = await scenario.ask("/v1/chat/completions", BODY, key=key)
+    _, key = scenario.store.create("quick", limits=KeyLimits(requests_per_minute=1))
+    await scenario.ask(key=key)
+    reply = await scenario.ask("/v1/chat/completions", BODY, key=key)
 
     assert (reply.status, reply.document["error"]["code"]) == (429, None)
     assert "x-should-retry" not in reply.headers
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_refusals_are_not_to_be_repeated(autojump_clock: Clock, path: str) -> None:
+async def test_refusals_are_not_to_be_repeated(
+    scenario: Scenario, autojump_clock: Clock, path: str
+) -> None:
     """A 401 and a 403 stop clients that would repeat the request, such as Claude Code."""
-    async with open_scenario() as scenario:
-        replies = [
-            await scenario.ask(path, BODY, key=None),
-            await scenario.ask(path, BODY, key="wrong"),
-            await scenario.ask(path, {**BODY, "model": "nobody-has-this"}),
-        ]
+    replies = [
+        await scenario.ask(path, BODY, key=None),
+        await scenario.ask(path, BODY, key="wrong"),
+        await scenario.ask(path, {**BODY, "model": "nobody-has-this"}),
+    ]
 
     assert [reply.status for reply in replies] == [401, 401, 403]
     assert {reply.headers["x-should-retry"] for reply in replies} == {"false"}
 
 
-async def test_a_missing_key_is_told_how_to_send_one(autojump_clock: Clock) -> None:
+async def test_a_missing_key_is_told_how_to_send_one(
+    scenario: Scenario, autojump_clock: Clock
+) -> None:
     """A missing key gets instructions; every wrong key gets one text."""
-    async with open_scenario() as scenario:
-        missing = await scenario.ask(key=None)
-        wrong = [await scenario.ask(key=key) for key in ("x", "ogw_aaaaaaaa_" + "b" * 49)]
+    missing = await scenario.ask(key=None)
+    wrong = [await scenario.ask(key=key) for key in ("x", "ogw_aaaaaaaa_" + "b" * 49)]
 
     assert "Authorization: Bearer" in missing.document["error"]
     assert {reply.body for reply in wrong} == {b'{"error":"invalid API key"}'}
@@ -70,13 +70,12 @@ async def test_a_missing_key_is_told_how_to_send_one(autojump_clock: Clock) -> N
     ("agent", "status"), [("ollama/0.33.0 (amd64 linux)", 403), ("ollama-python/0.6", 401)]
 )
 async def test_ollamas_own_client_reads_a_403(
-    autojump_clock: Clock, agent: str, status: int
+    scenario: Scenario, autojump_clock: Clock, agent: str, status: int
 ) -> None:
     """Ollama's client replaces the text of a 401 by one about ollama.com, so it gets a 403."""
-    async with open_scenario() as scenario:
-        replies = [
-            await scenario.ask(key=key, headers={"user-agent": agent}) for key in (None, "wrong")
-        ]
+    replies = [
+        await scenario.ask(key=key, headers={"user-agent": agent}) for key in (None, "wrong")
+    ]
 
     assert [reply.status for reply in replies] == [status, status]
     assert replies[0].body != replies[1].body
@@ -104,22 +103,24 @@ async def test_a_model_that_is_not_there_is_named(
     assert scenario.records[0].model is not None
 
 
-async def test_anthropics_clients_find_the_request_by_its_name(autojump_clock: Clock) -> None:
+async def test_anthropics_clients_find_the_request_by_its_name(
+    scenario: Scenario, autojump_clock: Clock
+) -> None:
     """Anthropic's clients show the `request-id` of an error."""
-    async with open_scenario() as scenario:
-        messages = await scenario.ask("/v1/messages", BODY)
-        chat = await scenario.ask()
+    messages = await scenario.ask("/v1/messages", BODY)
+    chat = await scenario.ask()
 
     assert messages.headers["request-id"] == messages.headers["x-request-id"]
     assert "request-id" not in chat.headers
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_streams_are_not_to_be_buffered(autojump_clock: Clock, path: str) -> None:
+async def test_streams_are_not_to_be_buffered(
+    scenario: Scenario, autojump_clock: Clock, path: str
+) -> None:
     """A stream asks proxies not to buffer it; a whole answer does not."""
-    async with open_scenario() as scenario:
-        stream = await scenario.ask(path, {**BODY, "stream": True})
-        whole = await scenario.ask(path, {**BODY, "stream": False})
+    stream = await scenario.ask(path, {**BODY, "stream": True})
+    whole = await scenario.ask(path, {**BODY, "stream": False})
 
     assert stream.headers["x-accel-buffering"] == "no"
     assert "x-accel-buffering" not in whole.headers

@@ -134,24 +134,22 @@ async def test_the_gateway_explains(autojump_clock: Clock) -> None:
     assert found["candidates"][0]["why"] == "priority 1, cold, 1 of 1 slots busy, full"
 
 
-async def test_a_model_that_nobody_has(autojump_clock: Clock) -> None:
+async def test_a_model_that_nobody_has(scenario: Scenario, autojump_clock: Clock) -> None:
     """An unknown model has no candidates, and a reason for each backend."""
-    async with open_scenario() as scenario:
-        status, found = await explained(scenario, "nope")
+    status, found = await explained(scenario, "nope")
 
     assert (status, found["candidates"]) == (200, [])
     assert [one["why"] for one in found["passed_over"]] == ["does not list the model"] * 2
 
 
-async def test_whether_a_key_may_use_the_model(autojump_clock: Clock) -> None:
+async def test_whether_a_key_may_use_the_model(scenario: Scenario, autojump_clock: Clock) -> None:
     """The explanation says whether a key may use the model; a bad id or name is a 400."""
-    async with open_scenario() as scenario:
-        key, _ = scenario.store.create("narrow", models=("other:*",))
-        free, _ = scenario.store.create("free")
-        _, narrow = await explained(scenario, f"m1?key={key.id}")
-        _, may = await explained(scenario, f"m1?key={free.id}")
-        unknown = await explained(scenario, "m1?key=nobody")
-        invalid = await explained(scenario, "a%20b%2F%2F")
+    key, _ = scenario.store.create("narrow", models=("other:*",))
+    free, _ = scenario.store.create("free")
+    _, narrow = await explained(scenario, f"m1?key={key.id}")
+    _, may = await explained(scenario, f"m1?key={free.id}")
+    unknown = await explained(scenario, "m1?key=nobody")
+    invalid = await explained(scenario, "a%20b%2F%2F")
 
     assert narrow["key"] == {"id": key.id, "name": "narrow", "may_use": False}
     assert may["key"]["may_use"] is True

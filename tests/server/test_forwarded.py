@@ -83,9 +83,7 @@ async def test_records_and_refusals_name_the_client(
     assert [line["client"] for line in lines if line["event"] == "refused"] == [client]
 
 
-async def test_the_admin_listener_believes_nobody(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_the_admin_listener_believes_nobody(autojump_clock: trio.testing.MockClock) -> None:
     """The admin listener logs the address of the connection."""
     async with open_scenario(
         settings={"GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.0/24"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 import trio.testing
 
@@ -11,12 +13,15 @@ from tests.support.scenario import Scenario, open_scenario
 Clock = trio.testing.MockClock
 
 
-def simulators() -> dict[str, Simulator]:
-    """Return two simulators that share a model."""
-    return {
+@pytest.fixture
+async def scenario() -> AsyncIterator[Scenario]:
+    """Two backends that share a model and have one more each."""
+    simulators = {
         "a": Simulator([Model("shared:1"), Model("llama3:8b")]),
         "b": Simulator([Model("shared:1"), Model("qwen:7b")]),
     }
+    async with open_scenario(simulators) as opened:
+        yield opened
 
 
 async def names(scenario: Scenario, key: str = "") -> list[str]:
@@ -25,11 +30,10 @@ async def names(scenario: Scenario, key: str = "") -> list[str]:
     return sorted(entry["name"] for entry in reply.document["models"])
 
 
-async def test_the_union_is_listed_once(autojump_clock: Clock) -> None:
+async def test_the_union_is_listed_once(scenario: Scenario, autojump_clock: Clock) -> None:
     """A model on two backends is listed once; `/v1/models` shows the same models."""
-    async with open_scenario(simulators()) as scenario:
-        listed = await names(scenario)
-        cards = (await scenario.ask("/v1/models", method="GET")).document
+    listed = await names(scenario)
+    cards = (await scenario.ask("/v1/models", method="GET")).document
 
     assert listed == ["llama3:8b", "qwen:7b", "shared:1"]
     assert sorted(card["id"] for card in cards["data"]) == listed
@@ -37,14 +41,13 @@ async def test_the_union_is_listed_once(autojump_clock: Clock) -> None:
     assert all(card["created"] > 0 for card in cards["data"])
 
 
-async def test_a_key_sees_what_it_may_use(autojump_clock: Clock) -> None:
+async def test_a_key_sees_what_it_may_use(scenario: Scenario, autojump_clock: Clock) -> None:
     """A key sees only the models that it may use."""
-    async with open_scenario(simulators()) as scenario:
-        _, key = scenario.store.create("narrow", ("llama*",))
+    _, key = scenario.store.create("narrow", ("llama*",))
 
-        assert await names(scenario, key) == ["llama3:8b"]
-        assert (await scenario.ask("/v1/models/qwen:7b", method="GET", key=key)).status == 403
-        assert (await scenario.ask("/v1/models/llama3:8b", method="GET", key=key)).status == 200
+    assert await names(scenario, key) == ["llama3:8b"]
+    assert (await scenario.ask("/v1/models/qwen:7b", method="GET", key=key)).status == 403
+    assert (await scenario.ask("/v1/models/llama3:8b", method="GET", key=key)).status == 200
 
 
 async def test_an_empty_v1_list_is_null(autojump_clock: Clock) -> None:
@@ -56,20 +59,18 @@ async def test_an_empty_v1_list_is_null(autojump_clock: Clock) -> None:
     assert (tags.body, cards.body) == (b'{"models":[]}', b'{"object":"list","data":null}\n')
 
 
-async def test_models_leave_the_lists_and_return(autojump_clock: Clock) -> None:
+async def test_models_leave_the_lists_and_return(scenario: Scenario, autojump_clock: Clock) -> None:
     """After three failed polls models leave the lists but stay known; they return with a poll."""
-    both = simulators()
-    async with open_scenario(both) as scenario:
-        both["b"].go_down()
-        for _ in range(3):
-            assert "qwen:7b" in await names(scenario)
-            await scenario.poll()
-        assert await names(scenario) == ["llama3:8b", "shared:1"]
-        down = await scenario.ask(body={"model": "qwen:7b", "messages": []})
-
-        both["b"].come_back()
+    scenario.simulators["b"].go_down()
+    for _ in range(3):
+        assert "qwen:7b" in await names(scenario)
         await scenario.poll()
-        up = await scenario.ask(body={"model": "qwen:7b", "messages": []})
+    assert await names(scenario) == ["llama3:8b", "shared:1"]
+    down = await scenario.ask(body={"model": "qwen:7b", "messages": []})
+
+    scenario.simulators["b"].come_back()
+    await scenario.poll()
+    up = await scenario.ask(body={"model": "qwen:7b", "messages": []})
 
     assert (down.status, up.status) == (503, 200)
     assert int(down.headers["retry-after"]) > 0
@@ -87,25 +88,20 @@ async def test_version_and_root(autojump_clock: Clock) -> None:
     assert (root.status, root.body) == (200, b"Ollama is running")
 
 
-async def test_loaded_models(autojump_clock: Clock) -> None:
+async def test_loaded_models(scenario: Scenario, autojump_clock: Clock) -> None:
     """`/api/ps` shows the models that are loaded on any backend."""
-    both = simulators()
-    async with open_scenario(both) as scenario:
-        await scenario.ask(
-            body={"model": "qwen:7b", "messages": [{"role": "user", "content": "x"}]}
-        )
-        await scenario.poll()
-        running = (await scenario.ask("/api/ps", method="GET")).document["models"]
+    await scenario.ask(body={"model": "qwen:7b", "messages": [{"role": "user", "content": "x"}]})
+    await scenario.poll()
+    running = (await scenario.ask("/api/ps", method="GET")).document["models"]
 
     assert [entry["name"] for entry in running] == ["qwen:7b"]
 
 
 async def test_show_comes_from_a_backend_and_leaves_no_record(
-    autojump_clock: Clock,
+    scenario: Scenario, autojump_clock: Clock
 ) -> None:
     """`/api/show` accepts the legacy `name`, which the CLI sends, and is not audited."""
-    async with open_scenario(simulators()) as scenario:
-        reply = await scenario.ask("/api/show", {"model": "", "name": "qwen:7b"})
+    reply = await scenario.ask("/api/show", {"model": "", "name": "qwen:7b"})
 
     assert reply.status == 200
     assert "model_info" in reply.document
@@ -127,6 +123,7 @@ async def test_show_comes_from_a_backend_and_leaves_no_record(
     ],
 )
 async def test_routes_answer_as_ollamas_router(
+    scenario: Scenario,
     autojump_clock: Clock,
     method: str,
     path: str,
@@ -134,8 +131,7 @@ async def test_routes_answer_as_ollamas_router(
     allow: str | None,
 ) -> None:
     """Unknown paths and wrong methods get plain text; admin routes are unknown here."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(path, method=method)
+    reply = await scenario.ask(path, method=method)
 
     assert (reply.status, reply.headers.get("allow")) == (status, allow)
     assert status == 200 or reply.headers["content-type"] == "text/plain"

@@ -17,16 +17,15 @@ PULL = {"model": "new:1"}
 HOUR = 3600.0
 
 
-async def test_a_client_that_leaves_cancels_the_pull(autojump_clock: Clock) -> None:
+async def test_a_client_that_leaves_cancels_the_pull(
+    client: ManagingClient, autojump_clock: Clock
+) -> None:
     """When the client leaves, the backend's connection is closed at once."""
-    async with managed() as client:
-        client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
-        began = trio.current_time()
-        reply = await client.ask("/api/pull", PULL, to="a", leave_at=3.5)
-        await trio.testing.wait_all_tasks_blocked()
-        pull = next(
-            seen for seen in client.scenario.simulators["a"].seen if seen.path == "/api/pull"
-        )
+    client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
+    began = trio.current_time()
+    reply = await client.ask("/api/pull", PULL, to="a", leave_at=3.5)
+    await trio.testing.wait_all_tasks_blocked()
+    pull = next(seen for seen in client.scenario.simulators["a"].seen if seen.path == "/api/pull")
 
     assert pull.gone_at == pytest.approx(began + 3.5)
     assert (len(reply.lines), reply.is_complete) == (3, False)
@@ -36,9 +35,9 @@ async def test_a_client_that_leaves_cancels_the_pull(autojump_clock: Clock) -> N
     assert client.scenario.records[0].duration == pytest.approx(3.5)
 
 
-async def test_a_drain_ends_a_pull(autojump_clock: Clock) -> None:
+async def test_a_drain_ends_a_pull(client: ManagingClient, autojump_clock: Clock) -> None:
     """At the drain's deadline a pull ends with an error event and a cut; the record says why."""
-    async with managed() as client, trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
         client.scenario.simulators["a"].script(Script(pace=10), path="/api/pull")
 
         async def drain() -> None:
@@ -55,9 +54,11 @@ async def test_a_drain_ends_a_pull(autojump_clock: Clock) -> None:
     ]
 
 
-async def test_a_pull_that_ends_during_a_drain(autojump_clock: Clock) -> None:
+async def test_a_pull_that_ends_during_a_drain(
+    client: ManagingClient, autojump_clock: Clock
+) -> None:
     """A pull that ends before the drain's deadline ends normally."""
-    async with managed() as client, trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
 
         async def drain() -> None:
@@ -70,12 +71,13 @@ async def test_a_pull_that_ends_during_a_drain(autojump_clock: Clock) -> None:
     assert (reply.lines[-1], reply.is_complete) == ({"status": "success"}, True)
 
 
-async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> None:
+async def test_a_pull_may_take_hours_while_it_goes_on(
+    client: ManagingClient, autojump_clock: Clock
+) -> None:
     """A pull has no deadline as a whole: each line has the idle timeout."""
-    async with managed() as client:
-        client.scenario.simulators["a"].script(Script(pace=299), path="/api/pull")
-        reply = await client.ask("/api/pull", PULL, to="a")
-        lines = len(reply.lines)
+    client.scenario.simulators["a"].script(Script(pace=299), path="/api/pull")
+    reply = await client.ask("/api/pull", PULL, to="a")
+    lines = len(reply.lines)
 
     assert (reply.lines[-1], reply.is_complete) == ({"status": "success"}, True)
     assert reply.ended_at == pytest.approx(299 * lines, abs=1)
@@ -83,19 +85,22 @@ async def test_a_pull_may_take_hours_while_it_goes_on(autojump_clock: Clock) -> 
     assert reply.ended_at > 30 * 60  # race.total_timeout
 
 
-async def test_a_pull_without_progress_may_take_hours(autojump_clock: Clock) -> None:
+async def test_a_pull_without_progress_may_take_hours(
+    client: ManagingClient, autojump_clock: Clock
+) -> None:
     """A pull that is not streamed may go on while discovery finds its backend up."""
-    async with managed() as client:
-        client.scenario.simulators["a"].script(Script(before=5 * HOUR), path="/api/pull")
-        reply = await client.ask("/api/pull", {**PULL, "stream": False}, to="a")
+    client.scenario.simulators["a"].script(Script(before=5 * HOUR), path="/api/pull")
+    reply = await client.ask("/api/pull", {**PULL, "stream": False}, to="a")
 
     assert (reply.status, reply.document) == (200, {"status": "success"})
     assert reply.ended_at == pytest.approx(5 * HOUR, abs=1)
 
 
-async def test_such_a_pull_ends_when_its_backend_is_gone(autojump_clock: Clock) -> None:
+async def test_such_a_pull_ends_when_its_backend_is_gone(
+    client: ManagingClient, autojump_clock: Clock
+) -> None:
     """Three failed polls end a pull that is not streamed."""
-    async with managed() as client, trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
         hang = Script(hang_after=0)
         client.scenario.simulators["a"].script(hang, path="/api/pull")
 
@@ -113,20 +118,23 @@ async def test_such_a_pull_ends_when_its_backend_is_gone(autojump_clock: Clock) 
     assert [record.reason for record in client.scenario.records] == ["backend_down"]
 
 
-async def test_a_refresh_that_fails_holds_nothing_up(autojump_clock: Clock) -> None:
+async def test_a_refresh_that_fails_holds_nothing_up(
+    client: ManagingClient, autojump_clock: Clock
+) -> None:
     """If the lists cannot be read, the answer ends after the poll's timeout."""
-    async with managed() as client:
-        client.scenario.simulators["a"].script(Script(hang_after=0), path="/api/tags")
-        reply = await client.ask("/api/pull", PULL, to="a")
-        await client.scenario.poll()
+    client.scenario.simulators["a"].script(Script(hang_after=0), path="/api/tags")
+    reply = await client.ask("/api/pull", PULL, to="a")
+    await client.scenario.poll()
 
     assert (reply.lines[-1], reply.is_complete) == ({"status": "success"}, True)
     assert reply.ended_at == pytest.approx(3, abs=0.1)
 
 
-async def test_a_poll_from_before_the_end_changes_nothing(autojump_clock: Clock) -> None:
+async def test_a_poll_from_before_the_end_changes_nothing(
+    client: ManagingClient, autojump_clock: Clock
+) -> None:
     """A slow poll from before the end of a pull does not take the new model off the list."""
-    async with managed() as client, trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
         old = client.scenario.simulators["a"]
         # The poll's answer is from before the pull, but arrives late.
         body = b'{"models":[]}'
@@ -161,14 +169,13 @@ class Watched(Transport):
         return await self.inner.handle_async_request(request)
 
 
-async def test_it_goes_out_once(autojump_clock: Clock) -> None:
+async def test_it_goes_out_once(client: ManagingClient, autojump_clock: Clock) -> None:
     """Management requests are marked to be sent once: a resent one might be done twice."""
-    async with managed() as client:
-        backend = client.scenario.gateway.backends.all[0]
-        backend.transport = watched = Watched(backend.transport)
-        await client.ask("/api/copy", {"source": "none", "destination": "x"}, to="a")
-        await client.ask(f"/api/blobs/sha256:{'0' * 64}", method="HEAD", to="a")
-        backend.transport = watched.inner
+    backend = client.scenario.gateway.backends.all[0]
+    backend.transport = watched = Watched(backend.transport)
+    await client.ask("/api/copy", {"source": "none", "destination": "x"}, to="a")
+    await client.ask(f"/api/blobs/sha256:{'0' * 64}", method="HEAD", to="a")
+    backend.transport = watched.inner
 
     assert watched.once == [True, True]
 

@@ -12,7 +12,7 @@ import trio.testing
 
 from ollama_gateway.simulator import Model, Simulator
 from tests.flow.dialects import SSE
-from tests.support.scenario import CHAT, open_scenario
+from tests.support.scenario import CHAT, Scenario, open_scenario
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -41,20 +41,20 @@ async def test_a_body_is_decoded_on_its_way(
     assert b"content-encoding" not in {name.lower() for name, _ in seen.headers}
 
 
-async def test_what_is_decoded_is_what_is_authorised(autojump_clock: Clock) -> None:
+async def test_what_is_decoded_is_what_is_authorised(
+    scenario: Scenario, autojump_clock: Clock
+) -> None:
     """The model is authorised from the decoded body."""
-    async with open_scenario() as scenario:
-        body = zstd.compress(json.dumps({**CHAT, "model": "nobody-has-this"}).encode())
-        reply = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
+    body = zstd.compress(json.dumps({**CHAT, "model": "nobody-has-this"}).encode())
+    reply = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
 
     assert reply.status == 403
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/embed", "/api/show"])
-async def test_elsewhere_it_is_415(autojump_clock: Clock, path: str) -> None:
+async def test_elsewhere_it_is_415(scenario: Scenario, autojump_clock: Clock, path: str) -> None:
     """On Ollama's own API zstd is a 415, as in Ollama."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(path, zstd.compress(json.dumps(CHAT).encode()), headers=ZSTD)
+    reply = await scenario.ask(path, zstd.compress(json.dumps(CHAT).encode()), headers=ZSTD)
 
     assert reply.status == 415
     assert isinstance(reply.document["error"], str)
@@ -62,10 +62,11 @@ async def test_elsewhere_it_is_415(autojump_clock: Clock, path: str) -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd, zstd", "zstd, gzip", "x"])
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/responses"])
-async def test_other_codings_are_415(autojump_clock: Clock, path: str, coding: str) -> None:
+async def test_other_codings_are_415(
+    scenario: Scenario, autojump_clock: Clock, path: str, coding: str
+) -> None:
     """Other codings are a 415."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(path, b"x", headers={"content-encoding": coding})
+    reply = await scenario.ask(path, b"x", headers={"content-encoding": coding})
 
     assert reply.status == 415
 
@@ -73,10 +74,9 @@ async def test_other_codings_are_415(autojump_clock: Clock, path: str, coding: s
 @pytest.mark.parametrize(
     "body", [b"x", b"", zstd.compress(b"{}")[:-2], zstd.compress(b"{}") + b"x"]
 )
-async def test_a_broken_body_is_400(autojump_clock: Clock, body: bytes) -> None:
+async def test_a_broken_body_is_400(scenario: Scenario, autojump_clock: Clock, body: bytes) -> None:
     """Invalid or incomplete zstd is a 400."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
+    reply = await scenario.ask("/v1/chat/completions", body, headers=ZSTD)
 
     assert reply.status == 400
     assert reply.document["error"]["message"] == "the request body is not valid zstd"

@@ -97,9 +97,7 @@ async def test_what_arrives_meanwhile_is_the_next_batch(
     assert squares.batches == [[0], [1, 2, 3]]
 
 
-async def test_a_single_item_waits_for_no_others(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_single_item_waits_for_no_others(autojump_clock: trio.testing.MockClock) -> None:
     """A lone item runs at once: there is no gathering time."""
     async with Batcher(Squares(), runner=slow).opened() as batcher:
         assert await batcher.submit(3) == 9
@@ -221,9 +219,7 @@ async def test_a_block_left_before_its_task_started_ends() -> None:
         await batcher.submit(1)
 
 
-async def test_a_cancelled_run_wakes_everybody(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_cancelled_run_wakes_everybody(autojump_clock: trio.testing.MockClock) -> None:
     """Cancelling the service fails the running batch and all waiting callers; none hangs."""
     batcher = Batcher(Squares(), max_batch=1, runner=slow)
     outcomes: dict[int, object] = {}
