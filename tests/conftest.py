@@ -33,9 +33,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A private PostgreSQL for the whole run, whose template `migrated` has the tables."""
+    """A private PostgreSQL for the whole run."""
     with private_postgres() as server:
-        server.make_template()
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL that the test may stop."""
+    with private_postgres() as server:
         yield server
 
 

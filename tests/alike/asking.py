@@ -22,8 +22,8 @@ from ollama_gateway.simulator.model import MODIFIED
 from tests.alike.case import Case
 from tests.http.serving import Peer, serving
 from tests.simulator.client import Answer, answer, request
-from tests.support.scenario import Scenario, open_scenario
 from tests.support.patience import until
+from tests.support.scenario import Scenario, open_scenario
 
 MODELS = (
     Model("m1", prompt_tokens=11, vector_length=3),

@@ -18,7 +18,7 @@ from ollama_gateway.keys.store import ImportedKey
 from ollama_gateway.storage.database import Timeouts
 from ollama_gateway.storage.postgres import Database
 from tests.keys.stores import found
-from tests.support.postgres_server import PostgresServer, private_postgres
+from tests.support.postgres_server import PostgresServer
 
 GATEWAY = "GRANT SELECT ON gateway_keys, gateway_key_secrets, gateway_migrations TO gateway"
 OPERATOR = (
@@ -40,14 +40,6 @@ def keys(database_url: str) -> Iterator[PostgresKeys]:
 def name(database_url: str) -> str:
     """That database's name."""
     return database_url.rpartition("/")[2]
-
-
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """A server that the test may stop."""
-    with private_postgres() as server:
-        server.make_template()
-        yield server
 
 
 def make_role(server: PostgresServer, role: str) -> None:
@@ -182,36 +174,36 @@ def test_somebody_who_holds_the_lock_holds_up_changes_alone(
         assert other.create("cd")[0].name == "cd"
 
 
-async def test_an_outage_refuses_nobody_who_is_known(own_server: PostgresServer) -> None:
+async def test_an_outage_refuses_nobody_who_is_known(own_postgres: PostgresServer) -> None:
     """Known keys work, unknown ones get 503, never 401; with the server, everything is back."""
-    location = PostgresLocation(own_server.url_of("migrated"))
+    location = PostgresLocation(own_postgres.url_of("migrated"))
     with closing(location.open()) as store:
         _, known = store.create("known")
         _, unknown = store.create("unknown")
     async with open_keys(location) as cache:
         assert await status(cache, known) == 200
-        own_server.stop()
+        own_postgres.stop()
         forget_freshness(cache)
         assert [await status(cache, text) for text in (known, unknown)] == [200, 503]
         assert cache.statistics().store_failing
         assert cache.statistics().usable == 1
         assert await status(cache, "ogw_x") == 401
-        own_server.start()
+        own_postgres.start()
         assert [await status(cache, text) for text in (unknown, known)] == [200, 200]
         assert await status(cache, generate().text) == 401
         assert not cache.statistics().store_failing
 
 
-async def test_a_restart_between_two_look_ups_is_not_noticed(own_server: PostgresServer) -> None:
+async def test_a_restart_between_two_look_ups_is_not_noticed(own_postgres: PostgresServer) -> None:
     """A connection that died while idle causes no 503."""
-    location = PostgresLocation(own_server.url_of("migrated"))
+    location = PostgresLocation(own_postgres.url_of("migrated"))
     with closing(location.open()) as store:
         texts = [store.create(f"key-{n}")[1] for n in range(3)]
     async with open_keys(location) as cache:
         assert await status(cache, texts[0]) == 200
-        own_server.restart()
+        own_postgres.restart()
         assert await status(cache, texts[1]) == 200
-        own_server.execute(
+        own_postgres.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'ollama-gateway'"
         )

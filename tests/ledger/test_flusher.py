@@ -24,7 +24,7 @@ from ollama_gateway.services import SHORTEST_PAUSE, running
 from ollama_gateway.storage.batcher import in_thread
 from tests.ledger.records import KEY, final, ids, intent, journal, record
 from tests.support.patience import PATIENCE
-from tests.support.postgres_server import PostgresServer, private_postgres
+from tests.support.postgres_server import PostgresServer
 
 T = TypeVar("T")
 
@@ -127,38 +127,38 @@ async def test_journals_of_processes_that_have_ended_are_moved_too(
         assert ids(living.path) == ["lives"]
 
 
-async def test_an_outage_costs_nothing_but_time(tmp_path: Path) -> None:
+async def test_an_outage_costs_nothing_but_time(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
     """Records are still written; when PostgreSQL is back all of them move, each once."""
-    with private_postgres() as server:
-        server.make_template()
-        async with machine(tmp_path, server.url_of("migrated")) as one:
-            one.add("before")
-            await one.moved()
-            await anyio.to_thread.run_sync(server.stop)
-            one.add(*names("during", 50))
-            await until(lambda: one.flusher.failure is not None and not one.writer.records_waiting)
-            assert ids(one.writer.journal.path) == names("during", 50)
-            await anyio.to_thread.run_sync(server.start)
-            one.add("after")
+    async with machine(tmp_path, own_postgres.url_of("migrated")) as one:
+        one.add("before")
+        await one.moved()
+        await anyio.to_thread.run_sync(own_postgres.stop)
+        one.add(*names("during", 50))
+        await until(lambda: one.flusher.failure is not None and not one.writer.records_waiting)
+        assert ids(one.writer.journal.path) == names("during", 50)
+        await anyio.to_thread.run_sync(own_postgres.start)
+        one.add("after")
 
-            assert await one.moved() == ["before", *names("during", 50), "after"]
-            await until(lambda: one.flusher.failure is None)
+        assert await one.moved() == ["before", *names("during", 50), "after"]
+        await until(lambda: one.flusher.failure is None)
 
 
-async def test_a_database_that_hangs_delays_nothing(tmp_path: Path) -> None:
+async def test_a_database_that_hangs_delays_nothing(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
     """Neither writers nor the end of the process wait for it."""
-    with private_postgres() as server:
-        server.make_template()
-        async with machine(tmp_path, server.url_of("migrated")) as one:
-            one.add("before")
-            await one.moved()
-            server.hang()
-            one.add(*names("during", 50))
-            await until(lambda: not one.writer.records_waiting)
-            assert ids(one.writer.journal.path)[-1] == "during49"
-            server.resume()
+    async with machine(tmp_path, own_postgres.url_of("migrated")) as one:
+        one.add("before")
+        await one.moved()
+        own_postgres.hang()
+        one.add(*names("during", 50))
+        await until(lambda: not one.writer.records_waiting)
+        assert ids(one.writer.journal.path)[-1] == "during49"
+        own_postgres.resume()
 
-            assert await one.moved() == ["before", *names("during", 50)]
+        assert await one.moved() == ["before", *names("during", 50)]
 
 
 @pytest.mark.parametrize("lock", ["ACCESS EXCLUSIVE", "EXCLUSIVE"])

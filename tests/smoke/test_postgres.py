@@ -19,7 +19,7 @@ import pytest
 from ollama_gateway.keys.key import KeyLimits, generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from tests.smoke.fleet import PATIENCE, Fleet, ctl, fleet
-from tests.support.postgres_server import PostgresServer, private_postgres
+from tests.support.postgres_server import PostgresServer
 
 
 @attrs.frozen
@@ -35,20 +35,12 @@ class Shared:
 
 
 @pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    """Return a PostgreSQL server that the test may stop."""
-    with private_postgres() as started:
-        started.make_template()
-        yield started
-
-
-@pytest.fixture
-def shared(server: PostgresServer, tmp_path: Path) -> Iterator[Shared]:
+def shared(own_postgres: PostgresServer, tmp_path: Path) -> Iterator[Shared]:
     """Run two gateways with this database."""
-    url = server.url_of("migrated")
+    url = own_postgres.url_of("migrated")
     machines = [tmp_path / "a", tmp_path / "b"]
     with fleet(machines, GATEWAY_STORAGE_DATABASE_URL=url) as started:
-        yield Shared(server, started)
+        yield Shared(own_postgres, started)
 
 
 def answer(port: int, path: str, key: str = "") -> tuple[int, Any]:
@@ -150,12 +142,14 @@ def test_a_gateway_starts_while_the_database_is_away(shared: Shared) -> None:
     wait_until(lambda: status(gateway.port, shared.fleet.key) == 200)
 
 
-def test_keys_of_a_machine_move_into_the_database(server: PostgresServer, tmp_path: Path) -> None:
+def test_keys_of_a_machine_move_into_the_database(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
     """After `db migrate` and `db import-local` a key of the file works on the new gateways."""
     with closing(SQLiteKeys(tmp_path / "keys.db")) as local:
         _, text = local.create("old friend")
-    server.execute("CREATE DATABASE new")
-    url = server.socket_url_of("new")
+    own_postgres.execute("CREATE DATABASE new")
+    url = own_postgres.socket_url_of("new")
     settings = {"GATEWAY_STORAGE_DATA_DIR": str(tmp_path), "GATEWAY_STORAGE_DATABASE_URL": url}
     refused = ctl("serve", environment=settings)
     assert refused.returncode == 1

@@ -21,7 +21,7 @@ from ollama_gateway.ledger.read.stored import AuditTableReader
 from tests.ledger.audit_logs import ALL, began, ended, moved, still_open, written
 from tests.ledger.records import BEGAN, journal
 from tests.ledger.test_flusher import machine, names, until
-from tests.support.postgres_server import private_postgres
+from tests.support.postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -184,21 +184,19 @@ def test_a_damaged_record_is_reported(
     assert fault.startswith("PostgreSQL: record 2 of journal ")
 
 
-def test_an_outage_is_made_up_for(tmp_path: Path) -> None:
+def test_an_outage_is_made_up_for(own_postgres: PostgresServer, tmp_path: Path) -> None:
     """Journals are read meanwhile; moved records follow when PostgreSQL is back, each once."""
-    with private_postgres() as server:
-        server.make_template()
-        url = server.url_of("migrated")
-        expected = machines(tmp_path, url)
-        with closing(AuditTableReader(url)) as records:
-            faults: list[str] = []
-            journals = Journals(tmp_path / "here", pytest.fail)
-            source = AuditLog(journals, TableSource(records, faults.append))
-            server.stop()
-            first, second = ids(source), ids(source)
-            assert source.find("r00") is None
-            server.start()
-            third = ids(source)
+    url = own_postgres.url_of("migrated")
+    expected = machines(tmp_path, url)
+    with closing(AuditTableReader(url)) as records:
+        faults: list[str] = []
+        journals = Journals(tmp_path / "here", pytest.fail)
+        source = AuditLog(journals, TableSource(records, faults.append))
+        own_postgres.stop()
+        first, second = ids(source), ids(source)
+        assert source.find("r00") is None
+        own_postgres.start()
+        third = ids(source)
 
     assert faults == ["PostgreSQL cannot be reached"]
     assert second == []
