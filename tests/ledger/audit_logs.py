@@ -54,12 +54,17 @@ def still_open(directory: Path, *entries: JournalEntry) -> Journal:
     return opened
 
 
+def move(opened: Journal, table: AuditTable, count: int = 2**31) -> None:
+    """Move the oldest records of a journal to PostgreSQL."""
+    if records := first_records(opened.path, count):
+        table.store(opened.identity, records)
+        opened.drop(records[-1])
+
+
 def moved(path: Path, url: str, count: int = 2**31) -> None:
     """Move the oldest records of an unowned journal to PostgreSQL."""
     with closing(journal(path)) as opened, closing(AuditTable(url)) as table:
-        if records := first_records(path, count):
-            table.store(opened.identity, records)
-            opened.drop(records[-1])
+        move(opened, table, count)
 
 
 def changed(path: Path, statement: str, *values: object) -> None:

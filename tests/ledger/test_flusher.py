@@ -23,7 +23,7 @@ from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.services import SHORTEST_PAUSE, running
 from ollama_gateway.storage.batcher import in_thread
 from tests.ledger.records import KEY, final, ids, intent, journal, record
-from tests.support.patience import PATIENCE
+from tests.support.patience import until
 from tests.support.postgres_server import PostgresServer
 
 T = TypeVar("T")
@@ -60,13 +60,6 @@ class Machine:
         """Wait until all records have moved; return the ids of those in PostgreSQL."""
         await until(lambda: self.is_moved)
         return self.arrived()
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for a condition; fails if it does not become true."""
-    with anyio.fail_after(PATIENCE):
-        while not is_so():  # noqa: ASYNC110 - another process changes it
-            await anyio.sleep(0.01)
 
 
 @asynccontextmanager

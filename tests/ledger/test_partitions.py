@@ -28,7 +28,7 @@ from ollama_gateway.storage.batcher import in_thread
 from ollama_gateway.storage.database import DatabaseError, Timeouts
 from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
 from tests.ledger.records import KEY, ids, record
-from tests.ledger.test_flusher import until
+from tests.support.patience import until
 from tests.support.postgres_server import PostgresServer
 
 OLD = datetime.fromtimestamp(days_ago(100), UTC)
