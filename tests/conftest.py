@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.support.postgres_server import PostgresServer, private_postgres
+from tests.support.virtual_time import run_in_virtual_time
 
 PODMAN: Final = Path(__file__).parent / "podman"
 VANISHED: Final = Path(__file__).parent / "campaign" / "test_vanished.py"
@@ -24,6 +26,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     named = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
     is_asked_for = any(path.is_relative_to(PODMAN) for path in named)
     return True if collection_path == PODMAN and not is_asked_for else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make known the mark of files and tests that run in virtual time."""
+    config.addinivalue_line("markers", "virtual_time: run coroutines in virtual time, from 0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give marked tests their clock; pytest-trio takes the first mark that names a runner."""
+    for item in items:
+        is_coroutine = isinstance(item, pytest.Function) and iscoroutinefunction(item.obj)
+        if is_coroutine and item.get_closest_marker("virtual_time"):
+            item.add_marker(pytest.mark.trio(run=run_in_virtual_time), append=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import anyio
 import pytest
 import structlog.testing
-from trio.testing import MockClock as Clock
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.keys import SQLiteLocation, open_keys
@@ -14,6 +13,8 @@ from ollama_gateway.keys.key import generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from tests.keys.looking import Look, virtual_now
 from tests.support.runners import Slow
+
+pytestmark = pytest.mark.virtual_time
 
 MINUTE = 60.0
 
@@ -31,11 +32,7 @@ def replaced(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [moved_away, replaced])
 async def test_a_failing_store_refuses_nobody_it_knows(
-    look: Look,
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: Clock,
-    spoil: Callable[[Path], None],
+    look: Look, path: Path, command: SQLiteKeys, spoil: Callable[[Path], None]
 ) -> None:
     """A known key works for 10 minutes; others get 503, never 401; the cache recovers."""
     _, known = command.create("known")
@@ -70,7 +67,7 @@ async def test_malformed_keys_are_401_also_while_the_store_fails(
 
 
 async def test_a_failing_store_is_asked_once_in_a_while(
-    look: Look, path: Path, command: SQLiteKeys, autojump_clock: Clock
+    look: Look, path: Path, command: SQLiteKeys
 ) -> None:
     """A known key tries a failing store once in 0.8 s, and a failure counts for 5 s at most."""
     _, text = command.create("ci")
@@ -87,7 +84,7 @@ async def test_a_failing_store_is_asked_once_in_a_while(
 
 
 async def test_a_revocation_counts_as_soon_as_the_store_is_back(
-    look: Look, path: Path, command: SQLiteKeys, autojump_clock: Clock
+    look: Look, path: Path, command: SQLiteKeys
 ) -> None:
     """The cache stops serving stale keys within a second of the store's return."""
     _, text = command.create("ci")
@@ -102,7 +99,7 @@ async def test_a_revocation_counts_as_soon_as_the_store_is_back(
 
 
 async def test_a_text_that_was_rotated_away_is_forgotten(
-    look: Look, path: Path, command: SQLiteKeys, autojump_clock: Clock
+    look: Look, path: Path, command: SQLiteKeys
 ) -> None:
     """A text that the store has rejected stays rejected when the store fails."""
     _, text = command.create("ci")
@@ -115,7 +112,7 @@ async def test_a_text_that_was_rotated_away_is_forgotten(
 
 
 async def test_a_slow_look_up_does_not_lengthen_the_fresh_time(
-    path: Path, command: SQLiteKeys, autojump_clock: Clock
+    path: Path, command: SQLiteKeys
 ) -> None:
     """A revocation takes effect 0.8 s after the look-up began, however late its answer came."""
     _, text = command.create("ci")
@@ -128,9 +125,7 @@ async def test_a_slow_look_up_does_not_lengthen_the_fresh_time(
         assert await look.status(text) == 401
 
 
-async def test_a_store_that_hangs_counts_as_failing(
-    path: Path, command: SQLiteKeys, autojump_clock: Clock
-) -> None:
+async def test_a_store_that_hangs_counts_as_failing(path: Path, command: SQLiteKeys) -> None:
     """After 2 s without an answer a known key works from the cache, an unknown one gets 503."""
     _, known = command.create("known")
     _, unknown = command.create("unknown")
@@ -148,9 +143,7 @@ async def test_a_store_that_hangs_counts_as_failing(
         assert anyio.current_time() == 5
 
 
-async def test_a_store_that_hangs_costs_a_known_key_little(
-    path: Path, command: SQLiteKeys, autojump_clock: Clock
-) -> None:
+async def test_a_store_that_hangs_costs_a_known_key_little(path: Path, command: SQLiteKeys) -> None:
     """The first use waits 2 s, later ones 0.1 s, and one in 5 s the full time."""
     _, known = command.create("known")
     hanging, delays = Slow(), []
@@ -167,7 +160,7 @@ async def test_a_store_that_hangs_costs_a_known_key_little(
 
 
 async def test_a_store_that_is_slow_and_back_is_believed_again(
-    path: Path, command: SQLiteKeys, autojump_clock: Clock
+    path: Path, command: SQLiteKeys
 ) -> None:
     """A store that takes half a second is used again within `DOUBT`."""
     _, text = command.create("ci")

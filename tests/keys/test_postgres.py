@@ -20,11 +20,11 @@ from ollama_gateway.storage.postgres import Database
 from tests.keys.stores import found
 from tests.support.postgres_server import PostgresServer
 
-GATEWAY = "GRANT SELECT ON gateway_keys, gateway_key_secrets, gateway_migrations TO gateway"
+GATEWAY = "SELECT ON gateway_keys, gateway_key_secrets, gateway_migrations"
 OPERATOR = (
-    "GRANT SELECT ON gateway_migrations TO operator;"
-    " GRANT SELECT, INSERT, UPDATE ON gateway_keys TO operator;"
-    " GRANT SELECT, INSERT, UPDATE, DELETE ON gateway_key_secrets TO operator"
+    "SELECT ON gateway_migrations",
+    "SELECT, INSERT, UPDATE ON gateway_keys",
+    "SELECT, INSERT, UPDATE, DELETE ON gateway_key_secrets",
 )
 """What docs/operate/configuration.md says that each role needs."""
 
@@ -40,12 +40,6 @@ def keys(database_url: str) -> Iterator[PostgresKeys]:
 def name(database_url: str) -> str:
     """That database's name."""
     return database_url.rpartition("/")[2]
-
-
-def make_role(server: PostgresServer, role: str) -> None:
-    """A role that may log in, and nothing else."""
-    if not server.execute(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'"):  # noqa: S608
-        server.execute(f"CREATE ROLE {role} LOGIN")
 
 
 async def status(cache: KeyCache, text: str) -> int:
@@ -68,9 +62,8 @@ def test_a_gateway_may_be_given_a_role_that_only_reads(
 ) -> None:
     """It finds keys and checks the schema; the refusal of a change names its rights."""
     key, text = keys.create("ci")
-    make_role(postgres, "gateway")
-    postgres.execute(GATEWAY, name)
-    with closing(PostgresKeys(Database(postgres.socket_url_of(name, "gateway")))) as reader:
+    url = postgres.make_role("gateway", name, GATEWAY)
+    with closing(PostgresKeys(Database(url))) as reader:
         reader.check()
         assert found(reader, text) == [key]
         assert reader.count_active() == 1
@@ -82,9 +75,8 @@ def test_an_operator_needs_no_more_than_is_written_down(
     postgres: PostgresServer, name: str
 ) -> None:
     """Every command works with the rights that the documentation lists, none on the schema."""
-    make_role(postgres, "operator")
-    postgres.execute(OPERATOR, name)
-    with closing(PostgresKeys(Database(postgres.socket_url_of(name, "operator")))) as operator:
+    url = postgres.make_role("operator", name, *OPERATOR)
+    with closing(PostgresKeys(Database(url))) as operator:
         operator.check()
         _, first = operator.create("ci")
         operator.update("ci", name="cd")

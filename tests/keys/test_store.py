@@ -15,10 +15,7 @@ from ollama_gateway.keys.key import (
     digest_of,
 )
 from ollama_gateway.keys.store import ImportedKey, KeyStore
-from tests.keys.stores import START, WallClock, found
-
-HOUR = timedelta(hours=1)
-LEGACY = "sk-legacy-0123456789abcdef"
+from tests.keys.stores import HOUR, LEGACY, START, WallClock, found
 
 
 def test_a_created_key_is_found_by_its_text(store: KeyStore) -> None:

@@ -7,9 +7,7 @@ import pytest
 
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.keys.store import ImportedKey, KeyStore
-from tests.keys.stores import found
-
-LEGACY = "sk-legacy-0123456789abcdef"
+from tests.keys.stores import LEGACY, found
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from ollama_gateway.storage.batcher import in_thread
 from tests.ledger.records import KEY, final, ids, intent, journal, record
 from tests.support.patience import until
 from tests.support.postgres_server import PostgresServer
+from tests.support.spoilt import GARBAGE
 
 T = TypeVar("T")
 
@@ -215,7 +216,7 @@ async def test_a_journal_that_cannot_be_read_holds_up_no_other(
     if damaged.endswith(".lock"):
         (tmp_path / damaged).mkdir()
     else:
-        (tmp_path / damaged).write_bytes(b"no database, but long enough to be taken for one" * 99)
+        (tmp_path / damaged).write_bytes(GARBAGE)
     with structlog.testing.capture_logs() as lines:
         async with machine(tmp_path, database_url, pause=0.001) as one:
             one.add("mine")
@@ -233,9 +234,7 @@ async def test_a_journal_that_cannot_be_read_holds_up_no_other(
 
 async def test_it_holds_up_no_stop_either(tmp_path: Path, database_url: str) -> None:
     """The records of this process are in PostgreSQL when it has ended."""
-    (tmp_path / "journal-9.db").write_bytes(
-        b"no database, but long enough to be taken for one" * 99
-    )
+    (tmp_path / "journal-9.db").write_bytes(GARBAGE)
     settings = {"is_strict": False, "key": KEY, "keep": 400 * 86_400.0, "runner": in_thread}
     async with open_audit(tmp_path, database_url, **settings) as audit:  # type: ignore[arg-type]
         assert audit.flusher is not None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from ollama_gateway.limits.usage_journal import UsageJournal, open_usage_journal
+from ollama_gateway.storage.batcher import in_place
 from tests.limits.faults import Gateway, begin, by_hand, gateway, ready_redis
 from tests.limits.proxy import Proxy, proxy_to
+from tests.limits.spent import now
 from tests.limits.subject import InMemory, Subject, in_redis
 from tests.support.redis_server import RedisServer, private_redis, redis_server
 
@@ -59,6 +63,13 @@ async def proxy(shared_redis: RedisServer, redis_url: str) -> AsyncIterator[Prox
     """A connection to the shared Redis that can fail."""
     async with proxy_to(shared_redis) as made:
         yield made
+
+
+@pytest.fixture
+async def usage_journal(tmp_path: Path) -> AsyncIterator[UsageJournal]:
+    """A usage journal in the test's directory, which writes without a thread."""
+    async with open_usage_journal(tmp_path, runner=in_place, now=now) as opened:
+        yield opened
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])

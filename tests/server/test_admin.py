@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import trio.testing
 
 from tests.support.scenario import Scenario, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 TOKEN = {"GATEWAY_SERVER_ADMIN_TOKEN": "operators-only-token"}
 
 
@@ -16,7 +16,7 @@ async def status_of(scenario: Scenario, path: str, key: str | None = None) -> in
     return (await scenario.ask(path, method="GET", key=key, is_admin=True)).status
 
 
-async def test_life_and_readiness(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_life_and_readiness(scenario: Scenario) -> None:
     """The gateway is always alive, and ready while a backend is up and no drain has begun."""
     assert await status_of(scenario, "/readyz") == 200
     for simulator in scenario.simulators.values():
@@ -32,7 +32,7 @@ async def test_life_and_readiness(scenario: Scenario, autojump_clock: Clock) -> 
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/metrics", "/status.json"])
-async def test_a_token_where_one_is_set(autojump_clock: Clock, path: str) -> None:
+async def test_a_token_where_one_is_set(path: str) -> None:
     """If a token is set, only `/healthz` answers without it; a client's key is no token."""
     async with open_scenario(settings=TOKEN) as scenario:
         assert await status_of(scenario, "/healthz") == 200
@@ -41,7 +41,7 @@ async def test_a_token_where_one_is_set(autojump_clock: Clock, path: str) -> Non
         assert await status_of(scenario, path, "operators-only-token") == 200
 
 
-async def test_figures(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_figures(scenario: Scenario) -> None:
     """Metrics count requests, first chunks, attempts, refusals and backends."""
     scenario.simulators["a"].go_down()
     await scenario.ask()
@@ -63,7 +63,7 @@ async def test_figures(scenario: Scenario, autojump_clock: Clock) -> None:
         assert line in page
 
 
-async def test_status_shows_each_backends_state(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_status_shows_each_backends_state(scenario: Scenario) -> None:
     """The status says which backends are up, which are not, and why."""
     scenario.simulators["a"].go_down()
     for _ in range(3):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-import trio.testing
 
 from ollama_gateway.simulator import Model, Script, Simulator
 from tests.server.managing import ManagingClient, managed
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 SAY = [{"role": "user", "content": "hi"}]
 
 
@@ -30,9 +30,7 @@ def cli(client: ManagingClient, backend: str, path: str, key: str | None = None)
     return f"/k/{key or client.key}/b/{backend}{path}"
 
 
-async def test_lists_are_those_of_one_backend(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_lists_are_those_of_one_backend(client: ManagingClient) -> None:
     """Tags, `/v1/models`, ps and the version are those of the named backend."""
     client.scenario.simulators["b"].load("only-b:1")
     await client.scenario.poll()
@@ -52,9 +50,7 @@ async def test_lists_are_those_of_one_backend(
     assert versions == [{"version": "0.33.0"}, {"version": "0.32.0"}]
 
 
-async def test_inference_goes_there_and_nowhere_else(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_inference_goes_there_and_nowhere_else(client: ManagingClient) -> None:
     """Inference goes to the named backend only: no preference and no failover."""
     body = {"model": "shared:1", "messages": SAY}
     good = await client.ask(cli(client, "b", "/api/chat"), body, key="-")
@@ -74,7 +70,7 @@ async def test_inference_goes_there_and_nowhere_else(
     assert client.paths("a") == []
 
 
-async def test_a_stalled_one_gets_no_hedge(client: ManagingClient, autojump_clock: Clock) -> None:
+async def test_a_stalled_one_gets_no_hedge(client: ManagingClient) -> None:
     """A stalled named backend gets no hedge."""
     for simulator in client.scenario.simulators.values():
         simulator.load("shared:1")
@@ -102,7 +98,7 @@ async def test_a_stalled_one_gets_no_hedge(client: ManagingClient, autojump_cloc
     ],
 )
 async def test_without_the_right_every_name_is_the_same(
-    client: ManagingClient, autojump_clock: Clock, method: str, path: str, backend: str
+    client: ManagingClient, method: str, path: str, backend: str
 ) -> None:
     """A key that may not manage gets the same 403 for known and unknown backends."""
     body = {"model": "shared:1", "messages": SAY}
@@ -115,9 +111,7 @@ async def test_without_the_right_every_name_is_the_same(
     assert client.paths("a") == client.paths("b") == []
 
 
-async def test_the_right_to_manage_is_no_right_to_the_rest(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_the_right_to_manage_is_no_right_to_the_rest(client: ManagingClient) -> None:
     """A key with `manage` alone can neither list nor chat."""
     _, key = client.scenario.store.create("puller", ("*",), frozenset({"manage"}))
     tags = await client.ask("/api/tags", method="GET", key=key, to="a")
@@ -127,7 +121,7 @@ async def test_the_right_to_manage_is_no_right_to_the_rest(
     assert (tags.status, chat.status, root.status) == (403, 403, 403)
 
 
-async def test_a_name_is_said_once(client: ManagingClient, autojump_clock: Clock) -> None:
+async def test_a_name_is_said_once(client: ManagingClient) -> None:
     """Path and header together are two names, even if equal; a bad key is a 401 first."""
     both = await client.ask(cli(client, "a", "/api/tags"), method="GET", key="-", to="a")
     unknown = await client.ask(cli(client, "c", "/api/tags"), method="GET", key="-")
@@ -138,9 +132,7 @@ async def test_a_name_is_said_once(client: ManagingClient, autojump_clock: Clock
     assert unknown.document == {"error": "no such backend; there are a, b"}
 
 
-async def test_errors_behind_the_prefix_speak_the_routes_dialect(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_errors_behind_the_prefix_speak_the_routes_dialect(client: ManagingClient) -> None:
     """Errors behind the prefix use the dialect of the route after it."""
     missing = await client.ask(cli(client, "a", "/nope"), method="GET", key="-")
     v1 = await client.ask(cli(client, "c", "/v1/models"), method="GET", key="-")
@@ -149,7 +141,7 @@ async def test_errors_behind_the_prefix_speak_the_routes_dialect(
     assert v1.document["error"]["type"] == "invalid_request_error"
 
 
-async def test_a_paused_backend_can_be_managed_and_gets_no_chat(autojump_clock: Clock) -> None:
+async def test_a_paused_backend_can_be_managed_and_gets_no_chat() -> None:
     """A paused backend can be managed but gets no chat."""
     async with managed() as client:
         client.scenario.gateway.backends.pause(["b"])
@@ -159,9 +151,7 @@ async def test_a_paused_backend_can_be_managed_and_gets_no_chat(autojump_clock: 
     assert (pull.status, chat.status) == (200, 503)
 
 
-async def test_an_account_is_that_of_a_named_backend(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_an_account_is_that_of_a_named_backend(client: ManagingClient) -> None:
     """`/api/me` goes to the backend that the request names; else a 403 says how to name one."""
     named = await client.ask("/api/me", to="b")
     unnamed = await client.ask("/api/me")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import trio.testing
 
 from tests.support.scenario import CHAT, Scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.mark.parametrize(
@@ -26,7 +25,7 @@ Clock = trio.testing.MockClock
 )
 @pytest.mark.parametrize("prefix", ["", "/k/KEY", "//k/KEY", "/k/KEY/"])
 async def test_it_is_the_clean_path(
-    scenario: Scenario, autojump_clock: Clock, method: str, path: str, route: str, prefix: str
+    scenario: Scenario, method: str, path: str, route: str, prefix: str
 ) -> None:
     """A base URL with an extra slash works, and the record has the clean path."""
     key = None if prefix else scenario.key
@@ -39,18 +38,14 @@ async def test_it_is_the_clean_path(
 
 
 @pytest.mark.parametrize("path", ["/api/./tags", "/api/../api/tags", "/api%2ftags", "/api/tags/x"])
-async def test_other_paths_are_not_guessed(
-    scenario: Scenario, autojump_clock: Clock, path: str
-) -> None:
+async def test_other_paths_are_not_guessed(scenario: Scenario, path: str) -> None:
     """Dots, escapes and unknown segments are not cleaned away."""
     reply = await scenario.ask(path, method="GET")
 
     assert reply.status == 404
 
 
-async def test_a_query_counts_toward_the_bound_of_a_target(
-    scenario: Scenario, autojump_clock: Clock
-) -> None:
+async def test_a_query_counts_toward_the_bound_of_a_target(scenario: Scenario) -> None:
     """Path and query together have at most 8 KiB."""
     long = await scenario.ask("/api/tags?" + "x" * 8200, method="GET")
     short = await scenario.ask("/api/tags?" + "x" * 8000, method="GET")
@@ -58,9 +53,7 @@ async def test_a_query_counts_toward_the_bound_of_a_target(
     assert (long.status, short.status) == (400, 200)
 
 
-async def test_ollamas_menu_is_told_that_there_is_no_cloud(
-    scenario: Scenario, autojump_clock: Clock
-) -> None:
+async def test_ollamas_menu_is_told_that_there_is_no_cloud(scenario: Scenario) -> None:
     """The CLI's menu sees a disabled cloud unless the key may use it."""
     _, outside = scenario.store.create("outside", ("*", "*-cloud"))
     local = await scenario.ask("/api/status", method="GET")

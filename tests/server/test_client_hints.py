@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import pytest
-import trio.testing
 
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Simulator
 from tests.support.scenario import CHAT, Scenario, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 PATHS = ["/api/chat", "/v1/chat/completions", "/v1/responses", "/v1/messages"]
 BODY = {**CHAT, "input": "hi", "max_tokens": 5}
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_long_wait_is_no_wait(scenario: Scenario, autojump_clock: Clock, path: str) -> None:
+async def test_a_long_wait_is_no_wait(scenario: Scenario, path: str) -> None:
     """A 429 of more than two minutes makes SDKs raise at once; else they sleep for hours."""
     limits = KeyLimits(tokens_per_day=10)
     _, key = scenario.store.create("spent", limits=limits)
@@ -30,7 +30,7 @@ async def test_a_long_wait_is_no_wait(scenario: Scenario, autojump_clock: Clock,
         assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
 
 
-async def test_a_short_wait_is_one(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_a_short_wait_is_one(scenario: Scenario) -> None:
     """A 429 of a rate leaves the retry to the client."""
     _, key = scenario.store.create("quick", limits=KeyLimits(requests_per_minute=1))
     await scenario.ask(key=key)
@@ -41,9 +41,7 @@ async def test_a_short_wait_is_one(scenario: Scenario, autojump_clock: Clock) ->
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_refusals_are_not_to_be_repeated(
-    scenario: Scenario, autojump_clock: Clock, path: str
-) -> None:
+async def test_refusals_are_not_to_be_repeated(scenario: Scenario, path: str) -> None:
     """A 401 and a 403 stop clients that would repeat the request, such as Claude Code."""
     replies = [
         await scenario.ask(path, BODY, key=None),
@@ -55,9 +53,7 @@ async def test_refusals_are_not_to_be_repeated(
     assert {reply.headers["x-should-retry"] for reply in replies} == {"false"}
 
 
-async def test_a_missing_key_is_told_how_to_send_one(
-    scenario: Scenario, autojump_clock: Clock
-) -> None:
+async def test_a_missing_key_is_told_how_to_send_one(scenario: Scenario) -> None:
     """A missing key gets instructions; every wrong key gets one text."""
     missing = await scenario.ask(key=None)
     wrong = [await scenario.ask(key=key) for key in ("x", "ogw_aaaaaaaa_" + "b" * 49)]
@@ -69,9 +65,7 @@ async def test_a_missing_key_is_told_how_to_send_one(
 @pytest.mark.parametrize(
     ("agent", "status"), [("ollama/0.33.0 (amd64 linux)", 403), ("ollama-python/0.6", 401)]
 )
-async def test_ollamas_own_client_reads_a_403(
-    scenario: Scenario, autojump_clock: Clock, agent: str, status: int
-) -> None:
+async def test_ollamas_own_client_reads_a_403(scenario: Scenario, agent: str, status: int) -> None:
     """Ollama's client replaces the text of a 401 by one about ollama.com, so it gets a 403."""
     replies = [
         await scenario.ask(key=key, headers={"user-agent": agent}) for key in (None, "wrong")
@@ -83,9 +77,7 @@ async def test_ollamas_own_client_reads_a_403(
 
 @pytest.mark.parametrize("asked", ["nobody-has-this", "SECRET:1", "x" * 300, "other/m1:q4"])
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_model_that_is_not_there_is_named(
-    autojump_clock: Clock, path: str, asked: str
-) -> None:
+async def test_a_model_that_is_not_there_is_named(path: str, asked: str) -> None:
     """A 403 names the model as the client wrote it, with the code that Codex reads."""
     async with open_scenario({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as scenario:
         _, key = scenario.store.create("narrow", ("m1", "x*", "nobody*"))
@@ -103,9 +95,7 @@ async def test_a_model_that_is_not_there_is_named(
     assert scenario.records[0].model is not None
 
 
-async def test_anthropics_clients_find_the_request_by_its_name(
-    scenario: Scenario, autojump_clock: Clock
-) -> None:
+async def test_anthropics_clients_find_the_request_by_its_name(scenario: Scenario) -> None:
     """Anthropic's clients show the `request-id` of an error."""
     messages = await scenario.ask("/v1/messages", BODY)
     chat = await scenario.ask()
@@ -115,9 +105,7 @@ async def test_anthropics_clients_find_the_request_by_its_name(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_streams_are_not_to_be_buffered(
-    scenario: Scenario, autojump_clock: Clock, path: str
-) -> None:
+async def test_streams_are_not_to_be_buffered(scenario: Scenario, path: str) -> None:
     """A stream asks proxies not to buffer it; a whole answer does not."""
     stream = await scenario.ask(path, {**BODY, "stream": True})
     whole = await scenario.ask(path, {**BODY, "stream": False})

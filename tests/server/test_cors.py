@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-import trio.testing
 
 from tests.support.scenario import CHAT, Reply, Scenario, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 PAGE = "https://chat.example.com"
 STRANGER = "https://evil.test"
 ON = {"GATEWAY_SERVER_ALLOWED_ORIGINS": f"{PAGE},app://*"}
@@ -43,9 +43,7 @@ def granted(reply: Reply) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/messages", "/k/some-key/api/tags", "/none"])
-async def test_a_preflight_needs_no_key(
-    scenario: Scenario, autojump_clock: Clock, path: str
-) -> None:
+async def test_a_preflight_needs_no_key(scenario: Scenario, path: str) -> None:
     """A preflight needs no key and allows what Ollama's, OpenAI's and Anthropic's clients send."""
     reply = await preflight(scenario, PAGE, path)
 
@@ -62,9 +60,7 @@ async def test_a_preflight_needs_no_key(
     assert "access-control-allow-credentials" not in reply.headers
 
 
-async def test_a_header_that_nobody_sends_is_not_allowed(
-    scenario: Scenario, autojump_clock: Clock
-) -> None:
+async def test_a_header_that_nobody_sends_is_not_allowed(scenario: Scenario) -> None:
     """Only headers on the gateway's list are allowed, whatever the browser asks for."""
     headers = {
         "origin": PAGE,
@@ -78,9 +74,7 @@ async def test_a_header_that_nobody_sends_is_not_allowed(
 
 
 @pytest.mark.parametrize("origin", [STRANGER, "null", f"{PAGE}.evil.test", f"{PAGE} {STRANGER}"])
-async def test_foreign_origins_are_granted_nothing(
-    scenario: Scenario, autojump_clock: Clock, origin: str
-) -> None:
+async def test_foreign_origins_are_granted_nothing(scenario: Scenario, origin: str) -> None:
     """A foreign origin gets no preflight and no CORS headers, even with a valid key."""
     asked = await preflight(scenario, origin)
     served = await scenario.ask(headers={"origin": origin})
@@ -91,7 +85,7 @@ async def test_foreign_origins_are_granted_nothing(
     assert served.headers["vary"] == "Origin"
 
 
-async def test_off_by_default(autojump_clock: Clock) -> None:
+async def test_off_by_default() -> None:
     """Without the setting no answer has CORS headers."""
     async with open_scenario() as without:
         asked = await preflight(without, PAGE)
@@ -118,13 +112,7 @@ async def test_off_by_default(autojump_clock: Clock) -> None:
     ],
 )
 async def test_every_answer_may_be_read(
-    scenario: Scenario,
-    autojump_clock: Clock,
-    path: str,
-    body: object,
-    key: str | None,
-    extra: dict[str, str],
-    status: int,
+    scenario: Scenario, path: str, body: object, key: str | None, extra: dict[str, str], status: int
 ) -> None:
     """An allowed page may read every answer, errors included."""
     reply = await scenario.ask(path, body, key=key, headers={"origin": PAGE, **extra})
@@ -136,7 +124,7 @@ async def test_every_answer_may_be_read(
     assert {"x-request-id", "retry-after", "x-gateway-backend"} <= set(exposed)
 
 
-async def test_a_limits_headers_may_be_read(autojump_clock: Clock) -> None:
+async def test_a_limits_headers_may_be_read() -> None:
     """All rate-limit headers are exposed, on a 429 too."""
     async with open_scenario(
         settings={**ON, "GATEWAY_LIMITS_REQUESTS_PER_MINUTE": "1"}
@@ -151,7 +139,7 @@ async def test_a_limits_headers_may_be_read(autojump_clock: Clock) -> None:
         assert said <= set(exposed)
 
 
-async def test_an_origin_goes_no_further(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_an_origin_goes_no_further(scenario: Scenario) -> None:
     """The `Origin` is not passed to backends: Ollama refuses origins that it does not know."""
     await scenario.ask(headers={"origin": PAGE, "user-agent": "page"})
     seen = scenario.simulators["a"].seen[-1]
@@ -160,7 +148,7 @@ async def test_an_origin_goes_no_further(scenario: Scenario, autojump_clock: Clo
     assert seen.header("origin") is None
 
 
-async def test_the_admin_listener_has_none(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_the_admin_listener_has_none(scenario: Scenario) -> None:
     """The admin listener never sends CORS headers."""
     reply = await scenario.ask(
         "/status.json", method="GET", headers={"origin": PAGE}, is_admin=True

@@ -19,6 +19,8 @@ from tests.flow.racing import GOOD, M
 from tests.flow.test_scenarios import SLOW
 from tests.support.scenario import Scenario, open_scenario
 
+pytestmark = pytest.mark.virtual_time
+
 Clock = trio.testing.MockClock
 
 
@@ -60,10 +62,7 @@ Clock = trio.testing.MockClock
     ],
 )
 async def test_why(
-    autojump_clock: Clock,
-    states: Mapping[str, State],
-    candidates: dict[str, str],
-    passed_over: dict[str, str],
+    states: Mapping[str, State], candidates: dict[str, str], passed_over: dict[str, str]
 ) -> None:
     """Candidates come in order, each with its reasons, and so do the backends passed over."""
     track = track_of(states)
@@ -120,7 +119,7 @@ async def explained(scenario: Scenario, path: str) -> tuple[int, Any]:
     return reply.status, reply.document
 
 
-async def test_the_gateway_explains(autojump_clock: Clock) -> None:
+async def test_the_gateway_explains() -> None:
     """Any spelling of a name is explained, with the hedge delay and the length of the line."""
     hub = {"a": Simulator([Model("hf.co/x/y:q4"), SLOW])}
     async with open_scenario(hub, slots=1) as scenario, trio.open_nursery() as nursery:
@@ -134,7 +133,7 @@ async def test_the_gateway_explains(autojump_clock: Clock) -> None:
     assert found["candidates"][0]["why"] == "priority 1, cold, 1 of 1 slots busy, full"
 
 
-async def test_a_model_that_nobody_has(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_a_model_that_nobody_has(scenario: Scenario) -> None:
     """An unknown model has no candidates, and a reason for each backend."""
     status, found = await explained(scenario, "nope")
 
@@ -142,7 +141,7 @@ async def test_a_model_that_nobody_has(scenario: Scenario, autojump_clock: Clock
     assert [one["why"] for one in found["passed_over"]] == ["does not list the model"] * 2
 
 
-async def test_whether_a_key_may_use_the_model(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_whether_a_key_may_use_the_model(scenario: Scenario) -> None:
     """The explanation says whether a key may use the model; a bad id or name is a 400."""
     key, _ = scenario.store.create("narrow", models=("other:*",))
     free, _ = scenario.store.create("free")
@@ -157,7 +156,7 @@ async def test_whether_a_key_may_use_the_model(scenario: Scenario, autojump_cloc
     assert invalid == (400, {"error": "invalid model name"})
 
 
-async def test_the_status_has_the_same_figures(autojump_clock: Clock) -> None:
+async def test_the_status_has_the_same_figures() -> None:
     """The status shows each backend's breaker, and the state of each of its models."""
     async with open_scenario(models=(SLOW,)) as scenario:
         await scenario.ask()

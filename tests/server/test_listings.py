@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-import trio.testing
 
 from ollama_gateway.simulator import Model, Simulator
 from tests.support.scenario import Scenario, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ async def names(scenario: Scenario, key: str = "") -> list[str]:
     return sorted(entry["name"] for entry in reply.document["models"])
 
 
-async def test_the_union_is_listed_once(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_the_union_is_listed_once(scenario: Scenario) -> None:
     """A model on two backends is listed once; `/v1/models` shows the same models."""
     listed = await names(scenario)
     cards = (await scenario.ask("/v1/models", method="GET")).document
@@ -41,7 +40,7 @@ async def test_the_union_is_listed_once(scenario: Scenario, autojump_clock: Cloc
     assert all(card["created"] > 0 for card in cards["data"])
 
 
-async def test_a_key_sees_what_it_may_use(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_a_key_sees_what_it_may_use(scenario: Scenario) -> None:
     """A key sees only the models that it may use."""
     _, key = scenario.store.create("narrow", ("llama*",))
 
@@ -50,7 +49,7 @@ async def test_a_key_sees_what_it_may_use(scenario: Scenario, autojump_clock: Cl
     assert (await scenario.ask("/v1/models/llama3:8b", method="GET", key=key)).status == 200
 
 
-async def test_an_empty_v1_list_is_null(autojump_clock: Clock) -> None:
+async def test_an_empty_v1_list_is_null() -> None:
     """An empty list is `"data":null` in `/v1/models` and `[]` in tags, as in Ollama."""
     async with open_scenario({"a": Simulator([])}) as scenario:
         tags = await scenario.ask("/api/tags", method="GET")
@@ -59,7 +58,7 @@ async def test_an_empty_v1_list_is_null(autojump_clock: Clock) -> None:
     assert (tags.body, cards.body) == (b'{"models":[]}', b'{"object":"list","data":null}\n')
 
 
-async def test_models_leave_the_lists_and_return(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_models_leave_the_lists_and_return(scenario: Scenario) -> None:
     """After three failed polls models leave the lists but stay known; they return with a poll."""
     scenario.simulators["b"].go_down()
     for _ in range(3):
@@ -77,7 +76,7 @@ async def test_models_leave_the_lists_and_return(scenario: Scenario, autojump_cl
     assert scenario.records[0].reason == "backends_down"
 
 
-async def test_version_and_root(autojump_clock: Clock) -> None:
+async def test_version_and_root() -> None:
     """The lowest version is reported, and the root needs no key."""
     old, new = Simulator([], version="0.9.1"), Simulator([], version="0.33.0")
     async with open_scenario({"a": new, "b": old}) as scenario:
@@ -88,7 +87,7 @@ async def test_version_and_root(autojump_clock: Clock) -> None:
     assert (root.status, root.body) == (200, b"Ollama is running")
 
 
-async def test_loaded_models(scenario: Scenario, autojump_clock: Clock) -> None:
+async def test_loaded_models(scenario: Scenario) -> None:
     """`/api/ps` shows the models that are loaded on any backend."""
     await scenario.ask(body={"model": "qwen:7b", "messages": [{"role": "user", "content": "x"}]})
     await scenario.poll()
@@ -97,9 +96,7 @@ async def test_loaded_models(scenario: Scenario, autojump_clock: Clock) -> None:
     assert [entry["name"] for entry in running] == ["qwen:7b"]
 
 
-async def test_show_comes_from_a_backend_and_leaves_no_record(
-    scenario: Scenario, autojump_clock: Clock
-) -> None:
+async def test_show_comes_from_a_backend_and_leaves_no_record(scenario: Scenario) -> None:
     """`/api/show` accepts the legacy `name`, which the CLI sends, and is not audited."""
     reply = await scenario.ask("/api/show", {"model": "", "name": "qwen:7b"})
 
@@ -123,12 +120,7 @@ async def test_show_comes_from_a_backend_and_leaves_no_record(
     ],
 )
 async def test_routes_answer_as_ollamas_router(
-    scenario: Scenario,
-    autojump_clock: Clock,
-    method: str,
-    path: str,
-    status: int,
-    allow: str | None,
+    scenario: Scenario, method: str, path: str, status: int, allow: str | None
 ) -> None:
     """Unknown paths and wrong methods get plain text; admin routes are unknown here."""
     reply = await scenario.ask(path, method=method)

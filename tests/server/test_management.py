@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import trio.testing
 
 from ollama_gateway.simulator import Script
 from tests.server.managing import ManagingClient, managed, publishing
 from tests.support.scenario import Reply
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
 
 
 async def test_a_pull_passes_unchanged_and_is_listed_with_its_last_byte(
-    client: ManagingClient, autojump_clock: Clock
+    client: ManagingClient,
 ) -> None:
     """A pull's lines pass unchanged; at `success` the model is listed."""
     listed: list[list[str]] = []
@@ -33,9 +32,7 @@ async def test_a_pull_passes_unchanged_and_is_listed_with_its_last_byte(
     assert client.paths("b") == ["/api/pull"]
 
 
-async def test_one_record_names_model_and_backend(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_one_record_names_model_and_backend(client: ManagingClient) -> None:
     """A management request has one audit record, without tokens."""
     await client.ask("/api/pull", {"name": "new:1", "model": ""}, to="b")
     await client.ask("/api/copy", {"source": "shared:1", "destination": "mine:2"}, to="a")
@@ -48,9 +45,7 @@ async def test_one_record_names_model_and_backend(
 
 
 @pytest.mark.parametrize("streams", [True, False])
-async def test_create_copy_push_and_delete(
-    client: ManagingClient, autojump_clock: Clock, *, streams: bool
-) -> None:
+async def test_create_copy_push_and_delete(client: ManagingClient, *, streams: bool) -> None:
     """Each command works as in Ollama, streamed or not, and the lists follow."""
     source = {"model": "made:1", "from": "shared:1", "system": "x", "stream": streams}
     created = await client.ask("/api/create", source, to="a")
@@ -69,7 +64,7 @@ async def test_create_copy_push_and_delete(
     assert chat.status == 403  # no backend hosts it any more, which is no outage
 
 
-async def test_two_backends_and_no_target(client: ManagingClient, autojump_clock: Clock) -> None:
+async def test_two_backends_and_no_target(client: ManagingClient) -> None:
     """Without a target a command is a 400 that names the backends, and reaches none."""
     reply = await client.ask("/api/pull", {"model": "new:1"})
 
@@ -80,7 +75,7 @@ async def test_two_backends_and_no_target(client: ManagingClient, autojump_clock
     ]
 
 
-async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
+async def test_one_backend_is_the_target() -> None:
     """A single backend need not be named."""
     async with managed({"only": publishing()}) as client:
         assert (await client.ask("/api/pull", {"model": "new:1"})).lines[-1] == {
@@ -100,7 +95,7 @@ async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
     ],
 )
 async def test_a_target_that_is_none(
-    client: ManagingClient, autojump_clock: Clock, headers: list[tuple[str, str]]
+    client: ManagingClient, headers: list[tuple[str, str]]
 ) -> None:
     """An unknown name or two names are a 400 that lists the names, and reach no backend."""
     reply = await client.ask("/api/pull", {"model": "new:1"}, headers=headers)
@@ -123,12 +118,7 @@ async def test_a_target_that_is_none(
     ],
 )
 async def test_without_the_right(
-    client: ManagingClient,
-    autojump_clock: Clock,
-    method: str,
-    path: str,
-    body: object,
-    to: str | None,
+    client: ManagingClient, method: str, path: str, body: object, to: str | None
 ) -> None:
     """A key without `manage` gets the generic 403, whatever it names, and one record."""
     reply = await client.ask(path, body, method=method, to=to, key=client.scenario.key)
@@ -168,9 +158,7 @@ async def test_without_the_right(
         ("/api/pull", b'{"model":"team/m"} {"model":"shared:1"}', 400),
     ],
 )
-async def test_models_that_a_key_may_touch(
-    autojump_clock: Clock, path: str, body: object, status: int
-) -> None:
+async def test_models_that_a_key_may_touch(path: str, body: object, status: int) -> None:
     """Every name in a body must match the key's patterns, or no backend is asked."""
     async with managed(models=("team/*",)) as client:
         reply = await client.ask(path, body, to="a")
@@ -180,9 +168,7 @@ async def test_models_that_a_key_may_touch(
     assert len(client.scenario.records) == 1
 
 
-async def test_a_pull_that_fails_in_the_middle(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_a_pull_that_fails_in_the_middle(client: ManagingClient) -> None:
     """An error line inside the 200 passes as a normal end and is recorded as a failure."""
     error = "pull model manifest: file does not exist"
     unknown = await client.ask("/api/pull", {"model": "nowhere:1"}, to="a")
@@ -224,7 +210,7 @@ async def test_a_pull_that_fails_in_the_middle(
     ],
 )
 async def test_a_stream_that_breaks(
-    client: ManagingClient, autojump_clock: Clock, script: Script, reason: str, seconds: float
+    client: ManagingClient, script: Script, reason: str, seconds: float
 ) -> None:
     """A stream without `success` or error ends with an error event and a cut."""
     client.scenario.simulators["a"].script(script, path="/api/pull")
@@ -255,7 +241,7 @@ async def test_a_stream_that_breaks(
     ],
 )
 async def test_answers_that_are_none(
-    client: ManagingClient, autojump_clock: Clock, script: Script, status: int, reason: str
+    client: ManagingClient, script: Script, status: int, reason: str
 ) -> None:
     """Ollama's errors pass with their status; a refusal of the gateway itself is a 502."""
     client.scenario.simulators["a"].script(script, path="/api/delete")
@@ -271,7 +257,7 @@ async def test_answers_that_are_none(
     assert client.paths("b") == []
 
 
-async def test_a_backend_that_is_down(client: ManagingClient, autojump_clock: Clock) -> None:
+async def test_a_backend_that_is_down(client: ManagingClient) -> None:
     """A backend that is down is a 502 or 503, and no other backend is asked."""
     client.scenario.simulators["a"].go_down()
     reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")

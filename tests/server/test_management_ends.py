@@ -11,15 +11,15 @@ from ollama_gateway.backends.transport import ONCE, Transport
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Script
 from tests.server.managing import ManagingClient, managed
+from tests.support.scenario import Reply
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 PULL = {"model": "new:1"}
 HOUR = 3600.0
 
 
-async def test_a_client_that_leaves_cancels_the_pull(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_a_client_that_leaves_cancels_the_pull(client: ManagingClient) -> None:
     """When the client leaves, the backend's connection is closed at once."""
     client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
     began = trio.current_time()
@@ -35,17 +35,22 @@ async def test_a_client_that_leaves_cancels_the_pull(
     assert client.scenario.records[0].duration == pytest.approx(3.5)
 
 
-async def test_a_drain_ends_a_pull(client: ManagingClient, autojump_clock: Clock) -> None:
-    """At the drain's deadline a pull ends with an error event and a cut; the record says why."""
+async def pulled(client: ManagingClient, *, pace: float, drain_at: float) -> Reply:
+    """Return the answer to a pull of this pace while the gateway drains for 30 s."""
+    client.scenario.simulators["a"].script(Script(pace=pace), path="/api/pull")
+
+    async def drain() -> None:
+        await trio.sleep(drain_at)
+        client.scenario.gateway.app.drain(30)
+
     async with trio.open_nursery() as nursery:
-        client.scenario.simulators["a"].script(Script(pace=10), path="/api/pull")
-
-        async def drain() -> None:
-            await trio.sleep(15)
-            client.scenario.gateway.app.drain(30)
-
         nursery.start_soon(drain)
-        reply = await client.ask("/api/pull", PULL, to="a")
+        return await client.ask("/api/pull", PULL, to="a")
+
+
+async def test_a_drain_ends_a_pull(client: ManagingClient) -> None:
+    """At the drain's deadline a pull ends with an error event and a cut; the record says why."""
+    reply = await pulled(client, pace=10, drain_at=15)
 
     assert reply.ended_at == pytest.approx(45, abs=0.1)
     assert (list(reply.lines[-1]), reply.is_complete) == (["error"], False)
@@ -54,26 +59,13 @@ async def test_a_drain_ends_a_pull(client: ManagingClient, autojump_clock: Clock
     ]
 
 
-async def test_a_pull_that_ends_during_a_drain(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_a_pull_that_ends_during_a_drain(client: ManagingClient) -> None:
     """A pull that ends before the drain's deadline ends normally."""
-    async with trio.open_nursery() as nursery:
-        client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")
-
-        async def drain() -> None:
-            await trio.sleep(2)
-            client.scenario.gateway.app.drain(30)
-
-        nursery.start_soon(drain)
-        reply = await client.ask("/api/pull", PULL, to="a")
-
+    reply = await pulled(client, pace=1, drain_at=2)
     assert (reply.lines[-1], reply.is_complete) == ({"status": "success"}, True)
 
 
-async def test_a_pull_may_take_hours_while_it_goes_on(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_a_pull_may_take_hours_while_it_goes_on(client: ManagingClient) -> None:
     """A pull has no deadline as a whole: each line has the idle timeout."""
     client.scenario.simulators["a"].script(Script(pace=299), path="/api/pull")
     reply = await client.ask("/api/pull", PULL, to="a")
@@ -85,9 +77,7 @@ async def test_a_pull_may_take_hours_while_it_goes_on(
     assert reply.ended_at > 30 * 60  # race.total_timeout
 
 
-async def test_a_pull_without_progress_may_take_hours(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_a_pull_without_progress_may_take_hours(client: ManagingClient) -> None:
     """A pull that is not streamed may go on while discovery finds its backend up."""
     client.scenario.simulators["a"].script(Script(before=5 * HOUR), path="/api/pull")
     reply = await client.ask("/api/pull", {**PULL, "stream": False}, to="a")
@@ -96,9 +86,7 @@ async def test_a_pull_without_progress_may_take_hours(
     assert reply.ended_at == pytest.approx(5 * HOUR, abs=1)
 
 
-async def test_such_a_pull_ends_when_its_backend_is_gone(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_such_a_pull_ends_when_its_backend_is_gone(client: ManagingClient) -> None:
     """Three failed polls end a pull that is not streamed."""
     async with trio.open_nursery() as nursery:
         hang = Script(hang_after=0)
@@ -118,9 +106,7 @@ async def test_such_a_pull_ends_when_its_backend_is_gone(
     assert [record.reason for record in client.scenario.records] == ["backend_down"]
 
 
-async def test_a_refresh_that_fails_holds_nothing_up(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_a_refresh_that_fails_holds_nothing_up(client: ManagingClient) -> None:
     """If the lists cannot be read, the answer ends after the poll's timeout."""
     client.scenario.simulators["a"].script(Script(hang_after=0), path="/api/tags")
     reply = await client.ask("/api/pull", PULL, to="a")
@@ -130,9 +116,7 @@ async def test_a_refresh_that_fails_holds_nothing_up(
     assert reply.ended_at == pytest.approx(3, abs=0.1)
 
 
-async def test_a_poll_from_before_the_end_changes_nothing(
-    client: ManagingClient, autojump_clock: Clock
-) -> None:
+async def test_a_poll_from_before_the_end_changes_nothing(client: ManagingClient) -> None:
     """A slow poll from before the end of a pull does not take the new model off the list."""
     async with trio.open_nursery() as nursery:
         old = client.scenario.simulators["a"]
@@ -169,7 +153,7 @@ class Watched(Transport):
         return await self.inner.handle_async_request(request)
 
 
-async def test_it_goes_out_once(client: ManagingClient, autojump_clock: Clock) -> None:
+async def test_it_goes_out_once(client: ManagingClient) -> None:
     """Management requests are marked to be sent once: a resent one might be done twice."""
     backend = client.scenario.gateway.backends.all[0]
     backend.transport = watched = Watched(backend.transport)
@@ -180,7 +164,7 @@ async def test_it_goes_out_once(client: ManagingClient, autojump_clock: Clock) -
     assert watched.once == [True, True]
 
 
-async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: Clock) -> None:
+async def test_rate_and_concurrency_bound_it_and_budgets_do_not() -> None:
     """Rate limits bound management, token budgets do not."""
     limits = KeyLimits(requests_per_minute=2, tokens_per_day=1)
     async with managed(limits=limits) as client:
@@ -192,7 +176,7 @@ async def test_rate_and_concurrency_bound_it_and_budgets_do_not(autojump_clock: 
     assert len(client.paths("a")) == 2
 
 
-async def test_a_pull_holds_a_place_to_its_end(autojump_clock: Clock) -> None:
+async def test_a_pull_holds_a_place_to_its_end() -> None:
     """A pull holds its place among the key's requests until its last byte is sent."""
     async with managed(limits=KeyLimits(concurrent_requests=1)) as client:
         client.scenario.simulators["a"].script(Script(pace=1), path="/api/pull")

@@ -40,8 +40,8 @@ def as_json(*arguments: str) -> Any:
     return json.loads(ran(*arguments, "--json"))
 
 
-def failed(*arguments: str, code: int = 1, stdin: str | bytes = "") -> list[str]:
-    """Return the lines of stderr of a command that fails; it prints nothing else."""
+def failed(*arguments: str, code: int = 1, stdin: str | bytes = "") -> str:
+    """Return the last line of stderr of a command that fails; it prints nothing else."""
     result = run(*arguments, stdin=stdin)
     assert (result.exit_code, result.stdout) == (code, "")
-    return result.stderr.splitlines()
+    return result.stderr.splitlines()[-1]

@@ -27,7 +27,8 @@ import psycopg
 
 from ollama_gateway.storage.migrations import migrate
 from ollama_gateway.storage.postgres import Database
-from tests.smoke.fleet import PATIENCE, free_port
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 ACCESS: Final = """\
 local all all trust
@@ -165,6 +166,14 @@ class PostgresServer:
         with psycopg.connect(self.socket_url_of(database), autocommit=True) as connection:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
+
+    def make_role(self, name: str, database: str, *rights: str) -> str:
+        """Make a role that may log in, with rights in a database; return its URL for that one."""
+        self.execute(f"DROP ROLE IF EXISTS {name}")
+        self.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'p'")
+        for right in rights:
+            self.execute(f"GRANT {right} TO {name}", database)
+        return self.url_of(database, name, "p")
 
     @contextmanager
     def fresh_database(self, template: str = "migrated") -> Iterator[str]:
