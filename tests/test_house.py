@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "ollama_gateway"
 DOCS = ROOT / "docs"
 LONGEST = 300
-"""Lines of a file; above that nobody reads it whole."""
+"""Lines of a file; a longer one is not read whole."""
 AT_HOME: dict[str, set[str]] = {
     "redis": {"backends/shared.py", "limits/redis/scripts.py"},
     "psycopg": {"storage/postgres.py"},
@@ -124,6 +124,20 @@ def test_commands_in_the_docs_exist(page: Path) -> None:
         assert group in root.commands, shown  # type: ignore[attr-defined]
         known = getattr(root.commands[group], "commands", None)  # type: ignore[attr-defined]
         assert known is None or not command or command in known, shown
+
+
+def test_files_named_in_the_docs_exist() -> None:
+    """A page names files by their path, in the repository or the package, or by a name in it."""
+    names = {path.name for folder in (SOURCE, ROOT / "tests") for path in folder.rglob("*.py")}
+    missing = [
+        f"{page.relative_to(ROOT)}: {named}"
+        for page in [ROOT / "README.md", *DOCS.rglob("*.md")]
+        for named in re.findall(r"`([\w./-]+\.(?:py|md|lua|sql))`", page.read_text())
+        if named not in names
+        and not any((folder / named).exists() for folder in (ROOT, SOURCE, page.parent))
+    ]
+
+    assert missing == []
 
 
 def test_links_in_the_docs_lead_somewhere() -> None:

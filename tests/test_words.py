@@ -18,7 +18,7 @@ PROSE = re.compile(
     r"(?<![\w`./-])(?:strands?|tether|purse|turnstile|keepers?|(?:in|out)box|overtaken|least bad"
     r"|spender|trails?|wish(?:es)?|judgements?|surplus|surprises?|farewell|courtesy|bury|buried"
     r"|orphans?|somebody|whoever|records? of spending|is told|are told|forgo|epoch|refill|anchors?"
-    r"|slim|drift)(?![\w`/-])",
+    r"|slim|drift|what (?:is|was)|nobody)(?![\w`/-])",
     re.IGNORECASE,
 )
 """Words that the field does not use, or that English uses otherwise."""
@@ -28,6 +28,7 @@ SAID = {
     "slim images",  # Debian's
     "orphans",  # processes without a parent, in a container
     "spender",  # a column, and a field of a record
+    "`nobody`",  # the user of that name
 }
 """Phrases in which such a word is right."""
 PARTS = {

@@ -197,7 +197,7 @@ def _app(settings: Settings, routes: Routes, metrics: Metrics) -> App:
 
 
 def _can_judge(keys: KeyCache, place: KeyStoreLocation) -> bool:
-    """True if some key can be accepted: by the store, or by the cache while the store is down."""
+    """Return True if some key can be accepted: by the store, or by the cache in an outage."""
     found = keys.statistics()
     return not found.store_failing or (place.survives_outages and found.usable > 0)
 

@@ -16,6 +16,7 @@ import enum
 from typing import ClassVar, Final
 
 from ollama_gateway.printable import printable
+from ollama_gateway.reasons import AnyReason, Outcome, Reason
 
 LONG_WAIT: Final = 120.0
 """Seconds; a client that would have to wait longer for a limit should fail at once. SDKs sleep as
@@ -44,8 +45,8 @@ class GatewayError(Exception):
 
     status: int = 500
     blame: ClassVar[Blame] = Blame.GATEWAY
-    outcome: ClassVar[str] = "refused"
-    default_reason: ClassVar[str] = "internal"
+    outcome: ClassVar[Outcome] = "refused"
+    default_reason: ClassVar[Reason] = Reason.INTERNAL
     default_message: ClassVar[str] = "internal error"
     code: str | None = None
     """The error code in OpenAI's dialects."""
@@ -58,7 +59,7 @@ class GatewayError(Exception):
         self,
         message: str | None = None,
         *,
-        reason: str | None = None,
+        reason: AnyReason | None = None,
         retry_after: float | None = None,
     ) -> None:
         self.message = message or self.default_message
@@ -72,7 +73,7 @@ class BadRequest(GatewayError):
 
     status = 400
     blame = Blame.CLIENT
-    default_reason = "bad_request"
+    default_reason = Reason.BAD_REQUEST
     default_message = "bad request"
 
 
@@ -82,7 +83,7 @@ class Unauthorized(GatewayError):
     status = 401
     is_final = True
     blame = Blame.CLIENT
-    default_reason = "invalid_key"
+    default_reason = Reason.INVALID_KEY
     default_message = "invalid API key"
 
 
@@ -98,7 +99,7 @@ class Forbidden(GatewayError):
     status = 403
     is_final = True
     blame = Blame.CLIENT
-    default_reason = "unknown_model"
+    default_reason = Reason.UNKNOWN_MODEL
     default_message = "this model or endpoint is not available to this key"
 
 
@@ -113,7 +114,7 @@ class ModelForbidden(Forbidden):
 
     code = "model_not_found"
 
-    def __init__(self, asked: str, *, reason: str) -> None:
+    def __init__(self, asked: str, *, reason: Reason) -> None:
         shown = printable(asked.strip())[:MAX_NAME_IN_ERROR]
         super().__init__(f"model {shown} is not available to this key", reason=reason)
         self.model = shown
@@ -122,7 +123,7 @@ class ModelForbidden(Forbidden):
 class SearchForbidden(Forbidden):
     """403: the request for `model` makes Ollama search the web, which the key may not do."""
 
-    default_reason = "web_search_not_allowed"
+    default_reason = Reason.WEB_SEARCH_NOT_ALLOWED
     default_message = (
         "this key may not search the web: leave the tool web_search out"
         ' (Codex: web_search = "disabled")'
@@ -138,7 +139,7 @@ class NotFound(GatewayError):
 
     status = 404
     blame = Blame.CLIENT
-    default_reason = "unknown_route"
+    default_reason = Reason.UNKNOWN_ROUTE
     default_message = "404 page not found"
 
 
@@ -147,7 +148,7 @@ class MethodNotAllowed(GatewayError):
 
     status = 405
     blame = Blame.CLIENT
-    default_reason = "wrong_method"
+    default_reason = Reason.WRONG_METHOD
     default_message = "405 method not allowed"
 
     def __init__(self, allow: str) -> None:
@@ -160,7 +161,7 @@ class RequestTimeout(GatewayError):
 
     status = 408
     blame = Blame.CLIENT
-    default_reason = "slow_request"
+    default_reason = Reason.SLOW_REQUEST
     default_message = "the request came too slowly"
 
 
@@ -169,7 +170,7 @@ class BodyTooLarge(GatewayError):
 
     status = 413
     blame = Blame.CLIENT
-    default_reason = "body_too_large"
+    default_reason = Reason.BODY_TOO_LARGE
     default_message = "the request body is too large"
 
 
@@ -178,7 +179,7 @@ class UnsupportedEncoding(GatewayError):
 
     status = 415
     blame = Blame.CLIENT
-    default_reason = "unsupported_encoding"
+    default_reason = Reason.UNSUPPORTED_ENCODING
     default_message = "this Content-Encoding is not supported"
 
 
@@ -187,7 +188,7 @@ class Misdirected(GatewayError):
 
     status = 421
     blame = Blame.CLIENT
-    default_reason = "foreign_host"
+    default_reason = Reason.FOREIGN_HOST
     default_message = "unknown host name: add it to server.admin_hosts, or set a token"
 
 
@@ -204,7 +205,7 @@ class LimitReached(GatewayError):
 
     status = 429
     blame = Blame.CLIENT
-    default_reason = "rate"
+    default_reason = Reason.RATE
     default_message = "a limit of this key is reached"
     retry_after: float
 
@@ -212,7 +213,7 @@ class LimitReached(GatewayError):
         self,
         message: str | None = None,
         *,
-        reason: str | None = None,
+        reason: AnyReason | None = None,
         retry_after: float = 1,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
@@ -227,7 +228,7 @@ class HeadersTooLarge(GatewayError):
 
     status = 431
     blame = Blame.CLIENT
-    default_reason = "headers_too_large"
+    default_reason = Reason.HEADERS_TOO_LARGE
     default_message = "the request headers are too large"
 
 
@@ -241,14 +242,14 @@ class UpstreamFailed(GatewayError):
     status = 502
     blame = Blame.BACKEND
     outcome = "upstream_failed"
-    default_reason = "upstream_failed"
+    default_reason = Reason.UPSTREAM_FAILED
     default_message = "no backend could answer"
 
     def __init__(
         self,
         message: str | None = None,
         *,
-        reason: str | None = None,
+        reason: AnyReason | None = None,
         retry_after: float | None = None,
         status: int = 502,
     ) -> None:
@@ -260,11 +261,11 @@ class Unavailable(GatewayError):
     """503: the request can be served later; always with `retry_after`."""
 
     status = 503
-    default_reason = "backends_down"
+    default_reason = Reason.BACKENDS_DOWN
     default_message = "no backend can serve this now, try again"
 
     def __init__(
-        self, message: str | None = None, *, reason: str | None = None, retry_after: float = 5
+        self, message: str | None = None, *, reason: AnyReason | None = None, retry_after: float = 5
     ) -> None:
         super().__init__(message, reason=reason, retry_after=retry_after)
 
@@ -281,7 +282,7 @@ class TooManyConnections(Unavailable):
     default_message = "too many connections"
 
     def __init__(self, setting: str, client: str = "") -> None:
-        super().__init__(reason="address_cap" if client else "connection_cap")
+        super().__init__(reason=Reason.ADDRESS_CAP if client else Reason.CONNECTION_CAP)
         self.setting = setting
         self.client = client
 
@@ -292,5 +293,5 @@ class UpstreamTimeout(GatewayError):
     status = 504
     blame = Blame.BACKEND
     outcome = "timed_out"
-    default_reason = "first_chunk_timeout"
+    default_reason = Reason.FIRST_CHUNK_TIMEOUT
     default_message = "no backend answered in time"

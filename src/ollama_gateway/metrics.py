@@ -17,6 +17,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from ollama_gateway.reasons import AnyReason, Reason
+
 NO_LABEL = "-"
 """The label of an unknown model or backend."""
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -139,11 +141,11 @@ class Metrics:
         """Count one attempt by its result."""
         self._attempts(backend, result).inc()
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: AnyReason) -> None:
         """Count a request that was refused before a key was known."""
         self._refused.labels(reason).inc()
 
-    def limited(self, limit: str) -> None:
+    def limited(self, limit: Reason) -> None:
         """Count a request rejected by a limit: `rate`, `concurrency`, `budget`, `reads_at_once`."""
         self._limited.labels(limit).inc()
 

@@ -1,15 +1,20 @@
 """The reasons with which requests and attempts end: each a fixed word, and what it means.
 
 The word is stored in audit records and stands in the log and in `/metrics`, so its text never
-changes; `words` is for operators. A backend's own status is not listed: `status_500` and the like
-are made by `words_of`.
+changes; `words` is for operators. A backend's own status is a reason too, `status_500` and the
+like, made by `reason_of`.
 """
 
 from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final, Literal, NewType, Self, TypeAlias
+
+Outcome: TypeAlias = Literal[
+    "completed", "refused", "client_gone", "upstream_failed", "timed_out", "killed"
+]
+"""How a request ended."""
 
 
 class Reason(StrEnum):
@@ -54,7 +59,8 @@ class Reason(StrEnum):
         "first_chunk_timeout",
         "no first chunk came within race.first_chunk_timeout",
     )
-    FOREIGN_HOST = "foreign_host", "the admin listener was asked by an unknown name"
+    FOREIGN_HOST = "foreign_host", "the request names a host that is not known to be the gateway"
+    FOREIGN_ORIGIN = "foreign_origin", "a page of an origin that is not allowed sent the request"
     FRAME_TOO_LONG = "frame_too_long", "one frame of the backend's answer was too long"
     GARBLED_ANSWER = "garbled_answer", "the backend's answer was none of this dialect"
     HEADERS_TOO_LARGE = "headers_too_large", "the request's headers were too large"
@@ -101,7 +107,16 @@ class Reason(StrEnum):
     WRONG_METHOD = "wrong_method", "the path is not for this method"
 
 
+StatusReason = NewType("StatusReason", str)
+"""The status with which a backend failed, such as `status_500`."""
+AnyReason = Reason | StatusReason
+
 _STATUS: Final = re.compile(r"status_(\d{3})", re.ASCII)
+
+
+def reason_of(status: int) -> StatusReason:
+    """Return the reason of an attempt that a backend answered with an error."""
+    return StatusReason(f"status_{status}")
 
 
 def words_of(reason: str) -> str | None:

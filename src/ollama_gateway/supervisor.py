@@ -22,7 +22,6 @@ import attrs
 import trio
 
 from ollama_gateway.build import Gateway, Watcher, build
-from ollama_gateway.build_backends import Transports
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.http.listener import AddressTaken, bind, listen
 from ollama_gateway.http.sockets import handed_over
@@ -75,7 +74,6 @@ async def supervise(
     *,
     sockets: Sockets | None = None,
     until: Callable[[], Awaitable[None]] = trio.sleep_forever,
-    transports: Transports | None = None,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
 ) -> None:
     """Run a gateway until a signal or `until` drains it.
@@ -84,7 +82,6 @@ async def supervise(
         settings: valid settings.
         sockets: replace the addresses of the settings.
         until: returns when the gateway should drain; signals drain it too.
-        transports: replace TCP, by backend name; for tests.
         on_ready: called with the gateway and its address once clients can connect.
 
     Raises:
@@ -94,7 +91,7 @@ async def supervise(
     sockets, drain_timeout = sockets or Sockets.of(settings), settings.server.drain_timeout
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with (
-            build(settings, transports=transports) as gateway,  # the services
+            build(settings) as gateway,  # the services
             trio.open_nursery() as watchers,
         ):
             watchers.start_soon(_handle_signals, gateway, signals, drain_timeout)

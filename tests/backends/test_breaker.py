@@ -11,11 +11,15 @@ from ollama_gateway.backends.breaker import (
     LONGEST_WAIT,
     Breaker,
 )
+from ollama_gateway.reasons import Reason
 
 
 def fail(breaker: Breaker, now: float, times: int = 1) -> list[bool]:
     """Begin and fail attempts, one after the other; return which of them opened the breaker."""
-    return [breaker.failed(now, "cut", is_probe=breaker.begin(now)) for _ in range(times)]
+    return [
+        breaker.failed(now, Reason.CONNECTION_BROKEN, is_probe=breaker.begin(now))
+        for _ in range(times)
+    ]
 
 
 def opened(now: float = 0) -> Breaker:
@@ -78,7 +82,7 @@ def test_answers_that_break_off_do_not_close_it_for_long() -> None:
         now = breaker.until
         is_probe = breaker.begin(now)
         assert breaker.answered()
-        assert breaker.failed(now, "cut", is_probe=is_probe)
+        assert breaker.failed(now, Reason.CONNECTION_BROKEN, is_probe=is_probe)
 
     assert waits == [2, 4, 8, 16]
 
@@ -129,7 +133,9 @@ def test_attempts_of_before_the_opening_that_fail_change_nothing() -> None:
     breaker = Breaker(random=lambda: 0)
     begun = [breaker.begin(0) for _ in range(100)]
 
-    opened_by = [breaker.failed(1, "cut", is_probe=is_probe) for is_probe in begun]
+    opened_by = [
+        breaker.failed(1, Reason.CONNECTION_BROKEN, is_probe=is_probe) for is_probe in begun
+    ]
 
     assert opened_by.count(True) == 1
     assert breaker.until == 1 + FIRST_WAIT

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ollama_gateway.backends.catalog import Catalog, Listing, ModelEntry
 
@@ -84,3 +86,33 @@ def test_a_backends_own_patterns_choose_its_models() -> None:
     found = listing(entry("llama3:8b"), entry("qwen:7b"), patterns=("llama*",))
 
     assert [e["name"] for e in found.models.values()] == ["llama3:8b"]
+
+
+ENTRIES = st.builds(
+    entry,
+    st.sampled_from(["m1", "m2:1", "team/m3"]),
+    modified=st.sampled_from(["2024", "2025"]),
+    digest=st.sampled_from(["a" * 64, "b" * 64]),
+)
+LISTINGS = st.builds(
+    lambda entries, version: listing(*entries, version=version),
+    st.lists(ENTRIES, max_size=4),
+    st.sampled_from(["", "0.32.0", "0.33.0"]),
+)
+ROUNDS = st.lists(st.dictionaries(st.sampled_from("abc"), LISTINGS), max_size=6)
+
+
+@given(rounds=ROUNDS)
+def test_a_catalog_of_changes_is_the_union(rounds: list[dict[str, Listing]]) -> None:
+    """However backends come, change and go, the catalog is the union of what they list now."""
+    catalog = Catalog()
+    for found in rounds:
+        listings = dict(sorted(found.items()))
+        catalog = catalog.renewed(listings)
+        whole = Catalog.union(listings.items())
+
+        assert catalog == whole
+        assert catalog.models == whole.models
+        times = [entry["modified_at"] for entry in catalog.models.values()]
+        assert times == sorted(times, reverse=True)
+        assert catalog.renewed(dict(listings)) is catalog

@@ -70,7 +70,7 @@ async def test_a_broken_file_leaves_things_as_they_are(tmp_path: Path, kind: str
     assert still == ["a"]
     assert paused(backends) == []
     assert [line["event"] for line in lines] == [
-        "pauses cannot be read; what was known stays in force",
+        "pauses cannot be read; the last known ones stay in force",
         "pauses can be read again",
         "backend resumed",
     ]

@@ -11,6 +11,7 @@ import trio.testing
 from ollama_gateway.backends.breaker import FAILURES
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.load_options import LoadOptions, load_options
 from tests.flow.racing import M, Track
 
@@ -30,9 +31,9 @@ def track_of(states: Mapping[str, State]) -> Track:
         for _ in range(state.get("busy", 0)):
             Slot.take(track.backends, backend, M, 0, load_options=state.get("loaded", ()))
         for _ in range(state.get("failures", 0)):
-            backend.health_of(M).breaker.failed(0, "cut", is_probe=False)
+            backend.health_of(M).breaker.failed(0, Reason.CONNECTION_BROKEN, is_probe=False)
         for _ in range(state.get("unreachable", 0)):
-            backend.breaker.failed(0, "cut", is_probe=False)
+            backend.breaker.failed(0, Reason.CONNECTION_BROKEN, is_probe=False)
         backend.health_of(M).load_options = state.get("loaded", ())
         backend.health_of(M).backoff_until = state.get("rests", 0)
         if state.get("is_down"):

@@ -1,6 +1,6 @@
 """Clients: each request on a connection of its own, and what came of it.
 
-Blocking, for one thread each; what was seen so far may be read from any other.
+Blocking, for one thread each; its findings so far may be read from any other.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Request:
 
     @property
     def body(self) -> bytes:
-        """What is asked."""
+        """The question."""
         messages = [{"role": "user", "content": "hi"}]
         options = {"num_predict": self.generation}
         return json.dumps(

@@ -20,7 +20,7 @@ from tests.smoke.fleet import Fleet, Gateway, fleet
 PIECE: Final = bytes(range(256)) * 4096
 """One MiB, of which the blob is made."""
 ROOM: Final = 16
-"""MiB that the process may grow by: what is on its way, and what Python keeps."""
+"""MiB that the process may grow by: the bytes on their way, and those that Python keeps."""
 FULL_TIME: Final = 600.0
 
 

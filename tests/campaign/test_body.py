@@ -26,7 +26,7 @@ MODEL: Final = "m:1"
 WORDS: Final = "what is it? 😀"
 """One emoji: as text in memory the whole body would have four bytes a character."""
 BUFFERS: Final = 8
-"""MiB that the system may take from a client while nobody reads them."""
+"""MiB that the system may take from a client before they are read."""
 BUDGET: Final = KeyLimits(tokens_per_day=10**9)
 
 
@@ -112,7 +112,7 @@ def test_a_body_over_the_limit_is_not_read_to_its_end(
 
 def push(client: socket.socket, mebibytes: int, *, is_chunked: bool) -> int:
     """Send as much as is taken before an answer comes; how many bytes that was."""
-    piece = b" " * 65536  # what is no JSON is refused sooner
+    piece = b" " * 65536  # anything but JSON is refused sooner
     framed = b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece
     sent = 0
     while sent < mebibytes * MEBIBYTE and not has_answer(client):

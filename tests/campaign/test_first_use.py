@@ -60,7 +60,7 @@ def test_a_concurrency(shared: Fleet, sizes: Sizes, note: Note) -> None:
 
 
 def test_a_budget(shared: Fleet, sizes: Sizes, note: Note) -> None:
-    """All requests at once are served no more than the budget, and charged what was served."""
+    """All requests at once are served no more than the budget, and charged for just that."""
     bound = Request(0, "", "quick:1", GENERATION, streams=True).bound
     budget = ADMITTED * bound + bound - 1
     key, text = shared.create_key("first budget", KeyLimits(tokens_per_month=budget))

@@ -113,7 +113,7 @@ def check(running: RunningGateway, lanes: list[Lane], sizes: Sizes) -> None:
         assert all(whole.is_whole for whole in lane.whole), lane.kind
     attempted = [{a.backend for a in e.record.attempts} for e in running.ended if e.record.attempts]
     assert all("first" in names for names in attempted), "a breaker opened"
-    seen = Counter(
+    seen: Counter[tuple[str, str]] = Counter(
         (e.record.model or "", e.record.outcome) for e in running.ended if e.record.endpoint == PATH
     )
     raced = Counter({(lane.model, lane.kind.outcome): len(lane.races) for lane in lanes})

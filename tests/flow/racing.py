@@ -25,6 +25,7 @@ from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.reasons import AnyReason, Reason, reason_of
 from ollama_gateway.wire.frames import WholeBody
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
@@ -40,7 +41,7 @@ RacePlan = Mapping[str, tuple[float, Outcome]]
 
 
 def failed(
-    reason: str = "connection_broken",
+    reason: AnyReason = Reason.CONNECTION_BROKEN,
     fault: BackendFault = BackendFault.BROKEN,
     status: int | None = None,
     retry_after: float | None = None,
@@ -51,17 +52,17 @@ def failed(
 
 def error(status: int = 500) -> AttemptFailed:
     """Return the failure of a backend that answers with an error."""
-    return failed(f"status_{status}", BackendFault.ERROR, status)
+    return failed(reason_of(status), BackendFault.ERROR, status)
 
 
 def full(retry_after: float | None = None, status: int = 503) -> AttemptFailed:
     """Return the failure of a backend that says it is full."""
-    return failed(f"status_{status}", BackendFault.FULL, status, retry_after)
+    return failed(reason_of(status), BackendFault.FULL, status, retry_after)
 
 
 def unreachable() -> AttemptFailed:
     """Return the failure of a backend that cannot be reached."""
-    return failed("connect_failed", BackendFault.UNREACHABLE)
+    return failed(Reason.CONNECT_FAILED, BackendFault.UNREACHABLE)
 
 
 @attrs.define

@@ -1,4 +1,4 @@
-"""Only what is authorised is served, whatever a body looks like.
+"""Only authorised models are served, whatever a body looks like.
 
 A second reader, the simulator's, was written independently after Go's decoder. For every body that
 the gateway lets pass, this reader must find a model that the key may use.

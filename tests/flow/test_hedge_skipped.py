@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES
+from ollama_gateway.reasons import Reason
 from tests.flow.racing import GOOD, NEVER, M, RacePlan, Track, error, failed
 
 Clock = trio.testing.MockClock
@@ -18,7 +19,7 @@ SLOW: RacePlan = {"a": (5, GOOD), "b": (0, GOOD)}
 def unhealthy(track: Track) -> None:
     """Open the breaker of `b`."""
     for _ in range(FAILURES):
-        track.by_name["b"].health_of(M).breaker.failed(0, "cut", is_probe=False)
+        track.by_name["b"].health_of(M).breaker.failed(0, Reason.CONNECTION_BROKEN, is_probe=False)
 
 
 def occupied(track: Track) -> None:

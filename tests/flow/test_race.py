@@ -16,6 +16,7 @@ from ollama_gateway.errors import (
     UpstreamTimeout,
 )
 from ollama_gateway.flow.failures import AttemptFailed, BackendRefused
+from ollama_gateway.reasons import Reason, reason_of
 from tests.flow.racing import GOOD, NEVER, RacePlan, Track, error, failed, full, unreachable
 
 Clock = trio.testing.MockClock
@@ -176,15 +177,15 @@ async def test_a_refusal_in_the_instant_of_the_win_leaves_nothing_open(
 @pytest.mark.parametrize(
     ("failures", "expected", "status"),
     [
-        ([unreachable(), failed("backend_down", BackendFault.NONE)], Unavailable, 503),
+        ([unreachable(), failed(Reason.BACKEND_DOWN, BackendFault.NONE)], Unavailable, 503),
         ([error(500), unreachable()], UpstreamFailed, 502),
         ([unreachable(), error(500)], UpstreamFailed, 500),
         ([full(status=429)], UpstreamFailed, 429),
         ([full()], UpstreamFailed, 503),
         ([error(302)], UpstreamFailed, 502),
-        ([failed("status_404", BackendFault.NONE, 404)], ModelForbidden, 403),
-        ([error(500), failed("status_404", BackendFault.NONE, 404)], UpstreamFailed, 500),
-        ([unreachable(), failed("status_404", BackendFault.NONE, 404)], Unavailable, 503),
+        ([failed(reason_of(404), BackendFault.NONE, 404)], ModelForbidden, 403),
+        ([error(500), failed(reason_of(404), BackendFault.NONE, 404)], UpstreamFailed, 500),
+        ([unreachable(), failed(reason_of(404), BackendFault.NONE, 404)], Unavailable, 503),
     ],
 )
 async def test_when_all_fail_the_last_one_speaks(

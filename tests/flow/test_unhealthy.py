@@ -10,6 +10,7 @@ from ollama_gateway.backends.breaker import FAILURES, FIRST_WAIT, JITTER
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.hedging import RETRIES_SAVED
+from ollama_gateway.reasons import Reason, reason_of
 from ollama_gateway.wire.names import ModelName
 from tests.flow.racing import GOOD, NEVER, M, RacePlan, Track, error, failed, full, unreachable
 
@@ -29,15 +30,15 @@ def states(track: Track, name: str) -> tuple[str, str]:
     ("failure", "expected"),
     [
         (unreachable(), ("open", "closed")),
-        (failed("connection_broken"), ("closed", "open")),
-        (failed("empty_answer"), ("closed", "open")),
+        (failed(Reason.CONNECTION_BROKEN), ("closed", "open")),
+        (failed(Reason.EMPTY_ANSWER), ("closed", "open")),
         (error(500), ("closed", "open")),
         (error(401), ("closed", "open")),
-        (failed("error_as_answer", BackendFault.ERROR), ("closed", "open")),
+        (failed(Reason.ERROR_AS_ANSWER, BackendFault.ERROR), ("closed", "open")),
         (full(), ("closed", "closed")),
         (full(status=429), ("closed", "closed")),
-        (failed("status_404", BackendFault.NONE, 404), ("closed", "closed")),
-        (failed("backend_down", BackendFault.NONE), ("closed", "closed")),
+        (failed(reason_of(404), BackendFault.NONE, 404), ("closed", "closed")),
+        (failed(Reason.BACKEND_DOWN, BackendFault.NONE), ("closed", "closed")),
     ],
 )
 async def test_what_counts_where_another_backend_served(

@@ -226,7 +226,7 @@ async def test_strict_its_record_is_there_before_its_last_brace(autojump_clock: 
 
 
 async def test_a_client_that_leaves_ends_the_upstream_request(autojump_clock: Clock) -> None:
-    """This holds in the middle of a long answer too; the record has what was sent until then."""
+    """This holds in the middle of a long answer too; the record counts the bytes sent."""
     async with open_scenario({"a": Simulator([Model("m1:latest")])}) as scenario:
         scenario.simulators["a"].script(raw(sized(3 * PASS_ON_SIZE)))
 

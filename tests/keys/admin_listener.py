@@ -20,7 +20,7 @@ class AdminListener:
     answers: dict[str, bytes] = attrs.field(factory=dict)
     """By path: all that is sent before the connection is closed."""
     asked: list[tuple[str, str | None]] = attrs.field(factory=list)
-    """Paths, and what was in `Authorization`."""
+    """Paths, and the value of `Authorization`."""
 
     def says(self, path: str, value: object, status: int = 200) -> None:
         """Set the JSON answer of a path."""

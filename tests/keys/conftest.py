@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.keys.store import KeyStore
 from tests.keys.looking import Look, looking
 from tests.keys.stores import WallClock, in_postgres, open_sqlite
 from tests.support.commands import alone

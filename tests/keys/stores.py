@@ -9,8 +9,8 @@ import attrs
 
 from ollama_gateway.keys.key import APIKey, digest_of
 from ollama_gateway.keys.postgres import PostgresKeys
+from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.keys.store import KeyStore
 from ollama_gateway.storage.postgres import Database
 from tests.support.postgres_connection import UNHURRIED
 
@@ -42,5 +42,5 @@ def in_postgres(url: str, clock: WallClock) -> KeyStore:
 
 
 def found(store: KeyStore, *texts: str) -> list[APIKey | None]:
-    """Look up these texts; return what is found, in order."""
+    """Look up these texts; return the keys found, in order."""
     return list(store.find([digest_of(text) for text in texts]))

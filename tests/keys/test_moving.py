@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ollama_gateway.keys.key import KeyLimits, KeyRefused
+from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.keys.store import ImportedKey, KeyStore, MergedKeys
+from ollama_gateway.keys.store import ImportedKey, MergedKeys
 from tests.keys.stores import HOUR, LEGACY, START, WallClock, found
 
 

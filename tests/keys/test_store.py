@@ -14,7 +14,8 @@ from ollama_gateway.keys.key import (
     StoreError,
     digest_of,
 )
-from ollama_gateway.keys.store import ImportedKey, KeyStore
+from ollama_gateway.keys.sql import KeyStore
+from ollama_gateway.keys.store import ImportedKey
 from tests.keys.stores import HOUR, LEGACY, START, WallClock, found
 
 

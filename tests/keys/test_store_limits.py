@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.keys.store import ImportedKey, KeyStore
+from ollama_gateway.keys.sql import KeyStore
+from ollama_gateway.keys.store import ImportedKey
 from tests.keys.stores import LEGACY, found
 
 

@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 
 from ollama_gateway.keys.key import KeyRefused, WrongValue
-from ollama_gateway.keys.store import ImportedKey, KeyStore
+from ollama_gateway.keys.sql import KeyStore
+from ollama_gateway.keys.store import ImportedKey
 from tests.keys.stores import HOUR, LEGACY, found
 from tests.support.threads import at_once
 

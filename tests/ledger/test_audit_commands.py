@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ollama_gateway.ledger.record import Attempt
+from ollama_gateway.reasons import StatusReason, reason_of
 from tests.ledger.audit_logs import (
     ESCAPE,
     began,
@@ -183,7 +184,7 @@ def test_no_journals_at_all(data_dir: Path) -> None:
 def test_a_whole_request_is_shown(data_dir: Path) -> None:
     """All fields, each attempt, and the outcome and reason in words are printed."""
     attempts = [
-        Attempt("gpu-1", 0.001, reason="status_500"),
+        Attempt("gpu-1", 0.001, reason=reason_of(500)),
         Attempt("gpu-2", 0.004),
         Attempt("gpu-3", 2.004, is_hedge=True, first_chunk=2.5),
     ]
@@ -252,7 +253,10 @@ def test_an_unknown_request(data_dir: Path) -> None:
 def test_hostile_records_do_not_reach_the_terminal(data_dir: Path) -> None:
     """Values from clients and from edited files are printed as text."""
     hostile = dict.fromkeys(("key_name", "model", "backend", "reason", "end_user"), ESCAPE)
-    written(data_dir, [ended("a", outcome=ESCAPE, attempts=[Attempt(ESCAPE, 0, reason=ESCAPE)])])
+    written(
+        data_dir,
+        [ended("a", outcome=ESCAPE, attempts=[Attempt(ESCAPE, 0, reason=StatusReason(ESCAPE))])],
+    )
     changed(
         data_dir / "journal-0.db",
         "UPDATE rows SET document = json_patch(document, ?)",

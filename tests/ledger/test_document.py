@@ -9,6 +9,7 @@ from ollama_gateway.ledger.fields import stored_fields
 from ollama_gateway.ledger.postgres import COLUMNS
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.record import RECORD_FIELDS, Attempt, AuditRecord
+from ollama_gateway.reasons import Reason, reason_of
 from tests.ledger.records import record
 
 WHOLE = (
@@ -38,7 +39,7 @@ def whole() -> AuditRecord:
         end_user="eve",
         backend="b",
         outcome="timed_out",
-        reason="idle_timeout",
+        reason=Reason.IDLE_TIMEOUT,
         status=504,
         prompt_tokens=3,
         completion_tokens=4,
@@ -49,7 +50,7 @@ def whole() -> AuditRecord:
         bytes_in=5,
         bytes_out=6,
         attempts=[
-            Attempt("a", 0.001, reason="status_500"),
+            Attempt("a", 0.001, reason=reason_of(500)),
             Attempt("b", 0.004, is_hedge=True, first_chunk=0.25),
         ],
     )
@@ -69,7 +70,7 @@ def test_the_text_of_a_killed_record() -> None:
 
 
 def test_the_columns_in_postgresql() -> None:
-    """They are those of the migrations: the key, the link of the chain, what is summed."""
+    """They are those of the migrations: the key, the link of the chain, the fields to sum."""
     assert list(COLUMNS.items()) == [
         ("request_id", "text"),
         ("started_at", "timestamptz"),

@@ -1,4 +1,4 @@
-"""Expired records of journals: which are dropped, when, and what is logged."""
+"""Expired records of journals: which are dropped, when, and which lines are logged."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from ollama_gateway.ledger.writer import (
     JournalWriter,
     write_journal,
 )
+from ollama_gateway.reasons import Reason
 from ollama_gateway.services import LONGEST_PAUSE, SHORTEST_PAUSE
 from ollama_gateway.storage.batcher import in_place
 from tests.ledger.records import KEY, ids, record
@@ -224,7 +225,7 @@ async def test_the_state_that_came_last_is_written(tmp_path: Path) -> None:
         finalized = record("a")
         with pytest.raises(Unavailable):
             await one.writer.finalize(finalized)
-        finalized.outcome, finalized.reason = "refused", "audit_unavailable"
+        finalized.outcome, finalized.reason = "refused", Reason.AUDIT_UNAVAILABLE
         one.writer.close(finalized)
         one.journal.find()
         await trio.sleep(LONGEST_PAUSE)

@@ -60,7 +60,7 @@ class Model:
     admissions: list[float] = attrs.field(factory=list)
 
     def pass_time(self, now: float) -> None:
-        """Expire leases that were not renewed; forget what is too old."""
+        """Expire leases that were not renewed; forget what has aged out."""
         for request_id, entry in list(self.entries.items()):
             if entry.state == "open" and now >= entry.at + LEASE_SECONDS:
                 entry.state, entry.at = "expired", now

@@ -18,6 +18,7 @@ from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin import JSON_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.app import App
@@ -53,7 +54,7 @@ class Answers:
         self.asked.append((ask.parameter, ask.query))
         found = self.documents.get(ask.path, self.documents.get(f"{ask.path}/"))
         if found is Unavailable:
-            raise Unavailable("not now", reason="limits_unavailable")
+            raise Unavailable("not now", reason=Reason.QUOTA_UNAVAILABLE)
         body = json.dumps(found).encode() if found else self.metrics.page()
         await ask.downstream.respond(200, JSON_HEADERS, body)
 

@@ -49,14 +49,17 @@ Clock = trio.testing.MockClock
             {"a": {"failures": FAILURES}, "b": {}, "c": {"is_down": True}, "d": {"is_paused": 1}},
             {"b": "priority 1, cold, 0 running"},
             {
-                "a": "breaker open for 2.0 s (cut)",
+                "a": "breaker open for 2.0 s (connection_broken)",
                 "c": "down: no answer",
                 "d": "paused",
             },
         ),
         (
             {"a": {"failures": FAILURES}},
-            {"a": "last resort: breaker open for 2.0 s (cut), priority 1, cold, 0 running"},
+            {
+                "a": "last resort: breaker open for 2.0 s (connection_broken), priority 1, cold,"
+                " 0 running"
+            },
             {},
         ),
     ],

@@ -127,3 +127,25 @@ async def test_routes_answer_as_ollamas_router(
 
     assert (reply.status, reply.headers.get("allow")) == (status, allow)
     assert status == 200 or reply.headers["content-type"] == "text/plain"
+
+
+async def test_a_list_is_made_once_for_equal_rights() -> None:
+    """Keys with the same patterns share a list until a model changes; polls change nothing."""
+    gone = Simulator([Model("shared:1"), Model("llama3:8b")])
+    async with open_scenario({"a": gone}) as scenario:
+        _, narrow = scenario.store.create("narrow", ("llama*",))
+        _, alike = scenario.store.create("alike", ("llama*",))
+        before = await scenario.ask("/api/tags", method="GET", key=narrow)
+        first = scenario.gateway.backends.catalog.models
+        gone.load("llama3:8b")
+        await scenario.poll()
+        again = await scenario.ask("/api/tags", method="GET", key=alike)
+        assert scenario.gateway.backends.catalog.models is first
+        assert "llama3:8b" in (await scenario.ask("/api/ps", method="GET")).body.decode()
+
+        gone.remove_model("llama3:8b")
+        await scenario.poll()
+        after = await scenario.ask("/api/tags", method="GET", key=alike)
+
+    assert before.body == again.body
+    assert after.body == b'{"models":[]}'

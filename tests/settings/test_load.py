@@ -121,7 +121,7 @@ def test_the_error_reads_as_its_lines(loaded: Load) -> None:
     ],
 )
 def test_one_wrong_value(problems: Problems, toml: str, expected: str) -> None:
-    """The problem begins with the path and says what is expected."""
+    """The problem begins with the path and says which values are valid."""
     if "u0000" in toml:
         toml = toml.replace("'", '"')
     (problem,) = problems(toml)

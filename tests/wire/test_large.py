@@ -154,7 +154,7 @@ def test_options_that_are_none_are_refused(value: str) -> None:
     ],
 )
 def test_a_large_body_that_is_refused(body: bytes, words: str) -> None:
-    """A refusal is one line that says what is wrong, whatever the size."""
+    """A refusal is one line that names the fault, whatever the size."""
     reader = BodyReader(request_limits(100_000))
     reader.add(body)
     with pytest.raises(BadRequest, match=words) as refusal:

@@ -1,4 +1,4 @@
-"""One backend: how to reach it, and what is known of it now."""
+"""One backend: how to reach it, and its state."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ class Backend:
         return self.listing is not None and self.failed_polls < FAILED_POLLS_TO_DOWN
 
     def hosts(self, model: ModelName) -> bool:
-        """True if the last listing has the model; cloud models are served without being listed."""
+        """Return True if the last listing has the model; cloud models are served unlisted."""
         if self.listing is None:
             return False
         return model.key in self.listing.models or (model.cloud and allows(self.patterns, model))
 
     def has_warm(self, model: ModelName) -> bool:
-        """True if the model was loaded at the last poll, or has answered since."""
+        """Return True if the model was loaded at the last poll, or has answered since."""
         return self.has_warm_key(model.key)
 
     def has_warm_key(self, key: str) -> bool:
@@ -106,7 +106,7 @@ class Backend:
         return self.health[key]
 
     def is_remote(self, model: ModelName) -> bool:
-        """True if the backend lists the name for a cloud model, as an alias of it."""
+        """Return True if the backend lists the name for a cloud model, as an alias of it."""
         entry = self.listing.models.get(model.key) if self.listing else None
         return entry is not None and is_remote(entry)
 

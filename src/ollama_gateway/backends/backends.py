@@ -23,6 +23,7 @@ from ollama_gateway.backends.mismatch import log_digest_mismatches
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.names import ModelName
 
 REMEMBERED_SECONDS: Final = 24 * 3600.0
@@ -39,7 +40,7 @@ class ModelDown(Exception):
 
     """
 
-    def __init__(self, reason: str = "backends_down") -> None:
+    def __init__(self, reason: Reason = Reason.BACKENDS_DOWN) -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -90,7 +91,7 @@ class Backends:
             is_down = self._may_come_back(model, now) and not is_elsewhere
             raise ModelDown if is_down else ModelUnknown
         if all(backend.is_paused for backend in hosts):
-            raise ModelDown("backends_paused")
+            raise ModelDown(Reason.BACKENDS_PAUSED)
 
     def is_remote(self, model: ModelName) -> bool:
         """Return True if any backend lists the name for a cloud model."""
@@ -102,17 +103,19 @@ class Backends:
         return max((tokens for tokens in found if tokens), default=None)
 
     def polled(self, backend: Backend, listing: Listing, now: float) -> None:
-        """Record a successful poll."""
-        if not backend.is_up:
+        """Record a successful poll; one that finds what the last one found costs a comparison."""
+        was_up = backend.is_up
+        if not was_up:
             log.info("backend up", backend=backend.name, models=len(listing.models))
             for health in backend.health.values():
                 health.backoff_until = now  # the process that was full has ended
         backend.polls += 1
         backend.failed_polls, backend.error = 0, None
         backend.take_over(listing, now)
-        listed = {UNLISTED, *listing.models}
-        backend.health = {key: health for key, health in backend.health.items() if key in listed}
-        self._renew()
+        if self._renew() or not was_up:
+            listed = {UNLISTED, *listing.models}
+            backend.health = {key: found for key, found in backend.health.items() if key in listed}
+            self.line.dispatch()
 
     def polled_running(self, backend: Backend, running: object) -> None:
         """Record what a backend has loaded; `running` is its answer to `/api/ps`."""
@@ -120,6 +123,7 @@ class Backends:
             listing = backend.listing.with_running(running, backend.patterns)
             backend.take_over(listing, backend.listed_at)
             self._renew()
+            self.line.dispatch()
 
     def failed(self, backend: Backend, reason: str) -> None:
         """Record a failed poll; the third in a row takes the backend down and ends its attempts."""
@@ -135,6 +139,7 @@ class Backends:
         if was_up or backend.polls == 1:
             log.warning("backend down", backend=backend.name, reason=reason)
         self._renew()
+        self.line.dispatch()
 
     def _is_elsewhere(self, model: ModelName, backend: Backend) -> bool:
         """Return True if another backend could serve the model now.
@@ -149,15 +154,16 @@ class Backends:
         if backend.polls == 0:
             backend.take_over(listing.allowed_by(backend.patterns), now)
             self._renew()
+            self.line.dispatch()
 
     def lost(self, backend: Backend, model: ModelName) -> None:
         """Take a model that the backend lists but lacks off its listing, until the next poll."""
         if backend.listing is None or model.key not in backend.listing.models:
             return
-        models = {k: entry for k, entry in backend.listing.models.items() if k != model.key}
-        backend.listing = attrs.evolve(backend.listing, models=models)
+        backend.listing = backend.listing.without(model.key)
         log.warning("backend lacks a model it lists", backend=backend.name, model=model.short)
         self._renew()
+        self.line.dispatch()
 
     def pause(self, names: Collection[str]) -> None:
         """Pause exactly these backends, and resume all others."""
@@ -169,7 +175,7 @@ class Backends:
         self.line.dispatch()
 
     def breaker_opened(
-        self, backend: Backend, model: ModelName | None, reason: str, seconds: float
+        self, backend: Backend, model: ModelName | None, reason: AnyReason, seconds: float
     ) -> None:
         """Log and count a breaker that opened; without a model it is the backend's own."""
         name = model.short if model else None
@@ -185,12 +191,15 @@ class Backends:
         self.metrics.breaker_changed(backend.name, "closed", "answered")
         self.line.dispatch()
 
-    def _renew(self) -> None:
-        up = [(b.name, b.listing) for b in self.all if b.is_up and b.listing is not None]
-        before, self.catalog = self.catalog, Catalog.union(up)
+    def _renew(self) -> bool:
+        """Bring the catalog up to date; return True if it has changed."""
+        up = {b.name: b.listing for b in self.all if b.is_up and b.listing is not None}
+        before, self.catalog = self.catalog, self.catalog.renewed(up)
+        if self.catalog is before:
+            return False
         log_digest_mismatches(before, self.catalog)
         self.last_version = self.catalog.version or self.last_version
-        self.line.dispatch()
+        return True
 
     def _may_come_back(self, model: ModelName, now: float) -> bool:
         """Return True if a backend that is down hosted the model, or may turn out to host it."""

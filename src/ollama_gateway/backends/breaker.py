@@ -26,6 +26,8 @@ from typing import Final, Literal
 
 import attrs
 
+from ollama_gateway.reasons import AnyReason
+
 FAILURES: Final = 3
 """Failures in a row that open a breaker."""
 FIRST_WAIT: Final = 2.0
@@ -45,7 +47,7 @@ class Breaker:
     """In a row."""
     until: float | None = None
     """End of the wait; None while the breaker is closed."""
-    reason: str | None = None
+    reason: AnyReason | None = None
     """Of the last failure."""
     _wait: float = FIRST_WAIT
     """Seconds of the next wait."""
@@ -61,7 +63,7 @@ class Breaker:
         return "open" if now < self.until else "half-open"
 
     def admits(self, now: float) -> bool:
-        """True if an attempt may begin; half-open admits one only, the probe."""
+        """Return True if an attempt may begin; half-open admits one only, the probe."""
         if self.until is None:
             return True
         return now >= self.until and now >= self._probed_at + LONGEST_WAIT
@@ -85,7 +87,7 @@ class Breaker:
         """Note a complete answer."""
         self.failures, self._wait = 0, FIRST_WAIT
 
-    def failed(self, now: float, reason: str, *, is_probe: bool) -> bool:
+    def failed(self, now: float, reason: AnyReason, *, is_probe: bool) -> bool:
         """Note a failure; return whether it opened the breaker. A failed probe opens it again."""
         self.failures += 1
         self.reason = reason

@@ -8,7 +8,8 @@ come from the most recently modified entry (ties: from the preferred backend).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 import attrs
@@ -47,6 +48,8 @@ class Listing:
     """By model key (`ModelName.key`), in the backend's order."""
     running: Mapping[str, ModelEntry]
     """The loaded models, from `/api/ps`, by key."""
+    source: bytes = attrs.field(default=b"", eq=False, repr=False)
+    """The hash of the answer that lists exactly these models; empty if it is not known."""
 
     def allowed_by(self, patterns: tuple[str, ...]) -> Listing:
         """Leave out the models that a backend's settings do not let it serve."""
@@ -54,11 +57,17 @@ class Listing:
             {key: entry for key, entry in entries.items() if allows(patterns, _parsed(entry))}
             for entries in (self.models, self.running)
         )
-        return attrs.evolve(self, models=models, running=running)
+        return attrs.evolve(self, models=models, running=running, source=b"")
+
+    def without(self, key: str) -> Listing:
+        """Leave out a model."""
+        models = {k: entry for k, entry in self.models.items() if k != key}
+        return attrs.evolve(self, models=models, source=b"")
 
     def with_running(self, document: object, patterns: tuple[str, ...]) -> Listing:
-        """Return the listing with another answer to `/api/ps`."""
-        return attrs.evolve(self, running=_entries(document, patterns))
+        """Return the listing with another answer to `/api/ps`; this one if it says the same."""
+        running = _entries(document, patterns)
+        return self if running == self.running else attrs.evolve(self, running=running)
 
     def weights_of(self, key: str) -> str:
         """Return a name for a model's weights; Ollama runs all models of the same weights as one.
@@ -79,12 +88,17 @@ class Listing:
         cls, version: object, tags: object, running: object, patterns: tuple[str, ...]
     ) -> Listing:
         """Read the three documents of a poll; skip entries that are not models."""
-        text = version.get("version") if isinstance(version, dict) else None
         return cls(
-            version=text[:64] if isinstance(text, str) else "",
+            version=version_of(version),
             models=_entries(tags, patterns),
             running=_entries(running, patterns),
         )
+
+
+def version_of(document: object) -> str:
+    """Read the answer to `/api/version`; "" if it names none."""
+    text = document.get("version") if isinstance(document, dict) else None
+    return text[:64] if isinstance(text, str) else ""
 
 
 def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, ModelEntry]:
@@ -100,7 +114,7 @@ def _entries(document: object, patterns: tuple[str, ...]) -> dict[str, ModelEntr
 
 
 def allows(patterns: tuple[str, ...], name: ModelName) -> bool:
-    """True if a backend's `models` setting allows the name; `*` allows cloud models too."""
+    """Return True if a backend's `models` setting allows the name; `*` allows cloud models too."""
     return any(pattern == "*" or matches(pattern, name) for pattern in patterns)
 
 
@@ -139,10 +153,12 @@ def _name_of(entry: object) -> ModelName | None:
 
 @attrs.frozen
 class Catalog:
-    """The union over the backends that are up."""
+    """The union over the backends that are up; `renewed` makes the next one of this one.
 
-    models: Mapping[str, ModelEntry] = attrs.field(factory=dict)
-    """`/api/tags` entries by key, newest first."""
+    A change costs what changed, not what there is: 50 backends may list 10,000 models, and each of
+    them is polled every few seconds.
+    """
+
     running: Mapping[str, ModelEntry] = attrs.field(factory=dict)
     """`/api/ps` entries by key, the last to expire first."""
     hosts: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -151,30 +167,93 @@ class Catalog:
     """By key of a model whose digest differs between backends: each backend's digest, by name."""
     version: str | None = None
     """The lowest version among the backends."""
+    _entries: Mapping[str, ModelEntry] = attrs.field(factory=dict, repr=False)
+    """`/api/tags` entries by key, in no order."""
+    _newest_first: Callable[[], Mapping[str, ModelEntry]] = attrs.field(
+        default=dict, repr=False, eq=False
+    )
+    """Sorts the entries when they are first asked for."""
+    _listings: Mapping[str, Listing] = attrs.field(factory=dict, repr=False)
+    """By backend name, in order of preference."""
 
     @classmethod
     def union(cls, listings: Iterable[tuple[str, Listing]]) -> Catalog:
         """Merge listings, given in order of preference as (backend name, listing)."""
-        models: dict[str, ModelEntry] = {}
-        running: dict[str, ModelEntry] = {}
-        digests: dict[str, dict[str, str]] = {}
-        versions: list[str] = []
-        for backend, listing in listings:
-            versions.append(listing.version)
-            for key, entry in listing.models.items():
-                digests.setdefault(key, {})[backend] = entry["digest"]
-                models[key] = _later(models.get(key), entry, "modified_at")
-            for key, entry in listing.running.items():
-                running[key] = _later(running.get(key), entry, "expires_at")
-        return cls(
-            models=_sorted(models, "modified_at"),
-            running=_sorted(running, "expires_at"),
-            hosts={key: tuple(by_backend) for key, by_backend in digests.items()},
-            digest_mismatches={
-                key: found for key, found in digests.items() if len({*found.values()}) > 1
-            },
-            version=min((v for v in versions if v), key=_version_order, default=None),
+        return cls().renewed(dict(listings))
+
+    @property
+    def models(self) -> Mapping[str, ModelEntry]:
+        """`/api/tags` entries by key, newest first; the same object until a model changes."""
+        return self._newest_first()
+
+    def renewed(self, listings: Mapping[str, Listing]) -> Catalog:
+        """Return the union of these listings, by backend name in the order of preference.
+
+        It is this very catalog if no listing has changed. The order of two backends never changes.
+        """
+        before = self._listings
+        if list(before.items()) == list(listings.items()):
+            return self
+        hosts, entries = dict(self.hosts), dict(self._entries)
+        mismatches = dict(self.digest_mismatches)
+        changed = _changed_keys(before, listings)
+        for key in changed:
+            mismatches.pop(key, None)
+            found = {n: li.models[key] for n, li in listings.items() if key in li.models}
+            if not found:
+                del hosts[key], entries[key]
+                continue
+            hosts[key] = tuple(found)
+            entries[key] = functools.reduce(_later_modified, found.values())
+            digests = {name: entry["digest"] for name, entry in found.items()}
+            if len({*digests.values()}) > 1:
+                mismatches[key] = digests
+        versions = [listing.version for listing in listings.values() if listing.version]
+        return Catalog(
+            running=_running(listings.values()),
+            hosts=hosts,
+            digest_mismatches=mismatches,
+            version=min(versions, key=_version_order, default=None),
+            entries=entries,
+            newest_first=_sorting(entries, listings) if changed else self._newest_first,
+            listings=listings,
         )
+
+
+def _sorting(
+    entries: Mapping[str, ModelEntry], listings: Mapping[str, Listing]
+) -> Callable[[], Mapping[str, ModelEntry]]:
+    """Return a function that sorts entries once, those of equal times as backends list them."""
+
+    @functools.cache
+    def newest_first() -> Mapping[str, ModelEntry]:
+        listed = (key for listing in listings.values() for key in listing.models)
+        return _sorted({key: entries[key] for key in listed}, "modified_at")
+
+    return newest_first
+
+
+def _changed_keys(before: Mapping[str, Listing], now: Mapping[str, Listing]) -> set[str]:
+    """Return the models whose entry or hosts differ; both mappings have one order of preference."""
+    changed: set[str] = set()
+    for name in {*before, *now}:
+        old = before[name].models if name in before else {}
+        new = now[name].models if name in now else {}
+        if old is not new:
+            changed |= {key for key in {*old, *new} if old.get(key) != new.get(key)}
+    return changed
+
+
+def _running(listings: Iterable[Listing]) -> dict[str, ModelEntry]:
+    running: dict[str, ModelEntry] = {}
+    for listing in listings:
+        for key, entry in listing.running.items():
+            running[key] = _later(running.get(key), entry, "expires_at")
+    return _sorted(running, "expires_at")
+
+
+def _later_modified(present: ModelEntry, other: ModelEntry) -> ModelEntry:
+    return _later(present, other, "modified_at")
 
 
 def _later(present: ModelEntry | None, other: ModelEntry, field: str) -> ModelEntry:

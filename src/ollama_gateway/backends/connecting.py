@@ -164,7 +164,7 @@ class BackendTLSStream(Wrapping):
         self._found = b""
 
     def is_quiet(self) -> bool:
-        """True if there is nothing to read, neither on the socket nor decrypted already.
+        """Return True if there is nothing to read, neither on the socket nor decrypted already.
 
         TLS's own messages, such as a new session ticket, count as something to read.
         """

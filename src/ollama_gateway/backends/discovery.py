@@ -7,6 +7,7 @@ repeated sooner than the interval, so that a dead backend is known within second
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from typing import Final, cast
 
@@ -17,7 +18,7 @@ import trio
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.catalog import Listing, listing_intake
+from ollama_gateway.backends.catalog import Listing, listing_intake, version_of
 from ollama_gateway.backends.connecting import tls_fault
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.turns import in_turns
@@ -28,7 +29,7 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 RUNNING_TIMEOUT: Final = 1.0
 """Seconds for `/api/ps`: the start waits for a poll, and must not wait for a model to load."""
 RUNNING_INTERVAL: Final = 1.0
-"""Seconds between two questions for what is loaded."""
+"""Seconds between two questions for the loaded models."""
 RETRY_AFTER_FAILURE: Final = 2.0
 """Seconds between failed polls, unless the interval is shorter: a backend that stops answering is
 down within `3 * (2 s + timeout)`."""
@@ -43,7 +44,8 @@ async def poll(backend: Backend, timeout: float) -> Listing:
     try:
         with anyio.fail_after(timeout):
             version = await _get(backend, "/api/version")
-            tags = await _get(backend, "/api/tags")
+            tags = await _fetch(backend, "/api/tags")
+            listing = await _listing(backend, version, tags)
     except TimeoutError:
         raise PollFailed("no answer in time") from None
     running: object = None
@@ -52,13 +54,50 @@ async def poll(backend: Backend, timeout: float) -> Listing:
             running = await _get(backend, "/api/ps")
         except PollFailed:
             running = None
-    listing = Listing.read(version, tags, running, backend.patterns)
-    if running is None and backend.listing is not None:
-        return attrs.evolve(listing, running=backend.listing.running)
-    return listing
+    if running is None:
+        return listing
+    return listing.with_running(running, backend.patterns)
+
+
+async def _listing(backend: Backend, version: object, tags: _Polled) -> Listing:
+    """Return the models and the version as polled, and what was loaded at the last poll.
+
+    An answer that is the last one's, byte for byte, is not parsed again; one that says the same in
+    other bytes leaves the models the objects that they are.
+    """
+    known = backend.listing
+    if known is not None and known.source == tags.source:
+        told = version_of(version)
+        return known if known.version == told else attrs.evolve(known, version=told)
+    listing = Listing.read(version, await _parsed(tags), None, backend.patterns)
+    if known is None:
+        return attrs.evolve(listing, source=tags.source)
+    models = known.models if listing.models == known.models else listing.models
+    return attrs.evolve(listing, models=models, running=known.running, source=tags.source)
 
 
 async def _get(backend: Backend, path: str) -> object:
+    return await _parsed(await _fetch(backend, path))
+
+
+@attrs.frozen
+class _Polled:
+    """One answer to a poll.
+
+    Args:
+        path: what was asked.
+        chunks: its bytes.
+        source: their hash.
+
+    """
+
+    path: str
+    chunks: list[bytes]
+    source: bytes
+
+
+async def _fetch(backend: Backend, path: str) -> _Polled:
+    """Read an answer; raises PollFailed."""
     try:
         response = await backend.transport.handle_async_request(
             backend.outgoing.request("GET", path, [(b"accept", b"application/json")])
@@ -66,33 +105,50 @@ async def _get(backend: Backend, path: str) -> object:
         try:
             if response.status_code != httpx.codes.OK:
                 raise PollFailed(f"{path} answered {response.status_code}")
-            return await _read(cast("httpx.AsyncByteStream", response.stream))
+            return await _read(path, cast("httpx.AsyncByteStream", response.stream))
         finally:
             await response.aclose()
     except httpx.ConnectTimeout:
         raise PollFailed("no connection in time") from None
     except httpx.ConnectError as error:
         raise PollFailed(_with("cannot connect", tls_fault(error))) from None
-    except (httpx.TransportError, BadRequest, ValueError) as error:
+    except (httpx.TransportError, BadRequest) as error:
         if fault := tls_fault(error):
             raise PollFailed(_with("the connection broke", fault)) from None
-        raise PollFailed(f"{path} did not answer as Ollama does") from None
+        raise _no_ollama(path) from None
+
+
+def _no_ollama(path: str) -> PollFailed:
+    return PollFailed(f"{path} did not answer as Ollama does")
 
 
 def _with(what: str, why: str | None) -> str:
     return f"{what}: {why}" if why else what
 
 
-async def _read(stream: httpx.AsyncByteStream) -> object:
-    """Read a JSON answer, a long one in turns; raises BadRequest if it is not JSON or too long."""
-    intake = listing_intake()
+async def _read(path: str, stream: httpx.AsyncByteStream) -> _Polled:
+    """Read the bytes of an answer; raises BadRequest if they are too many."""
+    chunks, size, source = [], 0, hashlib.blake2b()
     async for chunk in stream:
-        if intake.size + len(chunk) > MAX_ANSWER:
+        size += len(chunk)
+        if size > MAX_ANSWER:
             raise BadRequest("too long")
-        intake.add(chunk)
-        if intake.has_work:
-            await in_turns(intake.work())
-    return await in_turns(whole(await in_turns(intake.end())))
+        chunks.append(chunk)
+        source.update(chunk)
+    return _Polled(path, chunks, source.digest())
+
+
+async def _parsed(answer: _Polled) -> object:
+    """Parse a JSON answer, a long one in turns; raises PollFailed."""
+    intake = listing_intake()
+    try:
+        for chunk in answer.chunks:
+            intake.add(chunk)
+            if intake.has_work:
+                await in_turns(intake.work())
+        return await in_turns(whole(await in_turns(intake.end())))
+    except (BadRequest, ValueError):
+        raise _no_ollama(answer.path) from None
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ request: a bad request gets a 500 from every backend, and opens no breaker |
 | `FULL`: 429, 503 | never; the backend gets no attempts as long as it asks, at most a minute, or \
 for a second |
 | `LACKS_MODEL`: a listed model is missing | never; the model is unlisted until the next poll |
-| `NONE`: of unclear cause, as an answer without its final marker | never |
+| `NONE`: of unclear cause, such as an answer without its final marker | never |
 """
 
 from __future__ import annotations

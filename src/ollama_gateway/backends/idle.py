@@ -1,4 +1,4 @@
-"""Idle connections: each has carried an answer to its end, and is kept shortly for a next request.
+"""Idle connections: each carried an answer to its end, and is kept briefly for the next request.
 
 HTTP/1.1 does not tie an answer to its request: the first bytes on a connection count as the answer
 to the last request. If a backend, or a proxy before it, sends extra bytes after an answer, the next
@@ -52,7 +52,7 @@ class IdleConnections:
         return len(self._streams)
 
     def may_keep(self, now: float) -> bool:
-        """True if connections to this backend may be kept now."""
+        """Return True if connections to this backend may be kept now."""
         return self.most > 0 and now >= self._distrusted_until
 
     def distrust(self, now: float) -> bool:
@@ -89,5 +89,5 @@ class IdleConnections:
 
 
 def is_quiet(stream: ByteStream) -> bool:
-    """True if the stream has nothing to read; a stream in memory always counts as quiet."""
+    """Return True if the stream has nothing to read; a stream in memory always counts as quiet."""
     return not isinstance(stream, Wrapping) or stream.is_quiet()

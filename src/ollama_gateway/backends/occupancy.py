@@ -13,6 +13,7 @@ import attrs
 
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.health import BackendFault, Health
+from ollama_gateway.reasons import AnyReason
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
 
@@ -42,7 +43,7 @@ class Slot:
     _backends: Backends
     _probes: set[Breaker]
     """Breakers whose probe this attempt is, until it has a result for them."""
-    reason: str | None = attrs.field(default=None, init=False)
+    reason: AnyReason | None = attrs.field(default=None, init=False)
     """Why the attempt failed."""
     _has_answered: bool = attrs.field(default=False, init=False)
     _is_released: bool = attrs.field(default=False, init=False)
@@ -102,27 +103,32 @@ class Slot:
             self._backends.breaker_closed(self.backend, self.model)
 
     def failed(
-        self, fault: BackendFault, reason: str, now: float, *, retry_after: float | None = None
+        self,
+        fault: BackendFault,
+        reason: AnyReason,
+        now: float,
+        *,
+        retry_after: float | None = None,
     ) -> None:
         """Note a failure, before a good chunk or later in the answer; call it before `release`."""
         self.reason = reason
         if fault is BackendFault.UNREACHABLE:
-            self._count(self.backend.breaker, None, now)
+            self._count(self.backend.breaker, None, reason, now)
         if self.is_slotless:
             return
         self._has_answered = False
         self.health.is_failing = self.health.is_failing or fault in FAILING
         if fault is BackendFault.BROKEN:
-            self._count(self.health.breaker, self.model, now)
+            self._count(self.health.breaker, self.model, reason, now)
         elif fault is BackendFault.FULL:
             self.health.backoff(now, retry_after)
         elif fault is BackendFault.LACKS_MODEL:
             self._backends.lost(self.backend, self.model)
 
-    def blame(self, now: float) -> None:
+    def blame(self, reason: AnyReason, now: float) -> None:
         """Count its error after all: another backend has served the request."""
         if not self.is_slotless:
-            self._count(self.health.breaker, self.model, now)
+            self._count(self.health.breaker, self.model, reason, now)
 
     def release(self) -> None:
         """Give the place back; further calls do nothing."""
@@ -143,9 +149,10 @@ class Slot:
             self._probes.clear()
             self._backends.line.dispatch()
 
-    def _count(self, breaker: Breaker, model: ModelName | None, now: float) -> None:
+    def _count(
+        self, breaker: Breaker, model: ModelName | None, reason: AnyReason, now: float
+    ) -> None:
         is_probe = breaker in self._probes
         self._probes.discard(breaker)
-        reason = self.reason or ""
         if breaker.failed(now, reason, is_probe=is_probe) and breaker.until is not None:
             self._backends.breaker_opened(self.backend, model, reason, breaker.until - now)

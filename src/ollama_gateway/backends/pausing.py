@@ -190,5 +190,5 @@ class Pauses:
 
     def _failed(self, fault: str) -> None:
         if fault != self._fault:
-            log.error("pauses cannot be read; what was known stays in force", reason=fault)
+            log.error("pauses cannot be read; the last known ones stay in force", reason=fault)
         self._fault = fault

@@ -26,7 +26,7 @@ class Wrapping(ByteStream):
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
 
     def is_quiet(self) -> bool:
-        """True if the socket has nothing to read: neither bytes nor the end."""
+        """Return True if the socket has nothing to read: neither bytes nor the end."""
         look = select.poll()
         look.register(self._socket.fileno(), select.POLLIN)
         return not look.poll(0)

@@ -28,6 +28,7 @@ from ollama_gateway.backends.health import Health
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.waiting import Waiter
 from ollama_gateway.errors import Unavailable
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
 
@@ -239,7 +240,7 @@ class Candidates:
         eligible = self._eligible(now)
         soonest = min((e.health.backoff_until for e in eligible), default=now)
         if soonest > deadline and all(e.is_backing_off for e in eligible):
-            raise Unavailable(reason="backends_full", retry_after=soonest - now)
+            raise Unavailable(reason=Reason.BACKENDS_FULL, retry_after=soonest - now)
 
     def _kind(self) -> Hashable:
         """Return the kind of waiter: requests of one kind can use the same slots."""
@@ -285,7 +286,7 @@ class _Wait:
         """Wait for a slot; raises Unavailable at the deadline."""
         while self.taken == "wait":
             if clock.now() >= self.deadline:
-                raise Unavailable(reason="queue_timeout")
+                raise Unavailable(reason=Reason.QUEUE_TIMEOUT)
             self._alarm = anyio.CancelScope(deadline=self._wakes_at)
             with self._alarm:
                 await waiter.served()

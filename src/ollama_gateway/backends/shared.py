@@ -32,7 +32,9 @@ COPY_LIFETIME: Final = 24 * 3600
 REDIS_TIMEOUT: Final = 1.0
 """Seconds for one call to Redis."""
 COPY_INTERVAL: Final = 1.0
-"""Seconds between checks for a new catalog."""
+"""Seconds between checks for new listings."""
+REFRESH_INTERVAL: Final = 60.0
+"""Seconds after which unchanged listings are written again, which shows the copy's age."""
 
 
 class SharedCatalogDown(Exception):
@@ -139,19 +141,23 @@ class CatalogCopier:
                 self.backends.restore(backend, listing, anyio.current_time())
 
     async def watch(self) -> None:
-        """Write each new catalog, for ever; try again soon if Redis is down."""
-        published = None
+        """Write what changes, and all of it once a minute, for ever; retry while Redis is down."""
+        written: dict[str, Listing] = {}
+        refresh_at = anyio.current_time() + REFRESH_INTERVAL
         while True:
             await anyio.sleep(COPY_INTERVAL)
-            catalog = self.backends.catalog
+            if anyio.current_time() >= refresh_at:
+                written.clear()
+                refresh_at = anyio.current_time() + REFRESH_INTERVAL
             up = {b.name: b.listing for b in self.backends.all if b.is_up and b.listing}
-            if catalog is published or not up:
+            changed = {name: found for name, found in up.items() if written.get(name) != found}
+            if not changed:
                 continue
             try:
                 await anyio.to_thread.run_sync(
-                    self.shared.write, self._urls(), up, abandon_on_cancel=True
+                    self.shared.write, self._urls(), changed, abandon_on_cancel=True
                 )
-                published = catalog
+                written.update(changed)
             except SharedCatalogDown:
                 continue
 

@@ -193,7 +193,7 @@ class Transport(httpx.AsyncBaseTransport):
     def _distrust(self, now: float) -> None:
         if self._idle.distrust(now):
             log.warning(
-                "backend says what nobody asked: its connections are not kept",
+                "backend sends bytes unasked: its connections are not kept",
                 backend=self._name,
                 seconds=DISTRUST_SECONDS,
             )
@@ -214,7 +214,7 @@ async def _close(stream: ByteStream) -> None:
 
 
 async def _has_bytes(stream: ByteStream) -> bool:
-    """True if the stream has bytes to read, and not only its end."""
+    """Return True if the stream has bytes to read, and not only its end."""
     with anyio.move_on_after(PEEK_SECONDS), suppress(*BROKEN, anyio.EndOfStream):
         return bool(await stream.receive())
     return False

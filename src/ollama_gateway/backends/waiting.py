@@ -23,10 +23,10 @@ import anyio
 import attrs
 
 from ollama_gateway.errors import Unavailable
+from ollama_gateway.reasons import Reason
 
 MAX_WAITING: Final = 1024
 """Requests that may wait at once."""
-DRAINING: Final = "draining"
 
 
 @attrs.define(eq=False)
@@ -39,7 +39,7 @@ class Waiter:
     set_alarm: Callable[[], None] = lambda: None
     """Called when this is the first waiter of its kind, at once and after each dispatch in vain."""
     _left: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _reason: str | None = attrs.field(default=None, init=False)
+    _reason: Reason | None = attrs.field(default=None, init=False)
 
     async def served(self) -> None:
         """Wait until `serve` has returned True; raises Unavailable if the request is rejected."""
@@ -47,7 +47,7 @@ class Waiter:
         if self._reason is not None:
             raise _rejection(self._reason)
 
-    def leave(self, reason: str | None = None) -> None:
+    def leave(self, reason: Reason | None = None) -> None:
         """End the wait; with a reason, the request is rejected."""
         self._reason = reason
         self._left.set()
@@ -76,7 +76,7 @@ class WaitingLine:
     def joined(self, waiter: Waiter) -> Iterator[Waiter]:
         """Stand in line for the length of the block; raises Unavailable while draining."""
         if self._is_closed:
-            raise _rejection(DRAINING)
+            raise _rejection(Reason.DRAINING)
         self._keys.setdefault(waiter.key_id, {})[waiter] = None
         alike = self._kinds.setdefault(waiter.kind, {})
         alike[waiter] = None
@@ -106,14 +106,14 @@ class WaitingLine:
         self._is_closed = True
         for waiter in [waiter for waiting in self._keys.values() for waiter in waiting]:
             self._remove(waiter)
-            waiter.leave(DRAINING)
+            waiter.leave(Reason.DRAINING)
 
     def _reject_newest(self) -> None:
         """Reject the newest waiter of the key with the most."""
         longest = max(self._keys.values(), key=len)
         waiter = next(reversed(longest))
         self._remove(waiter)
-        waiter.leave("queue_full")
+        waiter.leave(Reason.QUEUE_FULL)
 
     def _remove(self, waiter: Waiter) -> None:
         waiting = self._keys.get(waiter.key_id, {})
@@ -148,6 +148,6 @@ class WaitingLine:
         return None
 
 
-def _rejection(reason: str) -> Unavailable:
-    message = "the gateway is shutting down" if reason == DRAINING else None
+def _rejection(reason: Reason) -> Unavailable:
+    message = "the gateway is shutting down" if reason is Reason.DRAINING else None
     return Unavailable(message, reason=reason)

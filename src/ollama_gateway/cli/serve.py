@@ -15,7 +15,7 @@ from ollama_gateway.cli.data_dir import faults_of, make_private
 from ollama_gateway.cli.keys.store import location_in
 from ollama_gateway.http.open_files import raise_file_limit
 from ollama_gateway.keys.key import StoreAway, digest_of, utc_now
-from ollama_gateway.keys.store import KeyStore
+from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.printable import printable
 from ollama_gateway.processes.parent import ProcessesFailed, serve_with_processes
 from ollama_gateway.settings import Settings

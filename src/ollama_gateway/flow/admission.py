@@ -1,4 +1,4 @@
-"""Turn the bytes of a request into an authorised call; only what is authorised here is served.
+"""Turn the bytes of a request into an authorised call; nothing else is served.
 
 The checks, in order: the key has the endpoint's group (before the body is read); the body can be
 read in exactly one way; the key may use the model that it names. A model that no backend hosts and
@@ -19,6 +19,7 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.asked import end_user_in
+from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_generation
@@ -101,7 +102,7 @@ class ModelCall:
 def may_call(principal: Principal, ask: Ask) -> None:
     """Refuse a request by its head alone; raises Forbidden or UnsupportedEncoding."""
     if not principal.may_call(ask.endpoint.group):
-        raise Forbidden(reason="endpoint_not_allowed")
+        raise Forbidden(reason=Reason.ENDPOINT_NOT_ALLOWED)
     coding = content_coding(ask.headers)
     if coding and not (coding == ZSTD and ask.endpoint.decodes):
         raise UnsupportedEncoding
@@ -110,7 +111,7 @@ def may_call(principal: Principal, ask: Ask) -> None:
 def check_remote(principal: Principal, backends: Backends, model: ModelName, asked: str) -> None:
     """Refuse an alias of a cloud model to keys without the right to it; raises ModelForbidden."""
     if backends.is_remote(model) and not may_use_in_cloud(principal, model):
-        raise ModelForbidden(asked, reason="model_not_allowed")
+        raise ModelForbidden(asked, reason=Reason.MODEL_NOT_ALLOWED)
 
 
 def may_use_in_cloud(principal: Principal, model: ModelName) -> bool:
@@ -133,7 +134,7 @@ async def read_call(
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
     if not principal.may_use(model):
-        raise ModelForbidden(requested_name, reason="model_not_allowed")
+        raise ModelForbidden(requested_name, reason=Reason.MODEL_NOT_ALLOWED)
     headers, size = upstream_headers(ask.headers), len(body)
     searches, body = await _searches(principal, ask.endpoint, document, body, model)
     passes = PASSES if searches else 1

@@ -26,6 +26,7 @@ from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
 from ollama_gateway.flow.failures import AttemptFailed, header_text, read_failure
 from ollama_gateway.flow.reading import begins_well, is_wordless, reading_of, slices
 from ollama_gateway.flow.scrubbing import scrubbed
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import FrameGarbled, Frames, FrameTooLong, LineFrames, frames_for
 from ollama_gateway.wire.whole import WholeAnswer
@@ -93,7 +94,7 @@ async def try_backend(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBu
             return await _ask(slot, call, key_id, AnswerMemory(budget))
         finally:
             del unanswered[scope]
-    raise AttemptFailed("backend_down", BackendFault.NONE)
+    raise AttemptFailed(Reason.BACKEND_DOWN, BackendFault.NONE)
 
 
 async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -> GoodAnswer:
@@ -103,9 +104,9 @@ async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -
     try:
         incoming = await backend.transport.ask(message, key_id)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise AttemptFailed("connect_failed", BackendFault.UNREACHABLE) from error
+        raise AttemptFailed(Reason.CONNECT_FAILED, BackendFault.UNREACHABLE) from error
     except httpx.TransportError as error:
-        raise AttemptFailed("connection_broken", BackendFault.BROKEN) from error
+        raise AttemptFailed(Reason.CONNECTION_BROKEN, BackendFault.BROKEN) from error
     slot.connected()
     try:
         return await _first_chunk(slot, call, incoming, memory)
@@ -123,13 +124,13 @@ async def _first_chunk(
         raise await read_failure(backend, call, incoming)
     frames = frames_for(header_text(head, b"content-type"))
     if frames is None or b"content-encoding" in head.fields:
-        raise AttemptFailed("not_an_ollama", BackendFault.ERROR)
+        raise AttemptFailed(Reason.NOT_AN_OLLAMA, BackendFault.ERROR)
     dialect = call.endpoint.dialect
     if not frames.streamed:
         frames = WholeAnswer(dialect, call.endpoint.shape, is_kept=call.endpoint.is_rewritten)
     first = await _next_frames(incoming, frames, memory)
     if not first:
-        raise AttemptFailed("empty_answer", BackendFault.BROKEN)
+        raise AttemptFailed(Reason.EMPTY_ANSWER, BackendFault.BROKEN)
     if isinstance(frames, WholeAnswer):
         _check(frames.reading, backend)
         is_good = not call.streams or is_wordless(first, dialect)
@@ -137,7 +138,7 @@ async def _first_chunk(
         _check(await reading_of(first[0], dialect), backend)
         is_good = call.streams and await begins_well(first[0], dialect, call.endpoint.shape)
     if not is_good:
-        raise AttemptFailed("garbled_answer", BackendFault.ERROR)
+        raise AttemptFailed(Reason.GARBLED_ANSWER, BackendFault.ERROR)
     return GoodAnswer(
         slot,
         head.status,
@@ -153,10 +154,10 @@ async def _first_chunk(
 
 def _check(reading: Reading, backend: Backend) -> None:
     if reading.is_garbled:
-        raise AttemptFailed("garbled_answer", BackendFault.ERROR)
+        raise AttemptFailed(Reason.GARBLED_ANSWER, BackendFault.ERROR)
     if reading.error is not None:
         text = scrubbed(reading.error, backend)
-        raise AttemptFailed("error_as_answer", BackendFault.ERROR, message=text)
+        raise AttemptFailed(Reason.ERROR_AS_ANSWER, BackendFault.ERROR, message=text)
 
 
 async def _next_frames(
@@ -176,11 +177,11 @@ async def _next_frames(
                 return whole
         return frames.finish()
     except httpx.TransportError as error:
-        raise AttemptFailed("connection_broken", BackendFault.BROKEN) from error
+        raise AttemptFailed(Reason.CONNECTION_BROKEN, BackendFault.BROKEN) from error
     except FrameTooLong as error:
-        raise AttemptFailed("frame_too_long", BackendFault.ERROR) from error
+        raise AttemptFailed(Reason.FRAME_TOO_LONG, BackendFault.ERROR) from error
     except FrameGarbled as error:
-        raise AttemptFailed("garbled_answer", BackendFault.ERROR) from error
+        raise AttemptFailed(Reason.GARBLED_ANSWER, BackendFault.ERROR) from error
 
 
 async def _next_parts(answer: WholeAnswer, data: bytes, memory: AnswerMemory | None) -> list[bytes]:
@@ -194,6 +195,8 @@ async def _next_parts(answer: WholeAnswer, data: bytes, memory: AnswerMemory | N
     parts = answer.pass_on()
     if not answer.is_good:
         raise Unavailable(
-            "the gateway holds too many answers, try again", reason="answers_full", retry_after=1
+            "the gateway holds too many answers, try again",
+            reason=Reason.ANSWERS_FULL,
+            retry_after=1,
         )
     return parts

@@ -18,6 +18,7 @@ from ollama_gateway.errors import BadRequest, ModelForbidden
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.keys.key import Principal
+from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.headers import Headers, upstream_headers
@@ -48,11 +49,6 @@ class Command:
         return self.endpoint.streams_by_default is not None and not self.streams
 
     @property
-    def is_deletion(self) -> bool:
-        """Whether the command deletes the model."""
-        return self.endpoint.method == "DELETE"
-
-    @property
     def changes_models(self) -> bool:
         """Whether the backend lists other models afterwards."""
         return self.endpoint.changes_models
@@ -66,7 +62,7 @@ async def read_command(principal: Principal, ask: Ask) -> Command:
     headers = upstream_headers(ask.headers)
     if ask.endpoint.parameter == "digest":
         if not _DIGEST.fullmatch(ask.parameter):
-            raise BadRequest("invalid digest format", reason="invalid_digest")
+            raise BadRequest("invalid digest format", reason=Reason.INVALID_DIGEST)
         is_upload = ask.endpoint.method == "POST"
         path = f"{ask.path}/{ask.parameter}"
         return Command(ask.endpoint, path, headers, None if is_upload else b"")
@@ -77,7 +73,7 @@ async def read_command(principal: Principal, ask: Ask) -> Command:
     names = list(_names(ask.endpoint, document))
     for name in names:
         if not principal.may_use(name):
-            raise ModelForbidden(name.short, reason="model_not_allowed")
+            raise ModelForbidden(name.short, reason=Reason.MODEL_NOT_ALLOWED)
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
     return Command(ask.endpoint, ask.path, headers, body, names[0], streams)

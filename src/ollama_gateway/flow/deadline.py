@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from ollama_gateway.errors import UpstreamTimeout
+from ollama_gateway.reasons import Reason
 
 
 @attrs.frozen
@@ -27,7 +28,7 @@ class Deadline:
         self,
         moment: float,
         message: str = "the answer took too long",
-        reason: str = "total_timeout",
+        reason: Reason = Reason.TOTAL_TIMEOUT,
     ) -> None:
         self._scope = trio.CancelScope(deadline=moment)
         self._message, self._reason = message, reason

@@ -40,6 +40,7 @@ from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.record import Attempt, AuditRecord, Ledger
 from ollama_gateway.limits.leases import Cost, Lease, Limiter
 from ollama_gateway.limits.quota import Quota
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.headers import Headers
 
 
@@ -66,7 +67,7 @@ class Exchange:
             with self.limits.lease(quota, record) as lease:  # holds nothing yet
                 call = await self._read(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
                 record.model, record.bytes_in = call.model.short, call.size
-                record.reason = "tools_removed" if call.lost_tools else None
+                record.reason = Reason.TOOLS_REMOVED if call.lost_tools else None
                 record.end_user = record.end_user or call.end_user
                 with Deadline(ask.arrived + self.deadlines.total):  # 504
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
@@ -105,7 +106,7 @@ class Exchange:
         except ModelDown as down:
             raise Unavailable(reason=down.reason) from None
         except ModelUnknown:
-            raise ModelForbidden(call.requested_name, reason="unknown_model") from None
+            raise ModelForbidden(call.requested_name, reason=Reason.UNKNOWN_MODEL) from None
         is_slotless = call.endpoint.is_slotless
         route = RouteRequest(call.model, principal.key_id, call.load_options, is_slotless, only)
         return Candidates(self.backends, route, self.deadlines.queue)

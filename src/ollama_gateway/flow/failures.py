@@ -19,6 +19,7 @@ from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import Blame, GatewayError
 from ollama_gateway.flow.admission import ModelCall
 from ollama_gateway.flow.scrubbing import scrubbed
+from ollama_gateway.reasons import AnyReason, Reason, reason_of
 from ollama_gateway.wire.encoding import GZIP, unzipped
 
 CLIENT_ERROR_STATUSES: Final = {400, 413, 415, 422}
@@ -52,7 +53,7 @@ class AttemptFailed(Exception):
 
     def __init__(
         self,
-        reason: str,
+        reason: AnyReason,
         fault: BackendFault,
         *,
         status: int | None = None,
@@ -68,7 +69,7 @@ class BackendRefused(GatewayError):
     """A 4xx (or a wrong option) in the backend's words; every backend would answer so."""
 
     blame = Blame.CLIENT
-    default_reason = "backend_refused"
+    default_reason = Reason.BACKEND_REFUSED
 
     def __init__(self, status: int, message: str | None) -> None:
         super().__init__(message or "bad request")
@@ -85,7 +86,7 @@ async def read_failure(backend: Backend, call: ModelCall, incoming: BackendAnswe
     if status == httpx.codes.INTERNAL_SERVER_ERROR and text and text.startswith(INVALID_REQUEST):
         return BackendRefused(status, text)
     return AttemptFailed(
-        f"status_{status}",
+        reason_of(status),
         _fault_of(status, text, backend, call),
         status=status,
         message=text,

@@ -31,6 +31,7 @@ from ollama_gateway.flow.command import Command
 from ollama_gateway.flow.failures import BackendRefused
 from ollama_gateway.flow.relay import Finish
 from ollama_gateway.ledger.record import Attempt, AuditRecord
+from ollama_gateway.reasons import AnyReason, Reason, reason_of
 from ollama_gateway.wire.dialects import Dialect, Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, WholeBody, frames_for
 from ollama_gateway.wire.headers import UNBUFFERED, Headers, downstream_headers
@@ -64,9 +65,9 @@ class Reply:
                     return whole
             return self.frames.finish()
         except httpx.TransportError as error:
-            raise _failed("the backend's answer broke off", "connection_broken") from error
+            raise _failed("the backend's answer broke off", Reason.CONNECTION_BROKEN) from error
         except FrameTooLong as error:
-            raise _failed("the backend's answer broke", "frame_too_long") from error
+            raise _failed("the backend's answer broke", Reason.FRAME_TOO_LONG) from error
 
 
 @asynccontextmanager
@@ -112,9 +113,9 @@ async def _send(
         try:
             return await backend.transport.handle_async_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Unavailable(reason="connect_failed") from error
+            raise Unavailable(reason=Reason.CONNECT_FAILED) from error
         except httpx.TransportError as error:
-            raise _failed("the backend did not answer", "connection_broken") from error
+            raise _failed("the backend did not answer", Reason.CONNECTION_BROKEN) from error
         except BodyFailed as failure:
             raise failure.error from None
     raise AssertionError("the block above returns or raises")
@@ -131,9 +132,9 @@ def _time_limit(backend: Backend, seconds: float) -> Iterator[trio.CancelScope]:
         finally:
             backend.unanswered.pop(waiting, None)
     if waiting.cancelled_caught and math.isinf(seconds):
-        raise _failed("the backend stopped answering", "backend_down")
+        raise _failed("the backend stopped answering", Reason.BACKEND_DOWN)
     if waiting.cancelled_caught:
-        raise UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
+        raise UpstreamTimeout("the backend stopped answering", reason=Reason.IDLE_TIMEOUT)
 
 
 @attrs.frozen(eq=False)
@@ -176,11 +177,11 @@ def _reply(response: httpx.Response, *, is_account: bool) -> Reply:
     status, kind = response.status_code, response.headers.get("content-type", "")
     is_own = status in PASSED_ON_STATUSES or (is_account and status == httpx.codes.UNAUTHORIZED)
     if not response.is_success and not is_own and status < 500:  # noqa: PLR2004
-        raise _failed("the backend refused the gateway", f"status_{status}")
+        raise _failed("the backend refused the gateway", reason_of(status))
     frames = frames_for(kind)
     is_odd = response.is_success and kind and frames is None
     if is_odd or "content-encoding" in response.headers:
-        raise _failed("the backend's answer broke", "not_an_ollama")
+        raise _failed("the backend's answer broke", Reason.NOT_AN_OLLAMA)
     if frames is None or not frames.streamed:
         frames = WholeBody(limit=MAX_REPLY_BYTES)
     chunks = aiter(cast("httpx.AsyncByteStream", response.stream))
@@ -215,11 +216,11 @@ async def _stream(reply: Reply, ask: Ask, record: AuditRecord, finish: Finish, i
         if whole:
             await ask.downstream.send(b"".join(whole))
         if last is not None and last.is_garbled:
-            raise _failed("the backend's answer broke", "garbled_answer")
+            raise _failed("the backend's answer broke", Reason.GARBLED_ANSWER)
         if last is not None:
             await ask.downstream.end()
             return
-    raise _failed("the backend's answer ended early", "no_terminal_marker")
+    raise _failed("the backend's answer ended early", Reason.NO_TERMINAL_MARKER)
 
 
 def _examine(frames: list[bytes], dialect: Dialect) -> tuple[list[bytes], Reading | None]:
@@ -236,9 +237,9 @@ def _examine(frames: list[bytes], dialect: Dialect) -> tuple[list[bytes], Readin
 def _note_outcome(reply: Reply, reading: Reading, record: AuditRecord) -> None:
     """Note in the audit record how the command ended; the client reads it in the answer."""
     if reply.is_success and reading.error is not None:
-        record.fail(_failed(None, "error_in_stream"))
+        record.fail(_failed(None, Reason.ERROR_IN_STREAM))
     elif reply.status >= 500:  # noqa: PLR2004
-        record.fail(_failed(None, f"status_{reply.status}"))
+        record.fail(_failed(None, reason_of(reply.status)))
     elif not reply.is_success:
         record.fail(BackendRefused(reply.status, None))
 
@@ -248,8 +249,8 @@ async def _next(reply: Reply, idle: float) -> list[bytes]:
         with anyio.fail_after(idle):
             return await reply.next()
     except TimeoutError:
-        raise UpstreamTimeout("the backend stopped answering", reason="idle_timeout") from None
+        raise UpstreamTimeout("the backend stopped answering", reason=Reason.IDLE_TIMEOUT) from None
 
 
-def _failed(message: str | None, reason: str) -> UpstreamFailed:
+def _failed(message: str | None, reason: AnyReason) -> UpstreamFailed:
     return UpstreamFailed(message, reason=reason)

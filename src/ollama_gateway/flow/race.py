@@ -39,6 +39,7 @@ from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.verdict import verdict
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.reasons import Reason
 
 MIN_HEDGE_PAUSE: Final = 0.1
 """Seconds at least until a hedge that was skipped is tried again."""
@@ -104,7 +105,7 @@ class Race:
             return await self._run()
         with trio.CancelScope(deadline=self.deadline):
             return await self._run()
-        raise UpstreamTimeout if self.runners else Unavailable(reason="queue_timeout")
+        raise UpstreamTimeout if self.runners else Unavailable(reason=Reason.QUEUE_TIMEOUT)
 
     async def __aexit__(self, *_: object) -> None:
         if self.winner is not None and self.winner.answer is not None:
@@ -165,7 +166,7 @@ class Race:
         except trio.Cancelled:
             # Asked of the clock: the request's own deadline may have fallen in the same instant.
             if clock.now() >= self.deadline:
-                slot.failed(BackendFault.BROKEN, "first_chunk_timeout", clock.now())
+                slot.failed(BackendFault.BROKEN, Reason.FIRST_CHUNK_TIMEOUT, clock.now())
             raise
         else:
             if self.winner is None:
@@ -253,9 +254,9 @@ class Race:
             self.rules.hedging.observe(self.candidates.route.model.key, waited)
         for runner in self.runners:
             if runner.failure is not None and runner.failure.fault is BackendFault.ERROR:
-                runner.slot.blame(now)
+                runner.slot.blame(runner.failure.reason, now)
             elif runner.is_running and runner.slot.began < winner.slot.began:
-                runner.slot.failed(BackendFault.BROKEN, "overtaken", now)
+                runner.slot.failed(BackendFault.BROKEN, Reason.LOST_TO_HEDGE, now)
 
 
 def _stop_none() -> None:

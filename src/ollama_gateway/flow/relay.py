@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
 
 import trio
 
@@ -30,6 +29,7 @@ from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.reading import reading_of
 from ollama_gateway.flow.scrubbing import scrubbed
 from ollama_gateway.ledger.record import AuditRecord
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.dialects import Dialect, ReportedUsage
 from ollama_gateway.wire.dialects.reading import MAX_PARSED_FRAME
 from ollama_gateway.wire.headers import UNBUFFERED, Headers, downstream_headers
@@ -37,7 +37,6 @@ from ollama_gateway.wire.whole import WholeAnswer
 
 Finish = Callable[[], Awaitable[None]]
 NextFrames = Callable[[], Awaitable[list[bytes]]]
-NO_END: Final = "no_terminal_marker"
 
 
 async def relay(
@@ -53,7 +52,7 @@ async def relay(
     Args:
         answer: the winner of the race.
         ask: the request.
-        record: notes what was sent and what it cost.
+        record: notes the bytes sent and the tokens they cost.
         finish: called once the answer is complete, before its end is sent.
         idle_timeout: seconds between two chunks.
         extra: further headers.
@@ -74,7 +73,7 @@ async def relay(
             await ask.downstream.start(answer.status, [*headers, UNBUFFERED])
             await _pass_on(answer, ask, record, finish, next_frames)
     if idle.cancelled_caught:
-        timeout = UpstreamTimeout("the backend stopped answering", reason="idle_timeout")
+        timeout = UpstreamTimeout("the backend stopped answering", reason=Reason.IDLE_TIMEOUT)
         raise _broken(answer, timeout)
 
 
@@ -145,12 +144,12 @@ async def _pass_on(
         frames = await next_frames()
     if answer.ended_cleanly:
         # Ollama ends a stream like this when a model repeats itself (llm/llama_server.go).
-        record.reason = NO_END
+        record.reason = Reason.NO_TERMINAL_MARKER
         await finish()
         await ask.downstream.end()
         return
-    answer.slot.failed(BackendFault.NONE, NO_END, clock.now())
-    raise UpstreamFailed("the backend's answer ended early", reason=NO_END)
+    answer.slot.failed(BackendFault.NONE, Reason.NO_TERMINAL_MARKER, clock.now())
+    raise UpstreamFailed("the backend's answer ended early", reason=Reason.NO_TERMINAL_MARKER)
 
 
 async def _examine(
@@ -171,8 +170,8 @@ async def _examine(
 
 def _failure(error: str | None, backend: Backend) -> GatewayError:
     if error is None:
-        return UpstreamFailed("the backend's answer broke", reason="garbled_answer")
-    return UpstreamFailed(scrubbed(error, backend), reason="error_in_stream")
+        return UpstreamFailed("the backend's answer broke", reason=Reason.GARBLED_ANSWER)
+    return UpstreamFailed(scrubbed(error, backend), reason=Reason.ERROR_IN_STREAM)
 
 
 def _count(record: AuditRecord, frames: list[bytes], dialect: Dialect) -> None:

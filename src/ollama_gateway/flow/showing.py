@@ -29,6 +29,7 @@ from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.limits.at_once import AtOnce
+from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.headers import Headers, downstream_headers, upstream_headers
 from ollama_gateway.wire.modelfile import without_places
@@ -142,7 +143,7 @@ class Showing:
     ) -> Shown:
         candidates = self.exchange.candidates(principal, call, only)
         deadline = ask.arrived + self.exchange.deadlines.total
-        with Deadline(deadline, "no backend answered in time", "first_chunk_timeout"):
+        with Deadline(deadline, "no backend answered in time", Reason.FIRST_CHUNK_TIMEOUT):
             async with self.exchange.race(candidates, call, ask, record) as winner:
                 name, headers = winner.backend.name, downstream_headers(winner.headers)
                 shown = Shown(name, headers, b"".join(winner.first))
@@ -163,7 +164,7 @@ async def _read(principal: Principal, ask: Ask) -> ModelCall:
         raise NotFound  # Ollama's router takes one segment
     model = ModelName.parse(name)
     if not principal.may_use(model):
-        raise ModelForbidden(name, reason="model_not_allowed")
+        raise ModelForbidden(name, reason=Reason.MODEL_NOT_ALLOWED)
     headers, parameter = upstream_headers(ask.headers), quote(name, safe=":")
     return ModelCall(ask.endpoint, model, name, False, headers, b"", parameter=parameter)  # noqa: FBT003
 

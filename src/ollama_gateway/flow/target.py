@@ -13,6 +13,7 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.keys.key import Principal
+from ollama_gateway.reasons import Reason
 
 HOW: Final = (
     "name a backend in the header X-Gateway-Backend, or as OLLAMA_HOST=http://GATEWAY/k/KEY/b/NAME"
@@ -24,7 +25,7 @@ def backend_override(principal: Principal, ask: Ask, backends: Backends) -> Back
     if not ask.backend_overrides:
         return None
     if not principal.may_call("manage"):
-        raise Forbidden(reason="endpoint_not_allowed")
+        raise Forbidden(reason=Reason.ENDPOINT_NOT_ALLOWED)
     if len(ask.backend_overrides) > 1:
         raise _unclear("name exactly one backend", backends)
     found = backends.named(ask.backend_overrides[0])
@@ -47,4 +48,4 @@ def target(principal: Principal, ask: Ask, backends: Backends) -> Backend:
 
 def _unclear(problem: str, backends: Backends) -> BadRequest:
     names = ", ".join(backend.name for backend in backends.all)
-    return BadRequest(f"{problem}; there are {names}", reason="no_such_backend")
+    return BadRequest(f"{problem}; there are {names}", reason=Reason.NO_SUCH_BACKEND)

@@ -10,8 +10,9 @@ import httpx
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import GatewayError, ModelForbidden, Unavailable, UpstreamFailed
 from ollama_gateway.flow.failures import FULL_STATUSES, AttemptFailed
+from ollama_gateway.reasons import Reason
 
-NOTHING_REACHED: Final = {"connect_failed", "backend_down"}
+NOTHING_REACHED: Final = {Reason.CONNECT_FAILED, Reason.BACKEND_DOWN}
 RETRY_AFTER: Final = 5.0
 """Seconds, if no backend sent `Retry-After`."""
 
@@ -25,7 +26,7 @@ def verdict(failures: Sequence[AttemptFailed], requested_name: str) -> GatewayEr
         return Unavailable()
     found = [failure for failure in failures if failure.status != httpx.codes.NOT_FOUND]
     if not found:
-        return ModelForbidden(requested_name, reason="backend_lacks_model")
+        return ModelForbidden(requested_name, reason=Reason.BACKEND_LACKS_MODEL)
     reached = [failure for failure in found if failure.reason not in NOTHING_REACHED]
     if not reached:
         return Unavailable()

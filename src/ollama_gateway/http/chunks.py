@@ -14,6 +14,7 @@ from typing import Final
 import anyio
 
 from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.chunked import ChunkedBody, ChunkedBodyBroken, LineTooLong
 
 MANY_LINES: Final = 1000
@@ -79,7 +80,7 @@ class Chunks:
             raise HeadersTooLarge from None
         except ChunkedBodyBroken:
             message = "the chunked request body is malformed"
-            raise BadRequest(message, reason="bad_request_body") from None
+            raise BadRequest(message, reason=Reason.BAD_REQUEST_BODY) from None
         if self._body.is_complete:
             following, self._bytes = self._body.rest + bytes(self._bytes), bytearray()
             self._is_whole(following)

@@ -42,6 +42,7 @@ from ollama_gateway.http.app_tasks import AppTasks, ASGIApp
 from ollama_gateway.http.protocol import EarlyErrorRenderer, Protocol
 from ollama_gateway.http.tls import ServerTLSStream
 from ollama_gateway.log import get_logger
+from ollama_gateway.reasons import Reason
 
 MAX_RECEIVE: Final = 65536
 MAX_SEND: Final = 65536
@@ -179,7 +180,7 @@ class ClientConnection(TCPServer):
         if self.http.is_between_requests:
             self._finished = True
         elif self.http.is_idle:
-            await self.http.refuse(RequestTimeout(reason="slow_head"))
+            await self.http.refuse(RequestTimeout(reason=Reason.SLOW_HEAD))
         else:
             self._set_deadline(float("inf"))  # the request has deadlines of its own
 

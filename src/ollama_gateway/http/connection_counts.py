@@ -39,7 +39,7 @@ class ConnectionCounts:
         return cls(max(1, total // SHARE))
 
     def is_full(self, peer: str) -> bool:
-        """True if this address has as many connections as it may have."""
+        """Return True if this address has as many connections as it may have."""
         return self._counts[self._client(peer)] >= self.limit
 
     def enter(self, peer: str) -> str:

@@ -38,6 +38,7 @@ from ollama_gateway.http.protocol import EarlyErrorRenderer
 from ollama_gateway.http.tls import ServerTLSStream
 from ollama_gateway.keepalive import keep_alive
 from ollama_gateway.log import get_logger
+from ollama_gateway.reasons import Reason
 
 BACKLOG: Final = 1024
 ACCEPTS_PER_TURN: Final = 8
@@ -186,7 +187,7 @@ class Listener:
                     connection.drain(FIRST_REQUEST_GRACE)
 
     def drain(self, seconds: float) -> None:
-        """Stop accepting once the backlog is empty; close what is left after `seconds`."""
+        """Stop accepting once the backlog is empty; cancel the connections left after `seconds`."""
         self._draining.set()
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 
@@ -265,7 +266,7 @@ class Listener:
 
     def _refuse_handshake(self) -> None:
         """Count and log a failed handshake; no answer could be sent."""
-        self.render_early_error(BadRequest("the TLS handshake failed", reason="tls_handshake"))
+        self.render_early_error(BadRequest("the TLS handshake failed", reason=Reason.TLS_HANDSHAKE))
 
     async def _serve(self, connection: ClientConnection, client: str) -> None:
         try:

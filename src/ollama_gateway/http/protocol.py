@@ -33,6 +33,7 @@ from ollama_gateway.errors import BadRequest, GatewayError, HeadersTooLarge
 from ollama_gateway.http.connection_input import ConnectionInput
 from ollama_gateway.http.heads import chunked_head, phrase_of, whole_head, with_connection_close
 from ollama_gateway.http.request_stream import RequestStream
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.receive_buffer import HeadBroken, HeadTooLarge
 
@@ -225,7 +226,7 @@ class Protocol(H11Protocol):
         return [*headers, *self.config.response_headers("h11")]
 
     def _is_ordinary(self, status: int) -> bool:
-        """True if the answer has a body and the connection stays open after it."""
+        """Return True if the answer has a body and the connection stays open after it."""
         stream = cast("HTTPStream | None", self.stream)  # None if the client has left
         return (
             stream is not None
@@ -295,4 +296,4 @@ def _refused(error: Exception) -> GatewayError:
     if isinstance(error, HeadTooLarge):
         return HeadersTooLarge()
     message = str(error) if isinstance(error, HeadBroken) else "the request is not valid HTTP"
-    return BadRequest(message, reason="bad_request_head")
+    return BadRequest(message, reason=Reason.BAD_REQUEST_HEAD)

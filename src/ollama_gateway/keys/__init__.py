@@ -18,6 +18,7 @@ from ollama_gateway.keys.location import (
     SQLiteLocation,
     location_of,
 )
+from ollama_gateway.reasons import Reason
 from ollama_gateway.storage.batcher import Batcher, Runner, close_in_time, in_thread
 
 __all__ = [
@@ -84,5 +85,7 @@ async def find_key(
     except KeyRefused:
         return None
     except StoreError as error:
-        raise Unavailable("the key store does not answer", reason="keys_unavailable") from error
+        raise Unavailable(
+            "the key store does not answer", reason=Reason.KEYS_UNAVAILABLE
+        ) from error
     return key if key.id == key_id else None

@@ -24,6 +24,7 @@ from ollama_gateway import clock
 from ollama_gateway.errors import KeyMissing, Unauthorized, Unavailable
 from ollama_gateway.keys.key import APIKey, Principal, digest_of, read_claim, utc_now
 from ollama_gateway.log import get_logger
+from ollama_gateway.reasons import Reason
 from ollama_gateway.storage.batcher import BatcherFull, BatchFailed
 
 FRESH: Final = 0.8
@@ -159,7 +160,7 @@ class KeyCache:
         now = clock.now()
         if not self._is_usable(digest, now):
             raise Unavailable(
-                "API keys cannot be checked now, try again", reason="keys_unavailable"
+                "API keys cannot be checked now, try again", reason=Reason.KEYS_UNAVAILABLE
             ) from error
         # A store that hangs must not delay every request by the full timeout.
         seen = self._seen[digest] = attrs.evolve(self._seen[digest], ask_again_at=now + FRESH)

@@ -160,7 +160,7 @@ def _check_models(_key: object, _field: object, models: tuple[str, ...]) -> None
 
 
 def _is_pattern(text: str) -> bool:
-    """Whether a pattern can match anything: a model name, or visible ASCII with wildcards."""
+    """Return whether a pattern can match: it is a model name, or ASCII with wildcards."""
     if any(wildcard in text for wildcard in "*?["):
         return re.fullmatch(rf"[!-~]{{1,{MAX_PATTERN}}}", text) is not None
     try:
@@ -234,7 +234,7 @@ class APIKey:
     """The header in which a front end names its end user, in lower case."""
 
     def is_active(self, now: datetime) -> bool:
-        """Whether the key grants access at this moment."""
+        """Return whether the key grants access at this moment."""
         return self.status(now) == "active"
 
     def status(self, now: datetime) -> str:
@@ -264,13 +264,13 @@ class Principal:
     """The header that names the end user."""
 
     def may_use(self, name: ModelName) -> bool:
-        """Whether one of the key's patterns covers this model."""
+        """Return whether one of the key's patterns covers this model."""
         return any(matches(pattern, name) for pattern in self.models)
 
     def may_search(self) -> bool:
-        """Whether the key may use Ollama's web search, which its cloud answers."""
+        """Return whether the key may use Ollama's web search, which its cloud answers."""
         return any(is_cloud_pattern(pattern) for pattern in self.models)
 
     def may_call(self, group: str) -> bool:
-        """Whether the key has this endpoint group."""
+        """Return whether the key has this endpoint group."""
         return group in self.endpoints

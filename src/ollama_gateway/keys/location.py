@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 import attrs
 
 from ollama_gateway.keys.key import StoreError, utc_now
 from ollama_gateway.keys.postgres import PostgresKeys
+from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from ollama_gateway.keys.store import KeyStore
 from ollama_gateway.storage.database import DatabaseError
 
 KEYS_FILE: Final = "keys.db"
@@ -24,29 +24,19 @@ KEYS_FILE: Final = "keys.db"
 Now = Callable[[], datetime]
 
 
-class KeyStoreLocation(Protocol):
-    """Where a store is; its text names it for the operator."""
-
-    @property
-    def survives_outages(self) -> bool:
-        """Whether gateways keep running while the store is away."""
-
-    def open(self, now: Now = utc_now) -> KeyStore:
-        """Open the store, which may block; raises `StoreError`."""
-
-
 @attrs.frozen
 class SQLiteLocation:
     """A file of this machine."""
 
     path: Path
     survives_outages = False
+    """Whether gateways keep running while the store is away."""
 
     def __str__(self) -> str:
         return f"sqlite {self.path}"
 
     def open(self, now: Now = utc_now) -> KeyStore:
-        """Open the file, creating it if missing."""
+        """Open the file, creating it if missing; blocks, raises `StoreError`."""
         return SQLiteKeys(self.path, now=now)
 
 
@@ -66,7 +56,7 @@ class PostgresLocation:
             return "postgresql"
 
     def open(self, now: Now = utc_now) -> KeyStore:
-        """Return a store that connects on first use."""
+        """Return a store that connects on first use; raises `StoreError`."""
         try:
             from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
@@ -74,6 +64,10 @@ class PostgresLocation:
         except DatabaseError as error:
             raise StoreError(str(error)) from None
         return PostgresKeys(database, now=now)
+
+
+KeyStoreLocation: TypeAlias = SQLiteLocation | PostgresLocation
+"""Where a store is; its text names it for the operator."""
 
 
 def location_of(data_dir: Path, database_url: str | None) -> KeyStoreLocation:

@@ -25,7 +25,7 @@ from ollama_gateway.keys.key import (
     StoreError,
     utc_now,
 )
-from ollama_gateway.keys.sql import SQLKeys
+from ollama_gateway.keys.sql import COLUMNS, LISTED, NAMES, KeyStore
 from ollama_gateway.keys.store import KeySecret
 from ollama_gateway.storage.database import DatabaseError
 from ollama_gateway.storage.migrations import check_schema
@@ -36,37 +36,21 @@ if TYPE_CHECKING:
 _LOCK: Final = 0x6F_67_77_02
 """The advisory lock of changes to keys; `ogw` in ASCII and a number."""
 
-_NAMES: Final = (
-    "id",
-    "name",
-    "models",
-    "endpoints",
-    "created_at",
-    "expires_at",
-    "revoked_at",
-    "user_header",
-    "requests_per_minute",
-    "concurrent_requests",
-    "tokens_per_day",
-    "tokens_per_month",
-)
-_LISTED: Final = ", ".join(_NAMES)
-_PLACES: Final = ", ".join("%s" for _ in _NAMES)
-_COLUMNS: Final = ", ".join(f"keys.{name}" for name in _NAMES)
-_SELECT: Final = f"SELECT {_COLUMNS} FROM gateway_keys AS keys"  # noqa: S608 - constants
-_INSERT: Final = f"INSERT INTO gateway_keys ({_LISTED}) VALUES ({_PLACES})"  # noqa: S608
-_UPDATE: Final = f"UPDATE gateway_keys SET ({_LISTED}) = ROW({_PLACES}) WHERE id = %s"  # noqa: S608
+_PLACES: Final = ", ".join("%s" for _ in NAMES)
+_SELECT: Final = f"SELECT {COLUMNS} FROM gateway_keys AS keys"  # noqa: S608 - constants
+_INSERT: Final = f"INSERT INTO gateway_keys ({LISTED}) VALUES ({_PLACES})"  # noqa: S608
+_UPDATE: Final = f"UPDATE gateway_keys SET ({LISTED}) = ROW({_PLACES}) WHERE id = %s"  # noqa: S608
 _FIND: Final = (
-    f"SELECT secrets.digest, {_COLUMNS}"  # noqa: S608 - constants
+    f"SELECT secrets.digest, {COLUMNS}"  # noqa: S608 - constants
     " FROM gateway_key_secrets AS secrets JOIN gateway_keys AS keys ON keys.id = secrets.key_id"
     " WHERE secrets.digest = ANY(%s) AND (secrets.expires_at IS NULL OR secrets.expires_at > %s)"
 )
 
 
-class PostgresKeys(SQLKeys):
+class PostgresKeys(KeyStore):
     """The store in a database; it connects on first use.
 
-    See `KeyStore` for the methods and `SQLKeys` for their rules. `now` is the wall clock. Closing
+    See `KeyStore` for the methods and their rules. `now` is the wall clock. Closing
     the store closes the database.
     """
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.keys.key import APIKey, KeyLimits, KeyRefused, StoreError
+from ollama_gateway.keys.sql import LISTED, NAMES
 
 STEPS: Final = (
     (
@@ -45,28 +46,11 @@ STEPS: Final = (
 
 SCHEMA_VERSION: Final = len(STEPS)
 
-_NAMES: Final = (
-    "id",
-    "name",
-    "models",
-    "endpoints",
-    "created_at",
-    "expires_at",
-    "revoked_at",
-    "user_header",
-    "requests_per_minute",
-    "concurrent_requests",
-    "tokens_per_day",
-    "tokens_per_month",
-)
-_LISTED: Final = ", ".join(_NAMES)
-_PLACES: Final = ", ".join("?" for _ in _NAMES)
+_PLACES: Final = ", ".join("?" for _ in NAMES)
 
-COLUMNS: Final = ", ".join(f"keys.{name}" for name in _NAMES)
-"""The columns that `to_key` reads, in order."""
-INSERT: Final = f"INSERT INTO keys ({_LISTED}) VALUES ({_PLACES})"  # noqa: S608 - constants
+INSERT: Final = f"INSERT INTO keys ({LISTED}) VALUES ({_PLACES})"  # noqa: S608 - constants
 """Takes `to_row`."""
-UPDATE: Final = f"UPDATE keys SET ({_LISTED}) = ({_PLACES}) WHERE id = ?"  # noqa: S608 - constants
+UPDATE: Final = f"UPDATE keys SET ({LISTED}) = ({_PLACES}) WHERE id = ?"  # noqa: S608 - constants
 """Takes `to_row` and an id."""
 
 

@@ -1,7 +1,9 @@
-"""The rules of changing keys, shared by all stores in SQL.
+"""A store of keys, and the rules of changing them.
 
-`SQLiteKeys` and `PostgresKeys` bring the statements, each a method without decisions. Every change
-is one transaction, and changes are serialised: what a change has read still holds when it writes.
+`gatewayctl keys` changes keys in a store, and gateways look them up. `SQLiteKeys` and
+`PostgresKeys` bring the statements, each a method without decisions. The rules: a store gets a
+key's text only to hash it, and never stores it; every change is one transaction, and changes are
+serialised, so whatever a change has read still holds when it writes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Unpack
+from typing import Final, Unpack
 
 import attrs
 
@@ -28,9 +30,32 @@ from ollama_gateway.keys.key import (
 )
 from ollama_gateway.keys.store import Changes, ImportedKey, KeySecret, MergedKeys, StoredKey
 
+NAMES: Final = (
+    "id",
+    "name",
+    "models",
+    "endpoints",
+    "created_at",
+    "expires_at",
+    "revoked_at",
+    "user_header",
+    "requests_per_minute",
+    "concurrent_requests",
+    "tokens_per_day",
+    "tokens_per_month",
+)
+"""The columns of a key, in the order of its rows."""
+LISTED: Final = ", ".join(NAMES)
+COLUMNS: Final = ", ".join(f"keys.{name}" for name in NAMES)
 
-class SQLKeys(ABC):
-    """A `KeyStore` whose statements a subclass brings; `now` is the wall clock."""
+
+class KeyStore(ABC):
+    """A store of keys; methods may block, and only one thread at a time may call them.
+
+    Every method raises `StoreError` if the store cannot be used, and `KeyRefused` if the operation
+    is not allowed. A key is named by its id, or by its name if only one unrevoked key (or, without
+    one, only one revoked key) has it. `now` is the wall clock.
+    """
 
     def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
         self._now = now
@@ -44,7 +69,7 @@ class SQLKeys(ABC):
         limits: KeyLimits = KeyLimits(),  # noqa: B008 - frozen
         user_header: str | None = None,
     ) -> tuple[APIKey, str]:
-        """Make a key; return it and its text."""
+        """Make a key; return it and its text, which is stored nowhere."""
         secret = generate()
         rights = {"models": models, "endpoints": endpoints, "limits": limits}
         times = {"created_at": self._now(), "expires_at": expires_at}
@@ -56,7 +81,7 @@ class SQLKeys(ABC):
         return key, secret.text
 
     def add_imported(self, entries: Sequence[ImportedKey]) -> tuple[APIKey, ...]:
-        """Add keys made elsewhere, all or none."""
+        """Add keys made elsewhere, all or none; the error names every wrong line."""
         keys = tuple(APIKey(new_id(), entry.name, created_at=self._now()) for entry in entries)
         with self._change():
             problems = [problem for entry in entries for problem in self._problems(entry)]
@@ -68,7 +93,7 @@ class SQLKeys(ABC):
         return keys
 
     def list(self) -> tuple[APIKey, ...]:
-        """Return all keys, oldest first."""
+        """Return all keys, revoked ones too, oldest first."""
         with self._reading():
             return self._all()
 
@@ -78,7 +103,7 @@ class SQLKeys(ABC):
             return self._get(wanted)
 
     def update(self, wanted: str, **changes: Unpack[Changes]) -> APIKey:
-        """Change a key that is not revoked."""
+        """Change a key that is not revoked, and return it."""
         with self._change():
             before = self._get(wanted)
             if before.revoked_at is not None:
@@ -90,7 +115,7 @@ class SQLKeys(ABC):
         return after
 
     def rotate(self, wanted: str, grace: timedelta = timedelta(0)) -> tuple[APIKey, str]:
-        """Give an active key a new text; the old texts expire after `grace`."""
+        """Give an active key a new text; the old texts expire after `grace`, by default at once."""
         with self._change():
             key, now = self._get(wanted), self._now()
             if not key.is_active(now):
@@ -102,12 +127,12 @@ class SQLKeys(ABC):
         return key, secret.text
 
     def revoke(self, wanted: str) -> APIKey:
-        """End a key for good."""
+        """Revoke a key for good; a revoked key stays as it is."""
         with self._change():
             return self._revoked(self._get(wanted), self._now())
 
     def find(self, digests: Sequence[str]) -> Sequence[APIKey | None]:
-        """Look up unexpired digests in one query."""
+        """Look up unexpired digests in one query; the caller checks whether the key is active."""
         with self._reading():
             found = {digest: (digest, key) for digest, key in self._find(digests, self._now())}
         return [_checked(digest, found.get(digest)) for digest in digests]
@@ -201,6 +226,14 @@ class SQLKeys(ABC):
                 yield f"key {key.id}: its text is in the store already, as key {stored.key.id}"
 
     @abstractmethod
+    def check(self) -> None:
+        """Check that the store has this version's schema."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the store; later use raises `StoreError`."""
+
+    @abstractmethod
     def _reading(self) -> AbstractContextManager[None]:
         """Enter a read in which the statements below may be used."""
 
@@ -230,7 +263,7 @@ class SQLKeys(ABC):
 
     @abstractmethod
     def _has_secret(self, digest: str) -> bool:
-        """Whether the store has a digest, expired or not."""
+        """Return whether the store has a digest, expired or not."""
 
     @abstractmethod
     def _insert(self, key: APIKey) -> None:

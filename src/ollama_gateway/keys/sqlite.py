@@ -22,7 +22,6 @@ from typing import Final
 
 from ollama_gateway.keys.key import APIKey, StoreError, utc_now
 from ollama_gateway.keys.rows import (
-    COLUMNS,
     INSERT,
     SCHEMA_VERSION,
     STEPS,
@@ -32,17 +31,17 @@ from ollama_gateway.keys.rows import (
     to_text,
     to_time,
 )
-from ollama_gateway.keys.sql import SQLKeys
+from ollama_gateway.keys.sql import COLUMNS, KeyStore
 from ollama_gateway.keys.store import KeySecret
 from ollama_gateway.storage.sqlite import FileFormat, SQLiteFile
 
 KEYS_FORMAT: Final = FileFormat(SCHEMA_VERSION, StoreError, user="what uses it", busy_seconds=2.0)
 
 
-class SQLiteKeys(SQLKeys):
+class SQLiteKeys(KeyStore):
     """The store in the file at `path`; the file and its directory are created if missing.
 
-    See `KeyStore` for the methods and `SQLKeys` for their rules. `now` is the wall clock.
+    See `KeyStore` for the methods and their rules. `now` is the wall clock.
 
     Raises:
         StoreError: the file cannot be opened, is no key store, or has a newer schema.

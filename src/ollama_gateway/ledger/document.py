@@ -18,7 +18,7 @@ def document_of(record: AuditRecord) -> Document:
 
 
 def intent_of(record: AuditRecord) -> Document:
-    """Return what is known of a request when it is admitted: it has no outcome yet."""
+    """Return the document of a request that was just admitted: it has no outcome yet."""
     return {**document_of(record), "outcome": None}
 
 

@@ -3,8 +3,8 @@
 `AuditRecord` and `Attempt` (`record.py`) mark their attributes with `stored`. The document in the
 journal, the listing, the JSON of the commands and the columns in PostgreSQL follow from these
 marks, in the order in which the attributes are declared. The hash chain covers the text of the
-document, so names and order of what is there must not change; a new field may stand anywhere,
-since each document is hashed as it was written.
+document, so existing fields keep their names and order; a new field may stand anywhere, since each
+document is hashed as it was written.
 """
 
 from __future__ import annotations

@@ -87,13 +87,13 @@ def recover(
 
 
 def has_intents(path: Path) -> bool:
-    """Whether requests are open in a journal. Raises JournalError."""
+    """Return whether requests are open in a journal. Raises JournalError."""
     with reading(path) as connection:
         return connection.execute("SELECT 1 FROM intents").fetchone() is not None
 
 
 def has_past(directory: Path, before: float) -> bool:
-    """Whether any journal has records that began before a moment; blocking."""
+    """Return whether any journal has records that began before a moment; blocking."""
     for path in directory.glob(JOURNAL_PATTERN):
         with suppress(JournalError):
             if _is_past(path, before):
@@ -102,7 +102,7 @@ def has_past(directory: Path, before: float) -> bool:
 
 
 def _is_past(path: Path, before: float | None) -> bool:
-    """Whether a journal has records to trim."""
+    """Return whether a journal has records to trim."""
     if before is None:
         return False
     with reading(path) as connection:
@@ -116,7 +116,7 @@ def _trim(journal: Journal, before: float) -> None:
 
 
 def is_unowned(path: Path) -> bool:
-    """Whether no process owns a journal now. Raises JournalError."""
+    """Return whether no process owns a journal now. Raises JournalError."""
     with _owned(path) as is_ours:
         return is_ours
 

@@ -35,7 +35,7 @@ COLUMNS: Final = {
     "document": "text",
     **{name: _FIELDS[name] for name in _EXTRACTED},
 }
-"""The columns with their types: the key, the link of the chain, and what is filtered and summed."""
+"""The columns with their types: key, link of the chain, and the fields to filter and sum by."""
 _NAMES: Final = ", ".join(COLUMNS)
 _TYPED: Final = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
 _STAGING: Final = f"CREATE TEMPORARY TABLE audit_staging ({_TYPED}) ON COMMIT DROP".encode()

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -29,8 +29,11 @@ from ollama_gateway.ledger.fields import (
     stored,
     stored_fields,
 )
-from ollama_gateway.reasons import Reason
+from ollama_gateway.reasons import AnyReason, Outcome, Reason
 from ollama_gateway.wire.counting import BYTES_PER_TOKEN
+
+if TYPE_CHECKING:
+    from ollama_gateway.ledger.writer import JournalWriter
 
 
 @attrs.define
@@ -44,7 +47,7 @@ class Attempt:
     first_chunk: float | None = attrs.field(
         default=None, metadata=stored(MILLISECONDS, "first_chunk_ms")
     )
-    reason: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT))
     """Why it failed; None while it runs and when it answered."""
     pace: float = 0.0
     """Tokens a second that the backend is known to write before it sends anything."""
@@ -73,9 +76,8 @@ class AuditRecord:
     dialect: str = attrs.field(metadata=stored(TEXT))
     model: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     backend: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
-    outcome: str = attrs.field(default="completed", metadata=stored(TEXT, is_column=True))
-    """completed, refused, client_gone, upstream_failed, timed_out, killed."""
-    reason: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    outcome: Outcome = attrs.field(default="completed", metadata=stored(TEXT, is_column=True))
+    reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     status: int = attrs.field(default=0, metadata=stored(COUNT))
     prompt_tokens: int | None = attrs.field(default=None, metadata=stored(COUNT, is_column=True))
     completion_tokens: int | None = attrs.field(
@@ -161,36 +163,12 @@ RECORD_FIELDS: Final = stored_fields(AuditRecord)
 Sink = Callable[[AuditRecord], None]
 
 
-class Recorder(Protocol):
-    """Writes records into the journal; see `writer.py`."""
-
-    def check_room(self) -> None:
-        """Raise Unavailable if another record might be lost."""
-        ...
-
-    def refuse(self, record: AuditRecord) -> None:
-        """Write that a request was refused for that, as far as there is room."""
-        ...
-
-    async def admit(self, record: AuditRecord) -> None:
-        """Write that a request goes upstream; raises Unavailable."""
-        ...
-
-    async def finalize(self, record: AuditRecord) -> None:
-        """Write how it ended, before its client learns of it; raises Unavailable."""
-        ...
-
-    def close(self, record: AuditRecord) -> None:
-        """Write how it ended, soon."""
-        ...
-
-
 @attrs.frozen
 class Ledger:
     """Hands every finished record to its sinks, and to the journal's writer if there is one."""
 
     sinks: Sequence[Sink]
-    writer: Recorder | None = None
+    writer: JournalWriter | None = None
 
     async def admit(self, record: AuditRecord) -> None:
         """Record that the request goes upstream now; raises Unavailable if that fails."""

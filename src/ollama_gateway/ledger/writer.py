@@ -29,6 +29,7 @@ from ollama_gateway.ledger.journal import Journal, JournalEntry, JournalError
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.ledger.retention import log_dropped
 from ollama_gateway.log import get_logger
+from ollama_gateway.reasons import Reason
 from ollama_gateway.services import WriteBehind
 from ollama_gateway.storage.batcher import Runner, in_thread
 
@@ -214,5 +215,7 @@ async def write_journal(writer: JournalWriter) -> AsyncIterator[JournalWriter]:
 
 def _unavailable() -> Unavailable:
     return Unavailable(
-        "this request cannot be recorded now, try again", reason="audit_unavailable", retry_after=1
+        "this request cannot be recorded now, try again",
+        reason=Reason.AUDIT_UNAVAILABLE,
+        retry_after=1,
     )

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import attrs
 
 from ollama_gateway.errors import LimitReached
 from ollama_gateway.metrics import Metrics
-
-REASON: Final = "reads_at_once"
+from ollama_gateway.reasons import Reason
 
 
 @attrs.frozen
@@ -31,9 +29,9 @@ class AtOnce:
     def place(self, key_id: str) -> Iterator[None]:
         """Hold a place of a key for the length of the block; raises LimitReached."""
         if self._held[key_id] >= self.limit:
-            self.metrics.limited(REASON)
+            self.metrics.limited(Reason.READS_AT_ONCE)
             message = f"this key already has {self.limit} such requests at once, try again"
-            raise LimitReached(message, reason=REASON)
+            raise LimitReached(message, reason=Reason.READS_AT_ONCE)
         self._held[key_id] += 1
         try:
             yield

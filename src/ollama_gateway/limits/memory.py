@@ -32,6 +32,7 @@ from ollama_gateway.limits.quota import (
     Reservation,
     ReservationRequest,
 )
+from ollama_gateway.reasons import Reason
 
 RETRY_SECONDS: Final = 1.0
 """Suggested wait for a place, or for tokens that other requests hold; the true wait is unknown."""
@@ -255,7 +256,7 @@ class MemoryQuota:
         """Admit or refuse a request; raises Unavailable if it has ended already."""
         outcome = self.account(request.key_id).reserve(request, self._now())
         if outcome is None:
-            raise Unavailable("this request has ended already", reason="quota_unavailable")
+            raise Unavailable("this request has ended already", reason=Reason.QUOTA_UNAVAILABLE)
         return outcome
 
     def settle(self, reservation: Reservation, used: int) -> None:

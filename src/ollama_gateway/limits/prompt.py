@@ -84,7 +84,7 @@ class PromptBounds:
         """Learn from the tokens that a backend reports; return whether the bound was too low.
 
         Several requests may report the same underestimate, and it is learned once: each is compared
-        with its own text, without what was learned before.
+        with its own text, without earlier lessons.
         """
         if reported <= bound:
             return False

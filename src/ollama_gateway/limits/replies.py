@@ -12,13 +12,14 @@ from typing import Final
 
 from ollama_gateway.errors import LimitReached
 from ollama_gateway.limits.quota import LimitName, LimitRefusal, LimitStatus, LimitStatuses, Quota
+from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.headers import Headers
 
-REASONS: Final[dict[LimitName, str]] = {
-    "rate": "rate",
-    "concurrency": "concurrency",
-    "day": "budget",
-    "month": "budget",
+REASONS: Final[dict[LimitName, Reason]] = {
+    "rate": Reason.RATE,
+    "concurrency": Reason.CONCURRENCY,
+    "day": Reason.BUDGET,
+    "month": Reason.BUDGET,
 }
 """The reasons in the log, the metrics and the audit log."""
 

@@ -8,8 +8,8 @@ the open requests. At the beginning of a month both drop the days that no budget
 
 The rules: begin and end are plain functions and cannot fail; a failing file is logged when it
 begins and ends to fail. A killed process loses the usage of its last moment; for its open requests,
-the next owner of the file charges what was last reported to the shared store, or else the bound of
-the prompt.
+the next owner of the file charges the tokens last reported to the shared store, or else the bound
+of the prompt.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ollama_gateway.limits.usage_file import (
 from ollama_gateway.limits.usage_locks import USAGE_PATTERN
 from ollama_gateway.log import get_logger
 from ollama_gateway.services import WriteBehind
-from ollama_gateway.storage.batcher import Runner, close_in_time, in_thread
+from ollama_gateway.storage.batcher import Runner, close_quietly, in_thread
 
 _log = get_logger("limits")
 
@@ -155,12 +155,11 @@ class UsageJournal:
     async def opened(self) -> AsyncIterator[None]:
         """Write changes for the length of the block; then write the rest and close, within 5 s."""
         try:
-            async with self._service.opened(partial(close_in_time, self._file.close, self._runner)):
+            async with self._service.opened(partial(close_quietly, self._file.close, self._runner)):
                 yield
         finally:
             if self.is_behind:
                 _log.error("spending not written")
-            self._file.close()
 
     async def _write(self) -> bool:
         self._forget()

@@ -26,6 +26,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import figures, merging
 from ollama_gateway.processes.figures import MetricFamilies
 from ollama_gateway.processes.merging import JSONObject
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin import JSON_HEADERS, METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.routes import Routes
@@ -156,7 +157,7 @@ class MergedAdmin:
             answer = await self._ask(member, f"{ask.path}/{ask.parameter}{query}")
             if answer is not None:
                 return await ask.downstream.respond(answer.status, JSON_HEADERS, answer.body)
-        raise Unavailable("no process answers, try again", reason="no_process", retry_after=1)
+        raise Unavailable("no process answers, try again", reason=Reason.NO_PROCESS, retry_after=1)
 
     async def _documents(self, target: str) -> dict[int, JSONObject | None]:
         """Return the answers by process number; None for a process that gave none."""

@@ -208,5 +208,5 @@ class Admin:
 
 
 def _may_use(key: APIKey, model: ModelName) -> bool:
-    """True if the key is active and has the right to the model."""
+    """Return True if the key is active and has the right to the model."""
     return key.is_active(utc_now()) and key.principal().may_use(model)

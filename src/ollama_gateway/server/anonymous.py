@@ -22,6 +22,7 @@ from typing import Final
 
 import attrs
 
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.cors import origin_of
 from ollama_gateway.wire.headers import Headers, has_credential
 from ollama_gateway.wire.networks import Network, address_of, is_in
@@ -49,8 +50,8 @@ class Anonymous:
             return None
         return None if self._fault(headers, is_tls=is_tls) else self.key
 
-    def obstacle(self, client: str, headers: Headers, *, is_tls: bool) -> str | None:
-        """Return the log reason why a request from an eligible address is not served without key.
+    def obstacle(self, client: str, headers: Headers, *, is_tls: bool) -> Reason | None:
+        """Return the reason why a request from an eligible address is not served without a key.
 
         None if it is served, or if the request is not eligible at all.
         """
@@ -62,16 +63,16 @@ class Anonymous:
         address = address_of(client)
         return is_in(address, self.networks) and not is_in(address, self.proxies)
 
-    def _fault(self, headers: Headers, *, is_tls: bool) -> str | None:
+    def _fault(self, headers: Headers, *, is_tls: bool) -> Reason | None:
         host = b",".join(v for n, v in headers if n.lower() == b"host").decode("ascii", "replace")
         if not (is_tls or self._is_own(host)):
-            return "foreign_host"
+            return Reason.FOREIGN_HOST
         origin = origin_of(headers)
         is_own = origin.lower() in {scheme + host.lower() for scheme in SCHEMES}
-        return None if not origin or is_own or self.origins.allow(origin) else "foreign_origin"
+        return None if not origin or is_own or self.origins.allow(origin) else Reason.FOREIGN_ORIGIN
 
     def _is_own(self, host: str) -> bool:
-        """True if no stranger can own the name: an address, a local name, or an allowed host."""
+        """Return True if no stranger can own the name: an address, a local or an allowed name."""
         match = _HOST.fullmatch(host.lower())
         if match is None:
             return False

@@ -34,6 +34,7 @@ from ollama_gateway.flow.endpoints import dialect_of
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.bodies import BodyBudget, BodyShare
 from ollama_gateway.server.cors import CORS
@@ -115,7 +116,7 @@ class App:
                     self._running.discard(request)
             if request.cancelled_caught and not downstream.is_gone:
                 with trio.move_on_after(ERROR_EVENT_SECONDS):
-                    error = Unavailable("the gateway is shutting down", reason="draining")
+                    error = Unavailable("the gateway is shutting down", reason=Reason.DRAINING)
                     await self._fail(error, downstream, scope["path"], request_id)
 
     async def _serve(
@@ -238,7 +239,7 @@ def error_response(error: GatewayError, dialect: Dialect, request_id: str) -> tu
         headers += error.headers
     if error.is_final:
         headers.append(GIVE_UP)
-    if error.reason == "bad_request_head":
+    if error.reason is Reason.BAD_REQUEST_HEAD:
         headers.append((b"connection", b"close"))  # the following bytes may be no request
     return headers, dialect.error_body(error, request_id)
 

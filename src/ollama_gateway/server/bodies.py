@@ -18,6 +18,7 @@ from typing import Final, Self
 import attrs
 
 from ollama_gateway.errors import LimitReached, Unavailable
+from ollama_gateway.reasons import Reason
 
 BODY_GRACE_SECONDS: Final = 10.0
 """Seconds by which a body may fall behind its slowest rate."""
@@ -82,12 +83,12 @@ class BodyShare:
         if not is_only_body and of_key + size > self.budget.of_one_key:
             raise LimitReached(
                 "this key has too many request bodies in memory at once, try again",
-                reason="key_bodies_full",
+                reason=Reason.KEY_BODIES_FULL,
             )
         if self.budget.held + size > self.budget.total:
             raise Unavailable(
                 "the gateway holds too many request bodies, try again",
-                reason="bodies_full",
+                reason=Reason.BODIES_FULL,
                 retry_after=1,
             )
         self.budget.held += size

@@ -20,6 +20,7 @@ from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.limits.at_once import AtOnce
+from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
 from ollama_gateway.wire.counting import estimated_tokens
@@ -49,18 +50,18 @@ class Counting:
             document = await in_turns(fields_of(body))
             self._authorise(principal, json_body.model_of(document), only)
             if not isinstance(json_body.lookup(document, "messages"), list):
-                raise BadRequest("messages is required", reason="invalid_body")
+                raise BadRequest("messages is required", reason=Reason.INVALID_BODY)
             answer = one_line({"input_tokens": await in_turns(estimated_tokens(body, document))})
             await ask.downstream.respond(200, JSON, answer)
 
     def _authorise(self, principal: Principal, asked: str, only: Backend | None) -> None:
         model = ModelName.parse(asked)
         if not principal.may_use(model):
-            raise ModelForbidden(asked, reason="model_not_allowed")
+            raise ModelForbidden(asked, reason=Reason.MODEL_NOT_ALLOWED)
         check_remote(principal, self.backends, model, asked)
         try:
             self.backends.check(model, anyio.current_time(), only)
         except ModelDown:
             pass  # counting needs no backend
         except ModelUnknown:
-            raise ModelForbidden(asked, reason="unknown_model") from None
+            raise ModelForbidden(asked, reason=Reason.UNKNOWN_MODEL) from None

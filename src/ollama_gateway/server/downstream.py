@@ -18,6 +18,7 @@ import trio
 from ollama_gateway import clock
 from ollama_gateway.errors import BodyTooLarge, RequestTimeout
 from ollama_gateway.flow.ask import SMALL_BODY_BYTES
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.bodies import (
     AT_HAND_SECONDS,
     BODY_GRACE_SECONDS,
@@ -180,7 +181,7 @@ class ASGIDownstream:
         with trio.move_on_at(min(began + self._slack, self._whole_by)) as waiting:
             chunk = await self._received()
         if waiting.cancelled_caught:
-            raise RequestTimeout(reason="slow_body")
+            raise RequestTimeout(reason=Reason.SLOW_BODY)
         self._slack -= clock.now() - began
         return chunk
 

@@ -8,19 +8,20 @@ lists.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.catalog import Catalog, ModelEntry, is_remote
+from ollama_gateway.backends.catalog import Catalog, ModelEntry
 from ollama_gateway.errors import Forbidden, Unavailable
-from ollama_gateway.flow.admission import may_use_in_cloud
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import Principal
+from ollama_gateway.reasons import Reason
+from ollama_gateway.server.encoded import EncodedLists
 from ollama_gateway.server.routes import Handler
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
@@ -36,6 +37,9 @@ class Listings:
 
     keys: KeyCache
     backends: Backends
+    native: EncodedLists = attrs.field(factory=lambda: EncodedLists(_json, _native_list))
+    loaded: EncodedLists = attrs.field(factory=lambda: EncodedLists(_json, _native_list))
+    cards: EncodedLists = attrs.field(factory=lambda: EncodedLists(_card, _card_list))
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by path."""
@@ -61,14 +65,14 @@ class Listings:
     async def tags(self, ask: Ask) -> None:
         """Answer `GET /api/tags`: the models, newest first."""
         principal, catalog = await self._view(ask)
-        entries = list(_open_to(principal, catalog.models))
-        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"models": entries}))
+        body = await self._lists(catalog, self.native).body(catalog.models, principal)
+        await ask.downstream.respond(200, NATIVE_HEADERS, body)
 
     async def running(self, ask: Ask) -> None:
         """Answer `GET /api/ps`: the models that are loaded on any backend."""
         principal, catalog = await self._view(ask)
-        entries = list(_open_to(principal, catalog.running))
-        await ask.downstream.respond(200, NATIVE_HEADERS, _json({"models": entries}))
+        body = await self._lists(catalog, self.loaded).body(catalog.running, principal)
+        await ask.downstream.respond(200, NATIVE_HEADERS, body)
 
     async def version(self, ask: Ask) -> None:
         """Answer `GET /api/version`: the lowest version of the backends that are up.
@@ -82,23 +86,28 @@ class Listings:
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"version": version}))
 
     async def status(self, ask: Ask) -> None:
-        """`GET /api/status`: whether Ollama's cloud may be used, which its CLI's menu asks."""
+        """Answer `GET /api/status`: whether Ollama's cloud may be used; its CLI's menu asks."""
         principal, _ = await self._view(ask)
         has_cloud = principal.may_search()
         cloud = {"disabled": not has_cloud, "source": "none" if has_cloud else "config"}
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"cloud": cloud}))
 
     async def recommendations(self, ask: Ask) -> None:
-        """`GET /api/experimental/model-recommendations`: none, as what is here is listed."""
+        """Answer `GET /api/experimental/model-recommendations`: empty, so models are listed."""
         await self._view(ask)
         await ask.downstream.respond(200, NATIVE_HEADERS, _json({"recommendations": []}))
 
     async def models(self, ask: Ask) -> None:
         """Answer `GET /v1/models`: the list of `/api/tags` in OpenAI's shape (null when empty)."""
         principal, catalog = await self._view(ask)
-        data = [_card(entry) for entry in _open_to(principal, catalog.models)]
-        body = _json({"object": "list", "data": data or None}) + b"\n"
+        body = await self._lists(catalog, self.cards).body(catalog.models, principal)
         await ask.downstream.respond(200, OPENAI_HEADERS, body)
+
+    def _lists(self, catalog: Catalog, kept: EncodedLists) -> EncodedLists:
+        """Return the lists to use: those that are kept are of the catalog of all backends."""
+        if catalog is self.backends.catalog:
+            return kept
+        return EncodedLists(kept.encode, kept.wrap)
 
     async def _view(self, ask: Ask) -> tuple[Principal, Catalog]:
         """Return the principal and the catalog: of all backends, or of the one that is named.
@@ -107,7 +116,7 @@ class Listings:
         """
         principal = await self.keys.identify(ask.credential)
         if not principal.may_call(ask.endpoint.group):
-            raise Forbidden(reason="endpoint_not_allowed")
+            raise Forbidden(reason=Reason.ENDPOINT_NOT_ALLOWED)
         only = backend_override(principal, ask, self.backends)
         if only is None:
             return principal, self.backends.catalog
@@ -116,20 +125,25 @@ class Listings:
         return principal, Catalog.union([(only.name, only.listing)])
 
 
-def _open_to(principal: Principal, entries: Mapping[str, ModelEntry]) -> Iterator[ModelEntry]:
-    for entry in entries.values():
-        name = ModelName.parse(entry["name"])
-        if principal.may_use(name) and (not is_remote(entry) or may_use_in_cloud(principal, name)):
-            yield entry
+def _native_list(entries: bytes) -> bytes:
+    return b'{"models":[' + entries + b"]}"
 
 
-def _card(entry: ModelEntry) -> dict[str, object]:
-    return {
-        "id": entry["name"],
-        "object": "model",
-        "created": _unix_time(entry.get("modified_at")),
-        "owned_by": ModelName.parse(entry["name"]).namespace,
-    }
+def _card_list(cards: bytes) -> bytes:
+    """Return the list; Ollama's is null if it has no entry."""
+    data = b"[" + cards + b"]" if cards else b"null"
+    return b'{"object":"list","data":' + data + b"}\n"
+
+
+def _card(entry: ModelEntry) -> bytes:
+    return _json(
+        {
+            "id": entry["name"],
+            "object": "model",
+            "created": _unix_time(entry.get("modified_at")),
+            "owned_by": ModelName.parse(entry["name"]).namespace,
+        }
+    )
 
 
 def _unix_time(text: object) -> int:
@@ -139,5 +153,5 @@ def _unix_time(text: object) -> int:
         return 0
 
 
-def _json(value: dict[str, object] | Iterable[object]) -> bytes:
+def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")

@@ -105,7 +105,7 @@ def _fault_of(value: str, parts: SplitResult, port: int | None) -> str | None:
 
 
 def is_name(text: str) -> bool:
-    """True if a backend may have this name."""
+    """Return True if a backend may have this name."""
     return _NAME.fullmatch(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Make `Settings` from a file and the environment, or report everything that is wrong with them.
+"""Make `Settings` from a file and the environment, or report every problem with them.
 
 After a problem `load` goes on as long as it can find more, and raises one `SettingsError` with all
 of them. No content of a file or variable makes it raise anything else. The steps: `files` finds and

@@ -48,7 +48,7 @@ class Library:
         self._models[name] = attrs.evolve(model, name=name)
 
     def remove(self, name: str) -> None:
-        """Host a model no more; ignore unknown names."""
+        """Stop hosting a model; ignore unknown names."""
         short = self._spelling(name)
         self.runners.forget(short)
         self._models.pop(short, None)

@@ -66,7 +66,7 @@ class Runner:
         return anyio.current_time() + self.keep if self.until is None else self.until
 
     def is_over(self) -> bool:
-        """Whether its time is over and no request uses it."""
+        """Return whether its time is over and no request uses it."""
         return not self.users and self.end <= anyio.current_time()
 
 

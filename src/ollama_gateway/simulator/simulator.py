@@ -151,7 +151,7 @@ class Simulator:
         self._library.publish(model)
 
     def remove_model(self, name: str) -> None:
-        """Host a model no more: it is neither listed nor served."""
+        """Stop hosting a model: it is neither listed nor served."""
         self._library.remove(name)
 
     def ghost(self, name: str) -> None:

@@ -81,10 +81,15 @@ async def close_in_time(close: Callable[[], None], runner: Runner) -> None:
     Closing a file writes to a disk, which may hang. Do not close what a thread still uses.
     """
     with anyio.move_on_after(CLOSING_SECONDS, shield=True):
-        try:
-            await runner(close)
-        except Exception:  # noqa: BLE001 - the process's end closes it
-            _log.exception("not closed")
+        await close_quietly(close, runner)
+
+
+async def close_quietly(close: Callable[[], None], runner: Runner) -> None:
+    """Close a store through the runner; log an error, since the process's end closes it too."""
+    try:
+        await runner(close)
+    except Exception:  # noqa: BLE001 - the process's end closes it
+        _log.exception("not closed")
 
 
 class _State(enum.Enum):

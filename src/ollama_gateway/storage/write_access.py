@@ -96,7 +96,7 @@ def faults_in(
 
 
 def _is_harmless(user: int, group: int) -> bool:
-    """Whether a group gives no other user access to the files of `user`."""
+    """Return whether a group gives no other user access to the files of `user`."""
     if group == ROOT:
         return group in {os.getegid(), *os.getgroups()}
     try:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn, Self
 
 from ollama_gateway.errors import BadRequest
+from ollama_gateway.reasons import Reason
 
 MAX_DEPTH: Final = 200
 """Nesting depth of objects and arrays, the outermost included; tool schemas stay below 30."""
@@ -212,4 +213,4 @@ def go_fold(name: str) -> str:
 
 def invalid_body(message: str) -> BadRequest:
     """Return the error for a body that is refused; `message` must not quote the body."""
-    return BadRequest(message, reason="invalid_body")
+    return BadRequest(message, reason=Reason.INVALID_BODY)

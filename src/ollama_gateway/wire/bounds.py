@@ -6,7 +6,7 @@ picture can become thousands of tokens, so media items are counted and their byt
 `measure_document` looks where Ollama looks, under keys in any case, and errs upwards: a doubtful
 value counts as an item, and bytes are left out only where Ollama reads no text.
 
-All functions take accepted bodies and do not check again for what was refused. A large body is
+All functions take accepted bodies and do not repeat the checks of acceptance. A large body is
 measured part by part: a divided message or tool counts twice, never less than once.
 """
 

@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ollama_gateway.errors import BadRequest, HeadersTooLarge
+from ollama_gateway.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -219,4 +220,4 @@ def _allowed(
 
 
 def _refused(message: str) -> BadRequest:
-    return BadRequest(message, reason="bad_request_head")
+    return BadRequest(message, reason=Reason.BAD_REQUEST_HEAD)

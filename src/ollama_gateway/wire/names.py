@@ -25,6 +25,7 @@ from typing import Final
 import attrs
 
 from ollama_gateway.errors import BadRequest
+from ollama_gateway.reasons import Reason
 
 DEFAULT_HOST: Final = "registry.ollama.ai"
 DEFAULT_NAMESPACE: Final = "library"
@@ -33,7 +34,6 @@ DEFAULT_TAG: Final = "latest"
 MAX_PATTERN: Final = 256
 """Characters in a pattern with wildcards; a longer one matches nothing."""
 
-_REASON: Final = "invalid_model_name"
 
 # Go's unicode.IsSpace; str.strip() would also strip \x1c to \x1f, which Ollama refuses.
 _GO_SPACE: Final = (
@@ -103,13 +103,13 @@ class ModelName:
 @functools.lru_cache(maxsize=1024)  # only valid names are cached, of at most some 600 characters
 def _parsed(text: str) -> ModelName:
     if not text:
-        raise BadRequest("model is required", reason=_REASON)
+        raise BadRequest("model is required", reason=Reason.INVALID_MODEL_NAME)
     base, source = _split_source(text)
     if source and _split_source(base)[1]:
-        raise BadRequest("use either :local or :cloud, not both", reason=_REASON)
+        raise BadRequest("use either :local or :cloud, not both", reason=Reason.INVALID_MODEL_NAME)
     parts = _MODEL_NAME.fullmatch(base)
     if parts is None:
-        raise BadRequest("invalid model name", reason=_REASON)
+        raise BadRequest("invalid model name", reason=Reason.INVALID_MODEL_NAME)
     tag = parts["tag"]
     if source == "cloud":
         tag = f"{tag}-cloud" if tag else "cloud"

@@ -2,8 +2,8 @@
 
 The commands read the journals of `storage.data_dir`, whether a gateway runs or not, and with
 `storage.database_url` the records of all machines in PostgreSQL; they never change anything.
-Records come in the order in which their requests ended (`ledger/read/journals.py`), so following
-the log only means to go on reading.
+Records come in the order in which their requests ended (`ledger/read/journals.py`), so
+to follow the log is to go on reading.
 
 Exit codes: 1 if something cannot be read, a request is unknown or a chain does not hold; 2 for
 errors on the command line or in the settings.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-OUTCOMES: Final = {
+from ollama_gateway.reasons import Outcome
+
+OUTCOMES: Final[dict[Outcome, str]] = {
     "completed": "the whole answer was sent",
     "refused": "the gateway did not serve it",
     "client_gone": "the client left before the end",

@@ -50,7 +50,8 @@ from ollama_gateway.keys.key import (
     KeyRefused,
     utc_now,
 )
-from ollama_gateway.keys.store import Changes, KeyStore
+from ollama_gateway.keys.sql import KeyStore
+from ollama_gateway.keys.store import Changes
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings
 

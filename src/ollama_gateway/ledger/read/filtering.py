@@ -31,7 +31,7 @@ class Filter:
     endpoint: str | None = None
 
     def matches(self, record: StoredRecord) -> bool:
-        """Whether a record agrees."""
+        """Return whether a record agrees."""
         document = record.document
         return (
             self.time_range.contains(record.began)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from ollama_gateway.ledger.read.journals import Journals, JournalSegment, RawRecord, TimeRange
 from ollama_gateway.ledger.read.records import MAX_INT64, StoredRecord, read
@@ -34,15 +34,8 @@ PageRecord = tuple[int, bytes, ReadRecord]
 """A record's seq and text, and the function that reads it."""
 
 
-class Positioned(Protocol):
-    """An object that knows how far something was read."""
-
-    after: int
-    """The seq of the last record read; may be set."""
-
-
 def walked(
-    cursor: Positioned,
+    cursor: JournalCursor | JoinedSegment,
     local: Callable[[int], tuple[int, list[T]]],
     stored: Callable[[int, int], list[T]],
     seq_of: Callable[[T], int],
@@ -69,7 +62,9 @@ def walked(
         cursor.after = upto  # records in between that were not found no longer exist
 
 
-def _passed(cursor: Positioned, page: list[T], seq_of: Callable[[T], int]) -> Iterator[T]:
+def _passed(
+    cursor: JournalCursor | JoinedSegment, page: list[T], seq_of: Callable[[T], int]
+) -> Iterator[T]:
     for record in page:
         cursor.after = seq_of(record)
         yield record

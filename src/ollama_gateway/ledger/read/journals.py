@@ -63,7 +63,7 @@ class TimeRange:
     until: datetime | None = None
 
     def contains(self, moment: datetime) -> bool:
-        """Whether a moment is in this range."""
+        """Return whether a moment is in this range."""
         return (self.since is None or moment >= self.since) and (
             self.until is None or moment < self.until
         )
@@ -243,7 +243,7 @@ def paths_in(directory: Path) -> list[Path]:
 
 
 def is_unmade(connection: Any) -> bool:
-    """Whether a journal is just being made: its owner has written nothing into it yet."""
+    """Return whether a journal is just being made: its owner has written nothing into it yet."""
     [(version,)] = connection.execute("PRAGMA user_version")
     return version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchall()
 

@@ -121,7 +121,7 @@ class AuditTableReader:
         return int(self._ask(_COUNT, journal, after, upto)[0][0])
 
     def has(self, journal: str, digest: bytes) -> bool:
-        """Whether a journal has a record or a checkpoint with a hash; False for an empty hash."""
+        """Return whether a record or checkpoint of a journal has a hash; False for an empty one."""
         return bool(digest) and bool(self._ask(_HAS_HASH, *(journal, digest) * 2))
 
     def close(self) -> None:

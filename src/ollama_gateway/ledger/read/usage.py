@@ -12,10 +12,11 @@ from typing import Final, Literal, get_args
 import attrs
 
 from ollama_gateway.ledger.document import Document
+from ollama_gateway.reasons import Outcome
 
 By = Literal["key", "end-user", "model", "backend", "day", "outcome"]
 WAYS: Final[tuple[By, ...]] = get_args(By)
-FAILED: Final = frozenset({"upstream_failed", "timed_out", "killed"})
+FAILED: Final[frozenset[Outcome]] = frozenset({"upstream_failed", "timed_out", "killed"})
 """Outcomes that count as failures; a client that left is none."""
 PROMPT_COUNTED: Final = frozenset({"counted", "prompt_counted"})
 COMPLETION_COUNTED: Final = frozenset({"counted", "completion_counted"})

@@ -159,7 +159,7 @@ def _checkpoint_of(connection: Any, path: Path) -> Checkpoint:
 
 
 def _is_checkpoint(seq: object, digest: object) -> bool:
-    """Whether the values have the right types, since SQLite stores any."""
+    """Return whether the values have the right types, since SQLite stores any."""
     return isinstance(seq, int) and isinstance(digest, bytes)
 
 

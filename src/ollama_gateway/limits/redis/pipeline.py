@@ -184,7 +184,7 @@ class Pipeline:
 
 
 def _is_refused(outcome: Any) -> bool:
-    """Whether a settlement must be repeated; a broken account would refuse it for ever."""
+    """Return whether a settlement must be repeated; a broken account would refuse it for ever."""
     return isinstance(outcome, QuotaRedisDown) and not isinstance(outcome, AccountBroken)
 
 

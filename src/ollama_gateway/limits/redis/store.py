@@ -50,6 +50,7 @@ from ollama_gateway.limits.redis.pipeline import Pipeline
 from ollama_gateway.limits.redis.scripts import AccountBroken, QuotaRedisDown, RedisScripts
 from ollama_gateway.limits.usage_journal import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.log import get_logger
+from ollama_gateway.reasons import Reason
 from ollama_gateway.storage.batcher import Runner, in_thread
 
 ELSEWHERE: Final = "elsewhere"
@@ -253,6 +254,6 @@ class RedisQuota:
 def _unavailable(retry_after: float = 1.0) -> Unavailable:
     return Unavailable(
         "the limits cannot be checked now, try again",
-        reason="quota_unavailable",
+        reason=Reason.QUOTA_UNAVAILABLE,
         retry_after=retry_after,
     )

@@ -11,9 +11,12 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage, Shape
+from ollama_gateway.wire.dialects.dialect import EventDialect
 from ollama_gateway.wire.dialects.reading import (
-    EventDialect,
+    ORDINARY,
+    Reading,
+    ReportedUsage,
+    Shape,
     count_of,
     error_text,
     member_of,

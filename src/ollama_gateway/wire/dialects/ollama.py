@@ -7,9 +7,12 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage, Shape
+from ollama_gateway.wire.dialects.dialect import Dialect
 from ollama_gateway.wire.dialects.reading import (
-    JSONDialect,
+    ORDINARY,
+    Reading,
+    ReportedUsage,
+    Shape,
     error_text,
     has_shape,
     one_line,
@@ -25,7 +28,7 @@ _MAX_NANOSECONDS: Final = 10**18
 
 
 @attrs.frozen
-class OllamaDialect(JSONDialect):
+class OllamaDialect(Dialect):
     """`/api/*`."""
 
     name: str = "ollama"

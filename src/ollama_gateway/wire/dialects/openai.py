@@ -12,10 +12,12 @@ import attrs
 
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.wire.body import go_fold, lookup
-from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage
+from ollama_gateway.wire.dialects.dialect import EventDialect
 from ollama_gateway.wire.dialects.reading import (
     MAX_PARSED_FRAME,
-    EventDialect,
+    ORDINARY,
+    Reading,
+    ReportedUsage,
     data_of,
     error_text,
     json_object,

@@ -6,9 +6,8 @@ from typing import ClassVar
 
 import attrs
 
-from ollama_gateway.wire.dialects import Reading, Shape
 from ollama_gateway.wire.dialects.ollama import OllamaDialect
-from ollama_gateway.wire.dialects.reading import error_text
+from ollama_gateway.wire.dialects.reading import Reading, Shape, error_text
 
 
 @attrs.frozen
@@ -17,7 +16,7 @@ class ProgressDialect(OllamaDialect):
 
     relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "status"})
 
-    def recognize(self, _frame: bytes) -> Reading | None:
+    def recognize(self, frame: bytes) -> Reading | None:  # noqa: ARG002
         """Return None: every line is parsed."""
         return None
 

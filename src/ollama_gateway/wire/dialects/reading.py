@@ -1,15 +1,45 @@
-"""What the dialects share to read a backend's JSON without trusting it."""
+"""Read a backend's JSON without trusting it; shared by the dialects."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from typing import ClassVar, Final, cast
+from typing import Final, cast
 
-from ollama_gateway.wire.dialects import Reading, ReportedUsage, Shape
-from ollama_gateway.wire.large import RequestBody
+import attrs
 
+Shape = Mapping[str, str]
+"""Members of an answer, and how their JSON begins: `{`, `[` or `"`."""
+
+
+@attrs.frozen
+class ReportedUsage:
+    """Tokens that a backend reported; at least one of the two counts is there."""
+
+    prompt: int | None
+    """Tokens of the prompt, cached ones included; None if not reported."""
+    completion: int | None
+    """Tokens of the answer; None if not reported."""
+    seconds: float | None = None
+    """Seconds that the backend took to write the answer; None if not reported."""
+
+
+@attrs.frozen
+class Reading:
+    """The meaning of a frame."""
+
+    error: str | None = None
+    """The backend's error text, if the frame is an error."""
+    is_last: bool = False
+    """The frame is the dialect's end marker; nothing else makes a stream complete."""
+    usage: ReportedUsage | None = None
+    is_garbled: bool = False
+    """The frame does not belong to this dialect."""
+
+
+ORDINARY: Final = Reading()
+"""Neither an error nor the end, no usage: nearly every frame of a stream."""
 GARBLED: Final = Reading(is_garbled=True)
 MAX_PARSED_FRAME: Final = 256 * 1024
 """Bytes of a frame up to which it is parsed, or searched for text, in one go."""
@@ -32,7 +62,7 @@ def data_of(event: bytes) -> bytes:
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
 
-def _long_data(event: bytes) -> bytes:
+def long_data(event: bytes) -> bytes:
     """Return the `data` of an event with one such line, however long; empty for any other event."""
     start = 0 if event.startswith(b"data:") else event.find(b"\ndata:") + 1
     end = event.find(b"\n", start)
@@ -118,62 +148,3 @@ _KINDS: Final[dict[type, str]] = {dict: "{", list: "[", str: '"'}
 def has_shape(document: Mapping[str, object], shape: Shape) -> bool:
     """Return True if the document has one of the members, and of its kind."""
     return any(_KINDS.get(type(document.get(name))) == kind for name, kind in shape.items())
-
-
-class JSONDialect:
-    """The shared part of all dialects."""
-
-    error_ends_stream: ClassVar[bool] = False
-
-    def begins(self, document: dict[str, object], shape: Shape) -> bool:
-        """Check the shape of the first frame."""
-        return has_shape(document, shape)
-
-    def recognize(self, _frame: bytes) -> Reading | None:
-        """Return None: no frame is recognized without parsing."""
-        return None
-
-    def data_of(self, frame: bytes) -> bytes:
-        """Return the frame itself."""
-        return frame
-
-    def interpret(self, document: dict[str, object]) -> Reading:
-        """Return the meaning of a frame's document."""
-        raise NotImplementedError
-
-    def interpret_body(self, document: dict[str, object]) -> Reading:
-        """Return the meaning of a whole answer's document."""
-        raise NotImplementedError
-
-    def read_frame(self, frame: bytes) -> Reading:
-        """Read a whole frame of a stream."""
-        known = self.recognize(frame)
-        if known is not None:
-            return known
-        document = json_object(self.data_of(frame))
-        return GARBLED if document is None else self.interpret(document)
-
-    def read_body(self, body: bytes) -> Reading:
-        """Read a whole JSON answer."""
-        document = json_object(body)
-        return GARBLED if document is None else self.interpret_body(document)
-
-    def stream_has_usage(self, _request: dict[str, object]) -> bool:
-        """Return True: a stream reports usage without being asked."""
-        return True
-
-    def with_usage(self, body: RequestBody) -> RequestBody:
-        """Return the body unchanged: there is nothing to ask for."""
-        return body
-
-    def without_usage(self, frame: bytes) -> bytes:
-        """Return the frame unchanged: its usage is the client's own."""
-        return frame
-
-
-class EventDialect(JSONDialect):
-    """The shared part of the dialects with server-sent events."""
-
-    def data_of(self, frame: bytes) -> bytes:
-        """Return the document in an event."""
-        return data_of(frame) if len(frame) <= MAX_PARSED_FRAME else _long_data(frame)

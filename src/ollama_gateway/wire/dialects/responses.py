@@ -10,10 +10,13 @@ from typing import ClassVar, Final
 import attrs
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.wire.dialects import ORDINARY, Reading, ReportedUsage, Shape
+from ollama_gateway.wire.dialects.dialect import EventDialect
 from ollama_gateway.wire.dialects.openai import error_object
 from ollama_gateway.wire.dialects.reading import (
-    EventDialect,
+    ORDINARY,
+    Reading,
+    ReportedUsage,
+    Shape,
     error_text,
     member_of,
     one_line,
