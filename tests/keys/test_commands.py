@@ -146,7 +146,7 @@ NOBODY = "gatewayctl keys: no key 'nobody'"
     ],
 )
 def test_a_refused_command_says_why(arguments: str, code: int, stderr: str) -> None:
-    """stdout is empty, stderr says what is wrong or what is allowed, and no key changes."""
+    """stdout is empty, stderr names the fault or the valid forms, and no key changes."""
     ran("create", "taken")
     before = as_json("list")
     result = run(*shlex.split(arguments))
