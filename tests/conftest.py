@@ -12,20 +12,22 @@ import pytest
 from tests.support.postgres_server import PostgresServer, private_postgres
 from tests.support.virtual_time import run_in_virtual_time
 
-PODMAN: Final = Path(__file__).parent / "podman"
+NAMED_ONLY: Final = tuple(Path(__file__).parent / name for name in ("newcomer", "podman"))
+"""Folders with a tox environment of their own, which names them."""
 VANISHED: Final = Path(__file__).parent / "campaign" / "test_vanished.py"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave to others what needs root, and programs that a machine may not have.
+    """Leave to others what needs root, the network, or programs that a machine may not have.
 
-    tests/podman is for `tox -e podman`, which names it, and what loses packets for the campaign.
+    What loses packets is for the campaign.
     """
     if collection_path == VANISHED and not config.getoption("full"):
         return True
+    if collection_path not in NAMED_ONLY:
+        return None
     named = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
-    is_asked_for = any(path.is_relative_to(PODMAN) for path in named)
-    return True if collection_path == PODMAN and not is_asked_for else None
+    return None if any(path.is_relative_to(collection_path) for path in named) else True
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -23,6 +23,18 @@ def test_the_label_has_the_packages_version() -> None:
     assert found == [version("ollama-gateway")] * 2
 
 
+def test_nothing_is_installed_without_a_hash() -> None:
+    """Every command of pip takes what a lock has the hash of, or takes nothing from an index."""
+    text = (ROOT / "Containerfile").read_text().replace("\\\n", "")
+    commands = re.findall(r"pip --python.*?(?=&&|\n)", text)
+
+    assert len(commands) == 4
+    for command in commands:
+        assert "--no-index" in command or (
+            "--require-hashes" in command and "--only-binary :all:" in command
+        ), command
+
+
 @pytest.mark.parametrize(
     ("file", "setting"),
     [

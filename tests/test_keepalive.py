@@ -81,7 +81,8 @@ def test_of_redis() -> None:
     """
     with redis_server() as url:
         scripts, catalog = RedisScripts(url, timeout=60), SharedCatalog(url)
-        for client in (scripts._redis, catalog._redis):
+        for each in (scripts._redis, catalog._redis):
+            client = each.client
             connection: Any = client.connection_pool.get_connection()
             assert told(connection._sock) == WANTED
             connection.disconnect()

@@ -32,7 +32,7 @@ from ollama_gateway.ledger.audit import AuditServices, open_audit
 from ollama_gateway.ledger.log import RecordMetrics, log_record
 from ollama_gateway.ledger.record import Ledger, Sink
 from ollama_gateway.ledger.spent import spent_elsewhere
-from ollama_gateway.limits import open_limits
+from ollama_gateway.limits import RedisLocation, open_limits
 from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.quota import Quota
@@ -116,6 +116,7 @@ async def build(
         )
         app = _app(settings, _routes(settings, exchange, keys, discovery, metrics), metrics)
         listener = public_listener(settings.server, app)
+        copier = _copier(settings, backends)
         admin = Admin(
             backends=backends,
             metrics=metrics,
@@ -123,13 +124,13 @@ async def build(
             keys_are_readable=lambda: _can_judge(keys, place),
             keys_are_degraded=lambda: place.survives_outages and keys.statistics().store_failing,
             limits=limits,
+            copier=copier,
             audit=audit,
             hedging=exchange.rules.hedging,
             find_key=partial(find_key, place, runner=runner),
             requests_running=lambda: app.requests_running,
             connections_open=lambda: len(listener.connections),
         )
-        copier = _copier(settings, backends)
         pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
         yield Gateway(
             app=app,
@@ -208,7 +209,7 @@ def _open_limits(
     limits, redis, database = settings.limits, settings.redis.url, settings.storage.database_url
     return open_limits(
         directory=settings.storage.data_dir,
-        redis_url=redis.reveal() if redis else None,
+        redis=RedisLocation(redis.reveal(), settings.redis.timeout) if redis else None,
         defaults=Quota(
             requests_per_minute=limits.requests_per_minute,
             concurrent_requests=limits.concurrent_requests,

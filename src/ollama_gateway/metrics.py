@@ -72,6 +72,16 @@ class Metrics:
             "Ended reservations that the quota store has not confirmed.",
             registry=registry,
         )
+        self._quota_retries = Counter(
+            "ollama_gateway_quota_retries",
+            "Batches that were sent to the quota store a second time.",
+            registry=registry,
+        )
+        self._loop_late = Counter(
+            "ollama_gateway_loop_late_seconds",
+            "Seconds that this process was late while requests waited for the quota store.",
+            registry=registry,
+        )
         self._hedges = Counter(
             "ollama_gateway_hedges",
             "Second attempts beside a slow one: started, won, or the reason why none was started.",
@@ -156,6 +166,14 @@ class Metrics:
     def settlements(self, count: int) -> None:
         """Set how many settlements wait for the quota store."""
         self._settlements.set(count)
+
+    def quota_retried(self) -> None:
+        """Count a batch that is sent to the quota store a second time."""
+        self._quota_retries.inc()
+
+    def loop_late(self, seconds: float) -> None:
+        """Add seconds that the event loop was late."""
+        self._loop_late.inc(seconds)
 
     def hedge(self, result: str) -> None:
         """Count a hedge: `started`, `won`, or why it was skipped."""

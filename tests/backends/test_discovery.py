@@ -6,7 +6,12 @@ import pytest
 import trio
 import trio.testing
 
+from ollama_gateway.backends.discovery import PollFailed, poll
+from ollama_gateway.build_backends import build_backends
+from ollama_gateway.settings import BackendSettings, Settings
 from ollama_gateway.simulator import Model, Script, Simulator
+from tests.smoke.fleet import free_port
+from tests.support.patience import PATIENCE
 from tests.support.scenario import open_scenario
 
 Clock = trio.testing.MockClock
@@ -62,6 +67,40 @@ async def test_loaded_models_may_keep_silent(autojump_clock: Clock) -> None:
 
         assert scenario.gateway.backends.all[0].failed_polls == 0
         assert len(scenario.gateway.backends.catalog.running) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://nowhere.invalid", "cannot connect: unknown host"),
+        ("http://127.0.0.1:{free}", "cannot connect: refused"),
+        ("http://localhost:{free}", "cannot connect: refused"),
+        ("http://127.0.0.1:{port}/v1", "/api/version answered 404: its URL should end before /v1"),
+        (
+            "http://127.0.0.1:{port}/API/chat",
+            "/api/version answered 404: its URL should end before /API",
+        ),
+        ("http://127.0.0.1:{port}/v12", "/api/version answered 404"),
+    ],
+)
+async def test_why_a_url_does_not_lead_to_an_ollama(url: str, reason: str) -> None:
+    """An unknown host, a port without a server and a path too long read differently."""
+    listener = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+    async def refuse(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, refuse, listener)
+        port = listener[0].socket.getsockname()[1]
+        text = url.format(free=free_port(), port=port)
+        settings = Settings(backends=(BackendSettings("a", text),))
+        (backend,) = build_backends(settings).all
+        with pytest.raises(PollFailed) as failed:
+            await poll(backend, PATIENCE)
+        nursery.cancel_scope.cancel()
+    assert str(failed.value) == reason
 
 
 @pytest.mark.parametrize(

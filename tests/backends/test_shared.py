@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import anyio
 import httpx
 import pytest
 import redis
+import structlog.testing
+from trio.testing import MockClock
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.shared import (
-    CATALOG_KEY,
-    CatalogCopier,
-    SharedCatalog,
-    SharedCatalogDown,
-)
+from ollama_gateway.backends.shared import CATALOG_KEY, CatalogCopier, SharedCatalog
+from ollama_gateway.services import running
+from ollama_gateway.storage.redis import RedisFailed
+from ollama_gateway.storage.redis_faults import RedisFault
 from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry, listing
 from tests.smoke.fleet import free_port
@@ -68,16 +69,16 @@ def test_garbage_in_redis_is_no_copy(url: str, field: bytes) -> None:
     assert SharedCatalog(url).read(URLS) is None
 
 
-def test_a_redis_that_is_away_says_only_that() -> None:
-    """The error contains neither address nor library text."""
+def test_the_error_of_a_redis_that_is_away_is_its_cause() -> None:
+    """It contains neither address nor library text."""
     shared = SharedCatalog(f"redis://:secret@127.0.0.1:{free_port()}/0")
 
-    with pytest.raises(SharedCatalogDown) as caught:
+    with pytest.raises(RedisFailed) as caught:
         shared.read(URLS)
-    with pytest.raises(SharedCatalogDown):
+    with pytest.raises(RedisFailed):
         shared.write(URLS, {"a": listing()})
 
-    assert str(caught.value) == "Redis does not answer"
+    assert (caught.value.fault, str(caught.value)) == (RedisFault.REFUSED, RedisFault.REFUSED.line)
 
 
 async def test_a_fresh_process_starts_from_the_copy(url: str) -> None:
@@ -89,3 +90,24 @@ async def test_a_fresh_process_starts_from_the_copy(url: str) -> None:
         await CatalogCopier(SharedCatalog(where), backends).restore()
 
         assert len(backends.catalog.models) == models
+
+
+async def test_why_the_copy_fails_is_said(autojump_clock: MockClock, url: str) -> None:
+    """The log names the cause once, and says when the copy works again."""
+    backends = Backends.of([Backend("a", httpx.URL("http://a"), UNUSED)])
+    backends.polled(backends.all[0], listing(entry("m:1")), 0.0)
+    copier = CatalogCopier(SharedCatalog(f"redis://127.0.0.1:{free_port()}/0"), backends)
+    failures = []
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(2):
+            await copier.restore()
+            failures.append(copier.failure)
+        copier.shared = SharedCatalog(url)
+        async with running(copier.watch):
+            while copier.failure is not None:  # noqa: ASYNC110 - the time is virtual
+                await anyio.sleep(1)
+    assert failures == [RedisFault.REFUSED, RedisFault.REFUSED]
+    assert [(line["event"], line.get("cause")) for line in lines] == [
+        ("catalog copy failing", "refused"),
+        ("catalog copy works again", None),
+    ]

@@ -85,6 +85,7 @@ HEADERS: Final[dict[str, tuple[bytes, set[int]]]] = {
     "two Hosts": (GET + b"host: i\r\n\r\n", {400}),
     "an empty Host": (b"GET / HTTP/1.1\r\nhost:\r\n\r\n", {400}),
     "user@ in Host": (b"GET / HTTP/1.1\r\nhost: user@h\r\n\r\n", {400}),
+    "CVE-2026-49468, #@ in Host": (b"GET / HTTP/1.1\r\nhost: h#@localhost\r\n\r\n", {400}),
     "a path in Host": (b"GET / HTTP/1.1\r\nhost: h/path\r\n\r\n", {400}),
     "a comma in Host": (b"GET / HTTP/1.1\r\nhost: a, b\r\n\r\n", {400}),
     "a Host beyond ASCII": (b"GET / HTTP/1.1\r\nhost: h\xc3\xb6\r\n\r\n", {400}),

@@ -7,13 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from ollama_gateway.limits.redis import pipeline
 from ollama_gateway.limits.usage_journal import UsageJournal, open_usage_journal
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.faults import Gateway, begin, by_hand, gateway, ready_redis
 from tests.limits.proxy import Proxy, proxy_to
 from tests.limits.spent import now
 from tests.limits.subject import InMemory, Subject, in_redis
+from tests.support.patience import PATIENCE
 from tests.support.redis_server import RedisServer, private_redis, redis_server
+
+
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Redis have answered lately: between two steps of a test a slow machine takes seconds."""
+    monkeypatch.setattr(pipeline, "ANSWERED_LATELY", PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,19 @@ class Proxy:
     garble: bytes | None = None
     """Sent instead of every reply; empty bytes end the connection."""
     cut_after: bytes | None = None
-    """The next request with these bytes is passed on; its connection ends without the reply."""
+    """The next requests with these bytes are passed on; their connections end without the reply."""
+    tries: int = 1
+    """How many of them; the store tries twice if Redis answered lately."""
     passing: float = 0.0
     """Share of that reply that is still sent: 0.5 is a half."""
     cuts: int = 0
+    passes_one: bytes | None = None
+    """Each connection passes one reply with these bytes, and ends before the second."""
+    keep: bytes | None = None
+    """The next request with these bytes is kept here, and its connection stays silent..."""
+    ends_kept: bool = False
+    """... or ends."""
+    kept: list[bytes] = attrs.field(factory=list)
     swallows: bool = False
     """Whether requests are read and thrown away."""
     swallowed: int = 0
@@ -64,8 +73,16 @@ class Proxy:
         while self.is_passable:
             request = await client.receive()
             if self.cut_after is not None and self.cut_after in request:
-                self.cut_after = None
+                self.tries -= 1
+                if self.tries == 0:
+                    self.cut_after, self.tries = None, 1
                 doomed.set()
+            if self.keep is not None and self.keep in request:
+                self.keep = None
+                self.kept.append(request)
+                if self.ends_kept:
+                    return
+                continue
             if self.swallows:
                 self.swallowed += 1
                 continue
@@ -74,9 +91,15 @@ class Proxy:
     async def _replies(
         self, client: SocketStream, upstream: SocketStream, doomed: anyio.Event
     ) -> None:
+        passed = 0
         while self.is_passable:
             reply = await upstream.receive()
             await anyio.sleep(self.delay)
+            if self.passes_one is not None and self.passes_one in reply:
+                passed += 1
+                if passed > 1:
+                    self.cuts += 1
+                    return
             if doomed.is_set():
                 self.cuts += 1
                 await client.send(reply[: int(len(reply) * self.passing)])
@@ -85,6 +108,14 @@ class Proxy:
                 return
             if self.is_passable:
                 await client.send(reply if self.garble is None else self.garble)
+
+    async def deliver(self) -> None:
+        """Send Redis the kept requests, in their order, and wait until it has run them."""
+        async with await anyio.connect_tcp("127.0.0.1", self.target) as upstream:
+            for request in self.kept:
+                await upstream.send(request)
+                await upstream.receive()
+        self.kept.clear()
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from ollama_gateway.limits.redis.pipeline import Pipeline
 from ollama_gateway.limits.redis.scripts import Batch, QuotaRedisDown, RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.usage_journal import Contribution
+from ollama_gateway.metrics import Metrics
 from ollama_gateway.storage.batcher import in_thread
 from tests.limits.faults import (
     KEY,
@@ -164,6 +165,7 @@ class Forgetful:
     scripts: RedisScripts
     url: str
     before: int = -1
+    timeout: float = PATIENCE
 
     def run(self, operations: Sequence[Operation]) -> Batch:
         """Run a batch, and lose the first of its operations."""
@@ -188,7 +190,7 @@ async def test_a_batch_in_which_redis_lost_everything_admitted_nothing(
 ) -> None:
     """Grants and figures of such a batch do not count, wherever in it the loss was."""
     scripts = Forgetful(RedisScripts(redis_url, timeout=PATIENCE), redis_url)
-    pipeline = Pipeline(scripts, in_thread)  # type: ignore[arg-type]
+    pipeline = Pipeline(scripts, in_thread, Metrics())  # type: ignore[arg-type]
     async with pipeline.opened():
         asked = (Reserve(request_for("a"), generation="first:0"), ReadUsage(KEY, "first:0"))
         granted, usage = await pipeline.submit(*asked)
@@ -201,7 +203,7 @@ async def test_a_batch_in_which_redis_lost_everything_admitted_nothing(
 
 async def test_a_grant_of_an_old_generation_does_not_count(redis_url: str) -> None:
     """Another gateway may have begun a new generation: it is not the one that was joined."""
-    pipeline = Pipeline(RedisScripts(redis_url, timeout=PATIENCE), in_thread)
+    pipeline = Pipeline(RedisScripts(redis_url, timeout=PATIENCE), in_thread, Metrics())
     with inside(redis_url) as client:
         client.set("ollama-gateway:1:{epoch}", "second:0")
     async with pipeline.opened():

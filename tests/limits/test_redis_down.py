@@ -188,10 +188,10 @@ async def test_a_reservation_whose_answer_is_lost_is_taken_back(
     """A request that Redis admitted unbeknown to the gateway ends, and leaves no admission."""
     quota = Quota(1, 1, 100, 100)
     async with gateway(proxy.url) as one:
-        proxy.cut_after, proxy.passing = b"lost-reservation", passing
+        proxy.cut_after, proxy.passing, proxy.tries = b"lost-reservation", passing, 2
         with pytest.raises(Unavailable):
             await one.quota.reserve(request_for("lost-reservation", quota))
-        assert proxy.cuts == 1
+        assert proxy.cuts == 2
         await one.ready()
         usage = look(redis_url)
         assert (usage.admissions, usage.open, usage.day) == (0, 0, 0)

@@ -65,7 +65,7 @@ def become(server: RedisServer, host: str, port: str) -> None:
 def connection_of(scripts: RedisScripts, asked: Sequence[Operation]) -> int:
     """Run a batch and return the number of its connection."""
     scripts.run(asked)
-    number: int = scripts._redis.client_id()
+    number: int = scripts._redis.client.client_id()
     return number
 
 

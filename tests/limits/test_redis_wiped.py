@@ -203,7 +203,7 @@ async def test_a_redis_that_was_emptied_and_cut_off_charges_once(
 
         def lose() -> None:
             flush(redis_url)
-            proxy.cut_after = b"renewed-unheard"
+            proxy.cut_after, proxy.tries = b"renewed-unheard", 2
 
         one.before_read[1] = lose
         with pytest.raises(Unavailable):

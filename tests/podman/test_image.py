@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from tests.podman.conftest import Note
 from tests.podman.podman import ROOT, PodmanFailed, podman
@@ -55,6 +56,21 @@ def test_a_wrong_version_does_not_build(image: str) -> None:
     """The build fails if label and package have different versions."""
     with pytest.raises(PodmanFailed, match="exit status 1"):
         have_image(ROOT, "--build-arg", "VERSION=9.9.9", tag="localhost/ollama-gateway-tests")
+
+
+def test_it_says_what_it_is_made_of(image: str) -> None:
+    """The SBOM (CycloneDX) and the list of licenses have exactly the installed packages."""
+    script = (
+        "import importlib.metadata as m; print(*(d.metadata['Name'] for d in m.distributions()))"
+    )
+    installed = set(map(canonicalize_name, sh(image, f'python -c "{script}"').split()))
+    sbom = json.loads(sh(image, "cat /opt/gateway/share/ollama-gateway/sbom.cdx.json"))
+    named = [sbom["metadata"]["component"], *sbom["components"]]
+    licenses = sh(image, "cat /opt/gateway/share/ollama-gateway/licenses.txt").splitlines()
+
+    assert sbom["bomFormat"] == "CycloneDX"
+    assert {canonicalize_name(component["name"]) for component in named} == installed
+    assert installed <= set(map(canonicalize_name, licenses))
 
 
 def test_nothing_is_left_of_the_build(image: str) -> None:

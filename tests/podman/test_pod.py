@@ -33,7 +33,7 @@ from tests.smoke.fleet import free_port
 
 POD: Final = "ollama-gateway"
 PARTS: Final = ("gateway", "redis", "postgres")
-VOLUMES: Final = tuple(f"{POD}-{name}" for name in ("data", "redis", "postgres"))
+VOLUMES: Final = tuple(f"{POD}-{name}" for name in ("data", "postgres"))
 PEERS: Final = ("docker.io/library/redis:7", "docker.io/library/postgres:16")
 
 

@@ -71,6 +71,6 @@ async def test_status_shows_each_backends_state(scenario: Scenario) -> None:
     status = (await scenario.ask("/status.json", method="GET", is_admin=True)).document
 
     a, b = status["backends"]
-    assert (a["up"], a["error"], a["failed_polls"]) == (False, "cannot connect", 3)
+    assert (a["up"], a["error"], a["failed_polls"]) == (False, "cannot connect: refused", 3)
     assert (b["up"], b["error"], b["models"]) == (True, None, 1)
     assert (status["ready"], status["models"], status["requests"]) == (True, 1, 0)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.smoke.asking import ask
-from tests.smoke.fleet import Fleet, alone, ctl, fleet, running
+from tests.smoke.fleet import (
+    PATIENCE,
+    Fleet,
+    alone,
+    clean_environment,
+    ctl,
+    fleet,
+    running,
+)
 from tests.support.patience import wait_until
 from tests.support.redis_server import redis_server
 
@@ -28,7 +40,7 @@ def test_probe_and_models(own_fleet: Fleet) -> None:
 
     assert probed.returncode == 1
     by_name = {report["name"]: report for report in json.loads(probed.stdout)}
-    assert (by_name["a"]["ok"], by_name["a"]["error"]) == (False, "cannot connect")
+    assert (by_name["a"]["ok"], by_name["a"]["error"]) == (False, "cannot connect: refused")
     assert (by_name["b"]["ok"], by_name["b"]["version"]) == (True, "0.33.0")
     assert "cannot connect" in own_fleet.ctl("probe").stdout
 
@@ -121,13 +133,33 @@ def test_init_writes_settings_that_load(shared_fleet: Fleet, tmp_path: Path) -> 
     assert ctl("init", url, "--output", str(output), environment={}).returncode == 2
 
 
-def test_the_demo_shows_the_main_job() -> None:
-    """`gatewayctl demo` ends, and its last chats come from the second backend."""
-    shown = ctl("demo", environment={})
+def test_the_demo_shows_the_main_jobs() -> None:
+    """A hedge wins over a slow machine, a dead one is replaced, a budget holds; at 60 columns."""
+    shown = ctl("demo", environment={"COLUMNS": "60"})
 
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("gpu-2: ") == 2
-    assert "No client saw an error." in shown.stdout
+    assert "gpu-1 was cancelled" in shown.stdout
+    assert "gpu-1 failed: connection_broken" in shown.stdout
+    assert "chat 5  429" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 60
+
+
+def test_the_demo_stays_until_a_signal() -> None:
+    """With `--stay`, gateway and key work until Ctrl-C, which is exit code 0."""
+    command = [sys.executable, "-m", "ollama_gateway", "demo", "--stay"]
+    with subprocess.Popen(
+        command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        url = next(line for line in demo.stdout if line.startswith("OLLAMA_HOST=")).split()[0]
+        listing = url.removeprefix("OLLAMA_HOST=") + "/api/tags"
+        with urllib.request.urlopen(listing) as answer:  # noqa: S310 - our own server
+            assert len(json.load(answer)["models"]) == 3
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=PATIENCE)
+
+    assert (demo.returncode, errors) == (0, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

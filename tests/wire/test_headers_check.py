@@ -123,6 +123,10 @@ def test_hosts(host: bytes) -> None:
         b"h/path",
         b"h?q",
         b"h#f",
+        b"h#@localhost",  # CVE-2026-49468
+        b"localhost#@h:1",
+        b"h/health?#@localhost",
+        b"h\\@localhost",
         b"h:",
         b"h:port",
         b"h:123456",

@@ -7,9 +7,11 @@ half-open connection is closed here; a returned stream belongs to the caller.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,38 +21,41 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ollama_gateway.backends.plain import PlainStream, Wrapping
 from ollama_gateway.keepalive import keep_alive
+from ollama_gateway.tls_faults import tls_fault
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.transport import Connect
 
-
-CERTIFICATE_FAULTS: Final = {
-    10: "its certificate has expired",
-    62: "its certificate is for another name",
-    64: "its certificate is for another address",
-}
-"""By OpenSSL's number (x509_vfy.h); with any other number, the certificate is not trusted."""
+UNREACHABLE: Final = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL}
 
 
-ALERTS: Final = {
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate",
-    "TLSV1_ALERT_UNKNOWN_CA": "it does not accept the client certificate",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the client certificate",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the client certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it does not accept the client certificate",
-}
-"""Alerts that a backend sends, by OpenSSL's name (sslerr.h); TLS 1.2 tells less than 1.3."""
+def connect_fault(error: BaseException) -> str | None:
+    """Return the gateway's words for why no connection was made, or None if there are none.
 
+    Args:
+        error: with the causes that the returned function of `tcp` raised.
 
-def tls_fault(error: BaseException | None) -> str | None:
-    """Return the gateway's words for the TLS error among an error's causes, or None."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return CERTIFICATE_FAULTS.get(error.verify_code, "its certificate is not trusted")
-        if isinstance(error, ssl.SSLError):
-            return ALERTS.get(error.reason, "it does not speak TLS as it should")
-        error = error.__cause__
+    """
+    if fault := tls_fault(error):
+        return fault
+    for cause in _causes(error):
+        if isinstance(cause, socket.gaierror | UnicodeError):
+            return "unknown host"
+        if isinstance(cause, ConnectionRefusedError):
+            return "refused"
+        if isinstance(cause, OSError) and cause.errno in UNREACHABLE:
+            return "no route to the host"
     return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and all its causes: AnyIO groups those of several addresses."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for each in error.exceptions:
+                yield from _causes(each)
+        error = error.__cause__
 
 
 def tcp(

@@ -8,6 +8,7 @@ repeated sooner than the interval, so that a dead backend is known within second
 from __future__ import annotations
 
 import hashlib
+import re
 from contextlib import suppress
 from typing import Final, cast
 
@@ -19,8 +20,9 @@ import trio
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing, listing_intake, version_of
-from ollama_gateway.backends.connecting import tls_fault
+from ollama_gateway.backends.connecting import connect_fault
 from ollama_gateway.errors import BadRequest
+from ollama_gateway.tls_faults import tls_fault
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.parts import whole
 
@@ -33,6 +35,8 @@ RUNNING_INTERVAL: Final = 1.0
 RETRY_AFTER_FAILURE: Final = 2.0
 """Seconds between failed polls, unless the interval is shorter: a backend that stops answering is
 down within `3 * (2 s + timeout)`."""
+API_PATH: Final = re.compile(r"/(v1|api)(?:/|$)", re.IGNORECASE)
+"""A part of Ollama's own paths, which people copy into a backend's URL."""
 
 
 class PollFailed(Exception):
@@ -69,7 +73,7 @@ async def _listing(backend: Backend, version: object, tags: _Polled) -> Listing:
     if known is not None and known.source == tags.source:
         told = version_of(version)
         return known if known.version == told else attrs.evolve(known, version=told)
-    listing = Listing.read(version, await _parsed(tags), None, backend.patterns)
+    listing = Listing.read(version, await _parsed(backend, tags), None, backend.patterns)
     if known is None:
         return attrs.evolve(listing, source=tags.source)
     models = known.models if listing.models == known.models else listing.models
@@ -77,7 +81,7 @@ async def _listing(backend: Backend, version: object, tags: _Polled) -> Listing:
 
 
 async def _get(backend: Backend, path: str) -> object:
-    return await _parsed(await _fetch(backend, path))
+    return await _parsed(backend, await _fetch(backend, path))
 
 
 @attrs.frozen
@@ -104,22 +108,28 @@ async def _fetch(backend: Backend, path: str) -> _Polled:
         )
         try:
             if response.status_code != httpx.codes.OK:
-                raise PollFailed(f"{path} answered {response.status_code}")
+                raise PollFailed(f"{path} answered {response.status_code}{_hint(backend)}")
             return await _read(path, cast("httpx.AsyncByteStream", response.stream))
         finally:
             await response.aclose()
     except httpx.ConnectTimeout:
         raise PollFailed("no connection in time") from None
     except httpx.ConnectError as error:
-        raise PollFailed(_with("cannot connect", tls_fault(error))) from None
+        raise PollFailed(_with("cannot connect", connect_fault(error))) from None
     except (httpx.TransportError, BadRequest) as error:
         if fault := tls_fault(error):
             raise PollFailed(_with("the connection broke", fault)) from None
-        raise _no_ollama(path) from None
+        raise _no_ollama(backend, path) from None
 
 
-def _no_ollama(path: str) -> PollFailed:
-    return PollFailed(f"{path} did not answer as Ollama does")
+def _no_ollama(backend: Backend, path: str) -> PollFailed:
+    return PollFailed(f"{path} did not answer as Ollama does{_hint(backend)}")
+
+
+def _hint(backend: Backend) -> str:
+    """Return a hint if the URL goes on where paths begin that the gateway adds itself."""
+    found = API_PATH.search(backend.url.path)
+    return f": its URL should end before /{found[1]}" if found else ""
 
 
 def _with(what: str, why: str | None) -> str:
@@ -138,7 +148,7 @@ async def _read(path: str, stream: httpx.AsyncByteStream) -> _Polled:
     return _Polled(path, chunks, source.digest())
 
 
-async def _parsed(answer: _Polled) -> object:
+async def _parsed(backend: Backend, answer: _Polled) -> object:
     """Parse a JSON answer, a long one in turns; raises PollFailed."""
     intake = listing_intake()
     try:
@@ -148,7 +158,7 @@ async def _parsed(answer: _Polled) -> object:
                 await in_turns(intake.work())
         return await in_turns(whole(await in_turns(intake.end())))
     except (BadRequest, ValueError):
-        raise _no_ollama(answer.path) from None
+        raise _no_ollama(backend, answer.path) from None
 
 
 @attrs.frozen

@@ -24,7 +24,7 @@ import attrs
 
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.log import get_logger
-from ollama_gateway.storage.file_lock import locked
+from ollama_gateway.storage.file_lock import locked, opened
 from ollama_gateway.storage.private_file import NotAFile, make_directory
 
 PAUSED_FILE: Final = "paused.json"
@@ -108,7 +108,7 @@ def _replace(directory: Path, names: frozenset[str]) -> None:
     new = directory / NEW_NAME
     try:
         new.unlink(missing_ok=True)
-        with os.fdopen(_opened(new, os.O_WRONLY | os.O_EXCL), "wb") as file:
+        with os.fdopen(opened(new, os.O_WRONLY | os.O_EXCL), "wb") as file:
             file.write(json.dumps(sorted(names)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())  # or a power cut may keep the name and lose the content
@@ -124,22 +124,12 @@ def _locked(directory: Path) -> Iterator[None]:
         try:
             make_directory(directory)
             path = directory / LOCK_NAME
-            is_ours = lock.enter_context(locked(path, patience=LOCK_SECONDS, opener=_opened))
+            is_ours = lock.enter_context(locked(path, patience=LOCK_SECONDS))
         except OSError as error:
             raise _broken(LOCK_NAME, error) from None
         if not is_ours:
             raise PausesBroken(f"{LOCK_NAME}: another command holds it")
         yield
-
-
-def _opened(path: Path, how: int = os.O_RDWR) -> int:
-    """Open a private file, created if missing, for the owner of the directory."""
-    flags = how | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
-    if os.geteuid() == 0:  # a gateway that runs as another user must read it
-        owner = path.parent.stat()
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-    return descriptor
 
 
 def _broken(name: str, error: OSError) -> PausesBroken:

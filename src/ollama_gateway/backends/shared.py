@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, cast
 
 import anyio
 import anyio.to_thread
 import attrs
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from ollama_gateway import keepalive
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing, listing_intake
 from ollama_gateway.errors import BadRequest
+from ollama_gateway.log import get_logger
+from ollama_gateway.storage.redis import RedisConnection, RedisFailed
+from ollama_gateway.storage.redis_faults import RedisFault
 from ollama_gateway.turns import run_through
 from ollama_gateway.wire.parts import whole
 
@@ -33,12 +34,11 @@ REDIS_TIMEOUT: Final = 1.0
 """Seconds for one call to Redis."""
 COPY_INTERVAL: Final = 1.0
 """Seconds between checks for new listings."""
-REFRESH_INTERVAL: Final = 60.0
-"""Seconds after which unchanged listings are written again, which shows the copy's age."""
+REFRESH_INTERVAL: Final = 15.0
+"""Seconds after which unchanged listings are written again, which shows the copy's age, and
+whether Redis works."""
 
-
-class SharedCatalogDown(Exception):
-    """Redis did not answer; its own text is dropped, as it may contain the address."""
+log = get_logger("catalog")
 
 
 @attrs.frozen
@@ -60,24 +60,14 @@ class SharedCatalog:
     """Reads and writes the copy; calls block, so make them in a thread."""
 
     def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_timeout=REDIS_TIMEOUT,
-            socket_connect_timeout=REDIS_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-            **keepalive.of_redis(url),
-        )
+        self._redis = RedisConnection(url, REDIS_TIMEOUT)
 
     def read(self, urls: Mapping[str, str]) -> CatalogCopy | None:
         """Read the copy for the backends in `urls` (name -> URL); return None if there is none.
 
-        Skips fields that no gateway has written. Raises SharedCatalogDown.
+        Skips fields that no gateway has written. Raises RedisFailed.
         """
-        try:
-            fields = cast("dict[bytes, bytes]", self._redis.hgetall(CATALOG_KEY))
-        except Exception:  # noqa: BLE001 - an odd reply can break the client anywhere
-            # From None: a server without AUTH quotes the password that it was sent.
-            raise SharedCatalogDown("Redis does not answer") from None
+        fields = self._redis.ask(_fields)
         listings, newest = {}, 0.0
         for name, url in urls.items():
             document = _document(fields.get(name.encode()))
@@ -89,16 +79,23 @@ class SharedCatalog:
         return CatalogCopy(listings, max(0.0, time.time() - newest)) if listings else None
 
     def write(self, urls: Mapping[str, str], listings: Mapping[str, Listing]) -> None:
-        """Replace the listings of these backends; raises SharedCatalogDown."""
+        """Replace the listings of these backends; raises RedisFailed."""
         fields = {name: _text(urls[name], listing) for name, listing in listings.items()}
-        try:
-            with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hset(CATALOG_KEY, mapping=cast("Any", fields))
-                pipeline.expire(CATALOG_KEY, COPY_LIFETIME)
-                pipeline.execute()
-        except Exception:  # noqa: BLE001 - an odd reply can break the client anywhere
-            # From None: a server without AUTH quotes the password that it was sent.
-            raise SharedCatalogDown("Redis does not answer") from None
+        self._redis.ask(partial(_replace, fields=fields))
+
+
+def _fields(client: redis.Redis) -> dict[bytes, bytes]:
+    found = client.hgetall(CATALOG_KEY)
+    if not isinstance(found, dict):
+        raise TypeError("no answer to HGETALL")
+    return cast("dict[bytes, bytes]", found)
+
+
+def _replace(client: redis.Redis, fields: Mapping[str, str]) -> None:
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.hset(CATALOG_KEY, mapping=cast("Any", fields))
+        pipeline.expire(CATALOG_KEY, COPY_LIFETIME)
+        pipeline.execute()
 
 
 def _document(field: bytes | None) -> dict[str, Any]:
@@ -121,12 +118,14 @@ def _text(url: str, listing: Listing) -> str:
     return f'{head[:-1]},"models":[{models}],"running":[{running}]}}'
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class CatalogCopier:
     """Starts a process from the copy, and keeps the copy up to date."""
 
     shared: SharedCatalog
     backends: Backends
+    failure: RedisFault | None = attrs.field(default=None, init=False)
+    """Why the copy could not be read or written last; None if it could."""
 
     async def restore(self) -> None:
         """Start from the listings of the copy; do nothing if Redis is down."""
@@ -134,14 +133,15 @@ class CatalogCopier:
             copy = await anyio.to_thread.run_sync(
                 self.shared.read, self._urls(), abandon_on_cancel=True
             )
-        except SharedCatalogDown:
+        except RedisFailed as error:
+            self._note(error.fault)
             return
         for backend in self.backends.all if copy else ():
             if copy and (listing := copy.listings.get(backend.name)):
                 self.backends.restore(backend, listing, anyio.current_time())
 
     async def watch(self) -> None:
-        """Write what changes, and all of it once a minute, for ever; retry while Redis is down."""
+        """Write what changes, and all of it at times, for ever; retry while Redis is down."""
         written: dict[str, Listing] = {}
         refresh_at = anyio.current_time() + REFRESH_INTERVAL
         while True:
@@ -157,9 +157,19 @@ class CatalogCopier:
                 await anyio.to_thread.run_sync(
                     self.shared.write, self._urls(), changed, abandon_on_cancel=True
                 )
+            except RedisFailed as error:
+                self._note(error.fault)
+            else:
                 written.update(changed)
-            except SharedCatalogDown:
-                continue
+                self._note(None)
+
+    def _note(self, fault: RedisFault | None) -> None:
+        """Note why the copy fails, or that it works; log changes only."""
+        if fault is not None and fault is not self.failure:
+            log.warning("catalog copy failing", cause=fault.word, reason=fault.line)
+        if fault is None and self.failure is not None:
+            log.info("catalog copy works again")
+        self.failure = fault
 
     def _urls(self) -> dict[str, str]:
         return {backend.name: str(backend.url) for backend in self.backends.all}

@@ -36,14 +36,18 @@ class Probe:
 
 def probe(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Ask every backend over the connection that requests use; exit 1 if one does not answer."""
-    settings = load_or_exit(config).settings
-    found = trio.run(probe_all, _backends(settings).all, settings.discovery.timeout)
-    probes = [report for report, _listing in found]
+    probes = probes_of(load_or_exit(config).settings)
     if as_json:
         print_json([attrs.asdict(report) for report in probes])
     else:
         print_table(_rows(probes))
     raise typer.Exit(0 if all(report.ok for report in probes) else 1)
+
+
+def probes_of(settings: Settings) -> list[Probe]:
+    """Probe the backends of the settings, in their order."""
+    found = trio.run(probe_all, _backends(settings).all, settings.discovery.timeout)
+    return [report for report, _listing in found]
 
 
 def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
@@ -127,15 +131,14 @@ def _shared_listings(
     live = {"source": "live", "age_s": 0.0, "size": None}
     if settings.redis.url is None:
         return {}, live
-    from ollama_gateway.backends.shared import (  # noqa: PLC0415 - redis only where configured
-        SharedCatalog,
-        SharedCatalogDown,
-    )
+    # Redis only where it is configured.
+    from ollama_gateway.backends.shared import SharedCatalog  # noqa: PLC0415
+    from ollama_gateway.storage.redis import RedisFailed  # noqa: PLC0415
 
     shared = SharedCatalog(settings.redis.url.reveal())
     try:
         copy = shared.read({backend.name: str(backend.url) for backend in backends.all})
-    except SharedCatalogDown as error:
+    except RedisFailed as error:
         say(f"gatewayctl models: {error}, asking the backends", err=True)
         return {}, live
     if copy is None:

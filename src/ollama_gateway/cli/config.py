@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
 
-from ollama_gateway.cli import data_dir
+from ollama_gateway.cli import data_dir, startable
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import codec_of
+
+if TYPE_CHECKING:
+    from ollama_gateway.cli.online import OnlineCheck
 
 ConfigOption = Annotated[
     Path | None,
@@ -30,6 +33,9 @@ ConfigOption = Annotated[
         help="Settings file (TOML). Default: $GATEWAY_CONFIG, else ./gateway.toml, else "
         "/etc/ollama-gateway/gateway.toml.",
     ),
+]
+OnlineOption = Annotated[
+    bool, typer.Option("--online", help="Ask Redis, PostgreSQL and the backends too.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -79,23 +85,57 @@ def exit_on_problems(problems: Sequence[str]) -> None:
 
 
 @app.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
-    """Check the settings and list every problem; exit 2 if there is one."""
+def check(
+    config: ConfigOption = None,
+    online: OnlineOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Check the settings and list every problem; exit 2 if there is one.
+
+    With --online, also ask each server that they name; exit 1 if one cannot be used.
+    """
     try:
         loaded = load(config)
         trusted = data_dir.trusted_by_commands(loaded.settings)
-        problems = tuple(data_dir.faults_of(loaded.settings, trusted))
+        problems = (
+            *data_dir.faults_of(loaded.settings, trusted),
+            *startable.faults_of_start(loaded.settings),
+        )
     except SettingsError as exc:
         problems = exc.problems
     if problems and as_json:
         say(json.dumps({"ok": False, "problems": problems}))
     exit_on_problems(problems)
     _warn(loaded)
-    if not as_json:
+    checks = _checks_of(loaded.settings) if online else []
+    is_ok = all(check.ok for check in checks)
+    if as_json:
+        source = None if loaded.source is None else str(loaded.source)
+        result = {"ok": is_ok, "source": source, "warnings": loaded.warnings}
+        asked = {"online": [attrs.asdict(check) for check in checks]} if online else {}
+        say(json.dumps({**result, **asked}))
+    else:
         say(f"ok: {_source(loaded)}")
-        return
-    source = None if loaded.source is None else str(loaded.source)
-    say(json.dumps({"ok": True, "source": source, "warnings": loaded.warnings}))
+        _print_checks(checks)
+    raise typer.Exit(0 if is_ok else 1)
+
+
+def _checks_of(settings: Settings) -> list[OnlineCheck]:
+    from ollama_gateway.cli.online import checks_of  # noqa: PLC0415 - clients of all servers
+
+    return list(checks_of(settings))
+
+
+def _print_checks(checks: Sequence[OnlineCheck]) -> None:
+    for check in checks:
+        for warning in check.warnings:
+            say(f"warning: {printable(warning)}", err=True)
+        cause = f" ({check.cause})" if check.cause else ""
+        say(
+            f"{check.name}: ok"
+            if check.ok
+            else f"{check.name}{cause}: {printable(check.error or '')}"
+        )
 
 
 @app.command()

@@ -8,25 +8,39 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Final
 
 import attrs
 
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
+from ollama_gateway.storage.data_files import DATA_FILES, INTERRUPTED
 from ollama_gateway.storage.write_access import ROOT, Trusted, faults_in, remedy
-
-FILES: Final = ("keys.db*", "journal-*", "budgets-*", "paused.*")
-"""All files that the gateway keeps in the directory."""
 
 
 def faults_of(settings: Settings, trusted: Trusted) -> list[str]:
+    """Return a line for each reason not to use the directory.
+
+    These are the directory and each file in it that other users may write to, and a restore that
+    was interrupted.
+    """
+    try:
+        is_interrupted = (settings.storage.data_dir / INTERRUPTED).exists()
+    except OSError:
+        return []  # opening the stores reports it
+    if is_interrupted:
+        where = printable(str(settings.storage.data_dir))
+        line = f"a restore of {where} was interrupted: run `gatewayctl restore` again"
+        return [f"storage.data_dir: {line}"]
+    return writable_by_others(settings, trusted)
+
+
+def writable_by_others(settings: Settings, trusted: Trusted) -> list[str]:
     """Return a line for the directory and each file in it that other users may write to."""
     storage = settings.storage
     if storage.allow_shared_data_dir:
         return []
     try:
-        found = list(faults_in(storage.data_dir, FILES, trusted))
+        found = list(faults_in(storage.data_dir, DATA_FILES, trusted))
     except OSError:
         return []  # opening the stores reports it
     return [

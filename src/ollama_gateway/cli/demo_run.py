@@ -1,56 +1,46 @@
-"""Run `gatewayctl demo`: two simulated Ollamas, a gateway and a key, in one process, in 10 s.
+"""Run `gatewayctl demo`: two simulated Ollamas, a gateway and two keys, in one process.
 
 Only the models are simulated. The sockets are real, the gateway is the one that `serve` runs, and
-the client is an ordinary HTTP client. One backend is killed during a chat.
+the client is an ordinary HTTP client.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import attrs
 import httpx
 import trio
 from rich.console import Console
 
 from ollama_gateway.build import Gateway
+from ollama_gateway.cli.demo_acts import FIRST_WORD, MODEL, SENTENCES, Stage, play
 from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator
 from ollama_gateway.supervisor import drain, supervise
 
-DEMO_MODEL: Final = "llama3.2:3b"
-SENTENCE: Final = (
-    "The gateway waits for the first word of a backend before it answers, "
-    "so no client notices a backend that dies before that."
-)
-THINKING: Final = 0.8
-"""Seconds before the first word, in which a backend is killed."""
+BUDGET: Final = 1_000
+"""Tokens a day of the second key."""
+PROMPT: Final = 190
+"""Tokens of each prompt, which is near the most that the gateway reserves for it."""
 
 
-@attrs.define
-class Stage:
-    """The parts that every step of the demo uses."""
-
-    console: Console
-    client: httpx.AsyncClient
-    simulators: dict[str, Simulator]
-
-
-async def run_demo() -> None:
-    """Run the demo to its end."""
-    console = Console(highlight=False)
+async def run_demo(console: Console, *, stay: bool) -> None:
+    """Run the demo to its end, which with `stay` is a signal."""
     simulators = {name: _simulator() for name in ("gpu-1", "gpu-2")}
     async with trio.open_nursery() as nursery:
         ports = {name: await nursery.start(sim.serve) for name, sim in simulators.items()}
         with tempfile.TemporaryDirectory(prefix="ollama-gateway-demo-") as directory:
             settings = _settings(ports, Path(directory))
-            key = _key(settings)
+            keys = _keys(settings)
             ready = trio.Event()
             running: list[tuple[Gateway, str]] = []
 
@@ -62,57 +52,45 @@ async def run_demo() -> None:
                 gateways.start_soon(partial(supervise, settings, on_ready=on_ready))
                 await ready.wait()
                 gateway, address = running[0]
-                headers = {"authorization": f"Bearer {key}"}
                 async with httpx.AsyncClient(
-                    base_url=f"http://{address}", headers=headers, trust_env=False, timeout=20
+                    base_url=f"http://{address}", trust_env=False, timeout=20
                 ) as client:
-                    await _play(Stage(console, client, simulators), address)
+                    stage = Stage(console, client, simulators, settings.storage.data_dir, *keys)
+                    await play(stage, BUDGET)
+                    if stay:
+                        await _stay(stage, address)
                 drain(gateway, 1)
         nursery.cancel_scope.cancel()
 
 
-async def _play(stage: Stage, address: str) -> None:
-    say = stage.console.print
-    say(f"[bold]Two Ollamas, gpu-1 and gpu-2, behind one address:[/] http://{address}")
-    tags = (await stage.client.get("/api/tags")).json()
-    say(f"Their models, as one list: {', '.join(entry['name'] for entry in tags['models'])}\n")
-
-    say("[bold]1.[/] A chat; the preferred backend answers.")
-    await _chat(stage)
-
-    say("[bold]2.[/] Another chat; gpu-1 has it and is [red]killed[/] before its first word.")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_kill_when_asked, stage)
-        await _chat(stage)
-
-    say("[bold]3.[/] gpu-1 is dead; the next chat streams all the same.")
-    await _chat(stage)
-    say("[bold green]No client saw an error.[/] Your own servers: gatewayctl init URL...")
-
-
-async def _kill_when_asked(stage: Stage) -> None:
-    backend = stage.simulators["gpu-1"]
-    while not backend.in_flight:  # noqa: ASYNC110 - the simulator has figures, not events
-        await trio.sleep(0.01)
-    await trio.sleep(THINKING / 2)
-    backend.go_down()
-    stage.console.print("   [red]gpu-1 is killed[/]")
-
-
-async def _chat(stage: Stage) -> None:
-    ask = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "What do you do?"}]}
-    async with stage.client.stream("POST", "/api/chat", json=ask) as response:
-        response.raise_for_status()
-        stage.console.print(f"   {response.headers['x-gateway-backend']}: ", end="")
-        async for line in response.aiter_lines():
-            stage.console.print(json.loads(line)["message"]["content"], end="")
-    stage.console.print("\n")
+async def _stay(stage: Stage, address: str) -> None:
+    ask = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]})
+    stage.console.print("\nThe gateway stays until Ctrl-C. Try it from another terminal:\n")
+    for line in (
+        f"curl http://{address}/api/chat -H 'Authorization: Bearer {stage.key}' -d '{ask}'",
+        f"OLLAMA_HOST=http://{address}/k/{stage.key} ollama run {MODEL}",
+    ):
+        stage.console.print(line, soft_wrap=True, markup=False)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return
 
 
 def _simulator() -> Simulator:
-    tokens = tuple(f"{word} " for word in SENTENCE.split())
-    chat = Model(DEMO_MODEL, tokens=tokens, first_token=THINKING, between_tokens=0.06)
-    return Simulator([chat, Model("nomic-embed-text:latest", capabilities=("embedding",))])
+    chats = [
+        Model(
+            name,
+            tokens=tuple(f"{word} " for word in sentence.split()),
+            first_token=FIRST_WORD,
+            between_tokens=0.05,
+            prompt_tokens=PROMPT,
+        )
+        for name, sentence in SENTENCES.items()
+    ]
+    simulator = Simulator(chats)
+    for name in SENTENCES:
+        simulator.load(name)
+    return simulator
 
 
 def _settings(ports: dict[str, int], directory: Path) -> Settings:
@@ -122,15 +100,15 @@ def _settings(ports: dict[str, int], directory: Path) -> Settings:
         "GATEWAY_SERVER_BIND": "127.0.0.1:0",
         "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.1:0",
         "GATEWAY_SERVER_EXPOSE_BACKEND": "true",
+        "GATEWAY_RACE_HEDGE_AFTER": "700ms",
+        "GATEWAY_RACE_MAX_HEDGE_RATIO": "1",
         "GATEWAY_STORAGE_DATA_DIR": str(directory),
     }
     return load(environ=environment, cwd=directory).settings
 
 
-def _key(settings: Settings) -> str:
-    store = SQLiteKeys(settings.storage.data_dir / KEYS_FILE)
-    try:
-        _key, secret = store.create("demo")
-    finally:
-        store.close()
-    return secret
+def _keys(settings: Settings) -> tuple[str, str]:
+    with closing(SQLiteKeys(settings.storage.data_dir / KEYS_FILE)) as store:
+        _, key = store.create("demo")
+        _, limited = store.create("team", limits=KeyLimits(tokens_per_day=BUDGET))
+    return key, limited

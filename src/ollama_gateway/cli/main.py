@@ -9,6 +9,7 @@ import typer
 
 from ollama_gateway.cli import (
     backends,
+    backup,
     config,
     db,
     demo,
@@ -42,6 +43,8 @@ app.command("pull")(pull.pull)
 app.command("explain")(explain.explain)
 app.command("health")(health.health)
 app.command("usage")(usage.usage)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(audit.app, name="audit")
 app.add_typer(pausing.app, name="backends")
 app.add_typer(keys.app, name="keys")

@@ -35,6 +35,11 @@ def exit_with(code: int, *lines: str) -> NoReturn:
     raise typer.Exit(code)
 
 
+def confirmed(question: str) -> bool:
+    """Ask the operator on stderr; False without a terminal to ask on."""
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
+
+
 def say_over(line: str) -> None:
     """Replace the current line of stderr if that is a terminal; "" clears it."""
     if sys.stderr.isatty():

@@ -41,6 +41,7 @@ def serve(config: ConfigOption = None) -> None:
 def _serve(settings: Settings) -> None:
     raise_file_limit()
     _say_how_to_make_a_key(settings)
+    _warn_of_redis(settings)
     if settings.server.processes > 1:
         announce = partial(_announce_processes, settings)
         trio.run(partial(serve_with_processes, settings, on_ready=announce))
@@ -68,6 +69,16 @@ def _say_how_to_make_a_key(settings: Settings) -> None:
         logger.warning("doubtful setting", warning=f"auth.anonymous_key: {warning}")
     if keys == 0:
         logger.warning("no API key yet: make one with `gatewayctl keys create NAME`")
+
+
+def _warn_of_redis(settings: Settings) -> None:
+    """Log what does not suit the gateway in the settings of Redis; nothing if it is away."""
+    if settings.redis.url is None:
+        return
+    from ollama_gateway.storage.redis import doubts_of  # noqa: PLC0415 - only where configured
+
+    for warning in doubts_of(settings.redis.url.reveal(), settings.redis.timeout):
+        logger.warning("doubtful setting", warning=warning)
 
 
 def _warning_of_anonymous_key(settings: Settings, store: KeyStore) -> str | None:

@@ -82,8 +82,9 @@ def bind(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return [_bound(family, address) for family, _, _, _, address in found]
     except OSError as error:
+        shown = f"[{host}]" if ":" in host else host
         reason = error.strerror or "unknown address"
-        raise AddressTaken(f"cannot listen on {host}:{port}: {reason}") from error
+        raise AddressTaken(f"cannot listen on {shown}:{port}: {reason}") from error
 
 
 def _bound(family: int, address: tuple[object, ...]) -> socket.socket:

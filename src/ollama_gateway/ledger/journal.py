@@ -28,7 +28,7 @@ from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.limits.usage_journal import read_charges
-from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile
+from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile, version_of
 
 MAX_JOURNAL_BYTES: Final = 8 * 2**30
 """The most bytes of a journal: some eight million records."""
@@ -220,6 +220,32 @@ def first_records(path: Path, count: int) -> list[Link]:
     """Return the oldest records of a journal. Raises JournalError."""
     with reading(path) as connection:
         return list(islice(links_of(connection), count))
+
+
+@attrs.frozen
+class JournalHead:
+    """How far a journal goes."""
+
+    identity: str
+    """"" for a journal that is just being made."""
+    seq: int
+    """Of its last record; 0 if it never had one."""
+
+
+def head_of(path: Path) -> JournalHead:
+    """Return how far a journal goes, without changing it. Raises JournalError."""
+    with reading(path) as connection:
+        if version_of(connection) == 0:
+            return JournalHead("", 0)
+        [(identity,)] = connection.execute("SELECT identity FROM chain")
+        return JournalHead(str(identity), int(_head(connection).seq))
+
+
+def count_after(path: Path, seq: int) -> int:
+    """Count the records of a journal after one of them. Raises JournalError."""
+    with reading(path) as connection:
+        [(count,)] = connection.execute("SELECT count(*) FROM rows WHERE seq > ?", (seq,))
+        return int(count)
 
 
 def checkpoint_of(connection: Connection) -> Checkpoint:

@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import attrs
+
 from ollama_gateway import clock
 from ollama_gateway.limits.calendar import Moment, moment, utc_now
 from ollama_gateway.limits.leases import Limiter
@@ -26,11 +28,23 @@ from ollama_gateway.limits.usage_journal import (
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.storage.batcher import Runner, in_thread
 
+Recorded = Callable[[], Awaitable[Sequence[Contribution]]]
+"""Reads the contributions of the usage journals of a directory."""
+
+
+@attrs.frozen
+class RedisLocation:
+    """The Redis of the settings."""
+
+    url: str = attrs.field(repr=False)
+    timeout: float = 0.25
+    """Seconds that it has for an answer."""
+
 
 @asynccontextmanager
 async def open_limits(
     directory: Path,
-    redis_url: str | None,
+    redis: RedisLocation | None,
     defaults: Quota,
     default_output: int,
     metrics: Metrics,
@@ -43,10 +57,10 @@ async def open_limits(
 
     Args:
         directory: holds the usage journals.
-        redis_url: as in the settings.
+        redis: shared by several gateways; None: limits are counted in this process.
         defaults: the limits of keys that set none.
         default_output: tokens reserved for an answer that its client does not bound.
-        metrics: counts refusals and underestimated prompts.
+        metrics: count refusals, underestimated prompts, second tries at Redis.
         elsewhere: finds the totals of usage journals that are lost.
         runner: where blocking work runs.
         now: the wall clock.
@@ -57,7 +71,11 @@ async def open_limits(
     """
     async with open_usage_journal(directory, runner=runner, now=now) as usage_journal:
         recorded = partial(runner, partial(read_contributions, directory, usage_journal.identity))
-        opened = _open_store(redis_url, usage_journal, recorded, elsewhere or _nothing, runner, now)
+        others = elsewhere or _nothing
+        if redis is None:
+            opened = _in_memory(usage_journal, recorded, others, now)
+        else:
+            opened = _in_redis(redis, usage_journal, recorded, others, runner, metrics)
         async with opened as store:
             limits = Limiter(store, usage_journal, defaults, default_output, metrics)
             async with limits.opened():
@@ -65,19 +83,26 @@ async def open_limits(
 
 
 @asynccontextmanager
-async def _open_store(
-    redis_url: str | None,
+async def _in_memory(
     usage_journal: UsageJournal,
-    recorded: Callable[[], Awaitable[Sequence[Contribution]]],
+    recorded: Recorded,
     elsewhere: Elsewhere,
-    runner: Runner,
     now: Callable[[], datetime],
 ) -> AsyncIterator[QuotaStore]:
-    if redis_url is None:
-        lost = contributions_of(await elsewhere() or {})
-        spent = _sum([_own(usage_journal), *await recorded(), *lost])
-        yield MemoryQuota(partial(_moment, now), spent)
-        return
+    lost = contributions_of(await elsewhere() or {})
+    spent = _sum([_own(usage_journal), *await recorded(), *lost])
+    yield MemoryQuota(partial(_moment, now), spent)
+
+
+@asynccontextmanager
+async def _in_redis(
+    location: RedisLocation,
+    usage_journal: UsageJournal,
+    recorded: Recorded,
+    elsewhere: Elsewhere,
+    runner: Runner,
+    metrics: Metrics,
+) -> AsyncIterator[QuotaStore]:
     from ollama_gateway.limits.redis.scripts import RedisScripts  # noqa: PLC0415
     from ollama_gateway.limits.redis.store import RedisQuota  # noqa: PLC0415
 
@@ -85,7 +110,8 @@ async def _open_store(
         dead = [contribution for contribution in await recorded() if not contribution.is_alive]
         return [_own(usage_journal), *dead]  # its own last: its totals are those of this moment
 
-    quota = RedisQuota(RedisScripts(redis_url), contributions, elsewhere, runner=runner)
+    scripts = RedisScripts(location.url, timeout=location.timeout)
+    quota = RedisQuota(scripts, contributions, elsewhere, runner=runner, metrics=metrics)
     async with quota.opened() as store:
         yield store
 

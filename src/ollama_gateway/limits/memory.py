@@ -289,3 +289,8 @@ class MemoryQuota:
     def why_not(self) -> None:
         """None: it can always answer."""
         return None
+
+    @property
+    def cause(self) -> None:
+        """None: it never fails."""
+        return None

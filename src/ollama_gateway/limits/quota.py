@@ -23,8 +23,8 @@ second step may open it again, and settling corrects it to the real figure. Toke
 and only to a known reservation; a renewal that was composed before they were added takes none away.
 Settled is final: settling again changes nothing, and a request that was settled before it was
 reserved is never admitted. (A reservation that was settled while open needs no tombstone, because
-no request is reserved again after its answer.) `renew` restores open reservations in a store that
-lost everything.
+no request is reserved again after its answer, unless the store was asked twice.) `renew` restores
+open reservations in a store that lost everything.
 
 Tokens count for the UTC day and month in which they were reserved, whenever they are settled.
 """
@@ -227,7 +227,10 @@ class QuotaStore(Protocol):
     """Counts the limits: in this process, or in Redis for several gateways."""
 
     async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
-        """Admit or refuse a request; raises Unavailable within 250 ms if the store cannot say."""
+        """Admit or refuse a request; raises Unavailable in time if the store cannot say.
+
+        That is within `redis.timeout`, or twice as much if the store has answered within a second.
+        """
         ...
 
     def settle(self, reservation: Reservation, used: int) -> None:
@@ -260,6 +263,11 @@ class QuotaStore(Protocol):
     @property
     def why_not(self) -> str | None:
         """Why it cannot admit any request now, for the operator; None if it can."""
+        ...
+
+    @property
+    def cause(self) -> str | None:
+        """The fixed word for why it fails; None if it works."""
         ...
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote
 
 import anyio
@@ -29,6 +29,10 @@ from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
 
+if TYPE_CHECKING:  # redis only where it is configured
+    from ollama_gateway.backends.shared import CatalogCopier
+    from ollama_gateway.storage.redis_faults import RedisFault
+
 JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json")]
 METRICS_HEADERS: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
@@ -44,6 +48,8 @@ class Admin:
     keys_are_degraded: Callable[[], bool]
     """Whether only keys that were seen lately can be checked."""
     limits: Limiter
+    copier: CatalogCopier | None
+    """Keeps the copy of the catalog in Redis, if there is a Redis."""
     audit: AuditServices
     hedging: Hedging
     find_key: Callable[[str], Awaitable[APIKey | None]]
@@ -89,7 +95,12 @@ class Admin:
             found.append("the key store does not answer: known keys only")
         if self.audit.flusher is not None and self.audit.flusher.failure is not None:
             found.append("audit records wait for PostgreSQL")
+        if (fault := self._copy_fault()) is not None:
+            found.append(f"the copy of the catalog in Redis is not up to date: {fault.line}")
         return found
+
+    def _copy_fault(self) -> RedisFault | None:
+        return None if self.copier is None else self.copier.failure
 
     async def health(self, ask: Ask) -> None:
         """Answer `/healthz`: the process is alive."""
@@ -128,9 +139,14 @@ class Admin:
             "limits": {
                 "store": self.limits.store.name,
                 "why_not": self.limits.store.why_not,
+                "cause": self.limits.store.cause,
                 "requests": self.limits.open,
                 "settlements_waiting": self.limits.store.settlements_waiting,
                 "spending_file_failing": self.limits.usage_journal.is_failing,
+            },
+            "catalog_copy": {
+                "cause": fault.word if (fault := self._copy_fault()) else None,
+                "why_not": fault.line if fault else None,
             },
             "audit": {
                 "mode": "strict" if self.audit.writer.is_strict else "buffered",

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
@@ -22,6 +22,13 @@ from ollama_gateway.wire.networks import Network, network_of
 from ollama_gateway.wire.origins import pattern_of
 
 T = TypeVar("T")
+
+LABEL: Final = 63
+"""Most characters between two dots of a host (RFC 1035, 2.3.4); Python looks up no more."""
+
+IPV4_PARTS: Final = 4
+MAX_URL: Final = 4096
+"""Characters of a backend's URL; the client library takes 65,536 with a request's path."""
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _BIND = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
@@ -63,9 +70,20 @@ def address(value: object) -> ListenAddress:
 
 def _is_host(host: str, *, v6: bool) -> bool:
     if not v6:
-        return _HOST.fullmatch(host) is not None
+        labels = host.split(".")
+        if len(labels) == IPV4_PARTS and all(label.isdecimal() for label in labels):
+            return _is_ipv4(host)
+        return _HOST.fullmatch(host) is not None and all(0 < len(x) <= LABEL for x in labels)
     try:
         ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
     except ValueError:
         return False
     return True
@@ -100,6 +118,7 @@ def _fault_of(value: str, parts: SplitResult, port: int | None) -> str | None:
         "has no host": not host,
         "has a host that is neither a name nor an IP address": not _is_host(host, v6=":" in host),
         "has port 0: ports are from 1 to 65535": port == 0,
+        f"is longer than {MAX_URL} characters": len(value) > MAX_URL,
     }
     return next((fault for fault, found in faults.items() if found), None)
 

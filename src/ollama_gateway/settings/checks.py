@@ -17,8 +17,8 @@ from ollama_gateway.settings.model import (
     ServerSettings,
     StorageSettings,
 )
-from ollama_gateway.settings.stores import fault_of_database, fault_of_redis
-from ollama_gateway.settings.units import discreet, show_bytes, shown
+from ollama_gateway.settings.stores import fault_of_database, fault_of_redis, overridden_in
+from ollama_gateway.settings.units import discreet, show_bytes, show_seconds, shown
 from ollama_gateway.wire.origins import Origins
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ RESERVED: Final = frozenset(
     }
 )
 """Headers that the transport sets; one set by hand would break every request."""
+
+SHORTEST_TIMEOUT: Final = 0.05
+LONGEST_TIMEOUT: Final = 5.0
+"""Seconds of `redis.timeout`: a heartbeat a second must get through before a lease of 30 s ends."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 
@@ -139,6 +143,9 @@ def warnings(
         networks = value.anonymous_networks if isinstance(value, AuthSettings) else ()
         if any(network.prefixlen == 0 for network in networks):
             yield f"{table.name_of('anonymous_networks')}: no client on any network needs a key"
+        if isinstance(value, RedisSettings) and value.url is not None:
+            for name in overridden_in(value.url.reveal()):
+                yield f"{table.name_of('url')}: its {name} has no effect: the gateway sets it"
     seen: dict[str, str] = {}
     for table, backend in backends:
         first = seen.setdefault(backend.url, table.path)
@@ -209,10 +216,11 @@ def _of_processes(parts: Sequence[tuple[Table, Any]]) -> Iterator[str]:
 
 
 def _of_redis(table: Table, redis: RedisSettings) -> Iterator[str]:
-    if redis.url is None:
-        return
-    if fault := fault_of_redis(redis.url.reveal()):
+    if redis.url is not None and (fault := fault_of_redis(redis.url.reveal())):
         yield f"{table.name_of('url')}: {fault}"
+    if not SHORTEST_TIMEOUT <= redis.timeout <= LONGEST_TIMEOUT:
+        shortest, longest = show_seconds(SHORTEST_TIMEOUT), show_seconds(LONGEST_TIMEOUT)
+        yield f"{table.name_of('timeout')}: must be from {shortest} to {longest}"
 
 
 def _of_storage(table: Table, storage: StorageSettings) -> Iterator[str]:

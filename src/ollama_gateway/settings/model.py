@@ -177,6 +177,8 @@ class RedisSettings:
 
     url: SecretOrNone = None
     """`redis://`, `rediss://` or `unix://`; a secret, as it may hold a password."""
+    timeout: SomeDuration = 0.25
+    """Seconds that it has for an answer, or for a connection."""
 
 
 @attrs.frozen

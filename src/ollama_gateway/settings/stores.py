@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
+from ollama_gateway.settings.files import open_regular, why
 from ollama_gateway.storage.database import DatabaseError
 from ollama_gateway.store_url import StoreURL, WrongURL, scheme_of
 
@@ -46,11 +50,43 @@ def _fault_of_server(text: str, url: StoreURL) -> str | None:
         return "has a path that is not the number of a database"
     if url.query and not _is_understood(text):
         return "has a parameter that the Redis client does not know"
+    return _fault_of_tls(url.query) if url.scheme == "rediss" else None
+
+
+def _fault_of_tls(query: Mapping[str, str]) -> str | None:
+    """Return the fault of the files and ciphers that TLS uses; load them as the client does."""
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        try:
+            if name in query:
+                open_regular(Path(query[name])).close()
+        except (OSError, ValueError) as error:
+            return f"has a file in {name} that cannot be used: {why(error)}"
+    if "ssl_ca_path" in query and not Path(query["ssl_ca_path"]).is_dir():
+        return "has an ssl_ca_path that is no directory"
+    cert, key = query.get("ssl_certfile"), query.get("ssl_keyfile")
+    if key and not cert:
+        return "has ssl_keyfile and no ssl_certfile"
+    context = ssl.create_default_context()
+    try:
+        if cert:
+            context.load_cert_chain(cert, key, password=query.get("ssl_password", ""))
+        if query.keys() & {"ssl_ca_certs", "ssl_ca_path"}:
+            context.load_verify_locations(query.get("ssl_ca_certs"), query.get("ssl_ca_path"))
+        context.set_ciphers(query.get("ssl_ciphers", "DEFAULT"))
+    except (OSError, ValueError):
+        return "has ssl_ parameters that cannot be used: certificates and keys must be PEM"
     return None
 
 
+def overridden_in(text: str) -> list[str]:
+    """Return the parameters of a valid `redis.url` in whose place the gateway uses its own."""
+    from ollama_gateway.storage.redis import OVERRIDDEN  # noqa: PLC0415
+
+    return sorted(StoreURL.read(text).query.keys() & OVERRIDDEN)
+
+
 def _is_understood(text: str) -> bool:
-    from ollama_gateway.limits.redis.scripts import understands  # noqa: PLC0415
+    from ollama_gateway.storage.redis import understands  # noqa: PLC0415
 
     return understands(text)
 

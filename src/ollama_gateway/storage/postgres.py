@@ -45,6 +45,15 @@ CONNECTING: Final[dict[str, Any]] = {
 GRACE: Final = 1.0
 """Seconds for the server to report that a statement took too long."""
 
+LAST_PORT: Final = 65_535
+_INTEGER: Final = r"\s*[+-]?[0-9]{1,9}\s*"
+_INTEGERS: Final = (
+    *("connect_timeout", "keepalives", "keepalives_count", "keepalives_idle"),
+    *("keepalives_interval", "tcp_user_timeout"),
+)
+"""Parameters of libpq that are integers."""
+_SSL_MODES: Final = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
 AWAY: Final = "PostgreSQL cannot be reached"
 LOST: Final = "the connection to PostgreSQL was lost"
 NEEDS_MIGRATION: Final = "the database lacks tables of this version: run `gatewayctl db migrate`"
@@ -200,8 +209,25 @@ class _Connection(psycopg.Connection[TupleRow]):
 def _parameters(url: str) -> dict[str, Any]:
     with suppress(psycopg.Error, ValueError):
         StoreURL.read(url)  # libpq's reader is lax: see there
-        return conninfo_to_dict(url)
+        found = conninfo_to_dict(url)
+        if _are_usable(found):
+            return found
     raise DatabaseError(NO_URL)
+
+
+def _are_usable(parameters: dict[str, Any]) -> bool:
+    """Whether libpq will take the values, which it reads no sooner than it connects.
+
+    Raises UnicodeError for a host that cannot be looked up.
+    """
+    for host in str(parameters.get("host", "")).split(","):
+        host.encode("ascii" if host.startswith("/") else "idna")
+    ports = str(parameters.get("port", "")).split(",")
+    return (
+        all(re.fullmatch(_INTEGER, str(parameters.get(name, 0))) for name in _INTEGERS)
+        and all(not port or (port.isdecimal() and 0 < int(port) <= LAST_PORT) for port in ports)
+        and parameters.get("sslmode", "prefer") in _SSL_MODES
+    )
 
 
 def _connected(parameters: dict[str, Any]) -> _Connection:

@@ -24,6 +24,8 @@ __all__ = ["Connection", "FileFormat", "SQLiteFile", "version_of"]
 
 HANGING_SECONDS: Final = 5.0
 """Seconds that a thread waits for another one in the same file."""
+PAGES_AT_ONCE: Final = 1000
+"""Pages copied between two reports of progress: 4 MB."""
 _NAP: Final = 0.01
 
 
@@ -71,6 +73,32 @@ class FileFormat:
                 connection.execute("BEGIN")
                 self.refuse_newer(connection, path)
                 yield connection
+
+    def copy(
+        self, path: Path, target: Path, progress: Callable[[int, int], None] = lambda *_: None
+    ) -> int:
+        """Copy a file as of one moment, while others write to it; return its schema version.
+
+        The read transaction keeps SQLite from beginning again at each change. Calls `progress`
+        with the pages copied and their total. Raises the format's error, also for a damaged file.
+        """
+        with self.reading(path) as source, closing(sqlite3.connect(target)) as copied:
+            source.backup(
+                copied,
+                pages=PAGES_AT_ONCE,
+                progress=lambda _, left, total: progress(total - left, total),
+            )
+            self._refuse_damaged(copied, path)
+            return version_of(copied)
+
+    def check(self, path: Path) -> None:
+        """Check that a file is whole and of no newer version; raises the format's error."""
+        with self.reading(path) as connection:
+            self._refuse_damaged(connection, path)
+
+    def _refuse_damaged(self, connection: Connection, path: Path) -> None:
+        if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+            raise self.error(f"{path}: is damaged")
 
     def connect(self, target: str, *, is_uri: bool = False) -> Connection:
         """Connect; raises errors of SQLite."""

@@ -57,7 +57,7 @@ class Trusted:
         In a directory with the sticky bit (`/tmp`) only the owner may, and on a read-only mount no
         user may (Kubernetes gives the directory of a ConfigMap the mode 0777).
         """
-        for directory in {path.absolute().parent, path.resolve().parent}:
+        for directory in {path.absolute().parent, Path(os.path.realpath(path)).parent}:
             status = directory.stat()
             is_fixed = status.st_mode & stat.S_ISVTX or os.statvfs(directory).f_flag & os.ST_RDONLY
             if not is_fixed and (fault := self._open(status)):

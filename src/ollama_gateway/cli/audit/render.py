@@ -15,7 +15,7 @@ from ollama_gateway.cli.audit.outcomes import OUTCOMES
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.printable import printable
-from ollama_gateway.reasons import words_of
+from ollama_gateway.reasons import Reason, words_of
 
 RUNNING: Final = "running"
 """Shown as the outcome of a request that has none yet."""
@@ -45,7 +45,8 @@ def render_record(record: StoredRecord) -> Iterator[str]:
     for name, value in _facts(record):
         yield f"{name:<13}{value}"
     yield ""
-    yield from _timeline(record.document)
+    for when, what in timeline(record.document):
+        yield f"{when:>27}  {what}"
 
 
 def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
@@ -69,28 +70,29 @@ def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
     )
 
 
-def _timeline(document: Document) -> Iterator[str]:
-    yield f"{document['started_at']}  the request arrived"
+def timeline(document: Document) -> Iterator[tuple[str, str]]:
+    """Yield what happened to a request, and when: its arrival in UTC, the rest in ms after it."""
+    yield document["started_at"], "the request arrived"
     for attempt in document["attempts"]:
+        backend = _shown(attempt["backend"])
         also = " as a hedge, because the first was slow" if attempt["hedge"] else ""
-        yield _event(attempt["started_ms"], f"asked {_shown(attempt['backend'])}{also}")
+        yield _after(attempt["started_ms"]), f"asked {backend}{also}"
         if attempt["first_chunk_ms"] is not None:
-            came = f"first chunk from {_shown(attempt['backend'])}"
-            yield _event(attempt["first_chunk_ms"], came)
-        if attempt["reason"] is not None:
-            failed = f"{_shown(attempt['backend'])} failed: {_reason(attempt['reason'])}"
-            yield _event(None, failed)
+            yield _after(attempt["first_chunk_ms"]), f"first chunk from {backend}"
+        if attempt["reason"] == Reason.LOST_TO_HEDGE:
+            yield "", f"{backend} was cancelled: {Reason.LOST_TO_HEDGE.words}"
+        elif attempt["reason"] is not None:
+            yield "", f"{backend} failed: {_reason(attempt['reason'])}"
         elif attempt["first_chunk_ms"] is None:
-            yield _event(None, f"{_shown(attempt['backend'])} was cancelled before its first chunk")
+            yield "", f"{backend} was cancelled before its first chunk"
     if document["outcome"] == "killed":
-        yield _event(None, "the gateway was killed, and what happened until then is not known")
+        yield "", "the gateway was killed, and what happened until then is not known"
     elif document["outcome"] is not None:
-        yield _event(document["duration_ms"], f"ended: {_shown(document['outcome'])}")
+        yield _after(document["duration_ms"]), f"ended: {_shown(document['outcome'])}"
 
 
-def _event(after_ms: float | None, what: str) -> str:
-    when = "" if after_ms is None else f"+{after_ms:,.0f} ms"
-    return f"{when:>27}  {what}"
+def _after(milliseconds: float) -> str:
+    return f"+{milliseconds:,.0f} ms"
 
 
 def _outcome(document: Document) -> str:

@@ -8,6 +8,7 @@ All Redis keys of one API key have its id in braces, which puts them in one hash
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
@@ -15,9 +16,11 @@ from typing import Any, Final, Protocol
 import attrs
 
 from ollama_gateway.limits.quota import (
+    MAX_TOKENS,
     Grant,
     KeyUsage,
     LimitRefusal,
+    Quota,
     Renewal,
     Reservation,
     ReservationRequest,
@@ -35,6 +38,8 @@ OPENING_SECONDS: Final = 1.5
 """Seconds from the start of a generation to its first admission. In that time every gateway, as
 each looks once a second, notices it and adds its reservations and its contribution."""
 
+TRIAL_KEY_ID: Final = "trial"
+"""The id in the names of the trials' account; no key has it."""
 _ACCOUNT: Final = ("rate", "leases", "held", "past", "budget")
 
 ScriptCall = tuple[Sequence[str], Sequence[Any]]
@@ -114,6 +119,8 @@ class Settle:
     """True if it was open when Redis lost everything, so that Redis may not know it."""
     is_unanswered: bool = False
     """True if the caller never got the grant; then it does not count against the rate."""
+    was_sent_twice: bool = False
+    """True if its reservation was, or may be: then one of them may come after this."""
     script = "settle"
 
     def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
@@ -121,7 +128,8 @@ class Settle:
         reservation = self.reservation
         arguments = (offset, reservation.request_id, clamp_tokens(self.used), int(self.is_carried))
         reserved = (reservation.day, reservation.month, reservation.tokens)
-        return account(reservation.key_id), (*arguments, *reserved, int(self.is_unanswered))
+        flags = (int(self.is_unanswered), int(self.was_sent_twice))
+        return account(reservation.key_id), (*arguments, *reserved, *flags)
 
     def read(self, reply: str) -> str:
         """See settle.lua."""
@@ -247,6 +255,20 @@ class HasContributed:
     def read(self, reply: str) -> bool:
         """See contributed.lua."""
         return reply == "given"
+
+
+def trial() -> tuple[Reserve, Settle]:
+    """Return a reservation, and what gives it back: a trial of the rights that requests need.
+
+    A script that fails in the middle is not undone, so each trial has an id of its own, and only a
+    reservation that was made is given back.
+    """
+    name, quota = f"trial-{secrets.token_hex(8)}", Quota(MAX_TOKENS, MAX_TOKENS)
+    reservation = Reservation(name, TRIAL_KEY_ID, 0, 0, 0)
+    return (
+        Reserve(ReservationRequest(name, TRIAL_KEY_ID, quota)),
+        Settle(reservation, 0, is_unanswered=True),
+    )
 
 
 @lru_cache(maxsize=10_000)

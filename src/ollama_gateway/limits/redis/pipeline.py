@@ -6,6 +6,11 @@ Settlements go first in every batch, so a client's next request finds what its l
 
 The Redis that answers after a failure may have lost everything. So settlements wait for an answer
 from the generation in which this process counts.
+
+A batch whose answer is late or lost is run once more if Redis answered lately: a busy machine makes
+a healthy Redis late. Redis may have run the first try, or may run it after the second; each
+operation counts once all the same, by its request's id. The settlement of such a reservation leaves
+a tombstone, in case that one of the two comes after it.
 """
 
 from __future__ import annotations
@@ -20,14 +25,23 @@ from typing import Any, Final
 import anyio
 import attrs
 
-from ollama_gateway.limits.redis.operations import Operation, ReadUsage, Reserve, Settle
+from ollama_gateway.limits.redis.operations import Operation, ReadUsage, Renew, Reserve, Settle
 from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, QuotaRedisDown, RedisScripts
+from ollama_gateway.limits.redis.ticks import Ticks
 from ollama_gateway.log import get_logger
+from ollama_gateway.metrics import Metrics
 from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import Batcher, BatcherFull, BatchFailed, Runner
+from ollama_gateway.storage.redis_faults import PASSING, RedisFault
 
 RETRY_SECONDS: Final = 0.2
 """Seconds between two tries while Redis is failing."""
+ANSWERED_LATELY: Final = 1.25
+"""Seconds since an answer within which a batch may be tried twice: a heartbeat is renewed once a
+second, and has a quarter of a second on its way."""
+TICKS_A_TIMEOUT: Final = 10
+LAST_MOMENT: Final = 0.0015
+"""Seconds by which a last moment is early, so that no rounding to milliseconds makes it late."""
 MAX_SETTLEMENTS: Final = 100_000
 """Most settlements that wait for Redis; a later one is left to the end of its lease."""
 SETTLEMENTS_A_BATCH: Final = 1000
@@ -57,17 +71,25 @@ class Pipeline:
     Args:
         scripts: used by this object alone.
         runner: where blocking calls run.
+        metrics: count second tries, and the lateness of this process.
 
     """
 
-    def __init__(self, scripts: RedisScripts, runner: Runner) -> None:
+    def __init__(self, scripts: RedisScripts, runner: Runner, metrics: Metrics) -> None:
         self.state: RedisState | None = None
         self.joined: str | None = None
         """The generation in which this process counts."""
-        self.is_failing = False
+        self.failure: RedisFault | None = None
+        """Why Redis fails; None if it works."""
+        self._logged: set[RedisFault] = set()
+        """The causes of this outage that were logged."""
         self._scripts = scripts
+        self._metrics = metrics
+        self._ticks = Ticks(scripts.timeout / TICKS_A_TIMEOUT, metrics.loop_late)
         self._batcher = Batcher[Sequence[Operation], Sequence[Any]](self._run, runner=runner)
         self._settlements: deque[Settle] = deque()
+        self._sent_twice: set[str] = set()
+        """Ids of reservations that were sent twice and are not settled."""
         self._is_due = anyio.Event()
         self._must_retry = False
 
@@ -91,7 +113,7 @@ class Pipeline:
         with closing(self._scripts):
             async with self._batcher.opened():
                 try:
-                    async with running(self._confirm_always):
+                    async with running(self._ticks.run), running(self._confirm_always):
                         yield
                 finally:
                     with anyio.move_on_after(CLOSING_SECONDS, shield=True):
@@ -106,8 +128,9 @@ class Pipeline:
         try:
             return await self._batcher.submit(operations)
         except (BatchFailed, BatcherFull) as error:
-            self.note(failing=True)
-            raise QuotaRedisDown("Redis does not answer") from error
+            fault = _fault_of(error)
+            self.note(fault)
+            raise QuotaRedisDown(fault) from error
 
     async def ask(self, operation: Operation) -> Any:
         """Run one operation and return its result; raises QuotaRedisDown."""
@@ -116,8 +139,23 @@ class Pipeline:
             raise outcome
         return outcome
 
+    async def ask_in_time(self, operation: Operation) -> Any:
+        """Run one operation for a waiting client; return None if time is up.
+
+        Time is the timeout, or twice as much if Redis answered lately.
+        """
+        tries = 2 if self._answered_lately() else 1
+        outcome = None
+        with self._ticks.at_most(tries * self._scripts.timeout):
+            outcome = await self.ask(operation)
+        return outcome  # noqa: RET504 - the block may have been left before
+
     def settle(self, settlement: Settle) -> None:
         """Queue a settlement; it takes effect before all later operations."""
+        request_id = settlement.reservation.request_id
+        if request_id in self._sent_twice:
+            self._sent_twice.discard(request_id)
+            settlement = attrs.evolve(settlement, was_sent_twice=True)
         if len(self._settlements) < MAX_SETTLEMENTS:
             self._settlements.append(settlement)
         self._is_due.set()
@@ -153,7 +191,7 @@ class Pipeline:
         """Run one batch, in the batcher's thread."""
         settlements = self._due()
         try:
-            batch = self._scripts.run([*settlements, *itertools.chain(*items)])
+            batch = self._tried([*settlements, *itertools.chain(*items)])
         except QuotaRedisDown:
             self.state = self.state and attrs.evolve(self.state, generation=None)
             raise
@@ -166,6 +204,36 @@ class Pipeline:
                 self._settlements.append(settlement)  # at the end, where it blocks no others
         return [[_in_epoch(batch, op, next(outcomes)) for op in item] for item in items]
 
+    def _tried(self, operations: Sequence[Operation]) -> Batch:
+        """Run a batch, and once more if Redis answered lately and there is time for it."""
+        was_lately, began = self._answered_lately(), time.monotonic()
+        try:
+            return self._scripts.run(self._timed(operations))
+        except QuotaRedisDown as error:
+            is_in_time = time.monotonic() - began < 1.5 * self._scripts.timeout
+            if error.fault not in PASSING or not was_lately or not is_in_time:
+                raise
+        self._metrics.quota_retried()
+        self._sent_twice.update(
+            op.request.request_id for op in operations if isinstance(op, Reserve)
+        )
+        return self._scripts.run(self._timed(operations))
+
+    def _timed(self, operations: Sequence[Operation]) -> Sequence[Operation]:
+        """Give each operation that must not take effect late its last moment, from now."""
+        if self.state is None:
+            return operations
+        not_after = self.redis_time() + self._scripts.timeout - LAST_MOMENT
+        return [
+            attrs.evolve(operation, not_after=not_after)
+            if isinstance(operation, Reserve | Renew)
+            else operation
+            for operation in operations
+        ]
+
+    def _answered_lately(self) -> bool:
+        return self.state is not None and time.monotonic() - self.state.at <= ANSWERED_LATELY
+
     def _due(self) -> Sequence[Settle]:
         """Return the settlements of the next batch; they stay queued until it is confirmed."""
         if not self.is_joined:
@@ -174,13 +242,22 @@ class Pipeline:
         count = min(len(self._settlements), SETTLEMENTS_A_BATCH)
         return [self._settlements[i] for i in range(count)]
 
-    def note(self, *, failing: bool) -> None:
-        """Note whether Redis works; log changes only, as every request would report a failure."""
-        if failing and not self.is_failing:
-            log.error("quota store failing")
-        if self.is_failing and not failing:
+    def note(self, fault: RedisFault | None) -> None:
+        """Note why Redis fails, or that it works; log each cause once an outage."""
+        if fault is not None and fault not in self._logged:
+            self._logged.add(fault)
+            log.error("quota store failing", cause=fault.word, reason=fault.line)
+        if fault is None and self.failure is not None:
+            self._logged.clear()
             log.info("quota store works again")
-        self.is_failing = failing
+        self.failure = fault
+
+
+def _fault_of(error: BatchFailed | BatcherFull) -> RedisFault:
+    """Return the cause of a batch's failure; one that never ran waits for a Redis that hangs."""
+    cause = error.__cause__
+    found = cause.fault if isinstance(cause, QuotaRedisDown) else None
+    return found or RedisFault.HUNG
 
 
 def _is_refused(outcome: Any) -> bool:
@@ -190,10 +267,7 @@ def _is_refused(outcome: Any) -> bool:
 
 def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:
     """Reject the answer of a Redis that had lost everything, or is still being rebuilt."""
-    if not isinstance(operation, Reserve | ReadUsage):
+    if not isinstance(operation, Reserve | ReadUsage) or isinstance(outcome, QuotaRedisDown):
         return outcome
-    if operation.generation != batch.generation or (
-        batch.is_rebuilding and operation.generation is not None
-    ):
-        return QuotaRedisDown("Redis does not know everything")
-    return outcome
+    is_current = operation.generation == batch.generation and not batch.is_rebuilding
+    return outcome if is_current or operation.generation is None else QuotaRedisDown()

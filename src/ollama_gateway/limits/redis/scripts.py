@@ -4,22 +4,20 @@ The scripts decide only by data in Redis and by its clock. A batch is one pipeli
 and ends by reading the generation and the time: an unexpected generation means that Redis lost
 everything before or during the batch, so nothing that the batch admitted counts.
 
-Redis-py's own retries are off, because they would repeat an operation whose reply is late. Every
-failure of a batch or of one operation becomes a `QuotaRedisDown`, without Redis's own words.
+Every failure of a batch or of one operation becomes a `QuotaRedisDown` with its cause, without
+Redis's own words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from typing import Any, Final
 
 import attrs
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from ollama_gateway import keepalive
 from ollama_gateway.limits.quota import LEASE_SECONDS
 from ollama_gateway.limits.redis.operations import (
     GENERATION_KEY,
@@ -27,16 +25,27 @@ from ollama_gateway.limits.redis.operations import (
     Operation,
     milliseconds,
 )
+from ollama_gateway.storage.redis import RedisConnection, RedisFailed
+from ollama_gateway.storage.redis_faults import RedisFault, fault_of
 
 TIMEOUT_SECONDS: Final = 0.25
-"""Seconds that Redis has to answer, or to accept a connection."""
+"""Seconds that Redis has to answer, or to accept a connection; `redis.timeout` by default."""
 
 _OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "contribute")
 _ALONE: Final = ("generation", "rebuild", "contributed")
 
 
 class QuotaRedisDown(Exception):
-    """Redis did not run an operation, or did not confirm it."""
+    """Redis did not run an operation, or did not confirm it.
+
+    Args:
+        fault: the cause; None if Redis works and its answer does not count.
+
+    """
+
+    def __init__(self, fault: RedisFault | None = None) -> None:
+        super().__init__(fault.line if fault else "the answer of Redis does not count")
+        self.fault = fault
 
 
 class AccountBroken(QuotaRedisDown):
@@ -76,14 +85,7 @@ class RedisScripts:
         self.offset = 0.0
         self.timeout: Final = timeout
         self._lease = milliseconds(lease)
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            **keepalive.of_redis(url),
-            decode_responses=True,
-        )
+        self._redis = RedisConnection(url, timeout, decodes=True)
         self._texts = _load()
         self._digests: dict[str, str] = {}
 
@@ -94,49 +96,47 @@ class RedisScripts:
     def run(self, operations: Sequence[Operation]) -> Batch:
         """Run a batch in order; raises QuotaRedisDown if the whole batch failed."""
         try:
-            batch = self._run(operations)
-            outcomes = list(batch.outcomes)
-            missing = [i for i, outcome in enumerate(outcomes) if _has_no_script(outcome)]
-            if missing:  # a missing script has changed nothing, so a retry is safe
-                self._digests = {}
-                batch = self._run([operations[i] for i in missing])
-                for i, outcome in zip(missing, batch.outcomes, strict=True):
-                    outcomes[i] = outcome
-            if any(map(_is_read_only, outcomes)):  # after a failover the name has a new address
-                self._redis.connection_pool.disconnect()
-            read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
-            return attrs.evolve(batch, outcomes=read)
-        except Exception:  # noqa: BLE001 - redis-py raises anything for bytes that no Redis sends
-            self._redis.connection_pool.disconnect()
-            # From None: a server that does not know AUTH quotes the password in its error.
-            raise QuotaRedisDown("Redis does not answer") from None
+            return self._redis.ask(partial(self._run_all, operations=operations))
+        except RedisFailed as failure:
+            # From None: its cause is redis-py's, with the text of the server.
+            raise QuotaRedisDown(failure.fault) from None
 
-    def _run(self, operations: Sequence[Operation]) -> Batch:
+    def _run_all(self, client: redis.Redis, operations: Sequence[Operation]) -> Batch:
+        """Run a batch, and once more what failed for want of a script; read the replies."""
+        batch = self._run(client, operations)
+        outcomes = list(batch.outcomes)
+        missing = [i for i, outcome in enumerate(outcomes) if _has_no_script(outcome)]
+        if missing:  # a missing script has changed nothing, so a retry is safe
+            self._digests = {}
+            batch = self._run(client, [operations[i] for i in missing])
+            for i, outcome in zip(missing, batch.outcomes, strict=True):
+                outcomes[i] = outcome
+        if any(map(_is_read_only, outcomes)):  # after a failover the name has a new address
+            client.connection_pool.disconnect()
+        read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
+        return attrs.evolve(batch, outcomes=read)
+
+    def _run(self, client: redis.Redis, operations: Sequence[Operation]) -> Batch:
         """Run a batch; its outcomes are raw replies."""
         if not self._digests:
-            self._digests = {n: self._redis.script_load(t) for n, t in self._texts.items()}
-        pipeline = self._redis.pipeline(transaction=False)
+            self._digests = {n: client.script_load(t) for n, t in self._texts.items()}
+        pipeline = client.pipeline(transaction=False)
         offset = milliseconds(self.offset)
         for operation in operations:
             keys, arguments = operation.call(self._lease, offset)
             pipeline.evalsha(self._digests[operation.script], len(keys), *keys, *arguments)
         pipeline.mget(GENERATION_KEY, REBUILD_KEY)
         pipeline.time()
-        *outcomes, signs, (seconds, microseconds) = pipeline.execute(raise_on_error=False)
+        *outcomes, signs, time = pipeline.execute(raise_on_error=False)
+        for reply in (signs, time):
+            if isinstance(reply, Exception):
+                raise reply
         if not isinstance(signs, list):
             raise TypeError("no answer to MGET")
         generation, rebuilding = signs
+        seconds, microseconds = time
         now = seconds + microseconds / 1e6 + self.offset
         return Batch(outcomes, generation, rebuilding is not None, now)
-
-
-def understands(url: str) -> bool:
-    """Whether redis-py accepts a URL with all its parameters; does not connect."""
-    try:
-        redis.Redis.from_url(url).connection_pool.make_connection()
-    except Exception:  # noqa: BLE001 - a bad parameter raises anything, and the error quotes it
-        return False
-    return True
 
 
 def _load() -> dict[str, str]:
@@ -155,17 +155,17 @@ def _has_no_script(outcome: object) -> bool:
 
 
 def _is_read_only(outcome: object) -> bool:
-    """Whether Redis refuses writes: 7 has an error for it, 6.2 quotes it in the script's error."""
-    is_quoted = isinstance(outcome, redis.ResponseError) and "READONLY" in str(outcome)
-    return is_quoted or isinstance(outcome, redis.exceptions.ReadOnlyError)
+    return isinstance(outcome, Exception) and fault_of(outcome) is RedisFault.READ_ONLY
 
 
 def _read(operation: Operation, reply: object) -> Any:
     if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
-        return AccountBroken("an account in Redis is not as this program writes it")
+        return AccountBroken(RedisFault.OTHER)
+    if isinstance(reply, Exception):
+        return QuotaRedisDown(fault_of(reply))
     if not isinstance(reply, str):
-        return QuotaRedisDown("Redis refused an operation")
+        return QuotaRedisDown(RedisFault.NOT_REDIS)
     try:
         return operation.read(reply)
     except (ValueError, LookupError):  # the account has text where numbers belong
-        return QuotaRedisDown("an answer of Redis cannot be read")
+        return QuotaRedisDown(RedisFault.OTHER)

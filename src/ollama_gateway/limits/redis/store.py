@@ -45,13 +45,16 @@ from ollama_gateway.limits.redis.operations import (
     Renew,
     Reserve,
     Settle,
+    trial,
 )
 from ollama_gateway.limits.redis.pipeline import Pipeline
 from ollama_gateway.limits.redis.scripts import AccountBroken, QuotaRedisDown, RedisScripts
 from ollama_gateway.limits.usage_journal import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.log import get_logger
+from ollama_gateway.metrics import Metrics
 from ollama_gateway.reasons import Reason
 from ollama_gateway.storage.batcher import Runner, in_thread
+from ollama_gateway.storage.redis_faults import RedisFault
 
 ELSEWHERE: Final = "elsewhere"
 """Stands for all lost journals, which are asked for once a generation: the query takes long."""
@@ -82,6 +85,7 @@ class RedisQuota:
         contributions: returns the totals to add to a Redis that has lost everything.
         elsewhere: finds the totals of usage journals that are lost.
         runner: where blocking calls run.
+        metrics: count second tries, and the lateness of this process.
 
     """
 
@@ -95,9 +99,9 @@ class RedisQuota:
         elsewhere: Elsewhere,
         *,
         runner: Runner = in_thread,
+        metrics: Metrics | None = None,
     ) -> None:
-        self._pipeline = Pipeline(scripts, runner)
-        self._patience = scripts.timeout
+        self._pipeline = Pipeline(scripts, runner, metrics or Metrics())
         self._contributions = contributions
         self._elsewhere = elsewhere
         self._carried: set[str] = set()
@@ -119,12 +123,19 @@ class RedisQuota:
     @property
     def why_not(self) -> str | None:
         """Why it cannot admit any request now; None if it can."""
-        if self._pipeline.is_failing or self._pipeline.state is None:
+        if (fault := self._pipeline.failure) is not None:
+            return f"the quota store does not answer: {fault.line}"
+        if self._pipeline.state is None:
             return "the quota store does not answer"
         is_rebuilding = self._pipeline.state.is_rebuilding
         if is_rebuilding or not self._pipeline.is_joined or self._opens_in() > 0:
             return "the quota store is being filled again"
         return None
+
+    @property
+    def cause(self) -> str | None:
+        """The word for the reason why Redis fails; None if it works."""
+        return self._pipeline.failure and self._pipeline.failure.word
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[RedisQuota]:
@@ -133,16 +144,13 @@ class RedisQuota:
             yield self
 
     async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
-        """Admit or refuse a request; raises Unavailable within 250 ms."""
+        """Admit or refuse a request; raises Unavailable in time, see `QuotaStore`."""
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
-        asked = Reserve(
-            request, self._pipeline.redis_time() + self._patience, self._pipeline.joined
-        )
+        asked = Reserve(request, generation=self._pipeline.joined)
         outcome: Grant | LimitRefusal | None = None
         try:
-            with anyio.CancelScope(deadline=anyio.current_time() + self._patience):
-                outcome = await self._pipeline.ask(asked)
+            outcome = await self._pipeline.ask_in_time(asked)
         except QuotaRedisDown as error:
             raise _unavailable() from error
         finally:
@@ -150,7 +158,7 @@ class RedisQuota:
             # places already is settled by its lease.
             if outcome is None and not request.has_places:
                 unknown = Reservation(request.request_id, request.key_id, 0, 0, 0)
-                self._pipeline.settle(Settle(unknown, 0, is_unanswered=True))
+                self._pipeline.settle(Settle(unknown, 0, is_unanswered=True, was_sent_twice=True))
         if outcome is None:
             raise _unavailable()
         return outcome
@@ -173,19 +181,22 @@ class RedisQuota:
             else:
                 await self._join(generation, read)
         except QuotaRedisDown as error:
-            self._pipeline.note(failing=True)
+            self._pipeline.note(error.fault or RedisFault.OTHER)
             raise _unavailable() from error
-        self._pipeline.note(failing=False)
+        self._pipeline.note(None)
 
     async def usage(self, key_id: str) -> KeyUsage:
         """Return the use of a key; raises Unavailable, also while Redis is being rebuilt."""
         if self.why_not is not None:
             raise _unavailable(max(1.0, self._opens_in()))
         try:
-            with anyio.fail_after(self._patience):
-                usage: KeyUsage = await self._pipeline.ask(ReadUsage(key_id, self._pipeline.joined))
-        except (QuotaRedisDown, TimeoutError) as error:
+            usage: KeyUsage | None = await self._pipeline.ask_in_time(
+                ReadUsage(key_id, self._pipeline.joined)
+            )
+        except QuotaRedisDown as error:
             raise _unavailable() from error
+        if usage is None:
+            raise _unavailable()
         return usage
 
     def _opens_in(self) -> float:
@@ -196,15 +207,23 @@ class RedisQuota:
         return min(opens - self._pipeline.redis_time(), longest)
 
     async def _renew(self, renewals: Sequence[Renewal]) -> bool:
-        """Renew all, and return whether all were in time; the next heartbeat repeats the others."""
+        """Renew all, and return whether all were in time; the next heartbeat repeats the others.
+
+        A trial goes with them: without a right, or without memory, Redis may still answer. Raises
+        QuotaRedisDown.
+        """
         by_key = defaultdict[str, list[Renewal]](list)
         for renewal in renewals:
             by_key[renewal.reservation.key_id].append(renewal)
-        not_after = self._pipeline.redis_time() + self._patience
         settled = self._settled = set[str]()
-        outcomes = await self._pipeline.submit(
-            *(Renew(key_id, tuple(r), not_after, settled) for key_id, r in by_key.items())
+        reserve, give_back = trial()
+        *outcomes, tried = await self._pipeline.submit(
+            *(Renew(key_id, tuple(r), settled=settled) for key_id, r in by_key.items()), reserve
         )
+        if isinstance(tried, QuotaRedisDown) and tried.fault is not None:
+            raise tried
+        if isinstance(tried, Grant):
+            await self._pipeline.ask(give_back)
         return all(outcome is True or isinstance(outcome, AccountBroken) for outcome in outcomes)
 
     async def _join(self, generation: str, read: Callable[[], Sequence[Renewal]]) -> None:
@@ -220,7 +239,7 @@ class RedisQuota:
             self._joining = _Joining(generation, contributions, elsewhere)
             log.info("joining the quota store", epoch=generation.partition(":")[0])
         if not await self._renew(read()):
-            raise QuotaRedisDown("reservations were not opened again")
+            raise QuotaRedisDown(RedisFault.OTHER)
         for contribution in self._joining.contributions:
             await self._contribute(contribution, generation)
             await self._pipeline.ask(HasContributed(contribution.identity, generation, mark=True))

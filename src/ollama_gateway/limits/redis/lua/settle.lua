@@ -1,5 +1,6 @@
 -- ARGV: offset, request id, tokens used, carried (1: the reservation was open when Redis lost it),
--- day, month, tokens reserved, unanswered (1: the caller never got the grant)
+-- day, month, tokens reserved, unanswered (1: the caller never got the grant), sent twice (1: the
+-- reservation may still come)
 -- Returns the state it found: "open", "expired", "ended" or "unknown".
 local id, used = ARGV[2], tonumber(ARGV[3])
 if ARGV[8] == '1' then
@@ -8,7 +9,8 @@ end
 local reservation, has_ended = read(id)
 if reservation and call('ZREM', LEASES, id) == 1 then
   charge(reservation, -reservation.tokens, used)
-  if ARGV[4] == '1' then -- without a tombstone, a repetition would find nothing and charge again
+  -- Without a tombstone, a repetition would find nothing and charge or reserve again.
+  if ARGV[4] == '1' or ARGV[9] == '1' then
     leave_tombstone(id, clock(ARGV[1]))
   else
     call('HDEL', HELD, id)
